@@ -1,0 +1,117 @@
+"""Every error and warning that daskperiment raises on its own account.
+
+::
+
+    DaskperimentError
+    ├── ParameterUndeclaredError (ValueError)
+    ├── ParameterUndefinedError (ValueError)
+    ├── TrialIDNotFoundError (ValueError)
+    ├── LookupFailedError (KeyError)
+    │   ├── MetricNotFoundError
+    │   └── PersistedResultNotFoundError
+    └── StoreError
+        ├── StoreUnavailableError (ConnectionError)
+        ├── CorruptRecordError
+        └── UntrustedObjectError
+
+    DaskperimentWarning (UserWarning)
+    ├── CodeChangedWarning
+    ├── EnvironmentChangedWarning
+    ├── ImpureStepWarning
+    ├── RandomStateWarning
+    └── StoreWarning
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CodeChangedWarning",
+    "CorruptRecordError",
+    "DaskperimentError",
+    "DaskperimentWarning",
+    "EnvironmentChangedWarning",
+    "ImpureStepWarning",
+    "LookupFailedError",
+    "MetricNotFoundError",
+    "ParameterUndeclaredError",
+    "ParameterUndefinedError",
+    "PersistedResultNotFoundError",
+    "RandomStateWarning",
+    "StoreError",
+    "StoreUnavailableError",
+    "StoreWarning",
+    "TrialIDNotFoundError",
+    "UntrustedObjectError",
+]
+
+
+class DaskperimentError(Exception):
+    """Base of every error that daskperiment raises on its own account."""
+
+
+class ParameterUndeclaredError(DaskperimentError, ValueError):
+    """A value was given for a parameter that the experiment does not declare."""
+
+
+class ParameterUndefinedError(DaskperimentError, ValueError):
+    """A parameter that a computation needs has neither a default nor a value."""
+
+
+class TrialIDNotFoundError(DaskperimentError, ValueError):
+    """There is no such trial, or no trial is running here."""
+
+
+class LookupFailedError(DaskperimentError, KeyError):
+    """Something asked for by name is not in the store."""
+
+    def __str__(self) -> str:
+        # KeyError shows the repr of its argument, which hides line breaks and doubles quotes.
+        return str(self.args[0]) if self.args else ""
+
+
+class MetricNotFoundError(LookupFailedError):
+    """A trial has no metric of this name."""
+
+
+class PersistedResultNotFoundError(LookupFailedError):
+    """A trial kept no value for this step."""
+
+
+class StoreError(DaskperimentError):
+    """A store could not do what was asked."""
+
+
+class StoreUnavailableError(StoreError, ConnectionError):
+    """The store cannot be reached, or did not answer in time."""
+
+
+class CorruptRecordError(StoreError):
+    """Something in the store is damaged; the message names it and the remedy."""
+
+
+class UntrustedObjectError(StoreError):
+    """An object is unsigned or altered while a signing key is configured."""
+
+
+class DaskperimentWarning(UserWarning):
+    """Base of every warning that daskperiment issues."""
+
+
+class CodeChangedWarning(DaskperimentWarning):
+    """A step, or a function that it uses, differs from the previous trial's."""
+
+
+class EnvironmentChangedWarning(DaskperimentWarning):
+    """Python, the platform or a package differs from the previous trial's."""
+
+
+class ImpureStepWarning(DaskperimentWarning):
+    """A step returned another output for the same code, inputs and seed."""
+
+
+class RandomStateWarning(DaskperimentWarning):
+    """Steps drew from the global random state while others ran in the same process."""
+
+
+class StoreWarning(DaskperimentWarning):
+    """Records wait for a store that is away, or part of a store cannot be read."""

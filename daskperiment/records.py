@@ -1,0 +1,232 @@
+"""The vocabulary of daskperiment as typed, frozen records.
+
+Records hold plain data only: what a store keeps is their JSON form (see :mod:`daskperiment.codec`).
+A field typed ``Any`` and described as a *plain value* holds the tagged JSON form of a Python
+value. Times are seconds since the Unix epoch, durations are seconds, sizes are bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import Struct
+
+__all__ = [
+    "Beat",
+    "Begun",
+    "Code",
+    "Computed",
+    "Ended",
+    "EndStatus",
+    "Environment",
+    "Failure",
+    "Function",
+    "Graph",
+    "Impurity",
+    "Node",
+    "ObjectRef",
+    "Origin",
+    "Output",
+    "Point",
+    "StepCode",
+    "StepRun",
+    "TrialStatus",
+]
+
+EndStatus = Literal["succeeded", "failed", "interrupted"]
+TrialStatus = Literal["running", "succeeded", "failed", "interrupted", "lost"]
+
+
+class ObjectRef(Struct, frozen=True, omit_defaults=True, tag="object", tag_field="$"):
+    """A value that is not plain data: kept as an object, or the reason why it was not."""
+
+    type: str
+    repr: str
+    size: int = 0
+    digest: str | None = None
+    """Digest of the object's bytes; ``None`` if the value was not kept."""
+    reason: str | None = None
+    """Why the value was not kept."""
+
+
+class Origin(Struct, frozen=True, omit_defaults=True):
+    """The process in which something ran, so that a reader can tell whether it still does."""
+
+    host: str
+    boot: str
+    """Identifies one run of the host's kernel; pids mean nothing beyond it."""
+    pid: int
+    born: float
+    """When the process started: a pid that was given out again has another."""
+    user: str
+
+
+class Failure(Struct, frozen=True, omit_defaults=True):
+    """An exception that ended a step or a trial."""
+
+    type: str
+    description: str
+    """``ZeroDivisionError(division by zero)``."""
+    traceback: str = ""
+    step: str | None = None
+    """Key of the step run that raised it."""
+
+
+class Begun(Struct, frozen=True, omit_defaults=True):
+    """A trial's first record, written together with the allocation of its id."""
+
+    token: str
+    result: str
+    """Name of the step whose call is the trial's result."""
+    started: float
+    seed: int
+    parameters: dict[str, Any]
+    """Name -> plain value, in order of declaration."""
+    code: str
+    """Digest of the stored :class:`Code`."""
+    environment: str
+    """Digest of the stored :class:`Environment`."""
+    graph: str
+    """Digest of the stored :class:`Graph`."""
+    origin: Origin
+
+
+class Computed(Struct, frozen=True):
+    """The value that a computed parameter took in a trial."""
+
+    name: str
+    value: Any
+    """Plain value or :class:`ObjectRef` in JSON form."""
+
+
+class Ended(Struct, frozen=True, omit_defaults=True):
+    """How a trial ended. A trial may have several; ``succeeded`` outweighs the others."""
+
+    status: EndStatus
+    finished: float
+    elapsed: float
+    type: str | None = None
+    """``str(type(result))``."""
+    value: Any = None
+    """Plain value or :class:`ObjectRef` in JSON form."""
+    failure: Failure | None = None
+
+
+class StepRun(Struct, frozen=True, omit_defaults=True):
+    """One execution of one step in one trial."""
+
+    key: str
+    """The step's place in the graph: its name, ``#2`` and so on behind the second call."""
+    step: str
+    status: EndStatus
+    started: float
+    wall: float
+    cpu: float
+    peak: int
+    """Peak resident memory of the process when the step ended, in bytes."""
+    host: str
+    pid: int
+    thread: str
+    code: str
+    """Fingerprint of the step's code, with all that it uses."""
+    inputs: str | None = None
+    """Fingerprint of the arguments; ``None`` if they have none."""
+    output: str | None = None
+    note: str | None = None
+    """Why the step is not checkable; ``None`` if it is."""
+    stochastic: bool = False
+    """Whether the step drew random numbers."""
+    seed: int = 0
+    kept: Any = None
+    """The persisted output: ``{"value": plain value or ObjectRef}``, or ``None``."""
+    failure: Failure | None = None
+    reused: int | None = None
+    """The trial that the output was taken from."""
+
+
+class Output(Struct, frozen=True, omit_defaults=True):
+    """The first output seen for one step, code, inputs and seed; later ones must equal it."""
+
+    trial: int
+    key: str
+    step: str
+    output: str
+
+
+class Impurity(Struct, frozen=True):
+    """A step run whose output differs from an earlier one's, for no recorded reason."""
+
+    key: str
+    step: str
+    earlier: int
+    """The trial that returned the other output."""
+
+
+class Point(Struct, frozen=True, array_like=True):
+    """One point of a metric."""
+
+    metric: str
+    epoch: Any
+    value: Any
+    time: float
+
+
+class Beat(Struct, frozen=True):
+    """A sign of life of a running trial, by the store's clock."""
+
+    time: float
+
+
+class Function(Struct, frozen=True, omit_defaults=True):
+    """A function or class of the user's own code."""
+
+    name: str
+    fingerprint: str
+    """Of its own normalised code, without what it calls."""
+    source: str | None = None
+    """``None`` where there is no source, as in a terminal."""
+    file: str | None = None
+    note: str | None = None
+
+
+class StepCode(Struct, frozen=True, omit_defaults=True):
+    """What one step's behaviour depends on."""
+
+    fingerprint: str
+    """Of everything below together."""
+    functions: list[str]
+    """Keys in :attr:`Code.functions`, the step's own first."""
+    constants: dict[str, str | None] = {}
+    """Global and closure values it reads: name -> fingerprint (``None``: has none)."""
+    packages: dict[str, str] = {}
+    """Installed packages it uses: name -> version."""
+
+
+class Code(Struct, frozen=True):
+    """The code of a trial's steps."""
+
+    steps: dict[str, StepCode]
+    functions: dict[str, Function]
+
+
+class Environment(Struct, frozen=True):
+    """Where a trial ran: category -> name -> text."""
+
+    categories: dict[str, dict[str, str]]
+
+
+class Node(Struct, frozen=True, omit_defaults=True):
+    """A step's place in a trial's graph."""
+
+    key: str
+    step: str
+    steps: list[str] = []
+    """Keys of the steps that it takes input from, in order."""
+    parameters: list[str] = []
+    """Names of the parameters that it takes, in order."""
+
+
+class Graph(Struct, frozen=True):
+    """The steps of a trial in graph order: inputs before those who use them."""
+
+    nodes: list[Node]

