@@ -1,0 +1,51 @@
+"""Run all benchmarks, print the table, and write it as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import tempfile
+from pathlib import Path
+
+from benchmarks import local
+from benchmarks.timing import Figure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--json", type=Path, default=Path("benchmarks/latest.json"))
+    arguments = parser.parse_args()
+    figures = []
+    print(f"{'what':62} {'ours':>10} {'floor':>10} unit  {'ratio':>6}  budget")
+    with tempfile.TemporaryDirectory() as folder:
+        for figure in local.run(Path(folder)):
+            figures.append(figure)
+            print(line(figure), flush=True)
+    write(arguments.json, figures)
+
+
+def line(figure: Figure) -> str:
+    """One line of the table."""
+    floor = f"{figure.floor:10.3f}" if figure.floor else " " * 10
+    ratio = f"{figure.ratio:6.2f}" if figure.ratio is not None else " " * 6
+    budget = "" if figure.budget is None else f"≤ {figure.budget:g}"
+    if figure.budget is not None and figure.ratio is not None and figure.ratio > figure.budget:
+        budget += "  MISSED"
+    text = f"{figure.name:62} {figure.ours:10.3f} {floor} {figure.unit:4}  {ratio}  {budget}"
+    return f"{text}  {figure.note}".rstrip()
+
+
+def write(path: Path, figures: list[Figure]) -> None:
+    """Write the figures down."""
+    data = {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "figures": [{**figure._asdict(), "ratio": figure.ratio} for figure in figures],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,224 @@
+"""The folder store against its floors."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import dask
+import numpy as np
+import pandas as pd
+import psutil
+
+import daskperiment
+from benchmarks.histories import fill, size_of
+from benchmarks.timing import Figure, best, per_call, side_by_side
+from daskperiment.run.recorder import close_recorders
+
+__all__ = ["run"]
+
+MEGABYTE = 1024 * 1024
+
+
+def run(folder: Path) -> Iterator[Figure]:
+    """Measure everything, one figure after the other."""
+    yield import_time()
+    yield from trivial_trial(folder / "trial")
+    yield save_metric(folder / "metric")
+    yield from million_points(folder / "points")
+    for count in (1_000, 10_000, 100_000):
+        yield from history(folder / f"history{count}", count)
+    yield persist_and_load(folder / "array")
+    yield from long_run(folder / "long")
+
+
+def import_time() -> Figure:
+    """Importing the package, in fresh interpreters."""
+
+    def start(module: str):
+        return lambda: subprocess.run([sys.executable, "-c", f"import {module}"], check=True)
+
+    ours, floor = side_by_side(start("daskperiment"), start("dask.delayed"), rounds=7)
+    return Figure("import daskperiment / import dask.delayed", ours, floor, "s", 1.3)
+
+
+def _trial(folder: Path):
+    ex = daskperiment.Experiment("trivial", backend=folder, seed=1)
+    a = ex.parameter("a", default=1)
+    b = ex.parameter("b", default=2)
+
+    @ex
+    def add(a, b):
+        return a + b
+
+    @ex.result
+    def double(x):
+        return 2 * x
+
+    return ex, double(add(a, b))
+
+
+def _plain():
+    @dask.delayed
+    def add(a, b):
+        return a + b
+
+    @dask.delayed
+    def double(x):
+        return 2 * x
+
+    return double(add(1, 2))
+
+
+def trivial_trial(folder: Path) -> Iterator[Figure]:
+    """A trial of two steps against the same graph without us."""
+    _, result = _trial(folder)
+    plain = _plain()
+    result.compute(scheduler="synchronous")
+    calls = 200
+    ours, floor = side_by_side(
+        per_call(lambda: result.compute(scheduler="synchronous"), calls),
+        per_call(lambda: plain.compute(scheduler="synchronous"), calls),
+    )
+    yield Figure(
+        "two-step trial / plain dask graph (synchronous)",
+        ours / calls * 1e3, floor / calls * 1e3, "ms", 3.0, "aim 1.5",
+    )  # fmt: skip
+
+
+def save_metric(folder: Path) -> Figure:
+    """One point against one write of as many bytes as the journal takes for it."""
+    ex = daskperiment.Experiment("metric", backend=folder)
+    calls = 20_000
+    found: list[float] = []
+
+    @ex.result
+    def train():
+        before = size_of(folder)
+        ex.save_metric("loss", 0, 0.123456789)
+        frame = size_of(folder) - before
+        with tempfile.NamedTemporaryFile(dir=folder) as file:
+            descriptor, data = file.fileno(), b"x" * max(frame, 1)
+            found.extend(
+                side_by_side(
+                    per_call(lambda: ex.save_metric("loss", 1, 0.123456789), calls),
+                    per_call(lambda: os.write(descriptor, data), calls),
+                )
+            )
+
+    train().compute(scheduler="synchronous")
+    ours, floor = found
+    return Figure(
+        "save_metric / os.write of the same bytes",
+        ours / calls * 1e6, floor / calls * 1e6, "µs", 5.0,
+    )  # fmt: skip
+
+
+def million_points(folder: Path) -> Iterator[Figure]:
+    """A million points in one trial, saved and loaded."""
+    ex = daskperiment.Experiment("points", backend=folder)
+    count = 1_000_000
+
+    @ex.result
+    def train():
+        for epoch in range(count):
+            ex.save_metric("loss", epoch, 0.5)
+
+    seconds = best(lambda: train().compute(scheduler="synchronous"), 1)
+    yield Figure("1,000,000 points: trial, delivered", seconds, 0, "s")
+    yield Figure("1,000,000 points: load_metric", best(lambda: ex.load_metric("loss", 1), 1), 0, "s")
+    yield Figure("1,000,000 points: bytes per point", size_of(folder) / count, 0, "B")
+
+
+def history(folder: Path, count: int) -> Iterator[Figure]:
+    """The history of many trials against pandas.read_sql of the same columns."""
+    ex = daskperiment.Experiment("long", backend=folder)
+    fill(ex._store, count)
+    frame = ex.get_history()
+    plain = folder / "plain.db"
+    with sqlite3.connect(plain) as connection:
+        frame.assign(**{"Process Time": frame["Process Time"].dt.total_seconds()}).to_sql(
+            "history", connection
+        )
+    connection = sqlite3.connect(plain)
+    ours, floor = side_by_side(
+        ex.get_history,
+        lambda: pd.read_sql("SELECT * FROM history", connection, index_col="Trial ID",
+                            parse_dates=["Finished"]),
+        rounds=3,
+    )  # fmt: skip
+    connection.close()
+    name = f"get_history of {count:,} trials / pandas.read_sql"
+    yield Figure(name, ours * 1e3, floor * 1e3, "ms", 2.0 if count == 10_000 else None)
+    if count == 100_000:
+        yield Figure(
+            "get_history of 100,000 trials: peak memory above the frame's own",
+            _peak_of_history(folder) / MEGABYTE, frame.memory_usage(deep=True).sum() / MEGABYTE, "MB",
+        )  # fmt: skip
+
+
+def _peak_of_history(folder: Path) -> float:
+    code = (
+        "import resource, sys, pathlib, daskperiment, pandas, daskperiment.history\n"
+        "ex = daskperiment.Experiment('long', backend=pathlib.Path(sys.argv[1]))\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "ex.get_history()\n"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder)], check=True, capture_output=True, text=True
+    )
+    return float(done.stdout)
+
+
+def persist_and_load(folder: Path) -> Figure:
+    """Keep and get back 100 MB against numpy's own file."""
+    ex = daskperiment.Experiment("array", backend=folder)
+    generator = np.random.default_rng(1)
+    arrays = iter([generator.random(100 * MEGABYTE // 8) for _ in range(5)])
+
+    @ex.persist
+    def make():
+        return next(arrays)
+
+    @ex.result
+    def use(x):
+        return len(x)
+
+    result = use(make())
+    path = folder / "plain.npy"
+    number = iter(range(1, 6))
+    other = generator.random(100 * MEGABYTE // 8)
+
+    def ours():
+        result.compute(scheduler="synchronous")
+        ex.get_persisted("make", next(number)).sum()
+
+    def floor():
+        path.unlink(missing_ok=True)
+        np.save(path, other)
+        np.load(path).sum()
+
+    first, second = side_by_side(ours, floor)
+    return Figure("persist + load 100 MB / numpy.save + load", first * 1e3, second * 1e3, "ms", 1.3)
+
+
+def long_run(folder: Path) -> Iterator[Figure]:
+    """Memory and disk over 10,000 trials of one process."""
+    ex, result = _trial(folder)
+    process = psutil.Process()
+    per_call(lambda: result.compute(scheduler="synchronous"), 1_000)()
+    gc.collect()
+    before = process.memory_info().rss
+    per_call(lambda: result.compute(scheduler="synchronous"), 9_000)()
+    gc.collect()
+    grown = (process.memory_info().rss - before) / MEGABYTE
+    close_recorders()
+    yield Figure("memory grown from trial 1,000 to 10,000", grown, 0, "MB", None, "flat: about 0")
+    yield Figure("bytes on disk per two-step trial", size_of(folder) / ex.trial_id, 0, "B")

@@ -1,0 +1,45 @@
+"""Reproducible experiments: decorate functions, compute a Dask graph, and it is remembered."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from daskperiment.compare import Comparison
+    from daskperiment.experiment import Experiment, list_experiments
+    from daskperiment.graph.parameter import Parameter
+    from daskperiment.graph.result import Result
+
+__all__ = [
+    "Comparison",
+    "Experiment",
+    "Parameter",
+    "Result",
+    "errors",
+    "list_experiments",
+]
+
+# Loaded at first use: importing the package costs next to nothing, and pandas is loaded only by
+# those who ask for a DataFrame.
+_HOMES = {
+    "Comparison": "daskperiment.compare",
+    "Experiment": "daskperiment.experiment",
+    "Parameter": "daskperiment.graph.parameter",
+    "Result": "daskperiment.graph.result",
+    "list_experiments": "daskperiment.experiment",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name == "errors":
+        return importlib.import_module("daskperiment.errors")
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("daskperiment")
+    raise AttributeError(f"module 'daskperiment' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__, "__version__"])

@@ -1,0 +1,598 @@
+"""The experiment: what people import, decorate with and ask."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+import time
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from daskperiment.capture.code import source_text
+from daskperiment.capture.environment import describe, packages_text
+from daskperiment.codec import NotPlainError, load_record, to_plain
+from daskperiment.display import html_table, shorten, table
+from daskperiment.errors import TrialIDNotFoundError
+from daskperiment.graph.parameter import NO_VALUE, Parameter, Parameters, check_name
+from daskperiment.graph.result import Result
+from daskperiment.graph.step import Step, StepFunction
+from daskperiment.records import Code, Environment, Point
+from daskperiment.run.context import RunningStep, running_step
+from daskperiment.run.laboratory import Laboratory, signing_key
+from daskperiment.run.recorder import Recorder, recorder_for
+from daskperiment.run.seeding import check_seed
+from daskperiment.run.trial import Trial, undefined
+from daskperiment.store.opening import list_experiments as experiment_ids
+from daskperiment.store.opening import open_store
+from daskperiment.store.protocol import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from daskperiment.compare import Comparison
+
+__all__ = ["Experiment", "list_experiments"]
+
+
+class Experiment:
+    """A named set of steps and parameters, and its history in one store.
+
+    Parameters
+    ----------
+    id : str
+        An identifier, such as ``"iris_svm"``.
+    backend : str, pathlib.Path, redis.Redis, pymongo Database or Store, optional
+        Where the history lives. None: the configured ``daskperiment.backend``, else the folder
+        ``daskperiment_cache``. A path or ``"file:///path"`` is a folder that holds any number of
+        experiments; ``"redis://…"``, ``"rediss://…"``, ``"unix://…"`` and ``"mongodb://host/db"``
+        are servers.
+    seed : int, optional
+        Seed of every trial. Without it each trial draws one; it is recorded either way.
+
+    Raises
+    ------
+    ValueError
+        If `id` is no identifier, or `backend` names nothing that can be a store.
+
+    Notes
+    -----
+    The same id and backend give the same object, with its parameters and steps kept: running a
+    notebook's cell again changes nothing.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> import daskperiment
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> ex = daskperiment.Experiment("adding", backend=folder)
+    >>> a = ex.parameter("a", default=1)
+    >>> b = ex.parameter("b", default=2)
+    >>> @ex.result
+    ... def add(a, b):
+    ...     return a + b
+    >>> add(a, b).compute()
+    3
+    >>> ex.get_history()[["a", "b", "Result", "Success"]]
+              a  b  Result  Success
+    Trial ID
+    1         1  2       3     True
+    """
+
+    id: str
+
+    def __new__(cls, id: str, backend: Any = None, seed: int | None = None) -> Experiment:
+        """Get the experiment of this id and backend, or make it."""
+        check_id(id)
+        store = open_store(backend, id)
+        with _EXPERIMENTS_LOCK:
+            known = _EXPERIMENTS.get((id, store.address))
+            if known is None:
+                known = super().__new__(cls)
+                known._set_up(id, store)
+                _EXPERIMENTS[id, store.address] = known
+        return known
+
+    def __init__(self, id: str, backend: Any = None, seed: int | None = None) -> None:
+        if seed is not None:
+            self._laboratory.seed = check_seed(seed)
+
+    def _set_up(self, id: str, store: Store) -> None:
+        self.id = id
+        self._store = store
+        self._parameters = Parameters(f"{id}/{store.address}")
+        self._laboratory = Laboratory(store, self._parameters)
+        self._nodes: dict[str, Parameter] = {}
+        self._steps: dict[str, StepFunction] = {}
+        self._rng: np.random.Generator | None = None
+
+    def __reduce__(self) -> Any:
+        return Experiment, (self.id, self._store, self.seed)
+
+    @property
+    def seed(self) -> int | None:
+        """Seed of every trial, None if each draws its own."""
+        return self._laboratory.seed
+
+    @property
+    def _recorder(self) -> Recorder:
+        return recorder_for(self._store)
+
+    # Declaring
+
+    def parameter(self, name: str | Callable[..., Any], default: Any = NO_VALUE) -> Parameter:
+        """Declare a parameter.
+
+        Parameters
+        ----------
+        name : str or callable
+            The parameter's name. Or, as a decorator, a function: the parameter has its name, and
+            a default computed in each trial from the parameters that its arguments name, unless
+            it was set.
+        default : object, optional
+            The value while none is set; None is a value.
+
+        Returns
+        -------
+        Parameter
+            A node that stands for the value.
+
+        Raises
+        ------
+        ParameterUndeclaredError
+            If a function's argument names no parameter.
+        """
+        if callable(name):
+            return self._computed_parameter(name)
+        self._parameters.declare(name, default)
+        node = Parameter.plain(self._parameters, name)
+        self._nodes[name] = node
+        return node
+
+    def _computed_parameter(self, function: Callable[..., Any]) -> Parameter:
+        arguments = inspect.signature(function).parameters.values()
+        wanted = [
+            argument.name
+            for argument in arguments
+            if argument.name in self._nodes or argument.default is argument.empty
+        ]
+        name = function.__name__
+        self._parameters.declare_computed(name, tuple(wanted))
+        inputs = {argument: self._nodes[argument] for argument in wanted}
+        node = Parameter.computed(self._parameters, name, function, inputs, self.seed)
+        self._nodes[name] = node
+        return node
+
+    def __call__(
+        self, function: Callable[..., Any] | None = None, *, nout: int | None = None
+    ) -> Any:
+        """Decorate a function: it becomes a step, and calling it makes a node of the graph.
+
+        Parameters
+        ----------
+        function : callable, optional
+            Without it, a decorator is returned, so that ``@ex()`` works.
+        nout : int, optional
+            Number of outputs, if the function returns that many: the node can be unpacked.
+
+        Returns
+        -------
+        callable
+            Its ``__wrapped__`` is the function itself.
+        """
+        return self._decorate(function, lambda step: step, persist=False, nout=nout)
+
+    def persist(
+        self, function: Callable[..., Any] | None = None, *, nout: int | None = None
+    ) -> Any:
+        """Decorate a function: a step whose output is kept in each trial.
+
+        See Also
+        --------
+        get_persisted : Get such an output.
+        """
+        return self._decorate(function, lambda step: step, persist=True, nout=nout)
+
+    def result(
+        self, function: Callable[..., Any] | None = None, *,
+        persist: bool = False, nout: int | None = None,
+    ) -> Any:  # fmt: skip
+        """Decorate a function: calling it makes a :class:`Result`, and computing that is a trial.
+
+        Parameters
+        ----------
+        function : callable, optional
+            Without it, a decorator is returned.
+        persist : bool
+            Whether the output is kept for :meth:`get_persisted` too.
+        nout : int, optional
+            Number of outputs.
+        """
+        laboratory = self._laboratory
+        return self._decorate(
+            function, lambda step: Result(laboratory, step), persist=persist, nout=nout
+        )
+
+    def _decorate(
+        self, function: Callable[..., Any] | None, wrap: Callable[[Step], Any],
+        persist: bool, nout: int | None,
+    ) -> Any:  # fmt: skip
+        if function is None:
+            return lambda function: self._decorate(function, wrap, persist, nout)
+        step = StepFunction(function, wrap, persist, nout, self.seed)
+        self._steps[step.name] = step
+        return step
+
+    # Parameter values
+
+    def set_parameters(self, **values: Any) -> None:
+        """Give parameters values, for all trials that begin from now on.
+
+        Raises
+        ------
+        ParameterUndeclaredError
+            If a name is not declared. Nothing is set then.
+        """
+        self._parameters.set(values)
+
+    def get_parameters(self, trial_id: int | None = None) -> dict[str, Any]:
+        """Get parameter values.
+
+        Parameters
+        ----------
+        trial_id : int, optional
+            Of that trial. Without it, the current values of those that have one.
+        """
+        if trial_id is None:
+            return self._parameters.current({})
+        self._recorder.catch_up()
+        return dict(_history().get_parameters(self._store, trial_id))
+
+    def check_executable(self) -> None:
+        """Check that every parameter has a value.
+
+        Raises
+        ------
+        ParameterUndefinedError
+            Naming every parameter that has none.
+        """
+        values = self._parameters.current({})
+        missing = self._parameters.missing(self._parameters.names, values)
+        if missing:
+            raise undefined(missing)
+
+    # In a running step
+
+    def _running(self) -> RunningStep:
+        running = running_step()
+        trial = running.trial if running else None
+        if running is None or (trial and trial.store.address != self._store.address):
+            raise TrialIDNotFoundError(
+                f"No step of experiment {self.id!r} runs here, so there is no current trial. Use "
+                "this inside a step while a result is computed; ex.trial_id tells the latest id."
+            )
+        return running
+
+    def _running_trial(self) -> Trial:
+        running = self._running()
+        running.asked_for_trial = True
+        trial = running.trial
+        if trial is None:
+            raise TrialIDNotFoundError(
+                "This step is computed alone, so there is no trial; compute a result for one."
+            )
+        return trial
+
+    @property
+    def trial_id(self) -> int:
+        """Id of the latest trial, 0 before the first."""
+        return self._store.state().latest
+
+    @property
+    def current_trial_id(self) -> int:
+        """Id of the trial in which this step runs.
+
+        Raises
+        ------
+        TrialIDNotFoundError
+            Outside a trial's step.
+        """
+        return self._running_trial().trial
+
+    @property
+    def rng(self) -> np.random.Generator:
+        """In a step, its random generator: the same seed gives the same draws on every scheduler.
+
+        Outside a step, as in a unit test of the function alone, it is one generator for the
+        experiment, seeded with the experiment's seed.
+        """
+        running = running_step()
+        if running is not None:
+            return running.rng
+        if self._rng is None:
+            self._rng = np.random.default_rng(self.seed)
+        return self._rng
+
+    def save_metric(self, metric_key: str, epoch: Any, value: Any) -> None:
+        """Save a point of a metric; to be called in a step.
+
+        When this returns, the point survives the end of the process. In a step that is computed
+        alone, without a trial, the point is dropped.
+
+        Parameters
+        ----------
+        metric_key : str
+            Name of the metric.
+        epoch : int or other plain value
+            Where the point stands in the series; of two points for one epoch the later counts.
+        value : float or other plain value
+            May be nan or infinite.
+
+        Raises
+        ------
+        TrialIDNotFoundError
+            Outside a step.
+        TypeError
+            If the name is no text, or epoch or value is no plain value.
+        """
+        trial = self._running().trial
+        if metric_key.__class__ is not str or not metric_key:
+            check_name(metric_key, "metric")
+        point = Point(metric_key, _plain(epoch, "epoch"), _plain(value, "value"), time.time())
+        if trial is not None:
+            trial.recorder.point(trial.trial, point)
+
+    # Asking
+
+    def get_history(self, verbose: bool = False, running: bool = False) -> pd.DataFrame:
+        """Get the trials as a table. Nothing is unpickled.
+
+        Parameters
+        ----------
+        verbose : bool
+            Whether to add seed, type of the result, status, start, host, user and Git commit.
+        running : bool
+            Whether to add the trials that are still running.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each ended trial. Index ``Trial ID``; columns: the parameters in order of
+            declaration, ``Result``, ``Success``, ``Finished`` (UTC), ``Process Time``
+            (a timedelta) and ``Description`` (of the failure, else NaN).
+        """
+        self._recorder.catch_up()
+        names = self._parameters.names
+        return _history().get_history(self._store, names, verbose=verbose, running=running)
+
+    def get_steps(self, trial_id: int | None = None) -> pd.DataFrame:
+        """Get the step runs of one trial, or of all, as a table.
+
+        Raises
+        ------
+        TrialIDNotFoundError
+            If there is no such trial.
+        """
+        self._recorder.catch_up()
+        return _history().get_steps(self._store, trial_id)
+
+    def get_persisted(self, step: str | StepFunction, trial_id: int) -> Any:
+        """Get the value that a persisted step returned in a trial.
+
+        This unpickles: it runs code of whoever wrote the object (see the signing key).
+
+        Parameters
+        ----------
+        step : str or step
+            Name of the step; if it ran more than once in the trial, its ``Key`` in
+            :meth:`get_steps`.
+        trial_id : int
+            The trial.
+
+        Raises
+        ------
+        TrialIDNotFoundError
+            If there is no such trial.
+        PersistedResultNotFoundError
+            If the trial kept no value of this step.
+        UntrustedObjectError
+            If a signing key is configured and the object is unsigned or altered.
+        """
+        self._recorder.catch_up()
+        name = step.name if isinstance(step, StepFunction) else step
+        return _history().get_persisted(self._store, name, trial_id, signing_key())
+
+    def load_metric(self, metric_key: str, trial_id: int | Sequence[int]) -> pd.DataFrame:
+        """Get a metric of one or several trials.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index ``Epoch``; one column per trial, the columns named ``Trial ID``.
+
+        Raises
+        ------
+        TrialIDNotFoundError
+            If there is no such trial.
+        MetricNotFoundError
+            If a trial has no such metric.
+        """
+        self._recorder.catch_up()
+        return _history().load_metric(self._store, metric_key, trial_id)
+
+    def get_metrics(self, trial_id: int | None = None) -> list[str]:
+        """Get the names of the metrics of one trial, or of all."""
+        self._recorder.catch_up()
+        return list(_history().get_metrics(self._store, trial_id))
+
+    def get_code(self, trial_id: int | None = None) -> str:
+        """Get the source of the steps and of the user's functions that they use.
+
+        Parameters
+        ----------
+        trial_id : int, optional
+            As it was in that trial. Without it, as it is now.
+        """
+        if trial_id is None:
+            return source_text(self._laboratory.code(self._functions()))
+        return source_text(self._load(self._begun(trial_id).code, Code))
+
+    def get_environment(self, trial_id: int | None = None, category: str | None = None) -> str:
+        """Describe the environment of a trial, or the current one.
+
+        Parameters
+        ----------
+        trial_id : int, optional
+            The trial; without it, here and now.
+        category : str, optional
+            Such as ``"git"`` or ``"requirements"``; without it, a summary.
+
+        Raises
+        ------
+        ValueError
+            If there is no such category.
+        """
+        return describe(self._environment(trial_id), category)
+
+    def get_python_packages(self, trial_id: int | None = None) -> str:
+        """Get the installed packages of a trial, or the current ones: ``name==version`` lines."""
+        return packages_text(self._environment(trial_id))
+
+    def compare(self, first: int, second: int) -> Comparison:
+        """Compare two trials: what differs, and which change explains which difference.
+
+        Raises
+        ------
+        TrialIDNotFoundError
+            If there is no such trial.
+        """
+        self._recorder.catch_up()
+        return _comparing().compare(self._store, first, second)
+
+    def _functions(self) -> dict[str, Callable[..., Any]]:
+        return {name: step.__wrapped__ for name, step in self._steps.items()}
+
+    def _begun(self, trial_id: int) -> Any:
+        return _history().trial_or_raise(self._store, trial_id).begun
+
+    def _environment(self, trial_id: int | None) -> Environment:
+        if trial_id is None:
+            return self._laboratory.environment()
+        return self._load(self._begun(trial_id).environment, Environment)
+
+    def _load(self, digest: str, type_: type) -> Any:
+        return load_record(self._store.get(digest), digest, type_)
+
+    # Keeping house
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Deliver what waits for the store.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Give up after so many seconds; what is left keeps waiting.
+
+        Raises
+        ------
+        StoreUnavailableError
+            If the store is away. Nothing is lost.
+        """
+        self._recorder.flush(timeout)
+
+    def delete(self) -> None:
+        """Remove this experiment's records from the store, and nothing else.
+
+        Parameters and steps stay declared; the next trial is number 1.
+        """
+        self._laboratory.forget()
+        self._store.delete()
+
+    def __repr__(self) -> str:
+        rows = [[name, shorten(value, 50)] for name, value in self._rows()]
+        listed = table([], rows, indent="  ") if rows else ""
+        return "\n".join(
+            filter(None, [f"Experiment({self.id!r}) in {self._store.address}", listed])
+        )
+
+    def _rows(self) -> list[list[str]]:
+        values = self._parameters.current({})
+        rows = [
+            [f"parameter {name}", repr(values[name]) if name in values else "no value"]
+            for name in self._parameters.names
+        ]
+        if self._steps:
+            rows.append(["steps", ", ".join(self._steps)])
+        waiting = self._recorder.waiting
+        if waiting:
+            rows.append(["waiting", f"{waiting} records for the store; ex.flush() delivers them"])
+        return rows
+
+    def _repr_html_(self) -> str:
+        head = [["experiment", self.id], ["store", self._store.address]]
+        return html_table([], [[name, shorten(text, 80)] for name, text in head + self._rows()])
+
+
+def check_id(id: Any) -> None:
+    """Refuse what cannot be an experiment's id."""
+    if not isinstance(id, str) or not id.isidentifier():
+        raise ValueError(
+            f"An experiment's id is {id!r}; expected an identifier: letters, digits and "
+            "underscores, not beginning with a digit, such as 'iris_svm'."
+        )
+    if len(id.encode()) > 100:
+        raise ValueError(f"An experiment's id has at most 100 bytes; {id!r} has more")
+
+
+def _plain(value: Any, what: str) -> Any:
+    if value.__class__ is int and -(2**63) <= value < 2**63:
+        return value
+    try:
+        return to_plain(value)
+    except NotPlainError as error:
+        raise TypeError(
+            f"The {what} of a metric is {shorten(repr(value), 60)} ({type(value).__name__}); "
+            "expected a number or another plain value. Convert it, for example with float()."
+        ) from error
+
+
+def _history() -> ModuleType:
+    # pandas takes longer to import than everything else together: only questions need it.
+    import daskperiment.history  # noqa: PLC0415
+
+    return daskperiment.history
+
+
+def _comparing() -> ModuleType:
+    import daskperiment.compare  # noqa: PLC0415  # as above
+
+    return daskperiment.compare
+
+
+def list_experiments(backend: Any = None) -> pd.DataFrame:
+    """List the experiments of a store.
+
+    Parameters
+    ----------
+    backend : object, optional
+        As for :class:`Experiment`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each experiment.
+    """
+    history = _history()
+    rows = []
+    for id in experiment_ids(backend):
+        store = open_store(backend, id)
+        recorder_for(store).catch_up()
+        rows.append(history.experiment_row(id, store))
+    return history.experiments_frame(rows)
+
+
+# The same id and backend give the same object, so that a notebook's cell can run again.
+_EXPERIMENTS: dict[tuple[str, str], Experiment] = {}
+_EXPERIMENTS_LOCK = threading.Lock()

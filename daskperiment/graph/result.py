@@ -1,0 +1,216 @@
+"""Results: nodes whose computation is a trial."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from dask.base import visualize
+from dask.delayed import Delayed, single_key
+from dask.highlevelgraph import HighLevelGraph
+
+from daskperiment.display import html_table, shorten
+from daskperiment.graph.inputs import Node
+from daskperiment.graph.parameter import Parameters
+from daskperiment.graph.step import Step
+from daskperiment.graph.template import Bound, Template, compile_template
+from daskperiment.run.seeding import check_seed
+from daskperiment.run.trial import Plan
+
+__all__ = ["Laboratory", "Result"]
+
+
+class Laboratory(Protocol):
+    """What a result needs of its experiment."""
+
+    parameters: Parameters
+
+    def plan(
+        self, template: Template, token: str, overrides: Mapping[str, Any], seed: int | None
+    ) -> Plan:
+        """Make a trial's plan."""
+
+    def submitting(self, template: Template) -> None:
+        """Take note that a trial of this template is about to be computed."""
+
+    def watching(self, token: str) -> AbstractContextManager[None]:
+        """Give a context manager that sees to the trial's end if its last task cannot."""
+
+
+class _Local(threading.local):
+    """The graph that a thread is about to compute, and the one it submitted last."""
+
+    current: Bound | None = None
+    submitted: Bound | None = None
+
+
+class Result(Node):
+    """The node made by calling a function decorated with :meth:`Experiment.result`.
+
+    It is a :class:`dask.delayed.Delayed`: whoever computes it, in whatever way and on whatever
+    scheduler, runs a trial. Every computation is a trial of its own.
+    """
+
+    __slots__ = ("_compiled", "_laboratory", "_local", "_overrides", "_step")
+
+    def __init__(
+        self, laboratory: Laboratory, step: Step, overrides: Mapping[str, Any] | None = None
+    ) -> None:
+        # Not Delayed.__init__: the key and the graph are made anew for every trial.
+        for name, value in {
+            "_laboratory": laboratory, "_step": step, "_overrides": dict(overrides or {}),
+            "_compiled": None, "_local": _Local(), "_length": step._length,
+        }.items():  # fmt: skip
+            object.__setattr__(self, name, value)
+
+    # What Dask asks of a collection
+
+    @property
+    def key(self) -> Any:
+        """Key of the graph that this thread computes next."""
+        return self._bound().key
+
+    _key = key
+    _layer = key
+
+    @property
+    def dask(self) -> HighLevelGraph:
+        """The graph that this thread computes next; making it records nothing."""
+        return self._bound().graph
+
+    _dask = dask
+
+    def __dask_postcompute__(self) -> Any:
+        # The one call that every kind of submission makes, once, and in the user's process.
+        self._laboratory.submitting(self._template)
+        self._local.submitted, self._local.current = self._bound(), None
+        return single_key, ()
+
+    def __dask_postpersist__(self) -> Any:
+        bound = self._local.submitted or self._bound()
+        self._local.submitted = self._local.current = None
+        return _rebuild, (bound.key, self._length)
+
+    def __hash__(self) -> int:
+        return hash(self._step.key)
+
+    def __reduce__(self) -> Any:
+        return Result, (self._laboratory, self._step, self._overrides)
+
+    # What users ask
+
+    def compute(self, seed: int | None = None, **kwargs: Any) -> Any:
+        """Run a trial and return its result.
+
+        Parameters
+        ----------
+        seed : int, optional
+            Seed of this trial. Without it, the experiment's; without that, a fresh one.
+        **kwargs
+            As for :func:`dask.compute`, such as ``scheduler``.
+
+        Returns
+        -------
+        object
+            What the result's function returned.
+
+        Raises
+        ------
+        ParameterUndefinedError
+            If a parameter has no value. No trial is recorded.
+        StoreUnavailableError
+            If the store is away. Nothing is run.
+        Exception
+            What a step raised, unchanged; the trial is recorded as failed.
+        """
+        template = self._template
+        bound = self._instantiate(template, check_seed(seed))
+        self._laboratory.submitting(template)
+        with self._laboratory.watching(bound.token):
+            return Delayed(bound.key, bound.graph).compute(**kwargs)
+
+    def bind(self, **values: Any) -> Result:
+        """Make a result with these parameter values; the experiment stays as it is.
+
+        Parameters
+        ----------
+        **values
+            Parameter names and values.
+
+        Returns
+        -------
+        Result
+            Computing it is a trial with these values.
+
+        Raises
+        ------
+        ParameterUndeclaredError
+            If the experiment has no such parameter.
+        """
+        self._laboratory.parameters.check_declared(values)
+        bound = Result(self._laboratory, self._step, {**self._overrides, **values})
+        object.__setattr__(bound, "_compiled", self._compiled)
+        return bound
+
+    def visualize(self, *args: Any, **kwargs: Any) -> Any:
+        """Draw the steps and parameters, as :func:`dask.visualize` does."""
+        return visualize(self._step, *args, traverse=False, **kwargs)
+
+    @property
+    def name(self) -> str:
+        """Name of the result's step."""
+        return str(self._step._step)
+
+    def as_input(self) -> Node:
+        """Inside another result's graph, a result is a step like others."""
+        return self._step  # type: ignore[no-any-return]  # a slot of an untyped class
+
+    def __repr__(self) -> str:
+        return f"Result({self.name!r}{self._described()})"
+
+    def _described(self) -> str:
+        bound = [f"{name}={shorten(repr(value), 30)}" for name, value in self._overrides.items()]
+        return "".join(f", {item}" for item in bound)
+
+    def _repr_html_(self) -> str:
+        values = self._laboratory.parameters.current(self._overrides)
+        rows = [[name, shorten(repr(values.get(name, "no value or computed")), 60)]
+                for name in self._template.parameters]  # fmt: skip
+        return html_table([f"Result {self.name}", "Value"], rows)
+
+    # Making graphs
+
+    @property
+    def _template(self) -> Template:
+        version = self._laboratory.parameters.version
+        if self._compiled is None or self._compiled[0] != version:
+            step = self._step
+            template = compile_template(
+                step._step, step.key, step.dask, self._laboratory.parameters.keys
+            )
+            object.__setattr__(self, "_compiled", (version, template))
+        return self._compiled[1]  # type: ignore[no-any-return]  # a slot of an untyped class
+
+    def _instantiate(self, template: Template, seed: int | None) -> Bound:
+        overrides, laboratory = self._overrides, self._laboratory
+        return template.instantiate(lambda token: laboratory.plan(template, token, overrides, seed))
+
+    def _bound(self) -> Bound:
+        bound = self._local.current
+        if bound is None:
+            bound = self._local.current = self._instantiate(self._template, None)
+        return bound  # type: ignore[no-any-return]  # a slot of an untyped class
+
+
+def _rebuild(
+    graph: Any, key: Any, length: int | None, rename: Mapping[str, str] | None = None
+) -> Delayed:
+    """Make a plain node of a computed or optimised trial: it is no template any more."""
+    if rename:
+        key = rename.get(key, key)
+    layer = key
+    if isinstance(graph, HighLevelGraph) and key not in graph.layers:
+        layer = next(name for name, tasks in graph.layers.items() if key in tasks)
+    return Delayed(key, graph, length, layer=layer)

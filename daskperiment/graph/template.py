@@ -1,0 +1,295 @@
+"""From the graph that a user built to the graph of one trial.
+
+A *template* is what the calls of steps made: an ordinary Dask graph in which parameters and "the
+current trial" are nodes known by their keys. Compiling finds, once for each result, the steps in
+graph order and the layers that depend on the trial. Instantiating copies those layers for one
+trial: under keys of its own, with a first task that begins the trial and a last one that ends it.
+Everything else, such as data that no parameter reaches, keeps its keys and is shared by trials.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from dask._task_spec import Alias, DataNode, GraphNode, Task, TaskRef, convert_legacy_graph
+from dask.delayed import Delayed
+from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+from dask.utils import funcname, key_split
+
+from daskperiment.records import Graph, Node
+from daskperiment.run.step import Call, run_between, run_parameter, run_step
+from daskperiment.run.trial import Plan, begin, end, take
+
+__all__ = ["TRIAL", "Bound", "Template", "compile_template", "no_trial"]
+
+TRIAL = "daskperiment-trial"
+"""Key of the node that stands for the current trial in every template."""
+
+Key = Hashable
+
+
+def no_trial() -> Any:
+    """Make the template's node for the current trial: None where there is none."""
+    layer: dict[Any, Any] = {TRIAL: DataNode(TRIAL, None)}
+    return Delayed(TRIAL, HighLevelGraph.from_collections(TRIAL, layer, dependencies=()))
+
+
+class Bound(NamedTuple):
+    """The graph of one trial."""
+
+    token: str
+    key: str
+    graph: HighLevelGraph
+
+
+class _Layer(NamedTuple):
+    tasks: Any
+    annotations: Any
+    dependencies: set[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Template:
+    """A result's graph, ready to be copied for trials."""
+
+    result: str
+    """Name of the result's step."""
+    key: Key
+    """Key of the result's step."""
+    shared: Mapping[str, Any]
+    """Layers that do not depend on the trial, as they are."""
+    own: Mapping[str, _Layer]
+    """Layers that every trial has a copy of."""
+    dependencies: Mapping[str, set[str]]
+    """Of the shared layers."""
+    inlined: Mapping[Key, str]
+    """Key of a parameter -> its name: they become part of the tasks that take them."""
+    graph: Graph
+    """The steps in graph order."""
+    functions: Mapping[str, Callable[..., Any]]
+    """Step -> the function that it calls."""
+    parameters: tuple[str, ...]
+    """Names of the parameters that steps take."""
+
+    def instantiate(self, make_plan: Callable[[str], Plan]) -> Bound:
+        """Make the graph of one trial.
+
+        Parameters
+        ----------
+        make_plan : callable
+            Makes the trial's plan from its token.
+        """
+        token = uuid.uuid4().hex
+        first, last = f"begin-{token}", f"{self.result}-{token}"
+        names = {name: f"{name}-{token}" for name in self.own}
+        keys = self._keys(token, first)
+        begins = _layer({first: Task(first, begin, make_plan(token))}, None)
+        layers: dict[str, Any] = {first: begins, **self.shared}
+        dependencies: dict[str, set[str]] = {first: set(), **self.dependencies}
+        for name, layer in self.own.items():
+            layers[names[name]] = _copy(layer, keys)
+            dependencies[names[name]] = {first} | {names.get(d, d) for d in layer.dependencies}
+        result = keys[self.key]
+        layers[last] = _layer({last: Task(last, end, TaskRef(first), TaskRef(result))}, None)
+        dependencies[last] = {first, names[str(self.key)]}
+        return Bound(token, last, HighLevelGraph(layers, dependencies))
+
+    def _keys(self, token: str, first: str) -> dict[Key, Any]:
+        """Old key -> new key, or the node that takes its place."""
+        keys: dict[Key, Any] = {TRIAL: first}
+        for key, name in self.inlined.items():
+            keys[key] = Task(None, take, TaskRef(first), name)
+        olds = (key for layer in self.own.values() for key in layer.tasks)
+        for number, old in enumerate(olds):
+            keys[old] = _rename(old, token, number)
+        return keys
+
+
+def _rename(key: Key, token: str, number: int) -> Key:
+    if isinstance(key, tuple):  # a chunk of an array: its place must stay readable
+        return (f"{key_split(key[0])}-{token}-{number}", *key[1:])
+    return f"{key_split(key)}-{token}-{number}"
+
+
+def _copy(layer: _Layer, keys: Mapping[Key, Any]) -> MaterializedLayer:
+    tasks = {}
+    for old, task in layer.tasks.items():
+        new = keys[old]
+        tasks[new] = task.substitute(keys, key=new)
+    return _layer(tasks, layer.annotations)
+
+
+def _layer(tasks: dict[Any, Any], annotations: Any) -> MaterializedLayer:
+    layer = MaterializedLayer(tasks)
+    # Set afterwards: a layer that is made takes the annotations in force at that moment.
+    layer.annotations = annotations
+    return layer
+
+
+def compile_template(result: str, key: Key, graph: HighLevelGraph, parameters: Any) -> Template:
+    """Find out what a trial's graph needs.
+
+    Parameters
+    ----------
+    result : str
+        Name of the result's step.
+    key : hashable
+        Key of the result's step in the graph.
+    graph : HighLevelGraph
+        As the calls of steps made it.
+    parameters : mapping
+        Key of a parameter without default function -> its name.
+    """
+    moving = _moving_layers(graph, {TRIAL, *parameters})
+    gone = {TRIAL, *parameters}
+    raw = _own_layers(graph, moving - gone, gone)
+    survey = _Survey({k: task for layer in raw.values() for k, task in layer.tasks.items()},
+                     parameters, key)  # fmt: skip
+    own = {
+        name: layer._replace(tasks={k: survey.prepared(k) for k in layer.tasks})
+        for name, layer in raw.items()
+    }
+    own = {n: layer._replace(dependencies=layer.dependencies - gone) for n, layer in own.items()}
+    return Template(
+        result=result,
+        key=key,
+        shared={n: layer for n, layer in graph.layers.items() if n not in moving},
+        own=own,
+        dependencies={n: set(d) for n, d in graph.dependencies.items() if n not in moving},
+        inlined=dict(parameters),
+        graph=Graph(survey.nodes),
+        functions=survey.functions,
+        parameters=tuple(survey.parameters),
+    )
+
+
+def _moving_layers(graph: HighLevelGraph, seeds: set[str]) -> set[str]:
+    """Find the layers that depend on the trial or a parameter, those two included."""
+    moving = {name for name, layer in graph.layers.items() if _mentions(layer, seeds)}
+    waiting = list(moving)
+    dependents = graph.dependents
+    while waiting:
+        for name in dependents[waiting.pop()] - moving:
+            moving.add(name)
+            waiting.append(name)
+    return moving
+
+
+def _mentions(layer: Any, keys: set[str]) -> bool:
+    """Whether one of the keys is in the layer, which may be a whole graph of a collection."""
+    return isinstance(layer, MaterializedLayer) and any(key in layer for key in keys)
+
+
+def _own_layers(graph: HighLevelGraph, names: set[str], gone: set[str]) -> dict[str, _Layer]:
+    # Old-style tasks name keys of other layers, and can be told from data by all keys alone.
+    every = {key for layer in graph.layers.values() for key in layer}
+    return {
+        name: _Layer(
+            convert_legacy_graph({k: task for k, task in layer.items() if k not in gone}, every),
+            layer.annotations,
+            graph.dependencies[name],
+        )
+        for name, layer in graph.layers.items()
+        if name in names
+    }
+
+
+class _Sources(NamedTuple):
+    """What a task takes, directly or through functions that are no steps."""
+
+    steps: tuple[str, ...] = ()
+    parameters: tuple[str, ...] = ()
+
+
+class _Survey:
+    """Walks a template once: inputs before those who take them, in order of arguments."""
+
+    def __init__(self, tasks: Mapping[Key, GraphNode], inlined: Mapping[Key, str], last: Key):
+        self.nodes: list[Node] = []
+        self.functions: dict[str, Callable[..., Any]] = {}
+        self.parameters: dict[str, None] = {}
+        self._tasks = tasks
+        self._sources: dict[Key, _Sources] = {
+            key: _Sources(parameters=(name,)) for key, name in inlined.items()
+        }
+        self._names: Counter[str] = Counter()
+        self._prepared: dict[Key, GraphNode] = {}
+        for key in _in_order(tasks, last):
+            self._visit(key)
+
+    def prepared(self, key: Key) -> GraphNode:
+        """Give the task as trials have it, before keys are substituted."""
+        return self._prepared.get(key, self._tasks[key])
+
+    def _visit(self, key: Key) -> None:
+        task = self._tasks[key]
+        found = [self._sources.get(ref, _Sources()) for ref in _references(task)]
+        sources = _Sources(
+            tuple(dict.fromkeys(step for source in found for step in source.steps)),
+            tuple(dict.fromkeys(name for source in found for name in source.parameters)),
+        )
+        if type(task) is not Task:
+            self._sources[key] = sources
+        elif task.func is run_step:
+            self._sources[key] = self._step(key, task, sources)
+        elif task.func is run_parameter:
+            self._sources[key] = _Sources(parameters=(task.args[1],))
+            self.parameters[task.args[1]] = None
+        else:
+            self._sources[key] = sources
+            self._between(key, task)
+
+    def _step(self, key: Key, task: Task, sources: _Sources) -> _Sources:
+        call: Call = task.args[1]
+        place = self._place(call.step)
+        self.nodes.append(Node(place, call.step, list(sources.steps), list(sources.parameters)))
+        self.parameters.update(dict.fromkeys(sources.parameters))
+        function = call.function.__wrapped__
+        if self.functions.setdefault(call.step, function) is not function:
+            self.functions[place] = function  # a step that was defined anew under its old name
+        trial, _, *args = task.args
+        prepared = Task(key, run_step, trial, replace(call, key=place), *args, **task.kwargs)
+        self._prepared[key] = prepared
+        return _Sources(steps=(place,))
+
+    def _between(self, key: Key, task: Task) -> None:
+        label = self._place(funcname(task.func))
+        self._prepared[key] = Task(
+            key, run_between, TaskRef(TRIAL), label, task.func, *task.args, **task.kwargs
+        )
+
+    def _place(self, name: str) -> str:
+        self._names[name] += 1
+        return name if self._names[name] == 1 else f"{name}#{self._names[name]}"
+
+
+def _in_order(tasks: Mapping[Key, GraphNode], last: Key) -> Iterator[Key]:
+    """Depth first and without recursion: a graph may be deeper than Python's stack."""
+    seen: set[Key] = {last}
+    stack = [(last, _references(tasks[last]))]
+    while stack:
+        key, references = stack[-1]
+        for reference in references:
+            if reference in tasks and reference not in seen:
+                seen.add(reference)
+                stack.append((reference, _references(tasks[reference])))
+                break
+        else:
+            stack.pop()
+            yield key
+
+
+def _references(node: GraphNode) -> Iterator[Key]:
+    """Yield the keys that a task takes, in order of its arguments."""
+    if isinstance(node, Alias):
+        yield node.target
+    elif isinstance(node, Task):
+        for item in (*node.args, *node.kwargs.values()):
+            if isinstance(item, TaskRef):
+                yield item.key
+            elif isinstance(item, GraphNode):
+                yield from _references(item)

@@ -1,0 +1,1 @@
+"""What happens inside a running trial: begin, run a step, record, end."""

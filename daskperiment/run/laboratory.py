@@ -1,0 +1,140 @@
+"""What an experiment's trials have in common: store, parameters, seed, code and environment."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import dask
+
+from daskperiment.codec import Blob, dump_record
+from daskperiment.records import Code, Environment, Graph
+from daskperiment.run.changes import ChangeWatch
+from daskperiment.run.recorder import recorder_for
+from daskperiment.run.seeding import fresh_seed
+from daskperiment.run.surroundings import CodeSource, EnvironmentSource
+from daskperiment.run.trial import Plan, Request
+from daskperiment.run.watch import watching
+from daskperiment.store.liveness import current_origin
+from daskperiment.store.protocol import Store
+
+__all__ = ["Laboratory", "signing_key"]
+
+
+class Values(Protocol):
+    """The current values of parameters."""
+
+    def current(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
+        """All values of this moment, in order of declaration."""
+
+    def missing(self, needed: Any, values: Mapping[str, Any]) -> tuple[str, ...]:
+        """Those of the needed parameters that have no value."""
+
+
+class Design(Protocol):
+    """What a trial's graph is made of."""
+
+    @property
+    def result(self) -> str:
+        """Name of the result's step."""
+
+    @property
+    def graph(self) -> Graph:
+        """The steps in graph order."""
+
+    @property
+    def functions(self) -> Mapping[str, Callable[..., Any]]:
+        """Step -> the function that it calls."""
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of the parameters that are needed."""
+
+
+def signing_key() -> bytes | None:
+    """Get the configured key that objects are signed with."""
+    key = dask.config.get("daskperiment.signing-key", None)
+    return key.encode() if isinstance(key, str) else key
+
+
+class _Kept:
+    """What is worked out once for each design."""
+
+    def __init__(self, design: Design) -> None:
+        self.code = CodeSource(design.functions)
+        self.graph: Blob = dump_record(design.graph)
+
+
+class Laboratory:
+    """Makes the plans of one experiment's trials, and watches over them.
+
+    Parameters
+    ----------
+    store : Store
+        Where trials are recorded.
+    parameters : Values
+        The experiment's parameters.
+    """
+
+    def __init__(self, store: Store, parameters: Any) -> None:
+        self.store = store
+        self.parameters = parameters
+        self.seed: int | None = None
+        self._environment = EnvironmentSource()
+        self._kept: weakref.WeakKeyDictionary[Any, _Kept] = weakref.WeakKeyDictionary()
+        self._changes = ChangeWatch(store)
+
+    def plan(
+        self, design: Design, token: str, overrides: Mapping[str, Any], seed: int | None
+    ) -> Plan:
+        """Make a trial's plan. Values, code and environment are read when the trial begins."""
+        return Plan(lambda: self._request(design, token, overrides, seed))
+
+    def _request(
+        self, design: Design, token: str, overrides: Mapping[str, Any], seed: int | None
+    ) -> Request:
+        values = self.parameters.current(overrides)
+        kept = self._keep(design)
+        code, code_blob = kept.code.now()
+        environment, environment_blob = self._environment.now()
+        self._changes.look(code, environment)
+        chosen = next((s for s in (seed, self.seed) if s is not None), None)
+        return Request(
+            store=self.store, token=token, result=design.result,
+            seed=fresh_seed() if chosen is None else chosen,
+            values=values, missing=self.parameters.missing(design.parameters, values),
+            code=code_blob, environment=environment_blob, graph=kept.graph,
+            codes={step: each.fingerprint for step, each in code.steps.items()},
+            origin=current_origin(), signing_key=signing_key(),
+        )  # fmt: skip
+
+    def _keep(self, design: Design) -> _Kept:
+        kept = self._kept.get(design)
+        if kept is None:
+            kept = self._kept[design] = _Kept(design)
+        return kept
+
+    def submitting(self, design: Design) -> None:
+        """Warn, in the process of the user, of what changed since the previous trial."""
+        code, _ = self._keep(design).code.now()
+        environment, _ = self._environment.now()
+        self._changes.look(code, environment)
+
+    def watching(self, token: str) -> AbstractContextManager[None]:
+        """See to the end of a trial that its last task cannot write down."""
+        return watching(recorder_for(self.store), token)
+
+    def code(self, functions: Mapping[str, Callable[..., Any]]) -> Code:
+        """Capture the code of these steps, as it is now."""
+        return CodeSource(functions).now()[0]
+
+    def environment(self) -> Environment:
+        """Capture the environment, as it is now."""
+        return self._environment.now()[0]
+
+    def forget(self) -> None:
+        """Remember no records: they are about to be deleted."""
+        recorder_for(self.store).forget()
+        self._changes = ChangeWatch(self.store)

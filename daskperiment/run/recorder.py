@@ -1,0 +1,358 @@
+"""The way from a running trial to its store.
+
+One recorder per store and process. Records go to the journal first and from there to the store:
+at the end of a trial (or of a step in a process that is not the trial's home), and once a second
+from a background thread that also sends signs of life. A store that is away stops none of this:
+records wait in the journal and objects in the spool, and a warning says so once.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+import warnings
+import weakref
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec import Struct
+
+from daskperiment.codec import Blob, decode, encode
+from daskperiment.errors import StoreError, StoreUnavailableError, StoreWarning
+from daskperiment.records import Beat, Ended, Failure, Origin, Output, Point
+from daskperiment.store.journal import Journal
+from daskperiment.store.liveness import current_origin
+from daskperiment.store.opening import journal_folder
+from daskperiment.store.protocol import Record, Store
+from daskperiment.store.spool import Spool
+
+if TYPE_CHECKING:
+    from daskperiment.run.trial import Trial
+
+__all__ = ["Conflict", "Recorder", "close_recorders", "recorder_for"]
+
+TICK = 1.0
+BEAT_EVERY = 15.0
+IDLE_TICKS = 10
+REMEMBERED = 256
+
+Conflict = tuple[Output, Output]
+"""An output seen now, and the other one seen earlier for the same code, inputs and seed."""
+
+
+class _Alive(NamedTuple):
+    """A trial that this process keeps alive."""
+
+    trial: int
+    finalizer: weakref.finalize[[str], Trial] | None
+    since: float = 0.0
+
+
+class Recorder:
+    """Records what happens in this process's trials of one store.
+
+    Parameters
+    ----------
+    store : Store
+        Where records end up.
+    """
+
+    def __init__(self, store: Store) -> None:
+        folder = journal_folder(store)
+        self.store = store
+        self.pid = os.getpid()
+        self._journal = Journal(folder, store)
+        self._spool = Spool(folder / "spool")
+        self._lock = threading.RLock()
+        self._kept: OrderedDict[str, None] = OrderedDict()
+        self._outputs: dict[str, Output] = {}
+        self._conflicts: list[Conflict] = []
+        self._active: dict[str, _Alive] = {}
+        self._ended: OrderedDict[str, None] = OrderedDict()
+        self._abandoned: deque[str] = deque()
+        self._away = False
+        self._beaten = 0.0
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+
+    @property
+    def origin(self) -> Origin:
+        """The process that records."""
+        return current_origin()
+
+    # Writing
+
+    def write(self, stream: str, trial: int, id: str, record: Struct) -> None:
+        """Write a record down. Never raises: what cannot be recorded is said in a warning."""
+        try:
+            self._journal.write(Record(stream, trial, id, encode(record)))
+        except StoreError as error:
+            self._complain(f"A record of trial {trial} could not be written: {error}")
+
+    def point(self, trial: int, point: Point) -> None:
+        """Write a metric point down."""
+        self._journal.point(trial, point)
+        if self._thread is None:
+            self._start_thread()
+
+    def output(self, id: str, output: Output) -> None:
+        """Write down what a step returned, to be held against what it returned before."""
+        self._outputs[id] = output
+        self.write("outputs", 0, id, output)
+
+    def keep(self, blob: Blob) -> None:
+        """Keep an object, in the spool if the store is away.
+
+        Raises
+        ------
+        StoreError
+            If it could be kept neither in the store nor in the spool.
+        """
+        if blob.digest in self._kept:
+            return
+        if self._away:
+            self._spool.keep(blob.digest, blob.parts)
+            return
+        try:
+            self.store.put(blob.digest, blob.parts)
+        except StoreUnavailableError as error:
+            self._spool.keep(blob.digest, blob.parts)
+            self._lost_contact(error)
+        else:
+            _remember(self._kept, blob.digest)
+
+    # Delivering
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Deliver everything that waits, of this process and of dead ones.
+
+        Raises
+        ------
+        StoreError
+            If the store does not take it; nothing is lost then.
+        """
+        self._settle_abandoned()
+        self._spool.deliver(self.store)
+        self._note_conflicts(self._journal.flush(timeout))
+        self._journal.recover()
+        self._away = False
+
+    def settle(self) -> None:
+        """Deliver what waits if the store is there; else say once that it waits."""
+        if self._away:
+            return
+        try:
+            self._settle_abandoned()
+            self._note_conflicts(self._journal.flush())
+        except StoreError as error:
+            self._lost_contact(error)
+
+    def catch_up(self) -> None:
+        """Before a question is answered: deliver what waits, if it can be delivered."""
+        try:
+            self.flush()
+        except StoreError as error:
+            self._lost_contact(error)
+
+    @property
+    def waiting(self) -> int:
+        """How many records and objects are not in the store yet."""
+        return self._journal.waiting + sum(1 for _ in self._spool.waiting())
+
+    def conflicts(self) -> list[Conflict]:
+        """Take the outputs that differ from earlier ones, found since the last call."""
+        with self._lock:
+            found, self._conflicts = self._conflicts, []
+        return found
+
+    def _note_conflicts(self, existing: list[Record]) -> None:
+        earlier = {record.id: record.body for record in existing}
+        with self._lock:
+            for id in [id for id in self._outputs if id in earlier]:
+                ours, theirs = self._outputs[id], decode(earlier[id], Output)
+                same_run = (ours.trial, ours.key) == (theirs.trial, theirs.key)
+                if ours.output != theirs.output and not same_run:
+                    self._conflicts.append((ours, theirs))
+            if not self._journal.waiting:
+                self._outputs.clear()
+
+    def _lost_contact(self, error: Exception) -> None:
+        if isinstance(error, StoreUnavailableError):
+            if self._away:
+                return
+            self._away = True
+            self._start_thread()
+        self._complain(
+            f"{error} What is recorded meanwhile waits in {str(journal_folder(self.store))!r} "
+            "and is delivered when the store is back; ex.flush() does it at once."
+        )
+
+    @staticmethod
+    def _complain(message: str) -> None:
+        warnings.warn(message, StoreWarning, stacklevel=3)
+
+    # Trials of this process
+
+    def begun(self, trial: Trial) -> None:
+        """Count a trial as alive until it ends, or until its computation is dropped."""
+        # A garbage collector may run this anywhere: it must take no lock.
+        finalizer = weakref.finalize(trial, self._abandoned.append, trial.token)
+        finalizer.atexit = False  # close() sees to the trials that are still alive
+        self._active[trial.token] = _Alive(trial.trial, finalizer, time.time())
+        if self._thread is None:
+            self._start_thread()
+
+    def ended(self, token: str) -> None:
+        """Count a trial as ended."""
+        alive = self._active.pop(token, None)
+        if alive is not None and alive.finalizer is not None:
+            alive.finalizer.detach()
+        _remember(self._ended, token)
+
+    def has_ended(self, token: str) -> bool:
+        """Whether the trial ended in this process, lately."""
+        return token in self._ended
+
+    def alive(self, token: str) -> int | None:
+        """Tell a trial's id if it was begun in this process and has not ended."""
+        alive = self._active.get(token)
+        return alive.trial if alive else None
+
+    @contextmanager
+    def visiting(self, trial: Trial) -> Iterator[None]:
+        """Count a trial of another process as alive while one of its steps runs here."""
+        visit = f"{trial.token}/{threading.get_ident()}"
+        self._active[visit] = _Alive(trial.trial, None)
+        self._start_thread()
+        try:
+            yield
+        finally:
+            self._active.pop(visit, None)
+
+    def _settle_abandoned(self) -> None:
+        while self._abandoned:
+            alive = self._active.pop(self._abandoned.popleft(), None)
+            if alive is not None:
+                self._interrupted(alive)
+
+    def _interrupted(self, alive: _Alive) -> None:
+        failure = Failure("Abandoned", "its computation was dropped before the trial ended")
+        now = time.time()
+        self.write(
+            "trials", alive.trial, "ended-abandoned",
+            Ended("interrupted", now, now - alive.since, failure=failure),
+        )  # fmt: skip
+
+    # The background thread
+
+    def _start_thread(self) -> None:
+        with self._lock:
+            if self._thread is None and not self._stop.is_set():
+                self._thread = threading.Thread(
+                    target=_run, args=(weakref.ref(self), self._stop),
+                    name="daskperiment-recorder", daemon=True,
+                )  # fmt: skip
+                self._thread.start()
+
+    def tick(self) -> bool:
+        """Send signs of life, deliver what waits, and tell whether there was anything to do."""
+        busy = bool(self._active) or self._away or self._journal.waiting > 0
+        try:
+            if self._active and time.monotonic() - self._beaten >= BEAT_EVERY:
+                self._beat()
+            if self._away:
+                self.flush()
+            elif busy:
+                self.settle()
+        except StoreError:
+            pass  # said already when contact was lost; the next tick tries again
+        return busy
+
+    def _beat(self) -> None:
+        clock = self.store.state().clock
+        self._beaten = time.monotonic()
+        for trial in {alive.trial for alive in list(self._active.values())}:
+            self.write("beats", trial, f"{clock:.0f}-{self.pid}", Beat(clock))
+
+    def rest(self) -> None:
+        """Let the background thread end; the next trial starts it again."""
+        with self._lock:
+            self._thread = None
+
+    def forget(self) -> None:
+        """Remember nothing of the store's content, which is about to be removed."""
+        self.settle()
+        self._journal.close()
+        self._kept.clear()
+        self._ended.clear()
+
+    def close(self) -> None:
+        """Deliver what can be delivered and let go of everything."""
+        if self.pid != os.getpid():
+            return  # a fork: all of this is the parent's
+        self._stop.set()
+        thread, self._thread = self._thread, None
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout=5)
+        try:
+            self._abandoned.extend(self._active)
+            self._settle_abandoned()
+            self._journal.close()
+            self.store.close()
+        except StoreError as error:
+            self._lost_contact(error)
+        self._stop.clear()
+
+
+def _run(reference: weakref.ref[Recorder], stop: threading.Event) -> None:
+    idle = 0
+    while idle < IDLE_TICKS:
+        if stop.wait(TICK):
+            return
+        recorder = reference()
+        if recorder is None:
+            return
+        idle = 0 if recorder.tick() else idle + 1
+        if idle >= IDLE_TICKS:
+            recorder.rest()
+        del recorder
+
+
+def _remember(known: OrderedDict[str, None], item: str) -> None:
+    known[item] = None
+    while len(known) > REMEMBERED:
+        try:
+            known.popitem(last=False)
+        except KeyError:  # another thread was faster
+            return
+
+
+# One recorder per store and process is what makes one journal file per process.
+_RECORDERS: dict[str, Recorder] = {}
+_RECORDERS_LOCK = threading.Lock()
+
+
+def recorder_for(store: Store) -> Recorder:
+    """Get this process's recorder for a store."""
+    recorder = _RECORDERS.get(store.address)
+    if recorder is None or recorder.pid != os.getpid():
+        with _RECORDERS_LOCK:
+            recorder = _RECORDERS.get(store.address)
+            if recorder is None or recorder.pid != os.getpid():
+                recorder = _RECORDERS[store.address] = Recorder(store)
+                atexit.unregister(close_recorders)
+                atexit.register(close_recorders)
+    return recorder
+
+
+def close_recorders() -> None:
+    """Close all recorders of this process; asked again, they are made anew."""
+    with _RECORDERS_LOCK:
+        recorders = list(_RECORDERS.values())
+        _RECORDERS.clear()
+    for recorder in recorders:
+        recorder.close()

@@ -1,0 +1,206 @@
+"""Running one task of a trial: a step, a computed parameter, or another function between steps."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from daskperiment.capture.fingerprint import NoFingerprintError, combine, fingerprint
+from daskperiment.codec import pack
+from daskperiment.records import Computed, EndStatus, Failure, Output, StepRun
+from daskperiment.run.changes import report_conflicts
+from daskperiment.run.context import CURRENT, RunningStep
+from daskperiment.run.seeding import fresh_seed, seeded, step_seed
+from daskperiment.run.trial import Trial, fail, failure_of, keep_or_explain, status_of
+from daskperiment.run.usage import Stopwatch, Usage
+
+__all__ = ["Call", "Function", "run_between", "run_parameter", "run_step"]
+
+
+class Function:
+    """A user's function on its way to another process.
+
+    A decorated function's name stands for its decorator's object, so pickle cannot find the
+    function by name. Where that object can be imported, it leads to the function.
+    """
+
+    __slots__ = ("__wrapped__",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.__wrapped__ = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function."""
+        return self.__wrapped__(*args, **kwargs)
+
+    def __reduce__(self) -> Any:
+        function = self.__wrapped__
+        module = getattr(function, "__module__", None)
+        name = getattr(function, "__qualname__", "<locals>")
+        if module and module != "__main__" and "<" not in name:
+            found = _lookup(sys.modules.get(module), name)
+            if getattr(found, "__wrapped__", None) is function:
+                return _by_name, (module, name)
+        return Function, (function,)
+
+
+def _lookup(module: Any, name: str) -> Any:
+    for part in name.split("."):
+        module = getattr(module, part, None)
+    return module
+
+
+def _by_name(module: str, name: str) -> Function:
+    return Function(_lookup(importlib.import_module(module), name).__wrapped__)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a step, as it stands in a graph."""
+
+    step: str
+    function: Function
+    persist: bool = False
+    seed: int | None = None
+    """The experiment's seed: for a step that is computed alone."""
+    key: str = ""
+    """The call's place in the trial's graph."""
+
+
+def run_step(trial: Trial | None, call: Call, /, *args: Any, **kwargs: Any) -> Any:
+    """Run a step; in a trial, record its run."""
+    if trial is None:
+        return _run_alone(call, args, kwargs)
+    guard = nullcontext() if trial.at_home else trial.recorder.visiting(trial)
+    with guard:
+        return _StepRun(trial, call).run(args, kwargs)
+
+
+def _run_alone(call: Call, args: Any, kwargs: Any) -> Any:
+    seed = fresh_seed() if call.seed is None else call.seed
+    running = RunningStep(call.step, step_seed(seed, call.step), None)
+    return _run(running, call.function, args, kwargs)
+
+
+def _run(running: RunningStep, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    reset = CURRENT.set(running)
+    try:
+        with seeded(running):
+            return function(*args, **kwargs)
+    finally:
+        CURRENT.reset(reset)
+
+
+class _StepRun:
+    """One run of a step in a trial, from its inputs to its record."""
+
+    def __init__(self, trial: Trial, call: Call) -> None:
+        self.trial = trial
+        self.call = call
+        self.code = trial.codes.get(call.key) or trial.codes.get(call.step, "")
+        self.running = RunningStep(call.key, step_seed(trial.seed, call.key), trial)
+        self.inputs: str | None = None
+        self.note: str | None = None
+
+    def run(self, args: Any, kwargs: Any) -> Any:
+        # Before the function runs: it might change what it was given.
+        self.inputs = self._fingerprint((args, kwargs), "its input")
+        watch = Stopwatch()
+        try:
+            value = _run(self.running, self.call.function.__wrapped__, args, kwargs)
+        except BaseException as error:
+            self._failed(error, watch.read())
+            raise
+        self._succeeded(value, watch.read())
+        return value
+
+    def _fingerprint(self, value: Any, what: str) -> str | None:
+        try:
+            return fingerprint(value)
+        except NoFingerprintError as error:
+            self.note = self.note or f"{what} has no fingerprint: {error}"
+        except Exception as error:  # user-defined objects may fail in any way
+            self.note = self.note or f"{what} has no fingerprint: {type(error).__name__}: {error}"
+        return None
+
+    def _failed(self, error: BaseException, usage: Usage) -> None:
+        failure, status = failure_of(error, self.call.key), status_of(error)
+        self._record(usage, status, failure=failure)
+        fail(self.trial, failure, status)
+
+    def _succeeded(self, value: Any, usage: Usage) -> None:
+        output = self._fingerprint(value, "its output")
+        kept = self._keep(value) if self.call.persist else None
+        if self.running.asked_for_trial:
+            self.note = self.note or "it read the trial's id"
+        if self.running.disturbed:
+            self.note = self.note or "it shared the global random state with another step"
+        self._record(usage, "succeeded", output=output, kept=kept)
+        if output and self.inputs and not self.note:
+            self._record_output(output)
+        if not self.trial.at_home:
+            self.trial.recorder.settle()
+            report_conflicts(self.trial.recorder)
+
+    def _keep(self, value: Any) -> dict[str, Any]:
+        form, blob = pack(value, self.trial.signing_key)
+        return {"value": keep_or_explain(self.trial.recorder, form, blob)}
+
+    def _record(
+        self, usage: Usage, status: EndStatus, output: str | None = None,
+        kept: Any = None, failure: Failure | None = None,
+    ) -> None:  # fmt: skip
+        origin = self.trial.recorder.origin
+        record = StepRun(
+            key=self.call.key, step=self.call.step, status=status, started=usage.started,
+            wall=usage.wall, cpu=usage.cpu, peak=usage.peak, host=origin.host, pid=origin.pid,
+            thread=usage.thread, code=self.code, inputs=self.inputs, output=output,
+            note=self.note, stochastic=self.running.stochastic, seed=self.running.seed,
+            kept=kept, failure=failure,
+        )  # fmt: skip
+        # A run that is repeated, because its worker died, makes a record of its own.
+        id = f"{self.call.key}-{usage.started:.6f}-{origin.pid}"
+        self.trial.recorder.write("steps", self.trial.trial, id, record)
+
+    def _record_output(self, output: str) -> None:
+        seed = str(self.running.seed) if self.running.stochastic else ""
+        id = combine(self.call.step, self.code, self.inputs or "", seed)
+        record = Output(self.trial.trial, self.call.key, self.call.step, output)
+        self.trial.recorder.output(id, record)
+
+
+def run_parameter(
+    trial: Trial | None, name: str, function: Function, seed: int | None, /, **inputs: Any
+) -> Any:
+    """Compute a parameter's default, unless the parameter was set; record the value."""
+    if trial is None:
+        return _run_alone(Call(name, function, seed=seed), (), inputs)
+    if name in trial.values:
+        return trial.values[name]
+    value = _guarded(trial, f"parameter {name}", function.__wrapped__, (), inputs)
+    form, blob = pack(value, trial.signing_key, inline=None)
+    form = keep_or_explain(trial.recorder, form, blob)
+    trial.recorder.write("trials", trial.trial, f"computed-{name}"[:200], Computed(name, form))
+    if not trial.at_home:
+        trial.recorder.settle()
+    return value
+
+
+def run_between(
+    trial: Trial, label: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any
+) -> Any:
+    """Run a function that is no step but part of a trial, so that its failure is recorded."""
+    return _guarded(trial, label, function, args, kwargs)
+
+
+def _guarded(trial: Trial, label: str, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    running = RunningStep(label, step_seed(trial.seed, label), trial)
+    try:
+        return _run(running, function, args, kwargs)
+    except BaseException as error:
+        fail(trial, failure_of(error, label), status_of(error))
+        raise

@@ -1,0 +1,270 @@
+"""A trial's handle, and how a trial begins and ends.
+
+The handle is an ordinary value of the graph: the first task makes it, every step gets it. It is
+picklable, so that steps run anywhere; whoever holds it can write to the trial's store.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from daskperiment.codec import Blob, decode, encode, pack
+from daskperiment.errors import ParameterUndefinedError
+from daskperiment.records import Begun, Ended, EndStatus, Failure, Origin
+from daskperiment.run.changes import report_conflicts
+from daskperiment.run.recorder import Recorder, recorder_for
+from daskperiment.store.liveness import current_origin
+from daskperiment.store.protocol import Allocation, Store
+
+__all__ = [
+    "Plan",
+    "Request",
+    "Trial",
+    "begin",
+    "end",
+    "fail",
+    "failure_of",
+    "status_of",
+    "take",
+]
+
+
+@dataclass(frozen=True)
+class Request:
+    """Everything that a trial begins with, settled: safe to send to another process."""
+
+    store: Store
+    token: str
+    result: str
+    seed: int
+    values: Mapping[str, Any] = field(repr=False)
+    """Parameter values, in order of declaration."""
+    missing: tuple[str, ...]
+    """Parameters that the graph needs and that have no value."""
+    code: Blob
+    environment: Blob
+    graph: Blob
+    codes: Mapping[str, str] = field(repr=False)
+    """Step -> fingerprint of its code."""
+    origin: Origin
+    signing_key: bytes | None = field(repr=False)
+
+
+class Plan:
+    """A trial to be: its request is settled when it begins, or when it leaves the process.
+
+    Parameters
+    ----------
+    settle : callable
+        Makes the request; reads parameter values, code and environment of that moment.
+    """
+
+    def __init__(self, settle: Callable[[], Request]) -> None:
+        self._settle = settle
+
+    def request(self) -> Request:
+        """Settle the request."""
+        return self._settle()
+
+    def __repr__(self) -> str:
+        return "<Plan of a trial>"
+
+    def __reduce__(self) -> Any:
+        return Settled, (self.request(),)
+
+
+class Settled(Plan):
+    """A plan whose request is settled."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+
+    def request(self) -> Request:
+        return self._request
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
+class Trial:
+    """Handle of a running trial."""
+
+    store: Store
+    trial: int
+    token: str
+    seed: int
+    values: Mapping[str, Any] = field(repr=False)
+    codes: Mapping[str, str] = field(repr=False)
+    origin: Origin = field(repr=False)
+    """The process that computes the trial."""
+    clock: float = field(repr=False)
+    """When it began, by the store's clock."""
+    monotonic: float = field(repr=False)
+    """When it began, by the monotonic clock of the host and boot named in `place`."""
+    place: tuple[str, str] = field(repr=False)
+    signing_key: bytes | None = field(repr=False)
+
+    @property
+    def recorder(self) -> Recorder:
+        """The recorder of the trial's store in the process that asks."""
+        return recorder_for(self.store)
+
+    @property
+    def at_home(self) -> bool:
+        """Whether this is the process that computes the trial."""
+        return self.origin == current_origin()
+
+
+def begin(plan: Plan) -> Trial:
+    """Begin a trial: give it an id in the store and write down what it begins with.
+
+    Raises
+    ------
+    ParameterUndefinedError
+        If a parameter that the graph needs has no value. Nothing is recorded then.
+    StoreUnavailableError
+        If the store is away. Nothing is computed then.
+    """
+    request = plan.request()
+    if request.missing:
+        raise undefined(request.missing)
+    recorder = recorder_for(request.store)
+    forms = _keep_parameters(request, recorder)
+    for blob in (request.code, request.environment, request.graph):
+        recorder.keep(blob)
+    allocation = _allocate(request, forms)
+    origin = current_origin()
+    trial = Trial(
+        store=request.store, trial=allocation.trial, token=request.token, seed=request.seed,
+        values=request.values, codes=request.codes, origin=request.origin,
+        clock=allocation.clock, monotonic=time.monotonic(), place=(origin.host, origin.boot),
+        signing_key=request.signing_key,
+    )  # fmt: skip
+    if trial.at_home:
+        recorder.begun(trial)
+    return trial
+
+
+def undefined(names: tuple[str, ...]) -> ParameterUndefinedError:
+    """Make the error that names parameters without a value."""
+    listed = ", ".join(repr(name) for name in names)
+    example = f"{names[0]}=..." if names[0].isidentifier() else f"**{{{names[0]!r}: ...}}"
+    return ParameterUndefinedError(
+        f"No value for parameter{'s' if len(names) > 1 else ''} {listed}. Every parameter needs a "
+        f"default or a value: call ex.set_parameters({example}) or bind({example})."
+    )
+
+
+def _keep_parameters(request: Request, recorder: Recorder) -> dict[str, Any]:
+    forms = {}
+    for name, value in request.values.items():
+        forms[name], blob = pack(value, request.signing_key, inline=None)
+        if blob is not None:
+            recorder.keep(blob)
+    return forms
+
+
+def _allocate(request: Request, forms: dict[str, Any]) -> Allocation:
+    body = encode(
+        Begun(
+            token=request.token, result=request.result, started=time.time(), seed=request.seed,
+            parameters=forms, code=request.code.digest, environment=request.environment.digest,
+            graph=request.graph.digest, origin=request.origin,
+        )
+    )  # fmt: skip
+    attempt, token = 0, request.token
+    while True:
+        allocation = request.store.allocate(token, body)
+        if allocation.new or not _has_ended(request.store, allocation.trial):
+            # Not new and not ended: the same task, tried again.
+            return allocation
+        # The same graph computed once more, as when it is part of another Delayed.
+        attempt += 1
+        token = f"{request.token}/{attempt}"
+
+
+def _has_ended(store: Store, trial: int) -> bool:
+    recorder_for(store).settle()
+    return any(record.id.startswith("ended") for record in store.read("trials", [trial]))
+
+
+def take(trial: Trial, name: str) -> Any:
+    """Take a parameter's value."""
+    return trial.values[name]
+
+
+def end(trial: Trial, result: Any) -> Any:
+    """End a trial that succeeded, and return its result unchanged."""
+    recorder = trial.recorder
+    form, blob = pack(result, trial.signing_key)
+    form = keep_or_explain(recorder, form, blob)
+    recorder.write(
+        "trials", trial.trial, "ended-succeeded",
+        Ended("succeeded", time.time(), elapsed(trial), str(type(result)), form),
+    )  # fmt: skip
+    recorder.ended(trial.token)
+    recorder.settle()
+    report_conflicts(recorder)
+    return result
+
+
+def fail(trial: Trial, failure: Failure, status: EndStatus) -> None:
+    """Write down that a trial ended without a result."""
+    recorder = trial.recorder
+    recorder.write(
+        "trials", trial.trial, f"ended-{status}-{failure.step or ''}",
+        Ended(status, time.time(), elapsed(trial), failure=failure),
+    )  # fmt: skip
+    recorder.ended(trial.token)
+    recorder.settle()
+
+
+def keep_or_explain(recorder: Recorder, form: Any, blob: Blob | None) -> Any:
+    """Keep an object; if that fails, give back a form that says why it was not kept."""
+    if blob is None:
+        return form
+    try:
+        recorder.keep(blob)
+    except Exception as error:  # a result must reach its user whatever happens to its record
+        return {**form, "digest": None, "reason": f"{type(error).__name__}: {error}"}
+    return form
+
+
+def elapsed(trial: Trial) -> float:
+    """Seconds since the trial began."""
+    origin = current_origin()
+    if trial.place == (origin.host, origin.boot):
+        return time.monotonic() - trial.monotonic
+    # Another machine, whose own clocks say nothing about the beginning.
+    return max(0.0, trial.store.state().clock - trial.clock)
+
+
+def status_of(error: BaseException) -> EndStatus:
+    """Tell what an exception makes of a trial."""
+    interrupted = isinstance(error, (KeyboardInterrupt, GeneratorExit))
+    cancelled = type(error).__name__ in ("CancelledError", "FutureCancelledError")
+    return "interrupted" if interrupted or cancelled else "failed"
+
+
+def failure_of(error: BaseException, step: str | None = None) -> Failure:
+    """Describe an exception."""
+    name = type(error).__name__
+    try:
+        text = str(error)
+    except Exception:  # a __str__ of the user's may fail
+        text = "its text cannot be shown"
+    try:
+        lines = "".join(traceback.format_exception(error))
+    except Exception:  # formatting calls the user's __str__ too
+        lines = ""
+    return Failure(name, f"{name}({text})", lines, step)
+
+
+def begun_record(store: Store, trial: int) -> Begun | None:
+    """Read a trial's first record."""
+    for record in store.read("trials", [trial]):
+        if record.id == "begun":
+            return decode(record.body, Begun)
+    return None

@@ -1,0 +1,39 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+import daskperiment
+from daskperiment import experiment
+from daskperiment.run.recorder import close_recorders
+
+
+@pytest.fixture(autouse=True)
+def _fresh_process_state():
+    """Leave no recorder, thread or experiment of one test to the next."""
+    yield
+    close_recorders()
+    experiment._EXPERIMENTS.clear()
+    left = [t.name for t in threading.enumerate() if t.name.startswith("daskperiment")]
+    assert not left, f"threads left behind: {left}"
+
+
+@pytest.fixture
+def ex(tmp_path):
+    """Make an experiment in a fresh folder."""
+    return daskperiment.Experiment("demo", backend=tmp_path / "store")
+
+
+@pytest.fixture
+def again(ex, tmp_path):
+    """Open the fixture's experiment as a later process would: with nothing in memory."""
+
+    def reopen():
+        close_recorders()
+        experiment._EXPERIMENTS.clear()
+        return daskperiment.Experiment("demo", backend=tmp_path / "store")
+
+    return reopen
