@@ -1,0 +1,149 @@
+"""Lists of Python values as columns of their natural dtype, without changing any value.
+
+============================  =====================  =========================================
+all values are                the dtype is           and if some are missing
+============================  =====================  =========================================
+int, fitting 64 bit           ``int64``              ``Int64`` (``float64`` for results)
+float, or int and float       ``float64``            ``float64``
+bool                          ``bool``               ``boolean`` (``object`` for results)
+str                           pandas' own for text   the same
+complex                       ``complex128``         the same
+dates and times, durations    what pandas infers     the same
+anything else, and mixtures   ``object``             ``object``
+============================  =====================  =========================================
+
+A number that would change, such as 10**400 or 2**53 + 1 among floats, makes the column ``object``.
+``None`` is a value like any other, so a column with one is ``object`` too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from daskperiment.history.values import MISSING, Missing
+
+__all__ = ["column", "durations", "frame_of", "moments", "objects"]
+
+_EXACT = 2**53
+_KINDS: dict[type, str] = {
+    int: "int",
+    float: "float",
+    bool: "bool",
+    str: "str",
+    complex: "complex",
+    Missing: "missing",
+    type(None): "object",
+}
+_BASES: tuple[tuple[type | tuple[type, ...], str], ...] = (
+    (np.bool_, "bool"),
+    (np.integer, "int"),
+    ((np.float16, np.float32, np.float64), "float"),
+    ((np.complex64, np.complex128), "complex"),
+    (str, "str"),
+    (datetime, "datetime"),
+    (timedelta, "timedelta"),
+)
+
+
+def column(values: Sequence[Any], index: pd.Index, nullable: bool = True) -> pd.Series:
+    """Make a column; `MISSING` stands for what is not there.
+
+    Parameters
+    ----------
+    values : sequence
+        One value per row.
+    index : Index
+        Labels of the rows.
+    nullable : bool
+        Whether integers and truth values of which some are missing keep their type by pandas'
+        nullable dtypes; else they become what pandas makes of them and NaN.
+    """
+    kinds = {_KINDS.get(kind) or _kind(kind) for kind in set(map(type, values))}
+    missing = "missing" in kinds
+    kinds.discard("missing")
+    try:
+        return _natural(values, index, frozenset(kinds), missing, nullable)
+    except (OverflowError, ValueError, TypeError):
+        # An integer beyond 64 bit, a date that pandas has no room for, text that is no UTF-8.
+        return objects(values, index)
+
+
+def objects(values: Sequence[Any], index: pd.Index) -> pd.Series:
+    """Make a column that holds the values themselves, each in one cell."""
+    array = np.fromiter(_filled(values), dtype=object, count=len(values))
+    return pd.Series(array, index=index, dtype=object)
+
+
+def moments(seconds: Sequence[float], index: pd.Index) -> pd.Series:
+    """Make a column of times in UTC from seconds since the epoch; what is not finite is NaT."""
+    # Microseconds are what a float of this size can tell.
+    stamps = pd.DatetimeIndex(_nanoseconds(seconds, 1000).view("M8[ns]"))
+    return pd.Series(stamps.tz_localize("UTC"), index=index)
+
+
+def durations(seconds: Sequence[float], index: pd.Index) -> pd.Series:
+    """Make a column of durations from seconds; what is not finite is NaT."""
+    return pd.Series(_nanoseconds(seconds, 1).view("m8[ns]"), index=index)
+
+
+def frame_of(columns: Iterable[tuple[str, pd.Series]], index: pd.Index) -> pd.DataFrame:
+    """Put columns together; two may have the same name, as a parameter called Result."""
+    named = list(columns)
+    frame = pd.DataFrame(dict(enumerate(series for _, series in named)), index=index)
+    frame.columns = pd.Index([name for name, _ in named], dtype=object if not named else None)
+    return frame
+
+
+def _kind(type_: type) -> str:
+    return next((kind for base, kind in _BASES if issubclass(type_, base)), "object")
+
+
+def _natural(
+    values: Sequence[Any], index: pd.Index, kinds: frozenset[str], missing: bool, nullable: bool
+) -> pd.Series:
+    if not kinds and missing:
+        return pd.Series(np.nan, index=index, dtype="float64")
+    if missing and nullable and kinds in ({"int"}, {"bool"}):
+        return _nullable(values, index, "Int64" if kinds == {"int"} else "boolean")
+    if kinds == {"int"} and not missing:
+        return pd.Series(np.array(values, dtype="int64"), index=index)
+    if kinds in ({"int"}, {"float"}, {"int", "float"}):
+        return _floats(values, index, exact="int" not in kinds)
+    if kinds in ({"str"}, {"datetime"}, {"timedelta"}):
+        return pd.Series(_filled(values), index=index)
+    if kinds == {"complex"}:
+        return pd.Series(np.array(_filled(values), dtype="complex128"), index=index)
+    if kinds == {"bool"} and not missing:
+        return pd.Series(np.array(values, dtype="bool"), index=index)
+    return objects(values, index)
+
+
+def _nullable(values: Sequence[Any], index: pd.Index, dtype: str) -> pd.Series:
+    cells = [None if value is MISSING else value for value in values]
+    return pd.Series(pd.array(cells, dtype=dtype), index=index)  # type: ignore[call-overload]
+
+
+def _floats(values: Sequence[Any], index: pd.Index, exact: bool) -> pd.Series:
+    if not exact and any(not _is_exact(value) for value in values):
+        return objects(values, index)
+    return pd.Series(np.array(_filled(values), dtype="float64"), index=index)
+
+
+def _is_exact(value: Any) -> bool:
+    return not isinstance(value, int | np.integer) or -_EXACT <= int(value) <= _EXACT
+
+
+def _filled(values: Sequence[Any]) -> list[Any]:
+    return [np.nan if value is MISSING else value for value in values]
+
+
+def _nanoseconds(seconds: Sequence[float], unit: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    array = np.array(seconds, dtype="float64")
+    known = np.abs(array) < 9.2e9
+    units = np.rint(np.where(known, array, 0.0) * (1e9 / unit)).astype("int64")
+    return np.where(known, units * unit, np.iinfo("int64").min)

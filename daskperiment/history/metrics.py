@@ -1,0 +1,188 @@
+"""Metrics: the series of points that trials saved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+from msgspec import Struct
+
+from daskperiment.errors import MetricNotFoundError
+from daskperiment.history.columns import column
+from daskperiment.history.decoding import chunks, intact
+from daskperiment.history.reading import as_trial_id, require_trial
+from daskperiment.history.values import viewed_all
+from daskperiment.store.protocol import Store
+
+__all__ = ["get_metrics", "load_metric"]
+
+S = TypeVar("S", pd.Series, pd.DataFrame)
+
+_EXACT = 2**53
+_SIMPLE = frozenset({int, float, str})
+
+
+class _Name(Struct, array_like=True, gc=False):
+    """The first field of a point: what follows is not even decoded."""
+
+    metric: str
+
+
+class _Names(Struct, gc=False):
+    points: list[_Name]
+
+
+class _Point(Struct, array_like=True, gc=False):
+    """A point without its time."""
+
+    metric: str
+    epoch: Any
+    value: Any
+
+
+class _Points(Struct, gc=False):
+    points: list[_Point]
+
+
+def get_metrics(store: Store, trial_id: int | None = None) -> list[str]:
+    """List the names of a trial's metrics, or those of all trials, in alphabetical order.
+
+    Raises
+    ------
+    TrialIDNotFoundError
+        If there is no such trial.
+    """
+    trials = None if trial_id is None else [as_trial_id(trial_id)]
+    names = set().union(*_names(store, trials).values())
+    if trials and not names:
+        require_trial(store, trials[0])
+    return sorted(names)
+
+
+def load_metric(store: Store, metric_key: str, trial_id: int | Sequence[int]) -> pd.DataFrame:
+    """Load a metric of one or more trials.
+
+    Parameters
+    ----------
+    store : Store
+        Where to read.
+    metric_key : str
+        Name of the metric.
+    trial_id : int or sequence of int
+        The trials.
+
+    Returns
+    -------
+    DataFrame
+        Index ``Epoch``, sorted where epochs can be compared; one column per trial, in the order
+        given, named by its id; the columns' name is ``Trial ID``. If an epoch was saved more
+        than once, the last value holds.
+
+    Raises
+    ------
+    TrialIDNotFoundError
+        If one of the trials does not exist.
+    MetricNotFoundError
+        If one of the trials has no metric of this name.
+    """
+    trials = _trial_ids(trial_id)
+    points = _load_points(store, metric_key, trials)
+    without = [trial for trial in trials if not points[trial]]
+    if without:
+        raise MetricNotFoundError(_not_found(store, metric_key, without))
+    series = {trial: _series(points[trial], store) for trial in trials}
+    return _side_by_side(series)
+
+
+def _trial_ids(trial_id: Any) -> list[int]:
+    if isinstance(trial_id, Iterable) and not isinstance(trial_id, str | bytes):
+        return list(dict.fromkeys(map(as_trial_id, trial_id)))
+    return [as_trial_id(trial_id)]
+
+
+def _names(store: Store, trials: list[int] | None) -> dict[int, set[str]]:
+    names: dict[int, set[str]] = {}
+    for chunk in chunks(store.read("points", trials)):
+        for trial, batch in intact(chunk, _Names):
+            names.setdefault(trial, set()).update([point.metric for point in batch.points])
+    return names
+
+
+def _load_points(store: Store, metric: str, trials: list[int]) -> dict[int, list[_Point]]:
+    points: dict[int, list[_Point]] = {trial: [] for trial in trials}
+    for chunk in chunks(store.read("points", trials) if trials else ()):
+        for trial, batch in intact(chunk, _Points):
+            points[trial] += [point for point in batch.points if point.metric == metric]
+    return points
+
+
+def _not_found(store: Store, metric: str, trials: list[int]) -> str:
+    for trial in trials:
+        require_trial(store, trial)
+    names = _names(store, trials)
+    described = "; ".join(
+        f"trial {trial} has {', '.join(map(repr, sorted(names.get(trial, ())))) or 'no metrics'}"
+        for trial in trials[:10]
+    )
+    return (
+        f"There is no metric {metric!r} in trial {', '.join(map(str, trials))}: {described}. "
+        "Metrics are saved with save_metric() in a step."
+    )
+
+
+# Series ----------------------------------------------------------------------------------------
+
+
+def _series(points: list[_Point], store: Store) -> pd.Series:
+    """Make the series of one trial: each epoch once, sorted if that is possible."""
+    epochs = _epochs(viewed_all([point.epoch for point in points], store))
+    values = viewed_all([point.value for point in points], store)
+    series = column(values, epochs, nullable=False)
+    if epochs.is_monotonic_increasing and epochs.is_unique:
+        return series
+    return _sorted(series[~epochs.duplicated(keep="last")])
+
+
+def _epochs(values: list[Any]) -> pd.Index:
+    labels = values if _SIMPLE.issuperset(map(type, values)) else list(map(_hashable, values))
+    series = column(labels, pd.RangeIndex(len(labels)))
+    return pd.Index(series, dtype=series.dtype, name="Epoch", tupleize_cols=False)
+
+
+def _hashable(value: Any) -> Any:
+    try:
+        hash(value)
+    except TypeError:
+        return repr(value)
+    return value
+
+
+def _sorted(data: S) -> S:
+    try:
+        return data.sort_index(kind="stable")
+    except TypeError:  # epochs of kinds that cannot be compared stay as they were saved
+        return data
+
+
+def _side_by_side(series: dict[int, pd.Series]) -> pd.DataFrame:
+    columns = pd.Index(list(series), dtype="int64", name="Trial ID")
+    if not series:
+        return pd.DataFrame(index=pd.Index([], name="Epoch"), columns=columns)
+    first, *others = series.values()
+    if all(other.index.equals(first.index) for other in others):
+        frame = pd.DataFrame(dict(enumerate(series.values())), index=first.index)
+    else:
+        exact = [_with_room_for_nan(one) for one in series.values()]
+        frame = _sorted(pd.concat(exact, axis=1, sort=False))
+    frame.columns = columns
+    frame.index.name = "Epoch"
+    return frame
+
+
+def _with_room_for_nan(series: pd.Series) -> pd.Series:
+    """Keep integers as objects that would change among floats."""
+    if series.dtype == np.int64 and (series.abs() > _EXACT).any():
+        return series.astype(object)
+    return series

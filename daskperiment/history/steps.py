@@ -1,0 +1,190 @@
+"""Step runs: what they cost, and what persisted steps returned."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+from msgspec import Struct
+
+from daskperiment.errors import PersistedResultNotFoundError
+from daskperiment.history.columns import column, durations, frame_of, moments
+from daskperiment.history.decoding import chunks, intact
+from daskperiment.history.reading import as_trial_id, require_trial
+from daskperiment.history.values import MISSING, loaded
+from daskperiment.records import EndStatus, StepRun
+from daskperiment.store.protocol import Store
+
+__all__ = ["get_persisted", "get_steps"]
+
+
+class _Run(Struct, gc=False):
+    """A step run without its output and traceback, which may be long."""
+
+    key: str
+    step: str
+    status: EndStatus
+    started: float
+    wall: float
+    cpu: float
+    peak: int
+    host: str
+    pid: int
+    thread: str
+    inputs: str | None = None
+    output: str | None = None
+    note: str | None = None
+    stochastic: bool = False
+    reused: int | None = None
+
+
+def get_steps(store: Store, trial_id: int | None = None) -> pd.DataFrame:
+    """Make a table of the step runs of a trial, or of all trials.
+
+    Returns
+    -------
+    DataFrame
+        One row per step run, by trial and then in the order in which they were recorded.
+        ``Started`` is in UTC, ``Wall Time`` and ``CPU Time`` are durations, ``Peak Memory`` is
+        the process's in bytes; fingerprints are missing where a value has none. ``Checkable``
+        tells whether the step's output can be compared with that of its other runs,
+        ``Stochastic`` whether it drew random numbers. ``Reused From`` is the trial that the
+        output was taken from, in dtype ``Int64``.
+
+    Raises
+    ------
+    TrialIDNotFoundError
+        If there is no such trial.
+    """
+    trials = None if trial_id is None else [as_trial_id(trial_id)]
+    runs: list[tuple[int, _Run]] = []
+    for chunk in chunks(store.read("steps", trials)):
+        runs += intact(chunk, _Run)
+    if trials and not runs:
+        require_trial(store, trials[0])
+    runs.sort(key=lambda found: found[0])
+    return _frame([trial for trial, _ in runs], [run for _, run in runs])
+
+
+def _frame(trials: list[int], runs: list[_Run]) -> pd.DataFrame:
+    index = pd.RangeIndex(len(runs))
+
+    def plain(name: str, dtype: str | None = None) -> pd.Series:
+        values = [getattr(run, name) for run in runs]
+        cells = [MISSING if value is None else value for value in values]
+        return pd.Series(values, index=index, dtype=dtype) if dtype else column(cells, index)
+
+    def seconds(name: str) -> list[float]:
+        return [getattr(run, name) for run in runs]
+
+    checkable = [run.note is None for run in runs]
+    columns = [
+        ("Trial ID", pd.Series(trials, index=index, dtype="int64")),
+        ("Step", plain("step")),
+        ("Key", plain("key")),
+        ("Status", plain("status")),
+        ("Started", moments(seconds("started"), index)),
+        ("Wall Time", durations(seconds("wall"), index)),
+        ("CPU Time", durations(seconds("cpu"), index)),
+        ("Peak Memory", plain("peak", "int64")),
+        ("Host", plain("host")),
+        ("PID", plain("pid", "int64")),
+        ("Thread", plain("thread")),
+        ("Input Fingerprint", plain("inputs")),
+        ("Output Fingerprint", plain("output")),
+        ("Checkable", pd.Series(checkable, index=index, dtype="bool")),
+        ("Stochastic", plain("stochastic", "bool")),
+        ("Reused From", plain("reused", "Int64")),
+    ]
+    return frame_of(columns, index)
+
+
+# Persisted values ------------------------------------------------------------------------------
+
+
+def get_persisted(
+    store: Store, step: str, trial_id: int, signing_key: str | bytes | None = None
+) -> Any:
+    """Load the value that a persisted step returned in a trial.
+
+    Loading what is not plain data runs code of whoever wrote it: do so only if you trust the
+    store, or set a signing key.
+
+    Parameters
+    ----------
+    store : Store
+        Where to read.
+    step : str
+        Name of the step, or where it was called more than once the Key of the call, as
+        :func:`get_steps` shows it. The first call's is the name itself; say ``"name#1"``.
+    trial_id : int
+        The trial.
+    signing_key : str or bytes, optional
+        By default the dask configuration ``daskperiment.signing-key``.
+
+    Raises
+    ------
+    TrialIDNotFoundError
+        If there is no such trial.
+    PersistedResultNotFoundError
+        If the trial kept no such value, or it is not clear which is meant.
+    CorruptRecordError
+        If the value is damaged.
+    UntrustedObjectError
+        If a signing key is set and does not fit.
+    """
+    trial = as_trial_id(trial_id)
+    runs = _runs(store, trial)
+    if not runs:
+        require_trial(store, trial)
+    return loaded(_chosen(runs, step, trial).kept["value"], store, signing_key)
+
+
+def _runs(store: Store, trial: int) -> dict[str, StepRun]:
+    """Collect a trial's step runs by Key; of several, the last that succeeded."""
+    runs: dict[str, StepRun] = {}
+    for chunk in chunks(store.read("steps", [trial])):
+        for _, run in intact(chunk, StepRun):
+            if run.key not in runs or run.kept is not None or runs[run.key].kept is None:
+                runs[run.key] = run
+    return runs
+
+
+def _chosen(runs: dict[str, StepRun], step: str, trial: int) -> StepRun:
+    kept = {key: run for key, run in runs.items() if run.kept is not None}
+    calls = [key for key, run in runs.items() if run.step == step]
+    if len(calls) > 1:
+        keys = sorted(kept.keys() & calls, key=_place)
+        named = ", ".join(repr(f"{key}#1" if key == step else key) for key in keys)
+        raise PersistedResultNotFoundError(
+            f"Step {step!r} was called {len(calls)} times in trial {trial}: give the Key of one "
+            f"call. Persisted are: {named or 'none'}."
+        )
+    key = calls[0] if calls else step.removesuffix("#1")
+    if key not in kept:
+        raise PersistedResultNotFoundError(_nothing_kept(runs, kept, key, step, trial))
+    return kept[key]
+
+
+def _place(key: str) -> float:
+    number = key.rpartition("#")[2]
+    return int(number) if number.isdigit() else -math.inf
+
+
+def _nothing_kept(
+    runs: dict[str, StepRun], kept: dict[str, StepRun], key: str, step: str, trial: int
+) -> str:
+    names = ", ".join(map(repr, kept)) or "none"
+    run = next((run for run in runs.values() if key in (run.key, run.step)), None)
+    if run is None:
+        return (
+            f"Trial {trial} has no run of a step {step!r}. Steps that ran: "
+            f"{', '.join(map(repr, runs)) or 'none'}; with a persisted value: {names}."
+        )
+    if run.status != "succeeded":
+        return f"Step {step!r} {run.status} in trial {trial}: it returned nothing to persist."
+    return (
+        f"Step {step!r} was not persisted in trial {trial}; persisted were: {names}. "
+        "Decorate it with @ex.persist, or @ex.result(persist=True), and run a trial."
+    )

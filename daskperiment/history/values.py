@@ -1,0 +1,116 @@
+"""Recorded values as Python objects, without unpickling any that is not plain data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from dask import config
+from dask.utils import format_bytes
+
+from daskperiment.codec import from_plain, is_object, object_ref, unpack
+from daskperiment.display import shorten
+from daskperiment.errors import CorruptRecordError
+from daskperiment.records import ObjectRef
+from daskperiment.store.protocol import Store
+
+__all__ = ["MISSING", "Missing", "StoredObject", "loaded", "viewed", "viewed_all"]
+
+_SCALARS = frozenset({bool, int, float, str, type(None)})
+
+
+class Missing:
+    """The type of `MISSING`, which stands where a trial has no value."""
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+MISSING = Missing()
+_AS_IS = _SCALARS | {Missing}
+
+
+class StoredObject:
+    """A recorded value that is not plain data, as it stands in the store: not loaded.
+
+    Two are equal if they stand for the same bytes, wherever these are.
+    """
+
+    __slots__ = ("_ref", "_store")
+
+    def __init__(self, ref: ObjectRef, store: Store) -> None:
+        self._ref = ref
+        self._store = store
+
+    @property
+    def type(self) -> str:
+        """``str`` of the value's type."""
+        return self._ref.type
+
+    @property
+    def repr(self) -> str:
+        """How the value showed itself: one line, shortened."""
+        return self._ref.repr
+
+    @property
+    def size(self) -> int:
+        """Bytes in the store; 0 if the value was not kept."""
+        return self._ref.size
+
+    @property
+    def reason(self) -> str | None:
+        """Why the value was not kept; ``None`` if it was."""
+        return self._ref.reason
+
+    def load(self, signing_key: str | bytes | None = None) -> Any:
+        """Load the value. This runs code of whoever wrote it: do so only if you trust the store.
+
+        Parameters
+        ----------
+        signing_key : str or bytes, optional
+            By default the dask configuration ``daskperiment.signing-key``. With a key, an object
+            that is unsigned or was changed is refused.
+
+        Raises
+        ------
+        PersistedResultNotFoundError
+            If the value was not kept, or is no longer in the store.
+        CorruptRecordError
+            If the object is damaged.
+        UntrustedObjectError
+            If a signing key is set and does not fit.
+        """
+        return loaded(msgspec.to_builtins(self._ref), self._store, signing_key)
+
+    def __repr__(self) -> str:
+        state = format_bytes(self.size) if self.reason is None else "not kept"
+        return f"StoredObject({shorten(self.repr, 60)}, {state})"
+
+    def __eq__(self, other: object) -> bool:
+        return self._ref == other._ref if isinstance(other, StoredObject) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._ref)
+
+
+def loaded(data: Any, store: Store, signing_key: str | bytes | None = None) -> Any:
+    """Turn a recorded value into the Python object that it was, unpickling it if need be."""
+    key = config.get("daskperiment.signing-key", None) if signing_key is None else signing_key
+    return unpack(data, store.get, key.encode() if isinstance(key, str) else key)
+
+
+def viewed(data: Any, store: Store) -> Any:
+    """Turn a recorded value into a Python object, or a `StoredObject` if it is not plain data."""
+    if type(data) in _AS_IS:
+        return data
+    try:
+        return StoredObject(object_ref(data), store) if is_object(data) else from_plain(data)
+    except CorruptRecordError as error:
+        return StoredObject(ObjectRef("?", "<damaged>", reason=str(error)), store)
+
+
+def viewed_all(data: list[Any], store: Store) -> list[Any]:
+    """Do what `viewed` does for many values."""
+    if _AS_IS.issuperset(map(type, data)):
+        return data
+    return [viewed(value, store) for value in data]

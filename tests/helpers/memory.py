@@ -1,0 +1,88 @@
+"""A store in memory, written against the contract of `daskperiment.store.protocol` alone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterable, Sequence
+
+from daskperiment.store.protocol import Allocation, Buffer, Record, State, Stored
+
+__all__ = ["MemoryStore"]
+
+
+class MemoryStore:
+    """Keep one experiment in this process, by a clock that stands still until a test moves it.
+
+    A copy made by pickling is the last pickled store of that name.
+    """
+
+    def __init__(self, name: str = "", clock: float = 1_700_000_000.0) -> None:
+        self.name = name
+        self.clock = clock
+        self._lock = threading.RLock()
+        self.delete()
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        _PICKLED[self.name] = self
+        return _named, (self.name,)
+
+    @property
+    def address(self) -> str:
+        return f"memory://{self.name}"
+
+    def allocate(self, token: str, body: bytes) -> Allocation:
+        with self._lock:
+            new = token not in self._tokens
+            trial = self._tokens.setdefault(token, len(self._tokens) + 1)
+            if new:
+                self.append([Record("trials", trial, "begun", body)])
+            return Allocation(trial, self.clock, new)
+
+    def append(self, records: Sequence[Record]) -> list[Record]:
+        with self._lock:
+            standing = []
+            for record in records:
+                stream = self._streams.setdefault(record.stream, {})
+                identity = (record.trial, record.id)
+                if identity not in stream:
+                    stream[identity] = record._replace(body=bytes(record.body))
+                elif record.stream == "outputs":
+                    standing.append(stream[identity])
+            return standing
+
+    def read(
+        self, stream: str, trials: Collection[int] | None = None, after: int = 0
+    ) -> Iterable[Stored]:
+        with self._lock:
+            numbered = list(enumerate(self._streams.get(stream, {}).values(), start=1))
+        return [
+            Stored(position, trial, id, body)
+            for position, (_, trial, id, body) in numbered
+            if position > after and (trials is None or trial in trials)
+        ]
+
+    def put(self, digest: str, parts: Sequence[Buffer]) -> None:
+        self._objects.setdefault(digest, b"".join(parts))
+
+    def get(self, digest: str) -> Buffer:
+        return bytearray(self._objects[digest])
+
+    def state(self) -> State:
+        with self._lock:
+            return State(len(self._tokens), self.clock)
+
+    def delete(self) -> None:
+        with self._lock:
+            self._tokens: dict[str, int] = {}
+            self._streams: dict[str, dict[tuple[int, str], Record]] = {}
+            self._objects: dict[str, bytes] = {}
+
+    def close(self) -> None:
+        pass
+
+
+_PICKLED: dict[str, MemoryStore] = {}
+
+
+def _named(name: str) -> MemoryStore:
+    return _PICKLED[name]

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import math
+from datetime import date
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daskperiment.errors import MetricNotFoundError, StoreWarning, TrialIDNotFoundError
+from daskperiment.history import get_metrics, load_metric
+from tests.history.lab import Lab
+
+
+def series(lab, *points, metric="loss"):
+    id = lab.begin()
+    lab.points(id, *((metric, epoch, value) for epoch, value in points))
+    return load_metric(lab.store, metric, id)[id]
+
+
+def test_load_one_trial(lab):
+    """A metric of one trial is a frame of one column."""
+    id = lab.begin()
+    lab.points(id, ("loss", 1, 0.5), ("accuracy", 1, 0.9), ("loss", 2, 0.25))
+    lab.points(id, ("loss", 3, 0.125))
+    frame = load_metric(lab.store, "loss", id)
+    assert frame.index.name == "Epoch"
+    assert frame.columns.name == "Trial ID"
+    assert frame.columns.tolist() == [id]
+    assert frame.index.tolist() == [1, 2, 3]
+    assert frame[id].tolist() == [0.5, 0.25, 0.125]
+    assert (frame.index.dtype, frame[id].dtype) == ("int64", "float64")
+
+
+def test_load_trials_side_by_side(lab):
+    """Trials stand in the order asked for; an epoch that one does not have is NaN there."""
+    first, second = lab.begin(), lab.begin()
+    lab.points(first, ("loss", 1, 1), ("loss", 2, 2))
+    lab.points(second, ("loss", 2, 20), ("loss", 3, 30))
+    frame = load_metric(lab.store, "loss", [second, first, second])
+    assert frame.columns.tolist() == [second, first]
+    assert frame.columns.name == "Trial ID"
+    assert frame.index.tolist() == [1, 2, 3]
+    assert frame.index.name == "Epoch"
+    assert frame[second].tolist()[1:] == [20, 30]
+    assert math.isnan(frame.loc[1, second])
+    assert math.isnan(frame.loc[3, first])
+
+
+def test_equal_epochs_keep_dtypes(lab):
+    """Trials of the same epochs keep their integers."""
+    ids = [lab.begin(), lab.begin()]
+    for id in ids:
+        lab.points(id, ("n", 1, id), ("n", 2, id))
+    frame = load_metric(lab.store, "n", ids)
+    assert frame.dtypes.tolist() == ["int64", "int64"]
+
+
+def test_large_integers_stay_exact_side_by_side(lab):
+    """An integer beyond 2**53 is not rounded because another trial lacks its epoch."""
+    first, second = lab.begin(), lab.begin()
+    lab.points(first, ("n", 1, 2**53 + 1))
+    lab.points(second, ("n", 2, 1))
+    assert load_metric(lab.store, "n", [first, second]).loc[1, first] == 2**53 + 1
+
+
+def test_last_value_of_an_epoch_holds(lab):
+    """If an epoch was saved twice, within a batch or in two, the last value holds."""
+    id = lab.begin()
+    lab.points(id, ("loss", 1, 1), ("loss", 1, 2), ("loss", 2, 3))
+    lab.points(id, ("loss", 2, 4), ("loss", 1, 5))
+    assert load_metric(lab.store, "loss", id)[id].to_dict() == {1: 5, 2: 4}
+
+
+def test_epochs_are_sorted(lab):
+    """Epochs that can be compared are sorted."""
+    assert series(lab, (3, 1), (1, 2), (2.5, 3)).index.tolist() == [1, 2.5, 3]
+    assert series(lab, ("b", 1), ("a", 2)).index.tolist() == ["a", "b"]
+    days = [date(2024, 1, 2), date(2024, 1, 1)]
+    assert series(lab, *((day, 1) for day in days)).index.tolist() == sorted(days)
+
+
+def test_epochs_of_many_kinds(lab):
+    """Epochs that cannot be compared, or are tuples or lists, stay as they were saved."""
+    mixed = series(lab, (2, 1), ("end", 2), (1, 3))
+    assert mixed.index.tolist() == [2, "end", 1]
+    assert series(lab, ((1, 2), 1), ((1, 1), 2)).index.tolist() == [(1, 1), (1, 2)]
+    assert series(lab, ([1], 1), ([1], 2)).to_dict() == {"[1]": 2}
+    assert series(lab, (([1],), 1)).to_dict() == {"([1],)": 1}
+
+
+def test_mixed_epochs_side_by_side(lab):
+    """Trials with epochs of different kinds come together."""
+    first, second = lab.begin(), lab.begin()
+    lab.points(first, ("m", 1, 1), ("m", 2, 2))
+    lab.points(second, ("m", "end", 3))
+    frame = load_metric(lab.store, "m", [first, second])
+    assert frame.index.tolist() == [1, 2, "end"]
+    assert frame.loc["end", second] == 3
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        ([1, 2], "int64"),
+        ([0.5, math.inf], "float64"),
+        ([True, False], "bool"),
+        ([10**400, 1], object),
+        ([[1], [2, 3]], object),
+        ([None, 1.0], object),
+    ],
+)
+def test_values(lab, values, dtype):
+    """Values of any plain kind come back equal, in a natural dtype."""
+    found = series(lab, *enumerate(values))
+    assert found.tolist() == values
+    assert found.dtype == dtype
+
+
+def test_nan_as_value_and_epoch(lab):
+    """Values that are nan are kept; an epoch that is nan is one epoch."""
+    found = series(lab, (1, math.nan), (math.nan, 1.0), (math.nan, 2.0))
+    assert len(found) == 2
+    assert math.isnan(found[1])
+    assert found.iloc[1] == 2.0
+
+
+@given(
+    st.lists(
+        st.lists(st.tuples(st.integers(-5, 5), st.integers()), min_size=1), min_size=1, max_size=3
+    )
+)
+def test_any_points(batches):
+    """Each trial's series is what a dict of its points in order would hold."""
+    lab = Lab()
+    for points in batches:
+        id = lab.begin()
+        half = len(points) // 2
+        lab.points(id, *(("m", epoch, value) for epoch, value in points[:half]))
+        lab.points(id, *(("m", epoch, value) for epoch, value in points[half:]))
+    ids = list(range(1, len(batches) + 1))
+    frame = load_metric(lab.store, "m", ids)
+    assert frame.index.tolist() == sorted({epoch for points in batches for epoch, _ in points})
+    for id, points in zip(ids, batches, strict=True):
+        assert frame[id].dropna().to_dict() == dict(points)
+
+
+def test_metric_of_running_trial(lab):
+    """A metric can be watched while its trial runs."""
+    assert series(lab, (1, 1)).tolist() == [1]
+
+
+def test_unknown_metric(lab):
+    """An unknown metric gets an error that lists what the trials without it have."""
+    first, second, third = lab.begin(), lab.begin(), lab.begin()
+    lab.points(first, ("loss", 1, 1))
+    lab.points(second, ("b", 1, 1), ("a", 1, 1))
+    with pytest.raises(MetricNotFoundError) as caught:
+        load_metric(lab.store, "loss", [first, second, third])
+    message = str(caught.value)
+    assert "no metric 'loss' in trial 2, 3" in message
+    assert "trial 2 has 'a', 'b'" in message
+    assert "trial 3 has no metrics" in message
+    assert "trial 1" not in message
+
+
+def test_metric_of_unknown_trial(lab):
+    """Metrics of an unknown trial cannot be had, also among others."""
+    id = lab.begin()
+    lab.points(id, ("loss", 1, 1))
+    with pytest.raises(TrialIDNotFoundError, match="no trial 9"):
+        load_metric(lab.store, "loss", [id, 9])
+    with pytest.raises(TrialIDNotFoundError, match="'1'"):
+        load_metric(lab.store, "loss", "1")
+
+
+def test_metrics_of_no_trial(lab):
+    """Asked for no trials, the frame has no columns."""
+    frame = load_metric(lab.store, "loss", [])
+    assert frame.shape == (0, 0)
+    assert (frame.index.name, frame.columns.name) == ("Epoch", "Trial ID")
+
+
+def test_get_metrics(lab):
+    """The names of a trial's metrics, or of all, come in alphabetical order."""
+    first, second, third = lab.begin(), lab.begin(), lab.begin()
+    lab.points(first, ("b", 1, 1), ("a", 1, 1), ("b", 2, 1))
+    lab.points(second, ("学習率", 1, 1))
+    assert get_metrics(lab.store, first) == ["a", "b"]
+    assert get_metrics(lab.store) == ["a", "b", "学習率"]
+    assert get_metrics(lab.store, third) == []
+    with pytest.raises(TrialIDNotFoundError):
+        get_metrics(lab.store, 4)
+
+
+def test_damaged_batch(lab):
+    """A damaged batch of points is left out with a warning; the others are there."""
+    id = lab.begin()
+    lab.points(id, ("loss", 1, 1))
+    lab.add("points", id, "torn", b'{"points":[["loss",2')
+    lab.points(id, ("loss", 3, 3))
+    with pytest.warns(StoreWarning, match="'torn' of trial 1"):
+        assert load_metric(lab.store, "loss", id)[id].to_dict() == {1: 1, 3: 3}
+    with pytest.warns(StoreWarning, match="'torn' of trial 1"):
+        assert get_metrics(lab.store, id) == ["loss"]
+
+
+def test_columns_are_ids(lab):
+    """Columns are labelled by integer ids."""
+    assert isinstance(load_metric(lab.store, "m", _with_point(lab)).columns, pd.Index)
+    assert load_metric(lab.store, "m", [1]).columns.dtype == "int64"
+
+
+def _with_point(lab):
+    id = lab.begin()
+    lab.points(id, ("m", 1, 1))
+    return id
