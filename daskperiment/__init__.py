@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from daskperiment.compare import Comparison
+    from daskperiment.copying import copy
     from daskperiment.experiment import Experiment, list_experiments
     from daskperiment.graph.parameter import Parameter
     from daskperiment.graph.result import Result
@@ -16,6 +17,7 @@ __all__ = [
     "Experiment",
     "Parameter",
     "Result",
+    "copy",
     "errors",
     "list_experiments",
 ]
@@ -27,6 +29,7 @@ _HOMES = {
     "Experiment": "daskperiment.experiment",
     "Parameter": "daskperiment.graph.parameter",
     "Result": "daskperiment.graph.result",
+    "copy": "daskperiment.copying",
     "list_experiments": "daskperiment.experiment",
 }
 

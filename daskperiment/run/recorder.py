@@ -243,7 +243,7 @@ class Recorder:
         failure = Failure("Abandoned", "its computation was dropped before the trial ended")
         now = time.time()
         self.write(
-            "trials", alive.trial, "ended-abandoned",
+            "trials", alive.trial, "ended-interrupted-abandoned",
             Ended("interrupted", now, now - alive.since, failure=failure),
         )  # fmt: skip
 

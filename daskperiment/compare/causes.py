@@ -1,0 +1,214 @@
+"""Which step differs, and which of the recorded changes reach it.
+
+A change reaches a step if the step takes it itself, or by way of steps before it whose outputs
+are not known to be equal: an equal output lets nothing through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from daskperiment.capture.code import changed_functions
+from daskperiment.compare.evidence import Evidence
+from daskperiment.compare.parts import ABSENT, Cause, Pair, StepComparison, Verdict
+from daskperiment.records import Node, StepCode, StepRun
+
+__all__ = ["changed_entries", "compare_steps"]
+
+
+@dataclass(frozen=True)
+class _Both:
+    """What the causes of a difference are looked for in."""
+
+    first: Evidence
+    second: Evidence
+    parameters: dict[str, Pair[Any]]
+    """Those that differ."""
+    environment: Sequence[str]
+    """What differs of the interpreter and the machine, a line each."""
+
+    def runs(self, key: str) -> Pair[StepRun | None]:
+        return Pair(self.first.runs.get(key), self.second.runs.get(key))
+
+    def nodes(self, key: str) -> Pair[Node | None]:
+        return Pair(self.first.nodes.get(key), self.second.nodes.get(key))
+
+    def codes(self, step: str) -> Pair[StepCode | None]:
+        first, second = self.first.code, self.second.code
+        return Pair(
+            first.steps.get(step) if first else None, second.steps.get(step) if second else None
+        )
+
+
+def compare_steps(
+    first: Evidence,
+    second: Evidence,
+    parameters: dict[str, Pair[Any]],
+    environment: Sequence[str],
+) -> tuple[StepComparison, ...]:
+    """Compare every step of two trials, inputs before those who use them.
+
+    Parameters
+    ----------
+    first, second : Evidence
+    parameters : dict
+        The parameters that differ.
+    environment : sequence of str
+        What differs of the interpreter and the machine: said where nothing else explains a step.
+    """
+    both = _Both(first, second, parameters, environment)
+    return tuple(_compare(both, key) for key in _merged_order(first, second))
+
+
+def _merged_order(first: Evidence, second: Evidence) -> list[str]:
+    """Order all keys as the earlier trial does; others stand behind what they stood behind."""
+    earlier, later = sorted([first, second], key=lambda evidence: evidence.trial.trial)
+    order = list(earlier.nodes)
+    place = 0
+    for key in later.nodes:
+        if key not in earlier.nodes:
+            order.insert(place, key)
+        place = order.index(key) + 1
+    return order
+
+
+def _compare(both: _Both, key: str) -> StepComparison:
+    runs = both.runs(key)
+    verdict = _verdict(both, key)
+    return StepComparison(
+        key=key,
+        verdict=verdict,
+        statuses=Pair(*(run.status if run else None for run in runs)),
+        failures=Pair(*map(_description, runs)),
+        reused=Pair(*(run.reused if run else None for run in runs)),
+        note=next((run.note for run in runs if run and run.note), None),
+        changes=tuple(_own_changes(both, key)),
+        causes=_causes(both, key) if verdict in ("differs", "failed") else (),
+    )
+
+
+def _verdict(both: _Both, key: str) -> Verdict:
+    old, new = both.runs(key)
+    if key not in both.first.nodes and both.first.wired:
+        return "added"
+    if key not in both.second.nodes and both.second.wired:
+        return "removed"
+    if old is None or new is None or "interrupted" in (old.status, new.status):
+        return "not run"
+    if old.status != new.status:
+        return "failed"
+    if old.status == "failed":
+        return "same" if _description(old) == _description(new) else "failed"
+    if old.output is None or new.output is None:
+        return "unchecked"
+    return "same" if old.output == new.output else "differs"
+
+
+def _description(run: StepRun | None) -> str | None:
+    return run.failure.description if run and run.failure else None
+
+
+def _causes(both: _Both, key: str) -> tuple[Cause, ...]:
+    causes = [*_through_inputs(both, key), *_own_changes(both, key), *_seed(both, key)]
+    causes.sort(key=lambda cause: cause.kind != "step")
+    known = [cause for cause in causes if cause.kind != "unchecked"]
+    if not known:
+        known = [Cause("environment", line, key) for line in both.environment]
+    if not causes and _same_inputs(both, key) is None:
+        causes = [Cause("unchecked", key, key)]
+    note = next((run.note for run in both.runs(key) if run and run.note), "")
+    return tuple(known or causes) or (Cause("impure", note, key),)
+
+
+def _through_inputs(both: _Both, key: str) -> list[Cause]:
+    equal = _same_inputs(both, key)
+    if equal:
+        return []
+    causes = list(_upstream(both, key, {key}))
+    if not causes and equal is False:
+        causes = [Cause("inputs", key, key)]
+    return causes
+
+
+def _same_inputs(both: _Both, key: str) -> bool | None:
+    """Whether the arguments are equal; ``None`` if their fingerprints do not tell."""
+    old, new = both.runs(key)
+    if old is None or new is None or old.inputs is None or new.inputs is None:
+        return None
+    return old.inputs == new.inputs
+
+
+def _upstream(both: _Both, key: str, seen: set[str]) -> Iterator[Cause]:
+    """Find what comes in by the step's arguments, directly or through steps not known equal."""
+    nodes = [node for node in both.nodes(key) if node]
+    if _rewired(both, nodes):
+        yield Cause("graph", key, key, Pair(*map(_wiring, nodes)))
+    for name in dict.fromkeys(name for node in nodes for name in node.parameters):
+        if name in both.parameters:
+            yield Cause("parameter", name, key, both.parameters[name])
+    for before in dict.fromkeys(name for node in nodes for name in node.steps):
+        if before not in seen:
+            seen.add(before)
+            yield from _through(both, before, seen)
+
+
+def _rewired(both: _Both, nodes: list[Node]) -> bool:
+    known = len(nodes) == 2 and both.first.wired and both.second.wired
+    return known and _wiring(nodes[0]) != _wiring(nodes[1])
+
+
+def _wiring(node: Node) -> list[str]:
+    return [*node.steps, *node.parameters]
+
+
+def _through(both: _Both, key: str, seen: set[str]) -> Iterator[Cause]:
+    verdict = _verdict(both, key)
+    if verdict in ("differs", "failed"):
+        yield Cause("step", key, key)
+    elif verdict in ("unchecked", "not run"):
+        found = [*_own_changes(both, key), *_seed(both, key)]
+        if not _same_inputs(both, key):
+            found += _upstream(both, key, seen)
+        yield from found
+        if not found:
+            yield Cause("unchecked", key, key)
+
+
+def _seed(both: _Both, key: str) -> Iterator[Cause]:
+    old, new = both.runs(key)
+    if old and new and (old.stochastic or new.stochastic) and old.seed != new.seed:
+        yield Cause("seed", key, key, Pair(old.seed, new.seed))
+
+
+def _own_changes(both: _Both, key: str) -> Iterator[Cause]:
+    """Find what changed of the step's own code, its constants and the packages that it uses."""
+    step = next(node.step for node in both.nodes(key) if node)
+    old, new = both.codes(step)
+    runs = both.runs(key)
+    if old is None or new is None:
+        # The step runs say whether the code changed even where the code itself cannot be read.
+        if runs.first and runs.second and runs.first.code != runs.second.code:
+            yield Cause("code", "", key)
+        return
+    if old.fingerprint == new.fingerprint:
+        return
+    assert both.first.code is not None
+    assert both.second.code is not None
+    functions = changed_functions(both.first.code, both.second.code, step)
+    changes = [Cause("code", name, key) for name, _, _ in functions]
+    changes += [
+        Cause("constant", name, key) for name in changed_entries(old.constants, new.constants)
+    ]
+    changes += [
+        Cause("package", name, key, pair)
+        for name, pair in changed_entries(old.packages, new.packages).items()
+    ]
+    yield from changes or [Cause("code", "", key)]
+
+
+def changed_entries(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Pair[Any]]:
+    """Compare two dicts by name: those that differ, `ABSENT` for what one of them lacks."""
+    pairs = {name: Pair(old.get(name, ABSENT), new.get(name, ABSENT)) for name in {**old, **new}}
+    return {name: pair for name, pair in pairs.items() if pair.first != pair.second}

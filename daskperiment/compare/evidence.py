@@ -1,0 +1,124 @@
+"""All that a store holds about one trial and that a comparison needs, as records.
+
+What is damaged is left out and told about; nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from msgspec import Struct
+
+from daskperiment.codec import decode, load_record
+from daskperiment.errors import CorruptRecordError, StoreError, StoreUnavailableError
+from daskperiment.history.reading import Trial
+from daskperiment.records import Code, Environment, Graph, Node, StepRun
+from daskperiment.store.protocol import Store
+
+__all__ = ["Evidence", "collect"]
+
+R = TypeVar("R", Code, Environment, Graph)
+T = TypeVar("T", bound=Struct)
+
+
+class _Point(Struct, array_like=True, gc=False):
+    """A point without its time."""
+
+    metric: str
+    epoch: Any
+    value: Any
+
+
+class _Points(Struct, gc=False):
+    points: list[_Point]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known about one trial."""
+
+    trial: Trial
+    runs: dict[str, StepRun]
+    """By key."""
+    nodes: dict[str, Node]
+    """By key, in graph order."""
+    wired: bool
+    """Whether the graph is known; else the nodes are those that ran, without inputs."""
+    code: Code | None
+    environment: Environment | None
+    metrics: dict[str, Any]
+    """The value of each metric's last epoch, in JSON form."""
+    problems: tuple[str, ...]
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether a step drew random numbers."""
+        return any(run.stochastic for run in self.runs.values())
+
+
+def collect(store: Store, trial: Trial) -> Evidence:
+    """Read what the store holds about a trial."""
+    problems: list[str] = []
+    runs = _runs(store, trial.trial, problems)
+    graph = _load(store, trial, "graph", Graph, problems)
+    nodes = graph.nodes if graph else [Node(run.key, run.step) for run in runs.values()]
+    return Evidence(
+        trial=trial,
+        runs=runs,
+        nodes={node.key: node for node in nodes},
+        wired=graph is not None,
+        code=_load(store, trial, "code", Code, problems),
+        environment=_load(store, trial, "environment", Environment, problems),
+        metrics=_last_values(store, trial.trial, problems),
+        problems=tuple(problems),
+    )
+
+
+def _load(store: Store, trial: Trial, name: str, type_: type[R], problems: list[str]) -> R | None:
+    digest = getattr(trial.begun, name)
+    try:
+        return load_record(store.get(digest), digest, type_)
+    except StoreUnavailableError:
+        raise
+    except (StoreError, KeyError) as error:
+        reason = "it is not in the store" if isinstance(error, KeyError) else str(error)
+        problems.append(f"{name} of trial {trial.trial} cannot be read: {reason}")
+        return None
+
+
+def _records(
+    store: Store, stream: str, trial: int, type_: type[T], problems: list[str]
+) -> Iterator[T]:
+    for stored in store.read(stream, [trial]):
+        try:
+            yield decode(stored.body, type_)
+        except CorruptRecordError as error:
+            problems.append(f"{stored.id!r} in {stream!r} of trial {trial} is left out: {error}")
+
+
+def _runs(store: Store, trial: int, problems: list[str]) -> dict[str, StepRun]:
+    """Collect the step runs by key; of several for one key, the last that succeeded."""
+    runs: dict[str, StepRun] = {}
+    for run in _records(store, "steps", trial, StepRun, problems):
+        known = runs.get(run.key)
+        if known is None or run.status == "succeeded" or known.status != "succeeded":
+            runs[run.key] = run
+    return dict(sorted(runs.items(), key=lambda item: item[1].started))
+
+
+def _last_values(store: Store, trial: int, problems: list[str]) -> dict[str, Any]:
+    last: dict[str, _Point] = {}
+    for batch in _records(store, "points", trial, _Points, problems):
+        for point in batch.points:
+            known = last.get(point.metric)
+            if known is None or not _is_before(point.epoch, known.epoch):
+                last[point.metric] = point
+    return {name: point.value for name, point in sorted(last.items())}
+
+
+def _is_before(epoch: Any, other: Any) -> bool:
+    """Compare epochs; those that are no plain numbers count in the order of saving."""
+    numbers = isinstance(epoch, int | float) and isinstance(other, int | float)
+    return numbers and epoch < other

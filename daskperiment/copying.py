@@ -1,0 +1,141 @@
+"""Moving an experiment from one store to another."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import msgspec
+
+from daskperiment.errors import StoreError, StoreWarning
+from daskperiment.records import Begun
+from daskperiment.run.recorder import recorder_for
+from daskperiment.store.opening import open_store
+from daskperiment.store.protocol import Record, Store, Stored
+
+__all__ = ["copy"]
+
+STREAMS = ("trials", "steps", "points", "outputs", "notes", "beats")
+BATCH = 500
+
+
+def copy(id: str, source: Any, target: Any) -> int:
+    """Copy every record and object of an experiment to another store.
+
+    What was cut off can be done again: what is there already is left alone. The source stays as
+    it is. Trials that are added to the source later are added to the target by another call.
+
+    Parameters
+    ----------
+    id : str
+        The experiment's id, in both stores.
+    source, target : object
+        Backends, as for :class:`Experiment`.
+
+    Returns
+    -------
+    int
+        How many trials the target has now.
+
+    Raises
+    ------
+    StoreError
+        If the target has other trials under this id.
+    """
+    old, new = open_store(source, id), open_store(target, id)
+    if old.address == new.address:
+        raise ValueError(f"Source and target are the same store: {old.address}")
+    recorder_for(old).catch_up()
+    begun = _begun(old)
+    _check_target(new, begun)
+    objects: set[str] = set()
+    for stream in STREAMS:
+        for batch in _batches(old.read(stream)):
+            _copy_objects(old, new, batch, objects)
+            if stream == "trials":
+                _allocate(new, batch)
+            new.append([Record(stream, each.trial, each.id, each.body) for each in batch])
+    return new.state().latest
+
+
+def _begun(store: Store) -> dict[int, str]:
+    """Trial -> token."""
+    return {
+        each.trial: _token(each.body) for each in store.read("trials") if each.id == "begun"
+    }
+
+
+def _token(body: bytes) -> str:
+    return msgspec.json.decode(body, type=Begun).token
+
+
+def _check_target(target: Store, begun: dict[int, str]) -> None:
+    for trial, token in _begun(target).items():
+        if begun.get(trial) != token:
+            raise StoreError(
+                f"Cannot copy to {target.address}: it has a trial {trial} that is not the "
+                "source's. Copy to an empty store, or under another id."
+            )
+
+
+def _allocate(target: Store, batch: list[Stored]) -> None:
+    begun = sorted(each for each in batch if each.id == "begun")
+    for each in begun:
+        allocation = target.allocate(_token(each.body), each.body)
+        if allocation.trial != each.trial:
+            raise StoreError(
+                f"Cannot copy to {target.address}: trial {each.trial} would be number "
+                f"{allocation.trial} there. Copy to a store that nobody writes to meanwhile."
+            )
+
+
+def _batches(records: Iterable[Stored]) -> Iterator[list[Stored]]:
+    iterator = iter(records)
+    while batch := list(islice(iterator, BATCH)):
+        yield batch
+
+
+def _copy_objects(old: Store, new: Store, batch: list[Stored], done: set[str]) -> None:
+    for each in batch:
+        for digest in _digests(each):
+            if digest not in done:
+                _copy_object(old, new, digest)
+                done.add(digest)
+
+
+def _copy_object(old: Store, new: Store, digest: str) -> None:
+    try:
+        data = old.get(digest)
+    except KeyError:
+        warnings.warn(
+            f"{old.address} lacks the object {digest}, which its records name; what it held is "
+            "missing in the copy too.",
+            StoreWarning,
+            stacklevel=2,
+        )
+    else:
+        new.put(digest, [data])
+
+
+def _digests(record: Stored) -> Iterator[str]:
+    """The objects that a record names."""
+    if record.id == "begun":
+        begun = msgspec.json.decode(record.body, type=Begun)
+        yield from (begun.code, begun.environment, begun.graph)
+    if b'"object"' in record.body:
+        yield from _references(msgspec.json.decode(record.body))
+
+
+def _references(data: Any) -> Iterator[str]:
+    if isinstance(data, dict):
+        if data.get("$") == "object":
+            if data.get("digest"):
+                yield data["digest"]
+            return
+        data = data.values()
+    elif not isinstance(data, list):
+        return
+    for item in data:
+        yield from _references(item)
