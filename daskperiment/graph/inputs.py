@@ -98,7 +98,7 @@ def _gather(collection: Any) -> Delayed:
     name = f"gather-{tokenize(collection)}"
     task = Task(name, finalize, _references(collection.__dask_keys__()), *extra)
     graph = HighLevelGraph.from_collections(name, {name: task}, dependencies=[collection])
-    return Delayed(name, graph)  # type: ignore[no-untyped-call]  # dask's
+    return Delayed(name, graph)
 
 
 def _references(keys: Any) -> Any:

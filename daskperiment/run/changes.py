@@ -12,11 +12,11 @@ from daskperiment.capture.environment import changes
 from daskperiment.codec import decode, load_record
 from daskperiment.errors import (
     CodeChangedWarning,
+    CorruptRecordError,
     EnvironmentChangedWarning,
     ImpureStepWarning,
-    StoreError,
 )
-from daskperiment.records import Begun, Code, Environment, Function, Impurity
+from daskperiment.records import Begun, Code, Environment, Function, Impurity, StepCode
 from daskperiment.run.recorder import Recorder
 from daskperiment.store.protocol import Store
 
@@ -54,44 +54,49 @@ class ChangeWatch:
         trial : int
             Its id, if known; 0 for "an earlier trial of this process".
         """
+        if self._seen is not None and self._seen[0] is code and self._seen[1] is environment:
+            return
         with self._lock:
-            seen, self._seen = self._seen, (code, environment)
-            if seen is None or seen[0] is not code or seen[1] is not environment:
-                self._look(code, environment, trial)
+            warnings_ = self._look(code, environment, trial)
+            self._seen = (code, environment)
+        for warning in warnings_:
+            warnings.warn(warning, stacklevel=3)
 
-    def _look(self, code: Code, environment: Environment, trial: int) -> None:
-        try:
-            known = self._known()
-        except (StoreError, KeyError):
-            return  # whoever begins the trial meets the same store and says what is wrong
+    def _look(self, code: Code, environment: Environment, trial: int) -> list[Warning]:
+        known = self._known()
+        found: list[Warning | None] = []
         for step in code.steps:
             if step in known:
-                _report_code(known[step], code, step)
+                found.append(_code_warning(known[step], code, step))
             known[step] = (trial, code)
         if self._environment is not None:
-            _report_environment(self._environment, environment)
+            found.append(_environment_warning(self._environment, environment))
         self._environment = (trial, environment)
+        return [warning for warning in found if warning is not None]
 
     def _known(self) -> dict[str, tuple[int, Code]]:
         if self._codes is None:
-            codes: dict[str, tuple[int, Code]] = {}
-            objects: dict[str, Code] = {}
-            for number, begun in latest_trials(self._store, LOOK_BACK):
-                if begun.code not in objects:
-                    objects[begun.code] = load(self._store, begun.code, Code)
-                codes.update((step, (number, objects[begun.code]))
-                             for step in objects[begun.code].steps)  # fmt: skip
-                environment = number, begun.environment
-            if codes:
-                number, digest = environment
-                self._environment = number, load(self._store, digest, Environment)
-            self._codes = codes
+            trials = latest_trials(self._store, LOOK_BACK)
+            objects = {begun.code: load(self._store, begun.code, Code) for _, begun in trials}
+            self._codes = {
+                step: (number, code)
+                for number, begun in trials
+                if (code := objects[begun.code]) is not None
+                for step in code.steps
+            }
+            if trials:
+                number, begun = trials[-1]
+                environment = load(self._store, begun.environment, Environment)
+                self._environment = (number, environment) if environment else None
         return self._codes
 
 
-def load(store: Store, digest: str, type_: type[T]) -> T:
-    """Load a record that is kept as an object."""
-    return load_record(store.get(digest), digest, type_)
+def load(store: Store, digest: str, type_: type[T]) -> T | None:
+    """Load a record that is kept as an object; None if it is missing or damaged."""
+    try:
+        return load_record(store.get(digest), digest, type_)
+    except (KeyError, CorruptRecordError):
+        return None  # a damaged record of the past is no reason not to go on
 
 
 def latest_trials(store: Store, count: int) -> list[tuple[int, Begun]]:
@@ -112,17 +117,26 @@ def _before(trial: int) -> str:
     return f"trial {trial}" if trial else "an earlier trial of this process"
 
 
-def _report_code(before: tuple[int, Code], code: Code, step: str) -> None:
+def _code_warning(before: tuple[int, Code], code: Code, step: str) -> Warning | None:
     trial, old = before
     if old.steps[step].fingerprint == code.steps[step].fingerprint:
-        return
+        return None
     parts = [_diff(name, *pair) for name, *pair in changed_functions(old, code, step)]
-    what = "\n".join(parts) or "What changed is a constant or a package that it uses."
-    warnings.warn(
-        f"The code of step {step!r} differs from {_before(trial)}:\n{what}",
-        CodeChangedWarning,
-        stacklevel=2,
-    )
+    parts += _other_changes(old.steps[step], code.steps[step])
+    what = "\n".join(parts) or "The way in which its functions use each other changed."
+    return CodeChangedWarning(f"The code of step {step!r} differs from {_before(trial)}:\n{what}")
+
+
+def _other_changes(old: StepCode, new: StepCode) -> list[str]:
+    lines = []
+    for name in {**old.constants, **new.constants}:
+        if old.constants.get(name) != new.constants.get(name):
+            lines.append(f"The value of {name}, which it reads, changed.")
+    for name in {**old.packages, **new.packages}:
+        versions = old.packages.get(name, "not used"), new.packages.get(name, "not used")
+        if versions[0] != versions[1]:
+            lines.append(f"Package {name}: {versions[0]} -> {versions[1]}.")
+    return lines
 
 
 def _diff(name: str, old: Function | None, new: Function | None) -> str:
@@ -131,15 +145,16 @@ def _diff(name: str, old: Function | None, new: Function | None) -> str:
     return diff_functions(old, new)
 
 
-def _report_environment(before: tuple[int, Environment], environment: Environment) -> None:
+def _environment_warning(
+    before: tuple[int, Environment], environment: Environment
+) -> Warning | None:
     trial, old = before
     lines = [] if old == environment else changes(_without_git(old), _without_git(environment))
-    if lines:
-        warnings.warn(
-            f"The environment differs from {_before(trial)}: " + "; ".join(lines),
-            EnvironmentChangedWarning,
-            stacklevel=2,
-        )
+    if not lines:
+        return None
+    return EnvironmentChangedWarning(
+        f"The environment differs from {_before(trial)}: " + "; ".join(lines)
+    )
 
 
 def _without_git(environment: Environment) -> Environment:
@@ -189,6 +204,5 @@ def _environment_changes(store: Store, first: int, second: int) -> Iterable[str]
             digests[record.trial] = decode(record.body, Begun).environment
     if len(set(digests.values())) < 2:
         return []
-    return changes(
-        load(store, digests[first], Environment), load(store, digests[second], Environment)
-    )
+    old, new = (load(store, digests[trial], Environment) for trial in (first, second))
+    return changes(old, new) if old and new else []

@@ -68,8 +68,9 @@ class Recorder:
         self._journal = Journal(folder, store)
         self._spool = Spool(folder / "spool")
         self._lock = threading.RLock()
+        self._delivering = threading.Lock()
         self._kept: OrderedDict[str, None] = OrderedDict()
-        self._outputs: dict[str, Output] = {}
+        self._outputs: dict[str, list[Output]] = {}
         self._conflicts: list[Conflict] = []
         self._active: dict[str, _Alive] = {}
         self._ended: OrderedDict[str, None] = OrderedDict()
@@ -101,8 +102,21 @@ class Recorder:
 
     def output(self, id: str, output: Output) -> None:
         """Write down what a step returned, to be held against what it returned before."""
-        self._outputs[id] = output
-        self.write("outputs", 0, id, output)
+        with self._lock:
+            self._outputs.setdefault(id, []).append(output)
+            self.write("outputs", 0, id, output)
+
+    def put(self, blob: Blob) -> None:
+        """Keep an object in the store.
+
+        Raises
+        ------
+        StoreError
+            If the store does not take it.
+        """
+        if blob.digest not in self._kept:
+            self.store.put(blob.digest, blob.parts)
+            _remember(self._kept, blob.digest)
 
     def keep(self, blob: Blob) -> None:
         """Keep an object, in the spool if the store is away.
@@ -112,18 +126,14 @@ class Recorder:
         StoreError
             If it could be kept neither in the store nor in the spool.
         """
-        if blob.digest in self._kept:
-            return
         if self._away:
             self._spool.keep(blob.digest, blob.parts)
             return
         try:
-            self.store.put(blob.digest, blob.parts)
+            self.put(blob)
         except StoreUnavailableError as error:
             self._spool.keep(blob.digest, blob.parts)
             self._lost_contact(error)
-        else:
-            _remember(self._kept, blob.digest)
 
     # Delivering
 
@@ -137,7 +147,7 @@ class Recorder:
         """
         self._settle_abandoned()
         self._spool.deliver(self.store)
-        self._note_conflicts(self._journal.flush(timeout))
+        self._deliver(timeout)
         self._journal.recover()
         self._away = False
 
@@ -147,14 +157,22 @@ class Recorder:
             return
         try:
             self._settle_abandoned()
-            self._note_conflicts(self._journal.flush())
+            self._deliver()
         except StoreError as error:
             self._lost_contact(error)
 
     def catch_up(self) -> None:
-        """Before a question is answered: deliver what waits, if it can be delivered."""
+        """Before a question is answered: deliver what waits.
+
+        Raises
+        ------
+        StoreUnavailableError
+            If the store is away, so that the question cannot be answered either.
+        """
         try:
             self.flush()
+        except StoreUnavailableError:
+            raise
         except StoreError as error:
             self._lost_contact(error)
 
@@ -169,16 +187,26 @@ class Recorder:
             found, self._conflicts = self._conflicts, []
         return found
 
-    def _note_conflicts(self, existing: list[Record]) -> None:
-        earlier = {record.id: record.body for record in existing}
+    def _deliver(self, timeout: float | None = None) -> None:
+        # One at a time, so that whoever delivers an output is the one to hold it against others.
+        with self._delivering:
+            with self._lock:
+                pending, self._outputs = self._outputs, {}
+            try:
+                existing = self._journal.flush(timeout)
+            except BaseException:
+                with self._lock:
+                    for id, outputs in pending.items():
+                        self._outputs[id] = outputs + self._outputs.get(id, [])
+                raise
+        found = [
+            (ours, theirs)
+            for record in existing
+            for ours in pending.get(record.id, ())
+            if _conflict(ours, theirs := decode(record.body, Output))
+        ]
         with self._lock:
-            for id in [id for id in self._outputs if id in earlier]:
-                ours, theirs = self._outputs[id], decode(earlier[id], Output)
-                same_run = (ours.trial, ours.key) == (theirs.trial, theirs.key)
-                if ours.output != theirs.output and not same_run:
-                    self._conflicts.append((ours, theirs))
-            if not self._journal.waiting:
-                self._outputs.clear()
+            self._conflicts += found
 
     def _lost_contact(self, error: Exception) -> None:
         if isinstance(error, StoreUnavailableError):
@@ -306,6 +334,11 @@ class Recorder:
         except StoreError as error:
             self._lost_contact(error)
         self._stop.clear()
+
+
+def _conflict(ours: Output, theirs: Output) -> bool:
+    same_run = (ours.trial, ours.key) == (theirs.trial, theirs.key)
+    return ours.output != theirs.output and not same_run
 
 
 def _run(reference: weakref.ref[Recorder], stop: threading.Event) -> None:

@@ -133,7 +133,7 @@ def begin(plan: Plan) -> Trial:
     recorder = recorder_for(request.store)
     forms = _keep_parameters(request, recorder)
     for blob in (request.code, request.environment, request.graph):
-        recorder.keep(blob)
+        recorder.put(blob)
     allocation = _allocate(request, forms)
     origin = current_origin()
     trial = Trial(
@@ -162,7 +162,7 @@ def _keep_parameters(request: Request, recorder: Recorder) -> dict[str, Any]:
     for name, value in request.values.items():
         forms[name], blob = pack(value, request.signing_key, inline=None)
         if blob is not None:
-            recorder.keep(blob)
+            recorder.put(blob)
     return forms
 
 

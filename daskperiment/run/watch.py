@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from daskperiment.errors import StoreError
+from daskperiment.errors import StoreError, StoreUnavailableError
 from daskperiment.records import Begun, Ended
 from daskperiment.run.changes import LOOK_BACK, latest_trials, report_conflicts, report_impurities
 from daskperiment.run.recorder import Recorder
@@ -37,7 +37,7 @@ def watching(recorder: Recorder, token: str) -> Iterator[None]:
 
 
 def _close(recorder: Recorder, token: str, error: BaseException) -> None:
-    if recorder.has_ended(token):
+    if recorder.has_ended(token) or isinstance(error, StoreUnavailableError):
         return
     try:
         found = _find(recorder, token)
