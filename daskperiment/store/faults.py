@@ -1,0 +1,106 @@
+"""Faults of files and databases, told as store errors that name the file and the remedy."""
+
+from __future__ import annotations
+
+import errno
+import shlex
+import shutil
+import sqlite3
+from pathlib import Path
+
+from daskperiment.errors import CorruptRecordError, StoreError, StoreUnavailableError
+
+__all__ = ["database_name", "explain", "is_damage", "is_full"]
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
+
+
+def explain(error: BaseException, path: Path) -> StoreError:
+    """Tell an error of SQLite or of the system as a store error.
+
+    Parameters
+    ----------
+    error : BaseException
+        What was caught.
+    path : Path
+        The database, file or folder in question.
+    """
+    if isinstance(error, StoreError):
+        return error
+    if is_full(error) or _has_no_room(error, path):
+        return StoreError(
+            f"No space is left on the device that holds {path}: nothing of this call was "
+            f"written. Free some space and try again ({error})"
+        )
+    if isinstance(error, sqlite3.Error):
+        return _explain_database(error, path)
+    return _explain_system(error, path)
+
+
+def is_full(error: BaseException) -> bool:
+    """Tell whether an error says that a device is full."""
+    if isinstance(error, OSError):
+        return error.errno in _FULL
+    return database_name(error) == "SQLITE_FULL"
+
+
+def is_damage(error: BaseException) -> bool:
+    """Tell whether an error says that a database is damaged."""
+    return database_name(error).startswith(_DAMAGE)
+
+
+def database_name(error: BaseException) -> str:
+    """Give SQLite's name for an error, empty if it has none."""
+    return str(getattr(error, "sqlite_errorname", None) or "")
+
+
+def _has_no_room(error: BaseException, path: Path) -> bool:
+    """Tell a full disk from what SQLite says about its lock and log files."""
+    if not database_name(error).startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN")):
+        return False
+    try:
+        return shutil.disk_usage(path.parent).free < 65536
+    except OSError:
+        return False
+
+
+def _explain_database(error: sqlite3.Error, path: Path) -> StoreError:
+    name = database_name(error)
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return StoreUnavailableError(
+            f"{path} stayed locked by another process for too long ({error}). Look for one that "
+            f"hangs while it writes, end it and try again"
+        )
+    if name.startswith("SQLITE_NOTADB"):
+        return CorruptRecordError(
+            f"{path} is not a SQLite database, or its first page is damaged. If it is not yours, "
+            f"give another folder as backend; else put a backup copy in its place, or one that "
+            f"sqlite3's command .recover makes of it"
+        )
+    if is_damage(error):
+        return CorruptRecordError(
+            f"{path} is damaged ({error}). To save what can be read, run "
+            f"`python -m daskperiment.store.repair {shlex.quote(str(path.parent))}` while no "
+            f"process writes to it; the damaged file is kept"
+        )
+    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")):
+        return StoreError(
+            f"{path} cannot be opened for writing ({error}): check that it is a file and that you "
+            f"may write to it and its folder, or give another folder as backend"
+        )
+    return StoreError(f"{path}: {error} ({name or type(error).__name__})")
+
+
+def _explain_system(error: BaseException, path: Path) -> StoreError:
+    if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
+        return StoreError(
+            f"{path.parent} cannot hold a store, because a file stands where a folder is "
+            f"expected ({error}): move it away, or give another folder as backend"
+        )
+    if isinstance(error, PermissionError):
+        return StoreError(
+            f"{path} may not be read or written by this user ({error}): change its permissions, "
+            f"or give another folder as backend"
+        )
+    return StoreError(f"{path}: {error or type(error).__name__}")

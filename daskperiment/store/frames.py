@@ -1,0 +1,252 @@
+"""The format of a journal file.
+
+::
+
+    [magic text, 8 bytes][mark: delivered up to this offset, 8][its CRC-32, 4][zero, 4]
+    then frames: [magic, 2][kind, 1][zero, 1][length of data, 4][CRC-32, 4][trial, 8][data]
+
+The first frame is the header: JSON with the journal's name and the process that writes it. The
+CRC covers the data and starts from kind and trial. The magic number of a frame is no part of any
+UTF-8 text, so that reading finds its way again behind damage.
+
+Points are delivered in groups, one record per trial. What goes into one group follows from the file
+alone, so that reading it again gives the same records: groups end at a cut, and where a section
+of 100 kB ends.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from struct import Struct
+from typing import NamedTuple
+from zlib import crc32
+
+import msgspec
+
+from daskperiment.records import Origin
+from daskperiment.store.protocol import Record
+
+__all__ = [
+    "CUT",
+    "POINT",
+    "RECORD",
+    "START",
+    "Header",
+    "Section",
+    "batches",
+    "encode_frame",
+    "encode_header",
+    "encode_mark",
+    "encode_record",
+    "read_header",
+    "read_mark",
+    "sections",
+]
+
+HEADER, POINT, RECORD, CUT = range(4)
+START = 24
+"""Offset of the first frame."""
+
+_TEXT = b"dpjrnl1\n"
+_MAGIC = 0xFEFF
+_MAGIC_BYTES = _MAGIC.to_bytes(2, "little")
+_FRAME = Struct("<HBxIIQ")
+_MARK = Struct("<QI")
+_NAMES = Struct("<BH")
+_SECTION = 100_000
+_BATCH = 1_000_000
+"""Bytes that are delivered in one call of the store, if no record is larger."""
+_CHUNK = 1 << 20
+_LONGEST = 1 << 31
+
+_pack = _FRAME.pack
+
+
+class Header(msgspec.Struct, frozen=True):
+    """What a journal says of itself."""
+
+    journal: str
+    """Unique; part of the ids of its groups of points."""
+    origin: Origin
+
+
+class Section(NamedTuple):
+    """What a stretch of a journal holds."""
+
+    records: list[Record]
+    end: int
+    """Offset behind it."""
+    frames: int
+    """How many points and records it has."""
+    skipped: int
+    """Damaged bytes that were passed over; a torn end does not count."""
+
+
+def encode_frame(kind: int, trial: int, data: bytes) -> bytes:
+    """Make a frame."""
+    crc = crc32(data, (trial << 2 | kind) & 0xFFFFFFFF)
+    return _pack(_MAGIC, kind, len(data), crc, trial) + data
+
+
+def encode_record(record: Record) -> bytes:
+    """Make a frame of a record."""
+    stream, id = record.stream.encode(), record.id.encode()
+    data = b"".join((_NAMES.pack(len(stream), len(id)), stream, id, record.body))
+    return encode_frame(RECORD, record.trial, data)
+
+
+def encode_mark(offset: int) -> bytes:
+    """Make the bytes at the beginning of a file, which tell what is delivered."""
+    mark = offset.to_bytes(8, "little")
+    return _TEXT + mark + crc32(mark).to_bytes(8, "little")
+
+
+def encode_header(header: Header) -> bytes:
+    """Make the beginning of a file."""
+    frame = encode_frame(HEADER, 0, msgspec.json.encode(header))
+    return encode_mark(START + len(frame)) + frame
+
+
+def read_header(file: int) -> Header | None:
+    """Read the header; ``None`` if it is damaged or of another format."""
+    start = os.pread(file, 4096, 0)
+    frame = _frame_at(start, START, len(start))
+    if start[:8] != _TEXT or frame is None or frame[0] != HEADER:
+        return None
+    try:
+        return msgspec.json.decode(frame[2], type=Header)
+    except msgspec.MsgspecError:
+        return None
+
+
+def read_mark(file: int) -> int:
+    """Read the offset up to which all is delivered; the first frame's if it is damaged."""
+    mark = os.pread(file, 16, 8)
+    whole = len(mark) == 16 and crc32(mark[:8]) == int.from_bytes(mark[8:], "little")
+    return max(int.from_bytes(mark[:8], "little"), START) if whole else START
+
+
+def sections(file: int, journal: str, start: int, end: int) -> Iterator[Section]:
+    """Read what lies between two offsets, of which the first is at a frame."""
+    while start < end:
+        section = _read_section(file, journal, start, end)
+        start = section.end
+        yield section
+
+
+def batches(
+    sections: Iterator[Section],
+) -> Iterator[tuple[list[Record], int, int]]:
+    """Join sections to batches of records, the offset behind them, and the number of frames."""
+    records: list[Record] = []
+    size = count = 0
+    for section in sections:
+        records += section.records
+        count += section.frames
+        size += sum(len(record.body) for record in section.records)
+        if size >= _BATCH:
+            yield records, section.end, count
+            records, size, count = [], 0, 0
+    if records:
+        yield records, section.end, count
+
+
+def _read_section(file: int, journal: str, start: int, end: int) -> Section:
+    limit = min((start // _SECTION + 1) * _SECTION, end)
+    window = os.pread(file, min(limit + 4096, end) - start, start)
+    groups: dict[int, tuple[int, list[bytes]]] = {}
+    closed: list[Record] = []
+    records: list[Record] = []
+    frames = skipped = 0
+    offset = start
+    while offset < limit:
+        frame = _frame_at(window, offset - start, end - start) or _frame_in(file, offset, end)
+        if frame is None:
+            found = _resume(file, offset + 1, end)
+            skipped += found - offset if found < end else 0
+            offset = found
+            continue
+        kind, trial, data = frame
+        if kind == POINT:
+            frames += 1
+            if trial in groups:
+                groups[trial][1].append(data)
+            else:
+                groups[trial] = (offset, [data])
+        elif kind == RECORD:
+            frames += 1
+            records.append(_decode_record(trial, data))
+        elif kind == CUT:
+            closed += _close(groups, journal)
+            groups = {}
+        offset += _FRAME.size + len(data)
+    # Points go first: who sees that a trial has ended sees its points too.
+    return Section(closed + _close(groups, journal) + records, offset, frames, skipped)
+
+
+def _frame_at(window: bytes, place: int, end: int) -> tuple[int, int, bytes] | None:
+    """Decode a frame within a window, if it is there and whole."""
+    begin = place + _FRAME.size
+    if begin > len(window):
+        return None
+    magic, kind, length, crc, trial = _FRAME.unpack_from(window, place)
+    stop = begin + length
+    if magic != _MAGIC or stop > len(window) or stop > end:
+        return None
+    data = window[begin:stop]
+    if crc32(data, (trial << 2 | kind) & 0xFFFFFFFF) != crc:
+        return None
+    return kind, trial, data
+
+
+def _frame_in(file: int, offset: int, end: int) -> tuple[int, int, bytes] | None:
+    """Decode a frame that is longer than the window, if it is there and whole."""
+    head = os.pread(file, _FRAME.size, offset)
+    if len(head) < _FRAME.size:
+        return None
+    magic, _, length, _, _ = _FRAME.unpack(head)
+    size = _FRAME.size + length
+    if magic != _MAGIC or offset + size > end or length > _LONGEST:
+        return None
+    return _frame_at(_read(file, offset, size), 0, size)
+
+
+def _read(file: int, offset: int, size: int) -> bytes:
+    """Read so many bytes; one system call may give fewer."""
+    parts = []
+    while size and (part := os.pread(file, size, offset)):
+        parts.append(part)
+        offset += len(part)
+        size -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _resume(file: int, offset: int, end: int) -> int:
+    """Find the next whole frame behind damage; the end if there is none."""
+    while offset < end:
+        window = os.pread(file, min(_CHUNK, end - offset), offset)
+        place = window.find(_MAGIC_BYTES)
+        while place >= 0:
+            if _frame_in(file, offset + place, end) is not None:
+                return offset + place
+            place = window.find(_MAGIC_BYTES, place + 1)
+        if not window:
+            break
+        offset += max(len(window) - 1, 1)
+    return end
+
+
+def _close(groups: dict[int, tuple[int, list[bytes]]], journal: str) -> list[Record]:
+    return [
+        Record("points", trial, f"{journal}-{offset}", b'{"points":[%b]}' % b",".join(points))
+        for trial, (offset, points) in groups.items()
+    ]
+
+
+def _decode_record(trial: int, data: bytes) -> Record:
+    stream, id = _NAMES.unpack_from(data)
+    begin = _NAMES.size
+    middle = begin + stream
+    end = middle + id
+    return Record(data[begin:middle].decode(), trial, data[middle:end].decode(), data[end:])

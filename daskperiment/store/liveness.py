@@ -1,0 +1,100 @@
+"""Whether the process that wrote something is still there."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import sys
+from functools import lru_cache
+from pathlib import Path
+
+import psutil
+
+from daskperiment.records import Origin
+
+__all__ = ["current_origin", "is_gone"]
+
+_TOLERANCE = 0.005 if sys.platform == "linux" else 1.0
+"""Seconds by which two readings of one process' start may differ: elsewhere than on Linux it is
+computed from the boot time, which moves when the system's clock is set."""
+
+
+def current_origin() -> Origin:
+    """Describe this process, so that others can tell later whether it still runs.
+
+    Returns
+    -------
+    Origin
+        The same object whenever it is called in one process.
+    """
+    return _origin(os.getpid())
+
+
+def is_gone(origin: Origin) -> bool | None:
+    """Tell whether a process has ended.
+
+    Parameters
+    ----------
+    origin : Origin
+        What `current_origin` said in that process.
+
+    Returns
+    -------
+    bool or None
+        ``None`` for a process of another host, which cannot be seen from here.
+    """
+    here = current_origin()
+    if origin.host != here.host:
+        return None
+    boot, _, namespace = origin.boot.partition(".")
+    boot_here, _, namespace_here = here.boot.partition(".")
+    if boot != boot_here:
+        return True
+    if namespace != namespace_here:
+        return None  # a container on the same host: its pids are not ours
+    if origin.pid == here.pid:
+        return _differ(origin.born, here.born)
+    try:
+        if psutil.Process(origin.pid).status() == psutil.STATUS_ZOMBIE:
+            return True  # it has ended, and its parent has not noticed
+        return _differ(origin.born, _born(origin.pid))
+    except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
+        return True
+    except (psutil.AccessDenied, PermissionError):
+        return False
+
+
+def _differ(first: float, second: float) -> bool:
+    return abs(first - second) > _TOLERANCE
+
+
+@lru_cache(maxsize=2)
+def _origin(pid: int) -> Origin:
+    # Keyed by the pid, because a forked child is another process.
+    return Origin(host=socket.gethostname(), boot=_boot(), pid=pid, born=_born(pid), user=_user())
+
+
+def _born(pid: int) -> float:
+    """Tell when a process started: on Linux since the boot, which no setting of clocks moves."""
+    if sys.platform != "linux":
+        return psutil.Process(pid).create_time()
+    fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    return int(fields[19]) / os.sysconf("SC_CLK_TCK")
+
+
+def _boot() -> str:
+    """Identify this run of the kernel, and on Linux the namespace that pids belong to."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}.{os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:
+        # Whole minutes: computed from the clock, it may differ by a second between two readings.
+        return f"{round(psutil.boot_time() / 60)}"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return str(os.getuid()) if hasattr(os, "getuid") else "unknown"

@@ -1,0 +1,217 @@
+"""From what a caller gives as backend to a store.
+
+Drivers are loaded when a backend asks for them, and never here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import unquote, urlsplit
+
+import dask
+
+from daskperiment.store.faults import explain
+from daskperiment.store.file import FileStore
+from daskperiment.store.protocol import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["journal_folder", "list_experiments", "open_store", "resolve"]
+
+_FOLDER = "daskperiment_cache"
+_EXPECTED = (
+    "Expected None, a pathlib.Path, 'file:///path', 'redis://host', 'rediss://host', "
+    "'unix:///socket', redis.Redis, redis.RedisCluster, redis.ConnectionPool, "
+    "'mongodb://host/database', 'mongodb+srv://host/database', a pymongo Database or a Store"
+)
+_REDIS = ("redis", "rediss", "unix")
+_MONGO = ("mongodb", "mongodb+srv")
+
+
+def open_store(backend: Any, id: str) -> Store:
+    """Open the store of one experiment. Nothing is created or connected before it is used.
+
+    Parameters
+    ----------
+    backend : None, pathlib.Path, str, Store, or an object of redis-py or pymongo
+        ``None`` is the Dask configuration value ``daskperiment.backend``, else the folder
+        ``daskperiment_cache``.
+    id : str
+        The experiment's id.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the backend is none of these.
+    """
+    target = resolve(backend)
+    if isinstance(target, Path):
+        return FileStore(target / id)
+    family = _family(target)
+    if family is None:
+        return cast(Store, target)
+    if family == "redis":
+        from daskperiment.store.redis import open_redis  # noqa: PLC0415  # loads the driver
+
+        return open_redis(target, id)
+    from daskperiment.store.mongo import open_mongo  # noqa: PLC0415  # loads the driver
+
+    return open_mongo(target, id)
+
+
+def list_experiments(backend: Any = None) -> list[str]:
+    """List the ids of the experiments that a backend holds, sorted.
+
+    Parameters
+    ----------
+    backend : None, pathlib.Path, str, or an object of redis-py or pymongo
+        As in `open_store`, but a ``Store``, which holds a single experiment.
+    """
+    target = resolve(backend)
+    if isinstance(target, Path):
+        return sorted(_folders(target))
+    family = _family(target)
+    if family is None:
+        raise TypeError(
+            f"Cannot list the experiments of {target!r}: a Store holds a single one. Give the "
+            f"folder, URL or client that it was made from"
+        )
+    if family == "redis":
+        from daskperiment.store.redis import list_redis  # noqa: PLC0415  # loads the driver
+
+        return list_redis(target)
+    from daskperiment.store.mongo import list_mongo  # noqa: PLC0415  # loads the driver
+
+    return list_mongo(target)
+
+
+def resolve(backend: Any) -> Any:
+    """Check a backend, and give what it stands for.
+
+    Returns
+    -------
+    pathlib.Path, str, Store, or an object of redis-py or pymongo
+        An absolute folder for whatever names one; anything else as it is.
+    """
+    if backend is None:
+        backend = dask.config.get("daskperiment.backend", None)
+    if backend is None:
+        backend = Path(_FOLDER)
+    if isinstance(backend, os.PathLike):
+        return Path(os.path.abspath(os.fspath(backend)))
+    if isinstance(backend, str):
+        return _resolve_text(backend)
+    if _family(backend) or _is_store(backend):
+        return backend
+    name = f"{type(backend).__module__}.{type(backend).__qualname__}"
+    raise TypeError(f"Cannot use an object of type {name} as backend. {_advice(backend)}")
+
+
+def journal_folder(store: Store) -> Path:
+    """Tell where the journals of a store's writers are.
+
+    A file store has them beside its database. Those of a server are on this machine: in the
+    folder of the Dask configuration value ``daskperiment.journal``, else in the user's folder for
+    state, by the store's address.
+    """
+    if isinstance(store, FileStore):
+        return store.folder / "journal"
+    root = dask.config.get("daskperiment.journal", None)
+    if root is None:
+        state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+        root = Path(state) / "daskperiment" / "journal"
+    digest = hashlib.sha256(store.address.encode()).hexdigest()[:32]
+    return Path(os.path.abspath(root)) / digest
+
+
+def _resolve_text(backend: str) -> Any:
+    scheme, separator, _ = backend.partition("://")
+    if not separator:
+        if not backend or backend.startswith("file:"):
+            raise ValueError(f"Cannot use {backend!r} as backend. {_EXPECTED}")
+        return Path(os.path.abspath(backend))
+    scheme = scheme.lower()
+    if scheme == "file":
+        return _resolve_file(backend)
+    if scheme in _MONGO and not _database(backend):
+        raise ValueError(
+            f"The backend {_without_password(backend)!r} names no database: add one, as in "
+            f"'mongodb://host/database'"
+        )
+    if scheme in _REDIS + _MONGO:
+        return backend
+    raise ValueError(f"Cannot use {_without_password(backend)!r} as backend. {_EXPECTED}")
+
+
+def _resolve_file(url: str) -> Path:
+    parts = urlsplit(url)
+    if parts.netloc not in ("", "localhost") or not parts.path.strip("/"):
+        raise ValueError(
+            f"Cannot use {_without_password(url)!r} as backend: expected a URL with an absolute "
+            f"path, as in 'file:///home/me/experiments'"
+        )
+    # A folder may have ? and # in its name, and a path has neither query nor fragment.
+    path = url.partition("://")[2].removeprefix(parts.netloc)
+    return Path(os.path.abspath(unquote(path)))
+
+
+def _database(url: str) -> str:
+    return url.partition("://")[2].partition("?")[0].partition("/")[2]
+
+
+def _without_password(url: str) -> str:
+    """Give a URL without user and password, even if it is malformed."""
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2].partition('?')[0]}"
+
+
+def _family(backend: Any) -> str | None:
+    """Name the driver that an object or a URL is for, without loading it."""
+    if isinstance(backend, str):
+        return "redis" if backend.partition("://")[0].lower() in _REDIS else "mongo"
+    classes = _classes(backend)
+    if classes & {("redis", name) for name in ("Redis", "RedisCluster", "ConnectionPool")}:
+        return "redis"
+    return "mongo" if ("pymongo", "Database") in classes else None
+
+
+def _is_store(backend: Any) -> bool:
+    # Objects of pymongo seem to have any attribute that is asked for.
+    foreign = any(package == "pymongo" for package, _ in _classes(backend))
+    return not foreign and isinstance(backend, Store)
+
+
+def _classes(value: Any) -> set[tuple[str, str]]:
+    """Give the classes of a value as pairs of package and name; asynchronous clients apart."""
+    names = set()
+    for kind in type(value).__mro__:
+        package, _, rest = kind.__module__.partition(".")
+        names.add((f"{package}.asyncio" if rest.startswith("asyncio") else package, kind.__name__))
+    return names
+
+
+def _advice(backend: Any) -> str:
+    classes = _classes(backend)
+    if ("pymongo", "MongoClient") in classes:
+        return "Name a database of it: client['name']"
+    if ("pymongo", "Collection") in classes:
+        return "Give its database: collection.database"
+    if ("redis.asyncio", "Redis") in classes or ("pymongo", "AsyncMongoClient") in classes:
+        return "Give a client that is not asynchronous, or a URL"
+    return _EXPECTED
+
+
+def _folders(root: Path) -> Iterator[str]:
+    try:
+        entries = list(os.scandir(root))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise explain(error, root / "records.sqlite") from error
+    for entry in entries:
+        if entry.is_dir() and (root / entry.name / "records.sqlite").exists():
+            yield entry.name

@@ -1,0 +1,649 @@
+"""The file store: the contract, and the faults of files and databases."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+import shutil
+import sqlite3
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import warnings
+from collections import namedtuple
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+import daskperiment
+from daskperiment.errors import (
+    CorruptRecordError,
+    StoreError,
+    StoreUnavailableError,
+    StoreWarning,
+)
+from daskperiment.store import lane
+from daskperiment.store.file import FileStore
+from daskperiment.store.protocol import Record
+from daskperiment.testing import StoreConformance
+
+ROOT = Path(daskperiment.__file__).parent.parent
+PAGE = 4096
+
+
+class TestContract(StoreConformance):
+    """The file store keeps the contract."""
+
+    @pytest.fixture
+    def make_store(self, tmp_path: Path) -> Callable[[str], FileStore]:
+        return lambda name: FileStore(tmp_path / name)
+
+
+class TestContractOnNetworkFileSystems(TestContract):
+    """It keeps it with a rollback journal as well."""
+
+    @pytest.fixture(autouse=True)
+    def _network(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        pretend_network(monkeypatch)
+
+
+Mount = namedtuple("Mount", "mountpoint fstype")
+
+
+def pretend_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every folder seem to be on NFS."""
+    mounts = [Mount("/proc", "proc"), Mount("/", "nfs4"), Mount("/nothing", "ext4")]
+    monkeypatch.setattr(psutil, "disk_partitions", lambda all: mounts)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "ex"
+
+
+@pytest.fixture
+def store(folder: Path) -> Iterator[FileStore]:
+    store = FileStore(folder)
+    yield store
+    store.close()
+
+
+def steps(count: int) -> list[Record]:
+    return [
+        Record("steps", n % 10, f"x{n}", b'{"n":%d,"pad":"%b"}' % (n, b"." * 200))
+        for n in range(count)
+    ]
+
+
+def numbers(found: object) -> list[int]:
+    return [json.loads(record.body)["n"] for record in found]  # type: ignore[attr-defined]
+
+
+def run(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", "-c", code, *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+# Files ---------------------------------------------------------------------------------------
+
+
+def test_nothing_is_written_before_the_first_write(folder: Path, store: FileStore) -> None:
+    """Making a store, reading, asking its state and deleting leave no trace."""
+    assert store.state().latest == 0
+    assert list(store.read("trials")) == []
+    store.delete()
+    store.close()
+    assert not folder.exists()
+
+
+def test_relative_folder_is_made_absolute_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A later change of the working folder does not move the store."""
+    monkeypatch.chdir(tmp_path)
+    store = FileStore(Path("here/../ex"))
+    monkeypatch.chdir("/")
+    assert store.folder == tmp_path / "ex"
+    assert store.address == (tmp_path / "ex").as_uri()
+
+
+def test_any_folder_name(tmp_path: Path) -> None:
+    """Blanks, quotes, URL characters and Unicode in the folder's name do no harm."""
+    store = FileStore(tmp_path / "ä b#c?d%20e'f&mode=ro" / "x")
+    store.append(steps(1))
+    store.put("ab", [bytes(2_000_000)])
+    assert numbers(store.read("steps")) == [0]
+    assert len(store.get("ab")) == 2_000_000
+    store.close()
+    assert (store.folder / "records.sqlite").exists()
+
+
+def test_closing_leaves_one_database_file(folder: Path, store: FileStore) -> None:
+    """After closing, SQLite's log is merged into the database."""
+    store.append(steps(1))
+    assert (folder / "records.sqlite-wal").exists()
+    store.close()
+    assert sorted(os.listdir(folder)) == ["records.sqlite"]
+
+
+def test_collected_store_closes_its_files(folder: Path) -> None:
+    """A store that is forgotten leaves no file open, however many threads used it."""
+    process = psutil.Process()
+    before = process.num_fds()
+    store = FileStore(folder)
+    threads = [threading.Thread(target=store.allocate, args=(f"t{n}", b"{}")) for n in range(50)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert store.state().latest == 50
+    assert process.num_fds() - before < 12
+    del store, threads, thread
+    assert process.num_fds() == before
+
+
+def test_large_objects_are_files(folder: Path, store: FileStore) -> None:
+    """Objects above 1 MB are files under their digest, smaller ones are in the database."""
+    store.put("abcdef", [b"x" * 1_000_000])
+    assert not (folder / "objects").exists()
+    store.put("abcde0", [b"x" * 1_000_000, b"y"])
+    assert [
+        p.relative_to(folder).as_posix() for p in folder.rglob("objects/**/*") if p.is_file()
+    ] == ["objects/ab/cd/abcde0"]
+
+
+def test_large_object_is_private(store: FileStore) -> None:
+    """Writing to the buffer of a large object works and does not change what is stored."""
+    store.put("ab", [b"x" * 2_000_000])
+    first = store.get("ab")
+    first[:3] = b"new"
+    assert bytes(first[:4]) == b"newx"
+    assert bytes(store.get("ab")[:4]) == b"xxxx"
+
+
+@pytest.mark.parametrize("size", [0, 1000])
+def test_cut_off_object_is_replaced(store: FileStore, size: int) -> None:
+    """A large object that a power failure cut off is given as it is, and put writes it anew."""
+    store.put("ab", [b"x" * 2_000_000])
+    os.truncate(store._file("ab"), size)
+    assert bytes(store.get("ab")) == b"x" * size
+    store.put("ab", [b"x" * 2_000_000])
+    assert len(store.get("ab")) == 2_000_000
+
+
+@pytest.mark.parametrize("digest", ["", "../ab", "AB", "a" * 65, "ab/cd", "ab\n"])
+def test_bad_digest(store: FileStore, digest: str) -> None:
+    """What is no digest never becomes a file name."""
+    with pytest.raises(StoreError, match="hexadecimal"):
+        store.put(digest, [b"x"])
+    with pytest.raises(KeyError):
+        store.get(digest)
+
+
+def test_new_stream(store: FileStore) -> None:
+    """A stream of a later release can be written; what is no stream name is refused."""
+    store.append([Record("later", 1, "x", b"{}"), Record("steps", 1, "x", b"{}")])
+    assert [r.id for r in store.read("later")] == ["x"]
+    with pytest.raises(StoreError):
+        store.append([Record("steps", 2, "x", b"{}"), Record('x"; DROP', 1, "x", b"{}")])
+    assert [r.trial for r in store.read("steps")] == [1]
+    assert list(store.read("_tokens")) == []
+
+
+def test_clock_is_the_file_system_s(
+    folder: Path, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock is that of the files, whatever this machine's clock says."""
+    monkeypatch.setattr("daskperiment.store.file.time.time", lambda: 5.0)
+    allocation = store.allocate("token", b"{}")
+    (folder / "now").touch()
+    now = (folder / "now").stat().st_mtime
+    assert allocation.clock <= store.state().clock
+    assert abs(now - allocation.clock) < 60
+
+
+# Deleting ------------------------------------------------------------------------------------
+
+
+def test_delete_leaves_other_files(folder: Path, store: FileStore) -> None:
+    """Deleting removes the store's own files, and the folder only if it is empty then."""
+    store.append(steps(3))
+    store.put("ab", [bytes(2_000_000)])
+    (folder / "journal").mkdir()
+    (folder / "notes.txt").write_text("mine")
+    store.delete()
+    assert os.listdir(folder) == ["notes.txt"]
+    (folder / "notes.txt").unlink()
+    store.append(steps(1))
+    store.delete()
+    assert not folder.exists()
+
+
+def test_folder_removed_under_the_store(folder: Path, store: FileStore) -> None:
+    """After somebody removed the folder the store is empty and works."""
+    store.append(steps(3))
+    assert len(list(store.read("steps"))) == 3
+    shutil.rmtree(folder)
+    assert list(store.read("steps")) == []
+    store.append(steps(2))
+    assert len(list(FileStore(folder).read("steps"))) == 2
+
+
+def test_deleting_while_others_write(folder: Path) -> None:
+    """Writers go on while the experiment is deleted again and again, without an error."""
+    stores = [FileStore(folder) for _ in range(3)]
+    errors: list[BaseException] = []
+
+    def write(n: int) -> None:
+        try:
+            for m in range(100):
+                stores[n].allocate(f"{n}-{m}", b"{}")
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(n,)) for n in range(2)]
+    for thread in threads:
+        thread.start()
+    for _ in range(20):
+        stores[2].delete()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    stores[0].allocate("last", b"{}")
+    trials = [record.trial for record in stores[2].read("trials")]
+    assert trials == list(range(1, len(trials) + 1))
+    for store in stores:
+        store.close()
+
+
+# Faults --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_folder_is_a_file(tmp_path: Path, depth: int) -> None:
+    """A file where the folder should be is named, for writing and for reading."""
+    (tmp_path / "file").write_text("mine")
+    store = FileStore((tmp_path / "file").joinpath(*"ab"[:depth]))
+    for call in (
+        lambda: store.allocate("t", b"{}"),
+        lambda: list(store.read("trials")),
+        store.state,
+        store.delete,
+        lambda: store.put("ab", [bytes(2_000_000)]),
+    ):
+        with pytest.raises(StoreError, match="file"):
+            call()
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+READ_AND_WRITE = """
+import os, sys
+from pathlib import Path
+from daskperiment.errors import StoreError
+from daskperiment.store.file import FileStore
+if os.getuid() == 0:  # permissions do not bind root
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+store = FileStore(Path(sys.argv[1]))
+print(store.state().latest, len(list(store.read("steps"))), len(store.get("ab")))
+try:
+    store.allocate("another", b"{}")
+except StoreError as error:
+    print("refused:", error)
+"""
+
+
+@pytest.mark.parametrize("in_use", [True, False])
+def test_folder_that_may_only_be_read(in_use: bool) -> None:
+    """Who may not write can read, also while another writes; writing says what to do."""
+    root = Path(tempfile.mkdtemp())  # tmp_path is not open to other users
+    store = FileStore(root / "ex")
+    try:
+        store.allocate("token", b"{}")
+        store.append(steps(5))
+        store.put("ab", [bytes(2_000_000)])
+        if not in_use:
+            store.close()
+        if os.getuid() != 0:
+            (root / "ex").chmod(stat.S_IRUSR | stat.S_IXUSR)
+        root.chmod(0o755)
+        found = run(READ_AND_WRITE, root / "ex")
+        assert found.stderr == ""
+        first, second = found.stdout.splitlines()
+        assert first == "1 5 2000000"
+        assert second.startswith("refused:")
+        assert "records.sqlite" in second
+        assert "may write" in second
+    finally:
+        (root / "ex").chmod(0o755)
+        store.close()
+        shutil.rmtree(root)
+
+
+def test_foreign_file(folder: Path, store: FileStore) -> None:
+    """A file that is no database is named and left alone."""
+    folder.mkdir()
+    (folder / "records.sqlite").write_bytes(b"something else" * 1000)
+    for call in (
+        lambda: store.allocate("t", b"{}"),
+        lambda: list(store.read("trials")),
+        store.state,
+        store.delete,
+    ):
+        with pytest.raises(CorruptRecordError, match=r"records\.sqlite is not a SQLite database"):
+            call()
+    assert (folder / "records.sqlite").read_bytes() == b"something else" * 1000
+
+
+def test_foreign_database(folder: Path, store: FileStore) -> None:
+    """A database of another program is refused and left alone."""
+    folder.mkdir()
+    other = sqlite3.connect(folder / "records.sqlite")
+    other.execute("CREATE TABLE trials (mine)")
+    other.close()
+    before = (folder / "records.sqlite").read_bytes()
+    for call in (
+        lambda: store.allocate("t", b"{}"),
+        lambda: list(store.read("trials")),
+        store.delete,
+    ):
+        with pytest.raises(StoreError, match="another program"):
+            call()
+    assert (folder / "records.sqlite").read_bytes() == before
+
+
+def test_newer_schema(folder: Path, store: FileStore) -> None:
+    """A database of a newer release says to upgrade."""
+    store.append(steps(1))
+    store.close()
+    other = sqlite3.connect(folder / "records.sqlite")
+    other.execute("PRAGMA user_version = 99")
+    other.close()
+    for call in (lambda: store.allocate("t", b"{}"), lambda: list(store.read("trials"))):
+        with pytest.raises(StoreError, match=r"version 99.*upgrade daskperiment"):
+            call()
+
+
+def damage(file: Path, pages: Iterator[int] | range) -> None:
+    with open(file, "r+b") as handle:
+        for page in pages:
+            handle.seek(page * PAGE)
+            handle.write(b"\xa5" * PAGE)
+
+
+def pages_of(file: Path, table: str) -> list[int]:
+    """Find the pages that hold a table's rows, by a text that all its rows have."""
+    data = file.read_bytes()
+    return [
+        n for n in range(len(data) // PAGE) if table.encode() in data[n * PAGE : (n + 1) * PAGE]
+    ]
+
+
+@pytest.mark.parametrize("which", [0, 40, -1])
+def test_damaged_page(folder: Path, store: FileStore, which: int) -> None:
+    """One damaged page costs the records on it; a warning names the file and the remedy."""
+    store.allocate("token", b"{}")
+    store.append(steps(2000))
+    store.close()
+    file = folder / "records.sqlite"
+    damage(file, iter([pages_of(file, "." * 200)[which]]))
+    with pytest.warns(StoreWarning, match=r"records\.sqlite is damaged.*store\.repair.*'steps'"):
+        found = numbers(store.read("steps"))
+    lost = set(range(2000)) - set(found)
+    assert found == sorted(found)
+    assert 5 < len(lost) < 30
+    assert max(lost) - min(lost) == len(lost) - 1
+    assert [r.trial for r in store.read("trials")] == [1]
+    with pytest.warns(StoreWarning):
+        assert numbers(store.read("steps", trials=[3])) == [n for n in found if n % 10 == 3]
+
+
+def test_damaged_index(folder: Path, store: FileStore) -> None:
+    """A damaged index costs no record."""
+    store.append(steps(2000))
+    store.close()
+    file = folder / "records.sqlite"
+    rows = pages_of(file, "." * 200)
+    others = [n for n in pages_of(file, "x1") if n not in rows and n > 0]
+    assert others
+    damage(file, iter(others))
+    assert numbers(store.read("steps")) == list(range(2000))
+    with pytest.warns(StoreWarning):
+        assert len(list(store.read("steps", trials=[3]))) == 200
+
+
+def test_nothing_readable(folder: Path, store: FileStore) -> None:
+    """Where no record of a stream can be read, it is a CorruptRecordError; deleting works."""
+    store.append(steps(500))
+    store.close()
+    file = folder / "records.sqlite"
+    damage(file, range(1, file.stat().st_size // PAGE))
+    with pytest.raises(CorruptRecordError, match=r"records\.sqlite is damaged.*store\.repair"):
+        list(store.read("steps"))
+    with pytest.raises(CorruptRecordError):
+        store.append(steps(1))
+    store.delete()
+    store.append(steps(1))
+    assert numbers(store.read("steps")) == [0]
+
+
+def test_remedy_works(folder: Path, store: FileStore) -> None:
+    """The command in the message gives a store with all that could be read, and keeps the rest."""
+    for n in range(300):
+        store.allocate(f"token{n}", b'{"pad":"%b"}' % (b"." * 200))
+    store.append(steps(2000))
+    store.put("ab", [b"object"])
+    store.close()
+    file = folder / "records.sqlite"
+    damage(file, iter([*pages_of(file, "." * 200)[::20], pages_of(file, "token299")[0]]))
+    before = file.read_bytes()
+    with pytest.warns(StoreWarning, match="repair") as caught:
+        readable = {stream: list(store.read(stream)) for stream in ("steps", "trials")}
+    assert 1000 < len(readable["steps"]) < 2000
+    store.close()
+    command = str(caught[0].message).split("`")[1].split()
+    assert command[1:4] == ["-m", "daskperiment.store.repair", str(folder)]
+    done = subprocess.run([sys.executable, *command[1:]], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (kept,) = folder.glob("records.*.sqlite")
+    assert str(kept) in done.stdout
+    assert kept.read_bytes() == before
+    assert {stream: list(store.read(stream)) for stream in readable} == readable
+    assert bytes(store.get("ab")) == b"object"
+    assert store.allocate("new", b"{}").trial == 301
+    store.append(steps(2000))
+    assert sorted(numbers(store.read("steps"))) == list(range(2000))
+
+
+def test_repair_without_a_database(folder: Path) -> None:
+    """Repairing what is no store says so."""
+    done = subprocess.run(
+        [sys.executable, "-m", "daskperiment.store.repair", str(folder)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "does not exist" in done.stderr
+
+
+def test_full_disk(store: FileStore) -> None:
+    """On a full disk a write is refused as a whole, reading goes on, and later all works."""
+    store.append(steps(10))
+    with store._database.writing() as connection:
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(StoreError, match="No space is left"):
+        store.append(steps(1000))
+    with pytest.raises(StoreError, match="No space is left"):
+        store.put("ab", [bytes(900_000)])
+    assert numbers(store.read("steps")) == list(range(10))
+    store.close()
+    store.append(steps(1000))
+    assert numbers(store.read("steps")) == list(range(1000))
+
+
+def test_full_disk_for_an_object(
+    folder: Path, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large object for which there is no room leaves nothing behind."""
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("daskperiment.store.file.os.replace", fail)
+        with pytest.raises(StoreError, match=r"No space is left.*objects"):
+            store.put("ab", [bytes(2_000_000)])
+    assert [p for p in folder.rglob("*") if p.is_file()] == []
+    with pytest.raises(KeyError):
+        store.get("ab")
+
+
+def test_locked_for_too_long(
+    folder: Path, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database that stays locked is unavailable, and says what to look for."""
+    monkeypatch.setattr(lane, "_BUSY", 0.001)
+    monkeypatch.setattr(lane, "_PATIENCE", 0.05)
+    store.append(steps(1))
+    other = sqlite3.connect(folder / "records.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreUnavailableError, match="locked by another process"):
+        store.append(steps(2))
+    assert numbers(store.read("steps")) == [0]
+    other.execute("ROLLBACK")
+    other.close()
+    store.append(steps(2))
+    assert numbers(store.read("steps")) == [0, 1]
+
+
+def test_waits_for_a_lock(folder: Path, store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock that goes away in time is no error."""
+    monkeypatch.setattr(lane, "_BUSY", 0.001)
+    store.append(steps(1))
+    other = sqlite3.connect(
+        folder / "records.sqlite", isolation_level=None, check_same_thread=False
+    )
+    other.execute("BEGIN IMMEDIATE")
+    naps: list[float] = []
+
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+        if len(naps) == 3:
+            other.execute("ROLLBACK")
+
+    monkeypatch.setattr("daskperiment.store.lane.time.sleep", nap)
+    store.append(steps(2))
+    other.close()
+    assert len(naps) == 3
+    assert numbers(store.read("steps")) == [0, 1]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_interrupted_transaction(store: FileStore, error: type[BaseException]) -> None:
+    """What interrupts a transaction undoes all of it, passes on, and the store works."""
+    store.append(steps(1))
+    with pytest.raises(error), store._database.writing() as connection:
+        connection.execute("DELETE FROM steps")
+        raise error
+    assert numbers(store.read("steps")) == [0]
+    store.append(steps(2))
+    assert numbers(store.read("steps")) == [0, 1]
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from daskperiment.store.file import FileStore
+from daskperiment.store.protocol import Record
+store = FileStore(Path(sys.argv[1]))
+for n in range(100_000):
+    trial = store.allocate(f"{sys.argv[2]}-{n}", b"{}").trial
+    store.append([Record("steps", trial, "x", b"{}"), Record("notes", trial, "x", b"{}")])
+    print(trial, flush=True)
+"""
+
+
+def test_killed_writers(folder: Path, store: FileStore) -> None:
+    """After SIGKILL at any moment the folder opens, and all that was said to be written is there.
+
+    Two writers at a time are killed in twelve rounds.
+    """
+    chance = random.Random(1)
+    said: list[int] = []
+    for n in range(12):
+        writers = [
+            subprocess.Popen(
+                [sys.executable, "-c", WRITER, str(folder), f"{n}-{m}"],
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for m in range(2)
+        ]
+        for writer in writers:
+            assert writer.stdout is not None
+            said += [int(writer.stdout.readline()) for _ in range(chance.randrange(1, 60))]
+            writer.kill()
+            said += [int(line) for line in writer.stdout if line.endswith("\n")]
+            writer.stdout.close()
+            writer.wait()
+        begun = [record.trial for record in store.read("trials")]
+        assert begun == list(range(1, len(begun) + 1))
+        done = [record.trial for record in store.read("steps")]
+        assert done == [record.trial for record in store.read("notes")]
+        assert set(said) <= set(done) <= set(begun)
+    assert len(set(said)) == len(said)
+
+
+# Network file systems ------------------------------------------------------------------------
+
+
+def test_network_file_system(
+    folder: Path, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a network file system the database has a rollback journal, one made elsewhere too."""
+    store.append(steps(1))
+    store.close()
+    pretend_network(monkeypatch)
+    remote = FileStore(folder)
+    remote.append(steps(2))
+    assert mode(folder) == "delete"
+    assert not (folder / "records.sqlite-wal").exists()
+    remote.close()
+    monkeypatch.undo()
+    # It may still be in use from there.
+    store.append(steps(3))
+    assert mode(folder) == "delete"
+    assert numbers(store.read("steps")) == [0, 1, 2]
+
+
+def mode(folder: Path) -> str:
+    connection = sqlite3.connect(folder / "records.sqlite")
+    try:
+        return str(connection.execute("PRAGMA journal_mode").fetchone()[0])
+    finally:
+        connection.close()
+
+
+def test_no_warning_in_ordinary_use(folder: Path) -> None:
+    """A store that is used, forgotten and left to the interpreter's end warns of nothing."""
+    code = (
+        "import sys; from pathlib import Path; from daskperiment.store.file import FileStore\n"
+        "store = FileStore(Path(sys.argv[1])); store.allocate('t', b'{}'); store.read('trials')\n"
+        "other = FileStore(Path(sys.argv[1])); other.state(); del other"
+    )
+    found = run(code, folder)
+    assert (found.returncode, found.stderr) == (0, "")
+    assert sorted(os.listdir(folder)) == ["clock", "records.sqlite"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert FileStore(folder).state().latest == 1
