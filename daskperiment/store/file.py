@@ -78,6 +78,7 @@ class FileStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(os.path.abspath(folder))
+        self._address = self.folder.as_uri()
         self._database = Database(self.folder / "records.sqlite", _LAYOUT)
         self._clock = _Clock(self.folder / "clock")
 
@@ -90,7 +91,7 @@ class FileStore:
     @property
     def address(self) -> str:
         """The folder as a ``file://`` URL."""
-        return self.folder.as_uri()
+        return self._address
 
     def allocate(self, token: str, body: bytes) -> Allocation:
         """Give the token a trial id, in one transaction with its first record."""
