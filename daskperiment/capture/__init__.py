@@ -1,0 +1,1 @@
+"""What a trial's outcome depends on besides its parameters: code, environment, data."""

@@ -1,0 +1,291 @@
+"""The code of an experiment's steps, with all of the user's own code that it uses."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from daskperiment.capture.constants import Check, fingerprint_constant
+from daskperiment.capture.digest import combine
+from daskperiment.capture.found import MISSING, Constant, Seen, Unit, cell_value
+from daskperiment.capture.normal import fingerprint_code
+from daskperiment.capture.origin import module_of
+from daskperiment.capture.walk import Walk
+from daskperiment.records import Code, Function, StepCode
+
+__all__ = ["CodeCapture", "changed_functions", "diff_functions", "source_text"]
+
+_MAIN = "__main__."
+
+
+@dataclass(frozen=True, slots=True)
+class _Captured:
+    """A capture, and all that it rests on."""
+
+    steps: tuple[tuple[str, Callable[..., Any]], ...]
+    code: Code
+    seen: Seen
+    files: tuple[tuple[str, Any], ...]
+    checks: tuple[Check, ...]
+
+    def holds_for(self, steps: Mapping[str, Callable[..., Any]]) -> bool:
+        """Tell whether the capture still says the truth, without reading a source."""
+        return self._same_steps(steps) and self._same_bindings() and self._same_contents()
+
+    def _same_steps(self, steps: Mapping[str, Callable[..., Any]]) -> bool:
+        return len(steps) == len(self.steps) and all(
+            steps.get(name) is function for name, function in self.steps
+        )
+
+    def _same_bindings(self) -> bool:
+        for get, name, value in self.seen.names:
+            if get(name, MISSING) is not value:
+                return False
+        for cell, value in self.seen.cells:
+            if cell_value(cell) is not value:
+                return False
+        for function, code, defaults in self.seen.functions:
+            if function.__code__ is not code or function.__defaults__ is not defaults:
+                return False
+        return True
+
+    def _same_contents(self) -> bool:
+        return all(check() for check in self.checks) and all(
+            _stamp(file) == stamp for file, stamp in self.files
+        )
+
+
+class CodeCapture:
+    """Captures the code of steps, and remembers it while nothing changes.
+
+    What is looked at on every call: the step functions and their code; every global, attribute of
+    a user module or class, closure variable and default that they and their helpers read; the
+    content of lists, dicts and small objects among these; and the stamps of the files that are
+    imported inside a function. An edited file takes effect when its module is reloaded, and is
+    seen then.
+
+    A value that the code itself changes, such as a counter, is state: it is named among the
+    constants without a fingerprint, and its content is no part of the code's. Seen as such are
+    names that are bound anew (``global``, ``nonlocal``), assignments to items and attributes, and
+    the usual methods of lists, dicts and sets.
+
+    Safe for any number of threads.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last: _Captured | None = None
+
+    def capture(self, steps: Mapping[str, Callable[..., Any]]) -> Code:
+        """Capture the code of steps.
+
+        Parameters
+        ----------
+        steps : mapping of str to callable
+            Name -> function, or an object that has it as ``__wrapped__``.
+
+        Returns
+        -------
+        Code
+            The same object as the last time if nothing changed.
+        """
+        last = self._last
+        if last is not None and _holds(last, steps):
+            return last.code
+        with self._lock:
+            last = self._last
+            if last is not None and _holds(last, steps):
+                return last.code
+            new = _capture(dict(steps), last.code if last is not None else None)
+            self._last = new
+            return new.code
+
+
+def _holds(captured: _Captured, steps: Mapping[str, Callable[..., Any]]) -> bool:
+    try:
+        return captured.holds_for(steps)
+    except Exception:
+        # A user's mapping or property failed, or changed while it was looked at.
+        return False
+
+
+def _capture(steps: dict[str, Callable[..., Any]], before: Code | None) -> _Captured:
+    book = _Book()
+    found = {name: book.add(name, function) for name, function in steps.items()}
+    code = Code(found, book.functions)
+    seen, files = book.seen, tuple((file, _stamp(file)) for file in book.seen.files)
+    if code == before:
+        code = before
+    return _Captured(tuple(steps.items()), code, seen, files, tuple(book.checks.values()))
+
+
+def _stamp(file: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(file)
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
+
+
+class _Book:
+    """Collects the functions of several steps, each once."""
+
+    def __init__(self) -> None:
+        self.functions: dict[str, Function] = {}
+        self.seen = Seen()
+        self.checks: dict[int, Check] = {}
+        self._constants: dict[int, tuple[Any, str | None]] = {}
+
+    def add(self, name: str, function: Callable[..., Any]) -> StepCode:
+        """Capture one step; whatever goes wrong becomes a note."""
+        try:
+            walk = Walk(function, step=True)
+            return self._step(walk)
+        except Exception as error:
+            return self._unreadable(name, function, error)
+
+    def _step(self, walk: Walk) -> StepCode:
+        self.seen.add(walk.seen)
+        keys = [self._key(unit) for unit in walk.units]
+        constants = [(each, self._constant(each)) for each in walk.constants.values()]
+        return StepCode(
+            fingerprint=_fingerprint(walk, constants),
+            functions=list(dict.fromkeys(keys)),
+            constants=_named(constants),
+            packages=dict(sorted(walk.packages.items())),
+        )
+
+    def _key(self, unit: Unit) -> str:
+        written = unit.written
+        name = unit.name.removeprefix(_MAIN)
+        function = Function(name, unit.fingerprint, written.source, written.file, written.note)
+        key, number = name, 1
+        while self.functions.setdefault(key, function) != function:
+            number += 1
+            key = f"{name}#{number}"
+        return key
+
+    def _constant(self, constant: Constant) -> str | None:
+        value = constant.value
+        if constant.state:
+            return None
+        if id(value) not in self._constants:
+            fingerprint, check = fingerprint_constant(value)
+            self._constants[id(value)] = (value, fingerprint)
+            if check is not None:
+                self.checks[id(value)] = check
+        return self._constants[id(value)][1]
+
+    def _unreadable(self, name: str, function: Any, error: Exception) -> StepCode:
+        code = getattr(function, "__code__", None)
+        known = fingerprint_code(code) if code is not None else str(module_of(function))
+        note = f"no source: the code could not be read: {error!r}"
+        fingerprint = combine("unreadable", name, known)
+        self.functions.setdefault(name, Function(name, fingerprint, note=note))
+        return StepCode(fingerprint, [name])
+
+
+def _fingerprint(walk: Walk, constants: list[tuple[Constant, str | None]]) -> str:
+    parts = [str(len(walk.units)), *(unit.fingerprint for unit in walk.units)]
+    for owner, label, target in walk.edges:
+        parts += ["edge", str(owner), label, str(target)]
+    for constant, fingerprint in constants:
+        # Without a fingerprint at least the type counts.
+        kind = "state" if constant.state else f"type {type(constant.value).__qualname__}"
+        known = fingerprint or kind
+        parts += ["constant", str(constant.owner), constant.label, known]
+    for name, version in sorted(walk.packages.items()):
+        parts += ["package", name, version]
+    return combine(*parts)
+
+
+def _named(constants: list[tuple[Constant, str | None]]) -> dict[str, str | None]:
+    named: dict[str, str | None] = {}
+    for constant, fingerprint in constants:
+        name = key = constant.name.removeprefix(_MAIN)
+        number = 1
+        while named.setdefault(key, fingerprint) != fingerprint:
+            number += 1
+            key = f"{name}#{number}"
+    return named
+
+
+def changed_functions(
+    old: Code, new: Code, step: str
+) -> list[tuple[str, Function | None, Function | None]]:
+    """List the functions of a step that differ between two captures.
+
+    Returns
+    -------
+    list of (name, old, new)
+        The step's own function first. ``None`` stands for a function that is not used there.
+    """
+    before, after = _functions_of(old, step), _functions_of(new, step)
+    pairs = [(name, before.get(name), after.get(name)) for name in {**after, **before}]
+    return [pair for pair in pairs if _identity(pair[1]) != _identity(pair[2])]
+
+
+def _functions_of(code: Code, step: str) -> dict[str, Function]:
+    known = code.steps.get(step)
+    return {} if known is None else {name: code.functions[name] for name in known.functions}
+
+
+def _identity(function: Function | None) -> str | None:
+    return None if function is None else function.fingerprint
+
+
+def diff_functions(old: Function, new: Function) -> str:
+    """Show how a function's source changed, as a unified diff.
+
+    Where one of them has no source, a line says so instead.
+    """
+    labels = [f"{each.name} ({each.file or 'no file'})" for each in (old, new)]
+    if old.source is None or new.source is None:
+        missing = (old if old.source is None else new).note or "no source"
+        return f"{new.name} changed; {missing}."
+    lines = difflib.unified_diff(
+        old.source.splitlines(),
+        new.source.splitlines(),
+        f"{labels[0]} before",
+        f"{labels[1]} after",
+        lineterm="",
+    )
+    return "\n".join(lines)
+
+
+def source_text(code: Code, steps: Iterable[str] | None = None) -> str:
+    """Write out the source of steps, and then of what they use.
+
+    Parameters
+    ----------
+    code : Code
+    steps : iterable of str, optional
+        Names of steps; all of them if not given.
+
+    Raises
+    ------
+    ValueError
+        If there is no such step.
+    """
+    names = list(code.steps) if steps is None else list(steps)
+    unknown = [name for name in names if name not in code.steps]
+    if unknown:
+        raise ValueError(f"There is no step {unknown[0]!r}. Known steps: {list(code.steps)!r}.")
+    used = [code.steps[name].functions for name in names]
+    # Each step's own function is the first of its functions.
+    own = {functions[0]: name for name, functions in zip(names, used, strict=True)}
+    helpers = {key: "" for functions in used for key in functions if key not in own}
+    return "\n\n\n".join(
+        _block(code.functions[key], step) for key, step in {**own, **helpers}.items()
+    )
+
+
+def _block(function: Function, step: str) -> str:
+    title = f"step {step}" if step else function.name
+    place = f", from {function.file}" if function.file else ""
+    text = (function.source or f"# {function.note or 'no source'}").strip("\n")
+    return f"# {title}{place}\n{text}"

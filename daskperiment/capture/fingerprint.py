@@ -1,0 +1,76 @@
+"""Fingerprints of values: equal in every process for equal values, and different for others.
+
+What is covered: plain values and containers, NumPy arrays and scalars (by elements in C order),
+pandas objects, sparse matrices, tensors, random generators (by their state), dataclasses, enums
+and other objects of the user's classes (by code and state), functions and classes (by code, with
+all that they use), estimators (by class, parameters and fitted state), and whatever has a
+``__dask_tokenize__``. Anything else has no fingerprint, and the reason is said.
+
+Floats are compared by their bits, but every ``nan`` is equal to every other outside of arrays.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from daskperiment.capture import arrays, frames, objects, plain
+from daskperiment.capture.digest import combine
+from daskperiment.capture.encoding import Encoder, Handler, NoFingerprintError
+
+__all__ = ["NoFingerprintError", "combine", "encoder_for", "fingerprint"]
+
+_EXACT = {**plain.EXACT, **objects.EXACT}
+
+
+@lru_cache(maxsize=1024)
+def _find(kind: type) -> Handler:
+    exact = _EXACT.get(kind)
+    if exact is not None:
+        return exact
+    for base, handler in plain.FAMILIES:
+        if issubclass(kind, base):
+            return handler
+    return arrays.handler_for(kind) or frames.handler_for(kind) or objects.handler_for(kind)
+
+
+def encoder_for(code: dict[int, tuple[Any, bytes]] | None = None) -> Encoder:
+    """Make an encoder that knows all types."""
+    return Encoder(_find, code)
+
+
+def fingerprint(value: Any) -> str:
+    """Compute the fingerprint of a value.
+
+    Parameters
+    ----------
+    value : object
+
+    Returns
+    -------
+    str
+        32 hexadecimal digits.
+
+    Raises
+    ------
+    NoFingerprintError
+        If the value has none that would be the same in another process; it says why.
+
+    Examples
+    --------
+    >>> fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    True
+    >>> fingerprint(1) == fingerprint(1.0)
+    False
+    """
+    encoder = Encoder(_find)
+    try:
+        encoder.feed(value)
+    except NoFingerprintError:
+        raise
+    except RecursionError:
+        raise NoFingerprintError("nested too deeply") from None
+    except Exception as error:
+        # The value's own code failed: a property, a comparison.
+        raise NoFingerprintError(f"{type(value).__qualname__} failed: {error!r}") from None
+    return encoder.digest().hex()
