@@ -21,7 +21,7 @@ from benchmarks.histories import fill, size_of
 from benchmarks.timing import Figure, best, per_call, side_by_side
 from daskperiment.run.recorder import close_recorders
 
-__all__ = ["run"]
+__all__ = ["run", "trivial"]
 
 MEGABYTE = 1024 * 1024
 
@@ -48,8 +48,9 @@ def import_time() -> Figure:
     return Figure("import daskperiment / import dask.delayed", ours, floor, "s", 1.3)
 
 
-def _trial(folder: Path):
-    ex = daskperiment.Experiment("trivial", backend=folder, seed=1)
+def trivial(backend):
+    """Make an experiment with a result of two steps."""
+    ex = daskperiment.Experiment("trivial", backend=backend, seed=1)
     a = ex.parameter("a", default=1)
     b = ex.parameter("b", default=2)
 
@@ -78,7 +79,7 @@ def _plain():
 
 def trivial_trial(folder: Path) -> Iterator[Figure]:
     """A trial of two steps against the same graph without us."""
-    _, result = _trial(folder)
+    _, result = trivial(folder)
     plain = _plain()
     result.compute(scheduler="synchronous")
     calls = 200
@@ -158,18 +159,19 @@ def history(folder: Path, count: int) -> Iterator[Figure]:
     yield Figure(name, ours * 1e3, floor * 1e3, "ms", 2.0 if count == 10_000 else None)
     if count == 100_000:
         yield Figure(
-            "get_history of 100,000 trials: peak memory above the frame's own",
+            "get_history of 100,000 trials: memory taken / the frame's own",
             _peak_of_history(folder) / MEGABYTE, frame.memory_usage(deep=True).sum() / MEGABYTE, "MB",
         )  # fmt: skip
 
 
 def _peak_of_history(folder: Path) -> float:
     code = (
-        "import resource, sys, pathlib, daskperiment, pandas, daskperiment.history\n"
+        "import sys, pathlib, daskperiment, daskperiment.history\n"
+        "from daskperiment.run.usage import peak_memory\n"
         "ex = daskperiment.Experiment('long', backend=pathlib.Path(sys.argv[1]))\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "before = peak_memory()\n"
         "ex.get_history()\n"
-        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)\n"
+        "print(peak_memory() - before)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(folder)], check=True, capture_output=True, text=True
@@ -181,24 +183,26 @@ def persist_and_load(folder: Path) -> Figure:
     """Keep and get back 100 MB against numpy's own file."""
     ex = daskperiment.Experiment("array", backend=folder)
     generator = np.random.default_rng(1)
-    arrays = iter([generator.random(100 * MEGABYTE // 8) for _ in range(5)])
+    arrays = [generator.random(100 * MEGABYTE // 8) for _ in range(5)]
+    which = ex.parameter("which")
 
     @ex.persist
-    def make():
-        return next(arrays)
+    def make(which):
+        return arrays[which]
 
     @ex.result
     def use(x):
         return len(x)
 
-    result = use(make())
+    result = use(make(which))
     path = folder / "plain.npy"
     number = iter(range(1, 6))
     other = generator.random(100 * MEGABYTE // 8)
 
     def ours():
-        result.compute(scheduler="synchronous")
-        ex.get_persisted("make", next(number)).sum()
+        trial = next(number)
+        result.bind(which=trial - 1).compute(scheduler="synchronous")
+        ex.get_persisted("make", trial).sum()
 
     def floor():
         path.unlink(missing_ok=True)
@@ -211,7 +215,7 @@ def persist_and_load(folder: Path) -> Figure:
 
 def long_run(folder: Path) -> Iterator[Figure]:
     """Memory and disk over 10,000 trials of one process."""
-    ex, result = _trial(folder)
+    ex, result = trivial(folder)
     process = psutil.Process()
     per_call(lambda: result.compute(scheduler="synchronous"), 1_000)()
     gc.collect()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
+from functools import lru_cache
 from typing import NamedTuple
 
 import psutil
@@ -30,8 +32,25 @@ def peak_memory() -> int:
     if sys.platform == "win32":
         return int(psutil.Process().memory_info().peak_wset)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # Kibibytes on Linux, bytes on macOS.
-    return peak if sys.platform == "darwin" else peak * 1024
+    if sys.platform == "darwin":
+        return peak
+    # Linux gives kibibytes, and counts from the parent's size on.
+    return (peak if peak > _inherited(os.getpid()) else _peak_of_program() or peak) * 1024
+
+
+@lru_cache(maxsize=1)
+def _inherited(pid: int) -> int:
+    """Tell the peak that this process was born with, in kibibytes; 0 if it is its own."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if peak > (_peak_of_program() or peak) else 0
+
+
+def _peak_of_program() -> int:
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+            return next((int(line.split()[1]) for line in file if line.startswith("VmHWM")), 0)
+    except OSError:
+        return 0
 
 
 class Stopwatch:

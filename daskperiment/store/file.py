@@ -23,9 +23,9 @@ import threading
 import time
 import uuid
 import warnings
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import lru_cache, partial
-from itertools import groupby
+from itertools import chain, groupby
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,9 @@ _LAYOUT = Layout(
         ]
     ),
 )
+
+# So many records at once: a long history is never in memory as a whole.
+_PAGE = 10_000
 
 # Makes a Stored of a row without a Python call.
 _as_stored: Any = partial(tuple.__new__, Stored)
@@ -121,18 +124,33 @@ class FileStore:
     def read(
         self, stream: str, trials: Collection[int] | None = None, after: int = 0
     ) -> Iterable[Stored]:
-        """Read a stream as it stands now, with a warning if part of it cannot be read."""
+        """Read a stream page by page, with a warning if part of it cannot be read."""
         if not _is_name(stream):
             return []
+        rows, complete = self._read_page(stream, trials, after)
+        return rows if complete else chain(rows, self._read_on(stream, rows[-1].position))
+
+    def _read_on(self, stream: str, after: int) -> Iterator[Stored]:
+        complete = False
+        while not complete:
+            rows, complete = self._read_page(stream, None, after)
+            yield from rows
+            after = rows[-1].position if rows else after
+
+    def _read_page(
+        self, stream: str, trials: Collection[int] | None, after: int
+    ) -> tuple[list[Stored], bool]:
+        """Read some records, and tell whether these are the last."""
         query = f'SELECT {_COLUMNS} FROM "{stream}" '
         with self._database.reading() as connection:
             if connection is None:
-                return []
+                return [], True
             try:
-                return _select(connection, query, trials, after)
+                found = _select(connection, query, trials, after)
+                return found, trials is not None or len(found) < _PAGE
             except sqlite3.DatabaseError as error:
                 if _is_absent(error):
-                    return []
+                    return [], True
                 if not is_damage(error):
                     raise
                 rows = list(map(_as_stored, salvage(connection, stream, _COLUMNS, after)))
@@ -140,7 +158,7 @@ class FileStore:
                     raise
                 self._warn_of_damage(stream, error)
         wanted = None if trials is None else set(trials)
-        return [row for row in rows if wanted is None or row.trial in wanted]
+        return [row for row in rows if wanted is None or row.trial in wanted], True
 
     def put(self, digest: str, parts: Sequence[Buffer]) -> None:
         """Keep an object: in the database, or as a file if it is large."""
@@ -326,7 +344,9 @@ def _select(
 ) -> list[Stored]:
     query += "WHERE position > ? "
     arguments: tuple[Any, ...] = (after,)
-    if trials is not None:
-        query += "AND trial IN (SELECT value FROM json_each(?)) "
+    if trials is None:
+        query += f"ORDER BY position LIMIT {_PAGE}"
+    else:
+        query += "AND trial IN (SELECT value FROM json_each(?)) ORDER BY position"
         arguments += (json.dumps([int(trial) for trial in trials]),)
-    return list(map(_as_stored, connection.execute(query + "ORDER BY position", arguments)))
+    return list(map(_as_stored, connection.execute(query, arguments)))

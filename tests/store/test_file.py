@@ -129,7 +129,7 @@ def test_closing_leaves_one_database_file(folder: Path, store: FileStore) -> Non
     store.append(steps(1))
     assert (folder / "records.sqlite-wal").exists()
     store.close()
-    assert sorted(os.listdir(folder)) == ["records.sqlite"]
+    assert sorted(os.listdir(folder)) == [".gitignore", "records.sqlite"]
 
 
 def test_collected_store_closes_its_files(folder: Path) -> None:
@@ -647,3 +647,18 @@ def test_no_warning_in_ordinary_use(folder: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert FileStore(folder).state().latest == 1
+
+
+def test_long_stream_is_read_in_pages(
+    folder: Path, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream of several pages is read whole and in order, what came meanwhile included."""
+    monkeypatch.setattr("daskperiment.store.file._PAGE", 3)
+    store.append([Record("steps", 1, f"{i}", b"{}") for i in range(7)])
+    reading = iter(store.read("steps"))
+    first = next(reading)
+    store.append([Record("steps", 2, "later", b"{}")])
+    ids = [first.id, *(row.id for row in reading)]
+    assert ids == [*map(str, range(7)), "later"]
+    assert [row.id for row in store.read("steps", after=first.position)] == ids[1:]
+    assert [row.id for row in store.read("steps", trials=[1])] == ids[:7]
