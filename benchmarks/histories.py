@@ -15,9 +15,7 @@ __all__ = ["fill", "size_of"]
 
 def fill(store: Store, count: int) -> None:
     """Write so many ended trials of three parameters, one in ten failed."""
-    blobs = [
-        dump_record(record) for record in (Code({}, {}), Environment({"git": {}}), Graph([]))
-    ]
+    blobs = [dump_record(record) for record in (Code({}, {}), Environment({"git": {}}), Graph([]))]
     for blob in blobs:
         store.put(blob.digest, blob.parts)
     code, environment, graph = (blob.digest for blob in blobs)

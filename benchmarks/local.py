@@ -133,7 +133,9 @@ def million_points(folder: Path) -> Iterator[Figure]:
 
     seconds = best(lambda: train().compute(scheduler="synchronous"), 1)
     yield Figure("1,000,000 points: trial, delivered", seconds, 0, "s")
-    yield Figure("1,000,000 points: load_metric", best(lambda: ex.load_metric("loss", 1), 1), 0, "s")
+    yield Figure(
+        "1,000,000 points: load_metric", best(lambda: ex.load_metric("loss", 1), 1), 0, "s"
+    )
     yield Figure("1,000,000 points: bytes per point", size_of(folder) / count, 0, "B")
 
 
