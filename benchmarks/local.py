@@ -162,7 +162,8 @@ def history(folder: Path, count: int) -> Iterator[Figure]:
     if count == 100_000:
         yield Figure(
             "get_history of 100,000 trials: memory taken / the frame's own",
-            _peak_of_history(folder) / MEGABYTE, frame.memory_usage(deep=True).sum() / MEGABYTE, "MB",
+            _peak_of_history(folder) / MEGABYTE,
+            frame.memory_usage(deep=True).sum() / MEGABYTE, "MB",
         )  # fmt: skip
 
 

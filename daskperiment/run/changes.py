@@ -22,6 +22,9 @@ from daskperiment.store.protocol import Store
 
 __all__ = ["ChangeWatch", "report_conflicts", "report_impurities"]
 
+MOST_LINES = 20
+"""How many changes of the environment a warning names."""
+
 T = TypeVar("T", Code, Environment)
 
 LOOK_BACK = 20
@@ -153,8 +156,15 @@ def _environment_warning(
     if not lines:
         return None
     return EnvironmentChangedWarning(
-        f"The environment differs from {_before(trial)}: " + "; ".join(lines)
+        f"The environment differs from {_before(trial)}: {_listed(lines)}"
     )
+
+
+def _listed(lines: list[str]) -> str:
+    """Join lines: what changed before what was added or removed, and not too many."""
+    ordered = sorted(lines, key=lambda line: " -> " not in line)
+    rest = len(ordered) - MOST_LINES
+    return "; ".join(ordered[:MOST_LINES]) + (f"; and {rest} more" if rest > 0 else "")
 
 
 def _without_git(environment: Environment) -> Environment:
@@ -182,7 +192,7 @@ def _warn_impure(store: Store, trial: int, impurity: Impurity) -> None:
     lines = list(_environment_changes(store, impurity.earlier, trial))
     where = "in this trial" if impurity.earlier == trial else f"in trial {impurity.earlier}"
     if lines:
-        cause = "What did change is the environment: " + "; ".join(lines) + "."
+        cause = f"What did change is the environment: {_listed(lines)}."
     else:
         cause = (
             "Nothing else that is recorded changed either, so it depends on something that is not "
