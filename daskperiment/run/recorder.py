@@ -13,17 +13,18 @@ import os
 import threading
 import time
 import warnings
-import weakref
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from daskperiment.codec import Blob, decode, encode
 from daskperiment.errors import StoreError, StoreUnavailableError, StoreWarning
 from daskperiment.records import Beat, Ended, Failure, Origin, Output, Point
+from daskperiment.run.alive import AliveTrials, remember
+from daskperiment.run.pulse import Pulse
 from daskperiment.store.journal import Journal
 from daskperiment.store.liveness import current_origin
 from daskperiment.store.opening import journal_folder
@@ -35,21 +36,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Conflict", "Recorder", "close_recorders", "recorder_for"]
 
-TICK = 1.0
 BEAT_EVERY = 15.0
-IDLE_TICKS = 10
-REMEMBERED = 256
 
 Conflict = tuple[Output, Output]
 """An output seen now, and the other one seen earlier for the same code, inputs and seed."""
-
-
-class _Alive(NamedTuple):
-    """A trial that this process keeps alive."""
-
-    trial: int
-    finalizer: weakref.finalize[[str], Trial] | None
-    since: float = 0.0
 
 
 class Recorder:
@@ -72,13 +62,10 @@ class Recorder:
         self._kept: OrderedDict[str, None] = OrderedDict()
         self._outputs: dict[str, list[Output]] = {}
         self._conflicts: list[Conflict] = []
-        self._active: dict[str, _Alive] = {}
-        self._ended: OrderedDict[str, None] = OrderedDict()
-        self._abandoned: deque[str] = deque()
         self._away = False
         self._beaten = 0.0
-        self._thread: threading.Thread | None = None
-        self._stop = threading.Event()
+        self._pulse = Pulse(self)
+        self.trials = AliveTrials()
 
     @property
     def origin(self) -> Origin:
@@ -95,10 +82,12 @@ class Recorder:
             self._complain(f"A record of trial {trial} could not be written: {error}")
 
     def point(self, trial: int, point: Point) -> None:
-        """Write a metric point down."""
-        self._journal.point(trial, point)
-        if self._thread is None:
-            self._start_thread()
+        """Write a metric point down. Never raises, as `write`."""
+        try:
+            self._journal.point(trial, point)
+        except StoreError as error:
+            self._complain(f"A point of trial {trial} could not be written: {error}")
+        self._pulse.start()
 
     def output(self, id: str, output: Output) -> None:
         """Write down what a step returned, to be held against what it returned before."""
@@ -116,7 +105,7 @@ class Recorder:
         """
         if blob.digest not in self._kept:
             self.store.put(blob.digest, blob.parts)
-            _remember(self._kept, blob.digest)
+            remember(self._kept, blob.digest)
 
     def keep(self, blob: Blob) -> None:
         """Keep an object, in the spool if the store is away.
@@ -213,7 +202,7 @@ class Recorder:
             if self._away:
                 return
             self._away = True
-            self._start_thread()
+            self._pulse.start()
         self._complain(
             f"{error} What is recorded meanwhile waits in {str(journal_folder(self.store))!r} "
             "and is delivered when the store is back; ex.flush() does it at once."
@@ -227,141 +216,72 @@ class Recorder:
 
     def begun(self, trial: Trial) -> None:
         """Count a trial as alive until it ends, or until its computation is dropped."""
-        # A garbage collector may run this anywhere: it must take no lock.
-        finalizer = weakref.finalize(trial, self._abandoned.append, trial.token)
-        finalizer.atexit = False  # close() sees to the trials that are still alive
-        self._active[trial.token] = _Alive(trial.trial, finalizer, time.time())
-        if self._thread is None:
-            self._start_thread()
-
-    def ended(self, token: str) -> None:
-        """Count a trial as ended."""
-        alive = self._active.pop(token, None)
-        if alive is not None and alive.finalizer is not None:
-            alive.finalizer.detach()
-        _remember(self._ended, token)
-
-    def has_ended(self, token: str) -> bool:
-        """Whether the trial ended in this process, lately."""
-        return token in self._ended
-
-    def alive(self, token: str) -> int | None:
-        """Tell a trial's id if it was begun in this process and has not ended."""
-        alive = self._active.get(token)
-        return alive.trial if alive else None
+        self.trials.begun(trial)
+        self._pulse.start()
 
     @contextmanager
     def visiting(self, trial: Trial) -> Iterator[None]:
         """Count a trial of another process as alive while one of its steps runs here."""
-        visit = f"{trial.token}/{threading.get_ident()}"
-        self._active[visit] = _Alive(trial.trial, None)
-        self._start_thread()
-        try:
+        with self.trials.visiting(trial):
+            self._pulse.start()
             yield
-        finally:
-            self._active.pop(visit, None)
 
     def _settle_abandoned(self) -> None:
-        while self._abandoned:
-            alive = self._active.pop(self._abandoned.popleft(), None)
-            if alive is not None:
-                self._interrupted(alive)
-
-    def _interrupted(self, alive: _Alive) -> None:
-        failure = Failure("Abandoned", "its computation was dropped before the trial ended")
-        now = time.time()
-        self.write(
-            "trials", alive.trial, "ended-interrupted-abandoned",
-            Ended("interrupted", now, now - alive.since, failure=failure),
-        )  # fmt: skip
+        for alive in self.trials.abandoned():
+            now = time.time()
+            failure = Failure("Abandoned", "its computation was dropped before the trial ended")
+            ended = Ended("interrupted", now, now - alive.since, failure=failure)
+            self.write("trials", alive.trial, "ended-interrupted-abandoned", ended)
 
     # The background thread
 
-    def _start_thread(self) -> None:
-        with self._lock:
-            if self._thread is None and not self._stop.is_set():
-                self._thread = threading.Thread(
-                    target=_run, args=(weakref.ref(self), self._stop),
-                    name="daskperiment-recorder", daemon=True,
-                )  # fmt: skip
-                self._thread.start()
+    @property
+    def busy(self) -> bool:
+        """Whether trials are alive or records wait."""
+        return bool(self.trials) or self._away or self._journal.waiting > 0
 
-    def tick(self) -> bool:
-        """Send signs of life, deliver what waits, and tell whether there was anything to do."""
-        busy = bool(self._active) or self._away or self._journal.waiting > 0
+    def tick(self) -> None:
+        """Send signs of life, and deliver what waits."""
         try:
-            if self._active and time.monotonic() - self._beaten >= BEAT_EVERY:
+            if self.trials and time.monotonic() - self._beaten >= BEAT_EVERY:
                 self._beat()
             if self._away:
                 self.flush()
-            elif busy:
+            else:
                 self.settle()
         except StoreError:
             pass  # said already when contact was lost; the next tick tries again
-        return busy
 
     def _beat(self) -> None:
         clock = self.store.state().clock
         self._beaten = time.monotonic()
-        for trial in {alive.trial for alive in list(self._active.values())}:
+        for trial in self.trials.numbers:
             self.write("beats", trial, f"{clock:.0f}-{self.pid}", Beat(clock))
-
-    def rest(self) -> None:
-        """Let the background thread end; the next trial starts it again."""
-        with self._lock:
-            self._thread = None
 
     def forget(self) -> None:
         """Remember nothing of the store's content, which is about to be removed."""
         self.settle()
         self._journal.close()
         self._kept.clear()
-        self._ended.clear()
+        self.trials.forget_ended()
 
     def close(self) -> None:
         """Deliver what can be delivered and let go of everything."""
         if self.pid != os.getpid():
             return  # a fork: all of this is the parent's
-        self._stop.set()
-        thread, self._thread = self._thread, None
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(timeout=5)
+        self._pulse.stop()
         try:
-            self._abandoned.extend(self._active)
+            self.trials.abandon_all()
             self._settle_abandoned()
             self._journal.close()
             self.store.close()
         except StoreError as error:
             self._lost_contact(error)
-        self._stop.clear()
 
 
 def _conflict(ours: Output, theirs: Output) -> bool:
     same_run = (ours.trial, ours.key) == (theirs.trial, theirs.key)
     return ours.output != theirs.output and not same_run
-
-
-def _run(reference: weakref.ref[Recorder], stop: threading.Event) -> None:
-    idle = 0
-    while idle < IDLE_TICKS:
-        if stop.wait(TICK):
-            return
-        recorder = reference()
-        if recorder is None:
-            return
-        idle = 0 if recorder.tick() else idle + 1
-        if idle >= IDLE_TICKS:
-            recorder.rest()
-        del recorder
-
-
-def _remember(known: OrderedDict[str, None], item: str) -> None:
-    known[item] = None
-    while len(known) > REMEMBERED:
-        try:
-            known.popitem(last=False)
-        except KeyError:  # another thread was faster
-            return
 
 
 # One recorder per store and process is what makes one journal file per process.

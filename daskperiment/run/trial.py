@@ -204,7 +204,7 @@ def end(trial: Trial, result: Any) -> Any:
         "trials", trial.trial, "ended-succeeded",
         Ended("succeeded", time.time(), elapsed(trial), str(type(result)), form),
     )  # fmt: skip
-    recorder.ended(trial.token)
+    recorder.trials.ended(trial.token)
     recorder.settle()
     report_conflicts(recorder)
     return result
@@ -217,7 +217,7 @@ def fail(trial: Trial, failure: Failure, status: EndStatus) -> None:
         "trials", trial.trial, f"ended-{status}-{failure.step or ''}",
         Ended(status, time.time(), elapsed(trial), failure=failure),
     )  # fmt: skip
-    recorder.ended(trial.token)
+    recorder.trials.ended(trial.token)
     recorder.settle()
 
 

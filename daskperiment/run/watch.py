@@ -32,12 +32,12 @@ def watching(recorder: Recorder, token: str) -> Iterator[None]:
         _close(recorder, token, error)
         raise
     report_conflicts(recorder)
-    if not recorder.has_ended(token):
+    if not recorder.trials.has_ended(token):
         _report_elsewhere(recorder, token)
 
 
 def _close(recorder: Recorder, token: str, error: BaseException) -> None:
-    if recorder.has_ended(token) or isinstance(error, StoreUnavailableError):
+    if recorder.trials.has_ended(token) or isinstance(error, StoreUnavailableError):
         return
     try:
         found = _find(recorder, token)
@@ -49,7 +49,7 @@ def _close(recorder: Recorder, token: str, error: BaseException) -> None:
     now, status = time.time(), status_of(error)
     ended = Ended(status, now, max(0.0, now - started), failure=failure_of(error))
     recorder.write("trials", trial, f"ended-{status}-caller", ended)
-    recorder.ended(token)
+    recorder.trials.ended(token)
     recorder.settle()
 
 
