@@ -6,7 +6,7 @@ HERE = Path(__file__).parent
 
 DISTRIBUTED = ["distributed>=2025.1"]
 EXAMPLES = ["scikit-learn>=1.4", "ipykernel>=6", "nbclient>=0.10"]
-DOCS = ["sphinx>=8", "numpydoc>=1.8"]
+DOCS = ["sphinx>=8", "numpydoc>=1.8", "pytest>=8"]
 TEST = [
     *DISTRIBUTED,
     *EXAMPLES,
@@ -40,7 +40,7 @@ setup(
         "msgspec>=0.18.6",
         "numpy>=1.26",
         "pandas>=2.2.2",
-        "psutil>=5.9",
+        "psutil>=5.9.4",
         "pymongo>=4.6",
         "redis>=5.0",
         "xxhash>=3.4",

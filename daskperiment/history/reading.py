@@ -7,14 +7,12 @@ from collections.abc import Collection
 from operator import index
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from dask import config
-from dask.utils import parse_timedelta
 from msgspec import Struct
 
 from daskperiment.errors import CorruptRecordError, TrialIDNotFoundError
 from daskperiment.history.decoding import chunks, decoded, intact
 from daskperiment.records import Beat, Begun, Computed, Ended, Failure, TrialStatus
-from daskperiment.store.liveness import is_gone
+from daskperiment.store.liveness import heartbeat_timeout, is_gone
 from daskperiment.store.protocol import Store, Stored
 
 __all__ = [
@@ -227,7 +225,7 @@ def _why_lost(store: Store, pending: dict[int, Begun], clock: float | None) -> d
 
 
 def _silent(pending: dict[int, Begun], beats: dict[int, float], now: float) -> dict[int, str]:
-    timeout = parse_timedelta(config.get("daskperiment.heartbeat-timeout", 60))
+    timeout = heartbeat_timeout()
     lost = {}
     for trial, begun in pending.items():
         # Beats are by the store's clock. A trial begins with one; where it is still on its way,

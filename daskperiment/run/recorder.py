@@ -26,7 +26,7 @@ from daskperiment.records import Beat, Ended, Failure, Origin, Output, Point
 from daskperiment.run.alive import AliveTrials, remember
 from daskperiment.run.pulse import Pulse
 from daskperiment.store.journal import Journal
-from daskperiment.store.liveness import current_origin
+from daskperiment.store.liveness import current_origin, heartbeat_timeout
 from daskperiment.store.opening import journal_folder
 from daskperiment.store.protocol import Record, Store
 from daskperiment.store.spool import Spool
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from daskperiment.run.trial import Trial
 
 __all__ = ["Conflict", "Recorder", "close_recorders", "recorder_for"]
-
-BEAT_EVERY = 15.0
 
 Conflict = tuple[Output, Output]
 """An output seen now, and the other one seen earlier for the same code, inputs and seed."""
@@ -243,7 +241,7 @@ class Recorder:
     def tick(self) -> None:
         """Send signs of life, and deliver what waits."""
         try:
-            if self.trials and time.monotonic() - self._beaten >= BEAT_EVERY:
+            if self.trials and time.monotonic() - self._beaten >= heartbeat_timeout() / 4:
                 self._beat()
             if self._away:
                 self.flush()

@@ -9,11 +9,13 @@ import sys
 from functools import lru_cache
 from pathlib import Path
 
+import dask
 import psutil
+from dask.utils import parse_timedelta
 
 from daskperiment.records import Origin
 
-__all__ = ["current_origin", "is_gone"]
+__all__ = ["current_origin", "heartbeat_timeout", "is_gone"]
 
 _TOLERANCE = 0.005 if sys.platform == "linux" else 1.0
 """Seconds by which two readings of one process' start may differ: elsewhere than on Linux it is
@@ -29,6 +31,15 @@ def current_origin() -> Origin:
         The same object whenever it is called in one process.
     """
     return _origin(os.getpid())
+
+
+def heartbeat_timeout() -> float:
+    """Tell after how many seconds without a sign of life a trial of another host is lost.
+
+    It is the Dask configuration value ``daskperiment.heartbeat-timeout``; writers give a sign
+    four times as often.
+    """
+    return float(parse_timedelta(dask.config.get("daskperiment.heartbeat-timeout", 60)))
 
 
 def is_gone(origin: Origin) -> bool | None:

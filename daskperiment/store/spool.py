@@ -70,5 +70,5 @@ def _put(store: Store, path: Path) -> None:
         if os.fstat(file.fileno()).st_size == 0:
             store.put(path.stem, [])
             return
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            store.put(path.stem, [data])
+        # Never closed: an error that a store raised may still refer to parts of it.
+        store.put(path.stem, [mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)])

@@ -1,15 +1,28 @@
-"""Programs that tests start, and kill: ``python trials.py NAME FOLDER …``."""
+"""Programs that tests start, and kill; this file is run by `processes.Nursery`."""
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import sys
 from pathlib import Path
 
+import distributed
+import git
+import pymongo
+import redis
+
 import daskperiment
+from daskperiment import experiment
+
+__all__ = ["endless", "squares"]
+
+PRELOADED = (experiment, distributed, git, pymongo, redis)
+"""What the programs need sooner or later, imported before they are forked."""
 
 
-def squares(backend, first, count, ready=None):
+def squares(backend, first, count):
     """Compute so many trials, each with a parameter of its own."""
     ex = daskperiment.Experiment("many", backend=backend)
     a = ex.parameter("a")
@@ -23,7 +36,7 @@ def squares(backend, first, count, ready=None):
         return x
 
     result = keep(square(a))
-    for i in range(int(first), int(first) + int(count)):
+    for i in range(first, first + count):
         result.bind(a=i).compute(scheduler="synchronous")
 
 
@@ -32,12 +45,15 @@ def endless(backend, log):
     ex = daskperiment.Experiment("endless", backend=backend)
     number = ex.parameter("number")
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    trial = 0
 
     @ex
     def train(number):
+        nonlocal trial
+        trial = ex.current_trial_id
         for epoch in range(5):
             ex.save_metric("loss", epoch, number + epoch)
-            os.write(file, f"point {ex.current_trial_id} {epoch}\n".encode())
+            os.write(file, f"point {trial} {epoch}\n".encode())
         return number
 
     @ex.result
@@ -49,11 +65,37 @@ def endless(backend, log):
     while True:
         i += 1
         value = result.bind(number=i).compute(scheduler="synchronous")
-        os.write(file, f"trial {ex.trial_id} {value}\n".encode())
+        os.write(file, f"trial {trial} {value}\n".encode())
+
+
+def start(name, backend, *arguments):
+    """Run a program in a child of this process, and give its pid."""
+    pid = os.fork()
+    if pid:
+        return pid
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.dup2(os.open(os.devnull, os.O_RDWR), 0)
+    os.dup2(2, 1)
+    globals()[name](backend if "://" in backend else Path(backend), *arguments)
+    sys.exit()
+
+
+def main():
+    """Take orders, and answer each with a number."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    running = set()
+    for line in sys.stdin:
+        order, *arguments = json.loads(line)
+        if order == "start":
+            answer = start(*arguments)
+            running.add(answer)
+        else:
+            answer = os.waitstatus_to_exitcode(os.waitpid(*arguments, 0)[1])
+            running -= set(arguments)
+        print(answer, flush=True)
+    for pid in running:
+        os.kill(pid, signal.SIGKILL)
 
 
 if __name__ == "__main__":
-    name, backend, *rest = sys.argv[1:]
-    if "://" not in backend:
-        backend = Path(backend)
-    globals()[name](backend, *rest)
+    main()

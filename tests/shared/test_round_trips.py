@@ -1,0 +1,74 @@
+"""What a trial costs in round trips to a server."""
+
+from __future__ import annotations
+
+import pymongo
+import pymongo.monitoring
+import pytest
+
+import daskperiment
+from tests.store.redis_server import CountingProxy
+
+
+class Commands(pymongo.monitoring.CommandListener):
+    """Counts what a client of MongoDB sends."""
+
+    def __init__(self):
+        self.names = []
+
+    def started(self, event):
+        self.names.append(event.command_name)
+
+    def succeeded(self, event):
+        pass
+
+    def failed(self, event):
+        pass
+
+
+@pytest.fixture(params=["redis", "mongo", "mongo-set"])
+def counted(request, make_place):
+    """Give a backend, and a function that tells how many round trips there were so far."""
+    place = make_place(request.param)
+    if request.param == "redis":
+        with CountingProxy(place.server.port) as proxy:
+            number = place.backend.rpartition("/")[2]
+            yield f"redis://127.0.0.1:{proxy.port}/{number}", lambda: proxy.round_trips
+            daskperiment.run.recorder.close_recorders()
+    else:
+        commands = Commands()
+        with pymongo.MongoClient(place.backend, event_listeners=[commands]) as client:
+            yield client[place.name], lambda: len(commands.names)
+            daskperiment.run.recorder.close_recorders()
+
+
+
+
+@pytest.mark.parametrize("metrics", [0, 5])
+def test_round_trips_of_a_trial(counted, metrics, monkeypatch):
+    """A trial costs at most three round trips; the first of a process, which makes indexes and keeps code, 30."""
+    # Signs of life go apart, from a background thread and far less often than trials.
+    monkeypatch.setattr("daskperiment.run.pulse.TICK", 3600)
+    backend, count = counted
+    ex = daskperiment.Experiment("counted", backend=backend)
+    a = ex.parameter("a")
+
+    @ex
+    def double(a):
+        for epoch in range(metrics):
+            ex.save_metric("loss", epoch, a)
+        return 2 * a
+
+    @ex.result
+    def increase(x):
+        return x + 1
+
+    result = increase(double(a))
+    used = []
+    for value in range(6):
+        before = count()
+        assert result.bind(a=value).compute() == 2 * value + 1
+        used.append(count() - before)
+    assert used[0] <= 30
+    # Points are a stream of their own.
+    assert max(used[1:]) <= 3 + bool(metrics)
