@@ -1,0 +1,309 @@
+"""Talking to a MongoDB server: clients, time limits, and what goes wrong with them."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import weakref
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from threading import Lock
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+from urllib.parse import unquote
+
+import pymongo
+from bson.codec_options import CodecOptions
+from bson.errors import BSONError, InvalidBSON
+from dask import config
+from gridfs.errors import CorruptGridFile, GridFSError
+from pymongo import ReadPreference, WriteConcern
+from pymongo.database import Database as DatabaseOf
+from pymongo.errors import (
+    AutoReconnect,
+    ConfigurationError,
+    CursorNotFound,
+    InvalidOperation,
+    NetworkTimeout,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+)
+
+from daskperiment.errors import CorruptRecordError, StoreError, StoreUnavailableError
+
+__all__ = ["Database", "Server", "Target", "target"]
+
+Database = DatabaseOf[dict[str, Any]]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_URL = re.compile(
+    r"(mongodb(?:\+srv)?)://(?:[^@/?]*@)?([^@/?]+)/([^@/?]+)(?:\?.*)?", re.DOTALL | re.IGNORECASE
+)
+_KEY_PASSWORD = re.compile(r"[?&]tlsCertificateKeyFilePassword=([^&]+)", re.IGNORECASE)
+_FAILURES = (PyMongoError, BSONError, GridFSError, UnicodeError, OverflowError)
+"""All that the driver raises."""
+_REFUSED = (13, 18, 8000)
+"""Not authorised, or not authenticated."""
+_LATER = (50, 64, 89, 91, 189, 202, 262, 9001, 10107, 11600, 11602, 13435, 13436)
+"""Of a server that is too slow now, stops, starts, or is not the one that takes writes."""
+
+
+class Target(NamedTuple):
+    """A database and how to connect to it; may hold a password."""
+
+    place: str
+    """A URL without password and options."""
+    database: str
+    options: Mapping[str, Any] | None
+    """What ``MongoClient`` is called with; ``None`` if the client tells nothing of it."""
+    client: Any = None
+    """A client to use as long as this is its process."""
+
+    def portable(self) -> Target:
+        """Give it without the client, for another process."""
+        try:
+            portable = self.options is not None and pickle.dumps(self.options)
+        except Exception:
+            portable = False
+        if not portable:
+            raise StoreError(
+                f"The client of {self.place} cannot be made again in another process from what it"
+                " was made of. Give a URL as backend."
+            )
+        return self._replace(client=None)
+
+
+def target(backend: Any) -> Target:
+    """Describe the database behind a URL or a ``Database``."""
+    if isinstance(backend, str):
+        return _from_url(backend)
+    if not isinstance(backend, DatabaseOf):
+        raise ValueError(
+            f"The backend is {type(backend).__name__}; expected a URL such as"
+            " mongodb://host/database, or a pymongo Database. Give one of these."
+        )
+    client = backend.client
+    seeds = sorted(client.topology_description.server_descriptions())
+    hosts = ",".join(host if port is None else f"{host}:{port}" for host, port in seeds)
+    return Target(f"mongodb://{hosts}/{backend.name}", backend.name, _options(client), client)
+
+
+def _from_url(url: str) -> Target:
+    found = _URL.fullmatch(url)
+    if found is None:
+        # What stands before the last @ may be a password with characters that need escaping.
+        shown = f"{url.partition('://')[0]}://{url.rpartition('@')[2].partition('?')[0]}"
+        raise ValueError(
+            f"The backend is {shown!r}; expected mongodb://host:port/database or"
+            " mongodb+srv://host/database, with %40 for an @ and %2F for a / in a password."
+            " Correct the URL and name a database."
+        )
+    scheme, hosts, name = found.groups()
+    return Target(f"{scheme.lower()}://{hosts}/{name}", unquote(name), {"host": url})
+
+
+def _options(client: Any) -> Mapping[str, Any] | None:
+    """Tell what a client was called with; the driver has no public way to ask for it."""
+    fields = vars(client)
+    found = fields.get("_init_kwargs", fields.get("_MongoClient__init_kwargs"))
+    if not isinstance(found, Mapping):
+        return None
+    unwanted = ("document_class", "type_registry", "event_listeners", "connect")
+    return {
+        name: value for name, value in found.items() if value is not None and name not in unwanted
+    }
+
+
+class Server:
+    """A database as one experiment sees it; raises a store's errors only.
+
+    Parameters
+    ----------
+    target : Target
+        The database.
+    address : str
+        What messages call it.
+    """
+
+    losses: int
+    """How often the server turned out to be away: what was seen of it before may be gone."""
+
+    def __init__(self, target: Target, address: str) -> None:
+        self._target = target
+        self._address = address
+        self.losses = 0
+        self._home = self._pid = os.getpid()
+        self._lock = Lock()
+        self._database: Database | None = None
+        self._closing: Callable[[], object] | None = None
+
+    def run(
+        self, work: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Do some work, all of it within the time limit.
+
+        A broken connection is tried once more at once, because a server that was started again
+        has closed those we hold, and another one may take the writes now: the work has to be
+        such that a second time does no harm. A timeout is not, it took its time already.
+        """
+        return self._run(lambda database: work(database, *args, **kwargs), 0, 2)
+
+    def run_long(
+        self,
+        seconds: float,
+        work: Callable[Concatenate[Database, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Do some work that needs `seconds` beyond the time limit."""
+        return self._run(lambda database: work(database, *args, **kwargs), seconds, 2)
+
+    def run_once(self, work: Callable[[], T]) -> T:
+        """Do some work that cannot be tried again, such as to go on with a cursor."""
+        return self._run(lambda _: work(), 0, 1)
+
+    def close(self) -> None:
+        """Close the client that was made here; a later call makes another one."""
+        with self._lock:
+            closing, self._closing, self._database = self._closing, None, None
+        if closing is not None:
+            closing()
+
+    def _run(self, work: Callable[[Database], T], seconds: float, attempts: int) -> T:
+        while True:
+            attempts -= 1
+            try:
+                return self._attempt(work, seconds)
+            except _FAILURES as error:
+                failure = error
+            self.losses += self._is_away(failure)
+            if not attempts or not _is_broken(failure):
+                raise self._translate(failure) from None
+
+    def _attempt(self, work: Callable[[Database], T], seconds: float) -> T:
+        database = self._connected()
+        if database.client.options.timeout is not None:
+            return work(database)
+        limit = float(config.get("daskperiment.timeout", 5))
+        with pymongo.timeout(limit + seconds):
+            return work(database)
+
+    def _connected(self) -> Database:
+        if self._pid != os.getpid():
+            # A forked child: the parent's client and lock are not for us.
+            self._lock, self._pid = Lock(), os.getpid()
+            self.close()
+        database = self._database
+        if database is None:
+            with self._lock:
+                database = self._database
+                if database is None:
+                    database = self._database = self._open()
+        return database
+
+    def _open(self) -> Database:
+        client = self._target.client
+        if client is None or self._home != os.getpid():
+            client = self._connect()
+            # The client has threads, and complains if it is forgotten.
+            self._closing = weakref.finalize(self, _close, client)
+        return _configured(client, self._target.database)
+
+    def _connect(self) -> Any:
+        if self._target.options is None:
+            raise InvalidOperation("the client that was given cannot be made again; give a URL")
+        try:
+            return pymongo.MongoClient(**self._target.options, connect=False)
+        except (ValueError, TypeError) as error:
+            raise ConfigurationError(str(error)) from None
+
+    def _translate(self, error: Exception) -> StoreError:
+        text = _scrubbed(error, self._target.options or {})
+        code = _code(error)
+        if isinstance(error, OperationFailure) and code in _REFUSED:
+            return StoreError(
+                f"{self._address} refused us: {text} Expected a user who may read and write the"
+                " database; check user, password and authSource."
+            )
+        if self._is_away(error) or code in _LATER:
+            return StoreUnavailableError(
+                f"{self._address} cannot be reached or did not answer in time: {text} Check that"
+                " the server runs and that the URL is right."
+            )
+        if isinstance(error, ConfigurationError):
+            return StoreError(f"{self._address} cannot be used: {text} Correct the URL.")
+        if isinstance(error, (InvalidBSON, CorruptGridFile)):
+            return CorruptRecordError(
+                f"{self._address} holds something that cannot be read: {text} Remove or restore"
+                " the document."
+            )
+        return StoreError(f"{self._address} refused a command: {text} See the server's log.")
+
+    def _is_away(self, error: Exception) -> bool:
+        if isinstance(error, ConfigurationError):
+            # The name of such a URL is looked up before there is a connection.
+            return self._target.place.startswith("mongodb+srv:")
+        timeout = isinstance(error, PyMongoError) and error.timeout
+        return timeout or isinstance(error, (AutoReconnect, CursorNotFound))
+
+
+def _close(client: Any) -> None:
+    with suppress(PyMongoError):
+        client.close()
+
+
+def _configured(client: Any, name: str) -> Database:
+    given = dict(client.write_concern.document)
+    if not given.get("w", True):
+        given.pop("w")
+    # On the disk, so that a server that is killed has lost nothing that it said it had.
+    concern = WriteConcern(**{"w": "majority", "j": True, **given})
+    options: CodecOptions[dict[str, Any]] = CodecOptions(document_class=dict)
+    database: Database = client.get_database(
+        name,
+        codec_options=options,
+        read_preference=ReadPreference.PRIMARY,
+        write_concern=concern,
+    )
+    return database
+
+
+def _is_broken(error: Exception) -> bool:
+    """Tell whether the same again, at once, may go well."""
+    if isinstance(error, InvalidOperation):
+        # Another thread closed the client just now.
+        return "after close" in str(error)
+    if isinstance(error, (NetworkTimeout, ServerSelectionTimeoutError)):
+        return False
+    return isinstance(error, AutoReconnect) and not error.timeout
+
+
+def _code(error: Exception) -> int | None:
+    details = getattr(error, "details", None) or {}
+    if not isinstance(details, Mapping):
+        return None
+    concern = details.get("writeConcernErrors") or [details.get("writeConcernError") or {}]
+    code = getattr(error, "code", None)
+    found = concern[0].get("code", code)
+    return found if isinstance(found, int) else None
+
+
+def _scrubbed(error: Exception, options: Mapping[str, Any]) -> str:
+    """Give the driver's message, short, and without the password should it be there."""
+    text = str(error).partition(", Timeout:")[0].partition(", full error:")[0]
+    for secret in _secrets(options):
+        text = text.replace(secret, "***")
+    return text[:500] + ("" if text.endswith(".") else ".")
+
+
+def _secrets(options: Mapping[str, Any]) -> list[str]:
+    hosts = options.get("host")
+    urls = [hosts] if isinstance(hosts, str) else hosts or []
+    found = [str(options.get("password") or "")]
+    for url in urls:
+        user = url.partition("://")[2].rpartition("@")[0]
+        found += [user.partition(":")[2], *_KEY_PASSWORD.findall(url)]
+    return [secret for text in found if text for secret in {text, unquote(text)}]

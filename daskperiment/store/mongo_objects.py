@@ -1,0 +1,112 @@
+"""Objects of an experiment in GridFS: whole from the moment when they can be found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pickle import PickleBuffer
+from typing import Any
+
+from bson.max_key import MaxKey
+from bson.objectid import ObjectId
+from gridfs import GridFSBucket
+from gridfs.grid_file import GridOut
+from pymongo.errors import PyMongoError
+
+from daskperiment.store.mongo_client import Database, Server
+from daskperiment.store.protocol import Buffer
+
+__all__ = ["CHUNKS", "FILES", "Objects"]
+
+_BUCKET = "daskperiment.objects"
+FILES = f"{_BUCKET}.files"
+CHUNKS = f"{_BUCKET}.chunks"
+_CHUNK = 1 << 20
+_SPEED = 1e6
+"""Bytes per second below which a transfer counts as stalled."""
+
+
+class Objects:
+    """The objects of one experiment.
+
+    An upload has a key of its own. The file's document, by which an object is found, is written
+    after all chunks; what an upload leaves behind that was cut off is found by nobody, and removed
+    when the experiment is deleted.
+    """
+
+    def __init__(self, server: Server, experiment: str) -> None:
+        self._server = server
+        self._experiment = experiment
+
+    def put(self, digest: str, parts: Sequence[Buffer]) -> None:
+        """Keep an object unless it is there."""
+        views = list(map(_flat, parts))
+        seconds = sum(map(len, views)) / _SPEED
+        self._server.run_long(seconds, self._put, digest, views)
+
+    def get(self, digest: str) -> memoryview:
+        """Give an object's bytes, in memory of the caller's own."""
+        file = self._server.run(self._find, digest)
+        if file is None:
+            raise KeyError(digest)
+        return self._server.run_long(file["length"] / _SPEED, _read, file)
+
+    def _find(self, database: Database, digest: str) -> dict[str, Any] | None:
+        key = {"experiment": self._experiment, "digest": digest}
+        uploads = {"_id": {"$gt": key, "$lt": {**key, "upload": MaxKey()}}}
+        return database[FILES].find_one(uploads, sort=[("_id", 1)])
+
+    def _put(self, database: Database, digest: str, views: Sequence[memoryview]) -> None:
+        if self._find(database, digest) is not None:
+            return
+        key = {"experiment": self._experiment, "digest": digest, "upload": ObjectId()}
+        bucket = GridFSBucket(database, _BUCKET, _CHUNK)
+        stream = bucket.open_upload_stream_with_id(key, digest)
+        try:
+            stream.write(_Reader(views))
+            stream.close()
+        except BaseException:
+            with suppress(PyMongoError):
+                stream.abort()
+            raise
+
+
+def _flat(part: Buffer) -> memoryview:
+    if not isinstance(part, memoryview):
+        return PickleBuffer(part).raw()  # Of arrays in any order and of any type.
+    # A view of a view through PickleBuffer crashes some Pythons when a reference cycle with it
+    # is collected; a cast has no such chain, but it refuses empty arrays.
+    return part.cast("B") if part.nbytes else memoryview(b"")
+
+
+class _Reader:
+    """Views as a file that the driver reads chunk by chunk: none is copied as a whole."""
+
+    def __init__(self, views: Sequence[memoryview]) -> None:
+        self._views = iter(views)
+        self._view = memoryview(b"")
+
+    def read(self, size: int) -> bytes:
+        """Give the next bytes, fewer than `size` only at the end."""
+        pieces = []
+        while size:
+            if not self._view:
+                following = next(self._views, None)
+                if following is None:
+                    break
+                self._view = following
+                continue
+            pieces.append(self._view[:size])
+            self._view = self._view[size:]
+            size -= len(pieces[-1])
+        return b"".join(pieces)
+
+
+def _read(database: Database, file: dict[str, Any]) -> memoryview:
+    buffer = memoryview(bytearray(file["length"]))
+    stream = GridOut(database[_BUCKET], file_document=file)
+    place = 0
+    while chunk := stream.readchunk():
+        buffer[place : place + len(chunk)] = chunk
+        place += len(chunk)
+    return buffer

@@ -1,0 +1,279 @@
+"""How a record gets its place: the aggregations that the server runs in one go.
+
+Each write to a collection takes the number ``n`` after the highest one there, for the experiment
+(and stream) in question. A unique index on ``n`` lets one of several writers through, the others
+try again. So at the moment when ``n`` appears nothing above it is there, and nothing below it
+can come any more: records become visible in the order of their numbers, without a transaction.
+The highest trial id travels along with the number, from each write to the next.
+
+Filters name the experiment even where the key would do, for it is what one shards by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = [
+    "FORMAT",
+    "RECORDS",
+    "TRIALS",
+    "add_batch",
+    "add_next_records",
+    "add_records",
+    "add_trial",
+    "glance",
+    "head_of_stream",
+    "behind",
+    "numbered",
+    "own",
+    "set_fields",
+]
+
+TRIALS = "trials"
+RECORDS = "daskperiment.records"
+FORMAT = {"daskperiment.format": 1}
+"""Marks our documents, which may live beside foreign ones."""
+
+_FULL = 256 << 10
+"""Bytes of records in a trial's document beyond which further ones get documents of their own."""
+
+_RANKS = ("succeeded", "failed", "interrupted")
+
+Pipeline = list[dict[str, Any]]
+
+
+def own(experiment: str) -> dict[str, Any]:
+    """Filter for an experiment's documents."""
+    return {"experiment": experiment, **FORMAT}
+
+
+def numbered(experiment: str, number: int) -> dict[str, Any]:
+    """Filter for documents of ``trials`` that have a record with this number, or a later one."""
+    # From the beginning all count, also those that somebody took the records out of.
+    return {**own(experiment), **({"records.n": {"$gte": number}} if number else {})}
+
+
+def head_of_stream(experiment: str, stream: str | bytes) -> dict[str, Any]:
+    """Filter for all of a stream's documents in ``daskperiment.records`` by their key."""
+    key = {"experiment": experiment, "stream": stream}
+    return {"_id": {"$gt": key, "$lt": {**key, "n": float("inf")}}}
+
+
+def glance(experiment: str) -> Pipeline:
+    """Highest number and trial id, and the server's clock."""
+    return [
+        {"$documents": [{}]},
+        *_following(experiment),
+        {"$project": {"n": {"$subtract": ["$n", 1]}, "latest": 1, "clock": "$$NOW"}},
+    ]
+
+
+def add_trial(experiment: str, document: Mapping[str, Any]) -> Pipeline:
+    """Insert a trial's document under the next id."""
+    return [
+        {"$documents": [{"$literal": document}]},
+        *_following(experiment),
+        {"$set": {"trial": {"$add": ["$latest", 1]}}},
+        {
+            "$set": {
+                "_id": {"experiment": "$experiment", "trial": "$trial"},
+                "daskperiment": {
+                    "$mergeObjects": ["$daskperiment", {"n": "$n", "latest": "$trial"}]
+                },
+                "records": _with_number("$records"),
+            }
+        },
+        {"$unset": ["n", "latest"]},
+        {"$merge": {"into": TRIALS, "whenMatched": "fail"}},
+    ]
+
+
+def behind(head: Mapping[str, Any], number: int, latest: int) -> tuple[dict[str, Any], Pipeline]:
+    """Filter and update that fail, if upserted, unless this document is there with this number.
+
+    They change nothing: an insertion that follows them in one ordered command takes place only
+    if what the client remembers is still true.
+    """
+    place = {"_id": head, "experiment": head["experiment"]}
+    filter_ = {**place, "daskperiment.n": number, "daskperiment.latest": latest}
+    # A document that would be inserted has no such field, and its key is no number.
+    check = {"$ifNull": ["$trial", {"$toInt": "$_id"}]}
+    return filter_, [{"$set": {"trial": check}}]
+
+
+def add_records(
+    experiment: str,
+    document: Mapping[str, Any],
+    ended: Mapping[str, Any],
+    computed: Mapping[str, Any],
+    *,
+    apart: bool,
+) -> Pipeline:
+    """Put records into the document of their trial, or into one of their own.
+
+    Parameters
+    ----------
+    experiment : str
+        The experiment's id.
+    document : mapping
+        What the document of its own would be; ``_id`` is the trial's.
+    ended, computed : mapping
+        Fields that the records set in the trial, and parameters that they add to it.
+    apart : bool
+        Whether to make a document of their own. Else they go to the trial's, unless that is
+        full and they set nothing in it, or there is none.
+    """
+    # Records that set fields must be where the fields are, full or not.
+    limit = 0 if apart else float("inf") if ended or computed else _FULL
+    merged = _join("$$new.records", "$$new.daskperiment", ended, computed)
+    return [
+        {"$documents": [{"$literal": document}]},
+        *_following(experiment),
+        _lookup("home", [{"$match": {"_id": document["_id"], **FORMAT}}, {"$project": _SIZE}]),
+        {"$set": {"_id": _target(limit), "records": _with_number("$records")}},
+        {"$set": {"part": "$_id.part"}},
+        {
+            "$set": {
+                "daskperiment": {
+                    "$mergeObjects": ["$daskperiment", {"n": "$n", "latest": "$latest"}]
+                }
+            }
+        },
+        {"$unset": ["n", "latest", "home"]},
+        {"$merge": {"into": TRIALS, "whenMatched": merged}},
+    ]
+
+
+def set_fields(ended: Mapping[str, Any], computed: Mapping[str, Any]) -> Pipeline:
+    """Update of a trial's document that sets what its records tell; empty if that is nothing."""
+    fields = {**_outcome(ended), **_parameters(computed)}
+    return [{"$set": fields}] if fields else []
+
+
+def add_next_records(
+    document: Mapping[str, Any], ended: Mapping[str, Any], computed: Mapping[str, Any]
+) -> tuple[dict[str, Any], Pipeline]:
+    """Filter and update of a trial's document that has room, for records that have a number."""
+    marker = document["daskperiment"]
+    filter_ = {"_id": document["_id"], **own(document["experiment"])}
+    filter_["daskperiment.n"] = {"$lt": marker["n"]}
+    if not (ended or computed):
+        filter_["daskperiment.size"] = {"$lt": _FULL}
+    records = {"$literal": document["records"]}
+    return filter_, _join(records, {"$literal": marker}, ended, computed)
+
+
+def add_batch(experiment: str, stream: str | bytes, document: Mapping[str, Any]) -> Pipeline:
+    """Insert a document of records into ``daskperiment.records``."""
+    last: Pipeline = [
+        {"$match": head_of_stream(experiment, stream)},
+        {"$sort": {"_id": -1}},
+        {"$limit": 1},
+        {"$project": {"_id": 0, "n": "$_id.n"}},
+    ]
+    number = {"$add": [{"$ifNull": [{"$first": "$head.n"}, 0]}, 1]}
+    return [
+        {"$documents": [{"$literal": document}]},
+        {"$lookup": {"from": RECORDS, "pipeline": last, "as": "head"}},
+        {"$set": {"_id": {"experiment": "$experiment", "stream": "$stream", "n": number}}},
+        {"$unset": "head"},
+        {"$merge": {"into": RECORDS, "whenMatched": "fail"}},
+    ]
+
+
+_SIZE = {"_id": 0, "size": "$daskperiment.size"}
+
+
+def _lookup(name: str, pipeline: Pipeline) -> dict[str, Any]:
+    return {"$lookup": {"from": TRIALS, "pipeline": pipeline, "as": name}}
+
+
+def _following(experiment: str) -> Pipeline:
+    """Add ``n``, the next number, and ``latest``, the highest trial id."""
+    last: Pipeline = [
+        {"$match": own(experiment)},
+        {"$sort": {"records.n": -1}},
+        {"$limit": 1},
+        {"$project": {"_id": 0, "n": "$daskperiment.n", "latest": "$daskperiment.latest"}},
+    ]
+    return [
+        _lookup("head", last),
+        {
+            "$set": {
+                "n": {"$add": [{"$ifNull": [{"$first": "$head.n"}, 0]}, 1]},
+                "latest": {"$ifNull": [{"$first": "$head.latest"}, 0]},
+            }
+        },
+        {"$unset": "head"},
+    ]
+
+
+def _with_number(records: str) -> dict[str, Any]:
+    return {"$map": {"input": records, "in": {"$mergeObjects": [{"n": "$n"}, "$$this"]}}}
+
+
+def _target(limit: float) -> dict[str, Any]:
+    """Key of the trial's document if it has room, else of a new one."""
+    size = {"$ifNull": [{"$first": "$home.size"}, float("inf")]}
+    apart = {"$mergeObjects": ["$_id", {"part": "$n"}]}
+    return {"$cond": [{"$lt": [size, limit]}, "$_id", apart]}
+
+
+def _join(
+    records: Any, marker: Any, ended: Mapping[str, Any], computed: Mapping[str, Any]
+) -> Pipeline:
+    """Update of a trial's document that adds those records which it does not have.
+
+    It fails if the document got the same number, or a later one, meanwhile: an index sees no two
+    equal numbers in one document.
+    """
+    identity = ["$$this.stream", "$$this.id"]
+    fresh = {
+        "$let": {
+            "vars": {"known": {"$map": {"input": "$records", "in": identity}}},
+            "in": {
+                "$filter": {
+                    "input": records,
+                    "cond": {"$not": {"$in": [identity, "$$known"]}},
+                }
+            },
+        }
+    }
+    later = {"$gt": [{"$getField": {"field": "n", "input": marker}}, "$daskperiment.n"]}
+    grown = {"$cond": [later, _grown(marker), {"$toInt": "$_id"}]}
+    return [
+        {"$set": {"fresh": fresh}},
+        {
+            "$set": {
+                "records": {"$concatArrays": ["$records", "$fresh"]},
+                "daskperiment": {"$cond": [{"$eq": ["$fresh", []]}, "$daskperiment", grown]},
+            }
+        },
+        {"$unset": "fresh"},
+        *set_fields(ended, computed),
+    ]
+
+
+def _grown(marker: Any) -> dict[str, Any]:
+    size = {"$add": ["$daskperiment.size", {"$getField": {"field": "size", "input": marker}}]}
+    return {"$mergeObjects": ["$daskperiment", marker, {"size": size}]}
+
+
+def _outcome(ended: Mapping[str, Any]) -> dict[str, Any]:
+    """Set the fields unless an outcome of the same or a higher rank stands there."""
+    if not ended:
+        return {}
+    standing = {"$in": ["$status", _RANKS[: _RANKS.index(ended["status"]) + 1]]}
+    names = ("type", "finished", "elapsed", "description", "failed_step", "result", "status")
+    return {name: {"$cond": [standing, f"${name}", _value(ended, name)]} for name in names}
+
+
+def _value(fields: Mapping[str, Any], name: str) -> Any:
+    return {"$literal": fields[name]} if name in fields else "$$REMOVE"
+
+
+def _parameters(computed: Mapping[str, Any]) -> dict[str, Any]:
+    if not computed:
+        return {}
+    return {"parameters": {"$mergeObjects": ["$parameters", {"$literal": computed}]}}

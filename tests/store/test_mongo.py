@@ -1,0 +1,838 @@
+"""The MongoDB store, on real servers."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import pickle
+import socket
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import dask
+import numpy
+import pymongo
+import pytest
+from bson.decimal128 import Decimal128
+from bson.objectid import ObjectId
+from pymongo import monitoring
+
+from daskperiment import codec, records
+from daskperiment.errors import CorruptRecordError, StoreError, StoreUnavailableError
+from daskperiment.store import mongo_trials
+from daskperiment.store.mongo import MongoStore, list_mongo, open_mongo
+from daskperiment.store.protocol import Record
+from daskperiment.testing import StoreConformance
+from tests.store.mongo_server import MongoServer, running
+
+MakeStore = Callable[[str], MongoStore]
+Client = pymongo.MongoClient[dict[str, Any]]
+
+_NUMBERS = itertools.count(1)
+_PASSWORD = "pass:word/of@the?tests"
+_ORIGIN = records.Origin("host", "boot", 123, 1.5, "me")
+
+
+@pytest.fixture(scope="module")
+def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoServer]:
+    with running(tmp_path_factory.mktemp("standalone")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def replica_set(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoServer]:
+    with running(tmp_path_factory.mktemp("set"), replica_set="rs") as server:
+        yield server
+
+
+@pytest.fixture
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Give the URL of an empty database on a single server."""
+    number = next(_NUMBERS)
+    given = os.environ.get("DASKPERIMENT_TEST_MONGO_URL")
+    if given:
+        # A database of our own beside the one that is named, which stays as it is.
+        parts = urlsplit(given)
+        url = parts._replace(path=f"{parts.path.rstrip('/') or '/test'}_{number}").geturl()
+    else:
+        url = request.getfixturevalue("standalone").url(f"test{number}")
+    yield url
+    _drop(url)
+
+
+@pytest.fixture
+def set_url(replica_set: MongoServer) -> Iterator[str]:
+    """Give the URL of an empty database on a replica set."""
+    url = replica_set.url(f"test{next(_NUMBERS)}")
+    yield url
+    _drop(url)
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[Client]:
+    """Give a client of the test's own on the single server."""
+    with Client(url) as client:
+        yield client
+
+
+@pytest.fixture
+def database(client: Client) -> Any:
+    return client.get_default_database()
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[MongoStore]:
+    store = open_mongo(url, "a")
+    yield store
+    store.close()
+
+
+def _drop(url: str) -> None:
+    with Client(url) as client:
+        client.drop_database(client.get_default_database())
+
+
+class TestStandalone(StoreConformance):
+    """The contract on a single server, which has no transactions."""
+
+    @pytest.fixture
+    def make_store(self, url: str) -> MakeStore:
+        return lambda name: open_mongo(url, name)
+
+
+class TestReplicaSet(StoreConformance):
+    """The contract on a replica set, where the driver repeats writes."""
+
+    @pytest.fixture
+    def make_store(self, set_url: str) -> MakeStore:
+        return lambda name: open_mongo(set_url, name)
+
+
+class TestDatabase(StoreConformance):
+    """The contract on a pymongo Database that the user made."""
+
+    @pytest.fixture
+    def make_store(self, database: Any) -> MakeStore:
+        return lambda name: open_mongo(database, name)
+
+
+def begun(token: str = "token", **parameters: Any) -> bytes:
+    plain = {name: codec.to_plain(value) for name, value in parameters.items()}
+    digest = "0" * 64
+    return codec.encode(
+        records.Begun(token, "score", 1.7e9, 7, plain, digest, digest, digest, _ORIGIN)
+    )
+
+
+def ended(trial: int, status: str, value: Any = None, id: str = "ended") -> Record:
+    failure = records.Failure("E", "E(why)", "", "fit") if status == "failed" else None
+    end = records.Ended(status, 1.7e9 + 2, 2.0, str(type(value)), value, failure)  # type: ignore[arg-type]
+    return Record("trials", trial, id, codec.encode(end))
+
+
+def steps(trial: int, count: int, prefix: str = "s") -> list[Record]:
+    return [
+        Record("steps", trial, f"{prefix}{n}", json.dumps({"n": n}).encode()) for n in range(count)
+    ]
+
+
+# What a person sees ------------------------------------------------------------------------------
+
+
+def test_query(store: MongoStore, database: Any) -> None:
+    """One document per trial answers the query that the documentation shows."""
+    for n in range(5):
+        trial = store.allocate(f"t{n}", begun(lr=n / 10, model={"depth": n})).trial
+        store.append([*steps(trial, 2), ended(trial, "failed" if n == 4 else "succeeded", n)])
+    store.allocate("t5", begun(lr=0.9))
+    wanted = {"parameters.lr": {"$gt": 0.1}, "status": "succeeded"}
+    assert [found["trial"] for found in database.trials.find(wanted)] == [3, 4]
+    assert database.trials.count_documents({}) == 6
+    assert database.trials.find_one({"parameters.model.depth": 2})["result"] == 2
+    running = database.trials.find_one({"status": "running"})
+    assert (running["trial"], running["host"], running["user"]) == (6, "host", "me")
+    failed = database.trials.find_one({"status": "failed"})
+    assert (failed["description"], failed["failed_step"]) == ("E(why)", "fit")
+    assert failed["finished"] - failed["started"] == timedelta(seconds=2)
+    assert "result" not in failed
+
+
+_VALUES = {
+    "a.b": 1,
+    "$set": 2,
+    "": 3,
+    "nul\0": 4,
+    "数": "é",
+    "huge": 10**400,
+    "big": 2**80,
+    "nan": float("nan"),
+    "inf": float("-inf"),
+    "set": {3, 1, 2},
+    "tuple": (1, (2, 3)),
+    "bytes": b"\0\xff",
+    "surrogate": "\ud800",
+    "when": datetime(2024, 2, 29, 12, tzinfo=timezone(timedelta(hours=5))),
+    "day": date(2024, 2, 29),
+    "early": datetime(1, 1, 1),
+    "decimal": Decimal("0.10"),
+    "path": Path("/tmp/é"),
+    "numpy": numpy.float64(0.25),
+    "complex": 1 + 2j,
+    "none": None,
+    "keys": {1: 2, ("a",): 3, "$x.y": 4},
+    "id": {"$": {"$literal": "$$ROOT"}, "v": "$_id"},
+    "deep": [[[[[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]]]]],
+}
+
+
+def test_values_come_back(store: MongoStore) -> None:
+    """Parameters of any name and value come back equal and of the same type."""
+    store.allocate("token", begun(**_VALUES))
+    (record,) = store.read("trials")
+    found = codec.from_plain(json.loads(record.body)["parameters"])
+    assert repr(found) == repr(_VALUES)
+
+
+@pytest.mark.parametrize("name", sorted(_VALUES))
+def test_any_parameter_is_shown(store: MongoStore, database: Any, name: str) -> None:
+    """No name or value keeps a trial's document from being written, and each shows as a field."""
+    trial = store.allocate("token", begun(**{name: _VALUES[name], "lr": 0.5})).trial
+    assert database.trials.find_one({"parameters.lr": 0.5})["trial"] == trial
+    assert len(database.trials.find_one()["parameters"]) == 2
+
+
+def test_native_values(store: MongoStore, database: Any) -> None:
+    """Values show in MongoDB's own types where these fit."""
+    store.allocate("token", begun(**_VALUES))
+    shown = database.trials.find_one()["parameters"]
+    assert shown["a．b"] == 1
+    assert shown["＄set"] == 2
+    assert shown["big"] == Decimal128(str(2**80))
+    assert sorted(shown["set"]) == [1, 2, 3]
+    assert shown["tuple"] == [1, [2, 3]]
+    assert shown["when"] == datetime(2024, 2, 29, 7)
+    assert shown["day"] == datetime(2024, 2, 29)
+    assert shown["decimal"] == Decimal128("0.10")
+    assert shown["path"] == "/tmp/é"
+    assert shown["numpy"] == 0.25
+    assert shown["nan"] != shown["nan"]
+
+
+def test_large_parameter(store: MongoStore, database: Any) -> None:
+    """A parameter of 100 MB comes back; the document shows its size."""
+    text = "é" * 50_000_000
+    trial = store.allocate("token", begun(text=text)).trial
+    assert "bytes" in database.trials.find_one()["parameters"]["text"]
+    (record,) = store.read("trials")
+    assert (record.trial, json.loads(record.body)["parameters"]["text"] == text) == (trial, True)
+
+
+def test_outcomes(store: MongoStore, database: Any) -> None:
+    """Of several outcomes the document shows the weightiest, whichever was written first."""
+    orders = list(itertools.permutations(["succeeded", "failed", "interrupted"]))
+    for n, order in enumerate(orders):
+        trial = store.allocate(f"t{n}", begun()).trial
+        for status in order:
+            store.append([ended(trial, status, 5, id=status)])
+    shown = database.trials.find({}, {"status": 1, "result": 1, "description": 1, "_id": 0})
+    assert list(shown) == [{"status": "succeeded", "result": 5}] * len(orders)
+
+
+def test_outcomes_at_once(store: MongoStore, database: Any) -> None:
+    """The same holds for outcomes in one call."""
+    trial = store.allocate("t", begun()).trial
+    store.append([ended(trial, s, 5, id=s) for s in ("interrupted", "failed")])
+    assert database.trials.find_one()["status"] == "failed"
+
+
+def test_computed_parameter(store: MongoStore, database: Any) -> None:
+    """A computed parameter joins the others."""
+    trial = store.allocate("t", begun(lr=0.5)).trial
+    body = codec.encode(records.Computed("batch.size", 64))
+    store.append([Record("trials", trial, "computed", body)])
+    assert database.trials.find_one()["parameters"] == {"lr": 0.5, "batch．size": 64}
+
+
+def test_result_that_is_an_object(store: MongoStore, database: Any) -> None:
+    """A result that is kept as an object shows its type and repr."""
+    trial = store.allocate("t", begun()).trial
+    ref = {"$": "object", "type": "Model", "repr": "Model()", "size": 5, "digest": "ab"}
+    store.append([ended(trial, "succeeded", ref)])
+    assert database.trials.find_one()["result"] == {
+        "type": "Model",
+        "repr": "Model()",
+        "size": 5,
+        "digest": "ab",
+    }
+
+
+# Round trips -------------------------------------------------------------------------------------
+
+
+class _Counter(monitoring.CommandListener):
+    """Counts the commands that a client sends."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def started(self, event: Any) -> None:
+        self.names.append(event.command_name)
+
+    def succeeded(self, event: Any) -> None:
+        pass
+
+    def failed(self, event: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def counted(url: str) -> Iterator[tuple[MongoStore, list[str]]]:
+    """Give a store that has its indexes, and the commands that it sends from now on."""
+    counter = _Counter()
+    with Client(url, event_listeners=[counter]) as client:
+        store = open_mongo(client.get_default_database(), "a")
+        _trial(store, 0)
+        counter.names.clear()
+        yield store, counter.names
+
+
+def _trial(store: MongoStore, n: int) -> None:
+    trial = store.allocate(f"t{n}", begun(lr=n)).trial
+    outputs = [Record("outputs", 0, f"o{k}", b"{}") for k in range(2)]
+    store.append([*steps(trial, 2), *outputs, ended(trial, "succeeded", n)])
+
+
+def test_trial_takes_three_round_trips(counted: tuple[MongoStore, list[str]]) -> None:
+    """A trial of two steps, outputs included, takes three commands."""
+    store, commands = counted
+    for n in range(1, 6):
+        _trial(store, n)
+        assert len(commands) <= 3, commands
+        commands.clear()
+
+
+def test_trial_beside_others(counted: tuple[MongoStore, list[str]], url: str) -> None:
+    """After another writer's trial it takes few more, and the ids stay without gap."""
+    store, commands = counted
+    other = open_mongo(url, "a")
+    for n in range(1, 8, 2):
+        _trial(other, n)
+        commands.clear()
+        _trial(store, n + 1)
+        assert len(commands) <= 5, commands
+    other.close()
+    assert [r.trial for r in store.read("trials") if r.id == "begun"] == list(range(1, 10))
+
+
+def test_history_takes_two_reads(counted: tuple[MongoStore, list[str]]) -> None:
+    """All trials are read with two commands."""
+    store, commands = counted
+    for n in range(1, 300):
+        store.allocate(f"t{n}", begun(lr=n))
+    commands.clear()
+    assert len(list(store.read("trials"))) == 301
+    assert len(commands) == 2
+
+
+def test_guess_after_delete_by_another(store: MongoStore, url: str) -> None:
+    """A store whose last trial somebody deleted begins at one, although it knew of others."""
+    for n in range(3):
+        store.allocate(f"t{n}", begun())
+    other = open_mongo(url, "a")
+    other.delete()
+    other.close()
+    assert store.allocate("t3", begun()).trial == 1
+    assert store.state().latest == 1
+
+
+# Order -------------------------------------------------------------------------------------------
+
+
+def test_one_trial_of_many_writers(url: str) -> None:
+    """Who follows a stream misses nothing, while many write to one and the same trial."""
+    stores = [open_mongo(url, "a") for _ in range(4)]
+    trials = [stores[0].allocate(f"t{n}", begun()).trial for n in range(2)]
+    seen: list[Any] = []
+
+    def write(n: int) -> None:
+        for k in range(25):
+            stores[n % 4].append(steps(trials[k % 2], 2, prefix=f"{n}-{k}-"))
+
+    with ThreadPoolExecutor(8) as pool:
+        jobs = [pool.submit(write, n) for n in range(8)]
+        while not all(job.done() for job in jobs):
+            seen += stores[0].read("steps", after=seen[-1].position if seen else 0)
+        for job in jobs:
+            job.result()
+    seen += stores[0].read("steps", after=seen[-1].position if seen else 0)
+    assert seen == list(stores[1].read("steps"))
+    assert len({(one.trial, one.id) for one in seen}) == len(seen) == 400
+    for one in stores:
+        one.close()
+
+
+def test_writes_during_a_read(
+    store: MongoStore, url: str, database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written during a read, before and behind the place it has reached, is read later."""
+    for n in range(50):
+        store.append(steps(store.allocate(f"t{n}", begun()).trial, 1))
+
+    def documents(_: Any, collection: str, filter: Any, projection: Any) -> Iterator[Any]:
+        cursor = database[collection].find(filter, projection, hint="_id_", batch_size=2)
+        yield next(cursor)
+        other = open_mongo(url, "a")
+        other.append(steps(1, 1, prefix="before"))
+        other.append(steps(50, 1, prefix="behind"))
+        other.close()
+        yield from cursor
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mongo_trials, "documents", documents)
+        seen = list(store.read("steps"))
+    assert len(seen) >= 50
+    seen += store.read("steps", after=seen[-1].position)
+    assert [one.id for one in seen] == ["s0"] * 50 + ["before0", "behind0"]
+
+
+def test_many_steps(store: MongoStore, database: Any) -> None:
+    """A trial of thousands of steps goes on in further documents, in order and only once."""
+    trial = store.allocate("t", begun()).trial
+    batch = steps(trial, 3000)
+    for start in (0, 50, 40, 1500, 1000):
+        store.append(batch[start : start + 1500])
+    store.append([*batch, ended(trial, "succeeded", 1)])
+    assert sorted(r.id for r in store.read("steps")) == sorted(r.id for r in batch)
+    assert database.trials.count_documents({"status": "succeeded"}) == 1
+    assert database.trials.count_documents({"part": {"$exists": True}}) > 1
+
+
+def test_full_document(store: MongoStore, database: Any) -> None:
+    """A trial's document stays small, however many records come one by one."""
+    trial = store.allocate("t", begun()).trial
+    body = json.dumps({"note": "x" * 60_000}).encode()
+    for n in range(12):
+        store.append([Record("notes", trial, f"n{n}", body)])
+    store.append([ended(trial, "succeeded", 1)])
+    store.append([Record("notes", trial, f"n{n}", body) for n in range(12)])
+    assert [r.id for r in store.read("notes")] == [f"n{n}" for n in range(12)]
+    sizes = database.trials.aggregate([{"$project": {"size": {"$bsonSize": "$$ROOT"}}}])
+    assert max(found["size"] for found in sizes) < 1_000_000
+    assert database.trials.find_one({"trial": trial, "part": None})["status"] == "succeeded"
+
+
+def test_end_without_beginning(store: MongoStore, database: Any) -> None:
+    """What is delivered for a trial that was deleted is kept, and never takes a trial's place."""
+    for _ in range(2):
+        store.append([ended(1, "succeeded", 1), Record("trials", 1, "begun", begun())])
+    assert database.trials.count_documents({}) == 1
+    assert store.allocate("t", begun(lr=1)).trial == 1
+    assert [r.id for r in store.read("trials")] == ["ended", "begun"]
+
+
+def test_points_in_buckets(store: MongoStore, database: Any) -> None:
+    """Batches of points lie in documents far below 16 MB, and come back in order."""
+    points = [["loss", n, 0.5, 1.7e9] for n in range(2000)]
+    body = json.dumps({"points": points}).encode()
+    batch = [Record("points", 1, f"b{n}", body) for n in range(200)]
+    store.append(batch)
+    store.append(batch[:3])
+    assert [r.id for r in store.read("points")] == [r.id for r in batch]
+    sizes = database["daskperiment.records"].aggregate(
+        [{"$project": {"size": {"$bsonSize": "$$ROOT"}}}]
+    )
+    assert max(found["size"] for found in sizes) < 5_000_000
+
+
+# Foreign documents -------------------------------------------------------------------------------
+
+
+def _foreign() -> dict[str, list[dict[str, Any]]]:
+    return {
+        "trials": [
+            {"_id": ObjectId(), "experiment": "a", "trial": 1, "status": "succeeded"},
+            {"_id": ObjectId(), "experiment": "a", "trial": 1, "token": "t0", "records": [1]},
+            {"_id": {"experiment": "a", "arm": 3}, "experiment": "a", "token": "t0"},
+            {"_id": {"experiment": "a", "trial": "x"}, "records": [{"n": 1}, {"n": 1}]},
+            {"_id": "a", "daskperiment": "mine"},
+        ],
+        "fs.files": [{"_id": {"experiment": "a"}, "filename": "aa", "length": 1}],
+        "a": [{"_id": 1}],
+        "daskperiment": [{"_id": 1, "experiment": "a"}],
+    }
+
+
+def test_foreign_documents(store: MongoStore, url: str, database: Any) -> None:
+    """Foreign documents and collections stay as they are, and are never taken for ours."""
+    foreign = _foreign()
+    for name, found in foreign.items():
+        database[name].insert_many(found)
+    ours = [store, *(open_mongo(url, name) for name in ("a1", "aa", "b"))]
+    for one in ours:
+        assert one.state().latest == 0
+        for n in range(3):
+            _trial(one, n)
+        one.put("aa", [b"x" * 2_000_000])
+    assert list_mongo(url) == ["a", "a1", "aa", "b"]
+    for one in ours:
+        one.delete()
+        one.close()
+    assert list_mongo(url) == []
+    for name in database.list_collection_names():
+        found = list(database[name].find())
+        assert found == foreign.get(name, []), name
+
+
+def test_experiments_of_another_database(store: MongoStore, url: str, client: Client) -> None:
+    """Experiments are listed for one database, including one that only keeps an object."""
+    assert list_mongo(url) == []
+    store.put("aa", [b"x"])
+    assert list_mongo(url) == list_mongo(client.get_default_database()) == ["a"]
+    assert list_mongo(client["elsewhere"]) == []
+
+
+def test_upload_that_was_cut_off(store: MongoStore, database: Any) -> None:
+    """Chunks without a file are no object, are no hindrance, and go when the experiment goes."""
+    store.put("aa", [b"x" * 3_000_000])
+    database["daskperiment.objects.files"].delete_many({})
+    with pytest.raises(KeyError):
+        store.get("aa")
+    store.put("aa", [b"y" * 3_000_000])
+    assert bytes(store.get("aa")) == b"y" * 3_000_000
+    store.delete()
+    assert database["daskperiment.objects.chunks"].count_documents({}) == 0
+
+
+def test_large_object(store: MongoStore) -> None:
+    """An array of 200 MB comes back equal, in writable memory."""
+    array = numpy.arange(25_000_000, dtype="f8")
+    store.put("ab", [b"head", array])
+    found = memoryview(store.get("ab"))
+    assert not found.readonly
+    assert bytes(found[:4]) == b"head"
+    assert numpy.array_equal(numpy.frombuffer(found, "f8", offset=4), array)
+
+
+# Damage ------------------------------------------------------------------------------------------
+
+
+def test_object_that_lost_a_chunk(store: MongoStore, database: Any) -> None:
+    """An object that lacks a chunk is reported as damaged."""
+    store.put("aa", [os.urandom(3_000_000)])
+    database["daskperiment.objects.chunks"].delete_one({"n": 1})
+    with pytest.raises(CorruptRecordError, match="chunk"):
+        store.get("aa")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"$unset": {"records": 1}},
+        {"$set": {"records": "gone"}},
+        {"$unset": {"records.$[].body": 1}},
+        {"$set": {"records.$[].body": 5.5}},
+        {"$set": {"records.$[].object": "ff"}},
+    ],
+)
+def test_damaged_document(store: MongoStore, database: Any, change: dict[str, Any]) -> None:
+    """A document of another form than ours is named by its key."""
+    store.append([Record("points", 1, "x", b"{}")])
+    store.allocate("t", begun())
+    for name, stream in (("trials", "trials"), ("daskperiment.records", "points")):
+        database[name].update_one({}, change)
+        with pytest.raises(CorruptRecordError, match="'experiment': 'a'"):
+            list(store.read(stream))
+
+
+# Outages -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[MongoServer]:
+    """Give a server that a test may kill."""
+    with running(tmp_path / "server") as server:
+        yield server
+
+
+@pytest.fixture
+def impatient() -> Iterator[None]:
+    with dask.config.set({"daskperiment.timeout": 0.5}):
+        yield
+
+
+@pytest.mark.timeout(60)
+def test_server_is_killed(server: MongoServer, impatient: None) -> None:
+    """With its server killed a store says so; with the server back it goes on and lost nothing."""
+    store = open_mongo(server.url("lab"), "a")
+    for n in range(20):
+        _trial(store, n)
+    expected = list(store.read("trials"))
+    server.kill()
+    calls: list[Callable[[], Any]] = [
+        lambda: store.allocate("t20", begun()),
+        lambda: store.append(steps(1, 1)),
+        lambda: list(store.read("trials")),
+        lambda: store.put("aa", [b"x"]),
+        lambda: store.get("aa"),
+        store.state,
+        store.delete,
+        lambda: list_mongo(server.url("lab")),
+    ]
+    for call in calls:
+        with pytest.raises(StoreUnavailableError, match=f"{server.host}/lab"):
+            call()
+    server.start()
+    assert list(store.read("trials")) == expected
+    assert store.allocate("t20", begun()).trial == 21
+    assert store.allocate("t19", begun()) == (20, pytest.approx(0, abs=1e12), False)
+    store.close()
+
+
+@pytest.mark.timeout(60)
+def test_server_is_back_before_it_is_missed(server: MongoServer) -> None:
+    """Connections that a server's end broke are opened again without an error."""
+    store = open_mongo(server.url("lab"), "a")
+    _trial(store, 0)
+    server.kill()
+    server.start()
+    _trial(store, 1)
+    assert store.state().latest == 2
+    store.close()
+
+
+@pytest.mark.timeout(60)
+def test_server_lost_its_data(server: MongoServer, impatient: None) -> None:
+    """On a server that came back empty the indexes are made again."""
+    store = open_mongo(server.url("lab"), "a")
+    _trial(store, 0)
+    server.kill()
+    with pytest.raises(StoreUnavailableError):
+        store.state()
+    server.wipe()
+    server.start()
+    assert store.allocate("t1", begun()).trial == 1
+    with Client(server.url("lab")) as client:
+        assert len(client.get_default_database().trials.index_information()) == 4
+    store.close()
+
+
+@pytest.mark.timeout(25)
+def test_server_never_answers(impatient: None) -> None:
+    """A server that accepts connections and never answers is unavailable, in time."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"mongodb://127.0.0.1:{silent.getsockname()[1]}/lab"
+        store = open_mongo(url, "a")
+        with pytest.raises(StoreUnavailableError):
+            store.allocate("token", begun())
+        store.close()
+
+
+@contextmanager
+def _failing(url: str, mode: Any, commands: list[str], **data: Any) -> Iterator[None]:
+    """Let the server fail at commands: of the store, as our own client sends none of these."""
+    with Client(url) as client:
+        point = {"configureFailPoint": "failCommand", "data": {"failCommands": commands, **data}}
+        client.admin.command({**point, "mode": mode})
+        try:
+            yield
+        finally:
+            client.admin.command({**point, "mode": "off"})
+
+
+_COMMANDS = ["aggregate", "update", "insert", "find"]
+
+
+@pytest.mark.timeout(25)
+def test_server_stalls(standalone: MongoServer, impatient: None) -> None:
+    """A server that stops answering on an open connection is unavailable, in time."""
+    url = standalone.url("stalled")
+    store = open_mongo(url, "a")
+    _trial(store, 0)
+    with _failing(url, "alwaysOn", _COMMANDS, blockConnection=True, blockTimeMS=3000):
+        for call in (lambda: store.allocate("t1", begun()), lambda: store.append(steps(1, 1))):
+            with pytest.raises(StoreUnavailableError):
+                call()
+    assert store.state().latest in (1, 2)
+    store.delete()
+    store.close()
+
+
+@pytest.mark.parametrize("commands", [[name] for name in _COMMANDS], ids=_COMMANDS)
+@pytest.mark.parametrize("kind", ["standalone", "replica_set"])
+def test_connection_breaks(request: pytest.FixtureRequest, kind: str, commands: list[str]) -> None:
+    """A connection that breaks during a command costs nothing, and nothing is written twice."""
+    url = request.getfixturevalue(kind).url("broken")
+    store = open_mongo(url, "a")
+    _trial(store, 0)
+    for n in range(1, 4):
+        store.close()
+        with _failing(url, {"times": 1}, commands, closeConnection=True):
+            _trial(store, n)
+            store.put(f"{n}", [b"x"])
+            assert bytes(store.get(f"{n}")) == b"x"
+    assert [r.trial for r in store.read("trials") if r.id == "begun"] == [1, 2, 3, 4]
+    assert len(list(store.read("steps"))) == 8
+    store.delete()
+    store.close()
+
+
+@pytest.mark.timeout(120)
+def test_primary_steps_down(replica_set: MongoServer, set_url: str) -> None:
+    """Writers go on when the primary steps down and another, here the same, is elected."""
+    store = open_mongo(set_url, "a")
+    _trial(store, 0)
+    with Client(replica_set.host, directConnection=True) as client:
+        client.admin.command("replSetStepDown", 1, force=True)
+    with dask.config.set({"daskperiment.timeout": 60}):
+        for n in range(1, 4):
+            _trial(store, n)
+    assert [r.trial for r in store.read("trials") if r.id == "begun"] == [1, 2, 3, 4]
+    store.close()
+
+
+# Addresses and passwords -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mongodb://host",
+        "mongodb://host/",
+        "mongodb://host/?w=1",
+        "mongodb://me:secret@host:27017",
+        "mongodb+srv://me:secret@host/?w=1",
+        "mongodb://me:secret/word@host",
+        "http://me:secret@host/db",
+    ],
+)
+def test_url_without_database(url: str) -> None:
+    """A URL that names no database is refused, without its password."""
+    with pytest.raises(ValueError, match="database") as caught:
+        open_mongo(url, "a")
+    assert "secret" not in str(caught.value)
+
+
+def test_wrong_backend() -> None:
+    """Anything but a URL and a Database is refused."""
+    with pytest.raises(ValueError, match="int"):
+        open_mongo(5, "a")
+
+
+@pytest.mark.parametrize("url", ["mongodb://host:99999/db", "mongodb://a:b:c@host/db"])
+def test_url_that_the_driver_refuses(url: str) -> None:
+    """What the driver finds wrong with a URL is a store's error."""
+    store = open_mongo(url, "a")
+    with pytest.raises(StoreError):
+        store.state()
+
+
+def test_passwords(tmp_path: Path, impatient: None) -> None:
+    """A password shows in no address, repr, error or traceback, but reaches the worker."""
+    with running(tmp_path, auth=True) as server:
+        with Client(server.host) as client:
+            client.admin.command("createUser", "root", pwd="root", roles=["root"])
+        with Client(server.host, username="root", password="root") as client:
+            role = {"role": "readWrite", "db": "lab"}
+            client.admin.command("createUser", "me", pwd=_PASSWORD, roles=[role])
+        secret = quote(_PASSWORD, safe="")
+        good = f"mongodb://me:{secret}@{server.host}/lab?authSource=admin"
+        texts = []
+        with Client(good) as client:
+            for backend in (good, client["lab"]):
+                store = open_mongo(backend, "a")
+                store.allocate("token", begun())
+                store = pickle.loads(pickle.dumps(store))
+                assert store.state().latest == 1
+                texts += [store.address, repr(store), str(store)]
+                store.close()
+        bad = open_mongo(good.replace("me:", "you:"), "a")
+        texts.append(_error(StoreError, bad.state))
+        assert "refused us" in texts[-1]
+        bad.close()
+        server.kill()
+        store = open_mongo(good, "a")
+        texts.append(_error(StoreUnavailableError, store.state))
+        store.close()
+    for text in texts:
+        assert server.host in text
+        assert _PASSWORD not in text
+        assert secret not in text
+
+
+def _error(kind: type[Exception], call: Callable[[], Any]) -> str:
+    with pytest.raises(kind) as caught:
+        call()
+    error = caught.value
+    return "".join(traceback.format_exception(type(error), error, None))
+
+
+def test_address_of_a_database(url: str, database: Any) -> None:
+    """A Database has the address that its URL has."""
+    assert open_mongo(database, "a").address == open_mongo(url, "a").address == f"{url}#a"
+
+
+def test_database_that_cannot_be_made_again(url: str) -> None:
+    """A client made of what cannot be pickled is told to be given as a URL."""
+    with Client(url, server_selector=lambda servers: servers) as client:
+        store = open_mongo(client.get_default_database(), "a")
+        with pytest.raises(StoreError, match="Give a URL"):
+            pickle.dumps(store)
+
+
+# Clients -----------------------------------------------------------------------------------------
+
+
+def test_given_client_stays_open(url: str, client: Client, database: Any) -> None:
+    """Closing a store closes no client that it was given."""
+    store = open_mongo(database, "a")
+    _trial(store, 0)
+    store.close()
+    assert database.trials.count_documents({}) == 1
+
+
+def test_no_threads_stay(url: str) -> None:
+    """A store that was closed, or is forgotten, leaves no thread behind."""
+    before = set(threading.enumerate())
+    closed, forgotten = open_mongo(url, "a"), open_mongo(url, "b")
+    _trial(closed, 0)
+    _trial(forgotten, 0)
+    closed.close()
+    del forgotten
+    for thread in set(threading.enumerate()) - before:
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def test_options_of_the_user(url: str) -> None:
+    """A time limit in the URL counts instead of the configured one."""
+    with dask.config.set({"daskperiment.timeout": 1e-9}):
+        store = open_mongo(f"{url}?timeoutMS=30000", "a")
+        assert store.allocate("token", begun()).trial == 1
+        store.close()
+
+
+def test_unacknowledged_writes_are_not_used(url: str) -> None:
+    """A URL that asks for unacknowledged writes does not get them here."""
+    store = open_mongo(f"{url}?w=0", "a")
+    _trial(store, 0)
+    assert len(list(store.read("steps"))) == 2
+    store.close()
+
+
+def test_clock_is_the_servers(store: MongoStore, client: Client) -> None:
+    """The clock is the server's, and in UTC."""
+    told = client.admin.command("hello")["localTime"].replace(tzinfo=UTC).timestamp()
+    clocks = [store.allocate(f"t{n}", begun()).clock for n in range(3)] + [store.state().clock]
+    assert clocks == sorted(clocks)
+    assert clocks[0] >= told
+    later = client.admin.command("hello")["localTime"].replace(tzinfo=UTC).timestamp()
+    assert clocks[-1] <= later
