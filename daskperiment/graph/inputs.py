@@ -72,8 +72,8 @@ def _container(value: Any, make: Any, items: list[Any], nodes: list[Any]) -> Any
 
 
 def _dict(value: dict[Any, Any], nodes: list[Any]) -> Any:
-    pairs = [[unpack(key, nodes), unpack(item, nodes)] for key, item in value.items()]
-    return Dict(pairs) if any(_is_reference(form) for pair in pairs for form in pair) else value
+    pairs = [(unpack(key, nodes), unpack(item, nodes)) for key, item in value.items()]
+    return Dict(dict(pairs)) if any(_is_reference(form) for pair in pairs for form in pair) else value
 
 
 def _dataclass(value: Any, nodes: list[Any]) -> Any:

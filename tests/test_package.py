@@ -1,0 +1,150 @@
+"""The package as a whole: its public names, and that importing it costs and changes nothing."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import daskperiment
+from daskperiment import errors
+
+ROOT = Path(__file__).parents[1]
+
+LOOK_AROUND = """
+import json, logging, os, sys, threading
+before = {"files": sorted(os.listdir()), "descriptors": len(os.listdir("/proc/self/fd"))}
+import %s
+print(json.dumps({
+    "before": before,
+    "after": {"files": sorted(os.listdir()), "descriptors": len(os.listdir("/proc/self/fd"))},
+    "handlers": len(logging.getLogger().handlers),
+    "loggers": [n for n in logging.root.manager.loggerDict if n.startswith("daskperiment")
+                and logging.getLogger(n).handlers],
+    "threads": threading.active_count(),
+    "modules": sorted(sys.modules),
+}))
+"""
+
+
+def import_in_new_process(module: str, folder: Path) -> dict[str, Any]:
+    """Import a module in a process of its own, and return what that did."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOOK_AROUND % module],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def public_members(owner: type) -> list[str]:
+    """Names that a class of the public interface offers on its own account."""
+    return [
+        name
+        for name, value in vars(owner).items()
+        if not name.startswith("_") and (callable(value) or isinstance(value, property))
+    ]
+
+
+def test_all_is_exact() -> None:
+    """`__all__` is the public interface, no name more and no name less."""
+    assert sorted(daskperiment.__all__) == [
+        "Comparison",
+        "Experiment",
+        "Parameter",
+        "Result",
+        "copy",
+        "errors",
+        "list_experiments",
+    ]
+    assert all(hasattr(daskperiment, name) for name in daskperiment.__all__)
+
+
+def test_all_of_errors_is_exact() -> None:
+    """`daskperiment.errors.__all__` names every error and warning of the module."""
+    defined = {
+        name
+        for name, value in vars(errors).items()
+        if inspect.isclass(value) and value.__module__ == errors.__name__
+    }
+    assert set(errors.__all__) == defined
+
+
+@pytest.mark.parametrize("name", daskperiment.__all__)
+def test_public_names_stand_in_the_docs(name: str) -> None:
+    """The reference describes every public name."""
+    text = (ROOT / "docs" / "api.rst").read_text(encoding="utf-8")
+    directive = rf"^\.\. auto\w+:: daskperiment\.{name}(\(\))?$"
+    assert re.search(directive, text, re.MULTILINE), f"docs/api.rst does not describe {name}"
+
+
+@pytest.mark.parametrize("name", errors.__all__)
+def test_errors_stand_in_the_docs(name: str) -> None:
+    """Every error and warning stands in the tree that the reference shows, and has a docstring."""
+    assert re.search(rf" {name}\b", errors.__doc__ or "")
+    assert vars(errors)[name].__doc__
+
+
+@pytest.mark.parametrize("name", public_members(daskperiment.Experiment))
+def test_methods_stand_in_the_docs(name: str) -> None:
+    """Every method and property of an experiment has a docstring and is listed in the reference."""
+    text = (ROOT / "docs" / "api.rst").read_text(encoding="utf-8")
+    assert re.search(rf"\b{name}\b", text), f"docs/api.rst does not mention {name}"
+    assert inspect.getdoc(inspect.getattr_static(daskperiment.Experiment, name))
+
+
+@pytest.mark.parametrize("module", ["daskperiment", "daskperiment.experiment"])
+def test_import_changes_nothing(module: str, tmp_path: Path) -> None:
+    """Importing leaves no file, open descriptor, thread or log handler behind."""
+    found = import_in_new_process(module, tmp_path)
+    assert found["before"] == found["after"]
+    assert found["handlers"] == 0
+    assert found["loggers"] == []
+    assert found["threads"] == 1
+
+
+@pytest.mark.parametrize("module", ["daskperiment", "daskperiment.experiment"])
+def test_import_loads_no_more_than_it_needs(module: str, tmp_path: Path) -> None:
+    """Neither the package nor the experiment's class loads pandas or a driver when imported."""
+    plain = set(import_in_new_process("dask.delayed", tmp_path)["modules"])
+    ours = set(import_in_new_process(module, tmp_path)["modules"])
+    late = {"pandas", "redis", "pymongo", "git", "distributed", "sklearn"}
+    assert (ours - plain) & late == set()
+
+
+def test_version_is_the_installed_one() -> None:
+    """`__version__` is what the package's metadata say, so that it is written once."""
+    assert daskperiment.__version__ == metadata.version("daskperiment")
+
+
+def test_lowest_versions_are_the_declared_ones() -> None:
+    """The versions tested as the lowest are the lower bounds that setup.py declares."""
+    declared = {}
+    for requirement in metadata.requires("daskperiment") or []:
+        name, _, rest = requirement.partition(">=")
+        if "extra ==" not in requirement:
+            declared[name.strip().lower()] = [int(n) for n in rest.split(".")]
+    lines = (ROOT / "tests" / "lowest.txt").read_text(encoding="utf-8").splitlines()
+    tested = {
+        name.lower(): [int(n) for n in version.split(".")]
+        for name, _, version in (line.partition("==") for line in lines if "==" in line)
+    }
+    assert declared
+    for name, bound in declared.items():
+        assert tested[name][: len(bound)] == bound, name
+
+
+def test_package_is_marked_as_typed() -> None:
+    """The package carries the marker that lets type checkers use its annotations."""
+    assert (Path(daskperiment.__file__).parent / "py.typed").exists()
