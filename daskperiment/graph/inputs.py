@@ -73,7 +73,9 @@ def _container(value: Any, make: Any, items: list[Any], nodes: list[Any]) -> Any
 
 def _dict(value: dict[Any, Any], nodes: list[Any]) -> Any:
     pairs = [(unpack(key, nodes), unpack(item, nodes)) for key, item in value.items()]
-    return Dict(dict(pairs)) if any(_is_reference(form) for pair in pairs for form in pair) else value
+    return (
+        Dict(dict(pairs)) if any(_is_reference(form) for pair in pairs for form in pair) else value
+    )
 
 
 def _dataclass(value: Any, nodes: list[Any]) -> Any:

@@ -30,7 +30,12 @@ class Laboratory(Protocol):
     def plan(
         self, template: Template, token: str, overrides: Mapping[str, Any], seed: int | None
     ) -> Plan:
-        """Make a trial's plan."""
+        """Make the plan of a trial that is computed later, or never."""
+
+    def settled_plan(
+        self, template: Template, token: str, overrides: Mapping[str, Any], seed: int | None
+    ) -> Plan:
+        """Make the plan of a trial that is computed right now."""
 
     def submitting(self, template: Template) -> None:
         """Take note that a trial of this template is about to be computed."""
@@ -125,9 +130,10 @@ class Result(Node):
         Exception
             What a step raised, unchanged; the trial is recorded as failed.
         """
-        template = self._template
-        bound = self._instantiate(template, check_seed(seed))
-        self._laboratory.submitting(template)
+        seed, template, laboratory = check_seed(seed), self._template, self._laboratory
+        bound = template.instantiate(
+            lambda token: laboratory.settled_plan(template, token, self._overrides, seed)
+        )
         with self._laboratory.watching(bound.token):
             return Delayed(bound.key, bound.graph).compute(**kwargs)
 
@@ -193,14 +199,13 @@ class Result(Node):
             object.__setattr__(self, "_compiled", (version, template))
         return self._compiled[1]  # type: ignore[no-any-return]  # a slot of an untyped class
 
-    def _instantiate(self, template: Template, seed: int | None) -> Bound:
-        overrides, laboratory = self._overrides, self._laboratory
-        return template.instantiate(lambda token: laboratory.plan(template, token, overrides, seed))
-
     def _bound(self) -> Bound:
         bound = self._local.current
         if bound is None:
-            bound = self._local.current = self._instantiate(self._template, None)
+            template, plan = self._template, self._laboratory.plan
+            bound = self._local.current = template.instantiate(
+                lambda token: plan(template, token, self._overrides, None)
+            )
         return bound  # type: ignore[no-any-return]  # a slot of an untyped class
 
 

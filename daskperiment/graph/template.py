@@ -3,7 +3,7 @@
 A *template* is what the calls of steps made: an ordinary Dask graph in which parameters and "the
 current trial" are nodes known by their keys. Compiling finds, once for each result, the steps in
 graph order and the layers that depend on the trial. Instantiating copies those layers for one
-trial: under keys of its own, with a first task that begins the trial and a last one that ends it.
+trial: under keys of its own, with a first task that begins the trial; the last one also ends it.
 Everything else, such as data that no parameter reaches, keeps its keys and is shared by trials.
 """
 
@@ -21,8 +21,8 @@ from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.utils import funcname, key_split
 
 from daskperiment.records import Graph, Node
-from daskperiment.run.step import Call, run_between, run_parameter, run_step
-from daskperiment.run.trial import Plan, begin, end, take
+from daskperiment.run.step import Call, run_between, run_parameter, run_result, run_step
+from daskperiment.run.trial import Plan, begin, take
 
 __all__ = ["TRIAL", "Bound", "Template", "compile_template", "no_trial"]
 
@@ -85,20 +85,17 @@ class Template:
         """
         token = uuid.uuid4().hex
         first, last = f"begin-{token}", f"{self.result}-{token}"
-        names = {name: f"{name}-{token}" for name in self.own}
-        keys = self._keys(token, first)
+        names = {name: last if name == self.key else f"{name}-{token}" for name in self.own}
+        keys = self._keys(token, first, last)
         begins = _layer({first: Task(first, begin, make_plan(token))}, None)
         layers: dict[str, Any] = {first: begins, **self.shared}
         dependencies: dict[str, set[str]] = {first: set(), **self.dependencies}
         for name, layer in self.own.items():
             layers[names[name]] = _copy(layer, keys)
             dependencies[names[name]] = {first} | {names.get(d, d) for d in layer.dependencies}
-        result = keys[self.key]
-        layers[last] = _layer({last: Task(last, end, TaskRef(first), TaskRef(result))}, None)
-        dependencies[last] = {first, names[str(self.key)]}
         return Bound(token, last, HighLevelGraph(layers, dependencies))
 
-    def _keys(self, token: str, first: str) -> dict[Key, Any]:
+    def _keys(self, token: str, first: str, last: str) -> dict[Key, Any]:
         """Old key -> new key, or the node that takes its place."""
         keys: dict[Key, Any] = {TRIAL: first}
         for key, name in self.inlined.items():
@@ -106,6 +103,7 @@ class Template:
         olds = (key for layer in self.own.values() for key in layer.tasks)
         for number, old in enumerate(olds):
             keys[old] = _rename(old, token, number)
+        keys[self.key] = last
         return keys
 
 
@@ -213,6 +211,7 @@ class _Survey:
         self.functions: dict[str, Callable[..., Any]] = {}
         self.parameters: dict[str, None] = {}
         self._tasks = tasks
+        self._last = last
         self._sources: dict[Key, _Sources] = {
             key: _Sources(parameters=(name,)) for key, name in inlined.items()
         }
@@ -252,7 +251,8 @@ class _Survey:
         if self.functions.setdefault(call.step, function) is not function:
             self.functions[place] = function  # a step that was defined anew under its old name
         trial, _, *args = task.args
-        prepared = Task(key, run_step, trial, replace(call, key=place), *args, **task.kwargs)
+        run = run_result if key == self._last else run_step
+        prepared = Task(key, run, trial, replace(call, key=place), *args, **task.kwargs)
         self._prepared[key] = prepared
         return _Sources(steps=(place,))
 

@@ -31,7 +31,7 @@ class AliveTrials:
 
     def __init__(self) -> None:
         self._active: dict[str, Alive] = {}
-        self._ended: OrderedDict[str, None] = OrderedDict()
+        self._ended: OrderedDict[str, str] = OrderedDict()
         self._dropped: deque[str] = deque()
 
     def __bool__(self) -> bool:
@@ -86,9 +86,9 @@ class AliveTrials:
         self._ended.clear()
 
 
-def remember(known: OrderedDict[str, None], item: str) -> None:
-    """Add to a set that keeps the latest few hundred."""
-    known[item] = None
+def remember(known: OrderedDict[str, str], item: str, value: str = "") -> None:
+    """Add to a mapping that keeps the latest few hundred."""
+    known[item] = value
     while len(known) > REMEMBERED:
         try:
             known.popitem(last=False)

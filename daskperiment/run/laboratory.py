@@ -15,7 +15,7 @@ from daskperiment.run.changes import ChangeWatch
 from daskperiment.run.recorder import recorder_for
 from daskperiment.run.seeding import fresh_seed
 from daskperiment.run.surroundings import CodeSource, EnvironmentSource
-from daskperiment.run.trial import Plan, Request
+from daskperiment.run.trial import Plan, Request, Settled
 from daskperiment.run.watch import watching
 from daskperiment.store.liveness import current_origin
 from daskperiment.store.protocol import Store
@@ -85,6 +85,12 @@ class Laboratory:
         self._environment = EnvironmentSource()
         self._kept: weakref.WeakKeyDictionary[Any, _Kept] = weakref.WeakKeyDictionary()
         self._changes = ChangeWatch(store)
+
+    def settled_plan(
+        self, design: Design, token: str, overrides: Mapping[str, Any], seed: int | None
+    ) -> Plan:
+        """Make the plan of a trial that is computed right now."""
+        return Settled(self._request(design, token, overrides, seed))
 
     def plan(
         self, design: Design, token: str, overrides: Mapping[str, Any], seed: int | None

@@ -15,7 +15,7 @@ import time
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -57,8 +57,9 @@ class Recorder:
         self._spool = Spool(folder / "spool")
         self._lock = threading.RLock()
         self._delivering = threading.Lock()
-        self._kept: OrderedDict[str, None] = OrderedDict()
+        self._kept: OrderedDict[str, str] = OrderedDict()
         self._outputs: dict[str, list[Output]] = {}
+        self._known: OrderedDict[str, str] = OrderedDict()
         self._conflicts: list[Conflict] = []
         self._away = False
         self._beaten = 0.0
@@ -89,6 +90,8 @@ class Recorder:
 
     def output(self, id: str, output: Output) -> None:
         """Write down what a step returned, to be held against what it returned before."""
+        if self._known.get(id) == output.output:
+            return  # the store has it, from a trial of this process
         with self._lock:
             self._outputs.setdefault(id, []).append(output)
             self.write("outputs", 0, id, output)
@@ -194,12 +197,18 @@ class Recorder:
         ]
         with self._lock:
             self._conflicts += found
+        strange = {ours.output for ours, _ in found}
+        for id, outputs in pending.items():
+            if outputs[0].output not in strange:
+                remember(self._known, id, outputs[0].output)
 
     def _lost_contact(self, error: Exception) -> None:
         if isinstance(error, StoreUnavailableError):
             if self._away:
                 return
             self._away = True
+            self._known.clear()
+            self._kept.clear()  # the server may come back with less than it had
             self._pulse.start()
         self._complain(
             f"{error} What is recorded meanwhile waits in {str(journal_folder(self.store))!r} "
@@ -243,12 +252,10 @@ class Recorder:
         try:
             if self.trials and time.monotonic() - self._beaten >= heartbeat_timeout() / 4:
                 self._beat()
-            if self._away:
-                self.flush()
-            else:
-                self.settle()
-        except StoreError:
-            pass  # said already when contact was lost; the next tick tries again
+            self.flush()
+        except StoreError as error:
+            with suppress(StoreWarning):  # here nobody would see it raised
+                self._lost_contact(error)
 
     def _beat(self) -> None:
         clock = self.store.state().clock
@@ -261,6 +268,7 @@ class Recorder:
         self.settle()
         self._journal.close()
         self._kept.clear()
+        self._known.clear()
         self.trials.forget_ended()
 
     def close(self) -> None:
@@ -268,13 +276,27 @@ class Recorder:
         if self.pid != os.getpid():
             return  # a fork: all of this is the parent's
         self._pulse.stop()
-        try:
-            self.trials.abandon_all()
-            self._settle_abandoned()
-            self._journal.close()
+        self.trials.abandon_all()
+        self._settle_abandoned()
+        # A store that is away was tried a moment ago, and the process may end at once.
+        if self._away or not self._delivered():
+            self._complain(
+                f"{self.waiting} records and objects for {self.store.address} wait in "
+                f"{str(journal_folder(self.store))!r}. The next process that opens the experiment "
+                "when the store can be reached delivers them."
+            )
+        with suppress(StoreError):
             self.store.close()
+
+    def _delivered(self) -> bool:
+        try:
+            self._spool.deliver(self.store)  # before the records that name them
+            self._deliver()
         except StoreError as error:
-            self._lost_contact(error)
+            self._complain(str(error))
+            return False
+        self._journal.close()
+        return True
 
 
 def _conflict(ours: Output, theirs: Output) -> bool:

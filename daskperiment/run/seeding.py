@@ -138,9 +138,8 @@ class _GlobalRandomState:
         random.seed(self._seed)
         np.random.seed(self._seed & 0xFFFFFFFF)
 
-    @staticmethod
-    def _next() -> tuple[int, int]:
-        return random.getrandbits(64), int(np.random.randint(0, 2**32, dtype=np.uint64))
+    def _next(self) -> tuple[int, int]:
+        return random.getrandbits(64), int(self._bits.random_raw())
 
     def _note_draws(self) -> None:
         drawn = self._next() != self._expected

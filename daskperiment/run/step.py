@@ -15,10 +15,10 @@ from daskperiment.records import Computed, EndStatus, Failure, Output, StepRun
 from daskperiment.run.changes import report_conflicts
 from daskperiment.run.context import CURRENT, RunningStep
 from daskperiment.run.seeding import fresh_seed, seeded, step_seed
-from daskperiment.run.trial import Trial, fail, failure_of, keep_or_explain, status_of
+from daskperiment.run.trial import Trial, end, fail, failure_of, keep_or_explain, status_of
 from daskperiment.run.usage import Stopwatch, Usage
 
-__all__ = ["Call", "Function", "run_between", "run_parameter", "run_step"]
+__all__ = ["Call", "Function", "run_between", "run_parameter", "run_result", "run_step"]
 
 
 class Function:
@@ -78,6 +78,11 @@ def run_step(trial: Trial | None, call: Call, /, *args: Any, **kwargs: Any) -> A
     guard = nullcontext() if trial.at_home else trial.recorder.visiting(trial)
     with guard:
         return _StepRun(trial, call).run(args, kwargs)
+
+
+def run_result(trial: Trial, call: Call, /, *args: Any, **kwargs: Any) -> Any:
+    """Run a trial's last step, and end the trial."""
+    return end(trial, run_step(trial, call, *args, **kwargs))
 
 
 def _run_alone(call: Call, args: Any, kwargs: Any) -> Any:

@@ -23,6 +23,7 @@ from daskperiment.store.protocol import Allocation, Store
 __all__ = [
     "Plan",
     "Request",
+    "Settled",
     "Trial",
     "begin",
     "end",
@@ -84,6 +85,7 @@ class Settled(Plan):
         self._request = request
 
     def request(self) -> Request:
+        """Give the request."""
         return self._request
 
 

@@ -251,7 +251,8 @@ class Server:
 
 
 def _close(client: Any) -> None:
-    with suppress(PyMongoError):
+    # It tells the server which sessions end, and would wait half a minute for one that is away.
+    with suppress(PyMongoError), pymongo.timeout(1):
         client.close()
 
 

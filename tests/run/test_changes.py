@@ -121,16 +121,16 @@ def test_comments_are_no_change(ex, again, tmp_path):
 def test_impure_step_with_another_environment(ex, monkeypatch):
     """Where the environment differs between two outputs, the warning names what differs."""
     outputs = iter([1, 2])
-    # Submitting and beginning look once each; the second trial has the other environment.
-    environments = iter([OLD, OLD])
+    environment = [OLD]
     capture = ex._laboratory._environment._capture
-    monkeypatch.setattr(capture, "capture", lambda: next(environments, NEW))
+    monkeypatch.setattr(capture, "capture", lambda: environment[0])
 
     @ex.result
     def use():
         return next(outputs)
 
     use().compute()
+    environment[0] = NEW
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         use().compute()
