@@ -62,9 +62,7 @@ def copy(id: str, source: Any, target: Any) -> int:
 
 def _begun(store: Store) -> dict[int, str]:
     """Trial -> token."""
-    return {
-        each.trial: _token(each.body) for each in store.read("trials") if each.id == "begun"
-    }
+    return {each.trial: _token(each.body) for each in store.read("trials") if each.id == "begun"}
 
 
 def _token(body: bytes) -> str:

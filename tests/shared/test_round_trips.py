@@ -42,11 +42,9 @@ def counted(request, make_place):
             daskperiment.run.recorder.close_recorders()
 
 
-
-
 @pytest.mark.parametrize("metrics", [0, 5])
 def test_round_trips_of_a_trial(counted, metrics, monkeypatch):
-    """A trial costs at most three round trips; the first of a process, which makes indexes and keeps code, 30."""
+    """A trial costs at most three round trips; the first one keeps code and makes indexes too."""
     # Signs of life go apart, from a background thread and far less often than trials.
     monkeypatch.setattr("daskperiment.run.pulse.TICK", 3600)
     backend, count = counted

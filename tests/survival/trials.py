@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sys
+import time
 from pathlib import Path
 
 import distributed
@@ -16,7 +18,7 @@ import redis
 import daskperiment
 from daskperiment import experiment
 
-__all__ = ["endless", "squares"]
+__all__ = ["abroad", "endless", "squares", "waiting"]
 
 PRELOADED = (experiment, distributed, git, pymongo, redis)
 """What the programs need sooner or later, imported before they are forked."""
@@ -66,6 +68,34 @@ def endless(backend, log):
         i += 1
         value = result.bind(number=i).compute(scheduler="synchronous")
         os.write(file, f"trial {trial} {value}\n".encode())
+
+
+def abroad(backend, seconds, count):
+    """Compute trials on what counts as another machine, whose clock differs by so many seconds."""
+    _travel(seconds)
+    squares(backend, seconds, count)
+
+
+def waiting(backend, seconds, log, gate):
+    """Compute one trial on such a machine; its step ends when a file is there."""
+    _travel(seconds)
+    ex = daskperiment.Experiment("waiting", backend=backend)
+
+    @ex.result
+    def wait(log, gate):
+        Path(log).write_text(str(ex.current_trial_id))
+        while not Path(gate).exists():
+            time.sleep(0.05)
+        return 1
+
+    result = wait(ex.parameter("log"), ex.parameter("gate"))
+    result.bind(log=log, gate=gate).compute(scheduler="synchronous")
+
+
+def _travel(seconds):
+    real = time.time
+    time.time = lambda: real() + seconds
+    socket.gethostname = lambda: f"{seconds} seconds from here"
 
 
 def start(name, backend, *arguments):

@@ -1,0 +1,159 @@
+"""A store that somebody else might write: dicts in a server process, reached by multiprocessing.
+
+Written against :mod:`daskperiment.store.protocol` alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing import get_context
+from multiprocessing.connection import Client, Listener
+from threading import Lock, Thread
+from typing import Any
+
+from daskperiment.errors import StoreUnavailableError
+from daskperiment.store.protocol import Allocation, Buffer, Record, State, Stored
+
+__all__ = ["ThirdPartyStore", "library"]
+
+
+class Shelf:
+    """Everything of one experiment, in the server process."""
+
+    def __init__(self) -> None:
+        self.tokens: dict[str, int] = {}
+        self.streams: dict[str, dict[tuple[int, str], bytes]] = {}
+        self.objects: dict[str, bytes] = {}
+
+
+class Librarian:
+    """Does one thing at a time, for all experiments."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._shelves: dict[str, Shelf] = {}
+
+    def do(self, work: str, name: str, *arguments: Any) -> Any:
+        with self._lock:
+            shelf = self._shelves.setdefault(name, Shelf())
+            return getattr(self, f"_{work}")(shelf, *arguments)
+
+    def _allocate(self, shelf: Shelf, token: str, body: bytes) -> Allocation:
+        new = token not in shelf.tokens
+        if new:
+            shelf.tokens[token] = len(shelf.tokens) + 1
+            self._append(shelf, [("trials", shelf.tokens[token], "begun", body)])
+        return Allocation(shelf.tokens[token], time.time(), new)
+
+    def _append(self, shelf: Shelf, records: list[tuple[str, int, str, bytes]]) -> list[Record]:
+        standing = []
+        for stream, trial, id, body in records:
+            known = shelf.streams.setdefault(stream, {})
+            if (trial, id) in known and stream == "outputs":
+                standing.append(Record(stream, trial, id, known[trial, id]))
+            known.setdefault((trial, id), body)
+        return standing
+
+    def _read(self, shelf: Shelf, stream: str, trials: Any, after: int) -> list[Stored]:
+        numbered = enumerate(shelf.streams.get(stream, {}).items(), start=1)
+        return [
+            Stored(position, trial, id, body)
+            for position, ((trial, id), body) in numbered
+            if position > after and (trials is None or trial in trials)
+        ]
+
+    def _put(self, shelf: Shelf, digest: str, data: bytes) -> None:
+        shelf.objects.setdefault(digest, data)
+
+    def _get(self, shelf: Shelf, digest: str) -> bytes | None:
+        return shelf.objects.get(digest)
+
+    def _delete(self, shelf: Shelf) -> None:
+        shelf.__init__()  # type: ignore[misc]
+
+    def _state(self, shelf: Shelf) -> State:
+        return State(len(shelf.tokens), time.time())
+
+
+def serve(told: Any) -> None:
+    """Answer requests, a connection for each, until the process is ended."""
+    librarian = Librarian()
+    with Listener(("127.0.0.1", 0), backlog=128) as listener:
+        told.send(listener.address)
+        while True:
+            connection = listener.accept()
+            Thread(target=_answer, args=(librarian, connection), daemon=True).start()
+
+
+def _answer(librarian: Librarian, connection: Any) -> None:
+    with connection, suppress(EOFError, OSError):
+        connection.send(librarian.do(*connection.recv()))
+
+
+@contextmanager
+def library() -> Iterator[Any]:
+    """Run a server and give its address."""
+    context = get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=serve, args=(theirs,))
+    process.start()
+    try:
+        yield ours.recv()
+    finally:
+        process.kill()
+        process.join()
+
+
+class ThirdPartyStore:
+    """One experiment, as a client sees it."""
+
+    def __init__(self, place: tuple[str, int], name: str) -> None:
+        self._place = place
+        self._name = name
+
+    def __reduce__(self) -> Any:
+        return ThirdPartyStore, (self._place, self._name)
+
+    @property
+    def address(self) -> str:
+        host, port = self._place
+        return f"library://{host}:{port}/{self._name}"
+
+    def allocate(self, token: str, body: bytes) -> Allocation:
+        return self._do("allocate", token, body)
+
+    def append(self, records: Sequence[Record]) -> list[Record]:
+        return self._do("append", [tuple(record) for record in records])
+
+    def read(
+        self, stream: str, trials: Collection[int] | None = None, after: int = 0
+    ) -> Iterable[Stored]:
+        return self._do("read", stream, None if trials is None else set(trials), after)
+
+    def put(self, digest: str, parts: Sequence[Buffer]) -> None:
+        self._do("put", digest, b"".join(parts))
+
+    def get(self, digest: str) -> Buffer:
+        data = self._do("get", digest)
+        if data is None:
+            raise KeyError(digest)
+        return bytearray(data)
+
+    def state(self) -> State:
+        return self._do("state")
+
+    def delete(self) -> None:
+        self._do("delete")
+
+    def close(self) -> None:
+        """There is no connection that outlives a call."""
+
+    def _do(self, work: str, *arguments: Any) -> Any:
+        try:
+            with Client(self._place) as connection:
+                connection.send((work, self._name, *arguments))
+                return connection.recv()
+        except (OSError, EOFError) as error:
+            raise StoreUnavailableError(f"{self.address} is away ({error})") from error
