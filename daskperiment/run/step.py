@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,7 +118,8 @@ class _StepRun:
         try:
             value = _run(self.running, self.call.function.__wrapped__, args, kwargs)
         except BaseException as error:
-            self._failed(error, watch.read())
+            with suppress(Warning):  # made an error by a filter, it must not hide the user's
+                self._failed(error, watch.read())
             raise
         self._succeeded(value, watch.read())
         return value
@@ -207,5 +208,6 @@ def _guarded(trial: Trial, label: str, function: Callable[..., Any], args: Any, 
     try:
         return _run(running, function, args, kwargs)
     except BaseException as error:
-        fail(trial, failure_of(error, label), status_of(error))
+        with suppress(Warning):  # as in a step
+            fail(trial, failure_of(error, label), status_of(error))
         raise

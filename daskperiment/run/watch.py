@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from daskperiment.errors import StoreError, StoreUnavailableError
 from daskperiment.records import Begun, Ended
@@ -29,7 +29,8 @@ def watching(recorder: Recorder, token: str) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        _close(recorder, token, error)
+        with suppress(Warning):  # made an error by a filter, it must not hide the user's
+            _close(recorder, token, error)
         raise
     report_conflicts(recorder)
     if not recorder.trials.has_ended(token):
