@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import warnings
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -18,6 +17,7 @@ from daskperiment.errors import (
 )
 from daskperiment.records import Begun, Code, Environment, Function, Impurity, StepCode
 from daskperiment.run.recorder import Recorder
+from daskperiment.run.telling import tell
 from daskperiment.store.protocol import Store
 
 __all__ = ["ChangeWatch", "report_conflicts", "report_impurities"]
@@ -63,7 +63,7 @@ class ChangeWatch:
             warnings_ = self._look(code, environment, trial)
             self._seen = (code, environment)
         for warning in warnings_:
-            warnings.warn(warning, stacklevel=3)
+            tell(warning)
 
     def _look(self, code: Code, environment: Environment, trial: int) -> list[Warning]:
         known = self._known()
@@ -199,11 +199,11 @@ def _warn_impure(store: Store, trial: int, impurity: Impurity) -> None:
             "among its inputs: a file, a clock, a global variable, a generator that is not ex.rng. "
             "Make that an argument or a parameter."
         )
-    warnings.warn(
-        f"Step {impurity.step!r} returned another output in trial {trial} than {where}, though its "
-        f"code, its inputs and its seed are the same. {cause}",
-        ImpureStepWarning,
-        stacklevel=3,
+    tell(
+        ImpureStepWarning(
+            f"Step {impurity.step!r} returned another output in trial {trial} than {where}, though "
+            f"its code, its inputs and its seed are the same. {cause}"
+        )
     )
 
 

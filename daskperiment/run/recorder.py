@@ -12,7 +12,6 @@ import atexit
 import os
 import threading
 import time
-import warnings
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +24,7 @@ from daskperiment.errors import StoreError, StoreUnavailableError, StoreWarning
 from daskperiment.records import Beat, Ended, Failure, Origin, Output, Point
 from daskperiment.run.alive import AliveTrials, remember
 from daskperiment.run.pulse import Pulse
+from daskperiment.run.telling import tell
 from daskperiment.store.journal import Journal
 from daskperiment.store.liveness import current_origin, heartbeat_timeout
 from daskperiment.store.opening import journal_folder
@@ -123,6 +123,7 @@ class Recorder:
             self.put(blob)
         except StoreUnavailableError as error:
             self._spool.keep(blob.digest, blob.parts)
+            self._pulse.start()
             self._lost_contact(error)
 
     # Delivering
@@ -149,6 +150,7 @@ class Recorder:
             self._settle_abandoned()
             self._deliver()
         except StoreError as error:
+            self._pulse.start()
             self._lost_contact(error)
 
     def catch_up(self) -> None:
@@ -209,7 +211,6 @@ class Recorder:
             self._away = True
             self._known.clear()
             self._kept.clear()  # the server may come back with less than it had
-            self._pulse.start()
         self._complain(
             f"{error} What is recorded meanwhile waits in {str(journal_folder(self.store))!r} "
             "and is delivered when the store is back; ex.flush() does it at once."
@@ -217,7 +218,7 @@ class Recorder:
 
     @staticmethod
     def _complain(message: str) -> None:
-        warnings.warn(message, StoreWarning, stacklevel=3)
+        tell(StoreWarning(message))
 
     # Trials of this process
 

@@ -14,7 +14,6 @@ import random
 import secrets
 import sys
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
@@ -25,6 +24,7 @@ from numpy.random import mtrand
 
 from daskperiment.errors import RandomStateWarning
 from daskperiment.run.context import RunningStep
+from daskperiment.run.telling import tell
 
 __all__ = ["check_seed", "fresh_seed", "seeded", "step_seed"]
 
@@ -177,10 +177,11 @@ def seeded(step: RunningStep) -> Iterator[None]:
 
 def _warn(step: RunningStep) -> None:
     trial = f" of trial {step.trial.trial}" if step.trial is not None else ""
-    warnings.warn(
-        f"Step {step.key!r}{trial} ran while another step in this process used the global random "
-        "state (random, numpy.random or torch), so what was drawn depends on timing. Draw from "
-        "ex.rng instead, or compute with scheduler='synchronous' or scheduler='processes'.",
-        RandomStateWarning,
-        stacklevel=2,
+    tell(
+        RandomStateWarning(
+            f"Step {step.key!r}{trial} ran while another step in this process used the global "
+            "random state (random, numpy.random or torch), so what was drawn depends on timing. "
+            "Draw from ex.rng instead, or compute with scheduler='synchronous' or "
+            "scheduler='processes'."
+        )
     )

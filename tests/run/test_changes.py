@@ -136,3 +136,19 @@ def test_impure_step_with_another_environment(ex, monkeypatch):
         use().compute()
     (impure,) = [each for each in caught if each.category is ImpureStepWarning]
     assert "numpy 2.1.0 -> 2.2.0" in str(impure.message)
+
+
+def test_warning_points_at_the_users_line(ex, again):
+    """A warning names the file and line of the user who asked for the computation."""
+
+    def define(ex, number):
+        @ex.result
+        def use(number=number):
+            return number
+
+        return use()
+
+    define(ex, 1).compute()
+    with pytest.warns(CodeChangedWarning) as caught:
+        define(again(), 2).compute()
+    assert caught[0].filename == __file__
