@@ -17,6 +17,8 @@ from daskperiment.errors import (
     ParameterUndeclaredError,
     ParameterUndefinedError,
     PersistedResultNotFoundError,
+    StoreError,
+    StoreWarning,
     TrialIDNotFoundError,
 )
 
@@ -46,6 +48,25 @@ def test_making_an_experiment_writes_nothing(tmp_path):
     assert ex.trial_id == 0
     assert repr(ex)
     assert not (tmp_path / "store").exists()
+
+
+def test_backend_that_is_a_file(tmp_path):
+    """Where a file stands in the folder's place, computing and asking both say so."""
+    (tmp_path / "file").write_text("not a folder")
+    ex = daskperiment.Experiment("blocked", backend=tmp_path / "file")
+
+    @ex.result
+    def one():
+        return 1
+
+    for question in (one().compute, ex.get_history):
+        with (
+            warnings.catch_warnings(),
+            pytest.raises(StoreError, match="a file stands where a folder is expected"),
+        ):
+            warnings.simplefilter("ignore", StoreWarning)
+            question()
+    assert (tmp_path / "file").read_text() == "not a folder"
 
 
 def test_relative_backend_is_made_absolute(tmp_path, monkeypatch):

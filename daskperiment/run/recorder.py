@@ -212,7 +212,7 @@ class Recorder:
             self._known.clear()
             self._kept.clear()  # the server may come back with less than it had
         self._complain(
-            f"{error} What is recorded meanwhile waits in {str(journal_folder(self.store))!r} "
+            f"{str(error).rstrip('.')}. What is recorded meanwhile waits in {str(journal_folder(self.store))!r} "
             "and is delivered when the store is back; ex.flush() does it at once."
         )
 

@@ -60,8 +60,12 @@ class Spool:
         """The files of the objects that wait."""
         try:
             entries = [entry.path for entry in os.scandir(self._folder)]
-        except FileNotFoundError:
-            return iter(())
+        except (FileNotFoundError, NotADirectoryError):
+            return iter(())  # what stands in its way is for the store to say
+        except OSError as error:
+            raise StoreError(
+                f"Cannot look into {str(self._folder)!r} ({error}). Make it readable for this user."
+            ) from error
         return (Path(path) for path in entries if path.endswith(_ENDING))
 
 
