@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import OrderedDict
 from pathlib import Path
 
 import pandas as pd
@@ -43,7 +44,7 @@ def test_everything_else(sample):
     metric = sample.load_metric("loss", 1)[1]
     assert metric.iloc[0] == 1.5
     assert pd.isna(metric.iloc[1])
-    assert sample.get_persisted("prepare", 2).tolist() == [0.0, 1.0, 2.0]
+    assert sample.get_persisted("prepare", 2) == OrderedDict(a=1.5)
     assert "def prepare(lr)" in sample.get_code(1)
     assert sample.get_python_packages(3) == "numpy==2.0.0"
     assert "prepare" in sample.compare(1, 2).explanation

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 from dask import config
@@ -10,9 +10,10 @@ from dask.utils import format_bytes
 
 from daskperiment.codec import from_plain, is_object, object_ref, unpack
 from daskperiment.display import shorten
-from daskperiment.errors import CorruptRecordError
+from daskperiment.errors import CorruptRecordError, StoreError
 from daskperiment.records import ObjectRef
-from daskperiment.store.protocol import Store
+from daskperiment.store.file import FileStore
+from daskperiment.store.protocol import Buffer, Store
 
 __all__ = ["MISSING", "Missing", "StoredObject", "loaded", "viewed", "viewed_all"]
 
@@ -38,9 +39,18 @@ class StoredObject:
 
     __slots__ = ("_ref", "_store")
 
-    def __init__(self, ref: ObjectRef, store: Store) -> None:
+    def __init__(self, ref: ObjectRef, store: _Objects) -> None:
         self._ref = ref
         self._store = store
+
+    def __reduce__(self) -> Any:
+        # A server's store pickles with its password, and tables are passed around.
+        store = self._store if isinstance(self._store, FileStore) else _Elsewhere(self._address)
+        return StoredObject, (self._ref, store)
+
+    @property
+    def _address(self) -> str:
+        return self._store.address
 
     @property
     def type(self) -> str:
@@ -93,7 +103,31 @@ class StoredObject:
         return hash(self._ref)
 
 
-def loaded(data: Any, store: Store, signing_key: str | bytes | None = None) -> Any:
+class _Objects(Protocol):
+    """What an object is loaded from: a store, or what is left of one in a pickle."""
+
+    @property
+    def address(self) -> str:
+        """Names the store."""
+
+    def get(self, digest: str) -> Buffer:
+        """Get an object's bytes."""
+
+
+class _Elsewhere(NamedTuple):
+    """Stands for a store that did not travel with a pickle."""
+
+    address: str
+
+    def get(self, digest: str) -> Buffer:
+        """Refuse, with advice."""
+        raise StoreError(
+            f"Object {digest} of {self.address} came by a pickle, which does not carry the way to "
+            "a server. Ask the experiment for its history here, and load from that."
+        )
+
+
+def loaded(data: Any, store: _Objects, signing_key: str | bytes | None = None) -> Any:
     """Turn a recorded value into the Python object that it was, unpickling it if need be."""
     key = config.get("daskperiment.signing-key", None) if signing_key is None else signing_key
     return unpack(data, store.get, key.encode() if isinstance(key, str) else key)

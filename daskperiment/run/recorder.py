@@ -212,8 +212,9 @@ class Recorder:
             self._known.clear()
             self._kept.clear()  # the server may come back with less than it had
         self._complain(
-            f"{str(error).rstrip('.')}. What is recorded meanwhile waits in {str(journal_folder(self.store))!r} "
-            "and is delivered when the store is back; ex.flush() does it at once."
+            f"{str(error).rstrip('.')}. What is recorded meanwhile waits in "
+            f"{str(journal_folder(self.store))!r} and is delivered when the store is back; "
+            "ex.flush() does it at once."
         )
 
     @staticmethod

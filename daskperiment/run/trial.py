@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from daskperiment.codec import Blob, decode, encode, pack
-from daskperiment.errors import ParameterUndefinedError
+from daskperiment.errors import ParameterUndefinedError, StoreError
 from daskperiment.records import Begun, Ended, EndStatus, Failure, Origin
 from daskperiment.run.changes import report_conflicts
 from daskperiment.run.recorder import Recorder, recorder_for
@@ -240,7 +240,11 @@ def elapsed(trial: Trial) -> float:
     if trial.place == (origin.host, origin.boot):
         return time.monotonic() - trial.monotonic
     # Another machine, whose own clocks say nothing about the beginning.
-    return max(0.0, trial.store.state().clock - trial.clock)
+    try:
+        now = trial.store.state().clock
+    except StoreError:
+        now = time.time()  # better a wrong duration than no result
+    return max(0.0, now - trial.clock)
 
 
 def status_of(error: BaseException) -> EndStatus:

@@ -9,10 +9,12 @@ from daskperiment.codec import pack
 from daskperiment.errors import (
     CorruptRecordError,
     PersistedResultNotFoundError,
+    StoreError,
     UntrustedObjectError,
 )
 from daskperiment.history import StoredObject, get_history, get_parameters
 from daskperiment.history.values import MISSING, viewed, viewed_all
+from daskperiment.store.file import FileStore
 
 
 class Model:
@@ -66,10 +68,20 @@ def test_equality(lab):
     assert {first, again, other} == {first, other}
 
 
-def test_pickling_keeps_the_way_to_the_store(lab):
-    """A stored object can go to another process and be loaded there."""
+def test_pickling_keeps_the_way_to_a_folder(lab, tmp_path):
+    """A stored object of a folder can go to another process and be loaded there."""
+    lab.store = FileStore(tmp_path / "folder")
     copy = pickle.loads(pickle.dumps(stored(lab, Model(3))))
     assert copy.load() == Model(3)
+
+
+def test_pickling_leaves_a_server_behind(lab):
+    """A stored object of a server, whose store may hold a password, says what to do instead."""
+    value = stored(lab, Model(3))
+    copy = pickle.loads(pickle.dumps(value))
+    assert copy == value
+    with pytest.raises(StoreError, match=r"memory://lab.*Ask the experiment"):
+        copy.load()
 
 
 def test_not_kept(lab):

@@ -164,10 +164,6 @@ def test_trial_without_server(server):
     assert runs == [1]
 
 
-@pytest.mark.xfail(
-    raises=StoreUnavailableError,
-    reason="run.trial.elapsed asks the store, and its error hides the result or exception",
-)
 @pytest.mark.filterwarnings("ignore::daskperiment.errors.StoreWarning")
 @pytest.mark.parametrize("fails", [False, True])
 def test_outage_on_another_machine(server, monkeypatch, fails):

@@ -190,7 +190,6 @@ def test_pickles(protected):
         assert not any(form in cloudpickle.dumps(answer) for form in secret)
 
 
-@pytest.mark.xfail(strict=True, reason="StoredObject pickles its store, password included")
 def test_pickled_history_of_objects(protected):
     """A table of results that are no plain data pickles without the password, too."""
     ex = daskperiment.Experiment("secret", backend=protected.right)
