@@ -24,7 +24,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from itertools import chain, groupby
 from operator import attrgetter
 from pathlib import Path
@@ -81,7 +81,6 @@ class FileStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(os.path.abspath(folder))
-        self._address = self.folder.as_uri()
         self._database = Database(self.folder / "records.sqlite", _LAYOUT)
         self._clock = _Clock(self.folder / "clock")
 
@@ -91,10 +90,10 @@ class FileStore:
     def __reduce__(self) -> tuple[type[FileStore], tuple[Path]]:
         return FileStore, (self.folder,)
 
-    @property
+    @cached_property
     def address(self) -> str:
         """The folder as a ``file://`` URL."""
-        return self._address
+        return self.folder.as_uri()
 
     def allocate(self, token: str, body: bytes) -> Allocation:
         """Give the token a trial id, in one transaction with its first record."""

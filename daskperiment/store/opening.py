@@ -28,6 +28,7 @@ _EXPECTED = (
     "'unix:///socket', redis.Redis, redis.RedisCluster, redis.ConnectionPool, "
     "'mongodb://host/database', 'mongodb+srv://host/database', a pymongo Database or a Store"
 )
+_METHODS = ("allocate", "append", "read", "put", "get", "state", "delete", "close")
 _REDIS = ("redis", "rediss", "unix")
 _MONGO = ("mongodb", "mongodb+srv")
 
@@ -182,7 +183,8 @@ def _family(backend: Any) -> str | None:
 def _is_store(backend: Any) -> bool:
     # Objects of pymongo seem to have any attribute that is asked for.
     foreign = any(package == "pymongo" for package, _ in _classes(backend))
-    return not foreign and isinstance(backend, Store)
+    # Not isinstance: a store may wrap another and pass its methods on as they are asked for.
+    return not foreign and all(callable(getattr(backend, name, None)) for name in _METHODS)
 
 
 def _classes(value: Any) -> set[tuple[str, str]]:
