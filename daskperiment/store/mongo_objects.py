@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from pickle import PickleBuffer
 from typing import Any
 
 from bson.max_key import MaxKey
@@ -14,6 +13,7 @@ from gridfs.grid_file import GridOut
 from pymongo.errors import PyMongoError
 
 from daskperiment.store.mongo_client import Database, Server
+from daskperiment.store.parts import flat
 from daskperiment.store.protocol import Buffer
 
 __all__ = ["CHUNKS", "FILES", "Objects"]
@@ -40,7 +40,7 @@ class Objects:
 
     def put(self, digest: str, parts: Sequence[Buffer]) -> None:
         """Keep an object unless it is there."""
-        views = list(map(_flat, parts))
+        views = list(map(flat, parts))
         seconds = sum(map(len, views)) / _SPEED
         self._server.run_long(seconds, self._put, digest, views)
 
@@ -69,14 +69,6 @@ class Objects:
             with suppress(PyMongoError):
                 stream.abort()
             raise
-
-
-def _flat(part: Buffer) -> memoryview:
-    if not isinstance(part, memoryview):
-        return PickleBuffer(part).raw()  # Of arrays in any order and of any type.
-    # A view of a view through PickleBuffer crashes some Pythons when a reference cycle with it
-    # is collected; a cast has no such chain, but it refuses empty arrays.
-    return part.cast("B") if part.nbytes else memoryview(b"")
 
 
 class _Reader:

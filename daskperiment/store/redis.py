@@ -23,7 +23,6 @@ import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache
 from heapq import merge
-from pickle import PickleBuffer
 from struct import Struct
 from typing import Any
 
@@ -33,6 +32,7 @@ from daskperiment.errors import (
     StoreUnavailableError,
     StoreWarning,
 )
+from daskperiment.store.parts import flat
 from daskperiment.store.protocol import Allocation, Buffer, Record, State, Stored
 from daskperiment.store.redis_client import Server
 from daskperiment.store.redis_scripts import ALLOCATE, APPEND, PAGE, SELECT, STATE
@@ -147,7 +147,7 @@ class RedisStore:
 
     def put(self, digest: str, parts: Sequence[Buffer]) -> None:
         """Keep an object: whole in one string up to 4 MB, else in chunks and then its head."""
-        views = [_flat(part) for part in parts]
+        views = [flat(part) for part in parts]
         size = sum(map(len, views))
         key = f"{self._prefix}object:{digest}"
         if size <= _CHUNK:
@@ -285,14 +285,6 @@ def _batches(records: Sequence[Record]) -> Iterator[list[Record]]:
         size += len(record.body)
     if batch:
         yield batch
-
-
-def _flat(part: Buffer) -> memoryview:
-    if not isinstance(part, memoryview):
-        return PickleBuffer(part).raw()  # Of arrays in any order and of any type.
-    # A view of a view through PickleBuffer crashes some Pythons when a reference cycle with it
-    # is collected; a cast has no such chain, but it refuses empty arrays.
-    return part.cast("B") if part.nbytes else memoryview(b"")
 
 
 def _chunks(views: Sequence[memoryview]) -> Iterator[tuple[int, Buffer]]:
