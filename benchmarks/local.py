@@ -28,7 +28,7 @@ MEGABYTE = 1024 * 1024
 
 def run(folder: Path) -> Iterator[Figure]:
     """Measure everything, one figure after the other."""
-    yield import_time()
+    yield from import_time()
     yield from trivial_trial(folder / "trial")
     yield save_metric(folder / "metric")
     yield from million_points(folder / "points")
@@ -38,14 +38,22 @@ def run(folder: Path) -> Iterator[Figure]:
     yield from long_run(folder / "long")
 
 
-def import_time() -> Figure:
-    """Importing the package, in fresh interpreters."""
+def import_time() -> Iterator[Figure]:
+    """Importing the package, and its first use, in fresh interpreters."""
 
-    def start(module: str):
-        return lambda: subprocess.run([sys.executable, "-c", f"import {module}"], check=True)
+    def start(code: str):
+        return lambda: subprocess.run([sys.executable, "-c", code], check=True)
 
-    ours, floor = side_by_side(start("daskperiment"), start("dask.delayed"), rounds=7)
-    return Figure("import daskperiment / import dask.delayed", ours, floor, "s", 1.3)
+    ours, floor = side_by_side(start("import daskperiment"), start("import dask.delayed"), rounds=7)
+    yield Figure("import daskperiment / import dask.delayed", ours, floor, "s", 1.3)
+    ours, floor = side_by_side(
+        start("from daskperiment import Experiment"),
+        start("import dask.delayed, numpy, sqlite3"),
+        rounds=7,
+    )
+    yield Figure(
+        "from daskperiment import Experiment / dask.delayed, numpy, sqlite3", ours, floor, "s"
+    )
 
 
 def trivial(backend):
