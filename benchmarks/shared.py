@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import dask
 import gridfs
@@ -21,6 +23,7 @@ from benchmarks.local import trivial
 from benchmarks.timing import Figure, best, per_call, side_by_side
 from daskperiment.run.recorder import close_recorders
 from tests.store import mongo_server, redis_server
+from tests.survival.processes import Nursery, nursery
 
 __all__ = ["run"]
 
@@ -43,10 +46,16 @@ class Place(NamedTuple):
 
 def run(folder: Path) -> Iterator[Figure]:
     """Measure everything on each store."""
-    with ExitStack() as stack, dask.config.set({"daskperiment.journal": str(folder / "journal")}):
+    journal = str(folder / "journal")
+    with ExitStack() as stack, dask.config.set({"daskperiment.journal": journal}):
+        # For the processes that are started here.
+        stack.enter_context(patch.dict(os.environ, DASK_DASKPERIMENT__JOURNAL=journal))
         places = [_folder(folder / "files"), _redis(stack, folder), _mongo(stack, folder)]
         for place in places:
             yield _trial(place)
+        with nursery() as processes:
+            for place in places:
+                yield _writers(place, processes)
         for place in places:
             yield _points(place)
         for count in (1_000, 10_000):
@@ -122,6 +131,27 @@ def _trial(place: Place) -> Figure:
     return Figure(
         f"{place.name}: two-step trial / five records of 300 B",
         ours / TRIALS * 1e3, floor / TRIALS * 1e3, "ms", note=place.floor,
+    )  # fmt: skip
+
+
+def _writers(place: Place, processes: Nursery) -> Figure:
+    """Wall time per trial of eight processes at once, against that of one alone."""
+
+    def run(count: int, first: int) -> float:
+        start = time.perf_counter()
+        pids = [
+            processes.start("squares", place.backend, first + 100 * i, 100) for i in range(count)
+        ]
+        codes = [processes.join(pid) for pid in pids]
+        if any(codes):
+            raise RuntimeError(f"a writer to {place.name} failed")
+        return (time.perf_counter() - start) / (100 * count)
+
+    alone = min(run(1, 0), run(1, 100))
+    together = run(8, 1_000)
+    return Figure(
+        f"{place.name}: a trial of 8 processes x 100 / of one process",
+        together * 1e3, alone * 1e3, "ms", 1.5,
     )  # fmt: skip
 
 
