@@ -223,7 +223,8 @@ def describe(environment: Environment, category: str | None = None) -> str:
     ----------
     environment : Environment
     category : str, optional
-        Describe this category in full. Without it, all of them in short.
+        Describe this category in full. Without it, all of them in short. Of a category without
+        facts, such as ``conda`` elsewhere than in conda, it is said that nothing was found.
 
     Raises
     ------
@@ -234,10 +235,12 @@ def describe(environment: Environment, category: str | None = None) -> str:
     if category is None:
         return "\n\n".join(_summary(name, facts) for name, facts in known.items())
     if category not in known:
-        raise ValueError(
-            f"There is no category {category!r} in this environment. "
-            f"Give one of {', '.join(sorted(known))}."
-        )
+        every = {*CATEGORIES, "git", "requirements", *known}
+        if category not in every:
+            raise ValueError(
+                f"There is no category {category!r}. Give one of {', '.join(sorted(every))}."
+            )
+        return f"no {category} was found"
     if category == "requirements":
         return packages_text(environment)
     return "\n".join(_fact(name, text) for name, text in known[category].items())

@@ -229,8 +229,13 @@ def test_describe():
 
 def test_unknown_category():
     """An unknown category is refused, with those that there are."""
-    with pytest.raises(ValueError, match=r"'gti'.*git, numpy, python, requirements"):
+    with pytest.raises(ValueError, match=r"'gti'.*conda, cpu, git, gpu, .*requirements, scipy"):
         describe(OLD, "gti")
+
+
+def test_category_without_facts():
+    """Of a category that does not apply here it is said that nothing was found."""
+    assert describe(OLD, "conda") == "no conda was found"
 
 
 def test_packages_text():
