@@ -284,6 +284,7 @@ def test_folder_is_a_file(tmp_path: Path, depth: int) -> None:
 
 READ_AND_WRITE = """
 import os, sys
+import urllib.parse  # pathlib does so late, when the interpreter's own files may be out of reach
 from pathlib import Path
 from daskperiment.errors import StoreError
 from daskperiment.store.file import FileStore
