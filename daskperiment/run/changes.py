@@ -22,6 +22,9 @@ from daskperiment.store.protocol import Store
 
 __all__ = ["ChangeWatch", "report_conflicts", "report_impurities"]
 
+HERE = 0
+"""Stands for a trial of this process, whose id is not known when its request is settled."""
+
 MOST_LINES = 20
 """How many changes of the environment a warning names."""
 
@@ -47,34 +50,26 @@ class ChangeWatch:
         self._seen: tuple[Code, Environment] | None = None
         self._lock = threading.Lock()
 
-    def look(self, code: Code, environment: Environment, trial: int = 0) -> None:
-        """Warn of what differs from before, and remember what is there now.
-
-        Parameters
-        ----------
-        code, environment
-            What the coming trial has.
-        trial : int
-            Its id, if known; 0 for "an earlier trial of this process".
-        """
+    def look(self, code: Code, environment: Environment) -> None:
+        """Warn of what differs from before, and remember what the coming trial has."""
         if self._seen is not None and self._seen[0] is code and self._seen[1] is environment:
             return
         with self._lock:
-            warnings_ = self._look(code, environment, trial)
+            found = self._look(code, environment)
             self._seen = (code, environment)
-        for warning in warnings_:
+        for warning in found:
             tell(warning)
 
-    def _look(self, code: Code, environment: Environment, trial: int) -> list[Warning]:
+    def _look(self, code: Code, environment: Environment) -> list[Warning]:
         known = self._known()
         found: list[Warning | None] = []
         for step in code.steps:
             if step in known:
                 found.append(_code_warning(known[step], code, step))
-            known[step] = (trial, code)
+            known[step] = (HERE, code)
         if self._environment is not None:
             found.append(_environment_warning(self._environment, environment))
-        self._environment = (trial, environment)
+        self._environment = (HERE, environment)
         return [warning for warning in found if warning is not None]
 
     def _known(self) -> dict[str, tuple[int, Code]]:
@@ -117,7 +112,7 @@ def latest_trials(store: Store, count: int) -> list[tuple[int, Begun]]:
 
 
 def _before(trial: int) -> str:
-    return f"trial {trial}" if trial else "an earlier trial of this process"
+    return "an earlier trial of this process" if trial == HERE else f"trial {trial}"
 
 
 def _code_warning(before: tuple[int, Code], code: Code, step: str) -> Warning | None:

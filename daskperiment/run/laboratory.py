@@ -78,9 +78,9 @@ class Laboratory:
         The experiment's parameters.
     """
 
-    def __init__(self, store: Store, parameters: Any) -> None:
+    def __init__(self, store: Store, parameters: Values) -> None:
         self.store = store
-        self.parameters = parameters
+        self.parameters: Any = parameters  # results see more of it than trials do
         self.seed: int | None = None
         self._environment = EnvironmentSource()
         self._kept: weakref.WeakKeyDictionary[Any, _Kept] = weakref.WeakKeyDictionary()

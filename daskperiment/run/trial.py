@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from daskperiment.codec import Blob, decode, encode, pack
+from daskperiment.codec import Blob, encode, pack
 from daskperiment.errors import ParameterUndefinedError, StoreError
 from daskperiment.records import Begun, Ended, EndStatus, Failure, Origin
 from daskperiment.run.changes import report_conflicts
@@ -266,11 +266,3 @@ def failure_of(error: BaseException, step: str | None = None) -> Failure:
     except Exception:  # formatting calls the user's __str__ too
         lines = ""
     return Failure(name, f"{name}({text})", lines, step)
-
-
-def begun_record(store: Store, trial: int) -> Begun | None:
-    """Read a trial's first record."""
-    for record in store.read("trials", [trial]):
-        if record.id == "begun":
-            return decode(record.body, Begun)
-    return None
