@@ -145,6 +145,24 @@ def test_computed_parameter(ex):
     assert ex.get_parameters(2) == {"lr": 0.25, "batch": 64}
 
 
+def test_computed_parameter_that_is_set_needs_no_inputs(ex):
+    """Where a computed parameter is set, those that it is computed from need no value."""
+    lr = ex.parameter("lr")
+
+    @ex.parameter
+    def batch(lr):
+        return 16 / lr
+
+    @ex.result
+    def use(batch):
+        return batch
+
+    with pytest.raises(ParameterUndefinedError, match="'lr'"):
+        use(batch).compute()
+    assert use(batch).bind(batch=2).compute() == 2
+    assert lr.name == "lr"
+
+
 def test_computed_parameter_of_nothing_known(ex):
     """A computed parameter whose argument names no parameter is refused."""
     with pytest.raises(ParameterUndeclaredError, match="'lr'"):

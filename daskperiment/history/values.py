@@ -45,12 +45,9 @@ class StoredObject:
 
     def __reduce__(self) -> Any:
         # A server's store pickles with its password, and tables are passed around.
-        store = self._store if isinstance(self._store, FileStore) else _Elsewhere(self._address)
-        return StoredObject, (self._ref, store)
-
-    @property
-    def _address(self) -> str:
-        return self._store.address
+        store = self._store
+        kept = store if isinstance(store, FileStore) else _Elsewhere(store.address)
+        return StoredObject, (self._ref, kept)
 
     @property
     def type(self) -> str:

@@ -21,12 +21,12 @@ from msgspec import Struct
 
 from daskperiment.codec import Blob, decode, encode
 from daskperiment.errors import StoreError, StoreUnavailableError, StoreWarning
-from daskperiment.records import Beat, Ended, Failure, Origin, Output, Point
+from daskperiment.records import Beat, Ended, Failure, Output, Point
 from daskperiment.run.alive import AliveTrials, remember
 from daskperiment.run.pulse import Pulse
 from daskperiment.run.telling import tell
 from daskperiment.store.journal import Journal
-from daskperiment.store.liveness import current_origin, heartbeat_timeout
+from daskperiment.store.liveness import heartbeat_timeout
 from daskperiment.store.opening import journal_folder
 from daskperiment.store.protocol import Record, Store
 from daskperiment.store.spool import Spool
@@ -65,11 +65,6 @@ class Recorder:
         self._beaten = 0.0
         self._pulse = Pulse(self)
         self.trials = AliveTrials()
-
-    @property
-    def origin(self) -> Origin:
-        """The process that records."""
-        return current_origin()
 
     # Writing
 

@@ -17,6 +17,7 @@ from daskperiment.run.context import CURRENT, RunningStep
 from daskperiment.run.seeding import fresh_seed, seeded, step_seed
 from daskperiment.run.trial import Trial, end, fail, failure_of, keep_or_explain, status_of
 from daskperiment.run.usage import Stopwatch, Usage
+from daskperiment.store.liveness import current_origin
 
 __all__ = ["Call", "Function", "run_between", "run_parameter", "run_result", "run_step"]
 
@@ -160,7 +161,7 @@ class _StepRun:
         self, usage: Usage, status: EndStatus, output: str | None = None,
         kept: Any = None, failure: Failure | None = None,
     ) -> None:  # fmt: skip
-        origin = self.trial.recorder.origin
+        origin = current_origin()
         record = StepRun(
             key=self.call.key, step=self.call.step, status=status, started=usage.started,
             wall=usage.wall, cpu=usage.cpu, peak=usage.peak, host=origin.host, pid=origin.pid,

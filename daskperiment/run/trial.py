@@ -29,6 +29,7 @@ __all__ = [
     "end",
     "fail",
     "failure_of",
+    "has_ended",
     "status_of",
     "take",
 ]
@@ -179,7 +180,7 @@ def _allocate(request: Request, forms: dict[str, Any]) -> Allocation:
     attempt, token = 0, request.token
     while True:
         allocation = request.store.allocate(token, body)
-        if allocation.new or not _has_ended(request.store, allocation.trial):
+        if allocation.new or not has_ended(request.store, allocation.trial):
             # Not new and not ended: the same task, tried again.
             return allocation
         # The same graph computed once more, as when it is part of another Delayed.
@@ -187,14 +188,16 @@ def _allocate(request: Request, forms: dict[str, Any]) -> Allocation:
         token = f"{request.token}/{attempt}"
 
 
-def _has_ended(store: Store, trial: int) -> bool:
+def has_ended(store: Store, trial: int) -> bool:
+    """Tell whether a trial has an end on record, what waits in this process included."""
     recorder_for(store).settle()
     return any(record.id.startswith("ended") for record in store.read("trials", [trial]))
 
 
 def take(trial: Trial, name: str) -> Any:
     """Take a parameter's value."""
-    return trial.values[name]
+    # Without one it is an input of a computed parameter that was set: nobody looks at it.
+    return trial.values.get(name)
 
 
 def end(trial: Trial, result: Any) -> Any:

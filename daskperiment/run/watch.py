@@ -10,7 +10,7 @@ from daskperiment.errors import StoreError, StoreUnavailableError
 from daskperiment.records import Begun, Ended
 from daskperiment.run.changes import LOOK_BACK, latest_trials, report_conflicts, report_impurities
 from daskperiment.run.recorder import Recorder
-from daskperiment.run.trial import failure_of, status_of
+from daskperiment.run.trial import failure_of, has_ended, status_of
 
 __all__ = ["watching"]
 
@@ -42,7 +42,7 @@ def _close(recorder: Recorder, token: str, error: BaseException) -> None:
         return
     try:
         found = _find(recorder, token)
-        if found is None or _ended(recorder, found[0]):
+        if found is None or has_ended(recorder.store, found[0]):
             return
     except StoreError:
         return  # the user's exception matters more than its record
@@ -64,11 +64,6 @@ def _find(recorder: Recorder, token: str) -> tuple[int, float] | None:
 
 def _belongs(begun: Begun, token: str) -> bool:
     return begun.token.partition("/")[0] == token
-
-
-def _ended(recorder: Recorder, trial: int) -> bool:
-    recorder.settle()
-    return any(record.id.startswith("ended") for record in recorder.store.read("trials", [trial]))
 
 
 def _report_elsewhere(recorder: Recorder, token: str) -> None:
