@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from daskperiment.codec import decode, load_record
 from daskperiment.errors import CorruptRecordError, StoreError, StoreUnavailableError
+from daskperiment.history.metrics import PointBatch, PointValue
 from daskperiment.history.reading import Trial
 from daskperiment.records import Code, Environment, Graph, Node, StepRun
 from daskperiment.store.protocol import Store
@@ -21,18 +22,6 @@ __all__ = ["Evidence", "collect"]
 
 R = TypeVar("R", Code, Environment, Graph)
 T = TypeVar("T", bound=Struct)
-
-
-class _Point(Struct, array_like=True, gc=False):
-    """A point without its time."""
-
-    metric: str
-    epoch: Any
-    value: Any
-
-
-class _Points(Struct, gc=False):
-    points: list[_Point]
 
 
 @dataclass(frozen=True)
@@ -109,8 +98,8 @@ def _runs(store: Store, trial: int, problems: list[str]) -> dict[str, StepRun]:
 
 
 def _last_values(store: Store, trial: int, problems: list[str]) -> dict[str, Any]:
-    last: dict[str, _Point] = {}
-    for batch in _records(store, "points", trial, _Points, problems):
+    last: dict[str, PointValue] = {}
+    for batch in _records(store, "points", trial, PointBatch, problems):
         for point in batch.points:
             known = last.get(point.metric)
             if known is None or not _is_before(point.epoch, known.epoch):

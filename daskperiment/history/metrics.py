@@ -16,7 +16,7 @@ from daskperiment.history.reading import as_trial_id, require_trial
 from daskperiment.history.values import viewed_all
 from daskperiment.store.protocol import Store
 
-__all__ = ["get_metrics", "load_metric"]
+__all__ = ["PointBatch", "PointValue", "get_metrics", "load_metric"]
 
 S = TypeVar("S", pd.Series, pd.DataFrame)
 
@@ -34,7 +34,7 @@ class _Names(Struct, gc=False):
     points: list[_Name]
 
 
-class _Point(Struct, array_like=True, gc=False):
+class PointValue(Struct, array_like=True, gc=False):
     """A point without its time."""
 
     metric: str
@@ -42,8 +42,10 @@ class _Point(Struct, array_like=True, gc=False):
     value: Any
 
 
-class _Points(Struct, gc=False):
-    points: list[_Point]
+class PointBatch(Struct, gc=False):
+    """The body of a record of the stream ``points``."""
+
+    points: list[PointValue]
 
 
 def get_metrics(store: Store, trial_id: int | None = None) -> list[str]:
@@ -110,10 +112,10 @@ def _names(store: Store, trials: list[int] | None) -> dict[int, set[str]]:
     return names
 
 
-def _load_points(store: Store, metric: str, trials: list[int]) -> dict[int, list[_Point]]:
-    points: dict[int, list[_Point]] = {trial: [] for trial in trials}
+def _load_points(store: Store, metric: str, trials: list[int]) -> dict[int, list[PointValue]]:
+    points: dict[int, list[PointValue]] = {trial: [] for trial in trials}
     for chunk in chunks(store.read("points", trials) if trials else ()):
-        for trial, batch in intact(chunk, _Points):
+        for trial, batch in intact(chunk, PointBatch):
             points[trial] += [point for point in batch.points if point.metric == metric]
     return points
 
@@ -135,7 +137,7 @@ def _not_found(store: Store, metric: str, trials: list[int]) -> str:
 # Series ----------------------------------------------------------------------------------------
 
 
-def _series(points: list[_Point], store: Store) -> pd.Series:
+def _series(points: list[PointValue], store: Store) -> pd.Series:
     """Make the series of one trial: each epoch once, sorted if that is possible."""
     epochs = _epochs(viewed_all([point.epoch for point in points], store))
     values = viewed_all([point.value for point in points], store)
