@@ -25,6 +25,10 @@ TIMEOUT = 20.0
 """Seconds that one git command may take."""
 
 _STORE = "daskperiment_cache"
+# Looking must not write the index (diff refreshes it, whatever the locks), and must start no file
+# monitor.
+_SETTINGS = ("core.fsmonitor=false", "diff.autoRefreshIndex=false")
+_READ_ONLY = ("git", "--no-optional-locks", *(word for s in _SETTINGS for word in ("-c", s)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +186,7 @@ class _State:
         timeout: dict[str, Any] = {} if sys.platform == "win32" else {"kill_after_timeout": TIMEOUT}
         try:
             answer = self._git.execute(
-                # Looking must not write the index, and must start no file monitor.
-                ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", *command],
+                [*_READ_ONLY, *command],
                 output_stream=output_stream,
                 env={"GIT_TERMINAL_PROMPT": "0"},
                 **timeout,

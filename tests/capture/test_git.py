@@ -196,7 +196,8 @@ def test_no_git_program(repo, monkeypatch):
 
 def test_index_is_not_written(repo):
     """Looking leaves the repository's files alone."""
-    (repo / "train.py").touch()
+    # Another time but equal content is what makes git refresh its index.
+    os.utime(repo / "train.py", (1, 1))
     before = (repo / ".git" / "index").stat().st_mtime_ns
     state(repo)
     assert (repo / ".git" / "index").stat().st_mtime_ns == before
