@@ -28,6 +28,7 @@ __all__ = [
     "Origin",
     "Output",
     "Point",
+    "Recipe",
     "StepCode",
     "StepRun",
     "TrialStatus",
@@ -89,6 +90,10 @@ class Begun(Struct, frozen=True, omit_defaults=True):
     graph: str
     """Digest of the stored :class:`Graph`."""
     origin: Origin
+    sweep: str | None = None
+    """Id of the sweep that the trial belongs to."""
+    source: int | None = None
+    """The trial that this one reproduces."""
 
 
 class Computed(Struct, frozen=True):
@@ -142,6 +147,17 @@ class StepRun(Struct, frozen=True, omit_defaults=True):
     failure: Failure | None = None
     reused: int | None = None
     """The trial that the output was taken from."""
+    reason: str | None = None
+    """Why the step ran though outputs may be reused; ``None`` where they may not."""
+    recipe: str | None = None
+    """Digest of all that determines the output, but for seeds; ``None`` if that is not known."""
+    reusable: bool = False
+    """Whether later trials were allowed to reuse the output when it was kept."""
+    metrics: list[str] = []
+    """Names of the metrics that the step saved."""
+    worker: str | None = None
+    """Address of the cluster's worker that ran the step."""
+    worker_name: str | None = None
 
 
 class Output(Struct, frozen=True, omit_defaults=True):
@@ -151,6 +167,25 @@ class Output(Struct, frozen=True, omit_defaults=True):
     key: str
     step: str
     output: str
+    recipe: str | None = None
+
+
+class Recipe(Struct, frozen=True, omit_defaults=True):
+    """What is known of the output that a recipe leads to."""
+
+    trial: int
+    key: str
+    step: str
+    drew: bool = False
+    """Whether the step itself drew random numbers."""
+    output: str | None = None
+    """Fingerprint of the output."""
+    kept: Any = None
+    """The output: ``{"value": plain value or ObjectRef}``; ``None`` if it was not persisted."""
+    note: str | None = None
+    """Why the output must not be reused; ``None`` if it may."""
+    type: str = ""
+    metrics: list[str] = []
 
 
 class Impurity(Struct, frozen=True):

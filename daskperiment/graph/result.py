@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any, Protocol
 
 from dask.base import visualize
@@ -16,6 +17,7 @@ from daskperiment.graph.inputs import Node
 from daskperiment.graph.parameter import Parameters
 from daskperiment.graph.step import Step
 from daskperiment.graph.template import Bound, Template, compile_template
+from daskperiment.run.order import Order
 from daskperiment.run.seeding import check_seed
 from daskperiment.run.trial import Plan
 
@@ -27,14 +29,10 @@ class Laboratory(Protocol):
 
     parameters: Parameters
 
-    def plan(
-        self, template: Template, token: str, overrides: Mapping[str, Any], seed: int | None
-    ) -> Plan:
+    def plan(self, template: Template, token: str, order: Order) -> Plan:
         """Make the plan of a trial that is computed later, or never."""
 
-    def settled_plan(
-        self, template: Template, token: str, overrides: Mapping[str, Any], seed: int | None
-    ) -> Plan:
+    def settled_plan(self, template: Template, token: str, order: Order) -> Plan:
         """Make the plan of a trial that is computed right now."""
 
     def submitting(self, template: Template) -> None:
@@ -58,14 +56,12 @@ class Result(Node):
     scheduler, runs a trial. Every computation is a trial of its own.
     """
 
-    __slots__ = ("_compiled", "_laboratory", "_local", "_overrides", "_step")
+    __slots__ = ("_compiled", "_laboratory", "_local", "_order", "_step")
 
-    def __init__(
-        self, laboratory: Laboratory, step: Step, overrides: Mapping[str, Any] | None = None
-    ) -> None:
+    def __init__(self, laboratory: Laboratory, step: Step, order: Order | None = None) -> None:
         # Not Delayed.__init__: the key and the graph are made anew for every trial.
         for name, value in {
-            "_laboratory": laboratory, "_step": step, "_overrides": dict(overrides or {}),
+            "_laboratory": laboratory, "_step": step, "_order": order or Order(),
             "_compiled": None, "_local": _Local(), "_length": step._length,
         }.items():  # fmt: skip
             object.__setattr__(self, name, value)
@@ -102,7 +98,7 @@ class Result(Node):
         return hash(self._step.key)
 
     def __reduce__(self) -> Any:
-        return Result, (self._laboratory, self._step, self._overrides)
+        return Result, (self._laboratory, self._step, self._order)
 
     # What users ask
 
@@ -130,10 +126,10 @@ class Result(Node):
         Exception
             What a step raised, unchanged; the trial is recorded as failed.
         """
-        seed, template, laboratory = check_seed(seed), self._template, self._laboratory
-        bound = template.instantiate(
-            lambda token: laboratory.settled_plan(template, token, self._overrides, seed)
-        )
+        seed = check_seed(seed)
+        order = self._order if seed is None else replace(self._order, seed=seed)
+        template, laboratory = self._template, self._laboratory
+        bound = template.instantiate(lambda token: laboratory.settled_plan(template, token, order))
         with self._laboratory.watching(bound.token):
             return Delayed(bound.key, bound.graph).compute(**kwargs)
 
@@ -156,9 +152,13 @@ class Result(Node):
             If the experiment has no such parameter.
         """
         self._laboratory.parameters.check_declared(values)
-        bound = Result(self._laboratory, self._step, {**self._overrides, **values})
-        object.__setattr__(bound, "_compiled", self._compiled)
-        return bound
+        return self.ordered(replace(self._order, values={**self._order.values, **values}))
+
+    def ordered(self, order: Order) -> Result:
+        """Make a result whose trials are asked for in this way."""
+        result = Result(self._laboratory, self._step, order)
+        object.__setattr__(result, "_compiled", self._compiled)
+        return result
 
     def visualize(self, *args: Any, **kwargs: Any) -> Any:
         """Draw the steps and parameters, as :func:`dask.visualize` does."""
@@ -177,11 +177,11 @@ class Result(Node):
         return f"Result({self.name!r}{self._described()})"
 
     def _described(self) -> str:
-        bound = [f"{name}={shorten(repr(value), 30)}" for name, value in self._overrides.items()]
+        bound = [f"{name}={shorten(repr(value), 30)}" for name, value in self._order.values.items()]
         return "".join(f", {item}" for item in bound)
 
     def _repr_html_(self) -> str:
-        values = self._laboratory.parameters.current(self._overrides)
+        values = self._laboratory.parameters.current(self._order.values)
         rows = [[name, shorten(repr(values.get(name, "no value or computed")), 60)]
                 for name in self._template.parameters]  # fmt: skip
         return html_table([f"Result {self.name}", "Value"], rows)
@@ -204,7 +204,7 @@ class Result(Node):
         if bound is None:
             template, plan = self._template, self._laboratory.plan
             bound = self._local.current = template.instantiate(
-                lambda token: plan(template, token, self._overrides, None)
+                lambda token: plan(template, token, self._order)
             )
         return bound  # type: ignore[no-any-return]  # a slot of an untyped class
 

@@ -12,6 +12,7 @@ import dask
 from daskperiment.codec import Blob, dump_record
 from daskperiment.records import Code, Environment, Graph
 from daskperiment.run.changes import ChangeWatch
+from daskperiment.run.order import Order
 from daskperiment.run.recorder import recorder_for
 from daskperiment.run.seeding import fresh_seed
 from daskperiment.run.surroundings import CodeSource, EnvironmentSource
@@ -86,27 +87,21 @@ class Laboratory:
         self._kept: weakref.WeakKeyDictionary[Any, _Kept] = weakref.WeakKeyDictionary()
         self._changes = ChangeWatch(store)
 
-    def settled_plan(
-        self, design: Design, token: str, overrides: Mapping[str, Any], seed: int | None
-    ) -> Plan:
+    def settled_plan(self, design: Design, token: str, order: Order) -> Plan:
         """Make the plan of a trial that is computed right now."""
-        return Settled(self._request(design, token, overrides, seed))
+        return Settled(self._request(design, token, order))
 
-    def plan(
-        self, design: Design, token: str, overrides: Mapping[str, Any], seed: int | None
-    ) -> Plan:
+    def plan(self, design: Design, token: str, order: Order) -> Plan:
         """Make a trial's plan. Values, code and environment are read when the trial begins."""
-        return Plan(lambda: self._request(design, token, overrides, seed))
+        return Plan(lambda: self._request(design, token, order))
 
-    def _request(
-        self, design: Design, token: str, overrides: Mapping[str, Any], seed: int | None
-    ) -> Request:
-        values = self.parameters.current(overrides)
+    def _request(self, design: Design, token: str, order: Order) -> Request:
+        values = self.parameters.current(order.values)
         kept = self._keep(design)
         code, code_blob = kept.code.now()
         environment, environment_blob = self._environment.now()
         self._changes.look(code, environment)
-        chosen = next((s for s in (seed, self.seed) if s is not None), None)
+        chosen = next((s for s in (order.seed, self.seed) if s is not None), None)
         return Request(
             store=self.store, token=token, result=design.result,
             seed=fresh_seed() if chosen is None else chosen,
@@ -114,6 +109,7 @@ class Laboratory:
             code=code_blob, environment=environment_blob, graph=kept.graph,
             codes={step: each.fingerprint for step, each in code.steps.items()},
             origin=current_origin(), signing_key=signing_key(),
+            sweep=order.sweep, source=order.source,
         )  # fmt: skip
 
     def _keep(self, design: Design) -> _Kept:

@@ -54,6 +54,8 @@ class Request:
     """Step -> fingerprint of its code."""
     origin: Origin
     signing_key: bytes | None = field(repr=False)
+    sweep: str | None = None
+    source: int | None = None
 
 
 class Plan:
@@ -175,6 +177,7 @@ def _allocate(request: Request, forms: dict[str, Any]) -> Allocation:
             token=request.token, result=request.result, started=time.time(), seed=request.seed,
             parameters=forms, code=request.code.digest, environment=request.environment.digest,
             graph=request.graph.digest, origin=request.origin,
+            sweep=request.sweep, source=request.source,
         )
     )  # fmt: skip
     attempt, token = 0, request.token
