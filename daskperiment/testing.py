@@ -372,6 +372,66 @@ class StoreConformance:
         assert seen == list(reader.read("steps"))
         assert len(seen) == 160
 
+    # Finding ---------------------------------------------------------------------------------
+
+    def test_find(self, open_store: MakeStore) -> None:
+        """``find`` gives the outputs that have these ids, by whom and when they were written."""
+        writer, reader = open_store("a"), open_store("a")
+        for n in range(7):
+            writer.append([Record("outputs", 0, f"o{n}-{i}", body([n, i])) for i in range(3)])
+            reader.append([Record("outputs", 0, f"o{n}-x", body(n))])
+        wanted = ["o6-x", "o0-0", "o3-2"]
+        for handle in (writer, reader):
+            found = sorted(handle.find(wanted), key=lambda record: wanted.index(record.id))
+            assert [tuple(record)[:3] for record in found] == [("outputs", 0, id) for id in wanted]
+            assert [json.loads(bytes(r.body))["v"] for r in found] == [6, [0, 0], [3, 2]]
+
+    def test_find_first(self, store: Store) -> None:
+        """``find`` gives the body that was written first, at once."""
+        for n in range(3):
+            store.append([Record("outputs", 0, "o", body(n))])
+            assert [json.loads(bytes(r.body))["v"] for r in store.find(["o"])] == [0]
+
+    def test_find_missing(self, store: Store) -> None:
+        """``find`` leaves out what is not there, whatever the collection; other trials' too."""
+        assert list(store.find(["o"])) == []
+        store.append([Record("outputs", 0, "o", body(1)), Record("outputs", 0, "oo", body(2))])
+        store.append([Record("outputs", 1, "trial", body(3)), Record("notes", 0, "note", body(4))])
+        for kind in (tuple, list, set, frozenset, dict.fromkeys):
+            assert list(store.find(kind([]))) == []
+            assert list(store.find(kind(["trial", "note", "O", "0:o", "", "o%", "*"]))) == []
+            assert [record.id for record in store.find(kind(["trial", "o"]))] == ["o"]
+
+    def test_find_repeated(self, store: Store) -> None:
+        """An id that stands in the collection twice is found once."""
+        store.append([Record("outputs", 0, "o", body(1)), Record("outputs", 0, "p", body(2))])
+        assert sorted(record.id for record in store.find(["o", "p"] * 700)) == ["o", "p"]
+
+    def test_find_many(self, store: Store) -> None:
+        """``find`` takes thousands of ids and gives as many records, small and large."""
+        sizes = {n: 40_000 if n % 20 == 0 else n % 50 for n in range(1200)}
+        store.append([Record("outputs", 0, f"o{n}", body("x" * sizes[n])) for n in sizes])
+        found = store.find([f"o{n}" for n in range(1, 4000)])
+        assert len(found) == 1199
+        assert {r.id: len(r.body) for r in found} == {
+            f"o{n}": len(body("x" * sizes[n])) for n in range(1, 1200)
+        }
+
+    def test_find_large(self, store: Store) -> None:
+        """``find`` gives records of megabytes, too."""
+        store.append([Record("outputs", 0, f"o{n}", body("x" * 3_000_000)) for n in range(4)])
+        assert sorted(len(record.body) for record in store.find(["o0", "o1", "o2", "o3"])) == (
+            [len(body("x" * 3_000_000))] * 4
+        )
+
+    def test_find_any_id(self, store: Store) -> None:
+        """``find`` takes each id that ``append`` takes, as it is."""
+        ids = ["$a.b", "é ü", "a" * 200, "q\"'\\", "%_*?[a]", "1"]
+        for id in ids:
+            store.append([Record("outputs", 0, id, body(1)), Record("outputs", 0, id[1:], body(2))])
+        for id in ids:
+            assert [tuple(r)[:3] for r in store.find([id])] == [("outputs", 0, id)]
+
     # Objects ---------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("size", [0, 1, 1000, 999_999, 1_000_001, 5_000_000])
@@ -432,6 +492,98 @@ class StoreConformance:
             for job in [pool.submit(store.put, "aa", [data]) for _ in range(8)]:
                 job.result()
         assert bytes(store.get("aa")) == data
+
+    def test_sizes(self, open_store: MakeStore) -> None:
+        """The sizes of objects are those of what ``get`` gives."""
+        digests = {"a": 0, "ab": 1, "abc": 1000, "abcd": 1_000_001, "a" * 64: 5_000_000}
+        for digest, size in digests.items():
+            open_store("a").put(digest, [bytes(size)])
+        sizes = open_store("a").sizes([*digests, *digests])
+        assert sizes == digests
+        assert sizes == {digest: len(open_store("a").get(digest)) for digest in digests}
+
+    def test_sizes_missing(self, store: Store) -> None:
+        """Objects that are not there have no size, in an empty store and beside others."""
+        missing = ["ab", "a", "abc", "f" * 64]
+        assert store.sizes(missing) == store.sizes([]) == store.sizes(frozenset()) == {}
+        store.put("aa", [b"x"])
+        store.put("ba", [bytes(2_000_000)])
+        assert store.sizes(missing) == {}
+        assert store.sizes({"aa", "ba", *missing}) == {"aa": 1, "ba": 2_000_000}
+
+    def test_sizes_of_many(self, store: Store) -> None:
+        """Sizes of thousands of objects can be asked for at once."""
+        for n in range(30):
+            store.put(f"{n:04x}", [bytes(n)])
+        assert store.sizes([f"{n:04x}" for n in range(3000)]) == {f"{n:04x}": n for n in range(30)}
+
+    @pytest.mark.parametrize("size", [0, 10, 3_000_000])
+    def test_discard(self, open_store: MakeStore, size: int) -> None:
+        """A discarded object is gone for everyone, and the others stay."""
+        store, other = open_store("a"), open_store("a")
+        for handle, digest in ((store, "aa"), (other, "ab"), (other, "a"), (store, "abc")):
+            handle.put(digest, [digest.encode(), bytes(size)])
+        store.discard({"aa", "ab"})
+        for handle in (store, other, open_store("a")):
+            assert handle.sizes(["aa", "ab"]) == {}
+            assert [_object(handle, digest) for digest in ("aa", "ab")] == [None, None]
+            assert bytes(handle.get("a")) == b"a" + bytes(size)
+            assert bytes(handle.get("abc")) == b"abc" + bytes(size)
+
+    def test_discard_keeps_records(self, store: Store) -> None:
+        """Discarding objects leaves records and trial ids as they are."""
+        _fill(store, 1)
+        before = _contents(store)
+        store.discard(["aa", "bb"])
+        assert _contents(store) == (*before[:3], None, None)
+
+    def test_discard_missing(self, store: Store) -> None:
+        """Discarding what is not there is no error, and neither is doing it twice."""
+        store.discard(["aa"])
+        store.put("bb", [b"x"])
+        store.put("bc", [bytes(2_000_000)])
+        for _ in range(2):
+            store.discard(["aa", "bc", "bc", "f" * 64])
+        store.discard([])
+        assert store.sizes(["bb", "bc"]) == {"bb": 1}
+
+    def test_discard_many(self, store: Store) -> None:
+        """Thousands of objects can be discarded at once."""
+        for n in range(30):
+            store.put(f"{n:04x}", [bytes(n)])
+        store.discard([f"{n:04x}" for n in range(1, 3000)])
+        assert store.sizes([f"{n:04x}" for n in range(30)]) == {"0000": 0}
+
+    @pytest.mark.parametrize("size", [10, 9_000_000])
+    def test_put_after_discard(self, open_store: MakeStore, size: int) -> None:
+        """What was discarded can be kept again, by whoever discarded it and by others."""
+        stores = [open_store("a"), open_store("a")]
+        for n in range(3):
+            stores[n // 2].put("aa", [bytes([n]), b"x" * size])
+            assert bytes(stores[n % 2].get("aa")) == bytes([n]) + b"x" * size
+            stores[n % 2].discard(["aa"])
+        assert stores[0].sizes(["aa"]) == {}
+
+    @pytest.mark.parametrize("size", [10, 9_000_000])
+    def test_buffer_after_discard(self, store: Store, size: int) -> None:
+        """A buffer that ``get`` gave before stays whole, whatever takes the object's place."""
+        store.put("aa", [b"a" * size])
+        buffer = store.get("aa")
+        store.discard(["aa"])
+        store.put("aa", [b"b" * (size // 2)])
+        assert bytes(buffer) == b"a" * size
+
+    def test_discard_while_read(self, open_store: MakeStore) -> None:
+        """Who gets an object while others discard and keep it has it whole, or not at all."""
+        data = os.urandom(9_000_000)
+        with ThreadPoolExecutor(3) as pool:
+            writers = [pool.submit(_keep_and_discard, open_store("a"), data) for _ in range(2)]
+            reader = open_store("a")
+            while not all(job.done() for job in writers):
+                assert _object(reader, "aa") in (None, data)
+            for job in writers:
+                job.result()
+        assert _object(reader, "aa") in (None, data)
 
     # Life of a store -------------------------------------------------------------------------
 
@@ -545,6 +697,13 @@ def _write_and_die(store: Store) -> None:
     store.append([Record("steps", 1, f"x{n}", body(n)) for n in range(20)])
     store.put("ab", [b"ob", b"ject"])
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _keep_and_discard(store: Store, data: bytes) -> None:
+    for _ in range(3):
+        store.put("aa", [data])
+        store.discard(["aa"])
+    store.put("aa", [data])
 
 
 def _pairs(stored: Iterable[Stored]) -> list[tuple[Stored, Any]]:

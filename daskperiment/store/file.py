@@ -14,14 +14,12 @@ Any number of processes may use a folder at once, on one machine or on several t
 from __future__ import annotations
 
 import json
-import mmap
 import os
 import re
 import shutil
 import sqlite3
 import threading
 import time
-import uuid
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache, partial
@@ -30,16 +28,15 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from daskperiment.errors import StoreError, StoreWarning
+from daskperiment.errors import StoreWarning
 from daskperiment.store.database import Database, Layout
 from daskperiment.store.faults import database_name, explain, is_damage
+from daskperiment.store.file_identity import IDENTITY, check_arrival, known_identity
+from daskperiment.store.file_objects import OBJECTS, Objects, select_in
 from daskperiment.store.protocol import Allocation, Buffer, Record, State, Stored
 from daskperiment.store.repair import salvage
 
 __all__ = ["FileStore"]
-
-_INLINE = 1_000_000
-"""Objects of more bytes than this are files."""
 
 _STREAM = """CREATE TABLE IF NOT EXISTS {} (
     position INTEGER PRIMARY KEY,
@@ -55,7 +52,8 @@ _LAYOUT = Layout(
     schema=";".join(
         [
             "CREATE TABLE IF NOT EXISTS _tokens (trial INTEGER PRIMARY KEY, token TEXT UNIQUE)",
-            "CREATE TABLE IF NOT EXISTS _objects (digest TEXT PRIMARY KEY, body BLOB NOT NULL)",
+            OBJECTS,
+            IDENTITY,
             *map(_STREAM.format, ("trials", "steps", "points", "outputs", "notes", "beats")),
         ]
     ),
@@ -77,18 +75,39 @@ class FileStore:
     ----------
     folder : Path
         The experiment's folder; made absolute at once.
+    identity : str, optional
+        Identity that the folder had in the process that the store comes from.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, identity: str | None = None) -> None:
         self.folder = Path(os.path.abspath(folder))
         self._database = Database(self.folder / "records.sqlite", _LAYOUT)
+        self._objects = Objects(self.folder / "objects", self._database)
         self._clock = _Clock(self.folder / "clock")
+        self._identity = identity
 
     def __repr__(self) -> str:
         return f"FileStore({str(self.folder)!r})"
 
-    def __reduce__(self) -> tuple[type[FileStore], tuple[Path]]:
-        return FileStore, (self.folder,)
+    def __reduce__(self) -> tuple[type[FileStore], tuple[Path, str | None]]:
+        return FileStore, (self.folder, self._identity or known_identity(self._database))
+
+    def check_arrival(self, place: str) -> None:
+        """Make sure that the folder is the one that the store was pickled with.
+
+        Nothing is created.
+
+        Parameters
+        ----------
+        place : str
+            Where this is, for the message.
+
+        Raises
+        ------
+        StoreError
+            If it is another one, or there is none.
+        """
+        check_arrival(self.folder, self._database, self._identity, place)
 
     @cached_property
     def address(self) -> str:
@@ -159,26 +178,30 @@ class FileStore:
         wanted = None if trials is None else set(trials)
         return [row for row in rows if wanted is None or row.trial in wanted], True
 
+    def find(self, ids: Collection[str]) -> list[Record]:
+        """Find outputs by the index of the table's identities."""
+        query = "SELECT id, CAST(body AS BLOB) FROM outputs WHERE trial = 0 AND id IN"
+        with self._database.reading() as connection:
+            if connection is None:
+                return []
+            rows = select_in(connection, query, ids)
+            return [Record("outputs", 0, id, body) for id, body in rows]
+
     def put(self, digest: str, parts: Sequence[Buffer]) -> None:
         """Keep an object: in the database, or as a file if it is large."""
-        if not _is_digest(digest):
-            raise StoreError(f"Digest {digest!r}: expected 1 to 64 lower-case hexadecimal digits")
-        size = sum(memoryview(part).nbytes for part in parts)
-        if self._get_row(digest) is not None:
-            return
-        if size > _INLINE:
-            self._put_file(digest, parts, size)
-        elif not self._file(digest).exists():
-            body = b"".join(parts)
-            with self._database.writing() as connection:
-                connection.execute("INSERT OR IGNORE INTO _objects VALUES (?, ?)", (digest, body))
+        self._objects.put(digest, parts)
 
     def get(self, digest: str) -> Buffer:
         """Get an object; a large one as a private, writable memory map of its file."""
-        if not _is_digest(digest):
-            raise KeyError(digest)
-        body = self._get_row(digest)
-        return self._get_file(digest) if body is None else body
+        return self._objects.get(digest)
+
+    def sizes(self, digests: Collection[str]) -> dict[str, int]:
+        """Tell the sizes of objects, from the database and from the file system."""
+        return self._objects.sizes(digests)
+
+    def discard(self, digests: Collection[str]) -> None:
+        """Remove objects; the room that small ones had is for what is recorded later."""
+        self._objects.discard(digests)
 
     def state(self) -> State:
         """Tell the highest trial id and the file system's clock."""
@@ -210,50 +233,6 @@ class FileStore:
         """Close files and connections; a later call opens them again."""
         self._clock.close()
         self._database.close()
-
-    # Objects ---------------------------------------------------------------------------------
-
-    def _get_row(self, digest: str) -> bytes | None:
-        with self._database.reading() as connection:
-            if connection is None:
-                return None
-            query = "SELECT body FROM _objects WHERE digest = ?"
-            row = connection.execute(query, (digest,)).fetchone()
-        return None if row is None else row[0]
-
-    def _file(self, digest: str) -> Path:
-        place = digest.ljust(4, "_")
-        return self.folder / "objects" / place[:2] / place[2:4] / digest
-
-    def _get_file(self, digest: str) -> Buffer:
-        try:
-            with open(self._file(digest), "rb") as file:
-                if os.fstat(file.fileno()).st_size == 0:
-                    return b""  # cut off by a power failure; an empty file cannot be mapped
-                return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-        except FileNotFoundError:
-            raise KeyError(digest) from None
-        except OSError as error:
-            raise explain(error, self._file(digest)) from error
-
-    def _put_file(self, digest: str, parts: Sequence[Buffer], size: int) -> None:
-        path = self._file(digest)
-        # Of another size is what a power failure left: it is written again.
-        if path.exists() and path.stat().st_size == size:
-            return
-        temporary = path.with_name(f"{uuid.uuid4().hex}.tmp")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with open(temporary, "xb") as file:
-                    for part in parts:
-                        file.write(part)
-                os.replace(temporary, path)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
-        except OSError as error:
-            raise explain(error, path) from error
 
     def _warn_of_damage(self, stream: str, error: sqlite3.Error) -> None:
         warnings.warn(
@@ -299,10 +278,6 @@ class _Clock:
 
 def _is_name(stream: str) -> bool:
     return re.fullmatch(r"[a-z][a-z0-9_]{0,60}", stream) is not None and stream[:7] != "sqlite_"
-
-
-def _is_digest(digest: str) -> bool:
-    return re.fullmatch(r"[0-9a-f]{1,64}", digest) is not None
 
 
 def _is_absent(error: sqlite3.Error) -> bool:

@@ -134,6 +134,10 @@ class MongoStore:
         part = self._trials if stream in STREAMS else self._batches
         return part.read(stream, trials, after)
 
+    def find(self, ids: Collection[str]) -> list[Record]:
+        """Find outputs: one round trip for 1,000 of them."""
+        return self._batches.find("outputs", ids)
+
     def put(self, digest: str, parts: Sequence[Buffer]) -> None:
         """Keep an object in GridFS."""
         self._objects.put(digest, parts)
@@ -141,6 +145,14 @@ class MongoStore:
     def get(self, digest: str) -> Buffer:
         """Get an object's bytes, in writable memory of the caller's own."""
         return self._objects.get(digest)
+
+    def sizes(self, digests: Collection[str]) -> dict[str, int]:
+        """Tell the sizes of objects: one round trip for 500 of them."""
+        return self._objects.sizes(digests)
+
+    def discard(self, digests: Collection[str]) -> None:
+        """Remove objects: first what they are found by, then their bytes."""
+        self._objects.discard(digests)
 
     def state(self) -> State:
         """Tell the highest trial id and the server's clock; one round trip."""

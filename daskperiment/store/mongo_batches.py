@@ -40,6 +40,8 @@ _INLINE = 1 << 20
 """Bytes of a record above which it becomes an object."""
 _HINTS = 10_000
 """Identities remembered as being there."""
+_SOUGHT = 1000
+"""Records looked for in one round trip."""
 
 _Identity = tuple[int, str]
 
@@ -96,6 +98,18 @@ class Batches:
             for one in stored:
                 if one.position > after and (trials is None or one.trial in trials):
                     yield one
+
+    def find(self, stream: str, ids: Collection[str]) -> list[Record]:
+        """Give the records of trial 0 that have these ids, by the index that keeps them unique."""
+        wanted = list(dict.fromkeys(map(pack_text, ids)))
+        found: list[Record] = []
+        for start in range(0, len(wanted), _SOUGHT):
+            some = wanted[start : start + _SOUGHT]
+            for document in self._server.run(_pick, self._experiment, stream, some):
+                with self._elements.reading(document):
+                    one = self._elements.unpack(document["records"], 0, 0)
+                found.append(Record(stream, 0, one.id, one.body))
+        return found
 
     def _unpack(self, document: dict[str, Any]) -> Iterator[Stored]:
         for position, element in enumerate(document["records"], document["_id"]["n"] * POSITIONS):
@@ -170,6 +184,22 @@ class Batches:
             with self._elements.reading(document):
                 found += self._unpack(document)
         return {(one.trial, one.id): one.body for one in found if (one.trial, one.id) in wanted}
+
+
+def _pick(
+    database: Database, experiment: str, stream: str, ids: list[str | bytes]
+) -> list[dict[str, Any]]:
+    """Find such elements, each in a document of its own."""
+    within = {"experiment": experiment, "stream": stream}
+    any_ = {"trial": 0, "id": {"$in": ids}}
+    pipeline: list[dict[str, Any]] = [
+        {"$match": {**within, "records": {"$elemMatch": any_}}},
+        {"$project": {"records": 1}},
+        # A match looks ids up by bisection; $filter would go through all of them each time.
+        {"$unwind": "$records"},
+        {"$match": {f"records.{name}": value for name, value in any_.items()}},
+    ]
+    return list(database[RECORDS].aggregate(pipeline, batchSize=len(ids) + 1))
 
 
 def _last(database: Database, stream: dict[str, Any]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -12,6 +12,7 @@ from gridfs import GridFSBucket
 from gridfs.grid_file import GridOut
 from pymongo.errors import PyMongoError
 
+from daskperiment.errors import CorruptRecordError
 from daskperiment.store.mongo_client import Database, Server
 from daskperiment.store.parts import flat
 from daskperiment.store.protocol import Buffer
@@ -22,6 +23,8 @@ _BUCKET = "daskperiment.objects"
 FILES = f"{_BUCKET}.files"
 CHUNKS = f"{_BUCKET}.chunks"
 _CHUNK = 1 << 20
+_MANY = 500
+"""Objects looked for in one round trip."""
 _SPEED = 1e6
 """Bytes per second below which a transfer counts as stalled."""
 
@@ -47,14 +50,50 @@ class Objects:
     def get(self, digest: str) -> memoryview:
         """Give an object's bytes, in memory of the caller's own."""
         file = self._server.run(self._find, digest)
-        if file is None:
-            raise KeyError(digest)
-        return self._server.run_long(file["length"] / _SPEED, _read, file)
+        while file is not None:
+            try:
+                return self._server.run_long(file["length"] / _SPEED, _read, file)
+            except CorruptRecordError:
+                missed, file = file, self._server.run(self._find, digest)
+                if file is not None and file["_id"] == missed["_id"]:
+                    raise
+                # Else it was discarded meanwhile, and perhaps kept again.
+        raise KeyError(digest)
+
+    def sizes(self, digests: Collection[str]) -> dict[str, int]:
+        """Tell the sizes of those objects that are there."""
+        return {file["_id"]["digest"]: file["length"] for file in self._files(digests)}
+
+    def discard(self, digests: Collection[str]) -> None:
+        """Remove objects. What is cut off leaves bytes that nobody finds, as an upload does."""
+        files = self._files(digests)
+        for start in range(0, len(files), _MANY):
+            some = files[start : start + _MANY]
+            keys = [file["_id"] for file in some]
+            seconds = sum(file["length"] for file in some) / _SPEED
+            self._server.run(_delete, FILES, "_id", keys)
+            self._server.run_long(seconds, _delete, CHUNKS, "files_id", keys)
+
+    def _files(self, digests: Collection[str]) -> list[dict[str, Any]]:
+        """Give the documents of all uploads of these objects."""
+        distinct = list(dict.fromkeys(digests))
+        return [
+            file
+            for start in range(0, len(distinct), _MANY)
+            for file in self._server.run(self._find_many, distinct[start : start + _MANY])
+        ]
+
+    def _find_many(self, database: Database, digests: Sequence[str]) -> list[dict[str, Any]]:
+        uploads = {"$or": [self._uploads(digest) for digest in digests]}
+        found = database[FILES].find(uploads, {"length": 1}, batch_size=2 * len(digests))
+        return list(found)
 
     def _find(self, database: Database, digest: str) -> dict[str, Any] | None:
+        return database[FILES].find_one(self._uploads(digest), sort=[("_id", 1)])
+
+    def _uploads(self, digest: str) -> dict[str, Any]:
         key = {"experiment": self._experiment, "digest": digest}
-        uploads = {"_id": {"$gt": key, "$lt": {**key, "upload": MaxKey()}}}
-        return database[FILES].find_one(uploads, sort=[("_id", 1)])
+        return {"_id": {"$gt": key, "$lt": {**key, "upload": MaxKey()}}}
 
     def _put(self, database: Database, digest: str, views: Sequence[memoryview]) -> None:
         if self._find(database, digest) is not None:
@@ -92,6 +131,10 @@ class _Reader:
             self._view = self._view[size:]
             size -= len(pieces[-1])
         return b"".join(pieces)
+
+
+def _delete(database: Database, collection: str, field: str, keys: list[Any]) -> None:
+    database[collection].delete_many({field: {"$in": keys}})
 
 
 def _read(database: Database, file: dict[str, Any]) -> memoryview:

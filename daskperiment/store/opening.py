@@ -20,7 +20,7 @@ from daskperiment.store.protocol import Store
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["journal_folder", "list_experiments", "open_store", "resolve"]
+__all__ = ["check_arrival", "journal_folder", "list_experiments", "open_store", "resolve"]
 
 _FOLDER = "daskperiment_cache"
 _EXPECTED = (
@@ -28,7 +28,19 @@ _EXPECTED = (
     "'unix:///socket', redis.Redis, redis.RedisCluster, redis.ConnectionPool, "
     "'mongodb://host/database', 'mongodb+srv://host/database', a pymongo Database or a Store"
 )
-_METHODS = ("allocate", "append", "read", "put", "get", "state", "delete", "close")
+_METHODS = (
+    "allocate",
+    "append",
+    "read",
+    "find",
+    "put",
+    "get",
+    "sizes",
+    "discard",
+    "state",
+    "delete",
+    "close",
+)
 _REDIS = ("redis", "rediss", "unix")
 _MONGO = ("mongodb", "mongodb+srv")
 
@@ -110,6 +122,25 @@ def resolve(backend: Any) -> Any:
         return backend
     name = f"{type(backend).__module__}.{type(backend).__qualname__}"
     raise TypeError(f"Cannot use an object of type {name} as backend. {_advice(backend)}")
+
+
+def check_arrival(store: Store, place: str) -> None:
+    """Make sure that a store that came from another process is the same here.
+
+    Parameters
+    ----------
+    store : Store
+        One that is reached over the network is the same everywhere.
+    place : str
+        Where this is, for the message.
+
+    Raises
+    ------
+    StoreError
+        If a folder is missing here, or is another one.
+    """
+    if isinstance(store, FileStore):
+        store.check_arrival(place)
 
 
 def journal_folder(store: Store) -> Path:
@@ -204,6 +235,9 @@ def _advice(backend: Any) -> str:
         return "Give its database: collection.database"
     if ("redis.asyncio", "Redis") in classes or ("pymongo", "AsyncMongoClient") in classes:
         return "Give a client that is not asynchronous, or a URL"
+    lacking = [name for name in _METHODS if not callable(getattr(backend, name, None))]
+    if len(lacking) < len(_METHODS) // 2:
+        return f"A Store has the methods {', '.join(lacking)} too; add them"
     return _EXPECTED
 
 

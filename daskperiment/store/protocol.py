@@ -11,7 +11,8 @@ Streams
 ``trials``   how trials began and ended (the first record comes from ``allocate``)
 ``steps``    step runs
 ``points``   batches of metric points
-``outputs``  the first output seen for a step's code, inputs and seed (trial is 0)
+``outputs``  the first output seen for a step's code, inputs and seed, and what is known of
+             a recipe's output (trial is 0); these can be found by their ids
 ``notes``    what was noticed about a trial: impure steps
 ``beats``    signs of life of running trials
 ===========  ==========================================================================
@@ -136,6 +137,20 @@ class Store(Protocol):
             Only the records at higher positions.
         """
 
+    def find(self, ids: Collection[str]) -> list[Record]:
+        """Find records of the stream ``outputs`` and trial 0 by their ids, through an index.
+
+        Parameters
+        ----------
+        ids : collection of str
+            Hundreds of them cost one round trip. One that stands there twice counts once.
+
+        Returns
+        -------
+        list of Record
+            Those that are there, in any order.
+        """
+
     def put(self, digest: str, parts: Sequence[Buffer]) -> None:
         """Keep an object: the bytes of all parts, one after the other.
 
@@ -155,6 +170,19 @@ class Store(Protocol):
         ------
         KeyError
             If there is no such object.
+        """
+
+    def sizes(self, digests: Collection[str]) -> dict[str, int]:
+        """Tell the size in bytes of each of these objects that is there, without reading them.
+
+        Those that are not there are left out.
+        """
+
+    def discard(self, digests: Collection[str]) -> None:
+        """Remove objects; those that are not there are passed over in silence.
+
+        A buffer that `get` returned before stays as it is; a `get` at the same time gives the
+        whole object or raises the KeyError. Afterwards `put` keeps an object of this digest anew.
         """
 
     def state(self) -> State:

@@ -32,10 +32,10 @@ from daskperiment.errors import (
     StoreUnavailableError,
     StoreWarning,
 )
-from daskperiment.store.parts import flat
 from daskperiment.store.protocol import Allocation, Buffer, Record, State, Stored
 from daskperiment.store.redis_client import Server
-from daskperiment.store.redis_scripts import ALLOCATE, APPEND, PAGE, SELECT, STATE
+from daskperiment.store.redis_objects import Objects
+from daskperiment.store.redis_scripts import ALLOCATE, APPEND, FIND, PAGE, SELECT, STATE
 from daskperiment.store.redis_target import Target, target
 
 __all__ = ["RedisStore", "list_redis", "open_redis"]
@@ -45,8 +45,6 @@ _BATCH = 1000
 """Records, or trials, in one call of a script: a server does nothing else meanwhile."""
 _PAGE = 4 << 20
 """Bytes of records in one call, either way."""
-_CHUNK = 4 << 20
-"""Bytes of an object in one string."""
 _LIMIT = 256 << 20
 """Bytes of one record: a server takes no more than 512 MB in one string."""
 _END = 10**14
@@ -96,6 +94,7 @@ class RedisStore:
         self._prefix = f"daskperiment:{{{id}}}:"
         self._counters = self._prefix + "counters"
         self._server = Server(target, self._counters, self.address)
+        self._objects = Objects(self._server, self._prefix, self._counters, self._corrupt)
         self._registered = False
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -145,37 +144,33 @@ class RedisStore:
             return (one for one in self._page(stream, after) if one.trial in trials)
         return self._by_trials(stream, sorted(set(trials)), after)
 
+    def find(self, ids: Collection[str]) -> list[Record]:
+        """Find outputs: one round trip for 1,000 of them or 4 MB."""
+        names = [id.encode("utf-8", "surrogatepass") for id in dict.fromkeys(ids)]
+        found: list[Record] = []
+        while names:
+            done, sizes, entries = self._server.run(FIND, self._counters, _PAGE, *names[:_BATCH])
+            if done < 0:
+                self._first(Record("outputs", 0, entries.decode(errors="replace"), b""), None)
+            found += [Record("outputs", 0, one.id, one.body) for one in _stored(sizes, entries)]
+            names = names[done:]
+        return found
+
     def put(self, digest: str, parts: Sequence[Buffer]) -> None:
         """Keep an object: whole in one string up to 4 MB, else in chunks and then its head."""
-        views = [flat(part) for part in parts]
-        size = sum(map(len, views))
-        key = f"{self._prefix}object:{digest}"
-        if size <= _CHUNK:
-            self._server.call("SET", key, b"".join((b"=", *views)), "NX")
-        elif not self._server.call("EXISTS", key):
-            for offset, chunk in _chunks(views):
-                self._server.call("SET", f"{key}:{offset}", chunk)
-            self._server.call("SET", key, b"#%d %d" % (size, _CHUNK))
+        self._objects.put(digest, parts)
 
     def get(self, digest: str) -> Buffer:
         """Get an object's bytes, in a buffer that is the caller's own."""
-        key = f"{self._prefix}object:{digest}"
-        head = self._server.call("GET", key)
-        if head is None:
-            raise KeyError(digest)
-        if head[:1] == b"=":
-            return memoryview(bytearray(head))[1:]
-        try:
-            size, step = map(int, head[1:].split(b" ") if head[:1] == b"#" else ())
-        except ValueError:
-            raise self._corrupt(f"The key {key!r} holds no object") from None
-        buffer = bytearray(size)
-        for offset in range(0, size, step):
-            chunk = self._server.call("GET", f"{key}:{offset}")
-            if chunk is None or len(chunk) != min(step, size - offset):
-                raise self._corrupt(f"The chunk '{key}:{offset}' of an object is missing or cut")
-            buffer[offset : offset + len(chunk)] = chunk
-        return memoryview(buffer)
+        return self._objects.get(digest)
+
+    def sizes(self, digests: Collection[str]) -> dict[str, int]:
+        """Tell the sizes of objects: one round trip for 1,000 of them."""
+        return self._objects.sizes(digests)
+
+    def discard(self, digests: Collection[str]) -> None:
+        """Remove objects, each with its chunks at one moment."""
+        self._objects.discard(digests)
 
     def state(self) -> State:
         """Tell the highest trial id and the server's clock."""
@@ -285,21 +280,6 @@ def _batches(records: Sequence[Record]) -> Iterator[list[Record]]:
         size += len(record.body)
     if batch:
         yield batch
-
-
-def _chunks(views: Sequence[memoryview]) -> Iterator[tuple[int, Buffer]]:
-    """Cut the views, taken as one, into chunks; only one that spans views is copied."""
-    offset, pieces, room = 0, [], _CHUNK
-    for view in views:
-        while view:
-            piece, view = view[:room], view[room:]
-            pieces.append(piece)
-            room -= len(piece)
-            if not room:
-                yield offset, pieces[0] if len(pieces) == 1 else b"".join(pieces)
-                offset, pieces, room = offset + _CHUNK, [], _CHUNK
-    if pieces:
-        yield offset, b"".join(pieces)
 
 
 @cache

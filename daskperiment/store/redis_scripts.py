@@ -9,7 +9,18 @@ from __future__ import annotations
 from hashlib import sha1
 from typing import NamedTuple
 
-__all__ = ["ALLOCATE", "APPEND", "PAGE", "SELECT", "STATE", "Script"]
+__all__ = [
+    "ALLOCATE",
+    "APPEND",
+    "DISCARD",
+    "FIND",
+    "PAGE",
+    "SEAL",
+    "SELECT",
+    "SIZES",
+    "STATE",
+    "Script",
+]
 
 
 class Script(NamedTuple):
@@ -135,6 +146,81 @@ return reply(1)
 """,
 )
 """Stream; its name, trials, position before the first, last position, bytes -> as ``PAGE``."""
+
+FIND = _script(
+    _INDEX,
+    _ENTRIES,
+    """
+local budget = tonumber(ARGV[1])
+local hash = index('outputs', 0)
+for i = 2, #ARGV do
+    local place = redis.call('HGET', hash, '0:' .. ARGV[i])
+    if place then
+        local name = place .. '-0'
+        local entry = redis.call('XRANGE', prefix .. 'stream:outputs', name, name)[1]
+        if not entry then return {-1, '', ARGV[i]} end
+        add(entry)
+        if used >= budget then return reply(i - 1) end
+    end
+end
+return reply(#ARGV - 1)
+""",
+)
+"""Counters; bytes, ids of outputs -> how many ids were looked for, as ``PAGE``."""
+
+# The head of a large object is one short string; a head that is neither is nobody's.
+_HEAD = """
+local prefix = string.match(KEYS[1], '^(.-}:)')
+local function head(key)
+    local text = redis.call('GETRANGE', key, 0, 63)
+    local size, step = string.match(text, '^#(%d+) (%d+)$')
+    return string.sub(text, 1, 1), tonumber(size), tonumber(step)
+end
+"""
+
+SIZES = _script(
+    _HEAD,
+    """
+local sizes = {}
+for i = 1, #ARGV do
+    local key = prefix .. 'object:' .. ARGV[i]
+    local kind, size = head(key)
+    if kind == '' then sizes[i] = -1
+    elseif kind == '=' then sizes[i] = redis.call('STRLEN', key) - 1
+    else sizes[i] = size or -2 end
+end
+return sizes
+""",
+)
+"""Counters; digests -> their sizes; -1 where there is no object, -2 where there is no head."""
+
+DISCARD = _script(
+    _HEAD,
+    """
+for i = 1, #ARGV do
+    local key = prefix .. 'object:' .. ARGV[i]
+    local _, size, step = head(key)
+    redis.call('UNLINK', key)
+    for offset = 0, (size or 0) - 1, step or 1 do
+        redis.call('UNLINK', key .. ':' .. string.format('%.0f', offset))
+    end
+end
+""",
+)
+"""Counters; digests."""
+
+SEAL = _script(
+    """
+local size, step = tonumber(ARGV[1]), tonumber(ARGV[2])
+for offset = 0, size - 1, step do
+    local key = KEYS[1] .. ':' .. string.format('%.0f', offset)
+    if redis.call('EXISTS', key) == 0 then return 0 end
+end
+redis.call('SET', KEYS[1], '#' .. ARGV[1] .. ' ' .. ARGV[2])
+return 1
+"""
+)
+"""Object; size, chunk size -> 0 if a chunk is missing, else the head is written."""
 
 STATE = _script(
     """

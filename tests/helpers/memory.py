@@ -61,11 +61,26 @@ class MemoryStore:
             if position > after and (trials is None or trial in trials)
         ]
 
+    def find(self, ids: Collection[str]) -> list[Record]:
+        with self._lock:
+            outputs = self._streams.get("outputs", {})
+            return [outputs[0, id] for id in set(ids) if (0, id) in outputs]
+
     def put(self, digest: str, parts: Sequence[Buffer]) -> None:
         self._objects.setdefault(digest, b"".join(parts))
 
     def get(self, digest: str) -> Buffer:
         return bytearray(self._objects[digest])
+
+    def sizes(self, digests: Collection[str]) -> dict[str, int]:
+        with self._lock:
+            there = self._objects.keys() & set(digests)
+            return {digest: len(self._objects[digest]) for digest in there}
+
+    def discard(self, digests: Collection[str]) -> None:
+        with self._lock:
+            for digest in digests:
+                self._objects.pop(digest, None)
 
     def state(self) -> State:
         with self._lock:

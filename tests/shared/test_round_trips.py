@@ -7,6 +7,8 @@ import pymongo.monitoring
 import pytest
 
 import daskperiment
+from daskperiment.store.opening import open_store
+from daskperiment.store.protocol import Record
 from tests.store.redis_server import CountingProxy
 
 
@@ -70,3 +72,22 @@ def test_round_trips_of_a_trial(counted, metrics, monkeypatch):
     assert used[0] <= 30
     # Points are a stream of their own.
     assert max(used[1:]) <= 3 + bool(metrics)
+
+
+def test_round_trips_of_reuse(counted):
+    """Hundreds of outputs are found, and hundreds of objects are measured, in one round trip."""
+    backend, count = counted
+    store = open_store(backend, "counted")
+    ids = [f"r-{number}" for number in range(300)]
+    store.append([Record("outputs", 0, id, b"{}") for id in ids])
+    for number in range(300):
+        store.put(f"{number:04x}", [b"x"])
+    digests = [f"{number:04x}" for number in range(300)]
+    used = []
+    for ask in (lambda: store.find(ids), lambda: store.sizes(digests)):
+        assert len(ask()) == 300  # the first time a server learns scripts
+        before = count()
+        assert len(ask()) == 300
+        used.append(count() - before)
+    assert used == [1, 1]
+    store.close()

@@ -64,11 +64,22 @@ class Librarian:
             if position > after and (trials is None or trial in trials)
         ]
 
+    def _find(self, shelf: Shelf, ids: set[str]) -> list[Record]:
+        known = shelf.streams.get("outputs", {})
+        return [Record("outputs", 0, id, known[0, id]) for id in ids if (0, id) in known]
+
     def _put(self, shelf: Shelf, digest: str, data: bytes) -> None:
         shelf.objects.setdefault(digest, data)
 
     def _get(self, shelf: Shelf, digest: str) -> bytes | None:
         return shelf.objects.get(digest)
+
+    def _sizes(self, shelf: Shelf, digests: set[str]) -> dict[str, int]:
+        return {digest: len(shelf.objects[digest]) for digest in digests & shelf.objects.keys()}
+
+    def _discard(self, shelf: Shelf, digests: set[str]) -> None:
+        for digest in digests:
+            shelf.objects.pop(digest, None)
 
     def _delete(self, shelf: Shelf) -> None:
         shelf.__init__()  # type: ignore[misc]
@@ -132,6 +143,9 @@ class ThirdPartyStore:
     ) -> Iterable[Stored]:
         return self._do("read", stream, None if trials is None else set(trials), after)
 
+    def find(self, ids: Collection[str]) -> list[Record]:
+        return self._do("find", set(ids))
+
     def put(self, digest: str, parts: Sequence[Buffer]) -> None:
         self._do("put", digest, b"".join(parts))
 
@@ -140,6 +154,12 @@ class ThirdPartyStore:
         if data is None:
             raise KeyError(digest)
         return bytearray(data)
+
+    def sizes(self, digests: Collection[str]) -> dict[str, int]:
+        return self._do("sizes", set(digests))
+
+    def discard(self, digests: Collection[str]) -> None:
+        self._do("discard", set(digests))
 
     def state(self) -> State:
         return self._do("state")

@@ -167,11 +167,55 @@ def test_large_object_is_private(store: FileStore) -> None:
     assert bytes(store.get("ab")[:4]) == b"xxxx"
 
 
+def test_questions_and_discarding_create_nothing(folder: Path, store: FileStore) -> None:
+    """Where nothing was ever written there is nothing to find, and nothing comes to be."""
+    assert store.find(["o"]) == []
+    assert store.sizes(["ab"]) == {}
+    store.discard(["ab"])
+    assert not folder.exists()
+
+
+def test_what_is_no_digest(store: FileStore) -> None:
+    """What is no digest is the name of no object, and of no other file."""
+    store.put("ab", [b"x"])
+    names = ["", "../records.sqlite", "../../records.sqlite", "AB", "ab\n"]
+    store.discard(names)
+    assert store.sizes([*names, "ab"]) == {"ab": 1}
+
+
+def test_found_by_indexes(folder: Path, store: FileStore) -> None:
+    """Finding outputs and the sizes of objects goes by indexes."""
+    store.append([Record("outputs", 0, "o", b"{}")])
+    store.put("ab", [b"x"])
+    seen: list[str] = []
+    with store._database.reading() as connection:
+        assert connection is not None
+        connection.set_trace_callback(seen.append)
+    store.find(["o", "p"])
+    store.sizes(["ab", "cd"])
+    plans = []
+    with sqlite3.connect(folder / "records.sqlite") as other:
+        for statement in seen:
+            plans += [row[3] for row in other.execute(f"EXPLAIN QUERY PLAN {statement}")]
+    other.close()
+    assert [plan.partition(" ")[0] for plan in plans] == ["SEARCH", "SEARCH"]
+
+
+def test_discarded_file(folder: Path, store: FileStore) -> None:
+    """Discarding a large object removes its file; a map of it from before stays readable."""
+    store.put("ab", [b"x" * 2_000_000])
+    view = store.get("ab")
+    store.discard(["ab"])
+    assert [path for path in folder.rglob("objects/**/*") if path.is_file()] == []
+    assert view[:3] + view[-3:] == b"xxxxxx"
+    assert len(view) == 2_000_000
+
+
 @pytest.mark.parametrize("size", [0, 1000])
 def test_cut_off_object_is_replaced(store: FileStore, size: int) -> None:
     """A large object that a power failure cut off is given as it is, and put writes it anew."""
     store.put("ab", [b"x" * 2_000_000])
-    os.truncate(store._file("ab"), size)
+    os.truncate(store._objects._file("ab"), size)
     assert bytes(store.get("ab")) == b"x" * size
     store.put("ab", [b"x" * 2_000_000])
     assert len(store.get("ab")) == 2_000_000

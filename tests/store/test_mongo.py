@@ -512,6 +512,71 @@ def test_upload_that_was_cut_off(store: MongoStore, database: Any) -> None:
     assert database["daskperiment.objects.chunks"].count_documents({}) == 0
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_discarded_while_read(store: MongoStore, url: str, again: bool) -> None:
+    """An object that is discarded while it is read is not there; one kept again is read."""
+    data = os.urandom(3_000_000)
+    other = open_mongo(url, "a")
+    store.put("ab", [data])
+    find = store._objects._find
+    found: list[Any] = []
+
+    def interrupted(*arguments: Any) -> Any:
+        found.append(find(*arguments))
+        if len(found) == 1:
+            other.discard(["ab"])
+            if again:
+                other.put("ab", [data])
+        return found[-1]
+
+    store._objects._find = interrupted  # type: ignore[method-assign]
+    if again:
+        assert bytes(store.get("ab")) == data
+    else:
+        with pytest.raises(KeyError, match="ab"):
+            store.get("ab")
+    other.close()
+
+
+def test_discard_leaves_nothing(
+    store: MongoStore, database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Discarding removes all uploads of an object, with their bytes, and no other's."""
+    for digest in ("a", "ab", "abc"):
+        store.put(digest, [bytes(2_500_000)])
+    with monkeypatch.context() as patch:
+        patch.setattr(store._objects, "_find", lambda *_: None)  # as one of two at once sees it
+        store.put("ab", [bytes(2_500_000)])
+    assert database["daskperiment.objects.files"].count_documents({}) == 4
+    assert store.sizes(["ab"]) == {"ab": 2_500_000}
+    store.discard(["ab"])
+    for name, field, count in (("files", "_id", 2), ("chunks", "files_id", 6)):
+        collection = database[f"daskperiment.objects.{name}"]
+        assert collection.find().distinct(f"{field}.digest") == ["a", "abc"]
+        assert collection.count_documents({}) == count
+
+
+def test_found_by_indexes(store: MongoStore, database: Any) -> None:
+    """Finding outputs and sizes looks at few more keys and documents than it gives."""
+    for start in range(0, 3000, 3):
+        names = [f"o{number}" for number in range(start, start + 3)]
+        store.append([Record("outputs", 0, name, b"{}") for name in names])
+    for number in range(100):
+        store.put(f"{number:04x}", [b"x"])
+    database.command("profile", 2)
+    try:
+        assert len(store.find([f"o{number}" for number in range(0, 3000, 6)])) == 500
+        assert len(store.sizes([f"{number:04x}" for number in range(50)])) == 50
+    finally:
+        database.command("profile", 0)
+    profile = list(database["system.profile"].find({"op": {"$in": ["query", "command"]}}))
+    looked = [
+        (each["keysExamined"], each["docsExamined"]) for each in profile if "keysExamined" in each
+    ]
+    assert len(looked) == 2
+    assert all(keys <= 1500 and documents <= 500 for keys, documents in looked)
+
+
 def test_large_object(store: MongoStore) -> None:
     """An array of 200 MB comes back equal, in writable memory."""
     array = numpy.arange(25_000_000, dtype="f8")

@@ -160,6 +160,16 @@ def test_bad_objects(client):
             open_store(backend, "ex")
 
 
+def test_incomplete_store(tmp_path):
+    """A store that lacks some methods is refused with their names."""
+
+    class Early:
+        allocate = append = read = put = get = state = delete = close = print
+
+    with pytest.raises(TypeError, match=r"Early.*find, sizes, discard too; add them"):
+        open_store(Early(), "ex")
+
+
 # Listing -------------------------------------------------------------------------------------
 
 

@@ -615,7 +615,7 @@ def test_restricted_user(open_store: Callable[..., RedisStore], raw: redis.Redis
     """A user with the documented rights alone can use every method, and no other keys."""
     rights = (
         "+auth +hello +select +ping +eval +evalsha +get +set +exists +scan +unlink +sadd +srem"
-        " +smembers +time +hget +hset +hincrby +hgetall +xadd +xrange"
+        " +smembers +time +hget +hset +hincrby +hgetall +xadd +xrange +strlen +getrange"
     )
     raw.execute_command(
         "ACL", "SETUSER", "bob", "on", f">{PASSWORD}", "~daskperiment:*", *rights.split(" ")
@@ -628,6 +628,9 @@ def test_restricted_user(open_store: Callable[..., RedisStore], raw: redis.Redis
     assert store.append([Record("outputs", 0, "x", b"1")]) == [Record("outputs", 0, "x", b"{}")]
     store.put("ab", [bytes(9_000_000)])
     assert len(store.get("ab")) == 9_000_000
+    assert store.find(["x", "y"]) == [Record("outputs", 0, "x", b"{}")]
+    assert store.sizes(["ab", "cd"]) == {"ab": 9_000_000}
+    store.discard(["ab", "cd"])
     assert store.state().latest == 1
     assert len(list(store.read("trials"))) == len(list(store.read("trials", trials=[1]))) == 1
     assert list_redis(url) == ["a"]
@@ -636,6 +639,108 @@ def test_restricted_user(open_store: Callable[..., RedisStore], raw: redis.Redis
     with pytest.raises(StoreError, match="refused us"):
         store.allocate("two", b"{}")
     raw.execute_command("ACL", "DELUSER", "bob")
+
+
+# Discarding ----------------------------------------------------------------------------------
+
+
+def test_discarded_while_written(
+    open_store: Callable[..., RedisStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An object that somebody else keeps and discards while we write it is whole in the end."""
+    data = os.urandom(9_000_000)
+    store, other = open_store(), open_store()
+    call = store._server.call
+    chunks: list[str] = []
+
+    def interrupted(*command: Any) -> Any:
+        found = call(*command)
+        if command[0] == "SET":
+            chunks.append(command[1])
+            if len(chunks) == 2:
+                other.put("ab", [data])
+                other.discard(["ab"])
+        return found
+
+    monkeypatch.setattr(store._server, "call", interrupted)
+    store.put("ab", [data])
+    assert len(chunks) == 6
+    assert bytes(other.get("ab")) == data
+
+
+def test_chunks_that_vanish(
+    open_store: Callable[..., RedisStore], raw: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that loses chunks as they are written is told, and the object is not there."""
+    store = open_store()
+    call = store._server.call
+
+    def forgetful(*command: Any) -> Any:
+        found = call(*command)
+        raw.delete("daskperiment:{a}:object:ab:4194304")
+        return found
+
+    monkeypatch.setattr(store._server, "call", forgetful)
+    with pytest.raises(StoreError, match="object:ab' lost chunks"):
+        store.put("ab", [bytes(9_000_000)])
+    assert store.sizes(["ab"]) == {}
+    with pytest.raises(KeyError):
+        store.get("ab")
+
+
+def test_discarded_while_read(
+    open_store: Callable[..., RedisStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An object that is discarded while it is read is not there; one kept again is read."""
+    data = os.urandom(9_000_000)
+    store, other = open_store(), open_store()
+    call = store._server.call
+    gone: list[bool] = []
+
+    def interrupted(*command: Any) -> Any:
+        if command[0] == "GET" and command[1].endswith(":4194304") and not gone:
+            gone.append(True)
+            other.discard(["ab"])
+        found = call(*command)
+        if command[0] == "GET" and found is None and again:
+            other.put("ab", [data])
+        return found
+
+    monkeypatch.setattr(store._server, "call", interrupted)
+    for again in (False, True):
+        gone.clear()
+        store.put("ab", [data])
+        if again:
+            assert bytes(store.get("ab")) == data
+        else:
+            with pytest.raises(KeyError, match="ab"):
+                store.get("ab")
+
+
+def test_discard_leaves_nothing(open_store: Callable[..., RedisStore], raw: redis.Redis) -> None:
+    """Discarding removes all keys of an object, large or small."""
+    store = open_store()
+    before = sorted(raw.keys())
+    store.put("ab", [bytes(9_000_000)])
+    store.put("cd", [b"x"])
+    store.discard(["ab", "cd"])
+    assert sorted(raw.keys()) == before
+
+
+def test_foreign_head(open_store: Callable[..., RedisStore], raw: redis.Redis) -> None:
+    """Something else in an object's place has no size: it is told as damage."""
+    raw.set("daskperiment:{a}:object:ab", b"other")
+    with pytest.raises(CorruptRecordError, match="object:ab' holds no object"):
+        open_store().sizes(["ab"])
+
+
+def test_lost_output(open_store: Callable[..., RedisStore], raw: redis.Redis) -> None:
+    """An output that the index names and the stream lacks is told as damage."""
+    store = open_store()
+    store.append([Record("outputs", 0, "x", b"{}")])
+    raw.delete("daskperiment:{a}:stream:outputs")
+    with pytest.raises(CorruptRecordError, match="'x' is missing"):
+        store.find(["x"])
 
 
 # Passwords -----------------------------------------------------------------------------------

@@ -1,0 +1,337 @@
+"""Making room: drops the outputs that could be reused and were not used for longest.
+
+What a trial is itself made of is never touched: its records, its result, its parameters, its
+code, environment and graph, and every persisted value that was not kept to be reused. An object
+that is dropped can be had again by running its step.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Collection, Iterator, Sequence
+from datetime import timedelta
+from operator import attrgetter, index
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import pandas as pd
+from msgspec import Struct
+
+from daskperiment.codec import decode, decode_many
+from daskperiment.errors import CorruptRecordError, StoreWarning
+from daskperiment.history.columns import frame_of, moments
+from daskperiment.history.decoding import chunks
+from daskperiment.history.reading import read_trials
+from daskperiment.references import digests_within
+from daskperiment.run.recorder import recorder_for
+from daskperiment.store.protocol import Store, Stored
+
+__all__ = ["prune"]
+
+T = TypeVar("T", bound=Struct)
+
+_MANY = 1000
+"""Objects that are asked for, or dropped, at a time."""
+_body = attrgetter("body")
+
+
+class _Begun(Struct, gc=False):
+    parameters: dict[str, Any]
+    code: str
+    environment: str
+    graph: str
+
+
+class _Value(Struct, gc=False):
+    """How a trial ended, the value of a computed parameter, or a persisted output."""
+
+    value: Any = None
+
+
+class _Run(Struct, gc=False):
+    """What matters here of a step run."""
+
+    step: str
+    started: float
+    wall: float
+    kept: _Value | None = None
+    reused: int | None = None
+    reusable: bool = False
+
+
+class _Use(NamedTuple):
+    """A reusable object: who kept it first, and when it was used last."""
+
+    last: float
+    trial: int
+    step: str
+
+
+class _Candidate(NamedTuple):
+    """A reusable object that is in the store."""
+
+    digest: str
+    use: _Use
+    size: int
+
+
+def prune(
+    store: Store,
+    max_bytes: int | None = None,
+    older_than: timedelta | float | None = None,
+    dry_run: bool = False,
+) -> pd.DataFrame:
+    """Drop reusable objects from a store, the least recently used ones first.
+
+    Parameters
+    ----------
+    store : Store
+        Where to drop them.
+    max_bytes : int, optional
+        How many bytes of reusable objects may stay.
+    older_than : datetime.timedelta or float, optional
+        Those that were last used longer ago than this go; a number is in seconds.
+    dry_run : bool
+        Drop nothing, and tell what would be dropped.
+
+    Returns
+    -------
+    DataFrame
+        What was dropped, or would be, the least recently used first: ``Step`` and ``Trial ID``
+        that kept it, ``Size`` in bytes, ``Last Used`` in UTC, and ``Digest``.
+
+    Raises
+    ------
+    ValueError
+        If neither limit is given, or a limit is negative.
+    TypeError
+        If a limit is not of the type that it should be.
+    CorruptRecordError
+        If a record is damaged, so that it is not known which objects are still needed. Nothing
+        is dropped then.
+    StoreError
+        From the store.
+
+    Notes
+    -----
+    An object was last used when the latest step run that kept or reused it ended. What a running
+    trial kept or reused stays. So does an object with the same content as something that is no
+    reusable output, such as a trial's result.
+    """
+    limit, age = _checked_bytes(max_bytes), _checked_seconds(older_than)
+    if limit is None and age is None:
+        raise ValueError(
+            "prune() needs to know what may go: give max_bytes=10**9 to keep the latest gigabyte "
+            "of reusable objects, older_than=timedelta(days=30) to drop those that were not used "
+            "for a month, or both."
+        )
+    recorder = recorder_for(store)
+    recorder.flush()
+    survey = _Survey(store)
+    survey.read_on()
+    sizes = _sizes(store, list(survey.droppable()))
+    # What came while sizes were asked for counts too.
+    survey.read_on()
+    candidates = survey.candidates(sizes)
+    chosen = _choose(candidates, survey.busy, limit, _oldest(store, age))
+    if not dry_run:
+        for some in _slices([each.digest for each in chosen]):
+            store.discard(some)
+            for digest in some:
+                recorder.forget_object(digest)
+    return _frame(chosen)
+
+
+# Limits ----------------------------------------------------------------------------------------
+
+
+def _checked_bytes(max_bytes: Any) -> int | None:
+    if max_bytes is None:
+        return None
+    try:
+        if isinstance(max_bytes, bool):
+            raise TypeError
+        limit = index(max_bytes)
+    except TypeError:
+        raise TypeError(
+            f"max_bytes is {max_bytes!r} ({type(max_bytes).__name__}); expected an integer number "
+            "of bytes, such as 10**9"
+        ) from None
+    if limit < 0:
+        raise ValueError(f"max_bytes is {max_bytes!r}; expected 0 or more bytes")
+    return limit
+
+
+def _checked_seconds(older_than: Any) -> float | None:
+    if older_than is None:
+        return None
+    try:
+        if isinstance(older_than, bool | str | bytes):
+            raise TypeError
+        if isinstance(older_than, timedelta | np.timedelta64):
+            seconds = pd.Timedelta(older_than).total_seconds()
+        else:
+            seconds = float(older_than)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"older_than is {older_than!r} ({type(older_than).__name__}); expected a "
+            "datetime.timedelta, such as timedelta(days=30), or a number of seconds"
+        ) from None
+    if not seconds >= 0:
+        raise ValueError(f"older_than is {older_than!r}; expected a duration of 0 or more")
+    return seconds
+
+
+def _oldest(store: Store, age: float | None) -> float:
+    """Tell the time before which what was last used goes."""
+    return -math.inf if age is None else store.state().clock - age
+
+
+# Reading ---------------------------------------------------------------------------------------
+
+
+class _Survey:
+    """What all records tell about objects. It remembers digests, and no record."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._after = {"trials": 0, "steps": 0}
+        self._uses: dict[str, _Use] = {}
+        self._needed: set[str] = set()
+        self._begun: set[int] = set()
+        self._settled: set[int] = set()
+        self.busy: set[str] = set()
+        """Digests of the objects that a running trial kept or reused."""
+
+    def read_on(self) -> None:
+        """Read what was written since the last time."""
+        with warnings.catch_warnings():
+            # It says that a stream is shown without a part: what that part needs is not known.
+            warnings.simplefilter("error", StoreWarning)
+            try:
+                self._read_trials()
+                self._settle()
+                self._read_steps()
+            except StoreWarning as warning:
+                raise CorruptRecordError(_refusal(self._store, warning)) from warning
+
+    def droppable(self) -> Iterator[str]:
+        """Give the digests of reusable objects that nothing else needs."""
+        return (digest for digest in self._uses if digest not in self._needed)
+
+    def candidates(self, sizes: dict[str, int]) -> list[_Candidate]:
+        """Give the droppable objects that are in the store, the least recently used first."""
+        found = [
+            _Candidate(digest, self._uses[digest], sizes[digest])
+            for digest in self.droppable()
+            if digest in sizes
+        ]
+        return sorted(found, key=lambda each: (each.use, each.digest))
+
+    def _read_trials(self) -> None:
+        for chunk in self._read("trials"):
+            begun = [one for one in chunk if one.id == "begun"]
+            for stored, first in zip(begun, self._decoded(begun, _Begun), strict=True):
+                self._begun.add(stored.trial)
+                self._needed.update((first.code, first.environment, first.graph))
+                self._needed.update(digests_within(first.parameters))
+            rest = [one for one in chunk if one.id != "begun"]
+            for stored, record in zip(rest, self._decoded(rest, _Value), strict=True):
+                self._needed.update(digests_within(record.value))
+                if stored.id.startswith("ended"):
+                    self._settled.add(stored.trial)
+
+    def _settle(self) -> None:
+        """Count the trials as settled that will never end."""
+        pending = self._begun - self._settled
+        for some in _slices(sorted(pending)):
+            trials = read_trials(self._store, some).values()
+            self._settled.update(each.trial for each in trials if each.status != "running")
+
+    def _read_steps(self) -> None:
+        for chunk in self._read("steps"):
+            for stored, run in zip(chunk, self._decoded(chunk, _Run), strict=True):
+                for digest in digests_within(run.kept.value) if run.kept else ():
+                    self._note(digest, stored.trial, run)
+
+    def _note(self, digest: str, trial: int, run: _Run) -> None:
+        if trial not in self._settled:
+            self.busy.add(digest)
+        if run.reused is None and not run.reusable:
+            self._needed.add(digest)
+            return
+        # Runs that reused the object may be read before the one that kept it.
+        keeper, last = run.reused or trial, run.started + run.wall
+        known = self._uses.get(digest, _Use(last, keeper, run.step))
+        first = min((known.trial, known.step), (keeper, run.step))
+        self._uses[digest] = _Use(max(last, known.last), *first)
+
+    def _read(self, stream: str) -> Iterator[list[Stored]]:
+        for chunk in chunks(self._store.read(stream, after=self._after[stream])):
+            yield chunk
+            self._after[stream] = chunk[-1].position
+
+    def _decoded(self, stored: Sequence[Stored], type_: type[T]) -> list[T]:
+        try:
+            return decode_many(list(map(_body, stored)), type_)
+        except CorruptRecordError:
+            return [self._decode(one, type_) for one in stored]
+
+    def _decode(self, stored: Stored, type_: type[T]) -> T:
+        try:
+            return decode(stored.body, type_)
+        except CorruptRecordError as error:
+            what = f"the record {stored.id!r} of trial {stored.trial}: {error}"
+            raise CorruptRecordError(_refusal(self._store, what)) from error
+
+
+def _refusal(store: Store, what: object) -> str:
+    return (
+        f"Nothing was dropped from {store.address}, because it cannot be told which objects are "
+        f"still needed ({what}). Repair or restore the store first."
+    )
+
+
+def _sizes(store: Store, digests: Sequence[str]) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    for some in _slices(digests):
+        sizes |= store.sizes(some)
+    return sizes
+
+
+def _slices(items: Sequence[Any]) -> Iterator[Any]:
+    return (items[start : start + _MANY] for start in range(0, len(items), _MANY))
+
+
+# Choosing --------------------------------------------------------------------------------------
+
+
+def _choose(
+    candidates: Sequence[_Candidate], busy: Collection[str], limit: int | None, oldest: float
+) -> list[_Candidate]:
+    """Choose what goes, of candidates that stand in the order in which they were last used."""
+    total = sum(each.size for each in candidates)
+    allowed = math.inf if limit is None else limit
+    chosen = []
+    for each in candidates:
+        if each.digest not in busy and (each.use.last < oldest or total > allowed):
+            chosen.append(each)
+            total -= each.size
+    return chosen
+
+
+def _frame(chosen: Sequence[_Candidate]) -> pd.DataFrame:
+    rows = pd.RangeIndex(len(chosen))
+
+    def numbers(values: list[int]) -> pd.Series:
+        return pd.Series(values, index=rows, dtype="int64")
+
+    columns = [
+        ("Step", pd.Series([each.use.step for each in chosen], index=rows, dtype=str)),
+        ("Trial ID", numbers([each.use.trial for each in chosen])),
+        ("Size", numbers([each.size for each in chosen])),
+        ("Last Used", moments([each.use.last for each in chosen], rows)),
+        ("Digest", pd.Series([each.digest for each in chosen], index=rows, dtype=str)),
+    ]
+    return frame_of(columns, rows)
