@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from daskperiment.copying import copy
     from daskperiment.experiment import Experiment, list_experiments
     from daskperiment.graph.parameter import Parameter
-    from daskperiment.graph.result import Result
+    from daskperiment.result import Result
 
 __all__ = [
     "Comparison",
@@ -28,7 +28,7 @@ _HOMES = {
     "Comparison": "daskperiment.compare",
     "Experiment": "daskperiment.experiment",
     "Parameter": "daskperiment.graph.parameter",
-    "Result": "daskperiment.graph.result",
+    "Result": "daskperiment.result",
     "copy": "daskperiment.copying",
     "list_experiments": "daskperiment.experiment",
 }

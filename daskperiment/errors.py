@@ -5,6 +5,7 @@
     DaskperimentError
     ├── ParameterUndeclaredError (ValueError)
     ├── ParameterUndefinedError (ValueError)
+    ├── ReproductionError (ValueError)
     ├── TrialIDNotFoundError (ValueError)
     ├── LookupFailedError (KeyError)
     │   ├── MetricNotFoundError
@@ -37,6 +38,7 @@ __all__ = [
     "ParameterUndefinedError",
     "PersistedResultNotFoundError",
     "RandomStateWarning",
+    "ReproductionError",
     "StoreError",
     "StoreUnavailableError",
     "StoreWarning",
@@ -55,6 +57,10 @@ class ParameterUndeclaredError(DaskperimentError, ValueError):
 
 class ParameterUndefinedError(DaskperimentError, ValueError):
     """A parameter that a computation needs has neither a default nor a value."""
+
+
+class ReproductionError(DaskperimentError, ValueError):
+    """A trial cannot be run again as it was asked for; the message names what is in the way."""
 
 
 class TrialIDNotFoundError(DaskperimentError, ValueError):

@@ -10,18 +10,21 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from dask.delayed import Delayed
 
 from daskperiment.capture.code import source_text
 from daskperiment.capture.environment import describe, packages_text
 from daskperiment.codec import NotPlainError, load_record, to_plain
 from daskperiment.display import html_table, shorten, table
 from daskperiment.errors import TrialIDNotFoundError
+from daskperiment.explain.explanation import Explanation, of_prospects
 from daskperiment.graph.parameter import NO_VALUE, Parameter, Parameters, check_name
-from daskperiment.graph.result import Result
 from daskperiment.graph.step import Step, StepFunction
 from daskperiment.records import Code, Environment, Point
+from daskperiment.result import Result
 from daskperiment.run.context import RunningStep, running_step
 from daskperiment.run.laboratory import Laboratory, signing_key
+from daskperiment.run.order import check_reuse
 from daskperiment.run.recorder import Recorder, recorder_for
 from daskperiment.run.seeding import check_seed
 from daskperiment.run.trial import Trial, undefined
@@ -30,6 +33,8 @@ from daskperiment.store.opening import open_store
 from daskperiment.store.protocol import Store
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     import pandas as pd
 
     from daskperiment.compare import Comparison
@@ -51,6 +56,9 @@ class Experiment:
         are servers.
     seed : int, optional
         Seed of every trial. Without it each trial draws one; it is recorded either way.
+    reuse : bool, optional
+        Whether outputs of persisted steps are taken from earlier trials where nothing that
+        determines them changed. Steps and :meth:`Result.compute` may say otherwise.
 
     Raises
     ------
@@ -83,7 +91,9 @@ class Experiment:
 
     id: str
 
-    def __new__(cls, id: str, backend: Any = None, seed: int | None = None) -> Experiment:
+    def __new__(
+        cls, id: str, backend: Any = None, seed: int | None = None, reuse: bool | None = None
+    ) -> Experiment:
         """Get the experiment of this id and backend, or make it."""
         check_id(id)
         store = open_store(backend, id)
@@ -95,9 +105,13 @@ class Experiment:
                 _EXPERIMENTS[id, store.address] = known
         return known
 
-    def __init__(self, id: str, backend: Any = None, seed: int | None = None) -> None:
+    def __init__(
+        self, id: str, backend: Any = None, seed: int | None = None, reuse: bool | None = None
+    ) -> None:
         if seed is not None:
             self._laboratory.seed = check_seed(seed)
+        if check_reuse(reuse) is not None:
+            self._laboratory.reuse = bool(reuse)
 
     def _set_up(self, id: str, store: Store) -> None:
         self.id = id
@@ -109,7 +123,7 @@ class Experiment:
         self._rng: np.random.Generator | None = None
 
     def __reduce__(self) -> Any:
-        return Experiment, (self.id, self._store, self.seed)
+        return Experiment, (self.id, self._store, self.seed, self._laboratory.reuse)
 
     @property
     def seed(self) -> int | None:
@@ -185,19 +199,36 @@ class Experiment:
         return self._decorate(function, lambda step: step, persist=False, nout=nout)
 
     def persist(
-        self, function: Callable[..., Any] | None = None, *, nout: int | None = None
-    ) -> Any:
+        self, function: Callable[..., Any] | None = None, *, nout: int | None = None,
+        reuse: bool | None = None, version: str | None = None,
+    ) -> Any:  # fmt: skip
         """Decorate a function: a step whose output is kept in each trial.
+
+        Parameters
+        ----------
+        function : callable, optional
+            Without it, a decorator is returned.
+        nout : int, optional
+            Number of outputs.
+        reuse : bool, optional
+            True: the output of an earlier trial is taken where nothing that determines it changed.
+            False: never. None: as the experiment says.
+        version : str, optional
+            Counts as part of the code. Give another one where the step depends on something that
+            its code does not show, such as a file that was replaced.
 
         See Also
         --------
         get_persisted : Get such an output.
+        explain : Tell what would be reused, and what not and why.
         """
-        return self._decorate(function, lambda step: step, persist=True, nout=nout)
+        return self._decorate(
+            function, lambda step: step, persist=True, nout=nout, reuse=reuse, version=version
+        )
 
     def result(
-        self, function: Callable[..., Any] | None = None, *,
-        persist: bool = False, nout: int | None = None,
+        self, function: Callable[..., Any] | None = None, *, persist: bool = False,
+        nout: int | None = None, reuse: bool | None = None, version: str | None = None,
     ) -> Any:  # fmt: skip
         """Decorate a function: calling it makes a :class:`Result`, and computing that is a trial.
 
@@ -209,19 +240,21 @@ class Experiment:
             Whether the output is kept for :meth:`get_persisted` too.
         nout : int, optional
             Number of outputs.
+        reuse, version
+            As for :meth:`persist`; they need `persist`.
         """
         laboratory = self._laboratory
         return self._decorate(
-            function, lambda step: Result(laboratory, step), persist=persist, nout=nout
-        )
+            function, lambda step: Result(laboratory, step), persist=persist, nout=nout,
+            reuse=reuse, version=version,
+        )  # fmt: skip
 
     def _decorate(
-        self, function: Callable[..., Any] | None, wrap: Callable[[Step], Any],
-        persist: bool, nout: int | None,
-    ) -> Any:  # fmt: skip
+        self, function: Callable[..., Any] | None, wrap: Callable[[Step], Any], **traits: Any
+    ) -> Any:
         if function is None:
-            return lambda function: self._decorate(function, wrap, persist, nout)
-        step = StepFunction(function, wrap, persist, nout, self.seed)
+            return lambda function: self._decorate(function, wrap, **traits)
+        step = StepFunction(function, wrap, seed=self.seed, **traits)
         self._steps[step.name] = step
         return step
 
@@ -337,11 +370,13 @@ class Experiment:
         TypeError
             If the name is no text, or epoch or value is no plain value.
         """
-        trial = self._running().trial
+        running = self._running()
+        trial = running.trial
         if metric_key.__class__ is not str or not metric_key:
             check_name(metric_key, "metric")
         point = Point(metric_key, _plain(epoch, "epoch"), _plain(value, "value"), time.time())
         if trial is not None:
+            running.metrics.add(metric_key)
             trial.recorder.point(trial.trial, point)
 
     # Asking
@@ -471,6 +506,38 @@ class Experiment:
         self._recorder.catch_up()
         return _comparing().compare(self._store, first, second)
 
+    def explain(self, result: Result | Delayed | int) -> Explanation:
+        """Tell for each step whether its output would be reused, and if not, why.
+
+        Parameters
+        ----------
+        result : Result or int
+            A result, to be told what computing it now would do; nothing is run or recorded. Where
+            reuse is switched off for all its steps, what it would do with ``reuse=True``. Or the
+            id of a trial, to be told what it did.
+
+        Returns
+        -------
+        Explanation
+            Printed, a table with a line for each step.
+
+        Raises
+        ------
+        ParameterUndefinedError
+            If a parameter of the result has no value.
+        TrialIDNotFoundError
+            If there is no such trial.
+        """
+        if isinstance(result, Result):  # which is a Delayed too
+            return of_prospects(result.name, *result.prospects())
+        if isinstance(result, Delayed):
+            raise TypeError(
+                f"Expected a result or the id of a trial, got {result!r}. A result is made by "
+                "calling a function that is decorated with @ex.result."
+            )
+        self._recorder.catch_up()
+        return _explaining().explain_trial(self._store, result)
+
     def _functions(self) -> dict[str, Callable[..., Any]]:
         return {name: step.__wrapped__ for name, step in self._steps.items()}
 
@@ -486,6 +553,32 @@ class Experiment:
         return load_record(self._store.get(digest), digest, type_)
 
     # Keeping house
+
+    def prune(
+        self, max_bytes: int | None = None, older_than: timedelta | float | None = None,
+        dry_run: bool = False,
+    ) -> pd.DataFrame:  # fmt: skip
+        """Drop outputs that were kept for reuse, the least recently used first.
+
+        Whatever else refers to an object keeps it: results, parameters and the outputs of steps
+        that were persisted without reuse stay. A dropped output is made anew when it is needed.
+
+        Parameters
+        ----------
+        max_bytes : int, optional
+            How much of them may stay.
+        older_than : datetime.timedelta or float, optional
+            Those last used longer ago go; a number counts seconds.
+        dry_run : bool
+            Whether to tell only what would be dropped.
+
+        Returns
+        -------
+        pandas.DataFrame
+            What was dropped, a row for each object.
+        """
+        self._recorder.catch_up()
+        return _pruning().prune(self._store, max_bytes, older_than, dry_run)
 
     def flush(self, timeout: float | None = None) -> None:
         """Deliver what waits for the store.
@@ -563,6 +656,18 @@ def _history() -> ModuleType:
     import daskperiment.history  # noqa: PLC0415
 
     return daskperiment.history
+
+
+def _pruning() -> ModuleType:
+    import daskperiment.pruning  # noqa: PLC0415  # as above
+
+    return daskperiment.pruning
+
+
+def _explaining() -> ModuleType:
+    import daskperiment.explain.past  # noqa: PLC0415  # as above
+
+    return daskperiment.explain.past
 
 
 def _comparing() -> ModuleType:

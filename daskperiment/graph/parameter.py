@@ -50,6 +50,7 @@ class Parameters:
         self._defaults: dict[str, Any] = {}
         self._values: Mapping[str, Any] = {}
         self._computed: dict[str, tuple[str, ...]] = {}
+        self._changes = 0
 
     @property
     def names(self) -> list[str]:
@@ -66,6 +67,11 @@ class Parameters:
         """Changes whenever a parameter is declared, or declared in another way."""
         return len(self._defaults), len(self._computed)
 
+    @property
+    def stamp(self) -> tuple[int, int, int]:
+        """Changes whenever a parameter is declared or set."""
+        return (*self.version, self._changes)
+
     def key(self, name: str) -> str:
         """Tell the key of a parameter's node."""
         text = f"{self._scope}\0{name}".encode("utf-8", "surrogatepass")
@@ -77,6 +83,7 @@ class Parameters:
         with self._lock:
             self._defaults[name] = default
             self._computed.pop(name, None)
+            self._changes += 1
 
     def declare_computed(self, name: str, inputs: tuple[str, ...]) -> None:
         """Declare a parameter whose default is computed from others in each trial."""
@@ -90,6 +97,7 @@ class Parameters:
         self.check_declared(values)
         with self._lock:
             self._values = {**self._values, **values}
+            self._changes += 1
 
     def check_declared(self, names: Iterable[str]) -> None:
         """Refuse names that are not declared.

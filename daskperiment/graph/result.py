@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from dask.base import visualize
 from dask.delayed import Delayed, single_key
@@ -17,11 +17,12 @@ from daskperiment.graph.inputs import Node
 from daskperiment.graph.parameter import Parameters
 from daskperiment.graph.step import Step
 from daskperiment.graph.template import Bound, Template, compile_template
-from daskperiment.run.order import Order
+from daskperiment.run.choosing import Prospect
+from daskperiment.run.order import Order, check_reuse
 from daskperiment.run.seeding import check_seed
 from daskperiment.run.trial import Plan
 
-__all__ = ["Laboratory", "Result"]
+__all__ = ["Laboratory", "ResultNode"]
 
 
 class Laboratory(Protocol):
@@ -38,6 +39,9 @@ class Laboratory(Protocol):
     def submitting(self, template: Template) -> None:
         """Take note that a trial of this template is about to be computed."""
 
+    def prospects(self, template: Template, order: Order) -> tuple[list[Prospect], bool]:
+        """Tell what would become of each step, were the trial computed now."""
+
     def watching(self, token: str) -> AbstractContextManager[None]:
         """Give a context manager that sees to the trial's end if its last task cannot."""
 
@@ -46,11 +50,13 @@ class _Local(threading.local):
     """The graph that a thread is about to compute, and the one it submitted last."""
 
     current: Bound | None = None
+    stamp: Any = None
+    """Of the parameters that the current graph was made with."""
     submitted: Bound | None = None
 
 
-class Result(Node):
-    """The node made by calling a function decorated with :meth:`Experiment.result`.
+class ResultNode(Node):
+    """What the call of a result's function makes.
 
     It is a :class:`dask.delayed.Delayed`: whoever computes it, in whatever way and on whatever
     scheduler, runs a trial. Every computation is a trial of its own.
@@ -98,17 +104,21 @@ class Result(Node):
         return hash(self._step.key)
 
     def __reduce__(self) -> Any:
-        return Result, (self._laboratory, self._step, self._order)
+        return type(self), (self._laboratory, self._step, self._order)
 
     # What users ask
 
-    def compute(self, seed: int | None = None, **kwargs: Any) -> Any:
+    def compute(self, seed: int | None = None, reuse: bool | None = None, **kwargs: Any) -> Any:
         """Run a trial and return its result.
 
         Parameters
         ----------
         seed : int, optional
             Seed of this trial. Without it, the experiment's; without that, a fresh one.
+        reuse : bool, optional
+            True: outputs that persisted steps returned in earlier trials are taken, where nothing
+            that determines them changed. False: every step runs. None: as the experiment and each
+            step say.
         **kwargs
             As for :func:`dask.compute`, such as ``scheduler``.
 
@@ -126,14 +136,13 @@ class Result(Node):
         Exception
             What a step raised, unchanged; the trial is recorded as failed.
         """
-        seed = check_seed(seed)
-        order = self._order if seed is None else replace(self._order, seed=seed)
+        order = self._order.refined(seed=check_seed(seed), reuse=check_reuse(reuse))
         template, laboratory = self._template, self._laboratory
         bound = template.instantiate(lambda token: laboratory.settled_plan(template, token, order))
         with self._laboratory.watching(bound.token):
             return Delayed(bound.key, bound.graph).compute(**kwargs)
 
-    def bind(self, **values: Any) -> Result:
+    def bind(self, **values: Any) -> Self:
         """Make a result with these parameter values; the experiment stays as it is.
 
         Parameters
@@ -154,11 +163,19 @@ class Result(Node):
         self._laboratory.parameters.check_declared(values)
         return self.ordered(replace(self._order, values={**self._order.values, **values}))
 
-    def ordered(self, order: Order) -> Result:
+    def ordered(self, order: Order) -> Self:
         """Make a result whose trials are asked for in this way."""
-        result = Result(self._laboratory, self._step, order)
+        result = type(self)(self._laboratory, self._step, order)
         object.__setattr__(result, "_compiled", self._compiled)
         return result
+
+    def prospects(self) -> tuple[list[Prospect], bool]:
+        """Tell what would become of each step, and whether any is allowed to reuse an output.
+
+        Where none is, it is told what would become of them with ``reuse=True``.
+        """
+        laboratory: Laboratory = self._laboratory
+        return laboratory.prospects(self._template, self._order)
 
     def visualize(self, *args: Any, **kwargs: Any) -> Any:
         """Draw the steps and parameters, as :func:`dask.visualize` does."""
@@ -200,9 +217,10 @@ class Result(Node):
         return self._compiled[1]  # type: ignore[no-any-return]  # a slot of an untyped class
 
     def _bound(self) -> Bound:
-        bound = self._local.current
-        if bound is None:
+        bound, stamp = self._local.current, self._laboratory.parameters.stamp
+        if bound is None or stamp != self._local.stamp:
             template, plan = self._template, self._laboratory.plan
+            self._local.stamp = stamp
             bound = self._local.current = template.instantiate(
                 lambda token: plan(template, token, self._order)
             )

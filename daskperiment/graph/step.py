@@ -56,6 +56,10 @@ class StepFunction:
         Number of outputs, if the function returns a sequence of known length.
     seed : int, optional
         The experiment's seed.
+    reuse : bool, optional
+        Whether a kept output may be reused; None leaves it to the experiment.
+    version : str, optional
+        Part of the recipe: another version makes another output.
 
     Attributes
     ----------
@@ -65,7 +69,8 @@ class StepFunction:
 
     def __init__(
         self, function: Callable[..., Any], wrap: Callable[[Step], Any],
-        persist: bool, nout: int | None, seed: int | None,
+        persist: bool = False, nout: int | None = None, seed: int | None = None,
+        reuse: bool | None = None, version: str | None = None,
     ) -> None:  # fmt: skip
         _check_function(function)
         functools.update_wrapper(self, function, updated=())
@@ -75,10 +80,13 @@ class StepFunction:
         self._wrap = wrap
         self._nout = _check_nout(nout)
         self._seed = seed
+        self._reuse = _check_reuse(reuse, persist)
+        self._version = _check_version(version)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Make a node of this call."""
-        call = Call(self.name, Function(self.__wrapped__), self.persist, self._seed)
+        call = Call(self.name, Function(self.__wrapped__), self.persist, self._seed, self._reuse,
+                    self._version)  # fmt: skip
         key = f"{self.name}-{uuid.uuid4().hex}"
         nodes: list[Any] = []
         forms = [unpack(value, nodes) for value in args]
@@ -117,3 +125,17 @@ def _check_nout(nout: Any) -> int | None:
     if nout is None or (isinstance(nout, int) and not isinstance(nout, bool) and nout >= 0):
         return nout
     raise ValueError(f"nout is {nout!r}; expected None or an integer of at least 0")
+
+
+def _check_reuse(reuse: Any, persist: bool) -> bool | None:
+    if reuse is not None and not isinstance(reuse, bool):
+        raise TypeError(f"reuse is {reuse!r}; expected True, False or None")
+    if reuse and not persist:
+        raise ValueError("reuse=True needs an output that is kept: give persist=True as well")
+    return reuse
+
+
+def _check_version(version: Any) -> str:
+    if version is None or isinstance(version, (str, int, float)):
+        return "" if version is None else str(version)
+    raise TypeError(f"version is {version!r}; expected text or a number")

@@ -11,18 +11,23 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
-from dask._task_spec import Alias, DataNode, GraphNode, Task, TaskRef, convert_legacy_graph
+from dask._task_spec import DataNode, GraphNode, Task, TaskRef, convert_legacy_graph
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.utils import funcname, key_split
 
+from daskperiment.graph.formulas import make_formulas
+from daskperiment.graph.references import in_order, references
+from daskperiment.graph.weaving import Weaving
 from daskperiment.records import Graph, Node
+from daskperiment.run.recipes import Formulas
 from daskperiment.run.step import Call, run_between, run_parameter, run_result, run_step
-from daskperiment.run.trial import Plan, begin, take
+from daskperiment.run.trial import Plan, begin, begin_within, last_key, take
 
 __all__ = ["TRIAL", "Bound", "Template", "compile_template", "no_trial"]
 
@@ -74,6 +79,8 @@ class Template:
     """Step -> the function that it calls."""
     parameters: tuple[str, ...]
     """Names of the parameters that steps take."""
+    persisting: bool
+    """Whether any step's output is kept."""
 
     def instantiate(self, make_plan: Callable[[str], Plan]) -> Bound:
         """Make the graph of one trial.
@@ -84,26 +91,89 @@ class Template:
             Makes the trial's plan from its token.
         """
         token = uuid.uuid4().hex
-        first, last = f"begin-{token}", f"{self.result}-{token}"
-        names = {name: last if name == self.key else f"{name}-{token}" for name in self.own}
-        keys = self._keys(token, first, last)
-        begins = _layer({first: Task(first, begin, make_plan(token))}, None)
-        layers: dict[str, Any] = {first: begins, **self.shared}
-        dependencies: dict[str, set[str]] = {first: set(), **self.dependencies}
-        for name, layer in self.own.items():
-            layers[names[name]] = _copy(layer, keys)
-            dependencies[names[name]] = {first} | {names.get(d, d) for d in layer.dependencies}
-        return Bound(token, last, HighLevelGraph(layers, dependencies))
+        plan = make_plan(token)
+        copying = _Copying(self, token)
+        if plan.arrangement is not None:
+            weaving = Weaving(plan, plan.arrangement, self.tasks, self.inlined)
+            copying.weave(weaving, plan.arrangement.needed)
+        return copying.bound(plan)
 
-    def _keys(self, token: str, first: str, last: str) -> dict[Key, Any]:
+    @cached_property
+    def tasks(self) -> dict[Key, GraphNode]:
+        """All tasks that the result depends on, but for parameters and the trial."""
+        own = {key: task for layer in self.own.values() for key, task in layer.tasks.items()}
+        waiting = {ref for task in own.values() for ref in references(task)}
+        if waiting <= {TRIAL, *self.inlined, *own}:
+            return own
+        shared = dict(HighLevelGraph(self.shared, self.dependencies))
+        return {**convert_legacy_graph(shared), **own}
+
+    @cached_property
+    def formulas(self) -> Formulas:
+        """How the recipes of the nodes are made."""
+        return make_formulas(self.tasks, in_order(self.tasks, self.key), self.inlined)
+
+
+class _Copying:
+    """The graph of one trial in the making."""
+
+    def __init__(self, template: Template, token: str) -> None:
+        self.template = template
+        self.token = token
+        self.first, self.last = f"begin-{token}", last_key(template.result, token)
+        self.own = dict(template.own)
+        self.layers: dict[str, Any] = dict(template.shared)
+        self.dependencies: dict[str, set[str]] = dict(template.dependencies)
+        self.extra: dict[str, set[str]] = {}
+
+    def weave(self, weaving: Weaving, needed: Collection[Key]) -> None:
+        """Leave out what nobody needs, and take from shared tasks what can be taken."""
+        shared = weaving.shared()
+        for name, layer in self.template.own.items():
+            tasks = {key: task for key, task in layer.tasks.items() if key in needed}
+            taken = {key: shared[key] for key in tasks if key in shared}
+            tasks.update((key, weaving.own(key, taken[key])) for key in taken)
+            self.own[name] = layer._replace(tasks=tasks)
+            self.extra[name] = set(taken.values())
+            if not tasks:
+                del self.own[name]
+        layers = {key: layer for layer in self.template.own.values() for key in layer.tasks}
+        for key, (task, dependencies, source) in weaving.made.items():
+            layer = layers[source]
+            outside = layer.dependencies & self.template.shared.keys()
+            self.layers[key] = _layer({key: task}, layer.annotations)
+            self.dependencies[key] = dependencies | outside
+
+    def bound(self, plan: Plan) -> Bound:
+        """Put the graph together."""
+        single = not self.extra and sum(len(layer.tasks) for layer in self.own.values()) == 1
+        if single:  # its only task begins the trial as well
+            begins: Any = Task(None, begin_within, plan)
+        else:
+            begins = TaskRef(self.first)
+            self.layers[self.first] = _layer({self.first: Task(self.first, begin, plan)}, None)
+            self.dependencies[self.first] = set()
+        keys = self._keys(begins)
+        names = {name: self.last if name == self.template.key else f"{name}-{self.token}"
+                 for name in self.own}  # fmt: skip
+        for name, layer in self.own.items():
+            before = {names.get(d, d) for d in layer.dependencies}
+            before |= {self.first, *self.extra.get(name, ())}
+            self.layers[names[name]] = _copy(layer, keys)
+            self.dependencies[names[name]] = before
+        for name in names.values():
+            self.dependencies[name] &= self.layers.keys()  # what nobody needs is not there
+        return Bound(self.token, self.last, HighLevelGraph(self.layers, self.dependencies))
+
+    def _keys(self, begins: Any) -> dict[Key, Any]:
         """Old key -> new key, or the node that takes its place."""
-        keys: dict[Key, Any] = {TRIAL: first}
-        for key, name in self.inlined.items():
-            keys[key] = Task(None, take, TaskRef(first), name)
+        keys: dict[Key, Any] = {TRIAL: begins}
+        for key, name in self.template.inlined.items():
+            keys[key] = Task(None, take, begins, name)
         olds = (key for layer in self.own.values() for key in layer.tasks)
         for number, old in enumerate(olds):
-            keys[old] = _rename(old, token, number)
-        keys[self.key] = last
+            keys[old] = _rename(old, self.token, number)
+        keys[self.template.key] = self.last
         return keys
 
 
@@ -162,6 +232,7 @@ def compile_template(result: str, key: Key, graph: HighLevelGraph, parameters: A
         graph=Graph(survey.nodes),
         functions=survey.functions,
         parameters=tuple(survey.parameters),
+        persisting=survey.persisting,
     )
 
 
@@ -210,6 +281,7 @@ class _Survey:
         self.nodes: list[Node] = []
         self.functions: dict[str, Callable[..., Any]] = {}
         self.parameters: dict[str, None] = {}
+        self.persisting = False
         self._tasks = tasks
         self._last = last
         self._sources: dict[Key, _Sources] = {
@@ -217,7 +289,7 @@ class _Survey:
         }
         self._names: Counter[str] = Counter()
         self._prepared: dict[Key, GraphNode] = {}
-        for key in _in_order(tasks, last):
+        for key in in_order(tasks, last):
             self._visit(key)
 
     def prepared(self, key: Key) -> GraphNode:
@@ -226,7 +298,7 @@ class _Survey:
 
     def _visit(self, key: Key) -> None:
         task = self._tasks[key]
-        found = [self._sources.get(ref, _Sources()) for ref in _references(task)]
+        found = [self._sources.get(ref, _Sources()) for ref in references(task)]
         sources = _Sources(
             tuple(dict.fromkeys(step for source in found for step in source.steps)),
             tuple(dict.fromkeys(name for source in found for name in source.parameters)),
@@ -245,6 +317,7 @@ class _Survey:
     def _step(self, key: Key, task: Task, sources: _Sources) -> _Sources:
         call: Call = task.args[1]
         place = self._place(call.step)
+        self.persisting |= call.persist
         self.nodes.append(Node(place, call.step, list(sources.steps), list(sources.parameters)))
         self.parameters.update(dict.fromkeys(sources.parameters))
         function = call.function.__wrapped__
@@ -265,31 +338,3 @@ class _Survey:
     def _place(self, name: str) -> str:
         self._names[name] += 1
         return name if self._names[name] == 1 else f"{name}#{self._names[name]}"
-
-
-def _in_order(tasks: Mapping[Key, GraphNode], last: Key) -> Iterator[Key]:
-    """Depth first and without recursion: a graph may be deeper than Python's stack."""
-    seen: set[Key] = {last}
-    stack = [(last, _references(tasks[last]))]
-    while stack:
-        key, references = stack[-1]
-        for reference in references:
-            if reference in tasks and reference not in seen:
-                seen.add(reference)
-                stack.append((reference, _references(tasks[reference])))
-                break
-        else:
-            stack.pop()
-            yield key
-
-
-def _references(node: GraphNode) -> Iterator[Key]:
-    """Yield the keys that a task takes, in order of its arguments."""
-    if isinstance(node, Alias):
-        yield node.target
-    elif isinstance(node, Task):
-        for item in (*node.args, *node.kwargs.values()):
-            if isinstance(item, TaskRef):
-                yield item.key
-            elif isinstance(item, GraphNode):
-                yield from _references(item)

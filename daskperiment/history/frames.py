@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ class _Given(Struct, gc=False):
     """What the short history needs of how a trial began."""
 
     parameters: dict[str, Any]
+    sweep: str | None = None
 
 
 class _Cause(Struct, gc=False):
@@ -78,8 +79,9 @@ def get_parameters(store: Store, trial_id: int) -> dict[str, Any]:
 
 
 def get_history(
-    store: Store, order: Sequence[str], verbose: bool = False, running: bool = False
-) -> pd.DataFrame:
+    store: Store, order: Sequence[str], verbose: bool = False, running: bool = False,
+    trials: Collection[int] | None = None, sweep: str | None = None,
+) -> pd.DataFrame:  # fmt: skip
     """Make a table of the trials that ended, one row each, sorted by trial id.
 
     Nothing is unpickled: a value that is not plain data is a :class:`StoredObject`.
@@ -96,6 +98,10 @@ def get_history(
     running : bool
         Add the trials that are still running. They are no success yet, and have neither result
         nor finishing time.
+    trials : collection of int, optional
+        Only these trials.
+    sweep : str, optional
+        Only the trials of the sweep with this id.
 
     Returns
     -------
@@ -105,7 +111,7 @@ def get_history(
         its row; integers stay integers then, in a column of dtype ``Int64``. The result of a
         trial that did not succeed is NaN.
     """
-    rows = _rows(store, Begun if verbose else _Given, running)
+    rows = _rows(store, Begun if verbose else _Given, running, trials, sweep)
     index = pd.Index(rows.trials, dtype="int64", name="Trial ID")
     columns = [
         *_parameters(rows, order, index, store),
@@ -115,8 +121,14 @@ def get_history(
     return frame_of(columns, index)
 
 
-def _rows(store: Store, begun_type: type[Any], running: bool) -> _Rows:
-    found = fold(store, None, begun_type, _Outcome, _Cause)
+def _rows(
+    store: Store, begun_type: type[Any], running: bool,
+    trials: Collection[int] | None, sweep: str | None,
+) -> _Rows:  # fmt: skip
+    found = fold(store, trials, begun_type, _Outcome, _Cause)
+    if sweep is not None:
+        begun = {id: one for id, one in found.begun.items() if one.sweep == sweep}
+        found = found._replace(begun=begun)
     pending = found.begun.keys() - found.ended.keys()
     # Judging those without an end takes all of their records; there are few of them.
     rest = read_trials(store, pending) if pending else {}

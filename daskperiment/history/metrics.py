@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -58,6 +58,8 @@ def get_metrics(store: Store, trial_id: int | None = None) -> list[str]:
     """
     trials = None if trial_id is None else [as_trial_id(trial_id)]
     names = set().union(*_names(store, trials).values())
+    if trials:
+        names |= {name for _, _, metrics in _reused(store, trials) for name in metrics}
     if trials and not names:
         require_trial(store, trials[0])
     return sorted(names)
@@ -80,7 +82,7 @@ def load_metric(store: Store, metric_key: str, trial_id: int | Sequence[int]) ->
     DataFrame
         Index ``Epoch``, sorted where epochs can be compared; one column per trial, in the order
         given, named by its id; the columns' name is ``Trial ID``. If an epoch was saved more
-        than once, the last value holds.
+        than once, the last value holds. A step that was reused brings the metrics that it saved.
 
     Raises
     ------
@@ -91,6 +93,7 @@ def load_metric(store: Store, metric_key: str, trial_id: int | Sequence[int]) ->
     """
     trials = _trial_ids(trial_id)
     points = _load_points(store, metric_key, trials)
+    _follow(store, metric_key, points)
     without = [trial for trial in trials if not points[trial]]
     if without:
         raise MetricNotFoundError(_not_found(store, metric_key, without))
@@ -118,6 +121,31 @@ def _load_points(store: Store, metric: str, trials: list[int]) -> dict[int, list
         for trial, batch in intact(chunk, PointBatch):
             points[trial] += [point for point in batch.points if point.metric == metric]
     return points
+
+
+class _Reused(Struct, gc=False):
+    """What matters here of a step run."""
+
+    metrics: list[str] = []
+    reused: int | None = None
+
+
+def _reused(store: Store, trials: list[int]) -> Iterator[tuple[int, int, list[str]]]:
+    """Yield trial, source and metrics of each step whose output comes from another trial."""
+    for chunk in chunks(store.read("steps", trials)):
+        for trial, run in intact(chunk, _Reused):
+            if run.reused is not None and run.metrics:
+                yield trial, run.reused, run.metrics
+
+
+def _follow(store: Store, metric: str, points: dict[int, list[PointValue]]) -> None:
+    """Take the points of trials without any from those that saved them in a reused step."""
+    without = [trial for trial, found in points.items() if not found]
+    runs = _reused(store, without) if without else ()
+    sources = {trial: source for trial, source, metrics in runs if metric in metrics}
+    known = _load_points(store, metric, list(dict.fromkeys(sources.values())))
+    for trial, source in sources.items():
+        points[trial] = known[source]
 
 
 def _not_found(store: Store, metric: str, trials: list[int]) -> str:

@@ -37,6 +37,8 @@ class _Run(Struct, gc=False):
     note: str | None = None
     stochastic: bool = False
     reused: int | None = None
+    worker: str | None = None
+    worker_name: str | None = None
 
 
 def get_steps(store: Store, trial_id: int | None = None) -> pd.DataFrame:
@@ -50,7 +52,8 @@ def get_steps(store: Store, trial_id: int | None = None) -> pd.DataFrame:
         the process's in bytes; fingerprints are missing where a value has none. ``Checkable``
         tells whether the step's output can be compared with that of its other runs,
         ``Stochastic`` whether it drew random numbers. ``Reused From`` is the trial that the
-        output was taken from, in dtype ``Int64``.
+        output was taken from, in dtype ``Int64``. ``Worker`` and ``Worker Name`` are those of the
+        cluster's worker that ran the step, and missing where none did.
 
     Raises
     ------
@@ -90,6 +93,8 @@ def _frame(trials: list[int], runs: list[_Run]) -> pd.DataFrame:
         ("Peak Memory", plain("peak", "int64")),
         ("Host", plain("host")),
         ("PID", plain("pid", "int64")),
+        ("Worker", plain("worker")),
+        ("Worker Name", plain("worker_name")),
         ("Thread", plain("thread")),
         ("Input Fingerprint", plain("inputs")),
         ("Output Fingerprint", plain("output")),

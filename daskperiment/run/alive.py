@@ -8,7 +8,7 @@ import weakref
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from daskperiment.run.trial import Trial
@@ -45,8 +45,10 @@ class AliveTrials:
     def begun(self, trial: Trial) -> None:
         """Count a trial as alive until it ends, or until its computation is dropped."""
         # A garbage collector may run this anywhere: it must take no lock.
-        finalizer = weakref.finalize(trial, self._dropped.append, trial.token)
-        finalizer.atexit = False  # whoever closes asks for those that are left
+        finalizer = None
+        if not trial.followed:  # else whoever follows it knows better
+            finalizer = weakref.finalize(trial, self._dropped.append, trial.token)
+            finalizer.atexit = False  # whoever closes asks for those that are left
         self._active[trial.token] = Alive(trial.trial, time.time(), finalizer)
 
     def ended(self, token: str) -> None:
@@ -54,7 +56,7 @@ class AliveTrials:
         alive = self._active.pop(token, None)
         if alive is not None and alive.finalizer is not None:
             alive.finalizer.detach()
-        remember(self._ended, token)
+        remember(self._ended, token, "")
 
     def has_ended(self, token: str) -> bool:
         """Whether the trial ended in this process, lately."""
@@ -86,7 +88,10 @@ class AliveTrials:
         self._ended.clear()
 
 
-def remember(known: OrderedDict[str, str], item: str, value: str = "") -> None:
+T = TypeVar("T")
+
+
+def remember(known: OrderedDict[str, T], item: str, value: T) -> None:
     """Add to a mapping that keeps the latest few hundred."""
     known[item] = value
     while len(known) > REMEMBERED:

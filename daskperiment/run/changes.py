@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TypeVar
 
 from daskperiment.capture.code import changed_functions, diff_functions
@@ -15,8 +15,9 @@ from daskperiment.errors import (
     EnvironmentChangedWarning,
     ImpureStepWarning,
 )
-from daskperiment.records import Begun, Code, Environment, Function, Impurity, StepCode
+from daskperiment.records import Begun, Code, Environment, Function, Graph, Impurity, StepCode
 from daskperiment.run.recorder import Recorder
+from daskperiment.run.reuse import impure_id
 from daskperiment.run.telling import tell
 from daskperiment.store.protocol import Store
 
@@ -28,7 +29,7 @@ HERE = 0
 MOST_LINES = 20
 """How many changes of the environment a warning names."""
 
-T = TypeVar("T", Code, Environment)
+T = TypeVar("T", Code, Environment, Graph)
 
 LOOK_BACK = 20
 """How many of the latest trials are looked at for the code that a step had before."""
@@ -74,7 +75,9 @@ class ChangeWatch:
 
     def _known(self) -> dict[str, tuple[int, Code]]:
         if self._codes is None:
-            trials = latest_trials(self._store, LOOK_BACK)
+            # A trial that was run again may have run the code of long ago.
+            latest = latest_trials(self._store, LOOK_BACK)
+            trials = [(number, begun) for number, begun in latest if begun.source is None]
             objects = {begun.code: load(self._store, begun.code, Code) for _, begun in trials}
             self._codes = {
                 step: (number, code)
@@ -168,19 +171,26 @@ def _without_git(environment: Environment) -> Environment:
     return Environment(kept)
 
 
-def report_conflicts(recorder: Recorder) -> None:
-    """Warn of steps that returned another output than before, and write it down."""
+def report_conflicts(recorder: Recorder, quietly: bool = False) -> None:
+    """Warn of steps that returned another output than before, and write it down.
+
+    Quietly where another process, that of the user, reads what is written and warns.
+    """
     for ours, theirs in recorder.conflicts():
         impurity = Impurity(ours.key, ours.step, theirs.trial)
         recorder.write("notes", ours.trial, f"impure-{ours.key}", impurity)
-        _warn_impure(recorder.store, ours.trial, impurity)
+        # From now on neither output may be reused.
+        for recipe in {ours.recipe, theirs.recipe} - {None}:
+            recorder.write("outputs", 0, impure_id(str(recipe)), impurity)
+        if not quietly:
+            _warn_impure(recorder.store, ours.trial, impurity)
 
 
-def report_impurities(store: Store, trial: int) -> None:
-    """Warn of the impure steps that other processes wrote down for a trial."""
-    for record in store.read("notes", [trial]):
+def report_impurities(store: Store, trials: Collection[int]) -> None:
+    """Warn of the impure steps that other processes wrote down for trials."""
+    for record in store.read("notes", trials):
         if record.id.startswith("impure-"):
-            _warn_impure(store, trial, decode(record.body, Impurity))
+            _warn_impure(store, record.trial, decode(record.body, Impurity))
 
 
 def _warn_impure(store: Store, trial: int, impurity: Impurity) -> None:

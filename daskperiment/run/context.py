@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +27,8 @@ class RunningStep:
     """Whether the step read its trial's id, so that its output may differ for that reason."""
     disturbed: bool = False
     """Whether others may have used the global random state while this step drew from it."""
+    metrics: set[str] = field(default_factory=set)
+    """Names of the metrics that the step saved."""
     _rng: np.random.Generator | None = None
 
     @property

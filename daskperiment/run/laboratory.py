@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any, Protocol
 
 import dask
@@ -12,11 +13,15 @@ import dask
 from daskperiment.codec import Blob, dump_record
 from daskperiment.records import Code, Environment, Graph
 from daskperiment.run.changes import ChangeWatch
+from daskperiment.run.choosing import Chooser, Prospect, reusable_steps
 from daskperiment.run.order import Order
+from daskperiment.run.recipes import Formulas
 from daskperiment.run.recorder import recorder_for
+from daskperiment.run.reuse import Arrangement
 from daskperiment.run.seeding import fresh_seed
+from daskperiment.run.shipping import prepare, ship
 from daskperiment.run.surroundings import CodeSource, EnvironmentSource
-from daskperiment.run.trial import Plan, Request, Settled
+from daskperiment.run.trial import Plan, Request, Settled, undefined
 from daskperiment.run.watch import watching
 from daskperiment.store.liveness import current_origin
 from daskperiment.store.protocol import Store
@@ -53,6 +58,14 @@ class Design(Protocol):
     def parameters(self) -> tuple[str, ...]:
         """Names of the parameters that are needed."""
 
+    @property
+    def persisting(self) -> bool:
+        """Whether any step's output is kept."""
+
+    @property
+    def formulas(self) -> Formulas:
+        """How the recipes of the nodes are made."""
+
 
 def signing_key() -> bytes | None:
     """Get the configured key that objects are signed with."""
@@ -83,34 +96,78 @@ class Laboratory:
         self.store = store
         self.parameters: Any = parameters  # results see more of it than trials do
         self.seed: int | None = None
+        self.reuse = False
         self._environment = EnvironmentSource()
         self._kept: weakref.WeakKeyDictionary[Any, _Kept] = weakref.WeakKeyDictionary()
         self._changes = ChangeWatch(store)
+        self._chooser = Chooser(store)
 
     def settled_plan(self, design: Design, token: str, order: Order) -> Plan:
         """Make the plan of a trial that is computed right now."""
-        return Settled(self._request(design, token, order))
+        request, arrangement = self._request(design, token, order)
+        if not request.missing:
+            prepare(self.store, *request.blobs)
+        plan = Settled(request, ship)
+        plan.arrangement = arrangement
+        plan.keep = arrangement.making if arrangement else None
+        return plan
 
     def plan(self, design: Design, token: str, order: Order) -> Plan:
         """Make a trial's plan. Values, code and environment are read when the trial begins."""
-        return Plan(lambda: self._request(design, token, order))
+        if reusable_steps(design, order.reuse, self.reuse):
+            return self.settled_plan(design, token, order)  # the graph depends on it
+        return Plan(lambda: self._request(design, token, order)[0], ship)
 
-    def _request(self, design: Design, token: str, order: Order) -> Request:
+    def _request(
+        self, design: Design, token: str, order: Order
+    ) -> tuple[Request, Arrangement | None]:
+        request, code, environment = self._settle(design, token, order)
+        if order.source is None:  # a trial that is run again is compared with its first run
+            self._changes.look(code, environment)
+        if not design.persisting or request.missing:
+            return request, None
+        reusable = reusable_steps(design, order.reuse, self.reuse)
+        arrangement = self._chooser.choose(design, reusable, request, code)
+        request = replace(request, marks=arrangement.marks)
+        return request, arrangement if arrangement.needed else None
+
+    def _settle(
+        self, design: Design, token: str, order: Order
+    ) -> tuple[Request, Code, Environment]:
         values = self.parameters.current(order.values)
         kept = self._keep(design)
         code, code_blob = kept.code.now()
         environment, environment_blob = self._environment.now()
-        self._changes.look(code, environment)
         chosen = next((s for s in (order.seed, self.seed) if s is not None), None)
-        return Request(
+        request = Request(
             store=self.store, token=token, result=design.result,
             seed=fresh_seed() if chosen is None else chosen,
             values=values, missing=self.parameters.missing(design.parameters, values),
             code=code_blob, environment=environment_blob, graph=kept.graph,
             codes={step: each.fingerprint for step, each in code.steps.items()},
             origin=current_origin(), signing_key=signing_key(),
-            sweep=order.sweep, source=order.source,
+            sweep=order.sweep, source=order.source, progress=order.progress,
         )  # fmt: skip
+        return request, code, environment
+
+    def prospects(self, design: Design, order: Order) -> tuple[list[Prospect], bool]:
+        """Tell what would become of each step, were the trial computed now.
+
+        And whether any of them may reuse an output; if not, it is told for ``reuse=True``.
+
+        Raises
+        ------
+        ParameterUndefinedError
+            If a parameter has no value.
+        StoreError
+            If the store cannot be read.
+        """
+        request, code, _ = self._settle(design, "", order)
+        if request.missing:
+            raise undefined(request.missing)
+        allowed = reusable_steps(design, order.reuse, self.reuse)
+        reusable = allowed or reusable_steps(design, True, True)
+        return self._chooser.prospects(design, reusable, request, code), bool(allowed)
 
     def _keep(self, design: Design) -> _Kept:
         kept = self._kept.get(design)
@@ -120,8 +177,10 @@ class Laboratory:
 
     def submitting(self, design: Design) -> None:
         """Warn, in the process of the user, of what changed since the previous trial."""
-        code, _ = self._keep(design).code.now()
-        environment, _ = self._environment.now()
+        kept = self._keep(design)
+        code, code_blob = kept.code.now()
+        environment, environment_blob = self._environment.now()
+        prepare(self.store, code_blob, environment_blob, kept.graph)
         self._changes.look(code, environment)
 
     def watching(self, token: str) -> AbstractContextManager[None]:
@@ -140,3 +199,4 @@ class Laboratory:
         """Remember no records: they are about to be deleted."""
         recorder_for(self.store).forget()
         self._changes = ChangeWatch(self.store)
+        self._chooser = Chooser(self.store)

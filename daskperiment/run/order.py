@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-__all__ = ["Order"]
+from daskperiment.run.progress import Reporter
+
+__all__ = ["Order", "check_reuse"]
 
 
 @dataclass(frozen=True)
@@ -23,3 +25,22 @@ class Order:
     """Id of the sweep that the trial belongs to."""
     source: int | None = None
     """The trial that this one reproduces."""
+    progress: Reporter | None = None
+    """Told of each step, if somebody watches."""
+
+    def refined(self, **asked: Any) -> Order:
+        """Make an order that also asks for what is given here and not None."""
+        return replace(self, **{name: value for name, value in asked.items() if value is not None})
+
+
+def check_reuse(reuse: Any) -> bool | None:
+    """Refuse what does not say whether to reuse outputs.
+
+    Raises
+    ------
+    TypeError
+        If it is neither True, False nor None.
+    """
+    if reuse is None or isinstance(reuse, bool):
+        return reuse
+    raise TypeError(f"reuse is {reuse!r}; expected True, False or None")

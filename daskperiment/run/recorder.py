@@ -15,29 +15,49 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
 
 from daskperiment.codec import Blob, decode, encode
 from daskperiment.errors import StoreError, StoreUnavailableError, StoreWarning
-from daskperiment.records import Beat, Ended, Failure, Output, Point
+from daskperiment.records import Beat, Ended, Failure, Output, Point, Recipe
 from daskperiment.run.alive import AliveTrials, remember
+from daskperiment.run.cluster import whereabouts
 from daskperiment.run.pulse import Pulse
 from daskperiment.run.telling import tell
 from daskperiment.store.journal import Journal
 from daskperiment.store.liveness import heartbeat_timeout
-from daskperiment.store.opening import journal_folder
-from daskperiment.store.protocol import Record, Store
+from daskperiment.store.opening import check_arrival, journal_folder
+from daskperiment.store.protocol import Allocation, Record, Store
 from daskperiment.store.spool import Spool
 
 if TYPE_CHECKING:
     from daskperiment.run.trial import Trial
 
-__all__ = ["Conflict", "Recorder", "close_recorders", "recorder_for"]
+__all__ = ["Attendant", "Conflict", "Recorder", "close_recorders", "recorder_for"]
 
 Conflict = tuple[Output, Output]
 """An output seen now, and the other one seen earlier for the same code, inputs and seed."""
+
+
+class Attendant(Protocol):
+    """Sees to trials that this process gave to others, such as workers of a cluster."""
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+
+    def look(self) -> None:
+        """Write down the ends that nobody else writes down; may raise StoreError."""
+
+    def numbers(self) -> set[int]:
+        """Give the ids of those to keep alive; may raise StoreError."""
+
+    def leave(self) -> None:
+        """Write down that they are given up."""
+
+    def forget(self) -> None:
+        """See to them no more."""
 
 
 class Recorder:
@@ -65,6 +85,8 @@ class Recorder:
         self._beaten = 0.0
         self._pulse = Pulse(self)
         self.trials = AliveTrials()
+        self.attendant: Attendant | None = None
+        self.allocations: OrderedDict[str, Allocation] = OrderedDict()
 
     # Writing
 
@@ -91,6 +113,12 @@ class Recorder:
             self._outputs.setdefault(id, []).append(output)
             self.write("outputs", 0, id, output)
 
+    def fact(self, id: str, fact: Recipe) -> None:
+        """Write down what is known of a recipe's output; the first to do so counts."""
+        if id not in self._known:
+            self.write("outputs", 0, id, fact)
+            remember(self._known, id, "")
+
     def put(self, blob: Blob) -> None:
         """Keep an object in the store.
 
@@ -101,7 +129,11 @@ class Recorder:
         """
         if blob.digest not in self._kept:
             self.store.put(blob.digest, blob.parts)
-            remember(self._kept, blob.digest)
+            remember(self._kept, blob.digest, "")
+
+    def forget_object(self, digest: str) -> None:
+        """Remember no longer that the store has an object."""
+        self._kept.pop(digest, None)
 
     def keep(self, blob: Blob) -> None:
         """Keep an object, in the spool if the store is away.
@@ -115,7 +147,8 @@ class Recorder:
             self._spool.keep(blob.digest, blob.parts)
             return
         try:
-            self.put(blob)
+            # Not by memory, as in `put`: another process may have pruned it since.
+            self.store.put(blob.digest, blob.parts)
         except StoreUnavailableError as error:
             self._spool.keep(blob.digest, blob.parts)
             self._pulse.start()
@@ -132,6 +165,8 @@ class Recorder:
             If the store does not take it; nothing is lost then.
         """
         self._settle_abandoned()
+        if self.attendant:
+            self.attendant.look()
         self._spool.deliver(self.store)
         self._deliver(timeout)
         self._journal.recover()
@@ -167,6 +202,10 @@ class Recorder:
     def waiting(self) -> int:
         """How many records and objects are not in the store yet."""
         return self._journal.waiting + sum(1 for _ in self._spool.waiting())
+
+    def remember_allocation(self, token: str, allocation: Allocation) -> None:
+        """Remember the id of a trial, for other tasks of it in this process."""
+        remember(self.allocations, token, allocation)
 
     def conflicts(self) -> list[Conflict]:
         """Take the outputs that differ from earlier ones, found since the last call."""
@@ -230,6 +269,14 @@ class Recorder:
             self._pulse.start()
             yield
 
+    def attend(self, attendant: Attendant) -> None:
+        """Have somebody see to the trials that other processes compute for this one."""
+        self.attendant = attendant
+
+    def wake(self) -> None:
+        """Make sure that the background thread looks at what is in flight."""
+        self._pulse.start()
+
     def _settle_abandoned(self) -> None:
         for alive in self.trials.abandoned():
             now = time.time()
@@ -242,12 +289,14 @@ class Recorder:
     @property
     def busy(self) -> bool:
         """Whether trials are alive or records wait."""
-        return bool(self.trials) or self._away or self._journal.waiting > 0
+        alive = bool(self.trials) or bool(self.attendant)
+        return alive or self._away or self._journal.waiting > 0
 
     def tick(self) -> None:
         """Send signs of life, and deliver what waits."""
         try:
-            if self.trials and time.monotonic() - self._beaten >= heartbeat_timeout() / 4:
+            alive = self.trials or self.attendant
+            if alive and time.monotonic() - self._beaten >= heartbeat_timeout() / 4:
                 self._beat()
             self.flush()
         except StoreError as error:
@@ -257,15 +306,19 @@ class Recorder:
     def _beat(self) -> None:
         clock = self.store.state().clock
         self._beaten = time.monotonic()
-        for trial in self.trials.numbers:
+        away = self.attendant.numbers() if self.attendant else set()
+        for trial in self.trials.numbers | away:
             self.write("beats", trial, f"{clock:.0f}-{self.pid}", Beat(clock))
 
     def forget(self) -> None:
         """Remember nothing of the store's content, which is about to be removed."""
         self.settle()
+        if self.attendant is not None:
+            self.attendant.forget()
         self._journal.close()
         self._kept.clear()
         self._known.clear()
+        self.allocations.clear()
         self.trials.forget_ended()
 
     def close(self) -> None:
@@ -273,6 +326,8 @@ class Recorder:
         if self.pid != os.getpid():
             return  # a fork: all of this is the parent's
         self._pulse.stop()
+        if self.attendant:
+            self.attendant.leave()
         self.trials.abandon_all()
         self._settle_abandoned()
         # A store that is away was tried a moment ago, and the process may end at once.
@@ -307,12 +362,19 @@ _RECORDERS_LOCK = threading.Lock()
 
 
 def recorder_for(store: Store) -> Recorder:
-    """Get this process's recorder for a store."""
+    """Get this process's recorder for a store.
+
+    Raises
+    ------
+    StoreError
+        If the store is a folder that other processes see and this one does not.
+    """
     recorder = _RECORDERS.get(store.address)
     if recorder is None or recorder.pid != os.getpid():
         with _RECORDERS_LOCK:
             recorder = _RECORDERS.get(store.address)
             if recorder is None or recorder.pid != os.getpid():
+                check_arrival(store, whereabouts())
                 recorder = _RECORDERS[store.address] = Recorder(store)
                 atexit.unregister(close_recorders)
                 atexit.register(close_recorders)

@@ -5,7 +5,8 @@ timing. ``random``, ``numpy.random`` (and torch, if it is imported already) are 
 as long as the step runs; what the user's own code had there comes back afterwards.
 
 The global state is one per process. Steps that run at the same time in one process share it, so
-what they draw from it depends on timing. That is noticed and reported, not prevented.
+what they draw from it depends on timing. That is noticed and reported, not prevented. Dask draws
+from it too, on a worker's event loop, when it estimates the size of a message: that is prevented.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from hashlib import blake2b
 from typing import Any
 
 import numpy as np
+from dask import sizeof as dask_sizes
 from numpy.random import mtrand
 
 from daskperiment.errors import RandomStateWarning
@@ -53,6 +55,12 @@ def step_seed(trial_seed: int, key: str) -> int:
     """Derive a step's seed (64 bits) from the trial's seed and the step's place in the graph."""
     digest = blake2b(f"{trial_seed}/{key}".encode("utf-8", "surrogatepass"), digest_size=8)
     return int.from_bytes(digest.digest(), "big")
+
+
+def _set_dask_apart() -> None:
+    """Give Dask's estimates of sizes a generator of their own."""
+    if getattr(dask_sizes, "random", None) is random:
+        setattr(dask_sizes, "random", random.Random())  # noqa: B010  # not an attribute for mypy
 
 
 class _TorchState:
@@ -104,6 +112,7 @@ class _GlobalRandomState:
             if self._active:
                 self._note_draws()
             else:
+                _set_dask_apart()
                 self._outside = (random.getstate(), mtrand.get_bit_generator())
                 mtrand.set_bit_generator(self._bits)
                 self._torch = _TorchState()

@@ -11,15 +11,25 @@ from typing import Any
 
 from daskperiment.capture.fingerprint import NoFingerprintError, combine, fingerprint
 from daskperiment.codec import pack
-from daskperiment.records import Computed, EndStatus, Failure, Output, StepRun
+from daskperiment.records import Computed, EndStatus, Failure, Output, Recipe, StepRun
 from daskperiment.run.changes import report_conflicts
+from daskperiment.run.cluster import worker
 from daskperiment.run.context import CURRENT, RunningStep
 from daskperiment.run.seeding import fresh_seed, seeded, step_seed
 from daskperiment.run.trial import Trial, end, fail, failure_of, keep_or_explain, status_of
 from daskperiment.run.usage import Stopwatch, Usage
 from daskperiment.store.liveness import current_origin
 
-__all__ = ["Call", "Function", "run_between", "run_parameter", "run_result", "run_step"]
+__all__ = [
+    "Call",
+    "Function",
+    "guarded",
+    "run_between",
+    "run_parameter",
+    "run_recorded",
+    "run_result",
+    "run_step",
+]
 
 
 class Function:
@@ -68,6 +78,10 @@ class Call:
     persist: bool = False
     seed: int | None = None
     """The experiment's seed: for a step that is computed alone."""
+    reuse: bool | None = None
+    """Whether its output may be reused; None leaves it to the experiment."""
+    version: str = ""
+    """Part of its recipe, for what the code does not show."""
     key: str = ""
     """The call's place in the trial's graph."""
 
@@ -76,9 +90,16 @@ def run_step(trial: Trial | None, call: Call, /, *args: Any, **kwargs: Any) -> A
     """Run a step; in a trial, record its run."""
     if trial is None:
         return _run_alone(call, args, kwargs)
+    return run_recorded(trial, call, args, kwargs).value
+
+
+def run_recorded(trial: Trial, call: Call, args: Any, kwargs: Any) -> StepRunner:
+    """Run a step in a trial, record its run, and tell about it."""
+    runner = StepRunner(trial, call)
     guard = nullcontext() if trial.at_home else trial.recorder.visiting(trial)
     with guard:
-        return _StepRun(trial, call).run(args, kwargs)
+        runner.run(args, kwargs)
+    return runner
 
 
 def run_result(trial: Trial, call: Call, /, *args: Any, **kwargs: Any) -> Any:
@@ -101,7 +122,7 @@ def _run(running: RunningStep, function: Callable[..., Any], args: Any, kwargs: 
         CURRENT.reset(reset)
 
 
-class _StepRun:
+class StepRunner:
     """One run of a step in a trial, from its inputs to its record."""
 
     def __init__(self, trial: Trial, call: Call) -> None:
@@ -109,21 +130,28 @@ class _StepRun:
         self.call = call
         self.code = trial.codes.get(call.key) or trial.codes.get(call.step, "")
         self.running = RunningStep(call.key, step_seed(trial.seed, call.key), trial)
+        self.mark = trial.marks.get(call.key)
         self.inputs: str | None = None
         self.note: str | None = None
+        self.kept: Any = None
+        self.output: str | None = None
+        self.value: Any = None
+        self.record: StepRun | None = None
 
-    def run(self, args: Any, kwargs: Any) -> Any:
+    def run(self, args: Any, kwargs: Any) -> None:
+        """Run the function, and write down how it went."""
+        if self.trial.progress is not None:
+            self.trial.progress.tell(self.call.key, "running")
         # Before the function runs: it might change what it was given.
         self.inputs = self._fingerprint((args, kwargs), "its input")
         watch = Stopwatch()
         try:
-            value = _run(self.running, self.call.function.__wrapped__, args, kwargs)
+            self.value = _run(self.running, self.call.function.__wrapped__, args, kwargs)
         except BaseException as error:
             with suppress(Warning):  # made an error by a filter, it must not hide the user's
                 self._failed(error, watch.read())
             raise
-        self._succeeded(value, watch.read())
-        return value
+        self._succeeded(self.value, watch.read())
 
     def _fingerprint(self, value: Any, what: str) -> str | None:
         try:
@@ -140,44 +168,60 @@ class _StepRun:
         fail(self.trial, failure, status)
 
     def _succeeded(self, value: Any, usage: Usage) -> None:
-        output = self._fingerprint(value, "its output")
-        kept = self._keep(value) if self.call.persist else None
+        self.output = self._fingerprint(value, "its output")
+        self.kept = self._keep(value) if self.call.persist else None
         if self.running.asked_for_trial:
             self.note = self.note or "it read the trial's id"
         if self.running.disturbed:
             self.note = self.note or "it shared the global random state with another step"
-        self._record(usage, "succeeded", output=output, kept=kept)
-        if output and self.inputs and not self.note:
-            self._record_output(output)
+        self._record(usage, "succeeded")
+        if self.output and self.inputs and not self.note:
+            self._record_output(self.output)
+        self._record_recipe(value)
         if not self.trial.at_home:
             self.trial.recorder.settle()
-            report_conflicts(self.trial.recorder)
+            report_conflicts(self.trial.recorder, quietly=self.trial.followed)
 
     def _keep(self, value: Any) -> dict[str, Any]:
         form, blob = pack(value, self.trial.signing_key)
         return {"value": keep_or_explain(self.trial.recorder, form, blob)}
 
-    def _record(
-        self, usage: Usage, status: EndStatus, output: str | None = None,
-        kept: Any = None, failure: Failure | None = None,
-    ) -> None:  # fmt: skip
-        origin = current_origin()
-        record = StepRun(
+    def _record(self, usage: Usage, status: EndStatus, failure: Failure | None = None) -> None:
+        origin, mark, here = current_origin(), self.mark, worker()
+        self.record = StepRun(
             key=self.call.key, step=self.call.step, status=status, started=usage.started,
             wall=usage.wall, cpu=usage.cpu, peak=usage.peak, host=origin.host, pid=origin.pid,
-            thread=usage.thread, code=self.code, inputs=self.inputs, output=output,
+            thread=usage.thread, code=self.code, inputs=self.inputs, output=self.output,
             note=self.note, stochastic=self.running.stochastic, seed=self.running.seed,
-            kept=kept, failure=failure,
+            kept=self.kept, failure=failure, metrics=sorted(self.running.metrics),
+            recipe=mark and mark.base, reusable=mark is not None and mark.reusable,
+            reason=mark and mark.reason, worker=here and here.address,
+            worker_name=here and here.name,
         )  # fmt: skip
         # A run that is repeated, because its worker died, makes a record of its own.
         id = f"{self.call.key}-{usage.started:.6f}-{origin.pid}"
-        self.trial.recorder.write("steps", self.trial.trial, id, record)
+        self.trial.recorder.write("steps", self.trial.trial, id, self.record)
+        if self.trial.progress is not None:
+            self.trial.progress.tell(self.call.key, status)
 
     def _record_output(self, output: str) -> None:
         seed = str(self.running.seed) if self.running.stochastic else ""
         id = combine(self.call.step, self.code, self.inputs or "", seed)
-        record = Output(self.trial.trial, self.call.key, self.call.step, output)
+        recipe = self.mark and self.mark.base
+        record = Output(self.trial.trial, self.call.key, self.call.step, output, recipe)
         self.trial.recorder.output(id, record)
+
+    def _record_recipe(self, value: Any) -> None:
+        if self.mark is None:
+            return
+        fact = Recipe(
+            self.trial.trial, self.call.key, self.call.step, self.running.stochastic, self.output,
+            None if self.note else self.kept, self.note, str(type(value)),
+            sorted(self.running.metrics),
+        )  # fmt: skip
+        # Of an output that is not to be trusted only whether the step draws is of use.
+        for id in self.mark.ids[:1] if self.note else self.mark.ids:
+            self.trial.recorder.fact(id, fact)
 
 
 def run_parameter(
@@ -188,7 +232,7 @@ def run_parameter(
         return _run_alone(Call(name, function, seed=seed), (), inputs)
     if name in trial.values:
         return trial.values[name]
-    value = _guarded(trial, f"parameter {name}", function.__wrapped__, (), inputs)
+    value, _ = guarded(trial, f"parameter {name}", function.__wrapped__, (), inputs)
     form, blob = pack(value, trial.signing_key, inline=None)
     form = keep_or_explain(trial.recorder, form, blob)
     trial.recorder.write("trials", trial.trial, f"computed-{name}"[:200], Computed(name, form))
@@ -201,14 +245,22 @@ def run_between(
     trial: Trial, label: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any
 ) -> Any:
     """Run a function that is no step but part of a trial, so that its failure is recorded."""
-    return _guarded(trial, label, function, args, kwargs)
+    return guarded(trial, label, function, args, kwargs)[0]
 
 
-def _guarded(trial: Trial, label: str, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+def guarded(
+    trial: Trial, label: str, function: Callable[..., Any], args: Any, kwargs: Any
+) -> tuple[Any, RunningStep]:
+    """Run a function that is no step, seeded by its place; record whether it fails."""
     running = RunningStep(label, step_seed(trial.seed, label), trial)
     try:
-        return _run(running, function, args, kwargs)
+        value = _run(running, function, args, kwargs)
     except BaseException as error:
         with suppress(Warning):  # as in a step
             fail(trial, failure_of(error, label), status_of(error))
         raise
+    mark = trial.marks.get(label)
+    if mark is not None:
+        for id in mark.ids:
+            trial.recorder.fact(id, Recipe(trial.trial, label, "", running.stochastic))
+    return value, running

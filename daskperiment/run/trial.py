@@ -8,31 +8,43 @@ from __future__ import annotations
 
 import time
 import traceback
+import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from daskperiment.codec import Blob, encode, pack
 from daskperiment.errors import ParameterUndefinedError, StoreError
 from daskperiment.records import Begun, Ended, EndStatus, Failure, Origin
 from daskperiment.run.changes import report_conflicts
+from daskperiment.run.cluster import retries
+from daskperiment.run.progress import Reporter
 from daskperiment.run.recorder import Recorder, recorder_for
+from daskperiment.run.reuse import Arrangement, Mark
 from daskperiment.store.liveness import current_origin
 from daskperiment.store.protocol import Allocation, Store
 
 __all__ = [
+    "DESERTED",
     "Plan",
     "Request",
     "Settled",
     "Trial",
     "begin",
+    "begin_within",
     "end",
     "fail",
     "failure_of",
     "has_ended",
+    "join",
+    "last_key",
     "status_of",
     "take",
 ]
+
+
+DESERTED = "ended-failed-deserted"
+"""Id of an end that is taken back if workers come back: then the same trial goes on."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +68,25 @@ class Request:
     signing_key: bytes | None = field(repr=False)
     sweep: str | None = None
     source: int | None = None
+    marks: Mapping[str, Mark] = field(default_factory=dict, repr=False)
+    """Place -> what a step run writes of its recipe."""
+    light: bool = False
+    """Whether the store has the objects already, so that they are only named here."""
+    followed: bool = False
+    """Whether the process that submitted the trial to a cluster sees to its end."""
+    progress: Reporter | None = None
+    """Told of each step, if somebody watches."""
+
+    @property
+    def blobs(self) -> tuple[Blob, ...]:
+        """What must be in the store before the trial begins."""
+        return () if self.light else (self.code, self.environment, self.graph)
+
+    def lightened(self) -> Request:
+        """Leave out the content of what is in the store by now."""
+        named = {name: getattr(self, name)._replace(parts=[])
+                 for name in ("code", "environment", "graph")}  # fmt: skip
+        return replace(self, light=True, **named)
 
 
 class Plan:
@@ -65,10 +96,22 @@ class Plan:
     ----------
     settle : callable
         Makes the request; reads parameter values, code and environment of that moment.
+    ship : callable, optional
+        Makes the request fit to leave the process; it gets `keep` as well.
     """
 
-    def __init__(self, settle: Callable[[], Request]) -> None:
+    keep: Any = None
+    """Held as long as the trial is in flight on a cluster."""
+    arrangement: Arrangement | None = None
+    """What the trial reuses and shares; None if it does neither."""
+    begun: Callable[[], Trial | None] | None = None
+    """Gives the trial while the task that began it runs."""
+
+    def __init__(
+        self, settle: Callable[[], Request], ship: Callable[[Request, Any], Request] | None = None
+    ) -> None:
         self._settle = settle
+        self._ship = ship
 
     def request(self) -> Request:
         """Settle the request."""
@@ -78,18 +121,17 @@ class Plan:
         return "<Plan of a trial>"
 
     def __reduce__(self) -> Any:
-        return Settled, (self.request(),)
+        request = self.request()
+        return Settled, (self._ship(request, self.keep) if self._ship else request,)
 
 
 class Settled(Plan):
     """A plan whose request is settled."""
 
-    def __init__(self, request: Request) -> None:
-        self._request = request
-
-    def request(self) -> Request:
-        """Give the request."""
-        return self._request
+    def __init__(
+        self, request: Request, ship: Callable[[Request, Any], Request] | None = None
+    ) -> None:
+        super().__init__(lambda: request, ship)
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
@@ -110,6 +152,9 @@ class Trial:
     """When it began, by the monotonic clock of the host and boot named in `place`."""
     place: tuple[str, str] = field(repr=False)
     signing_key: bytes | None = field(repr=False)
+    marks: Mapping[str, Mark] = field(default_factory=dict, repr=False)
+    followed: bool = False
+    progress: Reporter | None = field(default=None, repr=False)
 
     @property
     def recorder(self) -> Recorder:
@@ -135,21 +180,55 @@ def begin(plan: Plan) -> Trial:
     request = plan.request()
     if request.missing:
         raise undefined(request.missing)
+    trial = _open(request, _begun(request, _allocate))
+    if trial.at_home:
+        trial.recorder.begun(trial)
+    return trial
+
+
+def begin_within(plan: Plan) -> Trial:
+    """Begin a trial inside its only task, which may ask several times."""
+    trial = plan.begun() if plan.begun is not None else None
+    if trial is None or trial.recorder.trials.has_ended(trial.token):
+        trial = begin(plan)
+        plan.begun = weakref.ref(trial)
+    return trial
+
+
+def join(plan: Plan) -> Trial:
+    """Get the handle of a trial for a task that does not wait for its first one.
+
+    Whoever comes first gives the trial its id.
+    """
+    request = plan.request()
+    known = recorder_for(request.store).allocations.get(request.token)
+    return _open(request, known or _begun(request, _allocate_once))
+
+
+def _begun(request: Request, allocate: Callable[[Request, bytes], Allocation]) -> Allocation:
     recorder = recorder_for(request.store)
     forms = _keep_parameters(request, recorder)
-    for blob in (request.code, request.environment, request.graph):
+    for blob in request.blobs:
         recorder.put(blob)
-    allocation = _allocate(request, forms)
+    allocation = allocate(request, _first_record(request, forms))
+    recorder.remember_allocation(request.token, allocation)
+    return allocation
+
+
+def _open(request: Request, allocation: Allocation) -> Trial:
     origin = current_origin()
-    trial = Trial(
+    return Trial(
         store=request.store, trial=allocation.trial, token=request.token, seed=request.seed,
         values=request.values, codes=request.codes, origin=request.origin,
         clock=allocation.clock, monotonic=time.monotonic(), place=(origin.host, origin.boot),
-        signing_key=request.signing_key,
+        signing_key=request.signing_key, marks=request.marks, followed=request.followed,
+        progress=request.progress,
     )  # fmt: skip
-    if trial.at_home:
-        recorder.begun(trial)
-    return trial
+
+
+def last_key(result: str, token: str) -> str:
+    """Make the key of a trial's last task, the one that a client's future has."""
+    return f"{result}-{token}"
 
 
 def undefined(names: tuple[str, ...]) -> ParameterUndefinedError:
@@ -171,8 +250,8 @@ def _keep_parameters(request: Request, recorder: Recorder) -> dict[str, Any]:
     return forms
 
 
-def _allocate(request: Request, forms: dict[str, Any]) -> Allocation:
-    body = encode(
+def _first_record(request: Request, forms: dict[str, Any]) -> bytes:
+    return encode(
         Begun(
             token=request.token, result=request.result, started=time.time(), seed=request.seed,
             parameters=forms, code=request.code.digest, environment=request.environment.digest,
@@ -180,6 +259,13 @@ def _allocate(request: Request, forms: dict[str, Any]) -> Allocation:
             sweep=request.sweep, source=request.source,
         )
     )  # fmt: skip
+
+
+def _allocate_once(request: Request, body: bytes) -> Allocation:
+    return request.store.allocate(request.token, body)
+
+
+def _allocate(request: Request, body: bytes) -> Allocation:
     attempt, token = 0, request.token
     while True:
         allocation = request.store.allocate(token, body)
@@ -194,7 +280,8 @@ def _allocate(request: Request, forms: dict[str, Any]) -> Allocation:
 def has_ended(store: Store, trial: int) -> bool:
     """Tell whether a trial has an end on record, what waits in this process included."""
     recorder_for(store).settle()
-    return any(record.id.startswith("ended") for record in store.read("trials", [trial]))
+    ids = {record.id for record in store.read("trials", [trial])} - {DESERTED}
+    return any(id.startswith("ended") for id in ids)
 
 
 def take(trial: Trial, name: str) -> Any:
@@ -214,13 +301,20 @@ def end(trial: Trial, result: Any) -> Any:
     )  # fmt: skip
     recorder.trials.ended(trial.token)
     recorder.settle()
-    report_conflicts(recorder)
+    report_conflicts(recorder, quietly=trial.followed and not trial.at_home)
     return result
 
 
 def fail(trial: Trial, failure: Failure, status: EndStatus) -> None:
-    """Write down that a trial ended without a result."""
+    """Write down that a trial ended without a result.
+
+    Not for a task that the cluster may try again: if none of its tries succeeds, the process that
+    follows the trial writes it down.
+    """
     recorder = trial.recorder
+    if status == "failed" and trial.followed and retries():
+        recorder.settle()
+        return
     recorder.write(
         "trials", trial.trial, f"ended-{status}-{failure.step or ''}",
         Ended(status, time.time(), elapsed(trial), failure=failure),

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from daskperiment.errors import StoreError, StoreUnavailableError
 from daskperiment.records import Begun, Ended
 from daskperiment.run.changes import LOOK_BACK, latest_trials, report_conflicts, report_impurities
+from daskperiment.run.following import followed
 from daskperiment.run.recorder import Recorder
 from daskperiment.run.trial import failure_of, has_ended, status_of
 
@@ -35,6 +36,9 @@ def watching(recorder: Recorder, token: str) -> Iterator[None]:
     report_conflicts(recorder)
     if not recorder.trials.has_ended(token):
         _report_elsewhere(recorder, token)
+    flights = followed(recorder)
+    if flights is not None:
+        flights.drop(token)
 
 
 def _close(recorder: Recorder, token: str, error: BaseException) -> None:
@@ -56,6 +60,9 @@ def _close(recorder: Recorder, token: str, error: BaseException) -> None:
 
 def _find(recorder: Recorder, token: str) -> tuple[int, float] | None:
     """Find a trial by its token: begun by this process or, lately, by another."""
+    flights = followed(recorder)
+    if flights is not None and flights.follows(token):
+        return flights.find(token)
     for trial, begun in reversed(latest_trials(recorder.store, 10 * LOOK_BACK)):
         if _belongs(begun, token):
             return trial, begun.started
@@ -70,6 +77,6 @@ def _report_elsewhere(recorder: Recorder, token: str) -> None:
     try:
         found = _find(recorder, token)
         if found is not None:
-            report_impurities(recorder.store, found[0])
+            report_impurities(recorder.store, [found[0]])
     except StoreError:
         return  # the result is there; a warning less is no loss

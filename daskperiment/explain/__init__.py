@@ -1,0 +1,1 @@
+"""Why a step runs, or why it does not."""

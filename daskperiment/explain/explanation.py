@@ -1,0 +1,114 @@
+"""What would be reused, what would run, and why: as people see it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from daskperiment.display import html_table, one_line, table
+from daskperiment.run.choosing import Prospect
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Explanation", "StepExplanation", "hit", "of_prospects"]
+
+Verdict = Literal["hit", "miss", "run", "not needed"]
+"""``hit``: the output of an earlier trial is taken. ``miss``: it might be, but the step must run.
+``run``: the step's output is never reused. ``not needed``: only outputs that are reused need it."""
+
+PLAIN = "its output is not to be reused"
+
+
+@dataclass(frozen=True)
+class StepExplanation:
+    """What becomes of one step."""
+
+    key: str
+    step: str
+    verdict: Verdict
+    reason: str = ""
+    """Why the step must run, in words; for a hit, where the output comes from."""
+    trial: int | None = None
+    """The trial that the output is taken from."""
+    diffs: tuple[str, ...] = ()
+    """Changes of code that make it run, as unified diffs."""
+
+
+@dataclass(frozen=True, repr=False)
+class Explanation:
+    """For each step of a result: a hit or a miss, and why.
+
+    Printed, it is a table with the changes of code below it.
+
+    Attributes
+    ----------
+    title : str
+        What is explained.
+    steps : tuple of StepExplanation
+        In graph order: inputs before those who take them.
+    """
+
+    title: str
+    steps: tuple[StepExplanation, ...]
+
+    def __iter__(self) -> Iterator[StepExplanation]:
+        return iter(self.steps)
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __getitem__(self, key: str) -> StepExplanation:
+        """Get what becomes of a step, by its key: the step's name, ``#2`` behind a second call."""
+        for step in self.steps:
+            if step.key == key:
+                return step
+        known = ", ".join(repr(step.key) for step in self.steps)
+        raise KeyError(f"There is no step {key!r}; the steps are {known}")
+
+    def to_frame(self) -> pd.DataFrame:
+        """Give the steps as a table, with the columns Step, Verdict, Trial and Reason."""
+        import pandas as pd  # noqa: PLC0415  # slow to load, and only needed here
+
+        rows = [(s.key, s.step, s.verdict, s.trial, s.reason) for s in self.steps]
+        frame = pd.DataFrame(rows, columns=["Key", "Step", "Verdict", "Trial", "Reason"])
+        return frame.astype({"Trial": "Int64"}).set_index("Key")
+
+    def __repr__(self) -> str:
+        listed = table(["step", "verdict", "why"], self._rows(), indent="  ")
+        return "\n".join([self.title, listed, *self._diffs()])
+
+    def _repr_html_(self) -> str:
+        return html_table([self.title, "", ""], self._rows())
+
+    def _rows(self) -> list[list[str]]:
+        return [[one_line(s.key), s.verdict, one_line(s.reason)] for s in self.steps]
+
+    def _diffs(self) -> list[str]:
+        return list(dict.fromkeys(diff for step in self.steps for diff in step.diffs))
+
+
+def of_prospects(result: str, prospects: Iterable[Prospect], reusing: bool) -> Explanation:
+    """Explain what computing a result would do now."""
+    title = f"Computing {result} now" if reusing else f"Computing {result} with reuse=True"
+    return Explanation(f"{title}:", tuple(map(_of_prospect, prospects)))
+
+
+def _of_prospect(prospect: Prospect) -> StepExplanation:
+    key, step = prospect.formula.place, prospect.formula.step
+    if not prospect.needed:
+        return StepExplanation(key, step, "not needed", "what follows is reused")
+    if prospect.trial is not None:
+        return StepExplanation(
+            key, step, "hit", f"output of trial {prospect.trial}", prospect.trial
+        )
+    if not prospect.reusable:
+        return StepExplanation(key, step, "run", PLAIN)
+    diffs = tuple(reason.diff for reason in prospect.reasons if reason.diff)
+    return StepExplanation(key, step, "miss", prospect.text, diffs=diffs)
+
+
+def hit(key: str, step: str, trial: int) -> StepExplanation:
+    """Explain a step whose output was taken from a trial."""
+    return StepExplanation(key, step, "hit", f"output of trial {trial}", trial)

@@ -1,0 +1,106 @@
+"""The result: what people compute, sweep and reproduce."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from daskperiment.graph.result import ResultNode
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from daskperiment.compare import Comparison
+
+__all__ = ["Result"]
+
+
+class Result(ResultNode):
+    """The node made by calling a function decorated with :meth:`Experiment.result`.
+
+    It is a :class:`dask.delayed.Delayed`: whoever computes it, in whatever way and on whatever
+    scheduler, runs a trial. Every computation is a trial of its own.
+    """
+
+    __slots__ = ()
+
+    def sweep(
+        self, space: Any = None, n_trials: int | None = None, sampler: Any = "grid",
+        seed: int | None = None, on_error: str = "continue", resume: str | None = None,
+        progress: bool = True, **keywords: Any,
+    ) -> pd.DataFrame:  # fmt: skip
+        """Run a trial at each of many points, and give the table of these trials.
+
+        Parameters
+        ----------
+        space : dict of str to object
+            Parameter -> a list, range, array or other finite iterable of plain values; for
+            ``"random"`` also an object with the method ``rvs``, such as a frozen distribution of
+            ``scipy.stats``; for Optuna's samplers also one of ``optuna.distributions``.
+        n_trials : int, optional
+            How many trials the sweep has, at most. Of a grid, the first so many points.
+        sampler : str, optuna.Study or optuna.samplers.BaseSampler
+            ``"grid"``: every combination, the last parameter changing fastest. ``"random"``:
+            random points, none twice if all parameters have lists. ``"tpe"``: Optuna's standard
+            sampler. With Optuna the result has to be a number.
+        seed : int, optional
+            Makes random points the same again, and gives each trial a seed derived from this one
+            and its point.
+        on_error : {"continue", "raise"}
+            What a failed trial does to the others.
+        resume : str, optional
+            Id of a sweep that was cut off: what it still misses is run.
+        progress : bool
+            Whether to show how many trials are done, running and failed.
+        **keywords
+            ``direction`` ("minimize" or "maximize", for Optuna's samplers) and ``reuse``, as for
+            :meth:`compute`; others as for :func:`dask.compute`, such as ``scheduler``. Where Dask
+            would compute on a cluster, trials run there at the same time.
+
+        Returns
+        -------
+        pandas.DataFrame
+            As :meth:`Experiment.get_history` gives it, of the sweep's trials alone, failed ones
+            included; ``attrs["sweep"]`` is the sweep's id.
+
+        Raises
+        ------
+        ParameterUndeclaredError, ParameterUndefinedError, TypeError, ValueError
+            If the sweep could not run as asked. Nothing is run then.
+        """
+        # pandas, which sweeps and comparisons need, takes long to import: only when asked for.
+        from daskperiment.sweep import sweep  # noqa: PLC0415
+
+        return sweep(
+            self, space, n_trials=n_trials, sampler=sampler, seed=seed, on_error=on_error,
+            resume=resume, progress=progress, **keywords,
+        )  # fmt: skip
+
+    def reproduce(self, trial_id: int, code: str = "current", **keywords: Any) -> Comparison:
+        """Run a trial again with its parameters and seed, and compare it with its new run.
+
+        Parameters
+        ----------
+        trial_id : int
+            The trial.
+        code : {"current", "recorded"}
+            Run today's code, or that of the trial. With the recorded one, a step whose code is
+            still the same is run as it is; the others are made anew of their recorded source.
+        **keywords
+            As for :func:`dask.compute`, such as ``scheduler``.
+
+        Returns
+        -------
+        Comparison
+            Of the trial with its new run, a trial of its own; also if a step raises an exception.
+
+        Raises
+        ------
+        TrialIDNotFoundError
+            If there is no such trial.
+        ReproductionError
+            If the trial is still running or of another result, if a value cannot be loaded, or if
+            the recorded code cannot be run. Nothing is recorded then.
+        """
+        from daskperiment.reproduce import reproduce  # noqa: PLC0415  # as above
+
+        return reproduce(self, trial_id, code, keywords)

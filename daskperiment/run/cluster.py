@@ -1,0 +1,138 @@
+"""What this process is to a Dask cluster: a client of it, a worker in it, or neither.
+
+Nothing here loads ``distributed``: where nobody has loaded it, there is no cluster.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, NamedTuple, Protocol
+
+from daskperiment.store.liveness import current_origin
+
+__all__ = [
+    "FutureState",
+    "Submission",
+    "Worker",
+    "clients",
+    "log_event",
+    "retries",
+    "submission",
+    "subscribe",
+    "unsubscribe",
+    "whereabouts",
+    "worker",
+]
+
+
+class FutureState(Protocol):
+    """What a client knows of a task that it submitted."""
+
+    status: str
+    """``pending``, ``finished``, ``error``, ``cancelled`` or ``lost``."""
+    exception: BaseException | None
+    traceback: Any
+
+    async def wait(self) -> None:
+        """Wait until it is known how the task ended."""
+
+
+class Submission(NamedTuple):
+    """A task that a client submitted."""
+
+    client: Any
+    state: FutureState
+
+    def call(self, function: Callable[[], Any]) -> None:
+        """Call a function on the client's event loop, where the state changes."""
+        self.client.loop.add_callback(function)
+
+    def has_workers(self) -> bool:
+        """Tell whether the cluster has workers, as far as the client knows: it asks by and by."""
+        info = getattr(self.client, "_scheduler_identity", None) or {}
+        count = info.get("n_workers", info.get("workers"))
+        return count is None or bool(count)
+
+
+class Worker(NamedTuple):
+    """A worker of a cluster."""
+
+    address: str
+    name: str
+
+
+def worker() -> Worker | None:
+    """Tell which worker runs the task of this thread, ``None`` where no worker does."""
+    found = _worker()
+    return None if found is None else Worker(str(found.address), str(found.name))
+
+
+def retries() -> int:
+    """Tell how often the task of this thread may be tried again, its first failure counted."""
+    found = _worker()
+    if found is None:
+        return 0
+    try:
+        task = found.state.tasks[found.get_current_task()]
+        return int((task.annotations or {}).get("retries") or 0)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return 0  # a thread that a step made itself, or another version's layout
+
+
+def submission(key: Any) -> Submission | None:
+    """Find the client of this process that submitted a task, ``None`` if there is none."""
+    for client in clients():
+        state: FutureState | None = client.futures.get(key)
+        if state is not None:
+            return Submission(client, state)
+    return None
+
+
+def clients() -> list[Any]:
+    """List the clients of clusters in this process."""
+    distributed = sys.modules.get("distributed")
+    known = getattr(getattr(distributed, "Client", None), "_instances", ())
+    return [client for client in list(known) if client.status != "closed"]
+
+
+def log_event(topic: str, message: Any) -> bool:
+    """Tell those who subscribed to a topic; False where no worker runs the task of this thread."""
+    found = _worker()
+    if found is None:
+        return False
+    found.log_event(topic, message)
+    return True
+
+
+def subscribe(topic: str, handler: Callable[[Any], None]) -> None:
+    """Have a function called, on the event loops of clients, with what is told on a topic."""
+    for client in clients():
+        with suppress(Exception):  # a client that is about to close
+            client.subscribe_topic(topic, handler)
+
+
+def unsubscribe(topic: str) -> None:
+    """Hear of a topic no more."""
+    for client in clients():
+        with suppress(Exception):  # nobody had subscribed, or a client is about to close
+            client.unsubscribe_topic(topic)
+
+
+def whereabouts() -> str:
+    """Say where this code runs, for a message that is read elsewhere."""
+    origin, here = current_origin(), worker()
+    place = f"process {os.getpid()} on {origin.host}"
+    return place if here is None else f"worker {here.address} ({place})"
+
+
+def _worker() -> Any:
+    distributed = sys.modules.get("distributed")
+    if distributed is None:
+        return None
+    try:
+        return distributed.get_worker()
+    except (AttributeError, ValueError):
+        return None

@@ -1,0 +1,300 @@
+"""Steps that several trials share, and the part that each trial has of its own in them.
+
+A step that trials share is two tasks. The first runs it, under a key that comes from its recipe:
+whatever trials in flight have the same, Dask computes it once. It is recorded in the trial that
+leads, the one whose graph brought the task. The second belongs to one trial: it adopts the
+outcome, or runs the step anew where another trial's outcome does not fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import msgspec
+from dask.local import get_sync
+from dask.sizeof import sizeof
+
+from daskperiment.codec import unpack
+from daskperiment.errors import CorruptRecordError, StoreError, StoreWarning
+from daskperiment.records import StepRun
+from daskperiment.run.recorder import recorder_for
+from daskperiment.run.reuse import Hit, look_up
+from daskperiment.run.seeding import step_seed
+from daskperiment.run.step import Call, guarded, run_between, run_recorded, run_step
+from daskperiment.run.telling import tell
+from daskperiment.run.trial import Plan, Request, Trial, end, join
+from daskperiment.run.usage import Stopwatch
+from daskperiment.store.liveness import current_origin
+
+__all__ = [
+    "Again",
+    "Lead",
+    "Outcome",
+    "Slim",
+    "adopt",
+    "adopt_between",
+    "adopt_result",
+    "load_shared",
+    "pass_shared",
+    "run_shared",
+    "share_between",
+    "value_of",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a shared task returns: the value, and what adopting trials need to know of it."""
+
+    value: Any
+    seeded: str
+    """The recipe with the leading trial's seeds."""
+    drew: bool = False
+    """Whether the step or any before it drew random numbers."""
+    owner: str | None = None
+    """Token of the one trial that the value is for; None if it may be for others."""
+    void: bool = False
+    """Whether the step did not run, because an input was another trial's."""
+    run: StepRun | None = None
+    trial: int = 0
+    """The trial in which the step ran."""
+
+    def __sizeof__(self) -> int:
+        return sizeof(self.value) + 1000  # type: ignore[no-any-return]  # dask's
+
+    def fits(self, token: str, seeded: str) -> bool:
+        """Tell whether the value is what the step would return in a trial.
+
+        Parameters
+        ----------
+        token : str
+            The trial's token.
+        seeded : str
+            The step's recipe with the trial's seeds.
+        """
+        if self.void or self.owner not in (None, token):
+            return False
+        return not self.drew or self.seeded == seeded
+
+
+class Lead(NamedTuple):
+    """Where a shared task's run is recorded: in the trial whose graph brought the task."""
+
+    plan: Plan
+    seeded: str
+    """The recipe of the task's node with the leading trial's seeds."""
+    before: tuple[str, ...]
+    """Those of the nodes that it takes."""
+
+    def outcome(self, value: Any, outcomes: Sequence[Outcome], **facts: Any) -> Outcome:
+        """Make the outcome of a node that runs no step."""
+        return Outcome(
+            value, self.seeded, any(outcome.drew for outcome in outcomes),
+            next((outcome.owner for outcome in outcomes if outcome.owner), None), **facts,
+        )  # fmt: skip
+
+    def accepts(self, outcomes: Sequence[Outcome]) -> bool:
+        """Tell whether inputs are what they would be in the leading trial."""
+        token = self.plan.request().token
+        pairs = zip(outcomes, self.before, strict=True)
+        return all(outcome.fits(token, seeded) for outcome, seeded in pairs)
+
+    @property
+    def void(self) -> Outcome:
+        """The outcome of a node whose inputs are not the leading trial's."""
+        return Outcome(None, self.seeded, void=True)
+
+
+@dataclass(frozen=True)
+class Again:
+    """The tasks that make an output anew, should it turn out that it cannot be loaded."""
+
+    tasks: Mapping[Any, Any] = field(repr=False)
+    key: Any
+
+    def run(self) -> Outcome:
+        """Run the tasks one after the other, here."""
+        outcome: Outcome = get_sync(dict(self.tasks), self.key)
+        return outcome
+
+
+class Slim(Plan):
+    """The plan by which a shared task joins the leading trial: of its steps it names one only.
+
+    Parameters
+    ----------
+    plan : Plan
+        Of the leading trial.
+    place, step : str
+        The step's place and name; empty for what is none.
+    """
+
+    def __init__(self, plan: Plan, place: str, step: str) -> None:
+        super().__init__(lambda: _slim(plan.request(), place, step))
+        self._plan = plan
+        self._names = place, step
+
+    def __reduce__(self) -> Any:
+        kind, (request,) = self._plan.__reduce__()
+        return kind, (_slim(request, *self._names),)
+
+
+def _slim(request: Request, place: str, step: str) -> Request:
+    codes = {name: request.codes[name] for name in (place, step) if name in request.codes}
+    marks = {place: request.marks[place]} if place in request.marks else {}
+    return replace(request, codes=codes, marks=marks)
+
+
+def value_of(outcome: Outcome) -> Any:
+    """Take the value out of an outcome."""
+    return outcome.value
+
+
+def run_shared(
+    lead: Lead, outcomes: Sequence[Outcome], call: Call, /, *args: Any, **kwargs: Any
+) -> Outcome:
+    """Run a step for all trials in flight that share it."""
+    if not lead.accepts(outcomes):
+        return lead.void
+    known = _made_meanwhile(lead, outcomes, call)
+    if known is not None:
+        return known
+    trial = join(lead.plan)
+    runner = run_recorded(trial, call, args, kwargs)
+    outcome = lead.outcome(runner.value, outcomes, run=runner.record, trial=trial.trial)
+    return replace(
+        outcome,
+        drew=outcome.drew or runner.running.stochastic,
+        owner=trial.token if runner.note else outcome.owner,
+    )
+
+
+def _made_meanwhile(lead: Lead, outcomes: Sequence[Outcome], call: Call) -> Outcome | None:
+    """Load the output of a trial that ran the step since this one was arranged.
+
+    On a cluster it may be the same task: a trial that comes later finds it in flight, and then the
+    cluster lets go of its result before that trial's part arrives.
+    """
+    request, hit = lead.plan.request(), None
+    mark = request.marks.get(call.key)
+    if request.followed and mark is not None and mark.reusable:
+        with suppress(StoreError):
+            hit = look_up(request.store, mark, any(outcome.drew for outcome in outcomes))
+    if hit is None:
+        return None
+    try:
+        outcome = _loaded(request, lead, call, hit)
+    except Exception as error:  # unpickling runs the user's code, which may fail in any way
+        _distrust(request, hit, error)
+        return None
+    return replace(outcome, drew=hit.recipe == lead.seeded)
+
+
+def share_between(
+    lead: Lead, outcomes: Sequence[Outcome], label: str, function: Callable[..., Any], /,
+    *args: Any, **kwargs: Any,
+) -> Outcome:  # fmt: skip
+    """Run a function that is no step for all trials in flight that share it."""
+    if not lead.accepts(outcomes):
+        return lead.void
+    value, running = guarded(join(lead.plan), label, function, args, kwargs)
+    outcome = lead.outcome(value, outcomes)
+    private = running.asked_for_trial or running.disturbed
+    return replace(
+        outcome,
+        drew=outcome.drew or running.stochastic,
+        owner=lead.plan.request().token if private else outcome.owner,
+    )
+
+
+def pass_shared(lead: Lead, outcomes: Sequence[Outcome], value: Any) -> Outcome:
+    """Hand on what was put together from shared values."""
+    return lead.outcome(value, outcomes) if lead.accepts(outcomes) else lead.void
+
+
+def load_shared(lead: Lead, call: Call, hit: Hit, again: Again) -> Outcome:
+    """Load a kept output in place of running a step; run it if that fails."""
+    request = lead.plan.request()
+    try:
+        return _loaded(request, lead, call, hit)
+    except Exception as error:  # unpickling runs the user's code, which may fail in any way
+        _distrust(request, hit, error)
+        return again.run()
+
+
+def _loaded(request: Request, lead: Lead, call: Call, hit: Hit) -> Outcome:
+    watch = Stopwatch()
+    value = unpack(hit.fact.kept["value"], request.store.get, request.signing_key)
+    run = _as_run(request, call, hit, watch)
+    return Outcome(value, lead.seeded, run=run, trial=hit.fact.trial)
+
+
+def _distrust(request: Request, hit: Hit, error: Exception) -> None:
+    fact = hit.fact
+    tell(
+        StoreWarning(
+            f"The output that trial {fact.trial} kept of step {fact.key!r} cannot be loaded, so "
+            f"the step runs again: {type(error).__name__}: {error}"
+        )
+    )
+    if isinstance(error, CorruptRecordError) and hit.digest:
+        # Otherwise the new output, which may have the same digest, would not be written.
+        with suppress(StoreError):
+            request.store.discard([hit.digest])
+            recorder_for(request.store).forget_object(hit.digest)
+
+
+def _as_run(request: Request, call: Call, hit: Hit, watch: Stopwatch) -> StepRun:
+    usage, origin, fact = watch.read(), current_origin(), hit.fact
+    return StepRun(
+        key=call.key, step=call.step, status="succeeded", started=usage.started, wall=usage.wall,
+        cpu=usage.cpu, peak=usage.peak, host=origin.host, pid=origin.pid, thread=usage.thread,
+        code=request.codes.get(call.key) or request.codes.get(call.step, ""), output=fact.output,
+        stochastic=fact.drew, seed=step_seed(request.seed, call.key), kept=fact.kept,
+        metrics=fact.metrics,
+    )  # fmt: skip
+
+
+def adopt(
+    trial: Trial, seeded: str, outcome: Outcome, call: Call, /, *args: Any, **kwargs: Any
+) -> Any:
+    """Take a shared outcome as a step's output in one trial; run the step if it does not fit."""
+    if not outcome.fits(trial.token, seeded):
+        return run_step(trial, call, *args, **kwargs)
+    run = outcome.run
+    assert run is not None
+    if (outcome.trial, run.key) != (trial.trial, call.key):
+        _record_adoption(trial, call, outcome.trial, run)
+    return outcome.value
+
+
+def adopt_result(
+    trial: Trial, seeded: str, outcome: Outcome, call: Call, /, *args: Any, **kwargs: Any
+) -> Any:
+    """Adopt a trial's last step, and end the trial."""
+    return end(trial, adopt(trial, seeded, outcome, call, *args, **kwargs))
+
+
+def adopt_between(
+    trial: Trial, seeded: str, outcome: Outcome, label: str, function: Callable[..., Any], /,
+    *args: Any, **kwargs: Any,
+) -> Any:  # fmt: skip
+    """Take a shared outcome of a function that is no step; call it if it does not fit."""
+    if outcome.fits(trial.token, seeded):
+        return outcome.value
+    return run_between(trial, label, function, *args, **kwargs)
+
+
+def _record_adoption(trial: Trial, call: Call, source: int, run: StepRun) -> None:
+    mark, origin = trial.marks.get(call.key), current_origin()
+    record = msgspec.structs.replace(
+        run, key=call.key, host=origin.host, pid=origin.pid, reused=source, reason=None,
+        kept=run.kept if call.persist else None, recipe=mark and mark.base,
+        reusable=mark is not None and mark.reusable, note=None,
+    )  # fmt: skip
+    trial.recorder.write("steps", trial.trial, f"{call.key}-reused-{source}", record)
+    if not trial.at_home:
+        trial.recorder.settle()
