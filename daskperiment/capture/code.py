@@ -17,7 +17,13 @@ from daskperiment.capture.origin import module_of
 from daskperiment.capture.walk import Walk
 from daskperiment.records import Code, Function, StepCode
 
-__all__ = ["CodeCapture", "changed_functions", "diff_functions", "source_text"]
+__all__ = [
+    "CodeCapture",
+    "changed_functions",
+    "diff_functions",
+    "fingerprint_with",
+    "source_text",
+]
 
 _MAIN = "__main__."
 
@@ -129,6 +135,20 @@ def _stamp(file: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_mtime_ns, status.st_size
+
+
+def fingerprint_with(function: Callable[..., Any], packages: Mapping[str, str]) -> str:
+    """Fingerprint a step's code as if other versions of the packages that it uses were installed.
+
+    Parameters
+    ----------
+    function : callable
+    packages : mapping of str to str
+        Name -> version.
+    """
+    walk = Walk(function, step=True)
+    walk.packages = {name: packages.get(name, now) for name, now in walk.packages.items()}
+    return _Book()._step(walk).fingerprint
 
 
 class _Book:

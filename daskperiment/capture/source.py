@@ -23,7 +23,17 @@ from daskperiment.capture.memo import Memo
 from daskperiment.capture.normal import code_digest, fingerprint_code, fingerprint_tree
 from daskperiment.capture.references import Store, stores_of_tree
 
-__all__ = ["Text", "Written", "belongs", "methods", "of_class", "of_function", "read_file", "shown"]
+__all__ = [
+    "Text",
+    "Written",
+    "belongs",
+    "learn_class",
+    "methods",
+    "of_class",
+    "of_function",
+    "read_file",
+    "shown",
+]
 
 NO_SOURCE = "no source: defined in a terminal or by exec"
 CHANGED = "no source: the file was changed after it was loaded"
@@ -204,6 +214,14 @@ def of_class(cls: type) -> Written | None:
     """Find what a class's own code is; ``None`` if there is no source."""
     written = _classes.get(cls, _read_class)
     return written if written.fingerprint else None
+
+
+def learn_class(cls: type, source: str, file: str) -> None:
+    """Take a text for the source of a class: it was made of that text, which is in no file."""
+    text = Text(source.splitlines(keepends=True))
+    node = text.class_at(cls.__name__, set())
+    if node is not None:
+        _classes.get(cls, lambda _: _written(text, node, file))
 
 
 def _read_class(cls: type) -> Written:

@@ -77,6 +77,7 @@ class _Building:
             git=surroundings.git,
             environment=surroundings.environment,
             problems=tuple(dict.fromkeys([*self.old.problems, *self.new.problems])),
+            sources=Pair(old.begun.source, new.begun.source),
         )
 
     def _each(self, get: Callable[[Trial], Any]) -> Pair[Any]:

@@ -95,6 +95,8 @@ def _verdict(both: _Both, key: str) -> Verdict:
         return "added"
     if key not in both.second.nodes and both.second.wired:
         return "removed"
+    if _not_needed(both, key):
+        return "not needed"
     if old is None or new is None or "interrupted" in (old.status, new.status):
         return "not run"
     if old.status != new.status:
@@ -104,6 +106,16 @@ def _verdict(both: _Both, key: str) -> Verdict:
     if old.output is None or new.output is None:
         return "unchecked"
     return "same" if old.output == new.output else "differs"
+
+
+def _not_needed(both: _Both, key: str) -> bool:
+    """Whether it did not run where it had not to, and ran well where it did."""
+    pairs = zip((both.first, both.second), both.runs(key), strict=True)
+    ways = [
+        "spared" if key in trial.spared else run.status if run else "not run"
+        for trial, run in pairs
+    ]
+    return "spared" in ways and {*ways} <= {"spared", "succeeded"}
 
 
 def _description(run: StepRun | None) -> str | None:
@@ -167,7 +179,7 @@ def _through(both: _Both, key: str, seen: set[str]) -> Iterator[Cause]:
     verdict = _verdict(both, key)
     if verdict in ("differs", "failed"):
         yield Cause("step", key, key)
-    elif verdict in ("unchecked", "not run"):
+    elif verdict in ("unchecked", "not run", "not needed"):
         found = [*_own_changes(both, key), *_seed(both, key)]
         if not _same_inputs(both, key):
             found += _upstream(both, key, seen)

@@ -25,6 +25,11 @@ class Comparison(Differences):
     ----------
     differs : bool
         Whether anything is known to differ, in what went in or in what came out.
+    identical : bool
+        Whether the results and the outputs of every step were checked and are equal. What could
+        not be checked, such as a value without fingerprint, makes it False.
+    unverified : tuple of str
+        What could not be checked, a line each.
     explanation : str
         Where the trials part first and why, in a few sentences.
     first_difference : StepComparison or None
@@ -48,8 +53,8 @@ class Comparison(Differences):
         Two values side by side are a dict with the keys ``first`` and ``second``; a key is left
         out for a trial that does not have the value.
         """
-        told = {"differs": self.differs, "explanation": self.explanation}
-        return {**told, **_plain(self)}
+        told = {"differs": self.differs, "identical": self.identical}
+        return {**told, "explanation": self.explanation, **_plain(self)}
 
 
 def _plain(value: Any) -> Any:

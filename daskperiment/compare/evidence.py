@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 from msgspec import Struct
@@ -40,6 +41,26 @@ class Evidence:
     metrics: dict[str, Any]
     """The value of each metric's last epoch, in JSON form."""
     problems: tuple[str, ...]
+
+    @cached_property
+    def spared(self) -> frozenset[str]:
+        """Steps that did not run because outputs of those behind them were reused."""
+        if not self.wired or self.trial.status != "succeeded":
+            return frozenset()
+        users: dict[str, list[str]] = {}
+        spared: set[str] = set()
+        for node in reversed(self.nodes.values()):
+            behind = users.get(node.key, [])
+            idle = node.key not in self.runs and bool(behind)
+            if idle and all(self._spares(key, spared) for key in behind):
+                spared.add(node.key)
+            for key in node.steps:
+                users.setdefault(key, []).append(node.key)
+        return frozenset(spared)
+
+    def _spares(self, key: str, spared: set[str]) -> bool:
+        run = self.runs.get(key)
+        return key in spared or (run is not None and run.reused is not None)
 
     @property
     def stochastic(self) -> bool:

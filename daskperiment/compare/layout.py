@@ -51,6 +51,7 @@ def _sections(d: Differences) -> list[Section]:
         Section("Git", trials, _git_rows(d.git)),
         Section("Environment", lines=[shorten(line, COLUMNS - 2) for line in d.environment]),
         Section("Not compared", lines=_wrapped(d.problems)),
+        Section("Notes on the reproduction", lines=_wrapped(d.notes)),
     ]
     return [section for section in sections if section.rows or section.lines]
 

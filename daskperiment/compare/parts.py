@@ -33,7 +33,16 @@ CauseKind = Literal[
     "environment",
     "impure",
 ]
-Verdict = Literal["same", "differs", "failed", "unchecked", "not run", "added", "removed"]
+Verdict = Literal[
+    "same", "differs", "failed", "unchecked", "not run", "not needed", "added", "removed"
+]
+
+
+_UNVERIFIED: Final[dict[str, str]] = {
+    "same": "it failed alike in both trials",
+    "unchecked": "its output has no fingerprint",
+    "not run": "it did not run to an end in both trials",
+}
 
 
 class Absent(Enum):
@@ -80,7 +89,8 @@ class StepComparison:
     verdict: Verdict
     """``same``: equal outputs, or it failed alike. ``differs``: other outputs. ``failed``: it
     failed in one, or in another way. ``unchecked``: an output has no fingerprint. ``not run``: it
-    did not run to an end in both. ``added``, ``removed``: only one trial has the step."""
+    did not run to an end in both. ``not needed``: it did not run in a trial that took the outputs
+    of all steps behind it from earlier trials. ``added``, ``removed``: only one trial has it."""
     statuses: Pair[str | None] = NEITHER
     """How the step runs ended; ``None`` for one that did not run."""
     failures: Pair[str | None] = NEITHER
@@ -97,6 +107,13 @@ class StepComparison:
     def differs(self) -> bool:
         """Whether the step is known to have ended otherwise."""
         return self.verdict in ("differs", "failed")
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether it ended well in both trials with equal outputs, or had no need to run."""
+        return self.verdict == "not needed" or (
+            self.verdict == "same" and self.statuses == ("succeeded", "succeeded")
+        )
 
     @property
     def is_origin(self) -> bool:
@@ -144,11 +161,40 @@ class Differences:
     """What else differs in the environment, a line each."""
     problems: tuple[str, ...] = ()
     """What could not be read, and so not be compared."""
+    sources: Pair[int | None] = NEITHER
+    """The trials that they reproduce; ``None`` for one that reproduces none."""
+    notes: tuple[str, ...] = ()
+    """What a reproduction could not make as it was, such as versions of packages."""
 
     @property
     def first_difference(self) -> StepComparison | None:
         """The first step in graph order that is known to have ended otherwise."""
         return next((step for step in self.steps if step.differs), None)
+
+    @property
+    def identical(self) -> bool:
+        """Whether result and output of every step were checked, and are equal in both trials."""
+        return (
+            self.same_result is True
+            and self.statuses == ("succeeded", "succeeded")
+            and bool(self.steps)
+            and all(step.is_verified for step in self.steps)
+            and not self.problems
+        )
+
+    @property
+    def unverified(self) -> tuple[str, ...]:
+        """What keeps `identical` from being told though no difference is known, a line each."""
+        lines = [
+            f"step {step.key!r}: {step.note or _UNVERIFIED[step.verdict]}"
+            for step in self.steps
+            if not step.is_verified and step.verdict in _UNVERIFIED
+        ]
+        if ABSENT in self.results:
+            lines.append("the result: not both trials have one")
+        elif self.same_result is None:
+            lines.append("the result: it was not kept, or has no fingerprint")
+        return (*lines, *self.problems)
 
     @property
     def same_outcome(self) -> bool:

@@ -131,6 +131,9 @@ def outcome(step: StepComparison, first: int, second: int) -> str:
             return f"ran only in {ran[0]}" if len(ran) == 1 else "not run"
         case "same":
             return "failed alike" if step.failures.first else "same"
+        case "not needed":
+            ran = [n for n, s in zip((first, second), step.statuses, strict=True) if s]
+            return f"needed only in {ran[0]}" if ran else "not needed"
         case "unchecked":
             return "not checkable"
     return step.verdict
@@ -147,6 +150,8 @@ def reasons(step: StepComparison) -> str:
         parts.append(step.note or "its output has no fingerprint")
     if any(step.reused):
         parts.append(f"reused from trial {listed(str(n) for n in dict.fromkeys(step.reused) if n)}")
+    if step.verdict == "not needed":
+        parts.append("what takes its output was reused")
     if step.verdict == "not run" and "interrupted" in step.statuses:
         parts.append("interrupted")
     return "; ".join(parts)
@@ -155,12 +160,18 @@ def reasons(step: StepComparison) -> str:
 def explanation(d: Differences) -> str:
     """Say in a few sentences where two trials part and why."""
     found = d.first_difference
-    sentences = [_lead(d, found) if found else _without_step(d)]
+    sentences = [*_links(d), _lead(d, found) if found else _without_step(d)]
     if found:
         sentences += _further_failure(d, found)
         sentences += _other_origins(d, found)
     sentences += _doubts(d, found)
     return one_line(" ".join(sentences))
+
+
+def _links(d: Differences) -> list[str]:
+    """Say which of the two trials reproduces the other."""
+    pairs = zip((d.first, d.second), d.sources, (d.second, d.first), strict=True)
+    return [f"Trial {n} reproduces trial {other}." for n, of, other in pairs if of == other]
 
 
 def _lead(d: Differences, step: StepComparison) -> str:
@@ -218,7 +229,8 @@ def _without_step(d: Differences) -> str:
 def _what_is_same(d: Differences) -> str:
     if d.same_result is None or _is_unsure(d):
         return " is known"
-    return ": parameters, code, environment and the output of every step are the same"
+    ran = " that ran in both" if any(s.verdict == "not needed" for s in d.steps) else ""
+    return f": parameters, code, environment and the output of every step{ran} are the same"
 
 
 def _is_unsure(d: Differences) -> bool:

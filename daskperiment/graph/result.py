@@ -53,6 +53,8 @@ class _Local(threading.local):
     stamp: Any = None
     """Of the parameters that the current graph was made with."""
     submitted: Bound | None = None
+    computed: str | None = None
+    """Token of the trial that the thread computed last."""
 
 
 class ResultNode(Node):
@@ -139,6 +141,7 @@ class ResultNode(Node):
         order = self._order.refined(seed=check_seed(seed), reuse=check_reuse(reuse))
         template, laboratory = self._template, self._laboratory
         bound = template.instantiate(lambda token: laboratory.settled_plan(template, token, order))
+        self._local.computed = bound.token
         with self._laboratory.watching(bound.token):
             return Delayed(bound.key, bound.graph).compute(**kwargs)
 
@@ -180,6 +183,11 @@ class ResultNode(Node):
     def visualize(self, *args: Any, **kwargs: Any) -> Any:
         """Draw the steps and parameters, as :func:`dask.visualize` does."""
         return visualize(self._step, *args, traverse=False, **kwargs)
+
+    @property
+    def computed_token(self) -> str | None:
+        """Token of the trial that `compute` ran last in this thread."""
+        return self._local.computed  # type: ignore[no-any-return]  # a slot of an untyped class
 
     @property
     def name(self) -> str:

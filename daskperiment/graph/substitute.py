@@ -9,16 +9,14 @@ from typing import Any
 from dask._task_spec import Task
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
-from daskperiment.graph.result import ResultNode as Result
+from daskperiment.graph.result import ResultNode
 from daskperiment.graph.step import Step
 from daskperiment.run.step import Call, Function, run_step
 
 __all__ = ["with_functions"]
 
 
-def with_functions(
-    result: Result, functions: Mapping[str, Function], laboratory: Any = None
-) -> Result:
+def with_functions(result: ResultNode, functions: Mapping[str, Function]) -> ResultNode:
     """Make a result with the same graph, in which steps call other functions.
 
     Parameters
@@ -27,8 +25,6 @@ def with_functions(
         Stays as it is.
     functions : mapping of str to Function
         Step -> function, by the names of the result's ``functions``; other steps keep theirs.
-    laboratory : Laboratory, optional
-        What makes the plans of its trials; by default that of the given result.
     """
     step, old = result._step, result._template.functions
     steps = {node.key: node.step for node in result._template.graph.nodes}
@@ -36,7 +32,7 @@ def with_functions(
     changed = {(steps[key], id(old[key])): new for key, new in functions.items()}
     graph = _substituted(step.dask, changed) if changed else step.dask
     other = Step(step._step, step.key, graph, step._length)
-    return type(result)(laboratory or result._laboratory, other, result._order)
+    return type(result)(result._laboratory, other, result._order)
 
 
 def _substituted(

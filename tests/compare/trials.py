@@ -161,6 +161,7 @@ def add(
     nodes: list[Node] | None = None,
     categories: dict[str, dict[str, str]] | None = None,
     metrics: list[list[Any]] | None = None,
+    source: int | None = None,
 ) -> int:
     """Write one trial down; without arguments, always the same."""
     values = {name: _form(value) for name, value in {**PARAMETERS, **(parameters or {})}.items()}
@@ -168,7 +169,7 @@ def add(
         token="token", result="score", started=0.0, seed=seed, parameters=values,
         code=store.keep(the_code or code()),
         environment=store.keep(Environment({**CATEGORIES, **(categories or {})})),
-        graph=store.keep(Graph(NODES if nodes is None else nodes)), origin=HERE,
+        graph=store.keep(Graph(NODES if nodes is None else nodes)), origin=HERE, source=source,
     )  # fmt: skip
     trial = store.allocate("token", encode(begun)).trial
     records = [

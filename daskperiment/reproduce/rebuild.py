@@ -1,0 +1,149 @@
+"""The functions of a trial's steps, as they were in that trial."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from daskperiment.capture.code import CodeCapture, changed_functions, fingerprint_with
+from daskperiment.errors import ReproductionError, UntrustedObjectError
+from daskperiment.records import Code
+from daskperiment.reproduce.making import NotMadeError
+from daskperiment.reproduce.record import Record
+from daskperiment.reproduce.travel import Remade
+from daskperiment.reproduce.workshop import Workshop
+from daskperiment.run.step import Function
+
+__all__ = ["Rebuilt", "rebuild"]
+
+Functions = Mapping[str, Callable[..., Any]]
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """Functions made of a trial's recorded code."""
+
+    functions: Mapping[str, Function] = field(default_factory=dict)
+    """Step -> function; empty if the code of all steps is still the same."""
+    notes: tuple[str, ...] = ()
+    """What could not be made as it was, a line each."""
+
+
+def rebuild(
+    trial: int, recorded: Code, today: Code, functions: Functions, key: bytes | None = None
+) -> Rebuilt:
+    """Make the functions of steps whose code has changed since a trial.
+
+    Parameters
+    ----------
+    trial : int
+        The trial.
+    recorded, today : Code
+        The steps' code in the trial, and as it is now.
+    functions : mapping of str to callable
+        Step -> function of today.
+    key : bytes, optional
+        The signing key, if one is configured: then code of the record is not run.
+
+    Raises
+    ------
+    UntrustedObjectError
+        If code of the record would have to be run, though a signing key is configured.
+    ReproductionError
+        If a step cannot be made as it was; the message names it and says why. What is made is
+        captured again and compared with the record, so that nothing else is run in its place.
+    """
+    changed = [
+        step for step, function in functions.items()
+        if not _holds(trial, recorded, today, step, function)
+    ]  # fmt: skip
+    if changed and key is not None:
+        raise _untrusted(trial, changed[0])
+    record = Record(recorded)
+    workshop = Workshop(record, today, functions.values())
+    made: dict[str, Callable[..., Any]] = {}
+    for step in changed:
+        try:
+            names = [recorded.functions[key] for key in recorded.steps[step].functions]
+            made[step] = workshop.step(names, functions[step])
+        except NotMadeError as error:
+            raise _refused(trial, step, str(error)) from error
+        except Exception as error:  # the definition runs the user's own code
+            raise _refused(trial, step, f"{type(error).__name__}: {error}") from error
+    now = CodeCapture().capture(made)
+    for step, function in made.items():
+        _verify(trial, recorded, now, step, function, workshop.missing)
+    notes = (*_packages(recorded, {**today.steps, **now.steps}), *_unknown(record))
+    sources = workshop.sources()
+    # Those that are the same may get objects of classes that were made anew.
+    every = {**functions, **made} if made else {}
+    return Rebuilt({step: Remade(function, sources) for step, function in every.items()}, notes)
+
+
+def _holds(trial: int, recorded: Code, today: Code, step: str, function: Any) -> bool:
+    """Whether today's function is that of the record, but for the versions of packages."""
+    if step not in recorded.steps:
+        raise _refused(trial, step, "its code is not in the record")
+    old = recorded.steps[step]
+    return old.fingerprint in (
+        today.steps[step].fingerprint, fingerprint_with(function, old.packages)
+    )  # fmt: skip
+
+
+def _refused(trial: int, step: str, reason: str) -> ReproductionError:
+    return ReproductionError(
+        f"Step {step!r} cannot be made as it was in trial {trial}: {reason}. Nothing was run. "
+        "Check out the code of that time, or use code='current' to run today's code."
+    )
+
+
+def _untrusted(trial: int, step: str) -> UntrustedObjectError:
+    return UntrustedObjectError(
+        f"The recorded code of step {step!r} in trial {trial} differs from today's, and a signing "
+        "key is configured. Recorded code is not signed, so whoever writes to the store could have "
+        "it run here. If you trust the store, unset the key for this call: "
+        "with dask.config.set({'daskperiment.signing-key': None})."
+    )
+
+
+def _verify(
+    trial: int, recorded: Code, now: Code, step: str, function: Any, missing: Mapping[str, None]
+) -> None:
+    old, new = recorded.steps[step], now.steps[step]
+    if old.fingerprint in (new.fingerprint, fingerprint_with(function, old.packages)):
+        return
+    reasons = [f"{name} {_way(*pair)}" for name, *pair in changed_functions(recorded, now, step)]
+    reasons += [
+        f"{name} has not the value that it had, of which only a fingerprint is recorded"
+        for name in {**old.constants, **new.constants}
+        if old.constants.get(name) != new.constants.get(name)
+    ]
+    reasons += [f"package {name} is not used" for name in old.packages if name not in new.packages]
+    reasons += [f"nothing is known of the name {name} any more" for name in missing]
+    reason = "; ".join(reasons) or "its functions use each other in another way than they did"
+    raise _refused(trial, step, reason)
+
+
+def _way(old: Any, new: Any) -> str:
+    if new is None:
+        return "is used in the record and could not be put in its place"
+    if old is None:
+        return "is used now and not in the record"
+    return f"comes out otherwise than recorded ({old.note or new.note or 'its source differs'})"
+
+
+def _packages(recorded: Code, now: Mapping[str, Any]) -> Iterator[str]:
+    for step, old in recorded.steps.items():
+        new = now[step].packages if step in now else {}
+        for name, version in old.packages.items():
+            if name in new and new[name] != version:
+                yield f"package {name} was {version} in the trial and is {new[name]}"
+
+
+def _unknown(record: Record) -> Iterator[str]:
+    for name in record.unknown:
+        yield (
+            f"the value of {name} changes or has no fingerprint, so it is not recorded: "
+            "it is what it is now"
+        )

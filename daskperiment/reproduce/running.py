@@ -1,0 +1,138 @@
+"""Run a trial again, and compare the two."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from daskperiment.capture.origin import is_own, module_of
+from daskperiment.compare import Comparison, compare
+from daskperiment.errors import ReproductionError
+from daskperiment.graph.result import ResultNode
+from daskperiment.graph.substitute import with_functions
+from daskperiment.graph.template import Template
+from daskperiment.history.reading import Trial, read_trials
+from daskperiment.records import Code, Graph
+from daskperiment.reproduce.past import check_wiring, load, past_trial, values_of
+from daskperiment.reproduce.rebuild import Rebuilt, rebuild
+from daskperiment.run.laboratory import signing_key
+from daskperiment.run.order import Order
+from daskperiment.run.recipes import Uses
+from daskperiment.run.recorder import recorder_for
+from daskperiment.store.protocol import Store
+
+__all__ = ["CODES", "reproduce"]
+
+CODES: Final = ("current", "recorded")
+"""Which code a trial can be run again with."""
+
+_TAKEN: Final = ("seed", "reuse")
+
+
+def reproduce(
+    result: ResultNode, trial_id: int, code: str = "current",
+    dask_keywords: Mapping[str, Any] | None = None,
+) -> Comparison:  # fmt: skip
+    """Run a trial again, and compare it with its new run.
+
+    Parameters
+    ----------
+    result : Result
+        The result that the trial computed.
+    trial_id : int
+        The trial.
+    code : {"current", "recorded"}
+        Run today's code, or that of the trial. With the recorded one, a step whose code is still
+        the same is run as it is; the others are made anew of their recorded source.
+    dask_keywords : mapping, optional
+        As for :meth:`Result.compute`, such as ``scheduler``.
+
+    Returns
+    -------
+    Comparison
+        Of the trial with its new run, a trial of its own; also if a step raises an exception.
+
+    Raises
+    ------
+    TrialIDNotFoundError
+        If there is no such trial.
+    ReproductionError
+        If the trial is still running or of another result, if a value cannot be loaded, or if the
+        recorded code cannot be run. Nothing is recorded then.
+    ParameterUndefinedError
+        If a parameter has neither a recorded value nor one today. Nothing is recorded then.
+    UntrustedObjectError
+        If a signing key is configured, and a parameter's object is not signed with it, or recorded
+        code, which is never signed, would have to be run.
+    """
+    keywords = dict(dask_keywords or {})
+    _check(code, keywords)
+    store = result._laboratory.store
+    recorder_for(store).catch_up()
+    past = past_trial(store, trial_id, result.name)
+    values, notes = values_of(store, past, result, signing_key())
+    rebuilt = _rebuilt(store, past, result) if code == "recorded" else Rebuilt()
+    order = Order(values=values, seed=past.begun.seed, reuse=False, source=past.trial)
+    again = with_functions(result, rebuilt.functions).ordered(order)
+    before = store.state().latest
+    try:
+        again.compute(**keywords)
+    except Exception as error:
+        new = _find(store, again.computed_token, before)
+        if new is None or new.ended is None:
+            raise
+        notes.append(f"computing trial {new.trial} raised {type(error).__name__}")
+    else:
+        new = _find(store, again.computed_token, before)
+    return _compared(store, past, new, [*notes, *rebuilt.notes])
+
+
+def _check(code: Any, keywords: Mapping[str, Any]) -> None:
+    if code not in CODES:
+        raise ValueError(
+            f"code is {code!r}; expected 'current' to run today's code, or 'recorded' to run the "
+            "code of the trial"
+        )
+    for name in _TAKEN:
+        if name in keywords:
+            raise TypeError(
+                f"reproduce() takes no {name!r}: it runs with the trial's own seed and computes "
+                "every step; call compute() for another run"
+            )
+
+
+def _rebuilt(store: Store, past: Trial, result: ResultNode) -> Rebuilt:
+    template = result._template
+    check_wiring(past.trial, load(store, past, "graph", Graph), template.graph)
+    recorded = load(store, past, "code", Code)
+    today = result._laboratory.code(template.functions)
+    rebuilt = rebuild(past.trial, recorded, today, template.functions, signing_key())
+    return replace(rebuilt, notes=(*rebuilt.notes, *_unrecorded(template)))
+
+
+def _unrecorded(template: Template) -> Iterator[str]:
+    """Name the user's functions in the graph that are no steps, whose code is not recorded."""
+    for formula in template.formulas.formulas:
+        if formula.place and not formula.step and not formula.parameter:
+            uses = [part.function for part in formula.parts if isinstance(part, Uses)]
+            if any(is_own(module_of(template.formulas.functions[label])) for label in uses):
+                yield f"{formula.place!r} is no step, so its code is not recorded: today's is run"
+
+
+def _find(store: Store, token: str | None, before: int) -> Trial | None:
+    """Find the new run among the trials that began since."""
+    recorder_for(store).catch_up()
+    began = range(before + 1, store.state().latest + 1)
+    trials = read_trials(store, began).values() if began else ()
+    return next((t for t in trials if t.begun.token.partition("/")[0] == token), None)
+
+
+def _compared(store: Store, past: Trial, new: Trial | None, notes: list[str]) -> Comparison:
+    if new is None:
+        raise ReproductionError(
+            f"Trial {past.trial} was run again, but the new trial is not in {store.address}. "
+            "Was the experiment deleted meanwhile?"
+        )
+    comparison = compare(store, past.trial, new.trial)
+    return replace(comparison, notes=tuple(dict.fromkeys(notes)))
