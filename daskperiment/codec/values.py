@@ -116,8 +116,9 @@ def _fetch(reference: ObjectRef, get: Callable[[str], Buffer]) -> Buffer:
         return get(reference.digest)
     except KeyError:
         raise PersistedResultNotFoundError(
-            f"the object {reference.digest!r} with the value {reference.repr} is not in the store "
-            "(it may have been pruned); run the trial again"
+            f"the object {reference.digest!r} with the value {reference.repr} is not in the store: "
+            "it was dropped from it, as prune() does with outputs that can be reused; "
+            "run the trial again, with its parameters and seed, to have it again"
         ) from None
 
 

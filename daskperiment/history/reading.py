@@ -20,6 +20,7 @@ __all__ = [
     "Fold",
     "Trial",
     "as_trial_id",
+    "find_trial",
     "fold",
     "read_trials",
     "require_trial",
@@ -115,6 +116,22 @@ def trial_or_raise(store: Store, trial_id: int) -> Trial:
     if found is None:
         raise TrialIDNotFoundError(_not_found(store, trial))
     return found
+
+
+def find_trial(store: Store, token: str | None, after: int) -> Trial | None:
+    """Find the trial that a computation ran, by its token, among those with higher ids.
+
+    Parameters
+    ----------
+    store : Store
+    token : str or None
+        None where nothing was computed, so that nothing is found.
+    after : int
+        The latest id before.
+    """
+    later = range(after + 1, store.state().latest + 1)
+    trials = read_trials(store, later).values() if later and token else ()
+    return next((one for one in trials if one.begun.token.partition("/")[0] == token), None)
 
 
 def require_trial(store: Store, trial_id: int) -> None:

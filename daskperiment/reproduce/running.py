@@ -12,7 +12,7 @@ from daskperiment.errors import ReproductionError
 from daskperiment.graph.result import ResultNode
 from daskperiment.graph.substitute import with_functions
 from daskperiment.graph.template import Template
-from daskperiment.history.reading import Trial, read_trials
+from daskperiment.history.reading import Trial, find_trial
 from daskperiment.records import Code, Graph
 from daskperiment.reproduce.past import check_wiring, load, past_trial, values_of
 from daskperiment.reproduce.rebuild import Rebuilt, rebuild
@@ -121,11 +121,8 @@ def _unrecorded(template: Template) -> Iterator[str]:
 
 
 def _find(store: Store, token: str | None, before: int) -> Trial | None:
-    """Find the new run among the trials that began since."""
     recorder_for(store).catch_up()
-    began = range(before + 1, store.state().latest + 1)
-    trials = read_trials(store, began).values() if began else ()
-    return next((t for t in trials if t.begun.token.partition("/")[0] == token), None)
+    return find_trial(store, token, before)
 
 
 def _compared(store: Store, past: Trial, new: Trial | None, notes: list[str]) -> Comparison:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from daskperiment.capture.code import CodeCapture
-from daskperiment.capture.fingerprint import NoFingerprintError, combine, fingerprint
+from daskperiment.capture.fingerprint import NoFingerprintError, combine, exact_fingerprint
 from daskperiment.records import StepCode
 from daskperiment.run.seeding import step_seed
 
@@ -160,7 +160,7 @@ def _digest(part: Part, found: Mapping[Key, Recipe], codes: Mapping[str, StepCod
     if isinstance(part, Uses):
         return _code(codes, part.function)
     try:
-        return fingerprint(part.value)
+        return exact_fingerprint(part.value)
     except NoFingerprintError as error:
         raise NoFingerprintError(f"an argument has no fingerprint: {error}") from None
 
@@ -179,7 +179,7 @@ def _of_value(values: Mapping[str, Any], name: str) -> Recipe:
     if name not in values:
         return Unknown(f"parameter {name!r} has no value")
     try:
-        known = fingerprint(values[name])
+        known = exact_fingerprint(values[name])
     except NoFingerprintError as error:
         return Unknown(f"the value of parameter {name!r} has no fingerprint: {error}")
     return Known(known, known)

@@ -27,6 +27,7 @@ __all__ = [
     "impure_id",
     "look_up",
     "plain_marks",
+    "worth_writing",
 ]
 
 Key = Hashable
@@ -180,6 +181,7 @@ class _Arranging:
         self.facts = _Facts(store)
         self.before = self._ancestors(self.reusable)
         self.drew: dict[Key, bool | None] = {}
+        self.suspects: dict[Key, str] = {}
         self.reasons: dict[Key, str] = {}
 
     def arrangement(self) -> Arrangement:
@@ -188,6 +190,7 @@ class _Arranging:
         for key in self.before:
             self.drew[key] = self._draws(key)
         self.facts.look({r.seeded for key, r in known.items() if self.drew[key]})
+        self.suspects = self._distrusted()
         shared = self._shared()
         hits = self._present({key: hit for key in self.reusable if (hit := self._hit(key))})
         computed = {key: self._computed(key) for key in hits}
@@ -228,13 +231,41 @@ class _Arranging:
         assert isinstance(recipe, Known)
         return recipe.seeded if self.drew.get(key) else recipe.base
 
+    def _distrusted(self) -> dict[Key, str]:
+        """Find the nodes whose outputs recipes do not determine, and say of each why."""
+        found: dict[Key, str] = {}
+        for key in self.before:
+            why = self._suspicion(key) or self._suspicion_before(key, found)
+            if why:
+                found[key] = why
+        return found
+
+    def _suspicion(self, key: Key) -> str | None:
+        recipe = self.recipes[key]
+        if isinstance(recipe, Unknown):
+            return None
+        if recipe.base in self.facts.impure:
+            return "impure: with nothing changed, it once returned another output"
+        facts = self.facts.all(self._name(key)) or self.facts.all(recipe.base)
+        if facts and all(fact.note for fact in facts):
+            return _why_not(facts[-1])
+        return None
+
+    def _suspicion_before(self, key: Key, found: Mapping[Key, str]) -> str | None:
+        refs = (ref for ref in self.formulas[key].refs if ref in found)
+        ref = next(refs, None)
+        if ref is None:
+            return None
+        place, why = self.formulas[ref].place, found[ref]
+        return why if why.startswith("before it") or not place else f"before it, {place}: {why}"
+
     def _hit(self, key: Key) -> Hit | None:
         recipe = self.recipes[key]
         if isinstance(recipe, Unknown):
             self.reasons[key] = recipe.reason
             return None
-        if recipe.base in self.facts.impure:
-            self.reasons[key] = "impure: with nothing changed, it once returned another output"
+        if key in self.suspects:
+            self.reasons[key] = self.suspects[key]
             return None
         if self.in_flight(self._name(key)):
             # By the key that is in flight, so that what follows has the same keys too.
@@ -283,8 +314,7 @@ class _Arranging:
             if (
                 isinstance(recipe, Known)
                 and all(ref in shared for ref in refs)
-                and recipe.base not in self.facts.impure
-                and not any(fact.note for fact in self.facts.all(recipe.base))
+                and key not in self.suspects
             ):
                 shared[key] = self._name(key)
         return shared
@@ -305,12 +335,22 @@ class _Arranging:
             return ids_of(self.formulas[key], self.recipes[key])
         recipe, drew = self.recipes[key], self.drew[key]
         assert isinstance(recipe, Known)
+        if recipe.base in self.facts.impure:
+            return ()
         persisted = self.formulas[key].persist
         wanted = [] if drew and self.facts.all(recipe.base) else [recipe.base]
         if persisted and drew is not False:
             wanted.append(recipe.seeded)
         counts = [(name, len(self.facts.all(name))) for name in wanted]
         return tuple(fact_id(name, count) for name, count in counts if persisted or not count)
+
+
+def worth_writing(ids: Sequence[str], fact: Fact) -> list[str]:
+    """Choose the records to write: another output of a recipe only if it can be reused."""
+    if fact.note:
+        # Of an output that is not to be trusted only whether the step draws is of use.
+        ids = ids[:1]
+    return [id for id in ids if "~" not in id or _why_not(fact) is None]
 
 
 def ids_of(formula: Formula, recipe: Recipe) -> tuple[str, ...]:

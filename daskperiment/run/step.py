@@ -15,6 +15,7 @@ from daskperiment.records import Computed, EndStatus, Failure, Output, Recipe, S
 from daskperiment.run.changes import report_conflicts
 from daskperiment.run.cluster import worker
 from daskperiment.run.context import CURRENT, RunningStep
+from daskperiment.run.reuse import worth_writing
 from daskperiment.run.seeding import fresh_seed, seeded, step_seed
 from daskperiment.run.trial import Trial, end, fail, failure_of, keep_or_explain, status_of
 from daskperiment.run.usage import Stopwatch, Usage
@@ -170,10 +171,7 @@ class StepRunner:
     def _succeeded(self, value: Any, usage: Usage) -> None:
         self.output = self._fingerprint(value, "its output")
         self.kept = self._keep(value) if self.call.persist else None
-        if self.running.asked_for_trial:
-            self.note = self.note or "it read the trial's id"
-        if self.running.disturbed:
-            self.note = self.note or "it shared the global random state with another step"
+        self.note = self.note or _doubt(self.running)
         self._record(usage, "succeeded")
         if self.output and self.inputs and not self.note:
             self._record_output(self.output)
@@ -219,9 +217,17 @@ class StepRunner:
             None if self.note else self.kept, self.note, str(type(value)),
             sorted(self.running.metrics),
         )  # fmt: skip
-        # Of an output that is not to be trusted only whether the step draws is of use.
-        for id in self.mark.ids[:1] if self.note else self.mark.ids:
+        for id in worth_writing(self.mark.ids, fact):
             self.trial.recorder.fact(id, fact)
+
+
+def _doubt(running: RunningStep) -> str | None:
+    """Say why what ran may return something else next time, though all that is known is equal."""
+    if running.asked_for_trial:
+        return "it read the trial's id"
+    if running.disturbed:
+        return "it shared the global random state with another step"
+    return None
 
 
 def run_parameter(
@@ -261,6 +267,7 @@ def guarded(
         raise
     mark = trial.marks.get(label)
     if mark is not None:
+        fact = Recipe(trial.trial, label, "", running.stochastic, note=_doubt(running))
         for id in mark.ids:
-            trial.recorder.fact(id, Recipe(trial.trial, label, "", running.stochastic))
+            trial.recorder.fact(id, fact)
     return value, running

@@ -262,14 +262,16 @@ def _first_record(request: Request, forms: dict[str, Any]) -> bytes:
 
 
 def _allocate_once(request: Request, body: bytes) -> Allocation:
-    return request.store.allocate(request.token, body)
+    return recorder_for(request.store).store.allocate(request.token, body)
 
 
 def _allocate(request: Request, body: bytes) -> Allocation:
     attempt, token = 0, request.token
+    # Each request that comes from another process brings a store that would connect anew.
+    store = recorder_for(request.store).store
     while True:
-        allocation = request.store.allocate(token, body)
-        if allocation.new or not has_ended(request.store, allocation.trial):
+        allocation = store.allocate(token, body)
+        if allocation.new or not has_ended(store, allocation.trial):
             # Not new and not ended: the same task, tried again.
             return allocation
         # The same graph computed once more, as when it is part of another Delayed.

@@ -1,0 +1,290 @@
+"""Computing the result of a script, and telling how that went."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import dask
+
+from daskperiment.cli import output, values
+from daskperiment.cli.answering import Failed, Refused, leaving_at_once
+from daskperiment.cli.computing import main_command
+from daskperiment.cli.listing import print_frame
+from daskperiment.cli.script import choose, is_loading, loaded
+from daskperiment.cli.stored import checked, trial_of
+from daskperiment.display import shorten, table
+from daskperiment.errors import DaskperimentError, ParameterUndeclaredError, StoreError
+from daskperiment.experiment import _EXPERIMENTS, Experiment
+from daskperiment.history import read_trials
+from daskperiment.history.reading import find_trial
+from daskperiment.result import Result
+from daskperiment.store.liveness import current_origin
+
+__all__ = ["describe", "explain", "main_for", "reproduce", "run"]
+
+_OF_SWEEPS = ("sampler", "direction", "n_trials")
+_SCHEDULERS = ("synchronous", "threads", "processes")
+
+
+def run(script: Path, given: Sequence[str], name: str | None, options: Mapping[str, Any]) -> None:
+    """Load a script and compute its result, as a trial or as a sweep."""
+    began = time.time()
+    with _script(script, name, options["backend"]) as result:
+        _tell_of_own_trial(script, result, began)
+        _compute(result, given, options)
+
+
+def main_for(result: Result, argv: Sequence[str] | None = None) -> None:
+    """Be the command line of a script: parameters and options in, a trial out.
+
+    Ends the process with the exit status of the command line. Where the script is only loaded, by
+    ``daskperiment run`` or by a process that computes for it, nothing is done.
+
+    Parameters
+    ----------
+    result : Result
+        What to compute.
+    argv : sequence of str, optional
+        The arguments; without it, those of the process.
+    """
+    # A process that computes for a script imports it first; so early, only its name tells that.
+    if is_loading() or multiprocessing.current_process().name != "MainProcess":
+        return
+    command = main_command(
+        lambda given, options: _compute(result, given, options), lambda: _described(result)
+    )
+    with leaving_at_once():
+        command.main(
+            args=list(sys.argv[1:] if argv is None else argv),
+            prog_name=f"python {os.path.basename(sys.argv[0])}",
+        )
+
+
+def describe(script: Path, backend: str | None) -> None:
+    """List the parameters and results of a script."""
+    with _backend(backend), loaded(script) as module:
+        results = {id(each): each for each in vars(module).values() if isinstance(each, Result)}
+        if not results:
+            choose(module, None)
+        click.echo(f"Usage: daskperiment run {script} [NAME=VALUE]... [OPTIONS]")
+        for result in results.values():
+            click.echo()
+            output.print_text(_described(result, _variables(module, result)))
+        click.echo("\nThe options are listed by daskperiment run --help.")
+
+
+def explain(script: Path, given: Sequence[str], name: str | None, backend: str | None) -> None:
+    """Tell which steps would be reused."""
+    with _script(script, name, backend) as result:
+        bound = _bound(result, values.assignments(given))
+        output.print_text(str(_experiment_of(result).explain(bound)))
+
+
+def reproduce(
+    script: Path, trial: int, name: str | None, code: str, scheduler: str | None,
+    backend: str | None,
+) -> None:  # fmt: skip
+    """Run a trial again, and show what differs."""
+    with _script(script, name, backend) as result, _scheduler(scheduler):
+        number = trial_of(_experiment_of(result), trial)
+        comparison = result.reproduce(number, code=code)
+        output.print_text(repr(comparison))
+        if comparison.same_result is False:
+            raise Failed(f"Trial {number} was not reproduced: the result is another one.")
+
+
+# The script ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _script(script: Path, name: str | None, backend: str | None) -> Iterator[Result]:
+    with _backend(backend), loaded(script) as module:
+        yield choose(module, name)
+
+
+@contextmanager
+def _backend(backend: str | None) -> Iterator[None]:
+    """Let experiments that name no backend use this one."""
+    if checked(backend) is None:
+        yield
+        return
+    with dask.config.set({"daskperiment.backend": backend}):
+        yield
+
+
+def _experiment_of(result: Result) -> Experiment:
+    return next(each for each in _EXPERIMENTS.values() if each._laboratory is result._laboratory)
+
+
+def _tell_of_own_trial(script: Path, result: Result, began: float) -> None:
+    """Say it if the script computed a trial itself while it was loaded."""
+    experiment = _experiment_of(result)
+    latest = experiment.trial_id
+    trial = read_trials(experiment._store, [latest]).get(latest) if latest else None
+    if trial and trial.begun.started >= began and trial.begun.origin == current_origin():
+        click.echo(
+            f"Note: {script} computed trial {latest} itself when it was loaded. Put that below "
+            'if __name__ == "__main__": to have only the trial that you ask for.',
+            err=True,
+        )
+
+
+def _variables(module: Any, result: Result) -> str:
+    return ", ".join(name for name, value in vars(module).items() if value is result)
+
+
+def _described(result: Result, variables: str = "") -> str:
+    parameters = result._laboratory.parameters
+    current = parameters.current({})
+    rows = []
+    for name in parameters.names:
+        missing = parameters.missing([name], current)
+        state = "no value" if missing == (name,) else "computed in each trial"
+        rows.append([f"  {name}", repr(current[name]) if name in current else state])
+    where = f" (--result {variables})" if variables else ""
+    head = f"Result {result.name}{where} of experiment {_experiment_of(result).id}"
+    listed = table([], [[name, shorten(text, 70)] for name, text in rows]) if rows else "  none"
+    return f"{head}\nParameters:\n{listed}"
+
+
+# Computing -------------------------------------------------------------------------------------
+
+
+def _compute(result: Result, given: Sequence[str], options: Mapping[str, Any]) -> None:
+    bound = _bound(result, values.assignments(given))
+    space = values.spaces(options["swept"])
+    _bound(result, space)
+    is_sweep = bool(space or options["resume"])
+    wrong = [name for name in _OF_SWEEPS if options[name] is not None and not is_sweep]
+    if wrong:
+        option = wrong[0].replace("_", "-")
+        raise Refused(f"--{option} is for a sweep: give --sweep NAME=A,B,… too.")
+    with _scheduler(options["scheduler"]):
+        if is_sweep:
+            _sweep(bound, space or None, options)
+        else:
+            _trial(bound, options)
+
+
+def _bound(result: Result, given: Mapping[str, Any]) -> Result:
+    try:
+        return result.bind(**given)
+    except ParameterUndeclaredError as error:
+        declared = result._laboratory.parameters.names
+        unknown = [name for name in given if name not in declared]
+        raise Refused(
+            f"No parameter {', '.join(map(repr, unknown))} in experiment "
+            f"{_experiment_of(result).id!r}; it declares: {', '.join(declared) or 'none'}."
+        ) from error
+
+
+@contextmanager
+def _scheduler(name: str | None) -> Iterator[None]:
+    with ExitStack() as stack:
+        if name in _SCHEDULERS:
+            stack.enter_context(dask.config.set(scheduler=name))
+        elif name is not None and "://" in name:
+            stack.enter_context(_client(name))
+        elif name is not None:
+            raise Refused(
+                f"There is no scheduler {name!r}; expected {', '.join(_SCHEDULERS)}, or the "
+                "address of a cluster, such as tcp://127.0.0.1:8786."
+            )
+        yield
+
+
+def _client(address: str) -> Any:
+    try:
+        from distributed import Client  # noqa: PLC0415  # an extra
+    except ImportError as error:
+        raise Failed(
+            'A cluster needs a package that is not installed: pip install "daskperiment'
+            '[distributed]"'
+        ) from error
+    try:
+        return Client(address, timeout=10)
+    except (OSError, ValueError) as error:
+        raise Failed(f"No scheduler answers at {address!r}: start one, or correct it.") from error
+
+
+def _trial(result: Result, options: Mapping[str, Any]) -> None:
+    experiment = _experiment_of(result)
+    before = experiment.trial_id
+    keywords = {name: options[name] for name in ("seed", "reuse") if options[name]}
+    if options["seed"] is not None:
+        keywords["seed"] = options["seed"]
+    started = time.perf_counter()
+    try:
+        value = result.compute(**keywords)
+    except Exception as error:
+        trial = _number(experiment, result, before)
+        if trial is None and isinstance(error, DaskperimentError):
+            raise  # nothing ran, and the message says why
+        raise Failed(_failure(experiment, trial, error)) from error
+    elapsed = time.perf_counter() - started
+    output.print_pairs(
+        [
+            ("experiment", experiment.id),
+            ("trial", str(_number(experiment, result, before) or "unknown")),
+            ("result", _shown(value)),
+            ("time", f"{elapsed:.3g} s"),
+        ]
+    )
+
+
+def _number(experiment: Experiment, result: Result, before: int) -> int | None:
+    """Give the id of the trial that was computed, None if none began."""
+    try:
+        found = find_trial(experiment._store, result.computed_token, before)
+    except StoreError:
+        return None  # the store went away, and the result matters more
+    return None if found is None else found.trial
+
+
+def _failure(experiment: Experiment, trial: int | None, error: Exception) -> str:
+    if trial is None:
+        return f"No trial began: {_told(error)}. --debug shows where."
+    ended = read_trials(experiment._store, [trial])[trial].ended
+    failure = ended.failure if ended else None
+    step = f" in step {failure.step!r}" if failure and failure.step else ""
+    return (
+        f"Trial {trial} failed{step}: {_told(error)}. "
+        f"'daskperiment show {experiment.id} {trial}' shows where, and so does --debug."
+    )
+
+
+def _told(error: Exception) -> str:
+    return shorten(f"{type(error).__name__}({error})", 300)
+
+
+def _shown(value: Any) -> str:
+    try:
+        return shorten(repr(value), 200)
+    except Exception as error:
+        return f"a {type(value).__name__}, whose repr raises {type(error).__name__}"
+
+
+def _sweep(result: Result, space: Any, options: Mapping[str, Any]) -> None:
+    names = (*_OF_SWEEPS, "resume", "seed")
+    keywords = {name: options[name] for name in names if options[name] is not None}
+    if options["reuse"]:
+        keywords["reuse"] = True
+    try:
+        frame = result.sweep(space, progress=sys.stderr.isatty(), **keywords)
+    except (ValueError, TypeError) as error:
+        # What is wrong with the request is found before anything is run.
+        raise Refused(str(error)) from error
+    except ImportError as error:
+        raise Failed(str(error)) from error  # Optuna is an extra
+    print_frame(frame.reset_index(), "table")
+    failed = int((~frame["Success"]).sum())
+    if failed:
+        raise Failed(f"{failed} of {len(frame)} trials failed; the column Description says why.")

@@ -1,0 +1,150 @@
+"""Loading a script that defines an experiment.
+
+A script is run as Python runs it: as the module ``__main__``, with its folder on ``sys.path``. So
+its functions and classes have the names that they have by ``python script.py``: they are pickled
+by value for other processes, and records of both are alike. What stands below
+``if __name__ == "__main__":`` is left out, as it is when a script is imported.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from pathlib import Path
+from types import CodeType, ModuleType
+
+from daskperiment.cli.answering import Failed, Refused
+from daskperiment.result import Result
+
+__all__ = ["choose", "is_loading", "loaded"]
+
+_MAIN = "__main__"
+_LOADING: ContextVar[bool] = ContextVar("daskperiment_loading_script", default=False)
+
+
+def is_loading() -> bool:
+    """Tell whether a script is just being loaded, so that nothing in it is to be computed."""
+    return _LOADING.get()
+
+
+@contextmanager
+def loaded(script: Path) -> Iterator[ModuleType]:
+    """Load a script; while the context lasts, it is this process's main module.
+
+    Raises
+    ------
+    Failed
+        If it cannot be read, is no Python, or raises. The message names file and line.
+    """
+    path = script.absolute()
+    code = _compiled(path)
+    module = _module(path)
+    kept = sys.modules[_MAIN], sys.argv, sys.path
+    sys.modules[_MAIN], sys.argv, sys.path = module, [str(script)], [str(path.parent), *sys.path]
+    try:
+        _execute(code, module, path)
+        yield module
+    finally:
+        sys.modules[_MAIN], sys.argv, sys.path = kept
+
+
+def _module(path: Path) -> ModuleType:
+    module = ModuleType(_MAIN)
+    module.__file__ = str(path)
+    module.__loader__ = SourceFileLoader(_MAIN, str(path))
+    # With a specification of this name, processes that multiprocessing starts do not run the
+    # script again: what they need of it is pickled by value.
+    module.__spec__ = ModuleSpec(_MAIN, module.__loader__, origin=str(path))
+    return module
+
+
+def _compiled(path: Path) -> CodeType:
+    try:
+        tree = ast.parse(path.read_bytes(), str(path))
+        code: CodeType = compile(_WithoutMain().visit(tree), str(path), "exec", dont_inherit=True)
+    except SyntaxError as error:
+        where = f", line {error.lineno}" if error.lineno else ""
+        raise Failed(f"{path}{where} is no Python: {error.msg}. Correct it.") from error
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise Failed(f"{path} is no Python: {error or type(error).__name__}.") from error
+    except OSError as error:
+        raise Failed(f"Cannot read {path}: {error.strerror or error}.") from error
+    return code
+
+
+class _WithoutMain(ast.NodeTransformer):
+    """Takes ``__name__ == "__main__"`` for false outside functions and classes."""
+
+    def visit_Compare(self, node: ast.Compare) -> ast.expr:
+        match node:
+            case ast.Compare(
+                left=ast.Name(id="__name__"), ops=[op], comparators=[ast.Constant(value="__main__")]
+            ) | ast.Compare(
+                left=ast.Constant(value="__main__"), ops=[op], comparators=[ast.Name(id="__name__")]
+            ) if isinstance(op, ast.Eq | ast.NotEq):  # fmt: skip
+                return ast.copy_location(ast.Constant(isinstance(op, ast.NotEq)), node)
+        return node
+
+    def visit_FunctionDef(self, node: ast.AST) -> ast.AST:
+        return node
+
+    visit_AsyncFunctionDef = visit_ClassDef = visit_Lambda = visit_FunctionDef
+
+
+def _execute(code: CodeType, module: ModuleType, path: Path) -> None:
+    token = _LOADING.set(True)
+    try:
+        exec(code, module.__dict__)  # the script that the user asked to run
+    except SystemExit as error:
+        raise Failed(
+            f"{path} left with exit status {error.code!r} before all of it was defined. Put what "
+            'only python should run below if __name__ == "__main__".'
+        ) from error
+    except Exception as error:
+        raise Failed(_where(error, path)) from error
+    finally:
+        _LOADING.reset(token)
+
+
+def _where(error: Exception, path: Path) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+    place = f"{path}, line {lines[-1]}" if lines else str(path)
+    if isinstance(error, SyntaxError) and error.filename:
+        place += f" (in {error.filename}, line {error.lineno})"
+        return f"{place}: {type(error).__name__}: {error.msg}"
+    return f"{place}: {type(error).__name__}: {error}"
+
+
+def choose(module: ModuleType, name: str | None) -> Result:
+    """Choose a script's result: the only one, or the one of this name.
+
+    Parameters
+    ----------
+    module : module
+        The script.
+    name : str, optional
+        A variable that holds a result, or the name of a result's function.
+    """
+    found = {key: value for key, value in vars(module).items() if isinstance(value, Result)}
+    if not found:
+        raise Refused(
+            f"{module.__file__} defines no result: call the function that is decorated with "
+            "@ex.result and give it a name, as in score = evaluate(model), outside functions "
+            'and outside if __name__ == "__main__".'
+        )
+    if name in found:
+        return found[name]
+    fitting = [each for each in found.values() if name in (None, each.name)]
+    different = {id(each): each for each in fitting}
+    if len(different) == 1:
+        return next(iter(different.values()))
+    listed = ", ".join(f"{key} ({value.name})" for key, value in found.items())
+    if name is not None and not different:
+        raise Refused(f"{module.__file__} has no result {name!r}; it has: {listed}.")
+    raise Refused(f"{module.__file__} has several results; choose with --result: {listed}.")

@@ -1,0 +1,81 @@
+"""Finding what a command is asked about, without creating anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from daskperiment.cli.answering import Refused
+from daskperiment.cli.options import LATEST
+from daskperiment.experiment import Experiment
+from daskperiment.store.opening import list_experiments, open_store, resolve
+from daskperiment.store.protocol import Store
+
+__all__ = ["checked", "find", "ids", "place", "store_of", "trial_of"]
+
+
+def checked(backend: str | None) -> str | None:
+    """Refuse what names no store."""
+    try:
+        resolve(backend)
+    except (ValueError, TypeError) as error:
+        raise Refused(str(error)) from error
+    return backend
+
+
+def ids(backend: str | None) -> list[str]:
+    """List the ids of a store's experiments."""
+    return list_experiments(checked(backend))
+
+
+def place(backend: str | None) -> str:
+    """Name a backend, without a password."""
+    target = resolve(checked(backend))
+    if isinstance(target, Path):
+        return str(target)
+    address: str = open_store(backend, "x").address
+    return address.removesuffix("/x")
+
+
+def store_of(backend: str | None, id: str) -> Store:
+    """Open the store of an experiment that exists."""
+    checked(backend)
+    if id.isidentifier() and len(id.encode("utf-8", "replace")) <= 100:
+        store = open_store(backend, id)
+        if store.state().latest > 0:
+            return store
+    known = ids(backend)
+    if id in known:
+        return open_store(backend, id)
+    raise Refused(_unknown(backend, id, known))
+
+
+def find(backend: str | None, id: str) -> Experiment:
+    """Open an experiment that exists."""
+    store_of(backend, id)
+    return Experiment(id, backend=backend)
+
+
+def trial_of(experiment: Experiment, trial: int) -> int:
+    """Give the id of a trial that may have been given as the latest."""
+    if trial != LATEST:
+        return trial
+    latest = experiment.trial_id
+    if not latest:
+        raise Refused(f"Experiment {experiment.id!r} has no trial yet.")
+    return latest
+
+
+def _unknown(backend: str | None, id: str, known: list[str]) -> str:
+    where = place(backend)
+    if known:
+        names = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if known[20:] else "")
+        return f"There is no experiment {id!r} in {where}. It has: {names}."
+    return f"There is no experiment {id!r} in {where}: it has none. {_hint(backend)}"
+
+
+def _hint(backend: Any) -> str:
+    target = resolve(backend)
+    if isinstance(target, Path) and (target / "records.sqlite").exists():
+        return f"This folder is an experiment itself: give --backend {target.parent}."
+    return "Give the store with --backend."

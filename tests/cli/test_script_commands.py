@@ -1,0 +1,68 @@
+"""Sweeps, reuse, and the commands that explain and reproduce."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.cli.conftest import SCRIPT, Command, one_line
+
+
+def test_sweep_runs_a_trial_for_each_combination(run: Command, script: Path) -> None:
+    """Each --sweep has the values of one parameter; what is given else holds for all."""
+    answer = run(
+        "run", script, "name=y", "--seed", 1, "--sweep", "a=1,2,3", "--sweep", "b=1,2.5",
+        "--scheduler", "synchronous",
+    )  # fmt: skip
+    assert answer.status == 0, answer
+    rows = run("history", "pairs", "--columns", "a,b,name").table[1:]
+    assert rows == [[a, b, "y"] for a in "123" for b in ("1.0", "2.5")]
+    assert len(answer.table) == 7
+
+
+def test_sweep_with_a_failed_trial_is_status_1(run: Command, script: Path) -> None:
+    """The other trials run, the table is printed, and a line tells how many failed."""
+    answer = run("run", script, "--sweep", "b=0,1")
+    one_line(answer, 1, "1 of 2 trials failed")
+    assert len(answer.table) == 3
+
+
+def test_sweep_of_random_values(run: Command, script: Path) -> None:
+    """--sampler and --n-trials choose which."""
+    sweep = ["--sweep", "a=1,2,3,4", "--sampler", "random", "--n-trials", 2, "--seed", 3]
+    assert run("run", script, *sweep).status == 0
+    assert len(run("history", "pairs").table) == 3
+
+
+def test_resume_of_an_unknown_sweep(run: Command, script: Path) -> None:
+    """A sweep that is not there is refused with those that are."""
+    one_line(run("run", script, "--resume", "nope"), 2, "'nope'")
+
+
+def test_reuse_takes_outputs_of_earlier_trials(run: Command, script: Path) -> None:
+    """With --reuse an unchanged step is not run again, and explain says so before."""
+    script.write_text(SCRIPT.replace("@ex\ndef pair", "@ex.persist(reuse=True)\ndef pair"))
+    assert run("run", script).status == 0
+    told = run("explain", script)
+    assert told.status == 0, told
+    assert "pair" in told.out
+    assert run("explain", script, "a=5").out != told.out
+    assert len(run("history", "pairs").table) == 2
+    assert run("run", script, "--reuse", "name=z").status == 0
+    rows = run("steps", "pairs", 2).table
+    reused = rows[0].index("Reused From")
+    assert {row[1]: row[reused] for row in rows[1:]} == {"pair": "1", "score": ""}
+    one_line(run("explain", script, "q=1"), 2, "'q'")
+
+
+def test_reproduce_shows_what_differs(run: Command, script: Path) -> None:
+    """The same trial comes out the same; with changed code it does not, and status is 1."""
+    assert run("run", script, "a=3").status == 0
+    answer = run("reproduce", script, 1, "--scheduler", "synchronous")
+    assert answer.status == 0, answer
+    assert answer.out.startswith("Comparison of trials 1 and 2")
+    script.write_text(SCRIPT.replace("pair.a) /", "pair.a) * 2 /"))
+    answer = run("reproduce", script, 1)
+    assert answer.status == 1
+    assert "Trial 1 was not reproduced" in answer.err
+    assert run("reproduce", script, 1, "--code", "recorded").status == 0
+    one_line(run("reproduce", script, 99), 2, "trial 99")
