@@ -8,19 +8,19 @@ import platform
 import tempfile
 from pathlib import Path
 
-from benchmarks import local, shared
+from benchmarks import cluster, local, shared
 from benchmarks.timing import Figure
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("parts", nargs="*", help="local, shared; both if none is named")
+    parser.add_argument("parts", nargs="*", help="local, shared, cluster; by default the first two")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/latest.json"))
     arguments = parser.parse_args()
     figures = []
     print(f"{'what':62} {'ours':>10} {'floor':>10} unit  {'ratio':>6}  budget")
     with tempfile.TemporaryDirectory() as folder:
-        for name, part in {"local": local, "shared": shared}.items():
+        for name, part in {"local": local, "shared": shared, "cluster": cluster}.items():
             if name in (arguments.parts or ["local", "shared"]):
                 for figure in part.run(Path(folder)):
                     figures.append(figure)

@@ -18,7 +18,7 @@ from daskperiment.capture import arrays, frames, objects, plain
 from daskperiment.capture.digest import combine
 from daskperiment.capture.encoding import Encoder, Handler, NoFingerprintError
 
-__all__ = ["NoFingerprintError", "combine", "encoder_for", "fingerprint"]
+__all__ = ["NoFingerprintError", "combine", "encoder_for", "exact_fingerprint", "fingerprint"]
 
 _EXACT = {**plain.EXACT, **objects.EXACT}
 
@@ -63,7 +63,35 @@ def fingerprint(value: Any) -> str:
     >>> fingerprint(1) == fingerprint(1.0)
     False
     """
-    encoder = Encoder(_find)
+    return _fingerprint(Encoder(_find), value)
+
+
+def exact_fingerprint(value: Any) -> str:
+    """Compute a fingerprint that also differs for dicts which differ in their order.
+
+    Such dicts are equal, but a function that goes through them may return something else.
+
+    Raises
+    ------
+    NoFingerprintError
+        As :func:`fingerprint` does.
+    """
+    return _fingerprint(_InOrder(_find), value)
+
+
+class _InOrder(Encoder):
+    """Writes dicts in their order."""
+
+    __slots__ = ()
+
+    def mapping(self, values: dict[Any, Any]) -> None:
+        self.tag(b"dict", len(values))
+        for key, value in values.items():
+            self.feed(key)
+            self.feed(value)
+
+
+def _fingerprint(encoder: Encoder, value: Any) -> str:
     try:
         encoder.feed(value)
     except NoFingerprintError:

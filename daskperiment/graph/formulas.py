@@ -8,7 +8,7 @@ from typing import Any
 from dask._task_spec import Alias, DataNode, GraphNode, Task, TaskRef
 from dask.utils import funcname
 
-from daskperiment.capture.fingerprint import NoFingerprintError, fingerprint
+from daskperiment.capture.fingerprint import NoFingerprintError, exact_fingerprint
 from daskperiment.run.recipes import Formula, Formulas, Live, Ref, Uses
 from daskperiment.run.step import Call, run_between, run_parameter, run_result, run_step
 
@@ -104,7 +104,7 @@ class _Maker:
 def _literal(value: Any) -> Any:
     if type(value) in _FIXED:
         try:
-            return fingerprint(value)
+            return exact_fingerprint(value)
         except NoFingerprintError:
             pass  # said for the trial that needs it
     return Live(value)

@@ -91,6 +91,12 @@ class ResultNode(Node):
 
     _dask = dask
 
+    def __dask_keys__(self) -> list[Any]:
+        # Early versions of Dask ask for them after `__dask_postcompute__`, and the like, too.
+        local = self._local
+        bound = local.submitted if local.current is None and local.submitted else self._bound()
+        return [bound.key]
+
     def __dask_postcompute__(self) -> Any:
         # The one call that every kind of submission makes, once, and in the user's process.
         self._laboratory.submitting(self._template)
@@ -98,8 +104,8 @@ class ResultNode(Node):
         return single_key, ()
 
     def __dask_postpersist__(self) -> Any:
-        bound = self._local.submitted or self._bound()
-        self._local.submitted = self._local.current = None
+        bound = self._local.current or self._local.submitted or self._bound()
+        self._local.submitted, self._local.current = bound, None
         return _rebuild, (bound.key, self._length)
 
     def __hash__(self) -> int:

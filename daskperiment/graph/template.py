@@ -94,7 +94,8 @@ class Template:
         plan = make_plan(token)
         copying = _Copying(self, token)
         if plan.arrangement is not None:
-            weaving = Weaving(plan, plan.arrangement, self.tasks, self.inlined)
+            own = {key for layer in self.own.values() for key in layer.tasks}
+            weaving = Weaving(plan, plan.arrangement, self.tasks, own, self.inlined)
             copying.weave(weaving, plan.arrangement.needed)
         return copying.bound(plan)
 

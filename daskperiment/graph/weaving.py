@@ -6,7 +6,7 @@ adopts its outcome. What is loaded needs nothing before it; what nobody needs is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from dask._task_spec import DataNode, List, Task, TaskRef
@@ -56,18 +56,21 @@ class Weaving:
         What is shared, loaded, and needed at all.
     tasks : mapping
         The template's tasks.
+    own : collection
+        Keys of those that every trial has a copy of; the others keep their keys.
     parameters : mapping
         Key of a parameter that is not computed -> its name.
     """
 
     def __init__(
         self, plan: Plan, arrangement: Arrangement, tasks: Mapping[Key, Any],
-        parameters: Mapping[Key, str],
+        own: Collection[Key], parameters: Mapping[Key, str],
     ) -> None:  # fmt: skip
         self._arranged = arrangement
         self._plan = plan
         self._request = plan.request()
         self._tasks = tasks
+        self._own = own
         self._names = parameters
         self._runs: dict[Key, str] = {}
         self._loads: dict[Key, str] = {}
@@ -120,15 +123,15 @@ class Weaving:
             self._loads[key] = name
         return self._loads[key]
 
-    def _again(self, key: Key) -> dict[str, Task]:
+    def _again(self, key: Key) -> dict[Key, Any]:
         """Collect the tasks that run a step: up to those before it that are loaded."""
-        found: dict[str, Task] = {}
-        waiting = [self._run(key)]
+        found: dict[Key, Any] = {}
+        waiting: list[Key] = [self._run(key)]
         while waiting:
             name = waiting.pop()
-            if name not in found:
-                found[name] = self._all[name].task
-                waiting += self._all[name].dependencies
+            if name not in found and (name in self._all or name in self._tasks):
+                found[name] = self._all[name].task if name in self._all else self._tasks[name]
+                waiting += references(found[name])
         return found
 
     def _run(self, key: Key) -> str:
@@ -138,8 +141,9 @@ class Weaving:
             before = {ref: self._best(ref) for ref in refs}
             # Equal keys have equal dependencies, which Dask's scheduler insists on.
             name = self._named(
-                self._label(task), "run", self._arranged.shared[key], *before.values()
-            )
+                self._label(task), "run", self._arranged.shared[key], *before.values(),
+                *self._outside(task),
+            )  # fmt: skip
             made = self._task(name, key, before)
             values = {ref: Task(None, value_of, TaskRef(known)) for ref, known in before.items()}
             made = made.substitute({**self._parameters(task), **values}, key=name)
@@ -172,8 +176,15 @@ class Weaving:
         call: Call = self._tasks[key].args[1]
         return call
 
+    def _outside(self, task: Any) -> list[str]:
+        """List what a task takes of Dask's other objects: their keys are shared as they are."""
+        return [
+            str(ref) for ref in references(task) if ref in self._tasks and ref not in self._own
+        ]
+
     def _is_node(self, key: Key) -> bool:
-        return key in self._arranged.shared and self._value(key) is None
+        shared = key in self._arranged.shared and key in self._own
+        return shared and self._value(key) is None
 
     def _value(self, key: Key) -> DataNode | None:
         """Give the value of a parameter that would be computed but was set."""

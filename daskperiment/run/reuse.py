@@ -42,6 +42,7 @@ class Mark(NamedTuple):
     """What a step run writes down of its recipe."""
 
     base: str
+    """Empty, as the other, if the step has none."""
     seeded: str
     ids: tuple[str, ...] = ()
     """Ids of the records that tell later trials of the output."""
@@ -321,12 +322,13 @@ class _Arranging:
 
     def _marked(self) -> list[Formula]:
         known = {key for key, recipe in self.recipes.items() if isinstance(recipe, Known)}
-        return [f for f in self.formulas.values() if f.place and f.key in known]
+        return [f for f in self.formulas.values() if f.place and f.key in known | self.reusable]
 
     def _mark(self, formula: Formula) -> Mark:
         recipe, key = self.recipes[formula.key], formula.key
-        assert isinstance(recipe, Known)
         reason = self.reasons.get(key)
+        if isinstance(recipe, Unknown):
+            return Mark("", "", (), reusable=True, reason=reason)
         return Mark(recipe.base, recipe.seeded, self._ids(key), key in self.reusable, reason)
 
     def _ids(self, key: Key) -> tuple[str, ...]:

@@ -192,7 +192,7 @@ class StepRunner:
             thread=usage.thread, code=self.code, inputs=self.inputs, output=self.output,
             note=self.note, stochastic=self.running.stochastic, seed=self.running.seed,
             kept=self.kept, failure=failure, metrics=sorted(self.running.metrics),
-            recipe=mark and mark.base, reusable=mark is not None and mark.reusable,
+            recipe=(mark and mark.base) or None, reusable=mark is not None and mark.reusable,
             reason=mark and mark.reason, worker=here and here.address,
             worker_name=here and here.name,
         )  # fmt: skip
@@ -205,7 +205,7 @@ class StepRunner:
     def _record_output(self, output: str) -> None:
         seed = str(self.running.seed) if self.running.stochastic else ""
         id = combine(self.call.step, self.code, self.inputs or "", seed)
-        recipe = self.mark and self.mark.base
+        recipe = (self.mark and self.mark.base) or None
         record = Output(self.trial.trial, self.call.key, self.call.step, output, recipe)
         self.trial.recorder.output(id, record)
 

@@ -1,4 +1,4 @@
-"""The examples run from start to end, and show what they promise."""
+"""The scripts among the examples run from start to end, and show what they promise."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
 
 import daskperiment
 
@@ -65,16 +63,3 @@ def test_digits_says_what_was_edited(digits: Path) -> None:
     comparison = shown[shown.index("Comparison of trials 1 and 9") :]
     assert "its code changed (share_correct)" in comparison
     assert "/ 2" in comparison
-
-
-def test_notebook_runs(tmp_path: Path) -> None:
-    """Every cell of the notebook runs, twice in one folder, and no output is committed."""
-    for _ in range(2):
-        notebook = nbformat.read(EXAMPLES / "quickstart.ipynb", as_version=4)
-        cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-        assert not any(cell.outputs for cell in cells)
-        NotebookClient(
-            notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}
-        ).execute()
-        assert "Comparison of trials" in cells[-1].outputs[0]["data"]["text/plain"]
-        assert "<table" in cells[-1].outputs[0]["data"]["text/html"]

@@ -25,11 +25,17 @@ _PATIENCE = 120
 
 
 class Nursery:
-    """A process that forks others: they start in no time, because all is imported already."""
+    """A process that forks others: they start in no time, because all is imported already.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    program : Path, optional
+        What the process runs.
+    """
+
+    def __init__(self, program: Path = PROGRAM) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, str(PROGRAM)],
+            [sys.executable, str(program)],
             env={
                 **os.environ,
                 "PYTHONPATH": str(Path(__file__).parents[2]),

@@ -1,0 +1,202 @@
+"""Bokeh figures in the colours of the page. No text of a store is read as markup or mathematics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+from bokeh.core.properties import value
+from bokeh.embed import json_item
+from bokeh.models import (
+    ColumnDataSource,
+    FactorRange,
+    HoverTool,
+    LinearColorMapper,
+    PlainText,
+    Range1d,
+    TapTool,
+)
+from bokeh.palettes import Bright6, Cividis256
+from bokeh.plotting import figure
+
+__all__ = ["Curve", "curves", "item", "look_of", "parallel", "scatter"]
+
+Theme = Literal["light", "dark"]
+
+_INKS = {
+    "light": {"text": "#5b6472", "line": "#d9dee6", "grid": "#eceff3"},
+    "dark": {"text": "#a3adbb", "line": "#3a424e", "grid": "#262c35"},
+}
+_DASHES = ("solid", "dashed", "dotted", "dotdash")
+_TOOLS = "pan,box_zoom,wheel_zoom,reset,save"
+_FONT = "system-ui, sans-serif"
+_MOST_FACTORS = 40
+
+
+class Curve(NamedTuple):
+    """One line of a chart: its trial, and columns ``x``, ``y`` (smoothed) and ``raw``."""
+
+    trial: int
+    color: str
+    dash: str
+    data: Mapping[str, Sequence[float]]
+
+
+def look_of(place: int) -> tuple[str, str]:
+    """Give colour and dash of the trial at a place in the selection; 24 can be told apart."""
+    return Bright6[place % 6], _DASHES[place // 6 % len(_DASHES)]
+
+
+def item(plot: Any) -> Any:
+    """Give a figure as plain data for BokehJS."""
+    return json_item(plot)
+
+
+def curves(
+    drawn: Sequence[Curve], theme: Theme, *, x_label: str, log_x: bool, log_y: bool, smooth: bool
+) -> Any:
+    """Draw a metric's curves; each trial's data is a source named by ``trial`` and its id."""
+    plot = _figure(theme, x_label, log_x=log_x, log_y=log_y)
+    lines = []
+    for curve in drawn:
+        source = ColumnDataSource(dict(curve.data), name=f"trial{curve.trial}")
+        source.data["trial"] = [curve.trial] * len(curve.data["x"])
+        style: dict[str, Any] = {"color": curve.color, "line_dash": curve.dash}
+        if smooth:
+            plot.line("x", "raw", source=source, line_width=1, alpha=0.25, **style)
+        lines.append(plot.line("x", "y", source=source, line_width=2, **style))
+        # A curve of a single point is no line.
+        if len(curve.data["x"]) <= 30:
+            plot.scatter("x", "y", source=source, size=5, color=curve.color)
+    tips = [("trial", "@trial"), (x_label, "@x{0.[000]}"), ("value", "@raw{0.[000000]}")]
+    if smooth:
+        tips.append(("smoothed", "@y{0.[000000]}"))
+    plot.add_tools(HoverTool(tooltips=tips, renderers=lines))
+    return plot
+
+
+def scatter(
+    data: Mapping[str, Sequence[Any]],
+    theme: Theme,
+    *,
+    names: tuple[str, str],
+    log_x: bool,
+    log_y: bool,
+) -> Any:
+    """Draw trials as points. A column ``x`` of texts makes an axis of categories."""
+    factors = list(dict.fromkeys(data["x"])) if any(isinstance(x, str) for x in data["x"]) else None
+    plot = _figure(theme, names[0], log_x=log_x, log_y=log_y, height=380, factors=factors)
+    plot.yaxis.axis_label = PlainText(text=names[1])
+    source = ColumnDataSource(dict(data), name="points")
+    plot.scatter(
+        "x", "y", source=source, size=8, color=Bright6[0], alpha=0.65, line_color=None,
+        nonselection_alpha=0.65,
+    )  # fmt: skip
+    x_tip = "@x" if factors else "@x{0.[000000]}"
+    tips = [("trial", "@trial"), ("across", x_tip), ("up", "@y{0.[000000]}")]
+    plot.add_tools(HoverTool(tooltips=tips), TapTool())
+    return plot
+
+
+def parallel(
+    axes: Sequence[tuple[str, str, str]],
+    lines: Sequence[tuple[int, Sequence[float], float]],
+    theme: Theme,
+) -> Any:
+    """Draw trials as lines across axes.
+
+    Parameters
+    ----------
+    axes : sequence of (name, lowest, highest)
+        What stands at the top, the foot and the head of each axis.
+    lines : sequence of (trial, places from 0 to 1, value that gives the colour)
+        The trials.
+    """
+    plot = _figure(theme, "", height=380)
+    ink = _INKS[theme]
+    plot.xaxis.visible = plot.yaxis.visible = False
+    plot.xgrid.visible = plot.ygrid.visible = False
+    plot.x_range = Range1d(start=-0.4, end=len(axes) - 0.6)
+    plot.y_range = Range1d(start=-0.12, end=1.2)
+    values = [height for _, _, height in lines]
+    mapper = LinearColorMapper(
+        palette=Cividis256, low=min(values, default=0), high=max(values, default=1)
+    )
+    source = ColumnDataSource(
+        {
+            "xs": [list(range(len(axes)))] * len(lines),
+            "ys": [list(places) for _, places, _ in lines],
+            "value": values,
+            "trial": [trial for trial, _, _ in lines],
+        },
+        name="points",
+    )
+    plot.segment(list(range(len(axes))), 0, list(range(len(axes))), 1, color=ink["line"], width=1)
+    alpha = max(0.15, min(0.8, 30 / max(1, len(lines))))
+    drawn = plot.multi_line(
+        "xs", "ys", source=source, line_width=1.5, alpha=alpha, hover_alpha=1.0,
+        hover_line_width=3, color={"field": "value", "transform": mapper},
+        hover_color={"field": "value", "transform": mapper}, nonselection_alpha=alpha,
+    )  # fmt: skip
+    _write_axes(plot, axes, ink["text"])
+    plot.min_border_left = 10
+    tips = [("trial", "@trial"), ("value", "@value{0.[000000]}")]
+    plot.add_tools(HoverTool(tooltips=tips, renderers=[drawn], line_policy="interp"), TapTool())
+    return plot
+
+
+def _write_axes(plot: Any, axes: Sequence[tuple[str, str, str]], ink: str) -> None:
+    # Text glyphs are drawn letter by letter, while labels of an axis may be read as mathematics.
+    style = {"text_color": ink, "text_font": value(_FONT), "text_align": "center"}
+    for column, height, size in ((0, 1.13, "12px"), (1, -0.06, "11px"), (2, 1.055, "11px")):
+        source = ColumnDataSource(
+            {
+                "x": list(range(len(axes))),
+                "y": [height] * len(axes),
+                "text": [axis[column] for axis in axes],
+            }
+        )
+        weight = "bold" if column == 0 else "normal"
+        plot.text(
+            "x", "y", "text", source=source, text_font_size=size, text_font_style=weight,
+            text_baseline="middle", **style,
+        )  # fmt: skip
+
+
+def _figure(
+    theme: Theme,
+    x_label: str,
+    *,
+    log_x: bool = False,
+    log_y: bool = False,
+    height: int = 280,
+    factors: list[str] | None = None,
+) -> Any:
+    more: dict[str, Any] = {}
+    if factors:
+        more["x_range"] = FactorRange(factors=sorted(factors)[:_MOST_FACTORS])
+    else:
+        more["x_axis_type"] = "log" if log_x else "linear"
+    plot = figure(
+        height=height, sizing_mode="stretch_width", tools=_TOOLS, active_drag="box_zoom",
+        active_scroll=None, y_axis_type="log" if log_y else "linear", toolbar_location="above",
+        **more,
+    )  # fmt: skip
+    plot.toolbar.logo = None
+    plot.toolbar.autohide = True
+    ink = _INKS[theme]
+    plot.background_fill_alpha = plot.border_fill_alpha = 0
+    plot.outline_line_color = None
+    plot.min_border_left = 50
+    plot.xaxis.axis_label = PlainText(text=x_label)
+    for axis in (plot.xaxis, plot.yaxis):
+        axis.axis_line_color = ink["line"]
+        axis.major_tick_line_color = ink["line"]
+        axis.minor_tick_line_color = None
+        axis.major_label_text_color = axis.axis_label_text_color = ink["text"]
+        axis.major_label_text_font = axis.axis_label_text_font = _FONT
+        axis.axis_label_text_font_style = "normal"
+    if factors:
+        plot.xaxis.major_label_orientation = 0.6 if len(factors) > 5 else "horizontal"
+    plot.grid.grid_line_color = ink["grid"]
+    return plot

@@ -1,0 +1,129 @@
+"""Who may ask the dashboard: checks of Host, Origin and token, and the headers of each answer."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import socket
+from urllib.parse import urlsplit
+
+from tornado.httputil import HTTPServerRequest
+
+__all__ = ["COOKIE", "HEADERS", "Guard", "is_loopback"]
+
+COOKIE = "daskperiment_token"
+
+# Even if a text of the store became part of the page as markup, nothing in it could run, and
+# nothing could be sent anywhere. A notebook on this machine may show the page in a frame.
+_POLICY = "; ".join(
+    [
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self' 'unsafe-inline'",
+        "img-src 'self' data: blob:",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'self' http://localhost:* http://127.0.0.1:* vscode-webview:",
+    ]
+)
+HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-cache",
+    "Server": "daskperiment",
+}
+_LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class Guard:
+    """Decides about requests.
+
+    Parameters
+    ----------
+    host : str
+        The address that the server listens on.
+    token : str or None
+        What a browser must know. It may be left out on this machine's own addresses only.
+
+    Raises
+    ------
+    ValueError
+        If other machines could ask without a token.
+    """
+
+    def __init__(self, host: str, token: str | None) -> None:
+        if token is not None and (not isinstance(token, str) or len(token) < 8):
+            raise ValueError(
+                "The token is too short, or no text: expected at least 8 characters, such as "
+                "secrets.token_urlsafe() gives."
+            )
+        if token is None and not is_loopback(host):
+            raise ValueError(
+                f"The host {host!r} lets other machines ask, and no token was given. Give one, "
+                "token=secrets.token_urlsafe(), or leave the host at '127.0.0.1'."
+            )
+        self._token = token
+        self._open = not is_loopback(host)
+        self._names = {host.casefold(), *_LOCAL}
+        if self._open:
+            self._names |= {socket.gethostname().casefold(), socket.getfqdn().casefold()}
+
+    def refusal(self, request: HTTPServerRequest) -> str | None:
+        """Tell why a request comes from elsewhere than a page of this server, if it does."""
+        # A name that somebody else pointed at this machine is in Host (DNS rebinding).
+        host = request.headers.get("Host", "")
+        if not self._is_own(host):
+            return (
+                "The dashboard was asked by a name that is not its own. Open it by the address "
+                "that it printed when it started."
+            )
+        # Pages of other sites cannot hide where they come from; that goes for websockets, too.
+        origin = request.headers.get("Origin")
+        if origin is not None and urlsplit(origin).netloc.casefold() != host.casefold():
+            return "The dashboard answers its own pages only, and this request is another site's."
+        site = request.headers.get("Sec-Fetch-Site", "none")
+        is_page = request.headers.get("Sec-Fetch-Mode") == "navigate"
+        if site in ("cross-site", "same-site") and not is_page:
+            return "The dashboard answers its own pages only, and this request is another site's."
+        return None
+
+    def _is_own(self, host: str) -> bool:
+        # The port may be another one: a tunnel's.
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
+        return name.casefold() in self._names or (self._open and _is_address(name))
+
+    def knows(self, given: str | None) -> bool:
+        """Tell whether a token is right, taking as long for any that is wrong."""
+        if self._token is None:
+            return True
+        return hmac.compare_digest((given or "").encode(), self._token.encode())
+
+    @property
+    def needs_token(self) -> bool:
+        """Whether there is a token."""
+        return self._token is not None
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether an address can be reached from this machine alone."""
+    if host.casefold() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,160 @@
+"""The metrics of the trials that somebody looks at, kept up to date by reading what is new."""
+
+from __future__ import annotations
+
+import threading
+from array import array
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from msgspec import Struct
+
+from daskperiment.dashboard.following import tolerant
+from daskperiment.dashboard.texts import as_number
+from daskperiment.history.decoding import chunks
+from daskperiment.history.values import viewed
+from daskperiment.records import Point
+from daskperiment.store.protocol import Store
+
+__all__ = ["Lasts", "Series", "Track", "Tracks"]
+
+_TRIALS = 1_000
+_POINTS = 2_000_000
+"""What is remembered at most; the trials looked at longest ago are forgotten first."""
+_PIECE = 100
+
+
+class _Batch(Struct, gc=False):
+    points: list[Point]
+
+
+class Series:
+    """One metric of one trial, in the order in which it was saved."""
+
+    __slots__ = ("epochs", "is_numbered", "passed_over", "times", "values")
+
+    def __init__(self) -> None:
+        self.epochs = array("d")
+        self.values = array("d")
+        self.times = array("d")
+        self.is_numbered = True
+        """Whether the epochs are numbers; where they are not, the order stands for them."""
+        self.passed_over = 0
+        """Points whose value is no number."""
+
+    def add(self, point: Point, store: Store) -> None:
+        """Add a point."""
+        value = as_number(viewed(point.value, store))
+        if value is None:
+            self.passed_over += 1
+            return
+        epoch = as_number(viewed(point.epoch, store))
+        if epoch is None and self.is_numbered:
+            self.is_numbered = False
+            self.epochs = array("d", range(len(self.values)))
+        self.epochs.append(epoch if self.is_numbered and epoch is not None else len(self.values))
+        self.values.append(value)
+        self.times.append(point.time)
+
+
+class Track:
+    """The metrics of one trial up to a position in the stream."""
+
+    def __init__(self) -> None:
+        self.position = 0
+        self.series: dict[str, Series] = {}
+
+    def add(self, point: Point, store: Store) -> None:
+        """Add a point to its series."""
+        series = self.series.get(point.metric)
+        if series is None:
+            series = self.series[point.metric] = Series()
+        series.add(point, store)
+
+    @property
+    def size(self) -> int:
+        """Number of points."""
+        return sum(len(series.values) for series in self.series.values())
+
+
+class Tracks:
+    """The series of the trials that are drawn."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._tracks: OrderedDict[int, Track] = OrderedDict()
+
+    def get(self, trials: Iterable[int]) -> dict[int, Track]:
+        """Read what is new of these trials, and give all of it."""
+        with self._lock:
+            wanted = {trial: self._tracks.setdefault(trial, Track()) for trial in trials}
+            for trial, track in wanted.items():
+                self._tracks.move_to_end(trial)
+                track.series = dict(track.series)
+            places = {trial: track.position for trial, track in wanted.items()}
+            for trial, position, batch in _new(self._store, places):
+                for point in batch.points:
+                    wanted[trial].add(point, self._store)
+                wanted[trial].position = position
+            self._forget(len(wanted))
+            return wanted
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._tracks.clear()
+
+    def _forget(self, keep: int) -> None:
+        size = sum(track.size for track in self._tracks.values())
+        while len(self._tracks) > keep and size > _POINTS:
+            size -= self._tracks.popitem(last=False)[1].size
+
+
+class Lasts:
+    """The latest value of each metric of the trials that a table shows."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._known: OrderedDict[int, tuple[int, dict[str, Any]]] = OrderedDict()
+
+    def get(self, trials: Iterable[int]) -> dict[int, dict[str, Any]]:
+        """Read what is new of these trials, and give metric -> latest value for each."""
+        with self._lock:
+            wanted = dict.fromkeys(trials)
+            for trial in wanted:
+                self._known.setdefault(trial, (0, {}))
+                self._known.move_to_end(trial)
+            places = {trial: self._known[trial][0] for trial in wanted}
+            for trial, position, batch in _new(self._store, places):
+                values = self._known[trial][1]
+                values.update({point.metric: point.value for point in batch.points})
+                self._known[trial] = position, values
+            while len(self._known) > max(_TRIALS, len(wanted)):
+                self._known.popitem(last=False)
+            return {
+                trial: {name: viewed(form, self._store) for name, form in values.items()}
+                for trial, (_, values) in ((trial, self._known[trial]) for trial in wanted)
+            }
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._known.clear()
+
+
+def _new(store: Store, places: dict[int, int]) -> Iterator[tuple[int, int, _Batch]]:
+    """Read the batches of trials beyond the positions up to which each is known."""
+    # Those that were never read apart from the others, which have little that is new.
+    fresh = [trial for trial, position in places.items() if not position]
+    known = [trial for trial, position in places.items() if position]
+    after = min((places[trial] for trial in known), default=0)
+    for trials, start in ((fresh, 0), (known, after)):
+        for first in range(0, len(trials), _PIECE):
+            piece = trials[first : first + _PIECE]
+            for chunk in chunks(store.read("points", piece, start)):
+                for one, batch in tolerant(chunk, _Batch)[0]:
+                    if one.position > places[one.trial]:
+                        yield one.trial, one.position, batch

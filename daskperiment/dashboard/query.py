@@ -1,0 +1,236 @@
+"""Which trials a table shows, and in which order: filters in words, never evaluated as code."""
+
+from __future__ import annotations
+
+import operator
+import re
+import shlex
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from daskperiment.dashboard.following import Row
+from daskperiment.dashboard.texts import as_number, sort_key
+from daskperiment.display import shorten
+from daskperiment.errors import DaskperimentError
+from daskperiment.history.values import MISSING
+from daskperiment.store.protocol import Store
+
+__all__ = ["FIXED", "FilterError", "Query", "differing", "value_of"]
+
+_TERM = re.compile(r"(?P<name>[^<>=!~]+?)\s*(?P<sign><=|>=|!=|=|<|>|~)(?P<text>.*)", re.DOTALL)
+_SIGN_FIRST = re.compile(r"<=|>=|!=|[=<>~]")
+_SIGN_LAST = re.compile(r"(<=|>=|!=|[=<>~])$")
+_ORDERS: dict[str, Callable[[Any, Any], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+
+class FilterError(DaskperimentError, ValueError):
+    """A filter cannot be understood."""
+
+
+def _ended(name: str) -> Callable[[Row], Any]:
+    return lambda row: getattr(row.ended, name) if row.ended else MISSING
+
+
+FIXED: dict[str, Callable[[Row], Any]] = {
+    "trial": lambda row: row.trial,
+    "status": lambda row: row.status,
+    "started": lambda row: row.begun.started,
+    "finished": _ended("finished"),
+    "duration": _ended("elapsed"),
+    "description": lambda row: row.description or MISSING,
+    "step": lambda row: row.begun.result,
+    "seed": lambda row: row.begun.seed,
+    "host": lambda row: row.begun.origin.host,
+    "user": lambda row: row.begun.origin.user,
+    "sweep": lambda row: MISSING if row.begun.sweep is None else row.begun.sweep,
+    "reproduces": lambda row: MISSING if row.begun.source is None else row.begun.source,
+}
+"""Columns that every experiment has, but the result."""
+
+
+def value_of(row: Row, column: str, store: Store) -> Any:
+    """Get the value in a column: ``p:`` and a parameter's name, ``result``, or one of `FIXED`."""
+    if column.startswith("p:"):
+        return row.parameter(column[2:], store)
+    if column == "result":
+        return row.result(store)
+    get = FIXED.get(column)
+    return get(row) if get else MISSING
+
+
+class _Term(NamedTuple):
+    column: str
+    sign: str
+    text: str
+
+    def holds(self, row: Row, store: Store) -> bool:
+        value = value_of(row, self.column, store)
+        if value is MISSING:
+            return self.sign == "!="
+        number, wanted = as_number(value), _number(self.text)
+        if self.sign in _ORDERS:
+            compare = _ORDERS[self.sign]
+            if number is not None and wanted is not None:
+                return compare(number, wanted)
+            return isinstance(value, str) and wanted is None and compare(value, self.text)
+        if self.sign == "~":
+            return self.text.casefold() in _text(value)
+        if number is not None and wanted is not None:
+            equal = number == wanted
+        else:
+            equal = _text(value) == self.text.casefold()
+        return equal == (self.sign == "=")
+
+
+class Query(NamedTuple):
+    """A filter and an order."""
+
+    terms: tuple[_Term, ...] = ()
+    words: tuple[str, ...] = ()
+    statuses: frozenset[str] = frozenset()
+    column: str = "trial"
+    descending: bool = True
+
+    @classmethod
+    def read(cls, text: str, names: Sequence[str], statuses: Iterable[str], sort: str) -> Query:
+        """Understand what a person wrote.
+
+        Parameters
+        ----------
+        text : str
+            Terms such as ``lr>0.1 kind=rbf overflow``: comparisons by ``=``, ``!=``, ``<``, ``<=``,
+            ``>``, ``>=`` and ``~`` (contains) with a parameter or another column, and words that
+            stand anywhere in a row. All of them must hold.
+        names : sequence of str
+            Names of the parameters.
+        statuses : iterable of str
+            Statuses to show; all if there is none.
+        sort : str
+            A column, with ``-`` before it for descending order.
+
+        Raises
+        ------
+        FilterError
+            If the filter names an unknown column, or a quote is not closed.
+        """
+        try:
+            parts = _joined(shlex.split(text))
+        except ValueError as error:
+            raise FilterError(f"The filter {shorten(text, 60)!r} has an open quote.") from error
+        matches = [(part, _TERM.fullmatch(part)) for part in parts]
+        return cls(
+            terms=tuple(
+                _Term(_column(m["name"], names), m["sign"], m["text"]) for _, m in matches if m
+            ),
+            words=tuple(part.casefold() for part, match in matches if not match),
+            statuses=frozenset(statuses),
+            column=sort.removeprefix("-") or "trial",
+            descending=sort.startswith("-") or not sort,
+        )
+
+    @property
+    def is_filter(self) -> bool:
+        """Whether it leaves anything out."""
+        return bool(self.terms or self.words or self.statuses)
+
+    def holds(self, row: Row, names: Sequence[str], store: Store) -> bool:
+        """Tell whether a trial is to be shown."""
+        if self.statuses and row.status not in self.statuses:
+            return False
+        if not all(term.holds(row, store) for term in self.terms):
+            return False
+        return not self.words or self._is_found(row, names, store)
+
+    def _is_found(self, row: Row, names: Sequence[str], store: Store) -> bool:
+        columns = [*(f"p:{name}" for name in names), "result", "trial", "status", "description"]
+        columns += ["step", "host", "user", "sweep"]
+        values = (value_of(row, column, store) for column in columns)
+        text = "\n".join(_text(value) for value in values if value is not MISSING)
+        return all(word in text for word in self.words)
+
+    def order(self, rows: Iterable[Row], store: Store) -> list[int]:
+        """Give the ids of trials in order; those without a value come last."""
+        keyed: list[tuple[Any, int]] = []
+        without: list[int] = []
+        for row in rows:
+            value = value_of(row, self.column, store)
+            if value is MISSING:
+                without.append(row.trial)
+            else:
+                keyed.append((sort_key(value), row.trial))
+        keyed.sort(reverse=self.descending)
+        return [trial for _, trial in keyed] + without[:: -1 if self.descending else 1]
+
+
+def differing(rows: Iterable[Row], names: Sequence[str]) -> set[str]:
+    """Name the parameters that are not the same in all of these trials."""
+    left = set(names)
+    found: set[str] = set()
+    first: Row | None = None
+    for row in rows:
+        if first is None:
+            first = row
+            continue
+        for name in left:
+            if _form(row, name) != _form(first, name):
+                found.add(name)
+        left -= found
+        if not left:
+            break
+    return found
+
+
+def _form(row: Row, name: str) -> tuple[type, Any]:
+    form = row.computed.get(name, row.begun.parameters.get(name, MISSING))
+    return type(form), form
+
+
+def _joined(parts: list[str]) -> list[str]:
+    """Put terms together that were written with spaces around the sign.
+
+    >>> _joined(["lr", ">=", "0.2", "kind=", "rbf", "word"])
+    ['lr>=0.2', 'kind=rbf', 'word']
+    """
+    joined: list[str] = []
+    for part in parts:
+        if joined and (_SIGN_FIRST.match(part) or _SIGN_LAST.search(joined[-1])):
+            joined[-1] += part
+        else:
+            joined.append(part)
+    return joined
+
+
+def _column(name: str, names: Sequence[str]) -> str:
+    if name in names:
+        return f"p:{name}"
+    lower = name.strip().casefold()
+    if lower in FIXED or lower == "result":
+        return lower
+    for other in names:
+        if other.casefold() == lower:
+            return f"p:{other}"
+    known = ", ".join([*names[:8], "result", *FIXED])
+    raise FilterError(
+        f"There is no column {shorten(name, 40)!r} to filter by. Give one of {known}."
+    )
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _text(value: Any) -> str:
+    return value.casefold() if isinstance(value, str) else shorten(_shown(value), 300).casefold()
+
+
+def _shown(value: Any) -> str:
+    from_object = getattr(value, "repr", None)
+    return from_object if isinstance(from_object, str) else repr(value)

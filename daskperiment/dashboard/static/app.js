@@ -1,0 +1,177 @@
+// The page's frame: which view is shown, when it asks for news, and how trouble is told.
+
+import { h, notice, put, skeleton } from "./dom.js";
+import { address, read } from "./state.js";
+import { experiments } from "./experiments.js";
+import { trials } from "./trials.js";
+import { metrics } from "./metrics.js";
+import { parameters } from "./parameters.js";
+import { compare } from "./compare.js";
+import { trial } from "./trial.js";
+
+const TABS = [["trials", "Trials"], ["metrics", "Metrics"], ["parameters", "Parameters"],
+  ["compare", "Compare"], ["trial", "Trial"]];
+const VIEWS = { experiments, trials, metrics, parameters, compare, trial };
+const NEWS = 1000;
+const PATIENCE = 8000;
+
+const main = document.querySelector("main");
+const banner = document.querySelector(".banner");
+const live = document.querySelector(".live");
+let state = read();
+let view = null;
+let timer = 0;
+let turn = 0;
+let abort = new AbortController();
+let failures = 0;
+
+const page = {
+  main,
+  get state() { return state; },
+  link: (changes) => address({ ...state, ...changes }),
+  go(changes, { replace = false } = {}) {
+    const next = address({ ...state, ...changes });
+    history[replace ? "replaceState" : "pushState"](null, "", next);
+    show();
+  },
+  /** An attribute set of a link within the page. */
+  to: (changes) => ({ href: address({ ...state, ...changes }) }),
+  theme: () => document.documentElement.dataset.theme
+    || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"),
+  signal: () => abort.signal,
+};
+
+function nameOfView() {
+  if (!state.experiment) return "experiments";
+  return TABS.some(([key]) => key === state.tab) ? state.tab : "trials";
+}
+
+function show() {
+  const before = view;
+  const earlier = state.experiment;
+  state = read();
+  const name = nameOfView();
+  drawFrame(name);
+  abort.abort();
+  abort = new AbortController();
+  if (before?.name !== name || earlier !== state.experiment) {
+    before?.close?.();
+    put(main, skeleton());
+    view = { name, ...VIEWS[name](page) };
+    failures = 0;
+    banner.hidden = true;
+    tell("waiting", "Loading");
+  }
+  news(true);
+}
+
+function drawFrame(name) {
+  const experiment = state.experiment;
+  put(document.querySelector(".crumbs"), h("ol", {},
+    h("li", {}, h("a", { href: "./", "aria-current": experiment ? undefined : "page" }, "Experiments")),
+    experiment && h("li", {}, h("a", { href: address({ experiment }), "aria-current": name === "trials" ? "page" : undefined }, experiment)),
+    name === "trial" && h("li", {}, h("a", { href: location.search, "aria-current": "page" }, `Trial ${state.trial ?? ""}`))));
+  const tabs = document.querySelector(".tabs");
+  tabs.hidden = !experiment;
+  const shown = TABS.filter(([key]) => key !== "trial" || state.trial);
+  put(tabs, experiment ? shown.map(([key, title]) => h("a", {
+    ...page.to({ tab: key === "trials" ? undefined : key }), "data-key": key,
+    "aria-current": key === name ? "page" : undefined,
+  }, key === "trial" ? `Trial ${state.trial}` : title,
+  key === "metrics" && state.trials.length ? h("span", { class: "pill", "aria-label": `${state.trials.length} selected` }, state.trials.length) : null)) : []);
+  const current = tabs.querySelector("[aria-current]");
+  if (current) tabs.scrollLeft = Math.max(0, current.offsetLeft + current.offsetWidth - tabs.clientWidth + 12);
+  const title = TABS.find(([key]) => key === name)?.[1];
+  document.title = [name === "trial" ? `Trial ${state.trial}` : title, experiment, "daskperiment"]
+    .filter(Boolean).join(" · ");
+}
+
+async function news(fresh = false) {
+  clearTimeout(timer);
+  const mine = ++turn;
+  const start = performance.now();
+  let pause = NEWS;
+  try {
+    await view.refresh(fresh);
+    if (mine !== turn) return;
+    failures = 0;
+    banner.hidden = true;
+    tell("live", "Live");
+  } catch (error) {
+    if (mine !== turn || error.name === "AbortError") return;
+    failures += 1;
+    pause = trouble(error);
+  }
+  // A slow store is asked less often.
+  pause = Math.max(pause, 4 * (performance.now() - start));
+  timer = setTimeout(() => (document.hidden ? tell("paused", "Paused") : news()), pause);
+}
+
+function trouble(error) {
+  const away = ["store away", "server away"].includes(error.kind);
+  if (!away && !["store", "damaged", "no experiment", "no trial", "refused", "filter", "fault"].includes(error.kind)) {
+    console.error(error);
+  }
+  const titles = { "store away": "The store is away", "server away": "The dashboard was stopped",
+    "no experiment": "No such experiment", "no trial": "No such trial", damaged: "Something is damaged",
+    filter: "The filter is not understood" };
+  const title = titles[error.kind] ?? "This cannot be shown";
+  tell("away", away ? "Away, trying again" : "Error");
+  if (view.shown?.()) {
+    put(banner, h("strong", {}, title), " ", error.message, away ? " What stands below is from before; it is asked for again by itself." : "");
+    banner.hidden = false;
+  } else {
+    banner.hidden = true;
+    put(main, notice(away ? "away" : "error", title, error.message,
+      away ? "It is asked for again by itself." : h("p", {}, h("a", { href: state.experiment && error.kind !== "no experiment" ? address({ experiment: state.experiment }) : "./" }, "Go back"))));
+    view = { name: view.name, ...VIEWS[view.name](page) };
+  }
+  return Math.min(PATIENCE, NEWS * 2 ** Math.min(failures, 3));
+}
+
+function tell(kind, words) {
+  live.className = `live ${kind}`;
+  const place = live.querySelector(".words");
+  // Said aloud when it changes, and not once a second.
+  if (place.textContent !== words) place.textContent = words;
+}
+
+// Links within the page do not load it anew.
+document.addEventListener("click", (event) => {
+  const link = event.target.closest?.("a[href]");
+  if (!link || event.defaultPrevented || event.button || event.metaKey || event.ctrlKey
+    || event.shiftKey || link.target) return;
+  const raw = link.getAttribute("href");
+  if (!raw.startsWith("./") && !raw.startsWith("?")) return;
+  event.preventDefault();
+  history.pushState(null, "", raw);
+  show();
+  if (!link.closest(".tabs, .crumbs, .pager")) scrollTo(0, 0);
+});
+addEventListener("popstate", show);
+document.addEventListener("visibilitychange", () => { if (!document.hidden && view) news(); });
+
+// Colours: as the system, light, dark.
+const THEMES = ["", "light", "dark"];
+const button = document.querySelector("#theme");
+function setTheme(theme) {
+  if (theme) document.documentElement.dataset.theme = theme;
+  else delete document.documentElement.dataset.theme;
+  button.textContent = { "": "◐", light: "☀", dark: "☾" }[theme];
+  button.setAttribute("aria-label", `Colours: ${theme || "as the system"}`);
+  button.title = button.getAttribute("aria-label");
+}
+function remember(theme) { try { localStorage.setItem("theme", theme); } catch { /* not allowed in a frame */ } }
+function remembered() { try { return localStorage.getItem("theme"); } catch { return ""; } }
+setTheme(THEMES.includes(remembered()) ? remembered() : "");
+button.addEventListener("click", () => {
+  const now = document.documentElement.dataset.theme ?? "";
+  const next = THEMES[(THEMES.indexOf(now) + 1) % THEMES.length];
+  setTheme(next);
+  remember(next);
+  view?.recolour?.();
+  news(true);
+});
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { view?.recolour?.(); news(true); });
+
+show();

@@ -1,0 +1,137 @@
+// One trial in full.
+
+import { badge, diff, h, notice, put, row, table } from "./dom.js";
+import { ask, of } from "./state.js";
+import { duration, moment, plural, size } from "./format.js";
+import { graph, timeline } from "./drawing.js";
+
+export function trial(page) {
+  let drawn = "";
+  let ended = "";
+  let opened = new Set();
+  let drawnOnce = false;
+
+  async function refresh() {
+    const { state } = page;
+    const mark = `${state.experiment} ${state.trial}`;
+    if (ended === mark) return;
+    if (!/^\d{1,15}$/.test(state.trial ?? "")) {
+      put(page.main, notice("error", "No such trial", "A trial has a number from 1."));
+      ended = mark;
+      return;
+    }
+    const found = await ask(of(state.experiment, `trials/${state.trial}`), {}, page.signal());
+    const text = JSON.stringify({ ...found, elapsed: 0 });
+    if (found.status !== "running") ended = mark;
+    if (text === drawn) {
+      const clock = page.main.querySelector(".elapsed");
+      if (clock) clock.textContent = duration(found.elapsed);
+      return;
+    }
+    drawn = text;
+    opened = new Set([...page.main.querySelectorAll("details[open][data-name]")].map((one) => one.dataset.name));
+    const top = scrollY;
+    put(page.main, view(found));
+    drawnOnce = true;
+    scrollTo(0, top);
+  }
+
+  function view(found) {
+    return [
+      h("div", { class: "heading wide" }, h("h1", {}, `Trial ${found.trial}`), badge(found.status),
+        h("nav", { class: "pager", "aria-label": "Trials" },
+          found.trial > 1 ? h("a", { class: "button", ...page.to({ trial: found.trial - 1 }), "data-key": "before" }, `‹ ${found.trial - 1}`) : null,
+          h("a", { class: "button", ...page.to({ trial: found.trial + 1 }), "data-key": "after" }, `${found.trial + 1} ›`))),
+      found.problems.map((one) => h("p", { class: "warning" }, one)),
+      h("div", { class: "pairof" }, outcome(found), given(found)),
+      failure(found),
+      found.notes.length ? card("Noticed", h("ul", {}, found.notes.map((one) => h("li", {}, `Step ${one.key} returned another output than in trial ${one.earlier}, for no recorded reason: it is not pure.`)))) : null,
+      card("Graph", found.graph?.nodes.length ? graph(found) : h("p", { class: "quiet" }, found.graph?.steps ? `The graph has ${plural(found.graph.steps, "step")}: too many to draw. The table of steps tells of each.` : "This trial has no recorded graph.")),
+      card("Timeline", found.steps.length ? timeline(found) : h("p", { class: "quiet" }, found.status === "running" ? "No step has ended yet." : "No step ran to an end.")),
+      steps(found), kept(found), code(found), environment(found),
+    ];
+  }
+
+  function outcome(found) {
+    const rows = [
+      ["Started", moment(found.started)],
+      found.finished ? ["Finished", moment(found.finished)] : null,
+      found.elapsed !== null ? ["Duration", h("span", { class: "elapsed" }, duration(found.elapsed))] : null,
+      ["Result step", h("span", { class: "mono" }, found.step)],
+      ["Seed", found.seed],
+      ["Process", `${found.pid} of ${found.user} on ${found.host}`],
+      found.sweep ? ["Sweep", found.sweep] : null,
+      found.source ? ["Reproduces", h("a", page.to({ trial: found.source }), `Trial ${found.source}`)] : null,
+    ].filter(Boolean);
+    return card("Result", result(found), h("dl", { class: "facts" }, rows.map(([name, text]) => [h("dt", {}, name), h("dd", {}, text)])),
+      h("p", {}, h("a", { class: "button", ...page.to({ tab: "metrics", trials: [found.trial] }) }, "Metrics"), " ",
+        found.trial > 1 ? h("a", { class: "button", ...page.to({ tab: "compare", trials: [found.trial - 1, found.trial] }) }, `Compare with ${found.trial - 1}`) : null));
+  }
+
+  function result(found) {
+    if (found.result) {
+      return [h("pre", { class: "result", tabindex: "0" }, found.result.text),
+        h("p", { class: "quiet" }, found.result.class ?? found.result.type, found.result.plain ? "" : `, ${size(found.result.size)}`, found.result.reason ? `; not kept: ${found.result.reason}` : "")];
+    }
+    if (found.status === "running") return h("p", { class: "quiet" }, "Still running: the result stands here when there is one.");
+    if (found.status === "lost") return h("p", { class: "problem" }, `Lost: ${found.reason}. It never said how it ended; what it had recorded stands below.`);
+    return h("p", { class: "quiet" }, "No result.");
+  }
+
+  const given = (found) => card("Parameters", found.parameters.length
+    ? table([], found.parameters.map((one) => row(one.name, h("span", { class: "value", title: one.type }, one.text), one.plain ? "" : h("span", { class: "quiet" }, size(one.size)))), { "aria-label": "Parameters", class: "pairs" })
+    : h("p", { class: "quiet" }, "This trial took no parameters."));
+
+  const failure = (found) => (found.failure ? card("Failure", h("p", { class: "problem" }, h("strong", {}, found.failure.description)),
+    found.failure.step ? h("p", { class: "quiet" }, "in step ", h("span", { class: "mono" }, found.failure.step)) : null,
+    found.failure.traceback ? h("pre", { class: "traceback", tabindex: "0" }, found.failure.traceback) : null) : null);
+
+  function steps(found) {
+    if (!found.steps.length) return null;
+    const headers = ["Step", "Status", "Wall time", "CPU time", "Peak memory", "Where", "Notes"];
+    return card("Steps", table(headers, found.steps.map((one) => h("tr", { id: `step-${one.key}` },
+      h("th", { scope: "row", class: "mono" }, one.key), h("td", {}, badge(one.status)),
+      h("td", { class: "number" }, duration(one.wall)), h("td", { class: "number" }, duration(one.cpu)),
+      h("td", { class: "number" }, size(one.peak)), h("td", { class: "quiet roomy" }, one.lane), h("td", { class: "quiet wrap" }, notes(one)))), { "aria-label": "Steps" }),
+    found.steps_left_out ? h("p", { class: "quiet" }, `${plural(found.steps_left_out, "more step run")} left out.`) : null);
+  }
+
+  function notes(one) {
+    return [one.reused ? `reused from trial ${one.reused}` : "", one.stochastic ? "drew random numbers" : "",
+      one.note ? `not checkable: ${one.note}` : "", one.reason ?? "", one.failure ?? "",
+      one.metrics.length ? `metrics ${one.metrics.join(", ")}` : ""].filter(Boolean).join("; ");
+  }
+
+  function kept(found) {
+    const values = found.steps.filter((one) => one.kept);
+    return card("Persisted values", values.length ? table(["Step", "Type", "Size", "Digest", "Value"], values.map(({ key, kept: one }) =>
+      h("tr", {}, h("th", { scope: "row", class: "mono" }, key), h("td", {}, one.type), h("td", { class: "nowrap" }, one.plain ? "plain" : size(one.size)),
+        h("td", { class: "mono", title: one.digest }, one.digest ? one.digest.slice(0, 16) : one.reason ? `not kept: ${one.reason}` : "—"),
+        h("td", { class: "value roomy" }, one.text))), { "aria-label": "Persisted values" }) : h("p", { class: "quiet" }, "No step of this trial kept its value."));
+  }
+
+  function code(found) {
+    if (!found.code.length) return null;
+    const short = found.code.reduce((sum, one) => sum + one.lines.length, 0) <= 60;
+    return card("Code", found.code.map((one) => fold(`code ${one.name}`, [h("span", { class: "mono" }, one.name), h("span", { class: "quiet" }, one.file ? ` ${one.file}` : "")],
+      one.note ? h("p", { class: "quiet" }, one.note) : null,
+      one.lines.length ? h("pre", { class: "code", tabindex: "0" }, one.lines.map((line) => [line.map(([text, kind]) => (kind ? h("span", { class: `t-${kind}` }, text) : text)), "\n"])) : null)).map((one) => { if (short && !drawnOnce) one.open = true; return one; }));
+  }
+
+  function environment(found) {
+    const { categories, git, packages } = found.environment;
+    const names = Object.keys(packages);
+    if (!names.length && !Object.keys(categories).length && !Object.keys(git).length) return null;
+    const facts = (values) => h("dl", { class: "facts" }, Object.entries(values).map(([name, text]) => [h("dt", {}, name), h("dd", { class: "value" }, text)]));
+    const { diff: changes, ...rest } = git;
+    return card("Environment",
+      Object.keys(git).length ? fold("env git", "Git", facts(rest), changes ? diff(changes) : null) : null,
+      Object.entries(categories).map(([name, values]) => fold(`env ${name}`, name, facts(values))),
+      names.length ? fold("env packages", `Packages (${names.length})`, h("ul", { class: "packages mono" }, names.map((name) => h("li", {}, `${name}==${packages[name]}`)))) : null);
+  }
+
+  const card = (title, ...content) => h("section", { class: "card" }, h("h2", {}, title), content);
+  const fold = (name, title, ...content) => h("details", { "data-name": name, open: opened.has(name) }, h("summary", {}, title), content);
+
+  return { refresh, shown: () => drawn !== "" };
+}

@@ -1,0 +1,157 @@
+"""Runs a sweep's trials on a cluster: a bounded number at once, many in each graph sent."""
+
+from __future__ import annotations
+
+import sys
+import time
+from concurrent.futures import CancelledError
+from itertools import islice
+from typing import Any
+
+from dask.base import get_scheduler
+from dask.highlevelgraph import HighLevelGraph
+
+from daskperiment.graph.result import ResultNode
+from daskperiment.graph.template import Bound
+from daskperiment.sweep.running import Job, Work
+
+__all__ = ["client_for", "run_on_cluster"]
+
+_AHEAD = 32
+"""How many trials wait or run for each thread of the cluster, where results do not matter for what
+comes next."""
+_LEAST = 64
+_REFRESH = 5.0
+"""Seconds after which the cluster is asked again how many threads it has."""
+
+
+def client_for(result: Any, scheduler: Any) -> Any:
+    """Find the client that Dask would compute with; None if it would compute in this process."""
+    if "distributed" not in sys.modules:
+        return None
+    get = get_scheduler(scheduler=scheduler, collections=[result])
+    owner = getattr(get, "__self__", None)
+    return owner if hasattr(owner, "scheduler_info") else None
+
+
+def run_on_cluster(work: Work, client: Any, keywords: dict[str, Any]) -> None:
+    """Run trials on a cluster."""
+    flight = _Flight(work, client, keywords)
+    try:
+        flight.run()
+    except BaseException:
+        flight.cancel()
+        raise
+    work.finish()
+
+
+class _Flight:
+    """The trials that are on the cluster."""
+
+    def __init__(self, work: Work, client: Any, keywords: dict[str, Any]) -> None:
+        from distributed import as_completed  # noqa: PLC0415  # an extra
+
+        self._work = work
+        self._client = client
+        self._keywords = keywords
+        self._jobs = work.jobs()
+        self._flying: dict[Any, Job] = {}
+        """Key of a trial's last task -> the trial."""
+        self._futures: dict[Any, Any] = {}
+        self._completed = as_completed(with_results=False)
+        self._asked = -_REFRESH
+        self._window = 0
+
+    def run(self) -> None:
+        while True:
+            self._fill()
+            if not self._flying:
+                return
+            self._land(self._completed.next_batch())
+
+    # Submitting
+
+    def _fill(self) -> None:
+        """Submit trials if enough of the window is free to make it worth while."""
+        window = self._size()
+        free = window - len(self._flying)
+        if self._flying and free < (1 if self._work.sampler.adaptive else window // 4):
+            return
+        jobs = list(islice(self._jobs, free))
+        if jobs:
+            self._submit(jobs)
+            self._work.progress.running(len(self._flying))
+
+    def _size(self) -> int:
+        now = time.monotonic()
+        if now - self._asked > _REFRESH:
+            self._asked = now
+            threads = max(1, sum(self._client.nthreads().values()))
+            adaptive = self._work.sampler.adaptive
+            self._window = threads if adaptive else max(_LEAST, _AHEAD * threads)
+        return self._window
+
+    def _submit(self, jobs: list[Job]) -> None:
+        result = self._work.result
+        result._laboratory.submitting(result._template)
+        bounds = [_bound(job.result) for job in jobs]
+        keys = [bound.key for bound in bounds]
+        # Layers tell what a task is for without being hashed, and keep the annotations.
+        graph = HighLevelGraph.merge(*(bound.graph for bound in bounds))
+        futures = self._client.get(graph, keys, sync=False, **self._keywords)
+        for job, bound, future in zip(jobs, bounds, futures, strict=True):
+            self._flying[bound.key] = job
+            self._futures[bound.key] = future
+        self._completed.update(futures)
+
+    # Taking note of ends
+
+    def _land(self, futures: list[Any]) -> None:
+        values = self._values([f for f in futures if f.status == "finished"])
+        for future in futures:
+            job = self._flying.pop(future.key)
+            del self._futures[future.key]
+            error = None if future.status == "finished" else _error_of(future)
+            # Not left to the garbage collector: an exception may hold on to this frame.
+            future.release()
+            if error is None:
+                self._work.succeeded(job, values.get(future.key))
+            else:
+                self._failed(job, error)
+
+    def _values(self, futures: list[Any]) -> dict[Any, Any]:
+        if not self._work.sampler.adaptive:
+            return {}  # results stay where they are until they are dropped
+        values = self._client.gather(futures)
+        return {future.key: value for future, value in zip(futures, values, strict=True)}
+
+    def _failed(self, job: Job, error: BaseException) -> None:
+        if self._client.status != "running" or not isinstance(error, (Exception, CancelledError)):
+            raise error
+        self._work.failed(job, error)
+
+    def cancel(self) -> None:
+        """Cancel what is in flight; whoever follows the trials writes down that they ended."""
+        futures = list(self._futures.values())
+        if futures and self._client.status == "running":
+            self._client.cancel(futures)
+        for future in futures:
+            future.release()
+        self._flying.clear()
+        self._futures.clear()
+
+
+def _bound(result: ResultNode) -> Bound:
+    """Make the graph of one trial, which is submitted right now."""
+    template, laboratory, order = result._template, result._laboratory, result._order
+    bound: Bound = template.instantiate(
+        lambda token: laboratory.settled_plan(template, token, order)
+    )
+    return bound
+
+
+def _error_of(future: Any) -> BaseException:
+    if future.status == "error":
+        error: BaseException = future.exception()
+        return error.with_traceback(future.traceback())
+    return CancelledError(f"{future.key} was cancelled")

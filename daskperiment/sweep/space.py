@@ -1,0 +1,229 @@
+"""The space of a sweep: for each parameter, the values that it may take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import islice
+from math import prod
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from daskperiment.codec import NotPlainError, to_plain
+from daskperiment.display import shorten
+
+__all__ = ["Choices", "Drawn", "Point", "Searched", "Space", "identity", "is_optuna", "make_space"]
+
+MOST_VALUES = 1_000_000
+"""More values of one parameter than this are taken for an iterable without an end."""
+
+
+class Point(NamedTuple):
+    """One point of a space: what a trial of the sweep runs with."""
+
+    values: dict[str, Any]
+    identity: str
+    """Digest of the values, equal for equal ones."""
+    place: str = ""
+    """Tells apart points of equal values, where a list repeats a value."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """A parameter that takes one of some values."""
+
+    values: tuple[Any, ...]
+    forms: tuple[Any, ...]
+    """The values' plain forms."""
+    repeats: tuple[int, ...]
+    """How often each value stood in the list before."""
+
+    @property
+    def recorded(self) -> Any:
+        """What a sweep's record says."""
+        return {"values": list(self.forms)}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A parameter that is drawn from a distribution, such as a frozen one of ``scipy.stats``."""
+
+    distribution: Any
+
+    @property
+    def recorded(self) -> Any:
+        """A description: the distribution itself is no plain data."""
+        frozen = self.distribution
+        inner = getattr(frozen, "dist", None)
+        name = getattr(inner, "name", None) or type(frozen).__qualname__
+        arguments = [repr(item) for item in getattr(frozen, "args", ())]
+        named = getattr(frozen, "kwds", {})
+        arguments += [f"{key}={named[key]!r}" for key in sorted(named)]
+        return {"drawn": f"{name}({', '.join(arguments)})"}
+
+    def draw(self, generator: np.random.Generator) -> Any:
+        """Draw a value; a NumPy number becomes Python's own."""
+        value = self.distribution.rvs(random_state=generator)
+        is_number = isinstance(value, (np.generic, np.ndarray)) and value.shape == ()
+        return value.item() if is_number else value
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A parameter that a sampler of Optuna chooses from one of Optuna's distributions."""
+
+    distribution: Any
+
+    @property
+    def recorded(self) -> Any:
+        """What a sweep's record says: Optuna's own JSON, decoded."""
+        from optuna.distributions import distribution_to_json  # noqa: PLC0415  # an extra
+
+        return {"optuna": msgspec.json.decode(distribution_to_json(self.distribution))}
+
+
+Dimension = Choices | Drawn | Searched
+
+
+@dataclass(frozen=True)
+class Space:
+    """The dimensions of a sweep, by parameter."""
+
+    dimensions: Mapping[str, Dimension]
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """What a sweep's record says."""
+        return {name: dimension.recorded for name, dimension in self.dimensions.items()}
+
+    def others(self, *kinds: type) -> dict[str, Dimension]:
+        """Give the dimensions that are of none of these kinds."""
+        return {name: d for name, d in self.dimensions.items() if not isinstance(d, kinds)}
+
+    @property
+    def choices(self) -> dict[str, Choices]:
+        """The dimensions that are lists of values."""
+        return {name: d for name, d in self.dimensions.items() if isinstance(d, Choices)}
+
+    @property
+    def size(self) -> int:
+        """How many points the lists of values make."""
+        return prod(len(dimension.values) for dimension in self.choices.values())
+
+    def point(self, index: int) -> Point:
+        """Make one point of a space of lists. The last parameter changes fastest."""
+        values, forms, repeats = {}, {}, []
+        for name, dimension in reversed(self.choices.items()):
+            index, i = divmod(index, len(dimension.values))
+            values[name], forms[name] = dimension.values[i], dimension.forms[i]
+            repeats.append(dimension.repeats[i])
+        ordered = {name: values[name] for name in self.dimensions}
+        return Point(ordered, identity(forms), ",".join(map(str, repeats)) if any(repeats) else "")
+
+
+def identity(forms: Mapping[str, Any]) -> str:
+    """Digest the plain forms of a point's values."""
+    # A store may give JSON back with its keys in another order.
+    body = msgspec.json.encode(dict(forms), order="sorted")
+    return blake2b(body, digest_size=16).hexdigest()
+
+
+# Reading what the user gave ----------------------------------------------------------------------
+
+
+def make_space(given: Any) -> Space:
+    """Make the space that a user described.
+
+    Parameters
+    ----------
+    given : mapping of str to object
+        Parameter -> a finite iterable of values, an object with the method ``rvs``, or a
+        distribution of Optuna.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is something else, or empty.
+    """
+    if not isinstance(given, Mapping):
+        raise TypeError(
+            f"A sweep's space is {shorten(repr(given), 60)} ({type(given).__name__}); expected a "
+            "dict of parameter -> values, such as {'lr': [0.1, 0.2]}."
+        )
+    if not given:
+        raise ValueError(
+            "A sweep's space is empty; name at least one parameter and its values, such as "
+            "{'lr': [0.1, 0.2]}."
+        )
+    for name in given:
+        if not isinstance(name, str):
+            raise TypeError(f"A sweep's space names {name!r}; expected a parameter's name as text.")
+    return Space({name: _dimension(name, values) for name, values in given.items()})
+
+
+def _dimension(name: str, given: Any) -> Dimension:
+    if is_optuna(given, "distributions"):
+        return Searched(given)
+    if callable(getattr(given, "rvs", None)) and not isinstance(given, type):
+        return Drawn(given)
+    values = _listed(name, given)
+    if not values:
+        raise ValueError(
+            f"The space has no values for parameter {name!r}; give it at least one, or leave the "
+            "parameter out."
+        )
+    forms = tuple(_form(name, value) for value in values)
+    if isinstance(given, (set, frozenset)):  # in an order that is the same in every process
+        pairs = sorted(zip(map(msgspec.json.encode, forms), values, forms, strict=True),
+                       key=lambda pair: pair[0])  # fmt: skip
+        values, forms = [pair[1] for pair in pairs], tuple(pair[2] for pair in pairs)
+    return Choices(tuple(values), forms, tuple(_repeats(forms)))
+
+
+def is_optuna(given: Any, module: str) -> bool:
+    """Whether something comes from a module of Optuna, without importing it."""
+    kinds = type(given).__mro__
+    return any(kind.__module__.startswith(f"optuna.{module}") for kind in kinds)
+
+
+def _listed(name: str, given: Any) -> list[Any]:
+    if isinstance(given, (str, bytes, bytearray, Mapping)) or not isinstance(given, Iterable):
+        raise TypeError(
+            f"The space has {shorten(repr(given), 60)} ({type(given).__name__}) for parameter "
+            f"{name!r}; expected a list of values. For a single value write "
+            f"[{shorten(repr(given), 60)}]."
+        )
+    kind = getattr(getattr(given, "dtype", None), "kind", "")
+    if kind in tuple("biuf") and hasattr(given, "tolist"):
+        given = given.tolist()  # numbers of NumPy and pandas become Python's own
+    if not isinstance(given, Iterable):
+        raise TypeError(f"The space has one number for parameter {name!r}; expected a list.")
+    values = list(islice(iter(given), MOST_VALUES + 1))
+    if len(values) > MOST_VALUES:
+        raise ValueError(
+            f"The space has more than {MOST_VALUES:,} values for parameter {name!r}; give fewer, "
+            "or a distribution to draw from."
+        )
+    return values
+
+
+def _form(name: str, value: Any) -> Any:
+    try:
+        return to_plain(value)
+    except NotPlainError as error:
+        raise TypeError(
+            f"The space has {shorten(repr(value), 60)} ({type(value).__name__}) for parameter "
+            f"{name!r}, which is no plain value ({error}), so that an interrupted sweep could not "
+            "be resumed. Give names or numbers, and make the object from them in a step."
+        ) from error
+
+
+def _repeats(forms: Iterable[Any]) -> Iterator[int]:
+    seen: dict[bytes, int] = {}
+    for form in forms:
+        key = msgspec.json.encode(form, order="sorted")
+        seen[key] = seen.get(key, -1) + 1
+        yield seen[key]

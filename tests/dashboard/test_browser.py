@@ -1,0 +1,700 @@
+"""The page in a real browser: every view, live, hostile, empty and broken."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+
+import daskperiment
+from daskperiment import dashboard
+from daskperiment.records import Node, Origin
+from tests.dashboard.desks import PLANTS, Away, FolderLab
+from tests.history.lab import Lab
+
+PATIENCE = 40_000
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+WATCH = """
+window.violations = [];
+document.addEventListener("securitypolicyviolation", (event) =>
+  window.violations.push(`${event.violatedDirective} ${event.blockedURI} ${event.sample}`));
+"""
+UNNAMED = """() => [...document.querySelectorAll(
+  "button, a[href], input, select, summary, [role=region]")]
+  .filter((one) => one.checkVisibility())
+  .filter((one) => !(one.getAttribute("aria-label") || one.textContent.trim()
+    || (one.labels && [...one.labels].some((label) => label.textContent.trim()))))
+  .map((one) => one.outerHTML)"""
+
+
+def missing(what: str) -> NoReturn:
+    """Skip for want of a browser; in CI and under tox that is a failure."""
+    if os.environ.get("CI") or os.environ.get("TOX_ENV_NAME"):
+        pytest.fail(f"{what} is missing: .ci/run installs all that the tests need")
+    pytest.skip(f"{what} is missing")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory) -> Iterator[Any]:
+    """Run Chromium with an empty profile, for all tests of this module."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        missing("the package playwright")
+    program = shutil.which("chromium") or missing("Chromium, as the program 'chromium'")
+    with sync_playwright() as playwright:
+        context = playwright.chromium.launch_persistent_context(
+            tmp_path_factory.mktemp("profile"), executable_path=program, args=FLAGS,
+            viewport={"width": 1280, "height": 900},
+        )  # fmt: skip
+        context.set_default_timeout(PATIENCE)
+        context.add_init_script(WATCH)
+        yield context
+        context.close()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Make a folder of experiments: a study that really ran, and others written by hand."""
+    root = tmp_path_factory.mktemp("store")
+    _study(root)
+    _hostile(FolderLab(root / "hostile"))
+    plain = FolderLab(root / "plain")
+    plain.succeed(plain.open({}), "text")
+    lost = FolderLab(root / "lost")
+    trial = lost.open({"a": 1}, origin=Origin("host-long-gone", "boot", 1, 1.0, "someone"))
+    lost.beat(trial, 1.0)
+    return root
+
+
+def _study(root: Path) -> None:
+    ex = daskperiment.Experiment("study", backend=root)
+    lr, depth = ex.parameter("lr", default=0.1), ex.parameter("depth", default=3)
+    kernel, data = ex.parameter("kernel", default="rbf"), ex.parameter("data", default="iris")
+
+    @ex.persist
+    def load(data):
+        return np.arange(5_000.0)
+
+    @ex
+    def scale(values, lr):
+        return values * lr
+
+    @ex
+    def fit(values, depth, lr):
+        for epoch in range(40):
+            ex.save_metric("loss", epoch, math.exp(-epoch * lr) + 0.1 / depth)
+            ex.save_metric("accuracy", epoch, 1 - math.exp(-epoch * lr))
+        if lr > 0.65:
+            raise ValueError(f"lr {lr} diverges")
+        return depth
+
+    @ex.result
+    def score(model, kernel, lr):
+        return round(model * lr, 6)
+
+    result = score(fit(scale(load(data), lr), depth, lr), kernel, lr)
+    for number in range(28):
+        values = {"lr": number / 40, "depth": 1 + number % 4, "kernel": "abc"[number % 3]}
+        try:
+            result.bind(**values).compute()
+        except ValueError:
+            pass
+    ex.flush()
+
+
+def _hostile(lab: FolderLab) -> None:
+    """Plant markup in every field that the page shows."""
+    for number in range(3):
+        trial = lab.open(
+            {
+                f"name {PLANTS}": f"value {number} {PLANTS}",
+                f"$$\\frac{{1}}{{2}}$$ {PLANTS}": number,
+            },
+            graph=[
+                Node(f"key {PLANTS}", f"step {PLANTS}", [], [f"name {PLANTS}"]),
+                Node(f"last {PLANTS}", f"step {PLANTS}", [f"key {PLANTS}"]),
+            ],
+            sources={f"code {PLANTS}": f"def f():\n    return '{number} {PLANTS}'\n"},
+            environment={
+                f"category {PLANTS}": {f"fact {PLANTS}": f"fact's {PLANTS}"},
+                "git": {"commit": f"{number} {PLANTS}", "diff": f"+ {number} {PLANTS}"},
+                "requirements": {f"package {PLANTS}": f"{number} {PLANTS}"},
+            },
+            origin=Origin(f"host {PLANTS}", "boot", 1, 1.0, f"user {PLANTS}"),
+            result=f"result step {PLANTS}",
+            sweep=f"sweep {PLANTS}",
+        )
+        where = {"host": f"host {PLANTS}", "thread": f"thread {PLANTS}"}
+        kept = {"value": lab.form(Hostile())}
+        lab.step(trial, f"key {PLANTS}", kept=kept, output=f"o{number}", note=PLANTS, **where)
+        lab.step(trial, f"last {PLANTS}", worker_name=f"worker {PLANTS}", output=f"p{number}")
+        lab.points(trial, (f"metric {PLANTS}", 0, 1.0), (f"metric {PLANTS}", 1, number))
+        if number:
+            lab.succeed(trial, Hostile() if number == 1 else f"result {PLANTS}")
+        else:
+            lab.fail(trial, ValueError(f"failure {PLANTS}"))
+
+
+class Hostile:
+    """Shows itself as markup."""
+
+    def __repr__(self) -> str:
+        return f"repr {PLANTS}"
+
+
+@pytest.fixture(scope="module")
+def server(folder) -> Iterator[dashboard.Server]:
+    """Run a dashboard of the folder, for all tests of this module."""
+    with dashboard.start(folder, port=0) as server:
+        yield server
+
+
+class Site:
+    """A page of the browser, and what happened in it."""
+
+    def __init__(self, page: Any, server: dashboard.Server, pictures: Path) -> None:
+        self.page = page
+        self.server = server
+        self.pictures = pictures
+        self.trouble: list[str] = []
+        self.requests: list[str] = []
+        page.on("pageerror", lambda error: self.trouble.append(str(error)))
+        page.on("console", self._note)
+        page.on("dialog", lambda dialog: (self.trouble.append("dialog"), dialog.dismiss()))
+        page.on("request", lambda request: self.requests.append(request.url))
+
+    def _note(self, message: Any) -> None:
+        # A question that is answered by 404 or 503 is told by the page itself.
+        if message.type in ("error", "warning") and "status of" not in message.text:
+            self.trouble.append(message.text)
+
+    def open(self, query: str = "", wait: str = "main h1") -> Any:
+        """Go to an address and wait for something there."""
+        self.page.goto(self.server.url.partition("?")[0] + query)
+        self.page.wait_for_selector(wait)
+        return self.page
+
+    def turn(self, query: str, wait: str) -> Any:
+        """Go to an address as a link within the page does."""
+        if not self.page.url.startswith("http"):
+            return self.open(query, wait)
+        script = "to => { history.pushState(null, '', to); dispatchEvent(new Event('popstate')); }"
+        self.page.evaluate(script, f"./{query}")
+        self.page.wait_for_selector(wait)
+        return self.page
+
+    def until(self, true: Callable[[], Any]) -> None:
+        """Wait for a condition."""
+        for _ in range(PATIENCE // 50):
+            if true():
+                return
+            self.page.wait_for_timeout(50)
+        raise AssertionError("it did not come true")
+
+    def address(self, *parts: str) -> None:
+        """Wait until the address has these parts."""
+        self.until(lambda: all(part in self.page.url for part in parts))
+
+    def picture(self, name: str) -> None:
+        """Keep a picture of the page."""
+        self.page.screenshot(path=self.pictures / f"{name}.png", full_page=True)
+
+    def texts(self, selector: str) -> list[str]:
+        """Give the texts of what stands there."""
+        return [text.strip() for text in self.page.locator(selector).all_text_contents()]
+
+    def drawn(self, count: int) -> None:
+        """Wait until so many charts are painted."""
+        self.until(lambda: self.page.locator(".plot canvas").count() >= count)
+        self.until(lambda: self.page.evaluate("Bokeh.documents.length") >= count)
+
+    def check(self) -> None:
+        """Find nothing that ran, failed, or left this machine."""
+        assert self.page.evaluate("window.ran") is None
+        assert self.page.evaluate("window.violations") == []
+        assert self.page.evaluate("document.querySelectorAll('script:not([src])').length") == 0
+        assert (
+            self.page.locator("main img, main iframe, main [onload], main [onerror]").count() == 0
+        )
+        assert self.page.evaluate(UNNAMED) == []
+        away = [u for u in self.requests if not re.match(r"http://127\.0\.0\.1:|data:|blob:", u)]
+        assert away == []
+        assert self.trouble == []
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    """Tell where pictures are kept."""
+    given = os.environ.get("DASKPERIMENT_TEST_ARTIFACTS")
+    folder = Path(given) / "dashboard" if given else tmp_path_factory.mktemp("pictures")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture
+def visit(browser, pictures) -> Iterator[Callable[[dashboard.Server], Site]]:
+    """Open pages, and check at the end that nothing went wrong in any."""
+    sites: list[Site] = []
+
+    def visit(server: dashboard.Server) -> Site:
+        sites.append(Site(browser.new_page(), server, pictures))
+        return sites[-1]
+
+    yield visit
+    try:
+        for site in sites:
+            site.check()
+    finally:
+        for site in sites:
+            site.page.close()
+
+
+@pytest.fixture
+def site(visit, server) -> Site:
+    """Open a page of the folder's dashboard."""
+    made: Site = visit(server)
+    return made
+
+
+def test_from_all_experiments_to_one_trial(site):
+    """One clicks from the experiments to the table and on to a trial, and goes back."""
+    page = site.open("", ".list")
+    assert site.texts(".list tbody th") == ["hostile", "lost", "plain", "study"]
+    site.picture("experiments")
+    page.click("text=study")
+    page.wait_for_selector("tr[data-trial='28']")
+    assert "26 succeeded" not in page.title()
+    site.address("experiment=study")
+    page.click("[aria-label='Trial 3']")
+    page.wait_for_selector("svg.graph")
+    site.address("tab=trial", "trial=3")
+    assert page.title() == "Trial 3 · study · daskperiment"
+    page.go_back()
+    page.wait_for_selector("tr[data-trial='28']")
+    page.go_back()
+    page.wait_for_selector(".list")
+
+
+def test_table(site):
+    """The table is filtered, sorted and cut into pages, and the address says how."""
+    page = site.open("?experiment=study&size=25", "tr[data-trial='28']")
+    assert site.texts(".range") == ["1–25 of 28"]
+    page.click("[aria-label='Next page']")
+    page.wait_for_selector("tr[data-trial='1']")
+    site.address("start=25")
+    page.fill("#filter", "lr > 0.3 kernel=a")
+    site.until(lambda: site.texts("tbody .id") == ["28", "25", "22", "19", "16"])
+    site.address("filter=lr")
+    page.click("thead button:has-text('Result')")
+    site.until(lambda: site.texts("tbody .id") == ["16", "19", "22", "25", "28"])
+    assert page.get_attribute("th.result", "aria-sort") == "descending"
+    page.click("thead button:has-text('Result')")
+    site.until(lambda: site.texts("tbody .id") == ["25", "22", "19", "16", "28"])
+    page.click("button:has-text('failed')")
+    site.until(lambda: site.texts("tbody .id") == ["28"])
+    site.picture("table-filtered")
+    page.fill("#filter", "nonsense=1")
+    page.wait_for_selector("text=There is no column 'nonsense'")
+    page.fill("#filter", "no such words")
+    page.wait_for_selector("text=No trial fits")
+    page.click("text=Show all trials")
+    site.until(lambda: site.texts(".range") == ["1–25 of 28"])
+    assert page.input_value("#filter") == ""
+
+
+def test_columns(site):
+    """Columns can be hidden and shown, and parameters that are the same can be left out."""
+    page = site.open("?experiment=study", "tr[data-trial='28']")
+    assert "data" in site.texts("thead th")
+    page.click("text=Only what differs")
+    site.until(lambda: "data" not in site.texts("thead th"))
+    page.click("summary:has-text('Columns')")
+    page.uncheck("[data-key='column p:depth']")
+    site.until(lambda: "depth" not in site.texts("thead th"))
+    page.check("[data-key='column host']")
+    site.until(lambda: "Host" in site.texts("thead th"))
+    site.address("differ=1", "hide=p%3Adepth", "hide=host")
+    page.keyboard.press("Escape")
+    page.reload()
+    page.wait_for_selector("tr[data-trial='28']")
+    headers = site.texts("thead th")
+    assert "Host" in headers
+    assert "depth" not in headers
+
+
+def test_keyboard(site):
+    """Trials are selected with the keyboard alone, and the focus stays where it was."""
+    page = site.open("?experiment=study", "tr[data-trial='28']")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+    page.focus("[aria-label='Select trial 28']")
+    page.keyboard.press("Space")
+    page.wait_for_selector("text=1 selected")
+    focused = "document.activeElement.getAttribute('aria-label')"
+    assert page.evaluate(focused) == "Select trial 28"
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("svg.graph")
+
+
+def test_metrics(site):
+    """Selected trials' curves can be smoothed, put over time and on logarithmic axes."""
+    page = site.open("?experiment=study", "tr[data-trial='28']")
+    for trial in (5, 9, 13):
+        page.check(f"[aria-label='Select trial {trial}']")
+    page.click(".selection a:has-text('Metrics')")
+    site.drawn(2)
+    assert site.texts(".charts h2") == ["accuracy", "loss"]
+    assert [text.split()[1].strip("×") for text in site.texts(".legend li")] == ["5", "9", "13"]
+    length = "Bokeh.documents.map((one) => one.get_model_by_name('trial5').data.x.length)"
+    assert page.evaluate(length) == [40, 40]
+    page.click("button:has-text('Time')")
+    page.click("button:has-text('log y')")
+    page.focus("input[type=range]")
+    page.keyboard.press("End")
+    site.address("over=time", "logy=1", "smooth=0.99")
+    page.click("[data-key='metric accuracy']")
+    site.address("metric=loss")
+    site.until(lambda: site.texts(".charts h2") == ["loss"])
+    site.drawn(1)
+    site.until(lambda: page.evaluate("Bokeh.documents.length") == 1)
+    page.click("[aria-label='Take trial 9 away']")
+    site.address("trials=5,13")
+    page.click("summary:has-text('Figures')")
+    page.wait_for_selector("[aria-label='Figures of loss'] >> text=40")
+    site.picture("metrics")
+
+
+def test_metrics_without_a_selection(site):
+    """Without selected trials the latest are offered."""
+    page = site.open("?experiment=study&tab=metrics", "text=No trial selected")
+    page.click("text=Take the latest 5")
+    site.drawn(2)
+    site.address("trials=28,27,26,25,24")
+    site.turn("?experiment=plain&tab=metrics&trials=1", "text=No metrics")
+    site.turn("?experiment=study&tab=metrics&trials=1,99", "text=There is no trial 99")
+    site.drawn(2)
+
+
+def test_parameters(site):
+    """Parameters stand against results as points and as lines; a click opens the trial."""
+    page = site.open("?experiment=study&tab=parameters", ".plot")
+    site.drawn(2)
+    site.picture("parameters")
+    page.select_option("[data-key=across]", "kernel")
+    page.select_option("[data-key=up]", "m:loss")
+    site.address("across=kernel", "up=m%3Aloss")
+    page.wait_for_selector("[aria-label='m:loss against kernel']")
+    site.drawn(2)
+    page.select_option("[data-key=across]", "lr")
+    page.wait_for_selector("[aria-label='m:loss against lr']")
+    page.click("button:has-text('log x')")
+    page.wait_for_selector("text=The x axis stays linear")
+    site.until(lambda: page.evaluate("Bokeh.documents.length") == 2)
+    page.evaluate("Bokeh.documents[0].get_model_by_name('points').selected.indices = [3]")
+    site.address("tab=trial", "trial=4")
+    page.wait_for_selector("svg.graph")
+
+
+def test_compare(site):
+    """Two selected trials are compared, with the step where they part first."""
+    page = site.open("?experiment=study&trials=3,28", "tr[data-trial='28']")
+    page.click(".selection a:has-text('Compare')")
+    page.wait_for_selector(".origin")
+    assert "scale" in site.texts(".origin th")[0]
+    assert "Trial 28 differs from trial 3 first in step 'scale'" in site.texts(".lead")[0]
+    site.picture("compare")
+    page.fill("[aria-label='Second trial']", "4")
+    page.click("form button:has-text('Compare')")
+    page.wait_for_selector("text=Trials 3 and 4")
+    page.click("text=Swap")
+    page.wait_for_selector("text=Trials 4 and 3")
+    page.fill("[aria-label='Second trial']", "99")
+    page.click("form button:has-text('Compare')")
+    page.wait_for_selector("text=There is no trial 99")
+    site.turn("?experiment=study&tab=compare&trials=1", "text=Two trials, please")
+
+
+def test_code_differences(site, folder):
+    """Code, packages and uncommitted changes that differ are shown in colour."""
+    lab = FolderLab(folder / "changes")
+    for number in range(2):
+        trial = lab.open(
+            {"a": 1},
+            graph=[Node("fit", "fit")],
+            sources={"fit": f"def fit(x):\n    return x + {number}\n"},
+            environment={
+                "git": {"diff": f"+new {number}"},
+                "requirements": {"numpy": f"2.{number}"},
+            },
+        )
+        lab.step(trial, "fit", output=f"o{number}", code=f"s-{number}")
+        lab.succeed(trial, number)
+    page = site.open("?experiment=changes&tab=compare&trials=1,2", ".diff .added")
+    assert site.texts(".diff .removed")[0] == "-    return x + 0"
+    assert "+    return x + 1" in site.texts(".diff .added")
+    assert "+new 1" in site.texts(".diff .added")
+    colour = "getComputedStyle(document.querySelector('.diff .added')).backgroundColor"
+    assert page.evaluate(colour) != page.evaluate(colour.replace("added", "removed"))
+    page.wait_for_selector("text=2.1")
+    site.picture("compare-code")
+
+
+def test_one_trial(site):
+    """A failed trial tells its parameters, graph, timeline, traceback, code and values."""
+    page = site.open("?experiment=study&tab=trial&trial=28", "svg.graph")
+    assert page.locator(".node").count() == 4
+    assert page.locator(".node.failed").count() == 1
+    assert page.locator(".node.waiting").count() == 1
+    assert page.locator(".track .run").count() == 3
+    assert "ValueError: lr 0.675 diverges" in site.texts(".traceback")[0]
+    assert "numpy.ndarray" in " ".join(site.texts("[aria-label='Persisted values']"))
+    assert "def fit(values, depth, lr):" in " ".join(site.texts("pre.code"))
+    page.click("summary:has-text('Packages')")
+    page.wait_for_selector(".packages >> text=dask==")
+    site.picture("trial-failed")
+    page.click("[data-key=before]")
+    page.wait_for_selector("main h1:has-text('Trial 27')")
+    page.click("text=Compare with 26")
+    page.wait_for_selector("text=Trials 26 and 27")
+
+
+def test_running_trials_move(site, folder):
+    """A trial that runs shows its new points, its end and its steps without a reload."""
+    lab = FolderLab(folder / "live")
+    trial = lab.open({"a": 1}, graph=[Node("fit", "fit")])
+    lab.points(trial, ("loss", 0, 1.0))
+    table = site.open("?experiment=live", ".badge.running")
+    assert "1" in site.texts("td.metric")
+    lab.points(trial, ("loss", 1, 0.125))
+    table.wait_for_selector("td.metric:has-text('0.125')")
+    site.turn("?experiment=live&tab=metrics&trials=1", ".plot")
+    site.drawn(1)
+    data = "Bokeh.documents[0].get_model_by_name('trial1').data.y"
+    assert table.evaluate(data) == [1.0, 0.125]
+    canvas = table.query_selector(".plot canvas")
+    lab.points(trial, ("loss", 2, 0.5))
+    site.until(lambda: table.evaluate(data) == [1.0, 0.125, 0.5])
+    assert canvas.evaluate("one => one.isConnected")
+    lab.points(trial, ("new", 0, 7.0))
+    site.until(lambda: site.texts(".charts h2") == ["loss", "new"])
+    site.drawn(2)
+    site.turn("?experiment=live&tab=trial&trial=1", ".node.waiting")
+    lab.step(trial, "fit")
+    table.wait_for_selector(".node.succeeded")
+    lab.succeed(trial, 3)
+    table.wait_for_selector(".badge.succeeded")
+    table.wait_for_selector("pre.result:has-text('3')")
+
+
+def test_a_new_experiment_appears(site, folder):
+    """The list of experiments and a table without trials fill by themselves."""
+    page = site.open("", ".list")
+    lab = FolderLab(folder / "arriving")
+    lab.open({})
+    page.wait_for_selector(".list >> text=arriving")
+
+
+ALL_HIDDEN = "&hide=host&hide=user&hide=step&hide=sweep&hide=seed"
+HOSTILE = [
+    (f"?experiment=hostile{ALL_HIDDEN}", "tr[data-trial='3']"),
+    ("?experiment=hostile&tab=metrics&trials=1,2,3&smooth=0.5", ".plot canvas"),
+    ("?experiment=hostile&tab=parameters", ".plot canvas"),
+    ("?experiment=hostile&tab=compare&trials=1,2", "text=Trials 1 and 2"),
+    ("?experiment=hostile&tab=compare&trials=2,3", "text=Trials 2 and 3"),
+    ("?experiment=hostile&tab=trial&trial=1", ".traceback"),
+    ("?experiment=hostile&tab=trial&trial=2", "pre.result"),
+    (f"?experiment={quote(PLANTS)}", "text=No such experiment"),
+]
+
+
+def test_nothing_of_a_store_runs(site):
+    """Markup, formulas and templates in every field stand there as text, and nothing runs."""
+    for query, wait in HOSTILE:
+        page = site.turn(query, wait)
+        site.until(lambda page=page: "<script>" in page.locator("main").text_content())
+        open_all = "document.querySelectorAll('details').forEach((one) => { one.open = true; })"
+        page.evaluate(open_all)
+        if "parameters" in query:
+            site.drawn(2)
+            page.mouse.move(640, 500)
+            page.select_option("[data-key=across]", index=1)
+            site.address("across=")
+            site.until(lambda page=page: page.evaluate("Bokeh.documents.length") == 2)
+        if "tab=trial" in query:
+            assert _not_shown(page.locator("main").text_content(), query) == []
+        site.check()
+
+
+def _not_shown(content: str, query: str) -> list[str]:
+    """Name the planted fields of a trial that the page does not show as they are."""
+    fields = ["name", "key", "last", "host", "user", "thread", "worker", "category", "fact"]
+    fields += ["fact's", "code", "result step", "sweep", "package"]
+    fields += ["failure"] if "trial=1" in query else ["repr"]
+    # A value's repr is recorded in short.
+    return [field for field in fields if f"{field} {PLANTS}"[:60] not in content]
+
+
+def test_what_is_lost_and_what_is_not_there(site):
+    """A lost trial, an unknown experiment and an unknown trial are told in words."""
+    page = site.open("?experiment=lost&tab=trial&trial=1", "text=no sign of life")
+    site.picture("lost")
+    assert page.locator(".badge.lost").count() == 1
+    site.turn("?experiment=lost", "td .badge.lost")
+    site.turn("?experiment=nothing", "text=No such experiment")
+    page.click("main a")
+    page.wait_for_selector(".list")
+    site.turn("?experiment=study&tab=trial&trial=99", "text=this experiment has trials 1 to 28")
+    site.turn("?experiment=study&tab=trial&trial=x", "text=A trial has a number from 1")
+    site.turn("?experiment=plain&tab=parameters", "text=No parameters")
+
+
+def test_an_empty_store(visit, tmp_path):
+    """A store without experiments says how the first one comes."""
+    with dashboard.start(tmp_path / "none", port=0) as server:
+        site = visit(server)
+        page = site.open("", "text=No experiment yet")
+        site.picture("empty")
+        assert not (tmp_path / "none").exists()
+        lab = FolderLab(tmp_path / "none" / "first")
+        lab.open({})
+        page.wait_for_selector(".list >> text=first")
+        page.goto("about:blank")
+
+
+def test_no_trial_yet(visit):
+    """An experiment without trials says so, and shows the first as it begins."""
+    lab = Lab()
+    with dashboard.start(lab.store, experiment="young", port=0) as server:
+        site = visit(server)
+        page = site.open("?experiment=young", "text=No trial yet")
+        lab.begin({"a": 1})
+        page.wait_for_selector("tr[data-trial='1']")
+        page.goto("about:blank")
+
+
+def test_a_store_that_goes_away(visit):
+    """While the store is away, what was there stays with a word, and comes to life again."""
+    lab = Lab()
+    lab.run(1, a=1)
+    store = Away(lab.store)
+    with dashboard.start(store, experiment="remote", port=0) as server:
+        site = visit(server)
+        page = site.open("?experiment=remote", "tr[data-trial='1']")
+        store.gone = True
+        page.wait_for_selector(".banner >> text=The store is away")
+        assert page.locator("tr[data-trial='1']").is_visible()
+        site.picture("away")
+        page.reload()
+        page.wait_for_selector("main >> text=The store is away")
+        store.gone = False
+        page.wait_for_selector("tr[data-trial='1']")
+        site.until(lambda: page.locator(".banner").is_hidden())
+        page.goto("about:blank")
+
+
+def test_a_server_that_was_stopped(visit, folder):
+    """When the server is gone, the page says so and keeps what it shows."""
+    server = dashboard.start(folder, port=0)
+    site = visit(server)
+    page = site.open("?experiment=study", "tr[data-trial='28']")
+    server.stop()
+    page.wait_for_selector(".banner >> text=The dashboard was stopped")
+    assert page.locator("tr[data-trial='28']").is_visible()
+    site.trouble = [text for text in site.trouble if "ERR_" not in text]
+
+
+NARROW = [
+    ("", ".list"),
+    ("?experiment=study&trials=3,4", "tr[data-trial='28']"),
+    ("?experiment=study&tab=metrics&trials=3,4,5", ".plot canvas"),
+    ("?experiment=study&tab=parameters", ".plot canvas"),
+    ("?experiment=study&tab=compare&trials=3,28", ".origin"),
+    ("?experiment=study&tab=trial&trial=28", "svg.graph"),
+    ("?experiment=hostile&tab=trial&trial=2", "pre.result"),
+]
+
+
+def test_a_phone_in_the_dark(site):
+    """At a phone's width nothing is wider than the page, and the colours follow the system."""
+    page = site.page
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.emulate_media(color_scheme="dark")
+    for query, wait in NARROW:
+        site.turn(query, wait)
+        if "canvas" in wait:
+            site.drawn(2)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, query
+        site.picture(f"phone-{re.sub('[^a-z0-9]+', '-', query)}")
+        site.check()
+    back = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert max(map(int, re.findall(r"\d+", back)[:3])) < 60
+
+
+def test_colours_can_be_chosen(site):
+    """The button goes through light and dark, charts follow, and a reload keeps the choice."""
+    page = site.open("?experiment=study&tab=metrics&trials=3", ".plot")
+    site.drawn(2)
+    ink = "Bokeh.documents[1]?.roots()[0].below[0].major_label_text_color"
+    before = page.evaluate(ink)
+    page.click("#theme")
+    page.click("#theme")
+    assert page.get_attribute("#theme", "aria-label") == "Colours: dark"
+    site.until(lambda: page.evaluate(ink) not in (None, before))
+    page.reload()
+    page.wait_for_selector("html[data-theme=dark]")
+    page.click("#theme")
+    site.until(lambda: page.evaluate("document.documentElement.dataset.theme") is None)
+
+
+def test_a_token_in_the_address(visit, folder):
+    """The whole address opens a dashboard with a token, which does not stay in the address."""
+    token = "a-token-of-the-tests"
+    with dashboard.start(folder, port=0, token=token, experiment="study") as server:
+        site = visit(server)
+        page = site.page
+        page.goto(server.url)
+        page.wait_for_selector("tr[data-trial='28']")
+        assert "token" not in page.url
+        page.goto("about:blank")
+
+
+def test_another_site_reads_nothing(browser, server, folder):
+    """A page of another origin can neither fetch an answer nor open a websocket."""
+    lab = Lab()
+    with dashboard.start(lab.store, experiment="other", port=0) as other:
+        page = browser.new_page()
+        # Its own policy would forbid asking elsewhere already; the server must refuse as well.
+        page.goto("about:blank")
+        page.goto(f"{other.url}static/icon.svg")
+        script = """async (address) => {
+          const told = [];
+          try { await (await fetch(address + "api/experiments")).text(); told.push("fetched"); }
+          catch { told.push("refused"); }
+          told.push(await new Promise((done) => {
+            let socket;
+            try { socket = new WebSocket(address.replace("http", "ws") + "api/experiments"); }
+            catch { done("refused"); return; }
+            socket.onopen = () => done("opened");
+            socket.onerror = () => done("refused");
+          }));
+          return told;
+        }"""
+        assert page.evaluate(script, server.url) == ["refused", "refused"]
+        page.close()

@@ -1,0 +1,176 @@
+"""What charts are made of: curves, points, parallel lines and graphs."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from daskperiment.dashboard import curves, influence
+from daskperiment.dashboard.curves import Style, columns
+from daskperiment.dashboard.influence import Wish
+from daskperiment.dashboard.layout import place
+from daskperiment.dashboard.points import Series, Tracks
+from daskperiment.dashboard.table import Desk
+from daskperiment.records import Node, Point
+from tests.dashboard.desks import PLANTS
+
+
+def series(lab, *points):
+    """Make a series of (epoch, value, time)."""
+    made = Series()
+    for point in points:
+        made.add(Point("loss", *point), lab.store)
+    return made
+
+
+def draw(lab, trials, names=(), figures=True):
+    """Draw the metrics of trials."""
+    desk = Desk(lab.store)
+    desk.refresh()
+    return curves.draw(desk, trials, names, Style(), figures)
+
+
+def test_curves(lab):
+    """There is a chart for each metric with the points of each trial that has it."""
+    first, second = lab.begin(), lab.begin()
+    lab.points(first, ("loss", 0, 1.0), ("loss", 1, 0.5), ("acc", 0, 0.3))
+    lab.points(second, ("loss", 0, 2.0))
+    found = draw(lab, [second, first, 99])
+    assert found["known"] == ["acc", "loss"]
+    assert found["missing"] == [99]
+    loss = found["charts"][1]
+    assert loss["data"]["trial1"]["x"] == [0.0, 1.0]
+    assert loss["data"]["trial2"]["raw"] == [2.0]
+    assert loss["summary"][1] == {
+        "trial": 1, "points": 2, "last": "0.5", "lowest": "0.5", "highest": "1",
+    }  # fmt: skip
+    assert loss["item"] is not None
+    assert [c["metric"] for c in draw(lab, [first], ["acc"])["charts"]] == ["acc"]
+    assert draw(lab, [first], figures=False)["charts"][0]["item"] is None
+
+
+def test_of_an_epoch_saved_again_the_last_value_holds(lab):
+    """Epochs are sorted and unique; over time every point stands where it was saved."""
+    one = series(lab, (1, 0.5, 11.0), (0, 1.0, 10.0), (1, 0.25, 12.0))
+    assert columns(one, 10.0, Style())["x"] == [0.0, 1.0]
+    assert columns(one, 10.0, Style())["y"] == [1.0, 0.25]
+    assert columns(one, 10.0, Style(over="time"))["x"] == [1.0, 0.0, 2.0]
+
+
+def test_smoothing(lab):
+    """A constant stays what it is from its first point, and a jump is followed slowly."""
+    flat = series(lab, *((i, 2.0, 0.0) for i in range(5)))
+    assert columns(flat, 0.0, Style(smooth=0.9))["y"] == pytest.approx([2.0] * 5)
+    jump = columns(series(lab, (0, 0.0, 0), (1, 1.0, 0), (2, 1.0, 0)), 0.0, Style(smooth=0.5))
+    assert jump["y"] == pytest.approx([0.0, 2 / 3, 6 / 7])
+    assert jump["raw"] == [0.0, 1.0, 1.0]
+    gap = columns(series(lab, (0, 1.0, 0), (1, math.nan, 0), (2, 1.0, 0)), 0.0, Style(smooth=0.5))
+    assert gap["y"][2] == 1.0
+
+
+def test_long_curves_keep_their_peaks(lab):
+    """Of very many points some are drawn, among them the highest, the first and the last."""
+    points = [(i, 0.0 if i != 54_321 else 9.0, 0.0) for i in range(100_000)]
+    drawn = columns(series(lab, *points), 0.0, Style())
+    assert len(drawn["x"]) < 2_000
+    assert max(drawn["y"]) == 9.0
+    assert (drawn["x"][0], drawn["x"][-1]) == (0.0, 99_999.0)
+
+
+def test_epochs_and_values_that_are_no_numbers(lab):
+    """Where epochs are no numbers the order counts; values that are none are left out."""
+    one = series(lab, (0, 1.0, 0), ("warm-up", 2.0, 0), (7, "none", 0), (7, 3.0, 0))
+    assert columns(one, 0.0, Style())["x"] == [0.0, 1.0, 2.0]
+    assert one.passed_over == 1
+    trial = lab.begin()
+    lab.points(trial, ("loss", "a", 1.0), ("loss", "b", math.inf))
+    chart = draw(lab, [trial])["charts"][0]
+    assert chart["by_order"]
+    assert chart["data"]["trial1"]["y"] == [1.0, None]
+    json.dumps(chart, allow_nan=False)
+
+
+def test_tracks_follow(lab):
+    """Of a trial that is drawn again only the new points are read."""
+    trial, other = lab.begin(), lab.begin()
+    lab.points(trial, ("loss", 0, 1.0))
+    tracks = Tracks(lab.store)
+    assert tracks.get([trial])[trial].size == 1
+    lab.points(trial, ("loss", 1, 0.5))
+    lab.points(other, ("loss", 0, 3.0))
+    found = tracks.get([trial, other])
+    assert found[trial].series["loss"].values.tolist() == [1.0, 0.5]
+    assert found[other].size == 1
+    assert tracks.get([trial])[trial].size == 2
+
+
+def influences(lab, **wish):
+    desk = Desk(lab.store)
+    desk.refresh()
+    return influence.draw(desk, desk.trials.ids, Wish(**wish))
+
+
+def test_parameters_against_results(lab):
+    """The first parameter that differs is drawn against the result; others can be chosen."""
+    for i in range(6):
+        lab.run(i * 1.5, same=1, lr=i / 10, kind="ab"[i % 2])
+    found = influences(lab)
+    assert (found["across"], found["up"], found["drawn"]) == ("lr", "result", 6)
+    assert found["scatter"] is not None
+    assert found["parallel"] is not None
+    assert influences(lab, across="kind", up="duration")["up"] == "duration"
+    assert influences(lab, log_x=True)["log_refused"] == ["x"]
+    assert influences(lab, across="nonsense", up="nonsense")["across"] == "lr"
+
+
+def test_results_that_hold_numbers(lab):
+    """Numbers in a result that is a dict can be drawn, and so can metrics."""
+    for i in range(3):
+        trial = lab.run({"acc": i, "name": "x"}, a=i)
+        lab.points(trial, ("loss", 0, 1.0 / (i + 1)))
+    keys = {up["key"] for up in influences(lab)["ups"]}
+    assert keys == {"result:acc", "m:loss", "duration"}
+
+
+def test_nothing_to_draw(lab):
+    """Without trials, parameters or numbers there is no figure, and no error."""
+    assert influences(lab)["scatter"] is None
+    lab.begin({"a": 1})
+    assert influences(lab)["scatter"] is None
+
+
+def test_odd_parameters(lab):
+    """Missing, infinite, nested, empty and hostile values are drawn as categories."""
+    for value in (None, math.inf, [1, 2], "", PLANTS, 3):
+        lab.run(1.0, a=value)
+    lab.run(2.0)
+    found = influences(lab, across="a")
+    assert found["drawn"] == 7
+    assert found["parallel"] is not None
+
+
+def test_texts_of_a_store_are_never_formulas(lab):
+    """A parameter's name is drawn letter by letter, even between the signs of a formula."""
+    for i in range(3):
+        lab.run(i, **{"$$x$$": i})
+    text = json.dumps(influences(lab)["scatter"])
+    plain = '"name": "PlainText"'
+    assert text.count("$$x$$") == text.count(plain) - text.count('"text": "Result"') == 1
+
+
+def test_layers():
+    """Inputs stand left of those who use them, also past a layer; a diamond does not cross."""
+    nodes = [
+        Node("a", "a"), Node("b", "b", ["a"]), Node("c", "c", ["a"]),
+        Node("d", "d", ["c", "b", "a", "gone"]),
+    ]  # fmt: skip
+    found = place(nodes)
+    layer = {node["key"]: node["layer"] for node in found["nodes"]}
+    assert layer == {"a": 0, "b": 1, "c": 1, "d": 2}
+    rows = {node["key"]: node["row"] for node in found["nodes"]}
+    assert rows["a"] == rows["d"] == 0.5
+    assert {rows["b"], rows["c"]} == {0.0, 1.0}
+    assert ["gone", "d"] not in found["edges"]
+    assert place([]) == {"nodes": [], "edges": [], "layers": 0, "rows": 0}

@@ -1,0 +1,182 @@
+"""The table of trials: filters, orders, pages, columns and cells."""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+
+import numpy as np
+import pytest
+
+from daskperiment.dashboard.query import FilterError, Query, differing
+from daskperiment.dashboard.table import Desk
+from daskperiment.dashboard.texts import cell, sort_key
+from daskperiment.history.values import MISSING
+from tests.dashboard.desks import shown
+
+
+@pytest.fixture
+def desk(lab):
+    """Make five trials that differ in many ways, the last of them running."""
+    lab.run(0.5, lr=0.1, kind="rbf", same=1)
+    lab.run(0.7, lr=0.2, kind="Poly kernel", same=1)
+    lab.fail(lab.begin({"lr": 0.3, "kind": "rbf", "same": 1}), ValueError("diverged: overflow"))
+    lab.run(math.nan, lr=10, kind="linear", same=1)
+    lab.begin({"lr": 0.05, "same": 1})
+    return Desk(lab.store)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", [5, 4, 3, 2, 1]),
+        ("lr>0.15", [4, 3, 2]),
+        ("lr >= 0.2 rbf", [3]),
+        ("'lr >= 0.2'", [4, 3, 2]),
+        ("lr<=0.1 status=succeeded", [1]),
+        ("kind=RBF", [3, 1]),
+        ("kind!=rbf", [5, 4, 2]),
+        ("kind~poly", [2]),
+        ("'kind=Poly kernel'", [2]),
+        ("OVERFLOW", [3]),
+        ("rbf overflow", [3]),
+        ("result>0.6", [2]),
+        ("Trial<3", [2, 1]),
+        ("status=running", [5]),
+        ("kind>q", [3, 1]),
+        ("lr>abc", []),
+        ("nothing", []),
+    ],
+)
+def test_filters(desk, text, found):
+    """Terms compare columns, words stand anywhere, and all must hold."""
+    assert shown(desk, text) == found
+
+
+@pytest.mark.parametrize("text", ["learning>3", "'open", "__import__('os').system('x')=1"])
+def test_filters_that_say_what_is_wrong(desk, text):
+    """An unknown column or an open quote is refused in words, and nothing is evaluated."""
+    with pytest.raises(FilterError, match=r"no column|open quote"):
+        shown(desk, text)
+
+
+@pytest.mark.parametrize(
+    ("sort", "found"),
+    [
+        ("trial", [1, 2, 3, 4, 5]),
+        ("p:lr", [5, 1, 2, 3, 4]),
+        ("-p:lr", [4, 3, 2, 1, 5]),
+        ("result", [1, 2, 4, 3, 5]),
+        ("-result", [4, 2, 1, 5, 3]),
+        ("p:kind", [4, 2, 1, 3, 5]),
+        ("nonsense", [1, 2, 3, 4, 5]),
+    ],
+)
+def test_orders(desk, sort, found):
+    """Numbers order by value, texts without regard to case, and what is missing comes last."""
+    assert shown(desk, sort=sort) == found
+
+
+def test_statuses(desk):
+    """Trials can be chosen by status, and all statuses are counted."""
+    assert shown(desk, statuses=["failed", "running"]) == [5, 3]
+    page = desk.page(Query(), 0, 10)
+    assert page["counts"] == {"succeeded": 3, "failed": 1, "running": 1}
+
+
+def test_pages(lab):
+    """A page begins where a page can begin, also when it lies behind the end."""
+    for number in range(25):
+        lab.run(number)
+    desk = Desk(lab.store)
+    desk.refresh()
+    page = desk.page(Query(descending=False), 10, 10)
+    assert [row["trial"] for row in page["rows"]] == list(range(11, 21))
+    assert (page["found"], page["total"], page["start"]) == (25, 25, 10)
+    assert desk.page(Query(descending=False), 900, 10)["start"] == 20
+    assert len(desk.page(Query(), -5, 10_000)["rows"]) == 25
+
+
+def test_columns(desk):
+    """Parameters say whether they differ among the trials that the filter finds."""
+    desk.refresh()
+    columns = {c["key"]: c for c in desk.page(Query(), 0, 50)["columns"]}
+    assert [columns[f"p:{n}"]["differs"] for n in ("lr", "kind", "same")] == [True, True, False]
+    only = Query.read("trial=1", desk.trials.names, [], "")
+    found = {c["key"]: c for c in desk.page(only, 0, 50)["columns"]}
+    assert not found["p:lr"]["differs"]
+    assert columns["host"]["hidden"]
+
+
+def test_differing_looks_at_types(lab):
+    """1, 1.0 and True are not the same value of a parameter."""
+    for value in (1, 1, 1):
+        lab.run(a=value, b=value)
+    lab.run(a=1.0, b=1)
+    desk = Desk(lab.store)
+    desk.refresh()
+    assert differing(desk.trials.rows(desk.trials.ids), desk.trials.names) == {"a"}
+
+
+def test_last_values_of_metrics(lab):
+    """The table has the latest value of each metric, and follows it."""
+    trial = lab.begin()
+    lab.points(trial, ("loss", 0, 1.0), ("loss", 1, 0.5), ("acc", 0, 0.1))
+    desk = Desk(lab.store)
+
+    def cells():
+        desk.refresh()
+        page = desk.page(Query(), 0, 10)
+        found = zip(page["columns"], page["rows"][0]["cells"], strict=True)
+        return {c["key"]: one[0] for c, one in found if c["group"] == "metric"}
+
+    assert cells() == {"m:loss": "0.5", "m:acc": "0.1"}
+    lab.points(trial, ("loss", 2, 0.25))
+    assert cells() == {"m:loss": "0.25", "m:acc": "0.1"}
+
+
+def test_a_view_is_kept_until_something_changes(lab, monkeypatch):
+    """The same page asked for again is not filtered and sorted anew."""
+    lab.run(1)
+    desk = Desk(lab.store)
+    desk.refresh()
+    looks = []
+    monkeypatch.setattr(
+        desk, "_look", lambda query, look=desk._look: looks.append(1) or look(query)
+    )
+    desk.page(Query(), 0, 10)
+    desk.refresh()
+    desk.page(Query(), 0, 10)
+    assert len(looks) == 1
+    lab.run(2)
+    desk.refresh()
+    desk.page(Query(), 0, 10)
+    assert len(looks) == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (MISSING, ["", "none"]),
+        (3, ["3", "number"]),
+        (1 / 3, ["0.333333", "number", "0.3333333333333333"]),
+        (math.nan, ["nan", "number"]),
+        (None, ["None", "flag"]),
+        ("a\nb", ["a\\nb", "text", "a\nb"]),
+        ((1, "x"), ["(1, 'x')", "value"]),
+        (Decimal("0.1"), ["Decimal('0.1')", "number"]),
+    ],
+)
+def test_cells(value, expected):
+    """A value is a short text with its kind, and the full text where that is longer."""
+    assert cell(value) == expected
+
+
+def test_any_values_can_be_ordered():
+    """Values of all kinds have an order, numbers of any size before texts before the rest."""
+    values = ["b", 10**400, (2, 1), True, math.nan, "A", None, -math.inf, np.float64(0.5), 0]
+    ordered = sorted(values, key=sort_key)
+    assert ordered[:4] == [-math.inf, 0, 0.5, True]
+    assert ordered[4] == 10**400
+    assert math.isnan(ordered[5])
+    assert ordered[6:8] == ["A", "b"]

@@ -1,0 +1,31 @@
+"""What the tests on clusters share."""
+
+from __future__ import annotations
+
+import pytest
+from distributed import Client
+
+from tests.distributed.clusters import cluster as make_cluster
+
+
+@pytest.fixture(scope="session")
+def steady(tmp_path_factory):
+    """Make a cluster of two workers that no test harms."""
+    with make_cluster(tmp_path_factory.mktemp("steady"), workers=2) as made:
+        yield made
+
+
+@pytest.fixture
+def client(steady):
+    """Connect to the steady cluster."""
+    with Client(steady.address) as connected:
+        yield connected
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """Make a cluster without workers, for one test."""
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    with make_cluster(folder) as made:
+        yield made

@@ -1,0 +1,121 @@
+"""The processes of a cluster; this file is run by `clusters.Hatchery`."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import warnings
+
+import pandas
+from distributed.cli import dask_scheduler, dask_worker
+
+from daskperiment import experiment
+
+__all__ = ["client", "scheduler", "worker"]
+
+PRELOADED = (experiment, pandas)
+"""What the programs need sooner or later, imported before they are forked."""
+
+_NEW_MOUNTS = 0x00020000
+
+
+def scheduler(file):
+    """Be a scheduler that writes its address into a file."""
+    arguments = ["--host", "127.0.0.1", "--port", "0", "--scheduler-file", file]
+    arguments += ["--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
+    dask_scheduler.main(arguments, standalone_mode=False)
+
+
+def worker(address, name, folder, hidden, resources):
+    """Be a worker, in a working directory of its own.
+
+    Parameters
+    ----------
+    address : str
+        The scheduler's.
+    name : str
+        The worker's.
+    folder : str
+        Its working directory.
+    hidden : str
+        A folder that it sees empty, in a mount namespace of its own; or nothing.
+    resources : str
+        Such as ``GPU=1``; or nothing.
+    """
+    os.chdir(folder)
+    if hidden:
+        hide(hidden)
+    arguments = [address, "--name", name, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
+    arguments += ["--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0"]
+    arguments += ["--local-directory", folder]
+    arguments += ["--resources", resources] if resources else []
+    dask_worker.main(arguments, standalone_mode=False)
+
+
+def client(address, backend, marker):
+    """Be a client that submits a long trial, says so, and waits."""
+    import pathlib
+
+    import distributed
+
+    import daskperiment
+
+    ex = daskperiment.Experiment("clients", backend=pathlib.Path(backend))
+
+    @ex.result
+    def wait(path):
+        import time
+
+        pathlib.Path(path).touch()
+        time.sleep(30)
+
+    with distributed.Client(address) as connected:
+        connected.compute(wait(ex.parameter("path", marker))).result()
+
+
+def hide(folder):
+    """Mount an empty file system over a folder, for this process alone."""
+    if ctypes.CDLL(None, use_errno=True).unshare(_NEW_MOUNTS):
+        raise OSError(ctypes.get_errno(), "unshare")
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "none", folder], check=True)
+
+
+def start(name, *arguments):
+    """Run a program in a child of this process, and give its pid."""
+    pid = os.fork()
+    if pid:
+        return pid
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.dup2(os.open(os.devnull, os.O_RDWR), 0)
+    os.dup2(2, 1)
+    globals()[name](*arguments)
+    os._exit(0)
+
+
+def main():
+    """Take orders, and answer each with a number."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    warnings.simplefilter("default")  # what Dask warns of is none of these tests' business
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    running = set()
+    for line in sys.stdin:
+        order, *arguments = json.loads(line)
+        if order == "start":
+            answer = start(*arguments)
+            running.add(answer)
+        else:
+            answer = os.waitstatus_to_exitcode(os.waitpid(*arguments, 0)[1])
+            running -= set(arguments)
+        print(answer, flush=True)
+    for pid in running:
+        os.kill(pid, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()

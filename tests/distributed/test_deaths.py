@@ -1,0 +1,219 @@
+"""Workers, clients and futures that come to an end before their trials do."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import dask
+import pytest
+from distributed import Client, KilledWorker, worker_client
+from distributed.client import FutureCancelledError
+
+import daskperiment
+from daskperiment.run import following
+from tests.distributed.clusters import wait_until
+
+
+def status(ex):
+    return ex.get_history(verbose=True, running=True)["Status"].tolist()
+
+
+@pytest.fixture
+def slow(ex, tmp_path):
+    """Make a result of two steps, of which the second waits until a file is there."""
+    ex.parameter("inside", str(tmp_path / "inside"))
+    ex.parameter("gate", str(tmp_path / "gate"))
+
+    @ex
+    def first(inside):
+        return inside
+
+    @ex
+    def wait(inside, gate):
+        for epoch in range(3):
+            ex.save_metric("loss", epoch, 1.0)
+        Path(inside).write_text(str(os.getpid()))
+        while not Path(gate).exists():
+            time.sleep(0.02)
+        return 1
+
+    @ex.result
+    def last(x):
+        return x
+
+    nodes = ex._nodes
+    return last(wait(first(nodes["inside"]), nodes["gate"]))
+
+
+def test_worker_killed_during_a_step(ex, slow, cluster, tmp_path):
+    """The step runs elsewhere, the trial ends once, and nothing is recorded twice."""
+    names = [cluster.add(), cluster.add()]
+    with Client(cluster.address) as client:
+        future = client.compute(slow)
+        inside = tmp_path / "inside"
+        pid = int(wait_until(lambda: inside.exists() and inside.read_text()))
+        name = next(name for name in names if cluster.workers[name] == pid)
+        cluster.kill(name)
+        (tmp_path / "gate").touch()
+        assert future.result(timeout=60) == 1
+    assert status(ex) == ["succeeded"]
+    steps = ex.get_steps(1)
+    waits = steps[(steps["Step"] == "wait") & (steps["Status"] == "succeeded")]
+    assert len(waits) == 1
+    assert (waits["PID"] != pid).all()
+    assert ex.load_metric("loss", 1)[1].tolist() == [1.0, 1.0, 1.0]
+
+
+def test_all_workers_killed(ex, slow, cluster, tmp_path):
+    """A trial whose step takes every worker down is failed, for that reason."""
+    cluster.add()
+    with Client(cluster.address) as client:
+        client.run_on_scheduler(_allow_no_failure)
+        future = client.compute(slow)
+        wait_until((tmp_path / "inside").exists)
+        cluster.kill()
+        with pytest.raises(KilledWorker):
+            future.result(timeout=60)
+        history = ex.get_history(verbose=True, running=True)
+    assert history["Status"].tolist() == ["failed"]
+    assert history["Description"][1].startswith("KilledWorker(")
+
+
+def _allow_no_failure(dask_scheduler):
+    dask_scheduler.allowed_failures = 0
+
+
+def test_no_worker_left(ex, slow, cluster, tmp_path):
+    """A trial that waits for workers in vain is failed; if some come back, it can still succeed."""
+    cluster.add()
+    with (
+        dask.config.set({"daskperiment.heartbeat-timeout": 0.5}),
+        Client(cluster.address) as client,
+    ):
+        future = client.compute(slow)
+        wait_until((tmp_path / "inside").exists)
+        cluster.kill()
+        wait_until(lambda: status(ex) == ["failed"])
+        assert "all workers of the cluster are gone" in ex.get_history()["Description"][1]
+        (tmp_path / "gate").touch()
+        cluster.add()
+        assert future.result(timeout=60) == 1
+        assert status(ex) == ["succeeded"]
+
+
+@pytest.mark.parametrize("how", ["cancel", "drop", "close"])
+def test_future_given_up(ex, slow, cluster, tmp_path, how):
+    """A future that is cancelled or dropped, or whose client is closed: interrupted."""
+    cluster.add()
+    with Client(cluster.address) as client:
+        future = client.compute(slow)
+        wait_until((tmp_path / "inside").exists)
+        assert status(ex) == ["running"]
+        if how == "cancel":
+            future.cancel()
+        elif how == "close":
+            client.close()
+        del future
+        wait_until(lambda: status(ex) == ["interrupted"])
+    cluster.kill()
+
+
+def test_cancelled_before_it_begins(ex, slow, cluster, monkeypatch):
+    """A trial that never began leaves no row, and is followed no longer."""
+    with Client(cluster.address) as client:
+        future = client.compute(slow)
+        monkeypatch.setattr(following, "PATIENCE", 0.0)
+        flights = following.followed(ex._recorder)
+        assert flights
+        future.cancel()
+        assert status(ex) == []
+        wait_until(lambda: status(ex) == [] and not flights)
+
+
+def test_scheduler_gone(ex, slow, cluster, tmp_path):
+    """A trial whose scheduler is gone is interrupted, and says that contact was lost."""
+    cluster.add()
+    with Client(cluster.address, timeout=0.5) as client:
+        future = client.compute(slow)
+        wait_until((tmp_path / "inside").exists)
+        cluster.kill()
+        cluster.kill_program(cluster.scheduler)
+        with pytest.raises(FutureCancelledError):
+            future.result(timeout=60)
+        history = ex.get_history(verbose=True, running=True)
+    assert history["Status"].tolist() == ["interrupted"]
+    assert "lost the connection to the scheduler" in history["Description"][1]
+
+
+def test_client_that_dies(cluster, tmp_path):
+    """A trial whose client is killed is lost."""
+    cluster.add()
+    marker = tmp_path / "marker"
+    pid = cluster.start("client", cluster.address, str(tmp_path / "store"), str(marker))
+    wait_until(marker.exists)
+    ex = daskperiment.Experiment("clients", backend=tmp_path / "store")
+    assert status(ex) == ["running"]
+    cluster.kill_program(pid)
+    assert status(ex) == ["lost"]
+
+
+def test_error_of_a_shared_step(ex, client):
+    """An error of a task that trials share is what each of them fails with."""
+
+    @dask.delayed(pure=True)
+    def load():
+        raise FileNotFoundError("no data")
+
+    @ex.result
+    def use(data, a):
+        return a
+
+    result = use(load(), ex.parameter("a"))
+    futures = client.compute([result.bind(a=i) for i in range(3)])
+    for future in futures:
+        assert isinstance(future.exception(timeout=60), FileNotFoundError)
+    wait_until(lambda: set(status(ex)) <= {"failed"})
+    history = ex.get_history()
+    assert set(history["Description"]) <= {"FileNotFoundError(no data)"}
+
+
+def test_trial_within_a_task(ex, client, tmp_path):
+    """A task of the cluster can be a client of it, whose trials are recorded as well."""
+
+    def run(backend):
+        inner = daskperiment.Experiment("demo", backend=backend)
+
+        @inner.result
+        def double(a):
+            return 2 * a
+
+        with worker_client() as here:
+            return here.compute(double(inner.parameter("a", 4))).result()
+
+    assert client.submit(run, tmp_path / "store").result(timeout=60) == 8
+    assert status(ex) == ["succeeded"]
+
+
+def test_kept_while_in_flight(ex, slow, cluster, tmp_path):
+    """What is to be kept for a trial lives until the trial has ended, and no longer."""
+    cluster.add()
+    dropped = threading.Event()
+
+    class Thing:
+        def __del__(self):
+            dropped.set()
+
+    recorder = ex._recorder
+    with Client(cluster.address) as client:
+        future = client.compute(slow)
+        token = str(future.key).rpartition("-")[2]
+        following.followed(recorder).drop(token)
+        assert following.follow(recorder, token, future.key, Thing())
+        wait_until((tmp_path / "inside").exists)
+        assert not dropped.is_set()
+        (tmp_path / "gate").touch()
+        assert future.result(timeout=60) == 1
+        assert dropped.wait(60)

@@ -1,0 +1,152 @@
+"""Whatever way a result takes to a cluster, it is a trial, recorded where its steps run."""
+
+from __future__ import annotations
+
+import asyncio
+
+import dask
+import numpy as np
+import pytest
+from distributed import Client
+
+from daskperiment.errors import ImpureStepWarning
+
+
+@pytest.fixture
+def squares(ex):
+    """Make a result that squares a parameter, and saves a metric on the way."""
+    a = ex.parameter("a", default=3)
+
+    @ex.persist
+    def square(a):
+        ex.save_metric("loss", 0, float(a))
+        return np.array([a * a])
+
+    @ex.result
+    def total(x):
+        return int(x.sum())
+
+    return total(square(a))
+
+
+def submit(way, client, result):
+    """Compute a result in one of the ways there are."""
+    if way == "compute":
+        return result.compute()
+    if way == "dask.compute":
+        return dask.compute(result)[0]
+    if way == "client.compute":
+        return client.compute(result).result()
+    return client.persist(result).compute()
+
+
+@pytest.mark.parametrize("way", ["compute", "dask.compute", "client.compute", "client.persist"])
+def test_every_way(ex, squares, client, steady, way):
+    """Steps, metrics and persisted values come from the workers, which the record names."""
+    assert submit(way, client, squares) == 9
+    history = ex.get_history(verbose=True, running=True)
+    assert history["Status"].tolist() == ["succeeded"]
+    assert history["Result"].tolist() == [9]
+    steps = ex.get_steps(1)
+    assert steps["Status"].tolist() == ["succeeded", "succeeded"]
+    assert set(steps["Worker Name"]) <= set(steady.workers)
+    assert steps["Worker"].str.startswith("tcp://127.0.0.1:").all()
+    assert set(steps["PID"]) <= set(steady.workers.values())
+    assert ex.get_persisted("square", 1).tolist() == [9]
+    assert ex.load_metric("loss", 1)[1].tolist() == [3.0]
+
+
+@pytest.mark.parametrize("way", ["dask.compute", "client.compute"])
+def test_hundred_at_once(ex, squares, client, way):
+    """A hundred bound results at once are a hundred trials, each with its own parameters."""
+    results = [squares.bind(a=i) for i in range(100)]
+    if way == "dask.compute":
+        values = dask.compute(*results)
+    else:
+        values = client.gather(client.compute(results))
+    assert list(values) == [i * i for i in range(100)]
+    history = ex.get_history(verbose=True)
+    assert len(history) == 100
+    assert (history["Status"] == "succeeded").all()
+    assert (history["Result"] == history["a"] ** 2).all()
+    assert sorted(history["a"]) == list(range(100))
+
+
+def test_threads_of_this_process(ex, squares):
+    """A cluster within this process records too, and names the worker."""
+    with Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=":0"):
+        assert squares.compute() == 9
+        assert dask.compute(squares.bind(a=4), squares.bind(a=5)) == (16, 25)
+    assert (ex.get_history(verbose=True)["Status"] == "succeeded").all()
+    assert ex.get_steps()["Worker"].notna().all()
+
+
+def test_awaited(ex, squares, steady):
+    """An asynchronous client computes trials that are awaited, and those that fail."""
+
+    @ex.result
+    def fail():
+        raise ZeroDivisionError("nothing")
+
+    async def main():
+        async with Client(steady.address, asynchronous=True) as client:
+            assert await client.compute(squares) == 9
+            assert await client.gather(client.compute([squares.bind(a=i) for i in (4, 5)])) == [
+                16,
+                25,
+            ]
+            with pytest.raises(ZeroDivisionError):
+                await client.compute(fail())
+
+    asyncio.run(main())
+    status = ex.get_history(verbose=True, running=True)["Status"].tolist()
+    assert status == ["succeeded"] * 3 + ["failed"]
+
+
+@pytest.mark.filterwarnings("ignore:Running on a single-machine scheduler:UserWarning")
+def test_local_while_a_client_is_there(ex, squares, client):
+    """A local scheduler that is asked for is used, and no worker is named."""
+    assert squares.compute(scheduler="synchronous") == 9
+    assert dask.compute(squares, scheduler="threads") == (9,)
+    assert ex.get_steps()["Worker"].isna().all()
+    assert ex.get_history(verbose=True)["Status"].tolist() == ["succeeded"] * 2
+
+
+def test_failure_on_a_worker(ex, client):
+    """What a step raised on a worker reaches the user, and the trial says which step it was."""
+
+    @ex
+    def divide(a):
+        return 1 / a
+
+    @ex.result
+    def use(x):
+        return x
+
+    future = client.compute(use(divide(ex.parameter("a", 0))))
+    with pytest.raises(ZeroDivisionError, match="division by zero"):
+        future.result()
+    history = ex.get_history(verbose=True)
+    assert history["Status"].tolist() == ["failed"]
+    assert history["Description"].tolist() == ["ZeroDivisionError(division by zero)"]
+    assert ex.get_steps()["Status"].tolist() == ["failed"]
+
+
+def test_impure_step_on_a_worker(ex, client, tmp_path):
+    """The process of the user is warned of an impure step that ran on a worker."""
+    path = tmp_path / "content"
+
+    @ex.result
+    def read(path):
+        return open(path).read()
+
+    result = read(ex.parameter("path", str(path)))
+    path.write_text("one")
+    assert client.compute(result).result() == "one"
+    path.write_text("two")
+    assert client.compute(result).result() == "two"
+    with pytest.warns(ImpureStepWarning, match="another output in trial 2 than in trial 1"):
+        ex.get_history()
+    path.write_text("three")
+    with pytest.warns(ImpureStepWarning, match="in trial 3"):
+        assert result.compute() == "three"

@@ -1,0 +1,377 @@
+"""Only what can be trusted is reused; where it is not, the step runs, and it is said why."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import dask
+import numpy as np
+import pytest
+
+import daskperiment
+from daskperiment.errors import ImpureStepWarning, StoreWarning
+from tests.reuse.work import ran, write
+
+KINDS = ["folder", "redis", "mongo"]
+
+
+@pytest.fixture
+def ex(tmp_path):
+    return daskperiment.Experiment("trust", backend=tmp_path / "store", reuse=True)
+
+
+class Strange:
+    """Has no fingerprint: its state holds a lock."""
+
+    def __init__(self, value):
+        self.value = value
+        self.lock = threading.Lock()
+
+    def __reduce__(self):
+        return Strange, (self.value,)
+
+
+class Refuses:
+    """Cannot be pickled."""
+
+    def __reduce__(self):
+        raise TypeError("made of smoke")
+
+
+def chain(ex, log, make, take=lambda value: 1):
+    """Make a result of two kept steps: one makes a value, the other takes it."""
+
+    @ex.persist
+    def first():
+        write(log, "first")
+        return make()
+
+    @ex.persist
+    def second(value):
+        write(log, "second")
+        return take(value)
+
+    @ex.result
+    def last(number):
+        return number
+
+    return last(second(first()))
+
+
+def reasons(ex, trial):
+    """Give why each step of a trial ran."""
+    return {step.key: (step.verdict, step.reason) for step in ex.explain(trial)}
+
+
+def test_no_fingerprint(ex, log):
+    """Where an output has no fingerprint, its step and those that take it run."""
+    result = chain(ex, log, lambda: Strange(1))
+    for _ in range(3):
+        assert result.compute() == 1
+        assert ran(log) == {"first": 1, "second": 1}
+    told = reasons(ex, 3)
+    assert told["first"][0] == told["second"][0] == "miss"
+    assert "not to be trusted: its output has no fingerprint" in told["first"][1]
+    assert "not to be trusted: its input has no fingerprint" in told["second"][1]
+    assert [step.verdict for step in ex.explain(result)] == ["miss", "miss", "run"]
+
+
+def test_argument_without_fingerprint(ex, log):
+    """An argument or a parameter without fingerprint keeps what takes it from being reused."""
+    value = ex.parameter("value", default=1)
+
+    @ex.persist
+    def take(one, other):
+        write(log, "take")
+        return 1
+
+    @ex.persist
+    def after(number):
+        write(log, "after")
+        return number
+
+    @ex.result
+    def last(number):
+        return number
+
+    result = last(after(take(Strange(1), value)))
+    for _ in range(2):
+        assert result.compute() == 1
+    assert ran(log) == {"take": 2, "after": 2}
+    assert "an argument has no fingerprint" in reasons(ex, 2)["take"][1]
+    result = last(after(take(1, value))).bind(value=Strange(2))
+    for _ in range(2):
+        assert result.compute() == 1
+    assert ran(log) == {"take": 2, "after": 2}
+    assert "the value of parameter 'value' has no fingerprint" in reasons(ex, 4)["after"][1]
+
+
+def test_impure(tmp_path, ex, log):
+    """A step that once returned another output runs each time, and so do those that take it."""
+    path = tmp_path / "source"
+
+    result = chain(ex, log, lambda path=str(path): Path(path).read_text(), lambda value: value)
+    path.write_text("one")
+    assert result.compute() == "one"
+    assert result.compute() == "one"
+    assert ran(log) == {"first": 1, "second": 1}
+    path.write_text("two")
+    with pytest.warns(ImpureStepWarning, match="first"):
+        assert result.compute(reuse=False) == "two"
+    assert ran(log) == {"first": 1, "second": 1}
+    for text in ("two", "three"):
+        path.write_text(text)
+        with pytest.warns(ImpureStepWarning, match="first"):
+            assert result.compute() == text
+        assert ran(log) == {"first": 1, "second": 1}
+    assert reasons(ex, ex.trial_id)["first"][1].startswith("impure")
+    assert reasons(ex, ex.trial_id)["second"][1].startswith("before it, first: impure")
+
+
+def test_hits_raise_no_impurity(ex, log):
+    """Outputs that are taken from earlier trials are held against nothing."""
+    result = chain(ex, log, lambda: np.arange(5.0), lambda value: float(value.sum()))
+    for _ in range(3):
+        assert result.compute() == 10.0
+    assert ran(log) == {"first": 1, "second": 1}
+
+
+def test_trial_id(ex, log):
+    """A step that reads its trial's id is each trial's own, and so is what follows."""
+    result = chain(ex, log, lambda: ex.current_trial_id, lambda value: value)
+    assert [result.compute() for _ in range(3)] == [1, 2, 3]
+    assert ran(log) == {"first": 3, "second": 3}
+    assert "it read the trial's id" in reasons(ex, 3)["first"][1]
+
+
+@pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.parametrize("scheduler", ["synchronous", "threads"])
+def test_trial_id_at_once(ex, log, scheduler, plain):
+    """Even where nobody knew that it would: trials computed at once do not share it."""
+    value = ex.parameter("value", default=1)
+
+    def read(value):
+        return ex.current_trial_id
+
+    @ex.persist
+    def second(number):
+        return number
+
+    @ex.result
+    def last(number):
+        return number, ex.current_trial_id
+
+    first = (dask.delayed if plain else ex)(read)
+    result = last(second(first(value)))
+    for _ in range(2):
+        found = dask.compute(*[result.bind(value=1) for _ in range(4)], scheduler=scheduler)
+        assert all(read == own for read, own in found)
+        assert len(set(found)) == 4
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(ZeroDivisionError, "failed"), (KeyboardInterrupt, "interrupted")]
+)
+def test_failed_step(ex, log, tmp_path, error, status):
+    """A step that failed or was interrupted is not reused; those that had finished are."""
+    there = tmp_path / "there"
+
+    def fail(value, there=str(there), error=error):
+        if not Path(there).exists():
+            raise error("once")
+        return 7
+
+    result = chain(ex, log, lambda: 5, fail)
+    with pytest.raises(error):
+        result.compute()
+    assert ex.get_history(verbose=True)["Status"].tolist() == [status]
+    there.touch()
+    assert ran(log) == {"first": 1, "second": 1}
+    assert result.compute() == 7
+    assert ran(log) == {"second": 1}
+
+
+@pytest.fixture(params=KINDS)
+def kept(request, make_place, log):
+    """Make an experiment on each kind of store, with a trial whose step keeps an array."""
+    place = make_place(request.param)
+    ex = daskperiment.Experiment("trust", backend=place.backend, reuse=True)
+    result = chain(ex, log, lambda: 1, lambda value: np.arange(3.0))
+    assert result.compute().tolist() == [0, 1, 2]
+    ran(log)
+    return place, ex, result
+
+
+def object_of(ex, trial, step):
+    """Give the digest of a step's kept object."""
+    import msgspec
+
+    for record in ex._store.read("steps", [trial]):
+        run = msgspec.json.decode(record.body)
+        if run["step"] == step:
+            return run["kept"]["value"]["digest"]
+    raise AssertionError(step)
+
+
+def test_altered_object(kept, log):
+    """An object that was altered is not used: the step runs, a warning says why, and it is kept."""
+    place, ex, result = kept
+    digest = object_of(ex, 1, "second")
+    data = bytearray(bytes(ex._store.get(digest)))
+    data[-3] ^= 1
+    place.overwrite("trust", digest, bytes(data))
+    with pytest.warns(StoreWarning, match="trial 1 kept of step 'second' cannot be loaded"):
+        assert result.compute().tolist() == [0, 1, 2]
+    assert ran(log) == {"second": 1}
+    assert reasons(ex, 2)["second"] == (
+        "miss", "the output that trial 1 kept could not be loaded",
+    )  # fmt: skip
+    assert result.compute().tolist() == [0, 1, 2]
+    assert ran(log) == {}
+    assert ex.get_persisted("second", 3).tolist() == [0, 1, 2]
+
+
+def test_missing_object(kept, log):
+    """An object that is gone is made again, and found by the next trial."""
+    _, ex, result = kept
+    ex._store.discard([object_of(ex, 1, "second")])
+    assert "no longer in the store" in ex.explain(result)["second"].reason
+    # The process that put it there may believe that the store has it still.
+    assert result.compute().tolist() == [0, 1, 2]
+    assert ran(log) == {"second": 1}
+    assert "no longer in the store" in reasons(ex, 2)["second"][1]
+    assert result.compute().tolist() == [0, 1, 2]
+    assert ran(log) == {}
+
+
+@pytest.mark.parametrize("scheduler", ["synchronous", "threads", "processes"])
+def test_gone_while_the_trial_runs(ex, log, scheduler, monkeypatch):
+    """An object that vanishes after the trial was arranged costs a run of its step, no more."""
+    result = chain(ex, log, lambda: 1, lambda value: np.arange(3.0))
+    result.compute()
+    ran(log)
+    store, digest = ex._store, object_of(ex, 1, "second")
+    sizes = type(store).sizes
+
+    def vanishing(self, digests):
+        found = sizes(self, digests)
+        self.discard([digest])
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(store), "sizes", vanishing)
+        if scheduler == "processes":  # the warning is given where the task runs
+            assert result.compute(scheduler=scheduler).tolist() == [0, 1, 2]
+        else:
+            with pytest.warns(StoreWarning, match="cannot be loaded"):
+                assert result.compute(scheduler=scheduler).tolist() == [0, 1, 2]
+    assert ran(log) == {"second": 1}
+    assert result.compute(scheduler=scheduler).tolist() == [0, 1, 2]
+    assert ran(log) == {}
+
+
+def test_unsigned(tmp_path, log, open_again):
+    """With a key, an unsigned object or one of another key is not used; the new one is."""
+
+    def compute():
+        ex = open_again("trust", tmp_path / "store", reuse=True)
+        result = chain(ex, log, lambda: 1, lambda value: np.arange(3.0))
+        return result.compute().tolist(), ran(log)
+
+    assert compute() == ([0, 1, 2], {"first": 1, "second": 1})
+    for key in ("secret", "other"):
+        with dask.config.set({"daskperiment.signing-key": key}):
+            with pytest.warns(StoreWarning, match="cannot be loaded"):
+                assert compute() == ([0, 1, 2], {"second": 1})
+            assert compute() == ([0, 1, 2], {})
+
+
+class Fragile:
+    """Can be pickled, and loaded only if a file is there."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return load_fragile, (self.path,)
+
+    def __dask_tokenize__(self):
+        return self.path
+
+
+def load_fragile(path):
+    return Fragile(Path(path).read_text())
+
+
+def test_not_loadable(tmp_path, ex, log):
+    """What cannot be unpickled any more is made again."""
+    path = tmp_path / "path"
+    path.write_text(str(path))
+    result = chain(ex, log, lambda: 1, lambda value, path=str(path): Fragile(path))
+    assert result.compute().path == str(path)
+    assert result.compute().path == str(path)
+    assert ran(log) == {"first": 1, "second": 1}
+    path.unlink()
+    with pytest.warns(StoreWarning, match="FileNotFoundError"):
+        assert result.compute().path == str(path)
+    assert ran(log) == {"second": 1}
+
+
+def test_not_kept(ex, log):
+    """An output that cannot be pickled is not kept, and the reason is told."""
+
+    def taken(value):
+        return 1
+
+    result = chain(ex, log, Refuses, taken)
+    for _ in range(3):
+        assert result.compute() == 1
+    told = reasons(ex, 3)["first"]
+    assert told[0] == "miss"
+    assert ran(log)["first"] == 3
+
+
+class Kind:
+    """Has a fingerprint, and refuses to be pickled."""
+
+    def __dask_tokenize__(self):
+        return "kind"
+
+    def __reduce__(self):
+        raise TypeError("made of smoke")
+
+
+def test_not_kept_with_fingerprint(ex, log):
+    """An output of which only the fingerprint is known: its step runs, what follows does not."""
+    result = chain(ex, log, Kind)
+    for _ in range(3):
+        assert result.compute() == 1
+    assert ran(log) == {"first": 1, "second": 1}
+    assert ex.explain(result)["second"].verdict == "hit"
+
+    @ex.persist(reuse=True)
+    def other(value):
+        return 2
+
+    first = ex._steps["first"]
+    last = ex._steps["last"]
+    assert last(other(first())).compute() == 2
+    assert ran(log) == {"first": 1}
+    told = reasons(ex, 4)["first"][1]
+    assert told.startswith("output not kept: ")
+    assert "made of smoke" in told
+
+
+def test_no_endless_trail(ex, log):
+    """Outputs that are never reused leave no further record for each trial."""
+    result = chain(ex, log, lambda: ex.current_trial_id, lambda value: Refuses())
+    stream = lambda: sum(r.id.startswith("r-") for r in ex._store.read("outputs"))  # noqa: E731
+    for _ in range(3):
+        result.compute()
+    ex.flush()
+    before = stream()
+    for _ in range(5):
+        result.compute()
+    ex.flush()
+    assert stream() == before
