@@ -25,7 +25,7 @@ class Spot:
     form: str
     """``apart``, ``list`` or ``dict``: how it takes them."""
     twin: bool = False
-    """Whether it calls the function of the node before it."""
+    """Whether it calls the function of the node before it, if that is of its kind."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def plots(draw, sources=("no", "no", "rng", "global")):
         found,
         draw(st.sampled_from(["no", "plain", "rng"])),
         draw(st.booleans()),
-        tuple(draw(st.lists(st.integers(0, 2 + count), max_size=2))) + (2 + count,),
+        (*draw(st.lists(st.integers(0, 2 + count), max_size=2)), 2 + count),
     )
 
 
@@ -107,7 +107,7 @@ def function(ex, place, spot, pair):
 def arranged(spot, nodes):
     """Give the arguments of a node."""
     taken = [nodes[place] for place in spot.inputs]
-    if spot.kind == "plain" and spot.draws != "no":
+    if spot.kind == "plain":
         taken.append(nodes[0])  # what no parameter reaches is Dask's affair, and is not seeded
     if spot.form == "list":
         return [[taken, 1]], {}
@@ -121,7 +121,7 @@ def build(plot, ex):
     step = None
     for place, spot in enumerate(plot.spots):
         pair = spot.kind == "pair"
-        if step is None or not spot.twin or (step[1] == "pair") != pair:
+        if step is None or not spot.twin or step[1] != spot.kind:
             made = function(ex, place, spot, pair)
             decorate = {
                 "step": ex, "kept": ex.persist, "pair": ex.persist(nout=2), "plain": dask.delayed,

@@ -30,7 +30,6 @@ def values(plot, asked, scheduler, at_once):
 @pytest.mark.parametrize("scheduler", ["synchronous", "threads"])
 def test_random_graphs(scheduler, at_once):
     """Trials of random graphs are equal with and without reuse, one by one and all at once."""
-
     # What is drawn from the global state while steps run side by side depends on timing.
     sources = ["no", "rng"] if scheduler == "threads" else ["no", "no", "rng", "global"]
 

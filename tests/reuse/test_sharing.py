@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 
 import dask
 import pytest
@@ -16,6 +17,12 @@ SCHEDULERS = ["synchronous", "threads", "processes"]
 
 def make(tmp_path, **options):
     return daskperiment.Experiment("fits", backend=tmp_path / "store", reuse=True, **options)
+
+
+def wait_for(file):
+    """Keep a worker busy until a file is there."""
+    while not file.exists():
+        time.sleep(0.01)
 
 
 def check_records(ex):
@@ -55,7 +62,11 @@ def test_one_by_one(tmp_path, log, scheduler, seed):
 def test_cluster(tmp_path, log, client, seed, kept):
     """Six trials submitted to a cluster one by one, all in flight, share what they can."""
     ex = make(tmp_path, seed=seed)
+    threads = sum(client.nthreads().values())
+    busy = [client.submit(wait_for, tmp_path / "go", pure=False) for _ in range(threads)]
     futures = [client.compute(result) for result in fits(ex, log, kept)]
+    (tmp_path / "go").touch()
+    client.gather(busy)
     assert client.gather(futures) == VALUES
     assert ran(log) == ONCE
     check_records(ex)

@@ -204,7 +204,7 @@ def test_deleted_meanwhile(ex, recorder, flights):
 
 
 def test_small_on_the_way(ex, monkeypatch):
-    """What a trial needs that is large is in the store before the trial leaves, and is only named."""
+    """What is large is in the store before a trial leaves, and the trial only names it."""
     client = FakeClient()
     monkeypatch.setattr(cluster, "clients", lambda: [client])
 
