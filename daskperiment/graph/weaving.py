@@ -178,9 +178,7 @@ class Weaving:
 
     def _outside(self, task: Any) -> list[str]:
         """List what a task takes of Dask's other objects: their keys are shared as they are."""
-        return [
-            str(ref) for ref in references(task) if ref in self._tasks and ref not in self._own
-        ]
+        return [str(ref) for ref in references(task) if ref in self._tasks and ref not in self._own]
 
     def _is_node(self, key: Key) -> bool:
         shared = key in self._arranged.shared and key in self._own
