@@ -17,7 +17,16 @@ from tests.history.lab import NOW
 
 COLUMNS = [
     *["Trial ID", "Step", "Key", "Status", "Started", "Wall Time", "CPU Time", "Peak Memory"],
-    *["Host", "PID", "Thread", "Input Fingerprint", "Output Fingerprint", "Checkable"],
+    *[
+        "Host",
+        "PID",
+        "Worker",
+        "Worker Name",
+        "Thread",
+        "Input Fingerprint",
+        "Output Fingerprint",
+        "Checkable",
+    ],
     *["Stochastic", "Reused From"],
 ]
 

@@ -97,7 +97,7 @@ def test_pruned(lab):
     """Loading an object that is gone says so."""
     value = stored(lab, Model(1))
     lab.store._objects.clear()
-    with pytest.raises(PersistedResultNotFoundError, match="pruned"):
+    with pytest.raises(PersistedResultNotFoundError, match="as prune\\(\\) does"):
         value.load()
 
 
