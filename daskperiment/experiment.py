@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from daskperiment.compare import Comparison
+    from daskperiment.dashboard import Frame, Server
 
 __all__ = ["Experiment", "list_experiments"]
 
@@ -121,6 +122,7 @@ class Experiment:
         self._nodes: dict[str, Parameter] = {}
         self._steps: dict[str, StepFunction] = {}
         self._rng: np.random.Generator | None = None
+        self._server: Server | None = None
 
     def __reduce__(self) -> Any:
         return Experiment, (self.id, self._store, self.seed, self._laboratory.reuse)
@@ -552,6 +554,39 @@ class Experiment:
     def _load(self, digest: str, type_: type) -> Any:
         return load_record(self._store.get(digest), digest, type_)
 
+    # Looking
+
+    def start_dashboard(self, port: int = 5000, blocking: bool | None = None) -> Server | None:
+        """Show the experiments of this store as a web page, on this machine alone.
+
+        Needs the extra ``dashboard``. The page only reads, and never unpickles.
+
+        Parameters
+        ----------
+        port : int
+            Where to listen; another free port if it is taken.
+        blocking : bool, optional
+            Whether to return only after Ctrl-C. None: in a script yes, in a notebook no.
+
+        Returns
+        -------
+        Server or None
+            Where it does not block: with ``url``, ``port`` and ``stop()``.
+        """
+        return _dashboard().launch(self._store, self.id, port=port, blocking=blocking)
+
+    def dashboard(self, height: int = 700) -> Frame:
+        """Show the dashboard in a notebook's cell.
+
+        Parameters
+        ----------
+        height : int
+            In pixels.
+        """
+        if self._server is None or not self._server.is_running:
+            self._server = _dashboard().start(self._store, experiment=self.id)
+        return self._server.frame(height)
+
     # Keeping house
 
     def prune(
@@ -656,6 +691,17 @@ def _history() -> ModuleType:
     import daskperiment.history  # noqa: PLC0415
 
     return daskperiment.history
+
+
+def _dashboard() -> ModuleType:
+    try:
+        import daskperiment.dashboard  # noqa: PLC0415  # an extra
+    except ImportError as error:
+        raise ImportError(
+            f"The dashboard needs packages that are not installed ({error.name}): "
+            'pip install "daskperiment[dashboard]"'
+        ) from error
+    return daskperiment.dashboard
 
 
 def _pruning() -> ModuleType:

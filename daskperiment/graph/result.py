@@ -19,6 +19,7 @@ from daskperiment.graph.step import Step
 from daskperiment.graph.template import Bound, Template, compile_template
 from daskperiment.run.choosing import Prospect
 from daskperiment.run.order import Order, check_reuse
+from daskperiment.run.progress import StepBar, showing
 from daskperiment.run.seeding import check_seed
 from daskperiment.run.trial import Plan
 
@@ -116,7 +117,10 @@ class ResultNode(Node):
 
     # What users ask
 
-    def compute(self, seed: int | None = None, reuse: bool | None = None, **kwargs: Any) -> Any:
+    def compute(
+        self, seed: int | None = None, reuse: bool | None = None, progress: bool = False,
+        **kwargs: Any,
+    ) -> Any:  # fmt: skip
         """Run a trial and return its result.
 
         Parameters
@@ -127,6 +131,8 @@ class ResultNode(Node):
             True: outputs that persisted steps returned in earlier trials are taken, where nothing
             that determines them changed. False: every step runs. None: as the experiment and each
             step say.
+        progress : bool
+            Whether to show the steps that are done, running and failed, by a bar.
         **kwargs
             As for :func:`dask.compute`, such as ``scheduler``.
 
@@ -145,6 +151,12 @@ class ResultNode(Node):
             What a step raised, unchanged; the trial is recorded as failed.
         """
         order = self._order.refined(seed=check_seed(seed), reuse=check_reuse(reuse))
+        if not progress:
+            return self._run(order, kwargs)
+        with showing(StepBar(len(self._template.graph.nodes), self.name)) as reporter:
+            return self._run(order.refined(progress=reporter), kwargs)
+
+    def _run(self, order: Order, kwargs: Mapping[str, Any]) -> Any:
         template, laboratory = self._template, self._laboratory
         bound = template.instantiate(lambda token: laboratory.settled_plan(template, token, order))
         self._local.computed = bound.token

@@ -296,5 +296,7 @@ def _record_adoption(trial: Trial, call: Call, source: int, run: StepRun) -> Non
         reusable=mark is not None and mark.reusable, note=None,
     )  # fmt: skip
     trial.recorder.write("steps", trial.trial, f"{call.key}-reused-{source}", record)
+    if trial.progress is not None:
+        trial.progress.tell(call.key, "succeeded")
     if not trial.at_home:
         trial.recorder.settle()
