@@ -15,11 +15,10 @@ from daskperiment.run.recorder import close_recorders
 @pytest.fixture(autouse=True)
 def _fresh_process_state():
     """Leave no recorder, thread, experiment or setting of one test to the next."""
-    before = dict(dask.config.config)
     yield
     # Clients that are not closed in the order of their making leave theirs behind.
-    dask.config.config.clear()
-    dask.config.config.update(before)
+    for setting in ("scheduler", "shuffle"):
+        dask.config.config.pop(setting, None)
     close_recorders()
     experiment._EXPERIMENTS.clear()
     left = [t.name for t in threading.enumerate() if t.name.startswith("daskperiment")]

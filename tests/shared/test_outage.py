@@ -56,7 +56,8 @@ def check_complete(ex, backend):
     assert np.array_equal(ex.get_persisted("train", 1), np.arange(1000))
     store = open_store(backend, ex.id)
     ids = {name: [one.id for one in store.read(name)] for name in ("trials", "steps", "outputs")}
-    assert Counter(map(len, ids.values())) == {2: 3}
+    assert len(ids["trials"]) == len(ids["steps"]) == 2
+    assert all(len(set(each)) == len(each) > 0 for each in ids.values())
     assert sum(one.body.count(b'["loss"') for one in store.read("points")) == POINTS
     store.close()
 

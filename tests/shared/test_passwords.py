@@ -112,7 +112,8 @@ def test_password_shows_nowhere(protected, journal_root, caplog):
         result.compute(scheduler="processes")
         shown = [repr(ex), ex._repr_html_(), repr(ex._store), str(ex._store), ex._store.address]
         shown += [repr(result), repr(result._bound().graph.to_dict()), result._repr_html_()]
-        shown += [repr(vars(ex)), repr(ex._laboratory.plan(None, "", {}, 0)), repr(ex._recorder)]
+        plan = ex._laboratory.plan(result._template, "token", result._order)
+        shown += [repr(vars(ex)), repr(plan), repr(plan.request()), repr(ex._recorder)]
         shown += [ex.get_environment(1), ex.get_code(1), repr(ex.compare(1, 2))]
         shown += [ex.get_history(verbose=True).to_csv(), ex.get_steps().to_csv()]
         shown += [daskperiment.list_experiments(protected.right).to_csv()]

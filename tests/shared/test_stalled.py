@@ -96,4 +96,4 @@ def test_trial_does_not_begin_without_answer(proxy):
         # The limit is half a second: several attempts in a row would take several times as long.
         assert time.monotonic() - began < 5
         proxy.resume()
-        assert one().compute() == 1
+    assert one().compute() == 1
