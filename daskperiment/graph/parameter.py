@@ -52,6 +52,12 @@ class Parameters:
         self._computed: dict[str, tuple[str, ...]] = {}
         self._changes = 0
 
+    def __reduce__(self) -> Any:
+        # A result that a task computes has the values of the moment when it was sent.
+        with self._lock:
+            state = {name: value for name, value in vars(self).items() if name != "_lock"}
+        return Parameters, (self._scope,), state
+
     @property
     def names(self) -> list[str]:
         """Names in order of declaration."""

@@ -19,9 +19,9 @@ from daskperiment.graph.step import Step
 from daskperiment.graph.template import Bound, Template, compile_template
 from daskperiment.run.choosing import Prospect
 from daskperiment.run.order import Order, check_reuse
+from daskperiment.run.plan import Plan
 from daskperiment.run.progress import StepBar, showing
 from daskperiment.run.seeding import check_seed
-from daskperiment.run.trial import Plan
 
 __all__ = ["Laboratory", "ResultNode"]
 

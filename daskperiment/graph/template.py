@@ -25,9 +25,10 @@ from daskperiment.graph.formulas import make_formulas
 from daskperiment.graph.references import in_order, references
 from daskperiment.graph.weaving import Weaving
 from daskperiment.records import Graph, Node
+from daskperiment.run.plan import Plan
 from daskperiment.run.recipes import Formulas
 from daskperiment.run.step import Call, run_between, run_parameter, run_result, run_step
-from daskperiment.run.trial import Plan, begin, begin_within, last_key, take
+from daskperiment.run.trial import begin, begin_within, last_key, take
 
 __all__ = ["TRIAL", "Bound", "Template", "compile_template", "no_trial"]
 

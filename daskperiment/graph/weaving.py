@@ -13,6 +13,7 @@ from dask._task_spec import DataNode, List, Task, TaskRef
 
 from daskperiment.capture.fingerprint import combine
 from daskperiment.graph.references import references
+from daskperiment.run.plan import Plan
 from daskperiment.run.reuse import Arrangement
 from daskperiment.run.sharing import (
     Again,
@@ -28,7 +29,6 @@ from daskperiment.run.sharing import (
     value_of,
 )
 from daskperiment.run.step import Call, run_between, run_parameter, run_result, run_step
-from daskperiment.run.trial import Plan
 
 __all__ = ["Shared", "Weaving"]
 
@@ -201,7 +201,7 @@ class Weaving:
         return found
 
     def _named(self, label: str, *content: str) -> str:
-        return f"{label}-{combine(self._request.store.address, *content)}"
+        return f"{label}-{combine(self._request.common.store.address, *content)}"
 
 
 _ADOPTING: dict[Any, Any] = {

@@ -10,11 +10,11 @@ from typing import NamedTuple, Protocol
 from daskperiment.errors import StoreError
 from daskperiment.records import Code, Graph
 from daskperiment.run.following import followed
+from daskperiment.run.plan import Request
 from daskperiment.run.reasons import Past, PastTrials, Reason, why
 from daskperiment.run.recipes import Formula, Formulas
 from daskperiment.run.recorder import recorder_for
 from daskperiment.run.reuse import NEVER_RUN, Arrangement, Mark, arrange, plain_marks
-from daskperiment.run.trial import Request
 from daskperiment.store.protocol import Store
 
 __all__ = ["Chooser", "Prospect", "reusable_steps"]

@@ -15,13 +15,14 @@ from daskperiment.records import Code, Environment, Graph
 from daskperiment.run.changes import ChangeWatch
 from daskperiment.run.choosing import Chooser, Prospect, reusable_steps
 from daskperiment.run.order import Order
+from daskperiment.run.plan import Common, Plan, Request, Settled
 from daskperiment.run.recipes import Formulas
 from daskperiment.run.recorder import recorder_for
 from daskperiment.run.reuse import Arrangement
 from daskperiment.run.seeding import fresh_seed
 from daskperiment.run.shipping import prepare, ship
 from daskperiment.run.surroundings import CodeSource, EnvironmentSource
-from daskperiment.run.trial import Plan, Request, Settled, undefined
+from daskperiment.run.trial import undefined
 from daskperiment.run.watch import watching
 from daskperiment.store.liveness import current_origin
 from daskperiment.store.protocol import Store
@@ -79,6 +80,23 @@ class _Kept:
     def __init__(self, design: Design) -> None:
         self.code = CodeSource(design.functions)
         self.graph: Blob = dump_record(design.graph)
+        self._common: Common | None = None
+
+    def common(
+        self, store: Store, result: str, code: Code, code_blob: Blob, environment: Blob
+    ) -> Common:
+        """Give what coming trials have in common: the same object while nothing changes."""
+        last, origin, key = self._common, current_origin(), signing_key()
+        now = (code_blob.digest, environment.digest, origin, key)
+        if last is None or now != (
+            last.code.digest, last.environment.digest, last.origin, last.signing_key
+        ):  # fmt: skip
+            last = self._common = Common(
+                store, result, code_blob, environment, self.graph,
+                codes={step: each.fingerprint for step, each in code.steps.items()},
+                origin=origin, signing_key=key,
+            )  # fmt: skip
+        return last
 
 
 class Laboratory:
@@ -102,11 +120,15 @@ class Laboratory:
         self._changes = ChangeWatch(store)
         self._chooser = Chooser(store)
 
+    def __reduce__(self) -> Any:
+        state = {"seed": self.seed, "reuse": self.reuse}
+        return Laboratory, (self.store, self.parameters), state
+
     def settled_plan(self, design: Design, token: str, order: Order) -> Plan:
         """Make the plan of a trial that is computed right now."""
         request, arrangement = self._request(design, token, order)
         if not request.missing:
-            prepare(self.store, *request.blobs)
+            prepare(self.store, *request.common.blobs)
         plan = Settled(request, ship)
         plan.arrangement = arrangement
         plan.keep = arrangement.making if arrangement else None
@@ -140,12 +162,9 @@ class Laboratory:
         environment, environment_blob = self._environment.now()
         chosen = next((s for s in (order.seed, self.seed) if s is not None), None)
         request = Request(
-            store=self.store, token=token, result=design.result,
+            kept.common(self.store, design.result, code, code_blob, environment_blob), token,
             seed=fresh_seed() if chosen is None else chosen,
             values=values, missing=self.parameters.missing(design.parameters, values),
-            code=code_blob, environment=environment_blob, graph=kept.graph,
-            codes={step: each.fingerprint for step, each in code.steps.items()},
-            origin=current_origin(), signing_key=signing_key(),
             sweep=order.sweep, source=order.source, progress=order.progress,
         )  # fmt: skip
         return request, code, environment

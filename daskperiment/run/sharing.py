@@ -20,12 +20,13 @@ from dask.sizeof import sizeof
 from daskperiment.codec import unpack
 from daskperiment.errors import CorruptRecordError, StoreError, StoreWarning
 from daskperiment.records import StepRun
+from daskperiment.run.plan import Plan, Request
 from daskperiment.run.recorder import recorder_for
 from daskperiment.run.reuse import Hit, look_up
 from daskperiment.run.seeding import step_seed
 from daskperiment.run.step import Call, guarded, run_between, run_recorded, run_step
 from daskperiment.run.telling import tell
-from daskperiment.run.trial import Plan, Request, Trial, end, join
+from daskperiment.run.trial import Trial, end, join
 from daskperiment.run.usage import Stopwatch
 from daskperiment.store.liveness import current_origin
 
@@ -137,15 +138,16 @@ class Slim(Plan):
         self._plan = plan
         self._names = place, step
 
-    def __reduce__(self) -> Any:
-        kind, (request,) = self._plan.__reduce__()
-        return kind, (_slim(request, *self._names),)
+    def shipped(self) -> Request:
+        """Settle the request and make it fit to leave the process."""
+        return _slim(self._plan.shipped(), *self._names)
 
 
 def _slim(request: Request, place: str, step: str) -> Request:
-    codes = {name: request.codes[name] for name in (place, step) if name in request.codes}
+    every = request.common.codes
+    codes = {name: every[name] for name in (place, step) if name in every}
     marks = {place: request.marks[place]} if place in request.marks else {}
-    return replace(request, codes=codes, marks=marks)
+    return replace(request, common=replace(request.common, codes=codes), marks=marks)
 
 
 def value_of(outcome: Outcome) -> Any:
@@ -182,7 +184,7 @@ def _made_meanwhile(lead: Lead, outcomes: Sequence[Outcome], call: Call) -> Outc
     mark = request.marks.get(call.key)
     if request.followed and mark is not None and mark.reusable:
         with suppress(StoreError):
-            hit = look_up(request.store, mark, any(outcome.drew for outcome in outcomes))
+            hit = look_up(request.common.store, mark, any(outcome.drew for outcome in outcomes))
     if hit is None:
         return None
     try:
@@ -227,7 +229,7 @@ def load_shared(lead: Lead, call: Call, hit: Hit, again: Again) -> Outcome:
 
 def _loaded(request: Request, lead: Lead, call: Call, hit: Hit) -> Outcome:
     watch = Stopwatch()
-    value = unpack(hit.fact.kept["value"], request.store.get, request.signing_key)
+    value = unpack(hit.fact.kept["value"], request.common.store.get, request.common.signing_key)
     run = _as_run(request, call, hit, watch)
     return Outcome(value, lead.seeded, run=run, trial=hit.fact.trial)
 
@@ -243,16 +245,17 @@ def _distrust(request: Request, hit: Hit, error: Exception) -> None:
     if isinstance(error, CorruptRecordError) and hit.digest:
         # Otherwise the new output, which may have the same digest, would not be written.
         with suppress(StoreError):
-            request.store.discard([hit.digest])
-            recorder_for(request.store).forget_object(hit.digest)
+            request.common.store.discard([hit.digest])
+            recorder_for(request.common.store).forget_object(hit.digest)
 
 
 def _as_run(request: Request, call: Call, hit: Hit, watch: Stopwatch) -> StepRun:
     usage, origin, fact = watch.read(), current_origin(), hit.fact
+    codes = request.common.codes
     return StepRun(
         key=call.key, step=call.step, status="succeeded", started=usage.started, wall=usage.wall,
         cpu=usage.cpu, peak=usage.peak, host=origin.host, pid=origin.pid, thread=usage.thread,
-        code=request.codes.get(call.key) or request.codes.get(call.step, ""), output=fact.output,
+        code=codes.get(call.key) or codes.get(call.step, ""), output=fact.output,
         stochastic=fact.drew, seed=step_seed(request.seed, call.key), kept=fact.kept,
         metrics=fact.metrics,
     )  # fmt: skip

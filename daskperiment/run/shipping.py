@@ -10,8 +10,9 @@ from daskperiment.codec import Blob
 from daskperiment.errors import StoreError
 from daskperiment.run.cluster import clients
 from daskperiment.run.following import follow
+from daskperiment.run.plan import Request
 from daskperiment.run.recorder import Recorder, recorder_for
-from daskperiment.run.trial import Request, last_key
+from daskperiment.run.trial import last_key
 from daskperiment.store.protocol import Store
 
 __all__ = ["prepare", "ship"]
@@ -30,13 +31,14 @@ def ship(request: Request, keep: Any = None) -> Request:
     keep : object, optional
         Held while the trial is in flight on a cluster.
     """
-    recorder = recorder_for(request.store)
+    common = request.common
+    recorder = recorder_for(common.store)
+    followed = follow(recorder, request.token, last_key(common.result, request.token), keep)
     with suppress(StoreError):  # then all of it travels, and the first task says what is wrong
         if not request.missing:
-            _put(recorder, request.blobs)
-            request = request.lightened()
-    followed = follow(recorder, request.token, last_key(request.result, request.token), keep)
-    return replace(request, followed=followed)
+            _put(recorder, common.blobs)
+            common = common.lightened
+    return replace(request, common=common, followed=followed)
 
 
 def prepare(store: Store, *blobs: Blob) -> None:

@@ -166,7 +166,7 @@ class StepRunner:
     def _failed(self, error: BaseException, usage: Usage) -> None:
         failure, status = failure_of(error, self.call.key), status_of(error)
         self._record(usage, status, failure=failure)
-        fail(self.trial, failure, status)
+        fail(self.trial, failure, error)
 
     def _succeeded(self, value: Any, usage: Usage) -> None:
         self.output = self._fingerprint(value, "its output")
@@ -263,7 +263,7 @@ def guarded(
         value = _run(running, function, args, kwargs)
     except BaseException as error:
         with suppress(Warning):  # as in a step
-            fail(trial, failure_of(error, label), status_of(error))
+            fail(trial, failure_of(error, label), error)
         raise
     mark = trial.marks.get(label)
     if mark is not None:

@@ -10,25 +10,23 @@ import time
 import traceback
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from daskperiment.codec import Blob, encode, pack
 from daskperiment.errors import ParameterUndefinedError, StoreError
 from daskperiment.records import Begun, Ended, EndStatus, Failure, Origin
 from daskperiment.run.changes import report_conflicts
-from daskperiment.run.cluster import retries
+from daskperiment.run.cluster import retries, worker
+from daskperiment.run.plan import Plan, Request
 from daskperiment.run.progress import Reporter
 from daskperiment.run.recorder import Recorder, recorder_for
-from daskperiment.run.reuse import Arrangement, Mark
+from daskperiment.run.reuse import Mark
 from daskperiment.store.liveness import current_origin
 from daskperiment.store.protocol import Allocation, Store
 
 __all__ = [
     "DESERTED",
-    "Plan",
-    "Request",
-    "Settled",
     "Trial",
     "begin",
     "begin_within",
@@ -45,93 +43,6 @@ __all__ = [
 
 DESERTED = "ended-failed-deserted"
 """Id of an end that is taken back if workers come back: then the same trial goes on."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """Everything that a trial begins with, settled: safe to send to another process."""
-
-    store: Store
-    token: str
-    result: str
-    seed: int
-    values: Mapping[str, Any] = field(repr=False)
-    """Parameter values, in order of declaration."""
-    missing: tuple[str, ...]
-    """Parameters that the graph needs and that have no value."""
-    code: Blob
-    environment: Blob
-    graph: Blob
-    codes: Mapping[str, str] = field(repr=False)
-    """Step -> fingerprint of its code."""
-    origin: Origin
-    signing_key: bytes | None = field(repr=False)
-    sweep: str | None = None
-    source: int | None = None
-    marks: Mapping[str, Mark] = field(default_factory=dict, repr=False)
-    """Place -> what a step run writes of its recipe."""
-    light: bool = False
-    """Whether the store has the objects already, so that they are only named here."""
-    followed: bool = False
-    """Whether the process that submitted the trial to a cluster sees to its end."""
-    progress: Reporter | None = None
-    """Told of each step, if somebody watches."""
-
-    @property
-    def blobs(self) -> tuple[Blob, ...]:
-        """What must be in the store before the trial begins."""
-        return () if self.light else (self.code, self.environment, self.graph)
-
-    def lightened(self) -> Request:
-        """Leave out the content of what is in the store by now."""
-        named = {name: getattr(self, name)._replace(parts=[])
-                 for name in ("code", "environment", "graph")}  # fmt: skip
-        return replace(self, light=True, **named)
-
-
-class Plan:
-    """A trial to be: its request is settled when it begins, or when it leaves the process.
-
-    Parameters
-    ----------
-    settle : callable
-        Makes the request; reads parameter values, code and environment of that moment.
-    ship : callable, optional
-        Makes the request fit to leave the process; it gets `keep` as well.
-    """
-
-    keep: Any = None
-    """Held as long as the trial is in flight on a cluster."""
-    arrangement: Arrangement | None = None
-    """What the trial reuses and shares; None if it does neither."""
-    begun: Callable[[], Trial | None] | None = None
-    """Gives the trial while the task that began it runs."""
-
-    def __init__(
-        self, settle: Callable[[], Request], ship: Callable[[Request, Any], Request] | None = None
-    ) -> None:
-        self._settle = settle
-        self._ship = ship
-
-    def request(self) -> Request:
-        """Settle the request."""
-        return self._settle()
-
-    def __repr__(self) -> str:
-        return "<Plan of a trial>"
-
-    def __reduce__(self) -> Any:
-        request = self.request()
-        return Settled, (self._ship(request, self.keep) if self._ship else request,)
-
-
-class Settled(Plan):
-    """A plan whose request is settled."""
-
-    def __init__(
-        self, request: Request, ship: Callable[[Request, Any], Request] | None = None
-    ) -> None:
-        super().__init__(lambda: request, ship)
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
@@ -201,14 +112,14 @@ def join(plan: Plan) -> Trial:
     Whoever comes first gives the trial its id.
     """
     request = plan.request()
-    known = recorder_for(request.store).allocations.get(request.token)
+    known = recorder_for(request.common.store).allocations.get(request.token)
     return _open(request, known or _begun(request, _allocate_once))
 
 
 def _begun(request: Request, allocate: Callable[[Request, bytes], Allocation]) -> Allocation:
-    recorder = recorder_for(request.store)
+    recorder = recorder_for(request.common.store)
     forms = _keep_parameters(request, recorder)
-    for blob in request.blobs:
+    for blob in request.common.blobs:
         recorder.put(blob)
     allocation = allocate(request, _first_record(request, forms))
     recorder.remember_allocation(request.token, allocation)
@@ -216,12 +127,12 @@ def _begun(request: Request, allocate: Callable[[Request, bytes], Allocation]) -
 
 
 def _open(request: Request, allocation: Allocation) -> Trial:
-    origin = current_origin()
+    origin, common = current_origin(), request.common
     return Trial(
-        store=request.store, trial=allocation.trial, token=request.token, seed=request.seed,
-        values=request.values, codes=request.codes, origin=request.origin,
+        store=common.store, trial=allocation.trial, token=request.token, seed=request.seed,
+        values=request.values, codes=common.codes, origin=common.origin,
         clock=allocation.clock, monotonic=time.monotonic(), place=(origin.host, origin.boot),
-        signing_key=request.signing_key, marks=request.marks, followed=request.followed,
+        signing_key=common.signing_key, marks=request.marks, followed=request.followed,
         progress=request.progress,
     )  # fmt: skip
 
@@ -244,31 +155,32 @@ def undefined(names: tuple[str, ...]) -> ParameterUndefinedError:
 def _keep_parameters(request: Request, recorder: Recorder) -> dict[str, Any]:
     forms = {}
     for name, value in request.values.items():
-        forms[name], blob = pack(value, request.signing_key, inline=None)
+        forms[name], blob = pack(value, request.common.signing_key, inline=None)
         if blob is not None:
             recorder.put(blob)
     return forms
 
 
 def _first_record(request: Request, forms: dict[str, Any]) -> bytes:
+    common = request.common
     return encode(
         Begun(
-            token=request.token, result=request.result, started=time.time(), seed=request.seed,
-            parameters=forms, code=request.code.digest, environment=request.environment.digest,
-            graph=request.graph.digest, origin=request.origin,
+            token=request.token, result=common.result, started=time.time(), seed=request.seed,
+            parameters=forms, code=common.code.digest, environment=common.environment.digest,
+            graph=common.graph.digest, origin=common.origin,
             sweep=request.sweep, source=request.source,
         )
     )  # fmt: skip
 
 
 def _allocate_once(request: Request, body: bytes) -> Allocation:
-    return recorder_for(request.store).store.allocate(request.token, body)
+    return recorder_for(request.common.store).store.allocate(request.token, body)
 
 
 def _allocate(request: Request, body: bytes) -> Allocation:
     attempt, token = 0, request.token
     # Each request that comes from another process brings a store that would connect anew.
-    store = recorder_for(request.store).store
+    store = recorder_for(request.common.store).store
     while True:
         allocation = store.allocate(token, body)
         if allocation.new or not has_ended(store, allocation.trial):
@@ -307,14 +219,14 @@ def end(trial: Trial, result: Any) -> Any:
     return result
 
 
-def fail(trial: Trial, failure: Failure, status: EndStatus) -> None:
+def fail(trial: Trial, failure: Failure, error: BaseException) -> None:
     """Write down that a trial ended without a result.
 
     Not for a task that the cluster may try again: if none of its tries succeeds, the process that
     follows the trial writes it down.
     """
-    recorder = trial.recorder
-    if status == "failed" and trial.followed and retries():
+    recorder, status = trial.recorder, status_of(error)
+    if trial.followed and _is_tried_again(error, status):
         recorder.settle()
         return
     recorder.write(
@@ -323,6 +235,12 @@ def fail(trial: Trial, failure: Failure, status: EndStatus) -> None:
     )  # fmt: skip
     recorder.trials.ended(trial.token)
     recorder.settle()
+
+
+def _is_tried_again(error: BaseException, status: EndStatus) -> bool:
+    if isinstance(error, (KeyboardInterrupt, SystemExit)):
+        return worker() is not None  # it takes the worker down, as if that were killed
+    return status == "failed" and retries() > 0
 
 
 def keep_or_explain(recorder: Recorder, form: Any, blob: Blob | None) -> Any:

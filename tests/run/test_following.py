@@ -219,9 +219,10 @@ def test_small_on_the_way(ex, monkeypatch):
     thing = object()
     sent = ship(request, thing)
     assert sent.followed
-    assert sent.blobs == ()
-    assert [sent.code.parts, sent.environment.parts, sent.graph.parts] == [[], [], []]
-    for blob in request.blobs:
+    assert sent.common.blobs == ()
+    named = sent.common.code, sent.common.environment, sent.common.graph
+    assert [blob.parts for blob in named] == [[], [], []]
+    for blob in request.common.blobs:
         assert bytes(ex._store.get(blob.digest)) == b"".join(map(bytes, blob.parts))
     flights = following.followed(recorder_for(ex._store))
     assert flights.kept() == [thing]
