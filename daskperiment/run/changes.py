@@ -150,7 +150,7 @@ def _environment_warning(
     before: tuple[int, Environment], environment: Environment
 ) -> Warning | None:
     trial, old = before
-    lines = [] if old == environment else changes(_without_git(old), _without_git(environment))
+    lines = [] if old == environment else changes(_worth_telling(old), _worth_telling(environment))
     if not lines:
         return None
     return EnvironmentChangedWarning(
@@ -165,10 +165,12 @@ def _listed(lines: list[str]) -> str:
     return "; ".join(ordered[:MOST_LINES]) + (f"; and {rest} more" if rest > 0 else "")
 
 
-def _without_git(environment: Environment) -> Environment:
+def _worth_telling(environment: Environment) -> Environment:
     # A commit or an edited file is everyday work; where it changes a step, that is reported.
     kept = {name: rows for name, rows in environment.categories.items() if name != "git"}
-    return Environment(kept)
+    # One environment has several: "python", and that which runs the installed commands.
+    python = {name: text for name, text in kept.get("python", {}).items() if name != "executable"}
+    return Environment({**kept, "python": python})
 
 
 def report_conflicts(recorder: Recorder, quietly: bool = False) -> None:

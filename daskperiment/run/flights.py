@@ -51,6 +51,10 @@ class Flight:
     async def watch(self) -> None:
         """Note what becomes of the task: whoever waits for it may release it at once."""
         await self.submission.state.wait()
+        self.note()
+
+    def note(self) -> None:
+        """Note what is known of the task at this moment."""
         self._seen = self.outcome()
 
     def outcome(self) -> Outcome | None:

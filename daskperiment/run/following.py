@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -31,7 +32,9 @@ PATIENCE = 10.0
 _DESERTED = Failure("NoWorkersError", "NoWorkersError(all workers of the cluster are gone)")
 
 
-def follow(recorder: Recorder, token: str, key: Any, keep: Any = None) -> bool:
+def follow(
+    recorder: Recorder, token: str, key: Any, keep: Any = None, witnessed: bool = False
+) -> bool:
     """See to the end of a trial that a client of this process submits.
 
     Parameters
@@ -44,6 +47,8 @@ def follow(recorder: Recorder, token: str, key: Any, keep: Any = None) -> bool:
         Key of its last task.
     keep : object, optional
         Held until the trial is known to have ended.
+    witnessed : bool
+        Whether somebody calls `Followed.witness` before what became of the task is forgotten.
 
     Returns
     -------
@@ -57,7 +62,7 @@ def follow(recorder: Recorder, token: str, key: Any, keep: Any = None) -> bool:
         recorder.attend(Followed(recorder))
     attendant = recorder.attendant
     if isinstance(attendant, Followed):
-        attendant.add(token, found, keep)
+        attendant.add(token, found, keep, witnessed)
     return True
 
 
@@ -95,7 +100,9 @@ class Followed:
         flights = list(self._flights.values())
         return [f.keep for f in flights if f.keep is not None and f.outcome() is None]
 
-    def add(self, token: str, submitted: Submission, keep: Any = None) -> None:
+    def add(
+        self, token: str, submitted: Submission, keep: Any = None, witnessed: bool = False
+    ) -> None:
         """Follow a trial."""
         known = self._flights.get(token)
         if known is not None and known.submission.state is submitted.state:
@@ -105,8 +112,16 @@ class Followed:
                 with suppress(StoreError):  # then all is read, once
                     self._news.start()
             flight = self._flights[token] = Flight(submitted, keep)
-        submitted.call(flight.watch)
+        if not witnessed:
+            submitted.call(flight.watch)
         self._recorder.wake()
+
+    def witness(self, tokens: Iterable[str]) -> None:
+        """Note what became of the last tasks of trials, as the client knows it at this moment."""
+        for token in tokens:
+            flight = self._flights.get(token)
+            if flight is not None:
+                flight.note()
 
     def drop(self, token: str) -> None:
         """Follow a trial no more: somebody else has seen to its end."""

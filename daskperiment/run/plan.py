@@ -95,18 +95,20 @@ class Plan:
     settle : callable
         Makes the request; reads parameter values, code and environment of that moment.
     ship : callable, optional
-        Makes the request fit to leave the process; it gets `keep` as well.
+        Makes the request fit to leave the process; it gets the plan as well.
     """
 
     keep: Any = None
     """Held as long as the trial is in flight on a cluster."""
+    witnessed: bool = False
+    """Whether whoever submits it tells what became of it; see `Followed.witness`."""
     arrangement: Arrangement | None = None
     """What the trial reuses and shares; None if it does neither."""
     begun: Callable[[], Any] | None = None
     """Gives the trial while the task that began it runs."""
 
     def __init__(
-        self, settle: Callable[[], Request], ship: Callable[[Request, Any], Request] | None = None
+        self, settle: Callable[[], Request], ship: Callable[[Request, Plan], Request] | None = None
     ) -> None:
         self._settle = settle
         self._ship = ship
@@ -118,7 +120,7 @@ class Plan:
     def shipped(self) -> Request:
         """Settle the request and make it fit to leave the process."""
         request = self.request()
-        return self._ship(request, self.keep) if self._ship else request
+        return self._ship(request, self) if self._ship else request
 
     def __repr__(self) -> str:
         return "<Plan of a trial>"
@@ -132,7 +134,7 @@ class Settled(Plan):
     """A plan whose request is settled."""
 
     def __init__(
-        self, request: Request, ship: Callable[[Request, Any], Request] | None = None
+        self, request: Request, ship: Callable[[Request, Plan], Request] | None = None
     ) -> None:
         super().__init__(lambda: request, ship)
 

@@ -28,7 +28,7 @@ from daskperiment.run.pulse import Pulse
 from daskperiment.run.telling import tell
 from daskperiment.store.journal import Journal
 from daskperiment.store.liveness import heartbeat_timeout
-from daskperiment.store.opening import check_arrival, journal_folder
+from daskperiment.store.opening import check_arrival, identity_of, journal_folder
 from daskperiment.store.protocol import Allocation, Record, Store
 from daskperiment.store.spool import Spool
 
@@ -73,6 +73,7 @@ class Recorder:
         folder = journal_folder(store)
         self.store = store
         self.pid = os.getpid()
+        self._admitted = {None, identity_of(store)}
         self._journal = Journal(folder, store)
         self._spool = Spool(folder / "spool")
         self._lock = threading.RLock()
@@ -87,6 +88,19 @@ class Recorder:
         self.trials = AliveTrials()
         self.attendant: Attendant | None = None
         self.allocations: OrderedDict[str, Allocation] = OrderedDict()
+
+    def admit(self, store: Store) -> None:
+        """Make sure that a store of the same address is the same store.
+
+        Raises
+        ------
+        StoreError
+            If it comes from a machine where another folder has this name.
+        """
+        identity = identity_of(store)
+        if identity not in self._admitted:
+            check_arrival(store, whereabouts())
+            self._admitted.add(identity)
 
     # Writing
 
@@ -378,6 +392,7 @@ def recorder_for(store: Store) -> Recorder:
                 recorder = _RECORDERS[store.address] = Recorder(store)
                 atexit.unregister(close_recorders)
                 atexit.register(close_recorders)
+    recorder.admit(store)
     return recorder
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
 
 from daskperiment.codec import Blob
 from daskperiment.errors import StoreError
 from daskperiment.run.cluster import clients
 from daskperiment.run.following import follow
-from daskperiment.run.plan import Request
+from daskperiment.run.plan import Plan, Request
 from daskperiment.run.recorder import Recorder, recorder_for
 from daskperiment.run.trial import last_key
 from daskperiment.store.protocol import Store
@@ -18,7 +17,7 @@ from daskperiment.store.protocol import Store
 __all__ = ["prepare", "ship"]
 
 
-def ship(request: Request, keep: Any = None) -> Request:
+def ship(request: Request, plan: Plan) -> Request:
     """Make a request fit to travel: small, and seen to from here if it goes to a cluster.
 
     Code, environment and graph, which may be large, are put into the store from here. Dask pickles
@@ -28,12 +27,13 @@ def ship(request: Request, keep: Any = None) -> Request:
     ----------
     request : Request
         Settled in this process.
-    keep : object, optional
-        Held while the trial is in flight on a cluster.
+    plan : Plan
+        The plan that it was settled for.
     """
     common = request.common
     recorder = recorder_for(common.store)
-    followed = follow(recorder, request.token, last_key(common.result, request.token), keep)
+    key = last_key(common.result, request.token)
+    followed = follow(recorder, request.token, key, plan.keep, plan.witnessed)
     with suppress(StoreError):  # then all of it travels, and the first task says what is wrong
         if not request.missing:
             _put(recorder, common.blobs)

@@ -6,13 +6,16 @@ import sys
 import time
 from concurrent.futures import CancelledError
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from dask.base import get_scheduler
 from dask.highlevelgraph import HighLevelGraph
 
 from daskperiment.graph.result import ResultNode
 from daskperiment.graph.template import Bound
+from daskperiment.run.following import followed
+from daskperiment.run.plan import Plan
+from daskperiment.run.recorder import recorder_for
 from daskperiment.sweep.running import Job, Work
 
 __all__ = ["client_for", "run_on_cluster"]
@@ -21,6 +24,9 @@ _AHEAD = 32
 """How many trials wait or run for each thread of the cluster, where results do not matter for what
 comes next."""
 _LEAST = 64
+_PAUSE = {False: 0.02, True: 0.002}
+"""Seconds between looks at what has ended: short where the next point depends on it."""
+_LONGEST_PAUSE = 0.1
 _REFRESH = 5.0
 """Seconds after which the cluster is asked again how many threads it has."""
 
@@ -45,20 +51,24 @@ def run_on_cluster(work: Work, client: Any, keywords: dict[str, Any]) -> None:
     work.finish()
 
 
+class _Flying(NamedTuple):
+    """A trial on the cluster."""
+
+    job: Job
+    token: str
+    future: Any
+
+
 class _Flight:
     """The trials that are on the cluster."""
 
     def __init__(self, work: Work, client: Any, keywords: dict[str, Any]) -> None:
-        from distributed import as_completed  # noqa: PLC0415  # an extra
-
         self._work = work
         self._client = client
         self._keywords = keywords
         self._jobs = work.jobs()
-        self._flying: dict[Any, Job] = {}
-        """Key of a trial's last task -> the trial."""
-        self._futures: dict[Any, Any] = {}
-        self._completed = as_completed(with_results=False)
+        self._recorder = recorder_for(work.result._laboratory.store)
+        self._flying: list[_Flying] = []
         self._asked = -_REFRESH
         self._window = 0
 
@@ -67,7 +77,7 @@ class _Flight:
             self._fill()
             if not self._flying:
                 return
-            self._land(self._completed.next_batch())
+            self._land(self._ended())
 
     # Submitting
 
@@ -100,17 +110,29 @@ class _Flight:
         graph = HighLevelGraph.merge(*(bound.graph for bound in bounds))
         futures = self._client.get(graph, keys, sync=False, **self._keywords)
         for job, bound, future in zip(jobs, bounds, futures, strict=True):
-            self._flying[bound.key] = job
-            self._futures[bound.key] = future
-        self._completed.update(futures)
+            self._flying.append(_Flying(job, bound.token, future))
 
     # Taking note of ends
 
-    def _land(self, futures: list[Any]) -> None:
-        values = self._values([f for f in futures if f.status == "finished"])
-        for future in futures:
-            job = self._flying.pop(future.key)
-            del self._futures[future.key]
+    def _ended(self) -> list[_Flying]:
+        """Wait until trials have ended.
+
+        They are looked at now and then: to be told of each one costs the client a coroutine and a
+        switch of threads per trial, at the moment when the cluster waits for more.
+        """
+        pause = _PAUSE[self._work.sampler.adaptive]
+        while True:
+            time.sleep(pause)
+            ended = [one for one in self._flying if one.future.status != "pending"]
+            if ended:
+                self._flying = [one for one in self._flying if one.future.status == "pending"]
+                return ended
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _land(self, ended: list[_Flying]) -> None:
+        values = self._values([one.future for one in ended if one.future.status == "finished"])
+        self._witness(ended)
+        for job, _, future in ended:
             error = None if future.status == "finished" else _error_of(future)
             # Not left to the garbage collector: an exception may hold on to this frame.
             future.release()
@@ -125,6 +147,12 @@ class _Flight:
         values = self._client.gather(futures)
         return {future.key: value for future, value in zip(futures, values, strict=True)}
 
+    def _witness(self, ended: list[_Flying]) -> None:
+        """Tell whoever follows the trials what became of them, before that is forgotten."""
+        flights = followed(self._recorder)
+        if flights is not None:
+            flights.witness(one.token for one in ended)
+
     def _failed(self, job: Job, error: BaseException) -> None:
         if self._client.status != "running" or not isinstance(error, (Exception, CancelledError)):
             raise error
@@ -132,21 +160,25 @@ class _Flight:
 
     def cancel(self) -> None:
         """Cancel what is in flight; whoever follows the trials writes down that they ended."""
-        futures = list(self._futures.values())
+        futures = [one.future for one in self._flying]
         if futures and self._client.status == "running":
             self._client.cancel(futures)
+        self._witness(self._flying)
         for future in futures:
             future.release()
-        self._flying.clear()
-        self._futures.clear()
+        self._flying = []
 
 
 def _bound(result: ResultNode) -> Bound:
     """Make the graph of one trial, which is submitted right now."""
     template, laboratory, order = result._template, result._laboratory, result._order
-    bound: Bound = template.instantiate(
-        lambda token: laboratory.settled_plan(template, token, order)
-    )
+
+    def plan(token: str) -> Plan:
+        made: Plan = laboratory.settled_plan(template, token, order)
+        made.witnessed = True
+        return made
+
+    bound: Bound = template.instantiate(plan)
     return bound
 
 

@@ -52,6 +52,14 @@ def test_changed_constant_and_package_are_named(watch):
         watch.look(code("a", {"RATE": "y"}, {"scipy": "1.2"}), OLD)
 
 
+def test_another_name_of_the_interpreter_is_no_change(watch):
+    """A trial of a command and one of ``python script.py`` have the same environment."""
+    watch.look(code("a"), Environment({"python": {"version": "3", "executable": "/v/python3.11"}}))
+    watch.look(code("a"), Environment({"python": {"version": "3", "executable": "/v/python"}}))
+    with pytest.warns(EnvironmentChangedWarning, match=r"python 3 -> 4$"):
+        watch.look(code("a"), Environment({"python": {"version": "4", "executable": "/v/python"}}))
+
+
 def test_changed_packages_are_named_with_their_versions(watch):
     """A changed environment names packages with old and new versions."""
     watch.look(code("a"), OLD)

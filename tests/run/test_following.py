@@ -214,10 +214,11 @@ def test_small_on_the_way(ex, monkeypatch):
 
     laboratory, result = ex._laboratory, one()
     template = result._template
-    request = laboratory.settled_plan(template, "token", result._order).request()
+    plan = laboratory.settled_plan(template, "token", result._order)
+    request = plan.request()
     client.futures["one-token"] = State()
-    thing = object()
-    sent = ship(request, thing)
+    plan.keep = object()
+    sent = ship(request, plan)
     assert sent.followed
     assert sent.common.blobs == ()
     named = sent.common.code, sent.common.environment, sent.common.graph
@@ -225,8 +226,8 @@ def test_small_on_the_way(ex, monkeypatch):
     for blob in request.common.blobs:
         assert bytes(ex._store.get(blob.digest)) == b"".join(map(bytes, blob.parts))
     flights = following.followed(recorder_for(ex._store))
-    assert flights.kept() == [thing]
-    assert not ship(dataclasses.replace(request, token="other")).followed
+    assert flights.kept() == [plan.keep]
+    assert not ship(dataclasses.replace(request, token="other"), plan).followed
 
 
 def test_store_away_at_submission(ex, monkeypatch):
