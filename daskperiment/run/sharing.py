@@ -24,7 +24,7 @@ from daskperiment.run.plan import Plan, Request
 from daskperiment.run.recorder import recorder_for
 from daskperiment.run.reuse import Hit, look_up
 from daskperiment.run.seeding import step_seed
-from daskperiment.run.step import Call, guarded, run_between, run_recorded, run_step
+from daskperiment.run.step import Call, guarded, hand_in, run_between, run_recorded
 from daskperiment.run.telling import tell
 from daskperiment.run.trial import Trial, end, join
 from daskperiment.run.usage import Stopwatch
@@ -166,6 +166,7 @@ def run_shared(
         return known
     trial = join(lead.plan)
     runner = run_recorded(trial, call, args, kwargs)
+    hand_in(trial)
     outcome = lead.outcome(runner.value, outcomes, run=runner.record, trial=trial.trial)
     return replace(
         outcome,
@@ -265,20 +266,16 @@ def adopt(
     trial: Trial, seeded: str, outcome: Outcome, call: Call, /, *args: Any, **kwargs: Any
 ) -> Any:
     """Take a shared outcome as a step's output in one trial; run the step if it does not fit."""
-    if not outcome.fits(trial.token, seeded):
-        return run_step(trial, call, *args, **kwargs)
-    run = outcome.run
-    assert run is not None
-    if (outcome.trial, run.key) != (trial.trial, call.key):
-        _record_adoption(trial, call, outcome.trial, run)
-    return outcome.value
+    value = _adopted(trial, seeded, outcome, call, args, kwargs)
+    hand_in(trial)
+    return value
 
 
 def adopt_result(
     trial: Trial, seeded: str, outcome: Outcome, call: Call, /, *args: Any, **kwargs: Any
 ) -> Any:
     """Adopt a trial's last step, and end the trial."""
-    return end(trial, adopt(trial, seeded, outcome, call, *args, **kwargs))
+    return end(trial, _adopted(trial, seeded, outcome, call, args, kwargs))
 
 
 def adopt_between(
@@ -291,6 +288,18 @@ def adopt_between(
     return run_between(trial, label, function, *args, **kwargs)
 
 
+def _adopted(
+    trial: Trial, seeded: str, outcome: Outcome, call: Call, args: Any, kwargs: Any
+) -> Any:
+    if not outcome.fits(trial.token, seeded):
+        return run_recorded(trial, call, args, kwargs).value
+    run = outcome.run
+    assert run is not None
+    if (outcome.trial, run.key) != (trial.trial, call.key):
+        _record_adoption(trial, call, outcome.trial, run)
+    return outcome.value
+
+
 def _record_adoption(trial: Trial, call: Call, source: int, run: StepRun) -> None:
     mark, origin = trial.marks.get(call.key), current_origin()
     record = msgspec.structs.replace(
@@ -301,5 +310,3 @@ def _record_adoption(trial: Trial, call: Call, source: int, run: StepRun) -> Non
     trial.recorder.write("steps", trial.trial, f"{call.key}-reused-{source}", record)
     if trial.progress is not None:
         trial.progress.tell(call.key, "succeeded")
-    if not trial.at_home:
-        trial.recorder.settle()

@@ -25,6 +25,7 @@ __all__ = [
     "Call",
     "Function",
     "guarded",
+    "hand_in",
     "run_between",
     "run_parameter",
     "run_recorded",
@@ -91,11 +92,13 @@ def run_step(trial: Trial | None, call: Call, /, *args: Any, **kwargs: Any) -> A
     """Run a step; in a trial, record its run."""
     if trial is None:
         return _run_alone(call, args, kwargs)
-    return run_recorded(trial, call, args, kwargs).value
+    value = run_recorded(trial, call, args, kwargs).value
+    hand_in(trial)
+    return value
 
 
 def run_recorded(trial: Trial, call: Call, args: Any, kwargs: Any) -> StepRunner:
-    """Run a step in a trial, record its run, and tell about it."""
+    """Run a step in a trial, and write its run down; `hand_in` or the trial's end delivers it."""
     runner = StepRunner(trial, call)
     guard = nullcontext() if trial.at_home else trial.recorder.visiting(trial)
     with guard:
@@ -105,7 +108,14 @@ def run_recorded(trial: Trial, call: Call, args: Any, kwargs: Any) -> StepRunner
 
 def run_result(trial: Trial, call: Call, /, *args: Any, **kwargs: Any) -> Any:
     """Run a trial's last step, and end the trial."""
-    return end(trial, run_step(trial, call, *args, **kwargs))
+    return end(trial, run_recorded(trial, call, args, kwargs).value)
+
+
+def hand_in(trial: Trial) -> None:
+    """Deliver what was written of a trial, in a process that does not see to its end."""
+    if not trial.at_home:
+        trial.recorder.settle()
+        report_conflicts(trial.recorder, quietly=trial.followed)
 
 
 def _run_alone(call: Call, args: Any, kwargs: Any) -> Any:
@@ -176,9 +186,6 @@ class StepRunner:
         if self.output and self.inputs and not self.note:
             self._record_output(self.output)
         self._record_recipe(value)
-        if not self.trial.at_home:
-            self.trial.recorder.settle()
-            report_conflicts(self.trial.recorder, quietly=self.trial.followed)
 
     def _keep(self, value: Any) -> dict[str, Any]:
         form, blob = pack(value, self.trial.signing_key)
@@ -242,8 +249,7 @@ def run_parameter(
     form, blob = pack(value, trial.signing_key, inline=None)
     form = keep_or_explain(trial.recorder, form, blob)
     trial.recorder.write("trials", trial.trial, f"computed-{name}"[:200], Computed(name, form))
-    if not trial.at_home:
-        trial.recorder.settle()
+    hand_in(trial)
     return value
 
 
