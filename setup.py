@@ -44,6 +44,7 @@ setup(
         "cloudpickle>=3.0",
         "dask>=2025.1",
         "GitPython>=3.1.40",
+        "hiredis>=3.0",  # reads what Redis answers; redis takes it where it is there
         "msgspec>=0.18.6",
         "numpy>=1.26",
         "pandas>=2.2.2",
