@@ -16,8 +16,8 @@ from daskperiment.errors import (
     ImpureStepWarning,
 )
 from daskperiment.records import Begun, Code, Environment, Function, Graph, Impurity, StepCode
+from daskperiment.run.facts import impure_id
 from daskperiment.run.recorder import Recorder
-from daskperiment.run.reuse import impure_id
 from daskperiment.run.telling import tell
 from daskperiment.store.protocol import Store
 

@@ -1,9 +1,4 @@
-"""What of a trial's graph need not run, because its output is known.
-
-Two kinds of facts are kept under recipes, as records of the stream ``outputs``: what is known of
-the output that a recipe led to (``r-<recipe>``, and ``r-<recipe>~1`` and so on for outputs that
-took the place of lost ones), and that a recipe once led to two outputs (``x-<recipe>``).
-"""
+"""What of a trial's graph need not run, because its output is known."""
 
 from __future__ import annotations
 
@@ -11,29 +6,19 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, S
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from daskperiment.codec import decode, is_object
-from daskperiment.errors import CorruptRecordError
-from daskperiment.records import Recipe as Fact
+from daskperiment.run.facts import Facts, Hit, fact_id, latest, why_not
 from daskperiment.run.recipes import Formula, Known, Recipe, Unknown
 from daskperiment.store.protocol import Store
 
 __all__ = [
     "Arrangement",
-    "Hit",
     "Mark",
     "NEVER_RUN",
     "arrange",
-    "fact_id",
-    "impure_id",
-    "look_up",
     "plain_marks",
-    "worth_writing",
 ]
 
 Key = Hashable
-
-GENERATIONS = 4
-"""How many outputs of one recipe are asked for at once."""
 
 NEVER_RUN = "never run"
 
@@ -49,19 +34,6 @@ class Mark(NamedTuple):
     reusable: bool = False
     reason: str | None = None
     """Why it runs, where its output might have been reused."""
-
-
-class Hit(NamedTuple):
-    """An output that stands in for a step."""
-
-    recipe: str
-    fact: Fact
-
-    @property
-    def digest(self) -> str | None:
-        """Digest of the output's object, None if it is plain data."""
-        form = self.fact.kept["value"]
-        return form["digest"] if is_object(form) else None
 
 
 @dataclass(frozen=True)
@@ -86,58 +58,6 @@ class Arrangement:
         """What names the content that the trial makes and others can share."""
         running = self.needed - self.hits.keys()
         return frozenset(name for key, name in self.shared.items() if key in running)
-
-
-def fact_id(recipe: str, generation: int = 0) -> str:
-    """Make the id of the record that holds what is known of a recipe's output."""
-    return f"r-{recipe}~{generation}" if generation else f"r-{recipe}"
-
-
-def impure_id(recipe: str) -> str:
-    """Make the id of the record that says that a recipe led to two outputs."""
-    return f"x-{recipe}"
-
-
-class _Facts:
-    """What a store knows of recipes."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._facts: dict[str, list[Fact]] = {}
-        self.impure: set[str] = set()
-
-    def look(self, recipes: Collection[str]) -> None:
-        """Read what is known of some recipes, a few outputs of each."""
-        wanted, first = [recipe for recipe in recipes if recipe not in self._facts], 0
-        self._facts.update((recipe, []) for recipe in wanted)
-        while wanted:
-            found = self._read(wanted, range(first, first + GENERATIONS))
-            for recipe in wanted:
-                self._facts[recipe] += found.get(recipe, [])
-            first += GENERATIONS
-            wanted = [recipe for recipe in wanted if len(self._facts[recipe]) == first]
-
-    def _read(self, recipes: list[str], generations: Iterable[int]) -> dict[str, list[Fact]]:
-        ids = {fact_id(recipe, n): recipe for recipe in recipes for n in generations}
-        marks = {impure_id(recipe): recipe for recipe in recipes}
-        found: dict[str, list[Fact]] = {}
-        bodies = {record.id: record.body for record in self._store.find([*ids, *marks])}
-        self.impure.update(marks[id] for id in bodies if id in marks)
-        for id, recipe in ids.items():
-            if id in bodies:
-                found.setdefault(recipe, []).append(_decoded(bodies[id]))
-        return found
-
-    def all(self, recipe: str) -> list[Fact]:
-        """Give what is known of a recipe's outputs, oldest first."""
-        return self._facts.get(recipe, [])
-
-
-def _decoded(body: bytes) -> Fact:
-    try:
-        return decode(body, Fact)
-    except CorruptRecordError as error:
-        return Fact(0, "", "", note=f"its record is damaged: {error}")
 
 
 def arrange(
@@ -179,7 +99,7 @@ class _Arranging:
         self.last = list(formulas)[-1]
         self.reusable = set(reusable)
         self.in_flight = in_flight
-        self.facts = _Facts(store)
+        self.facts = Facts(store)
         self.before = self._ancestors(self.reusable)
         self.drew: dict[Key, bool | None] = {}
         self.suspects: dict[Key, str] = {}
@@ -249,7 +169,7 @@ class _Arranging:
             return "impure: with nothing changed, it once returned another output"
         facts = self.facts.all(self._name(key)) or self.facts.all(recipe.base)
         if facts and all(fact.note for fact in facts):
-            return _why_not(facts[-1])
+            return why_not(facts[-1])
         return None
 
     def _suspicion_before(self, key: Key, found: Mapping[Key, str]) -> str | None:
@@ -273,12 +193,12 @@ class _Arranging:
             self.reasons[key] = "a trial in flight runs it"
             return None
         facts = [] if self.drew[key] is None else self.facts.all(self._name(key))
-        fact = _latest(facts)
+        fact = latest(facts)
         if fact is not None:
             # Where it comes from tells why, should it turn out that it cannot be loaded.
             self.reasons[key] = f"the output that trial {fact.trial} kept could not be loaded"
             return Hit(self._name(key), fact)
-        self.reasons[key] = (_why_not(facts[-1]) if facts else None) or NEVER_RUN
+        self.reasons[key] = (why_not(facts[-1]) if facts else None) or NEVER_RUN
         return None
 
     def _present(self, hits: dict[Key, Hit]) -> dict[Key, Hit]:
@@ -347,14 +267,6 @@ class _Arranging:
         return tuple(fact_id(name, count) for name, count in counts if persisted or not count)
 
 
-def worth_writing(ids: Sequence[str], fact: Fact) -> list[str]:
-    """Choose the records to write: another output of a recipe only if it can be reused."""
-    if fact.note:
-        # Of an output that is not to be trusted only whether the step draws is of use.
-        ids = ids[:1]
-    return [id for id in ids if "~" not in id or _why_not(fact) is None]
-
-
 def ids_of(formula: Formula, recipe: Recipe) -> tuple[str, ...]:
     """Make the ids of the records to write where nothing was looked up."""
     assert isinstance(recipe, Known)
@@ -369,40 +281,3 @@ def plain_marks(formulas: Iterable[Formula], recipes: Mapping[Key, Recipe]) -> d
         for formula in formulas
         if formula.place and isinstance(recipe := recipes[formula.key], Known)
     }
-
-
-def look_up(store: Store, mark: Mark, drew: bool) -> Hit | None:
-    """Find the output of a step that another trial may have run since the trial was arranged.
-
-    Parameters
-    ----------
-    store : Store
-    mark : Mark
-        Of the step.
-    drew : bool
-        Whether anything before the step drew random numbers.
-    """
-    facts = _Facts(store)
-    facts.look([mark.base, mark.seeded])
-    if mark.base in facts.impure:
-        return None
-    drew = drew or any(fact.drew for fact in facts.all(mark.base))
-    recipe = mark.seeded if drew else mark.base
-    fact = _latest(facts.all(recipe))
-    return Hit(recipe, fact) if fact is not None else None
-
-
-def _latest(facts: Sequence[Fact]) -> Fact | None:
-    return next((fact for fact in reversed(facts) if _why_not(fact) is None), None)
-
-
-def _why_not(fact: Fact) -> str | None:
-    """Say why an output cannot be reused; None if it can."""
-    if fact.note:
-        return f"the output of trial {fact.trial} is not to be trusted: {fact.note}"
-    if fact.kept is None:
-        return "its output was not kept: the step was not persisted"
-    form = fact.kept.get("value")
-    if is_object(form) and not form.get("digest"):
-        return f"output not kept: {form.get('reason') or 'no reason is known'}"
-    return None

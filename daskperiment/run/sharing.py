@@ -20,9 +20,9 @@ from dask.sizeof import sizeof
 from daskperiment.codec import unpack
 from daskperiment.errors import CorruptRecordError, StoreError, StoreWarning
 from daskperiment.records import StepRun
+from daskperiment.run.facts import Hit, look_up
 from daskperiment.run.plan import Plan, Request
 from daskperiment.run.recorder import recorder_for
-from daskperiment.run.reuse import Hit, look_up
 from daskperiment.run.seeding import step_seed
 from daskperiment.run.step import Call, guarded, hand_in, run_between, run_recorded
 from daskperiment.run.telling import tell
@@ -184,8 +184,9 @@ def _made_meanwhile(lead: Lead, outcomes: Sequence[Outcome], call: Call) -> Outc
     request, hit = lead.plan.request(), None
     mark = request.marks.get(call.key)
     if request.followed and mark is not None and mark.reusable:
+        drew = any(outcome.drew for outcome in outcomes)
         with suppress(StoreError):
-            hit = look_up(request.common.store, mark, any(outcome.drew for outcome in outcomes))
+            hit = look_up(request.common.store, mark.base, mark.seeded, drew)
     if hit is None:
         return None
     try:

@@ -15,7 +15,7 @@ from daskperiment.records import Computed, EndStatus, Failure, Output, Recipe, S
 from daskperiment.run.changes import report_conflicts
 from daskperiment.run.cluster import worker
 from daskperiment.run.context import CURRENT, RunningStep
-from daskperiment.run.reuse import worth_writing
+from daskperiment.run.facts import worth_writing
 from daskperiment.run.seeding import fresh_seed, seeded, step_seed
 from daskperiment.run.trial import Trial, end, fail, failure_of, keep_or_explain, status_of
 from daskperiment.run.usage import Stopwatch, Usage
