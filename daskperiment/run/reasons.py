@@ -185,6 +185,12 @@ def _codes(reaching: list[Node], now: Code, before: Code) -> Iterator[Reason]:
 def _code(step: str, now: Code, before: Code) -> Iterator[Reason]:
     if now.steps[step].fingerprint == before.steps[step].fingerprint:
         return
+    reasons = list(_parts(step, now, before))
+    # Imports and aliases of others' functions are in no list, only in the fingerprint.
+    yield from reasons or [Reason(f"a name that step {step}() uses stands for something else")]
+
+
+def _parts(step: str, now: Code, before: Code) -> Iterator[Reason]:
     for name, old, new in changed_functions(before, now, step):
         what = "step" if name == step else "helper"
         if old is None or new is None:

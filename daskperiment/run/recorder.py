@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
 
-from daskperiment.codec import Blob, decode, encode
+from daskperiment.codec import Blob, encode
 from daskperiment.errors import StoreError, StoreUnavailableError, StoreWarning
 from daskperiment.records import Beat, Ended, Failure, Output, Point, Recipe
 from daskperiment.run.alive import AliveTrials, remember
 from daskperiment.run.cluster import whereabouts
+from daskperiment.run.outputs import Conflict, Outputs
 from daskperiment.run.pulse import Pulse
 from daskperiment.run.telling import tell
 from daskperiment.store.journal import Journal
@@ -35,10 +36,7 @@ from daskperiment.store.spool import Spool
 if TYPE_CHECKING:
     from daskperiment.run.trial import Trial
 
-__all__ = ["Attendant", "Conflict", "Recorder", "close_recorders", "recorder_for"]
-
-Conflict = tuple[Output, Output]
-"""An output seen now, and the other one seen earlier for the same code, inputs and seed."""
+__all__ = ["Attendant", "Recorder", "close_recorders", "recorder_for"]
 
 
 class Attendant(Protocol):
@@ -76,12 +74,9 @@ class Recorder:
         self._admitted = {None, identity_of(store)}
         self._journal = Journal(folder, store)
         self._spool = Spool(folder / "spool")
-        self._lock = threading.RLock()
         self._delivering = threading.Lock()
         self._kept: OrderedDict[str, str] = OrderedDict()
-        self._outputs: dict[str, list[Output]] = {}
-        self._known: OrderedDict[str, str] = OrderedDict()
-        self._conflicts: list[Conflict] = []
+        self._outputs = Outputs()
         self._away = False
         self._beaten = 0.0
         self._pulse = Pulse(self)
@@ -121,17 +116,14 @@ class Recorder:
 
     def output(self, id: str, output: Output) -> None:
         """Write down what a step returned, to be held against what it returned before."""
-        if self._known.get(id) == output.output:
-            return  # the store has it, from a trial of this process
-        with self._lock:
-            self._outputs.setdefault(id, []).append(output)
-            self.write("outputs", 0, id, output)
+        if not self._outputs.has(id, output.output):
+            self._outputs.add(id, output, lambda: self.write("outputs", 0, id, output))
 
     def fact(self, id: str, fact: Recipe) -> None:
         """Write down what is known of a recipe's output; the first to do so counts."""
-        if id not in self._known:
+        if not self._outputs.has(id):
             self.write("outputs", 0, id, fact)
-            remember(self._known, id, "")
+            self._outputs.delivered(id)
 
     def put(self, blob: Blob) -> None:
         """Keep an object in the store.
@@ -223,41 +215,19 @@ class Recorder:
 
     def conflicts(self) -> list[Conflict]:
         """Take the outputs that differ from earlier ones, found since the last call."""
-        with self._lock:
-            found, self._conflicts = self._conflicts, []
-        return found
+        return self._outputs.conflicts()
 
     def _deliver(self, timeout: float | None = None) -> None:
         # One at a time, so that whoever delivers an output is the one to hold it against others.
-        with self._delivering:
-            with self._lock:
-                pending, self._outputs = self._outputs, {}
-            try:
-                existing = self._journal.flush(timeout)
-            except BaseException:
-                with self._lock:
-                    for id, outputs in pending.items():
-                        self._outputs[id] = outputs + self._outputs.get(id, [])
-                raise
-        found = [
-            (ours, theirs)
-            for record in existing
-            for ours in pending.get(record.id, ())
-            if _conflict(ours, theirs := decode(record.body, Output))
-        ]
-        with self._lock:
-            self._conflicts += found
-        strange = {ours.output for ours, _ in found}
-        for id, outputs in pending.items():
-            if outputs[0].output not in strange:
-                remember(self._known, id, outputs[0].output)
+        with self._delivering, self._outputs.compared() as existing:
+            existing += self._journal.flush(timeout)
 
     def _lost_contact(self, error: Exception) -> None:
         if isinstance(error, StoreUnavailableError):
             if self._away:
                 return
             self._away = True
-            self._known.clear()
+            self._outputs.forget()
             self._kept.clear()  # the server may come back with less than it had
         self._complain(
             f"{str(error).rstrip('.')}. What is recorded meanwhile waits in "
@@ -331,7 +301,7 @@ class Recorder:
             self.attendant.forget()
         self._journal.close()
         self._kept.clear()
-        self._known.clear()
+        self._outputs.forget()
         self.allocations.clear()
         self.trials.forget_ended()
 
@@ -363,11 +333,6 @@ class Recorder:
             return False
         self._journal.close()
         return True
-
-
-def _conflict(ours: Output, theirs: Output) -> bool:
-    same_run = (ours.trial, ours.key) == (theirs.trial, theirs.key)
-    return ours.output != theirs.output and not same_run
 
 
 # One recorder per store and process is what makes one journal file per process.

@@ -186,6 +186,9 @@ def _allocate(request: Request, body: bytes) -> Allocation:
         if allocation.new or not has_ended(store, allocation.trial):
             # Not new and not ended: the same task, tried again.
             return allocation
+        if request.followed and request.sweep is not None:
+            # Sweeps submit a graph once: the result was lost, with its worker, before it was seen.
+            return allocation
         # The same graph computed once more, as when it is part of another Delayed.
         attempt += 1
         token = f"{request.token}/{attempt}"
