@@ -42,6 +42,10 @@ def _numpy(kind: type) -> Handler | None:
 
 def encode_ndarray(encoder: Encoder, value: Any) -> None:
     """Encode an array: dtype, shape, and its elements in C order, whatever its layout."""
+    kind = type(value).__name__
+    if kind in ("matrix", "recarray"):
+        # Their operators and attributes are others than those of an array.
+        encoder.tag(kind.encode())
     if value.dtype.str[0] == ">":
         # The order of bytes may change on the way through a file, the values do not.
         value = value.astype(value.dtype.newbyteorder("<"))
@@ -137,6 +141,7 @@ def _masked(encoder: Encoder, value: Any) -> None:
     # What lies under the mask is not part of the value.
     encode_ndarray(encoder, value.filled(np.zeros((), value.dtype)[()]))
     encode_ndarray(encoder, np.ma.getmaskarray(value))
+    encode_ndarray(encoder, np.asarray(value.fill_value))
 
 
 def _ufunc(encoder: Encoder, value: Any) -> None:

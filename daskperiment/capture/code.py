@@ -11,7 +11,7 @@ from typing import Any
 
 from daskperiment.capture.constants import Check, fingerprint_constant
 from daskperiment.capture.digest import combine
-from daskperiment.capture.found import MISSING, Constant, Seen, Unit, cell_value
+from daskperiment.capture.found import MISSING, Constant, Seen, Unit, cell_value, parts_now
 from daskperiment.capture.normal import fingerprint_code
 from daskperiment.capture.origin import module_of
 from daskperiment.capture.walk import Walk
@@ -54,10 +54,11 @@ class _Captured:
         for cell, value in self.seen.cells:
             if cell_value(cell) is not value:
                 return False
-        for function, code, defaults in self.seen.functions:
-            if function.__code__ is not code or function.__defaults__ is not defaults:
+        for function, code, defaults, named in self.seen.functions:
+            now = parts_now(function)
+            if now[0] is not code or now[1] is not defaults or not _same_named(now[2], named):
                 return False
-        return True
+        return all(len(vars(cls)) == count for cls, count in self.seen.classes.items())
 
     def _same_contents(self) -> bool:
         return all(check() for check in self.checks) and all(
@@ -70,8 +71,8 @@ class CodeCapture:
 
     What is looked at on every call: the step functions and their code; every global, attribute of
     a user module or class, closure variable and default that they and their helpers read; the
-    content of lists, dicts and small objects among these; and the stamps of the files that are
-    imported inside a function. An edited file takes effect when its module is reloaded, and is
+    content of lists, dicts, arrays and other objects among these; and the stamps of the files that
+    are imported inside a function. An edited file takes effect when its module is reloaded, and is
     seen then.
 
     A value that the code itself changes, such as a counter, is state: it is named among the
@@ -111,6 +112,13 @@ class CodeCapture:
             return new.code
 
 
+def _same_named(now: Any, before: Any) -> bool:
+    if not now or not before:
+        return not now and not before
+    pairs = zip(now, before, strict=False)
+    return len(now) == len(before) and all(a == c and b is d for (a, b), (c, d) in pairs)
+
+
 def _holds(captured: _Captured, steps: Mapping[str, Callable[..., Any]]) -> bool:
     try:
         return captured.holds_for(steps)
@@ -124,6 +132,8 @@ def _capture(steps: dict[str, Callable[..., Any]], before: Code | None) -> _Capt
     found = {name: book.add(name, function) for name, function in steps.items()}
     code = Code(found, book.functions)
     seen, files = book.seen, tuple((file, _stamp(file)) for file in book.seen.files)
+    for value in seen.watched.values():
+        book.watch(value)
     if code == before:
         code = before
     return _Captured(tuple(steps.items()), code, seen, files, tuple(book.checks.values()))
@@ -193,6 +203,10 @@ class _Book:
         value = constant.value
         if constant.state:
             return None
+        return self.watch(value)
+
+    def watch(self, value: Any) -> str | None:
+        """Fingerprint a value, and watch it for changes."""
         if id(value) not in self._constants:
             fingerprint, check = fingerprint_constant(value)
             self._constants[id(value)] = (value, fingerprint)
@@ -213,6 +227,8 @@ def _fingerprint(walk: Walk, constants: list[tuple[Constant, str | None]]) -> st
     parts = [str(len(walk.units)), *(unit.fingerprint for unit in walk.units)]
     for owner, label, target in walk.edges:
         parts += ["edge", str(owner), label, str(target)]
+    for owner, label, name in walk.names:
+        parts += ["name", str(owner), label, name]
     for constant, fingerprint in constants:
         # Without a fingerprint at least the type counts.
         kind = "state" if constant.state else f"type {type(constant.value).__qualname__}"

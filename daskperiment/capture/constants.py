@@ -1,9 +1,9 @@
 """Whether the values that code reads are still the same, told quickly.
 
 A value that cannot change is the same while the name is bound to the same object. Lists, dicts and
-sets of such values are compared item by item. Other values are fingerprinted again if that is
-cheap (at most about 4 KB of small values and 1 MB of array data); of larger ones only the binding
-is watched, so a large array that is altered in place is not noticed until something else changes.
+sets of such values are compared item by item. Other values are fingerprinted again, whatever their
+size: a table that was altered in place would otherwise bring back outputs of the table before it.
+Array data are quick to digest; a large table of texts that steps share is better made by a step.
 """
 
 from __future__ import annotations
@@ -28,8 +28,6 @@ _FIXED = (
     *(datetime.date, datetime.time, datetime.timedelta, datetime.tzinfo),
     *(decimal.Decimal, enum.Enum, pathlib.PurePath, logging.Logger),
 )
-_SMALL = 4 * 1024
-_BULK = 1024 * 1024
 _ITEMS = 2000
 _END: Any = object()
 
@@ -64,9 +62,7 @@ def fingerprint_constant(value: Any) -> tuple[str | None, Check | None]:
     items = _flatten(value)
     if items is not None:
         return digest.hex(), functools.partial(_same_items, value, items)
-    if encoder.bulk <= _BULK and encoder.written - encoder.bulk <= _SMALL:
-        return digest.hex(), functools.partial(_same_digest, value, digest, encoder.code)
-    return digest.hex(), None
+    return digest.hex(), functools.partial(_same_digest, value, digest, encoder.code)
 
 
 def _same_items(value: Any, items: list[Any]) -> bool:

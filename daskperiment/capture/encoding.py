@@ -59,6 +59,9 @@ class Encoder:
         "out",
     )
 
+    exact = False
+    """Whether values that are equal, and yet may lead to other outputs, are told apart."""
+
     def __init__(
         self, find: Callable[[type], Handler], code: dict[int, tuple[Any, bytes]] | None = None
     ) -> None:

@@ -35,8 +35,8 @@ def _find(kind: type) -> Handler:
 
 
 def encoder_for(code: dict[int, tuple[Any, bytes]] | None = None) -> Encoder:
-    """Make an encoder that knows all types."""
-    return Encoder(_find, code)
+    """Make an encoder that knows all types, for values that code reads."""
+    return _InOrder(_find, code)
 
 
 def fingerprint(value: Any) -> str:
@@ -83,6 +83,7 @@ class _InOrder(Encoder):
     """Writes dicts in their order."""
 
     __slots__ = ()
+    exact = True
 
     def mapping(self, values: dict[Any, Any]) -> None:
         self.tag(b"dict", len(values))

@@ -9,7 +9,7 @@ from typing import Any
 
 from daskperiment.capture.source import Written
 
-__all__ = ["MISSING", "Constant", "File", "Seen", "Unit", "cell_value"]
+__all__ = ["MISSING", "Constant", "File", "Seen", "Unit", "cell_value", "parts_now"]
 
 MISSING: Any = object()
 """Stands for a name that is not bound."""
@@ -58,8 +58,12 @@ class Seen:
 
     names: list[tuple[Callable[[str, Any], Any], str, Any]] = field(default_factory=list)
     cells: list[tuple[Any, Any]] = field(default_factory=list)
-    functions: list[tuple[FunctionType, CodeType, Any]] = field(default_factory=list)
+    functions: list[tuple[FunctionType, CodeType, Any, Any]] = field(default_factory=list)
     files: dict[str, None] = field(default_factory=dict)
+    classes: dict[type, int] = field(default_factory=dict)
+    """Classes, and how many attributes they have: one more may take the place of a base's."""
+    watched: dict[int, Any] = field(default_factory=dict)
+    """Values that may change in place, by their id, besides the constants."""
 
     def add(self, other: Seen) -> None:
         """Take in what another walk saw, each thing once."""
@@ -71,6 +75,8 @@ class Seen:
         self.cells += other.cells
         self.functions += other.functions
         self.files.update(other.files)
+        self.classes.update(other.classes)
+        self.watched.update(other.watched)
 
 
 def cell_value(cell: Any) -> Any:
@@ -79,3 +85,10 @@ def cell_value(cell: Any) -> Any:
         return cell.cell_contents
     except ValueError:
         return MISSING
+
+
+def parts_now(function: FunctionType) -> tuple[CodeType, Any, Any]:
+    """Give what a function consists of, to be compared later."""
+    # The defaults by keyword are a dict, which may change in place.
+    named = function.__kwdefaults__
+    return function.__code__, function.__defaults__, named and tuple(named.items())

@@ -7,6 +7,7 @@ from typing import Any
 
 from daskperiment.capture.arrays import encode_items, encode_ndarray
 from daskperiment.capture.encoding import Encoder, Handler
+from daskperiment.capture.origin import is_own
 
 __all__ = ["handler_for"]
 
@@ -23,8 +24,11 @@ def handler_for(kind: type) -> Handler | None:
         (pd.RangeIndex, _range_index),
         (pd.Index, _index),
         (pd.api.extensions.ExtensionArray, _array),
+        (pd.CategoricalDtype, _categories),
         (pd.api.extensions.ExtensionDtype, _by_text),
-        ((pd.Timestamp, pd.Timedelta, pd.Period, pd.offsets.BaseOffset), _by_text),
+        (pd.offsets.BaseOffset, _offset),
+        ((pd.Timestamp, pd.Timedelta), _instant),
+        (pd.Period, _by_text),
         ((type(pd.NA), type(pd.NaT)), _by_text),
         (pd.Interval, _interval),
     )
@@ -34,6 +38,25 @@ def handler_for(kind: type) -> Handler | None:
 def _by_text(encoder: Encoder, value: Any) -> None:
     encoder.tag(type(value).__name__.encode())
     encoder.text(repr(value))
+
+
+def _instant(encoder: Encoder, value: Any) -> None:
+    _by_text(encoder, value)
+    encoder.text(value.unit)
+
+
+def _offset(encoder: Encoder, value: Any) -> None:
+    """Encode a date offset with what its text leaves out: holidays, hours, its normalization."""
+    _by_text(encoder, value)
+    encoder.feed(value.normalize)
+    # A calendar follows from the days that it was made of.
+    encoder.mapping({k: v for k, v in value.kwds.items() if k != "calendar"})
+
+
+def _categories(encoder: Encoder, value: Any) -> None:
+    encoder.tag(b"categories")
+    encoder.feed(value.categories)
+    encoder.feed(value.ordered)
 
 
 def _interval(encoder: Encoder, value: Any) -> None:
@@ -60,9 +83,13 @@ def _series(encoder: Encoder, value: Any) -> None:
 
 
 def _write_class(encoder: Encoder, value: Any, usual: str) -> None:
-    # A subclass may behave in another way; its own attributes are not looked at.
-    name = type(value).__qualname__
-    encoder.text("" if name == usual else name)
+    kind = type(value)
+    # A subclass may behave in another way.
+    encoder.text("" if kind.__qualname__ == usual else kind.__qualname__)
+    if is_own(kind.__module__):
+        encoder.feed(kind)
+    for name in kind._metadata if kind.__qualname__ != usual else ():
+        encoder.feed(getattr(value, name, None))
 
 
 def _range_index(encoder: Encoder, value: Any) -> None:
@@ -107,6 +134,10 @@ def _array(encoder: Encoder, value: Any) -> None:
 
 
 def _extension(encoder: Encoder, value: Any) -> None:
+    if value.dtype.kind == "O" and hasattr(value.dtype, "numpy_dtype"):
+        # For a step None is not nan.
+        encode_items(encoder, value.to_numpy().tolist())
+        return
     missing = value.isna()
     encode_ndarray(encoder, missing)
     kind = getattr(value.dtype, "numpy_dtype", None)

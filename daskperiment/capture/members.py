@@ -15,7 +15,15 @@ from daskperiment.capture.normal import fingerprint_code
 from daskperiment.capture.origin import is_own
 from daskperiment.capture.source import NO_SOURCE, Written, belongs, methods
 
-__all__ = ["class_without_source", "code_in", "members_of", "parts_of", "wrapped_by"]
+__all__ = [
+    "class_without_source",
+    "code_in",
+    "made_by",
+    "members_of",
+    "parts_of",
+    "settings_of",
+    "wrapped_by",
+]
 
 _ADDRESS = re.compile(" at 0x[0-9a-f]+", re.IGNORECASE)
 _DEPTH = 3
@@ -49,7 +57,7 @@ def _is_generated(key: str, value: Any, special: bool) -> bool:
     functions = [_innermost(function) for function in parts_of(value)]
     if not functions:
         # Neither slots and the like nor what Python writes into every class.
-        return special or hasattr(type(value), "__get__")
+        return special or (hasattr(type(value), "__get__") and not is_own(type(value).__module__))
     # Dataclasses and others write special methods, which follow from the class's source.
     return (
         special
@@ -82,6 +90,26 @@ def parts_of(value: Any) -> Iterator[FunctionType]:
             yield item
         elif item is not None and isinstance(found := wrapped_by(item), FunctionType):
             yield found
+
+
+def made_by(cls: type) -> Iterator[tuple[str, Any]]:
+    """List the functions and classes from which a class's generated methods take initial values."""
+    for name, each in vars(cls).get("__dataclass_fields__", {}).items():
+        if callable(each.default_factory) and name in _annotations(cls):
+            yield f"{name}()", each.default_factory
+    for each in vars(cls).get("__attrs_attrs__", ()):
+        default = getattr(each.default, "factory", None)
+        parts = {"()": default, " converter": each.converter, " validator": each.validator}
+        yield from ((f"{each.name}{key}", item) for key, item in parts.items() if callable(item))
+
+
+def settings_of(wrapper: Any) -> Iterator[tuple[str, Any]]:
+    """List what a decorator's object holds besides what it copied from the function."""
+    copied = {*functools.WRAPPER_ASSIGNMENTS, "__wrapped__"}
+    inner = getattr(wrapper, "__wrapped__", None)
+    for key, item in list(getattr(wrapper, "__dict__", {}).items()):
+        if key not in copied and item is not inner:
+            yield key, item
 
 
 def class_without_source(cls: type) -> Written:

@@ -7,9 +7,11 @@ and after the module was loaded.
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import os
 import sys
+from collections.abc import Iterator
 from importlib.machinery import PathFinder
 from types import ModuleType
 from typing import Any
@@ -18,7 +20,7 @@ from daskperiment.capture.normal import fingerprint_tree
 from daskperiment.capture.references import Import, imports_of_tree
 from daskperiment.capture.source import Written, read_file, shown
 
-__all__ = ["file_of", "imports_of_file", "package_of", "resolve", "written"]
+__all__ = ["file_of", "imports_of_file", "literals", "package_of", "resolve", "written"]
 
 
 def resolve(item: Import, package: str | None) -> list[str]:
@@ -78,3 +80,47 @@ def package_of(module: str, file: str) -> str:
     """Name the package that relative imports in a module's file start from."""
     name = os.path.basename(file)
     return module if name.startswith("__init__.") else module.rpartition(".")[0]
+
+
+def literals(file: str) -> dict[str, Any]:
+    """List the variables that a module's file sets once, to what stands there literally.
+
+    A loaded module may have been given other values since. Functions, whose code stands there
+    just as well, are listed with ``...``; what the module's own functions set is left out.
+    """
+    tree = read_file(file).tree
+    found: dict[str, Any] = {}
+    again = {name for node in ast.walk(tree) for name in _rebound(node)} if tree else set()
+    for node in getattr(tree, "body", ()):
+        for name, value in _bound(node):
+            if name in found:
+                again.add(name)
+            found[name] = value
+    return {k: v for k, v in found.items() if k not in again and v is not _UNKNOWN}
+
+
+_UNKNOWN = object()
+
+
+def _rebound(node: ast.AST) -> list[str]:
+    return node.names if isinstance(node, ast.Global) else []
+
+
+def _bound(node: ast.AST) -> Iterator[tuple[str, Any]]:
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        yield node.name, _UNKNOWN if node.decorator_list else ...
+        return
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    simple = isinstance(node, (ast.Assign, ast.AnnAssign))
+    for inner in targets if simple else ast.walk(node):
+        if isinstance(inner, ast.Name):
+            yield inner.id, _value(node.value) if simple else _UNKNOWN  # type: ignore[attr-defined]
+
+
+def _value(node: ast.expr | None) -> Any:
+    if node is None:
+        return _UNKNOWN
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return _UNKNOWN

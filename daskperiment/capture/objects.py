@@ -57,11 +57,14 @@ def write_walk(encoder: Encoder, walk: Walk) -> None:
     for unit in walk.units:
         encoder.text(unit.fingerprint)
     encoder.feed(list(walk.edges))
+    encoder.feed(list(walk.names))
     encoder.feed(walk.packages)
     for constant in walk.constants.values():
         encoder.tag(b"reads", constant.owner + 1)
         encoder.text(constant.label)
         if constant.state:
+            if encoder.exact:
+                raise NoFingerprintError(f"uses {constant.name}, which its code changes")
             encoder.tag(b"state")
             continue
         try:
@@ -116,7 +119,7 @@ def encode_nothing(encoder: Encoder, value: Any) -> None:
 
 def _enum(encoder: Encoder, value: enum.Enum) -> None:
     encoder.tag(b"enum")
-    encoder.text(type(value).__qualname__)
+    _name_class(encoder, type(value))
     encoder.text(str(value.name))
     encoder.feed(value.value)
 
@@ -137,7 +140,7 @@ def _wrapper(encoder: Encoder, value: Any) -> None:
 
 def _tokenized(encoder: Encoder, value: Any) -> None:
     encoder.tag(b"token")
-    encoder.text(type(value).__qualname__)
+    _name_class(encoder, type(value))
     try:
         token = value.__dask_tokenize__()
     except Exception as error:
@@ -153,6 +156,13 @@ def _instance(encoder: Encoder, value: Any) -> None:
             _write_class(encoder, type(value))
             _write_base(encoder, value)
             _write_state(encoder, value)
+
+
+def _name_class(encoder: Encoder, kind: type) -> None:
+    """Name a class, and write down its code: steps may call what the value can do."""
+    encoder.text(kind.__qualname__)
+    if is_own(kind.__module__):
+        encoder.feed(kind)
 
 
 def _write_class(encoder: Encoder, kind: type) -> None:

@@ -67,7 +67,7 @@ def _home_of(top: str, file: str | None) -> Home:
 def home_of_file(file: str) -> Home:
     """Tell whose code a file is."""
     path = os.path.abspath(file)
-    if "site-packages" in path or "dist-packages" in path:
+    if not {"site-packages", "dist-packages"}.isdisjoint(path.split(os.sep)):
         return "installed"
     installed, python = _folders()
     if path.startswith(installed):
@@ -96,10 +96,19 @@ def distribution(module: str) -> tuple[str, str] | None:
     """
     top = module.partition(".")[0]
     try:
-        return top, metadata.version(top)
+        found = metadata.distribution(top)
+        return (None if _brings(found, top) else _search(top)) or (top, found.version)
     except Exception:
         # Another name (sklearn comes with scikit-learn), or metadata that cannot be read.
         return _search(top)
+
+
+def _brings(found: metadata.Distribution, top: str) -> bool:
+    """Tell whether a distribution has a module; another may have the same name."""
+    record = found.read_text("RECORD")
+    if record is None:
+        return True  # nobody says
+    return any(line.startswith((f"{top}/", f"{top}.")) for line in record.splitlines())
 
 
 def _search(top: str) -> tuple[str, str] | None:

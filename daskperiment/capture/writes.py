@@ -68,6 +68,10 @@ class Writes:
             name = value.__name__ if isinstance(value, ModuleType) else _name_of_class(value)
             changed = rest[0] if rest else store.attribute
             self.bindings.add(f"{name}.{changed}")
+        elif isinstance(value, FunctionType):
+            home = value.__globals__.get("__name__", "?")
+            changed = rest[0] if rest else store.attribute
+            self.bindings.add(f"{home}.{value.__code__.co_qualname}.{changed}")
         elif value is not MISSING and not isinstance(value, _UNCHANGED):
             self.objects[id(value)] = value
 

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from daskperiment.codec.bodies import decode, decode_many, encode
-from daskperiment.codec.objects import Blob, dump_object, dump_record, load_object, load_record
+from daskperiment.codec.objects import (
+    Blob,
+    check_object,
+    dump_object,
+    dump_record,
+    load_object,
+    load_record,
+)
 from daskperiment.codec.plain import NotPlainError, from_plain, is_object, object_ref, to_plain
 from daskperiment.codec.values import describe, pack, unpack
 
@@ -18,6 +25,7 @@ __all__ = [
     "encode",
     "from_plain",
     "is_object",
+    "check_object",
     "load_object",
     "load_record",
     "object_ref",

@@ -29,7 +29,7 @@ from xxhash import xxh3_128, xxh3_128_hexdigest
 from daskperiment.codec.bodies import decode, encode
 from daskperiment.errors import CorruptRecordError, UntrustedObjectError
 
-__all__ = ["Blob", "dump_object", "dump_record", "load_object", "load_record"]
+__all__ = ["Blob", "check_object", "dump_object", "dump_record", "load_object", "load_record"]
 
 Buffer = Any
 """Something that supports the buffer protocol: bytes, memoryview, mmap."""
@@ -165,6 +165,21 @@ def load_object(data: Buffer, digest: str, signing_key: bytes | None = None) -> 
         The same, and also if they were not signed, when a signing key is given. Nothing has been
         unpickled then.
     """
+    return _unpickle(*_checked(data, digest, signing_key), digest)
+
+
+def check_object(data: Buffer, digest: str, signing_key: bytes | None = None) -> None:
+    """Check an object's bytes as `load_object` does, and unpickle nothing.
+
+    Raises
+    ------
+    CorruptRecordError, UntrustedObjectError
+        As from `load_object`.
+    """
+    _checked(data, digest, signing_key)
+
+
+def _checked(data: Buffer, digest: str, signing_key: bytes | None) -> tuple[Buffer, list[Buffer]]:
     view = memoryview(data)
     view = view.cast("B") if view.nbytes else view
     try:
@@ -177,7 +192,7 @@ def load_object(data: Buffer, digest: str, signing_key: bytes | None = None) -> 
         _check_digest(view, digest)
     except _DamageError as error:
         raise _refusal(digest, error, signing_key) from None
-    return _unpickle(stream, _buffers(view, layout), digest)
+    return stream, _buffers(view, layout)
 
 
 def _read_layout(view: memoryview) -> _Layout:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING, Literal
 
 from daskperiment.display import html_table, one_line, table
@@ -80,7 +81,8 @@ class Explanation:
         return "\n".join([self.title, listed, *self._diffs()])
 
     def _repr_html_(self) -> str:
-        return html_table([self.title, "", ""], self._rows())
+        diffs = "".join(f"<pre>{escape(diff)}</pre>" for diff in self._diffs())
+        return html_table([self.title, "", ""], self._rows()) + diffs
 
     def _rows(self) -> list[list[str]]:
         return [[one_line(s.key), s.verdict, one_line(s.reason)] for s in self.steps]

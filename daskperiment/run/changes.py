@@ -178,7 +178,8 @@ def report_conflicts(recorder: Recorder, quietly: bool = False) -> None:
 
     Quietly where another process, that of the user, reads what is written and warns.
     """
-    for ours, theirs in recorder.conflicts():
+    found = recorder.conflicts()
+    for ours, theirs in found:
         impurity = Impurity(ours.key, ours.step, theirs.trial)
         recorder.write("notes", ours.trial, f"impure-{ours.key}", impurity)
         # From now on neither output may be reused.
@@ -186,6 +187,8 @@ def report_conflicts(recorder: Recorder, quietly: bool = False) -> None:
             recorder.write("outputs", 0, impure_id(str(recipe)), impurity)
         if not quietly:
             _warn_impure(recorder.store, ours.trial, impurity)
+    if found and quietly:
+        recorder.settle()  # whoever reads it looks as soon as the task is done
 
 
 def report_impurities(store: Store, trials: Collection[int]) -> None:

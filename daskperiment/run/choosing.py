@@ -7,8 +7,10 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
-from daskperiment.errors import StoreError
+from daskperiment.codec import check_object
+from daskperiment.errors import CorruptRecordError, StoreError, UntrustedObjectError
 from daskperiment.records import Code, Graph
+from daskperiment.run.facts import Hit
 from daskperiment.run.following import followed
 from daskperiment.run.plan import Request
 from daskperiment.run.reasons import Past, PastTrials, Reason, why
@@ -114,13 +116,40 @@ class Chooser:
         StoreError
             If the store cannot be read.
         """
-        arrangement = self._arranged(design, reusable, request, code)
+        arrangement = self._checked(design, reusable, request, code)
         now = Past(request.values, code, design.graph)
         return [
             self._prospect(formula, arrangement, formula.key in reusable, now)
             for formula in design.formulas.formulas
             if formula.step
         ]
+
+    def _checked(
+        self, design: Design, reusable: Sequence[Hashable], request: Request, code: Code
+    ) -> Arrangement:
+        """Arrange a trial without the outputs that would turn out not to be loadable."""
+        refused: dict[Hashable, str] = {}
+        while True:
+            left = [key for key in reusable if key not in refused]
+            arrangement = self._arranged(design, left, request, code)
+            found = {
+                key: why
+                for key, hit in arrangement.hits.items()
+                if key in arrangement.needed and (why := self._refusal(hit, request))
+            }
+            if not found:
+                return replace(arrangement, reasons={**arrangement.reasons, **refused})
+            refused.update(found)
+
+    def _refusal(self, hit: Hit, request: Request) -> str:
+        if hit.digest is None:
+            return ""
+        try:
+            data = self._store.get(hit.digest)
+            check_object(data, hit.digest, request.common.signing_key)
+        except (CorruptRecordError, UntrustedObjectError, KeyError) as error:
+            return f"the output that trial {hit.fact.trial} kept could not be loaded: {error}"
+        return ""
 
     def _arranged(
         self, design: Design, reusable: Sequence[Hashable], request: Request, code: Code

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from daskperiment.capture.code import changed_functions, diff_functions
@@ -11,8 +12,9 @@ from daskperiment.capture.fingerprint import NoFingerprintError, fingerprint
 from daskperiment.codec import decode, from_plain, is_object
 from daskperiment.display import shorten, shorten_pair
 from daskperiment.errors import CorruptRecordError
-from daskperiment.records import Begun, Code, Computed, Graph, Node, StepCode
+from daskperiment.records import Begun, Code, Computed, Environment, Graph, Node, StepCode
 from daskperiment.run.changes import LOOK_BACK, load
+from daskperiment.run.recipes import series_of
 from daskperiment.store.protocol import Store
 
 __all__ = ["Past", "PastTrials", "Reason", "why"]
@@ -37,6 +39,7 @@ class Past:
     """Parameter values, plain where they are; in the store's form where they are not."""
     code: Code
     graph: Graph
+    python: str = field(default_factory=lambda: platform.python_version())
 
 
 class PastTrials:
@@ -84,12 +87,21 @@ def _read(store: Store) -> Iterator[Past]:
                 values.setdefault(record.trial, {})[found.name] = found.value
     codes = {each.code: load(store, each.code, Code) for each in begun.values()}
     graphs = {each.graph: load(store, each.graph, Graph) for each in begun.values()}
+    environments = {
+        each.environment: load(store, each.environment, Environment) for each in begun.values()
+    }
     for trial in sorted(begun):
+        environment = environments[begun[trial].environment]
         code, graph = codes[begun[trial].code], graphs[begun[trial].graph]
         if code is not None and graph is not None:
-            yield Past(
-                {name: _read_value(form) for name, form in values[trial].items()}, code, graph
-            )
+            known = {name: _read_value(form) for name, form in values[trial].items()}
+            yield Past(known, code, graph, _python_of(environment))
+
+
+def _python_of(environment: Environment | None) -> str:
+    if environment is None:
+        return ""
+    return environment.categories.get("python", {}).get("version", "")
 
 
 def _decoded(id: str, body: bytes) -> Begun | Computed | None:
@@ -131,7 +143,13 @@ def why(place: str, now: Past, before: Past | None) -> list[Reason]:
         *_parameters(reaching, now, before),
         *_codes(reaching, now.code, before.code),
         *_wiring(reaching, before),
+        *_python(now.python, before.python),
     ]
+
+
+def _python(now: str, before: str) -> Iterator[Reason]:
+    if before and series_of(now) != series_of(before):
+        yield Reason(f"Python {before} → {now}")
 
 
 def _before(place: str, nodes: Mapping[str, Node]) -> list[Node]:

@@ -8,6 +8,7 @@ the first if none of them drew random numbers.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -17,12 +18,17 @@ from daskperiment.capture.fingerprint import NoFingerprintError, combine, exact_
 from daskperiment.records import StepCode
 from daskperiment.run.seeding import step_seed
 
-__all__ = ["Formula", "Formulas", "Known", "Live", "Recipe", "Ref", "Unknown", "Uses"]
+__all__ = ["Formula", "Formulas", "Known", "Live", "Recipe", "Ref", "Unknown", "Uses", "series_of"]
 
 SCHEME = "recipe 1"
 """To be raised when recipes are made in another way."""
 
 Key = Hashable
+
+
+def series_of(version: str) -> str:
+    """Give the part of Python's version that outputs may hang on, as ``sum`` of floats does."""
+    return ".".join(version.split(".")[:2])
 
 
 class Ref(NamedTuple):
@@ -146,7 +152,9 @@ def _write(
         parts = [_digest(part, found, codes) for part in formula.parts]
     except NoFingerprintError as error:
         return Unknown(str(error))
-    base = combine(SCHEME, formula.step, formula.version, code, *parts)
+    base = combine(
+        SCHEME, series_of(platform.python_version()), formula.step, formula.version, code, *parts
+    )
     own = str(step_seed(seed, formula.place)) if formula.place else ""
     return Known(base, combine(base, own, *(recipe.seeded for recipe in known)))
 

@@ -205,7 +205,9 @@ def test_user_decorator(write, step_of):
 
 
 class Wrapper:
-    """Stands for a step: an object that carries a function."""
+    """Stands for a step: an object of daskperiment's that carries a function."""
+
+    __module__ = "daskperiment.graph.step"
 
     def __init__(self, function):
         functools.update_wrapper(self, function)

@@ -221,6 +221,10 @@ def test_altered_object(kept, log):
     data = bytearray(bytes(ex._store.get(digest)))
     data[-3] ^= 1
     place.overwrite("trust", digest, bytes(data))
+    before = ex.explain(result)["second"]
+    assert before.verdict == "miss"
+    assert "trial 1 kept could not be loaded" in before.reason
+    assert ex.explain(result)["first"].verdict == "hit"
     with pytest.warns(StoreWarning, match="trial 1 kept of step 'second' cannot be loaded"):
         assert result.compute().tolist() == [0, 1, 2]
     assert ran(log) == {"second": 1}
@@ -274,17 +278,24 @@ def test_gone_while_the_trial_runs(ex, log, scheduler, monkeypatch):
 def test_unsigned(tmp_path, log, open_again):
     """With a key, an unsigned object or one of another key is not used; the new one is."""
 
-    def compute():
+    def compute(reason=""):
         ex = open_again("trust", tmp_path / "store", reuse=True)
         result = chain(ex, log, lambda: 1, lambda value: np.arange(3.0))
-        return result.compute().tolist(), ran(log)
+        before = ex.explain(result)["second"].reason
+        value = result.compute().tolist()
+        after = ex.explain(ex.trial_id)["second"].reason
+        assert reason in before
+        assert "could not be loaded" in after or not reason
+        return value, ran(log)
 
     assert compute() == ([0, 1, 2], {"first": 1, "second": 1})
-    for key in ("secret", "other"):
+    reasons = {"secret": "it is not signed", "other": "its signature does not fit"}
+    for key, reason in reasons.items():
         with dask.config.set({"daskperiment.signing-key": key}):
             with pytest.warns(StoreWarning, match="cannot be loaded"):
-                assert compute() == ([0, 1, 2], {"second": 1})
+                assert compute(reason) == ([0, 1, 2], {"second": 1})
             assert compute() == ([0, 1, 2], {})
+    assert compute() == ([0, 1, 2], {})  # without a key whatever is signed will do
 
 
 class Fragile:

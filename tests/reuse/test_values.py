@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import enum
 import math
+from datetime import datetime
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import daskperiment
+from daskperiment.errors import ImpureStepWarning
 from tests.reuse.work import ran, write
 
 
@@ -42,7 +46,24 @@ def described(ex, log):
     return compute
 
 
+class Frame(pd.DataFrame):
+    """Carries a unit."""
+
+    _metadata = ("unit",)
+
+    def measured_in(self, unit):
+        self.unit = unit
+        return self
+
+
 SQUARE = np.arange(9.0).reshape(3, 3)
+PAIRS = [("a", int), ("b", float)]
+PAYLOAD = np.array([0x7FF8000000000001]).view(float)
+NOON = datetime(2020, 6, 1, 12)
+ZONES = [ZoneInfo("UTC"), ZoneInfo("Europe/Berlin"), ZoneInfo("Europe/Paris")]
+KINDS = [
+    {}, {"categories": ["a", "b"]}, {"categories": ["b", "a"]}, {"ordered": True},
+]  # fmt: skip
 DIFFERENT = [
     [SQUARE, SQUARE.T, SQUARE.ravel(), SQUARE.astype("float32"), SQUARE.astype(object)],
     [SQUARE.astype(">f8"), SQUARE.tolist(), SQUARE.view("int64")],
@@ -57,6 +78,31 @@ DIFFERENT = [
     [{"a": 1, "b": 2}, {"a": 2, "b": 1}, [("a", 1), ("b", 2)]],
     [math.nan, math.inf, -math.inf, "nan", None],
     [[1, [2, 3]], [[1, 2], 3], [1, 2, 3]],
+    [SQUARE, SQUARE.view(np.matrix)],
+    [np.array([(1, 2.0)], PAIRS), np.rec.array([(1, 2.0)], PAIRS)],
+    [np.ma.array([1, 2], mask=[0, 1], fill_value=fill) for fill in (7, 8)],
+    [np.array([0.0]), np.array([-0.0]), np.array([math.nan]), PAYLOAD],
+    [pd.Series([0.0]), pd.Series([-0.0]), pd.Series([math.nan])],
+    [np.dtype(code).type(1) for code in "bhilBHILefdFD"],
+    [pd.Series([value], dtype=object) for value in (None, math.nan, pd.NA, pd.NaT)],
+    [pd.Series(["a"], dtype=kind) for kind in (object, "string", "str", "category")],
+    [NOON.replace(tzinfo=zone) for zone in (None, *ZONES)],
+    [pd.Timestamp(NOON, tz=zone) for zone in (None, *ZONES)],
+    [pd.Series([pd.Timestamp(NOON, tz=zone)]) for zone in (None, *ZONES)],
+    [pd.Series([NOON.replace(tzinfo=zone)], dtype=object) for zone in (None, *ZONES)],
+    [pd.Timestamp(NOON).as_unit(unit) for unit in ("s", "ms", "us", "ns")],
+    [pd.Timedelta(1, "s").as_unit(unit) for unit in ("s", "ms", "us", "ns")],
+    [pd.Categorical(["a"], **kinds) for kinds in KINDS],
+    [pd.Series(pd.Categorical(["a"], **kinds)) for kinds in KINDS],
+    [pd.CategoricalDtype(kinds) for kinds in (range(1000), [*range(500), -1, *range(501, 1000)])],
+    [
+        pd.offsets.CustomBusinessDay(), pd.offsets.CustomBusinessDay(holidays=["2020-01-01"]),
+        pd.offsets.CustomBusinessDay(holidays=["2020-01-02"]),
+        pd.offsets.CustomBusinessDay(weekmask="Mon Tue"),
+        pd.offsets.CustomBusinessDay(normalize=True),
+    ],
+    [pd.offsets.BusinessHour(start=start) for start in ("09:00", "10:00")],
+    [Frame({"a": [1]}).measured_in(unit) for unit in ("m", "s")],
 ]  # fmt: skip
 
 
@@ -224,3 +270,61 @@ def test_calls_with_other_arguments(ex, log):
     steps = ex.get_steps()
     own = steps[(steps["Step"] == "power") & steps["Reused From"].isna()]
     assert len(own) == len(calls)
+
+
+def test_code_of_what_is_taken(ex, log):
+    """What an argument does when it is used is part of it, even where it names itself."""
+
+    class Kind(enum.Enum):
+        ONE = 1
+
+        def text(self):
+            return "one"
+
+    class Named:
+        def __dask_tokenize__(self):
+            return "named"
+
+        def text(self):
+            return "one"
+
+    @ex.persist
+    def see(value):
+        write(log, "see")
+        return value.text()
+
+    @ex.result
+    def give(text):
+        return text
+
+    for value in (Kind.ONE, Named()):
+        kind = type(value)
+        assert [give(see(value)).compute() for _ in range(2)] == ["one", "one"]
+        kind.text = lambda self: "two"
+        assert [give(see(value)).compute() for _ in range(2)] == ["two", "two"]
+        assert ran(log) == {"see": 2}
+
+
+def test_function_that_keeps_state(ex, log):
+    """A step that is given a function which counts its calls is never reused, and says why."""
+    calls = {"count": 0}
+
+    def count():
+        calls["count"] += 1
+        return calls["count"]
+
+    @ex.persist
+    def see(function):
+        write(log, "see")
+        return function()
+
+    @ex.result
+    def give(number):
+        return number
+
+    result = give(see(count))
+    assert result.compute() == 1
+    for number in (2, 3):
+        with pytest.warns(ImpureStepWarning, match="see"):
+            assert result.compute() == number
+    assert "which its code changes" in ex.explain(3)["see"].reason
