@@ -91,6 +91,7 @@ class Experiment:
     """
 
     id: str
+    """Its name, as it was given."""
 
     def __new__(
         cls, id: str, backend: Any = None, seed: int | None = None, reuse: bool | None = None

@@ -1,26 +1,49 @@
-"""The examples in the documentation and in docstrings do what they say."""
+"""What the documentation shows is true: examples, commands, and the names of files."""
 
 from __future__ import annotations
 
 import doctest
 import importlib
 import pkgutil
+import re
+import shlex
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
+import click
 import pytest
 
 import daskperiment
+from daskperiment.cli import cli
+from daskperiment.cli.board import board
+from tests.cli.conftest import Command, folder, run  # noqa: F401  # fixtures
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.rst", *sorted((ROOT / "docs").glob("*.rst"))]
+README = ROOT / "README.rst"
+PAGES = ROOT / "docs"
+DOCUMENTS = [README, *sorted(PAGES.glob("*.rst"))]
 MODULES = [module.name for module in pkgutil.walk_packages(daskperiment.__path__, "daskperiment.")]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
+def page(name: str) -> str:
+    """Read a page of docs/."""
+    return (PAGES / f"{name}.rst").read_text(encoding="utf-8")
+
+
+# Examples
+
+
 @pytest.fixture(autouse=True)
 def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let each example keep its trials in an empty folder."""
+    """Let each example keep its trials, and journals for stores elsewhere, in an empty folder."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
@@ -37,6 +60,144 @@ def test_docstrings_show_true_output(name: str) -> None:
 
 def test_the_documents_hold_examples() -> None:
     """README.rst and the quickstart contain prompts, so that the test above tests something."""
-    for path in (ROOT / "README.rst", ROOT / "docs" / "quickstart.rst"):
+    for path in (README, PAGES / "quickstart.rst"):
         text = path.read_text(encoding="utf-8")
         assert len(doctest.DocTestParser().get_examples(text)) > 5, path
+
+
+# Commands
+
+
+def commands(path: Path) -> Iterator[list[str]]:
+    """Find the lines of literal blocks that call one of the package's commands."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if found := re.match(r"\s+(?:\$ )?(daskperiment(?:board)? .+)$", line):
+            yield shlex.split(found[1], comments=True)
+
+
+def parse(words: list[str]) -> None:
+    """Let click take a command's arguments, without running it; scripts have to be there."""
+    command: click.Command = board
+    if words[0] == "daskperiment":
+        command = cli.commands[words[1]]
+        words = words[1:]
+    for word in words:
+        if word.endswith(".py"):
+            Path(word).parent.mkdir(exist_ok=True)
+            Path(word).touch()
+    if "--help" not in words:
+        command.make_context(words[0], words[1:])
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_commands_of_the_documents_can_be_given(path: Path) -> None:
+    """Each command that a page shows has the arguments and options that it is given there."""
+    for words in commands(path):
+        parse(words)
+
+
+def test_a_wrong_command_would_be_found() -> None:
+    """The check above refuses an unknown command, an unknown option and one argument too many."""
+    assert len(list(commands(PAGES / "cli.rst"))) > 20
+    assert list(commands(README))
+    with pytest.raises(KeyError):
+        parse(["daskperiment", "replay", "line"])
+    for line in ("ls --tree", "compare line 1 2 3"):
+        with pytest.raises(click.UsageError):
+            parse(["daskperiment", *line.split()])
+
+
+def test_commands_of_the_readme_work(run: Command, tmp_path: Path) -> None:  # noqa: F811
+    """The commands of README.rst do what they say, in the order in which they stand there."""
+    (tmp_path / "examples").mkdir()
+    script = (ROOT / "examples" / "line.py").read_text(encoding="utf-8")
+    (tmp_path / "examples" / "line.py").write_text(script, encoding="utf-8")
+    shown = [words for words in commands(README) if words[1] != "board"]
+    answers = [run(*words[1:]) for words in shown]
+    assert len(answers) == 4
+    assert [answer.status for answer in answers] == [0] * 4, answers
+    assert len(answers[2].table) == 1 + 5
+    assert "rate" in answers[3].out
+
+
+def literal_blocks(text: str) -> list[str]:
+    """Give the indented blocks behind ``::`` and ``code-block``, without their indentation."""
+    found = re.finditer(r"::(?: \w+)?\n(?:   :.*\n)*\n((?: +.*\n|\n)+)", text + "\n")
+    return [textwrap.dedent(match[1]).strip("\n") + "\n" for match in found]
+
+
+def test_the_script_of_the_guide_works(run: Command, tmp_path: Path) -> None:  # noqa: F811
+    """The script in the page about scripts, and the commands below it, work as that page says."""
+    text = page("scripts")
+    source = next(block for block in literal_blocks(text) if "result = distance" in block)
+    script = tmp_path / "train.py"
+    script.write_text(source, encoding="utf-8")
+    shown = list(commands(PAGES / "scripts.rst"))
+    assert [words[1] for words in shown] == ["run", "run", "history", "reproduce"]
+    for words in shown:
+        answer = run(*words[1:])
+        assert answer.status == 0, answer
+    script.write_text(source.partition("if __name__")[0] + "result.main()\n", encoding="utf-8")
+    arguments = [sys.executable, "train.py", "rate=0.3", "--seed", "7"]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    assert "trial       6" in done.stdout
+
+
+def test_the_check_of_the_installation_works() -> None:
+    """The command that shows whether the package is installed prints what stands below it."""
+    block = next(block for block in literal_blocks(page("installation")) if block.startswith("$ "))
+    command, _, output = block.removeprefix("$ ").rpartition('"\n')
+    command = command.replace("python", shlex.quote(sys.executable), 1) + '"'
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == output.strip()
+
+
+@pytest.mark.skipif(sqlite3.sqlite_version_info < (3, 38), reason="SQLite here lacks ->>")
+def test_the_folder_can_be_asked_with_sql() -> None:
+    """The query in the page about the format finds the parameters of a trial."""
+    block = next(block for block in literal_blocks(page("format")) if "sqlite3" in block)
+    words = shlex.split(block.replace("\\\n", " "))
+    ex = daskperiment.Experiment("iris_svm")
+    ex.result(lambda lr: lr)(ex.parameter("lr", default=0.1)).compute()
+    connection = sqlite3.connect(words[2])
+    assert connection.execute(words[3]).fetchall() == [(1, 0.1)]
+    connection.close()
+
+
+# Lists
+
+
+def test_tests_behind_the_promises_are_there() -> None:
+    """Every test that the page about promises names is a file or folder with tests in it."""
+    named = set(re.findall(r"``(tests/[\w/.]+)``", page("promises")))
+    assert len(named) > 20
+    for name in named:
+        path = ROOT / name
+        files = [path] if path.suffix else list(path.glob("test_*.py"))
+        assert files, name
+        for file in files:
+            assert re.search(r"def test_|class Test", file.read_text(encoding="utf-8")), name
+
+
+def test_extras_are_those_of_the_package() -> None:
+    """The page about the installation lists every extra, and none that is not there."""
+    listed = set(re.findall(r"^``(\w+)``  ", page("installation"), re.MULTILINE))
+    assert listed == set(metadata.metadata("daskperiment").get_all("Provides-Extra") or [])
+
+
+def test_pictures_are_there() -> None:
+    """Every picture that a document shows is in the repository, and has a text beside it."""
+    for path in DOCUMENTS:
+        text = path.read_text(encoding="utf-8")
+        for name in re.findall(r"^\.\. image:: (\S+)$|^   :file: (\S+)$", text, re.MULTILINE):
+            assert (path.parent / "".join(name)).is_file(), name
+        assert text.count(".. image::") == text.count("   :alt: ")
+
+
+@pytest.mark.parametrize("path", [README, ROOT / "CHANGELOG.rst"], ids=lambda path: path.name)
+def test_what_a_package_index_shows_is_plain(path: Path) -> None:
+    """README.rst and CHANGELOG.rst use nothing that only Sphinx knows."""
+    text = path.read_text(encoding="utf-8")
+    assert not re.search(
+        r":(doc|ref|class|meth|func|mod|attr):`|^\.\. (toctree|auto|code-block)", text
+    )

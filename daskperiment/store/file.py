@@ -92,6 +92,11 @@ class FileStore:
     def __reduce__(self) -> tuple[type[FileStore], tuple[Path, str | None]]:
         return FileStore, (self.folder, self._identity or known_identity(self._database))
 
+    @property
+    def identity(self) -> str | None:
+        """Identity that the folder had in the process that the store comes from."""
+        return self._identity
+
     def check_arrival(self, place: str) -> None:
         """Make sure that the folder is the one that the store was pickled with.
 

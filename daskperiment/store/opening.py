@@ -20,7 +20,14 @@ from daskperiment.store.protocol import Store
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["check_arrival", "journal_folder", "list_experiments", "open_store", "resolve"]
+__all__ = [
+    "check_arrival",
+    "identity_of",
+    "journal_folder",
+    "list_experiments",
+    "open_store",
+    "resolve",
+]
 
 _FOLDER = "daskperiment_cache"
 _EXPECTED = (
@@ -141,6 +148,11 @@ def check_arrival(store: Store, place: str) -> None:
     """
     if isinstance(store, FileStore):
         store.check_arrival(place)
+
+
+def identity_of(store: Store) -> str | None:
+    """Tell which folder a store was made for elsewhere; None if there is nothing to check."""
+    return store.identity if isinstance(store, FileStore) else None
 
 
 def journal_folder(store: Store) -> Path:

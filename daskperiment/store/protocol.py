@@ -13,7 +13,7 @@ Streams
 ``points``   batches of metric points
 ``outputs``  the first output seen for a step's code, inputs and seed, and what is known of
              a recipe's output (trial is 0); these can be found by their ids
-``notes``    what was noticed about a trial: impure steps
+``notes``    what is told of a trial besides, such as an impure step; of trial 0: sweeps
 ``beats``    signs of life of running trials
 ===========  ==========================================================================
 

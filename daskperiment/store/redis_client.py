@@ -151,7 +151,8 @@ def _connect(target: Target) -> _Client:
 
 def _translate(error: Exception, target: Target, address: str) -> StoreError:
     """Turn what a driver raised into what a store raises."""
-    text = target.scrub(str(error) or type(error).__name__)
+    said = target.scrub(str(error) or type(error).__name__).strip()
+    text = said if said.endswith((".", "!")) else f"{said}."
     if isinstance(error, _REFUSED):
         return StoreError(
             f"{address} refused us: {text} Expected a user who may use the keys daskperiment:*"

@@ -91,7 +91,7 @@ def _from_url(url: str) -> Target:
         node = (options.get("host", "localhost"), options.get("port", 6379))
         secure = {"ssl": True} if parts.scheme == "rediss" else {}
         return _target({**options, **secure}, None, (node,))
-    raise ValueError(f"The backend {place!r} is no usable URL: {reason} Correct it.")
+    raise ValueError(f"The backend {place!r} is no usable URL ({reason}). Correct it.")
 
 
 def _target(
