@@ -3,6 +3,9 @@
 Run it twice: ``python examples/digits.py``. The trials are kept in the folder
 ``daskperiment_cache`` where it runs, so the second run continues at trial 9 and compares its
 trials with those of the first. Edit a step in between, and it says what changed.
+
+With parameters it computes one trial: ``python examples/digits.py rate=0.05 --seed 1``, or
+``daskperiment run examples/digits.py rate=0.05 --seed 1``. ``--help`` lists the parameters.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ components = ex.parameter("components", default=32)
 rate = ex.parameter("rate", default=0.01)
 epochs = ex.parameter("epochs", default=8)
 
+PARAMETERS = ["components", "rate", "epochs"]
 SETTINGS: list[dict[str, Any]] = [
     {},
     {"components": 8},
@@ -91,39 +95,48 @@ def score(model: SGDClassifier, data: dict[str, np.ndarray]) -> float:
     return share_correct(model, data["test"], data["test_labels"])
 
 
-def run_trials(accuracy: daskperiment.Result) -> None:
+reduced = reduce(split(load()), components)
+result = score(train(reduced, rate, epochs), reduced)
+
+
+def run_trials() -> None:
     """Compute one trial per setting, with one line of progress."""
     for number, values in enumerate(SETTINGS, start=1):
         print(f"\r{number} of {len(SETTINGS)}", end="", file=sys.stderr, flush=True)
         try:
-            accuracy.bind(**values).compute()
+            result.bind(**values).compute()
         except ValueError:
             continue  # the trial is recorded as failed, with the error
     print("\r" + " " * 20 + "\r", end="", file=sys.stderr, flush=True)
 
 
-def main() -> None:
+def show_eight() -> None:
     """Run the trials, and show what is known about them afterwards."""
     earlier = ex.trial_id
     if earlier:
         print(f"Found {earlier} trials; continuing at trial {earlier + 1}.\n")
-
-    reduced = reduce(split(load()), components)
-    run_trials(score(train(reduced, rate, epochs), reduced))
+    run_trials()
 
     first = earlier + 1
+    history = ex.get_history()
     print("All trials:\n")
-    columns = ["components", "rate", "epochs", "Result", "Success", "Description"]
+    columns = [*PARAMETERS, "Result", "Success", "Description"]
     with pd.option_context("display.max_columns", None, "display.width", 120):
-        print(ex.get_history()[columns])
+        print(history[columns])
     print(f"\nAccuracy in trials {first}, {first + 1} and {first + 4}, epoch by epoch:\n")
     print(ex.load_metric("accuracy", [first, first + 1, first + 4]))
     print(f"\nTrials {first} and {first + 1}:\n")
     print(ex.compare(first, first + 1))
-    if earlier:
-        print(f"\nTrial {first - len(SETTINGS)}, and trial {first} with the same settings:\n")
-        print(ex.compare(first - len(SETTINGS), first))
+
+    alike = history.index[(history[PARAMETERS] == history.loc[first, PARAMETERS]).all(axis=1)]
+    if alike[0] < first:
+        before = alike[alike < first][-1]
+        print(f"\nTrial {before}, and trial {first} with the same parameters:\n")
+        print(ex.compare(before, first))
 
 
 if __name__ == "__main__":
-    main()
+    if len(sys.argv) > 1:
+        result.main()
+    else:
+        show_eight()

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import linecache
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import daskperiment
 from daskperiment.display import html_table, one_line, shorten, shorten_pair, table, width
 
 
@@ -73,3 +78,117 @@ def test_html_is_escaped():
     assert "&lt;script&gt;" in html
     assert "<th>&lt;i&gt;</th>" in html
     assert html_table([], [["a"]]) == "<table><tbody><tr><td>a</td></tr></tbody></table>"
+
+
+# Notebooks -------------------------------------------------------------------------------------
+
+HARM = "<script>alert('x')</script>"
+NOT_SHOWN = {
+    daskperiment.Parameter: {"plain", "computed"},
+    daskperiment.Result: {"as_input", "computed_token", "ordered", "prospects"},
+}
+"""Public to other modules, and of no use to people."""
+
+
+class Holder:
+    """What is no plain data, and shows itself as markup."""
+
+    def __repr__(self):
+        return HARM
+
+
+@pytest.fixture
+def met(tmp_path, monkeypatch):
+    """Make one of each thing that people meet, with markup in whatever they can name."""
+    monkeypatch.chdir(tmp_path)
+    ex = daskperiment.Experiment("met", seed=1)
+    a = ex.parameter(f"a{HARM}", default=HARM)
+
+    @ex
+    def first(a):
+        return a
+
+    @ex.persist(reuse=True)
+    def kept(a):
+        return len(a)
+
+    @ex.result
+    def held(number):
+        return Holder()
+
+    result = held(kept(first(a)))
+    result.compute()
+    result.bind(**{f"a{HARM}": HARM + "2"}).compute()
+    history = ex.get_history(verbose=True)
+    bound = result.bind(**{f"a{HARM}": HARM})
+    return {
+        "experiment": ex, "parameter": a, "step function": first, "step": first(a),
+        "result": result, "bound result": bound, "comparison": ex.compare(1, 2),
+        "reproduction": bound.reproduce(1), "explanation": ex.explain(result),
+        "past explanation": ex.explain(1), "stored object": history["Result"][1],
+        "history": history, "steps": ex.get_steps(),
+    }  # fmt: skip
+
+
+def test_notebooks_show_all_that_people_meet(met):
+    """Everything has HTML of its own, with the names in it, and none of it is markup."""
+    for name, thing in met.items():
+        html = thing._repr_html_()
+        assert "<table" in html, name
+        assert "<script" not in html, name
+        if name not in ("step function", "step", "steps", "explanation", "past explanation"):
+            assert "&lt;script&gt;" in html, name
+
+
+def test_explanations_show_diffs_as_text(met):
+    """A change of code stands below an explanation's table, and brings no markup along."""
+    explained = met["explanation"]
+    step = dataclasses.replace(explained.steps[0], diffs=(f"-{HARM}",))
+    html = dataclasses.replace(explained, steps=(step,))._repr_html_()
+    assert html.endswith("<pre>-&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt;</pre>")
+
+
+def test_completion_shows_public_names_only(met):
+    """What the tabulator offers is there, and nothing that only other modules need."""
+    result, parameter = met["result"], met["parameter"]
+    for name in ("compute", "bind", "sweep", "reproduce", "visualize", "main", "name"):
+        assert name in dir(result)
+    assert "name" in dir(parameter)
+    for thing in (result, met["bound result"], parameter):
+        assert not NOT_SHOWN[type(thing)] & set(dir(thing)), thing
+        assert NOT_SHOWN[type(thing)] <= {*dir(type(thing))}, "a name is gone"
+    assert "as_input" not in dir(met["step"])
+    ours = [name for name in dir(daskperiment) if not name.startswith("_")]
+    assert ours == daskperiment.__all__
+
+
+def test_cells_can_be_run_again(tmp_path, monkeypatch):
+    """A cell that is run again defines its steps anew, and says nothing of it."""
+    monkeypatch.chdir(tmp_path)
+    cell = (
+        "import daskperiment\n"
+        "ex = daskperiment.Experiment('again', seed=1)\n"
+        "a = ex.parameter('a', default=2)\n"
+        "@ex.parameter\n"
+        "def b(a):\n"
+        "    return a + 1\n"
+        "@ex.persist\n"
+        "def double(b):\n"
+        "    return 2 * b\n"
+        "@ex.result\n"
+        "def score(x):\n"
+        "    return x\n"
+        "result = score(double(b))\n"
+    )
+    names: dict[str, object] = {"__name__": "__main__"}
+    for number in range(3):
+        source = f"<cell {number}>"
+        linecache.cache[source] = (len(cell), None, cell.splitlines(keepends=True), source)
+        exec(compile(cell, source, "exec"), names)
+        assert names["result"].compute() == 6
+    ex = names["ex"]
+    assert list(ex.get_parameters()) == ["a"]
+    assert list(ex.get_parameters(3)) == ["a", "b"]
+    assert repr(ex).count("double") == 1
+    assert ex.compare(1, 3).identical
+    assert not ex.compare(1, 3).differs

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import sys
@@ -43,6 +44,7 @@ __all__ = [
 ]
 
 INTERRUPTED = 130
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _WRONG_USE = (
     LookupFailedError,
     ParameterUndeclaredError,
@@ -136,14 +138,16 @@ def _answer(run: Callable[[], Any], switches: Switches) -> int:
         return _tell("Interrupted.", INTERRUPTED)
     except KeyboardInterrupt:
         return _tell("Interrupted.", INTERRUPTED)
-    except Exception as error:
+    except (SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # as a step may raise
         if switches.debug:
             _show_traceback(error)
         return _tell(*_told(error))
     return status if isinstance(status, int) else 0
 
 
-def _told(error: Exception) -> tuple[str, int]:
+def _told(error: BaseException) -> tuple[str, int]:
     """Give an error's message and the exit status."""
     if isinstance(error, click.UsageError) and error.ctx is not None:
         return f"{error.format_message()} Try '{error.ctx.command_path} --help'.", 2
@@ -151,6 +155,8 @@ def _told(error: Exception) -> tuple[str, int]:
         return error.format_message(), error.exit_code
     if isinstance(error, DaskperimentError):
         return str(error), 2 if isinstance(error, _WRONG_USE) else 1
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return f"Cannot write: {error.strerror}. Make room, or write to another place.", 1
     return f"{type(error).__name__}: {error}. With --debug it shows where.", 1
 
 

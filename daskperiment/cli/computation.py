@@ -17,9 +17,10 @@ import dask
 from daskperiment.cli import output, values
 from daskperiment.cli.answering import Failed, Refused, leaving_at_once
 from daskperiment.cli.computing import main_command
-from daskperiment.cli.listing import print_frame
+from daskperiment.cli.options import work
 from daskperiment.cli.script import choose, is_loading, loaded
 from daskperiment.cli.stored import checked, trial_of
+from daskperiment.cli.texts import print_explanation
 from daskperiment.display import shorten, table
 from daskperiment.errors import DaskperimentError, ParameterUndeclaredError, StoreError
 from daskperiment.experiment import _EXPERIMENTS, Experiment
@@ -81,11 +82,13 @@ def describe(script: Path, backend: str | None) -> None:
         click.echo("\nThe options are listed by daskperiment run --help.")
 
 
-def explain(script: Path, given: Sequence[str], name: str | None, backend: str | None) -> None:
+def explain(
+    script: Path, given: Sequence[str], name: str | None, backend: str | None, format_: str
+) -> None:
     """Tell which steps would be reused."""
     with _script(script, name, backend) as result:
         bound = _bound(result, values.assignments(given))
-        output.print_text(str(_experiment_of(result).explain(bound)))
+        print_explanation(_experiment_of(result).explain(bound), format_)
 
 
 def reproduce(
@@ -211,8 +214,11 @@ def _client(address: str) -> Any:
         ) from error
     try:
         return Client(address, timeout=10)
-    except (OSError, ValueError) as error:
-        raise Failed(f"No scheduler answers at {address!r}: start one, or correct it.") from error
+    except Exception as error:
+        why = "" if isinstance(error, OSError | ValueError) else f" ({_told(error)})"
+        raise Failed(
+            f"No scheduler answers at {address!r}{why}: start one, or correct the address."
+        ) from error
 
 
 def _trial(result: Result, options: Mapping[str, Any]) -> None:
@@ -224,7 +230,9 @@ def _trial(result: Result, options: Mapping[str, Any]) -> None:
     started = time.perf_counter()
     try:
         value = result.compute(**keywords)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # sys.exit() in a step is a failure like others
         trial = _number(experiment, result, before)
         if trial is None and isinstance(error, DaskperimentError):
             raise  # nothing ran, and the message says why
@@ -249,7 +257,7 @@ def _number(experiment: Experiment, result: Result, before: int) -> int | None:
     return None if found is None else found.trial
 
 
-def _failure(experiment: Experiment, trial: int | None, error: Exception) -> str:
+def _failure(experiment: Experiment, trial: int | None, error: BaseException) -> str:
     if trial is None:
         return f"No trial began: {_told(error)}. --debug shows where."
     ended = read_trials(experiment._store, [trial])[trial].ended
@@ -261,7 +269,7 @@ def _failure(experiment: Experiment, trial: int | None, error: Exception) -> str
     )
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     return shorten(f"{type(error).__name__}({error})", 300)
 
 
@@ -284,7 +292,7 @@ def _sweep(result: Result, space: Any, options: Mapping[str, Any]) -> None:
         raise Refused(str(error)) from error
     except ImportError as error:
         raise Failed(str(error)) from error  # Optuna is an extra
-    print_frame(frame.reset_index(), "table")
+    work("listing").print_frame(frame.reset_index(), "table")
     failed = int((~frame["Success"]).sum())
     if failed:
         raise Failed(f"{failed} of {len(frame)} trials failed; the column Description says why.")

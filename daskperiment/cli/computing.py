@@ -9,15 +9,23 @@ from typing import Any, TypeVar
 import click
 
 from daskperiment.cli.answering import AnsweringCommand
-from daskperiment.cli.options import TRIAL, command, debug_option, work
+from daskperiment.cli.options import (
+    EXPERIMENT_OR_SCRIPT,
+    LATEST,
+    SCRIPT,
+    TRIAL,
+    command,
+    debug_option,
+    format_option,
+    work,
+)
 
-__all__ = ["COMMANDS", "main_command"]
+__all__ = ["COMMANDS", "explain", "main_command"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _SAMPLERS = ("grid", "random", "tpe")
 _DIRECTIONS = ("minimize", "maximize")
-_script = click.Path(exists=True, dir_okay=False, path_type=Path)
 _result = click.option(
     "--result", "name", metavar="NAME",
     help="Which result, if the script has several: its variable or its function.",
@@ -62,7 +70,7 @@ _TRIAL_OPTIONS = (
 
 
 @command("run", add_help_option=False)
-@click.argument("script", type=_script, required=False)
+@click.argument("script", type=SCRIPT, required=False)
 @_given
 @_result
 @_trial_options
@@ -90,16 +98,34 @@ def run(
 
 
 @command("explain")
-@click.argument("script", type=_script)
-@_given
+@click.argument("what", metavar="ID|SCRIPT", type=EXPERIMENT_OR_SCRIPT)
+@click.argument("given", metavar="[TRIAL|NAME=VALUE...]", nargs=-1)
 @_result
-def explain(script: Path, given: tuple[str, ...], name: str | None, backend: str | None) -> None:
-    """Tell which steps of a script would be taken from earlier trials, and why others not."""
-    work("computation").explain(script, given, name, backend)
+@format_option("text", "json", "csv")
+@click.pass_context
+def explain(
+    context: click.Context, /, what: str | Path, given: tuple[str, ...], name: str | None,
+    backend: str | None, format_: str,
+) -> None:  # fmt: skip
+    """Tell which steps were taken from earlier trials, and why others were not.
+
+    With the id of an experiment, what a trial did, by default the latest. With a script, what
+    computing its result with --reuse would do now; nothing is computed.
+    """
+    if isinstance(what, Path):
+        work("computation").explain(what, given, name, backend, format_)
+        return
+    if name is not None or len(given) > 1:
+        raise click.UsageError(
+            f"{what!r} is the id of an experiment, so only a trial can follow. A script is given "
+            f"as a file with its suffix, or as {f'./{what}'!r}.", context
+        )  # fmt: skip
+    trial = TRIAL.convert(given[0], None, context) if given else LATEST
+    work("texts").explain(backend, what, trial, format_)
 
 
 @command("reproduce")
-@click.argument("script", type=_script)
+@click.argument("script", type=SCRIPT)
 @click.argument("trial", type=TRIAL)
 @_result
 @click.option(
@@ -148,4 +174,4 @@ def main_command(action: Callable[[tuple[str, ...], dict[str, Any]], None],
     return main
 
 
-COMMANDS = (run, explain, reproduce)
+COMMANDS = (run, reproduce)

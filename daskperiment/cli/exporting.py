@@ -83,7 +83,9 @@ def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Failed(f"Cannot make {str(folder)!r}: {error.strerror or error}.") from error
+        raise Failed(
+            f"Cannot make {str(folder)!r}: {error.strerror or error}. Give another folder."
+        ) from error
 
 
 def _json(data: Any) -> str:

@@ -33,7 +33,7 @@ def cli(context: click.Context, /) -> None:
 
 for _title, _commands in (
     ("With a script", computing.COMMANDS),
-    ("What was recorded", (*asking.COMMANDS, board)),
+    ("What was recorded", (*asking.COMMANDS, computing.explain, board)),
     ("Keeping house", keeping.COMMANDS),
 ):
     cli.add_section(_title, _commands)

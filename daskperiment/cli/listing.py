@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pandas as pd
 
 from daskperiment.cli import output
 from daskperiment.cli.answering import Failed, Refused
-from daskperiment.cli.stored import checked, find, place, trial_of
+from daskperiment.cli.stored import checked, find, place, refusing, trial_of
 from daskperiment.cli.where import Condition, ConditionError
 from daskperiment.experiment import Experiment
 from daskperiment.experiment import list_experiments as experiments_of
@@ -28,7 +29,9 @@ _STEP_COLUMNS = (
 
 def list_experiments(backend: str | None, format_: str) -> None:
     """Print the experiments of a store."""
-    frame = experiments_of(checked(backend))
+    checked(backend)
+    with refusing():
+        frame = experiments_of(backend)
     if frame.empty and format_ == "table":
         click.echo(f"There are no experiments in {place(backend)}.", err=True)
     print_frame(frame, format_)
@@ -145,10 +148,18 @@ def print_frame(
 
 def write(file: Path, text: str) -> None:
     """Write text to a file."""
-    try:
+    with _writing(file):
         file.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+
+
+@contextmanager
+def _writing(file: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        raise Failed(f"Cannot write {str(file)!r}: {error.strerror or error}.") from error
+        raise Failed(
+            f"Cannot write {str(file)!r}: {error.strerror or error}. Give another place."
+        ) from error
 
 
 def rows_of(frame: pd.DataFrame, names: Sequence[str] = ()) -> list[list[Any]]:
@@ -184,16 +195,14 @@ def _check_parquet(file: Path | None) -> None:
 
 def _to_parquet(frame: pd.DataFrame, names: Sequence[str], file: Path | None) -> None:
     plain = pd.DataFrame({name: _uniform(frame[name]) for name in names})
-    try:
-        content = io.BytesIO()
-        plain.to_parquet(content, engine="pyarrow", index=False)
-        data = content.getvalue()
-        if file is None:
-            click.echo(data, nl=False)
-        else:
-            file.write_bytes(data)
-    except OSError as error:
-        raise Failed(f"Cannot write {str(file)!r}: {error.strerror or error}.") from error
+    content = io.BytesIO()
+    plain.to_parquet(content, engine="pyarrow", index=False)
+    data = content.getvalue()
+    if file is None:
+        click.echo(data, nl=False)
+        return
+    with _writing(file):
+        file.write_bytes(data)
 
 
 def _uniform(column: pd.Series) -> pd.Series:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,7 +14,9 @@ from daskperiment.cli.answering import AnsweringCommand, Switches
 
 __all__ = [
     "EXPERIMENT",
+    "EXPERIMENT_OR_SCRIPT",
     "LATEST",
+    "SCRIPT",
     "TRIAL",
     "command",
     "experiment_argument",
@@ -100,8 +103,27 @@ class _TrialId(_ParamType):
         return int(value[:19])
 
 
+class _ExperimentOrScript(_ExperimentId):
+    """The id of an experiment, which is an identifier; anything else is a script."""
+
+    name = "experiment or script"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if isinstance(value, Path) or value.isidentifier():
+            return value
+        return SCRIPT.convert(value, param, ctx)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[Any]:
+        ids = super().shell_complete(ctx, param, incomplete)
+        return ids or SCRIPT.shell_complete(ctx, param, incomplete)
+
+
+SCRIPT = click.Path(exists=True, dir_okay=False, path_type=Path)
 TRIAL = _TrialId()
 EXPERIMENT = _ExperimentId()
+EXPERIMENT_OR_SCRIPT = _ExperimentOrScript()
 
 experiment_argument = click.argument("experiment", metavar="ID", type=EXPERIMENT)
 

@@ -42,7 +42,7 @@ _WIDE = 60
 _MAIN_COLUMNS = {
     "Trial ID", "Result", "Success", "Process Time", "Description", "Metric", "Last", "Curve",
 }  # fmt: skip
-_ALL = "A pipe or --format csv has all."
+_ALL = "A pipe has all."
 _ROWS = 500
 """So many rows of a table are shown on a terminal."""
 _FOLDED = 30
@@ -83,9 +83,9 @@ def exact(value: Any) -> str:
         return repr(value.total_seconds())
     if isinstance(value, date):
         return value.isoformat()
-    return (
-        repr(value.item()) if type(value).__module__ == "numpy" and value.ndim == 0 else repr(value)
-    )
+    if type(value).__module__ == "numpy" and value.ndim == 0 and value.dtype.kind in "biufc":
+        return repr(value.item())
+    return repr(value)
 
 
 def plain_json(value: Any) -> Any:
@@ -187,6 +187,8 @@ def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
         print_text(table([], rows))
         return
     grid = Table.grid(padding=(0, 2))
+    for _ in range(2):
+        grid.add_column(overflow="fold")
     for name, value in rows:
         style = _STATUS_STYLES.get(value, "") if name in _STYLED else ""
         grid.add_row(Text(one_line(name), style="bold"), Text(one_line(value), style=style))

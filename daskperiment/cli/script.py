@@ -105,13 +105,15 @@ def _execute(code: CodeType, module: ModuleType, path: Path) -> None:
             f"{path} left with exit status {error.code!r} before all of it was defined. Put what "
             'only python should run below if __name__ == "__main__".'
         ) from error
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise Failed(_where(error, path)) from error
     finally:
         _LOADING.reset(token)
 
 
-def _where(error: Exception, path: Path) -> str:
+def _where(error: BaseException, path: Path) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == str(path)]
     place = f"{path}, line {lines[-1]}" if lines else str(path)

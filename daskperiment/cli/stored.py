@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from daskperiment.cli.answering import Refused
 from daskperiment.cli.options import LATEST
+from daskperiment.errors import DaskperimentError
 from daskperiment.experiment import Experiment
 from daskperiment.store.opening import list_experiments, open_store, resolve
 from daskperiment.store.protocol import Store
 
-__all__ = ["checked", "find", "ids", "place", "store_of", "trial_of"]
+__all__ = ["checked", "find", "ids", "place", "refusing", "store_of", "trial_of"]
 
 
 def checked(backend: str | None) -> str | None:
     """Refuse what names no store."""
-    try:
+    with refusing():
         resolve(backend)
-    except (ValueError, TypeError) as error:
-        raise Refused(str(error)) from error
     return backend
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Take what a store's address is refused for as wrong use."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        if isinstance(error, DaskperimentError):
+            raise
+        raise Refused(str(error)) from error
 
 
 def ids(backend: str | None) -> list[str]:
     """List the ids of a store's experiments."""
-    return list_experiments(checked(backend))
+    checked(backend)
+    with refusing():
+        return list_experiments(backend)
 
 
 def place(backend: str | None) -> str:
@@ -41,7 +55,8 @@ def store_of(backend: str | None, id: str) -> Store:
     """Open the store of an experiment that exists."""
     checked(backend)
     if id.isidentifier() and len(id.encode("utf-8", "replace")) <= 100:
-        store = open_store(backend, id)
+        with refusing():
+            store = open_store(backend, id)
         if store.state().latest > 0:
             return store
     known = ids(backend)

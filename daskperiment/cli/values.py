@@ -46,7 +46,11 @@ def spaces(given: Iterable[str]) -> dict[str, list[Any]]:
     >>> spaces(["lr=0.1,0.2", "layers=[8],[8, 4]", "name=adam,sgd"])
     {'lr': [0.1, 0.2], 'layers': [[8], [8, 4]], 'name': ['adam', 'sgd']}
     """
-    pairs = _pairs(given, "NAME=A,B,…, such as lr=0.1,0.2")
+    expected = "NAME=A,B,…, such as lr=0.1,0.2"
+    pairs = _pairs(given, expected)
+    empty = [name for name, text in pairs if not text.strip()]
+    if empty:
+        raise Refused(f"Got {empty[0] + '='!r}, which has no value; expected {expected}.")
     return {name: [literal(part.strip()) for part in _parts(text)] for name, text in pairs}
 
 

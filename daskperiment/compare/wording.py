@@ -24,6 +24,8 @@ def show(value: Any) -> str:
     """Write a value for a reader, at full length."""
     if isinstance(value, StoredObject):
         return value.repr
+    if type(value).__module__ == "numpy" and getattr(value, "ndim", 1) == 0:
+        value = value.item() if value.dtype.kind in "biufc" else value  # 0.5, not np.float64(0.5)
     try:
         return repr(value)
     except ValueError:  # an integer of more digits than Python writes

@@ -6,12 +6,17 @@ Everything here only reads. Nothing is unpickled but by :meth:`StoredObject.load
 
 from __future__ import annotations
 
-from daskperiment.history.experiments import ExperimentRow, experiment_row, experiments_frame
-from daskperiment.history.frames import get_history, get_parameters
-from daskperiment.history.metrics import get_metrics, load_metric
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from daskperiment.history.reading import Trial, read_trials, trial_or_raise
-from daskperiment.history.steps import get_persisted, get_steps
 from daskperiment.history.values import StoredObject
+
+if TYPE_CHECKING:
+    from daskperiment.history.experiments import ExperimentRow, experiment_row, experiments_frame
+    from daskperiment.history.frames import get_history, get_parameters
+    from daskperiment.history.metrics import get_metrics, load_metric
+    from daskperiment.history.steps import get_persisted, get_steps
 
 __all__ = [
     "ExperimentRow",
@@ -28,3 +33,22 @@ __all__ = [
     "read_trials",
     "trial_or_raise",
 ]
+
+# Loaded at first use: these make DataFrames, and pandas takes longer to load than all else.
+_HOMES = {
+    "ExperimentRow": "experiments",
+    "experiment_row": "experiments",
+    "experiments_frame": "experiments",
+    "get_history": "frames",
+    "get_metrics": "metrics",
+    "get_parameters": "frames",
+    "get_persisted": "steps",
+    "get_steps": "steps",
+    "load_metric": "metrics",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

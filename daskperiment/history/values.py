@@ -9,7 +9,7 @@ from dask import config
 from dask.utils import format_bytes
 
 from daskperiment.codec import from_plain, is_object, object_ref, unpack
-from daskperiment.display import shorten
+from daskperiment.display import html_table, shorten
 from daskperiment.errors import CorruptRecordError, StoreError
 from daskperiment.records import ObjectRef
 from daskperiment.store.file import FileStore
@@ -92,6 +92,11 @@ class StoredObject:
     def __repr__(self) -> str:
         state = format_bytes(self.size) if self.reason is None else "not kept"
         return f"StoredObject({shorten(self.repr, 60)}, {state})"
+
+    def _repr_html_(self) -> str:
+        kept = format_bytes(self.size) if self.reason is None else f"not kept: {self.reason}"
+        rows = [["type", self.type], ["value", self.repr], ["size", kept]]
+        return html_table(["Stored object", ""], [[n, shorten(text, 100)] for n, text in rows])
 
     def __eq__(self, other: object) -> bool:
         return self._ref == other._ref if isinstance(other, StoredObject) else NotImplemented

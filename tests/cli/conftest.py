@@ -166,12 +166,13 @@ for words in json.loads(sys.argv[1]):
 """
 
 
-def in_terminal(*commands: Sequence[Any], columns: int = 100) -> list[str]:
+def in_terminal(*commands: Sequence[Any], columns: int = 100, **variables: str) -> list[str]:
     """Run commands in a process that has a terminal; give what each printed."""
     words = json.dumps([list(map(str, command)) for command in commands])
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": str(columns), "LINES": "40"}
     environment.pop("NO_COLOR", None)
+    environment.update(variables)
     with subprocess.Popen(
         [sys.executable, "-c", _SEVERAL, words],
         stdin=theirs, stdout=theirs, stderr=theirs, env=environment,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from rich.console import Console
 import daskperiment
 from daskperiment.cli.output import print_table
 from daskperiment.cli.series import sparkline
+from daskperiment.display import width
 from tests.cli.conftest import Answer, Command, as_new_process, in_terminal, one_line
 
+COLOUR = r"\x1b\[(\d+;)*[34]\d"
 EVIL = "[red]x[/red]\x1b[2J\x9b31m\t\r\n:smile: \u202e<b>"
 
 
@@ -380,6 +383,38 @@ def test_on_a_terminal_tables_are_laid_out(trials: Command) -> None:
     (wide,) = in_terminal(["history", "pairs"], columns=200)
     assert "No room for" not in wide
     assert "long name" in wide
+
+
+def test_on_a_narrow_terminal_nothing_is_lost(run: Command, folder: Path) -> None:
+    """However narrow it is, no line is wider, wide characters count, and values are not cut."""
+    ex = daskperiment.Experiment("narrow", backend=folder / "daskperiment_cache")
+    rate = ex.parameter("学習率", default="漢字" * 12)
+
+    @ex.result
+    def score(rate: str) -> str:
+        return rate
+
+    score(rate).compute()
+    as_new_process()
+    commands = [["ls"], ["history", "narrow"], ["show", "narrow"], ["steps", "narrow"]]
+    for text in in_terminal(*commands, columns=24):
+        for line in re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines():
+            assert width(line) <= 24, line
+    (shown,) = in_terminal(["show", "narrow"], columns=24)
+    plain = re.sub(r"\x1b\[[0-9;]*m|[\s'…]", "", shown)
+    assert plain.count("漢字") == 24  # the result, and the parameter
+
+
+def test_terminal_without_colour(trials: Command) -> None:
+    """NO_COLOR leaves a terminal's layout and takes its colours."""
+    coloured, plain = (
+        in_terminal(["history", "pairs"], ["code", "pairs"], **settings)
+        for settings in ({}, {"NO_COLOR": "1"})
+    )
+    for text, without in zip(coloured, plain, strict=True):
+        assert re.search(COLOUR, text)
+        assert not re.search(COLOUR, without)
+    assert "Trial ID" in plain[0]
 
 
 def test_terminal_shows_the_end_of_a_long_table() -> None:

@@ -18,7 +18,8 @@ from tests.store.redis_server import free_port
 
 QUESTIONS = [
     ["ls"], ["history", "pairs"], ["show", "pairs"], ["steps", "pairs"], ["metrics", "pairs"],
-    ["code", "pairs"], ["env", "pairs"], ["compare", "pairs", "1", "2"], ["copy", "pairs", "to"],
+    ["code", "pairs"], ["env", "pairs"], ["compare", "pairs", "1", "2"], ["explain", "pairs"],
+    ["copy", "pairs", "to"],
     ["export", "pairs", "out"], ["delete", "pairs", "--yes"], ["flush", "pairs"], ["flush"],
     ["prune", "pairs", "--max-bytes", "0"], ["board"], ["board", "pairs"],
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,10 +15,11 @@ import pytest
 
 from daskperiment.cli import cli
 from daskperiment.cli.board import board
-from tests.cli.conftest import Command, process
+from tests.cli.conftest import Command, as_new_process, process
 
 ROOT = Path(__file__).parents[2]
 NAMES = sorted(cli.commands)
+CLI_PAGE = (ROOT / "docs" / "cli.rst").read_text(encoding="utf-8")
 
 
 def test_commands_are_these() -> None:
@@ -75,6 +77,23 @@ def test_help_loads_nothing_slow(arguments: list[str], folder: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
+def test_commands_without_tables_load_no_pandas(trials: Command, folder: Path) -> None:
+    """A script is run, and texts are printed, without waiting for pandas."""
+    as_new_process()
+    code = (
+        "import sys; sys.argv[0] = 'daskperiment'\n"
+        "from daskperiment.cli import cli\n"
+        "for command in (['code', 'pairs'], ['env', 'pairs'], ['run', 'pairs.py']):\n"
+        "    try: cli(command)\n"
+        "    except SystemExit as left: assert not left.code, command\n"
+        "    assert 'dask' in sys.modules\n"
+        "    assert 'pandas' not in sys.modules, command\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, ""), done
+    assert "trial       4" in done.stdout
+
+
 def test_programs_are_declared() -> None:
     """Both programs are entry points that can be loaded."""
     points = {each.name: each for each in metadata.entry_points(group="console_scripts")}
@@ -98,14 +117,37 @@ def test_completion_of_commands_and_experiments(trials: Command, folder: Path) -
 
     assert complete("daskperiment hi", 1) == ["history"]
     assert complete("daskperiment show pa", 2) == ["pairs"]
+    assert complete("daskperiment explain pa", 2) == ["pairs"]
+    assert complete("daskperiment explain examples/li", 2) == ["examples/li"]  # a file, perhaps
     assert complete("daskperiment show --backend nowhere pa", 4) == []
     assert complete("daskperiment show --backend nope://x pa", 4) == []
+
+
+@pytest.mark.parametrize(
+    ("shell", "words", "expected"),
+    [
+        ("bash", {"COMP_WORDS": "daskperiment hi", "COMP_CWORD": "1"}, "plain,history\n"),
+        ("zsh", {"COMP_WORDS": "daskperiment hi", "COMP_CWORD": "1"}, "plain\nhistory\nList "),
+        ("fish", {"COMP_WORDS": "daskperiment hi", "COMP_CWORD": "hi"}, "plain,history\tList "),
+    ],
+)
+def test_each_shell_is_completed(
+    run: Command, monkeypatch: pytest.MonkeyPatch, shell: str, words: dict[str, str], expected: str
+) -> None:
+    """The page shows how to switch it on; the script that this gives asks us, and we answer."""
+    assert f"_DASKPERIMENT_COMPLETE={shell}_source" in CLI_PAGE or f"``{shell}_source``" in CLI_PAGE
+    monkeypatch.setenv("_DASKPERIMENT_COMPLETE", f"{shell}_source")
+    source = process(env={**os.environ}).stdout
+    assert f"{shell}_complete" in source
+    monkeypatch.setenv("_DASKPERIMENT_COMPLETE", f"{shell}_complete")
+    answer = process(env={**os.environ, **words}).stdout.replace("plain\thistory", "plain,history")
+    assert expected in answer
 
 
 @pytest.mark.parametrize("name", [*NAMES, "daskperimentboard"])
 def test_commands_stand_in_the_docs(name: str) -> None:
     """The page about the command line has a section for each command, with its options."""
-    text = (ROOT / "docs" / "cli.rst").read_text(encoding="utf-8")
+    text = CLI_PAGE
     assert re.search(rf"^{name}\n[-~]+$", text, re.MULTILINE) or f"``{name}``" in text, name
     command = cli.commands.get(name, board)
     for parameter in command.params:

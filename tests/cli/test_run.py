@@ -153,6 +153,7 @@ def test_failed_trial_is_one_line_and_status_1(run: Command, script: Path) -> No
         (["--scheduler", "thread"], ["'thread'", "threads", "tcp://"]),
         (["--sampler", "random"], ["--sampler", "--sweep"]),
         (["--sweep", "q=1,2"], ["'q'", "a, b, name, sum_"]),
+        (["--sweep", "a="], ["'a='", "no value"]),
         (["--nope"], ["--nope"]),
         (["--backend", "nope://x"], ["'nope://x'", "redis://"]),
     ],
@@ -181,6 +182,9 @@ def test_parameter_without_a_value_is_named(run: Command, script: Path) -> None:
         ("import broken\n", ["line 1 (in ", "broken.py, line 1)", "SyntaxError"]),
         ("raise SystemExit(3)\n", ["exit status 3"]),
         ("raise ValueError('two\\nlines \\x1b[31m')\n", [r"two lines \x1b[31m"]),
+        ("class E(BaseException): pass\nraise E('mine')\n", ["line 2: E: mine"]),
+        ("def f(): f()\nf()\n", ["line 1: RecursionError"]),
+        ("import daskperiment\ndaskperiment.Experiment('no id')\n", ["line 2: ", "'no id'"]),
         ("x = 1\n", ["defines no result"]),
         (b"\x7fELF\x00\xff\xfe", ["no Python"]),
         (b"# coding: nonsense\n", ["no Python"]),
@@ -198,6 +202,21 @@ def test_broken_script_is_one_line(
     assert "Traceback" in run("--debug", "run", path).err
 
 
+@pytest.mark.parametrize("scheduler", ["synchronous", "processes"])
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [("raise SystemExit(4)", "SystemExit(4)"), ("raise BaseException('x')", "BaseException(x)")],
+)
+def test_step_that_leaves_is_a_failed_trial(
+    run: Command, script: Path, folder: Path, line: str, words: str, scheduler: str
+) -> None:
+    """What a step raises to leave the process fails the trial, and is told in one line."""
+    script.write_text(SCRIPT.replace("    return twice(", f"    {line}\n    return twice("))
+    answer = run("run", script, "--scheduler", scheduler)
+    one_line(answer, 1, "Trial 1 failed in step 'score'", words)
+    assert list(history(folder)["Status"]) == ["failed"]
+
+
 @pytest.mark.parametrize("name", ["nowhere.py", "."])
 def test_no_script_is_one_line(run: Command, name: str) -> None:
     """What is no file is wrong use."""
@@ -210,11 +229,14 @@ def test_no_scheduler_at_the_address(
     """A cluster that does not answer is one line."""
     import distributed
 
-    def refuse(*arguments: object, **settings: object) -> None:
-        raise OSError("Timed out")
+    for error in (OSError("Timed out"), TypeError("TLS expects an ssl_context")):
 
-    monkeypatch.setattr(distributed, "Client", refuse)
-    one_line(run("run", script, "--scheduler", "tcp://127.0.0.1:1"), 1, "'tcp://127.0.0.1:1'")
+        def refuse(*arguments: object, error: Exception = error, **settings: object) -> None:
+            raise error
+
+        monkeypatch.setattr(distributed, "Client", refuse)
+        answer = run("run", script, "--scheduler", "tcp://127.0.0.1:1")
+        one_line(answer, 1, "'tcp://127.0.0.1:1'", "start one")
 
 
 def test_ctrl_c_is_status_130(script: Path, folder: Path) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
+
+import pytest
 
 from tests.cli.conftest import SCRIPT, Command, one_line
 
@@ -52,6 +56,52 @@ def test_reuse_takes_outputs_of_earlier_trials(run: Command, script: Path) -> No
     reused = rows[0].index("Reused From")
     assert {row[1]: row[reused] for row in rows[1:]} == {"pair": "1", "score": ""}
     one_line(run("explain", script, "q=1"), 2, "'q'")
+    (now, _) = json.loads(run("explain", script, "--format", "json").out)
+    assert (now["key"], now["verdict"], now["trial"]) == ("pair", "hit", 1)
+
+
+def test_explain_tells_what_a_trial_did(run: Command, script: Path) -> None:
+    """By the id of an experiment it reads the record: no script is needed, and none is run."""
+    script.write_text(SCRIPT.replace("@ex\ndef pair", "@ex.persist(reuse=True)\ndef pair"))
+    assert run("run", script).status == 0
+    assert run("run", script, "--reuse", "name=z").status == 0
+    script.unlink()
+    first, latest = run("explain", "pairs", 1), run("explain", "pairs")
+    assert re.search(r"^  pair +miss +never run$", first.out, re.MULTILINE)
+    assert re.search(r"^  pair +hit +output of trial 1$", latest.out, re.MULTILINE)
+    assert latest.out.startswith("Trial 2, score (succeeded):")
+    assert run("explain", "pairs", "latest").out == latest.out
+    assert json.loads(run("explain", "pairs", 2, "--format", "json").out)[0] == {
+        "key": "pair", "step": "pair", "verdict": "hit", "reason": "output of trial 1",
+        "trial": 1, "diffs": [],
+    }  # fmt: skip
+    assert run("explain", "pairs", 1, "--format", "csv").out.splitlines() == [
+        "Key,Step,Verdict,Trial,Reason",
+        "pair,pair,miss,,never run",
+        "score,score,run,,its output is not to be reused",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["pears"], ["'pears'", "It has: pairs."]),
+        (["pairs", "9"], ["trial 9", "1 to 1"]),
+        (["pairs", "x"], ["'x'", "latest"]),
+        (["pairs", "a=1"], ["'a=1'", "latest"]),
+        (["pairs", "1", "2"], ["only a trial", "'./pairs'"]),
+        (["pairs", "--result", "score"], ["only a trial"]),
+        (["nowhere.py"], ["'nowhere.py'", "does not exist"]),
+        (["./pears"], ["'./pears'", "does not exist"]),
+        ([], ["ID|SCRIPT"]),
+    ],
+)
+def test_what_explain_refuses(
+    run: Command, script: Path, arguments: list[str], words: list[str]
+) -> None:
+    """An experiment, trial or script that is not there is wrong use, and told in one line."""
+    assert run("run", script).status == 0
+    one_line(run("explain", *arguments), 2, *words)
 
 
 def test_reproduce_shows_what_differs(run: Command, script: Path) -> None:

@@ -14,7 +14,7 @@ from tests.cli.conftest import Command, one_line
 COMMANDS = [
     ["ls"], ["history", "pairs", "--where", "Success"], ["history", "pairs", "--verbose"],
     ["show", "pairs", "1"], ["steps", "pairs"], ["metrics", "pairs", "1"], ["code", "pairs"],
-    ["env", "pairs"], ["compare", "pairs", "1", "2"],
+    ["env", "pairs"], ["compare", "pairs", "1", "2"], ["explain", "pairs", "1"],
 ]  # fmt: skip
 
 
