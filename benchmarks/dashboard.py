@@ -1,7 +1,8 @@
 """What the dashboard costs: ``python -m benchmarks.dashboard``.
 
 It needs the extra ``dashboard``, Playwright and Chromium. The server runs in a process of its own,
-as it does for ``daskperimentboard``.
+as it does for ``daskperimentboard``. With ``--minutes 10`` it follows one running experiment for so
+long, beside the same experiment that nobody looks at.
 """
 
 from __future__ import annotations
@@ -92,6 +93,46 @@ def first_table(folder: Path, count: int) -> None:
         print(f"first table of {count:,} trials: {table:.2f} s, server {megabytes:.0f} MB")
 
 
+ACTIONS = {
+    "sort by a parameter": "thead button:has-text('depth')",
+    "sort by the result": "thead button:has-text('Result')",
+    "only the failed": "button:has-text('failed')",
+    "next page": "[aria-label='Next page']",
+    "last page": "[aria-label='Last page']",
+}
+
+
+OTHER_ROWS = """before => new Promise((done) => {
+  const look = () => (document.querySelector("tbody").innerText !== before
+    ? done() : requestAnimationFrame(look));
+  look();
+})"""
+
+
+def using(folder: Path, count: int) -> None:
+    """From a click until other rows stand there, on a table of so many trials."""
+    with board(folder / f"of_{count}") as server, browser() as chromium:
+        page = chromium.new_context().new_page()
+        page.goto(f"{server.url}?experiment=demo")
+        page.wait_for_selector("tr[data-trial]")
+        for name, selector in ACTIONS.items():
+            print(f"  {name}: {_until_other_rows(page, lambda s=selector: page.click(s)):.2f} s")
+        page.goto(f"{server.url}?experiment=demo")
+        page.wait_for_selector("tr[data-trial]")
+        for text in ("lr>1000 depth=7", "kind=rbf result<500", "bad"):
+            seconds = _until_other_rows(page, lambda t=text: page.fill("#filter", t))
+            print(f"  filter {text!r}: {seconds:.2f} s, of which 0.25 s wait for the next letter")
+        print(f"  server then: {server.megabytes:.0f} MB")
+
+
+def _until_other_rows(page: Any, act: Any) -> float:
+    before = page.inner_text("tbody")
+    start = time.perf_counter()
+    act()
+    page.evaluate(OTHER_ROWS, before)
+    return time.perf_counter() - start
+
+
 def running(folder: Path, points: int, watched: bool) -> tuple[float, list[float]]:
     """Time an experiment that saves points, and tell the server's memory meanwhile."""
     script = folder / "script.py"
@@ -151,6 +192,74 @@ def follow(folder: Path, points: int, rounds: int) -> None:
     print(f"server while it follows for {len(memory)} s: {told} MB after 10, 50 and 90 %")
 
 
+PACED = """
+import sys, time
+import daskperiment
+ex = daskperiment.Experiment("demo", backend=sys.argv[1])
+a = ex.parameter("a", default=1)
+@ex.result
+def train(a):
+    end = time.perf_counter() + float(sys.argv[2])
+    work, save, epoch = [], [], 0
+    while time.perf_counter() < end:
+        first = time.perf_counter()
+        sum(range(20_000))
+        second = time.perf_counter()
+        ex.save_metric("loss", epoch, 1 / (epoch + 1))
+        ex.save_metric("accuracy", epoch, 1 - 1 / (epoch + 1))
+        work.append(second - first)
+        save.append(time.perf_counter() - second)
+        epoch += 1
+        time.sleep(0.05)
+    middle = epoch // 2
+    print(epoch, *(sorted(times)[middle] * 1e6 for times in (work, save)), sum(save) * 1e6 / epoch)
+    return epoch
+train(a).compute()
+"""
+
+
+def watch(folder: Path, minutes: float, trials: int) -> None:
+    """Follow a running experiment, and tell memory and speed beside one that nobody follows.
+
+    Both run at the same time, each in a store with as many ended trials; a page with the table and
+    one with the metrics follow the first.
+    """
+    script = folder / "paced.py"
+    script.write_text(PACED, encoding="utf-8")
+    stores = [folder / name for name in ("followed", "alone")]
+    for store in stores:
+        fill(FileStore(store / "demo"), trials)
+    with board(stores[0]) as server, browser() as chromium:
+        runs = [_paced(script, store, minutes) for store in stores]
+        pages = [chromium.new_context().new_page() for _ in range(2)]
+        pages[0].goto(f"{server.url}?experiment=demo")
+        pages[0].wait_for_selector(".badge.running")
+        pages[1].goto(f"{server.url}?experiment=demo&tab=metrics&trials={trials + 1}")
+        pages[1].wait_for_selector(".plot canvas")
+        tools = [page.context.new_cdp_session(page) for page in pages]
+        print("seconds  server MB  table's heap MB  charts' heap MB")
+        start = time.monotonic()
+        cpu = sum(server.process.cpu_times()[:2])
+        while runs[0].poll() is None:
+            heaps = [tool.send("Runtime.getHeapUsage")["usedSize"] / 1e6 for tool in tools]
+            seconds = time.monotonic() - start
+            print(f"{seconds:7.0f}  {server.megabytes:9.1f}  {heaps[0]:15.1f}  {heaps[1]:15.1f}",
+                  flush=True)  # fmt: skip
+            pages[0].wait_for_timeout(10_000)
+        cpu = sum(server.process.cpu_times()[:2]) - cpu
+        print(f"processor time of the server: {cpu / (time.monotonic() - start):.1%} of one core")
+    for store, run in zip(stores, runs, strict=True):
+        epochs, work, save, mean = map(float, run.communicate()[0].split())
+        print(f"{store.name}: {epochs:,.0f} epochs, median of the work {work:.0f} µs, "
+              f"of saving two points {save:.0f} µs, mean {mean:.0f} µs")  # fmt: skip
+
+
+def _paced(script: Path, store: Path, minutes: float) -> subprocess.Popen[str]:
+    # It differs from the trials that were made up, of course.
+    command = [sys.executable, "-W", "ignore", str(script), str(store), str(minutes * 60)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
 def polling(folder: Path) -> None:
     """What one look at a table of 10,000 trials costs the server when nothing is new."""
     with board(folder / "of_10000") as server:
@@ -171,12 +280,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.dashboard", description=__doc__)
     parser.add_argument("--epochs", type=int, default=1500, help="of the experiment followed")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--minutes", type=float, help="only follow one experiment for so long")
+    parser.add_argument("--trials", type=int, default=10_000, help="in the store that is followed")
     arguments = parser.parse_args()
     print(f"daskperiment {daskperiment.__version__}, Python {sys.version.split()[0]}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        if arguments.minutes:
+            watch(folder, arguments.minutes, arguments.trials)
+            return
         for count in (10_000, 100_000):
             first_table(folder, count)
+            using(folder, count)
         polling(folder)
         follow(folder, arguments.epochs, arguments.rounds)
 

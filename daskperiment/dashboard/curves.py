@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from daskperiment.dashboard.figures import Curve, Theme, curves, item, look_of
 from daskperiment.dashboard.points import Series
@@ -56,16 +57,18 @@ def draw(
     wanted = [name for name in known if name in names] if names else known
     charts = []
     for name in wanted[:_MOST_CHARTS]:
-        drawn = []
+        drawn, hidden = [], 0
         for place, row in enumerate(shown):
             series = tracks[row.trial].series.get(name)
             if series is not None and series.values:
                 data = columns(series, row.begun.started, style)
-                drawn.append(Curve(row.trial, *look_of(place), data))
-        charts.append(_chart(name, drawn, tracks, style, with_figures))
+                drawn.append(Curve(row.trial, *look_of(place, style.theme), data))
+                hidden += _not_positive(series, row.begun.started, style)
+        chart = _chart(name, drawn, tracks, style, with_figures)
+        charts.append({**chart, "not_positive": hidden})
     return {
         "trials": [
-            {"trial": row.trial, "status": row.status, "look": look_of(place)}
+            {"trial": row.trial, "status": row.status, "look": look_of(place, style.theme)}
             for place, row in enumerate(shown)
         ],
         "left_out": len(rows) - len(shown),
@@ -124,16 +127,12 @@ def _summary(trial: int, series: Series) -> dict[str, Any]:
 
 def columns(series: Series, started: float, style: Style) -> dict[str, list[float]]:
     """Give the columns ``x``, ``y`` and ``raw`` of a curve; of an epoch saved again, the last."""
-    # Copies: the arrays grow while they are followed.
-    raw = np.array(series.values, dtype="float64")
-    if style.over == "time":
-        x = np.array(series.times, dtype="float64")[: len(raw)] - started
-    else:
-        x = np.array(series.epochs, dtype="float64")[: len(raw)]
-        _, last = np.unique(x[::-1], return_index=True)
-        kept = len(x) - 1 - last
-        x, raw = x[kept], raw[kept]
+    x, raw = _places(series, started, style)
     smoothed = _smoothed(raw, style.smooth)
+    if style.log_x:
+        x, raw, smoothed = x[x > 0], raw[x > 0], smoothed[x > 0]
+    if style.log_y:
+        raw, smoothed = np.where(raw > 0, raw, np.nan), np.where(smoothed > 0, smoothed, np.nan)
     chosen = _thinned(raw)
     return {
         "x": x[chosen].tolist(),
@@ -142,19 +141,37 @@ def columns(series: Series, started: float, style: Style) -> dict[str, list[floa
     }
 
 
+def _places(series: Series, started: float, style: Style) -> tuple[Floats, Floats]:
+    # Copies: the arrays grow while they are followed.
+    raw = np.array(series.values, dtype="float64")
+    if style.over == "time":
+        return np.array(series.times, dtype="float64")[: len(raw)] - started, raw
+    x = np.array(series.epochs, dtype="float64")[: len(raw)]
+    if len(x) < 2 or (x[1:] > x[:-1]).all():
+        return x, raw
+    _, last = np.unique(x[::-1], return_index=True)
+    kept = len(x) - 1 - last
+    return x[kept], raw[kept]
+
+
+def _not_positive(series: Series, started: float, style: Style) -> int:
+    """Count the points for which a logarithmic axis has no place."""
+    if not (style.log_x or style.log_y):
+        return 0
+    x, raw = _places(series, started, style)
+    none = np.zeros(len(x), dtype=bool)
+    return int(((x <= 0 if style.log_x else none) | (raw <= 0 if style.log_y else none)).sum())
+
+
 def _smoothed(values: Floats, factor: float) -> Floats:
     """Take the moving average with weights that fall by a factor; the start counts as fully."""
     factor = min(max(factor, 0.0), 0.999)
     if not factor:
         return values
-    result = np.empty_like(values)
-    total = weight = 0.0
-    for i, value in enumerate(values.tolist()):
-        if math.isfinite(value):
-            total = factor * total + (1 - factor) * value
-            weight = factor * weight + (1 - factor)
-        result[i] = total / weight if weight and math.isfinite(value) else value
-    return result
+    finite = np.isfinite(values)
+    known = pd.Series(np.where(finite, values, np.nan))
+    means = known.ewm(alpha=1 - factor, adjust=True, ignore_na=True).mean().to_numpy()
+    return np.where(finite, means, values)
 
 
 def _thinned(values: Floats) -> Any:

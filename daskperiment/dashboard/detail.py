@@ -47,6 +47,7 @@ def detail(store: Store, trial_id: int) -> dict[str, Any]:
     environment = _loaded(store, begun.environment, Environment, problems)
     return {
         "trial": trial.trial,
+        "latest": store.state().latest,
         "status": trial.status,
         "reason": trial.reason,
         "step": begun.result,

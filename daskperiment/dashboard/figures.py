@@ -16,10 +16,10 @@ from bokeh.models import (
     Range1d,
     TapTool,
 )
-from bokeh.palettes import Bright6, Cividis256
+from bokeh.palettes import Plasma256
 from bokeh.plotting import figure
 
-__all__ = ["Curve", "curves", "item", "look_of", "parallel", "scatter"]
+__all__ = ["COLORS", "Curve", "curves", "item", "look_of", "parallel", "scatter"]
 
 Theme = Literal["light", "dark"]
 
@@ -27,6 +27,13 @@ _INKS = {
     "light": {"text": "#5b6472", "line": "#d9dee6", "grid": "#eceff3"},
     "dark": {"text": "#a3adbb", "line": "#3a424e", "grid": "#262c35"},
 }
+# Told apart also by those who do not see red or green, and clear of the page's ground.
+COLORS = {
+    "light": ("#4477AA", "#D64553", "#228833", "#8F7D00", "#1B86AD", "#AA3377"),
+    "dark": ("#7FB2E5", "#FF8A94", "#5FC87A", "#E0CF5A", "#66CCEE", "#E08BC0"),
+}
+# Of each the part that stands out from the page.
+_SCALES = {"light": Plasma256[:175], "dark": Plasma256[110:]}
 _DASHES = ("solid", "dashed", "dotted", "dotdash")
 _TOOLS = "pan,box_zoom,wheel_zoom,reset,save"
 _FONT = "system-ui, sans-serif"
@@ -42,9 +49,9 @@ class Curve(NamedTuple):
     data: Mapping[str, Sequence[float]]
 
 
-def look_of(place: int) -> tuple[str, str]:
+def look_of(place: int, theme: Theme) -> tuple[str, str]:
     """Give colour and dash of the trial at a place in the selection; 24 can be told apart."""
-    return Bright6[place % 6], _DASHES[place // 6 % len(_DASHES)]
+    return COLORS[theme][place % 6], _DASHES[place // 6 % len(_DASHES)]
 
 
 def item(plot: Any) -> Any:
@@ -63,7 +70,7 @@ def curves(
         source.data["trial"] = [curve.trial] * len(curve.data["x"])
         style: dict[str, Any] = {"color": curve.color, "line_dash": curve.dash}
         if smooth:
-            plot.line("x", "raw", source=source, line_width=1, alpha=0.25, **style)
+            plot.line("x", "raw", source=source, line_width=1, alpha=0.35, **style)
         lines.append(plot.line("x", "y", source=source, line_width=2, **style))
         # A curve of a single point is no line.
         if len(curve.data["x"]) <= 30:
@@ -89,7 +96,7 @@ def scatter(
     plot.yaxis.axis_label = PlainText(text=names[1])
     source = ColumnDataSource(dict(data), name="points")
     plot.scatter(
-        "x", "y", source=source, size=8, color=Bright6[0], alpha=0.65, line_color=None,
+        "x", "y", source=source, size=8, color=COLORS[theme][0], alpha=0.65, line_color=None,
         nonselection_alpha=0.65,
     )  # fmt: skip
     x_tip = "@x" if factors else "@x{0.[000000]}"
@@ -120,7 +127,7 @@ def parallel(
     plot.y_range = Range1d(start=-0.12, end=1.2)
     values = [height for _, _, height in lines]
     mapper = LinearColorMapper(
-        palette=Cividis256, low=min(values, default=0), high=max(values, default=1)
+        palette=_SCALES[theme], low=min(values, default=0), high=max(values, default=1)
     )
     source = ColumnDataSource(
         {

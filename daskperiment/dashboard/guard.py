@@ -9,9 +9,7 @@ from urllib.parse import urlsplit
 
 from tornado.httputil import HTTPServerRequest
 
-__all__ = ["COOKIE", "HEADERS", "Guard", "is_loopback"]
-
-COOKIE = "daskperiment_token"
+__all__ = ["HEADERS", "Guard", "is_loopback"]
 
 # Even if a text of the store became part of the page as markup, nothing in it could run, and
 # nothing could be sent anywhere. A notebook on this machine may show the page in a frame.
@@ -103,12 +101,25 @@ class Guard:
         """Tell whether a token is right, taking as long for any that is wrong."""
         if self._token is None:
             return True
-        return hmac.compare_digest((given or "").encode(), self._token.encode())
+        return hmac.compare_digest(_bytes(given or ""), _bytes(self._token))
+
+    @property
+    def ticket(self) -> str:
+        """What a browser that gave the token keeps: any cookie can hold it, and it is no token."""
+        return hmac.digest(_bytes(self._token or ""), b"daskperiment dashboard", "sha256").hex()
+
+    def admits(self, ticket: str | None) -> bool:
+        """Tell whether a browser gave the token before, taking as long for any that did not."""
+        return self._token is None or hmac.compare_digest(_bytes(ticket or ""), _bytes(self.ticket))
 
     @property
     def needs_token(self) -> bool:
         """Whether there is a token."""
         return self._token is not None
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode(errors="surrogatepass")
 
 
 def is_loopback(host: str) -> bool:

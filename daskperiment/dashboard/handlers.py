@@ -11,7 +11,7 @@ from concurrent.futures import Executor
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import unquote
+from urllib.parse import unquote, unquote_plus
 
 import bokeh
 import msgspec
@@ -78,7 +78,7 @@ class _Guarded(RequestHandler):
             )
 
     def _is_known(self) -> bool:
-        return self.context.guard.knows(self.get_cookie(self.context.cookie))
+        return self.context.guard.admits(self.get_cookie(self.context.cookie))
 
     def _refuse(self, status: int, reason: str) -> None:
         self.set_status(status)
@@ -102,8 +102,9 @@ class _Page(_Guarded):
         if not guard.knows(given):
             return False
         # From here on the cookie counts: the token stays neither in the address nor in history.
-        self.set_cookie(self.context.cookie, given, httponly=True, samesite="Strict")
-        rest = [part for part in self.request.query.split("&") if not part.startswith("token=")]
+        self.set_cookie(self.context.cookie, guard.ticket, httponly=True, samesite="Strict")
+        parts = self.request.query.split("&")
+        rest = [part for part in parts if unquote_plus(part.partition("=")[0]) != "token"]
         self.redirect("./" + ("?" + "&".join(rest) if rest else ""))
         raise Finish
 
@@ -114,6 +115,11 @@ class _Page(_Guarded):
 
 class _File(_Guarded, StaticFileHandler):
     """A file of the page."""
+
+    def validate_absolute_path(self, root: str, absolute_path: str) -> str | None:
+        if "\0" in absolute_path:
+            raise HTTPError(404)
+        return super().validate_absolute_path(root, absolute_path)
 
 
 class _Missing(_Guarded):
@@ -162,7 +168,8 @@ class _Answer(_Guarded):
         return number
 
     def ids(self, name: str = "trials") -> list[int]:
-        parts = [part for part in self.text(name).split(",") if part]
+        # Never cut: what is left of a number would be another trial's.
+        parts = [part for part in self.get_query_argument(name, "").split(",") if part]
         return [_trial(part) for part in parts]
 
     def theme(self) -> Any:

@@ -14,8 +14,7 @@ from daskperiment.dashboard.following import tolerant
 from daskperiment.dashboard.texts import as_number
 from daskperiment.history.decoding import chunks
 from daskperiment.history.values import viewed
-from daskperiment.records import Point
-from daskperiment.store.protocol import Store
+from daskperiment.store.protocol import Store, Stored
 
 __all__ = ["Lasts", "Series", "Track", "Tracks"]
 
@@ -23,10 +22,20 @@ _TRIALS = 1_000
 _POINTS = 2_000_000
 """What is remembered at most; the trials looked at longest ago are forgotten first."""
 _PIECE = 100
+_BYTES = 500_000
+"""Of records that are decoded at once: a long series is not held twice."""
+_EXACT = 2**53
+
+
+class _Point(Struct, array_like=True, gc=False):
+    metric: str
+    epoch: Any
+    value: Any
+    time: float
 
 
 class _Batch(Struct, gc=False):
-    points: list[Point]
+    points: list[_Point]
 
 
 class Series:
@@ -43,13 +52,13 @@ class Series:
         self.passed_over = 0
         """Points whose value is no number."""
 
-    def add(self, point: Point, store: Store) -> None:
+    def add(self, point: _Point, store: Store) -> None:
         """Add a point."""
-        value = as_number(viewed(point.value, store))
+        value = _number(point.value, store)
         if value is None:
             self.passed_over += 1
             return
-        epoch = as_number(viewed(point.epoch, store))
+        epoch = _number(point.epoch, store)
         if epoch is None and self.is_numbered:
             self.is_numbered = False
             self.epochs = array("d", range(len(self.values)))
@@ -65,7 +74,7 @@ class Track:
         self.position = 0
         self.series: dict[str, Series] = {}
 
-    def add(self, point: Point, store: Store) -> None:
+    def add(self, point: _Point, store: Store) -> None:
         """Add a point to its series."""
         series = self.series.get(point.metric)
         if series is None:
@@ -155,6 +164,25 @@ def _new(store: Store, places: dict[int, int]) -> Iterator[tuple[int, int, _Batc
         for first in range(0, len(trials), _PIECE):
             piece = trials[first : first + _PIECE]
             for chunk in chunks(store.read("points", piece, start)):
-                for one, batch in tolerant(chunk, _Batch)[0]:
-                    if one.position > places[one.trial]:
+                for part in _parts([one for one in chunk if one.position > places[one.trial]]):
+                    for one, batch in tolerant(part, _Batch)[0]:
                         yield one.trial, one.position, batch
+
+
+def _parts(chunk: list[Stored]) -> Iterator[list[Stored]]:
+    part: list[Stored] = []
+    size = 0
+    for one in chunk:
+        part.append(one)
+        size += len(one.body)
+        if size > _BYTES:
+            yield part
+            part, size = [], 0
+    yield part
+
+
+def _number(form: Any, store: Store) -> float | None:
+    # Nearly all are such, and there may be a million of them.
+    if type(form) is float or (type(form) is int and -_EXACT < form < _EXACT):
+        return form
+    return as_number(viewed(form, store))

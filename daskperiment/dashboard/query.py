@@ -155,14 +155,17 @@ class Query(NamedTuple):
 
     def order(self, rows: Iterable[Row], store: Store) -> list[int]:
         """Give the ids of trials in order; those without a value come last."""
+        return self.arrange((row.trial, value_of(row, self.column, store)) for row in rows)
+
+    def arrange(self, values: Iterable[tuple[int, Any]]) -> list[int]:
+        """Put ids of trials in the order of these values; those without one come last."""
         keyed: list[tuple[Any, int]] = []
         without: list[int] = []
-        for row in rows:
-            value = value_of(row, self.column, store)
+        for trial, value in values:
             if value is MISSING:
-                without.append(row.trial)
+                without.append(trial)
             else:
-                keyed.append((sort_key(value), row.trial))
+                keyed.append((sort_key(value), trial))
         keyed.sort(reverse=self.descending)
         return [trial for _, trial in keyed] + without[:: -1 if self.descending else 1]
 

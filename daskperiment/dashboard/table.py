@@ -18,6 +18,8 @@ __all__ = ["Desk"]
 
 _MOST = 200
 """Rows of a page at most."""
+_MEASURED = 1_000
+"""Trials at most whose metrics are read to sort by them."""
 _TIMES = ("started", "finished")
 _TITLES = {"step": "Result step", "reproduces": "Reproduces", "description": "Description"}
 _HIDDEN = ("finished", "step", "seed", "host", "user", "sweep", "reproduces")
@@ -65,7 +67,7 @@ class Desk:
         rows = self.trials.rows(view.order[start : start + size])
         lasts = self.lasts.get([row.trial for row in rows])
         metrics = sorted({name for values in lasts.values() for name in values})
-        columns = self._columns(rows, metrics, view.differing)
+        columns = self._columns(metrics, view)
         return {
             "version": view.version,
             "total": len(self.trials.ids),
@@ -73,6 +75,8 @@ class Desk:
             "counts": view.counts,
             "running": len(self.trials.running),
             "damaged": self.trials.damaged,
+            "resets": self.trials.resets,
+            "deleted": bool(self.trials.resets and not self.trials.ids),
             "start": start,
             "size": size,
             "columns": columns,
@@ -89,7 +93,9 @@ class Desk:
     def _view(self, query: Query) -> _View:
         with self._lock:
             view = self._views.get(query)
-            if view is None or view.version != self.trials.version:
+            # The metrics of running trials change without a trial that begins or ends.
+            moves = query.column.startswith("m:") and bool(self.trials.running)
+            if view is None or view.version != self.trials.version or moves:
                 self._views = {query: self._look(query)}
                 view = self._views[query]
             return view
@@ -104,20 +110,28 @@ class Desk:
         if query.column == "trial":
             order = [row.trial for row in rows]
             order = order[::-1] if query.descending else order
+        elif query.column.startswith("m:"):
+            order = self._by_metric(query, rows)
         else:
             order = query.order(rows, self.store)
         return _View(version, order, dict(counts), differing(rows, names))
 
-    def _columns(
-        self, rows: list[Row], metrics: list[str], differ: set[str]
-    ) -> list[dict[str, Any]]:
+    def _by_metric(self, query: Query, rows: list[Row]) -> list[int]:
+        ids = [row.trial for row in rows]
+        if len(ids) > _MEASURED:
+            return ids[::-1]
+        lasts, name = self.lasts.get(ids), query.column[2:]
+        return query.arrange((trial, lasts[trial].get(name, MISSING)) for trial in ids)
+
+    def _columns(self, metrics: list[str], view: _View) -> list[dict[str, Any]]:
         names = self.trials.names
         columns = [_column("trial", "Trial", "fixed"), _column("status", "Status", "fixed")]
         for name in names:
             one = _column(f"p:{name}", name, "parameter")
-            columns.append({**one, "differs": name in differ})
+            columns.append({**one, "differs": name in view.differing})
         columns.append(_column("result", "Result", "result"))
-        columns += [_column(f"m:{name}", name, "metric") for name in metrics]
+        sorts = len(view.order) <= _MEASURED
+        columns += [{**_column(f"m:{name}", name, "metric"), "sorts": sorts} for name in metrics]
         fixed = ["started", "duration", "description", *_HIDDEN]
         for key in fixed:
             one = _column(key, _TITLES.get(key, key.capitalize()), "fixed")
@@ -136,7 +150,12 @@ class Desk:
 
 
 def _column(key: str, title: str, group: str) -> dict[str, Any]:
-    return {"key": key, "title": title, "group": group, "sorts": group != "metric"}
+    return {
+        "key": key,
+        "title": title.strip() or "(empty)",
+        "group": group,
+        "sorts": True,
+    }
 
 
 def _duration(row: Row) -> Cell:

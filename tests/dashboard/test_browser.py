@@ -2,280 +2,19 @@
 
 from __future__ import annotations
 
-import math
-import os
-import re
-import shutil
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, NoReturn
 from urllib.parse import quote
 
-import numpy as np
-import pytest
-
-import daskperiment
 from daskperiment import dashboard
-from daskperiment.records import Node, Origin
+from daskperiment.records import Node
 from tests.dashboard.desks import PLANTS, Away, FolderLab
+from tests.dashboard.plants import FIELDS
 from tests.history.lab import Lab
-
-PATIENCE = 40_000
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-WATCH = """
-window.violations = [];
-document.addEventListener("securitypolicyviolation", (event) =>
-  window.violations.push(`${event.violatedDirective} ${event.blockedURI} ${event.sample}`));
-"""
-UNNAMED = """() => [...document.querySelectorAll(
-  "button, a[href], input, select, summary, [role=region]")]
-  .filter((one) => one.checkVisibility())
-  .filter((one) => !(one.getAttribute("aria-label") || one.textContent.trim()
-    || (one.labels && [...one.labels].some((label) => label.textContent.trim()))))
-  .map((one) => one.outerHTML)"""
-
-
-def missing(what: str) -> NoReturn:
-    """Skip for want of a browser; in CI and under tox that is a failure."""
-    if os.environ.get("CI") or os.environ.get("TOX_ENV_NAME"):
-        pytest.fail(f"{what} is missing: .ci/run installs all that the tests need")
-    pytest.skip(f"{what} is missing")
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory) -> Iterator[Any]:
-    """Run Chromium with an empty profile, for all tests of this module."""
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        missing("the package playwright")
-    program = shutil.which("chromium") or missing("Chromium, as the program 'chromium'")
-    with sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(
-            tmp_path_factory.mktemp("profile"), executable_path=program, args=FLAGS,
-            viewport={"width": 1280, "height": 900},
-        )  # fmt: skip
-        context.set_default_timeout(PATIENCE)
-        context.add_init_script(WATCH)
-        yield context
-        context.close()
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    """Make a folder of experiments: a study that really ran, and others written by hand."""
-    root = tmp_path_factory.mktemp("store")
-    _study(root)
-    _hostile(FolderLab(root / "hostile"))
-    plain = FolderLab(root / "plain")
-    plain.succeed(plain.open({}), "text")
-    lost = FolderLab(root / "lost")
-    trial = lost.open({"a": 1}, origin=Origin("host-long-gone", "boot", 1, 1.0, "someone"))
-    lost.beat(trial, 1.0)
-    return root
-
-
-def _study(root: Path) -> None:
-    ex = daskperiment.Experiment("study", backend=root)
-    lr, depth = ex.parameter("lr", default=0.1), ex.parameter("depth", default=3)
-    kernel, data = ex.parameter("kernel", default="rbf"), ex.parameter("data", default="iris")
-
-    @ex.persist
-    def load(data):
-        return np.arange(5_000.0)
-
-    @ex
-    def scale(values, lr):
-        return values * lr
-
-    @ex
-    def fit(values, depth, lr):
-        for epoch in range(40):
-            ex.save_metric("loss", epoch, math.exp(-epoch * lr) + 0.1 / depth)
-            ex.save_metric("accuracy", epoch, 1 - math.exp(-epoch * lr))
-        if lr > 0.65:
-            raise ValueError(f"lr {lr} diverges")
-        return depth
-
-    @ex.result
-    def score(model, kernel, lr):
-        return round(model * lr, 6)
-
-    result = score(fit(scale(load(data), lr), depth, lr), kernel, lr)
-    for number in range(28):
-        values = {"lr": number / 40, "depth": 1 + number % 4, "kernel": "abc"[number % 3]}
-        try:
-            result.bind(**values).compute()
-        except ValueError:
-            pass
-    ex.flush()
-
-
-def _hostile(lab: FolderLab) -> None:
-    """Plant markup in every field that the page shows."""
-    for number in range(3):
-        trial = lab.open(
-            {
-                f"name {PLANTS}": f"value {number} {PLANTS}",
-                f"$$\\frac{{1}}{{2}}$$ {PLANTS}": number,
-            },
-            graph=[
-                Node(f"key {PLANTS}", f"step {PLANTS}", [], [f"name {PLANTS}"]),
-                Node(f"last {PLANTS}", f"step {PLANTS}", [f"key {PLANTS}"]),
-            ],
-            sources={f"code {PLANTS}": f"def f():\n    return '{number} {PLANTS}'\n"},
-            environment={
-                f"category {PLANTS}": {f"fact {PLANTS}": f"fact's {PLANTS}"},
-                "git": {"commit": f"{number} {PLANTS}", "diff": f"+ {number} {PLANTS}"},
-                "requirements": {f"package {PLANTS}": f"{number} {PLANTS}"},
-            },
-            origin=Origin(f"host {PLANTS}", "boot", 1, 1.0, f"user {PLANTS}"),
-            result=f"result step {PLANTS}",
-            sweep=f"sweep {PLANTS}",
-        )
-        where = {"host": f"host {PLANTS}", "thread": f"thread {PLANTS}"}
-        kept = {"value": lab.form(Hostile())}
-        lab.step(trial, f"key {PLANTS}", kept=kept, output=f"o{number}", note=PLANTS, **where)
-        lab.step(trial, f"last {PLANTS}", worker_name=f"worker {PLANTS}", output=f"p{number}")
-        lab.points(trial, (f"metric {PLANTS}", 0, 1.0), (f"metric {PLANTS}", 1, number))
-        if number:
-            lab.succeed(trial, Hostile() if number == 1 else f"result {PLANTS}")
-        else:
-            lab.fail(trial, ValueError(f"failure {PLANTS}"))
-
-
-class Hostile:
-    """Shows itself as markup."""
-
-    def __repr__(self) -> str:
-        return f"repr {PLANTS}"
-
-
-@pytest.fixture(scope="module")
-def server(folder) -> Iterator[dashboard.Server]:
-    """Run a dashboard of the folder, for all tests of this module."""
-    with dashboard.start(folder, port=0) as server:
-        yield server
-
-
-class Site:
-    """A page of the browser, and what happened in it."""
-
-    def __init__(self, page: Any, server: dashboard.Server, pictures: Path) -> None:
-        self.page = page
-        self.server = server
-        self.pictures = pictures
-        self.trouble: list[str] = []
-        self.requests: list[str] = []
-        page.on("pageerror", lambda error: self.trouble.append(str(error)))
-        page.on("console", self._note)
-        page.on("dialog", lambda dialog: (self.trouble.append("dialog"), dialog.dismiss()))
-        page.on("request", lambda request: self.requests.append(request.url))
-
-    def _note(self, message: Any) -> None:
-        # A question that is answered by 404 or 503 is told by the page itself.
-        if message.type in ("error", "warning") and "status of" not in message.text:
-            self.trouble.append(message.text)
-
-    def open(self, query: str = "", wait: str = "main h1") -> Any:
-        """Go to an address and wait for something there."""
-        self.page.goto(self.server.url.partition("?")[0] + query)
-        self.page.wait_for_selector(wait)
-        return self.page
-
-    def turn(self, query: str, wait: str) -> Any:
-        """Go to an address as a link within the page does."""
-        if not self.page.url.startswith("http"):
-            return self.open(query, wait)
-        script = "to => { history.pushState(null, '', to); dispatchEvent(new Event('popstate')); }"
-        self.page.evaluate(script, f"./{query}")
-        self.page.wait_for_selector(wait)
-        return self.page
-
-    def until(self, true: Callable[[], Any]) -> None:
-        """Wait for a condition."""
-        for _ in range(PATIENCE // 50):
-            if true():
-                return
-            self.page.wait_for_timeout(50)
-        raise AssertionError("it did not come true")
-
-    def address(self, *parts: str) -> None:
-        """Wait until the address has these parts."""
-        self.until(lambda: all(part in self.page.url for part in parts))
-
-    def picture(self, name: str) -> None:
-        """Keep a picture of the page."""
-        self.page.screenshot(path=self.pictures / f"{name}.png", full_page=True)
-
-    def texts(self, selector: str) -> list[str]:
-        """Give the texts of what stands there."""
-        return [text.strip() for text in self.page.locator(selector).all_text_contents()]
-
-    def drawn(self, count: int) -> None:
-        """Wait until so many charts are painted."""
-        self.until(lambda: self.page.locator(".plot canvas").count() >= count)
-        self.until(lambda: self.page.evaluate("Bokeh.documents.length") >= count)
-
-    def check(self) -> None:
-        """Find nothing that ran, failed, or left this machine."""
-        assert self.page.evaluate("window.ran") is None
-        assert self.page.evaluate("window.violations") == []
-        assert self.page.evaluate("document.querySelectorAll('script:not([src])').length") == 0
-        assert (
-            self.page.locator("main img, main iframe, main [onload], main [onerror]").count() == 0
-        )
-        assert self.page.evaluate(UNNAMED) == []
-        away = [u for u in self.requests if not re.match(r"http://127\.0\.0\.1:|data:|blob:", u)]
-        assert away == []
-        assert self.trouble == []
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory) -> Path:
-    """Tell where pictures are kept."""
-    given = os.environ.get("DASKPERIMENT_TEST_ARTIFACTS")
-    folder = Path(given) / "dashboard" if given else tmp_path_factory.mktemp("pictures")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-@pytest.fixture
-def visit(browser, pictures) -> Iterator[Callable[[dashboard.Server], Site]]:
-    """Open pages, and check at the end that nothing went wrong in any."""
-    sites: list[Site] = []
-
-    def visit(server: dashboard.Server) -> Site:
-        sites.append(Site(browser.new_page(), server, pictures))
-        return sites[-1]
-
-    yield visit
-    try:
-        for site in sites:
-            site.check()
-    finally:
-        for site in sites:
-            site.page.close()
-
-
-@pytest.fixture
-def site(visit, server) -> Site:
-    """Open a page of the folder's dashboard."""
-    made: Site = visit(server)
-    return made
 
 
 def test_from_all_experiments_to_one_trial(site):
     """One clicks from the experiments to the table and on to a trial, and goes back."""
     page = site.open("", ".list")
-    assert site.texts(".list tbody th") == ["hostile", "lost", "plain", "study"]
+    assert site.texts(".list tbody th") == ["hostile", "lost", "plain", "planted", "study"]
     site.picture("experiments")
     page.click("text=study")
     page.wait_for_selector("tr[data-trial='28']")
@@ -551,6 +290,46 @@ def _not_shown(content: str, query: str) -> list[str]:
     return [field for field in fields if f"{field} {PLANTS}"[:60] not in content]
 
 
+PLANTED = [
+    (f"?experiment=planted{ALL_HIDDEN}", "tr[data-trial='3']"),
+    ("?experiment=planted&filter=%7B%7Bb%7D%7D%3D1", "text=There is no column"),
+    ("?experiment=planted&filter=%3Cscript%3E", "tr[data-trial='3']"),
+    ("?experiment=planted&tab=metrics&trials=1,2", ".plot canvas"),
+    ("?experiment=planted&tab=parameters", ".plot canvas"),
+    ("?experiment=planted&tab=compare&trials=1,2", "text=Trials 1 and 2"),
+    ("?experiment=planted&tab=compare&trials=2,3", "text=Trials 2 and 3"),
+    ("?experiment=planted&tab=trial&trial=1", ".traceback"),
+    ("?experiment=planted&tab=trial&trial=2", "pre.result"),
+]
+INWARD = {
+    # Digests and fingerprints, of which only the equality counts, and what tells kernels apart.
+    "Begun.token", "Begun.code", "Begun.environment", "Begun.graph", "Origin.boot",
+    "ObjectRef.digest", "Function.fingerprint", "StepCode.fingerprint", "StepCode.constants",
+    "StepRun.code", "StepRun.inputs", "StepRun.output", "StepRun.recipe", "StepRun.kept",
+    # The key of a step, and the description of a failure, hold these; of points numbers are drawn.
+    "Node.step", "Node.steps", "StepRun.step", "Impurity.step", "StepCode.functions",
+    "StepCode.packages", "Failure.type", "Point.epoch", "Point.value",
+    # A value that shows more stands in its place.
+    "Ended.value",
+}  # fmt: skip
+
+
+def test_every_text_of_every_record(site):
+    """Each text that a record can hold is shown as text or kept inward, and nothing of it runs."""
+    content = ""
+    for query, wait in PLANTED:
+        page = site.turn(query, wait)
+        if "canvas" in wait:
+            site.drawn(1)
+        page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+        content += page.evaluate("""() => document.body.textContent
+          + [...document.querySelectorAll('[title]')].map((one) => one.title).join(" ")""")
+        site.check()
+    fields = {field for field in FIELDS if not field.endswith(" key") and field not in INWARD}
+    assert {field for field in fields if f"{field} <script>" not in content} == set()
+    assert {field for field in INWARD if f"{field} <script>" in content} == set()
+
+
 def test_what_is_lost_and_what_is_not_there(site):
     """A lost trial, an unknown experiment and an unknown trial are told in words."""
     page = site.open("?experiment=lost&tab=trial&trial=1", "text=no sign of life")
@@ -618,33 +397,6 @@ def test_a_server_that_was_stopped(visit, folder):
     page.wait_for_selector(".banner >> text=The dashboard was stopped")
     assert page.locator("tr[data-trial='28']").is_visible()
     site.trouble = [text for text in site.trouble if "ERR_" not in text]
-
-
-NARROW = [
-    ("", ".list"),
-    ("?experiment=study&trials=3,4", "tr[data-trial='28']"),
-    ("?experiment=study&tab=metrics&trials=3,4,5", ".plot canvas"),
-    ("?experiment=study&tab=parameters", ".plot canvas"),
-    ("?experiment=study&tab=compare&trials=3,28", ".origin"),
-    ("?experiment=study&tab=trial&trial=28", "svg.graph"),
-    ("?experiment=hostile&tab=trial&trial=2", "pre.result"),
-]
-
-
-def test_a_phone_in_the_dark(site):
-    """At a phone's width nothing is wider than the page, and the colours follow the system."""
-    page = site.page
-    page.set_viewport_size({"width": 390, "height": 844})
-    page.emulate_media(color_scheme="dark")
-    for query, wait in NARROW:
-        site.turn(query, wait)
-        if "canvas" in wait:
-            site.drawn(2)
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390, query
-        site.picture(f"phone-{re.sub('[^a-z0-9]+', '-', query)}")
-        site.check()
-    back = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert max(map(int, re.findall(r"\d+", back)[:3])) < 60
 
 
 def test_colours_can_be_chosen(site):

@@ -9,6 +9,7 @@ import pytest
 
 from daskperiment.dashboard import curves, influence
 from daskperiment.dashboard.curves import Style, columns
+from daskperiment.dashboard.figures import COLORS
 from daskperiment.dashboard.influence import Wish
 from daskperiment.dashboard.layout import place
 from daskperiment.dashboard.points import Series, Tracks
@@ -174,3 +175,17 @@ def test_layers():
     assert {rows["b"], rows["c"]} == {0.0, 1.0}
     assert ["gone", "d"] not in found["edges"]
     assert place([]) == {"nodes": [], "edges": [], "layers": 0, "rows": 0}
+
+
+def test_colours_of_curves_stand_out():
+    """Every colour of a curve has a contrast of at least 3 with the ground of its theme."""
+
+    def shine(colour):
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return sum(a * b for a, b in zip(linear, (0.2126, 0.7152, 0.0722), strict=True))
+
+    for theme, ground in (("light", "#ffffff"), ("dark", "#1a1f26")):
+        for colour in COLORS[theme]:
+            low, high = sorted((shine(colour), shine(ground)))
+            assert (high + 0.05) / (low + 0.05) >= 3, (theme, colour)

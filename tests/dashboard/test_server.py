@@ -186,7 +186,7 @@ def test_tokens_that_are_none(folder, token):
 def test_an_open_server_knows_its_addresses(folder):
     """A server that others can reach answers by any address, and by no other name."""
     with dashboard.start(folder, port=0, host="0.0.0.0", token=TOKEN) as server:
-        cookie = f"daskperiment_token_{server.port}={TOKEN}"
+        cookie = f"daskperiment_token_{server.port}={Guard('0.0.0.0', TOKEN).ticket}"
         for host in ("192.0.2.7:80", socket.gethostname()):
             assert get(server, "/api/experiments", Host=host, Cookie=cookie)[0] == 200
         assert get(server, "/api/experiments", Host="evil.example", Cookie=cookie)[0] == 403
@@ -262,9 +262,10 @@ def test_inside_a_notebook(folder, monkeypatch):
 def test_in_a_script(folder, monkeypatch, capsys):
     """In a script it says where it is and waits until Ctrl-C; then all is stopped."""
     running = []
+    before = set(threading.enumerate())
 
     def interrupted(self, timeout):
-        running.append([t.name for t in threading.enumerate() if t.name == "dashboard-server"])
+        running.append([t.name for t in set(threading.enumerate()) - before if "-server" in t.name])
         raise KeyboardInterrupt
 
     opened: list[str] = []

@@ -8,6 +8,7 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
+from daskperiment.dashboard import table
 from daskperiment.dashboard.query import FilterError, Query, differing
 from daskperiment.dashboard.table import Desk
 from daskperiment.dashboard.texts import cell, sort_key
@@ -180,3 +181,20 @@ def test_any_values_can_be_ordered():
     assert ordered[4] == 10**400
     assert math.isnan(ordered[5])
     assert ordered[6:8] == ["A", "b"]
+
+
+def test_sorting_by_metrics(lab, monkeypatch):
+    """The latest values of a metric give an order that follows them, unless trials are too many."""
+    trials = [lab.run(number) for number in range(3)] + [lab.begin()]
+    for trial, value in zip(trials[1:], (0.5, 0.1, 0.3), strict=True):
+        lab.points(trial, ("loss", 0, 9.0), ("loss", 1, value))
+    desk = Desk(lab.store)
+    assert shown(desk, sort="m:loss") == [3, 4, 2, 1]
+    assert shown(desk, sort="-m:loss") == [2, 4, 3, 1]
+    lab.points(trials[3], ("loss", 2, 0.01))
+    assert shown(desk, sort="m:loss") == [4, 3, 2, 1]
+    assert shown(desk, sort="m:other") == [1, 2, 3, 4]
+    monkeypatch.setattr(table, "_MEASURED", 3)
+    assert shown(desk, sort="m:loss") == [4, 3, 2, 1]
+    page = desk.page(Query.read("", [], [], ""), 0, 50)
+    assert {c["key"]: c["sorts"] for c in page["columns"]}["m:loss"] is False

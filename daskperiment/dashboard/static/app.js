@@ -1,7 +1,7 @@
 // The page's frame: which view is shown, when it asks for news, and how trouble is told.
 
 import { h, notice, put, skeleton } from "./dom.js";
-import { address, read } from "./state.js";
+import { address, ask, of, read } from "./state.js";
 import { experiments } from "./experiments.js";
 import { trials } from "./trials.js";
 import { metrics } from "./metrics.js";
@@ -24,6 +24,7 @@ let timer = 0;
 let turn = 0;
 let abort = new AbortController();
 let failures = 0;
+let known = {};
 
 const page = {
   main,
@@ -92,37 +93,55 @@ async function news(fresh = false) {
   const start = performance.now();
   let pause = NEWS;
   try {
-    await view.refresh(fresh);
+    if (await view.refresh(fresh) === false) await look();
     if (mine !== turn) return;
     failures = 0;
     banner.hidden = true;
     tell("live", "Live");
+    // A slow store is asked less often.
+    pause = Math.max(pause, 4 * (performance.now() - start));
   } catch (error) {
     if (mine !== turn || error.name === "AbortError") return;
     failures += 1;
     pause = trouble(error);
   }
-  // A slow store is asked less often.
-  pause = Math.max(pause, 4 * (performance.now() - start));
   timer = setTimeout(() => (document.hidden ? tell("paused", "Paused") : news()), pause);
+}
+
+/** A view that has all it needs asks for nothing: is the store still there, and the experiment? */
+async function look() {
+  const { experiment } = state;
+  if (known.experiment !== experiment) known = { experiment };
+  const found = await ask(of(experiment, "trials"), { size: 1, seen: known.version }, abort.signal);
+  if (found.unchanged) return;
+  if (found.deleted) {
+    known = { experiment };
+    throw Object.assign(new Error("Its trials are gone from the store."), { kind: "deleted" });
+  }
+  if (known.resets !== undefined && known.resets !== found.resets) {
+    view = { name: view.name, ...VIEWS[view.name](page) };
+    await view.refresh(true);
+  }
+  known = { experiment, version: found.version, resets: found.resets };
 }
 
 function trouble(error) {
   const away = ["store away", "server away"].includes(error.kind);
-  if (!away && !["store", "damaged", "no experiment", "no trial", "refused", "filter", "fault"].includes(error.kind)) {
+  if (!away && !["store", "damaged", "no experiment", "no trial", "refused", "filter", "fault", "deleted"].includes(error.kind)) {
     console.error(error);
   }
   const titles = { "store away": "The store is away", "server away": "The dashboard was stopped",
-    "no experiment": "No such experiment", "no trial": "No such trial", damaged: "Something is damaged",
+    "no experiment": "No such experiment", deleted: "The experiment was deleted", "no trial": "No such trial", damaged: "Something is damaged",
     filter: "The filter is not understood" };
   const title = titles[error.kind] ?? "This cannot be shown";
   tell("away", away ? "Away, trying again" : "Error");
   if (view.shown?.()) {
-    put(banner, h("strong", {}, title), " ", error.message, away ? " What stands below is from before; it is asked for again by itself." : "");
+    put(banner, h("strong", {}, title), " ", error.message, away ? " What stands below is from before; it is asked for again by itself."
+      : error.kind === "deleted" ? " What stands below is from before." : "");
     banner.hidden = false;
   } else {
     banner.hidden = true;
-    put(main, notice(away ? "away" : "error", title, error.message,
+    put(main, h("h1", { class: "hidden" }, state.experiment || "Experiments"), notice(away ? "away" : "error", title, error.message,
       away ? "It is asked for again by itself." : h("p", {}, h("a", { href: state.experiment && error.kind !== "no experiment" ? address({ experiment: state.experiment }) : "./" }, "Go back"))));
     view = { name: view.name, ...VIEWS[view.name](page) };
   }
@@ -146,7 +165,10 @@ document.addEventListener("click", (event) => {
   event.preventDefault();
   history.pushState(null, "", raw);
   show();
-  if (!link.closest(".tabs, .crumbs, .pager")) scrollTo(0, 0);
+  if (link.closest(".tabs, .crumbs, .pager")) return;
+  scrollTo(0, 0);
+  // From here a keyboard and a screen reader go on within the new view.
+  main.focus({ preventScroll: true });
 });
 addEventListener("popstate", show);
 document.addEventListener("visibilitychange", () => { if (!document.hidden && view) news(); });

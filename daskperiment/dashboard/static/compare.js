@@ -2,6 +2,7 @@
 
 import { absent, badge, diff, h, notice, put, row, table } from "./dom.js";
 import { ask, of } from "./state.js";
+import { named } from "./format.js";
 
 export function compare(page) {
   let asked = "";
@@ -11,7 +12,7 @@ export function compare(page) {
     const { state } = page;
     const two = state.trials.slice(0, 2);
     const mark = [state.experiment, ...two].join();
-    if (mark === asked) return;
+    if (mark === asked) return false;
     if (two.length < 2 || two[0] === two[1]) {
       put(page.main, h("h1", {}, "Compare"), chooser(two), notice("empty", "Two trials, please",
         "Tick two trials in the table, or write their numbers above."));
@@ -54,19 +55,24 @@ export function compare(page) {
     const trials = [`Trial ${found.first}`, `Trial ${found.second}`];
     const show = (text) => (text === null ? absent() : text);
     const pairs = (title, rows, note, open = true) => section(title, rows.length ? table(["", ...trials], rows.map(([name, a, b]) =>
-      row(name, h("span", { class: "value" }, show(a)), h("span", { class: "value" }, show(b)))), { "aria-label": title, class: "pairs" }) : null, note, open);
-    const same = (values) => Object.entries(values).map(([name, value]) => `${name} = ${value}`).join(", ");
+      row(name, h("span", { class: "value" }, show(a)), h("span", { class: "value" }, show(b)))), { "aria-label": title, class: "pairs two" }) : null, note, open);
+    const same = (values) => {
+      const ones = Object.entries(values).map(([name, value]) => `${named(name)} = ${value}`);
+      if (!ones.length) return null;
+      return ones.length <= 12 ? h("p", { class: "quiet" }, `The same: ${ones.join(", ")}`)
+        : h("details", {}, h("summary", { class: "quiet" }, `${ones.length} are the same`), h("p", { class: "quiet mono" }, ones.join(", ")));
+    };
     const outcome = h("div", { class: "card" }, h("p", { class: "lead" }, found.explanation),
       table(["", ...trials], [
         row("Status", badge(found.statuses[0]), badge(found.statuses[1])),
         row("Result", ...found.results.map((one) => h("span", { class: "value" }, show(one)))),
         found.failures.some(Boolean) ? row("Failure", ...found.failures.map((one) => (one ? h("span", { class: "value" }, one) : "—"))) : null,
         found.seeds ? row("Seed", ...found.seeds) : null,
-      ].filter(Boolean), { "aria-label": "Outcome", class: "pairs" }));
+      ].filter(Boolean), { "aria-label": "Outcome", class: "pairs two" }));
     return [
       outcome,
-      pairs("Parameters", found.parameters, Object.keys(found.same_parameters).length ? `The same: ${same(found.same_parameters)}` : ""),
-      pairs("Metrics, last value", found.metrics, Object.keys(found.same_metrics).length ? `The same: ${same(found.same_metrics)}` : ""),
+      pairs("Parameters", found.parameters, same(found.same_parameters)),
+      pairs("Metrics, last value", found.metrics, same(found.same_metrics)),
       found.steps.length ? section("Steps", table(["Step", "Output", "Why"], found.steps.map((step) =>
         h("tr", { class: step.key === found.origin ? "origin" : undefined },
           h("th", { scope: "row" }, step.key, step.key === found.origin ? h("span", { class: "pill" }, "first difference") : null),
@@ -85,7 +91,7 @@ export function compare(page) {
 
   function section(title, content, note) {
     if (!content && !note) return null;
-    return h("section", { class: "card" }, h("h2", {}, title), content, note ? h("p", { class: "quiet" }, note) : null);
+    return h("section", { class: "card" }, h("h2", {}, title), content, note);
   }
 
   return { refresh, shown: () => Boolean(shown) };

@@ -1,6 +1,8 @@
 // Elements and text. Whatever comes from a store becomes a text node or an attribute that the
 // browser never runs: nothing here, or anywhere on this page, parses text as markup.
 
+import { named } from "./format.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 
 function fill(element, attributes, children) {
@@ -64,12 +66,16 @@ export function table(headers, rows, attributes = {}) {
   return h("div", { class: "scroll", tabindex: "0", role: "region",
     "aria-label": attributes["aria-label"] ?? headers.join(", ") },
     h("table", { class: attributes.class },
-      headers.length ? h("thead", {}, h("tr", {}, headers.map((one) => h("th", { scope: "col" }, one)))) : null,
+      headers.length ? h("thead", {}, h("tr", {}, headers.map((one) => (one ? h("th", { scope: "col" }, one) : h("td"))))) : null,
       h("tbody", {}, rows)));
 }
 
 export const row = (name, ...cells) =>
-  h("tr", {}, h("th", { scope: "row" }, name), cells.map((one) => h("td", {}, one)));
+  h("tr", {}, h("th", { scope: "row" }, named(name)), cells.map((one) => h("td", {}, one)));
+
+/** A text that can be unfolded if it is long. */
+export const foldable = (text) => (text.length <= 400 ? h("span", { class: "value" }, text)
+  : h("details", {}, h("summary", { class: "value" }, `${text.slice(0, 120)}…`), h("span", { class: "value" }, text)));
 
 export const absent = () => h("span", { class: "absent" }, "absent");
 

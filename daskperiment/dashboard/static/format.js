@@ -2,6 +2,9 @@
 
 export const count = (number) => Number(number).toLocaleString("en");
 
+/** A name as a word that can be seen. */
+export const named = (name) => (String(name).trim() ? name : "(empty)");
+
 export const plural = (number, word) => `${count(number)} ${word}${number === 1 ? "" : "s"}`;
 
 export function duration(seconds) {

@@ -2,7 +2,7 @@
 
 import { h, notice, put, table } from "./dom.js";
 import { ask, of } from "./state.js";
-import { plural } from "./format.js";
+import { named, plural } from "./format.js";
 import { draw } from "./bokeh.js";
 
 export function metrics(page) {
@@ -34,7 +34,7 @@ export function metrics(page) {
     }
     const query = question();
     const mark = JSON.stringify(query);
-    if (mark === asked && !running) return;
+    if (mark === asked && !running) return false;
     const again = mark === asked;
     const found = await ask(of(state.experiment, "metrics"), again ? { ...query, data: "1" } : query, page.signal());
     const now = JSON.stringify([found.trials, found.known, found.charts.map((one) => [one.metric, Object.keys(one.data)])]);
@@ -43,6 +43,7 @@ export function metrics(page) {
       found.charts.forEach((one, i) => {
         charts[i].chart?.update(one.data);
         put(charts[i].figures, figures(one));
+        put(charts[i].words, left(one));
       });
       return;
     }
@@ -68,13 +69,12 @@ export function metrics(page) {
         h("pre", { class: "example" }, 'ex.save_metric("loss", epoch, value)')));
     if (focused) [...page.main.querySelectorAll("[data-key]")].find((one) => one.dataset.key === focused)?.focus({ preventScroll: true });
     charts = found.charts.map((one) => {
-      const place = h("div", { class: "plot", role: "img", "aria-label": `${one.metric} over ${one.label} of ${plural(Object.keys(one.data).length, "trial")}; the figures stand below` });
+      const place = h("div", { class: "plot", role: "group", "aria-label": `${one.metric} over ${one.label} of ${plural(Object.keys(one.data).length, "trial")}; the figures stand below` });
       const numbers = h("div", {}, figures(one));
-      grid.append(h("section", { class: "card" }, h("h2", {}, one.metric),
-        one.by_order ? h("p", { class: "quiet" }, "Epochs are no numbers: the points stand in the order in which they were saved.") : null,
-        one.passed_over ? h("p", { class: "quiet" }, `${plural(one.passed_over, "point")} without a number left out.`) : null,
-        place, h("details", {}, h("summary", {}, "Figures"), numbers)));
-      return { figures: numbers, place, item: one.item, chart: null };
+      const words = h("div", {}, left(one));
+      grid.append(h("section", { class: "card" }, h("h2", {}, named(one.metric)),
+        place, words, h("details", {}, h("summary", {}, "Figures"), numbers)));
+      return { figures: numbers, words, place, item: one.item, chart: null };
     });
     old.forEach((one) => one.chart?.remove());
     for (const one of charts) one.chart = await draw(one.item, one.place);
@@ -93,7 +93,8 @@ export function metrics(page) {
     const output = h("output", {}, smooth ? smooth.toFixed(2) : "off");
     return h("div", { class: "tools" },
       found.known.length > 1 ? h("div", { class: "chips", role: "group", "aria-label": "Metrics" }, found.known.map((name) =>
-        h("button", { type: "button", class: "chip", "data-key": `metric ${name}`, "aria-pressed": String(on.has(name)), onclick: () => flip(name) }, name))) : null,
+        h("button", { type: "button", class: "chip", "data-key": `metric ${name}`, "aria-pressed": String(on.has(name)), title: name.length > 30 ? name : undefined,
+          onclick: () => flip(name) }, h("span", { class: "long" }, named(name))))) : null,
       h("div", { class: "chips joined", role: "group", "aria-label": "Across" },
         press("over epoch", "Epoch", state.over !== "time", { over: undefined }),
         press("over time", "Time", state.over === "time", { over: "time" })),
@@ -123,6 +124,12 @@ export function metrics(page) {
     if (found.missing.length) told.push(`There is no trial ${found.missing.join(", ")}.`);
     return told.map((one) => h("p", { class: "quiet" }, one));
   }
+
+  const left = (chart) => [
+    chart.by_order && "Epochs are no numbers: the points stand in the order in which they were saved.",
+    chart.not_positive && `${plural(chart.not_positive, "point")} at or below zero left out: a logarithmic axis has no place for them.`,
+    chart.passed_over && `${plural(chart.passed_over, "point")} without a number left out.`,
+  ].filter(Boolean).map((one) => h("p", { class: "quiet" }, one));
 
   const figures = (chart) => table(["Trial", "Points", "Last", "Lowest", "Highest"], chart.summary.map((one) =>
     h("tr", {}, h("th", { scope: "row" }, one.trial), h("td", { class: "number" }, one.points),

@@ -2,7 +2,7 @@
 
 import { h, notice, put } from "./dom.js";
 import { ask, of } from "./state.js";
-import { count, plural } from "./format.js";
+import { count, named, plural } from "./format.js";
 import { draw } from "./bokeh.js";
 
 export function parameters(page) {
@@ -30,13 +30,13 @@ export function parameters(page) {
   async function view(found, only) {
     const { state } = page;
     const open = (trial) => page.go({ tab: "trial", trial });
-    const plot = (label) => h("div", { class: "plot", role: "img", "aria-label": label });
+    const plot = (label) => h("div", { class: "plot", role: "group", "aria-label": label });
     const [points, lines] = [plot(`${found.up} against ${found.across}`), plot("Parameters and result as parallel lines")];
     const old = charts;
     charts = [];
     put(page.main, h("div", { class: "heading" }, h("h1", {}, "Parameters"), h("p", { class: "quiet" }, told(found, only))),
       h("div", { class: "tools" },
-        choice("Across", "across", found.across, found.parameters.map((one) => [one.name, one.differs ? one.name : `${one.name} (the same in all)`])),
+        choice("Across", "across", found.across, found.parameters.map((one) => [one.name, one.differs ? named(one.name) : `${named(one.name)} (the same in all)`])),
         choice("Up", "up", found.up, found.ups.map((one) => [one.key, one.title])),
         h("div", { class: "chips", role: "group", "aria-label": "Logarithmic axes" },
           press("plogx", "log x"), press("plogy", "log y")),

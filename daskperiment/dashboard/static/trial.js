@@ -1,6 +1,6 @@
 // One trial in full.
 
-import { badge, diff, h, notice, put, row, table } from "./dom.js";
+import { badge, diff, foldable, h, notice, put, row, table } from "./dom.js";
 import { ask, of } from "./state.js";
 import { duration, moment, plural, size } from "./format.js";
 import { graph, timeline } from "./drawing.js";
@@ -14,9 +14,9 @@ export function trial(page) {
   async function refresh() {
     const { state } = page;
     const mark = `${state.experiment} ${state.trial}`;
-    if (ended === mark) return;
+    if (ended === mark) return false;
     if (!/^\d{1,15}$/.test(state.trial ?? "")) {
-      put(page.main, notice("error", "No such trial", "A trial has a number from 1."));
+      put(page.main, h("h1", { class: "hidden" }, state.experiment), notice("error", "No such trial", "A trial has a number from 1."));
       ended = mark;
       return;
     }
@@ -41,7 +41,7 @@ export function trial(page) {
       h("div", { class: "heading wide" }, h("h1", {}, `Trial ${found.trial}`), badge(found.status),
         h("nav", { class: "pager", "aria-label": "Trials" },
           found.trial > 1 ? h("a", { class: "button", ...page.to({ trial: found.trial - 1 }), "data-key": "before" }, `‹ ${found.trial - 1}`) : null,
-          h("a", { class: "button", ...page.to({ trial: found.trial + 1 }), "data-key": "after" }, `${found.trial + 1} ›`))),
+          found.trial < found.latest && h("a", { class: "button", ...page.to({ trial: found.trial + 1 }), "data-key": "after" }, `${found.trial + 1} ›`))),
       found.problems.map((one) => h("p", { class: "warning" }, one)),
       h("div", { class: "pairof" }, outcome(found), given(found)),
       failure(found),
@@ -79,7 +79,7 @@ export function trial(page) {
   }
 
   const given = (found) => card("Parameters", found.parameters.length
-    ? table([], found.parameters.map((one) => row(one.name, h("span", { class: "value", title: one.type }, one.text), one.plain ? "" : h("span", { class: "quiet" }, size(one.size)))), { "aria-label": "Parameters", class: "pairs" })
+    ? table([], found.parameters.map((one) => row(one.name, [foldable(one.text), one.plain ? null : h("span", { class: "quiet" }, ` ${one.type}, ${size(one.size)}`)])), { "aria-label": "Parameters", class: "pairs" })
     : h("p", { class: "quiet" }, "This trial took no parameters."));
 
   const failure = (found) => (found.failure ? card("Failure", h("p", { class: "problem" }, h("strong", {}, found.failure.description)),
@@ -107,7 +107,7 @@ export function trial(page) {
     return card("Persisted values", values.length ? table(["Step", "Type", "Size", "Digest", "Value"], values.map(({ key, kept: one }) =>
       h("tr", {}, h("th", { scope: "row", class: "mono" }, key), h("td", {}, one.type), h("td", { class: "nowrap" }, one.plain ? "plain" : size(one.size)),
         h("td", { class: "mono", title: one.digest }, one.digest ? one.digest.slice(0, 16) : one.reason ? `not kept: ${one.reason}` : "—"),
-        h("td", { class: "value roomy" }, one.text))), { "aria-label": "Persisted values" }) : h("p", { class: "quiet" }, "No step of this trial kept its value."));
+        h("td", { class: "roomy" }, foldable(one.text)))), { "aria-label": "Persisted values" }) : h("p", { class: "quiet" }, "No step of this trial kept its value."));
   }
 
   function code(found) {

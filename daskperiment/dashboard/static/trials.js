@@ -80,6 +80,10 @@ class Table {
   }
 
   nothing() {
+    if (this.data.deleted) {
+      return notice("empty", "The experiment was deleted", "Its trials are gone from the store. If it is begun anew, its trials appear here by themselves.",
+        h("p", {}, h("a", { href: "./" }, "All experiments")));
+    }
     if (!this.data.total) {
       return notice("empty", "No trial yet", "Compute a result of this experiment: its trial appears here while it runs.");
     }

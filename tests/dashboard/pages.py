@@ -1,0 +1,116 @@
+"""Pages of the dashboard in a real browser, and what must hold on each."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from daskperiment import dashboard
+
+__all__ = ["FLAGS", "PATIENCE", "WATCH", "Site", "missing"]
+
+PATIENCE = 40_000
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+WATCH = """
+window.violations = [];
+document.addEventListener("securitypolicyviolation", (event) =>
+  window.violations.push(`${event.violatedDirective} ${event.blockedURI} ${event.sample}`));
+"""
+UNNAMED = """() => [...document.querySelectorAll(
+  "button, a[href], input, select, summary, [role=region]")]
+  .filter((one) => one.checkVisibility())
+  .filter((one) => !(one.getAttribute("aria-label") || one.textContent.trim()
+    || (one.labels && [...one.labels].some((label) => label.textContent.trim()))))
+  .map((one) => one.outerHTML)"""
+
+
+def missing(what: str) -> NoReturn:
+    """Skip for want of a browser; in CI and under tox that is a failure."""
+    if os.environ.get("CI") or os.environ.get("TOX_ENV_NAME"):
+        pytest.fail(f"{what} is missing: .ci/run installs all that the tests need")
+    pytest.skip(f"{what} is missing")
+
+
+class Site:
+    """A page of the browser, and what happened in it."""
+
+    def __init__(self, page: Any, server: dashboard.Server, pictures: Path) -> None:
+        self.page = page
+        self.server = server
+        self.pictures = pictures
+        self.trouble: list[str] = []
+        self.requests: list[str] = []
+        page.on("pageerror", lambda error: self.trouble.append(str(error)))
+        page.on("console", self._note)
+        page.on("dialog", lambda dialog: (self.trouble.append("dialog"), dialog.dismiss()))
+        page.on("request", lambda request: self.requests.append(request.url))
+
+    def _note(self, message: Any) -> None:
+        # A question that is answered by 404 or 503 is told by the page itself.
+        if message.type in ("error", "warning") and "status of" not in message.text:
+            self.trouble.append(message.text)
+
+    def open(self, query: str = "", wait: str = "main h1") -> Any:
+        """Go to an address and wait for something there."""
+        self.page.goto(self.server.url.partition("?")[0] + query)
+        self.page.wait_for_selector(wait)
+        return self.page
+
+    def turn(self, query: str, wait: str) -> Any:
+        """Go to an address as a link within the page does."""
+        if not self.page.url.startswith("http"):
+            return self.open(query, wait)
+        script = "to => { history.pushState(null, '', to); dispatchEvent(new Event('popstate')); }"
+        self.page.evaluate(script, f"./{query}")
+        self.page.wait_for_selector(wait)
+        return self.page
+
+    def until(self, true: Callable[[], Any]) -> None:
+        """Wait for a condition."""
+        for _ in range(PATIENCE // 50):
+            if true():
+                return
+            self.page.wait_for_timeout(50)
+        raise AssertionError("it did not come true")
+
+    def address(self, *parts: str) -> None:
+        """Wait until the address has these parts."""
+        self.until(lambda: all(part in self.page.url for part in parts))
+
+    def picture(self, name: str) -> None:
+        """Keep a picture of the page."""
+        self.page.screenshot(path=self.pictures / f"{name}.png", full_page=True)
+
+    def texts(self, selector: str) -> list[str]:
+        """Give the texts of what stands there."""
+        return [text.strip() for text in self.page.locator(selector).all_text_contents()]
+
+    def drawn(self, count: int) -> None:
+        """Wait until so many charts are painted."""
+        self.until(lambda: self.page.locator(".plot canvas").count() >= count)
+        self.until(lambda: self.page.evaluate("Bokeh.documents.length") >= count)
+
+    def check(self) -> None:
+        """Find nothing that ran, failed, or left this machine."""
+        assert self.page.evaluate("window.ran") is None
+        assert self.page.evaluate("window.violations") == []
+        assert self.page.evaluate("document.querySelectorAll('script:not([src])').length") == 0
+        assert (
+            self.page.locator("main img, main iframe, main [onload], main [onerror]").count() == 0
+        )
+        assert self.page.evaluate(UNNAMED) == []
+        away = [u for u in self.requests if not re.match(r"http://127\.0\.0\.1:|data:|blob:", u)]
+        assert away == []
+        assert self.trouble == []

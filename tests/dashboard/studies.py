@@ -1,0 +1,91 @@
+"""Experiments that the browser looks at: a study that really ran, and a hostile one."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+import daskperiment
+from daskperiment.records import Node, Origin
+from tests.dashboard.desks import PLANTS, FolderLab
+
+__all__ = ["hostile", "study"]
+
+
+def study(root: Path, backend: object = None) -> None:
+    """Run 28 trials, the last of which fails."""
+    ex = daskperiment.Experiment("study", backend=root if backend is None else backend)
+    lr, depth = ex.parameter("lr", default=0.1), ex.parameter("depth", default=3)
+    kernel, data = ex.parameter("kernel", default="rbf"), ex.parameter("data", default="iris")
+
+    @ex.persist
+    def load(data):
+        return np.arange(5_000.0)
+
+    @ex
+    def scale(values, lr):
+        return values * lr
+
+    @ex
+    def fit(values, depth, lr):
+        for epoch in range(40):
+            ex.save_metric("loss", epoch, math.exp(-epoch * lr) + 0.1 / depth)
+            ex.save_metric("accuracy", epoch, 1 - math.exp(-epoch * lr))
+        if lr > 0.65:
+            raise ValueError(f"lr {lr} diverges")
+        return depth
+
+    @ex.result
+    def score(model, kernel, lr):
+        return round(model * lr, 6)
+
+    result = score(fit(scale(load(data), lr), depth, lr), kernel, lr)
+    for number in range(28):
+        values = {"lr": number / 40, "depth": 1 + number % 4, "kernel": "abc"[number % 3]}
+        try:
+            result.bind(**values).compute()
+        except ValueError:
+            pass
+    ex.flush()
+
+
+def hostile(lab: FolderLab) -> None:
+    """Plant markup in every field that the page shows."""
+    for number in range(3):
+        trial = lab.open(
+            {
+                f"name {PLANTS}": f"value {number} {PLANTS}",
+                f"$$\\frac{{1}}{{2}}$$ {PLANTS}": number,
+            },
+            graph=[
+                Node(f"key {PLANTS}", f"step {PLANTS}", [], [f"name {PLANTS}"]),
+                Node(f"last {PLANTS}", f"step {PLANTS}", [f"key {PLANTS}"]),
+            ],
+            sources={f"code {PLANTS}": f"def f():\n    return '{number} {PLANTS}'\n"},
+            environment={
+                f"category {PLANTS}": {f"fact {PLANTS}": f"fact's {PLANTS}"},
+                "git": {"commit": f"{number} {PLANTS}", "diff": f"+ {number} {PLANTS}"},
+                "requirements": {f"package {PLANTS}": f"{number} {PLANTS}"},
+            },
+            origin=Origin(f"host {PLANTS}", "boot", 1, 1.0, f"user {PLANTS}"),
+            result=f"result step {PLANTS}",
+            sweep=f"sweep {PLANTS}",
+        )
+        where = {"host": f"host {PLANTS}", "thread": f"thread {PLANTS}"}
+        kept = {"value": lab.form(Hostile())}
+        lab.step(trial, f"key {PLANTS}", kept=kept, output=f"o{number}", note=PLANTS, **where)
+        lab.step(trial, f"last {PLANTS}", worker_name=f"worker {PLANTS}", output=f"p{number}")
+        lab.points(trial, (f"metric {PLANTS}", 0, 1.0), (f"metric {PLANTS}", 1, number))
+        if number:
+            lab.succeed(trial, Hostile() if number == 1 else f"result {PLANTS}")
+        else:
+            lab.fail(trial, ValueError(f"failure {PLANTS}"))
+
+
+class Hostile:
+    """Shows itself as markup."""
+
+    def __repr__(self) -> str:
+        return f"repr {PLANTS}"
