@@ -27,6 +27,8 @@ _LEAST = 64
 _PAUSE = {False: 0.02, True: 0.002}
 """Seconds between looks at what has ended: short where the next point depends on it."""
 _LONGEST_PAUSE = 0.1
+_IN_FLIGHT = ("pending", "lost")
+"""States of a future that waits. What was lost with a worker is computed once more."""
 _REFRESH = 5.0
 """Seconds after which the cluster is asked again how many threads it has."""
 
@@ -123,9 +125,11 @@ class _Flight:
         pause = _PAUSE[self._work.sampler.adaptive]
         while True:
             time.sleep(pause)
-            ended = [one for one in self._flying if one.future.status != "pending"]
+            # Asked once for each: it may change at any moment.
+            states = [(one, one.future.status in _IN_FLIGHT) for one in self._flying]
+            ended = [one for one, waits in states if not waits]
             if ended:
-                self._flying = [one for one in self._flying if one.future.status == "pending"]
+                self._flying = [one for one, waits in states if waits]
                 return ended
             pause = min(2 * pause, _LONGEST_PAUSE)
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from tqdm.auto import tqdm
 
 __all__ = ["Progress"]
+
+_REFRESH = 0.1
+"""Seconds between two drawings of what began, at least."""
 
 
 class _Bar(tqdm):  # type: ignore[misc]  # tqdm ships no types
@@ -32,6 +36,7 @@ class Progress:
     def __init__(self, sweep: str, total: int | None, before: int, shown: bool) -> None:
         self._failed = 0
         self._running = 0
+        self._drawn = 0.0
         self._bar: Any = _Bar(
             desc=f"sweep {sweep}", total=total, initial=before, unit="trial", disable=not shown
         )
@@ -40,6 +45,10 @@ class Progress:
         """Say how many trials are in flight."""
         self._running = number
         self._tell()
+        # Else nothing would be seen of the first trials before one of them has ended.
+        if not self._bar.disable and time.monotonic() - self._drawn >= _REFRESH:
+            self._drawn = time.monotonic()
+            self._bar.refresh()
 
     def ended(self, failed: bool) -> None:
         """Count one more trial."""

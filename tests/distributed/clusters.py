@@ -43,7 +43,10 @@ class Cluster:
         text = wait_until(lambda: file.exists() and file.read_text())
         self.address: str = json.loads(text)["address"]
 
-    def add(self, hidden: Path | None = None, resources: str = "", wait: bool = True) -> str:
+    def add(
+        self, hidden: Path | None = None, resources: str = "", wait: bool = True,
+        stranger: bool = False,
+    ) -> str:  # fmt: skip
         """Start a worker, and give its name."""
         self._count += 1
         name = f"worker{self._count}"
@@ -51,7 +54,7 @@ class Cluster:
         folder.mkdir()
         hide = "" if hidden is None else str(hidden)
         self.workers[name] = self._nursery.start(
-            "worker", self.address, name, str(folder), hide, resources
+            "worker", self.address, name, str(folder), hide, resources, stranger
         )
         if wait:
             self.wait()

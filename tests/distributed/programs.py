@@ -16,7 +16,7 @@ from distributed.cli import dask_scheduler, dask_worker
 
 from daskperiment import experiment
 
-__all__ = ["client", "scheduler", "worker"]
+__all__ = ["client", "scheduler", "sweep", "worker"]
 
 PRELOADED = (experiment, pandas)
 """What the programs need sooner or later, imported before they are forked."""
@@ -31,7 +31,7 @@ def scheduler(file):
     dask_scheduler.main(arguments, standalone_mode=False)
 
 
-def worker(address, name, folder, hidden, resources):
+def worker(address, name, folder, hidden, resources, stranger):
     """Be a worker, in a working directory of its own.
 
     Parameters
@@ -46,10 +46,15 @@ def worker(address, name, folder, hidden, resources):
         A folder that it sees empty, in a mount namespace of its own; or nothing.
     resources : str
         Such as ``GPU=1``; or nothing.
+    stranger : bool
+        Whether the hidden folder has an experiment of its own there.
     """
     os.chdir(folder)
     if hidden:
         hide(hidden)
+    if stranger:
+        mine = experiment.Experiment(os.path.basename(hidden), os.path.dirname(hidden))
+        mine.result(os.getpid)().compute(scheduler="synchronous")
     arguments = [address, "--name", name, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
     arguments += ["--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0"]
     arguments += ["--local-directory", folder]
@@ -76,6 +81,41 @@ def client(address, backend, marker):
 
     with distributed.Client(address) as connected:
         connected.compute(wait(ex.parameter("path", marker))).result()
+
+
+def sweep(address, backend, folder):
+    """Be a client that runs a sweep whose trials leave files in a folder."""
+    import pathlib
+
+    import distributed
+
+    import daskperiment
+
+    ex = daskperiment.Experiment("swept", backend=pathlib.Path(backend))
+
+    @ex.result
+    def double(a, folder):
+        return noted(a, folder)
+
+    with distributed.Client(address):
+        result = double(ex.parameter("a"), ex.parameter("folder", folder))
+        result.sweep({"a": list(range(6))}, seed=1, progress=False)
+
+
+def noted(a, folder):
+    """Leave a file that names the process; wait for the gate, unless it is one of the first three.
+
+    Which numbers come first, and on which worker, is for the scheduler to say.
+    """
+    import pathlib
+    import time
+
+    place, now = pathlib.Path(folder), time.time_ns()
+    (place / f"{a}-{os.getpid()}-{now}").touch()
+    earlier = [int(path.name.rpartition("-")[2]) for path in place.glob("*-*")]
+    while sum(each <= now for each in earlier) > 3 and not (place / "gate").exists():
+        time.sleep(0.02)
+    return 2 * a
 
 
 def hide(folder):

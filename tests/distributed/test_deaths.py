@@ -67,6 +67,68 @@ def test_worker_killed_during_a_step(ex, slow, cluster, tmp_path):
     assert ex.load_metric("loss", 1)[1].tolist() == [1.0, 1.0, 1.0]
 
 
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_step_that_ends_its_worker(ex, cluster, tmp_path, error):
+    """An exception that takes the worker down is as if it were killed: one trial, and one end."""
+    cluster.add()
+    cluster.add()
+    attempts = tmp_path / "attempts"
+    attempts.mkdir()
+
+    @ex.result
+    def leave(times, folder):
+        (Path(folder) / str(os.getpid())).touch()
+        if len(os.listdir(folder)) <= times:
+            raise error("over")
+        return times
+
+    times, folder = ex.parameter("times", 1), ex.parameter("folder", str(attempts))
+    with Client(cluster.address) as client:
+        assert client.compute(leave(times, folder)).result(timeout=60) == 1
+        assert status(ex) == ["succeeded"]
+        client.run_on_scheduler(_allow_no_failure)
+        with pytest.raises(KilledWorker):
+            client.compute(leave(times, folder).bind(times=9)).result(timeout=60)
+        history = ex.get_history(verbose=True, running=True)
+    assert history["Status"].tolist() == ["succeeded", "failed"]
+    assert history["Description"][2].startswith("KilledWorker(")
+    assert ex.get_steps(1)["Status"].tolist()[1:] == ["succeeded"]
+
+
+def test_retired_worker(ex, slow, cluster, tmp_path):
+    """A worker that is retired during a step: the step runs on another, and the trial ends once."""
+    cluster.add()
+    cluster.add()
+    with Client(cluster.address) as client:
+        future = client.compute(slow)
+        inside = tmp_path / "inside"
+        pid = int(wait_until(lambda: inside.exists() and inside.read_text()))
+        name = next(name for name, found in cluster.workers.items() if found == pid)
+        (tmp_path / "gate").touch()
+        client.retire_workers(names=[name])
+        assert future.result(timeout=60) == 1
+    assert status(ex) == ["succeeded"]
+    done = ex.get_steps(1)
+    assert done.loc[done["Status"] == "succeeded", "Key"].tolist() == ["first", "wait", "last"]
+    assert ex.load_metric("loss", 1)[1].tolist() == [1.0, 1.0, 1.0]
+
+
+def test_restarted_cluster(ex, slow, cluster, tmp_path):
+    """A restart of the cluster cancels its trials: they are interrupted, and the next one runs."""
+    cluster.add()
+    with Client(cluster.address) as client:
+        future = client.compute(slow)
+        wait_until((tmp_path / "inside").exists)
+        client.restart(wait_for_workers=False)
+        assert future.status == "cancelled"
+        assert status(ex) == ["interrupted"]
+        cluster.kill()
+        (tmp_path / "gate").touch()
+        cluster.add()
+        assert client.compute(slow).result(timeout=60) == 1
+    assert status(ex) == ["interrupted", "succeeded"]
+
+
 def test_all_workers_killed(ex, slow, cluster, tmp_path):
     """A trial whose step takes every worker down is failed, for that reason."""
     cluster.add()

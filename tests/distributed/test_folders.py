@@ -54,6 +54,32 @@ def test_worker_that_sees_another_folder(ex, doubled, cluster, elsewhere):
         assert ex.get_steps().empty
 
 
+def test_worker_with_an_experiment_of_its_own_there(ex, doubled, cluster, tmp_path):
+    """A worker that has another experiment in a folder of this name writes nothing into it."""
+    folder = ex._store.folder
+    folder.mkdir(parents=True)
+    if not can_hide(folder):
+        pytest.skip("this user may not unshare mounts")
+    cluster.add(hidden=folder, stranger=True)
+    with Client(cluster.address) as client:
+        (address,) = client.scheduler_info(n_workers=-1)["workers"]
+        with pytest.raises(StoreError, match="this name is another one") as caught:
+            client.compute(doubled).result(timeout=60)
+        assert repr(str(folder)) in str(caught.value)
+        assert address in str(caught.value)
+        assert client.run(_trials_there, str(folder)) == {address: [1]}
+    assert ex.get_steps().empty
+
+
+def _trials_there(folder):
+    import os
+
+    import daskperiment
+
+    mine = daskperiment.Experiment(os.path.basename(folder), os.path.dirname(folder))
+    return mine.get_history(running=True, verbose=True).index.tolist()
+
+
 def test_step_on_a_worker_that_sees_another_folder(ex, cluster, elsewhere):
     """Begun where the folder is seen, the trial fails on the worker that does not see it."""
     near, a = cluster.add(), ex.parameter("a", 2)

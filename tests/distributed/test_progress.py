@@ -131,6 +131,63 @@ def test_bar(screen):
     assert "0 running, 0 failed" in screen.getvalue().rpartition("\r")[2]
 
 
+def test_compute_with_progress(dividing, client, screen):
+    """Asked for progress, a result that a cluster computes draws its steps, and how it ended."""
+    assert dividing.compute(progress=True) == 1
+    assert "inverse" in screen.getvalue()
+    last = screen.getvalue().rpartition("\r")[2]
+    assert "2/2" in last
+    assert "0 running, 0 failed" in last
+    with pytest.raises(ZeroDivisionError):
+        dividing.bind(a=0).compute(progress=True)
+    last = screen.getvalue().rpartition("\r")[2]
+    assert "1/2" in last
+    assert "0 running, 1 failed" in last
+
+
+def test_sweep_with_progress(dividing, client, capsys):
+    """A sweep on a cluster shows how many of its trials are done, running and failed."""
+    dividing.sweep({"a": [0, 1, 2]}, progress=True)
+    shown = capsys.readouterr().err
+    first = next(line for line in shown.split("\r") if "running" in line)
+    assert "0/3" in first
+    assert "running=3" in first
+    last = shown.rpartition("\r")[2]
+    assert "3/3" in last
+    assert "failed=1" in last
+    assert "running=0" in last
+
+
+NOTEBOOK = """
+import pathlib
+import daskperiment
+ex = daskperiment.Experiment("noted", backend=pathlib.Path("store"))
+@ex.result
+def half(a):
+    return a / 2
+result = half(ex.parameter("a", 2))
+result.compute(progress=True)
+result.sweep({"a": [1, 2, 3]})
+"""
+
+
+def test_notebook(tmp_path):
+    """In a notebook bars are widgets, as tqdm.auto makes them, which end full."""
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    pytest.importorskip("ipywidgets")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(NOTEBOOK)])
+    place = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(notebook, timeout=120, resources=place).execute()
+    widgets = "application/vnd.jupyter.widget-state+json"
+    state = notebook.metadata["widgets"][widgets]["state"].values()
+    bars = [one["state"] for one in state if one["model_name"] == "FloatProgressModel"]
+    assert sorted((bar["value"], bar["max"]) for bar in bars) == [(1.0, 1.0), (3.0, 3.0)]
+    assert {bar["bar_style"] for bar in bars} == {"success"}
+    texts = [one["state"]["value"] for one in state if one["model_name"] == "HTMLModel"]
+    shown = " ".join(texts).replace("\u2007", " ")  # figure spaces, which do not move
+    assert "0 running, 0 failed" in shown
+
+
 def test_bar_of_a_failed_trial(screen):
     """At a bad end the bar shows how far it came, and that a step failed."""
     bar = StepBar(3, "training")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -345,6 +346,24 @@ def test_helper_module_that_no_longer_imports(project: Project) -> None:
     (project.folder / "reproduced_helpers.py").write_text("raise OSError('no licence')\n")
     message = refused(project, edited.result)
     assert "reproduced_helpers cannot be imported any more: OSError: no licence" in message
+
+
+def test_helper_module_that_was_deleted(project: Project) -> None:
+    """Helpers of a module that is gone are made of the record; what else it held is missed."""
+    write(project, SCALE, PLAIN)
+    steps = STEPS.format(
+        store=str(project.folder / "store"), code="@ex\ndef prepare(a):\n    return a\n"
+    )
+    steps = steps.replace("import reproduced_helpers as helpers\n", "")
+    steps = steps.replace("from reproduced_helpers import scale\n", "")
+    edited = project.write("", steps)
+    sys.modules.pop("reproduced_helpers")
+    (project.folder / "reproduced_helpers.py").unlink()
+    importlib.invalidate_caches()
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("reproduced_helpers")
+    assert not run_anew(edited.result, code="current").identical
+    assert run_anew(edited.result).identical
 
 
 def test_unchanged_code_runs_as_it_is(project: Project) -> None:

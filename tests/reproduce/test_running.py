@@ -8,7 +8,9 @@ import time
 from typing import Any
 
 import dask
+import msgspec
 import pytest
+from distributed import Client
 
 from daskperiment import Experiment
 from daskperiment.codec import encode
@@ -21,9 +23,11 @@ from daskperiment.errors import (
     UntrustedObjectError,
 )
 from daskperiment.history.reading import trial_or_raise
+from daskperiment.records import Environment
 from daskperiment.reproduce import reproduce
 from daskperiment.store.file import FileStore
 from daskperiment.store.liveness import current_origin
+from daskperiment.store.protocol import Record
 from tests.reproduce.project import Project
 
 
@@ -283,6 +287,62 @@ def test_failed_trial_fails_again(ex: Experiment) -> None:
     )
 
 
+def test_lost_trial(ex: Experiment) -> None:
+    """A trial whose process was gone is run again: what it had done comes out the same."""
+    result = drawing(ex)
+    result.compute(scheduler="synchronous", seed=4)
+    begun = trial_or_raise(ex._store, 1).begun
+    gone = msgspec.structs.replace(
+        begun, token="gone", origin=msgspec.structs.replace(current_origin(), pid=2**30)
+    )
+    ex._store.allocate("gone", encode(gone))
+    first = next(r for r in ex._store.read("steps", [1]) if r.id.startswith("draw"))
+    ex._store.append([Record("steps", 2, first.id, bytes(first.body))])
+    assert trial_or_raise(ex._store, 2).status == "lost"
+    comparison = run_anew(result, 2)
+    assert comparison.statuses == ("lost", "succeeded")
+    assert comparison.steps[0].verdict == "same"
+    assert not comparison.identical
+    assert comparison.seeds == Pair(4, 4)
+
+
+def test_interrupted_trial(ex: Experiment) -> None:
+    """A trial that was interrupted can be run again, to its end."""
+    result = failing(ex, [KeyboardInterrupt(), None])
+    with pytest.raises(KeyboardInterrupt):
+        result.compute(scheduler="synchronous")
+    comparison = run_anew(result)
+    assert comparison.statuses == ("interrupted", "succeeded")
+    assert comparison.steps[0].verdict == "same"
+    assert not comparison.identical
+
+
+def test_on_a_cluster(ex: Experiment) -> None:
+    """A trial of this process comes out identical on a cluster, and the other way round."""
+    result = drawing(ex)
+    result.compute(scheduler="synchronous")
+    with Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=":0"):
+        assert reproduce(result, 1).identical
+    assert ex.get_steps(2)["Worker"].notna().all()
+    assert run_anew(result, 2).identical
+
+
+def test_another_environment(ex: Experiment) -> None:
+    """A trial of a machine with other packages is run, and the comparison tells what differs."""
+    result = drawing(ex)
+    today = ex._laboratory.environment().categories
+    packages = {**today["requirements"], "numpy": "0.1"}
+    machine = {**today["platform"], "machine": "vax"}
+    there = Environment({**today, "requirements": packages, "platform": machine})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ex._laboratory._environment._capture, "capture", lambda: there)
+        result.compute(scheduler="synchronous")
+    comparison = run_anew(result)
+    assert comparison.identical
+    assert comparison.packages == {"numpy": Pair("0.1", today["requirements"]["numpy"])}
+    assert any("vax" in line for line in comparison.environment)
+
+
 def test_new_run_fails(ex: Experiment) -> None:
     """A failure of the new run alone is a difference in its step."""
     result = failing(ex, [None, ValueError("bad")])
@@ -366,8 +426,6 @@ def test_running_trial(ex: Experiment) -> None:
     result = drawing(ex)
     result.compute()
     begun = trial_or_raise(ex._store, 1).begun
-    import msgspec
-
     running = msgspec.structs.replace(
         begun, token="other", origin=current_origin(), started=time.time()
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import pytest
 
@@ -208,3 +209,19 @@ def test_drawn_values_do_not_go_with_a_sampler(adding, quiet) -> None:
     stats = pytest.importorskip("scipy.stats")
     with pytest.raises(TypeError, match="go with sampler='random'"):
         quiet(adding, {"a": stats.norm()}, sampler="tpe", n_trials=2)
+
+
+def test_without_optuna(ex, adding, quiet, monkeypatch) -> None:
+    """Where Optuna is missing the message says what to install, and nothing is run or lost."""
+    id = quiet(adding, {"a": [1, 2, 4]}, n_trials=2, sampler="tpe", seed=1).attrs["sweep"]
+    with monkeypatch.context() as patch:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "optuna"]:
+            patch.setitem(sys.modules, name, None)
+        patch.delitem(sys.modules, "daskperiment.sweep.asking")
+        patch.delattr("daskperiment.sweep.asking", raising=False)
+        for arguments in ({"space": {"a": [1]}, "sampler": "tpe"}, {"resume": id, "n_trials": 3}):
+            with pytest.raises(ImportError, match=r"takes Optuna: pip install 'daskperiment\[opt"):
+                quiet(adding, **arguments)
+        assert len(quiet(adding, {"a": [1]})) == 1
+    assert len(known_sweeps(ex._store)) == 2
+    assert len(quiet(adding, resume=id, n_trials=3)) == 3

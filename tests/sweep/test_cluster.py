@@ -193,6 +193,30 @@ def test_a_sampler_is_asked_for_what_fits(client, ex, quiet) -> None:
     assert study.best_value == frame["Result"].min()
 
 
+def test_a_failing_sampler_lets_trials_in_flight_end(client, ex, adding, quiet) -> None:
+    """What a sampler raises comes out in the end; the trials that had begun are recorded."""
+    optuna = pytest.importorskip("optuna")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+    class Failing(optuna.samplers.RandomSampler):
+        left = 3
+
+        def sample_independent(self, *args, **kwargs):
+            self.left -= 1
+            if self.left < 0:
+                raise LookupError("no idea")
+            return super().sample_independent(*args, **kwargs)
+
+    space = {"a": optuna.distributions.FloatDistribution(0, 1)}
+    with pytest.raises(LookupError, match="no idea") as caught:
+        quiet(adding, space, n_trials=9, sampler=(sampler := Failing(seed=1)))
+    (id,) = known_sweeps(ex._store)
+    assert id in caught.value.__notes__[0]
+    assert ex.get_history(verbose=True, running=True)["Status"].tolist() == ["succeeded"] * 3
+    sampler.left = 2
+    assert len(quiet(adding, resume=id, sampler=sampler, n_trials=5)) == 5
+
+
 def _hooked(a):
     hooks.call(a)
     return a

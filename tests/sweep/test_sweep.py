@@ -292,6 +292,8 @@ def test_a_space_that_no_record_holds_is_asked_for(adding, quiet) -> None:
         ({"space": {"z": [1]}}, ParameterUndeclaredError, "'z'"),
         ({"space": {"b": [1]}}, ParameterUndefinedError, "'a'"),
         ({"space": {"a": [1]}, "n_trials": 0}, ValueError, "n_trials is 0"),
+        ({"space": {"a": [1]}, "n_trials": -3}, ValueError, "n_trials is -3"),
+        ({"space": {"a": []}}, ValueError, "no values for parameter 'a'"),
         ({"space": {"a": [1]}, "n_trials": 1.5}, ValueError, "n_trials is 1.5"),
         ({"space": {"a": [1]}, "sampler": "gird"}, ValueError, "no sampler 'gird'"),
         ({"space": {"a": [1]}, "sampler": print}, TypeError, "The sampler is <built-in"),
