@@ -229,6 +229,9 @@ class Parameter(Delayed):
             return shorten(repr(values[self._name]), 60)
         return "computed in each trial" if self._name in self._parameters._computed else "no value"
 
+    def __dir__(self) -> list[str]:
+        return [name for name in dir(type(self)) if name not in ("plain", "computed")]
+
     def __repr__(self) -> str:
         return f"Parameter({self._name!r}: {self._state()})"
 

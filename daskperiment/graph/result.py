@@ -216,6 +216,10 @@ class ResultNode(Node):
         """Inside another result's graph, a result is a step like others."""
         return self._step  # type: ignore[no-any-return]  # a slot of an untyped class
 
+    def __dir__(self) -> list[str]:
+        inside = ("as_input", "computed_token", "ordered", "prospects")
+        return [name for name in dir(type(self)) if name not in inside]
+
     def __repr__(self) -> str:
         return f"Result({self.name!r}{self._described()})"
 

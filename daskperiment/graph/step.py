@@ -34,6 +34,9 @@ class Step(Node):
         super().__init__(key, graph, length=nout)  # type: ignore[no-untyped-call]  # dask's
         object.__setattr__(self, "_step", step)
 
+    def __dir__(self) -> list[str]:
+        return [name for name in dir(type(self)) if name != "as_input"]
+
     def __repr__(self) -> str:
         return f"Step({self._step!r})"
 
@@ -100,6 +103,9 @@ class StepFunction:
 
     def __repr__(self) -> str:
         return f"<step {self.name!r}>"
+
+    def _repr_html_(self) -> str:
+        return html_table(["Step function"], [[self.name]])
 
 
 def _graph(key: str, task: Task, nodes: list[Any]) -> HighLevelGraph:
