@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 
 from msgspec import Struct
 
-from daskperiment.codec import decode, load_record
+from daskperiment.codec import decode
 from daskperiment.errors import CorruptRecordError, StoreError, StoreUnavailableError
-from daskperiment.history.metrics import PointBatch, PointValue
-from daskperiment.history.reading import Trial
+from daskperiment.history.points import PointBatch, PointValue
+from daskperiment.history.reading import Trial, part_of
 from daskperiment.records import Code, Environment, Graph, Node, StepRun
 from daskperiment.store.protocol import Store
 
@@ -87,14 +87,12 @@ def collect(store: Store, trial: Trial) -> Evidence:
 
 
 def _load(store: Store, trial: Trial, name: str, type_: type[R], problems: list[str]) -> R | None:
-    digest = getattr(trial.begun, name)
     try:
-        return load_record(store.get(digest), digest, type_)
+        return part_of(store, trial, name, type_)
     except StoreUnavailableError:
         raise
-    except (StoreError, KeyError) as error:
-        reason = "it is not in the store" if isinstance(error, KeyError) else str(error)
-        problems.append(f"{name} of trial {trial.trial} cannot be read: {reason}")
+    except StoreError as error:
+        problems.append(str(error))
         return None
 
 

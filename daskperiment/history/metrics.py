@@ -12,11 +12,12 @@ from msgspec import Struct
 from daskperiment.errors import MetricNotFoundError
 from daskperiment.history.columns import column
 from daskperiment.history.decoding import chunks, intact
+from daskperiment.history.points import PointBatch, PointValue
 from daskperiment.history.reading import as_trial_id, require_trial
 from daskperiment.history.values import viewed_all
 from daskperiment.store.protocol import Store
 
-__all__ = ["PointBatch", "PointValue", "get_metrics", "load_metric"]
+__all__ = ["get_metrics", "load_metric"]
 
 S = TypeVar("S", pd.Series, pd.DataFrame)
 
@@ -32,20 +33,6 @@ class _Name(Struct, array_like=True, gc=False):
 
 class _Names(Struct, gc=False):
     points: list[_Name]
-
-
-class PointValue(Struct, array_like=True, gc=False):
-    """A point without its time."""
-
-    metric: str
-    epoch: Any
-    value: Any
-
-
-class PointBatch(Struct, gc=False):
-    """The body of a record of the stream ``points``."""
-
-    points: list[PointValue]
 
 
 def get_metrics(store: Store, trial_id: int | None = None) -> list[str]:

@@ -9,9 +9,25 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from msgspec import Struct
 
-from daskperiment.errors import CorruptRecordError, TrialIDNotFoundError
+from daskperiment.codec import load_record
+from daskperiment.errors import (
+    CorruptRecordError,
+    StoreError,
+    StoreUnavailableError,
+    TrialIDNotFoundError,
+)
 from daskperiment.history.decoding import chunks, decoded, intact
-from daskperiment.records import Beat, Begun, Computed, Ended, Failure, TrialStatus
+from daskperiment.records import (
+    Beat,
+    Begun,
+    Code,
+    Computed,
+    Ended,
+    Environment,
+    Failure,
+    Graph,
+    TrialStatus,
+)
 from daskperiment.store.liveness import heartbeat_timeout, is_gone
 from daskperiment.store.protocol import Store, Stored
 
@@ -22,6 +38,7 @@ __all__ = [
     "as_trial_id",
     "find_trial",
     "fold",
+    "part_of",
     "read_trials",
     "require_trial",
     "trial_or_raise",
@@ -29,6 +46,7 @@ __all__ = [
 
 B = TypeVar("B", bound=Struct)
 E = TypeVar("E", bound=Any)
+P = TypeVar("P", Code, Environment, Graph)
 
 DAMAGED = float("inf")
 """The finishing time of a trial whose last record says no more than how it ended."""
@@ -147,6 +165,34 @@ def require_trial(store: Store, trial_id: int) -> None:
         raise TrialIDNotFoundError(_not_found(store, trial))
 
 
+def part_of(store: Store, trial: Trial, name: str, type_: type[P]) -> P:
+    """Load a record that a trial refers to.
+
+    Parameters
+    ----------
+    store : Store
+    trial : Trial
+    name : {"code", "environment", "graph"}
+    type_ : type
+        Of the record.
+
+    Raises
+    ------
+    CorruptRecordError
+        If it is missing or damaged.
+    """
+    digest = getattr(trial.begun, name)
+    try:
+        return load_record(store.get(digest), digest, type_)
+    except StoreUnavailableError:
+        raise
+    except (StoreError, KeyError) as error:
+        reason = "it is not in the store" if isinstance(error, KeyError) else str(error)
+        raise CorruptRecordError(
+            f"{name} of trial {trial.trial} cannot be read: {reason}"
+        ) from error
+
+
 def as_trial_id(trial_id: Any) -> int:
     """Take any integer as a trial id, and nothing else."""
     try:
@@ -166,8 +212,9 @@ def _not_found(store: Store, trial: int) -> str:
         return f"There is no trial {trial!r}: no trial was run yet. Compute a result first."
     if 1 <= trial <= latest:
         return f"The first record of trial {trial!r} is not in {store.address}, or is damaged."
+    known = "only trial 1" if latest == 1 else f"trials 1 to {latest}"
     return (
-        f"There is no trial {trial!r}: this experiment has trials 1 to {latest}. "
+        f"There is no trial {trial!r}: this experiment has {known}. "
         "The index of get_history(running=True) lists them."
     )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from daskperiment.codec import load_record
 from daskperiment.errors import (
     ReproductionError,
     StoreError,
@@ -13,7 +12,7 @@ from daskperiment.errors import (
     UntrustedObjectError,
 )
 from daskperiment.graph.result import ResultNode
-from daskperiment.history.reading import Trial, trial_or_raise
+from daskperiment.history.reading import Trial, part_of, trial_or_raise
 from daskperiment.history.values import loaded
 from daskperiment.records import Code, Graph, Node
 from daskperiment.store.protocol import Store
@@ -55,15 +54,13 @@ def load(store: Store, trial: Trial, name: str, type_: type[T]) -> T:
     ReproductionError
         If it is missing or damaged.
     """
-    digest = getattr(trial.begun, name)
     try:
-        return load_record(store.get(digest), digest, type_)
+        return part_of(store, trial, name, type_)
     except StoreUnavailableError:
         raise
-    except (StoreError, KeyError) as error:
-        reason = "it is not in the store" if isinstance(error, KeyError) else str(error)
+    except StoreError as error:
         raise ReproductionError(
-            f"The recorded {name} of trial {trial.trial} cannot be read: {reason}. "
+            f"The recorded {error}. "
             "Use code='current' to run the trial's parameters and seed with today's code."
         ) from error
 

@@ -51,6 +51,7 @@ class Objects:
         """Give an object's bytes, in memory of the caller's own."""
         file = self._server.run(self._find, digest)
         while file is not None:
+            self._check(file)
             try:
                 return self._server.run_long(file["length"] / _SPEED, _read, file)
             except CorruptRecordError:
@@ -62,7 +63,8 @@ class Objects:
 
     def sizes(self, digests: Collection[str]) -> dict[str, int]:
         """Tell the sizes of those objects that are there."""
-        return {file["_id"]["digest"]: file["length"] for file in self._files(digests)}
+        files = filter(_is_intact, self._files(digests))
+        return {file["_id"]["digest"]: file["length"] for file in files}
 
     def discard(self, digests: Collection[str]) -> None:
         """Remove objects. What is cut off leaves bytes that nobody finds, as an upload does."""
@@ -70,9 +72,17 @@ class Objects:
         for start in range(0, len(files), _MANY):
             some = files[start : start + _MANY]
             keys = [file["_id"] for file in some]
-            seconds = sum(file["length"] for file in some) / _SPEED
+            seconds = sum(file["length"] for file in some if _is_intact(file)) / _SPEED
             self._server.run(_delete, FILES, "_id", keys)
             self._server.run_long(seconds, _delete, CHUNKS, "files_id", keys)
+
+    def _check(self, file: dict[str, Any]) -> None:
+        if not _is_intact(file):
+            raise CorruptRecordError(
+                f"The document of the object {file['_id']['digest']!r} in {FILES!r} does not say "
+                "how long the object is: somebody changed it. Restore it from a copy of the "
+                "database, or remove it: then the step that returned it can run again."
+            )
 
     def _files(self, digests: Collection[str]) -> list[dict[str, Any]]:
         """Give the documents of all uploads of these objects."""
@@ -85,7 +95,8 @@ class Objects:
 
     def _find_many(self, database: Database, digests: Sequence[str]) -> list[dict[str, Any]]:
         uploads = {"$or": [self._uploads(digest) for digest in digests]}
-        found = database[FILES].find(uploads, {"length": 1}, batch_size=2 * len(digests))
+        wanted = {"length": 1, "chunkSize": 1}
+        found = database[FILES].find(uploads, wanted, batch_size=2 * len(digests))
         return list(found)
 
     def _find(self, database: Database, digest: str) -> dict[str, Any] | None:
@@ -131,6 +142,11 @@ class _Reader:
             self._view = self._view[size:]
             size -= len(pieces[-1])
         return b"".join(pieces)
+
+
+def _is_intact(file: dict[str, Any]) -> bool:
+    length, chunk = file.get("length"), file.get("chunkSize")
+    return isinstance(length, int) and isinstance(chunk, int) and length >= 0 and chunk > 0
 
 
 def _delete(database: Database, collection: str, field: str, keys: list[Any]) -> None:

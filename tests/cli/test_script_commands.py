@@ -86,7 +86,7 @@ def test_explain_tells_what_a_trial_did(run: Command, script: Path) -> None:
     ("arguments", "words"),
     [
         (["pears"], ["'pears'", "It has: pairs."]),
-        (["pairs", "9"], ["trial 9", "1 to 1"]),
+        (["pairs", "9"], ["trial 9", "only trial 1"]),
         (["pairs", "x"], ["'x'", "latest"]),
         (["pairs", "a=1"], ["'a=1'", "latest"]),
         (["pairs", "1", "2"], ["only a trial", "'./pairs'"]),

@@ -404,7 +404,7 @@ def test_unknown_trial(ex: Experiment) -> None:
     """A trial that is not there is an error that says which there are."""
     result = drawing(ex)
     result.compute()
-    with pytest.raises(TrialIDNotFoundError, match="trials 1 to 1"):
+    with pytest.raises(TrialIDNotFoundError, match="only trial 1"):
         run_anew(result, 9)
 
 

@@ -590,6 +590,19 @@ def test_large_object(store: MongoStore) -> None:
 # Damage ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("change", [{"length": None}, {"length": "7"}, {"chunkSize": 0}])
+def test_object_of_unknown_length(store: MongoStore, database: Any, change: dict[str, Any]) -> None:
+    """An object whose document was changed is damaged to who reads it, and can be replaced."""
+    store.put("a", [b"content"])
+    database["daskperiment.objects.files"].update_one({}, {"$set": change})
+    with pytest.raises(CorruptRecordError, match="how long"):
+        store.get("a")
+    assert store.sizes(["a"]) == {}
+    store.discard(["a"])
+    store.put("a", [b"content"])
+    assert bytes(store.get("a")) == b"content"
+
+
 def test_object_that_lost_a_chunk(store: MongoStore, database: Any) -> None:
     """An object that lacks a chunk is reported as damaged."""
     store.put("aa", [os.urandom(3_000_000)])
