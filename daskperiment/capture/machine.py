@@ -73,12 +73,25 @@ def python_facts() -> Facts:
         "implementation": platform.python_implementation(),
         "build": " ".join(platform.python_build()).strip(),
         "compiler": platform.python_compiler(),
-        "executable": sys.executable or "unknown",
+        "executable": _interpreter(sys.executable or "") or "unknown",
         "free threading": "yes" if sysconfig.get_config_var("Py_GIL_DISABLED") else "no",
     }
     if "PYTHONHASHSEED" in os.environ:
         facts["PYTHONHASHSEED"] = os.environ["PYTHONHASHSEED"]
     return facts
+
+
+def _interpreter(path: str) -> str:
+    """Give one name to the interpreter of an environment, which has several in one folder."""
+    folder = os.path.dirname(path)
+    for _ in range(5):
+        if not os.path.islink(path):
+            break
+        target = os.path.normpath(os.path.join(folder, os.readlink(path)))
+        if os.path.dirname(target) != folder:
+            break  # out of a virtual environment, into what it was made from
+        path = target
+    return path
 
 
 def _package_facts(name: str) -> Callable[[], Facts]:

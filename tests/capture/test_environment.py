@@ -241,3 +241,19 @@ def test_category_without_facts():
 def test_packages_text():
     """Packages come in alphabetical order, whatever their case."""
     assert packages_text(OLD) == "gone==1\nnumpy==2.1.0\nZope==1"
+
+
+def test_one_name_for_the_interpreter(tmp_path, monkeypatch):
+    """An environment's interpreter is the same by whichever of its names it was started."""
+    outside = tmp_path / "real"
+    outside.touch()
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "python").symlink_to(outside)
+    (folder / "python3").symlink_to("python")
+    (folder / "python3.11").symlink_to("python3")
+    for name in ("python", "python3", "python3.11"):
+        monkeypatch.setattr(sys, "executable", str(folder / name))
+        assert machine.python_facts()["executable"] == str(folder / "python")
+    monkeypatch.setattr(sys, "executable", None)
+    assert machine.python_facts()["executable"] == "unknown"
