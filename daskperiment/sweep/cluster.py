@@ -61,6 +61,13 @@ class _Flying(NamedTuple):
     future: Any
 
 
+class _Landing(NamedTuple):
+    """A trial, and what its client said of it."""
+
+    trial: _Flying
+    status: str
+
+
 class _Flight:
     """The trials that are on the cluster."""
 
@@ -116,7 +123,7 @@ class _Flight:
 
     # Taking note of ends
 
-    def _ended(self) -> list[_Flying]:
+    def _ended(self) -> list[_Landing]:
         """Wait until trials have ended.
 
         They are looked at now and then: to be told of each one costs the client a coroutine and a
@@ -126,18 +133,18 @@ class _Flight:
         while True:
             time.sleep(pause)
             # Asked once for each: it may change at any moment.
-            states = [(one, one.future.status in _IN_FLIGHT) for one in self._flying]
-            ended = [one for one, waits in states if not waits]
+            seen = [_Landing(one, one.future.status) for one in self._flying]
+            ended = [one for one in seen if one.status not in _IN_FLIGHT]
             if ended:
-                self._flying = [one for one, waits in states if waits]
+                self._flying = [one.trial for one in seen if one.status in _IN_FLIGHT]
                 return ended
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    def _land(self, ended: list[_Flying]) -> None:
-        values = self._values([one.future for one in ended if one.future.status == "finished"])
-        self._witness(ended)
-        for job, _, future in ended:
-            error = None if future.status == "finished" else _error_of(future)
+    def _land(self, ended: list[_Landing]) -> None:
+        values = self._values([one.trial.future for one in ended if one.status == "finished"])
+        self._witness([one.trial for one in ended])
+        for (job, _, future), status in ended:
+            error = None if status == "finished" else _error_of(future)
             # Not left to the garbage collector: an exception may hold on to this frame.
             future.release()
             if error is None:
@@ -151,11 +158,11 @@ class _Flight:
         values = self._client.gather(futures)
         return {future.key: value for future, value in zip(futures, values, strict=True)}
 
-    def _witness(self, ended: list[_Flying]) -> None:
+    def _witness(self, trials: list[_Flying]) -> None:
         """Tell whoever follows the trials what became of them, before that is forgotten."""
         flights = followed(self._recorder)
         if flights is not None:
-            flights.witness(one.token for one in ended)
+            flights.witness(one.token for one in trials)
 
     def _failed(self, job: Job, error: BaseException) -> None:
         if self._client.status != "running" or not isinstance(error, (Exception, CancelledError)):
