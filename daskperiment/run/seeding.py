@@ -21,10 +21,10 @@ from hashlib import blake2b
 from typing import Any
 
 import numpy as np
-from dask import sizeof as dask_sizes
 from numpy.random import mtrand
 
 from daskperiment.errors import RandomStateWarning
+from daskperiment.run.apart import Apart
 from daskperiment.run.context import RunningStep
 from daskperiment.run.telling import tell
 
@@ -55,12 +55,6 @@ def step_seed(trial_seed: int, key: str) -> int:
     """Derive a step's seed (64 bits) from the trial's seed and the step's place in the graph."""
     digest = blake2b(f"{trial_seed}/{key}".encode("utf-8", "surrogatepass"), digest_size=8)
     return int.from_bytes(digest.digest(), "big")
-
-
-def _set_dask_apart() -> None:
-    """Give Dask's estimates of sizes a generator of their own."""
-    if getattr(dask_sizes, "random", None) is random:
-        setattr(dask_sizes, "random", random.Random())  # noqa: B010  # not an attribute for mypy
 
 
 class _TorchState:
@@ -99,6 +93,7 @@ class _GlobalRandomState:
         self._lock = threading.Lock()
         self._active: list[RunningStep] = []
         self._bits = np.random.MT19937(0)
+        self._apart = Apart()
         self._forget()
 
     def _forget(self) -> None:
@@ -112,7 +107,7 @@ class _GlobalRandomState:
             if self._active:
                 self._note_draws()
             else:
-                _set_dask_apart()
+                self._apart.look()
                 self._outside = (random.getstate(), mtrand.get_bit_generator())
                 mtrand.set_bit_generator(self._bits)
                 self._torch = _TorchState()
