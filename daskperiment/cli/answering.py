@@ -131,6 +131,7 @@ def _answer(run: Callable[[], Any], switches: Switches) -> int:
     _tolerate(sys.stderr)
     try:
         status = run()
+        sys.stdout.flush()  # here what cannot be written is told as all else is
     except click.Abort as error:
         if isinstance(error.__context__, EOFError):
             click.echo()  # the question's line is not ended
@@ -143,8 +144,18 @@ def _answer(run: Callable[[], Any], switches: Switches) -> int:
     except BaseException as error:  # as a step may raise
         if switches.debug:
             _show_traceback(error)
+        if isinstance(error, OSError) and error.errno in _FULL:
+            _drop_output()
         return _tell(*_told(error))
     return status if isinstance(status, int) else 0
+
+
+def _drop_output() -> None:
+    """Have what could not be written go nowhere, instead of being tried again at the end."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def _told(error: BaseException) -> tuple[str, int]:

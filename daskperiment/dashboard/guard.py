@@ -73,7 +73,8 @@ class Guard:
     def refusal(self, request: HTTPServerRequest) -> str | None:
         """Tell why a request comes from elsewhere than a page of this server, if it does."""
         # A name that somebody else pointed at this machine is in Host (DNS rebinding).
-        host = request.headers.get("Host", "")
+        hosts = request.headers.get_list("Host")
+        host = hosts[0] if len(hosts) == 1 else ""
         if not self._is_own(host):
             return (
                 "The dashboard was asked by a name that is not its own. Open it by the address "

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from dask.local import get_sync
@@ -81,7 +81,8 @@ class Outcome:
         return not self.drew or self.seeded == seeded
 
 
-class Lead(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Lead:
     """Where a shared task's run is recorded: in the trial whose graph brought the task."""
 
     plan: Plan
@@ -89,6 +90,10 @@ class Lead(NamedTuple):
     """The recipe of the task's node with the leading trial's seeds."""
     before: tuple[str, ...]
     """Those of the nodes that it takes."""
+
+    def __dask_tokenize__(self) -> str:
+        # A scheduler may compare the tasks that come under one key: whoever leads, they do alike.
+        return "lead"
 
     def outcome(self, value: Any, outcomes: Sequence[Outcome], **facts: Any) -> Outcome:
         """Make the outcome of a node that runs no step."""

@@ -197,7 +197,7 @@ big = np.random.default_rng(0).normal(size=(300, 7, 90))
             scipy.sparse.coo_array(([2, 1], ([1, 0], [1, 0]))),
         ),
         (pd.DataFrame(square), pd.DataFrame(np.asfortranarray(square))),
-        (pd.Series(["a", None]), pd.Series(["a", np.nan])),
+        (pd.Series(["a", None], dtype="string"), pd.Series(["a", np.nan], dtype="string")),
         (pd.Series([1, None], dtype="Int64"), pd.Series([1, pd.NA], dtype="Int64")),
         (
             pd.DataFrame({"a": [1, 2, 3]}).iloc[::2].reset_index(drop=True),

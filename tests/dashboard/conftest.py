@@ -25,9 +25,12 @@ def lab() -> Lab:
     return Lab()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser(tmp_path_factory) -> Iterator[Any]:
-    """Run Chromium with an empty profile, for all tests of this folder."""
+    """Run Chromium with an empty profile, for all tests of a file.
+
+    No longer: the driver's event loop runs in this thread, and tests elsewhere run their own.
+    """
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:

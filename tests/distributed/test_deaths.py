@@ -109,7 +109,10 @@ def test_retired_worker(ex, slow, cluster, tmp_path):
         assert future.result(timeout=60) == 1
     assert status(ex) == ["succeeded"]
     done = ex.get_steps(1)
-    assert done.loc[done["Status"] == "succeeded", "Key"].tolist() == ["first", "wait", "last"]
+    # Dask may have begun it on the other worker before this one was through.
+    assert done.loc[done["Status"] == "succeeded", "Key"].unique().tolist() == [
+        "first", "wait", "last",
+    ]  # fmt: skip
     assert ex.load_metric("loss", 1)[1].tolist() == [1.0, 1.0, 1.0]
 
 

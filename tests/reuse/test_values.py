@@ -85,7 +85,7 @@ DIFFERENT = [
     [pd.Series([0.0]), pd.Series([-0.0]), pd.Series([math.nan])],
     [np.dtype(code).type(1) for code in "bhilBHILefdFD"],
     [pd.Series([value], dtype=object) for value in (None, math.nan, pd.NA, pd.NaT)],
-    [pd.Series(["a"], dtype=kind) for kind in (object, "string", "str", "category")],
+    [pd.Series(["a"], dtype=kind) for kind in (object, "string", "category")],
     [NOON.replace(tzinfo=zone) for zone in (None, *ZONES)],
     [pd.Timestamp(NOON, tz=zone) for zone in (None, *ZONES)],
     [pd.Series([pd.Timestamp(NOON, tz=zone)]) for zone in (None, *ZONES)],

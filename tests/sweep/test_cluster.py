@@ -50,6 +50,7 @@ class Crowd:
         self.barrier.wait(30)
 
 
+@pytest.mark.filterwarnings("ignore:Running on a single-machine scheduler:UserWarning")
 def test_trials_run_at_the_same_time(client, cutting, quiet) -> None:
     """As many trials as the cluster has threads are in their step at once."""
     result, hooks = cutting
@@ -98,6 +99,7 @@ def test_a_bounded_number_is_in_flight(client, cutting, quiet, monkeypatch) -> N
     assert max(known) <= 4 * 8
 
 
+@pytest.mark.filterwarnings("ignore:Running on a single-machine scheduler:UserWarning")
 def test_the_explicit_scheduler_wins(client, cutting, quiet) -> None:
     """Asked for a local scheduler, trials run here although there is a cluster."""
     result, hooks = cutting
@@ -136,7 +138,7 @@ def test_raise_cancels_what_is_in_flight(client, ex, cutting, quiet) -> None:
     assert statuses.pop("interrupted") in (3, 4)  # one more may have begun in the free thread
     assert statuses == {"failed": 1}
     frame = quiet(result, resume=id)
-    failed = frame[frame["Description"].str.startswith("ZeroDivisionError").fillna(False)]["a"]
+    failed = frame[frame["Description"].str.startswith("ZeroDivisionError", na=False)]["a"]
     assert len(failed) == 1
     assert set(frame.loc[frame["Success"], "a"]) == set(range(12)) - set(failed)
 
