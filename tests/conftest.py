@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 
 import dask
@@ -10,6 +11,12 @@ import pytest
 import daskperiment
 from daskperiment import experiment
 from daskperiment.run.recorder import close_recorders
+
+
+def pytest_configure():
+    """Hear Ctrl-C, as the programs that tests start shall: a shell's background jobs ignore it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

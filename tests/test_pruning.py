@@ -301,7 +301,7 @@ def test_no_limit(shop):
         ({"older_than": False}, TypeError),
         ({"older_than": datetime(2020, 1, 1)}, TypeError),
         ({"older_than": [1], "max_bytes": 1}, TypeError),
-        ({"older_than": np.timedelta64("NaT")}, ValueError),
+        ({"older_than": np.timedelta64("NaT", "s")}, ValueError),
     ],
 )
 def test_bad_limits(shop, limits, error):

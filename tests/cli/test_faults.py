@@ -115,11 +115,7 @@ def test_board_without_its_packages(run: Command, monkeypatch: pytest.MonkeyPatc
 
 def test_board_answers_until_ctrl_c(trials: Command) -> None:
     """The program serves the store's experiments, and ends with Ctrl-C in one line."""
-    # A shell may have started the tests in the background, where Ctrl-C is ignored.
-    code = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        "from daskperiment.cli.board import main; main()"
-    )
+    code = "from daskperiment.cli.board import main; main()"
     with subprocess.Popen(
         [sys.executable, "-c", code, "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True,

@@ -247,11 +247,7 @@ def test_ctrl_c_is_status_130(script: Path, folder: Path) -> None:
             "    import time; open('ready', 'w'); time.sleep(60)\n    return twice(",
         )
     )
-    # A shell may have started the tests in the background, where Ctrl-C is ignored.
-    code = (
-        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        "sys.argv[0] = 'daskperiment'; from daskperiment.cli import main; main()"
-    )
+    code = "import sys; sys.argv[0] = 'daskperiment'; from daskperiment.cli import main; main()"
     with subprocess.Popen(
         [sys.executable, "-c", code, "run", str(script)], stderr=subprocess.PIPE, text=True
     ) as running:
