@@ -45,17 +45,21 @@ class Result(ResultNode):
             sampler. With Optuna the result has to be a number.
         seed : int, optional
             Makes random points the same again, and gives each trial a seed derived from this one
-            and its point.
+            and its point. Without it, trials have seeds as those of :meth:`compute` have.
         on_error : {"continue", "raise"}
-            What a failed trial does to the others.
+            What a failed trial does to the others. ``"raise"`` cancels those in flight and raises
+            what the trial raised.
         resume : str, optional
-            Id of a sweep that was cut off: what it still misses is run.
+            Id of a sweep that was cut off: what it still misses is run. Whatever else is left out
+            is taken from its record. Trials that failed are not repeated; interrupted and lost
+            ones are.
         progress : bool
             Whether to show how many trials are done, running and failed.
         **keywords
             ``direction`` ("minimize" or "maximize", for Optuna's samplers) and ``reuse``, as for
             :meth:`compute`; others as for :func:`dask.compute`, such as ``scheduler``. Where Dask
-            would compute on a cluster, trials run there at the same time.
+            would compute on a cluster, trials run there at the same time; else one after the
+            other.
 
         Returns
         -------
@@ -101,6 +105,11 @@ class Result(ResultNode):
         ReproductionError
             If the trial is still running or of another result, if a value cannot be loaded, or if
             the recorded code cannot be run. Nothing is recorded then.
+        ParameterUndefinedError
+            If a parameter has neither a recorded value nor one today. Nothing is recorded then.
+        UntrustedObjectError
+            If a signing key is configured, and a parameter's object is not signed with it, or
+            recorded code, which is never signed, would have to be run.
         """
         from daskperiment.reproduce import reproduce  # noqa: PLC0415  # as above
 

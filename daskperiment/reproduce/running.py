@@ -36,35 +36,7 @@ def reproduce(
 ) -> Comparison:  # fmt: skip
     """Run a trial again, and compare it with its new run.
 
-    Parameters
-    ----------
-    result : Result
-        The result that the trial computed.
-    trial_id : int
-        The trial.
-    code : {"current", "recorded"}
-        Run today's code, or that of the trial. With the recorded one, a step whose code is still
-        the same is run as it is; the others are made anew of their recorded source.
-    dask_keywords : mapping, optional
-        As for :meth:`Result.compute`, such as ``scheduler``.
-
-    Returns
-    -------
-    Comparison
-        Of the trial with its new run, a trial of its own; also if a step raises an exception.
-
-    Raises
-    ------
-    TrialIDNotFoundError
-        If there is no such trial.
-    ReproductionError
-        If the trial is still running or of another result, if a value cannot be loaded, or if the
-        recorded code cannot be run. Nothing is recorded then.
-    ParameterUndefinedError
-        If a parameter has neither a recorded value nor one today. Nothing is recorded then.
-    UntrustedObjectError
-        If a signing key is configured, and a parameter's object is not signed with it, or recorded
-        code, which is never signed, would have to be run.
+    Parameters, result and errors are those of :meth:`Result.reproduce`.
     """
     keywords = dict(dask_keywords or {})
     _check(code, keywords)

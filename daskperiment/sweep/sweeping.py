@@ -34,49 +34,7 @@ def sweep(
 ) -> pd.DataFrame:  # fmt: skip
     """Run a trial of a result at each of many points, and give the table of these trials.
 
-    Parameters
-    ----------
-    result : Result
-        Whose trials are run.
-    space : dict of str to object
-        Parameter -> a list, range, array or other finite iterable of plain values; for
-        ``"random"`` also an object with the method ``rvs``, such as a frozen distribution of
-        ``scipy.stats``; for Optuna's samplers also one of ``optuna.distributions``.
-    n_trials : int, optional
-        How many trials the sweep has, at most. Of a grid, the first so many points.
-    sampler : str, optuna.Study or optuna.samplers.BaseSampler
-        ``"grid"``: every combination, the last parameter changing fastest. ``"random"``: random
-        points, none twice if all parameters have lists. ``"tpe"``: Optuna's standard sampler. With
-        Optuna the result has to be a number.
-    seed : int, optional
-        Makes random points the same again, and gives each trial a seed derived from this one and
-        its point. Without it, trials have seeds as those of `Result.compute` have.
-    on_error : {"continue", "raise"}
-        What a failed trial does to the others. ``"raise"`` cancels those in flight and raises what
-        the trial raised.
-    resume : str, optional
-        Id of a sweep that was cut off: what it still misses is run. Whatever else is left out is
-        taken from its record. Trials that failed are not repeated; interrupted and lost ones are.
-    progress : bool
-        Whether to show how many trials are done, running and failed.
-    direction : {"minimize", "maximize"}, optional
-        What a sampler of Optuna looks for. Without it the study's, or ``"minimize"``.
-    reuse : bool, optional
-        As for `Result.compute`.
-    **dask_keywords
-        As for :func:`dask.compute`, such as ``scheduler``. Where Dask would compute on a cluster,
-        trials run there at the same time; else one after the other.
-
-    Returns
-    -------
-    pandas.DataFrame
-        As :meth:`Experiment.get_history` gives it, of the sweep's trials alone, failed ones
-        included; ``attrs["sweep"]`` is the sweep's id.
-
-    Raises
-    ------
-    ParameterUndeclaredError, ParameterUndefinedError, TypeError, ValueError
-        If the sweep could not run as asked. Nothing is run then.
+    Parameters, results and errors are those of :meth:`Result.sweep`.
     """
     wish = Wish(space, n_trials, sampler, seed, on_error, direction)
     store = result._laboratory.store
