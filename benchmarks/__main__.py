@@ -11,20 +11,21 @@ from pathlib import Path
 from benchmarks import cluster, local, shared
 from benchmarks.timing import Figure
 
+PARTS = {"local": local, "shared": shared, "cluster": cluster}
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("parts", nargs="*", help="local, shared, cluster; by default the first two")
+    parser.add_argument("parts", nargs="*", choices=PARTS, help="all of them by default")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/latest.json"))
     arguments = parser.parse_args()
     figures = []
     print(f"{'what':62} {'ours':>10} {'floor':>10} unit  {'ratio':>6}  budget")
     with tempfile.TemporaryDirectory() as folder:
-        for name, part in {"local": local, "shared": shared, "cluster": cluster}.items():
-            if name in (arguments.parts or ["local", "shared"]):
-                for figure in part.run(Path(folder)):
-                    figures.append(figure)
-                    print(line(figure), flush=True)
+        for name in arguments.parts or PARTS:
+            for figure in PARTS[name].run(Path(folder)):
+                figures.append(figure)
+                print(line(figure), flush=True)
     write(arguments.json, figures)
 
 
