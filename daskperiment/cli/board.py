@@ -9,7 +9,7 @@ from daskperiment.cli.options import EXPERIMENT, command, work
 __all__ = ["board", "main"]
 
 
-@command("board", context_settings={"help_option_names": ["-h", "--help"]})
+@command("board")
 @click.argument("experiment", metavar="[ID]", type=EXPERIMENT, required=False)
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=5000, show_default=True,

@@ -52,7 +52,9 @@ def command(name: str, **settings: Any) -> Callable[[F], click.Command]:
     """
 
     def declare(function: F) -> click.Command:
-        declared = click.command(name, cls=AnsweringCommand, **settings)
+        # Each its own: what a command makes of a group's depends on how it is first asked.
+        context = {"help_option_names": ["-h", "--help"], **settings.pop("context_settings", {})}
+        declared = click.command(name, cls=AnsweringCommand, context_settings=context, **settings)
         return declared(_backend(debug_option(function)))
 
     return declare

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from daskperiment.cli import cli
 from daskperiment.cli.board import board
@@ -41,6 +43,15 @@ def test_each_command_has_a_help(run: Command, name: str) -> None:
     assert answer.out == run(name, "-h").out
     for parameter in cli.commands[name].params:
         assert not isinstance(parameter, click.Option) or parameter.help, parameter
+
+
+def test_help_of_a_command_alone() -> None:
+    """A command that is called outside of the group, as a program of its own, knows -h too."""
+    command = copy.copy(cli.commands["code"])
+    vars(command)["_help_option"] = None  # made at the first use, and kept
+    answer = CliRunner().invoke(command, ["-h"])
+    assert answer.exit_code == 0
+    assert answer.output.startswith("Usage: code ")
 
 
 def test_help_lists_every_command(run: Command) -> None:
