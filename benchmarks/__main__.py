@@ -16,9 +16,11 @@ PARTS = {"local": local, "shared": shared, "cluster": cluster}
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=PARTS, help="all of them by default")
+    parser.add_argument("parts", nargs="*", help=f"{', '.join(PARTS)}; by default all")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/latest.json"))
     arguments = parser.parse_args()
+    if unknown := set(arguments.parts) - PARTS.keys():
+        parser.error(f"unknown: {', '.join(unknown)}; expected {', '.join(PARTS)}")
     figures = []
     print(f"{'what':62} {'ours':>10} {'floor':>10} unit  {'ratio':>6}  budget")
     with tempfile.TemporaryDirectory() as folder:
