@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from msgspec import Struct
 
 from daskperiment.codec import decode
-from daskperiment.errors import CorruptRecordError, StoreError, StoreUnavailableError
+from daskperiment.errors import CorruptRecordError
 from daskperiment.history.points import PointBatch, PointValue
 from daskperiment.history.reading import Trial, part_of
 from daskperiment.records import Code, Environment, Graph, Node, StepRun
@@ -89,9 +89,7 @@ def collect(store: Store, trial: Trial) -> Evidence:
 def _load(store: Store, trial: Trial, name: str, type_: type[R], problems: list[str]) -> R | None:
     try:
         return part_of(store, trial, name, type_)
-    except StoreUnavailableError:
-        raise
-    except StoreError as error:
+    except CorruptRecordError as error:
         problems.append(str(error))
         return None
 

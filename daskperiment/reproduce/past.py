@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from daskperiment.errors import (
+    CorruptRecordError,
     ReproductionError,
-    StoreError,
     StoreUnavailableError,
     UntrustedObjectError,
 )
@@ -56,9 +56,7 @@ def load(store: Store, trial: Trial, name: str, type_: type[T]) -> T:
     """
     try:
         return part_of(store, trial, name, type_)
-    except StoreUnavailableError:
-        raise
-    except StoreError as error:
+    except CorruptRecordError as error:
         raise ReproductionError(
             f"The recorded {error}. "
             "Use code='current' to run the trial's parameters and seed with today's code."
