@@ -168,7 +168,7 @@ def _listed(lines: list[str]) -> str:
 def _worth_telling(environment: Environment) -> Environment:
     # A commit or an edited file is everyday work; where it changes a step, that is reported.
     kept = {name: rows for name, rows in environment.categories.items() if name != "git"}
-    # One environment has several: "python", and that which runs the installed commands.
+    # Its path is no reason to expect another output: versions and packages are told of besides.
     python = {name: text for name, text in kept.get("python", {}).items() if name != "executable"}
     return Environment({**kept, "python": python})
 
