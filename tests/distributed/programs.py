@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import ctypes
-import json
 import logging
 import os
-import signal
 import subprocess
-import sys
 import warnings
 
 import pandas
 from distributed.cli import dask_scheduler, dask_worker
 
 from daskperiment import experiment
+from tests.survival.forks import take_orders
 
 __all__ = ["client", "scheduler", "sweep", "worker"]
 
@@ -126,36 +124,13 @@ def hide(folder):
     subprocess.run(["mount", "-t", "tmpfs", "none", folder], check=True)
 
 
-def start(name, *arguments):
-    """Run a program in a child of this process, and give its pid."""
-    pid = os.fork()
-    if pid:
-        return pid
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    os.dup2(os.open(os.devnull, os.O_RDWR), 0)
-    os.dup2(2, 1)
+def run(name, *arguments):
+    """Run a program to the end of its process."""
     globals()[name](*arguments)
     os._exit(0)
 
 
-def main():
-    """Take orders, and answer each with a number."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+if __name__ == "__main__":
     warnings.simplefilter("default")  # what Dask warns of is none of these tests' business
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    running = set()
-    for line in sys.stdin:
-        order, *arguments = json.loads(line)
-        if order == "start":
-            answer = start(*arguments)
-            running.add(answer)
-        else:
-            answer = os.waitstatus_to_exitcode(os.waitpid(*arguments, 0)[1])
-            running -= set(arguments)
-        print(answer, flush=True)
-    for pid in running:
-        os.kill(pid, signal.SIGKILL)
-
-
-if __name__ == "__main__":
-    main()
+    take_orders(run)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import socket
-import sys
 import time
 from pathlib import Path
 
@@ -17,6 +14,7 @@ import redis
 
 import daskperiment
 from daskperiment import experiment
+from tests.survival.forks import take_orders
 
 __all__ = ["abroad", "endless", "squares", "waiting"]
 
@@ -98,34 +96,10 @@ def _travel(seconds):
     socket.gethostname = lambda: f"{seconds} seconds from here"
 
 
-def start(name, backend, *arguments):
-    """Run a program in a child of this process, and give its pid."""
-    pid = os.fork()
-    if pid:
-        return pid
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    os.dup2(os.open(os.devnull, os.O_RDWR), 0)
-    os.dup2(2, 1)
+def run(name, backend, *arguments):
+    """Run a program."""
     globals()[name](backend if "://" in backend else Path(backend), *arguments)
-    sys.exit()
-
-
-def main():
-    """Take orders, and answer each with a number."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    running = set()
-    for line in sys.stdin:
-        order, *arguments = json.loads(line)
-        if order == "start":
-            answer = start(*arguments)
-            running.add(answer)
-        else:
-            answer = os.waitstatus_to_exitcode(os.waitpid(*arguments, 0)[1])
-            running -= set(arguments)
-        print(answer, flush=True)
-    for pid in running:
-        os.kill(pid, signal.SIGKILL)
 
 
 if __name__ == "__main__":
-    main()
+    take_orders(run)
