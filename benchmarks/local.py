@@ -19,7 +19,7 @@ import psutil
 import daskperiment
 from benchmarks.histories import fill, size_of
 from benchmarks.timing import Figure, best, per_call, side_by_side
-from daskperiment.run.recorder import close_recorders
+from daskperiment.recording.recorder import close_recorders
 
 __all__ = ["run", "trivial"]
 
@@ -178,7 +178,7 @@ def history(folder: Path, count: int) -> Iterator[Figure]:
 def _peak_of_history(folder: Path) -> float:
     code = (
         "import sys, pathlib, daskperiment, daskperiment.history\n"
-        "from daskperiment.run.usage import peak_memory\n"
+        "from daskperiment.execution.resources import peak_memory\n"
         "ex = daskperiment.Experiment('long', backend=pathlib.Path(sys.argv[1]))\n"
         "before = peak_memory()\n"
         "ex.get_history()\n"

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from daskperiment.compare import Comparison
     from daskperiment.copying import copy
     from daskperiment.experiment import Experiment, list_experiments
-    from daskperiment.graph.parameter import Parameter
+    from daskperiment.parameters import Parameter
     from daskperiment.result import Result
 
 __all__ = [
@@ -27,7 +27,7 @@ __all__ = [
 _HOMES = {
     "Comparison": "daskperiment.compare",
     "Experiment": "daskperiment.experiment",
-    "Parameter": "daskperiment.graph.parameter",
+    "Parameter": "daskperiment.parameters",
     "Result": "daskperiment.result",
     "copy": "daskperiment.copying",
     "list_experiments": "daskperiment.experiment",

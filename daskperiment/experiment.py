@@ -15,19 +15,19 @@ from dask.delayed import Delayed
 from daskperiment.capture.code import source_text
 from daskperiment.capture.environment import describe, packages_text
 from daskperiment.codec import NotPlainError, load_record, to_plain
-from daskperiment.display import html_table, shorten, table
 from daskperiment.errors import TrialIDNotFoundError
-from daskperiment.explain.explanation import Explanation, of_prospects
-from daskperiment.graph.parameter import NO_VALUE, Parameter, Parameters, check_name
+from daskperiment.execution.context import RunningStep, running_step
+from daskperiment.execution.lifecycle import Trial, undefined
+from daskperiment.execution.random_state import check_seed
+from daskperiment.explain.explanation import Explanation, explain_forecasts
+from daskperiment.formatting import html_table, shorten, table
 from daskperiment.graph.step import Step, StepFunction
+from daskperiment.parameters import NO_VALUE, Parameter, Parameters, check_name
+from daskperiment.planning.options import check_reuse
+from daskperiment.planning.planner import Planner, signing_key
+from daskperiment.recording.recorder import Recorder, recorder_for
 from daskperiment.records import Code, Environment, Point
 from daskperiment.result import Result
-from daskperiment.run.context import RunningStep, running_step
-from daskperiment.run.laboratory import Laboratory, signing_key
-from daskperiment.run.order import check_reuse
-from daskperiment.run.recorder import Recorder, recorder_for
-from daskperiment.run.seeding import check_seed
-from daskperiment.run.trial import Trial, undefined
 from daskperiment.store.opening import list_experiments as experiment_ids
 from daskperiment.store.opening import open_store
 from daskperiment.store.protocol import Store
@@ -111,27 +111,27 @@ class Experiment:
         self, id: str, backend: Any = None, seed: int | None = None, reuse: bool | None = None
     ) -> None:
         if seed is not None:
-            self._laboratory.seed = check_seed(seed)
+            self._planner.seed = check_seed(seed)
         if check_reuse(reuse) is not None:
-            self._laboratory.reuse = bool(reuse)
+            self._planner.reuse = bool(reuse)
 
     def _set_up(self, id: str, store: Store) -> None:
         self.id = id
         self._store = store
         self._parameters = Parameters(f"{id}/{store.address}")
-        self._laboratory = Laboratory(store, self._parameters)
+        self._planner = Planner(store, self._parameters)
         self._nodes: dict[str, Parameter] = {}
         self._steps: dict[str, StepFunction] = {}
         self._rng: np.random.Generator | None = None
         self._server: Server | None = None
 
     def __reduce__(self) -> Any:
-        return Experiment, (self.id, self._store, self.seed, self._laboratory.reuse)
+        return Experiment, (self.id, self._store, self.seed, self._planner.reuse)
 
     @property
     def seed(self) -> int | None:
         """Seed of every trial, None if each draws its own."""
-        return self._laboratory.seed
+        return self._planner.seed
 
     @property
     def _recorder(self) -> Recorder:
@@ -246,9 +246,9 @@ class Experiment:
         reuse, version
             As for :meth:`persist`; they need `persist`.
         """
-        laboratory = self._laboratory
+        planner = self._planner
         return self._decorate(
-            function, lambda step: Result(laboratory, step), persist=persist, nout=nout,
+            function, lambda step: Result(planner, step), persist=persist, nout=nout,
             reuse=reuse, version=version,
         )  # fmt: skip
 
@@ -474,7 +474,7 @@ class Experiment:
             As it was in that trial. Without it, as it is now.
         """
         if trial_id is None:
-            return source_text(self._laboratory.code(self._functions()))
+            return source_text(self._planner.code(self._functions()))
         return source_text(self._load(self._begun(trial_id).code, Code))
 
     def get_environment(self, trial_id: int | None = None, category: str | None = None) -> str:
@@ -532,7 +532,7 @@ class Experiment:
             If there is no such trial.
         """
         if isinstance(result, Result):  # which is a Delayed too
-            return of_prospects(result.name, *result.prospects())
+            return explain_forecasts(result.name, *result.forecasts())
         if isinstance(result, Delayed):
             raise TypeError(
                 f"Expected a result or the id of a trial, got {result!r}. A result is made by "
@@ -549,7 +549,7 @@ class Experiment:
 
     def _environment(self, trial_id: int | None) -> Environment:
         if trial_id is None:
-            return self._laboratory.environment()
+            return self._planner.environment()
         return self._load(self._begun(trial_id).environment, Environment)
 
     def _load(self, digest: str, type_: type) -> Any:
@@ -636,7 +636,7 @@ class Experiment:
 
         Parameters and steps stay declared; the next trial is number 1.
         """
-        self._laboratory.forget()
+        self._planner.forget()
         self._store.delete()
 
     def __repr__(self) -> str:

@@ -23,8 +23,8 @@ from daskperiment.errors import CorruptRecordError, StoreWarning
 from daskperiment.history.columns import frame_of, moments
 from daskperiment.history.decoding import chunks
 from daskperiment.history.reading import read_trials
-from daskperiment.references import digests_within
-from daskperiment.run.recorder import recorder_for
+from daskperiment.recording.recorder import recorder_for
+from daskperiment.records import digests_within
 from daskperiment.store.protocol import Store, Stored
 
 __all__ = ["prune"]

@@ -7,32 +7,130 @@ value. Times are seconds since the Unix epoch, durations are seconds, sizes are 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 __all__ = [
+    "BEGUN",
+    "COMPUTED",
     "Beat",
     "Begun",
+    "CacheEntry",
     "Code",
     "Computed",
+    "DESERTED",
+    "ENDED",
     "Ended",
     "EndStatus",
     "Environment",
     "Failure",
     "Function",
     "Graph",
+    "IMPURE",
     "Impurity",
     "Node",
+    "OUTCOMES",
     "ObjectRef",
     "Origin",
     "Output",
     "Point",
     "Recipe",
+    "STREAMS",
+    "SWEEP",
     "StepCode",
     "StepRun",
     "TrialStatus",
+    "beat_id",
+    "cache_entry_id",
+    "computed_id",
+    "digests_within",
+    "ended_id",
+    "impure_key_id",
+    "impure_step_id",
+    "outweighs",
+    "record_kind",
+    "reused_run_id",
+    "step_run_id",
+    "sweep_id",
 ]
+
+# Streams, ids and outcomes -----------------------------------------------------------------------
+
+STREAMS = ("trials", "steps", "points", "outputs", "notes", "beats")
+"""All streams of records, in the order in which a copy writes them: first what trials are."""
+
+BEGUN, COMPUTED, ENDED, IMPURE, SWEEP = "begun", "computed", "ended", "impure", "sweep"
+"""What the ids of records begin with, by kind; a trial has one record with the id ``begun``."""
+
+DESERTED = "ended-failed-deserted"
+"""Id of an end that is taken back if workers come back: then the same trial goes on."""
+
+
+def record_kind(id: str) -> str:
+    """Return what kind of record has this id, such as :data:`ENDED`."""
+    return id.partition("-")[0]
+
+
+def computed_id(name: str) -> str:
+    """Return the id of the value that a computed parameter took."""
+    return f"{COMPUTED}-{name}"[:200]
+
+
+def ended_id(status: str, detail: str | None = None) -> str:
+    """Return the id of a trial's end: ends of the same detail are one record."""
+    return f"{ENDED}-{status}" if detail is None else f"{ENDED}-{status}-{detail}"
+
+
+def step_run_id(key: str, started: float, pid: int) -> str:
+    """Return the id of a step run: a run that is repeated makes a record of its own."""
+    return f"{key}-{started:.6f}-{pid}"
+
+
+def reused_run_id(key: str, trial: int) -> str:
+    """Return the id of the step run that stands for an output taken from another trial."""
+    return f"{key}-reused-{trial}"
+
+
+def cache_entry_id(cache_key: str, generation: int = 0) -> str:
+    """Return the id of what is known under a cache key.
+
+    An output that takes the place of a lost one is another generation.
+    """
+    return f"r-{cache_key}~{generation}" if generation else f"r-{cache_key}"
+
+
+def impure_key_id(cache_key: str) -> str:
+    """Return the id of the record that says that a cache key led to two outputs."""
+    return f"x-{cache_key}"
+
+
+def impure_step_id(key: str) -> str:
+    """Return the id of the note that a step of a trial returned another output than before."""
+    return f"{IMPURE}-{key}"
+
+
+def sweep_id(sweep: str) -> str:
+    """Return the id of the note that defines a sweep."""
+    return f"{SWEEP}-{sweep}"
+
+
+def beat_id(clock: float, pid: int) -> str:
+    """Return the id of a heartbeat."""
+    return f"{clock:.0f}-{pid}"
+
+
+OUTCOMES = ("succeeded", "failed", "interrupted")
+"""How a trial may end: one that stands earlier outweighs those behind it."""
+
+
+def outweighs(status: str, other: str | None) -> bool:
+    """Return whether an outcome holds where a trial has this other one on record too."""
+    return other is None or OUTCOMES.index(status) < OUTCOMES.index(other)
+
+
+# Records -----------------------------------------------------------------------------------------
 
 EndStatus = Literal["succeeded", "failed", "interrupted"]
 TrialStatus = Literal["running", "succeeded", "failed", "interrupted", "lost"]
@@ -149,7 +247,7 @@ class StepRun(Struct, frozen=True, omit_defaults=True):
     """The trial that the output was taken from."""
     reason: str | None = None
     """Why the step ran though outputs may be reused; ``None`` where they may not."""
-    recipe: str | None = None
+    cache_key: str | None = field(default=None, name="recipe")
     """Digest of all that determines the output, but for seeds; ``None`` if that is not known."""
     reusable: bool = False
     """Whether later trials were allowed to reuse the output when it was kept."""
@@ -167,11 +265,11 @@ class Output(Struct, frozen=True, omit_defaults=True):
     key: str
     step: str
     output: str
-    recipe: str | None = None
+    cache_key: str | None = field(default=None, name="recipe")
 
 
-class Recipe(Struct, frozen=True, omit_defaults=True):
-    """What is known of the output that a recipe leads to."""
+class CacheEntry(Struct, frozen=True, omit_defaults=True):
+    """What is known of the output that a cache key leads to."""
 
     trial: int
     key: str
@@ -186,6 +284,10 @@ class Recipe(Struct, frozen=True, omit_defaults=True):
     """Why the output must not be reused; ``None`` if it may."""
     type: str = ""
     metrics: list[str] = []
+
+
+Recipe = CacheEntry
+"""The first name of :class:`CacheEntry`."""
 
 
 class Impurity(Struct, frozen=True):
@@ -265,3 +367,23 @@ class Graph(Struct, frozen=True):
     """The steps of a trial in graph order: inputs before those who use them."""
 
     nodes: list[Node]
+
+
+def digests_within(data: Any) -> Iterator[str]:
+    """Give the digests of all objects that a part of a record refers to.
+
+    Parameters
+    ----------
+    data : object
+        What JSON made of the record or of a field, at any depth.
+    """
+    if isinstance(data, dict):
+        if data.get("$") == "object":
+            if data.get("digest"):
+                yield data["digest"]
+            return
+        data = data.values()
+    elif not isinstance(data, list):
+        return
+    for item in data:
+        yield from digests_within(item)

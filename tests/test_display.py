@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import daskperiment
-from daskperiment.display import html_table, one_line, shorten, shorten_pair, table, width
+from daskperiment.formatting import html_table, one_line, shorten, shorten_pair, table, width
 
 
 def test_table_aligns_columns():
@@ -85,7 +85,7 @@ def test_html_is_escaped():
 HARM = "<script>alert('x')</script>"
 NOT_SHOWN = {
     daskperiment.Parameter: {"plain", "computed"},
-    daskperiment.Result: {"as_input", "computed_token", "ordered", "prospects"},
+    daskperiment.Result: {"as_input", "computed_token", "with_options", "forecasts"},
 }
 """Public to other modules, and of no use to people."""
 

@@ -22,8 +22,8 @@ from daskperiment.errors import (
 )
 from daskperiment.history import get_persisted
 from daskperiment.pruning import prune
+from daskperiment.recording.recorder import recorder_for
 from daskperiment.records import Computed, Ended, Output, Recipe, StepRun
-from daskperiment.run.recorder import recorder_for
 from tests.helpers.shop import Shop, Value
 from tests.history.lab import ELSEWHERE, NOW, Lab
 

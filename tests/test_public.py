@@ -47,7 +47,7 @@ INSIDE = {
     "daskperiment.dashboard.in_notebook",
     "daskperiment.dashboard.launch",
     *(f"daskperiment.Result.{name}" for name in
-      ("as_input", "computed_token", "dask", "key", "ordered", "prospects")),
+      ("as_input", "computed_token", "dask", "key", "with_options", "forecasts")),
     "daskperiment.Parameter.computed",
     "daskperiment.Parameter.plain",
 }  # fmt: skip

@@ -23,7 +23,6 @@ from typing import Any, TextIO
 
 import click
 
-from daskperiment.display import one_line
 from daskperiment.errors import (
     DaskperimentError,
     DaskperimentWarning,
@@ -32,6 +31,7 @@ from daskperiment.errors import (
     ParameterUndefinedError,
     TrialIDNotFoundError,
 )
+from daskperiment.formatting import one_line
 
 __all__ = [
     "INTERRUPTED",
@@ -114,7 +114,7 @@ def leaving_at_once() -> Iterator[None]:
         yield
     except SystemExit as leaving:
         if leaving.code == INTERRUPTED and not multiprocessing.active_children():
-            recorders = sys.modules.get("daskperiment.run.recorder")
+            recorders = sys.modules.get("daskperiment.recording.recorder")
             if recorders is not None:
                 recorders.close_recorders()  # deliver what is recorded, as at any end
             sys.stdout.flush()

@@ -21,9 +21,9 @@ from daskperiment.cli.options import work
 from daskperiment.cli.script import choose, is_loading, loaded
 from daskperiment.cli.stored import checked, trial_of
 from daskperiment.cli.texts import print_explanation
-from daskperiment.display import shorten, table
 from daskperiment.errors import DaskperimentError, ParameterUndeclaredError, StoreError
 from daskperiment.experiment import _EXPERIMENTS, Experiment
+from daskperiment.formatting import shorten, table
 from daskperiment.history import read_trials
 from daskperiment.history.reading import find_trial
 from daskperiment.result import Result
@@ -124,7 +124,7 @@ def _backend(backend: str | None) -> Iterator[None]:
 
 
 def _experiment_of(result: Result) -> Experiment:
-    return next(each for each in _EXPERIMENTS.values() if each._laboratory is result._laboratory)
+    return next(each for each in _EXPERIMENTS.values() if each._planner is result._planner)
 
 
 def _tell_of_own_trial(script: Path, result: Result, began: float) -> None:
@@ -145,7 +145,7 @@ def _variables(module: Any, result: Result) -> str:
 
 
 def _described(result: Result, variables: str = "") -> str:
-    parameters = result._laboratory.parameters
+    parameters = result._planner.parameters
     current = parameters.current({})
     rows = []
     for name in parameters.names:
@@ -181,7 +181,7 @@ def _bound(result: Result, given: Mapping[str, Any]) -> Result:
     try:
         return result.bind(**given)
     except ParameterUndeclaredError as error:
-        declared = result._laboratory.parameters.names
+        declared = result._planner.parameters.names
         unknown = [name for name in given if name not in declared]
         raise Refused(
             f"No parameter {', '.join(map(repr, unknown))} in experiment "

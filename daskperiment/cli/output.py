@@ -21,7 +21,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from daskperiment.display import one_line, shorten, table, width
+from daskperiment.formatting import one_line, shorten, table, width
 
 __all__ = [
     "as_csv",

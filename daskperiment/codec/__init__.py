@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from daskperiment.codec.bodies import decode, decode_many, encode
+from daskperiment.codec.bodies import decode, decode_each, decode_many, encode
 from daskperiment.codec.objects import (
     Blob,
     check_object,
     dump_object,
     dump_record,
+    find_record,
     load_object,
     load_record,
 )
@@ -18,11 +19,13 @@ __all__ = [
     "Blob",
     "NotPlainError",
     "decode",
+    "decode_each",
     "decode_many",
     "describe",
     "dump_object",
     "dump_record",
     "encode",
+    "find_record",
     "from_plain",
     "is_object",
     "check_object",

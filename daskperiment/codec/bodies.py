@@ -10,7 +10,7 @@ import msgspec
 
 from daskperiment.errors import CorruptRecordError
 
-__all__ = ["decode", "decode_many", "encode"]
+__all__ = ["decode", "decode_each", "decode_many", "encode"]
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -73,6 +73,21 @@ def decode_many(bodies: Sequence[bytes], type_: type[T]) -> list[T]:
         return records
     # One by one, so that the message is about the damaged one.
     return [decode(body, type_) for body in bodies]
+
+
+def decode_each(bodies: Sequence[bytes], type_: type[T]) -> list[T | CorruptRecordError]:
+    """Return the record of each body, or in its place the error that says what is wrong with it."""
+    try:
+        return list(decode_many(bodies, type_))
+    except CorruptRecordError:
+        return [_decode_or_error(body, type_) for body in bodies]
+
+
+def _decode_or_error(body: bytes, type_: type[T]) -> T | CorruptRecordError:
+    try:
+        return decode(body, type_)
+    except CorruptRecordError as error:
+        return error
 
 
 def _damaged(body: bytes, type_: type, error: Exception) -> CorruptRecordError:

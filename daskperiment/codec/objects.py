@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hmac
 import pickle
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from struct import Struct as Packer
 from typing import Annotated, Any, NamedTuple, TypeVar
 
@@ -29,7 +29,15 @@ from xxhash import xxh3_128, xxh3_128_hexdigest
 from daskperiment.codec.bodies import decode, encode
 from daskperiment.errors import CorruptRecordError, UntrustedObjectError
 
-__all__ = ["Blob", "check_object", "dump_object", "dump_record", "load_object", "load_record"]
+__all__ = [
+    "Blob",
+    "check_object",
+    "dump_object",
+    "dump_record",
+    "find_record",
+    "load_object",
+    "load_record",
+]
 
 Buffer = Any
 """Something that supports the buffer protocol: bytes, memoryview, mmap."""
@@ -289,3 +297,22 @@ def load_record(data: Buffer, digest: str, type_: type[T]) -> T:
             f"{found!r}; restore it from a backup or another store"
         )
     return decode(data, type_)
+
+
+def find_record(get: Callable[[str], Buffer], digest: str, type_: type[T]) -> T | None:
+    """Return a record that is kept as an object; None if it is missing or damaged.
+
+    For records of the past that make an answer better, but are no reason not to give one.
+
+    Parameters
+    ----------
+    get : callable
+        Returns an object's bytes, or raises KeyError; a store's method ``get``.
+    digest : str
+    type_ : type
+        Of the record.
+    """
+    try:
+        return load_record(get(digest), digest, type_)
+    except (KeyError, CorruptRecordError):
+        return None

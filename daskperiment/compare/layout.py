@@ -17,7 +17,7 @@ from daskperiment.compare.wording import (
     show_pair,
     show_texts,
 )
-from daskperiment.display import html_table, one_line, shorten, table, width
+from daskperiment.formatting import html_table, one_line, shorten, table, width
 
 __all__ = ["as_html", "as_text"]
 

@@ -12,7 +12,7 @@ from daskperiment.dashboard.following import Row
 from daskperiment.dashboard.query import differing
 from daskperiment.dashboard.table import Desk
 from daskperiment.dashboard.texts import as_number
-from daskperiment.display import shorten
+from daskperiment.formatting import shorten
 from daskperiment.history.values import MISSING
 
 __all__ = ["Wish", "draw"]

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from daskperiment.dashboard.following import Row
 from daskperiment.dashboard.texts import as_number, sort_key
-from daskperiment.display import shorten
 from daskperiment.errors import DaskperimentError
+from daskperiment.formatting import shorten
 from daskperiment.history.values import MISSING
 from daskperiment.store.protocol import Store
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from daskperiment.display import shorten
 from daskperiment.errors import DaskperimentError
+from daskperiment.formatting import shorten
 from daskperiment.store.file import FileStore
 from daskperiment.store.opening import list_experiments, open_store, resolve
 from daskperiment.store.protocol import Store

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from daskperiment.compare.wording import show
-from daskperiment.display import shorten
+from daskperiment.formatting import shorten
 from daskperiment.history.values import MISSING, StoredObject, viewed
 from daskperiment.store.protocol import Store
 

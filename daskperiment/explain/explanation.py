@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Literal
 
-from daskperiment.display import html_table, one_line, table
-from daskperiment.run.choosing import Prospect
+from daskperiment.formatting import html_table, one_line, table
+from daskperiment.planning.reuse import StepForecast
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Explanation", "StepExplanation", "hit", "of_prospects"]
+__all__ = ["Explanation", "StepExplanation", "hit", "explain_forecasts"]
 
 Verdict = Literal["hit", "miss", "run", "not needed"]
 """``hit``: the output of an earlier trial is taken. ``miss``: it might be, but the step must run.
@@ -91,24 +91,24 @@ class Explanation:
         return list(dict.fromkeys(diff for step in self.steps for diff in step.diffs))
 
 
-def of_prospects(result: str, prospects: Iterable[Prospect], reusing: bool) -> Explanation:
+def explain_forecasts(result: str, forecasts: Iterable[StepForecast], reusing: bool) -> Explanation:
     """Explain what computing a result would do now."""
     title = f"Computing {result} now" if reusing else f"Computing {result} with reuse=True"
-    return Explanation(f"{title}:", tuple(map(_of_prospect, prospects)))
+    return Explanation(f"{title}:", tuple(map(_explained, forecasts)))
 
 
-def _of_prospect(prospect: Prospect) -> StepExplanation:
-    key, step = prospect.formula.place, prospect.formula.step
-    if not prospect.needed:
+def _explained(forecast: StepForecast) -> StepExplanation:
+    key, step = forecast.spec.place, forecast.spec.step
+    if not forecast.needed:
         return StepExplanation(key, step, "not needed", "what follows is reused")
-    if prospect.trial is not None:
+    if forecast.trial is not None:
         return StepExplanation(
-            key, step, "hit", f"output of trial {prospect.trial}", prospect.trial
+            key, step, "hit", f"output of trial {forecast.trial}", forecast.trial
         )
-    if not prospect.reusable:
+    if not forecast.reusable:
         return StepExplanation(key, step, "run", PLAIN)
-    diffs = tuple(reason.diff for reason in prospect.reasons if reason.diff)
-    return StepExplanation(key, step, "miss", prospect.text, diffs=diffs)
+    diffs = tuple(reason.diff for reason in forecast.reasons if reason.diff)
+    return StepExplanation(key, step, "miss", forecast.text, diffs=diffs)
 
 
 def hit(key: str, step: str, trial: int) -> StepExplanation:

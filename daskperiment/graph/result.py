@@ -12,35 +12,35 @@ from dask.base import visualize
 from dask.delayed import Delayed, single_key
 from dask.highlevelgraph import HighLevelGraph
 
-from daskperiment.display import html_table, shorten
-from daskperiment.graph.inputs import Node
-from daskperiment.graph.parameter import Parameters
+from daskperiment.execution.progress import StepBar, showing
+from daskperiment.execution.random_state import check_seed
+from daskperiment.execution.request import Plan
+from daskperiment.formatting import html_table, shorten
+from daskperiment.graph.arguments import Node
 from daskperiment.graph.step import Step
 from daskperiment.graph.template import Bound, Template, compile_template
-from daskperiment.run.choosing import Prospect
-from daskperiment.run.order import Order, check_reuse
-from daskperiment.run.plan import Plan
-from daskperiment.run.progress import StepBar, showing
-from daskperiment.run.seeding import check_seed
+from daskperiment.parameters import Parameters
+from daskperiment.planning.options import TrialOptions, check_reuse
+from daskperiment.planning.reuse import StepForecast
 
-__all__ = ["Laboratory", "ResultNode"]
+__all__ = ["Planner", "ResultNode"]
 
 
-class Laboratory(Protocol):
+class Planner(Protocol):
     """What a result needs of its experiment."""
 
     parameters: Parameters
 
-    def plan(self, template: Template, token: str, order: Order) -> Plan:
+    def plan(self, template: Template, token: str, order: TrialOptions) -> Plan:
         """Make the plan of a trial that is computed later, or never."""
 
-    def settled_plan(self, template: Template, token: str, order: Order) -> Plan:
+    def settled_plan(self, template: Template, token: str, order: TrialOptions) -> Plan:
         """Make the plan of a trial that is computed right now."""
 
     def submitting(self, template: Template) -> None:
         """Take note that a trial of this template is about to be computed."""
 
-    def prospects(self, template: Template, order: Order) -> tuple[list[Prospect], bool]:
+    def forecasts(self, template: Template, order: TrialOptions) -> tuple[list[StepForecast], bool]:
         """Tell what would become of each step, were the trial computed now."""
 
     def watching(self, token: str) -> AbstractContextManager[None]:
@@ -65,12 +65,12 @@ class ResultNode(Node):
     scheduler, runs a trial. Every computation is a trial of its own.
     """
 
-    __slots__ = ("_compiled", "_laboratory", "_local", "_order", "_step")
+    __slots__ = ("_compiled", "_local", "_options", "_planner", "_step")
 
-    def __init__(self, laboratory: Laboratory, step: Step, order: Order | None = None) -> None:
+    def __init__(self, planner: Planner, step: Step, order: TrialOptions | None = None) -> None:
         # Not Delayed.__init__: the key and the graph are made anew for every trial.
         for name, value in {
-            "_laboratory": laboratory, "_step": step, "_order": order or Order(),
+            "_planner": planner, "_step": step, "_options": order or TrialOptions(),
             "_compiled": None, "_local": _Local(), "_length": step._length,
         }.items():  # fmt: skip
             object.__setattr__(self, name, value)
@@ -100,7 +100,7 @@ class ResultNode(Node):
 
     def __dask_postcompute__(self) -> Any:
         # The one call that every kind of submission makes, once, and in the user's process.
-        self._laboratory.submitting(self._template)
+        self._planner.submitting(self._template)
         self._local.submitted, self._local.current = self._bound(), None
         return single_key, ()
 
@@ -113,7 +113,7 @@ class ResultNode(Node):
         return hash(self._step.key)
 
     def __reduce__(self) -> Any:
-        return type(self), (self._laboratory, self._step, self._order)
+        return type(self), (self._planner, self._step, self._options)
 
     # What users ask
 
@@ -150,17 +150,17 @@ class ResultNode(Node):
         Exception
             What a step raised, unchanged; the trial is recorded as failed.
         """
-        order = self._order.refined(seed=check_seed(seed), reuse=check_reuse(reuse))
+        order = self._options.refined(seed=check_seed(seed), reuse=check_reuse(reuse))
         if not progress:
             return self._run(order, kwargs)
         with showing(StepBar(len(self._template.graph.nodes), self.name)) as reporter:
             return self._run(order.refined(progress=reporter), kwargs)
 
-    def _run(self, order: Order, kwargs: Mapping[str, Any]) -> Any:
-        template, laboratory = self._template, self._laboratory
-        bound = template.instantiate(lambda token: laboratory.settled_plan(template, token, order))
+    def _run(self, order: TrialOptions, kwargs: Mapping[str, Any]) -> Any:
+        template, planner = self._template, self._planner
+        bound = template.instantiate(lambda token: planner.settled_plan(template, token, order))
         self._local.computed = bound.token
-        with self._laboratory.watching(bound.token):
+        with self._planner.watching(bound.token):
             return Delayed(bound.key, bound.graph).compute(**kwargs)
 
     def bind(self, **values: Any) -> Self:
@@ -181,22 +181,22 @@ class ResultNode(Node):
         ParameterUndeclaredError
             If the experiment has no such parameter.
         """
-        self._laboratory.parameters.check_declared(values)
-        return self.ordered(replace(self._order, values={**self._order.values, **values}))
+        self._planner.parameters.check_declared(values)
+        return self.with_options(replace(self._options, values={**self._options.values, **values}))
 
-    def ordered(self, order: Order) -> Self:
+    def with_options(self, order: TrialOptions) -> Self:
         """Make a result whose trials are asked for in this way."""
-        result = type(self)(self._laboratory, self._step, order)
+        result = type(self)(self._planner, self._step, order)
         object.__setattr__(result, "_compiled", self._compiled)
         return result
 
-    def prospects(self) -> tuple[list[Prospect], bool]:
+    def forecasts(self) -> tuple[list[StepForecast], bool]:
         """Tell what would become of each step, and whether any is allowed to reuse an output.
 
         Where none is, it is told what would become of them with ``reuse=True``.
         """
-        laboratory: Laboratory = self._laboratory
-        return laboratory.prospects(self._template, self._order)
+        planner: Planner = self._planner
+        return planner.forecasts(self._template, self._options)
 
     def visualize(self, *args: Any, **kwargs: Any) -> Any:
         """Draw the steps and parameters, as :func:`dask.visualize` does."""
@@ -217,18 +217,20 @@ class ResultNode(Node):
         return self._step  # type: ignore[no-any-return]  # a slot of an untyped class
 
     def __dir__(self) -> list[str]:
-        inside = ("as_input", "computed_token", "ordered", "prospects")
+        inside = ("as_input", "computed_token", "with_options", "forecasts")
         return [name for name in dir(type(self)) if name not in inside]
 
     def __repr__(self) -> str:
         return f"Result({self.name!r}{self._described()})"
 
     def _described(self) -> str:
-        bound = [f"{name}={shorten(repr(value), 30)}" for name, value in self._order.values.items()]
+        bound = [
+            f"{name}={shorten(repr(value), 30)}" for name, value in self._options.values.items()
+        ]
         return "".join(f", {item}" for item in bound)
 
     def _repr_html_(self) -> str:
-        values = self._laboratory.parameters.current(self._order.values)
+        values = self._planner.parameters.current(self._options.values)
         rows = [[name, shorten(repr(values.get(name, "no value or computed")), 60)]
                 for name in self._template.parameters]  # fmt: skip
         return html_table([f"Result {self.name}", "Value"], rows)
@@ -237,22 +239,22 @@ class ResultNode(Node):
 
     @property
     def _template(self) -> Template:
-        version = self._laboratory.parameters.version
+        version = self._planner.parameters.version
         if self._compiled is None or self._compiled[0] != version:
             step = self._step
             template = compile_template(
-                step._step, step.key, step.dask, self._laboratory.parameters.keys
+                step._step, step.key, step.dask, self._planner.parameters.keys
             )
             object.__setattr__(self, "_compiled", (version, template))
         return self._compiled[1]  # type: ignore[no-any-return]  # a slot of an untyped class
 
     def _bound(self) -> Bound:
-        bound, stamp = self._local.current, self._laboratory.parameters.stamp
+        bound, stamp = self._local.current, self._planner.parameters.stamp
         if bound is None or stamp != self._local.stamp:
-            template, plan = self._template, self._laboratory.plan
+            template, plan = self._template, self._planner.plan
             self._local.stamp = stamp
             bound = self._local.current = template.instantiate(
-                lambda token: plan(template, token, self._order)
+                lambda token: plan(template, token, self._options)
             )
         return bound  # type: ignore[no-any-return]  # a slot of an untyped class
 

@@ -13,10 +13,10 @@ from dask._task_spec import Task, TaskRef
 from dask.highlevelgraph import HighLevelGraph
 from dask.utils import funcname
 
-from daskperiment.display import html_table
-from daskperiment.graph.inputs import Node, unpack
+from daskperiment.execution.tasks import Call, Function, run_step
+from daskperiment.formatting import html_table
+from daskperiment.graph.arguments import Node, unpack
 from daskperiment.graph.template import TRIAL, no_trial
-from daskperiment.run.step import Call, Function, run_step
 
 __all__ = ["Step", "StepFunction"]
 
@@ -62,7 +62,7 @@ class StepFunction:
     reuse : bool, optional
         Whether a kept output may be reused; None leaves it to the experiment.
     version : str, optional
-        Part of the recipe: another version makes another output.
+        Part of the cache_key: another version makes another output.
 
     Attributes
     ----------

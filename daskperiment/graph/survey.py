@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from dask._task_spec import GraphNode, Task, TaskRef
 from dask.utils import funcname
 
+from daskperiment.execution.tasks import Call, run_between, run_parameter, run_result, run_step
 from daskperiment.graph.references import in_order, references
 from daskperiment.records import Node
-from daskperiment.run.step import Call, run_between, run_parameter, run_result, run_step
 
 __all__ = ["TRIAL", "Survey"]
 

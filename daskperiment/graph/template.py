@@ -20,14 +20,14 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.utils import key_split
 
-from daskperiment.graph.formulas import make_formulas
+from daskperiment.execution.lifecycle import begin, begin_within, last_key, take
+from daskperiment.execution.request import Plan
+from daskperiment.graph.key_specs import make_key_specs
 from daskperiment.graph.references import in_order, references
+from daskperiment.graph.sharing import SharedTasks
 from daskperiment.graph.survey import TRIAL, Survey
-from daskperiment.graph.weaving import Weaving
 from daskperiment.records import Graph
-from daskperiment.run.plan import Plan
-from daskperiment.run.recipes import Formulas
-from daskperiment.run.trial import begin, begin_within, last_key, take
+from daskperiment.reuse.cache_keys import KeySpecs
 
 __all__ = ["TRIAL", "Bound", "Template", "compile_template", "no_trial"]
 
@@ -90,10 +90,10 @@ class Template:
         token = uuid.uuid4().hex
         plan = make_plan(token)
         copying = _Copying(self, token)
-        if plan.arrangement is not None:
+        if plan.reuse_plan is not None:
             own = {key for layer in self.own.values() for key in layer.tasks}
-            weaving = Weaving(plan, plan.arrangement, self.tasks, own, self.inlined)
-            copying.weave(weaving, plan.arrangement.needed)
+            sharing = SharedTasks(plan, plan.reuse_plan, self.tasks, own, self.inlined)
+            copying.share(sharing, plan.reuse_plan.needed)
         return copying.bound(plan)
 
     @cached_property
@@ -107,9 +107,9 @@ class Template:
         return {**convert_legacy_graph(shared), **own}
 
     @cached_property
-    def formulas(self) -> Formulas:
-        """How the recipes of the nodes are made."""
-        return make_formulas(self.tasks, in_order(self.tasks, self.key), self.inlined)
+    def specs(self) -> KeySpecs:
+        """How the cache_keys of the nodes are made."""
+        return make_key_specs(self.tasks, in_order(self.tasks, self.key), self.inlined)
 
 
 class _Copying:
@@ -124,19 +124,19 @@ class _Copying:
         self.dependencies: dict[str, set[str]] = dict(template.dependencies)
         self.extra: dict[str, set[str]] = {}
 
-    def weave(self, weaving: Weaving, needed: Collection[Key]) -> None:
+    def share(self, sharing: SharedTasks, needed: Collection[Key]) -> None:
         """Leave out what nobody needs, and take from shared tasks what can be taken."""
-        shared = weaving.shared()
+        shared = sharing.shared()
         for name, layer in self.template.own.items():
             tasks = {key: task for key, task in layer.tasks.items() if key in needed}
             taken = {key: shared[key] for key in tasks if key in shared}
-            tasks.update((key, weaving.own(key, taken[key])) for key in taken)
+            tasks.update((key, sharing.own(key, taken[key])) for key in taken)
             self.own[name] = layer._replace(tasks=tasks)
             self.extra[name] = set(taken.values())
             if not tasks:
                 del self.own[name]
         layers = {key: layer for layer in self.template.own.values() for key in layer.tasks}
-        for key, (task, dependencies, source) in weaving.made.items():
+        for key, (task, dependencies, source) in sharing.made.items():
             layer = layers[source]
             outside = layer.dependencies & self.template.shared.keys()
             self.layers[key] = _layer({key: task}, layer.annotations)

@@ -9,8 +9,8 @@ from dask import config
 from dask.utils import format_bytes
 
 from daskperiment.codec import from_plain, is_object, object_ref, unpack
-from daskperiment.display import html_table, shorten
 from daskperiment.errors import CorruptRecordError, StoreError
+from daskperiment.formatting import html_table, shorten
 from daskperiment.records import ObjectRef
 from daskperiment.store.file import FileStore
 from daskperiment.store.protocol import Buffer, Store

@@ -82,8 +82,8 @@ def values_of(
     UntrustedObjectError
         If a value's object is not signed with the key.
     """
-    parameters = result._laboratory.parameters
-    bound = result._order.values
+    parameters = result._planner.parameters
+    bound = result._options.values
     values: dict[str, Any] = {}
     notes: list[str] = []
     for name, form in trial.parameters.items():
@@ -113,7 +113,7 @@ def _not_loaded(trial: int, name: str, error: Exception) -> ReproductionError:
 
 def _not_recorded(result: ResultNode, values: Mapping[str, Any]) -> list[str]:
     """Name the parameters that the graph takes and that the trial has no value of."""
-    today = result._laboratory.parameters.current(result._order.values)
+    today = result._planner.parameters.current(result._options.values)
     return [
         f"parameter {name!r} has no recorded value: today's is used" if name in today
         else f"parameter {name!r} has no recorded value: it is computed anew"

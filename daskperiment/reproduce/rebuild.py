@@ -8,12 +8,12 @@ from typing import Any
 
 from daskperiment.capture.code import CodeCapture, changed_functions, fingerprint_with
 from daskperiment.errors import ReproductionError, UntrustedObjectError
+from daskperiment.execution.tasks import Function
 from daskperiment.records import Code
 from daskperiment.reproduce.making import NotMadeError
 from daskperiment.reproduce.record import Record
 from daskperiment.reproduce.travel import Remade
 from daskperiment.reproduce.workshop import Workshop
-from daskperiment.run.step import Function
 
 __all__ = ["Rebuilt", "rebuild"]
 

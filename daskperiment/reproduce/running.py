@@ -9,17 +9,17 @@ from typing import Any, Final
 from daskperiment.capture.origin import is_own, module_of
 from daskperiment.compare import Comparison, compare
 from daskperiment.errors import ReproductionError
+from daskperiment.graph.replacement import with_functions
 from daskperiment.graph.result import ResultNode
-from daskperiment.graph.substitute import with_functions
 from daskperiment.graph.template import Template
 from daskperiment.history.reading import Trial, find_trial
+from daskperiment.planning.options import TrialOptions
+from daskperiment.planning.planner import signing_key
+from daskperiment.recording.recorder import recorder_for
 from daskperiment.records import Code, Graph
 from daskperiment.reproduce.past import check_wiring, load, past_trial, values_of
 from daskperiment.reproduce.rebuild import Rebuilt, rebuild
-from daskperiment.run.laboratory import signing_key
-from daskperiment.run.order import Order
-from daskperiment.run.recipes import Uses
-from daskperiment.run.recorder import recorder_for
+from daskperiment.reuse.cache_keys import UsedFunction
 from daskperiment.store.protocol import Store
 
 __all__ = ["CODES", "reproduce"]
@@ -40,13 +40,13 @@ def reproduce(
     """
     keywords = dict(dask_keywords or {})
     _check(code, keywords)
-    store = result._laboratory.store
+    store = result._planner.store
     recorder_for(store).catch_up()
     past = past_trial(store, trial_id, result.name)
     values, notes = values_of(store, past, result, signing_key())
     rebuilt = _rebuilt(store, past, result) if code == "recorded" else Rebuilt()
-    order = Order(values=values, seed=past.begun.seed, reuse=False, source=past.trial)
-    again = with_functions(result, rebuilt.functions).ordered(order)
+    order = TrialOptions(values=values, seed=past.begun.seed, reuse=False, source=past.trial)
+    again = with_functions(result, rebuilt.functions).with_options(order)
     before = store.state().latest
     try:
         again.compute(**keywords)
@@ -78,18 +78,18 @@ def _rebuilt(store: Store, past: Trial, result: ResultNode) -> Rebuilt:
     template = result._template
     check_wiring(past.trial, load(store, past, "graph", Graph), template.graph)
     recorded = load(store, past, "code", Code)
-    today = result._laboratory.code(template.functions)
+    today = result._planner.code(template.functions)
     rebuilt = rebuild(past.trial, recorded, today, template.functions, signing_key())
     return replace(rebuilt, notes=(*rebuilt.notes, *_unrecorded(template)))
 
 
 def _unrecorded(template: Template) -> Iterator[str]:
     """Name the user's functions in the graph that are no steps, whose code is not recorded."""
-    for formula in template.formulas.formulas:
-        if formula.place and not formula.step and not formula.parameter:
-            uses = [part.function for part in formula.parts if isinstance(part, Uses)]
-            if any(is_own(module_of(template.formulas.functions[label])) for label in uses):
-                yield f"{formula.place!r} is no step, so its code is not recorded: today's is run"
+    for spec in template.specs.specs:
+        if spec.place and not spec.step and not spec.parameter:
+            uses = [part.function for part in spec.parts if isinstance(part, UsedFunction)]
+            if any(is_own(module_of(template.specs.functions[label])) for label in uses):
+                yield f"{spec.place!r} is no step, so its code is not recorded: today's is run"
 
 
 def _find(store: Store, token: str | None, before: int) -> Trial | None:

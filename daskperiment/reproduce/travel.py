@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from daskperiment.capture.source import learn_class
-from daskperiment.run.step import Function
+from daskperiment.execution.tasks import Function
 
 __all__ = ["Remade", "Sources"]
 

@@ -75,10 +75,10 @@ def open_store(backend: Any, id: str) -> Store:
     if family is None:
         return cast(Store, target)
     if family == "redis":
-        from daskperiment.store.redis import open_redis  # noqa: PLC0415  # loads the driver
+        from daskperiment.store.redis.store import open_redis  # noqa: PLC0415  # loads the driver
 
         return open_redis(target, id)
-    from daskperiment.store.mongo import open_mongo  # noqa: PLC0415  # loads the driver
+    from daskperiment.store.mongo.store import open_mongo  # noqa: PLC0415  # loads the driver
 
     return open_mongo(target, id)
 
@@ -101,10 +101,10 @@ def list_experiments(backend: Any = None) -> list[str]:
             f"folder, URL or client that it was made from"
         )
     if family == "redis":
-        from daskperiment.store.redis import list_redis  # noqa: PLC0415  # loads the driver
+        from daskperiment.store.redis.store import list_redis  # noqa: PLC0415  # loads the driver
 
         return list_redis(target)
-    from daskperiment.store.mongo import list_mongo  # noqa: PLC0415  # loads the driver
+    from daskperiment.store.mongo.store import list_mongo  # noqa: PLC0415  # loads the driver
 
     return list_mongo(target)
 

@@ -21,7 +21,7 @@ from optuna.distributions import (
 from optuna.trial import TrialState
 
 from daskperiment.codec import from_plain, to_plain
-from daskperiment.display import shorten
+from daskperiment.formatting import shorten
 from daskperiment.sweep.records import Done
 from daskperiment.sweep.space import Choices, Point, Searched, Space, identity
 

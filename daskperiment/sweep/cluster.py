@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 from dask.base import get_scheduler
 from dask.highlevelgraph import HighLevelGraph
 
+from daskperiment.client.tracker import followed
+from daskperiment.execution.request import Plan
 from daskperiment.graph.result import ResultNode
 from daskperiment.graph.template import Bound
-from daskperiment.run.following import followed
-from daskperiment.run.plan import Plan
-from daskperiment.run.recorder import recorder_for
+from daskperiment.recording.recorder import recorder_for
 from daskperiment.sweep.running import Job, Work
 
 __all__ = ["client_for", "run_on_cluster"]
@@ -76,7 +76,7 @@ class _Flight:
         self._client = client
         self._keywords = keywords
         self._jobs = work.jobs()
-        self._recorder = recorder_for(work.result._laboratory.store)
+        self._recorder = recorder_for(work.result._planner.store)
         self._flying: list[_Flying] = []
         self._asked = -_REFRESH
         self._window = 0
@@ -112,7 +112,7 @@ class _Flight:
 
     def _submit(self, jobs: list[Job]) -> None:
         result = self._work.result
-        result._laboratory.submitting(result._template)
+        result._planner.submitting(result._template)
         bounds = [_bound(job.result) for job in jobs]
         keys = [bound.key for bound in bounds]
         # Layers tell what a task is for without being hashed, and keep the annotations.
@@ -182,10 +182,10 @@ class _Flight:
 
 def _bound(result: ResultNode) -> Bound:
     """Make the graph of one trial, which is submitted right now."""
-    template, laboratory, order = result._template, result._laboratory, result._order
+    template, planner, order = result._template, result._planner, result._options
 
     def plan(token: str) -> Plan:
-        made: Plan = laboratory.settled_plan(template, token, order)
+        made: Plan = planner.settled_plan(template, token, order)
         made.witnessed = True
         return made
 

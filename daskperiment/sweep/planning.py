@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from daskperiment.codec import NotPlainError, from_plain, to_plain
-from daskperiment.display import shorten
+from daskperiment.execution.lifecycle import undefined
+from daskperiment.execution.random_state import check_seed, fresh_seed
+from daskperiment.formatting import shorten
 from daskperiment.graph.result import ResultNode
-from daskperiment.run.seeding import check_seed, fresh_seed
-from daskperiment.run.trial import undefined
 from daskperiment.sweep.records import Done, Sweep, find_sweep
 from daskperiment.sweep.samplers import Sampler, grid, scattered
 from daskperiment.sweep.space import Choices, Drawn, Searched, Space, is_optuna, make_space
@@ -99,7 +99,7 @@ def begin_anew(result: ResultNode, wish: Wish) -> Planned:
     space = make_space(wish.space)
     record = Sweep(
         id=uuid.uuid4().hex[:12], result=result.name, started=time.time(),
-        latest=result._laboratory.store.state().latest, space=space.recorded,
+        latest=result._planner.store.state().latest, space=space.recorded,
         sampler=describe(wish.sampler), n_trials=_integer(wish.n_trials),
         seed=check_seed(wish.seed),
         entropy=fresh_seed() if wish.seed is None else int(wish.seed),
@@ -135,9 +135,9 @@ def _direction(wish: Wish) -> str | None:
 
 def _others(result: ResultNode, names: Iterable[str]) -> dict[str, Any]:
     """Check that every parameter has a value; give those that the sweep does not vary."""
-    parameters = result._laboratory.parameters
+    parameters = result._planner.parameters
     parameters.check_declared(names)
-    values = parameters.current(result._order.values)
+    values = parameters.current(result._options.values)
     missing = parameters.missing(result._template.parameters, {**values, **dict.fromkeys(names)})
     if missing:
         raise undefined(missing)
@@ -165,7 +165,7 @@ def resume(result: ResultNode, id: Any, wish: Wish) -> Planned:
     """
     if not isinstance(id, str):
         raise ValueError(f"resume is {id!r}; expected a sweep's id: df.attrs['sweep'] of its table")
-    record = find_sweep(result._laboratory.store, id)
+    record = find_sweep(result._planner.store, id)
     if record.result != result.name:
         raise ValueError(
             f"Sweep {id!r} is one of the result {record.result!r}, not of {result.name!r}; resume "

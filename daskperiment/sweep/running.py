@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from daskperiment.errors import ParameterUndefinedError, StoreUnavailableError
+from daskperiment.execution.random_state import step_seed
 from daskperiment.graph.result import ResultNode
-from daskperiment.run.order import Order
-from daskperiment.run.seeding import step_seed
+from daskperiment.planning.options import TrialOptions
 from daskperiment.sweep.progress import Progress
 from daskperiment.sweep.samplers import Sampler
 from daskperiment.sweep.space import Point
@@ -33,7 +33,7 @@ class Work:
     """The trials of a sweep that are to be run, and how those that were run ended."""
 
     result: ResultNode
-    order: Order
+    order: TrialOptions
     """What all trials are asked for; values and seed are added."""
     seed: int | None
     sampler: Sampler
@@ -67,7 +67,7 @@ class Work:
                 self.order, values={**self.order.values, **point.values},
                 seed=self.order.seed if seed is None else seed,
             )  # fmt: skip
-            yield Job(point, self.result.ordered(order))
+            yield Job(point, self.result.with_options(order))
 
     def _ask(self) -> Point | None:
         try:

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from daskperiment.codec import NotPlainError, to_plain
-from daskperiment.display import shorten
+from daskperiment.formatting import shorten
 
 __all__ = ["Choices", "Drawn", "Point", "Searched", "Space", "identity", "is_optuna", "make_space"]
 

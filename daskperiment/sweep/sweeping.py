@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 from daskperiment.errors import DaskperimentWarning
 from daskperiment.graph.result import ResultNode
 from daskperiment.history import get_history
-from daskperiment.run.recorder import recorder_for
-from daskperiment.run.telling import tell
+from daskperiment.recording.recorder import recorder_for
 from daskperiment.sweep.cluster import client_for, run_on_cluster
 from daskperiment.sweep.planning import Planned, Wish, begin_anew, make_sampler
 from daskperiment.sweep.planning import resume as go_on
 from daskperiment.sweep.progress import Progress
 from daskperiment.sweep.records import Done, Sweep, keep_sweep, trials_of
 from daskperiment.sweep.running import Work, run_here
+from daskperiment.warn import tell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +37,7 @@ def sweep(
     Parameters, results and errors are those of :meth:`Result.sweep`.
     """
     wish = Wish(space, n_trials, sampler, seed, on_error, direction)
-    store = result._laboratory.store
+    store = result._planner.store
     recorder_for(store).catch_up()
     plan = begin_anew(result, wish) if resume is None else go_on(result, resume, wish)
     done = _done(result, plan.record) if resume is not None else []
@@ -51,7 +51,7 @@ def sweep(
 
 def _done(result: ResultNode, record: Sweep) -> list[Done]:
     """Give the trials of a sweep that need not be run again."""
-    trials = trials_of(result._laboratory.store, record)
+    trials = trials_of(result._planner.store, record)
     running = [str(one.trial) for one in trials if one.status == "running"]
     if running:
         shown = ", ".join(running[:5]) + (", …" if running[5:] else "")
@@ -67,7 +67,7 @@ def _done(result: ResultNode, record: Sweep) -> list[Done]:
 def _work(
     result: ResultNode, plan: Planned, wish: Wish, done: list[Done], reuse: bool | None, shown: bool
 ) -> Work:
-    record, order = plan.record, replace(result._order, sweep=plan.record.id)
+    record, order = plan.record, replace(result._options, sweep=plan.record.id)
     sampler = make_sampler(plan, done)
     seeded = record.seed is not None
     adaptive = sampler.adaptive  # it knows itself what was done
@@ -109,11 +109,11 @@ def _telling_how_to_resume(id: str, work: Work) -> Iterator[None]:
 
 
 def _table(result: ResultNode, record: Sweep, work: Work, before: int) -> pd.DataFrame:
-    laboratory = result._laboratory
-    recorder_for(laboratory.store).catch_up()
-    ids = range(record.latest + 1, laboratory.store.state().latest + 1)
-    names = laboratory.parameters.names
-    frame = get_history(laboratory.store, names, trials=ids, sweep=record.id)
+    planner = result._planner
+    recorder_for(planner.store).catch_up()
+    ids = range(record.latest + 1, planner.store.state().latest + 1)
+    names = planner.parameters.names
+    frame = get_history(planner.store, names, trials=ids, sweep=record.id)
     unrecorded = before + work.ended - len(frame)
     if unrecorded > 0 and work.failure is not None:
         tell(

@@ -17,7 +17,7 @@ from rich.console import Console
 import daskperiment
 from daskperiment.cli.output import print_table
 from daskperiment.cli.series import sparkline
-from daskperiment.display import width
+from daskperiment.formatting import width
 from tests.cli.conftest import Answer, Command, as_new_process, in_terminal, one_line
 
 COLOUR = r"\x1b\[(\d+;)*[34]\d"

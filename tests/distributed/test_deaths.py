@@ -13,7 +13,7 @@ from distributed import Client, KilledWorker, worker_client
 from distributed.client import FutureCancelledError
 
 import daskperiment
-from daskperiment.run import following
+from daskperiment.client import tracker as following
 from tests.distributed.clusters import wait_until
 
 

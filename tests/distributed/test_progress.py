@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import tqdm.auto
 
-from daskperiment.run.progress import StepBar, showing
+from daskperiment.execution.progress import StepBar, showing
 
 
 class Notes:
@@ -52,7 +52,7 @@ EVERY = [(key, event) for key in ("half", "inverse") for event in ("running", "s
 
 
 def watched(result, reporter):
-    return result.ordered(replace(result._order, progress=reporter))
+    return result.with_options(replace(result._options, progress=reporter))
 
 
 @pytest.mark.parametrize("scheduler", ["synchronous", "threads", "processes"])

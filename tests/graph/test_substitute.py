@@ -8,8 +8,8 @@ import dask
 import pytest
 
 from daskperiment import Experiment
-from daskperiment.graph.substitute import with_functions
-from daskperiment.run.step import Function
+from daskperiment.execution.tasks import Function
+from daskperiment.graph.replacement import with_functions
 
 
 def chain(ex: Experiment) -> Any:

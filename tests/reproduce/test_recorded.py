@@ -17,8 +17,8 @@ from daskperiment import experiment
 from daskperiment.compare import Comparison
 from daskperiment.errors import CodeChangedWarning, ReproductionError, UntrustedObjectError
 from daskperiment.history.reading import trial_or_raise
+from daskperiment.recording.recorder import close_recorders
 from daskperiment.reproduce import reproduce
-from daskperiment.run.recorder import close_recorders
 from daskperiment.store.file import FileStore
 from tests.reproduce.project import Project
 

@@ -330,12 +330,12 @@ def test_on_a_cluster(ex: Experiment) -> None:
 def test_another_environment(ex: Experiment) -> None:
     """A trial of a machine with other packages is run, and the comparison tells what differs."""
     result = drawing(ex)
-    today = ex._laboratory.environment().categories
+    today = ex._planner.environment().categories
     packages = {**today["requirements"], "numpy": "0.1"}
     machine = {**today["platform"], "machine": "vax"}
     there = Environment({**today, "requirements": packages, "platform": machine})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ex._laboratory._environment._capture, "capture", lambda: there)
+        patch.setattr(ex._planner._environment._capture, "capture", lambda: there)
         result.compute(scheduler="synchronous")
     comparison = run_anew(result)
     assert comparison.identical

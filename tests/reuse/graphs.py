@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import dask
 from hypothesis import strategies as st
 
-from daskperiment.run.order import Order
+from daskperiment.planning.options import TrialOptions
 
 __all__ = ["Plot", "Spot", "build", "orders", "plots"]
 
@@ -67,7 +67,7 @@ def plots(draw, sources=("no", "no", "rng", "global")):
 @st.composite
 def orders(draw):
     """Make what is asked of a few trials: with few seeds and values, so that some are equal."""
-    return Order(
+    return TrialOptions(
         seed=draw(st.integers(0, 1)),
         values={name: draw(st.integers(0, 1)) for name in ("a", "b")},
         reuse=draw(st.sampled_from([True, True, True, False])),

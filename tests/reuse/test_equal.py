@@ -20,7 +20,7 @@ def values(plot, asked, scheduler, at_once):
     """Compute trials of a graph in a store of their own."""
     with tempfile.TemporaryDirectory() as folder:
         ex = daskperiment.Experiment("random", backend=Path(folder))
-        results = [build(plot, ex).ordered(order) for order in asked]
+        results = [build(plot, ex).with_options(order) for order in asked]
         if at_once:
             return list(dask.compute(*results, scheduler=scheduler))
         return [result.compute(scheduler=scheduler) for result in results]

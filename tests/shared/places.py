@@ -12,7 +12,7 @@ import redis
 from bson import encode
 from gridfs import GridFSBucket
 
-from daskperiment.store.mongo_objects import CHUNKS, FILES
+from daskperiment.store.mongo.objects import CHUNKS, FILES
 from tests.store.mongo_server import MongoServer
 from tests.store.redis_server import RedisServer
 

@@ -41,7 +41,7 @@ def server(request, tmp_path):
     server.start()
     with dask.config.set({"daskperiment.timeout": 1}):
         yield server
-        daskperiment.run.recorder.close_recorders()
+        daskperiment.recording.recorder.close_recorders()
     server.kill()
 
 
@@ -173,7 +173,7 @@ def test_outage_on_another_machine(server, monkeypatch, fails):
 
     @ex.result
     def travel():
-        monkeypatch.setattr("daskperiment.run.trial.current_origin", lambda: elsewhere)
+        monkeypatch.setattr("daskperiment.execution.lifecycle.current_origin", lambda: elsewhere)
         server.kill()
         return 1 // (not fails)
 

@@ -8,8 +8,8 @@ import daskperiment
 from daskperiment.errors import PersistedResultNotFoundError, StoreWarning
 from daskperiment.history import get_persisted
 from daskperiment.pruning import prune
+from daskperiment.recording.recorder import close_recorders
 from daskperiment.records import Output, Recipe
-from daskperiment.run.recorder import close_recorders
 from daskperiment.store.opening import open_store
 from tests.helpers.shop import Shop, Value
 from tests.shared.conftest import KINDS
@@ -65,7 +65,7 @@ def test_copied_recipes(target, make_place):
     for number in range(1200):
         recipe = Recipe(1, "prepare", "prepare", kept=kept if number == 700 else None)
         shop.add("outputs", 0, f"r-{number}", recipe)
-    shop.add("outputs", 0, "o", Output(1, "prepare", "prepare", "f", recipe="r"))
+    shop.add("outputs", 0, "o", Output(1, "prepare", "prepare", "f", cache_key="r"))
     daskperiment.copy("copied", old.backend, new.backend)
     copied = open_store(new.backend, "copied")
     asked = [f"r-{number}" for number in range(600, 2000)] + ["o"]

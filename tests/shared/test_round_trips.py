@@ -36,19 +36,19 @@ def counted(request, make_place):
         with CountingProxy(place.server.port) as proxy:
             number = place.backend.rpartition("/")[2]
             yield f"redis://127.0.0.1:{proxy.port}/{number}", lambda: proxy.round_trips
-            daskperiment.run.recorder.close_recorders()
+            daskperiment.recording.recorder.close_recorders()
     else:
         commands = Commands()
         with pymongo.MongoClient(place.backend, event_listeners=[commands]) as client:
             yield client[place.name], lambda: len(commands.names)
-            daskperiment.run.recorder.close_recorders()
+            daskperiment.recording.recorder.close_recorders()
 
 
 @pytest.mark.parametrize("metrics", [0, 5])
 def test_round_trips_of_a_trial(counted, metrics, monkeypatch):
     """A trial costs at most three round trips; the first one keeps code and makes indexes too."""
     # Signs of life go apart, from a background thread and far less often than trials.
-    monkeypatch.setattr("daskperiment.run.pulse.TICK", 3600)
+    monkeypatch.setattr("daskperiment.recording.heartbeat.TICK", 3600)
     backend, count = counted
     ex = daskperiment.Experiment("counted", backend=backend)
     a = ex.parameter("a")

@@ -28,8 +28,8 @@ from daskperiment.errors import (
     StoreUnavailableError,
     StoreWarning,
 )
-from daskperiment.store import lane
 from daskperiment.store.file import FileStore
+from daskperiment.store.file import connection as lane
 from daskperiment.store.protocol import Record
 from daskperiment.testing import StoreConformance
 
@@ -244,7 +244,7 @@ def test_clock_is_the_file_system_s(
     folder: Path, store: FileStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The clock is that of the files, whatever this machine's clock says."""
-    monkeypatch.setattr("daskperiment.store.file.time.time", lambda: 5.0)
+    monkeypatch.setattr("daskperiment.store.file.store.time.time", lambda: 5.0)
     allocation = store.allocate("token", b"{}")
     (folder / "now").touch()
     now = (folder / "now").stat().st_mtime
@@ -544,7 +544,7 @@ def test_full_disk_for_an_object(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("daskperiment.store.file.os.replace", fail)
+        patch.setattr("daskperiment.store.file.store.os.replace", fail)
         with pytest.raises(StoreError, match=r"No space is left.*objects"):
             store.put("ab", [bytes(2_000_000)])
     assert [p for p in folder.rglob("*") if p.is_file()] == []
@@ -585,7 +585,7 @@ def test_waits_for_a_lock(folder: Path, store: FileStore, monkeypatch: pytest.Mo
         if len(naps) == 3:
             other.execute("ROLLBACK")
 
-    monkeypatch.setattr("daskperiment.store.lane.time.sleep", nap)
+    monkeypatch.setattr("daskperiment.store.file.connection.time.sleep", nap)
     store.append(steps(2))
     other.close()
     assert len(naps) == 3
@@ -698,7 +698,7 @@ def test_long_stream_is_read_in_pages(
     folder: Path, store: FileStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stream of several pages is read whole and in order, what came meanwhile included."""
-    monkeypatch.setattr("daskperiment.store.file._PAGE", 3)
+    monkeypatch.setattr("daskperiment.store.file.store._PAGE", 3)
     store.append([Record("steps", 1, f"{i}", b"{}") for i in range(7)])
     reading = iter(store.read("steps"))
     first = next(reading)

@@ -25,10 +25,10 @@ from msgspec.structs import replace
 
 import daskperiment
 from daskperiment.errors import StoreError, StoreUnavailableError, StoreWarning
+from daskperiment.recording import journal as journals
+from daskperiment.recording.journal import Journal
 from daskperiment.records import Point
-from daskperiment.store import journal as journals
 from daskperiment.store.file import FileStore
-from daskperiment.store.journal import Journal
 from daskperiment.store.liveness import current_origin
 from daskperiment.store.protocol import Allocation, Buffer, Record, State, Stored
 
@@ -559,7 +559,7 @@ import sys
 from pathlib import Path
 from daskperiment.records import Point
 from daskperiment.store.file import FileStore
-from daskperiment.store.journal import Journal
+from daskperiment.recording.journal import Journal
 from daskperiment.store.protocol import Record
 store = FileStore(Path(sys.argv[1]))
 journal = Journal(store.folder / "journal", store)
@@ -673,8 +673,8 @@ def test_exactly_once(tmp_path_factory: pytest.TempPathFactory, actions: Any) ->
     patch = pytest.MonkeyPatch()
     dead = replace(current_origin(), born=1.0)
     patch.setattr(journals, "current_origin", lambda: dead)
-    patch.setattr("daskperiment.store.frames._SECTION", 300)
-    patch.setattr("daskperiment.store.frames._BATCH", 500)
+    patch.setattr("daskperiment.recording.journal_format._SECTION", 300)
+    patch.setattr("daskperiment.recording.journal_format._BATCH", 500)
     patch.setattr(journals, "_ROTATE", 2000)
     try:
         for n, (action, trial) in enumerate(actions):

@@ -28,8 +28,8 @@ from pymongo import monitoring
 
 from daskperiment import codec, records
 from daskperiment.errors import CorruptRecordError, StoreError, StoreUnavailableError
-from daskperiment.store import mongo_trials
-from daskperiment.store.mongo import MongoStore, list_mongo, open_mongo
+from daskperiment.store.mongo import trials as mongo_trials
+from daskperiment.store.mongo.store import MongoStore, list_mongo, open_mongo
 from daskperiment.store.protocol import Record
 from daskperiment.testing import StoreConformance
 from tests.store.mongo_server import MongoServer, running

@@ -33,7 +33,7 @@ from daskperiment.errors import (
     StoreWarning,
 )
 from daskperiment.store.protocol import Record
-from daskperiment.store.redis import RedisStore, list_redis, open_redis
+from daskperiment.store.redis.store import RedisStore, list_redis, open_redis
 from daskperiment.testing import StoreConformance
 from tests.store.redis_server import (
     PASSWORD,

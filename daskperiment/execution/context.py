@@ -1,0 +1,49 @@
+"""Which step runs here: a context variable that the step's wrapper sets."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from daskperiment.execution.lifecycle import Trial
+
+__all__ = ["CURRENT", "RunningStep", "running_step"]
+
+
+@dataclass(slots=True)
+class RunningStep:
+    """A step while it runs."""
+
+    key: str
+    seed: int
+    trial: Trial | None
+    """None while a step is computed alone, without a trial."""
+    stochastic: bool = False
+    asked_for_trial: bool = False
+    """Whether the step read its trial's id, so that its output may differ for that reason."""
+    disturbed: bool = False
+    """Whether others may have used the global random state while this step drew from it."""
+    metrics: set[str] = field(default_factory=set)
+    """Names of the metrics that the step saved."""
+    _rng: np.random.Generator | None = None
+
+    @property
+    def rng(self) -> np.random.Generator:
+        """The step's own random generator, made at its first use."""
+        self.stochastic = True
+        if self._rng is None:
+            self._rng = np.random.default_rng(self.seed)
+        return self._rng
+
+
+CURRENT: ContextVar[RunningStep | None] = ContextVar("daskperiment_running_step", default=None)
+# A module global because a ContextVar cannot travel in a pickle.
+
+
+def running_step() -> RunningStep | None:
+    """Tell the step that runs in this thread or task, None outside any."""
+    return CURRENT.get()

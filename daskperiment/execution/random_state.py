@@ -1,0 +1,191 @@
+"""Seeds of steps, and the global random state while steps run.
+
+Each step run gets a seed from the trial's seed and the step's place in the graph, never from
+timing. ``random``, ``numpy.random`` (and torch, if it is imported already) are seeded with it for
+as long as the step runs; what the user's own code had there comes back afterwards.
+
+The global state is one per process. Steps that run at the same time in one process share it, so
+what they draw from it depends on timing. That is noticed and reported, not prevented. Dask draws
+from it too, on a worker's event loop, when it estimates the size of a message: that is prevented.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+from numpy.random import mtrand
+
+from daskperiment.errors import RandomStateWarning
+from daskperiment.execution.context import RunningStep
+from daskperiment.execution.isolation import Apart
+from daskperiment.warn import tell
+
+__all__ = ["check_seed", "fresh_seed", "seeded", "step_seed"]
+
+
+def fresh_seed() -> int:
+    """Draw a seed for a trial that was given none: 32 bits, easy to read and to pass on."""
+    return secrets.randbits(32)
+
+
+def check_seed(seed: Any) -> int | None:
+    """Return the seed if it is one.
+
+    Raises
+    ------
+    ValueError
+        If it is neither None nor an integer from 0 to 2**63 - 1.
+    """
+    if seed is None:
+        return None
+    if isinstance(seed, (int, np.integer)) and not isinstance(seed, bool) and 0 <= seed < 2**63:
+        return int(seed)
+    raise ValueError(f"seed is {seed!r}; expected None or an integer from 0 to 2**63 - 1")
+
+
+def step_seed(trial_seed: int, key: str) -> int:
+    """Derive a step's seed (64 bits) from the trial's seed and the step's place in the graph."""
+    digest = blake2b(f"{trial_seed}/{key}".encode("utf-8", "surrogatepass"), digest_size=8)
+    return int.from_bytes(digest.digest(), "big")
+
+
+class _TorchState:
+    """torch's global generator, if torch is imported already."""
+
+    def __init__(self) -> None:
+        self._torch: Any = sys.modules.get("torch")
+        self._outside: Any = self._save()
+        self._fresh: Any = None
+
+    def _save(self) -> Any:
+        ready = self._torch is not None and hasattr(self._torch, "get_rng_state")
+        return self._torch.get_rng_state() if ready else None
+
+    def seed(self, seed: int) -> None:
+        if self._outside is not None:
+            self._torch.manual_seed(seed)
+            self._fresh = self._save()
+
+    def drawn(self) -> bool:
+        return self._fresh is not None and not bool((self._save() == self._fresh).all())
+
+    def restore(self) -> None:
+        if self._outside is not None:
+            self._torch.set_rng_state(self._outside)
+
+
+class _GlobalRandomState:
+    """Seeds the process's global random state for steps, and tells which of them drew from it.
+
+    Whether something was drawn is told by the next raw output, which is known after seeding:
+    reading the whole state would cost more than the rest of a small step.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._active: list[RunningStep] = []
+        self._bits = np.random.MT19937(0)
+        self._apart = Apart()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._seed = 0
+        self._expected = (0, 0)
+        self._outside: Any = None
+        self._torch: _TorchState | None = None
+
+    def enter(self, step: RunningStep) -> None:
+        with self._lock:
+            if self._active:
+                self._note_draws()
+            else:
+                self._apart.look()
+                self._outside = (random.getstate(), mtrand.get_bit_generator())
+                mtrand.set_bit_generator(self._bits)
+                self._torch = _TorchState()
+            self._active.append(step)
+            self._reseed(step.seed)
+
+    def leave(self, step: RunningStep) -> None:
+        with self._lock:
+            self._note_draws()
+            # By identity: two steps of two trials may be equal records.
+            self._active = [other for other in self._active if other is not step]
+            if not self._active:
+                self._restore()
+
+    def _restore(self) -> None:
+        python, bits = self._outside
+        random.setstate(python)
+        mtrand.set_bit_generator(bits)
+        if self._torch is not None:
+            self._torch.restore()
+        self._forget()
+
+    def _reseed(self, seed: int) -> None:
+        self._seed = seed
+        self._plant()
+        self._expected = self._next()
+        self._plant()
+        if self._torch is not None:
+            self._torch.seed(seed)
+
+    def _plant(self) -> None:
+        random.seed(self._seed)
+        np.random.seed(self._seed & 0xFFFFFFFF)
+
+    def _next(self) -> tuple[int, int]:
+        return random.getrandbits(64), int(self._bits.random_raw())
+
+    def _note_draws(self) -> None:
+        drawn = self._next() != self._expected
+        if drawn or (self._torch is not None and self._torch.drawn()):
+            alone = len(self._active) == 1
+            for step in self._active:
+                step.stochastic = True
+                step.disturbed = step.disturbed or not alone
+        if len(self._active) > 1:
+            # The look took a draw away from the others: give them a fresh start.
+            self._reseed(self._seed)
+
+
+# The global random state is the process's, and so is its keeper.
+_STATE = _GlobalRandomState()
+
+
+@contextmanager
+def seeded(step: RunningStep) -> Iterator[None]:
+    """Seed the global random state for one step, and notice whether the step used it.
+
+    Warns
+    -----
+    RandomStateWarning
+        If the step drew from the global state while another step of this process ran.
+    """
+    _STATE.enter(step)
+    try:
+        yield
+    finally:
+        _STATE.leave(step)
+        if step.disturbed:
+            _warn(step)
+
+
+def _warn(step: RunningStep) -> None:
+    trial = f" of trial {step.trial.trial}" if step.trial is not None else ""
+    tell(
+        RandomStateWarning(
+            f"Step {step.key!r}{trial} ran while another step in this process used the global "
+            "random state (random, numpy.random or torch), so what was drawn depends on timing. "
+            "Draw from ex.rng instead, or compute with scheduler='synchronous' or "
+            "scheduler='processes'."
+        )
+    )

@@ -1,0 +1,286 @@
+"""Running one task of a trial: a step, a computed parameter, or another function between steps."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from daskperiment.capture.fingerprint import NoFingerprintError, combine, fingerprint
+from daskperiment.cluster import worker
+from daskperiment.codec import pack
+from daskperiment.execution.context import CURRENT, RunningStep
+from daskperiment.execution.lifecycle import (
+    Trial,
+    end,
+    fail,
+    failure_of,
+    keep_or_explain,
+    status_of,
+)
+from daskperiment.execution.random_state import fresh_seed, seeded, step_seed
+from daskperiment.execution.resources import Stopwatch, Usage
+from daskperiment.planning.changes import report_conflicts
+from daskperiment.records import CacheEntry, Computed, EndStatus, Failure, Output, StepRun
+from daskperiment.reuse.cache_entries import worth_writing
+from daskperiment.store.liveness import current_origin
+
+__all__ = [
+    "Call",
+    "Function",
+    "guarded",
+    "hand_in",
+    "run_between",
+    "run_parameter",
+    "run_recorded",
+    "run_result",
+    "run_step",
+]
+
+
+class Function:
+    """A user's function on its way to another process.
+
+    A decorated function's name stands for its decorator's object, so pickle cannot find the
+    function by name. Where that object can be imported, it leads to the function.
+    """
+
+    __slots__ = ("__wrapped__",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.__wrapped__ = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function."""
+        return self.__wrapped__(*args, **kwargs)
+
+    def __reduce__(self) -> Any:
+        function = self.__wrapped__
+        module = getattr(function, "__module__", None)
+        name = getattr(function, "__qualname__", "<locals>")
+        if module and module != "__main__" and "<" not in name:
+            found = _lookup(sys.modules.get(module), name)
+            if getattr(found, "__wrapped__", None) is function:
+                return _by_name, (module, name)
+        return Function, (function,)
+
+
+def _lookup(module: Any, name: str) -> Any:
+    for part in name.split("."):
+        module = getattr(module, part, None)
+    return module
+
+
+def _by_name(module: str, name: str) -> Function:
+    return Function(_lookup(importlib.import_module(module), name).__wrapped__)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a step, as it stands in a graph."""
+
+    step: str
+    function: Function
+    persist: bool = False
+    seed: int | None = None
+    """The experiment's seed: for a step that is computed alone."""
+    reuse: bool | None = None
+    """Whether its output may be reused; None leaves it to the experiment."""
+    version: str = ""
+    """Part of its cache_key, for what the code does not show."""
+    key: str = ""
+    """The call's place in the trial's graph."""
+
+
+def run_step(trial: Trial | None, call: Call, /, *args: Any, **kwargs: Any) -> Any:
+    """Run a step; in a trial, record its run."""
+    if trial is None:
+        return _run_alone(call, args, kwargs)
+    value = run_recorded(trial, call, args, kwargs).value
+    hand_in(trial)
+    return value
+
+
+def run_recorded(trial: Trial, call: Call, args: Any, kwargs: Any) -> StepRunner:
+    """Run a step in a trial, and write its run down; `hand_in` or the trial's end delivers it."""
+    runner = StepRunner(trial, call)
+    guard = nullcontext() if trial.at_home else trial.recorder.visiting(trial)
+    with guard:
+        runner.run(args, kwargs)
+    return runner
+
+
+def run_result(trial: Trial, call: Call, /, *args: Any, **kwargs: Any) -> Any:
+    """Run a trial's last step, and end the trial."""
+    return end(trial, run_recorded(trial, call, args, kwargs).value)
+
+
+def hand_in(trial: Trial) -> None:
+    """Deliver what was written of a trial, in a process that does not see to its end."""
+    if not trial.at_home:
+        trial.recorder.settle()
+        report_conflicts(trial.recorder, quietly=trial.followed)
+
+
+def _run_alone(call: Call, args: Any, kwargs: Any) -> Any:
+    seed = fresh_seed() if call.seed is None else call.seed
+    running = RunningStep(call.step, step_seed(seed, call.step), None)
+    return _run(running, call.function, args, kwargs)
+
+
+def _run(running: RunningStep, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    reset = CURRENT.set(running)
+    try:
+        with seeded(running):
+            return function(*args, **kwargs)
+    finally:
+        CURRENT.reset(reset)
+
+
+class StepRunner:
+    """One run of a step in a trial, from its inputs to its record."""
+
+    def __init__(self, trial: Trial, call: Call) -> None:
+        self.trial = trial
+        self.call = call
+        self.code = trial.codes.get(call.key) or trial.codes.get(call.step, "")
+        self.running = RunningStep(call.key, step_seed(trial.seed, call.key), trial)
+        self.mark = trial.marks.get(call.key)
+        self.inputs: str | None = None
+        self.note: str | None = None
+        self.kept: Any = None
+        self.output: str | None = None
+        self.value: Any = None
+        self.record: StepRun | None = None
+
+    def run(self, args: Any, kwargs: Any) -> None:
+        """Run the function, and write down how it went."""
+        if self.trial.progress is not None:
+            self.trial.progress.tell(self.call.key, "running")
+        # Before the function runs: it might change what it was given.
+        self.inputs = self._fingerprint((args, kwargs), "its input")
+        watch = Stopwatch()
+        try:
+            self.value = _run(self.running, self.call.function.__wrapped__, args, kwargs)
+        except BaseException as error:
+            with suppress(Warning):  # made an error by a filter, it must not hide the user's
+                self._failed(error, watch.read())
+            raise
+        self._succeeded(self.value, watch.read())
+
+    def _fingerprint(self, value: Any, what: str) -> str | None:
+        try:
+            return fingerprint(value)
+        except NoFingerprintError as error:
+            self.note = self.note or f"{what} has no fingerprint: {error}"
+        except Exception as error:  # user-defined objects may fail in any way
+            self.note = self.note or f"{what} has no fingerprint: {type(error).__name__}: {error}"
+        return None
+
+    def _failed(self, error: BaseException, usage: Usage) -> None:
+        failure, status = failure_of(error, self.call.key), status_of(error)
+        self._record(usage, status, failure=failure)
+        fail(self.trial, failure, error)
+
+    def _succeeded(self, value: Any, usage: Usage) -> None:
+        self.output = self._fingerprint(value, "its output")
+        self.kept = self._keep(value) if self.call.persist else None
+        self.note = self.note or _doubt(self.running)
+        self._record(usage, "succeeded")
+        if self.output and self.inputs and not self.note:
+            self._record_output(self.output)
+        self._record_entry(value)
+
+    def _keep(self, value: Any) -> dict[str, Any]:
+        form, blob = pack(value, self.trial.signing_key)
+        return {"value": keep_or_explain(self.trial.recorder, form, blob)}
+
+    def _record(self, usage: Usage, status: EndStatus, failure: Failure | None = None) -> None:
+        origin, mark, here = current_origin(), self.mark, worker()
+        self.record = StepRun(
+            key=self.call.key, step=self.call.step, status=status, started=usage.started,
+            wall=usage.wall, cpu=usage.cpu, peak=usage.peak, host=origin.host, pid=origin.pid,
+            thread=usage.thread, code=self.code, inputs=self.inputs, output=self.output,
+            note=self.note, stochastic=self.running.stochastic, seed=self.running.seed,
+            kept=self.kept, failure=failure, metrics=sorted(self.running.metrics),
+            cache_key=(mark and mark.base) or None, reusable=mark is not None and mark.reusable,
+            reason=mark and mark.reason, worker=here and here.address,
+            worker_name=here and here.name,
+        )  # fmt: skip
+        # A run that is repeated, because its worker died, makes a record of its own.
+        id = f"{self.call.key}-{usage.started:.6f}-{origin.pid}"
+        self.trial.recorder.write("steps", self.trial.trial, id, self.record)
+        if self.trial.progress is not None:
+            self.trial.progress.tell(self.call.key, status)
+
+    def _record_output(self, output: str) -> None:
+        seed = str(self.running.seed) if self.running.stochastic else ""
+        id = combine(self.call.step, self.code, self.inputs or "", seed)
+        cache_key = (self.mark and self.mark.base) or None
+        record = Output(self.trial.trial, self.call.key, self.call.step, output, cache_key)
+        self.trial.recorder.output(id, record)
+
+    def _record_entry(self, value: Any) -> None:
+        if self.mark is None:
+            return
+        entry = CacheEntry(
+            self.trial.trial, self.call.key, self.call.step, self.running.stochastic, self.output,
+            None if self.note else self.kept, self.note, str(type(value)),
+            sorted(self.running.metrics),
+        )  # fmt: skip
+        for id in worth_writing(self.mark.ids, entry):
+            self.trial.recorder.entry(id, entry)
+
+
+def _doubt(running: RunningStep) -> str | None:
+    """Say why what ran may return something else next time, though all that is known is equal."""
+    if running.asked_for_trial:
+        return "it read the trial's id"
+    if running.disturbed:
+        return "it shared the global random state with another step"
+    return None
+
+
+def run_parameter(
+    trial: Trial | None, name: str, function: Function, seed: int | None, /, **inputs: Any
+) -> Any:
+    """Compute a parameter's default, unless the parameter was set; record the value."""
+    if trial is None:
+        return _run_alone(Call(name, function, seed=seed), (), inputs)
+    if name in trial.values:
+        return trial.values[name]
+    value, _ = guarded(trial, f"parameter {name}", function.__wrapped__, (), inputs)
+    form, blob = pack(value, trial.signing_key, inline=None)
+    form = keep_or_explain(trial.recorder, form, blob)
+    trial.recorder.write("trials", trial.trial, f"computed-{name}"[:200], Computed(name, form))
+    hand_in(trial)
+    return value
+
+
+def run_between(
+    trial: Trial, label: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any
+) -> Any:
+    """Run a function that is no step but part of a trial, so that its failure is recorded."""
+    return guarded(trial, label, function, args, kwargs)[0]
+
+
+def guarded(
+    trial: Trial, label: str, function: Callable[..., Any], args: Any, kwargs: Any
+) -> tuple[Any, RunningStep]:
+    """Run a function that is no step, seeded by its place; record whether it fails."""
+    running = RunningStep(label, step_seed(trial.seed, label), trial)
+    try:
+        value = _run(running, function, args, kwargs)
+    except BaseException as error:
+        with suppress(Warning):  # as in a step
+            fail(trial, failure_of(error, label), error)
+        raise
+    mark = trial.marks.get(label)
+    if mark is not None:
+        entry = CacheEntry(trial.trial, label, "", running.stochastic, note=_doubt(running))
+        for id in mark.ids:
+            trial.recorder.entry(id, entry)
+    return value, running

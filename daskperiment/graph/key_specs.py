@@ -1,0 +1,110 @@
+"""From the tasks of a template to the specs of their cache_keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from typing import Any
+
+from dask._task_spec import Alias, DataNode, GraphNode, Task, TaskRef
+from dask.utils import funcname
+
+from daskperiment.capture.fingerprint import NoFingerprintError, exact_fingerprint
+from daskperiment.execution.tasks import Call, run_between, run_parameter, run_result, run_step
+from daskperiment.reuse.cache_keys import KeyOf, KeySpec, KeySpecs, LiveValue, UsedFunction
+
+__all__ = ["make_key_specs"]
+
+_FIXED = (type(None), bool, int, float, complex, str, bytes)
+"""Types of arguments that cannot change in place."""
+
+
+def make_key_specs(
+    tasks: Mapping[Any, GraphNode], order: Iterator[Hashable], inlined: Mapping[Hashable, str]
+) -> KeySpecs:
+    """Make the specs of a template.
+
+    Parameters
+    ----------
+    tasks : mapping
+        Every task that the result depends on, as trials have it.
+    order : iterator
+        Their keys, inputs before those who take them.
+    inlined : mapping
+        Key of a parameter that is not computed -> its name.
+    """
+    maker = _Maker()
+    specs = [maker.spec(key, tasks[key]) for key in order]
+    return KeySpecs(specs, maker.functions, inlined)
+
+
+class _Maker:
+    def __init__(self) -> None:
+        self.functions: dict[str, Callable[..., Any]] = {}
+
+    def spec(self, key: Hashable, task: Any) -> KeySpec:
+        function = task.func if type(task) is Task else None
+        if function is run_step or function is run_result:
+            return self._step(key, task)
+        if function is run_parameter:
+            return self._parameter(key, task)
+        if function is run_between:
+            _, label, function, *args = task.args
+            parts = [self._uses(function), *self._arguments(args, task.kwargs)]
+            return KeySpec(key, tuple(parts), place=label)
+        return KeySpec(key, tuple(self._parts(task)))
+
+    def _step(self, key: Hashable, task: Any) -> KeySpec:
+        _, call, *args = task.args
+        assert isinstance(call, Call)
+        return KeySpec(
+            key, tuple(self._arguments(args, task.kwargs)), place=call.key, step=call.step,
+            version=call.version, persist=call.persist, reuse=call.reuse,
+        )  # fmt: skip
+
+    def _parameter(self, key: Hashable, task: Any) -> KeySpec:
+        _, name, function, _ = task.args
+        parts = [self._uses(function.__wrapped__), *self._arguments([], task.kwargs)]
+        return KeySpec(key, tuple(parts), place=f"parameter {name}", parameter=name)
+
+    def _uses(self, function: Callable[..., Any]) -> UsedFunction:
+        for label, known in self.functions.items():
+            if known is function:
+                return UsedFunction(label)
+        label = f"function {len(self.functions)} {funcname(function)}"
+        self.functions[label] = function
+        return UsedFunction(label)
+
+    def _arguments(self, args: Any, kwargs: Mapping[str, Any]) -> Iterator[Any]:
+        yield f"{len(args)} and {len(kwargs)} arguments"
+        for value in args:
+            yield from self._parts(value)
+        for name in sorted(kwargs):
+            yield name
+            yield from self._parts(kwargs[name])
+
+    def _parts(self, item: Any) -> Iterator[Any]:
+        if isinstance(item, TaskRef):
+            yield KeyOf(item.key)
+        elif isinstance(item, Alias):
+            yield KeyOf(item.target)
+        elif isinstance(item, DataNode):
+            yield _literal(item.value)
+        elif isinstance(item, Task):
+            # A list or dict with nodes in it is a task too, of a type of its own.
+            plain = type(item) is Task
+            yield f"({type(item).__name__}"
+            if plain:
+                yield self._uses(item.func)
+            yield from self._arguments(item.args, item.kwargs if plain else {})
+            yield ")"
+        else:
+            yield _literal(item)
+
+
+def _literal(value: Any) -> Any:
+    if type(value) in _FIXED:
+        try:
+            return exact_fingerprint(value)
+        except NoFingerprintError:
+            pass  # said for the trial that needs it
+    return LiveValue(value)

@@ -1,0 +1,239 @@
+"""Parameters: named inputs of an experiment, as nodes of the graph."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from hashlib import blake2b
+from typing import Any, Final
+
+from dask._task_spec import Task, TaskRef
+from dask.delayed import Delayed
+from dask.highlevelgraph import HighLevelGraph
+
+from daskperiment.errors import ParameterUndeclaredError
+from daskperiment.execution.lifecycle import undefined
+from daskperiment.execution.tasks import Function, run_parameter
+from daskperiment.formatting import html_table, shorten
+from daskperiment.graph.template import TRIAL, no_trial
+
+__all__ = ["NO_VALUE", "Parameter", "Parameters"]
+
+
+class _NoValue:
+    def __repr__(self) -> str:
+        return "<no value>"
+
+    def __reduce__(self) -> str:
+        return "NO_VALUE"
+
+
+NO_VALUE: Final = _NoValue()
+"""Stands for "nothing was given", since None is a value."""
+
+
+class Parameters:
+    """The parameters of one experiment and their current values.
+
+    Values are read all at once and replaced all at once, so that a trial never sees half of a
+    change.
+
+    Parameters
+    ----------
+    scope : str
+        What tells this experiment's parameters from others' of the same name.
+    """
+
+    def __init__(self, scope: str) -> None:
+        self._scope = scope
+        self._lock = threading.Lock()
+        self._defaults: dict[str, Any] = {}
+        self._values: Mapping[str, Any] = {}
+        self._computed: dict[str, tuple[str, ...]] = {}
+        self._changes = 0
+
+    def __reduce__(self) -> Any:
+        # A result that a task computes has the values of the moment when it was sent.
+        with self._lock:
+            state = {name: value for name, value in vars(self).items() if name != "_lock"}
+        return Parameters, (self._scope,), state
+
+    @property
+    def names(self) -> list[str]:
+        """Names in order of declaration."""
+        return list(self._defaults)
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """Key of each parameter that is not computed -> its name."""
+        return {self.key(name): name for name in self._defaults if name not in self._computed}
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """Changes whenever a parameter is declared, or declared in another way."""
+        return len(self._defaults), len(self._computed)
+
+    @property
+    def stamp(self) -> tuple[int, int, int]:
+        """Changes whenever a parameter is declared or set."""
+        return (*self.version, self._changes)
+
+    def key(self, name: str) -> str:
+        """Tell the key of a parameter's node."""
+        text = f"{self._scope}\0{name}".encode("utf-8", "surrogatepass")
+        return f"{name}-{blake2b(text, digest_size=16).hexdigest()}"
+
+    def declare(self, name: str, default: Any = NO_VALUE) -> None:
+        """Declare a parameter, or give it another default."""
+        check_name(name, "parameter")
+        with self._lock:
+            self._defaults[name] = default
+            self._computed.pop(name, None)
+            self._changes += 1
+
+    def declare_computed(self, name: str, inputs: tuple[str, ...]) -> None:
+        """Declare a parameter whose default is computed from others in each trial."""
+        self.check_declared(inputs)
+        with self._lock:
+            self._defaults[name] = NO_VALUE
+            self._computed[name] = inputs
+
+    def set(self, values: Mapping[str, Any]) -> None:
+        """Give parameters values."""
+        self.check_declared(values)
+        with self._lock:
+            self._values = {**self._values, **values}
+            self._changes += 1
+
+    def check_declared(self, names: Iterable[str]) -> None:
+        """Refuse names that are not declared.
+
+        Raises
+        ------
+        ParameterUndeclaredError
+            Naming them, and those that are.
+        """
+        unknown = [name for name in names if name not in self._defaults]
+        if unknown:
+            known = ", ".join(map(repr, self._defaults)) or "none yet"
+            listed = ", ".join(map(repr, unknown))
+            raise ParameterUndeclaredError(
+                f"No parameter {listed} in this experiment; declared are: {known}. "
+                f"Declare it first: ex.parameter({unknown[0]!r})."
+            )
+
+    def current(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
+        """All values of this moment, in order of declaration."""
+        values = {**self._defaults, **self._values, **overrides}
+        return {name: value for name, value in values.items() if value is not NO_VALUE}
+
+    def missing(self, needed: Iterable[str], values: Mapping[str, Any]) -> tuple[str, ...]:
+        """Those of the needed parameters that have no value and none computed."""
+        missing: dict[str, None] = {}
+        for name in needed:
+            if name in values:
+                continue
+            inputs = self._computed.get(name)
+            found = (name,) if inputs is None else self.missing(inputs, values)
+            missing.update(dict.fromkeys(found))
+        return tuple(missing)
+
+
+def check_name(name: Any, what: str) -> None:
+    """Refuse what is no name.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not text, or empty.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"A {what}'s name is text, got {name!r} ({type(name).__name__})")
+    if not name:
+        raise ValueError(f"A {what}'s name is empty; give it at least one character")
+
+
+class _CurrentValue:
+    """Reads a parameter's value when it is called, or when it leaves the process."""
+
+    def __init__(self, parameters: Parameters, name: str) -> None:
+        self._parameters = parameters
+        self._name = name
+
+    def __call__(self) -> Any:
+        values = self._parameters.current({})
+        if self._name not in values:
+            raise undefined((self._name,))
+        return values[self._name]
+
+    def __reduce__(self) -> Any:
+        values = self._parameters.current({})
+        return _FixedValue, (self._name, values.get(self._name, NO_VALUE))
+
+
+class _FixedValue:
+    def __init__(self, name: str, value: Any) -> None:
+        self._name = name
+        self._value = value
+
+    def __call__(self) -> Any:
+        if self._value is NO_VALUE:
+            raise undefined((self._name,))
+        return self._value
+
+
+class Parameter(Delayed):
+    """A named input of an experiment, made by :meth:`Experiment.parameter`.
+
+    It is a :class:`dask.delayed.Delayed`: computing it gives the current value; in a trial's graph
+    it stands for the value that the trial runs with.
+    """
+
+    __slots__ = ("_name", "_parameters")
+
+    def __init__(self, parameters: Parameters, name: str, graph: HighLevelGraph) -> None:
+        super().__init__(parameters.key(name), graph)  # type: ignore[no-untyped-call]  # dask's
+        object.__setattr__(self, "_parameters", parameters)
+        object.__setattr__(self, "_name", name)
+
+    @classmethod
+    def plain(cls, parameters: Parameters, name: str) -> Parameter:
+        """Make the node of a parameter that is given a value."""
+        key = parameters.key(name)
+        task = Task(key, _CurrentValue(parameters, name))
+        graph = HighLevelGraph.from_collections(key, {key: task}, dependencies=())
+        return cls(parameters, name, graph)
+
+    @classmethod
+    def computed(
+        cls, parameters: Parameters, name: str, function: Callable[..., Any],
+        inputs: Mapping[str, Parameter], seed: int | None,
+    ) -> Parameter:  # fmt: skip
+        """Make the node of a parameter whose default is computed from others."""
+        key = parameters.key(name)
+        references: dict[str, Any] = {name: TaskRef(node.key) for name, node in inputs.items()}
+        task = Task(key, run_parameter, TaskRef(TRIAL), name, Function(function), seed,
+                    **references)  # fmt: skip
+        nodes: list[Any] = [*inputs.values(), no_trial()]
+        graph = HighLevelGraph.from_collections(key, {key: task}, dependencies=nodes)
+        return cls(parameters, name, graph)
+
+    @property
+    def name(self) -> str:
+        """The parameter's name."""
+        return str(self._name)
+
+    def _state(self) -> str:
+        values = self._parameters.current({})
+        if self._name in values:
+            return shorten(repr(values[self._name]), 60)
+        return "computed in each trial" if self._name in self._parameters._computed else "no value"
+
+    def __dir__(self) -> list[str]:
+        return [name for name in dir(type(self)) if name not in ("plain", "computed")]
+
+    def __repr__(self) -> str:
+        return f"Parameter({self._name!r}: {self._state()})"
+
+    def _repr_html_(self) -> str:
+        return html_table(["Parameter", "Value"], [[self._name, self._state()]])

@@ -1,0 +1,238 @@
+"""Why a step must run: what changed since it ran last, in words."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from daskperiment.capture.code import changed_functions, diff_functions
+from daskperiment.capture.fingerprint import NoFingerprintError, fingerprint
+from daskperiment.codec import decode, from_plain, is_object
+from daskperiment.errors import CorruptRecordError
+from daskperiment.formatting import shorten, shorten_pair
+from daskperiment.planning.changes import LOOK_BACK, load
+from daskperiment.records import Begun, Code, Computed, Environment, Graph, Node, StepCode
+from daskperiment.reuse.cache_keys import series_of
+from daskperiment.store.protocol import Store
+
+__all__ = ["Past", "PastTrials", "Reason", "why"]
+
+WIDTH = 40
+"""Columns that a value takes at most."""
+
+
+class Reason(NamedTuple):
+    """One change that makes a step run."""
+
+    text: str
+    diff: str = ""
+    """The change in full, where it is one of code."""
+
+
+@dataclass(frozen=True)
+class Past:
+    """What a trial was made of."""
+
+    values: Mapping[str, Any]
+    """Parameter values, plain where they are; in the store's form where they are not."""
+    code: Code
+    graph: Graph
+    python: str = field(default_factory=lambda: platform.python_version())
+
+
+class PastTrials:
+    """The trials that a coming one is held against: for each step the latest that had it.
+
+    Parameters
+    ----------
+    store : Store
+        Where the trials of earlier processes are found.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._latest: dict[str, Past] | None = None
+
+    def add(self, past: Past) -> None:
+        """Remember a trial of this process."""
+        latest = self._known()
+        latest.update((node.key, past) for node in past.graph.nodes)
+
+    def of(self, place: str) -> Past | None:
+        """Give the latest trial that had a step at this place."""
+        return self._known().get(place)
+
+    def _known(self) -> dict[str, Past]:
+        if self._latest is None:
+            self._latest = {
+                node.key: past for past in _read(self._store) for node in past.graph.nodes
+            }
+        return self._latest
+
+
+def _read(store: Store) -> Iterator[Past]:
+    """Read what the latest trials were made of, oldest first."""
+    latest = store.state().latest
+    values: dict[int, dict[str, Any]] = {}
+    begun: dict[int, Begun] = {}
+    if latest:
+        for record in store.read("trials", range(max(1, latest - LOOK_BACK + 1), latest + 1)):
+            found = _decoded(record.id, record.body)
+            if isinstance(found, Begun):
+                begun[record.trial] = found
+                values.setdefault(record.trial, {}).update(found.parameters)
+            elif isinstance(found, Computed):
+                values.setdefault(record.trial, {})[found.name] = found.value
+    codes = {each.code: load(store, each.code, Code) for each in begun.values()}
+    graphs = {each.graph: load(store, each.graph, Graph) for each in begun.values()}
+    environments = {
+        each.environment: load(store, each.environment, Environment) for each in begun.values()
+    }
+    for trial in sorted(begun):
+        environment = environments[begun[trial].environment]
+        code, graph = codes[begun[trial].code], graphs[begun[trial].graph]
+        if code is not None and graph is not None:
+            known = {name: _read_value(form) for name, form in values[trial].items()}
+            yield Past(known, code, graph, _python_of(environment))
+
+
+def _python_of(environment: Environment | None) -> str:
+    if environment is None:
+        return ""
+    return environment.categories.get("python", {}).get("version", "")
+
+
+def _decoded(id: str, body: bytes) -> Begun | Computed | None:
+    try:
+        if id == "begun":
+            return decode(body, Begun)
+        return decode(body, Computed) if id.startswith("computed-") else None
+    except CorruptRecordError:
+        return None  # a damaged record of the past is no reason not to go on
+
+
+def _read_value(form: Any) -> Any:
+    try:
+        return form if is_object(form) else from_plain(form)
+    except CorruptRecordError:
+        return form
+
+
+def why(place: str, now: Past, before: Past | None) -> list[Reason]:
+    """Say what of all that reaches a step changed.
+
+    Parameters
+    ----------
+    place : str
+        The step's place in the graph.
+    now, before : Past
+        What the coming trial is made of, and the latest that had the step.
+
+    Returns
+    -------
+    list of Reason
+        Empty if it is not known, or if the step is new.
+    """
+    if before is None:
+        return []
+    nodes = {node.key: node for node in now.graph.nodes}
+    reaching = _before(place, nodes)
+    return [
+        *_parameters(reaching, now, before),
+        *_codes(reaching, now.code, before.code),
+        *_wiring(reaching, before),
+        *_python(now.python, before.python),
+    ]
+
+
+def _python(now: str, before: str) -> Iterator[Reason]:
+    if before and series_of(now) != series_of(before):
+        yield Reason(f"Python {before} → {now}")
+
+
+def _before(place: str, nodes: Mapping[str, Node]) -> list[Node]:
+    """List a step and those before it, the nearest first."""
+    found: dict[str, Node] = {}
+    waiting = [place]
+    while waiting:
+        key = waiting.pop(0)
+        if key in nodes and key not in found:
+            found[key] = nodes[key]
+            waiting += nodes[key].steps
+    return list(found.values())
+
+
+def _parameters(reaching: list[Node], now: Past, before: Past) -> Iterator[Reason]:
+    names = dict.fromkeys(name for node in reaching for name in node.parameters)
+    for name in names:
+        old, new = before.values.get(name), now.values.get(name)
+        known = name in before.values and name in now.values
+        # An object of the store is not loaded to find out.
+        if known and not is_object(old) and not _equal(old, new):
+            yield Reason(f"parameter {name} {_shown(old, new)}")
+
+
+def _equal(old: Any, new: Any) -> bool:
+    try:
+        return old is new or fingerprint(old) == fingerprint(new)
+    except NoFingerprintError:
+        return True  # nobody can tell
+
+
+def _shown(old: Any, new: Any) -> str:
+    pair = shorten_pair(repr(old), repr(new), WIDTH)
+    return " → ".join(pair)
+
+
+def _codes(reaching: list[Node], now: Code, before: Code) -> Iterator[Reason]:
+    if now is before:
+        return
+    told: set[str] = set()
+    for node in reaching:
+        step = node.step
+        if step not in before.steps or step not in now.steps:
+            continue
+        for reason in _code(step, now, before):
+            if reason.text not in told:
+                told.add(reason.text)
+                yield reason
+
+
+def _code(step: str, now: Code, before: Code) -> Iterator[Reason]:
+    if now.steps[step].fingerprint == before.steps[step].fingerprint:
+        return
+    reasons = list(_parts(step, now, before))
+    # Imports and aliases of others' functions are in no list, only in the fingerprint.
+    yield from reasons or [Reason(f"a name that step {step}() uses stands for something else")]
+
+
+def _parts(step: str, now: Code, before: Code) -> Iterator[Reason]:
+    for name, old, new in changed_functions(before, now, step):
+        what = "step" if name == step else "helper"
+        if old is None or new is None:
+            yield Reason(f"{what} {name}() is {'used now' if old is None else 'no longer used'}")
+        else:
+            yield Reason(f"{what} {name}() changed", diff_functions(old, new))
+    yield from _values(before.steps[step], now.steps[step])
+
+
+def _values(old: StepCode, new: StepCode) -> Iterator[Reason]:
+    for name in {**old.constants, **new.constants}:
+        if old.constants.get(name) != new.constants.get(name):
+            yield Reason(f"the value of {name} changed")
+    for name in {**old.packages, **new.packages}:
+        versions = old.packages.get(name, "not used"), new.packages.get(name, "not used")
+        if versions[0] != versions[1]:
+            yield Reason(f"package {shorten(name, WIDTH)} {versions[0]} → {versions[1]}")
+
+
+def _wiring(reaching: list[Node], before: Past) -> Iterator[Reason]:
+    known = {node.key: node for node in before.graph.nodes}
+    for node in reaching:
+        old = known.get(node.key)
+        if old is None:
+            yield Reason(f"step {node.key} is new before it")
+        elif (old.steps, old.parameters) != (node.steps, node.parameters):
+            yield Reason(f"step {node.key} takes other inputs")

@@ -1,0 +1,126 @@
+"""What a store knows of the outputs that cache keys led to.
+
+Two kinds of records of the stream ``outputs`` belong to a cache key: what is known of the output
+that it led to, with further generations for outputs that took the place of lost ones, and that it
+once led to two outputs, so that neither may be reused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
+
+from daskperiment.codec import decode, is_object
+from daskperiment.errors import CorruptRecordError
+from daskperiment.records import CacheEntry, cache_entry_id, impure_key_id
+from daskperiment.store.protocol import Store
+
+__all__ = ["CacheEntries", "Hit", "latest", "look_up", "why_not", "worth_writing"]
+
+GENERATIONS = 4
+"""How many outputs of one cache_key are asked for at once."""
+
+
+class Hit(NamedTuple):
+    """An output that stands in for a step."""
+
+    cache_key: str
+    entry: CacheEntry
+
+    @property
+    def digest(self) -> str | None:
+        """Digest of the output's object, None if it is plain data."""
+        form = self.entry.kept["value"]
+        return form["digest"] if is_object(form) else None
+
+
+class CacheEntries:
+    """What a store knows of cache_keys."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._entries: dict[str, list[CacheEntry]] = {}
+        self.impure: set[str] = set()
+
+    def read_keys(self, cache_keys: Collection[str]) -> None:
+        """Read what is known of some cache_keys, a few outputs of each."""
+        wanted, first = [cache_key for cache_key in cache_keys if cache_key not in self._entries], 0
+        self._entries.update((cache_key, []) for cache_key in wanted)
+        while wanted:
+            found = self._read(wanted, range(first, first + GENERATIONS))
+            for cache_key in wanted:
+                self._entries[cache_key] += found.get(cache_key, [])
+            first += GENERATIONS
+            wanted = [cache_key for cache_key in wanted if len(self._entries[cache_key]) == first]
+
+    def _read(
+        self, cache_keys: list[str], generations: Iterable[int]
+    ) -> dict[str, list[CacheEntry]]:
+        ids = {
+            cache_entry_id(cache_key, n): cache_key for cache_key in cache_keys for n in generations
+        }
+        marks = {impure_key_id(cache_key): cache_key for cache_key in cache_keys}
+        found: dict[str, list[CacheEntry]] = {}
+        bodies = {record.id: record.body for record in self._store.find([*ids, *marks])}
+        self.impure.update(marks[id] for id in bodies if id in marks)
+        for id, cache_key in ids.items():
+            if id in bodies:
+                found.setdefault(cache_key, []).append(_decoded(bodies[id]))
+        return found
+
+    def all(self, cache_key: str) -> list[CacheEntry]:
+        """Give what is known of a cache_key's outputs, oldest first."""
+        return self._entries.get(cache_key, [])
+
+
+def _decoded(body: bytes) -> CacheEntry:
+    try:
+        return decode(body, CacheEntry)
+    except CorruptRecordError as error:
+        return CacheEntry(0, "", "", note=f"its record is damaged: {error}")
+
+
+def worth_writing(ids: Sequence[str], entry: CacheEntry) -> list[str]:
+    """Choose the records to write: another output of a cache_key only if it can be reused."""
+    if entry.note:
+        # Of an output that is not to be trusted only whether the step draws is of use.
+        ids = ids[:1]
+    return [id for id in ids if "~" not in id or why_not(entry) is None]
+
+
+def look_up(store: Store, base: str, seeded: str, drew: bool) -> Hit | None:
+    """Find the output of a step that another trial may have run since the trial was arranged.
+
+    Parameters
+    ----------
+    store : Store
+    base, seeded : str
+        The step's cache_key, without and with the trial's seeds.
+    drew : bool
+        Whether anything before the step drew random numbers.
+    """
+    entries = CacheEntries(store)
+    entries.read_keys([base, seeded])
+    if base in entries.impure:
+        return None
+    drew = drew or any(entry.drew for entry in entries.all(base))
+    cache_key = seeded if drew else base
+    entry = latest(entries.all(cache_key))
+    return Hit(cache_key, entry) if entry is not None else None
+
+
+def latest(entries: Sequence[CacheEntry]) -> CacheEntry | None:
+    """Choose the newest output that can be reused."""
+    return next((entry for entry in reversed(entries) if why_not(entry) is None), None)
+
+
+def why_not(entry: CacheEntry) -> str | None:
+    """Say why an output cannot be reused; None if it can."""
+    if entry.note:
+        return f"the output of trial {entry.trial} is not to be trusted: {entry.note}"
+    if entry.kept is None:
+        return "its output was not kept: the step was not persisted"
+    form = entry.kept.get("value")
+    if is_object(form) and not form.get("digest"):
+        return f"output not kept: {form.get('reason') or 'no reason is known'}"
+    return None

@@ -1,1 +1,0 @@
-"""What happens inside a running trial: begin, run a step, record, end."""

@@ -1,0 +1,5 @@
+"""The store in a folder: a SQLite database, and files for large objects."""
+
+from daskperiment.store.file.store import FileStore
+
+__all__ = ["FileStore"]

@@ -1,0 +1,160 @@
+"""The objects of a file store: small ones in its database, large ones as files."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+import sqlite3
+import uuid
+from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from daskperiment.errors import StoreError
+from daskperiment.store.faults import explain
+from daskperiment.store.file.database import Database
+from daskperiment.store.protocol import Buffer
+
+__all__ = ["OBJECTS", "Objects", "select_in"]
+
+OBJECTS = "CREATE TABLE IF NOT EXISTS _objects (digest TEXT PRIMARY KEY, body BLOB NOT NULL)"
+"""Makes the table of small objects."""
+_INLINE = 1_000_000
+"""Objects of more bytes than this are files."""
+_MANY = 500
+"""Values in one statement: fewer than any SQLite takes."""
+
+
+class Objects:
+    """The objects of one experiment.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the files are; created by the first of them.
+    database : Database
+        Has the table `OBJECTS`.
+    """
+
+    def __init__(self, folder: Path, database: Database) -> None:
+        self._folder = folder
+        self._database = database
+
+    def put(self, digest: str, parts: Sequence[Buffer]) -> None:
+        """Keep an object unless it is there."""
+        if not _is_digest(digest):
+            raise StoreError(f"Digest {digest!r}: expected 1 to 64 lower-case hexadecimal digits")
+        size = sum(memoryview(part).nbytes for part in parts)
+        if self._get_row(digest) is not None:
+            return
+        if size > _INLINE:
+            self._put_file(digest, parts, size)
+        elif not self._file(digest).exists():
+            body = b"".join(parts)
+            with self._database.writing() as connection:
+                connection.execute("INSERT OR IGNORE INTO _objects VALUES (?, ?)", (digest, body))
+
+    def get(self, digest: str) -> Buffer:
+        """Give an object; a large one as a private, writable memory map of its file."""
+        if not _is_digest(digest):
+            raise KeyError(digest)
+        body = self._get_row(digest)
+        return self._get_file(digest) if body is None else body
+
+    def sizes(self, digests: Collection[str]) -> dict[str, int]:
+        """Tell the sizes of those objects that are there."""
+        valid = list(filter(_is_digest, digests))
+        found = self._sizes_of_rows(valid)
+        for digest in valid:
+            if digest not in found:
+                size = self._size_of_file(digest)
+                if size is not None:
+                    found[digest] = size
+        return found
+
+    def discard(self, digests: Collection[str]) -> None:
+        """Remove objects. Nothing is written where none of them is."""
+        valid = list(filter(_is_digest, digests))
+        rows = self._sizes_of_rows(valid)
+        if rows:
+            with self._database.writing() as connection:
+                connection.executemany(
+                    "DELETE FROM _objects WHERE digest = ?", [(digest,) for digest in rows]
+                )
+        for digest in valid:
+            try:
+                self._file(digest).unlink(missing_ok=True)
+            except OSError as error:
+                raise explain(error, self._file(digest)) from error
+
+    def _sizes_of_rows(self, digests: Collection[str]) -> dict[str, int]:
+        # SQLite tells the length of a blob from the head of its row.
+        query = "SELECT digest, length(body) FROM _objects WHERE digest IN"
+        with self._database.reading() as connection:
+            return {} if connection is None else dict(select_in(connection, query, digests))
+
+    def _size_of_file(self, digest: str) -> int | None:
+        path = self._file(digest)
+        try:
+            return path.stat().st_size
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise explain(error, path) from error
+
+    def _get_row(self, digest: str) -> bytes | None:
+        with self._database.reading() as connection:
+            if connection is None:
+                return None
+            query = "SELECT body FROM _objects WHERE digest = ?"
+            row = connection.execute(query, (digest,)).fetchone()
+        return None if row is None else row[0]
+
+    def _file(self, digest: str) -> Path:
+        place = digest.ljust(4, "_")
+        return self._folder / place[:2] / place[2:4] / digest
+
+    def _get_file(self, digest: str) -> Buffer:
+        try:
+            with open(self._file(digest), "rb") as file:
+                if os.fstat(file.fileno()).st_size == 0:
+                    return b""  # cut off by a power failure; an empty file cannot be mapped
+                return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        except FileNotFoundError:
+            raise KeyError(digest) from None
+        except OSError as error:
+            raise explain(error, self._file(digest)) from error
+
+    def _put_file(self, digest: str, parts: Sequence[Buffer], size: int) -> None:
+        path = self._file(digest)
+        # Of another size is what a power failure left: it is written again.
+        if self._size_of_file(digest) == size:
+            return
+        temporary = path.with_name(f"{uuid.uuid4().hex}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with open(temporary, "xb") as file:
+                    for part in parts:
+                        file.write(part)
+                os.replace(temporary, path)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            raise explain(error, path) from error
+
+
+def select_in(
+    connection: sqlite3.Connection, query: str, values: Collection[str]
+) -> Iterator[tuple[Any, ...]]:
+    """Run a query that ends in ``IN`` for so many values as there are."""
+    distinct = iter(dict.fromkeys(values))
+    while chunk := list(islice(distinct, _MANY)):
+        yield from connection.execute(f"{query} ({','.join('?' * len(chunk))})", chunk)
+
+
+def _is_digest(digest: str) -> bool:
+    return re.fullmatch(r"[0-9a-f]{1,64}", digest) is not None

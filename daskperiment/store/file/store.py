@@ -1,0 +1,331 @@
+"""The file store: one folder with a SQLite database and files for large objects.
+
+::
+
+    <folder>/
+        records.sqlite     streams, tokens and small objects (beside it SQLite's -wal and -shm)
+        objects/ab/cd/…    objects above 1 MB, each a file under its digest
+        journal/           journals of the processes that write here
+        clock              its time stamp tells the file system's clock
+
+Any number of processes may use a folder at once, on one machine or on several that share it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sqlite3
+import threading
+import time
+import warnings
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import cached_property, lru_cache, partial
+from itertools import chain, groupby
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from daskperiment.errors import StoreWarning
+from daskperiment.store.faults import database_name, explain, is_damage
+from daskperiment.store.file.database import Database, Layout
+from daskperiment.store.file.identity import IDENTITY, check_arrival, known_identity
+from daskperiment.store.file.objects import OBJECTS, Objects, select_in
+from daskperiment.store.protocol import Allocation, Buffer, Record, State, Stored
+from daskperiment.store.repair import salvage
+
+__all__ = ["FileStore"]
+
+_STREAM = """CREATE TABLE IF NOT EXISTS {} (
+    position INTEGER PRIMARY KEY,
+    trial INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE (trial, id)
+)"""
+_COLUMNS = "position, trial, id, CAST(body AS BLOB)"
+_LAYOUT = Layout(
+    application=0x64706572,
+    version=1,
+    schema=";".join(
+        [
+            "CREATE TABLE IF NOT EXISTS _tokens (trial INTEGER PRIMARY KEY, token TEXT UNIQUE)",
+            OBJECTS,
+            IDENTITY,
+            *map(_STREAM.format, ("trials", "steps", "points", "outputs", "notes", "beats")),
+        ]
+    ),
+)
+
+# So many records at once: a long history is never in memory as a whole.
+_PAGE = 10_000
+
+# Makes a Stored of a row without a Python call.
+_as_stored: Any = partial(tuple.__new__, Stored)
+
+
+class FileStore:
+    """Keep one experiment in a folder of its own.
+
+    Nothing is created before the first write.
+
+    Parameters
+    ----------
+    folder : Path
+        The experiment's folder; made absolute at once.
+    identity : str, optional
+        Identity that the folder had in the process that the store comes from.
+    """
+
+    def __init__(self, folder: Path, identity: str | None = None) -> None:
+        self.folder = Path(os.path.abspath(folder))
+        self._database = Database(self.folder / "records.sqlite", _LAYOUT)
+        self._objects = Objects(self.folder / "objects", self._database)
+        self._clock = _Clock(self.folder / "clock")
+        self._identity = identity
+
+    def __repr__(self) -> str:
+        return f"FileStore({str(self.folder)!r})"
+
+    def __reduce__(self) -> tuple[type[FileStore], tuple[Path, str | None]]:
+        return FileStore, (self.folder, self._identity or known_identity(self._database))
+
+    @property
+    def identity(self) -> str | None:
+        """Identity that the folder had in the process that the store comes from."""
+        return self._identity
+
+    def check_arrival(self, place: str) -> None:
+        """Make sure that the folder is the one that the store was pickled with.
+
+        Nothing is created.
+
+        Parameters
+        ----------
+        place : str
+            Where this is, for the message.
+
+        Raises
+        ------
+        StoreError
+            If it is another one, or there is none.
+        """
+        check_arrival(self.folder, self._database, self._identity, place)
+
+    @cached_property
+    def address(self) -> str:
+        """The folder as a ``file://`` URL."""
+        return self.folder.as_uri()
+
+    def allocate(self, token: str, body: bytes) -> Allocation:
+        """Give the token a trial id, in one transaction with its first record."""
+        with self._database.writing() as connection:
+            execute = connection.execute
+            row = execute("SELECT trial FROM _tokens WHERE token = ?", (token,)).fetchone()
+            if row is None:
+                trial = execute("INSERT INTO _tokens (token) VALUES (?)", (token,)).lastrowid or 0
+                execute(_insert("trials"), (trial, "begun", body))
+            else:
+                trial = row[0]
+        return Allocation(trial, self._clock.read(), row is None)
+
+    def append(self, records: Sequence[Record]) -> list[Record]:
+        """Write records in one transaction."""
+        if not records:
+            return []
+        standing: list[Record] = []
+        with self._database.writing() as connection:
+            for stream, batch in groupby(records, attrgetter("stream")):
+                if stream == "outputs":
+                    standing += _add_outputs(connection, batch)
+                else:
+                    _add(connection, stream, list(batch))
+        return standing
+
+    def read(
+        self, stream: str, trials: Collection[int] | None = None, after: int = 0
+    ) -> Iterable[Stored]:
+        """Read a stream page by page, with a warning if part of it cannot be read."""
+        if not _is_name(stream):
+            return []
+        rows, complete = self._read_page(stream, trials, after)
+        return rows if complete else chain(rows, self._read_on(stream, rows[-1].position))
+
+    def _read_on(self, stream: str, after: int) -> Iterator[Stored]:
+        complete = False
+        while not complete:
+            rows, complete = self._read_page(stream, None, after)
+            yield from rows
+            after = rows[-1].position if rows else after
+
+    def _read_page(
+        self, stream: str, trials: Collection[int] | None, after: int
+    ) -> tuple[list[Stored], bool]:
+        """Read some records, and tell whether these are the last."""
+        query = f'SELECT {_COLUMNS} FROM "{stream}" '
+        with self._database.reading() as connection:
+            if connection is None:
+                return [], True
+            try:
+                found = _select(connection, query, trials, after)
+                return found, trials is not None or len(found) < _PAGE
+            except sqlite3.DatabaseError as error:
+                if _is_absent(error):
+                    return [], True
+                if not is_damage(error):
+                    raise
+                rows = list(map(_as_stored, salvage(connection, stream, _COLUMNS, after)))
+                if not rows:
+                    raise
+                self._warn_of_damage(stream, error)
+        wanted = None if trials is None else set(trials)
+        return [row for row in rows if wanted is None or row.trial in wanted], True
+
+    def find(self, ids: Collection[str]) -> list[Record]:
+        """Find outputs by the index of the table's identities."""
+        query = "SELECT id, CAST(body AS BLOB) FROM outputs WHERE trial = 0 AND id IN"
+        with self._database.reading() as connection:
+            if connection is None:
+                return []
+            rows = select_in(connection, query, ids)
+            return [Record("outputs", 0, id, body) for id, body in rows]
+
+    def put(self, digest: str, parts: Sequence[Buffer]) -> None:
+        """Keep an object: in the database, or as a file if it is large."""
+        self._objects.put(digest, parts)
+
+    def get(self, digest: str) -> Buffer:
+        """Get an object; a large one as a private, writable memory map of its file."""
+        return self._objects.get(digest)
+
+    def sizes(self, digests: Collection[str]) -> dict[str, int]:
+        """Tell the sizes of objects, from the database and from the file system."""
+        return self._objects.sizes(digests)
+
+    def discard(self, digests: Collection[str]) -> None:
+        """Remove objects; the room that small ones had is for what is recorded later."""
+        self._objects.discard(digests)
+
+    def state(self) -> State:
+        """Tell the highest trial id and the file system's clock."""
+        latest = 0
+        with self._database.reading() as connection:
+            if connection is not None:
+                found = connection.execute("SELECT max(trial) FROM _tokens").fetchone()
+                latest = found[0] or 0
+        return State(latest, self._clock.read())
+
+    def delete(self) -> None:
+        """Remove the files written here, and the folder if no other file is in it."""
+        self._clock.close()
+        self._database.remove()
+        try:
+            for name in ("objects", "journal"):
+                if (self.folder / name).is_dir():
+                    shutil.rmtree(self.folder / name)
+            for name in ("clock", ".gitignore"):
+                (self.folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise explain(error, self.folder) from error
+        try:
+            self.folder.rmdir()
+        except OSError:
+            pass  # it was never made, or other files are in it
+
+    def close(self) -> None:
+        """Close files and connections; a later call opens them again."""
+        self._clock.close()
+        self._database.close()
+
+    def _warn_of_damage(self, stream: str, error: sqlite3.Error) -> None:
+        warnings.warn(
+            f"{explain(error, self._database.path)}. The stream {stream!r} is shown without the "
+            f"records that cannot be read",
+            StoreWarning,
+            stacklevel=3,
+        )
+
+
+class _Clock:
+    """The file system's clock: the same for all machines that share it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._file: int | None = None
+
+    def read(self) -> float:
+        """Give the time, by this machine's clock where the folder is absent or read-only."""
+        with self._lock:
+            try:
+                if self._file is None:
+                    self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+                os.utime(self._file)
+                return os.fstat(self._file).st_mtime
+            except OSError:
+                return time.time()
+
+    def close(self) -> None:
+        """Close the file; the next reading opens it again."""
+        with self._lock:
+            file, self._file = self._file, None
+            if file is not None:
+                os.close(file)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+# Statements ----------------------------------------------------------------------------------
+
+
+def _is_name(stream: str) -> bool:
+    return re.fullmatch(r"[a-z][a-z0-9_]{0,60}", stream) is not None and stream[:7] != "sqlite_"
+
+
+def _is_absent(error: sqlite3.Error) -> bool:
+    return database_name(error) == "SQLITE_ERROR" and "no such table" in str(error)
+
+
+@lru_cache
+def _insert(stream: str) -> str:
+    return (
+        f'INSERT INTO "{stream}" (trial, id, body) VALUES (?, ?, CAST(? AS TEXT)) '
+        "ON CONFLICT (trial, id) DO NOTHING"
+    )
+
+
+def _add(connection: sqlite3.Connection, stream: str, batch: list[Record]) -> None:
+    rows = [record[1:] for record in batch]
+    try:
+        connection.executemany(_insert(stream), rows)
+    except sqlite3.OperationalError as error:
+        if not _is_absent(error) or not _is_name(stream):
+            raise
+        connection.execute(_STREAM.format(f'"{stream}"'))
+        connection.executemany(_insert(stream), rows)
+
+
+def _add_outputs(connection: sqlite3.Connection, batch: Iterable[Record]) -> list[Record]:
+    standing = []
+    query = "SELECT CAST(body AS BLOB) FROM outputs WHERE trial = ? AND id = ?"
+    for record in batch:
+        if not connection.execute(_insert("outputs"), record[1:]).rowcount:
+            body = connection.execute(query, (record.trial, record.id)).fetchone()[0]
+            standing.append(record._replace(body=body))
+    return standing
+
+
+def _select(
+    connection: sqlite3.Connection, query: str, trials: Collection[int] | None, after: int
+) -> list[Stored]:
+    query += "WHERE position > ? "
+    arguments: tuple[Any, ...] = (after,)
+    if trials is None:
+        query += f"ORDER BY position LIMIT {_PAGE}"
+    else:
+        query += "AND trial IN (SELECT value FROM json_each(?)) ORDER BY position"
+        arguments += (json.dumps([int(trial) for trial in trials]),)
+    return list(map(_as_stored, connection.execute(query, arguments)))

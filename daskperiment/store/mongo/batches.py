@@ -1,0 +1,207 @@
+"""The collection ``daskperiment.records``: documents of some records of a stream each."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+from pymongo import ASCENDING, IndexModel
+from pymongo.errors import OperationFailure
+
+from daskperiment.store.mongo.client import Database, Server
+from daskperiment.store.mongo.elements import (
+    POSITIONS,
+    Elements,
+    attempts,
+    chunks,
+    clashing_index,
+    documents,
+    pack_text,
+)
+from daskperiment.store.mongo.objects import Objects
+from daskperiment.store.mongo.pipelines import RECORDS, add_batch, head_of_stream
+from daskperiment.store.protocol import Record, Stored
+
+__all__ = ["RECORD_INDEXES", "Batches"]
+
+RECORD_INDEXES = (
+    IndexModel(
+        [
+            ("experiment", ASCENDING),
+            ("stream", ASCENDING),
+            ("records.trial", ASCENDING),
+            ("records.id", ASCENDING),
+        ],
+        name="daskperiment_identity",
+        unique=True,
+    ),
+)
+_INLINE = 1 << 20
+"""Bytes of a record above which it becomes an object."""
+_HINTS = 10_000
+"""Identities remembered as being there."""
+_SOUGHT = 1000
+"""Records looked for in one round trip."""
+
+_Identity = tuple[int, str]
+
+
+class Batches:
+    """The documents of one experiment's other streams."""
+
+    def __init__(self, server: Server, experiment: str, objects: Objects, address: str) -> None:
+        self._server = server
+        self._experiment = experiment
+        self._address = address
+        self._elements = Elements(objects, _INLINE, f"{address}, collection {RECORDS!r},")
+        self._hints: set[_Identity] = set()
+
+    def append(self, stream: str, records: Sequence[Record]) -> None:
+        """Write records; those that are there already are passed over."""
+        self._append(stream, records, known={})
+
+    def append_or_get(self, stream: str, records: Sequence[Record]) -> list[Record]:
+        """Write records, and give those that were there already as they are there."""
+        # One round trip if all are new, and also if all are known to have been there.
+        known: dict[_Identity, bytes] = {}
+        if any((record.trial, record.id) in self._hints for record in records):
+            known = self._server.run(self._find, stream, records)
+        written = self._append(stream, records, known)
+        if len(self._hints) > _HINTS:
+            self._hints.clear()
+        self._hints.update((record.trial, record.id) for record in records)
+        standing = []
+        for record in records:
+            identity = record.trial, record.id
+            if written.get(identity) is record:
+                continue
+            body = known[identity] if identity in known else written[identity].body
+            standing.append(record._replace(body=body))
+        return standing
+
+    def read(self, stream: str, trials: Collection[int] | None, after: int) -> Iterator[Stored]:
+        """Give the stream's records, in order, as they come."""
+        name = pack_text(stream)
+        filter_: dict[str, Any] = {}
+        last = float("inf")
+        if trials is not None:
+            # Found in the order of trials: of what is written meanwhile, a part might be missed.
+            last = self._server.run(_last, head_of_stream(self._experiment, name))
+            filter_ = {"experiment": self._experiment, "stream": name}
+            filter_["records.trial"] = {"$in": sorted(trials)}
+        key = {"experiment": self._experiment, "stream": name}
+        filter_["_id"] = {"$gte": {**key, "n": after // POSITIONS}, "$lte": {**key, "n": last}}
+        found = documents(self._server, RECORDS, filter_, {"records": 1}, [("_id", ASCENDING)])
+        for document in found:
+            with self._elements.reading(document):
+                stored = list(self._unpack(document))
+            for one in stored:
+                if one.position > after and (trials is None or one.trial in trials):
+                    yield one
+
+    def find(self, stream: str, ids: Collection[str]) -> list[Record]:
+        """Give the records of trial 0 that have these ids, by the index that keeps them unique."""
+        wanted = list(dict.fromkeys(map(pack_text, ids)))
+        found: list[Record] = []
+        for start in range(0, len(wanted), _SOUGHT):
+            some = wanted[start : start + _SOUGHT]
+            for document in self._server.run(_pick, self._experiment, stream, some):
+                with self._elements.reading(document):
+                    one = self._elements.unpack(document["records"], 0, 0)
+                found.append(Record(stream, 0, one.id, one.body))
+        return found
+
+    def _unpack(self, document: dict[str, Any]) -> Iterator[Stored]:
+        for position, element in enumerate(document["records"], document["_id"]["n"] * POSITIONS):
+            yield self._elements.unpack(element, element["trial"], position)
+
+    def forget(self) -> None:
+        """Remember nothing of what is there."""
+        self._hints.clear()
+
+    def _append(
+        self, stream: str, records: Sequence[Record], known: dict[_Identity, bytes]
+    ) -> dict[_Identity, Record]:
+        """Write what is not known; adds to `known` and gives what was written."""
+        fresh = {(one.trial, one.id): one for one in reversed(records)}
+        fresh = {identity: fresh[identity] for identity in reversed(fresh)}
+        written = {}
+        for chunk in chunks([fresh[identity] for identity in fresh if identity not in known]):
+            elements = {
+                (one.trial, one.id): {"trial": one.trial, **self._elements.pack(one)}
+                for one in chunk
+            }
+            self._server.run(self._insert, stream, chunk, elements, known)
+            written.update({identity: fresh[identity] for identity in elements})
+        return written
+
+    def _insert(
+        self,
+        database: Database,
+        stream: str,
+        chunk: Sequence[Record],
+        elements: dict[_Identity, dict[str, Any]],
+        known: dict[_Identity, bytes],
+    ) -> None:
+        """Insert one document, of those elements alone that turn out not to be there."""
+        for _ in attempts(self._address):
+            document = {
+                "_id": None,
+                "experiment": self._experiment,
+                "stream": pack_text(stream),
+                "daskperiment": {"format": 1},
+                "records": list(elements.values()),
+            }
+            try:
+                database.aggregate(add_batch(self._experiment, pack_text(stream), document))
+            except OperationFailure as error:
+                if clashing_index(error) != "records.id":
+                    continue
+            else:
+                return
+            known |= self._find(database, stream, chunk)
+            for identity in known.keys() & elements.keys():
+                del elements[identity]
+            if not elements:
+                return
+
+    def _find(
+        self, database: Database, stream: str, records: Sequence[Record]
+    ) -> dict[_Identity, bytes]:
+        """Give the bodies of those records that are there."""
+        wanted = {(record.trial, record.id) for record in records}
+        any_ = {
+            "trial": {"$in": sorted({trial for trial, _ in wanted})},
+            "id": {"$in": [pack_text(id_) for _, id_ in wanted]},
+        }
+        filter_ = {
+            "experiment": self._experiment,
+            "stream": pack_text(stream),
+            "records": {"$elemMatch": any_},
+        }
+        found: list[Stored] = []
+        for document in database[RECORDS].find(filter_, {"records": 1}):
+            with self._elements.reading(document):
+                found += self._unpack(document)
+        return {(one.trial, one.id): one.body for one in found if (one.trial, one.id) in wanted}
+
+
+def _pick(
+    database: Database, experiment: str, stream: str, ids: list[str | bytes]
+) -> list[dict[str, Any]]:
+    """Find such elements, each in a document of its own."""
+    within = {"experiment": experiment, "stream": stream}
+    any_ = {"trial": 0, "id": {"$in": ids}}
+    pipeline: list[dict[str, Any]] = [
+        {"$match": {**within, "records": {"$elemMatch": any_}}},
+        {"$project": {"records": 1}},
+        # A match looks ids up by bisection; $filter would go through all of them each time.
+        {"$unwind": "$records"},
+        {"$match": {f"records.{name}": value for name, value in any_.items()}},
+    ]
+    return list(database[RECORDS].aggregate(pipeline, batchSize=len(ids) + 1))
+
+
+def _last(database: Database, stream: dict[str, Any]) -> int:
+    found = database[RECORDS].find_one(stream, {"_id": 1}, sort=[("_id", -1)])
+    return found["_id"]["n"] if found else 0

@@ -1,0 +1,163 @@
+"""Objects of an experiment in GridFS: whole from the moment when they can be found."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from typing import Any
+
+from bson.max_key import MaxKey
+from bson.objectid import ObjectId
+from gridfs import GridFSBucket
+from gridfs.grid_file import GridOut
+from pymongo.errors import PyMongoError
+
+from daskperiment.errors import CorruptRecordError
+from daskperiment.store.mongo.client import Database, Server
+from daskperiment.store.parts import flat
+from daskperiment.store.protocol import Buffer
+
+__all__ = ["CHUNKS", "FILES", "Objects"]
+
+_BUCKET = "daskperiment.objects"
+FILES = f"{_BUCKET}.files"
+CHUNKS = f"{_BUCKET}.chunks"
+_CHUNK = 1 << 20
+_MANY = 500
+"""Objects looked for in one round trip."""
+_SPEED = 1e6
+"""Bytes per second below which a transfer counts as stalled."""
+
+
+class Objects:
+    """The objects of one experiment.
+
+    An upload has a key of its own. The file's document, by which an object is found, is written
+    after all chunks; what an upload leaves behind that was cut off is found by nobody, and removed
+    when the experiment is deleted.
+    """
+
+    def __init__(self, server: Server, experiment: str) -> None:
+        self._server = server
+        self._experiment = experiment
+
+    def put(self, digest: str, parts: Sequence[Buffer]) -> None:
+        """Keep an object unless it is there."""
+        views = list(map(flat, parts))
+        seconds = sum(map(len, views)) / _SPEED
+        self._server.run_long(seconds, self._put, digest, views)
+
+    def get(self, digest: str) -> memoryview:
+        """Give an object's bytes, in memory of the caller's own."""
+        file = self._server.run(self._find, digest)
+        while file is not None:
+            self._check(file)
+            try:
+                return self._server.run_long(file["length"] / _SPEED, _read, file)
+            except CorruptRecordError:
+                missed, file = file, self._server.run(self._find, digest)
+                if file is not None and file["_id"] == missed["_id"]:
+                    raise
+                # Else it was discarded meanwhile, and perhaps kept again.
+        raise KeyError(digest)
+
+    def sizes(self, digests: Collection[str]) -> dict[str, int]:
+        """Tell the sizes of those objects that are there."""
+        files = filter(_is_intact, self._files(digests))
+        return {file["_id"]["digest"]: file["length"] for file in files}
+
+    def discard(self, digests: Collection[str]) -> None:
+        """Remove objects. What is cut off leaves bytes that nobody finds, as an upload does."""
+        files = self._files(digests)
+        for start in range(0, len(files), _MANY):
+            some = files[start : start + _MANY]
+            keys = [file["_id"] for file in some]
+            seconds = sum(file["length"] for file in some if _is_intact(file)) / _SPEED
+            self._server.run(_delete, FILES, "_id", keys)
+            self._server.run_long(seconds, _delete, CHUNKS, "files_id", keys)
+
+    def _check(self, file: dict[str, Any]) -> None:
+        if not _is_intact(file):
+            raise CorruptRecordError(
+                f"The document of the object {file['_id']['digest']!r} in {FILES!r} does not say "
+                "how long the object is: somebody changed it. Restore it from a copy of the "
+                "database, or remove it: then the step that returned it can run again."
+            )
+
+    def _files(self, digests: Collection[str]) -> list[dict[str, Any]]:
+        """Give the documents of all uploads of these objects."""
+        distinct = list(dict.fromkeys(digests))
+        return [
+            file
+            for start in range(0, len(distinct), _MANY)
+            for file in self._server.run(self._find_many, distinct[start : start + _MANY])
+        ]
+
+    def _find_many(self, database: Database, digests: Sequence[str]) -> list[dict[str, Any]]:
+        uploads = {"$or": [self._uploads(digest) for digest in digests]}
+        wanted = {"length": 1, "chunkSize": 1}
+        found = database[FILES].find(uploads, wanted, batch_size=2 * len(digests))
+        return list(found)
+
+    def _find(self, database: Database, digest: str) -> dict[str, Any] | None:
+        return database[FILES].find_one(self._uploads(digest), sort=[("_id", 1)])
+
+    def _uploads(self, digest: str) -> dict[str, Any]:
+        key = {"experiment": self._experiment, "digest": digest}
+        return {"_id": {"$gt": key, "$lt": {**key, "upload": MaxKey()}}}
+
+    def _put(self, database: Database, digest: str, views: Sequence[memoryview]) -> None:
+        if self._find(database, digest) is not None:
+            return
+        key = {"experiment": self._experiment, "digest": digest, "upload": ObjectId()}
+        bucket = GridFSBucket(database, _BUCKET, _CHUNK)
+        stream = bucket.open_upload_stream_with_id(key, digest)
+        try:
+            stream.write(_Reader(views))
+            stream.close()
+        except BaseException:
+            with suppress(PyMongoError):
+                stream.abort()
+            raise
+
+
+class _Reader:
+    """Views as a file that the driver reads chunk by chunk: none is copied as a whole."""
+
+    def __init__(self, views: Sequence[memoryview]) -> None:
+        self._views = iter(views)
+        self._view = memoryview(b"")
+
+    def read(self, size: int) -> bytes:
+        """Give the next bytes, fewer than `size` only at the end."""
+        pieces = []
+        while size:
+            if not self._view:
+                following = next(self._views, None)
+                if following is None:
+                    break
+                self._view = following
+                continue
+            pieces.append(self._view[:size])
+            self._view = self._view[size:]
+            size -= len(pieces[-1])
+        return b"".join(pieces)
+
+
+def _is_intact(file: dict[str, Any]) -> bool:
+    length, chunk = file.get("length"), file.get("chunkSize")
+    return isinstance(length, int) and isinstance(chunk, int) and length >= 0 and chunk > 0
+
+
+def _delete(database: Database, collection: str, field: str, keys: list[Any]) -> None:
+    database[collection].delete_many({field: {"$in": keys}})
+
+
+def _read(database: Database, file: dict[str, Any]) -> memoryview:
+    buffer = memoryview(bytearray(file["length"]))
+    stream = GridOut(database[_BUCKET], file_document=file)
+    place = 0
+    while chunk := stream.readchunk():
+        buffer[place : place + len(chunk)] = chunk
+        place += len(chunk)
+    return buffer

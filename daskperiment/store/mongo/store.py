@@ -1,0 +1,223 @@
+"""A store in a MongoDB database.
+
+====================================  ===================================================
+collection                            a document
+====================================  ===================================================
+``trials``                            a trial: fields to query, and its records
+``daskperiment.records``              some records of another stream, such as points
+``daskperiment.objects.files``        an object (GridFS)
+``daskperiment.objects.chunks``       a piece of an object (GridFS)
+====================================  ===================================================
+
+The key of each document begins with the experiment's id. Those in ``trials``, which may be a
+collection that others use too, are marked by the field ``daskperiment.format``. The page
+``stores-mongo`` of the documentation describes fields and indexes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+from bson.max_key import MaxKey
+from pymongo import IndexModel
+
+from daskperiment.store.mongo.batches import RECORD_INDEXES, Batches
+from daskperiment.store.mongo.client import Database, Server, Target, target
+from daskperiment.store.mongo.objects import CHUNKS, FILES, Objects
+from daskperiment.store.mongo.pipelines import FORMAT, RECORDS, TRIALS
+from daskperiment.store.mongo.trials import STREAMS, TRIAL_INDEXES, Trials
+from daskperiment.store.protocol import Allocation, Buffer, Record, State, Stored
+
+__all__ = ["MongoStore", "list_mongo", "open_mongo"]
+
+_INDEXES: dict[str, Sequence[IndexModel]] = {TRIALS: TRIAL_INDEXES, RECORDS: RECORD_INDEXES}
+_KEYS = {TRIALS: "_id", RECORDS: "_id", FILES: "_id", CHUNKS: "files_id"}
+"""Collection -> the field that begins with the experiment's id."""
+_DELETED = 500
+"""Documents deleted in one round trip: few enough for the time limit."""
+_INDEXING = 600.0
+"""Seconds that it may take to index what is in a collection already."""
+
+
+def open_mongo(backend: Any, id: str) -> MongoStore:
+    """Open an experiment's store in MongoDB.
+
+    Parameters
+    ----------
+    backend : str or pymongo.database.Database
+        A URL ``mongodb://user:password@host:port/database``, or ``mongodb+srv://…``, with the
+        driver's options; or a database of a client, which is used and never closed.
+    id : str
+        The experiment's id, a Python identifier.
+
+    Returns
+    -------
+    MongoStore
+        Nothing is connected before it is used.
+
+    Raises
+    ------
+    ValueError
+        If the URL names no database.
+    """
+    return MongoStore(target(backend), id)
+
+
+def list_mongo(backend: Any) -> list[str]:
+    """List the ids of all experiments of a database, sorted."""
+    place = target(backend)
+    server = Server(place, place.place)
+    try:
+        return sorted(
+            {name for collection in (TRIALS, RECORDS, FILES) for name in _names(server, collection)}
+        )
+    finally:
+        server.close()
+
+
+class MongoStore:
+    """One experiment's records and objects in MongoDB. See :class:`~.protocol.Store`."""
+
+    def __init__(self, target: Target, id: str) -> None:
+        if not id.isidentifier():
+            raise ValueError(f"The experiment's id is {id!r}; expected an identifier. Rename it.")
+        self._target = target
+        self._id = id
+        self._server = Server(target, self.address)
+        self._objects = Objects(self._server, id)
+        self._trials = Trials(self._server, id, self._objects, self.address)
+        self._batches = Batches(self._server, id, self._objects, self.address)
+        self._prepared: int | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return MongoStore, (self._target.portable(), self._id)
+
+    def __repr__(self) -> str:
+        return f"MongoStore({self.address!r})"
+
+    @property
+    def address(self) -> str:
+        """The database's URL without password, and the experiment's id."""
+        return f"{self._target.place}#{self._id}"
+
+    def allocate(self, token: str, body: bytes) -> Allocation:
+        """Give the token a trial id, and write the trial's first record.
+
+        One round trip if this store object made the last write in ``trials``, else two.
+        """
+        self._prepare()
+        return self._trials.allocate(token, body)
+
+    def append(self, records: Sequence[Record]) -> list[Record]:
+        """Write records: one round trip for those of a trial's document, one per other stream.
+
+        Other streams go first, so that a trial's end is there after all else.
+        """
+        self._prepare()
+        streams: dict[str, list[Record]] = {}
+        for record in records:
+            if record.stream not in STREAMS:
+                streams.setdefault(record.stream, []).append(record)
+        standing = self._batches.append_or_get("outputs", streams.pop("outputs", []))
+        for stream, batch in streams.items():
+            self._batches.append(stream, batch)
+        self._trials.append([record for record in records if record.stream in STREAMS])
+        return standing
+
+    def read(
+        self, stream: str, trials: Collection[int] | None = None, after: int = 0
+    ) -> Iterable[Stored]:
+        """Read a stream in order of position, up to 16 MB in one round trip."""
+        if trials is not None and not trials:
+            return []
+        part = self._trials if stream in STREAMS else self._batches
+        return part.read(stream, trials, after)
+
+    def find(self, ids: Collection[str]) -> list[Record]:
+        """Find outputs: one round trip for 1,000 of them."""
+        return self._batches.find("outputs", ids)
+
+    def put(self, digest: str, parts: Sequence[Buffer]) -> None:
+        """Keep an object in GridFS."""
+        self._objects.put(digest, parts)
+
+    def get(self, digest: str) -> Buffer:
+        """Get an object's bytes, in writable memory of the caller's own."""
+        return self._objects.get(digest)
+
+    def sizes(self, digests: Collection[str]) -> dict[str, int]:
+        """Tell the sizes of objects: one round trip for 500 of them."""
+        return self._objects.sizes(digests)
+
+    def discard(self, digests: Collection[str]) -> None:
+        """Remove objects: first what they are found by, then their bytes."""
+        self._objects.discard(digests)
+
+    def state(self) -> State:
+        """Tell the highest trial id and the server's clock; one round trip."""
+        return self._trials.state()
+
+    def delete(self) -> None:
+        """Remove the experiment's documents, and no other; collections and indexes stay."""
+        self._trials.forget()
+        self._batches.forget()
+        for collection, key in _KEYS.items():
+            filter_ = {key: _range(self._id), **(FORMAT if collection == TRIALS else {})}
+            while self._server.run(_delete, collection, filter_):
+                pass
+
+    def close(self) -> None:
+        """Close the client, unless it was given; a later call makes another one."""
+        self._server.close()
+
+    def _prepare(self) -> None:
+        """Make the indexes, which keep ids unique, again after the connection was lost."""
+        losses = self._server.losses
+        if self._prepared == losses:
+            return
+        for collection, indexes in _INDEXES.items():
+            there = self._server.run(_indexes, collection)
+            wanted = [index for index in indexes if index.document["name"] not in there]
+            if wanted:
+                self._server.run_long(_INDEXING, _make_indexes, collection, wanted)
+        self._prepared = losses
+
+
+def _range(experiment: str) -> dict[str, Any]:
+    """Filter for keys of an experiment, by the index of the keys."""
+    return {"$gt": {"experiment": experiment}, "$lt": {"experiment": experiment, "": MaxKey()}}
+
+
+def _delete(database: Database, collection: str, filter: dict[str, Any]) -> int:
+    found = database[collection].find(filter, {"_id": 1}, limit=_DELETED)
+    keys = [document["_id"] for document in found]
+    if keys:
+        database[collection].delete_many({"_id": {"$in": keys}})
+    return len(keys)
+
+
+def _first(database: Database, collection: str, filter: dict[str, Any]) -> dict[str, Any] | None:
+    return database[collection].find_one(filter, {"_id": 1}, sort=[("_id", 1)])
+
+
+def _indexes(database: Database, collection: str) -> set[str]:
+    return set(database[collection].index_information())
+
+
+def _make_indexes(database: Database, collection: str, indexes: Sequence[IndexModel]) -> None:
+    database[collection].create_indexes(indexes)
+
+
+def _names(server: Server, collection: str) -> Iterable[str]:
+    """Give the experiments of a collection, jumping from one to the next by the index."""
+    marked = FORMAT if collection == TRIALS else {}
+    key: dict[str, Any] = {"$gt": {"experiment": ""}}
+    while True:
+        filter_ = {"_id": key, "_id.experiment": {"$type": "string"}, **marked}
+        found = server.run(_first, collection, filter_)
+        if found is None:
+            return
+        name = found["_id"]["experiment"]
+        yield name
+        key = {"$gt": {"experiment": name, "": MaxKey()}}

@@ -1,0 +1,1 @@
+"""The store in a Redis server or a Redis Cluster."""

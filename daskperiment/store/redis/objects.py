@@ -1,0 +1,130 @@
+"""Objects of an experiment in Redis: whole from the moment when they can be found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+
+from daskperiment.errors import CorruptRecordError, StoreError
+from daskperiment.store.parts import flat
+from daskperiment.store.protocol import Buffer
+from daskperiment.store.redis.client import Server
+from daskperiment.store.redis.scripts import DISCARD, SEAL, SIZES
+
+__all__ = ["Objects"]
+
+_MANY = 1000
+"""Objects that are measured in one call: a server does nothing else meanwhile."""
+_FEW = 100
+"""Objects that are removed in one call: a large one has many keys."""
+_CHUNK = 4 << 20
+"""Bytes of an object in one string."""
+_ATTEMPTS = 10
+
+
+class Objects:
+    """The objects of one experiment.
+
+    Parameters
+    ----------
+    server : Server
+        Where they are.
+    prefix : str
+        Of all keys of the experiment.
+    key : str
+        Any key of the experiment: scripts derive the others from it.
+    corrupt : callable
+        Makes the error that tells what is damaged.
+    """
+
+    def __init__(
+        self, server: Server, prefix: str, key: str, corrupt: Callable[[str], CorruptRecordError]
+    ) -> None:
+        self._server = server
+        self._prefix = prefix
+        self._key = key
+        self._corrupt = corrupt
+
+    def put(self, digest: str, parts: Sequence[Buffer]) -> None:
+        """Keep an object unless it is there."""
+        views = [flat(part) for part in parts]
+        size = sum(map(len, views))
+        key = f"{self._prefix}object:{digest}"
+        if size <= _CHUNK:
+            self._server.call("SET", key, b"".join((b"=", *views)), "NX")
+        elif not self._server.call("EXISTS", key):
+            self._put_chunks(key, views, size)
+
+    def get(self, digest: str) -> Buffer:
+        """Give an object's bytes, in a buffer that is the caller's own."""
+        key = f"{self._prefix}object:{digest}"
+        head = self._server.call("GET", key)
+        if head is None:
+            raise KeyError(digest)
+        if head[:1] == b"=":
+            return memoryview(bytearray(head))[1:]
+        try:
+            size, step = map(int, head[1:].split(b" ") if head[:1] == b"#" else ())
+        except ValueError:
+            raise self._corrupt(f"The key {key!r} holds no object") from None
+        buffer = bytearray(size)
+        for offset in range(0, size, step):
+            chunk = self._get_chunk(key, offset)
+            if len(chunk) != min(step, size - offset):
+                raise self._corrupt(f"The chunk '{key}:{offset}' of an object is missing or cut")
+            buffer[offset : offset + len(chunk)] = chunk
+        return memoryview(buffer)
+
+    def sizes(self, digests: Collection[str]) -> dict[str, int]:
+        """Tell the sizes of those objects that are there."""
+        sizes: dict[str, int] = {}
+        for batch in _slices(digests, _MANY):
+            sizes.update(zip(batch, self._server.run(SIZES, self._key, *batch), strict=True))
+        for digest, size in sizes.items():
+            if size < -1:
+                raise self._corrupt(f"The key '{self._prefix}object:{digest}' holds no object")
+        return {digest: size for digest, size in sizes.items() if size >= 0}
+
+    def discard(self, digests: Collection[str]) -> None:
+        """Remove objects, each with its chunks at one moment."""
+        for batch in _slices(digests, _FEW):
+            self._server.run(DISCARD, self._key, *batch)
+
+    def _put_chunks(self, key: str, views: Sequence[memoryview], size: int) -> None:
+        # Somebody else may keep the same object meanwhile, and discard it with our chunks.
+        for _ in range(_ATTEMPTS):
+            for offset, chunk in _chunks(views):
+                self._server.call("SET", f"{key}:{offset}", chunk)
+            if self._server.run(SEAL, key, size, _CHUNK):
+                return
+        raise StoreError(
+            f"The object {key!r} lost chunks while it was written. Check the server's"
+            " maxmemory-policy, and that nobody removes the object all the time."
+        )
+
+    def _get_chunk(self, key: str, offset: int) -> bytes:
+        chunk = self._server.call("GET", f"{key}:{offset}")
+        if chunk is None:
+            if not self._server.call("EXISTS", key):
+                raise KeyError(key.rpartition(":")[2])  # discarded meanwhile
+            chunk = self._server.call("GET", f"{key}:{offset}")  # and kept again
+        return chunk or b""
+
+
+def _slices(names: Collection[str], count: int) -> Iterator[list[str]]:
+    distinct = list(dict.fromkeys(names))
+    return (distinct[i : i + count] for i in range(0, len(distinct), count))
+
+
+def _chunks(views: Sequence[memoryview]) -> Iterator[tuple[int, Buffer]]:
+    """Cut the views, taken as one, into chunks; only one that spans views is copied."""
+    offset, pieces, room = 0, [], _CHUNK
+    for view in views:
+        while view:
+            piece, view = view[:room], view[room:]
+            pieces.append(piece)
+            room -= len(piece)
+            if not room:
+                yield offset, pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                offset, pieces, room = offset + _CHUNK, [], _CHUNK
+    if pieces:
+        yield offset, b"".join(pieces)

@@ -1,0 +1,294 @@
+"""A store in a Redis server or a Redis Cluster.
+
+One experiment lives under the prefix ``daskperiment:{<id>}:``. The braces are a hash tag: on a
+cluster all of its keys are in one slot, and no id's prefix is the beginning of another's.
+
+==============================  ======================================================
+key                             value
+==============================  ======================================================
+``counters``                    hash: ``latest`` trial id, last position per stream
+``tokens``                      hash: token -> trial id
+``stream:<name>``               stream: entry ``<position>-0``, ``<trial>:<id>`` -> body
+``index:<name>:<number>``       hash: ``<trial>:<id>`` -> position
+``object:<digest>``             string: ``=`` and the bytes, or ``#<size> <chunk size>``
+``object:<digest>:<offset>``    string: a chunk
+==============================  ======================================================
+
+Besides, the set ``daskperiment:experiments`` holds the ids of all experiments of the server.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import cache
+from heapq import merge
+from struct import Struct
+from typing import Any
+
+from daskperiment.errors import (
+    CorruptRecordError,
+    StoreError,
+    StoreUnavailableError,
+    StoreWarning,
+)
+from daskperiment.store.protocol import Allocation, Buffer, Record, State, Stored
+from daskperiment.store.redis.client import Server
+from daskperiment.store.redis.objects import Objects
+from daskperiment.store.redis.scripts import ALLOCATE, APPEND, FIND, PAGE, SELECT, STATE
+from daskperiment.store.redis.target import Target, target
+
+__all__ = ["RedisStore", "list_redis", "open_redis"]
+
+_EXPERIMENTS = "daskperiment:experiments"
+_BATCH = 1000
+"""Records, or trials, in one call of a script: a server does nothing else meanwhile."""
+_PAGE = 4 << 20
+"""Bytes of records in one call, either way."""
+_LIMIT = 256 << 20
+"""Bytes of one record: a server takes no more than 512 MB in one string."""
+_END = 10**14
+_SIZES = Struct("<III")
+
+
+def open_redis(backend: Any, id: str) -> RedisStore:
+    """Open an experiment's store in Redis.
+
+    Parameters
+    ----------
+    backend : str, redis.Redis, redis.RedisCluster or redis.ConnectionPool
+        A URL ``redis://user:password@host:port/number``, ``rediss://…`` with options such as
+        ``?ssl_ca_certs=/path``, or ``unix:///path?db=number``; with ``?cluster=true`` the host
+        is a node of a Redis Cluster. Of a client or a pool the options are taken; the store
+        makes connections of its own.
+    id : str
+        The experiment's id, a Python identifier.
+
+    Returns
+    -------
+    RedisStore
+        Nothing is connected before it is used.
+    """
+    return RedisStore(target(backend), id)
+
+
+def list_redis(backend: Any) -> list[str]:
+    """List the ids of all experiments of a server, sorted."""
+    place = target(backend)
+    server = Server(place, _EXPERIMENTS, place.url)
+    try:
+        names = [name.decode(errors="replace") for name in server.call("SMEMBERS", _EXPERIMENTS)]
+        return sorted(name for name in names if name.isidentifier())  # Others no store can open.
+    finally:
+        server.close()
+
+
+class RedisStore:
+    """One experiment's records and objects in Redis. See :class:`~.protocol.Store`."""
+
+    def __init__(self, target: Target, id: str) -> None:
+        if not id.isidentifier():
+            raise ValueError(f"The experiment's id is {id!r}; expected an identifier. Rename it.")
+        self._target = target
+        self._id = id
+        self._prefix = f"daskperiment:{{{id}}}:"
+        self._counters = self._prefix + "counters"
+        self._server = Server(target, self._counters, self.address)
+        self._objects = Objects(self._server, self._prefix, self._counters, self._corrupt)
+        self._registered = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RedisStore, (self._target, self._id)
+
+    def __repr__(self) -> str:
+        return f"RedisStore({self.address!r})"
+
+    @property
+    def address(self) -> str:
+        """The server's URL without password, and the experiment's id."""
+        return f"{self._target.url}#{self._id}"
+
+    def allocate(self, token: str, body: bytes) -> Allocation:
+        """Give the token a trial id, and write the trial's first record."""
+        self._check(body)
+        if not self._registered:
+            self._register()
+        trial, new, seconds, micros = self._server.run(ALLOCATE, self._counters, token, body)
+        if new and trial == 1:
+            # Somebody may have deleted the experiment since we registered it.
+            self._server.call("SADD", _EXPERIMENTS, self._id)
+        return Allocation(trial, int(seconds) + int(micros) / 1e6, bool(new))
+
+    def append(self, records: Sequence[Record]) -> list[Record]:
+        """Write records in one round trip, or one for each 1,000 of them or 4 MB."""
+        known: list[Record] = []
+        for batch in _batches(records):
+            arguments: list[str | bytes] = []
+            for record in batch:
+                self._check(record.body)
+                member = f"{record.trial}:{record.id}".encode("utf-8", "surrogatepass")
+                arguments += (record.stream, member, record.body)
+            found = self._server.run(APPEND, self._counters, *arguments)
+            for number, body in zip(found[::2], found[1::2], strict=True):
+                known.append(self._first(batch[number], body))
+        return known
+
+    def read(
+        self, stream: str, trials: Collection[int] | None = None, after: int = 0
+    ) -> Iterable[Stored]:
+        """Read a stream in order of position, up to 4 MB in one round trip."""
+        if trials is None:
+            return self._page(stream, after)
+        if stream == "outputs":
+            # All of them belong to trial 0: their index is as large as the stream.
+            return (one for one in self._page(stream, after) if one.trial in trials)
+        return self._by_trials(stream, sorted(set(trials)), after)
+
+    def find(self, ids: Collection[str]) -> list[Record]:
+        """Find outputs: one round trip for 1,000 of them or 4 MB."""
+        names = [id.encode("utf-8", "surrogatepass") for id in dict.fromkeys(ids)]
+        found: list[Record] = []
+        while names:
+            done, sizes, entries = self._server.run(FIND, self._counters, _PAGE, *names[:_BATCH])
+            if done < 0:
+                self._first(Record("outputs", 0, entries.decode(errors="replace"), b""), None)
+            found += [Record("outputs", 0, one.id, one.body) for one in _stored(sizes, entries)]
+            names = names[done:]
+        return found
+
+    def put(self, digest: str, parts: Sequence[Buffer]) -> None:
+        """Keep an object: whole in one string up to 4 MB, else in chunks and then its head."""
+        self._objects.put(digest, parts)
+
+    def get(self, digest: str) -> Buffer:
+        """Get an object's bytes, in a buffer that is the caller's own."""
+        return self._objects.get(digest)
+
+    def sizes(self, digests: Collection[str]) -> dict[str, int]:
+        """Tell the sizes of objects: one round trip for 1,000 of them."""
+        return self._objects.sizes(digests)
+
+    def discard(self, digests: Collection[str]) -> None:
+        """Remove objects, each with its chunks at one moment."""
+        self._objects.discard(digests)
+
+    def state(self) -> State:
+        """Tell the highest trial id and the server's clock."""
+        latest, seconds, micros = self._server.run(STATE, self._counters)
+        return State(latest, int(seconds) + int(micros) / 1e6)
+
+    def delete(self) -> None:
+        """Remove the experiment's keys: all below its prefix, and its id from the listing."""
+        pattern = self._prefix + "*"
+        cursor = None
+        while cursor != 0:
+            cursor, keys = self._server.call_node(
+                "SCAN", cursor or 0, "MATCH", pattern, "COUNT", 1000
+            )
+            if keys:
+                self._server.call_node("UNLINK", *keys)
+        self._server.call("SREM", _EXPERIMENTS, self._id)
+
+    def close(self) -> None:
+        """Close the connections; a later call opens them again."""
+        self._server.close()
+
+    def _register(self) -> None:
+        self._server.call("SADD", _EXPERIMENTS, self._id)
+        try:
+            memory = self._server.call_node("INFO", "memory")
+        except StoreUnavailableError:
+            raise
+        except StoreError:
+            memory = {}  # Some servers tell it to their operators only.
+        policy = str(memory.get("maxmemory_policy", ""))
+        if int(memory.get("maxmemory", 0)) and policy.startswith("allkeys"):
+            _warn_of_eviction(self._target.url, policy, int(memory["maxmemory"]))
+        self._registered = True
+
+    def _page(self, stream: str, after: int) -> Iterator[Stored]:
+        key = f"{self._prefix}stream:{stream}"
+        end = 0
+        while not end:
+            end, sizes, entries = self._server.run(PAGE, key, after, _PAGE)
+            for one in _stored(sizes, entries):
+                yield one
+                after = one.position
+
+    def _by_trials(self, stream: str, trials: list[int], after: int) -> Iterable[Stored]:
+        if len(trials) <= _BATCH:
+            return self._select(stream, trials, after, _END)
+        # The groups are read one after the other: none may see what came after the first began.
+        upto = int(self._server.call("HGET", self._counters, f"stream:{stream}") or 0)
+        groups = [trials[i : i + _BATCH] for i in range(0, len(trials), _BATCH)]
+        return merge(*(self._select(stream, group, after, upto) for group in groups))
+
+    def _select(self, stream: str, trials: list[int], after: int, upto: int) -> Iterator[Stored]:
+        key = f"{self._prefix}stream:{stream}"
+        names = ",".join(map(str, trials))
+        end = not trials
+        while not end:
+            end, sizes, entries = self._server.run(SELECT, key, stream, names, after, upto, _PAGE)
+            if end < 0:
+                raise self._corrupt(f"The entry {entries.decode()} of {key!r} is missing")
+            for one in _stored(sizes, entries):
+                yield one
+                after = one.position
+
+    def _first(self, record: Record, body: bytes | None) -> Record:
+        if body is None:
+            raise self._corrupt(f"The first output {record.id!r} is missing from its stream")
+        return record._replace(body=body)
+
+    def _check(self, body: bytes) -> None:
+        if len(body) > _LIMIT:
+            raise StoreError(
+                f"A record has {len(body):,} bytes; expected at most {_LIMIT:,} for {self.address}."
+                " Persist large values instead of making them parameters or results."
+            )
+
+    def _corrupt(self, what: str) -> CorruptRecordError:
+        return CorruptRecordError(
+            f"{what} in {self.address}; somebody removed it or the server lost it. Restore the"
+            " server's data, or delete the experiment."
+        )
+
+
+def _stored(sizes: bytes, entries: bytes) -> Iterator[Stored]:
+    place = 0
+    for name, member, body in _SIZES.iter_unpack(sizes):
+        after_name, after_member = place + name, place + name + member
+        end = after_member + body
+        trial, _, id = entries[after_name:after_member].partition(b":")
+        yield Stored(
+            int(entries[place : after_name - 2]),
+            int(trial),
+            id.decode("utf-8", "surrogatepass"),
+            entries[after_member:end],
+        )
+        place = end
+
+
+def _batches(records: Sequence[Record]) -> Iterator[list[Record]]:
+    batch: list[Record] = []
+    size = 0
+    for record in records:
+        if len(batch) == _BATCH or (batch and size + len(record.body) > _PAGE):
+            yield batch
+            batch, size = [], 0
+        batch.append(record)
+        size += len(record.body)
+    if batch:
+        yield batch
+
+
+@cache
+def _warn_of_eviction(url: str, policy: str, limit: int) -> None:
+    # Cached: once per server and process.
+    warnings.warn(
+        f"{url} has maxmemory-policy {policy!r}: once {limit:,} bytes are full, it removes records"
+        " of experiments. Expected 'noeviction' or a 'volatile-' policy; set it with CONFIG SET"
+        " maxmemory-policy noeviction.",
+        StoreWarning,
+        stacklevel=4,
+    )
