@@ -53,7 +53,7 @@ setup(
         "pymongo>=4.6",
         "redis>=5.0",
         "rich>=13.7",
-        "toolz>=0.10.0",
+        "toolz>=0.12",
         "tqdm>=4.64",
         "xxhash>=3.4",
     ],
