@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from daskperiment.errors import StoreError, StoreWarning
-from daskperiment.recording.recorder import recorder_for
+from daskperiment.recording.registry import recorder_for
 from daskperiment.records import Begun, digests_within
 from daskperiment.store.opening import open_store
 from daskperiment.store.protocol import Record, Store, Stored

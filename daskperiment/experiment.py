@@ -17,17 +17,19 @@ from daskperiment.capture.environment import describe, packages_text
 from daskperiment.codec import NotPlainError, load_record, to_plain
 from daskperiment.errors import TrialIDNotFoundError
 from daskperiment.execution.context import RunningStep, running_step
-from daskperiment.execution.lifecycle import Trial, undefined
-from daskperiment.execution.random_state import check_seed
+from daskperiment.execution.lifecycle import undefined
+from daskperiment.execution.trial import TrialHandle
 from daskperiment.explain.explanation import Explanation, explain_forecasts
 from daskperiment.formatting import html_table, shorten, table
-from daskperiment.graph.step import Step, StepFunction
+from daskperiment.graph.step import StepCall, StepFunction
 from daskperiment.parameters import NO_VALUE, Parameter, Parameters, check_name
 from daskperiment.planning.options import check_reuse
 from daskperiment.planning.planner import Planner, signing_key
-from daskperiment.recording.recorder import Recorder, recorder_for
+from daskperiment.recording.recorder import Recorder
+from daskperiment.recording.registry import recorder_for
 from daskperiment.records import Code, Environment, Point
 from daskperiment.result import Result
+from daskperiment.seeds import check_seed
 from daskperiment.store.opening import list_experiments as experiment_ids
 from daskperiment.store.opening import open_store
 from daskperiment.store.protocol import Store
@@ -248,12 +250,12 @@ class Experiment:
         """
         planner = self._planner
         return self._decorate(
-            function, lambda step: Result(planner, step), persist=persist, nout=nout,
+            function, lambda call: Result(planner, call), persist=persist, nout=nout,
             reuse=reuse, version=version,
         )  # fmt: skip
 
     def _decorate(
-        self, function: Callable[..., Any] | None, wrap: Callable[[Step], Any], **traits: Any
+        self, function: Callable[..., Any] | None, wrap: Callable[[StepCall], Any], **traits: Any
     ) -> Any:
         if function is None:
             return lambda function: self._decorate(function, wrap, **traits)
@@ -311,7 +313,7 @@ class Experiment:
             )
         return running
 
-    def _running_trial(self) -> Trial:
+    def _running_trial(self) -> TrialHandle:
         running = self._running()
         running.asked_for_trial = True
         trial = running.trial
@@ -380,7 +382,7 @@ class Experiment:
         point = Point(metric_key, _plain(epoch, "epoch"), _plain(value, "value"), time.time())
         if trial is not None:
             running.metrics.add(metric_key)
-            trial.recorder.point(trial.trial, point)
+            recorder_for(trial.store).point(trial.trial, point)
 
     # Asking
 
@@ -532,7 +534,7 @@ class Experiment:
             If there is no such trial.
         """
         if isinstance(result, Result):  # which is a Delayed too
-            return explain_forecasts(result.name, *result.forecasts())
+            return explain_forecasts(result.name, *result.definition.forecasts())
         if isinstance(result, Delayed):
             raise TypeError(
                 f"Expected a result or the id of a trial, got {result!r}. A result is made by "
@@ -654,7 +656,7 @@ class Experiment:
         ]
         if self._steps:
             rows.append(["steps", ", ".join(self._steps)])
-        waiting = self._recorder.waiting
+        waiting = self._recorder.delivery.waiting
         if waiting:
             rows.append(["waiting", f"{waiting} records for the store; ex.flush() delivers them"])
         return rows

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
 from typing import Any, Final
 
-from dask._task_spec import Task, TaskRef
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 
 from daskperiment.errors import ParameterUndeclaredError
 from daskperiment.execution.lifecycle import undefined
-from daskperiment.execution.tasks import Function, run_parameter
+from daskperiment.execution.tasks import UserFunction, run_parameter
 from daskperiment.formatting import html_table, shorten
+from daskperiment.graph.tasks import Task, TaskRef
 from daskperiment.graph.template import TRIAL, no_trial
 
 __all__ = ["NO_VALUE", "Parameter", "Parameters"]
@@ -79,7 +79,7 @@ class Parameters:
         return (*self.version, self._changes)
 
     def key(self, name: str) -> str:
-        """Tell the key of a parameter's node."""
+        """Return the key of a parameter's node."""
         text = f"{self._scope}\0{name}".encode("utf-8", "surrogatepass")
         return f"{name}-{blake2b(text, digest_size=16).hexdigest()}"
 
@@ -97,6 +97,10 @@ class Parameters:
         with self._lock:
             self._defaults[name] = NO_VALUE
             self._computed[name] = inputs
+
+    def is_computed(self, name: str) -> bool:
+        """Whether a parameter's default is computed from others in each trial."""
+        return name in self._computed
 
     def set(self, values: Mapping[str, Any]) -> None:
         """Give parameters values."""
@@ -198,7 +202,7 @@ class Parameter(Delayed):
 
     @classmethod
     def plain(cls, parameters: Parameters, name: str) -> Parameter:
-        """Make the node of a parameter that is given a value."""
+        """Return the node of a parameter that is given a value."""
         key = parameters.key(name)
         task = Task(key, _CurrentValue(parameters, name))
         graph = HighLevelGraph.from_collections(key, {key: task}, dependencies=())
@@ -209,10 +213,10 @@ class Parameter(Delayed):
         cls, parameters: Parameters, name: str, function: Callable[..., Any],
         inputs: Mapping[str, Parameter], seed: int | None,
     ) -> Parameter:  # fmt: skip
-        """Make the node of a parameter whose default is computed from others."""
+        """Return the node of a parameter whose default is computed from others."""
         key = parameters.key(name)
         references: dict[str, Any] = {name: TaskRef(node.key) for name, node in inputs.items()}
-        task = Task(key, run_parameter, TaskRef(TRIAL), name, Function(function), seed,
+        task = Task(key, run_parameter, TaskRef(TRIAL), name, UserFunction(function), seed,
                     **references)  # fmt: skip
         nodes: list[Any] = [*inputs.values(), no_trial()]
         graph = HighLevelGraph.from_collections(key, {key: task}, dependencies=nodes)
@@ -227,7 +231,7 @@ class Parameter(Delayed):
         values = self._parameters.current({})
         if self._name in values:
             return shorten(repr(values[self._name]), 60)
-        return "computed in each trial" if self._name in self._parameters._computed else "no value"
+        return "computed in each trial" if self._parameters.is_computed(self._name) else "no value"
 
     def __dir__(self) -> list[str]:
         return [name for name in dir(type(self)) if name not in ("plain", "computed")]

@@ -23,7 +23,7 @@ from daskperiment.errors import CorruptRecordError, StoreWarning
 from daskperiment.history.columns import frame_of, moments
 from daskperiment.history.decoding import chunks
 from daskperiment.history.reading import read_trials
-from daskperiment.recording.recorder import recorder_for
+from daskperiment.recording.registry import recorder_for
 from daskperiment.records import digests_within
 from daskperiment.store.protocol import Store, Stored
 
@@ -139,7 +139,7 @@ def prune(
         for some in _slices([each.digest for each in chosen]):
             store.discard(some)
             for digest in some:
-                recorder.forget_object(digest)
+                recorder.delivery.forget_object(digest)
     return _frame(chosen)
 
 

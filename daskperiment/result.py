@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from daskperiment.graph.result import ResultNode
+from daskperiment.planning.result_node import ResultNode
 
 if TYPE_CHECKING:
     import pandas as pd

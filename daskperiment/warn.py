@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 import warnings
 
-__all__ = ["tell"]
+__all__ = ["warn_user"]
 
 _BETWEEN = {"daskperiment", "dask", "distributed", "concurrent", "contextlib", "threading"}
 
 
-def tell(warning: Warning) -> None:
+def warn_user(warning: Warning) -> None:
     """Issue a warning for the innermost line outside this package and Dask.
 
     Parameters

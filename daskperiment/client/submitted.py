@@ -13,19 +13,20 @@ from msgspec import Struct
 from daskperiment.cluster import Submission
 from daskperiment.codec import decode
 from daskperiment.errors import CorruptRecordError
+from daskperiment.records import BEGUN, ENDED, record_kind
 from daskperiment.store.protocol import Store
 
-__all__ = ["Begin", "BeginNews", "Flight", "News", "Outcome"]
+__all__ = ["Beginning", "SubmittedTrial", "TaskOutcome", "TrialBegan", "TrialNews"]
 
 
-class Begin(NamedTuple):
-    """How a trial began."""
+class Beginning(NamedTuple):
+    """When a trial began, and its id."""
 
     trial: int
     started: float
 
 
-class Outcome(NamedTuple):
+class TaskOutcome(NamedTuple):
     """What became of a trial's last task."""
 
     status: str
@@ -35,17 +36,18 @@ class Outcome(NamedTuple):
 
 
 @dataclass(eq=False)
-class Flight:
-    """A trial in flight."""
+class SubmittedTrial:
+    """A trial that a client of this process submitted."""
 
     submission: Submission
-    keep: Any = None
-    begin: Begin | None = None
+    in_flight: frozenset[str] = frozenset()
+    """Cache keys whose content the trial makes."""
+    began: Beginning | None = None
     ended: bool = False
     """Whether an end is on record."""
     deserted: float | None = None
     """Since when its cluster has no workers, by the monotonic clock."""
-    _seen: Outcome | None = None
+    _seen: TaskOutcome | None = None
     _over: float | None = None
 
     async def watch(self) -> None:
@@ -57,20 +59,24 @@ class Flight:
         """Note what is known of the task at this moment."""
         self._seen = self.outcome()
 
-    def outcome(self) -> Outcome | None:
-        """Tell what became of the task, ``None`` while it is not known."""
+    def outcome(self) -> TaskOutcome | None:
+        """Return what became of the task, ``None`` while it is not known."""
         state = self.submission.state
         if self._seen is None and state.status in ("finished", "error", "cancelled"):
-            return Outcome(state.status, state.exception, state.traceback)
+            return TaskOutcome(state.status, state.exception, state.traceback)
         return self._seen
 
-    def age(self) -> float:
-        """Tell for how many seconds, since this was first asked, nothing more is to come."""
-        now = time.monotonic()
-        self._over = self._over or now
-        return now - self._over
+    def note_over(self) -> None:
+        """Note, the first time it is called, since when nothing more is to come."""
+        if self._over is None:
+            self._over = time.monotonic()
 
-    def look_for_workers(self) -> None:
+    @property
+    def over_for(self) -> float:
+        """Seconds since nothing more is to come; 0 before that."""
+        return 0.0 if self._over is None else time.monotonic() - self._over
+
+    def note_workers(self) -> None:
         """Note whether anybody is there to compute it."""
         if self.submission.has_workers():
             self.deserted = None
@@ -78,21 +84,21 @@ class Flight:
             self.deserted = time.monotonic()
 
 
-class BeginNews(NamedTuple):
-    """The beginning of a trial."""
+class TrialBegan(NamedTuple):
+    """One trial began."""
 
     token: str
-    begin: Begin
+    began: Beginning
 
 
-class _First(Struct):
+class _FirstRecord(Struct):
     """What is wanted of a trial's first record."""
 
     token: str
     started: float
 
 
-class News:
+class TrialNews:
     """What is new in the stream of trials.
 
     Parameters
@@ -106,7 +112,7 @@ class News:
         self._after = 0
 
     def start(self) -> None:
-        """Begin here: what is there already is not new.
+        """Beginning here: what is there already is not new.
 
         Raises
         ------
@@ -115,10 +121,10 @@ class News:
         """
         latest = self._store.state().latest
         records = self._store.read("trials", [latest]) if latest else ()
-        self._after = max((r.position for r in records if r.id == "begun"), default=0)
+        self._after = max((r.position for r in records if r.id == BEGUN), default=0)
 
-    def read(self) -> Iterable[BeginNews | int]:
-        """Give how trials began, and the ids of those that ended.
+    def read(self) -> Iterable[TrialBegan | int]:
+        """Yield how trials began, and the ids of those that ended.
 
         Raises
         ------
@@ -127,9 +133,9 @@ class News:
         """
         for record in self._store.read("trials", after=self._after):
             self._after = record.position
-            if record.id == "begun":
+            if record.id == BEGUN:
                 with suppress(CorruptRecordError):
-                    first = decode(record.body, _First)
-                    yield BeginNews(first.token, Begin(record.trial, first.started))
-            elif record.id.startswith("ended"):
+                    first = decode(record.body, _FirstRecord)
+                    yield TrialBegan(first.token, Beginning(record.trial, first.started))
+            elif record_kind(record.id) == ENDED:
                 yield record.trial

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from daskperiment.execution.lifecycle import Trial
+from daskperiment.execution.trial import TrialHandle
 
 __all__ = ["CURRENT", "RunningStep", "running_step"]
 
@@ -20,7 +18,7 @@ class RunningStep:
 
     key: str
     seed: int
-    trial: Trial | None
+    trial: TrialHandle | None
     """None while a step is computed alone, without a trial."""
     stochastic: bool = False
     asked_for_trial: bool = False
@@ -45,5 +43,5 @@ CURRENT: ContextVar[RunningStep | None] = ContextVar("daskperiment_running_step"
 
 
 def running_step() -> RunningStep | None:
-    """Tell the step that runs in this thread or task, None outside any."""
+    """Return the step that runs in this thread or task, None outside any."""
     return CURRENT.get()

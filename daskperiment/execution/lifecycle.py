@@ -1,84 +1,54 @@
-"""A trial's handle, and how a trial begins and ends.
-
-The handle is an ordinary value of the graph: the first task makes it, every step gets it. It is
-picklable, so that steps run anywhere; whoever holds it can write to the trial's store.
-"""
+"""How a trial begins and ends, wherever its first and last tasks run."""
 
 from __future__ import annotations
 
 import time
 import traceback
 import weakref
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
 from daskperiment.cluster import retries, worker
-from daskperiment.codec import Blob, encode, pack
+from daskperiment.codec import Blob, decode, encode, pack
 from daskperiment.errors import ParameterUndefinedError, StoreError
-from daskperiment.execution.progress import Reporter
-from daskperiment.execution.request import Plan, Request
-from daskperiment.planning.arranging import KeyMark
-from daskperiment.planning.changes import report_conflicts
-from daskperiment.recording.recorder import Recorder, recorder_for
-from daskperiment.records import Begun, Ended, EndStatus, Failure, Origin
+from daskperiment.execution.purity import report_conflicts
+from daskperiment.execution.trial import RequestSource, TrialHandle, TrialRequest
+from daskperiment.recording.recorder import Recorder
+from daskperiment.recording.registry import recorder_for
+from daskperiment.records import (
+    BEGUN,
+    DESERTED,
+    ENDED,
+    Begun,
+    Ended,
+    EndStatus,
+    Failure,
+    ended_id,
+    record_kind,
+)
 from daskperiment.store.liveness import current_origin
 from daskperiment.store.protocol import Allocation, Store
 
 __all__ = [
-    "DESERTED",
-    "Trial",
+    "TrialOfOneTask",
     "begin",
     "begin_within",
+    "elapsed",
     "end",
     "fail",
     "failure_of",
     "has_ended",
     "join",
+    "keep_or_explain",
     "last_key",
+    "latest_trials",
     "status_of",
-    "take",
+    "take_parameter",
+    "undefined",
 ]
 
 
-DESERTED = "ended-failed-deserted"
-"""Id of an end that is taken back if workers come back: then the same trial goes on."""
-
-
-@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
-class Trial:
-    """Handle of a running trial."""
-
-    store: Store
-    trial: int
-    token: str
-    seed: int
-    values: Mapping[str, Any] = field(repr=False)
-    codes: Mapping[str, str] = field(repr=False)
-    origin: Origin = field(repr=False)
-    """The process that computes the trial."""
-    clock: float = field(repr=False)
-    """When it began, by the store's clock."""
-    monotonic: float = field(repr=False)
-    """When it began, by the monotonic clock of the host and boot named in `place`."""
-    place: tuple[str, str] = field(repr=False)
-    signing_key: bytes | None = field(repr=False)
-    marks: Mapping[str, KeyMark] = field(default_factory=dict, repr=False)
-    followed: bool = False
-    progress: Reporter | None = field(default=None, repr=False)
-
-    @property
-    def recorder(self) -> Recorder:
-        """The recorder of the trial's store in the process that asks."""
-        return recorder_for(self.store)
-
-    @property
-    def at_home(self) -> bool:
-        """Whether this is the process that computes the trial."""
-        return self.origin == current_origin()
-
-
-def begin(plan: Plan) -> Trial:
+def begin(source: RequestSource) -> TrialHandle:
     """Begin a trial: give it an id in the store and write down what it begins with.
 
     Raises
@@ -88,62 +58,90 @@ def begin(plan: Plan) -> Trial:
     StoreUnavailableError
         If the store is away. Nothing is computed then.
     """
-    request = plan.request()
+    request = source.request()
     if request.missing:
         raise undefined(request.missing)
-    trial = _open(request, _begun(request, _allocate))
+    recorder = recorder_for(request.setup.store)
+    trial = _handle(request, _begun(request, recorder, _allocate))
     if trial.at_home:
-        trial.recorder.begun(trial)
+        recorder.begin(trial.trial, trial.token, None if trial.followed else trial)
     return trial
 
 
-def begin_within(plan: Plan) -> Trial:
-    """Begin a trial inside its only task, which may ask several times."""
-    trial = plan.begun() if plan.begun is not None else None
-    if trial is None or trial.recorder.trials.has_ended(trial.token):
-        trial = begin(plan)
-        plan.begun = weakref.ref(trial)
-    return trial
+def begin_within(single: TrialOfOneTask) -> TrialHandle:
+    """Begin a trial inside its only task, which may ask for it several times."""
+    return single.trial()
 
 
-def join(plan: Plan) -> Trial:
-    """Get the handle of a trial for a task that does not wait for its first one.
+class TrialOfOneTask:
+    """A trial that is begun by its only task, and is one as long as that runs.
+
+    Parameters
+    ----------
+    source : RequestSource
+    """
+
+    def __init__(self, source: RequestSource) -> None:
+        self._source = source
+        self._begun: weakref.ref[TrialHandle] | None = None
+
+    def trial(self) -> TrialHandle:
+        """Return the trial while its task runs, else a new one."""
+        trial = self._begun() if self._begun is not None else None
+        if trial is None or recorder_for(trial.store).trials.has_ended(trial.token):
+            trial = begin(self._source)
+            self._begun = weakref.ref(trial)
+        return trial
+
+    def __reduce__(self) -> Any:
+        return TrialOfOneTask, (self._source,)
+
+
+def join(source: RequestSource) -> TrialHandle:
+    """Return the handle of a trial for a task that does not wait for its first one.
 
     Whoever comes first gives the trial its id.
     """
-    request = plan.request()
-    known = recorder_for(request.common.store).allocations.get(request.token)
-    return _open(request, known or _begun(request, _allocate_once))
+    request = source.request()
+    recorder = recorder_for(request.setup.store)
+    known = recorder.allocation(request.token)
+    return _handle(request, known or _begun(request, recorder, _allocate_once))
 
 
-def _begun(request: Request, allocate: Callable[[Request, bytes], Allocation]) -> Allocation:
-    recorder = recorder_for(request.common.store)
-    forms = _keep_parameters(request, recorder)
-    for blob in request.common.blobs:
-        recorder.put(blob)
-    allocation = allocate(request, _first_record(request, forms))
+def _begun(
+    request: TrialRequest, recorder: Recorder,
+    allocate: Callable[[TrialRequest, Recorder, bytes], Allocation],
+) -> Allocation:  # fmt: skip
+    forms = {}
+    for name, value in request.values.items():
+        forms[name], blob = pack(value, request.setup.signing_key, inline=None)
+        if blob is not None:
+            recorder.delivery.put(blob)
+    for blob in request.setup.blobs:
+        recorder.delivery.put(blob)
+    allocation = allocate(request, recorder, _first_record(request, forms))
     recorder.remember_allocation(request.token, allocation)
     return allocation
 
 
-def _open(request: Request, allocation: Allocation) -> Trial:
-    origin, common = current_origin(), request.common
-    return Trial(
-        store=common.store, trial=allocation.trial, token=request.token, seed=request.seed,
-        values=request.values, codes=common.codes, origin=common.origin,
-        clock=allocation.clock, monotonic=time.monotonic(), place=(origin.host, origin.boot),
-        signing_key=common.signing_key, marks=request.marks, followed=request.followed,
+def _handle(request: TrialRequest, allocation: Allocation) -> TrialHandle:
+    origin, setup = current_origin(), request.setup
+    return TrialHandle(
+        store=setup.store, trial=allocation.trial, token=request.token, seed=request.seed,
+        values=request.values, codes=setup.codes, origin=setup.origin,
+        clock=allocation.clock, monotonic=time.monotonic(), began_on=(origin.host, origin.boot),
+        signing_key=setup.signing_key, step_keys=request.step_keys, followed=request.followed,
         progress=request.progress,
     )  # fmt: skip
 
 
 def last_key(result: str, token: str) -> str:
-    """Make the key of a trial's last task, the one that a client's future has."""
+    """Return the key of a trial's last task, the one that a client's future has."""
     return f"{result}-{token}"
 
 
 def undefined(names: tuple[str, ...]) -> ParameterUndefinedError:
-    """Make the error that names parameters without a value."""
+    """Return the error that names parameters without a value."""
     listed = ", ".join(repr(name) for name in names)
     example = f"{names[0]}=..." if names[0].isidentifier() else f"**{{{names[0]!r}: ...}}"
     return ParameterUndefinedError(
@@ -152,35 +150,26 @@ def undefined(names: tuple[str, ...]) -> ParameterUndefinedError:
     )
 
 
-def _keep_parameters(request: Request, recorder: Recorder) -> dict[str, Any]:
-    forms = {}
-    for name, value in request.values.items():
-        forms[name], blob = pack(value, request.common.signing_key, inline=None)
-        if blob is not None:
-            recorder.put(blob)
-    return forms
-
-
-def _first_record(request: Request, forms: dict[str, Any]) -> bytes:
-    common = request.common
+def _first_record(request: TrialRequest, forms: dict[str, Any]) -> bytes:
+    setup = request.setup
     return encode(
         Begun(
-            token=request.token, result=common.result, started=time.time(), seed=request.seed,
-            parameters=forms, code=common.code.digest, environment=common.environment.digest,
-            graph=common.graph.digest, origin=common.origin,
+            token=request.token, result=setup.result, started=time.time(), seed=request.seed,
+            parameters=forms, code=setup.code.digest, environment=setup.environment.digest,
+            graph=setup.graph.digest, origin=setup.origin,
             sweep=request.sweep, source=request.source,
         )
     )  # fmt: skip
 
 
-def _allocate_once(request: Request, body: bytes) -> Allocation:
-    return recorder_for(request.common.store).store.allocate(request.token, body)
+def _allocate_once(request: TrialRequest, recorder: Recorder, body: bytes) -> Allocation:
+    return recorder.store.allocate(request.token, body)
 
 
-def _allocate(request: Request, body: bytes) -> Allocation:
+def _allocate(request: TrialRequest, recorder: Recorder, body: bytes) -> Allocation:
     attempt, token = 0, request.token
     # Each request that comes from another process brings a store that would connect anew.
-    store = recorder_for(request.common.store).store
+    store = recorder.store
     while True:
         allocation = store.allocate(token, body)
         if allocation.new or not has_ended(store, allocation.trial):
@@ -195,48 +184,61 @@ def _allocate(request: Request, body: bytes) -> Allocation:
 
 
 def has_ended(store: Store, trial: int) -> bool:
-    """Tell whether a trial has an end on record, what waits in this process included."""
+    """Return whether a trial has an end on record, what waits in this process included."""
     recorder_for(store).settle()
     ids = {record.id for record in store.read("trials", [trial])} - {DESERTED}
-    return any(id.startswith("ended") for id in ids)
+    return any(record_kind(id) == ENDED for id in ids)
 
 
-def take(trial: Trial, name: str) -> Any:
-    """Take a parameter's value."""
+def latest_trials(store: Store, count: int) -> list[tuple[int, Begun]]:
+    """Return the first records of the latest trials with their ids, oldest first."""
+    latest = store.state().latest
+    if not latest:
+        return []
+    wanted = range(max(1, latest - count + 1), latest + 1)
+    found = [
+        (record.trial, decode(record.body, Begun))
+        for record in store.read("trials", wanted)
+        if record.id == BEGUN
+    ]
+    return sorted(found, key=lambda item: item[0])
+
+
+def take_parameter(trial: TrialHandle, name: str) -> Any:
+    """Return a parameter's value."""
     # Without one it is an input of a computed parameter that was set: nobody looks at it.
     return trial.values.get(name)
 
 
-def end(trial: Trial, result: Any) -> Any:
+def end(trial: TrialHandle, recorder: Recorder, result: Any) -> Any:
     """End a trial that succeeded, and return its result unchanged."""
-    recorder = trial.recorder
     form, blob = pack(result, trial.signing_key)
     form = keep_or_explain(recorder, form, blob)
     recorder.write(
-        "trials", trial.trial, "ended-succeeded",
+        "trials", trial.trial, ended_id("succeeded"),
         Ended("succeeded", time.time(), elapsed(trial), str(type(result)), form),
     )  # fmt: skip
-    recorder.trials.ended(trial.token)
+    recorder.trials.end(trial.token)
     recorder.settle()
     report_conflicts(recorder, quietly=trial.followed and not trial.at_home)
     return result
 
 
-def fail(trial: Trial, failure: Failure, error: BaseException) -> None:
+def fail(trial: TrialHandle, failure: Failure, error: BaseException) -> None:
     """Write down that a trial ended without a result.
 
     Not for a task that the cluster may try again: if none of its tries succeeds, the process that
     follows the trial writes it down.
     """
-    recorder, status = trial.recorder, status_of(error)
+    recorder, status = recorder_for(trial.store), status_of(error)
     if trial.followed and _is_tried_again(error, status):
         recorder.settle()
         return
     recorder.write(
-        "trials", trial.trial, f"ended-{status}-{failure.step or ''}",
+        "trials", trial.trial, ended_id(status, failure.step or ""),
         Ended(status, time.time(), elapsed(trial), failure=failure),
     )  # fmt: skip
-    recorder.trials.ended(trial.token)
+    recorder.trials.end(trial.token)
     recorder.settle()
 
 
@@ -247,20 +249,20 @@ def _is_tried_again(error: BaseException, status: EndStatus) -> bool:
 
 
 def keep_or_explain(recorder: Recorder, form: Any, blob: Blob | None) -> Any:
-    """Keep an object; if that fails, give back a form that says why it was not kept."""
+    """Keep an object; if that fails, return a form that says why it was not kept."""
     if blob is None:
         return form
     try:
-        recorder.keep(blob)
+        recorder.delivery.keep(blob)
     except Exception as error:  # a result must reach its user whatever happens to its record
         return {**form, "digest": None, "reason": f"{type(error).__name__}: {error}"}
     return form
 
 
-def elapsed(trial: Trial) -> float:
-    """Seconds since the trial began."""
+def elapsed(trial: TrialHandle) -> float:
+    """Return the seconds since the trial began."""
     origin = current_origin()
-    if trial.place == (origin.host, origin.boot):
+    if trial.began_on == (origin.host, origin.boot):
         return time.monotonic() - trial.monotonic
     # Another machine, whose own clocks say nothing about the beginning.
     try:
@@ -271,14 +273,14 @@ def elapsed(trial: Trial) -> float:
 
 
 def status_of(error: BaseException) -> EndStatus:
-    """Tell what an exception makes of a trial."""
+    """Return the status of a trial that an exception ends."""
     interrupted = isinstance(error, (KeyboardInterrupt, GeneratorExit))
     cancelled = type(error).__name__ in ("CancelledError", "FutureCancelledError")
     return "interrupted" if interrupted or cancelled else "failed"
 
 
 def failure_of(error: BaseException, step: str | None = None) -> Failure:
-    """Describe an exception."""
+    """Return the record of an exception."""
     name = type(error).__name__
     try:
         text = str(error)

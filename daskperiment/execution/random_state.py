@@ -1,8 +1,8 @@
-"""Seeds of steps, and the global random state while steps run.
+"""The global random state while steps run.
 
-Each step run gets a seed from the trial's seed and the step's place in the graph, never from
-timing. ``random``, ``numpy.random`` (and torch, if it is imported already) are seeded with it for
-as long as the step runs; what the user's own code had there comes back afterwards.
+Each step run has a seed of its own (:mod:`daskperiment.seeds`). ``random``, ``numpy.random`` (and
+torch, if it is imported already) are seeded with it for as long as the step runs; what the user's
+own code had there comes back afterwards.
 
 The global state is one per process. Steps that run at the same time in one process share it, so
 what they draw from it depends on timing. That is noticed and reported, not prevented. Dask draws
@@ -12,12 +12,11 @@ from it too, on a worker's event loop, when it estimates the size of a message: 
 from __future__ import annotations
 
 import random
-import secrets
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from hashlib import blake2b
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -25,36 +24,50 @@ from numpy.random import mtrand
 
 from daskperiment.errors import RandomStateWarning
 from daskperiment.execution.context import RunningStep
-from daskperiment.execution.isolation import Apart
-from daskperiment.warn import tell
+from daskperiment.warn import warn_user
 
-__all__ = ["check_seed", "fresh_seed", "seeded", "step_seed"]
+__all__ = ["IsolatedLibraries", "seeded"]
 
-
-def fresh_seed() -> int:
-    """Draw a seed for a trial that was given none: 32 bits, easy to read and to pass on."""
-    return secrets.randbits(32)
+_ISOLATED_PACKAGES = frozenset({"distributed", "gridfs", "pymongo", "redis", "tornado"})
+_ISOLATED_MODULES = frozenset({"dask.sizeof"})
 
 
-def check_seed(seed: Any) -> int | None:
-    """Return the seed if it is one.
+class IsolatedLibraries:
+    """Libraries that get a generator of their own, as they are imported.
 
-    Raises
-    ------
-    ValueError
-        If it is neither None nor an integer from 0 to 2**63 - 1.
+    Dask's estimates of sizes, a worker's event loop and the drivers of servers draw from the module
+    ``random`` at any moment. A step that runs meanwhile would draw other numbers than last time.
     """
-    if seed is None:
-        return None
-    if isinstance(seed, (int, np.integer)) and not isinstance(seed, bool) and 0 <= seed < 2**63:
-        return int(seed)
-    raise ValueError(f"seed is {seed!r}; expected None or an integer from 0 to 2**63 - 1")
+
+    def __init__(self) -> None:
+        self._generator = random.Random()
+        self._module = ModuleType(random.__name__)
+        vars(self._module).update(vars(random))
+        self._replace(self._module)
+        self._seen: set[str] = set()
+        self._count = 0
+
+    def update(self) -> None:
+        """Isolate what was imported since the last time."""
+        if len(sys.modules) == self._count:
+            return
+        self._count = len(sys.modules)
+        for name in sys.modules.keys() - self._seen:
+            self._seen.add(name)
+            if name in _ISOLATED_MODULES or name.partition(".")[0] in _ISOLATED_PACKAGES:
+                self._replace(sys.modules.get(name))
+
+    def _replace(self, module: ModuleType | None) -> None:
+        """Let a module draw from our generator, where it would from the one that steps use."""
+        for name, value in list(getattr(module, "__dict__", {}).items()):
+            if value is random:
+                setattr(module, name, self._module)
+            elif getattr(value, "__self__", None) is _SHARED:
+                setattr(module, name, getattr(self._generator, value.__name__))
 
 
-def step_seed(trial_seed: int, key: str) -> int:
-    """Derive a step's seed (64 bits) from the trial's seed and the step's place in the graph."""
-    digest = blake2b(f"{trial_seed}/{key}".encode("utf-8", "surrogatepass"), digest_size=8)
-    return int.from_bytes(digest.digest(), "big")
+_SHARED = random.random.__self__  # type: ignore[attr-defined]  # typeshed calls it a function
+"""The generator behind the functions of the module ``random``."""
 
 
 class _TorchState:
@@ -93,7 +106,7 @@ class _GlobalRandomState:
         self._lock = threading.Lock()
         self._active: list[RunningStep] = []
         self._bits = np.random.MT19937(0)
-        self._apart = Apart()
+        self._isolated = IsolatedLibraries()
         self._forget()
 
     def _forget(self) -> None:
@@ -107,7 +120,7 @@ class _GlobalRandomState:
             if self._active:
                 self._note_draws()
             else:
-                self._apart.look()
+                self._isolated.update()
                 self._outside = (random.getstate(), mtrand.get_bit_generator())
                 mtrand.set_bit_generator(self._bits)
                 self._torch = _TorchState()
@@ -181,7 +194,7 @@ def seeded(step: RunningStep) -> Iterator[None]:
 
 def _warn(step: RunningStep) -> None:
     trial = f" of trial {step.trial.trial}" if step.trial is not None else ""
-    tell(
+    warn_user(
         RandomStateWarning(
             f"Step {step.key!r}{trial} ran while another step in this process used the global "
             "random state (random, numpy.random or torch), so what was drawn depends on timing. "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,35 +13,42 @@ from daskperiment.capture.fingerprint import NoFingerprintError, combine, finger
 from daskperiment.cluster import worker
 from daskperiment.codec import pack
 from daskperiment.execution.context import CURRENT, RunningStep
-from daskperiment.execution.lifecycle import (
-    Trial,
-    end,
-    fail,
-    failure_of,
-    keep_or_explain,
-    status_of,
-)
-from daskperiment.execution.random_state import fresh_seed, seeded, step_seed
+from daskperiment.execution.lifecycle import end, fail, failure_of, keep_or_explain, status_of
+from daskperiment.execution.purity import report_conflicts
+from daskperiment.execution.random_state import seeded
 from daskperiment.execution.resources import Stopwatch, Usage
-from daskperiment.planning.changes import report_conflicts
-from daskperiment.records import CacheEntry, Computed, EndStatus, Failure, Output, StepRun
+from daskperiment.execution.trial import TrialHandle
+from daskperiment.recording.recorder import Recorder
+from daskperiment.recording.registry import recorder_for
+from daskperiment.records import (
+    CacheEntry,
+    Computed,
+    EndStatus,
+    Failure,
+    Output,
+    StepRun,
+    computed_id,
+    step_run_id,
+)
 from daskperiment.reuse.cache_entries import worth_writing
+from daskperiment.seeds import fresh_seed, step_seed
 from daskperiment.store.liveness import current_origin
 
 __all__ = [
     "Call",
-    "Function",
-    "guarded",
-    "hand_in",
+    "StepRunner",
+    "UserFunction",
+    "deliver_visit",
     "run_between",
     "run_parameter",
     "run_recorded",
     "run_result",
     "run_step",
+    "run_unrecorded",
 ]
 
 
-class Function:
+class UserFunction:
     """A user's function on its way to another process.
 
     A decorated function's name stands for its decorator's object, so pickle cannot find the
@@ -65,7 +72,7 @@ class Function:
             found = _lookup(sys.modules.get(module), name)
             if getattr(found, "__wrapped__", None) is function:
                 return _by_name, (module, name)
-        return Function, (function,)
+        return UserFunction, (function,)
 
 
 def _lookup(module: Any, name: str) -> Any:
@@ -74,8 +81,8 @@ def _lookup(module: Any, name: str) -> Any:
     return module
 
 
-def _by_name(module: str, name: str) -> Function:
-    return Function(_lookup(importlib.import_module(module), name).__wrapped__)
+def _by_name(module: str, name: str) -> UserFunction:
+    return UserFunction(_lookup(importlib.import_module(module), name).__wrapped__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +90,7 @@ class Call:
     """One call of a step, as it stands in a graph."""
 
     step: str
-    function: Function
+    function: UserFunction
     persist: bool = False
     seed: int | None = None
     """The experiment's seed: for a step that is computed alone."""
@@ -95,34 +102,40 @@ class Call:
     """The call's place in the trial's graph."""
 
 
-def run_step(trial: Trial | None, call: Call, /, *args: Any, **kwargs: Any) -> Any:
+def run_step(trial: TrialHandle | None, call: Call, /, *args: Any, **kwargs: Any) -> Any:
     """Run a step; in a trial, record its run."""
     if trial is None:
         return _run_alone(call, args, kwargs)
-    value = run_recorded(trial, call, args, kwargs).value
-    hand_in(trial)
-    return value
+    runner = run_recorded(trial, call, args, kwargs)
+    deliver_visit(trial, runner.recorder)
+    return runner.value
 
 
-def run_recorded(trial: Trial, call: Call, args: Any, kwargs: Any) -> StepRunner:
-    """Run a step in a trial, and write its run down; `hand_in` or the trial's end delivers it."""
+def run_result(trial: TrialHandle, call: Call, /, *args: Any, **kwargs: Any) -> Any:
+    """Run a trial's last step, and end the trial."""
+    runner = run_recorded(trial, call, args, kwargs)
+    return end(trial, runner.recorder, runner.value)
+
+
+def run_recorded(trial: TrialHandle, call: Call, args: Any, kwargs: Any) -> StepRunner:
+    """Run a step in a trial, and write its run down.
+
+    Delivering it is left to `deliver_visit`, or to the trial's end.
+    """
     runner = StepRunner(trial, call)
-    guard = nullcontext() if trial.at_home else trial.recorder.visiting(trial)
-    with guard:
+    if trial.at_home:
         runner.run(args, kwargs)
+    else:
+        with runner.recorder.visit(trial.trial, trial.token):
+            runner.run(args, kwargs)
     return runner
 
 
-def run_result(trial: Trial, call: Call, /, *args: Any, **kwargs: Any) -> Any:
-    """Run a trial's last step, and end the trial."""
-    return end(trial, run_recorded(trial, call, args, kwargs).value)
-
-
-def hand_in(trial: Trial) -> None:
+def deliver_visit(trial: TrialHandle, recorder: Recorder) -> None:
     """Deliver what was written of a trial, in a process that does not see to its end."""
     if not trial.at_home:
-        trial.recorder.settle()
-        report_conflicts(trial.recorder, quietly=trial.followed)
+        recorder.settle()
+        report_conflicts(recorder, quietly=trial.followed)
 
 
 def _run_alone(call: Call, args: Any, kwargs: Any) -> Any:
@@ -143,12 +156,13 @@ def _run(running: RunningStep, function: Callable[..., Any], args: Any, kwargs: 
 class StepRunner:
     """One run of a step in a trial, from its inputs to its record."""
 
-    def __init__(self, trial: Trial, call: Call) -> None:
+    def __init__(self, trial: TrialHandle, call: Call) -> None:
         self.trial = trial
+        self.recorder = recorder_for(trial.store)
         self.call = call
         self.code = trial.codes.get(call.key) or trial.codes.get(call.step, "")
         self.running = RunningStep(call.key, step_seed(trial.seed, call.key), trial)
-        self.mark = trial.marks.get(call.key)
+        self.keys = trial.step_keys.get(call.key)
         self.inputs: str | None = None
         self.note: str | None = None
         self.kept: Any = None
@@ -159,7 +173,7 @@ class StepRunner:
     def run(self, args: Any, kwargs: Any) -> None:
         """Run the function, and write down how it went."""
         if self.trial.progress is not None:
-            self.trial.progress.tell(self.call.key, "running")
+            self.trial.show(self.call.key, "running")
         # Before the function runs: it might change what it was given.
         self.inputs = self._fingerprint((args, kwargs), "its input")
         watch = Stopwatch()
@@ -187,56 +201,53 @@ class StepRunner:
 
     def _succeeded(self, value: Any, usage: Usage) -> None:
         self.output = self._fingerprint(value, "its output")
-        self.kept = self._keep(value) if self.call.persist else None
+        if self.call.persist:
+            form, blob = pack(value, self.trial.signing_key)
+            self.kept = {"value": keep_or_explain(self.recorder, form, blob)}
         self.note = self.note or _doubt(self.running)
         self._record(usage, "succeeded")
         if self.output and self.inputs and not self.note:
             self._record_output(self.output)
-        self._record_entry(value)
-
-    def _keep(self, value: Any) -> dict[str, Any]:
-        form, blob = pack(value, self.trial.signing_key)
-        return {"value": keep_or_explain(self.trial.recorder, form, blob)}
+        if self.keys is not None and self.keys.ids:
+            self._record_entry(value)
 
     def _record(self, usage: Usage, status: EndStatus, failure: Failure | None = None) -> None:
-        origin, mark, here = current_origin(), self.mark, worker()
+        origin, keys, here, call = current_origin(), self.keys, worker(), self.call
         self.record = StepRun(
-            key=self.call.key, step=self.call.step, status=status, started=usage.started,
+            key=call.key, step=call.step, status=status, started=usage.started,
             wall=usage.wall, cpu=usage.cpu, peak=usage.peak, host=origin.host, pid=origin.pid,
             thread=usage.thread, code=self.code, inputs=self.inputs, output=self.output,
             note=self.note, stochastic=self.running.stochastic, seed=self.running.seed,
             kept=self.kept, failure=failure, metrics=sorted(self.running.metrics),
-            cache_key=(mark and mark.base) or None, reusable=mark is not None and mark.reusable,
-            reason=mark and mark.reason, worker=here and here.address,
+            cache_key=(keys and keys.base) or None, reusable=keys is not None and keys.reusable,
+            reason=keys and keys.reason, worker=here and here.address,
             worker_name=here and here.name,
         )  # fmt: skip
-        # A run that is repeated, because its worker died, makes a record of its own.
-        id = f"{self.call.key}-{usage.started:.6f}-{origin.pid}"
-        self.trial.recorder.write("steps", self.trial.trial, id, self.record)
+        id = step_run_id(call.key, usage.started, origin.pid)
+        self.recorder.write("steps", self.trial.trial, id, self.record)
         if self.trial.progress is not None:
-            self.trial.progress.tell(self.call.key, status)
+            self.trial.show(call.key, status)
 
     def _record_output(self, output: str) -> None:
         seed = str(self.running.seed) if self.running.stochastic else ""
         id = combine(self.call.step, self.code, self.inputs or "", seed)
-        cache_key = (self.mark and self.mark.base) or None
+        cache_key = (self.keys and self.keys.base) or None
         record = Output(self.trial.trial, self.call.key, self.call.step, output, cache_key)
-        self.trial.recorder.output(id, record)
+        self.recorder.output(id, record)
 
     def _record_entry(self, value: Any) -> None:
-        if self.mark is None:
-            return
         entry = CacheEntry(
             self.trial.trial, self.call.key, self.call.step, self.running.stochastic, self.output,
             None if self.note else self.kept, self.note, str(type(value)),
             sorted(self.running.metrics),
         )  # fmt: skip
-        for id in worth_writing(self.mark.ids, entry):
-            self.trial.recorder.entry(id, entry)
+        ids = self.keys.ids if self.keys is not None else ()
+        for id in worth_writing(ids, entry):
+            self.recorder.entry(id, entry)
 
 
 def _doubt(running: RunningStep) -> str | None:
-    """Say why what ran may return something else next time, though all that is known is equal."""
+    """Return why what ran may return something else next time, although all known is equal."""
     if running.asked_for_trial:
         return "it read the trial's id"
     if running.disturbed:
@@ -245,32 +256,34 @@ def _doubt(running: RunningStep) -> str | None:
 
 
 def run_parameter(
-    trial: Trial | None, name: str, function: Function, seed: int | None, /, **inputs: Any
-) -> Any:
+    trial: TrialHandle | None, name: str, function: UserFunction, seed: int | None, /,
+    **inputs: Any,
+) -> Any:  # fmt: skip
     """Compute a parameter's default, unless the parameter was set; record the value."""
     if trial is None:
         return _run_alone(Call(name, function, seed=seed), (), inputs)
     if name in trial.values:
         return trial.values[name]
-    value, _ = guarded(trial, f"parameter {name}", function.__wrapped__, (), inputs)
+    value, _ = run_unrecorded(trial, f"parameter {name}", function.__wrapped__, (), inputs)
+    recorder = recorder_for(trial.store)
     form, blob = pack(value, trial.signing_key, inline=None)
-    form = keep_or_explain(trial.recorder, form, blob)
-    trial.recorder.write("trials", trial.trial, f"computed-{name}"[:200], Computed(name, form))
-    hand_in(trial)
+    form = keep_or_explain(recorder, form, blob)
+    recorder.write("trials", trial.trial, computed_id(name), Computed(name, form))
+    deliver_visit(trial, recorder)
     return value
 
 
 def run_between(
-    trial: Trial, label: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any
+    trial: TrialHandle, label: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any
 ) -> Any:
     """Run a function that is no step but part of a trial, so that its failure is recorded."""
-    return guarded(trial, label, function, args, kwargs)[0]
+    return run_unrecorded(trial, label, function, args, kwargs)[0]
 
 
-def guarded(
-    trial: Trial, label: str, function: Callable[..., Any], args: Any, kwargs: Any
+def run_unrecorded(
+    trial: TrialHandle, label: str, function: Callable[..., Any], args: Any, kwargs: Any
 ) -> tuple[Any, RunningStep]:
-    """Run a function that is no step, seeded by its place; record whether it fails."""
+    """Run a function that is no step, seeded by its place; record only that it fails."""
     running = RunningStep(label, step_seed(trial.seed, label), trial)
     try:
         value = _run(running, function, args, kwargs)
@@ -278,9 +291,9 @@ def guarded(
         with suppress(Warning):  # as in a step
             fail(trial, failure_of(error, label), error)
         raise
-    mark = trial.marks.get(label)
-    if mark is not None:
+    keys = trial.step_keys.get(label)
+    if keys is not None:
         entry = CacheEntry(trial.trial, label, "", running.stochastic, note=_doubt(running))
-        for id in mark.ids:
-            trial.recorder.entry(id, entry)
+        for id in keys.ids:
+            recorder_for(trial.store).entry(id, entry)
     return value, running

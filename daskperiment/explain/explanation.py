@@ -8,7 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING, Literal
 
 from daskperiment.formatting import html_table, one_line, table
-from daskperiment.planning.reuse import StepForecast
+from daskperiment.planning.reuse_planner import StepForecast
 
 if TYPE_CHECKING:
     import pandas as pd

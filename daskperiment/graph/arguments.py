@@ -9,22 +9,23 @@ from __future__ import annotations
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from dask._task_spec import Dict, GraphNode, List, Task, TaskRef
 from dask.base import is_dask_collection, tokenize
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 from dask.utils import is_namedtuple_instance
 
-__all__ = ["Node", "unpack"]
+from daskperiment.graph.tasks import Dict, GraphNode, List, Task, TaskRef
+
+__all__ = ["CallNode", "unpack"]
 
 
-class Node(Delayed):
+class CallNode(Delayed):
     """What the call of a step makes."""
 
     __slots__ = ()
 
-    def as_input(self) -> Node:
-        """Give what stands for this node where another step takes it."""
+    def as_input(self) -> CallNode:
+        """Return what stands for this node where another step takes it."""
         return self
 
 
@@ -45,9 +46,9 @@ def unpack(value: Any, nodes: list[Any]) -> Any:
         The argument itself if there is no node in it.
     """
     if isinstance(value, Delayed):
-        node = value.as_input() if isinstance(value, Node) else value
+        node = value.as_input() if isinstance(value, CallNode) else value
         nodes.append(node)
-        return TaskRef(node._key)
+        return TaskRef(node.key)
     kind = type(value)
     if kind in (list, tuple, set):
         return _container(value, kind, list(value), nodes)

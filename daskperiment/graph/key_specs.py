@@ -1,15 +1,15 @@
-"""From the tasks of a template to the specs of their cache_keys."""
+"""From the tasks of a template to how their cache keys are made."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any
 
-from dask._task_spec import Alias, DataNode, GraphNode, Task, TaskRef
 from dask.utils import funcname
 
 from daskperiment.capture.fingerprint import NoFingerprintError, exact_fingerprint
 from daskperiment.execution.tasks import Call, run_between, run_parameter, run_result, run_step
+from daskperiment.graph.tasks import Alias, DataNode, GraphNode, Task, TaskRef, function_of
 from daskperiment.reuse.cache_keys import KeyOf, KeySpec, KeySpecs, LiveValue, UsedFunction
 
 __all__ = ["make_key_specs"]
@@ -21,7 +21,7 @@ _FIXED = (type(None), bool, int, float, complex, str, bytes)
 def make_key_specs(
     tasks: Mapping[Any, GraphNode], order: Iterator[Hashable], inlined: Mapping[Hashable, str]
 ) -> KeySpecs:
-    """Make the specs of a template.
+    """Return how the cache keys of a template's tasks are made.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class _Maker:
         self.functions: dict[str, Callable[..., Any]] = {}
 
     def spec(self, key: Hashable, task: Any) -> KeySpec:
-        function = task.func if type(task) is Task else None
+        function = function_of(task)
         if function is run_step or function is run_result:
             return self._step(key, task)
         if function is run_parameter:

@@ -5,23 +5,35 @@ from __future__ import annotations
 import functools
 import inspect
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MethodType
-from typing import Any
+from typing import Any, NamedTuple
 
-from dask._task_spec import Task, TaskRef
-from dask.highlevelgraph import HighLevelGraph
+from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.utils import funcname
 
-from daskperiment.execution.tasks import Call, Function, run_step
+from daskperiment.execution.tasks import Call, UserFunction, run_step
 from daskperiment.formatting import html_table
-from daskperiment.graph.arguments import Node, unpack
+from daskperiment.graph.arguments import CallNode, unpack
+from daskperiment.graph.tasks import Task, TaskRef
 from daskperiment.graph.template import TRIAL, no_trial
 
-__all__ = ["Step", "StepFunction"]
+__all__ = ["Step", "StepCall", "StepFunction", "with_functions"]
 
 
-class Step(Node):
+class StepCall(NamedTuple):
+    """The call of a step, as it stands in the graph that a user built."""
+
+    step: str
+    """Name of the step."""
+    key: str
+    graph: HighLevelGraph
+    length: int | None
+    """Number of outputs, if it returns a sequence of known length."""
+
+
+class Step(CallNode):
     """One call of a step: a :class:`dask.delayed.Delayed`.
 
     Computing it alone runs the function and records no trial; it belongs to a trial when a result
@@ -30,9 +42,9 @@ class Step(Node):
 
     __slots__ = ("_step",)
 
-    def __init__(self, step: str, key: str, graph: HighLevelGraph, nout: int | None) -> None:
-        super().__init__(key, graph, length=nout)  # type: ignore[no-untyped-call]  # dask's
-        object.__setattr__(self, "_step", step)
+    def __init__(self, call: StepCall) -> None:
+        super().__init__(call.key, call.graph, length=call.length)  # type: ignore[no-untyped-call]  # dask's
+        object.__setattr__(self, "_step", call.step)
 
     def __dir__(self) -> list[str]:
         return [name for name in dir(type(self)) if name != "as_input"]
@@ -52,7 +64,7 @@ class StepFunction:
     function : callable
         Neither a coroutine nor an asynchronous generator function.
     wrap : callable
-        Makes what a call returns from the call's :class:`Step`.
+        Makes what a call returns from its :class:`StepCall`.
     persist : bool
         Whether the output is kept in each trial.
     nout : int, optional
@@ -62,7 +74,7 @@ class StepFunction:
     reuse : bool, optional
         Whether a kept output may be reused; None leaves it to the experiment.
     version : str, optional
-        Part of the cache_key: another version makes another output.
+        Part of the cache key: another version makes another output.
 
     Attributes
     ----------
@@ -71,7 +83,7 @@ class StepFunction:
     """
 
     def __init__(
-        self, function: Callable[..., Any], wrap: Callable[[Step], Any],
+        self, function: Callable[..., Any], wrap: Callable[[StepCall], Any],
         persist: bool = False, nout: int | None = None, seed: int | None = None,
         reuse: bool | None = None, version: str | None = None,
     ) -> None:  # fmt: skip
@@ -88,14 +100,14 @@ class StepFunction:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Make a node of this call."""
-        call = Call(self.name, Function(self.__wrapped__), self.persist, self._seed, self._reuse,
-                    self._version)  # fmt: skip
+        function = UserFunction(self.__wrapped__)
+        call = Call(self.name, function, self.persist, self._seed, self._reuse, self._version)
         key = f"{self.name}-{uuid.uuid4().hex}"
         nodes: list[Any] = []
         forms = [unpack(value, nodes) for value in args]
         named = {name: unpack(value, nodes) for name, value in kwargs.items()}
         task = Task(key, run_step, TaskRef(TRIAL), call, *forms, **named)
-        return self._wrap(Step(self.name, key, _graph(key, task, nodes), self._nout))
+        return self._wrap(StepCall(self.name, key, _graph(key, task, nodes), self._nout))
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         """Bind to an object as functions do: a decorated method is a step."""
@@ -145,3 +157,51 @@ def _check_version(version: Any) -> str:
     if version is None or isinstance(version, (str, int, float)):
         return "" if version is None else str(version)
     raise TypeError(f"version is {version!r}; expected text or a number")
+
+
+# Other functions in the same graph -----------------------------------------------------------------
+
+
+def with_functions(call: StepCall, functions: Mapping[tuple[str, int], UserFunction]) -> StepCall:
+    """Return a call with the same graph, in which steps call other functions.
+
+    Parameters
+    ----------
+    call : StepCall
+        Stays as it is.
+    functions : mapping of (str, int) to UserFunction
+        Name of a step and identity of its function (two of one name may be in a graph) -> the
+        function to call; other steps keep theirs.
+    """
+    return call._replace(graph=_replaced(call.graph, functions)) if functions else call
+
+
+def _replaced(
+    graph: HighLevelGraph, functions: Mapping[tuple[str, int], UserFunction]
+) -> HighLevelGraph:
+    layers = {name: _replaced_layer(layer, functions) for name, layer in graph.layers.items()}
+    return HighLevelGraph(layers, dict(graph.dependencies))
+
+
+def _replaced_layer(layer: Any, functions: Mapping[tuple[str, int], UserFunction]) -> Any:
+    if not isinstance(layer, MaterializedLayer):
+        return layer
+    tasks = {key: _replaced_task(task, functions) for key, task in layer.items()}
+    if all(tasks[key] is task for key, task in layer.items()):
+        return layer
+    new = MaterializedLayer(tasks)
+    # Set afterwards: a layer that is made takes the annotations in force at that moment.
+    new.annotations = layer.annotations
+    return new
+
+
+def _replaced_task(task: Any, functions: Mapping[tuple[str, int], UserFunction]) -> Any:
+    if type(task) is not Task or task.func is not run_step:
+        return task
+    trial, call, *args = task.args
+    assert isinstance(call, Call)
+    function = functions.get((call.step, id(call.function.__wrapped__)))
+    if function is None:
+        return task
+    other = replace(call, function=function)
+    return Task(task.key, run_step, trial, other, *args, **task.kwargs)

@@ -9,46 +9,66 @@ Everything else, such as data that no parameter reaches, keeps its keys and is s
 
 from __future__ import annotations
 
-import uuid
+from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from dask._task_spec import DataNode, GraphNode, Task, TaskRef, convert_legacy_graph
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
-from dask.utils import key_split
+from dask.utils import funcname, key_split
 
-from daskperiment.execution.lifecycle import begin, begin_within, last_key, take
-from daskperiment.execution.request import Plan
+from daskperiment.client.shipping import LocalRequest
+from daskperiment.execution.lifecycle import (
+    TrialOfOneTask,
+    begin,
+    begin_within,
+    last_key,
+    take_parameter,
+)
+from daskperiment.execution.tasks import Call, run_between, run_parameter, run_result, run_step
 from daskperiment.graph.key_specs import make_key_specs
-from daskperiment.graph.references import in_order, references
-from daskperiment.graph.sharing import SharedTasks
-from daskperiment.graph.survey import TRIAL, Survey
-from daskperiment.records import Graph
+from daskperiment.graph.shared_nodes import SharedNodes
+from daskperiment.graph.tasks import (
+    DataNode,
+    GraphNode,
+    Task,
+    TaskRef,
+    convert_legacy_graph,
+    in_order,
+    references,
+)
+from daskperiment.records import Graph, Node
 from daskperiment.reuse.cache_keys import KeySpecs
+from daskperiment.reuse.reuse_plan import ReusePlan
 
-__all__ = ["TRIAL", "Bound", "Template", "compile_template", "no_trial"]
+__all__ = ["TRIAL", "Template", "TrialGraph", "compile_template", "no_trial"]
+
+TRIAL = "daskperiment-trial"
+"""Key of the node that stands for the current trial in every template."""
 
 Key = Hashable
 
 
 def no_trial() -> Any:
-    """Make the template's node for the current trial: None where there is none."""
+    """Return the template's node for the current trial: None where there is none."""
     layer: dict[Any, Any] = {TRIAL: DataNode(TRIAL, None)}
     return Delayed(TRIAL, HighLevelGraph.from_collections(TRIAL, layer, dependencies=()))
 
 
-class Bound(NamedTuple):
+class TrialGraph(NamedTuple):
     """The graph of one trial."""
 
     token: str
     key: str
+    """Of its last task."""
     graph: HighLevelGraph
+    keys: Mapping[Key, Any]
+    """Key in the template -> key in this graph, or the node that takes its place."""
 
 
-class _Layer(NamedTuple):
+class _TaskLayer(NamedTuple):
     tasks: Any
     annotations: Any
     dependencies: set[str]
@@ -64,7 +84,7 @@ class Template:
     """Key of the result's step."""
     shared: Mapping[str, Any]
     """Layers that do not depend on the trial, as they are."""
-    own: Mapping[str, _Layer]
+    own: Mapping[str, _TaskLayer]
     """Layers that every trial has a copy of."""
     dependencies: Mapping[str, set[str]]
     """Of the shared layers."""
@@ -72,6 +92,8 @@ class Template:
     """Key of a parameter -> its name: they become part of the tasks that take them."""
     graph: Graph
     """The steps in graph order."""
+    places: Mapping[Key, str]
+    """Key of a step's call -> its place in the trial's graph."""
     functions: Mapping[str, Callable[..., Any]]
     """Step -> the function that it calls."""
     parameters: tuple[str, ...]
@@ -79,22 +101,24 @@ class Template:
     persisting: bool
     """Whether any step's output is kept."""
 
-    def instantiate(self, make_plan: Callable[[str], Plan]) -> Bound:
-        """Make the graph of one trial.
+    def instantiate(self, token: str, source: LocalRequest, reuse: ReusePlan | None) -> TrialGraph:
+        """Return the graph of one trial.
 
         Parameters
         ----------
-        make_plan : callable
-            Makes the trial's plan from its token.
+        token : str
+            The trial's token.
+        source : LocalRequest
+            What its first task begins it with.
+        reuse : ReusePlan, optional
+            What it reuses and shares.
         """
-        token = uuid.uuid4().hex
-        plan = make_plan(token)
         copying = _Copying(self, token)
-        if plan.reuse_plan is not None:
+        if reuse is not None:
             own = {key for layer in self.own.values() for key in layer.tasks}
-            sharing = SharedTasks(plan, plan.reuse_plan, self.tasks, own, self.inlined)
-            copying.share(sharing, plan.reuse_plan.needed)
-        return copying.bound(plan)
+            nodes = SharedNodes(source, reuse, self.tasks, own, self.inlined)
+            copying.share(nodes, reuse.needed)
+        return copying.graph(source)
 
     @cached_property
     def tasks(self) -> dict[Key, GraphNode]:
@@ -107,8 +131,8 @@ class Template:
         return {**convert_legacy_graph(shared), **own}
 
     @cached_property
-    def specs(self) -> KeySpecs:
-        """How the cache_keys of the nodes are made."""
+    def key_specs(self) -> KeySpecs:
+        """How the cache keys of the nodes are made."""
         return make_key_specs(self.tasks, in_order(self.tasks, self.key), self.inlined)
 
 
@@ -124,32 +148,32 @@ class _Copying:
         self.dependencies: dict[str, set[str]] = dict(template.dependencies)
         self.extra: dict[str, set[str]] = {}
 
-    def share(self, sharing: SharedTasks, needed: Collection[Key]) -> None:
+    def share(self, nodes: SharedNodes, needed: Collection[Key]) -> None:
         """Leave out what nobody needs, and take from shared tasks what can be taken."""
-        shared = sharing.shared()
+        shared = nodes.shared()
         for name, layer in self.template.own.items():
             tasks = {key: task for key, task in layer.tasks.items() if key in needed}
             taken = {key: shared[key] for key in tasks if key in shared}
-            tasks.update((key, sharing.own(key, taken[key])) for key in taken)
+            tasks.update((key, nodes.own(key, taken[key])) for key in taken)
             self.own[name] = layer._replace(tasks=tasks)
             self.extra[name] = set(taken.values())
             if not tasks:
                 del self.own[name]
         layers = {key: layer for layer in self.template.own.values() for key in layer.tasks}
-        for key, (task, dependencies, source) in sharing.made.items():
+        for key, (task, dependencies, source) in nodes.made.items():
             layer = layers[source]
             outside = layer.dependencies & self.template.shared.keys()
             self.layers[key] = _layer({key: task}, layer.annotations)
             self.dependencies[key] = dependencies | outside
 
-    def bound(self, plan: Plan) -> Bound:
+    def graph(self, source: LocalRequest) -> TrialGraph:
         """Put the graph together."""
         single = not self.extra and sum(len(layer.tasks) for layer in self.own.values()) == 1
         if single:  # its only task begins the trial as well
-            begins: Any = Task(None, begin_within, plan)
+            begins: Any = Task(None, begin_within, TrialOfOneTask(source))
         else:
             begins = TaskRef(self.first)
-            self.layers[self.first] = _layer({self.first: Task(self.first, begin, plan)}, None)
+            self.layers[self.first] = _layer({self.first: Task(self.first, begin, source)}, None)
             self.dependencies[self.first] = set()
         keys = self._keys(begins)
         names = {name: self.last if name == self.template.key else f"{name}-{self.token}"
@@ -161,13 +185,14 @@ class _Copying:
             self.dependencies[names[name]] = before
         for name in names.values():
             self.dependencies[name] &= self.layers.keys()  # what nobody needs is not there
-        return Bound(self.token, self.last, HighLevelGraph(self.layers, self.dependencies))
+        graph = HighLevelGraph(self.layers, self.dependencies)
+        return TrialGraph(self.token, self.last, graph, keys)
 
     def _keys(self, begins: Any) -> dict[Key, Any]:
         """Old key -> new key, or the node that takes its place."""
         keys: dict[Key, Any] = {TRIAL: begins}
         for key, name in self.template.inlined.items():
-            keys[key] = Task(None, take, begins, name)
+            keys[key] = Task(None, take_parameter, begins, name)
         olds = (key for layer in self.own.values() for key in layer.tasks)
         for number, old in enumerate(olds):
             keys[old] = _rename(old, self.token, number)
@@ -181,7 +206,7 @@ def _rename(key: Key, token: str, number: int) -> Key:
     return f"{key_split(key)}-{token}-{number}"
 
 
-def _copy(layer: _Layer, keys: Mapping[Key, Any]) -> MaterializedLayer:
+def _copy(layer: _TaskLayer, keys: Mapping[Key, Any]) -> MaterializedLayer:
     tasks = {}
     for old, task in layer.tasks.items():
         new = keys[old]
@@ -213,7 +238,7 @@ def compile_template(result: str, key: Key, graph: HighLevelGraph, parameters: A
     moving = _moving_layers(graph, {TRIAL, *parameters})
     gone = {TRIAL, *parameters}
     raw = _own_layers(graph, moving - gone, gone)
-    survey = Survey({k: task for layer in raw.values() for k, task in layer.tasks.items()},
+    survey = _Survey({k: task for layer in raw.values() for k, task in layer.tasks.items()},
                      parameters, key)  # fmt: skip
     own = {
         name: layer._replace(tasks={k: survey.prepared(k) for k in layer.tasks})
@@ -228,6 +253,7 @@ def compile_template(result: str, key: Key, graph: HighLevelGraph, parameters: A
         dependencies={n: set(d) for n, d in graph.dependencies.items() if n not in moving},
         inlined=dict(parameters),
         graph=Graph(survey.nodes),
+        places=survey.places,
         functions=survey.functions,
         parameters=tuple(survey.parameters),
         persisting=survey.persisting,
@@ -251,11 +277,11 @@ def _mentions(layer: Any, keys: set[str]) -> bool:
     return isinstance(layer, MaterializedLayer) and any(key in layer for key in keys)
 
 
-def _own_layers(graph: HighLevelGraph, names: set[str], gone: set[str]) -> dict[str, _Layer]:
+def _own_layers(graph: HighLevelGraph, names: set[str], gone: set[str]) -> dict[str, _TaskLayer]:
     # Old-style tasks name keys of other layers, and can be told from data by all keys alone.
     every = {key for layer in graph.layers.values() for key in layer}
     return {
-        name: _Layer(
+        name: _TaskLayer(
             convert_legacy_graph({k: task for k, task in layer.items() if k not in gone}, every),
             layer.annotations,
             graph.dependencies[name],
@@ -263,3 +289,77 @@ def _own_layers(graph: HighLevelGraph, names: set[str], gone: set[str]) -> dict[
         for name, layer in graph.layers.items()
         if name in names
     }
+
+
+class _Inputs(NamedTuple):
+    """What a task takes, directly or through functions that are no steps."""
+
+    steps: tuple[str, ...] = ()
+    parameters: tuple[str, ...] = ()
+
+
+class _Survey:
+    """Walks a result's graph once: inputs before those who take them, in order of arguments."""
+
+    def __init__(self, tasks: Mapping[Key, GraphNode], inlined: Mapping[Key, str], last: Key):
+        self.nodes: list[Node] = []
+        self.functions: dict[str, Callable[..., Any]] = {}
+        self.parameters: dict[str, None] = {}
+        self.persisting = False
+        self.places: dict[Key, str] = {}
+        self._tasks = tasks
+        self._last = last
+        self._sources: dict[Key, _Inputs] = {
+            key: _Inputs(parameters=(name,)) for key, name in inlined.items()
+        }
+        self._names: Counter[str] = Counter()
+        self._prepared: dict[Key, GraphNode] = {}
+        for key in in_order(tasks, last):
+            self._visit(key)
+
+    def prepared(self, key: Key) -> GraphNode:
+        """Return the task as trials have it, before keys are substituted."""
+        return self._prepared.get(key, self._tasks[key])
+
+    def _visit(self, key: Key) -> None:
+        task = self._tasks[key]
+        found = [self._sources.get(ref, _Inputs()) for ref in references(task)]
+        sources = _Inputs(
+            tuple(dict.fromkeys(step for source in found for step in source.steps)),
+            tuple(dict.fromkeys(name for source in found for name in source.parameters)),
+        )
+        if type(task) is not Task:
+            self._sources[key] = sources
+        elif task.func is run_step:
+            self._sources[key] = self._step(key, task, sources)
+        elif task.func is run_parameter:
+            self._sources[key] = _Inputs(parameters=(task.args[1],))
+            self.parameters[task.args[1]] = None
+        else:
+            self._sources[key] = sources
+            self._between(key, task)
+
+    def _step(self, key: Key, task: Task, sources: _Inputs) -> _Inputs:
+        call: Call = task.args[1]
+        place = self.places[key] = self._place(call.step)
+        self.persisting |= call.persist
+        self.nodes.append(Node(place, call.step, list(sources.steps), list(sources.parameters)))
+        self.parameters.update(dict.fromkeys(sources.parameters))
+        function = call.function.__wrapped__
+        if self.functions.setdefault(call.step, function) is not function:
+            self.functions[place] = function  # a step that was defined anew under its old name
+        trial, _, *args = task.args
+        run = run_result if key == self._last else run_step
+        prepared = Task(key, run, trial, replace(call, key=place), *args, **task.kwargs)
+        self._prepared[key] = prepared
+        return _Inputs(steps=(place,))
+
+    def _between(self, key: Key, task: Task) -> None:
+        label = self._place(funcname(task.func))
+        self._prepared[key] = Task(
+            key, run_between, TaskRef(TRIAL), label, task.func, *task.args, **task.kwargs
+        )
+
+    def _place(self, name: str) -> str:
+        self._names[name] += 1
+        return name if self._names[name] == 1 else f"{name}#{self._names[name]}"

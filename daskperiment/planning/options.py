@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from daskperiment.execution.progress import Reporter
+from daskperiment.client.progress import ProgressReporter
 
 __all__ = ["TrialOptions", "check_reuse"]
 
@@ -25,12 +25,13 @@ class TrialOptions:
     """Id of the sweep that the trial belongs to."""
     source: int | None = None
     """The trial that this one reproduces."""
-    progress: Reporter | None = None
+    progress: ProgressReporter | None = None
     """Told of each step, if somebody watches."""
 
     def refined(self, **asked: Any) -> TrialOptions:
-        """Make an order that also asks for what is given here and not None."""
-        return replace(self, **{name: value for name, value in asked.items() if value is not None})
+        """Return options that also ask for what is given here and not None."""
+        asked = {name: value for name, value in asked.items() if value is not None}
+        return replace(self, **asked) if asked else self
 
 
 def check_reuse(reuse: Any) -> bool | None:

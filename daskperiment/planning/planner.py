@@ -1,97 +1,67 @@
-"""What an experiment's trials have in common: store, parameters, seed, code and environment."""
+"""What an experiment's trials begin with: from options to a trial plan."""
 
 from __future__ import annotations
 
+import uuid
 import weakref
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import replace
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any
 
 import dask
 
-from daskperiment.client.shipping import prepare, ship
-from daskperiment.client.watching import watching
+from daskperiment.client.shipping import LocalRequest, prepare
 from daskperiment.codec import Blob, dump_record
 from daskperiment.execution.lifecycle import undefined
-from daskperiment.execution.random_state import fresh_seed
-from daskperiment.execution.request import Common, Plan, Request, Settled
-from daskperiment.planning.arranging import ReusePlan
-from daskperiment.planning.changes import ChangeWatch
+from daskperiment.execution.trial import TrialRequest, TrialSetup
+from daskperiment.graph.template import Template
+from daskperiment.parameters import Parameters
 from daskperiment.planning.options import TrialOptions
-from daskperiment.planning.reuse import Chooser, StepForecast, reusable_steps
-from daskperiment.planning.snapshot import CodeSource, EnvironmentSource
-from daskperiment.recording.recorder import recorder_for
-from daskperiment.records import Code, Environment, Graph
-from daskperiment.reuse.cache_keys import KeySpecs
+from daskperiment.planning.reuse_planner import ReusePlanner, StepForecast, reusable_steps
+from daskperiment.planning.snapshot import ChangeWarner, CodeSnapshot, EnvironmentSnapshot
+from daskperiment.recording.registry import recorder_for
+from daskperiment.records import Code, Environment
+from daskperiment.reuse.reuse_plan import ReusePlan
+from daskperiment.seeds import fresh_seed
 from daskperiment.store.liveness import current_origin
 from daskperiment.store.protocol import Store
 
-__all__ = ["Planner", "signing_key"]
-
-
-class Values(Protocol):
-    """The current values of parameters."""
-
-    def current(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
-        """All values of this moment, in order of declaration."""
-
-    def missing(self, needed: Any, values: Mapping[str, Any]) -> tuple[str, ...]:
-        """Those of the needed parameters that have no value."""
-
-
-class Design(Protocol):
-    """What a trial's graph is made of."""
-
-    @property
-    def result(self) -> str:
-        """Name of the result's step."""
-
-    @property
-    def graph(self) -> Graph:
-        """The steps in graph order."""
-
-    @property
-    def functions(self) -> Mapping[str, Callable[..., Any]]:
-        """Step -> the function that it calls."""
-
-    @property
-    def parameters(self) -> tuple[str, ...]:
-        """Names of the parameters that are needed."""
-
-    @property
-    def persisting(self) -> bool:
-        """Whether any step's output is kept."""
-
-    @property
-    def specs(self) -> KeySpecs:
-        """How the cache_keys of the nodes are made."""
+__all__ = ["Planner", "TrialPlan", "signing_key"]
 
 
 def signing_key() -> bytes | None:
-    """Get the configured key that objects are signed with."""
+    """Return the configured key that objects are signed with."""
     key = dask.config.get("daskperiment.signing-key", None)
     return key.encode() if isinstance(key, str) else key
 
 
-class _Kept:
-    """What is worked out once for each design."""
+@dataclass(frozen=True)
+class TrialPlan:
+    """A trial before it begins: what its first task asks for, and how its graph is made."""
 
-    def __init__(self, design: Design) -> None:
-        self.code = CodeSource(design.functions)
-        self.graph: Blob = dump_record(design.graph)
-        self._common: Common | None = None
+    token: str
+    source: LocalRequest
+    reuse: ReusePlan | None
+    """What it reuses and shares; None if it does neither, so that the graph is the template's."""
 
-    def common(
+
+class _Setups:
+    """What is worked out once for each template."""
+
+    def __init__(self, template: Template) -> None:
+        self.code = CodeSnapshot(template.functions)
+        self.graph: Blob = dump_record(template.graph)
+        self._setup: TrialSetup | None = None
+
+    def setup(
         self, store: Store, result: str, code: Code, code_blob: Blob, environment: Blob
-    ) -> Common:
-        """Give what coming trials have in common: the same object while nothing changes."""
-        last, origin, key = self._common, current_origin(), signing_key()
-        now = (code_blob.digest, environment.digest, origin, key)
-        if last is None or now != (
+    ) -> TrialSetup:
+        """Return what coming trials have in common: the same object while nothing changes."""
+        last, origin, key = self._setup, current_origin(), signing_key()
+        if last is None or (code_blob.digest, environment.digest, origin, key) != (
             last.code.digest, last.environment.digest, last.origin, last.signing_key
         ):  # fmt: skip
-            last = self._common = Common(
+            last = self._setup = TrialSetup(
                 store, result, code_blob, environment, self.graph,
                 codes={step: each.fingerprint for step, each in code.steps.items()},
                 origin=origin, signing_key=key,
@@ -100,77 +70,97 @@ class _Kept:
 
 
 class Planner:
-    """Makes the plans of one experiment's trials, and watches over them.
+    """Plans one experiment's trials.
 
     Parameters
     ----------
     store : Store
         Where trials are recorded.
-    parameters : Values
+    parameters : Parameters
         The experiment's parameters.
+
+    Attributes
+    ----------
+    seed : int, optional
+        The experiment's seed.
+    reuse : bool
+        Whether kept outputs are reused where neither step nor options say anything.
     """
 
-    def __init__(self, store: Store, parameters: Values) -> None:
+    def __init__(self, store: Store, parameters: Parameters) -> None:
         self.store = store
-        self.parameters: Any = parameters  # results see more of it than trials do
+        self.parameters = parameters
         self.seed: int | None = None
         self.reuse = False
-        self._environment = EnvironmentSource()
-        self._kept: weakref.WeakKeyDictionary[Any, _Kept] = weakref.WeakKeyDictionary()
-        self._changes = ChangeWatch(store)
-        self._chooser = Chooser(store)
+        self._environment = EnvironmentSnapshot()
+        self._setups: weakref.WeakKeyDictionary[Template, _Setups] = weakref.WeakKeyDictionary()
+        self._changes = ChangeWarner(store)
+        self._reuse_planner = ReusePlanner(store)
 
     def __reduce__(self) -> Any:
         state = {"seed": self.seed, "reuse": self.reuse}
         return Planner, (self.store, self.parameters), state
 
-    def settled_plan(self, design: Design, token: str, order: TrialOptions) -> Plan:
-        """Make the plan of a trial that is computed right now."""
-        request, reuse_plan = self._request(design, token, order)
-        if not request.missing:
-            prepare(self.store, *request.common.blobs)
-        plan = Settled(request, ship)
-        plan.reuse_plan = reuse_plan
-        plan.keep = reuse_plan.making if reuse_plan else None
-        return plan
+    def plan(
+        self, template: Template, options: TrialOptions, later: bool = False,
+        watched: bool = False,
+    ) -> TrialPlan:  # fmt: skip
+        """Return the plan of a new trial.
 
-    def plan(self, design: Design, token: str, order: TrialOptions) -> Plan:
-        """Make a trial's plan. Values, code and environment are read when the trial begins."""
-        if reusable_steps(design, order.reuse, self.reuse):
-            return self.settled_plan(design, token, order)  # the graph depends on it
-        return Plan(lambda: self._request(design, token, order)[0], ship)
+        Parameters
+        ----------
+        template : Template
+        options : TrialOptions
+        later : bool
+            Whether it is computed some time later, or never: then parameter values, code and
+            environment are those of the moment when it begins, unless its graph depends on them.
+        watched : bool
+            As for :class:`~daskperiment.client.shipping.LocalRequest`.
+        """
+        token = uuid.uuid4().hex
+        if later and not reusable_steps(template, options.reuse, self.reuse):
+            source = LocalRequest(lambda: self._request(template, token, options)[0])
+            return TrialPlan(token, source, None)
+        request, reuse = self._request(template, token, options)
+        if not request.missing:
+            prepare(self.store, *request.setup.blobs)
+        in_flight = reuse.in_flight if reuse is not None else frozenset()
+        return TrialPlan(token, LocalRequest(lambda: request, in_flight, watched), reuse)
 
     def _request(
-        self, design: Design, token: str, order: TrialOptions
-    ) -> tuple[Request, ReusePlan | None]:
-        request, code, environment = self._settle(design, token, order)
-        if order.source is None:  # a trial that is run again is compared with its first run
-            self._changes.look(code, environment)
-        if not design.persisting or request.missing:
+        self, template: Template, token: str, options: TrialOptions
+    ) -> tuple[TrialRequest, ReusePlan | None]:
+        request, code, environment = self._snapshot(template, token, options)
+        if options.source is None:  # a trial that is run again is compared with its first run
+            self._changes.check(code, environment)
+        if not template.persisting or request.missing:
             return request, None
-        reusable = reusable_steps(design, order.reuse, self.reuse)
-        reuse_plan = self._chooser.choose(design, reusable, request, code)
-        request = replace(request, marks=reuse_plan.marks)
-        return request, reuse_plan if reuse_plan.needed else None
+        reusable = reusable_steps(template, options.reuse, self.reuse)
+        plan = self._reuse_planner.plan(template, reusable, request, code)
+        return replace(request, step_keys=plan.step_keys), plan if plan.needed else None
 
-    def _settle(
-        self, design: Design, token: str, order: TrialOptions
-    ) -> tuple[Request, Code, Environment]:
-        values = self.parameters.current(order.values)
-        kept = self._keep(design)
-        code, code_blob = kept.code.now()
+    def _snapshot(
+        self, template: Template, token: str, options: TrialOptions
+    ) -> tuple[TrialRequest, Code, Environment]:
+        """Return what a trial begins with if it begins at this moment."""
+        values = self.parameters.current(options.values)
+        setups = self._setups_of(template)
+        code, code_blob = setups.code.now()
         environment, environment_blob = self._environment.now()
-        chosen = next((s for s in (order.seed, self.seed) if s is not None), None)
-        request = Request(
-            kept.common(self.store, design.result, code, code_blob, environment_blob), token,
+        chosen = self.seed if options.seed is None else options.seed
+        request = TrialRequest(
+            setups.setup(self.store, template.result, code, code_blob, environment_blob), token,
             seed=fresh_seed() if chosen is None else chosen,
-            values=values, missing=self.parameters.missing(design.parameters, values),
-            sweep=order.sweep, source=order.source, progress=order.progress,
+            values=values, missing=self.parameters.missing(template.parameters, values),
+            sweep=options.sweep, source=options.source,
+            progress=None if options.progress is None else options.progress.id,
         )  # fmt: skip
         return request, code, environment
 
-    def forecasts(self, design: Design, order: TrialOptions) -> tuple[list[StepForecast], bool]:
-        """Tell what would become of each step, were the trial computed now.
+    def forecasts(
+        self, template: Template, options: TrialOptions
+    ) -> tuple[list[StepForecast], bool]:
+        """Return what would become of each step, were the trial computed now.
 
         And whether any of them may reuse an output; if not, it is told for ``reuse=True``.
 
@@ -181,41 +171,38 @@ class Planner:
         StoreError
             If the store cannot be read.
         """
-        request, code, _ = self._settle(design, "", order)
+        request, code, _ = self._snapshot(template, "", options)
         if request.missing:
             raise undefined(request.missing)
-        allowed = reusable_steps(design, order.reuse, self.reuse)
-        reusable = allowed or reusable_steps(design, True, True)
-        return self._chooser.forecasts(design, reusable, request, code), bool(allowed)
+        allowed = reusable_steps(template, options.reuse, self.reuse)
+        reusable = allowed or reusable_steps(template, True, True)
+        forecasts = self._reuse_planner.forecasts(template, reusable, request, code)
+        return forecasts, bool(allowed)
 
-    def _keep(self, design: Design) -> _Kept:
-        kept = self._kept.get(design)
-        if kept is None:
-            kept = self._kept[design] = _Kept(design)
-        return kept
+    def _setups_of(self, template: Template) -> _Setups:
+        setups = self._setups.get(template)
+        if setups is None:
+            setups = self._setups[template] = _Setups(template)
+        return setups
 
-    def submitting(self, design: Design) -> None:
+    def before_submission(self, template: Template) -> None:
         """Warn, in the process of the user, of what changed since the previous trial."""
-        kept = self._keep(design)
-        code, code_blob = kept.code.now()
+        setups = self._setups_of(template)
+        code, code_blob = setups.code.now()
         environment, environment_blob = self._environment.now()
-        prepare(self.store, code_blob, environment_blob, kept.graph)
-        self._changes.look(code, environment)
-
-    def watching(self, token: str) -> AbstractContextManager[None]:
-        """See to the end of a trial that its last task cannot write down."""
-        return watching(recorder_for(self.store), token)
+        prepare(self.store, code_blob, environment_blob, setups.graph)
+        self._changes.check(code, environment)
 
     def code(self, functions: Mapping[str, Callable[..., Any]]) -> Code:
-        """Capture the code of these steps, as it is now."""
-        return CodeSource(functions).now()[0]
+        """Return the code of these steps, as it is now."""
+        return CodeSnapshot(functions).now()[0]
 
     def environment(self) -> Environment:
-        """Capture the environment, as it is now."""
+        """Return the environment, as it is now."""
         return self._environment.now()[0]
 
     def forget(self) -> None:
         """Remember no records: they are about to be deleted."""
         recorder_for(self.store).forget()
-        self._changes = ChangeWatch(self.store)
-        self._chooser = Chooser(self.store)
+        self._changes = ChangeWarner(self.store)
+        self._reuse_planner = ReusePlanner(self.store)

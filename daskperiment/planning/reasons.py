@@ -5,19 +5,31 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from daskperiment.capture.code import changed_functions, diff_functions
 from daskperiment.capture.fingerprint import NoFingerprintError, fingerprint
-from daskperiment.codec import decode, from_plain, is_object
+from daskperiment.codec import decode, find_record, from_plain, is_object
 from daskperiment.errors import CorruptRecordError
 from daskperiment.formatting import shorten, shorten_pair
-from daskperiment.planning.changes import LOOK_BACK, load
-from daskperiment.records import Begun, Code, Computed, Environment, Graph, Node, StepCode
+from daskperiment.planning.snapshot import LOOK_BACK
+from daskperiment.records import (
+    BEGUN,
+    COMPUTED,
+    Begun,
+    Code,
+    Computed,
+    Environment,
+    Graph,
+    Node,
+    StepCode,
+    record_kind,
+)
 from daskperiment.reuse.cache_keys import series_of
 from daskperiment.store.protocol import Store
 
-__all__ = ["Past", "PastTrials", "Reason", "why"]
+__all__ = ["TrialMakeup", "PastTrials", "Reason", "why"]
 
 WIDTH = 40
 """Columns that a value takes at most."""
@@ -32,7 +44,7 @@ class Reason(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Past:
+class TrialMakeup:
     """What a trial was made of."""
 
     values: Mapping[str, Any]
@@ -40,6 +52,11 @@ class Past:
     code: Code
     graph: Graph
     python: str = field(default_factory=lambda: platform.python_version())
+
+    @cached_property
+    def nodes(self) -> dict[str, Node]:
+        """The nodes of the graph by their places."""
+        return {node.key: node for node in self.graph.nodes}
 
 
 class PastTrials:
@@ -53,18 +70,18 @@ class PastTrials:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._latest: dict[str, Past] | None = None
+        self._latest: dict[str, TrialMakeup] | None = None
 
-    def add(self, past: Past) -> None:
+    def add(self, past: TrialMakeup) -> None:
         """Remember a trial of this process."""
         latest = self._known()
         latest.update((node.key, past) for node in past.graph.nodes)
 
-    def of(self, place: str) -> Past | None:
-        """Give the latest trial that had a step at this place."""
+    def latest_with(self, place: str) -> TrialMakeup | None:
+        """Return the latest trial that had a step at this place."""
         return self._known().get(place)
 
-    def _known(self) -> dict[str, Past]:
+    def _known(self) -> dict[str, TrialMakeup]:
         if self._latest is None:
             self._latest = {
                 node.key: past for past in _read(self._store) for node in past.graph.nodes
@@ -72,8 +89,8 @@ class PastTrials:
         return self._latest
 
 
-def _read(store: Store) -> Iterator[Past]:
-    """Read what the latest trials were made of, oldest first."""
+def _read(store: Store) -> Iterator[TrialMakeup]:
+    """Yield what the latest trials were made of, oldest first."""
     latest = store.state().latest
     values: dict[int, dict[str, Any]] = {}
     begun: dict[int, Begun] = {}
@@ -85,17 +102,18 @@ def _read(store: Store) -> Iterator[Past]:
                 values.setdefault(record.trial, {}).update(found.parameters)
             elif isinstance(found, Computed):
                 values.setdefault(record.trial, {})[found.name] = found.value
-    codes = {each.code: load(store, each.code, Code) for each in begun.values()}
-    graphs = {each.graph: load(store, each.graph, Graph) for each in begun.values()}
+    codes = {each.code: find_record(store.get, each.code, Code) for each in begun.values()}
+    graphs = {each.graph: find_record(store.get, each.graph, Graph) for each in begun.values()}
     environments = {
-        each.environment: load(store, each.environment, Environment) for each in begun.values()
+        each.environment: find_record(store.get, each.environment, Environment)
+        for each in begun.values()
     }
     for trial in sorted(begun):
         environment = environments[begun[trial].environment]
         code, graph = codes[begun[trial].code], graphs[begun[trial].graph]
         if code is not None and graph is not None:
             known = {name: _read_value(form) for name, form in values[trial].items()}
-            yield Past(known, code, graph, _python_of(environment))
+            yield TrialMakeup(known, code, graph, _python_of(environment))
 
 
 def _python_of(environment: Environment | None) -> str:
@@ -106,9 +124,10 @@ def _python_of(environment: Environment | None) -> str:
 
 def _decoded(id: str, body: bytes) -> Begun | Computed | None:
     try:
-        if id == "begun":
+        kind = record_kind(id)
+        if kind == BEGUN:
             return decode(body, Begun)
-        return decode(body, Computed) if id.startswith("computed-") else None
+        return decode(body, Computed) if kind == COMPUTED else None
     except CorruptRecordError:
         return None  # a damaged record of the past is no reason not to go on
 
@@ -120,14 +139,14 @@ def _read_value(form: Any) -> Any:
         return form
 
 
-def why(place: str, now: Past, before: Past | None) -> list[Reason]:
-    """Say what of all that reaches a step changed.
+def why(place: str, now: TrialMakeup, before: TrialMakeup | None) -> list[Reason]:
+    """Return what changed of all that reaches a step.
 
     Parameters
     ----------
     place : str
         The step's place in the graph.
-    now, before : Past
+    now, before : TrialMakeup
         What the coming trial is made of, and the latest that had the step.
 
     Returns
@@ -137,8 +156,7 @@ def why(place: str, now: Past, before: Past | None) -> list[Reason]:
     """
     if before is None:
         return []
-    nodes = {node.key: node for node in now.graph.nodes}
-    reaching = _before(place, nodes)
+    reaching = _reaching(place, now.nodes)
     return [
         *_parameters(reaching, now, before),
         *_codes(reaching, now.code, before.code),
@@ -152,8 +170,8 @@ def _python(now: str, before: str) -> Iterator[Reason]:
         yield Reason(f"Python {before} → {now}")
 
 
-def _before(place: str, nodes: Mapping[str, Node]) -> list[Node]:
-    """List a step and those before it, the nearest first."""
+def _reaching(place: str, nodes: Mapping[str, Node]) -> list[Node]:
+    """Return a step and those before it, the nearest first."""
     found: dict[str, Node] = {}
     waiting = [place]
     while waiting:
@@ -164,7 +182,7 @@ def _before(place: str, nodes: Mapping[str, Node]) -> list[Node]:
     return list(found.values())
 
 
-def _parameters(reaching: list[Node], now: Past, before: Past) -> Iterator[Reason]:
+def _parameters(reaching: list[Node], now: TrialMakeup, before: TrialMakeup) -> Iterator[Reason]:
     names = dict.fromkeys(name for node in reaching for name in node.parameters)
     for name in names:
         old, new = before.values.get(name), now.values.get(name)
@@ -228,10 +246,9 @@ def _values(old: StepCode, new: StepCode) -> Iterator[Reason]:
             yield Reason(f"package {shorten(name, WIDTH)} {versions[0]} → {versions[1]}")
 
 
-def _wiring(reaching: list[Node], before: Past) -> Iterator[Reason]:
-    known = {node.key: node for node in before.graph.nodes}
+def _wiring(reaching: list[Node], before: TrialMakeup) -> Iterator[Reason]:
     for node in reaching:
-        old = known.get(node.key)
+        old = before.nodes.get(node.key)
         if old is None:
             yield Reason(f"step {node.key} is new before it")
         elif (old.steps, old.parameters) != (node.steps, node.parameters):

@@ -6,14 +6,14 @@ import threading
 import weakref
 from typing import Protocol
 
-__all__ = ["Pulse"]
+__all__ = ["Heartbeat"]
 
 TICK = 1.0
 IDLE_TICKS = 10
 
 
 class Ticking(Protocol):
-    """What a pulse drives."""
+    """What a heartbeat drives."""
 
     def tick(self) -> None:
         """Do what is due."""
@@ -23,13 +23,13 @@ class Ticking(Protocol):
         """Whether there is anything to do, now or soon."""
 
 
-class Pulse:
+class Heartbeat:
     """Calls ``tick`` once a second, from its start until nothing was to do for some seconds.
 
     Parameters
     ----------
     driven : Ticking
-        Held weakly: a pulse keeps nothing alive.
+        Held weakly: a heartbeat keeps nothing alive.
     """
 
     def __init__(self, driven: Ticking) -> None:

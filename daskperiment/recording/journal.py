@@ -26,10 +26,9 @@ import msgspec
 
 from daskperiment.errors import StoreError, StoreUnavailableError, StoreWarning
 from daskperiment.recording import journal_format as frames
-from daskperiment.recording import orphans
 from daskperiment.records import Point
 from daskperiment.store.faults import explain
-from daskperiment.store.liveness import current_origin
+from daskperiment.store.liveness import current_origin, is_gone
 from daskperiment.store.protocol import Record, Store
 
 __all__ = ["Journal"]
@@ -37,8 +36,11 @@ __all__ = ["Journal"]
 _ROTATE = 1_000_000
 """A file of more bytes than this is removed when all of it is delivered."""
 
+_ABANDONED = 86_400.0
+"""Seconds without a write after which another host's journal is adopted."""
+
 _encode_point = msgspec.json.Encoder().encode
-_registry: weakref.WeakSet[Journal] = weakref.WeakSet()
+_JOURNALS: weakref.WeakSet[Journal] = weakref.WeakSet()
 
 
 class Journal:
@@ -57,13 +59,14 @@ class Journal:
     def __init__(self, folder: Path, store: Store) -> None:
         self.folder = folder
         self._store = store
-        self._reset()
-        _registry.add(self)
+        self.reset()
+        _JOURNALS.add(self)
 
-    def _reset(self) -> None:
+    def reset(self) -> None:
+        """Begin anew, with a file of its own: for a forked child."""
         self._writing = Lock()
         self._flushing = Lock()
-        self._file: _File | None = None
+        self._file: _JournalFile | None = None
 
     def write(self, record: Record) -> None:
         """Write a record; it survives SIGKILL of this process when this returns.
@@ -126,14 +129,14 @@ class Journal:
         StoreError
             From the store. Nothing is lost.
         """
-        return sum(orphans.adopt(path, self._store) for path in self._orphans())
+        return sum(_adopt(path, self._store) for path in self._orphans())
 
     @property
     def waiting(self) -> int:
         """How many points and records are not delivered yet, dead processes' included."""
         with self._writing:
             own = self._file.waiting if self._file else 0
-        return own + sum(map(orphans.count, self._orphans()))
+        return own + sum(map(_count, self._orphans()))
 
     def close(self) -> None:
         """Deliver what waits, and remove the file.
@@ -155,8 +158,8 @@ class Journal:
                 self._file.remove()
                 self._file = None
 
-    def _create(self) -> _File:
-        self._file = _File(self.folder)
+    def _create(self) -> _JournalFile:
+        self._file = _JournalFile(self.folder)
         return self._file
 
     def _deliver(self, deadline: float | None, timeout: float | None) -> list[Record]:
@@ -188,10 +191,10 @@ class Journal:
         )
 
     def _orphans(self) -> Iterator[Path]:
-        return orphans.find(self.folder, self._file.path if self._file else None)
+        return _orphans(self.folder, self._file.path if self._file else None)
 
 
-class _File:
+class _JournalFile:
     """The journal file of this process. Whoever writes to it holds the journal's lock."""
 
     _handle = -1
@@ -204,7 +207,7 @@ class _File:
         self.waiting = 0
         self.loose = False
         """Whether points were written since the last cut."""
-        header = frames.encode_header(frames.Header(self.name, origin))
+        header = frames.encode_header(frames.JournalHeader(self.name, origin))
         self.size = self.delivered = len(header)
         # Under its final name only when it says whose it is.
         temporary = self.path.with_suffix(".new")
@@ -235,7 +238,7 @@ class _File:
             self.loose = False
         return self.size
 
-    def sections(self, end: int) -> Iterator[frames.Section]:
+    def sections(self, end: int) -> Iterator[frames.JournalSection]:
         """Read what is not delivered yet."""
         return frames.sections(self._handle, self.name, self.delivered, end)
 
@@ -276,10 +279,105 @@ def _write(file: int, data: bytes, offset: int) -> None:
         raise
 
 
+# Journals that dead processes left ----------------------------------------------------------------
+
+
+def _orphans(folder: Path, own: Path | None) -> Iterator[Path]:
+    """Yield the journals in a folder whose process is gone."""
+    try:
+        with os.scandir(folder) as entries:
+            paths = [Path(e.path) for e in entries if e.name.endswith(".journal")]
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise explain(error, folder / "journal") from error
+    for path in paths:
+        if path != own and _is_orphan(path):
+            yield path
+
+
+def _is_orphan(path: Path) -> bool:
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False  # adopted meanwhile, or not ours to read
+    try:
+        header = frames.read_header(file)
+        gone = None if header is None else is_gone(header.origin)
+        return time.time() - os.fstat(file).st_mtime > _ABANDONED if gone is None else gone
+    finally:
+        os.close(file)
+
+
+def _adopt(path: Path, store: Store) -> int:
+    """Deliver a journal to a store and remove it; return the number of its records."""
+    delivered = skipped = 0
+
+    def watched(sections: Iterator[frames.JournalSection]) -> Iterator[frames.JournalSection]:
+        nonlocal skipped
+        for section in sections:
+            skipped += section.skipped
+            yield section
+
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return 0  # adopted by another
+    except OSError as error:
+        raise explain(error, path) from error
+    try:
+        for records, _, _ in frames.batches(watched(_remaining(file, path))):
+            store.append(records)
+            delivered += len(records)
+    finally:
+        os.close(file)
+    try:
+        if skipped:
+            _set_aside(path, skipped)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise explain(error, path) from error
+    return delivered
+
+
+def _set_aside(path: Path, skipped: int) -> None:
+    aside = path.with_suffix(".damaged")
+    try:
+        os.rename(path, aside)
+    except FileNotFoundError:
+        return
+    warnings.warn(
+        f"{path} is damaged: {skipped} bytes of it cannot be read, the rest was delivered. It is "
+        f"kept as {aside.name}; delete it if you do not need it",
+        StoreWarning,
+        stacklevel=2,
+    )
+
+
+def _remaining(file: int, path: Path) -> Iterator[frames.JournalSection]:
+    # The name is in the file's name too, should the header be damaged.
+    header = frames.read_header(file)
+    name = header.journal if header else path.stem.rpartition("-")[2]
+    return frames.sections(file, name, frames.read_mark(file), os.fstat(file).st_size)
+
+
+def _count(path: Path) -> int:
+    """Count the points and records of a journal that were not delivered."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return 0
+    try:
+        return sum(section.frames for section in _remaining(file, path))
+    finally:
+        os.close(file)
+
+
 def _after_fork_in_child() -> None:
     # The parent delivers what it wrote, and a lock may have been held by a thread of its own.
-    for journal in list(_registry):
-        journal._reset()
+    for journal in list(_JOURNALS):
+        journal.reset()
 
 
 if hasattr(os, "register_at_fork"):

@@ -32,8 +32,8 @@ __all__ = [
     "POINT",
     "RECORD",
     "START",
-    "Header",
-    "Section",
+    "JournalHeader",
+    "JournalSection",
     "batches",
     "encode_frame",
     "encode_header",
@@ -63,7 +63,7 @@ _LONGEST = 1 << 31
 _pack = _FRAME.pack
 
 
-class Header(msgspec.Struct, frozen=True):
+class JournalHeader(msgspec.Struct, frozen=True):
     """What a journal says of itself."""
 
     journal: str
@@ -71,7 +71,7 @@ class Header(msgspec.Struct, frozen=True):
     origin: Origin
 
 
-class Section(NamedTuple):
+class JournalSection(NamedTuple):
     """What a stretch of a journal holds."""
 
     records: list[Record]
@@ -102,20 +102,20 @@ def encode_mark(offset: int) -> bytes:
     return _TEXT + mark + crc32(mark).to_bytes(8, "little")
 
 
-def encode_header(header: Header) -> bytes:
+def encode_header(header: JournalHeader) -> bytes:
     """Make the beginning of a file."""
     frame = encode_frame(HEADER, 0, msgspec.json.encode(header))
     return encode_mark(START + len(frame)) + frame
 
 
-def read_header(file: int) -> Header | None:
+def read_header(file: int) -> JournalHeader | None:
     """Read the header; ``None`` if it is damaged or of another format."""
     start = os.pread(file, 4096, 0)
     frame = _frame_at(start, START, len(start))
     if start[:8] != _TEXT or frame is None or frame[0] != HEADER:
         return None
     try:
-        return msgspec.json.decode(frame[2], type=Header)
+        return msgspec.json.decode(frame[2], type=JournalHeader)
     except msgspec.MsgspecError:
         return None
 
@@ -127,7 +127,7 @@ def read_mark(file: int) -> int:
     return max(int.from_bytes(mark[:8], "little"), START) if whole else START
 
 
-def sections(file: int, journal: str, start: int, end: int) -> Iterator[Section]:
+def sections(file: int, journal: str, start: int, end: int) -> Iterator[JournalSection]:
     """Read what lies between two offsets, of which the first is at a frame."""
     while start < end:
         section = _read_section(file, journal, start, end)
@@ -136,7 +136,7 @@ def sections(file: int, journal: str, start: int, end: int) -> Iterator[Section]
 
 
 def batches(
-    sections: Iterator[Section],
+    sections: Iterator[JournalSection],
 ) -> Iterator[tuple[list[Record], int, int]]:
     """Join sections to batches of records, the offset behind them, and the number of frames."""
     records: list[Record] = []
@@ -152,7 +152,7 @@ def batches(
         yield records, section.end, count
 
 
-def _read_section(file: int, journal: str, start: int, end: int) -> Section:
+def _read_section(file: int, journal: str, start: int, end: int) -> JournalSection:
     limit = min((start // _SECTION + 1) * _SECTION, end)
     window = os.pread(file, min(limit + 4096, end) - start, start)
     groups: dict[int, tuple[int, list[bytes]]] = {}
@@ -182,7 +182,7 @@ def _read_section(file: int, journal: str, start: int, end: int) -> Section:
             groups = {}
         offset += _FRAME.size + len(data)
     # Points go first: who sees that a trial has ended sees its points too.
-    return Section(closed + _close(groups, journal) + records, offset, frames, skipped)
+    return JournalSection(closed + _close(groups, journal) + records, offset, frames, skipped)
 
 
 def _frame_at(window: bytes, place: int, end: int) -> tuple[int, int, bytes] | None:

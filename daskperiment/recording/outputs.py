@@ -12,13 +12,13 @@ from daskperiment.recording.running import remember
 from daskperiment.records import Output
 from daskperiment.store.protocol import Record
 
-__all__ = ["Conflict", "Outputs"]
+__all__ = ["Conflict", "ObservedOutputs"]
 
 Conflict = tuple[Output, Output]
 """An output seen now, and the other one seen earlier for the same code, inputs and seed."""
 
 
-class Outputs:
+class ObservedOutputs:
     """The outputs of this process's steps, from the moment they are written to their delivery."""
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Outputs:
         self._lock = threading.RLock()
 
     def has(self, id: str, output: str = "") -> bool:
-        """Tell whether the store has a record of this process, with this output."""
+        """Return whether the store has a record of this process, with this output."""
         return self._known.get(id) == output
 
     def add(self, id: str, output: Output, write: Callable[[], None]) -> None:
@@ -81,7 +81,9 @@ class Outputs:
                 self.delivered(id, outputs[0].output)
 
     def conflicts(self) -> list[Conflict]:
-        """Take the conflicts that were found since the last call."""
+        """Return the conflicts that were found since the last call."""
+        if not self._conflicts:
+            return []
         with self._lock:
             found, self._conflicts = self._conflicts, []
         return found

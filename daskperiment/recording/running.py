@@ -8,54 +8,60 @@ import weakref
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-if TYPE_CHECKING:
-    from daskperiment.execution.lifecycle import Trial
-
-__all__ = ["Alive", "AliveTrials", "remember"]
+__all__ = ["RunningTrial", "RunningTrials", "remember"]
 
 REMEMBERED = 256
 
 
-class Alive(NamedTuple):
+class RunningTrial(NamedTuple):
     """A trial that this process keeps alive."""
 
     trial: int
     since: float
-    finalizer: weakref.finalize[[str], Trial] | None
+    finalizer: weakref.finalize[[str], Any] | None
 
 
-class AliveTrials:
-    """Which trials are alive here: begun and not ended, or visiting for one step."""
+class RunningTrials:
+    """Which trials run here: begun and not ended, or another process's while one step runs."""
 
     def __init__(self) -> None:
-        self._active: dict[str, Alive] = {}
+        self._running: dict[str, RunningTrial] = {}
         self._ended: OrderedDict[str, str] = OrderedDict()
         self._dropped: deque[str] = deque()
 
     def __bool__(self) -> bool:
-        return bool(self._active)
+        return bool(self._running)
 
     @property
     def numbers(self) -> set[int]:
-        """Ids of the trials that are alive."""
-        return {alive.trial for alive in list(self._active.values())}
+        """Ids of the trials that run."""
+        return {running.trial for running in list(self._running.values())}
 
-    def begun(self, trial: Trial) -> None:
-        """Count a trial as alive until it ends, or until its computation is dropped."""
-        # A garbage collector may run this anywhere: it must take no lock.
+    def begin(self, trial: int, token: str, handle: object | None = None) -> None:
+        """Count a trial as running until it ends.
+
+        Parameters
+        ----------
+        trial : int
+            Its id.
+        token : str
+        handle : object, optional
+            Counts as dropped when this is garbage; without one whoever follows the trial knows.
+        """
         finalizer = None
-        if not trial.followed:  # else whoever follows it knows better
-            finalizer = weakref.finalize(trial, self._dropped.append, trial.token)
+        if handle is not None:
+            # A garbage collector may run this anywhere: it must take no lock.
+            finalizer = weakref.finalize(handle, self._dropped.append, token)
             finalizer.atexit = False  # whoever closes asks for those that are left
-        self._active[trial.token] = Alive(trial.trial, time.time(), finalizer)
+        self._running[token] = RunningTrial(trial, time.time(), finalizer)
 
-    def ended(self, token: str) -> None:
+    def end(self, token: str) -> None:
         """Count a trial as ended."""
-        alive = self._active.pop(token, None)
-        if alive is not None and alive.finalizer is not None:
-            alive.finalizer.detach()
+        running = self._running.pop(token, None)
+        if running is not None and running.finalizer is not None:
+            running.finalizer.detach()
         remember(self._ended, token, "")
 
     def has_ended(self, token: str) -> bool:
@@ -63,25 +69,27 @@ class AliveTrials:
         return token in self._ended
 
     @contextmanager
-    def visiting(self, trial: Trial) -> Iterator[None]:
-        """Count a trial of another process as alive while one of its steps runs here."""
-        visit = f"{trial.token}/{threading.get_ident()}"
-        self._active[visit] = Alive(trial.trial, time.time(), None)
+    def visit(self, trial: int, token: str) -> Iterator[None]:
+        """Count a trial of another process as running while one of its steps runs here."""
+        visit = f"{token}/{threading.get_ident()}"
+        self._running[visit] = RunningTrial(trial, time.time(), None)
         try:
             yield
         finally:
-            self._active.pop(visit, None)
+            self._running.pop(visit, None)
 
-    def abandoned(self) -> Iterator[Alive]:
-        """Take the trials whose computation was dropped before they ended."""
+    def take_dropped(self) -> list[RunningTrial]:
+        """Return the trials whose computation was dropped before they ended, each once."""
+        found = []
         while self._dropped:
-            alive = self._active.pop(self._dropped.popleft(), None)
-            if alive is not None:
-                yield alive
+            running = self._running.pop(self._dropped.popleft(), None)
+            if running is not None:
+                found.append(running)
+        return found
 
-    def abandon_all(self) -> None:
+    def drop_all(self) -> None:
         """Count all as dropped: the process ends."""
-        self._dropped.extend(self._active)
+        self._dropped.extend(self._running)
 
     def forget_ended(self) -> None:
         """Forget which trials ended here."""

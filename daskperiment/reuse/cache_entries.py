@@ -18,7 +18,7 @@ from daskperiment.store.protocol import Store
 __all__ = ["CacheEntries", "Hit", "latest", "look_up", "why_not", "worth_writing"]
 
 GENERATIONS = 4
-"""How many outputs of one cache_key are asked for at once."""
+"""How many outputs of one cache key are asked for at once."""
 
 
 class Hit(NamedTuple):
@@ -35,41 +35,39 @@ class Hit(NamedTuple):
 
 
 class CacheEntries:
-    """What a store knows of cache_keys."""
+    """What a store knows under cache keys."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._entries: dict[str, list[CacheEntry]] = {}
         self.impure: set[str] = set()
 
-    def read_keys(self, cache_keys: Collection[str]) -> None:
-        """Read what is known of some cache_keys, a few outputs of each."""
-        wanted, first = [cache_key for cache_key in cache_keys if cache_key not in self._entries], 0
-        self._entries.update((cache_key, []) for cache_key in wanted)
+    def read(self, cache_keys: Collection[str]) -> None:
+        """Read what is known under some cache keys, a few outputs of each."""
+        wanted, first = [key for key in cache_keys if key not in self._entries], 0
+        self._entries.update({key: [] for key in wanted})
         while wanted:
-            found = self._read(wanted, range(first, first + GENERATIONS))
-            for cache_key in wanted:
-                self._entries[cache_key] += found.get(cache_key, [])
+            found = self._find(wanted, range(first, first + GENERATIONS))
+            for key, entries in found.items():
+                self._entries[key] += entries
             first += GENERATIONS
-            wanted = [cache_key for cache_key in wanted if len(self._entries[cache_key]) == first]
+            wanted = [key for key in wanted if len(self._entries[key]) == first]
 
-    def _read(
+    def _find(
         self, cache_keys: list[str], generations: Iterable[int]
     ) -> dict[str, list[CacheEntry]]:
-        ids = {
-            cache_entry_id(cache_key, n): cache_key for cache_key in cache_keys for n in generations
-        }
-        marks = {impure_key_id(cache_key): cache_key for cache_key in cache_keys}
+        ids = {cache_entry_id(key, n): key for key in cache_keys for n in generations}
+        impure = {impure_key_id(key): key for key in cache_keys}
         found: dict[str, list[CacheEntry]] = {}
-        bodies = {record.id: record.body for record in self._store.find([*ids, *marks])}
-        self.impure.update(marks[id] for id in bodies if id in marks)
+        bodies = {record.id: record.body for record in self._store.find([*ids, *impure])}
+        self.impure.update([impure[id] for id in bodies if id in impure])
         for id, cache_key in ids.items():
             if id in bodies:
                 found.setdefault(cache_key, []).append(_decoded(bodies[id]))
         return found
 
     def all(self, cache_key: str) -> list[CacheEntry]:
-        """Give what is known of a cache_key's outputs, oldest first."""
+        """Return what is known of the outputs that a key led to, oldest first."""
         return self._entries.get(cache_key, [])
 
 
@@ -81,7 +79,7 @@ def _decoded(body: bytes) -> CacheEntry:
 
 
 def worth_writing(ids: Sequence[str], entry: CacheEntry) -> list[str]:
-    """Choose the records to write: another output of a cache_key only if it can be reused."""
+    """Return the ids to write an entry under: another output of a key only if it can be reused."""
     if entry.note:
         # Of an output that is not to be trusted only whether the step draws is of use.
         ids = ids[:1]
@@ -95,12 +93,12 @@ def look_up(store: Store, base: str, seeded: str, drew: bool) -> Hit | None:
     ----------
     store : Store
     base, seeded : str
-        The step's cache_key, without and with the trial's seeds.
+        The step's cache key, without and with the trial's seeds.
     drew : bool
         Whether anything before the step drew random numbers.
     """
     entries = CacheEntries(store)
-    entries.read_keys([base, seeded])
+    entries.read([base, seeded])
     if base in entries.impure:
         return None
     drew = drew or any(entry.drew for entry in entries.all(base))
@@ -110,12 +108,12 @@ def look_up(store: Store, base: str, seeded: str, drew: bool) -> Hit | None:
 
 
 def latest(entries: Sequence[CacheEntry]) -> CacheEntry | None:
-    """Choose the newest output that can be reused."""
+    """Return the newest output that can be reused."""
     return next((entry for entry in reversed(entries) if why_not(entry) is None), None)
 
 
 def why_not(entry: CacheEntry) -> str | None:
-    """Say why an output cannot be reused; None if it can."""
+    """Return why an output cannot be reused; None if it can."""
     if entry.note:
         return f"the output of trial {entry.trial} is not to be trusted: {entry.note}"
     if entry.kept is None:

@@ -1,7 +1,7 @@
-"""Recipes: digests of all that determines an output.
+"""Cache keys: digests of all that determines an output.
 
-The cache_key of a node covers its code with all of the user's own code that it uses, its arguments
-and the cache_keys of the nodes that it takes. It comes twice: *base* leaves seeds out, *seeded* has
+The cache key of a node covers its code with all of the user's own code that it uses, its arguments
+and the cache keys of the nodes that it takes. It comes twice: *base* leaves seeds out, *seeded* has
 the seeds of the node and of all before it. Which of them counts is known once the steps have run:
 the first if none of them drew random numbers.
 """
@@ -10,35 +10,37 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from daskperiment.capture.code import CodeCapture
 from daskperiment.capture.fingerprint import NoFingerprintError, combine, exact_fingerprint
-from daskperiment.execution.random_state import step_seed
 from daskperiment.records import StepCode
+from daskperiment.seeds import step_seed
 
 __all__ = [
+    "CacheKey",
+    "KeyOf",
     "KeySpec",
     "KeySpecs",
-    "CacheKey",
     "LiveValue",
-    "AnyCacheKey",
-    "KeyOf",
     "NoCacheKey",
     "UsedFunction",
     "series_of",
 ]
 
-SCHEME = "cache_key 1"
-"""To be raised when cache_keys are made in another way."""
+SCHEME = "recipe 1"
+"""To be raised when cache keys are made in another way; stores are full of keys of this one."""
 
 Key = Hashable
 
 
 def series_of(version: str) -> str:
-    """Give the part of Python's version that outputs may hang on, as ``sum`` of floats does."""
+    """Return the part of Python's version that outputs may depend on, as ``sum`` of floats does."""
     return ".".join(version.split(".")[:2])
+
+
+# How the cache key of a node is made ---------------------------------------------------------------
 
 
 class KeyOf(NamedTuple):
@@ -65,7 +67,7 @@ Part = str | KeyOf | LiveValue | UsedFunction
 
 @dataclass(frozen=True, slots=True)
 class KeySpec:
-    """How the cache_key of one node is made."""
+    """How the cache key of one node is made."""
 
     key: Key
     parts: tuple[Part, ...]
@@ -79,36 +81,36 @@ class KeySpec:
     persist: bool = False
     reuse: bool | None = None
     """Whether the step's output may be reused; None leaves it to the experiment."""
+    inputs: tuple[Key, ...] = field(init=False)
+    """Keys of what the node takes."""
 
-    @property
-    def refs(self) -> list[Key]:
-        """Keys of what the node takes."""
-        return [part.key for part in self.parts if isinstance(part, KeyOf)]
+    def __post_init__(self) -> None:
+        inputs = tuple(part.key for part in self.parts if isinstance(part, KeyOf))
+        object.__setattr__(self, "inputs", inputs)
 
 
 class CacheKey(NamedTuple):
-    """A cache_key."""
+    """The cache key of a node in one trial."""
 
     base: str
+    """Without seeds."""
     seeded: str
+    """With the seeds of the node and of all before it."""
 
 
 class NoCacheKey(NamedTuple):
-    """Why a node has no cache_key."""
+    """Why a node has no cache key."""
 
     reason: str
 
 
-AnyCacheKey = CacheKey | NoCacheKey
-
-
 class KeySpecs:
-    """The specs of one result's graph.
+    """How the cache keys of one result's graph are made.
 
     Parameters
     ----------
     specs : sequence of KeySpec
-        Inputs before those who take them.
+        Inputs before those who take them; the result is the last.
     functions : mapping
         Label -> function that is no step.
     parameters : mapping
@@ -126,8 +128,8 @@ class KeySpecs:
 
     def cache_keys(
         self, values: Mapping[str, Any], steps: Mapping[str, StepCode], seed: int
-    ) -> dict[Key, AnyCacheKey]:
-        """Write the cache_key of every node for one trial.
+    ) -> dict[Key, CacheKey | NoCacheKey]:
+        """Return the cache key of every node for one trial.
 
         Parameters
         ----------
@@ -138,45 +140,49 @@ class KeySpecs:
         seed : int
             The trial's seed.
         """
-        found: dict[Key, AnyCacheKey] = {
-            key: _of_value(values, name) for key, name in self._parameters.items()
-        }
-        functions = self._capture.capture(self.functions).steps if self.functions else {}
+        found = {key: _of_value(values, name) for key, name in self._parameters.items()}
+        if self.functions:
+            steps = {**self._capture.capture(self.functions).steps, **steps}
         for spec in self.specs:
-            found[spec.key] = _write(spec, found, values, {**functions, **steps}, seed)
+            found[spec.key] = _cache_key(spec, found, values, steps, seed)
         return found
 
 
-def _write(
-    spec: KeySpec, found: Mapping[Key, AnyCacheKey], values: Mapping[str, Any],
+def _cache_key(
+    spec: KeySpec, found: Mapping[Key, CacheKey | NoCacheKey], values: Mapping[str, Any],
     codes: Mapping[str, StepCode], seed: int,
-) -> AnyCacheKey:  # fmt: skip
+) -> CacheKey | NoCacheKey:  # fmt: skip
     if spec.parameter in values:
         return _of_value(values, spec.parameter)
-    before = [found[key] for key in spec.refs]
-    known = [cache_key for cache_key in before if isinstance(cache_key, CacheKey)]
-    if len(known) < len(before):
-        return next(cache_key for cache_key in before if isinstance(cache_key, NoCacheKey))
+    seeded = []
+    for key in spec.inputs:
+        before = found[key]
+        if isinstance(before, NoCacheKey):
+            return before
+        seeded.append(before.seeded)
     try:
         code = _code(codes, spec.place, spec.step) if spec.step else ""
-        parts = [_digest(part, found, codes) for part in spec.parts]
+        parts = [part if type(part) is str else _digest(part, found, codes) for part in spec.parts]
     except NoFingerprintError as error:
         return NoCacheKey(str(error))
-    base = combine(
-        SCHEME, series_of(platform.python_version()), spec.step, spec.version, code, *parts
-    )
+    base = combine(SCHEME, _SERIES, spec.step, spec.version, code, *parts)
     own = str(step_seed(seed, spec.place)) if spec.place else ""
-    return CacheKey(base, combine(base, own, *(cache_key.seeded for cache_key in known)))
+    return CacheKey(base, combine(base, own, *seeded))
 
 
-def _digest(part: Part, found: Mapping[Key, AnyCacheKey], codes: Mapping[str, StepCode]) -> str:
-    if isinstance(part, str):
-        return part
+_SERIES = series_of(platform.python_version())
+
+
+def _digest(
+    part: Part, found: Mapping[Key, CacheKey | NoCacheKey], codes: Mapping[str, StepCode]
+) -> str:
     if isinstance(part, KeyOf):
-        cache_key = found[part.key]
-        return cache_key.base if isinstance(cache_key, CacheKey) else ""
+        before = found[part.key]
+        return before.base if isinstance(before, CacheKey) else ""
     if isinstance(part, UsedFunction):
         return _code(codes, part.function)
+    if isinstance(part, str):
+        return part
     try:
         return exact_fingerprint(part.value)
     except NoFingerprintError as error:
@@ -184,16 +190,17 @@ def _digest(part: Part, found: Mapping[Key, AnyCacheKey], codes: Mapping[str, St
 
 
 def _code(codes: Mapping[str, StepCode], *names: str) -> str:
-    code = next(codes[name] for name in names if name in codes)
-    for name, value in code.constants.items():
-        if value is None:
-            raise NoFingerprintError(
-                f"{name}, which its code reads, has no fingerprint or is changed by the code"
-            )
+    """Return the fingerprint of the code that the first known of some names stands for."""
+    code = codes[names[0]] if names[0] in codes else codes[names[-1]]
+    if None in code.constants.values():
+        name = next(name for name, value in code.constants.items() if value is None)
+        raise NoFingerprintError(
+            f"{name}, which its code reads, has no fingerprint or is changed by the code"
+        )
     return code.fingerprint
 
 
-def _of_value(values: Mapping[str, Any], name: str) -> AnyCacheKey:
+def _of_value(values: Mapping[str, Any], name: str) -> CacheKey | NoCacheKey:
     if name not in values:
         return NoCacheKey(f"parameter {name!r} has no value")
     try:

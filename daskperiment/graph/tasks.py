@@ -1,12 +1,38 @@
-"""What tasks take, and the order that follows from it."""
+"""Dask's tasks: what they are made of, what they take, and the order that follows from it.
+
+The one module that imports Dask's task specification, which is private to Dask: what the rest of
+the package needs of it is named here, so that a change there is mended here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
+from typing import Any
 
-from dask._task_spec import Alias, GraphNode, Task, TaskRef
+from dask._task_spec import (
+    Alias,
+    DataNode,
+    Dict,
+    GraphNode,
+    List,
+    Task,
+    TaskRef,
+    convert_legacy_graph,
+)
 
-__all__ = ["in_order", "references"]
+__all__ = [
+    "Alias",
+    "DataNode",
+    "Dict",
+    "GraphNode",
+    "List",
+    "Task",
+    "TaskRef",
+    "convert_legacy_graph",
+    "function_of",
+    "in_order",
+    "references",
+]
 
 Key = Hashable
 
@@ -40,3 +66,9 @@ def references(node: GraphNode) -> Iterator[Key]:
                 yield item.key
             elif isinstance(item, GraphNode):
                 yield from references(item)
+
+
+def function_of(task: GraphNode) -> Any:
+    """Return the function that a task calls, None if it calls none of the user's or ours."""
+    # A list or dict with nodes in it is a task too, of a type of its own.
+    return task.func if type(task) is Task else None

@@ -9,14 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-from dask._task_spec import DataNode, List, Task, TaskRef
-
 from daskperiment.capture.fingerprint import combine
-from daskperiment.execution.request import Plan
-from daskperiment.execution.sharing import (
-    Again,
+from daskperiment.client.shipping import LocalRequest
+from daskperiment.execution.shared_tasks import (
+    RecomputeTasks,
     RecordingTrial,
-    SingleStepPlan,
     adopt,
     adopt_between,
     adopt_result,
@@ -27,15 +24,15 @@ from daskperiment.execution.sharing import (
     value_of,
 )
 from daskperiment.execution.tasks import Call, run_between, run_parameter, run_result, run_step
-from daskperiment.graph.references import references
-from daskperiment.planning.arranging import ReusePlan
+from daskperiment.graph.tasks import DataNode, List, Task, TaskRef, function_of, references
+from daskperiment.reuse.reuse_plan import ReusePlan
 
-__all__ = ["Shared", "SharedTasks"]
+__all__ = ["SharedNode", "SharedNodes"]
 
 Key = Any
 
 
-class Shared(NamedTuple):
+class SharedNode(NamedTuple):
     """A task that trials share."""
 
     task: Task
@@ -45,14 +42,14 @@ class Shared(NamedTuple):
     """Key of the template's task that it was made from."""
 
 
-class SharedTasks:
-    """Makes the shared tasks of one trial, and what becomes of the trial's own.
+class SharedNodes:
+    """The shared tasks of one trial, and what becomes of the trial's own.
 
     Parameters
     ----------
-    plan : Plan
-        Of the trial, which leads the tasks that it brings.
-    reuse_plan : ReusePlan
+    source : LocalRequest
+        Of the trial, in which the shared tasks that it brings are recorded.
+    reuse : ReusePlan
         What is shared, loaded, and needed at all.
     tasks : mapping
         The template's tasks.
@@ -63,26 +60,26 @@ class SharedTasks:
     """
 
     def __init__(
-        self, plan: Plan, reuse_plan: ReusePlan, tasks: Mapping[Key, Any],
+        self, source: LocalRequest, reuse: ReusePlan, tasks: Mapping[Key, Any],
         own: Collection[Key], parameters: Mapping[Key, str],
     ) -> None:  # fmt: skip
-        self._reuse = reuse_plan
-        self._plan = plan
-        self._request = plan.request()
+        self._reuse = reuse
+        self._source = source
+        self._request = source.request()
         self._tasks = tasks
         self._own = own
         self._names = parameters
         self._runs: dict[Key, str] = {}
         self._loads: dict[Key, str] = {}
-        self._all: dict[str, Shared] = {}
-        self.made: dict[str, Shared] = {}
+        self._all: dict[str, SharedNode] = {}
+        self.made: dict[str, SharedNode] = {}
         """The tasks that the graph needs, by key."""
 
     def shared(self) -> dict[Key, str]:
-        """Make the shared tasks that the trial needs: key in the template -> their key."""
+        """Return the shared tasks that the trial needs: key in the template -> their key."""
         found: dict[Key, str] = {}
         for key in self._reuse.shared:
-            if key in self._reuse.needed and _function(self._tasks[key]) in _ADOPTING:
+            if key in self._reuse.needed and function_of(self._tasks[key]) in _ADOPTING:
                 found[key] = self._best(key)
                 self._collect(found[key])
         return found
@@ -96,9 +93,9 @@ class SharedTasks:
                 waiting += self._all[name].dependencies
 
     def own(self, key: Key, shared: str) -> Any:
-        """Make the task by which the trial adopts a shared one; its keys are the template's."""
+        """Return the task by which the trial adopts a shared one; its keys are the template's."""
         task = self._tasks[key]
-        function = _ADOPTING.get(_function(task))
+        function = _ADOPTING.get(function_of(task))
         if function is None:
             return task
         trial, *arguments = task.args
@@ -116,17 +113,16 @@ class SharedTasks:
         if key not in self._loads:
             hit, call = self._reuse.hits[key], self._call(key)
             name = self._named(call.step, "load", hit.cache_key, hit.digest or "")
-            host = RecordingTrial(
-                SingleStepPlan(self._plan, call.key, call.step), self._reuse.seeded[key], ()
-            )
-            again = Again(self._again(key), self._run(key))
-            task = Task(name, load_shared, host, call, hit, again)
-            self._all[name] = Shared(task, set(), key)
+            source = self._source.for_step(call.key, call.step)
+            recording = RecordingTrial(source, self._reuse.seeded[key], ())
+            recompute = RecomputeTasks(self._tasks_behind(key), self._run(key))
+            task = Task(name, load_shared, recording, call, hit, recompute)
+            self._all[name] = SharedNode(task, set(), key)
             self._loads[key] = name
         return self._loads[key]
 
-    def _again(self, key: Key) -> dict[Key, Any]:
-        """Collect the tasks that run a step: up to those before it that are loaded."""
+    def _tasks_behind(self, key: Key) -> dict[Key, Any]:
+        """Return the tasks that run a step: up to those before it that are loaded."""
         found: dict[Key, Any] = {}
         waiting: list[Key] = [self._run(key)]
         while waiting:
@@ -149,13 +145,13 @@ class SharedTasks:
             made = self._task(name, key, before)
             values = {ref: Task(None, value_of, TaskRef(known)) for ref, known in before.items()}
             made = made.substitute({**self._parameters(task), **values}, key=name)
-            self._all[name] = Shared(made, set(before.values()), key)
+            self._all[name] = SharedNode(made, set(before.values()), key)
             self._runs[key] = name
         return self._runs[key]
 
     def _task(self, name: str, key: Key, before: Mapping[Key, str]) -> Task:
         task, seeded = self._tasks[key], self._reuse.seeded
-        function = _function(task)
+        function = function_of(task)
         place = step = ""
         arguments: list[Any] = [task]
         if function in (run_step, run_result):
@@ -166,20 +162,21 @@ class SharedTasks:
             place = f"parameter {task.args[1]}"
             arguments = [place, task.args[2].__wrapped__]
         fits = tuple(seeded[ref] for ref in before)
-        host = RecordingTrial(SingleStepPlan(self._plan, place, step), seeded[key], fits)
+        recording = RecordingTrial(self._source.for_step(place, step), seeded[key], fits)
         outcomes = List(*map(TaskRef, before.values()))
         named = task.kwargs if place else {}
-        return Task(name, _SHARING.get(function, pass_shared), host, outcomes, *arguments, **named)
+        shared = _SHARING.get(function, pass_shared)
+        return Task(name, shared, recording, outcomes, *arguments, **named)
 
     def _label(self, task: Any) -> str:
-        return task.args[1].step if _function(task) in (run_step, run_result) else "shared"
+        return task.args[1].step if function_of(task) in (run_step, run_result) else "shared"
 
     def _call(self, key: Key) -> Call:
         call: Call = self._tasks[key].args[1]
         return call
 
     def _outside(self, task: Any) -> list[str]:
-        """List what a task takes of Dask's other objects: their keys are shared as they are."""
+        """Return what a task takes of Dask's other objects: their keys are shared as they are."""
         return [str(ref) for ref in references(task) if ref in self._tasks and ref not in self._own]
 
     def _is_node(self, key: Key) -> bool:
@@ -187,9 +184,9 @@ class SharedTasks:
         return shared and self._value(key) is None
 
     def _value(self, key: Key) -> DataNode | None:
-        """Give the value of a parameter that would be computed but was set."""
+        """Return the value of a parameter that would be computed but was set."""
         task, values = self._tasks[key], self._request.values
-        if _function(task) is run_parameter and task.args[1] in values:
+        if function_of(task) is run_parameter and task.args[1] in values:
             return DataNode(None, values[task.args[1]])
         return None
 
@@ -203,7 +200,7 @@ class SharedTasks:
         return found
 
     def _named(self, label: str, *content: str) -> str:
-        return f"{label}-{combine(self._request.common.store.address, *content)}"
+        return f"{label}-{combine(self._request.setup.store.address, *content)}"
 
 
 _ADOPTING: dict[Any, Any] = {
@@ -213,7 +210,3 @@ _SHARING: dict[Any, Any] = {
     run_step: run_shared, run_result: run_shared, run_between: share_between,
     run_parameter: share_between,
 }  # fmt: skip
-
-
-def _function(task: Any) -> Any:
-    return task.func if type(task) is Task else None

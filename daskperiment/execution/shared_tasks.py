@@ -1,9 +1,9 @@
 """Steps that several trials share, and the part that each trial has of its own in them.
 
-A step that trials share is two tasks. The first runs it, under a key that comes from its cache_key:
-whatever trials in flight have the same, Dask computes it once. It is recorded in the trial that
-leads, the one whose graph brought the task. The second belongs to one trial: it adopts the
-outcome, or runs the step anew where another trial's outcome does not fit.
+A step that trials share is two tasks. The first runs it, under a key made of its cache key:
+whatever trials in flight have the same, Dask computes it once. It is recorded in one of them, the
+one whose graph brought the task. The second belongs to one trial: it adopts the outcome, or runs
+the step anew where another trial's outcome does not fit.
 """
 
 from __future__ import annotations
@@ -19,22 +19,28 @@ from dask.sizeof import sizeof
 
 from daskperiment.codec import unpack
 from daskperiment.errors import CorruptRecordError, StoreError, StoreWarning
-from daskperiment.execution.lifecycle import Trial, end, join
-from daskperiment.execution.random_state import step_seed
-from daskperiment.execution.request import Plan, Request
+from daskperiment.execution.lifecycle import end, join
 from daskperiment.execution.resources import Stopwatch
-from daskperiment.execution.tasks import Call, guarded, hand_in, run_between, run_recorded
-from daskperiment.recording.recorder import recorder_for
-from daskperiment.records import StepRun
+from daskperiment.execution.tasks import (
+    Call,
+    deliver_visit,
+    run_between,
+    run_recorded,
+    run_unrecorded,
+)
+from daskperiment.execution.trial import RequestSource, TrialHandle, TrialRequest
+from daskperiment.recording.recorder import Recorder
+from daskperiment.recording.registry import recorder_for
+from daskperiment.records import StepRun, reused_run_id
 from daskperiment.reuse.cache_entries import Hit, look_up
+from daskperiment.seeds import step_seed
 from daskperiment.store.liveness import current_origin
-from daskperiment.warn import tell
+from daskperiment.warn import warn_user
 
 __all__ = [
-    "Again",
+    "RecomputeTasks",
     "RecordingTrial",
-    "Outcome",
-    "SingleStepPlan",
+    "SharedOutcome",
     "adopt",
     "adopt_between",
     "adopt_result",
@@ -47,7 +53,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class SharedOutcome:
     """What a shared task returns: the value, and what adopting trials need to know of it."""
 
     value: Any
@@ -85,7 +91,7 @@ class Outcome:
 class RecordingTrial:
     """Where a shared task's run is recorded: in the trial whose graph brought the task."""
 
-    plan: Plan
+    source: RequestSource
     seeded: str
     """The cache_key of the task's node with the leading trial's seeds."""
     before: tuple[str, ...]
@@ -93,86 +99,65 @@ class RecordingTrial:
 
     def __dask_tokenize__(self) -> str:
         # A scheduler may compare the tasks that come under one key: whoever leads, they do alike.
-        return "host"
+        return "recording"
 
-    def outcome(self, value: Any, outcomes: Sequence[Outcome], **entries: Any) -> Outcome:
+    def outcome(
+        self, value: Any, outcomes: Sequence[SharedOutcome], **entries: Any
+    ) -> SharedOutcome:
         """Make the outcome of a node that runs no step."""
-        return Outcome(
+        return SharedOutcome(
             value, self.seeded, any(outcome.drew for outcome in outcomes),
             next((outcome.owner for outcome in outcomes if outcome.owner), None), **entries,
         )  # fmt: skip
 
-    def accepts(self, outcomes: Sequence[Outcome]) -> bool:
+    def accepts(self, outcomes: Sequence[SharedOutcome]) -> bool:
         """Tell whether inputs are what they would be in the leading trial."""
-        token = self.plan.request().token
+        token = self.source.request().token
         pairs = zip(outcomes, self.before, strict=True)
         return all(outcome.fits(token, seeded) for outcome, seeded in pairs)
 
     @property
-    def void(self) -> Outcome:
+    def void(self) -> SharedOutcome:
         """The outcome of a node whose inputs are not the leading trial's."""
-        return Outcome(None, self.seeded, void=True)
+        return SharedOutcome(None, self.seeded, void=True)
 
 
 @dataclass(frozen=True)
-class Again:
+class RecomputeTasks:
     """The tasks that make an output anew, should it turn out that it cannot be loaded."""
 
     tasks: Mapping[Any, Any] = field(repr=False)
     key: Any
 
-    def run(self) -> Outcome:
+    def run(self) -> SharedOutcome:
         """Run the tasks one after the other, here."""
-        outcome: Outcome = get_sync(dict(self.tasks), self.key)
+        outcome: SharedOutcome = get_sync(dict(self.tasks), self.key)
         return outcome
 
 
-class SingleStepPlan(Plan):
-    """The plan by which a shared task joins the leading trial: of its steps it names one only.
-
-    Parameters
-    ----------
-    plan : Plan
-        Of the leading trial.
-    place, step : str
-        The step's place and name; empty for what is none.
-    """
-
-    def __init__(self, plan: Plan, place: str, step: str) -> None:
-        super().__init__(lambda: _single_step(plan.request(), place, step))
-        self._plan = plan
-        self._names = place, step
-
-    def shipped(self) -> Request:
-        """Settle the request and make it fit to leave the process."""
-        return _single_step(self._plan.shipped(), *self._names)
-
-
-def _single_step(request: Request, place: str, step: str) -> Request:
-    every = request.common.codes
-    codes = {name: every[name] for name in (place, step) if name in every}
-    marks = {place: request.marks[place]} if place in request.marks else {}
-    return replace(request, common=replace(request.common, codes=codes), marks=marks)
-
-
-def value_of(outcome: Outcome) -> Any:
+def value_of(outcome: SharedOutcome) -> Any:
     """Take the value out of an outcome."""
     return outcome.value
 
 
 def run_shared(
-    host: RecordingTrial, outcomes: Sequence[Outcome], call: Call, /, *args: Any, **kwargs: Any
-) -> Outcome:
+    recording: RecordingTrial,
+    outcomes: Sequence[SharedOutcome],
+    call: Call,
+    /,
+    *args: Any,
+    **kwargs: Any,
+) -> SharedOutcome:
     """Run a step for all trials in flight that share it."""
-    if not host.accepts(outcomes):
-        return host.void
-    known = _made_meanwhile(host, outcomes, call)
+    if not recording.accepts(outcomes):
+        return recording.void
+    known = _made_meanwhile(recording, outcomes, call)
     if known is not None:
         return known
-    trial = join(host.plan)
+    trial = join(recording.source)
     runner = run_recorded(trial, call, args, kwargs)
-    hand_in(trial)
-    outcome = host.outcome(runner.value, outcomes, run=runner.record, trial=trial.trial)
+    deliver_visit(trial, runner.recorder)
+    outcome = recording.outcome(runner.value, outcomes, run=runner.record, trial=trial.trial)
     return replace(
         outcome,
         drew=outcome.drew or runner.running.stochastic,
@@ -181,71 +166,77 @@ def run_shared(
 
 
 def _made_meanwhile(
-    host: RecordingTrial, outcomes: Sequence[Outcome], call: Call
-) -> Outcome | None:
+    recording: RecordingTrial, outcomes: Sequence[SharedOutcome], call: Call
+) -> SharedOutcome | None:
     """Load the output of a trial that ran the step since this one was arranged.
 
     On a cluster it may be the same task: a trial that comes later finds it in flight, and then the
     cluster lets go of its result before that trial's part arrives.
     """
-    request, hit = host.plan.request(), None
-    mark = request.marks.get(call.key)
-    if request.followed and mark is not None and mark.reusable:
+    request, hit = recording.source.request(), None
+    keys = request.step_keys.get(call.key)
+    if request.followed and keys is not None and keys.reusable:
         drew = any(outcome.drew for outcome in outcomes)
         with suppress(StoreError):
-            hit = look_up(request.common.store, mark.base, mark.seeded, drew)
+            hit = look_up(request.setup.store, keys.base, keys.seeded, drew)
     if hit is None:
         return None
     try:
-        outcome = _loaded(request, host, call, hit)
+        outcome = _loaded(request, recording, call, hit)
     except Exception as error:  # unpickling runs the user's code, which may fail in any way
         _distrust(request, hit, error)
         return None
-    return replace(outcome, drew=hit.cache_key == host.seeded)
+    return replace(outcome, drew=hit.cache_key == recording.seeded)
 
 
 def share_between(
-    host: RecordingTrial, outcomes: Sequence[Outcome], label: str, function: Callable[..., Any], /,
-    *args: Any, **kwargs: Any,
-) -> Outcome:  # fmt: skip
+    recording: RecordingTrial, outcomes: Sequence[SharedOutcome], label: str,
+    function: Callable[..., Any], /, *args: Any, **kwargs: Any,
+) -> SharedOutcome:  # fmt: skip
     """Run a function that is no step for all trials in flight that share it."""
-    if not host.accepts(outcomes):
-        return host.void
-    value, running = guarded(join(host.plan), label, function, args, kwargs)
-    outcome = host.outcome(value, outcomes)
+    if not recording.accepts(outcomes):
+        return recording.void
+    value, running = run_unrecorded(join(recording.source), label, function, args, kwargs)
+    outcome = recording.outcome(value, outcomes)
     private = running.asked_for_trial or running.disturbed
     return replace(
         outcome,
         drew=outcome.drew or running.stochastic,
-        owner=host.plan.request().token if private else outcome.owner,
+        owner=recording.source.request().token if private else outcome.owner,
     )
 
 
-def pass_shared(host: RecordingTrial, outcomes: Sequence[Outcome], value: Any) -> Outcome:
+def pass_shared(
+    recording: RecordingTrial, outcomes: Sequence[SharedOutcome], value: Any
+) -> SharedOutcome:
     """Hand on what was put together from shared values."""
-    return host.outcome(value, outcomes) if host.accepts(outcomes) else host.void
+    return recording.outcome(value, outcomes) if recording.accepts(outcomes) else recording.void
 
 
-def load_shared(host: RecordingTrial, call: Call, hit: Hit, again: Again) -> Outcome:
+def load_shared(
+    recording: RecordingTrial, call: Call, hit: Hit, again: RecomputeTasks
+) -> SharedOutcome:
     """Load a kept output in place of running a step; run it if that fails."""
-    request = host.plan.request()
+    request = recording.source.request()
     try:
-        return _loaded(request, host, call, hit)
+        return _loaded(request, recording, call, hit)
     except Exception as error:  # unpickling runs the user's code, which may fail in any way
         _distrust(request, hit, error)
         return again.run()
 
 
-def _loaded(request: Request, host: RecordingTrial, call: Call, hit: Hit) -> Outcome:
+def _loaded(
+    request: TrialRequest, recording: RecordingTrial, call: Call, hit: Hit
+) -> SharedOutcome:
     watch = Stopwatch()
-    value = unpack(hit.entry.kept["value"], request.common.store.get, request.common.signing_key)
+    value = unpack(hit.entry.kept["value"], request.setup.store.get, request.setup.signing_key)
     run = _as_run(request, call, hit, watch)
-    return Outcome(value, host.seeded, run=run, trial=hit.entry.trial)
+    return SharedOutcome(value, recording.seeded, run=run, trial=hit.entry.trial)
 
 
-def _distrust(request: Request, hit: Hit, error: Exception) -> None:
+def _distrust(request: TrialRequest, hit: Hit, error: Exception) -> None:
     entry = hit.entry
-    tell(
+    warn_user(
         StoreWarning(
             f"The output that trial {entry.trial} kept of step {entry.key!r} cannot be loaded, so "
             f"the step runs again: {type(error).__name__}: {error}"
@@ -254,13 +245,13 @@ def _distrust(request: Request, hit: Hit, error: Exception) -> None:
     if isinstance(error, CorruptRecordError) and hit.digest:
         # Otherwise the new output, which may have the same digest, would not be written.
         with suppress(StoreError):
-            request.common.store.discard([hit.digest])
-            recorder_for(request.common.store).forget_object(hit.digest)
+            request.setup.store.discard([hit.digest])
+            recorder_for(request.setup.store).delivery.forget_object(hit.digest)
 
 
-def _as_run(request: Request, call: Call, hit: Hit, watch: Stopwatch) -> StepRun:
+def _as_run(request: TrialRequest, call: Call, hit: Hit, watch: Stopwatch) -> StepRun:
     usage, origin, entry = watch.read(), current_origin(), hit.entry
-    codes = request.common.codes
+    codes = request.setup.codes
     return StepRun(
         key=call.key, step=call.step, status="succeeded", started=usage.started, wall=usage.wall,
         cpu=usage.cpu, peak=usage.peak, host=origin.host, pid=origin.pid, thread=usage.thread,
@@ -271,24 +262,28 @@ def _as_run(request: Request, call: Call, hit: Hit, watch: Stopwatch) -> StepRun
 
 
 def adopt(
-    trial: Trial, seeded: str, outcome: Outcome, call: Call, /, *args: Any, **kwargs: Any
-) -> Any:
+    trial: TrialHandle, seeded: str, outcome: SharedOutcome, call: Call, /, *args: Any,
+    **kwargs: Any,
+) -> Any:  # fmt: skip
     """Take a shared outcome as a step's output in one trial; run the step if it does not fit."""
-    value = _adopted(trial, seeded, outcome, call, args, kwargs)
-    hand_in(trial)
+    recorder = recorder_for(trial.store)
+    value = _adopted(trial, recorder, seeded, outcome, call, args, kwargs)
+    deliver_visit(trial, recorder)
     return value
 
 
 def adopt_result(
-    trial: Trial, seeded: str, outcome: Outcome, call: Call, /, *args: Any, **kwargs: Any
-) -> Any:
+    trial: TrialHandle, seeded: str, outcome: SharedOutcome, call: Call, /, *args: Any,
+    **kwargs: Any,
+) -> Any:  # fmt: skip
     """Adopt a trial's last step, and end the trial."""
-    return end(trial, _adopted(trial, seeded, outcome, call, args, kwargs))
+    recorder = recorder_for(trial.store)
+    return end(trial, recorder, _adopted(trial, recorder, seeded, outcome, call, args, kwargs))
 
 
 def adopt_between(
-    trial: Trial, seeded: str, outcome: Outcome, label: str, function: Callable[..., Any], /,
-    *args: Any, **kwargs: Any,
+    trial: TrialHandle, seeded: str, outcome: SharedOutcome, label: str,
+    function: Callable[..., Any], /, *args: Any, **kwargs: Any,
 ) -> Any:  # fmt: skip
     """Take a shared outcome of a function that is no step; call it if it does not fit."""
     if outcome.fits(trial.token, seeded):
@@ -297,24 +292,26 @@ def adopt_between(
 
 
 def _adopted(
-    trial: Trial, seeded: str, outcome: Outcome, call: Call, args: Any, kwargs: Any
-) -> Any:
+    trial: TrialHandle, recorder: Recorder, seeded: str, outcome: SharedOutcome, call: Call,
+    args: Any, kwargs: Any,
+) -> Any:  # fmt: skip
     if not outcome.fits(trial.token, seeded):
         return run_recorded(trial, call, args, kwargs).value
     run = outcome.run
     assert run is not None
     if (outcome.trial, run.key) != (trial.trial, call.key):
-        _record_adoption(trial, call, outcome.trial, run)
+        _record_adoption(trial, recorder, call, outcome.trial, run)
     return outcome.value
 
 
-def _record_adoption(trial: Trial, call: Call, source: int, run: StepRun) -> None:
-    mark, origin = trial.marks.get(call.key), current_origin()
+def _record_adoption(
+    trial: TrialHandle, recorder: Recorder, call: Call, source: int, run: StepRun
+) -> None:
+    keys, origin = trial.step_keys.get(call.key), current_origin()
     record = msgspec.structs.replace(
         run, key=call.key, host=origin.host, pid=origin.pid, reused=source, reason=None,
-        kept=run.kept if call.persist else None, cache_key=mark and mark.base,
-        reusable=mark is not None and mark.reusable, note=None,
+        kept=run.kept if call.persist else None, cache_key=keys and keys.base,
+        reusable=keys is not None and keys.reusable, note=None,
     )  # fmt: skip
-    trial.recorder.write("steps", trial.trial, f"{call.key}-reused-{source}", record)
-    if trial.progress is not None:
-        trial.progress.tell(call.key, "succeeded")
+    recorder.write("steps", trial.trial, reused_run_id(call.key, source), record)
+    trial.show(call.key, "succeeded")

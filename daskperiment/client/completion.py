@@ -1,0 +1,85 @@
+"""What the caller of a computation writes down when the trial's last task cannot."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from daskperiment.client.submitted import Beginning
+from daskperiment.client.tracker import tracker_of
+from daskperiment.errors import StoreError, StoreUnavailableError
+from daskperiment.execution.lifecycle import failure_of, has_ended, latest_trials, status_of
+from daskperiment.execution.purity import report_conflicts, report_impurities
+from daskperiment.recording.recorder import Recorder
+from daskperiment.recording.registry import recorder_for
+from daskperiment.records import Ended, ended_id
+from daskperiment.store.protocol import Store
+
+__all__ = ["completing"]
+
+_LOOK_BACK = 200
+"""Among how many of the latest trials one is looked for that another process began."""
+
+
+@contextmanager
+def completing(store: Store, token: str) -> Iterator[None]:
+    """See to the end of a trial that this process computes.
+
+    Parameters
+    ----------
+    store : Store
+    token : str
+        The trial's token.
+    """
+    try:
+        yield
+    except BaseException as error:
+        with suppress(Warning):  # made an error by a filter, it must not hide the user's
+            _end(recorder_for(store), token, error)
+        raise
+    recorder = recorder_for(store)
+    report_conflicts(recorder)
+    if not recorder.trials.has_ended(token):
+        _report_elsewhere(recorder, token)
+    tracker = tracker_of(recorder)
+    if tracker is not None:
+        tracker.drop(token)
+
+
+def _end(recorder: Recorder, token: str, error: BaseException) -> None:
+    """Write down that a trial ended by an error that no task of it saw."""
+    if recorder.trials.has_ended(token) or isinstance(error, StoreUnavailableError):
+        return
+    try:
+        found = _find(recorder, token)
+        if found is None or has_ended(recorder.store, found.trial):
+            return
+    except StoreError:
+        return  # the user's exception matters more than its record
+    now, status = time.time(), status_of(error)
+    ended = Ended(status, now, max(0.0, now - found.started), failure=failure_of(error))
+    recorder.write("trials", found.trial, ended_id(status, "caller"), ended)
+    recorder.trials.end(token)
+    recorder.settle()
+
+
+def _find(recorder: Recorder, token: str) -> Beginning | None:
+    """Return a trial by its token: begun by this process or, lately, by another."""
+    tracker = tracker_of(recorder)
+    if tracker is not None and tracker.follows(token):
+        return tracker.find(token)
+    for trial, begun in reversed(latest_trials(recorder.store, _LOOK_BACK)):
+        if begun.token.partition("/")[0] == token:
+            return Beginning(trial, begun.started)
+    return None
+
+
+def _report_elsewhere(recorder: Recorder, token: str) -> None:
+    """Warn of what other processes noticed in a trial that ended there."""
+    try:
+        found = _find(recorder, token)
+        if found is not None:
+            report_impurities(recorder.store, [found.trial])
+    except StoreError:
+        return  # the result is there; a warning less is no loss

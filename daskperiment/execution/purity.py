@@ -1,0 +1,89 @@
+"""Steps that returned another output than before, though nothing that is known of them changed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from daskperiment.capture.environment import changes
+from daskperiment.codec import decode, find_record
+from daskperiment.errors import ImpureStepWarning
+from daskperiment.recording.recorder import Recorder
+from daskperiment.records import (
+    BEGUN,
+    IMPURE,
+    Begun,
+    Environment,
+    Impurity,
+    impure_key_id,
+    impure_step_id,
+    record_kind,
+)
+from daskperiment.store.protocol import Store
+from daskperiment.warn import warn_user
+
+__all__ = ["joined_changes", "report_conflicts", "report_impurities"]
+
+MOST_LINES = 20
+"""How many changes of the environment a warning names."""
+
+
+def joined_changes(lines: list[str]) -> str:
+    """Return lines as one text: what changed before what was added or removed, and not too many."""
+    with_options = sorted(lines, key=lambda line: " -> " not in line)
+    rest = len(with_options) - MOST_LINES
+    return "; ".join(with_options[:MOST_LINES]) + (f"; and {rest} more" if rest > 0 else "")
+
+
+def report_conflicts(recorder: Recorder, quietly: bool = False) -> None:
+    """Warn of steps that returned another output than before, and write it down.
+
+    Quietly where another process, that of the user, reads what is written and warns.
+    """
+    found = recorder.outputs.conflicts()
+    for ours, theirs in found:
+        impurity = Impurity(ours.key, ours.step, theirs.trial)
+        recorder.write("notes", ours.trial, impure_step_id(ours.key), impurity)
+        # From now on neither output may be reused.
+        for cache_key in {ours.cache_key, theirs.cache_key} - {None}:
+            recorder.write("outputs", 0, impure_key_id(str(cache_key)), impurity)
+        if not quietly:
+            _warn_impure(recorder.store, ours.trial, impurity)
+    if found and quietly:
+        recorder.settle()  # whoever reads it looks as soon as the task is done
+
+
+def report_impurities(store: Store, trials: Collection[int]) -> None:
+    """Warn of the impure steps that other processes wrote down for trials."""
+    for record in store.read("notes", trials):
+        if record_kind(record.id) == IMPURE:
+            _warn_impure(store, record.trial, decode(record.body, Impurity))
+
+
+def _warn_impure(store: Store, trial: int, impurity: Impurity) -> None:
+    lines = list(_environment_changes(store, impurity.earlier, trial))
+    where = "in this trial" if impurity.earlier == trial else f"in trial {impurity.earlier}"
+    if lines:
+        cause = f"What did change is the environment: {joined_changes(lines)}."
+    else:
+        cause = (
+            "Nothing else that is recorded changed either, so it depends on something that is not "
+            "among its inputs: a file, a clock, a global variable, a generator that is not ex.rng. "
+            "Make that an argument or a parameter."
+        )
+    warn_user(
+        ImpureStepWarning(
+            f"Step {impurity.step!r} returned another output in trial {trial} than {where}, though "
+            f"its code, its inputs and its seed are the same. {cause}"
+        )
+    )
+
+
+def _environment_changes(store: Store, first: int, second: int) -> Iterable[str]:
+    digests = {}
+    for record in store.read("trials", [first, second]):
+        if record.id == BEGUN:
+            digests[record.trial] = decode(record.body, Begun).environment
+    if len(set(digests.values())) < 2:
+        return []
+    old, new = (find_record(store.get, digests[one], Environment) for one in (first, second))
+    return changes(old, new) if old and new else []

@@ -1,0 +1,172 @@
+"""A trial as plain data: what it begins with, and the handle that its steps get.
+
+Both are picklable, so that the tasks of a trial run anywhere.
+"""
+
+from __future__ import annotations
+
+import pickle
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from typing import Any
+
+import cloudpickle
+
+from daskperiment.cluster import log_event
+from daskperiment.codec import Blob
+from daskperiment.records import Origin
+from daskperiment.reuse.reuse_plan import StepKeys
+from daskperiment.store.liveness import current_origin
+from daskperiment.store.protocol import Store
+
+__all__ = [
+    "PROGRESS_TOPIC",
+    "ArrivedRequest",
+    "RequestSource",
+    "TrialHandle",
+    "TrialRequest",
+    "TrialSetup",
+]
+
+PROGRESS_TOPIC = "daskperiment-progress"
+"""Topic of the events by which workers tell a client which steps run and end."""
+
+
+@dataclass(frozen=True)
+class TrialSetup:
+    """What the trials of a result begin with alike, as long as nothing changes between them."""
+
+    store: Store
+    result: str
+    code: Blob
+    environment: Blob
+    graph: Blob
+    codes: Mapping[str, str] = field(repr=False)
+    """Step -> fingerprint of its code."""
+    origin: Origin
+    signing_key: bytes | None = field(repr=False)
+    stored: bool = False
+    """Whether the store has the objects already, so that they are only named here."""
+
+    @property
+    def blobs(self) -> tuple[Blob, ...]:
+        """What must be in the store before a trial begins."""
+        return () if self.stored else (self.code, self.environment, self.graph)
+
+    @cached_property
+    def without_content(self) -> TrialSetup:
+        """The same without the content of what is in the store by now."""
+        named = {name: getattr(self, name)._replace(parts=[])
+                 for name in ("code", "environment", "graph")}  # fmt: skip
+        return replace(self, stored=True, **named)
+
+    @cached_property
+    def pickled(self) -> bytes:
+        """All of it as bytes, made once for many trials."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return cloudpickle.dumps(fields, protocol=pickle.HIGHEST_PROTOCOL)  # type: ignore[no-any-return]
+
+
+@lru_cache(maxsize=64)
+def _unpickled(pickled: bytes) -> TrialSetup:
+    # Cached: many trials arrive one by one, and have it in common.
+    return TrialSetup(**pickle.loads(pickled))
+
+
+@dataclass(frozen=True)
+class TrialRequest:
+    """Everything that a trial begins with: safe to send to another process."""
+
+    setup: TrialSetup
+    token: str
+    """Random name of the trial, until and beyond the moment when it has an id."""
+    seed: int
+    values: Mapping[str, Any] = field(repr=False)
+    """Parameter values, in order of declaration."""
+    missing: tuple[str, ...] = ()
+    """Parameters that the graph needs and that have no value."""
+    sweep: str | None = None
+    source: int | None = None
+    """The trial that this one reproduces."""
+    step_keys: Mapping[str, StepKeys] = field(default_factory=dict, repr=False)
+    """Place -> the cache keys of the step there."""
+    followed: bool = False
+    """Whether the process that submitted the trial to a cluster sees to its end."""
+    progress: str | None = None
+    """Id of the display that is shown each step, if somebody watches."""
+
+    @property
+    def own(self) -> tuple[Any, ...]:
+        """What the request has besides its setup."""
+        return (self.token, self.seed, self.values, self.missing, self.sweep, self.source,
+                self.step_keys, self.followed, self.progress)  # fmt: skip
+
+    def for_step(self, place: str, step: str) -> TrialRequest:
+        """Return the same request with the code and the cache keys of one step only."""
+        every = self.setup.codes
+        codes = {name: every[name] for name in (place, step) if name in every}
+        keys = {place: self.step_keys[place]} if place in self.step_keys else {}
+        return replace(self, setup=replace(self.setup, codes=codes), step_keys=keys)
+
+
+class RequestSource(ABC):
+    """What stands in a trial's first task, and gives the request when the trial begins."""
+
+    @abstractmethod
+    def request(self) -> TrialRequest:
+        """Return the request: the same one every time, or one of this moment."""
+
+
+class ArrivedRequest(RequestSource):
+    """A request from another process. A scheduler passes it on without looking into it."""
+
+    def __init__(self, pickled_setup: bytes, own: tuple[Any, ...]) -> None:
+        self._parts = pickled_setup, own
+        self._request: TrialRequest | None = None
+
+    def request(self) -> TrialRequest:
+        """Return the request."""
+        if self._request is None:
+            setup, own = self._parts
+            self._request = TrialRequest(_unpickled(setup), *own)
+        return self._request
+
+    def __reduce__(self) -> Any:
+        return ArrivedRequest, self._parts
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
+class TrialHandle:
+    """A running trial: the first task makes it, every step gets it."""
+
+    store: Store
+    trial: int
+    """The trial's id."""
+    token: str
+    seed: int
+    values: Mapping[str, Any] = field(repr=False)
+    codes: Mapping[str, str] = field(repr=False)
+    origin: Origin = field(repr=False)
+    """The process that computes the trial."""
+    clock: float = field(repr=False)
+    """When it began, by the store's clock."""
+    monotonic: float = field(repr=False)
+    """When it began, by the monotonic clock of the host and boot where it began."""
+    began_on: tuple[str, str] = field(repr=False)
+    """That host and boot."""
+    signing_key: bytes | None = field(repr=False)
+    step_keys: Mapping[str, StepKeys] = field(default_factory=dict, repr=False)
+    followed: bool = False
+    progress: str | None = field(default=None, repr=False)
+
+    @property
+    def at_home(self) -> bool:
+        """Whether this is the process that computes the trial."""
+        return self.origin == current_origin()
+
+    def show(self, key: str, event: str) -> None:
+        """Tell a display of another process, if there is one, what became of a step."""
+        if self.progress is not None:
+            log_event(PROGRESS_TOPIC, [self.progress, key, event])

@@ -1,0 +1,244 @@
+"""The node whose computation is a trial: a Dask collection around a result's definition."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Self
+
+from dask.base import visualize
+from dask.delayed import Delayed, single_key
+from dask.highlevelgraph import HighLevelGraph
+
+from daskperiment.client.progress import StepBar, reporting
+from daskperiment.formatting import html_table, shorten
+from daskperiment.graph.arguments import CallNode
+from daskperiment.graph.step import Step, StepCall
+from daskperiment.graph.template import TrialGraph
+from daskperiment.planning.definition import ResultDefinition
+from daskperiment.planning.options import TrialOptions, check_reuse
+from daskperiment.planning.planner import Planner
+from daskperiment.seeds import check_seed
+
+__all__ = ["ResultNode"]
+
+
+class _ThreadGraphs(threading.local):
+    """The graph that a thread is about to compute, and the one it submitted last."""
+
+    current: TrialGraph | None = None
+    stamp: Any = None
+    """Of the parameters that the current graph was made with."""
+    submitted: TrialGraph | None = None
+    computed: str | None = None
+    """Token of the trial that the thread computed last."""
+
+
+class ResultNode(CallNode):
+    """What the call of a result's function makes.
+
+    It is a :class:`dask.delayed.Delayed`: whoever computes it, in whatever way and on whatever
+    scheduler, runs a trial. Every computation is a trial of its own.
+    """
+
+    __slots__ = ("_definition", "_local")
+
+    def __init__(
+        self, planner: Planner, call: StepCall, options: TrialOptions | None = None
+    ) -> None:
+        self._define(ResultDefinition(planner, call, options or TrialOptions()))
+
+    def _define(self, definition: ResultDefinition) -> None:
+        # Not Delayed.__init__: the key and the graph are made anew for every trial.
+        for name, value in {
+            "_definition": definition, "_local": _ThreadGraphs(),
+            "_length": definition.call.length,
+        }.items():  # fmt: skip
+            object.__setattr__(self, name, value)
+
+    # What Dask asks of a collection
+
+    @property
+    def key(self) -> Any:
+        """Key of the graph that this thread computes next."""
+        return self._next().key
+
+    _key = key
+    _layer = key
+
+    @property
+    def dask(self) -> HighLevelGraph:
+        """The graph that this thread computes next; making it records nothing."""
+        return self._next().graph
+
+    _dask = dask
+
+    def __dask_keys__(self) -> list[Any]:
+        # Early versions of Dask ask for them after `__dask_postcompute__`, and the like, too.
+        local = self._local
+        graph = local.submitted if local.current is None and local.submitted else self._next()
+        return [graph.key]
+
+    def __dask_postcompute__(self) -> Any:
+        # The one call that every kind of submission makes, once, and in the user's process.
+        self._definition.planner.before_submission(self._definition.template)
+        self._local.submitted, self._local.current = self._next(), None
+        return single_key, ()
+
+    def __dask_postpersist__(self) -> Any:
+        graph = self._local.current or self._local.submitted or self._next()
+        self._local.submitted, self._local.current = graph, None
+        return _rebuild, (graph.key, self._length)
+
+    def __hash__(self) -> int:
+        return hash(self._definition.call.key)
+
+    def __reduce__(self) -> Any:
+        definition = self._definition
+        return type(self), (definition.planner, definition.call, definition.options)
+
+    # What users ask
+
+    def compute(
+        self, seed: int | None = None, reuse: bool | None = None, progress: bool = False,
+        **kwargs: Any,
+    ) -> Any:  # fmt: skip
+        """Run a trial and return its result.
+
+        Parameters
+        ----------
+        seed : int, optional
+            Seed of this trial. Without it, the experiment's; without that, a fresh one.
+        reuse : bool, optional
+            True: outputs that persisted steps returned in earlier trials are taken, where nothing
+            that determines them changed. False: every step runs. None: as the experiment and each
+            step say.
+        progress : bool
+            Whether to show the steps that are done, running and failed, by a bar.
+        **kwargs
+            As for :func:`dask.compute`, such as ``scheduler``.
+
+        Returns
+        -------
+        object
+            What the result's function returned.
+
+        Raises
+        ------
+        ParameterUndefinedError
+            If a parameter has no value. No trial is recorded.
+        StoreUnavailableError
+            If the store is away. Nothing is run.
+        Exception
+            What a step raised, unchanged; the trial is recorded as failed.
+        """
+        options = self._definition.options.refined(seed=check_seed(seed), reuse=check_reuse(reuse))
+        if not progress:
+            return self._compute(options, kwargs)
+        steps = len(self._definition.template.graph.nodes)
+        with reporting(StepBar(steps, self.name)) as reporter:
+            return self._compute(options.refined(progress=reporter), kwargs)
+
+    def _compute(self, options: TrialOptions, kwargs: Mapping[str, Any]) -> Any:
+        definition = self._definition.with_options(options)
+        graph = definition.trial_graph()
+        self._local.computed = graph.token
+        return definition.compute(graph, kwargs)
+
+    def bind(self, **values: Any) -> Self:
+        """Make a result with these parameter values; the experiment stays as it is.
+
+        Parameters
+        ----------
+        **values
+            Parameter names and values.
+
+        Returns
+        -------
+        Result
+            Computing it is a trial with these values.
+
+        Raises
+        ------
+        ParameterUndeclaredError
+            If the experiment has no such parameter.
+        """
+        options = self._definition.options
+        self._definition.planner.parameters.check_declared(values)
+        return self.with_options(replace(options, values={**options.values, **values}))
+
+    def visualize(self, *args: Any, **kwargs: Any) -> Any:
+        """Draw the steps and parameters, as :func:`dask.visualize` does."""
+        return visualize(self.as_input(), *args, traverse=False, **kwargs)
+
+    @property
+    def name(self) -> str:
+        """Name of the result's step."""
+        return str(self._definition.name)
+
+    # What other modules ask; hidden from users' completion
+
+    @property
+    def definition(self) -> ResultDefinition:
+        """What computing the result means."""
+        return self._definition  # type: ignore[no-any-return]  # a slot of an untyped class
+
+    @property
+    def computed_token(self) -> str | None:
+        """Token of the trial that `compute` ran last in this thread."""
+        return self._local.computed  # type: ignore[no-any-return]  # a slot of an untyped class
+
+    def with_options(self, options: TrialOptions) -> Self:
+        """Return a result whose trials are asked for in this way."""
+        return self.of(self._definition.with_options(options))
+
+    @classmethod
+    def of(cls, definition: ResultDefinition) -> Self:
+        """Return the node of a definition."""
+        result = cls.__new__(cls)
+        result._define(definition)
+        return result
+
+    def as_input(self) -> CallNode:
+        """Inside another result's graph, a result is a step like others."""
+        return Step(self._definition.call)
+
+    def __dir__(self) -> list[str]:
+        inside = ("as_input", "computed_token", "definition", "of", "with_options")
+        return [name for name in dir(type(self)) if name not in inside]
+
+    def __repr__(self) -> str:
+        return f"Result({self.name!r}{self._described()})"
+
+    def _described(self) -> str:
+        values = self._definition.options.values
+        bound = [f"{name}={shorten(repr(value), 30)}" for name, value in values.items()]
+        return "".join(f", {item}" for item in bound)
+
+    def _repr_html_(self) -> str:
+        definition = self.definition
+        values = definition.planner.parameters.current(definition.options.values)
+        rows = [[name, shorten(repr(values.get(name, "no value or computed")), 60)]
+                for name in definition.template.parameters]  # fmt: skip
+        return html_table([f"Result {self.name}", "Value"], rows)
+
+    def _next(self) -> TrialGraph:
+        """Return the graph that this thread computes next: as long as parameters stay the same."""
+        graph, stamp = self._local.current, self._definition.planner.parameters.stamp
+        if graph is None or stamp != self._local.stamp:
+            self._local.stamp = stamp
+            graph = self._local.current = self._definition.trial_graph(later=True)
+        return graph  # type: ignore[no-any-return]  # a slot of an untyped class
+
+
+def _rebuild(
+    graph: Any, key: Any, length: int | None, rename: Mapping[str, str] | None = None
+) -> Delayed:
+    """Return a plain node of a computed or optimised trial: it is no template any more."""
+    if rename:
+        key = rename.get(key, key)
+    layer = key
+    if isinstance(graph, HighLevelGraph) and key not in graph.layers:
+        layer = next(name for name, tasks in graph.layers.items() if key in tasks)
+    return Delayed(key, graph, length, layer=layer)

@@ -1,0 +1,81 @@
+"""The recorders of this process: one for each store, which makes one journal file per process."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from weakref import WeakKeyDictionary
+
+from daskperiment.cluster import worker
+from daskperiment.recording.recorder import Recorder
+from daskperiment.store.liveness import current_origin
+from daskperiment.store.opening import check_arrival
+from daskperiment.store.protocol import Store
+
+__all__ = ["close_recorders", "recorder_for"]
+
+
+class _Registry:
+    """Recorders by the address of their store, and by the stores that were admitted to them."""
+
+    def __init__(self) -> None:
+        self._recorders: dict[str, Recorder] = {}
+        self._admitted: WeakKeyDictionary[Store, Recorder] = WeakKeyDictionary()
+        self._lock = threading.Lock()
+
+    def get(self, store: Store) -> Recorder:
+        """Return the recorder of this process for a store, made if there is none."""
+        recorder = self._admitted.get(store)
+        if recorder is None or recorder.pid != os.getpid():
+            with self._lock:
+                recorder = self._admit(store)
+        return recorder
+
+    def _admit(self, store: Store) -> Recorder:
+        # Where it came from another machine, its address may be another folder here.
+        check_arrival(store, whereabouts())
+        recorder = self._recorders.get(store.address)
+        if recorder is None or recorder.pid != os.getpid():
+            recorder = self._recorders[store.address] = Recorder(store)
+            atexit.unregister(close_recorders)
+            atexit.register(close_recorders)
+        self._admitted[store] = recorder
+        return recorder
+
+    def take_all(self) -> list[Recorder]:
+        """Return all recorders, and know none of them any more."""
+        with self._lock:
+            recorders = list(self._recorders.values())
+            self._recorders.clear()
+            self._admitted.clear()
+        return recorders
+
+
+# The process's, as its journal files are.
+_REGISTRY = _Registry()
+
+
+def recorder_for(store: Store) -> Recorder:
+    """Return this process's recorder for a store.
+
+    Raises
+    ------
+    StoreError
+        If the store is a folder that other processes see and this one does not, or if it comes
+        from a machine where another folder has this name.
+    """
+    return _REGISTRY.get(store)
+
+
+def close_recorders() -> None:
+    """Close all recorders of this process; asked again, they are made anew."""
+    for recorder in _REGISTRY.take_all():
+        recorder.close()
+
+
+def whereabouts() -> str:
+    """Say where this code runs, for a message that is read elsewhere."""
+    origin, here = current_origin(), worker()
+    place = f"process {os.getpid()} on {origin.host}"
+    return place if here is None else f"worker {here.address} ({place})"

@@ -1,0 +1,52 @@
+"""What a trial reuses, shares and runs: plain data, by the keys of its result's template."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from daskperiment.reuse.cache_entries import Hit
+
+__all__ = ["ReusePlan", "StepKeys"]
+
+Key = Hashable
+
+
+class StepKeys(NamedTuple):
+    """The cache keys of one step in one trial, and what its run writes down of them."""
+
+    base: str
+    """Without seeds. Empty, as the other, if the step has no cache key."""
+    seeded: str
+    ids: tuple[str, ...] = ()
+    """Ids of the records that tell later trials of the output."""
+    reusable: bool = False
+    """Whether this trial might have reused its output."""
+    reason: str | None = None
+    """Why it runs, where its output might have been reused."""
+
+
+@dataclass(frozen=True)
+class ReusePlan:
+    """What runs in a trial, what is taken from earlier ones and what trials can share."""
+
+    step_keys: Mapping[str, StepKeys] = field(default_factory=dict)
+    """By place in the trial's graph."""
+    hits: Mapping[Key, Hit] = field(default_factory=dict)
+    shared: Mapping[Key, str] = field(default_factory=dict)
+    """Nodes that trials in flight run once for all -> the cache key that names their content."""
+    seeded: Mapping[Key, str] = field(default_factory=dict)
+    """Node -> its cache key with the trial's seeds."""
+    computed: Mapping[Key, Sequence[Any]] = field(default_factory=dict)
+    """Hit -> the parameters before it that are computed."""
+    needed: frozenset[Key] = frozenset()
+    """The nodes that the trial's graph consists of; none if it is the template's as it is."""
+    reasons: Mapping[Key, str] = field(default_factory=dict)
+    """Why those of the reusable steps that are no hits must run."""
+
+    @property
+    def in_flight(self) -> frozenset[str]:
+        """Cache keys whose content the trial makes, so that others can share it meanwhile."""
+        running = self.needed - self.hits.keys()
+        return frozenset(name for key, name in self.shared.items() if key in running)
