@@ -5,13 +5,10 @@ Nothing here loads ``distributed``: where nobody has loaded it, there is no clus
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
-
-from daskperiment.store.liveness import current_origin
 
 __all__ = [
     "FutureState",
@@ -23,7 +20,6 @@ __all__ = [
     "submission",
     "subscribe",
     "unsubscribe",
-    "whereabouts",
     "worker",
 ]
 
@@ -51,7 +47,8 @@ class Submission(NamedTuple):
         self.client.loop.add_callback(function)
 
     def has_workers(self) -> bool:
-        """Tell whether the cluster has workers, as far as the client knows: it asks by and by."""
+        """Whether the cluster has workers, as far as the client knows."""
+        # What the client was last told, without asking again: that would take a round trip.
         info = getattr(self.client, "_scheduler_identity", None) or {}
         count = info.get("n_workers", info.get("workers"))
         return count is None or bool(count)
@@ -65,13 +62,13 @@ class Worker(NamedTuple):
 
 
 def worker() -> Worker | None:
-    """Tell which worker runs the task of this thread, ``None`` where no worker does."""
+    """Return the worker that runs the task of this thread, None where no worker does."""
     found = _worker()
     return None if found is None else Worker(str(found.address), str(found.name))
 
 
 def retries() -> int:
-    """Tell how often the task of this thread may be tried again, its first failure counted."""
+    """Return how often the task of this thread may be tried again."""
     found = _worker()
     if found is None:
         return 0
@@ -83,7 +80,7 @@ def retries() -> int:
 
 
 def submission(key: Any) -> Submission | None:
-    """Find the client of this process that submitted a task, ``None`` if there is none."""
+    """Return the task with its client, None if no client of this process submitted it."""
     for client in clients():
         state: FutureState | None = client.futures.get(key)
         if state is not None:
@@ -92,14 +89,15 @@ def submission(key: Any) -> Submission | None:
 
 
 def clients() -> list[Any]:
-    """List the clients of clusters in this process."""
+    """The clients of clusters in this process."""
     distributed = sys.modules.get("distributed")
+    # There is no public list of a process' clients; without this one there are none.
     known = getattr(getattr(distributed, "Client", None), "_instances", ())
     return [client for client in list(known) if client.status != "closed"]
 
 
 def log_event(topic: str, message: Any) -> bool:
-    """Tell those who subscribed to a topic; False where no worker runs the task of this thread."""
+    """Send a message to a topic; False where no worker runs the task of this thread."""
     found = _worker()
     if found is None:
         return False
@@ -108,24 +106,17 @@ def log_event(topic: str, message: Any) -> bool:
 
 
 def subscribe(topic: str, handler: Callable[[Any], None]) -> None:
-    """Have a function called, on the event loops of clients, with what is told on a topic."""
+    """Call a function, on the event loops of clients, with each message of a topic."""
     for client in clients():
         with suppress(Exception):  # a client that is about to close
             client.subscribe_topic(topic, handler)
 
 
 def unsubscribe(topic: str) -> None:
-    """Hear of a topic no more."""
+    """End the subscription of all clients to a topic."""
     for client in clients():
         with suppress(Exception):  # nobody had subscribed, or a client is about to close
             client.unsubscribe_topic(topic)
-
-
-def whereabouts() -> str:
-    """Say where this code runs, for a message that is read elsewhere."""
-    origin, here = current_origin(), worker()
-    place = f"process {os.getpid()} on {origin.host}"
-    return place if here is None else f"worker {here.address} ({place})"
 
 
 def _worker() -> Any:

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
 
-from daskperiment.cluster import whereabouts
 from daskperiment.codec import Blob, encode
 from daskperiment.errors import StoreError, StoreUnavailableError, StoreWarning
 from daskperiment.recording.heartbeat import Pulse
@@ -28,7 +27,7 @@ from daskperiment.recording.outputs import Conflict, Outputs
 from daskperiment.recording.pending import Spool
 from daskperiment.recording.running import AliveTrials, remember
 from daskperiment.records import Beat, CacheEntry, Ended, Failure, Output, Point
-from daskperiment.store.liveness import heartbeat_timeout
+from daskperiment.store.liveness import heartbeat_timeout, whereabouts
 from daskperiment.store.opening import check_arrival, identity_of, journal_folder
 from daskperiment.store.protocol import Allocation, Record, Store
 from daskperiment.warn import tell
