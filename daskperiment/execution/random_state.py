@@ -26,7 +26,7 @@ from numpy.random import mtrand
 from daskperiment.errors import RandomStateWarning
 from daskperiment.execution.context import RunningStep
 from daskperiment.execution.isolation import Apart
-from daskperiment.warn import tell
+from daskperiment.warn import warn_user
 
 __all__ = ["check_seed", "fresh_seed", "seeded", "step_seed"]
 
@@ -181,7 +181,7 @@ def seeded(step: RunningStep) -> Iterator[None]:
 
 def _warn(step: RunningStep) -> None:
     trial = f" of trial {step.trial.trial}" if step.trial is not None else ""
-    tell(
+    warn_user(
         RandomStateWarning(
             f"Step {step.key!r}{trial} ran while another step in this process used the global "
             "random state (random, numpy.random or torch), so what was drawn depends on timing. "

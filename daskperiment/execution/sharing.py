@@ -28,7 +28,7 @@ from daskperiment.recording.recorder import recorder_for
 from daskperiment.records import StepRun
 from daskperiment.reuse.cache_entries import Hit, look_up
 from daskperiment.store.liveness import current_origin
-from daskperiment.warn import tell
+from daskperiment.warn import warn_user
 
 __all__ = [
     "Again",
@@ -245,7 +245,7 @@ def _loaded(request: Request, host: RecordingTrial, call: Call, hit: Hit) -> Out
 
 def _distrust(request: Request, hit: Hit, error: Exception) -> None:
     entry = hit.entry
-    tell(
+    warn_user(
         StoreWarning(
             f"The output that trial {entry.trial} kept of step {entry.key!r} cannot be loaded, so "
             f"the step runs again: {type(error).__name__}: {error}"

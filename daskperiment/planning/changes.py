@@ -27,7 +27,7 @@ from daskperiment.records import (
     impure_key_id,
 )
 from daskperiment.store.protocol import Store
-from daskperiment.warn import tell
+from daskperiment.warn import warn_user
 
 __all__ = ["ChangeWatch", "report_conflicts", "report_impurities"]
 
@@ -67,7 +67,7 @@ class ChangeWatch:
             found = self._look(code, environment)
             self._seen = (code, environment)
         for warning in found:
-            tell(warning)
+            warn_user(warning)
 
     def _look(self, code: Code, environment: Environment) -> list[Warning]:
         known = self._known()
@@ -217,7 +217,7 @@ def _warn_impure(store: Store, trial: int, impurity: Impurity) -> None:
             "among its inputs: a file, a clock, a global variable, a generator that is not ex.rng. "
             "Make that an argument or a parameter."
         )
-    tell(
+    warn_user(
         ImpureStepWarning(
             f"Step {impurity.step!r} returned another output in trial {trial} than {where}, though "
             f"its code, its inputs and its seed are the same. {cause}"

@@ -30,7 +30,7 @@ from daskperiment.records import Beat, CacheEntry, Ended, Failure, Output, Point
 from daskperiment.store.liveness import heartbeat_timeout, whereabouts
 from daskperiment.store.opening import check_arrival, identity_of, journal_folder
 from daskperiment.store.protocol import Allocation, Record, Store
-from daskperiment.warn import tell
+from daskperiment.warn import warn_user
 
 if TYPE_CHECKING:
     from daskperiment.execution.lifecycle import Trial
@@ -236,7 +236,7 @@ class Recorder:
 
     @staticmethod
     def _complain(message: str) -> None:
-        tell(StoreWarning(message))
+        warn_user(StoreWarning(message))
 
     # Trials of this process
 

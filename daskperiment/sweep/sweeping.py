@@ -18,7 +18,7 @@ from daskperiment.sweep.planning import resume as go_on
 from daskperiment.sweep.progress import Progress
 from daskperiment.sweep.records import Done, Sweep, keep_sweep, trials_of
 from daskperiment.sweep.running import Work, run_here
-from daskperiment.warn import tell
+from daskperiment.warn import warn_user
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,7 +55,7 @@ def _done(result: ResultNode, record: Sweep) -> list[Done]:
     running = [str(one.trial) for one in trials if one.status == "running"]
     if running:
         shown = ", ".join(running[:5]) + (", …" if running[5:] else "")
-        tell(
+        warn_user(
             DaskperimentWarning(
                 f"{len(running)} trials of sweep {record.id!r} are running still ({shown}): they "
                 "are left alone. Resume the sweep once more when they have ended."
@@ -116,7 +116,7 @@ def _table(result: ResultNode, record: Sweep, work: Work, before: int) -> pd.Dat
     frame = get_history(planner.store, names, trials=ids, sweep=record.id)
     unrecorded = before + work.ended - len(frame)
     if unrecorded > 0 and work.failure is not None:
-        tell(
+        warn_user(
             DaskperimentWarning(
                 f"{unrecorded} trials of sweep {record.id!r} failed before they began, so that "
                 f"nothing of them is recorded; the last with {work.failure!r}."
