@@ -14,8 +14,8 @@ from daskperiment.compare.comparison import Comparison
 from daskperiment.compare.evidence import Evidence, collect
 from daskperiment.compare.parts import ABSENT, Pair
 from daskperiment.compare.surroundings import compare_surroundings
-from daskperiment.history.reading import Trial, trial_or_raise
-from daskperiment.history.values import viewed
+from daskperiment.history.stored_values import viewed
+from daskperiment.history.trial_records import RecordedTrial, trial_or_raise
 from daskperiment.records import Code, Function
 from daskperiment.store.protocol import Store
 
@@ -80,7 +80,7 @@ class _Building:
             sources=Pair(old.begun.source, new.begun.source),
         )
 
-    def _each(self, get: Callable[[Trial], Any]) -> Pair[Any]:
+    def _each(self, get: Callable[[RecordedTrial], Any]) -> Pair[Any]:
         return Pair(get(self.trials.first), get(self.trials.second))
 
     def _split(
@@ -96,7 +96,7 @@ class _Building:
     def _view(self, forms: Mapping[str, Any], name: str) -> Any:
         return viewed(forms[name], self.store) if name in forms else ABSENT
 
-    def _result(self, trial: Trial) -> Any:
+    def _result(self, trial: RecordedTrial) -> Any:
         form = _result_form(trial)
         return form if form is ABSENT else viewed(form, self.store)
 
@@ -114,12 +114,12 @@ class _Building:
         return True if first is not None and first == second else None
 
 
-def _failure(trial: Trial) -> str | None:
+def _failure(trial: RecordedTrial) -> str | None:
     failure = trial.ended.failure if trial.ended else None
     return failure.description if failure else trial.reason
 
 
-def _result_form(trial: Trial) -> Any:
+def _result_form(trial: RecordedTrial) -> Any:
     ended = trial.ended
     return ended.value if ended and ended.status == "succeeded" else ABSENT
 

@@ -9,7 +9,7 @@ from typing import Any
 from daskperiment.compare.layout import as_html, as_text
 from daskperiment.compare.parts import ABSENT, Differences, Pair
 from daskperiment.compare.wording import explanation
-from daskperiment.history.values import StoredObject
+from daskperiment.history.stored_values import StoredObject
 
 __all__ = ["Comparison"]
 

@@ -14,8 +14,7 @@ from msgspec import Struct
 
 from daskperiment.codec import decode
 from daskperiment.errors import CorruptRecordError
-from daskperiment.history.points import PointBatch, PointValue
-from daskperiment.history.reading import Trial, part_of
+from daskperiment.history.trial_records import PointBatch, PointValue, RecordedTrial, part_of
 from daskperiment.records import Code, Environment, Graph, Node, StepRun
 from daskperiment.store.protocol import Store
 
@@ -29,7 +28,7 @@ T = TypeVar("T", bound=Struct)
 class Evidence:
     """What is known about one trial."""
 
-    trial: Trial
+    trial: RecordedTrial
     runs: dict[str, StepRun]
     """By key."""
     nodes: dict[str, Node]
@@ -68,7 +67,7 @@ class Evidence:
         return any(run.stochastic for run in self.runs.values())
 
 
-def collect(store: Store, trial: Trial) -> Evidence:
+def collect(store: Store, trial: RecordedTrial) -> Evidence:
     """Read what the store holds about a trial."""
     problems: list[str] = []
     runs = _runs(store, trial.trial, problems)
@@ -86,7 +85,9 @@ def collect(store: Store, trial: Trial) -> Evidence:
     )
 
 
-def _load(store: Store, trial: Trial, name: str, type_: type[R], problems: list[str]) -> R | None:
+def _load(
+    store: Store, trial: RecordedTrial, name: str, type_: type[R], problems: list[str]
+) -> R | None:
     try:
         return part_of(store, trial, name, type_)
     except CorruptRecordError as error:

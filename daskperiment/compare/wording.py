@@ -8,7 +8,7 @@ from typing import Any
 from daskperiment.codec import describe
 from daskperiment.compare.parts import Cause, Differences, Pair, StepComparison
 from daskperiment.formatting import one_line, shorten, shorten_pair
-from daskperiment.history.values import StoredObject
+from daskperiment.history.stored_values import StoredObject
 
 __all__ = ["explanation", "outcome", "reasons", "show", "show_pair", "show_texts"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from daskperiment.compare.evidence import collect
 from daskperiment.explain.explanation import PLAIN, Explanation, StepExplanation, hit
-from daskperiment.history.reading import trial_or_raise
+from daskperiment.history.trial_records import trial_or_raise
 from daskperiment.records import StepRun
 from daskperiment.store.protocol import Store
 

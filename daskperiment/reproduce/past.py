@@ -12,8 +12,8 @@ from daskperiment.errors import (
     UntrustedObjectError,
 )
 from daskperiment.graph.result import ResultNode
-from daskperiment.history.reading import Trial, part_of, trial_or_raise
-from daskperiment.history.values import loaded
+from daskperiment.history.stored_values import loaded
+from daskperiment.history.trial_records import RecordedTrial, part_of, trial_or_raise
 from daskperiment.records import Code, Graph, Node
 from daskperiment.store.protocol import Store
 
@@ -22,7 +22,7 @@ __all__ = ["check_wiring", "load", "past_trial", "values_of"]
 T = TypeVar("T", Code, Graph)
 
 
-def past_trial(store: Store, trial_id: int, name: str) -> Trial:
+def past_trial(store: Store, trial_id: int, name: str) -> RecordedTrial:
     """Read the trial that is to be run again.
 
     Raises
@@ -46,7 +46,7 @@ def past_trial(store: Store, trial_id: int, name: str) -> Trial:
     return trial
 
 
-def load(store: Store, trial: Trial, name: str, type_: type[T]) -> T:
+def load(store: Store, trial: RecordedTrial, name: str, type_: type[T]) -> T:
     """Load a record that a trial refers to.
 
     Raises
@@ -64,7 +64,7 @@ def load(store: Store, trial: Trial, name: str, type_: type[T]) -> T:
 
 
 def values_of(
-    store: Store, trial: Trial, result: ResultNode, key: bytes | None
+    store: Store, trial: RecordedTrial, result: ResultNode, key: bytes | None
 ) -> tuple[dict[str, Any], list[str]]:
     """Load the values of a trial's parameters.
 

@@ -12,7 +12,7 @@ from daskperiment.errors import ReproductionError
 from daskperiment.graph.replacement import with_functions
 from daskperiment.graph.result import ResultNode
 from daskperiment.graph.template import Template
-from daskperiment.history.reading import Trial, find_trial
+from daskperiment.history.trial_records import RecordedTrial, find_trial
 from daskperiment.planning.options import TrialOptions
 from daskperiment.planning.planner import signing_key
 from daskperiment.recording.recorder import recorder_for
@@ -74,7 +74,7 @@ def _check(code: Any, keywords: Mapping[str, Any]) -> None:
             )
 
 
-def _rebuilt(store: Store, past: Trial, result: ResultNode) -> Rebuilt:
+def _rebuilt(store: Store, past: RecordedTrial, result: ResultNode) -> Rebuilt:
     template = result._template
     check_wiring(past.trial, load(store, past, "graph", Graph), template.graph)
     recorded = load(store, past, "code", Code)
@@ -92,12 +92,14 @@ def _unrecorded(template: Template) -> Iterator[str]:
                 yield f"{spec.place!r} is no step, so its code is not recorded: today's is run"
 
 
-def _find(store: Store, token: str | None, before: int) -> Trial | None:
+def _find(store: Store, token: str | None, before: int) -> RecordedTrial | None:
     recorder_for(store).catch_up()
     return find_trial(store, token, before)
 
 
-def _compared(store: Store, past: Trial, new: Trial | None, notes: list[str]) -> Comparison:
+def _compared(
+    store: Store, past: RecordedTrial, new: RecordedTrial | None, notes: list[str]
+) -> Comparison:
     if new is None:
         raise ReproductionError(
             f"Trial {past.trial} was run again, but the new trial is not in {store.address}. "

@@ -22,7 +22,7 @@ from daskperiment.errors import (
     TrialIDNotFoundError,
     UntrustedObjectError,
 )
-from daskperiment.history.reading import trial_or_raise
+from daskperiment.history.trial_records import trial_or_raise
 from daskperiment.records import Environment
 from daskperiment.reproduce import reproduce
 from daskperiment.store.file import FileStore

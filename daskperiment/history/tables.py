@@ -1,41 +1,55 @@
-"""The history of an experiment as a DataFrame."""
+"""The history of an experiment, and many experiments at a glance, as DataFrames."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+import warnings
+from collections.abc import Collection, Iterable, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 import pandas as pd
 from msgspec import Struct
 
-from daskperiment.codec import load_record
-from daskperiment.errors import CorruptRecordError
+from daskperiment.codec import find_record
+from daskperiment.errors import StoreError, StoreWarning
 from daskperiment.history.columns import column, durations, frame_of, moments, objects
-from daskperiment.history.reading import DAMAGED, Trial, fold, read_trials, trial_or_raise
-from daskperiment.history.values import MISSING, viewed, viewed_all
+from daskperiment.history.stored_values import MISSING, viewed, viewed_all
+from daskperiment.history.trial_records import (
+    DAMAGED,
+    Fold,
+    RecordedTrial,
+    fold,
+    read_trials,
+    trial_or_raise,
+)
 from daskperiment.records import Begun, EndStatus, Environment
 from daskperiment.store.protocol import Store
 
-__all__ = ["get_history", "get_parameters"]
+__all__ = [
+    "ExperimentRow",
+    "experiment_row",
+    "experiments_frame",
+    "get_history",
+    "get_parameters",
+]
 
 
-class _Given(Struct, gc=False):
+class _GivenParameters(Struct, gc=False):
     """What the short history needs of how a trial began."""
 
     parameters: dict[str, Any]
     sweep: str | None = None
 
 
-class _Cause(Struct, gc=False):
+class _ShortFailure(Struct, gc=False):
     """What the history needs of a failure: no traceback, which may be long."""
 
     type: str
     description: str
 
 
-class _Outcome(Struct, gc=False):
+class _TrialEnd(Struct, gc=False):
     """What the history needs of how a trial ended."""
 
     status: EndStatus
@@ -43,7 +57,7 @@ class _Outcome(Struct, gc=False):
     elapsed: float
     type: str | None = None
     value: Any = None
-    failure: _Cause | None = None
+    failure: _ShortFailure | None = None
 
 
 class _Rows(NamedTuple):
@@ -54,18 +68,18 @@ class _Rows(NamedTuple):
     ended: list[Any]
     """``None`` for a trial without an end."""
     parameters: list[dict[str, Any]]
-    endless: dict[int, Trial]
+    endless: dict[int, RecordedTrial]
     """The trials without an end."""
 
     @property
     def statuses(self) -> list[str]:
-        """How each trial ended, if it did."""
+        """How each trial ended, or how it stands."""
         ends = zip(self.trials, self.ended, strict=True)
         return [self.endless[trial].status if end is None else end.status for trial, end in ends]
 
 
 def get_parameters(store: Store, trial_id: int) -> dict[str, Any]:
-    """Get the parameters that a trial ran with.
+    """Return the parameters that a trial ran with.
 
     A value that is not plain data is a :class:`StoredObject`.
 
@@ -82,7 +96,7 @@ def get_history(
     store: Store, order: Sequence[str], verbose: bool = False, running: bool = False,
     trials: Collection[int] | None = None, sweep: str | None = None,
 ) -> pd.DataFrame:  # fmt: skip
-    """Make a table of the trials that ended, one row each, sorted by trial id.
+    """Return a table of the trials that ended, one row each, sorted by trial id.
 
     Nothing is unpickled: a value that is not plain data is a :class:`StoredObject`.
 
@@ -111,7 +125,7 @@ def get_history(
         its row; integers stay integers then, in a column of dtype ``Int64``. The result of a
         trial that did not succeed is NaN.
     """
-    rows = _rows(store, Begun if verbose else _Given, running, trials, sweep)
+    rows = _rows(store, Begun if verbose else _GivenParameters, running, trials, sweep)
     index = pd.Index(rows.trials, dtype="int64", name="Trial ID")
     columns = [
         *_parameters(rows, order, index, store),
@@ -125,10 +139,10 @@ def _rows(
     store: Store, begun_type: type[Any], running: bool,
     trials: Collection[int] | None, sweep: str | None,
 ) -> _Rows:  # fmt: skip
-    found = fold(store, trials, begun_type, _Outcome, _Cause)
+    found = fold(store, trials, begun_type, _TrialEnd, _ShortFailure)
     if sweep is not None:
         begun = {id: one for id, one in found.begun.items() if one.sweep == sweep}
-        found = found._replace(begun=begun)
+        found = Fold(begun, found.ended, found.computed)
     pending = found.begun.keys() - found.ended.keys()
     # Judging those without an end takes all of their records; there are few of them.
     rest = read_trials(store, pending) if pending else {}
@@ -145,7 +159,7 @@ def _rows(
     )
 
 
-def _is_shown(trial: Trial | None, running: bool) -> bool:
+def _is_shown(trial: RecordedTrial | None, running: bool) -> bool:
     return trial is not None and (running or trial.status == "lost")
 
 
@@ -213,7 +227,7 @@ def _descriptions(rows: _Rows) -> list[Any]:
     return [_of_endless(rows.endless[id]) if end is None else _of_end(end) for id, end in ends]
 
 
-def _of_endless(trial: Trial) -> str:
+def _of_endless(trial: RecordedTrial) -> str:
     return f"lost: {trial.reason}" if trial.status == "lost" else trial.status
 
 
@@ -227,9 +241,89 @@ def _of_end(end: Any) -> Any:
 
 
 def _commit(store: Store, digest: str) -> Any:
-    """Get the commit that a trial ran on; missing if its environment cannot be read."""
+    """Return the commit that a trial ran on; `MISSING` if its environment cannot be read."""
+    environment = find_record(store.get, digest, Environment)
+    git = environment.categories.get("git", {}) if environment else {}
+    return git.get("commit") or MISSING
+
+
+# Many experiments ------------------------------------------------------------------------------
+
+
+class ExperimentRow(NamedTuple):
+    """What a list of experiments says of one; numbers are ``None`` if it cannot be read."""
+
+    experiment: str
+    address: str
+    trials: int | None = None
+    succeeded: int | None = None
+    running: int | None = None
+    finished: float | None = None
+    """When the latest trial to end did so, in seconds since the epoch."""
+
+
+class _TrialStart(Struct, gc=False):
+    """All that counting needs of how a trial began: that it did."""
+
+
+class _EndTime(Struct, gc=False):
+    """What counting needs of how a trial ended: no result, which may be long."""
+
+    status: EndStatus
+    finished: float
+    elapsed: float
+    failure: _ShortFailure | None = None
+
+
+def experiment_row(experiment: str, store: Store) -> ExperimentRow:
+    """Return the row of one experiment. One that cannot be read is warned of and hides no other."""
     try:
-        environment = load_record(store.get(digest), digest, Environment)
-    except (KeyError, CorruptRecordError):
-        return MISSING
-    return environment.categories.get("git", {}).get("commit") or MISSING
+        return _outline(experiment, store)
+    except StoreError as error:
+        warnings.warn(
+            f"Experiment {experiment!r} cannot be read: {error}", StoreWarning, stacklevel=2
+        )
+        return ExperimentRow(experiment, store.address)
+
+
+def _outline(experiment: str, store: Store) -> ExperimentRow:
+    found = fold(store, None, _TrialStart, _EndTime, _ShortFailure)
+    pending = found.begun.keys() - found.ended.keys()
+    rest = read_trials(store, pending) if pending else {}
+    ended = [found.ended[trial] for trial in found.begun.keys() & found.ended.keys()]
+    finished = [end.finished for end in ended if end.finished != DAMAGED]
+    return ExperimentRow(
+        experiment=experiment,
+        address=store.address,
+        trials=len(found.begun),
+        succeeded=sum(end.status == "succeeded" for end in ended),
+        running=sum(trial.status == "running" for trial in rest.values()),
+        finished=max(finished, default=None),
+    )
+
+
+def experiments_frame(rows: Iterable[ExperimentRow]) -> pd.DataFrame:
+    """Return a table of experiments, sorted by name and address.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``Experiment``, ``Trials``, ``Succeeded``, ``Running`` (dtype ``Int64``),
+        ``Latest Finished`` (UTC) and ``Address``. What is not known is missing.
+    """
+    each = sorted(rows, key=lambda row: (row.experiment, row.address))
+    index = pd.RangeIndex(len(each))
+
+    def counts(name: str) -> pd.Series:
+        return pd.Series([getattr(row, name) for row in each], index=index, dtype="Int64")
+
+    finished = [math.nan if row.finished is None else row.finished for row in each]
+    columns = [
+        ("Experiment", column([row.experiment for row in each], index)),
+        ("Trials", counts("trials")),
+        ("Succeeded", counts("succeeded")),
+        ("Running", counts("running")),
+        ("Latest Finished", moments(finished, index)),
+        ("Address", column([row.address for row in each], index)),
+    ]
+    return frame_of(columns, index)

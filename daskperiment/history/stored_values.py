@@ -15,20 +15,19 @@ from daskperiment.records import ObjectRef
 from daskperiment.store.file import FileStore
 from daskperiment.store.protocol import Buffer, Store
 
-__all__ = ["MISSING", "Missing", "StoredObject", "loaded", "viewed", "viewed_all"]
-
-_SCALARS = frozenset({bool, int, float, str, type(None)})
+__all__ = ["MISSING", "MissingValue", "StoredObject", "loaded", "viewed", "viewed_all"]
 
 
-class Missing:
+class MissingValue:
     """The type of `MISSING`, which stands where a trial has no value."""
 
     def __repr__(self) -> str:
         return "MISSING"
 
 
-MISSING = Missing()
-_AS_IS = _SCALARS | {Missing}
+MISSING = MissingValue()
+_AS_IS = frozenset({bool, int, float, str, type(None), MissingValue})
+"""Types of recorded values that are Python values already, as most are."""
 
 
 class StoredObject:
@@ -39,14 +38,14 @@ class StoredObject:
 
     __slots__ = ("_ref", "_store")
 
-    def __init__(self, ref: ObjectRef, store: _Objects) -> None:
+    def __init__(self, ref: ObjectRef, store: _ObjectSource) -> None:
         self._ref = ref
         self._store = store
 
     def __reduce__(self) -> Any:
         # A server's store pickles with its password, and tables are passed around.
         store = self._store
-        kept = store if isinstance(store, FileStore) else _Elsewhere(store.address)
+        kept = store if isinstance(store, FileStore) else _AbsentStore(store.address)
         return StoredObject, (self._ref, kept)
 
     @property
@@ -105,38 +104,38 @@ class StoredObject:
         return hash(self._ref)
 
 
-class _Objects(Protocol):
+class _ObjectSource(Protocol):
     """What an object is loaded from: a store, or what is left of one in a pickle."""
 
     @property
     def address(self) -> str:
-        """Names the store."""
+        """The store's name."""
 
     def get(self, digest: str) -> Buffer:
-        """Get an object's bytes."""
+        """Return an object's bytes."""
 
 
-class _Elsewhere(NamedTuple):
-    """Stands for a store that did not travel with a pickle."""
+class _AbsentStore(NamedTuple):
+    """The address of a store that did not travel with a pickle."""
 
     address: str
 
     def get(self, digest: str) -> Buffer:
-        """Refuse, with advice."""
+        """Refuse, and say where to ask instead."""
         raise StoreError(
             f"Object {digest} of {self.address} came by a pickle, which does not carry the way to "
             "a server. Ask the experiment for its history here, and load from that."
         )
 
 
-def loaded(data: Any, store: _Objects, signing_key: str | bytes | None = None) -> Any:
-    """Turn a recorded value into the Python object that it was, unpickling it if need be."""
+def loaded(data: Any, store: _ObjectSource, signing_key: str | bytes | None = None) -> Any:
+    """Return the Python object that a recorded value was, unpickled if need be."""
     key = config.get("daskperiment.signing-key", None) if signing_key is None else signing_key
     return unpack(data, store.get, key.encode() if isinstance(key, str) else key)
 
 
 def viewed(data: Any, store: Store) -> Any:
-    """Turn a recorded value into a Python object, or a `StoredObject` if it is not plain data."""
+    """Return a recorded value as a Python object, or a `StoredObject` if it is not plain data."""
     if type(data) in _AS_IS:
         return data
     try:
@@ -146,7 +145,7 @@ def viewed(data: Any, store: Store) -> Any:
 
 
 def viewed_all(data: list[Any], store: Store) -> list[Any]:
-    """Do what `viewed` does for many values."""
+    """Return what `viewed` does of each value; the same list if all of them are as they are."""
     if _AS_IS.issuperset(map(type, data)):
         return data
     return [viewed(value, store) for value in data]

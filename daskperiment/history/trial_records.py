@@ -1,23 +1,34 @@
-"""Folds the records of trials into trials, and judges how those without an end ended."""
+"""The trials of a store, read from their records.
+
+The records of a trial are folded in whatever order they stand, past those that are damaged; a trial
+without an end is judged by the signs of life of its process.
+"""
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
-from collections.abc import Collection
-from operator import index
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import chain
+from operator import attrgetter, index
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from msgspec import Struct
+from toolz import partition_all
 
-from daskperiment.codec import load_record
+from daskperiment.codec import decode_each, load_record
 from daskperiment.errors import (
     CorruptRecordError,
     StoreError,
     StoreUnavailableError,
+    StoreWarning,
     TrialIDNotFoundError,
 )
-from daskperiment.history.decoding import chunks, decoded, intact
 from daskperiment.records import (
+    BEGUN,
+    COMPUTED,
+    ENDED,
+    OUTCOMES,
     Beat,
     Begun,
     Code,
@@ -27,6 +38,7 @@ from daskperiment.records import (
     Failure,
     Graph,
     TrialStatus,
+    outweighs,
 )
 from daskperiment.store.liveness import heartbeat_timeout, is_gone
 from daskperiment.store.protocol import Store, Stored
@@ -34,10 +46,14 @@ from daskperiment.store.protocol import Store, Stored
 __all__ = [
     "DAMAGED",
     "Fold",
-    "Trial",
+    "PointBatch",
+    "PointValue",
+    "RecordedTrial",
     "as_trial_id",
+    "decoded",
     "find_trial",
     "fold",
+    "intact",
     "part_of",
     "read_trials",
     "require_trial",
@@ -47,17 +63,24 @@ __all__ = [
 B = TypeVar("B", bound=Struct)
 E = TypeVar("E", bound=Any)
 P = TypeVar("P", Code, Environment, Graph)
+T = TypeVar("T", bound=Struct)
 
 DAMAGED = float("inf")
 """The finishing time of a trial whose last record says no more than how it ended."""
 
-_RANK = {"succeeded": 0, "failed": 1, "interrupted": 2}
+_PIECE = 1000
+"""Of records that are decoded at once: the bodies of all are never in memory together."""
+_PREFIX = 5
+"""Of characters of an id that tell the kinds of records in the stream ``trials`` apart."""
 _CLOCK_SKEW = 86_400.0
 """By how much the wall clock of a trial's host may differ from the store's, in seconds."""
 
+_body = attrgetter("body")
+_number = attrgetter("trial")
 
-class Trial(NamedTuple):
-    """One trial as its records tell it."""
+
+class RecordedTrial(NamedTuple):
+    """One trial, as its records describe it."""
 
     trial: int
     begun: Begun
@@ -77,7 +100,7 @@ class Fold(NamedTuple, Generic[B, E]):
     computed: dict[int, dict[str, Any]]
 
     def parameters(self, trial: int) -> dict[str, Any]:
-        """Give a trial's parameters, those that it was given and those that it computed."""
+        """Return a trial's parameters, those that it was given and those that it computed."""
         begun: Any = self.begun[trial]
         given: dict[str, Any] = begun.parameters
         computed = self.computed.get(trial)
@@ -89,8 +112,8 @@ class Fold(NamedTuple, Generic[B, E]):
 
 def read_trials(
     store: Store, trials: Collection[int] | None = None, *, clock: float | None = None
-) -> dict[int, Trial]:
-    """Read trials.
+) -> dict[int, RecordedTrial]:
+    """Return the trials of a store by id.
 
     Parameters
     ----------
@@ -103,8 +126,8 @@ def read_trials(
 
     Returns
     -------
-    dict of int to Trial
-        Sorted by trial id.
+    dict of int to RecordedTrial
+        Sorted by id.
     """
     found = fold(store, trials, Begun, Ended, Failure)
     pending = {trial: found.begun[trial] for trial in found.begun.keys() - found.ended.keys()}
@@ -115,14 +138,14 @@ def read_trials(
     }
 
 
-def _trial(trial: int, begun: Begun, found: Fold[Begun, Ended], lost: str | None) -> Trial:
+def _trial(trial: int, begun: Begun, found: Fold[Begun, Ended], lost: str | None) -> RecordedTrial:
     ended = found.ended.get(trial)
     status: TrialStatus = ended.status if ended else "lost" if lost else "running"
-    return Trial(trial, begun, ended, found.parameters(trial), status, lost)
+    return RecordedTrial(trial, begun, ended, found.parameters(trial), status, lost)
 
 
-def trial_or_raise(store: Store, trial_id: int) -> Trial:
-    """Read one trial.
+def trial_or_raise(store: Store, trial_id: int) -> RecordedTrial:
+    """Return one trial.
 
     Raises
     ------
@@ -136,8 +159,8 @@ def trial_or_raise(store: Store, trial_id: int) -> Trial:
     return found
 
 
-def find_trial(store: Store, token: str | None, after: int) -> Trial | None:
-    """Find the trial that a computation ran, by its token, among those with higher ids.
+def find_trial(store: Store, token: str | None, after: int) -> RecordedTrial | None:
+    """Return the trial that a computation ran, known by its token, among those with higher ids.
 
     Parameters
     ----------
@@ -153,7 +176,7 @@ def find_trial(store: Store, token: str | None, after: int) -> Trial | None:
 
 
 def require_trial(store: Store, trial_id: int) -> None:
-    """Do nothing if there is a trial with this id.
+    """Check that there is a trial with this id, without reading all of its records.
 
     Raises
     ------
@@ -161,17 +184,17 @@ def require_trial(store: Store, trial_id: int) -> None:
         If there is none.
     """
     trial = as_trial_id(trial_id)
-    if not any(stored.id == "begun" for stored in store.read("trials", [trial])):
+    if not any(stored.id == BEGUN for stored in store.read("trials", [trial])):
         raise TrialIDNotFoundError(_not_found(store, trial))
 
 
-def part_of(store: Store, trial: Trial, name: str, type_: type[P]) -> P:
-    """Load a record that a trial refers to.
+def part_of(store: Store, trial: RecordedTrial, name: str, type_: type[P]) -> P:
+    """Return a record that a trial refers to.
 
     Parameters
     ----------
     store : Store
-    trial : Trial
+    trial : RecordedTrial
     name : {"code", "environment", "graph"}
     type_ : type
         Of the record.
@@ -194,7 +217,7 @@ def part_of(store: Store, trial: Trial, name: str, type_: type[P]) -> P:
 
 
 def as_trial_id(trial_id: Any) -> int:
-    """Take any integer as a trial id, and nothing else."""
+    """Return any integer as a trial id, and refuse all else."""
     try:
         if isinstance(trial_id, bool):
             raise TypeError
@@ -229,18 +252,20 @@ def fold(
     ended_type: type[E],
     failure_type: type[Any],
 ) -> Fold[B, E]:
-    """Fold the stream of trials, in whatever order the records stand.
+    """Return what the stream of trials holds, in whatever order its records stand.
 
     The types say which fields are wanted: those that have fewer are quicker to read.
     """
     found: Fold[B, E] = Fold({}, {}, {})
-    for chunk in chunks(store.read("trials", trials)):
+    begun, ended, computed = BEGUN[:_PREFIX], ENDED[:_PREFIX], COMPUTED[:_PREFIX]
+    for piece in partition_all(_PIECE, store.read("trials", trials)):
         kinds: defaultdict[str, list[Stored]] = defaultdict(list)
-        for one in chunk:
-            kinds[one.id[:5]].append(one)
-        found.begun.update(intact(kinds["begun"], begun_type))
-        _fold_ended(kinds["ended"], ended_type, failure_type, found.ended)
-        for trial, record in intact(kinds["compu"], Computed):
+        for one in piece:
+            # A slice, not record_kind(): a call per record is felt in a million of them.
+            kinds[one.id[:_PREFIX]].append(one)
+        found.begun.update(intact(kinds[begun], begun_type))
+        _fold_ended(kinds[ended], ended_type, failure_type, found.ended)
+        for trial, record in intact(kinds[computed], Computed):
             found.computed.setdefault(trial, {})[record.name] = record.value
     return found
 
@@ -253,19 +278,26 @@ def _fold_ended(
     for trial, record in (*pairs, *made_up):
         if record is not None:
             other = found.setdefault(trial, record)
-            if other is not record and _weight(record) < _weight(other):
+            if other is not record and _holds(record, other):
                 found[trial] = record
 
 
-def _weight(record: Any) -> tuple[int, float, float, str]:
-    """Tell which of a trial's ends holds: the lightest, whatever the order in which they came."""
-    return _RANK[record.status], record.finished, record.elapsed, repr(record)
+def _holds(record: Any, other: Any) -> bool:
+    """Whether an end of a trial holds against another one, whichever of them came first."""
+    if record.status != other.status:
+        return outweighs(record.status, other.status)
+    return _order(record) < _order(other)
+
+
+def _order(record: Any) -> tuple[float, float, str]:
+    # The text comes last, so that any two ends that differ stand in one order for every reader.
+    return record.finished, record.elapsed, repr(record)
 
 
 def _from_id(id: str, ended_type: type[E], failure_type: type[Any]) -> E | None:
-    """Make up for a damaged record: its id tells how the trial ended."""
+    """Return what takes the place of a damaged record: its id says how the trial ended."""
     status = id.split("-")[1]
-    if status not in _RANK:
+    if status not in OUTCOMES:
         return None
     failure = failure_type(
         type=CorruptRecordError.__name__, description="the record of its end is damaged"
@@ -274,11 +306,64 @@ def _from_id(id: str, ended_type: type[E], failure_type: type[Any]) -> E | None:
     return ended
 
 
+# Streams ---------------------------------------------------------------------------------------
+
+
+class PointValue(Struct, array_like=True, gc=False):
+    """A point of a metric without its time, which few readers ask for."""
+
+    metric: str
+    epoch: Any
+    value: Any
+
+
+class PointBatch(Struct, gc=False):
+    """The body of a record of the stream ``points``."""
+
+    points: list[PointValue]
+
+
+def intact(records: Iterable[Stored], type_: type[T]) -> Iterator[tuple[int, T]]:
+    """Return records of one type with their trials; damaged ones are left out with a warning."""
+    pieces = partition_all(_PIECE, records)
+    return chain.from_iterable(decoded(piece, type_)[0] for piece in pieces)
+
+
+def decoded(stored: Sequence[Stored], type_: type[T]) -> tuple[list[tuple[int, T]], list[Stored]]:
+    """Return records of one type with their trials, and apart from them those that are damaged."""
+    trials, records = map(_number, stored), decode_each(list(map(_body, stored)), type_)
+    # The types are collected in C: a call for each record is felt in a million of them.
+    if CorruptRecordError not in set(map(type, records)):
+        return list(zip(trials, records, strict=True)), []  # type: ignore[arg-type]
+    pairs = [
+        (trial, record)
+        for trial, record in zip(trials, records, strict=True)
+        if not isinstance(record, CorruptRecordError)
+    ]
+    damaged = [
+        (one, error)
+        for one, error in zip(stored, records, strict=True)
+        if isinstance(error, CorruptRecordError)
+    ]
+    _warn_of([f"{one.id!r} of trial {one.trial} ({error})" for one, error in damaged])
+    return pairs, [one for one, _ in damaged]
+
+
+def _warn_of(damaged: list[str]) -> None:
+    names = ", ".join(damaged[:3]) + (f" and {len(damaged) - 3} more" if damaged[3:] else "")
+    warnings.warn(
+        f"Damaged records are left out: {names}. The others are not affected; restore the store "
+        "from a copy if these matter.",
+        StoreWarning,
+        stacklevel=2,
+    )
+
+
 # Liveness --------------------------------------------------------------------------------------
 
 
 def _why_lost(store: Store, pending: dict[int, Begun], clock: float | None) -> dict[int, str]:
-    """Tell which trials without an end will never have one, as far as can be told, and why."""
+    """Return why trials without an end will never have one, of those where that can be told."""
     gone = {begun.origin: is_gone(begun.origin) for begun in pending.values()}
     lost = {trial: "its process is gone" for trial, b in pending.items() if gone[b.origin]}
     elsewhere = {trial: b for trial, b in pending.items() if gone[b.origin] is None}
@@ -302,7 +387,6 @@ def _silent(pending: dict[int, Begun], beats: dict[int, float], now: float) -> d
 
 def _latest_beats(store: Store, trials: Collection[int]) -> dict[int, float]:
     latest: dict[int, float] = {}
-    for chunk in chunks(store.read("beats", trials)):
-        for trial, beat in intact(chunk, Beat):
-            latest[trial] = max(beat.time, latest.get(trial, beat.time))
+    for trial, beat in intact(store.read("beats", trials), Beat):
+        latest[trial] = max(beat.time, latest.get(trial, beat.time))
     return latest

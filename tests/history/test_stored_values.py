@@ -13,7 +13,7 @@ from daskperiment.errors import (
     UntrustedObjectError,
 )
 from daskperiment.history import StoredObject, get_history, get_parameters
-from daskperiment.history.values import MISSING, viewed, viewed_all
+from daskperiment.history.stored_values import MISSING, viewed, viewed_all
 from daskperiment.store.file import FileStore
 
 

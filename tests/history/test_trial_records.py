@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from daskperiment.codec import encode
 from daskperiment.errors import StoreWarning, TrialIDNotFoundError
 from daskperiment.history import read_trials, trial_or_raise
-from daskperiment.history.reading import DAMAGED
+from daskperiment.history.trial_records import DAMAGED
 from daskperiment.records import Begun, Computed, Ended
 from daskperiment.store.liveness import current_origin
 from daskperiment.store.protocol import Record
