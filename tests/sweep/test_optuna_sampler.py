@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from daskperiment.sweep.records import known_sweeps
+from daskperiment.sweep.sweep_plan import known_sweeps
 
 optuna = pytest.importorskip("optuna")
 
@@ -217,8 +217,8 @@ def test_without_optuna(ex, adding, quiet, monkeypatch) -> None:
     with monkeypatch.context() as patch:
         for name in [name for name in sys.modules if name.partition(".")[0] == "optuna"]:
             patch.setitem(sys.modules, name, None)
-        patch.delitem(sys.modules, "daskperiment.sweep.asking")
-        patch.delattr("daskperiment.sweep.asking", raising=False)
+        patch.delitem(sys.modules, "daskperiment.sweep.optuna_sampler")
+        patch.delattr("daskperiment.sweep.optuna_sampler", raising=False)
         for arguments in ({"space": {"a": [1]}, "sampler": "tpe"}, {"resume": id, "n_trials": 3}):
             with pytest.raises(ImportError, match=r"takes Optuna: pip install 'daskperiment\[opt"):
                 quiet(adding, **arguments)

@@ -9,8 +9,8 @@ import dask
 import pytest
 from distributed import Client
 
-from daskperiment.sweep import cluster
-from daskperiment.sweep.records import known_sweeps
+from daskperiment.sweep import cluster_jobs
+from daskperiment.sweep.sweep_plan import known_sweeps
 from tests.sweep import hooks
 
 pytestmark = [
@@ -76,25 +76,25 @@ def test_failures_do_not_end_a_sweep(client, adding, quiet) -> None:
 def test_a_bounded_number_is_in_flight(client, cutting, quiet, monkeypatch) -> None:
     """Of 300 trials no more than the window are known to the cluster or made at any moment."""
     result, hooks = cutting
-    monkeypatch.setattr(cluster, "_LEAST", 8)
-    monkeypatch.setattr(cluster, "_AHEAD", 2)
+    monkeypatch.setattr(cluster_jobs, "_LEAST", 8)
+    monkeypatch.setattr(cluster_jobs, "_AHEAD", 2)
     scheduler = client.cluster.scheduler
     known: list[int] = []
     hooks.append(lambda a: known.append(len(scheduler.tasks)))
     made = []
     points = iter(made.append(a) or a for a in range(300))
-    submit = cluster._Flight._submit
-    flying: list[int] = []
+    submit = cluster_jobs.ClusterJobs._submit
+    submitted: list[int] = []
 
     def counted(self, jobs):
         submit(self, jobs)
-        flying.append(len(self._flying))
+        submitted.append(len(self._submitted))
 
-    monkeypatch.setattr(cluster._Flight, "_submit", counted)
+    monkeypatch.setattr(cluster_jobs.ClusterJobs, "_submit", counted)
     frame = quiet(result, {"a": points})
     assert len(frame) == 300
     assert frame["Success"].all()
-    assert max(flying) == 8
+    assert max(submitted) == 8
     # A trial has few tasks; those that were just released may still be there.
     assert max(known) <= 4 * 8
 
@@ -154,12 +154,12 @@ def test_ctrl_c_says_how_to_resume(client, ex, cutting, quiet, monkeypatch) -> N
     all_there, go_on = threading.Barrier(5), threading.Event()
     hooks.append(lambda a: (all_there.wait(30), go_on.wait(30)))
 
-    def waiting(flight):
+    def waiting(jobs):
         all_there.wait(30)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(cluster._Flight, "_ended", waiting)
+        patch.setattr(cluster_jobs.ClusterJobs, "_ended", waiting)
         with pytest.raises(KeyboardInterrupt) as caught:
             quiet(result, {"a": range(6)}, seed=1)
     (id,) = known_sweeps(ex._store)

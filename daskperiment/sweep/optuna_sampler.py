@@ -1,4 +1,4 @@
-"""Points that a sampler of Optuna suggests: ask and tell."""
+"""A sampler whose points Optuna suggests: a study is asked for each, and told its result."""
 
 from __future__ import annotations
 
@@ -22,30 +22,28 @@ from optuna.trial import TrialState
 
 from daskperiment.codec import from_plain, to_plain
 from daskperiment.formatting import shorten
-from daskperiment.sweep.records import Done
-from daskperiment.sweep.space import Choices, Point, Searched, Space, identity
+from daskperiment.sweep.space import Choices, OptunaDistribution, Space, SweepPoint, identity
+from daskperiment.sweep.sweep_plan import SweepPlan, SweepTrial
 
-__all__ = ["Asking", "make_study"]
+__all__ = ["OptunaSampler", "make_optuna_sampler"]
 
 _TRIES = 20
 """How often a sampler may suggest points that the sweep had before, until one is chosen for it."""
 
-_MARK = "daskperiment sweep"
-"""The attribute of a study's trials that tells the sweep they belong to."""
+_SWEEP_ATTRIBUTE = "daskperiment sweep"
+"""The attribute of a study's trials that holds the id of the sweep they belong to."""
 
 
-def make_study(sampler: Any, direction: Any, seed: int) -> optuna.Study:
-    """Make the study of a sweep.
+def make_optuna_sampler(plan: SweepPlan, done: Iterable[SweepTrial]) -> OptunaSampler:
+    """Return the sampler of a sweep by Optuna, which knows what was done before."""
+    study = _study_of(plan.sampler, plan.record.direction or "minimize", plan.record.entropy)
+    sampler = OptunaSampler(study, plan.space, plan.record.id, plan.n_trials)
+    sampler.recall(done)
+    return sampler
 
-    Parameters
-    ----------
-    sampler : str, optuna.Study or optuna.samplers.BaseSampler
-        A study is taken as it is; ``"tpe"`` is Optuna's standard sampler.
-    direction : str
-        ``"minimize"`` or ``"maximize"``.
-    seed : int
-        For ``"tpe"``.
-    """
+
+def _study_of(sampler: Any, direction: Any, seed: int) -> optuna.Study:
+    """Return the study of a sampler's name, of one of Optuna's samplers, or of a study itself."""
     if isinstance(sampler, optuna.Study):
         return sampler
     with _quiet():
@@ -54,13 +52,13 @@ def make_study(sampler: Any, direction: Any, seed: int) -> optuna.Study:
 
 
 def _tpe(seed: int) -> optuna.samplers.BaseSampler:
-    # The liar keeps the points that are waited for from being suggested again.
+    # constant_liar keeps points whose trials still run from being suggested again.
     return optuna.samplers.TPESampler(seed=seed % 2**32, constant_liar=True)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Say nothing of a study that nobody asked for, nor that the liar was an experiment once."""
+    """Silence Optuna: its log of a study nobody asked for, its warning that an option is new."""
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
@@ -71,8 +69,8 @@ def _quiet() -> Iterator[None]:
         optuna.logging.set_verbosity(level)
 
 
-class Asking:
-    """Gives the points that a study suggests, each once.
+class OptunaSampler:
+    """The points that a study suggests, each once.
 
     Parameters
     ----------
@@ -91,7 +89,7 @@ class Asking:
     def __init__(self, study: optuna.Study, space: Space, sweep: str, n_trials: int | None) -> None:
         self._study = study
         self._sweep = sweep
-        self._axes = {name: _Axis(dimension) for name, dimension in space.dimensions.items()}
+        self._axes = {name: _OptunaAxis(d) for name, d in space.dimensions.items()}
         self._distributions = {name: axis.distribution for name, axis in self._axes.items()}
         self._size = _size(self._axes.values())
         self._seen: set[str] = set()
@@ -103,8 +101,8 @@ class Asking:
             )
         self.total = min(known)
 
-    def ask(self) -> Point | None:
-        """Ask for a point that the sweep did not have yet; None if it had all."""
+    def ask(self) -> SweepPoint | None:
+        """Return a point that the sweep did not have yet; None if it had all."""
         for number in range(2 * _TRIES):
             if self._size is not None and len(self._seen) >= self._size:
                 return None
@@ -113,7 +111,7 @@ class Asking:
             trial = self._study.ask(self._distributions)
             point = self._point(trial.params)
             if point.identity not in self._seen:
-                trial.set_user_attr(_MARK, self._sweep)
+                trial.set_user_attr(_SWEEP_ATTRIBUTE, self._sweep)
                 self._seen.add(point.identity)
                 self._asked[point.identity] = trial
                 return point
@@ -124,8 +122,8 @@ class Asking:
             "trials."
         )
 
-    def tell(self, point: Point, value: Any, failed: bool) -> None:
-        """Tell the study how a trial ended.
+    def tell(self, point: SweepPoint, value: Any, failed: bool) -> None:
+        """Pass on to the study how a trial ended.
 
         Raises
         ------
@@ -147,30 +145,31 @@ class Asking:
             self._study.tell(trial, None if math.isnan(number) else number, state)
 
     def drop(self) -> None:
-        """Tell the study that the results that it waits for will not come."""
+        """Pass on to the study that the results which it waits for will not come."""
         for trial in self._asked.values():
             self._study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
         self._asked.clear()
 
-    def recall(self, done: Iterable[Done]) -> None:
-        """Take note of the trials that an earlier part of the sweep did."""
+    def recall(self, done: Iterable[SweepTrial]) -> None:
+        """Learn which trials an earlier part of the sweep did."""
+        # A study that outlived the sweep was told of its trials then; it must not count them twice.
         told = {self._point(trial.params).identity for trial in self._earlier()}
         for one in done:
             self._seen.add(one.identity)
             if one.identity not in told:
-                self._study.add_trial(self._remembered(one))
+                self._study.add_trial(self._finished_trial(one))
 
     def _earlier(self) -> Iterator[Any]:
-        """Yield the study's own trials of this sweep; what was cut off gets an end."""
+        """Yield the study's own finished trials of this sweep, and end those that were cut off."""
         for trial in self._study.get_trials(deepcopy=False):
-            if trial.user_attrs.get(_MARK) != self._sweep:
+            if trial.user_attrs.get(_SWEEP_ATTRIBUTE) != self._sweep:
                 continue
             if trial.state.is_finished():
                 yield trial
             else:
                 self._study.tell(trial.number, state=TrialState.FAIL)
 
-    def _remembered(self, one: Done) -> optuna.trial.FrozenTrial:
+    def _finished_trial(self, one: SweepTrial) -> optuna.trial.FrozenTrial:
         number = _number(from_plain(one.value)) if one.status == "succeeded" else None
         failed = number is None or math.isnan(number)
         return optuna.trial.create_trial(
@@ -178,24 +177,25 @@ class Asking:
             distributions=self._distributions,
             value=None if failed else number,
             state=TrialState.FAIL if failed else TrialState.COMPLETE,
-            user_attrs={_MARK: self._sweep},
+            user_attrs={_SWEEP_ATTRIBUTE: self._sweep},
         )
 
-    def _point(self, parameters: Mapping[str, Any]) -> Point:
+    def _point(self, parameters: Mapping[str, Any]) -> SweepPoint:
         values = {name: axis.value(parameters[name]) for name, axis in self._axes.items()}
-        return Point(values, identity({name: to_plain(value) for name, value in values.items()}))
+        forms = {name: to_plain(value) for name, value in values.items()}
+        return SweepPoint(values, identity(forms))
 
     def _unseen(self) -> dict[str, Any]:
-        """Find parameters that the sweep did not have yet."""
+        """Return the study's parameters of a point that the sweep did not have yet."""
         size = self._size or 0
         start = random.Random(len(self._seen)).randrange(size)
         for offset in range(size):
-            parameters = self._parameters((start + offset) % size)
+            parameters = self._parameters_at((start + offset) % size)
             if self._point(parameters).identity not in self._seen:
                 return parameters
         raise AssertionError("no point is left")  # asked for only while there is one
 
-    def _parameters(self, index: int) -> dict[str, Any]:
+    def _parameters_at(self, index: int) -> dict[str, Any]:
         parameters = {}
         for name, axis in self._axes.items():
             index, i = divmod(index, axis.size or 1)
@@ -209,41 +209,42 @@ def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, (Real, np.number, np.bool_)) else None
 
 
-def _size(axes: Iterable[_Axis]) -> int | None:
+def _size(axes: Iterable[_OptunaAxis]) -> int | None:
     sizes = [axis.size for axis in axes]
     return None if None in sizes else math.prod(size for size in sizes if size)
 
 
-class _Axis:
-    """One parameter as Optuna sees it."""
+class _OptunaAxis:
+    """One dimension of the space, as Optuna knows it: its parameters stand for our values."""
 
     def __init__(self, dimension: Any) -> None:
         self._values: list[Any] | None = None
         self._forms: list[Any] = []
         self.distribution: BaseDistribution
         if isinstance(dimension, Choices):
+            # Optuna takes a category once; a repeated value is no point of its own here.
             first = [i for i, repeat in enumerate(dimension.repeats) if not repeat]
             self._values = [dimension.values[i] for i in first]
             self._forms = [dimension.forms[i] for i in first]
-            # What Optuna would confuse, or cannot store, it knows by number.
+            # By number where Optuna would confuse the values or cannot store them.
             named = _is_simple(self._values)
             self._labels: list[Any] = self._values if named else list(range(len(first)))
             self.distribution = CategoricalDistribution(self._labels)
         else:
-            assert isinstance(dimension, Searched)
+            assert isinstance(dimension, OptunaDistribution)
             self.distribution = dimension.distribution
-        self.size = _points(self.distribution)
+        self.size = _value_count(self.distribution)
 
     def value(self, parameter: Any) -> Any:
-        """Give the value that a study's parameter stands for."""
+        """Return the value that a study's parameter stands for."""
         return parameter if self._values is None else self._values[self._labels.index(parameter)]
 
     def parameter(self, form: Any) -> Any:
-        """Give the study's parameter for the plain form of a value."""
+        """Return the study's parameter for the plain form of a value."""
         return from_plain(form) if self._values is None else self._labels[self._forms.index(form)]
 
     def at(self, number: int) -> Any:
-        """Give the parameter at one of the points."""
+        """Return the study's parameter of this number, of those in the distribution."""
         inner = self.distribution
         if isinstance(inner, CategoricalDistribution):
             return inner.choices[number]
@@ -258,8 +259,8 @@ def _is_simple(values: list[Any]) -> bool:
     return simple and len(set(values)) == len(values) and all(v == v for v in values)
 
 
-def _points(distribution: BaseDistribution) -> int | None:
-    """Tell how many values a parameter takes, if they have an end."""
+def _value_count(distribution: BaseDistribution) -> int | None:
+    """Return how many values a distribution has; None if there is no end to them."""
     if distribution.single():
         return 1
     if isinstance(distribution, CategoricalDistribution):
