@@ -1,4 +1,4 @@
-"""Objects: what is kept under the digest of its bytes.
+"""Any value that can be pickled <-> an object: bytes that are kept under their digest.
 
 An object's bytes::
 
@@ -17,32 +17,21 @@ from __future__ import annotations
 
 import hmac
 import pickle
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from struct import Struct as Packer
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple
 
 import cloudpickle
 import msgspec
 from msgspec import Meta, Struct
-from xxhash import xxh3_128, xxh3_128_hexdigest
+from xxhash import xxh3_128
 
-from daskperiment.codec.bodies import decode, encode
 from daskperiment.errors import CorruptRecordError, UntrustedObjectError
 
-__all__ = [
-    "Blob",
-    "check_object",
-    "dump_object",
-    "dump_record",
-    "find_record",
-    "load_object",
-    "load_record",
-]
+__all__ = ["Blob", "Buffer", "check_object", "digest_of", "dump_object", "load_object"]
 
 Buffer = Any
 """Something that supports the buffer protocol: bytes, memoryview, mmap."""
-
-T = TypeVar("T", bound=Struct)
 
 _MAGIC = b"\x89daskex\n"
 _VERSION = 1
@@ -63,12 +52,16 @@ class Blob(NamedTuple):
     size: int
 
 
-class _Header(Struct, frozen=True, array_like=True):
+class _ObjectHeader(Struct, frozen=True, array_like=True):
+    """What stands behind the first 16 bytes."""
+
     sizes: list[Annotated[int, Meta(ge=0)]]
     """Of the pickle, then of each buffer."""
 
 
-class _Layout(NamedTuple):
+class _ObjectLayout(NamedTuple):
+    """Where the parts of an object's bytes are."""
+
     head: int
     """Where the signature begins, or would."""
     signed: bool
@@ -82,7 +75,7 @@ class _Layout(NamedTuple):
 
 
 class _DamageError(ValueError):
-    pass
+    """Why an object is not loaded; the error that a caller sees names the remedy too."""
 
 
 def dump_object(value: Any, signing_key: bytes | None = None) -> Blob:
@@ -111,11 +104,11 @@ def dump_object(value: Any, signing_key: bytes | None = None) -> Blob:
 
     stream = cloudpickle.dumps(value, protocol=5, buffer_callback=keep_in_band)
     parts = _lay_out([stream, *buffers], signing_key)
-    return Blob(_digest(parts), parts, sum(_size(part) for part in parts))
+    return Blob(digest_of(parts), parts, sum(_size(part) for part in parts))
 
 
 def _lay_out(contents: list[Buffer], signing_key: bytes | None) -> list[Buffer]:
-    header = msgspec.msgpack.encode(_Header([_size(content) for content in contents]))
+    header = msgspec.msgpack.encode(_ObjectHeader([_size(content) for content in contents]))
     head = _PREFIX.pack(_MAGIC, _VERSION, signing_key is not None, len(header)) + header
     position = len(head) + _SIGNATURE_SIZE * (signing_key is not None)
     tail: list[Buffer] = []
@@ -132,7 +125,8 @@ def _size(part: Buffer) -> int:
     return part.nbytes if isinstance(part, memoryview) else len(part)
 
 
-def _digest(parts: Iterable[Buffer]) -> str:
+def digest_of(parts: Iterable[Buffer]) -> str:
+    """Return the digest under which a store keeps these parts of an object."""
     state = xxh3_128()
     for part in parts:
         state.update(part)
@@ -203,7 +197,7 @@ def _checked(data: Buffer, digest: str, signing_key: bytes | None) -> tuple[Buff
     return stream, _buffers(view, layout)
 
 
-def _read_layout(view: memoryview) -> _Layout:
+def _read_layout(view: memoryview) -> _ObjectLayout:
     if view.nbytes < _PREFIX.size:
         raise _DamageError(f"it is cut off after {view.nbytes} bytes")
     magic, version, signed, length = _PREFIX.unpack_from(view)
@@ -213,14 +207,14 @@ def _read_layout(view: memoryview) -> _Layout:
         raise _DamageError(f"it has the format version {version}.{signed}, not {_VERSION}")
     head = _PREFIX.size + length
     try:
-        header = msgspec.msgpack.decode(view[_PREFIX.size : head], type=_Header)
+        header = msgspec.msgpack.decode(view[_PREFIX.size : head], type=_ObjectHeader)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise _DamageError(f"its header cannot be read ({error})") from None
-    return _place(head, bool(signed), header.sizes, view.nbytes)
+    return _layout_of(head, bool(signed), header.sizes, view.nbytes)
 
 
-def _place(head: int, signed: bool, sizes: list[int], total: int) -> _Layout:
-    layout = _Layout(head, signed, [])
+def _layout_of(head: int, signed: bool, sizes: list[int], total: int) -> _ObjectLayout:
+    layout = _ObjectLayout(head, signed, [])
     position = layout.body
     for size in sizes:
         position += -position % _ALIGNMENT
@@ -231,18 +225,19 @@ def _place(head: int, signed: bool, sizes: list[int], total: int) -> _Layout:
     return layout
 
 
-def _check_signature(view: memoryview, stream: bytes, layout: _Layout, key: bytes) -> None:
+def _check_signature(view: memoryview, stream: bytes, layout: _ObjectLayout, key: bytes) -> None:
     if not layout.signed:
         raise _DamageError("it is not signed")
-    place = layout.contents[0]
-    covered = [view[: layout.head], view[layout.body : place.start], stream, view[place.stop :]]
+    pickled = layout.contents[0]
+    before, after = view[layout.body : pickled.start], view[pickled.stop :]
+    covered = [view[: layout.head], before, stream, after]
     signature = view[layout.head : layout.body].tobytes()
     if not hmac.compare_digest(signature, _sign(key, covered)):
         raise _DamageError("its signature does not fit its content and the key")
 
 
 def _check_digest(view: memoryview, digest: str) -> None:
-    found = xxh3_128_hexdigest(view)
+    found = digest_of([view])
     if found != digest:
         raise _DamageError(f"its bytes have the digest {found!r}")
 
@@ -260,8 +255,8 @@ def _refusal(digest: str, error: _DamageError, signing_key: bytes | None) -> Exc
     )
 
 
-def _buffers(view: memoryview, layout: _Layout) -> list[Buffer]:
-    buffers = [view[place] for place in layout.contents[1:]]
+def _buffers(view: memoryview, layout: _ObjectLayout) -> list[Buffer]:
+    buffers = [view[where] for where in layout.contents[1:]]
     return [bytearray(buffer) for buffer in buffers] if view.readonly else buffers
 
 
@@ -274,45 +269,3 @@ def _unpickle(stream: Buffer, buffers: list[Buffer], digest: str) -> Any:
             "classes and packages that it was written with: install or import them and try again."
         )
         raise
-
-
-def dump_record(record: Struct) -> Blob:
-    """Make an object of a record that many trials share: its JSON under its digest."""
-    body = encode(record)
-    return Blob(xxh3_128_hexdigest(body), [body], len(body))
-
-
-def load_record(data: Buffer, digest: str, type_: type[T]) -> T:
-    """Read a record that `dump_record` made an object of.
-
-    Raises
-    ------
-    CorruptRecordError
-        If the bytes are not those that were written.
-    """
-    found = xxh3_128_hexdigest(data)
-    if found != digest:
-        raise CorruptRecordError(
-            f"the {type_.__name__} record {digest!r} is damaged: its bytes have the digest "
-            f"{found!r}; restore it from a backup or another store"
-        )
-    return decode(data, type_)
-
-
-def find_record(get: Callable[[str], Buffer], digest: str, type_: type[T]) -> T | None:
-    """Return a record that is kept as an object; None if it is missing or damaged.
-
-    For records of the past that make an answer better, but are no reason not to give one.
-
-    Parameters
-    ----------
-    get : callable
-        Returns an object's bytes, or raises KeyError; a store's method ``get``.
-    digest : str
-    type_ : type
-        Of the record.
-    """
-    try:
-        return load_record(get(digest), digest, type_)
-    except (KeyError, CorruptRecordError):
-        return None

@@ -26,7 +26,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daskperiment.codec import NotPlainError, from_plain, is_object, object_ref, to_plain
-from daskperiment.codec.plain import MAX_DEPTH
+from daskperiment.codec.fields import MAX_DEPTH
 from daskperiment.errors import CorruptRecordError
 from daskperiment.records import ObjectRef
 
