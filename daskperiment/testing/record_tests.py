@@ -1,83 +1,44 @@
-"""A conformance suite: shows that a store keeps the contract of :mod:`daskperiment.store.protocol`.
-
-Subclass it in a test module, say how to make a store, and run pytest::
-
-    class TestMyStore(StoreConformance):
-        @pytest.fixture
-        def make_store(self, tmp_path):
-            return lambda name: MyStore(tmp_path / name)
-
-Needs pytest.
-"""
+"""The contract of a store, as far as trial ids and records go."""
 
 from __future__ import annotations
 
 import json
 import multiprocessing
 import os
-import pickle
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
+from daskperiment.records import BEGUN, STREAMS
 from daskperiment.store.protocol import Record, Store, Stored
 
-__all__ = ["StoreConformance"]
+__all__ = ["MakeStore", "RecordTests", "allocate_many", "body", "values"]
 
 MakeStore = Callable[[str], Store]
 
-_STREAMS = ("trials", "steps", "points", "outputs", "notes", "beats")
-
 
 def body(value: Any) -> bytes:
-    """Encode a record's body."""
+    """Return the body of a record that holds a value."""
     return json.dumps({"v": value}, ensure_ascii=False).encode()
 
 
 def values(stored: Iterable[Stored]) -> list[Any]:
-    """Decode the bodies of records."""
+    """Return the values that bodies of records hold."""
     return [json.loads(bytes(record.body))["v"] for record in stored]
 
 
-class StoreConformance:
-    """Every sentence of the contract as a test.
+def allocate_many(store: Store, name: str, count: int) -> list[int]:
+    """Allocate trials, and return their ids."""
+    return [store.allocate(f"{name}-{n}", body(f"{name}-{n}")).trial for n in range(count)]
 
-    A subclass gives the fixture ``make_store``: a callable that takes a name (lower-case letters,
-    digits, underscores) and returns a new store object. Equal names are the same experiment, other
-    names are other experiments in the same place (folder, server, database). Each test starts
-    with an empty place; closing servers is the fixture's part, closing stores is the suite's.
-    """
 
-    password: str | None = None
-    """The password that the stores connect with, if any: it must not show in their address."""
-
-    @pytest.fixture
-    def make_store(self) -> MakeStore:
-        """Return the callable that makes a store; to be overridden."""
-        raise NotImplementedError(f"{type(self).__name__} must override the fixture make_store")
-
-    @pytest.fixture
-    def open_store(self, make_store: MakeStore) -> Iterator[MakeStore]:
-        """Make stores that are closed after the test."""
-        made: list[Store] = []
-
-        def make(name: str) -> Store:
-            made.append(make_store(name))
-            return made[-1]
-
-        yield make
-        for store in made:
-            store.close()
-
-    @pytest.fixture
-    def store(self, open_store: MakeStore) -> Store:
-        """Return a store on an empty experiment."""
-        return open_store("a")
+class RecordTests:
+    """What a store does with ids and records; the fixtures are those of StoreConformance."""
 
     # Trial ids -------------------------------------------------------------------------------
 
@@ -88,7 +49,7 @@ class StoreConformance:
     def test_empty(self, store: Store) -> None:
         """A fresh store has no trial, no record and no object, and says so without an error."""
         assert store.state().latest == 0
-        assert [list(store.read(stream)) for stream in _STREAMS] == [[]] * len(_STREAMS)
+        assert [list(store.read(stream)) for stream in STREAMS] == [[]] * len(STREAMS)
         with pytest.raises(KeyError):
             store.get("00")
 
@@ -101,7 +62,7 @@ class StoreConformance:
         """Allocating writes the trial's first record, with the id ``begun``."""
         store.allocate("token", body("x"))
         (record,) = store.read("trials")
-        assert (record.trial, record.id, values([record])) == (1, "begun", ["x"])
+        assert (record.trial, record.id, values([record])) == (1, BEGUN, ["x"])
 
     def test_token_keeps_its_id(self, open_store: MakeStore) -> None:
         """A token that comes again, by any store object, keeps its id and nothing is written."""
@@ -147,7 +108,7 @@ class StoreConformance:
         """Eight threads on two store objects get ids without gap or repetition."""
         stores = [open_store("a"), open_store("a")]
         with ThreadPoolExecutor(8) as pool:
-            jobs = [pool.submit(_allocate_many, stores[n % 2], f"t{n}", 25) for n in range(8)]
+            jobs = [pool.submit(allocate_many, stores[n % 2], f"t{n}", 25) for n in range(8)]
             found = [trial for job in jobs for trial in job.result()]
         assert sorted(found) == list(range(1, 201))
         assert sorted(r.trial for r in stores[0].read("trials")) == list(range(1, 201))
@@ -183,9 +144,9 @@ class StoreConformance:
 
     def test_round_trip(self, store: Store) -> None:
         """Records of every stream come back with trial, id and an equal body."""
-        for stream in _STREAMS:
+        for stream in STREAMS:
             store.append([Record(stream, 3, "x", body(stream)), Record(stream, 0, "y", body(1))])
-        for stream in _STREAMS:
+        for stream in STREAMS:
             found = list(store.read(stream))
             assert [(r.trial, r.id) for r in found] == [(3, "x"), (0, "y")]
             assert values(found) == [stream, 1]
@@ -203,7 +164,7 @@ class StoreConformance:
     )
     def test_bodies(self, store: Store, value: Any) -> None:
         """Any JSON comes back equal, in each stream."""
-        for stream in _STREAMS:
+        for stream in STREAMS:
             store.append([Record(stream, 1, "x", body(value))])
             assert values(store.read(stream)) == [value]
 
@@ -251,7 +212,7 @@ class StoreConformance:
     def test_begun_is_a_record(self, store: Store) -> None:
         """A record with the identity of the trial's first is passed over."""
         store.allocate("token", body("first"))
-        store.append([Record("trials", 1, "begun", body("second"))])
+        store.append([Record("trials", 1, BEGUN, body("second"))])
         assert values(store.read("trials")) == ["first"]
 
     def test_outputs(self, store: Store) -> None:
@@ -432,251 +393,6 @@ class StoreConformance:
         for id in ids:
             assert [tuple(r)[:3] for r in store.find([id])] == [("outputs", 0, id)]
 
-    # Objects ---------------------------------------------------------------------------------
-
-    @pytest.mark.parametrize("size", [0, 1, 1000, 999_999, 1_000_001, 5_000_000])
-    def test_object(self, open_store: MakeStore, size: int) -> None:
-        """An object comes back whole, whatever its size, by any store object."""
-        data = os.urandom(size)
-        open_store("a").put("0123456789abcdef" * 4, [data])
-        assert bytes(open_store("a").get("0123456789abcdef" * 4)) == data
-
-    @pytest.mark.parametrize("piece", [10, 100_000])
-    def test_object_of_parts(self, store: Store, piece: int) -> None:
-        """Parts of any buffer type are kept one after the other, empty ones too."""
-        data = os.urandom(piece)
-        numbers = memoryview(bytearray(8 * piece)).cast("d")
-        parts: list[Any] = [data, b"", bytearray(data), memoryview(data)[1:], numbers]
-        parts += [bytes([n % 256]) for n in range(100)]
-        store.put("aa", parts)
-        assert bytes(store.get("aa")) == b"".join(parts)
-
-    def test_object_of_no_parts(self, store: Store) -> None:
-        """No parts make an empty object."""
-        store.put("aa", [])
-        assert bytes(store.get("aa")) == b""
-
-    @pytest.mark.parametrize("size", [10, 3_000_000])
-    def test_object_is_left_alone(self, store: Store, size: int) -> None:
-        """An object that is there already is not replaced."""
-        store.put("aa", [b"a" * size])
-        store.put("aa", [b"b" * size])
-        assert bytes(store.get("aa")) == b"a" * size
-
-    def test_objects_are_apart(self, store: Store) -> None:
-        """Digests that are prefixes of each other name other objects."""
-        digests = ["a", "ab", "abc", "abcd", "abcde", "a" * 64, "a" * 63]
-        for digest in digests:
-            store.put(digest, [digest.encode()])
-        for digest in digests:
-            assert bytes(store.get(digest)) == digest.encode()
-
-    def test_large_objects_are_apart(self, store: Store) -> None:
-        """The same holds for large objects."""
-        digests = ["a", "ab", "abab", "ababc"]
-        for n, digest in enumerate(digests):
-            store.put(digest, [bytes([n]) * 1_500_000])
-        assert [bytes(store.get(d))[:1] for d in digests] == [b"\0", b"\1", b"\2", b"\3"]
-
-    def test_no_such_object(self, store: Store) -> None:
-        """An object that was never kept is a KeyError, beside others as well."""
-        store.put("ab", [b"x"])
-        for digest in ("aa", "a", "abc", "f" * 64):
-            with pytest.raises(KeyError):
-                store.get(digest)
-
-    def test_object_of_threads(self, store: Store) -> None:
-        """Threads that put one object at once leave it whole."""
-        data = os.urandom(2_000_000)
-        with ThreadPoolExecutor(4) as pool:
-            for job in [pool.submit(store.put, "aa", [data]) for _ in range(8)]:
-                job.result()
-        assert bytes(store.get("aa")) == data
-
-    def test_sizes(self, open_store: MakeStore) -> None:
-        """The sizes of objects are those of what ``get`` gives."""
-        digests = {"a": 0, "ab": 1, "abc": 1000, "abcd": 1_000_001, "a" * 64: 5_000_000}
-        for digest, size in digests.items():
-            open_store("a").put(digest, [bytes(size)])
-        sizes = open_store("a").sizes([*digests, *digests])
-        assert sizes == digests
-        assert sizes == {digest: len(open_store("a").get(digest)) for digest in digests}
-
-    def test_sizes_missing(self, store: Store) -> None:
-        """Objects that are not there have no size, in an empty store and beside others."""
-        missing = ["ab", "a", "abc", "f" * 64]
-        assert store.sizes(missing) == store.sizes([]) == store.sizes(frozenset()) == {}
-        store.put("aa", [b"x"])
-        store.put("ba", [bytes(2_000_000)])
-        assert store.sizes(missing) == {}
-        assert store.sizes({"aa", "ba", *missing}) == {"aa": 1, "ba": 2_000_000}
-
-    def test_sizes_of_many(self, store: Store) -> None:
-        """Sizes of thousands of objects can be asked for at once."""
-        for n in range(30):
-            store.put(f"{n:04x}", [bytes(n)])
-        assert store.sizes([f"{n:04x}" for n in range(3000)]) == {f"{n:04x}": n for n in range(30)}
-
-    @pytest.mark.parametrize("size", [0, 10, 3_000_000])
-    def test_discard(self, open_store: MakeStore, size: int) -> None:
-        """A discarded object is gone for everyone, and the others stay."""
-        store, other = open_store("a"), open_store("a")
-        for handle, digest in ((store, "aa"), (other, "ab"), (other, "a"), (store, "abc")):
-            handle.put(digest, [digest.encode(), bytes(size)])
-        store.discard({"aa", "ab"})
-        for handle in (store, other, open_store("a")):
-            assert handle.sizes(["aa", "ab"]) == {}
-            assert [_object(handle, digest) for digest in ("aa", "ab")] == [None, None]
-            assert bytes(handle.get("a")) == b"a" + bytes(size)
-            assert bytes(handle.get("abc")) == b"abc" + bytes(size)
-
-    def test_discard_keeps_records(self, store: Store) -> None:
-        """Discarding objects leaves records and trial ids as they are."""
-        _fill(store, 1)
-        before = _contents(store)
-        store.discard(["aa", "bb"])
-        assert _contents(store) == (*before[:3], None, None)
-
-    def test_discard_missing(self, store: Store) -> None:
-        """Discarding what is not there is no error, and neither is doing it twice."""
-        store.discard(["aa"])
-        store.put("bb", [b"x"])
-        store.put("bc", [bytes(2_000_000)])
-        for _ in range(2):
-            store.discard(["aa", "bc", "bc", "f" * 64])
-        store.discard([])
-        assert store.sizes(["bb", "bc"]) == {"bb": 1}
-
-    def test_discard_many(self, store: Store) -> None:
-        """Thousands of objects can be discarded at once."""
-        for n in range(30):
-            store.put(f"{n:04x}", [bytes(n)])
-        store.discard([f"{n:04x}" for n in range(1, 3000)])
-        assert store.sizes([f"{n:04x}" for n in range(30)]) == {"0000": 0}
-
-    @pytest.mark.parametrize("size", [10, 9_000_000])
-    def test_put_after_discard(self, open_store: MakeStore, size: int) -> None:
-        """What was discarded can be kept again, by whoever discarded it and by others."""
-        stores = [open_store("a"), open_store("a")]
-        for n in range(3):
-            stores[n // 2].put("aa", [bytes([n]), b"x" * size])
-            assert bytes(stores[n % 2].get("aa")) == bytes([n]) + b"x" * size
-            stores[n % 2].discard(["aa"])
-        assert stores[0].sizes(["aa"]) == {}
-
-    @pytest.mark.parametrize("size", [10, 9_000_000])
-    def test_buffer_after_discard(self, store: Store, size: int) -> None:
-        """A buffer that ``get`` gave before stays whole, whatever takes the object's place."""
-        store.put("aa", [b"a" * size])
-        buffer = store.get("aa")
-        store.discard(["aa"])
-        store.put("aa", [b"b" * (size // 2)])
-        assert bytes(buffer) == b"a" * size
-
-    def test_discard_while_read(self, open_store: MakeStore) -> None:
-        """Who gets an object while others discard and keep it has it whole, or not at all."""
-        data = os.urandom(9_000_000)
-        with ThreadPoolExecutor(3) as pool:
-            writers = [pool.submit(_keep_and_discard, open_store("a"), data) for _ in range(2)]
-            reader = open_store("a")
-            while not all(job.done() for job in writers):
-                assert _object(reader, "aa") in (None, data)
-            for job in writers:
-                job.result()
-        assert _object(reader, "aa") in (None, data)
-
-    # Life of a store -------------------------------------------------------------------------
-
-    def test_delete(self, open_store: MakeStore) -> None:
-        """Deleting empties the experiment; it can be used again and counts from one."""
-        store, other = open_store("a"), open_store("a")
-        for handle in (store, other):
-            _fill(handle, 1)
-        store.delete()
-        for handle in (store, other, open_store("a")):
-            assert _contents(handle) == (0, [], [], None, None)
-        assert other.allocate("token1", body(2)).trial == 1
-        assert values(store.read("trials")) == [2]
-
-    def test_delete_twice(self, store: Store) -> None:
-        """Deleting what is empty is no error."""
-        store.delete()
-        _fill(store, 1)
-        store.delete()
-        store.delete()
-        assert store.state().latest == 0
-
-    def test_isolation(self, open_store: MakeStore) -> None:
-        """Experiments whose names are prefixes of each other share nothing, deleting included."""
-        stores = [open_store(name) for name in ("a", "ab", "a_b", "b", "a1")]
-        for n, store in enumerate(stores):
-            _fill(store, n)
-        expected = [_contents(store) for store in stores]
-        assert [found[1] for found in expected] == [[0], [1], [2], [3], [4]]
-        for n, store in enumerate(stores):
-            store.delete()
-            assert [_contents(s) for s in stores[n + 1 :]] == expected[n + 1 :]
-            assert _contents(store) == (0, [], [], None, None)
-
-    def test_close(self, store: Store) -> None:
-        """A closed store opens again when it is used, and closing twice is no error."""
-        store.close()
-        _fill(store, 1)
-        store.close()
-        store.close()
-        assert values(store.read("trials")) == [1]
-        store.close()
-        assert store.allocate("token2", body(2)).trial == 2
-
-    def test_pickle(self, open_store: MakeStore) -> None:
-        """A pickled store is on the same experiment, also one that is in use."""
-        store = open_store("a")
-        fresh = pickle.loads(pickle.dumps(store))
-        _fill(store, 1)
-        used = pickle.loads(pickle.dumps(store))
-        try:
-            assert fresh.address == used.address == store.address
-            assert _contents(fresh) == _contents(used) == _contents(store)
-        finally:
-            fresh.close()
-            used.close()
-
-    def test_address(self, open_store: MakeStore) -> None:
-        """The address is a URL, one for each experiment, and shows no password."""
-        first, second, again = open_store("a"), open_store("ab"), open_store("a")
-        assert "://" in first.address
-        assert first.address == again.address != second.address
-        for text in (first.address, repr(first), str(first)):
-            assert self.password is None or self.password not in text
-
-    @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
-    @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-    def test_fork(self, store: Store) -> None:
-        """A store that is in use goes on in a forked child and in its parent."""
-        _fill(store, 0)
-        child = os.fork()
-        if child == 0:
-            _exit_after(lambda: _allocate_many(store, "child", 20))
-        _allocate_many(store, "parent", 20)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        assert store.state().latest == 41
-        assert len(list(store.read("trials"))) == 41
-
-
-def _exit_after(work: Callable[[], Any]) -> None:
-    """Do a forked child's work and end it without the parent's cleaning up."""
-    code = 1
-    try:
-        signal.alarm(120)
-        work()
-        code = 0
-    finally:
-        os._exit(code)
-
-
-def _allocate_many(store: Store, name: str, count: int) -> list[int]:
-    return [store.allocate(f"{name}-{n}", body(f"{name}-{n}")).trial for n in range(count)]
-
 
 def _append_many(store: Store, name: int, count: int) -> None:
     for n in range(count):
@@ -685,7 +401,7 @@ def _append_many(store: Store, name: int, count: int) -> None:
 
 def _work_in_process(store: Store, name: str, barrier: Any) -> Sequence[int]:
     barrier.wait(120)
-    trials = _allocate_many(store, name, 25)
+    trials = allocate_many(store, name, 25)
     for n, trial in enumerate(trials):
         store.append([Record("steps", trial, "x", body(f"{name}-{n}"))])
     store.close()
@@ -699,39 +415,6 @@ def _write_and_die(store: Store) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _keep_and_discard(store: Store, data: bytes) -> None:
-    for _ in range(3):
-        store.put("aa", [data])
-        store.discard(["aa"])
-    store.put("aa", [data])
-
-
 def _pairs(stored: Iterable[Stored]) -> list[tuple[Stored, Any]]:
     found = list(stored)
     return list(zip(found, values(found), strict=True))
-
-
-def _fill(store: Store, value: int) -> None:
-    """Write a little of everything."""
-    store.allocate("token1", body(value))
-    store.append([Record("steps", 1, "x", body(value)), Record("outputs", 0, "o", body(value))])
-    store.put("aa", [b"small", bytes([value])])
-    store.put("bb", [b"large" * 500_000, bytes([value])])
-
-
-def _contents(store: Store) -> tuple[Any, ...]:
-    """Give all that `_fill` writes."""
-    return (
-        store.state().latest,
-        values(store.read("trials")),
-        values(store.read("steps")) + values(store.read("outputs")),
-        _object(store, "aa"),
-        _object(store, "bb"),
-    )
-
-
-def _object(store: Store, digest: str) -> bytes | None:
-    try:
-        return bytes(store.get(digest))
-    except KeyError:
-        return None
