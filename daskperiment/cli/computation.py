@@ -1,4 +1,4 @@
-"""Computing the result of a script, and telling how that went."""
+"""The computation of a script's result, and the report of how it went."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from typing import Any
 import click
 import dask
 
-from daskperiment.cli import output, values
-from daskperiment.cli.answering import Failed, Refused, leaving_at_once
-from daskperiment.cli.computing import main_command
-from daskperiment.cli.options import work
+from daskperiment.cli import output
+from daskperiment.cli.command_options import assignments, spaces, work
+from daskperiment.cli.exit_status import Failed, Refused, exiting_at_interrupt
+from daskperiment.cli.group import main_command
+from daskperiment.cli.lookup import checked, trial_of
 from daskperiment.cli.script import choose, is_loading, loaded
-from daskperiment.cli.stored import checked, trial_of
-from daskperiment.cli.texts import print_explanation
+from daskperiment.cli.trial_report import print_explanation
 from daskperiment.errors import DaskperimentError, ParameterUndeclaredError, StoreError
-from daskperiment.experiment import _EXPERIMENTS, Experiment
+from daskperiment.experiment import Experiment, experiment_of
 from daskperiment.formatting import shorten, table
 from daskperiment.history import read_trials
-from daskperiment.history.reading import find_trial
+from daskperiment.history.trial_records import find_trial
 from daskperiment.result import Result
 from daskperiment.store.liveness import current_origin
 
@@ -39,7 +39,7 @@ def run(script: Path, given: Sequence[str], name: str | None, options: Mapping[s
     """Load a script and compute its result, as a trial or as a sweep."""
     began = time.time()
     with _script(script, name, options["backend"]) as result:
-        _tell_of_own_trial(script, result, began)
+        _note_own_trial(script, result, began)
         _compute(result, given, options)
 
 
@@ -62,7 +62,7 @@ def main_for(result: Result, argv: Sequence[str] | None = None) -> None:
     command = main_command(
         lambda given, options: _compute(result, given, options), lambda: _described(result)
     )
-    with leaving_at_once():
+    with exiting_at_interrupt():
         command.main(
             args=list(sys.argv[1:] if argv is None else argv),
             prog_name=f"python {os.path.basename(sys.argv[0])}",
@@ -85,10 +85,10 @@ def describe(script: Path, backend: str | None) -> None:
 def explain(
     script: Path, given: Sequence[str], name: str | None, backend: str | None, format_: str
 ) -> None:
-    """Tell which steps would be reused."""
+    """Print which steps would be reused."""
     with _script(script, name, backend) as result:
-        bound = _bound(result, values.assignments(given))
-        print_explanation(_experiment_of(result).explain(bound), format_)
+        bound = _bound(result, assignments(given))
+        print_explanation(experiment_of(result).explain(bound), format_)
 
 
 def reproduce(
@@ -97,7 +97,7 @@ def reproduce(
 ) -> None:  # fmt: skip
     """Run a trial again, and show what differs."""
     with _script(script, name, backend) as result, _scheduler(scheduler):
-        number = trial_of(_experiment_of(result), trial)
+        number = trial_of(experiment_of(result), trial)
         comparison = result.reproduce(number, code=code)
         output.print_text(repr(comparison))
         if comparison.same_result is False:
@@ -123,13 +123,9 @@ def _backend(backend: str | None) -> Iterator[None]:
         yield
 
 
-def _experiment_of(result: Result) -> Experiment:
-    return next(each for each in _EXPERIMENTS.values() if each._planner is result._planner)
-
-
-def _tell_of_own_trial(script: Path, result: Result, began: float) -> None:
-    """Say it if the script computed a trial itself while it was loaded."""
-    experiment = _experiment_of(result)
+def _note_own_trial(script: Path, result: Result, began: float) -> None:
+    """Print a note if the script computed a trial itself while it was loaded."""
+    experiment = experiment_of(result)
     latest = experiment.trial_id
     trial = read_trials(experiment._store, [latest]).get(latest) if latest else None
     if trial and trial.begun.started >= began and trial.begun.origin == current_origin():
@@ -153,7 +149,7 @@ def _described(result: Result, variables: str = "") -> str:
         state = "no value" if missing == (name,) else "computed in each trial"
         rows.append([f"  {name}", repr(current[name]) if name in current else state])
     where = f" (--result {variables})" if variables else ""
-    head = f"Result {result.name}{where} of experiment {_experiment_of(result).id}"
+    head = f"Result {result.name}{where} of experiment {experiment_of(result).id}"
     listed = table([], [[name, shorten(text, 70)] for name, text in rows]) if rows else "  none"
     return f"{head}\nParameters:\n{listed}"
 
@@ -162,8 +158,8 @@ def _described(result: Result, variables: str = "") -> str:
 
 
 def _compute(result: Result, given: Sequence[str], options: Mapping[str, Any]) -> None:
-    bound = _bound(result, values.assignments(given))
-    space = values.spaces(options["swept"])
+    bound = _bound(result, assignments(given))
+    space = spaces(options["swept"])
     _bound(result, space)
     is_sweep = bool(space or options["resume"])
     wrong = [name for name in _OF_SWEEPS if options[name] is not None and not is_sweep]
@@ -185,7 +181,7 @@ def _bound(result: Result, given: Mapping[str, Any]) -> Result:
         unknown = [name for name in given if name not in declared]
         raise Refused(
             f"No parameter {', '.join(map(repr, unknown))} in experiment "
-            f"{_experiment_of(result).id!r}; it declares: {', '.join(declared) or 'none'}."
+            f"{experiment_of(result).id!r}; it declares: {', '.join(declared) or 'none'}."
         ) from error
 
 
@@ -215,14 +211,14 @@ def _client(address: str) -> Any:
     try:
         return Client(address, timeout=10)
     except Exception as error:
-        why = "" if isinstance(error, OSError | ValueError) else f" ({_told(error)})"
+        why = "" if isinstance(error, OSError | ValueError) else f" ({_error_text(error)})"
         raise Failed(
             f"No scheduler answers at {address!r}{why}: start one, or correct the address."
         ) from error
 
 
 def _trial(result: Result, options: Mapping[str, Any]) -> None:
-    experiment = _experiment_of(result)
+    experiment = experiment_of(result)
     before = experiment.trial_id
     keywords = {name: options[name] for name in ("seed", "reuse") if options[name]}
     if options["seed"] is not None:
@@ -249,7 +245,7 @@ def _trial(result: Result, options: Mapping[str, Any]) -> None:
 
 
 def _number(experiment: Experiment, result: Result, before: int) -> int | None:
-    """Give the id of the trial that was computed, None if none began."""
+    """The id of the trial that was computed, None if none began."""
     try:
         found = find_trial(experiment._store, result.computed_token, before)
     except StoreError:
@@ -259,17 +255,17 @@ def _number(experiment: Experiment, result: Result, before: int) -> int | None:
 
 def _failure(experiment: Experiment, trial: int | None, error: BaseException) -> str:
     if trial is None:
-        return f"No trial began: {_told(error)}. --debug shows where."
+        return f"No trial began: {_error_text(error)}. --debug shows where."
     ended = read_trials(experiment._store, [trial])[trial].ended
     failure = ended.failure if ended else None
     step = f" in step {failure.step!r}" if failure and failure.step else ""
     return (
-        f"Trial {trial} failed{step}: {_told(error)}. "
+        f"Trial {trial} failed{step}: {_error_text(error)}. "
         f"'daskperiment show {experiment.id} {trial}' shows where, and so does --debug."
     )
 
 
-def _told(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     return shorten(f"{type(error).__name__}({error})", 300)
 
 
@@ -292,7 +288,7 @@ def _sweep(result: Result, space: Any, options: Mapping[str, Any]) -> None:
         raise Refused(str(error)) from error
     except ImportError as error:
         raise Failed(str(error)) from error  # Optuna is an extra
-    work("listing").print_frame(frame.reset_index(), "table")
+    work("listings").print_frame(frame.reset_index(), "table")
     failed = int((~frame["Success"]).sum())
     if failed:
         raise Failed(f"{failed} of {len(frame)} trials failed; the column Description says why.")

@@ -1,4 +1,4 @@
-"""Finding what a command is asked about, without creating anything."""
+"""The store, experiment and trial that a command is about; nothing is created to find them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from daskperiment.cli.answering import Refused
-from daskperiment.cli.options import LATEST
+from daskperiment.cli.command_options import LATEST
+from daskperiment.cli.exit_status import Refused
 from daskperiment.errors import DaskperimentError
 from daskperiment.experiment import Experiment
 from daskperiment.store.opening import list_experiments, open_store, resolve
@@ -18,7 +18,7 @@ __all__ = ["checked", "find", "ids", "place", "refusing", "store_of", "trial_of"
 
 
 def checked(backend: str | None) -> str | None:
-    """Refuse what names no store."""
+    """Return the backend, if it names a store; else that is wrong use."""
     with refusing():
         resolve(backend)
     return backend
@@ -26,7 +26,7 @@ def checked(backend: str | None) -> str | None:
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """Take what a store's address is refused for as wrong use."""
+    """Treat what a store's address is refused for as wrong use."""
     try:
         yield
     except (ValueError, TypeError) as error:
@@ -36,14 +36,14 @@ def refusing() -> Iterator[None]:
 
 
 def ids(backend: str | None) -> list[str]:
-    """List the ids of a store's experiments."""
+    """Return the ids of a store's experiments."""
     checked(backend)
     with refusing():
         return list_experiments(backend)
 
 
 def place(backend: str | None) -> str:
-    """Name a backend, without a password."""
+    """Return the name of a backend, without a password."""
     target = resolve(checked(backend))
     if isinstance(target, Path):
         return str(target)
@@ -54,6 +54,7 @@ def place(backend: str | None) -> str:
 def store_of(backend: str | None, id: str) -> Store:
     """Open the store of an experiment that exists."""
     checked(backend)
+    # No listing, which may take long, where the id is one and the store has trials of it.
     if id.isidentifier() and len(id.encode("utf-8", "replace")) <= 100:
         with refusing():
             store = open_store(backend, id)
@@ -72,7 +73,7 @@ def find(backend: str | None, id: str) -> Experiment:
 
 
 def trial_of(experiment: Experiment, trial: int) -> int:
-    """Give the id of a trial that may have been given as the latest."""
+    """Return the id of a trial that may have been given as the latest."""
     if trial != LATEST:
         return trial
     latest = experiment.trial_id

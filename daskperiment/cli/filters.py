@@ -71,7 +71,7 @@ class Condition:
         self._test = self._compile(self._parse(text))
 
     def __call__(self, row: Row) -> bool:
-        """Tell whether the condition holds for a row. A comparison with nothing never holds."""
+        """Whether the condition holds for a row. A comparison with nothing never holds."""
         return _truth(self._test(row))
 
     def _parse(self, text: str) -> ast.expr:
@@ -90,14 +90,15 @@ class Condition:
     def _unquoted(self, match: re.Match[str]) -> str:
         if match[1] is None:
             return match[0]
-        stand_in = f"_column_{len(self._backticks)}_"
-        self._backticks[stand_in] = match[1]
-        return stand_in
+        placeholder = f"_column_{len(self._backticks)}_"
+        self._backticks[placeholder] = match[1]
+        return placeholder
 
     def _compile(self, node: ast.expr) -> Test:
         match node:
             case ast.BoolOp(op=op, values=values):
-                tests, many = [self._compile(each) for each in values], _many(op)
+                tests = [self._compile(each) for each in values]
+                many = all if isinstance(op, ast.And) else any
                 return lambda row: many(_truth(test(row)) for test in tests)
             case ast.UnaryOp(op=ast.Not(), operand=operand):
                 test = self._compile(operand)
@@ -144,17 +145,13 @@ class Condition:
 
 
 def _shallow(tree: ast.expr) -> ast.expr:
-    """Refuse what is nested so deeply that it could not be followed."""
+    """Return the expression, if it is not nested so deeply that following it would fail."""
     level: list[ast.AST] = [tree]
     for _ in range(_DEEPEST):
         level = [child for node in level for child in ast.iter_child_nodes(node)]
         if not level:
             return tree
     raise RecursionError
-
-
-def _many(op: ast.boolop) -> Callable[[Any], bool]:
-    return all if isinstance(op, ast.And) else any
 
 
 def _truth(value: Any) -> bool:
@@ -167,7 +164,7 @@ def _truth(value: Any) -> bool:
 
 
 def _is_nothing(value: Any) -> bool:
-    """Tell what stands for a missing value: pandas' own, and nan."""
+    """Whether a value stands for a missing one: pandas' own, or nan."""
     kind = type(value).__name__
     return kind in ("NAType", "NaTType") or (isinstance(value, float) and value != value)
 
@@ -186,7 +183,7 @@ def _same(first: Any, second: Any) -> bool:
 
 
 def _alike(first: Any, second: Any) -> tuple[Any, Any]:
-    """Make a time of a text beside a time, and seconds of a duration beside a number."""
+    """Return both as one kind: a text beside a time is one, a duration beside a number seconds."""
     if isinstance(first, date) and isinstance(second, str):
         return first, _time(second, first)
     if isinstance(first, timedelta) and isinstance(second, int | float):

@@ -1,9 +1,10 @@
-"""Tables: the experiments of a store, the trials and the step runs of an experiment."""
+"""Lists: the experiments of a store, and an experiment's trials, step runs and metrics."""
 
 from __future__ import annotations
 
 import importlib.util
 import io
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,14 +14,26 @@ import click
 import pandas as pd
 
 from daskperiment.cli import output
-from daskperiment.cli.answering import Failed, Refused
-from daskperiment.cli.stored import checked, find, place, refusing, trial_of
-from daskperiment.cli.where import Condition, ConditionError
+from daskperiment.cli.command_options import LATEST
+from daskperiment.cli.exit_status import Failed, Refused
+from daskperiment.cli.filters import Condition, ConditionError
+from daskperiment.cli.lookup import checked, find, place, refusing, trial_of
+from daskperiment.errors import MetricNotFoundError
 from daskperiment.experiment import Experiment
 from daskperiment.experiment import list_experiments as experiments_of
 
-__all__ = ["list_experiments", "list_steps", "list_trials", "print_frame", "rows_of"]
+__all__ = [
+    "list_experiments",
+    "list_metrics",
+    "list_steps",
+    "list_trials",
+    "print_frame",
+    "rows_of",
+    "sparkline",
+    "write",
+]
 
+_BARS = "▁▂▃▄▅▆▇█"
 _STEP_COLUMNS = (
     "Trial ID", "Key", "Status", "Started", "Wall Time", "CPU Time", "Peak Memory", "Host",
     "Reused From",
@@ -70,7 +83,7 @@ def list_trials(
 
 
 def _history(experiment: Experiment, verbose: bool, running: bool) -> pd.DataFrame:
-    """Get the history with the trials' ids as a column, and each name once."""
+    """Return the history with the trials' ids as a column, and each name once."""
     frame = experiment.get_history(verbose=verbose, running=running).reset_index()
     # A parameter may have the name of a column; the parameter comes first.
     return frame.loc[:, ~frame.columns.duplicated(keep="last")]
@@ -119,6 +132,88 @@ def _order(value: Any) -> str:
     return f"{type(value).__name__} {value!r}"
 
 
+# Metrics ---------------------------------------------------------------------------------------
+
+
+def list_metrics(
+    backend: str | None, id: str, trials: Sequence[int], names: Sequence[str], format_: str
+) -> None:
+    """Print the metrics of trials: a line for each as a table, else every point."""
+    experiment = find(backend, id)
+    numbers = dict.fromkeys(trial_of(experiment, trial) for trial in trials or (LATEST,))
+    found = [one for number in numbers for one in _metrics(experiment, number, names)]
+    if format_ != "table":
+        rows = [[trial, name, *point] for trial, name, series in found for point in series.items()]
+        output.print_rows(["Trial ID", "Metric", "Epoch", "Value"], rows, format_)
+        return
+    if not found:
+        click.echo("No metric was saved; save_metric() in a step does that.", err=True)
+    headers = ["Trial ID", "Metric", "Points", "First", "Last", "Lowest", "Highest", "Curve"]
+    shown = len(headers) if output.is_terminal() else -1
+    output.print_table(headers[:shown], [_summary(*one)[:shown] for one in found])
+
+
+def _metrics(
+    experiment: Experiment, trial: int, names: Sequence[str]
+) -> Iterator[tuple[int, str, pd.Series]]:
+    known = experiment.get_metrics(trial)
+    for name in dict.fromkeys(names) or known:
+        if name not in known:
+            raise MetricNotFoundError(
+                f"There is no metric {name!r} in trial {trial}; it has: "
+                f"{', '.join(map(repr, known)) or 'none'}."
+            )
+        yield trial, name, experiment.load_metric(name, trial)[trial]
+
+
+def _summary(trial: int, name: str, series: pd.Series) -> list[Any]:
+    values = list(series)
+    numbers = [value for value in map(_number, values) if value is not None]
+    lowest, highest = (min(numbers), max(numbers)) if numbers else ("", "")
+    return [
+        trial, name, len(values), values[0], values[-1], lowest, highest, sparkline(values)
+    ]  # fmt: skip
+
+
+def sparkline(values: Sequence[Any], columns: int = 30) -> str:
+    """Return a line of bars, one for each column; what is no number is a blank.
+
+    >>> sparkline([3, 2, 1, 1])
+    '█▅▁▁'
+    """
+    numbers = [_number(value) for value in _thinned(values, columns)]
+    known = [number for number in numbers if number is not None]
+    if not known:
+        return ""
+    lowest = min(known)
+    # Halved, because the range of two finite numbers may be infinite.
+    half = max(known) / 2 - lowest / 2
+    steps = len(_BARS) - 1
+
+    def bar(number: float | None) -> str:
+        if number is None:
+            return " "
+        share = (number / 2 - lowest / 2) / half if half else 0.0
+        return _BARS[math.floor(share * steps + 0.5)]
+
+    return "".join(map(bar, numbers))
+
+
+def _thinned(values: Sequence[Any], columns: int) -> list[Any]:
+    if len(values) <= columns:
+        return list(values)
+    last = len(values) - 1
+    return [values[round(column * last / (columns - 1))] for column in range(columns)]
+
+
+def _number(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
 # Printing --------------------------------------------------------------------------------------
 
 
@@ -131,19 +226,10 @@ def print_frame(
         _to_parquet(frame, headers, file)
         return
     rows = rows_of(frame, headers)
-    if format_ == "table" and file is None:
-        output.print_table(headers, rows)
-        return
-    text = (
-        output.as_json([dict(zip(headers, row, strict=True)) for row in rows]) + "\n"
-        if format_ == "json"
-        else output.as_csv(headers, rows)
-    )
     if file is None:
-        # JSON is plain ASCII; in CSV a line break stays inside its quotes.
-        click.echo(text if format_ == "json" else output.safe(text), nl=False)
-        return
-    write(file, text)
+        output.print_rows(headers, rows, format_)
+    else:
+        write(file, output.as_text(headers, rows, format_))
 
 
 def write(file: Path, text: str) -> None:
@@ -163,7 +249,7 @@ def _writing(file: Path) -> Iterator[None]:
 
 
 def rows_of(frame: pd.DataFrame, names: Sequence[str] = ()) -> list[list[Any]]:
-    """Give a table's rows, with NaT where a text, an object or a result is missing."""
+    """Return a table's rows, with NaT where a text, an object or a result is missing."""
     columns = [_blanked(name, frame) for name in names or frame.columns]
     return [list(row) for row in zip(*columns, strict=True)]
 
@@ -206,12 +292,12 @@ def _to_parquet(frame: pd.DataFrame, names: Sequence[str], file: Path | None) ->
 
 
 def _uniform(column: pd.Series) -> pd.Series:
-    """Make a column of values of many kinds one of text; others stay as they are."""
+    """Return a column of values of many kinds as one of text; others stay as they are."""
+    # Parquet has one type for all values of a column.
     if column.dtype != object:
         return column
-    texts = [None if _is_empty(value) else output.exact(value) for value in column]
+    texts = [
+        None if value is None or output.is_missing(value) or _is_nan(value) else output.exact(value)
+        for value in column
+    ]
     return pd.Series(texts, index=column.index, dtype=object)
-
-
-def _is_empty(value: Any) -> bool:
-    return value is None or output.is_missing(value) or _is_nan(value)
