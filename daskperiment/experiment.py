@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from daskperiment.compare import Comparison
     from daskperiment.dashboard import Frame, Server
 
-__all__ = ["Experiment", "list_experiments"]
+__all__ = ["Experiment", "experiment_of", "list_experiments"]
 
 
 class Experiment:
@@ -743,6 +743,11 @@ def list_experiments(backend: Any = None) -> pd.DataFrame:
         recorder_for(store).catch_up()
         rows.append(history.experiment_row(id, store))
     return history.experiments_frame(rows)
+
+
+def experiment_of(result: Result) -> Experiment:
+    """Return the experiment of this process that a result belongs to."""
+    return next(each for each in _EXPERIMENTS.values() if each._planner is result._planner)
 
 
 # The same id and backend give the same object, so that a notebook's cell can run again.
