@@ -9,76 +9,94 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from msgspec import Struct
+from toolz import partition_all
 
-from daskperiment.codec import decode, decode_many
-from daskperiment.dashboard.texts import trimmed
+from daskperiment.codec import decode_each
+from daskperiment.dashboard.cells import trimmed
 from daskperiment.errors import CorruptRecordError
-from daskperiment.history.decoding import chunks
-from daskperiment.history.reading import read_trials
-from daskperiment.history.values import MISSING, viewed
-from daskperiment.records import Computed, EndStatus, TrialStatus
+from daskperiment.history.stored_values import MISSING, viewed
+from daskperiment.history.trial_records import read_trials
+from daskperiment.records import (
+    BEGUN,
+    COMPUTED,
+    ENDED,
+    OUTCOMES,
+    Computed,
+    EndStatus,
+    TrialStatus,
+    record_kind,
+)
 from daskperiment.store.protocol import Store, Stored
 
-__all__ = ["Row", "Trials", "tolerant"]
+__all__ = ["CHUNK", "TrialIndex", "TrialRow", "split_damaged"]
 
 T = TypeVar("T", bound=Struct)
 
-_RANK = {"succeeded": 0, "failed": 1, "interrupted": 2}
+CHUNK = 1000
+"""Records that are decoded at once, so that the bodies of all are never in memory together."""
 _LARGE = 4_096
 """Bytes of a record beyond which its values are looked at one by one."""
 _JUDGE = 2.0
-_JUDGE_AGAIN = 60.0
+"""Seconds after which the running trials are judged again."""
+_JUDGE_LOST = 60.0
 """Seconds after which a trial that counts as lost is judged again: its host may be back."""
 
 
-class _Place(Struct, gc=False):
+# Of each record only what a table shows is decoded: there may be a million trials.
+class _RowOrigin(Struct, gc=False):
     host: str
     user: str
-    pid: int
 
 
-class _Begun(Struct, omit_defaults=True):
+class _RowStart(Struct, omit_defaults=True):
     token: str
     result: str
     started: float
     seed: int
     parameters: dict[str, Any]
-    origin: _Place
+    origin: _RowOrigin
     sweep: str | None = None
     source: int | None = None
 
 
-class _Cause(Struct, gc=False):
+class _RowFailure(Struct, gc=False):
     type: str
     description: str
-    step: str | None = None
 
 
-class _Ended(Struct):
+class _RowEnd(Struct):
     status: EndStatus
     finished: float
     elapsed: float
     value: Any = None
-    failure: _Cause | None = None
+    failure: _RowFailure | None = None
+
+    @property
+    def rank(self) -> tuple[int, float, float]:
+        """Of several ends of a trial the lowest holds; the first one of the same outcome."""
+        return OUTCOMES.index(self.status), self.finished, self.elapsed
 
 
-class Row(NamedTuple):
+class TrialRow(NamedTuple):
     """One trial as a table needs it."""
 
     trial: int
-    begun: _Begun
-    ended: _Ended | None
+    begun: _RowStart
+    ended: _RowEnd | None
     computed: dict[str, Any]
     status: TrialStatus
     reason: str | None
 
+    def form(self, name: str) -> Any:
+        """Return the recorded form of a parameter, `MISSING` if the trial has none."""
+        return self.computed.get(name, self.begun.parameters.get(name, MISSING))
+
     def parameter(self, name: str, store: Store) -> Any:
-        """Get a parameter's value, `MISSING` if the trial has none."""
-        form = self.computed.get(name, self.begun.parameters.get(name, MISSING))
-        return viewed(form, store)
+        """Return a parameter's value, `MISSING` if the trial has none."""
+        return viewed(self.form(name), store)
 
     def result(self, store: Store) -> Any:
-        """Get the result as far as it is plain data, `MISSING` if there is none."""
+        """Return the result as far as it is plain data, `MISSING` if there is none."""
         if self.ended is None or self.ended.status != "succeeded":
             return MISSING
         return viewed(self.ended.value, store)
@@ -90,8 +108,8 @@ class Row(NamedTuple):
         return failure.description if failure else self.reason or ""
 
 
-class Trials:
-    """Follows the trials of one experiment. Any number of threads may ask.
+class TrialIndex:
+    """The trials of one experiment. Any number of threads may ask.
 
     Attributes
     ----------
@@ -111,15 +129,15 @@ class Trials:
         self._clear()
 
     def _clear(self) -> None:
-        self._begun: dict[int, _Begun] = {}
-        self._ended: dict[int, _Ended] = {}
+        self._begun: dict[int, _RowStart] = {}
+        self._ended: dict[int, _RowEnd] = {}
         self._computed: dict[int, dict[str, Any]] = {}
         self._lost: dict[int, str] = {}
         self._pending: set[int] = set()
         self._names: dict[str, None] = {}
         self._ids: list[int] = []
         self._position = 0
-        self._judged = self._judged_all = float("-inf")
+        self._judged = self._judged_lost = float("-inf")
         self.damaged = 0
 
     # Asking
@@ -139,31 +157,31 @@ class Trials:
         """Ids of the trials without an end that do not count as lost."""
         return self._pending - self._lost.keys()
 
-    def row(self, trial: int) -> Row | None:
-        """Get a trial."""
+    def row(self, trial: int) -> TrialRow | None:
+        """Return a trial, None if there is no such trial."""
         begun = self._begun.get(trial)
         if begun is None:
             return None
         ended, lost = self._ended.get(trial), self._lost.get(trial)
         status: TrialStatus = ended.status if ended else "lost" if lost else "running"
-        return Row(trial, begun, ended, self._computed.get(trial, {}), status, lost)
+        return TrialRow(trial, begun, ended, self._computed.get(trial, {}), status, lost)
 
-    def rows(self, trials: Iterable[int]) -> list[Row]:
-        """Get trials, as far as they exist."""
+    def rows(self, trials: Iterable[int]) -> list[TrialRow]:
+        """Return trials, as far as they exist."""
         return [row for row in map(self.row, trials) if row is not None]
 
     # Following
 
     def refresh(self) -> int:
-        """Read what is new, and give the version."""
+        """Read what is new, and return the version."""
         with self._lock:
             if self._ids and not self._is_same():
                 self._clear()
                 self.version += 1
                 self.resets += 1
             before = self._position
-            for chunk in chunks(self.store.read("trials", after=self._position)):
-                self._fold(chunk)
+            for chunk in partition_all(CHUNK, self.store.read("trials", after=self._position)):
+                self._add(chunk)
             if self._position != before:
                 self.version += 1
                 if len(self._ids) != len(self._begun):
@@ -172,32 +190,28 @@ class Trials:
             return self.version
 
     def _is_same(self) -> bool:
-        """Tell whether the first trial is still the one known: an experiment can be deleted."""
+        """Whether the first trial is still the one known: an experiment can be deleted."""
         first = self._ids[0]
         for stored in self.store.read("trials", [first]):
-            if stored.id == "begun":
-                found, _ = tolerant([stored], _Begun)
+            if stored.id == BEGUN:
+                found, _ = split_damaged([stored], _RowStart)
                 return not found or found[0][1].token == self._begun[first].token
         return False
 
-    def _fold(self, chunk: list[Stored]) -> None:
+    def _add(self, chunk: Sequence[Stored]) -> None:
         kinds: defaultdict[str, list[Stored]] = defaultdict(list)
         for one in chunk:
-            kinds[one.id[:5]].append(one)
+            kinds[record_kind(one.id)].append(one)
         self._position = max(self._position, chunk[-1].position)
-        self._add_begun(kinds["begun"])
-        self._add_ended(kinds["ended"])
-        computed, damaged = tolerant(kinds["compu"], Computed)
-        self.damaged += len(damaged)
-        for one, record in computed:
+        self._add_starts(kinds[BEGUN])
+        self._add_ends(kinds[ENDED])
+        for one, record in self._intact(kinds[COMPUTED], Computed)[0]:
             value = trimmed(record.value, self.store)
             self._computed.setdefault(one.trial, {})[record.name] = value
             self._names.setdefault(record.name)
 
-    def _add_begun(self, stored: list[Stored]) -> None:
-        found, damaged = tolerant(stored, _Begun)
-        self.damaged += len(damaged)
-        for one, begun in found:
+    def _add_starts(self, stored: list[Stored]) -> None:
+        for one, begun in self._intact(stored, _RowStart)[0]:
             if len(one.body) > _LARGE:
                 forms = begun.parameters.items()
                 begun.parameters = {name: trimmed(form, self.store) for name, form in forms}
@@ -206,33 +220,39 @@ class Trials:
             if one.trial not in self._ended:
                 self._pending.add(one.trial)
 
-    def _add_ended(self, stored: list[Stored]) -> None:
-        found, damaged = tolerant(stored, _Ended)
-        self.damaged += len(damaged)
+    def _add_ends(self, stored: list[Stored]) -> None:
+        found, damaged = self._intact(stored, _RowEnd)
         for one, ended in found:
             if len(one.body) > _LARGE:
                 ended.value = trimmed(ended.value, self.store)
-            self._keep(one.trial, ended)
+            self._add_end(one.trial, ended)
         for one in damaged:
-            self._keep(one.trial, _made_up(one.id))
+            self._add_end(one.trial, _end_of_damaged(one.id))
 
-    def _keep(self, trial: int, ended: _Ended | None) -> None:
+    def _add_end(self, trial: int, ended: _RowEnd | None) -> None:
         known = self._ended.get(trial)
-        if ended is not None and (known is None or _weight(ended) < _weight(known)):
+        if ended is not None and (known is None or ended.rank < known.rank):
             self._ended[trial] = ended
             self._pending.discard(trial)
             self._lost.pop(trial, None)
 
+    def _intact(
+        self, stored: list[Stored], type_: type[T]
+    ) -> tuple[list[tuple[Stored, T]], list[Stored]]:
+        found, damaged = split_damaged(stored, type_)
+        self.damaged += len(damaged)
+        return found, damaged
+
     def _judge(self) -> None:
         """Find out which of the trials without an end are lost."""
         now = time.monotonic()
-        everything = now - self._judged_all > _JUDGE_AGAIN
-        if everything:
-            self._judged_all = now
+        with_lost = now - self._judged_lost > _JUDGE_LOST
+        if with_lost:
+            self._judged_lost = now
         elif now - self._judged < _JUDGE:
             return
         self._judged = now
-        pending = self._pending if everything else self.running
+        pending = self._pending if with_lost else self.running
         lost = self._why_lost(pending)
         changed = {trial: reason for trial, reason in lost.items() if trial not in self._lost}
         back = [trial for trial in pending if trial in self._lost and trial not in lost]
@@ -246,39 +266,25 @@ class Trials:
         return {id: trial.reason or "" for id, trial in found.items() if trial.status == "lost"}
 
 
-def tolerant(
+def split_damaged(
     stored: Sequence[Stored], type_: type[T]
 ) -> tuple[list[tuple[Stored, T]], list[Stored]]:
-    """Decode records, and give those apart that are damaged."""
-    try:
-        bodies = [one.body for one in stored]
-        return list(zip(stored, decode_many(bodies, type_), strict=True)), []
-    except CorruptRecordError:
-        return _one_by_one(stored, type_)
-
-
-def _one_by_one(
-    stored: Sequence[Stored], type_: type[T]
-) -> tuple[list[tuple[Stored, T]], list[Stored]]:
+    """Return what was stored with its records, and what is damaged. Nobody is warned."""
     found: list[tuple[Stored, T]] = []
     damaged = []
-    for one in stored:
-        try:
-            found.append((one, decode(one.body, type_)))
-        except CorruptRecordError:
+    for one, record in zip(stored, decode_each([one.body for one in stored], type_), strict=True):
+        if isinstance(record, CorruptRecordError):
             damaged.append(one)
+        else:
+            found.append((one, record))
     return found, damaged
 
 
-def _weight(ended: _Ended) -> tuple[int, float, float]:
-    return _RANK[ended.status], ended.finished, ended.elapsed
-
-
-def _made_up(id: str) -> _Ended | None:
-    """Make up for a damaged record: its id tells how the trial ended."""
+def _end_of_damaged(id: str) -> _RowEnd | None:
+    """Return an end in place of a damaged record: its id says how the trial ended."""
     parts = id.split("-")
     status: Any = parts[1] if len(parts) > 1 else ""
-    if status not in _RANK:
+    if status not in OUTCOMES:
         return None
-    cause = _Cause("CorruptRecordError", "the record of its end is damaged")
-    return _Ended(status, float("inf"), float("inf"), MISSING, cause)
+    failure = _RowFailure("CorruptRecordError", "the record of its end is damaged")
+    return _RowEnd(status, float("inf"), float("inf"), MISSING, failure)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from daskperiment.dashboard.curves import Style
-from daskperiment.dashboard.detail import detail
-from daskperiment.dashboard.highlight import tokens
-from daskperiment.dashboard.influence import Wish
-from daskperiment.dashboard.room import Room
-from daskperiment.dashboard.sources import ExperimentNotFoundError, Source
+from daskperiment.dashboard.api import DashboardAPI, ExperimentNotFoundError, Source
+from daskperiment.dashboard.charts import CurveStyle, InfluenceOptions
+from daskperiment.dashboard.details import describe_trial, highlight
 from daskperiment.records import Failure, Impurity, Node, Origin
-from tests.dashboard.desks import FolderLab, ReadOnly
+from tests.dashboard.stores import FolderLab, ReadOnly
 from tests.store.redis_server import redis_server, server_of_wheel
 
 LOOK = {"filter": "", "status": "", "sort": ""}
@@ -56,32 +53,32 @@ def full(tmp_path):
     return lab
 
 
-def questions(room, id):
+def questions(api, id):
     """Ask everything."""
-    yield room.experiments()
-    yield room.trials(id, LOOK, 0, 50, "")
-    yield room.metrics(id, [1, 2], [], Style(), True)
-    yield room.influence(id, [], LOOK, Wish())
-    yield room.compare(id, 1, 2)
-    yield room.trial(id, 1)
-    yield room.trial(id, 2)
+    yield api.experiments()
+    yield api.trials(id, LOOK, 0, 50, "")
+    yield api.metrics(id, [1, 2], [], CurveStyle(), True)
+    yield api.influence(id, [], LOOK, InfluenceOptions())
+    yield api.compare(id, 1, 2)
+    yield api.trial(id, 1)
+    yield api.trial(id, 2)
 
 
 def test_asking_only_reads_and_unpickles_nothing(full):
     """All questions are answered by a store that cannot be written, and no object is loaded."""
-    room = Room(Source(ReadOnly(full.store), "full"))
+    api = DashboardAPI(Source(ReadOnly(full.store), "full"))
     with pytest.raises(AssertionError, match="unpickled"):  # the bomb is live
         from daskperiment.history import get_persisted
 
         get_persisted(full.store, "load", 1)
-    answers = list(questions(room, "full"))
+    answers = list(questions(api, "full"))
     assert len(answers) == 7
     assert all(answers)
 
 
 def test_a_trial_in_full(full):
     """One trial is told with its steps, graph, code, environment and kept values."""
-    good, bad = detail(full.store, 1), detail(full.store, 2)
+    good, bad = describe_trial(full.store, 1), describe_trial(full.store, 2)
     assert good["result"]["class"].endswith("Bomb")
     load, fit = good["steps"]
     assert load["lane"] == "worker alpha"
@@ -101,7 +98,7 @@ def test_a_trial_in_full(full):
 def test_what_is_missing_is_told(full):
     """A trial whose code, graph and environment are gone is shown with a word about them."""
     trial = full.begin({"a": 1})
-    found = detail(full.store, trial)
+    found = describe_trial(full.store, trial)
     assert len(found["problems"]) == 2
     assert found["graph"] is None
     assert found["status"] == "running"
@@ -111,14 +108,14 @@ def test_a_lost_trial(full):
     """A trial whose process is gone says so."""
     trial = full.open({}, origin=Origin("vm-of-long-ago", "boot", 1, 1.0, "someone"))
     full.beat(trial, 1.0)
-    found = detail(full.store, trial)
+    found = describe_trial(full.store, trial)
     assert found["status"] == "lost"
     assert "vm-of-long-ago" in found["reason"]
 
 
 def test_comparing(full):
     """Two trials are compared with code, packages, git and the first step that differs."""
-    found = Room(Source(full.store)).compare("full", 1, 2)
+    found = DashboardAPI(Source(full.store)).compare("full", 1, 2)
     assert found["origin"] == "fit"
     assert "-    return x + 0" in found["functions"]["fit"]
     assert found["packages"] == [["numpy", "2.0", "2.1"]]
@@ -129,13 +126,13 @@ def test_comparing(full):
 
 def test_nothing_new(full):
     """A page that has seen all is told so in a word, unless a trial runs."""
-    room = Room(Source(full.store))
-    seen = room.trials("full", LOOK, 0, 50, "")["version"]
-    assert room.trials("full", LOOK, 0, 50, seen) == {"unchanged": True, "version": seen}
+    api = DashboardAPI(Source(full.store))
+    seen = api.trials("full", LOOK, 0, 50, "")["version"]
+    assert api.trials("full", LOOK, 0, 50, seen) == {"unchanged": True, "version": seen}
     full.open({})
-    now = room.trials("full", LOOK, 0, 50, seen)
+    now = api.trials("full", LOOK, 0, 50, seen)
     assert now["running"] == 1
-    assert "rows" in room.trials("full", LOOK, 0, 50, now["version"])
+    assert "rows" in api.trials("full", LOOK, 0, 50, now["version"])
 
 
 def test_a_store_in_a_folder_stands_for_the_folder(full, tmp_path):
@@ -149,11 +146,11 @@ def test_a_store_in_a_folder_stands_for_the_folder(full, tmp_path):
 def test_an_experiment_before_its_first_trial(tmp_path):
     """The store that was given is shown before anything is in it, and nothing is made."""
     lab = FolderLab(tmp_path / "store" / "young")
-    room = Room(Source(lab.store))
-    assert room.trials("young", LOOK, 0, 50, "")["total"] == 0
+    api = DashboardAPI(Source(lab.store))
+    assert api.trials("young", LOOK, 0, 50, "")["total"] == 0
     assert not (tmp_path / "store").exists()
     lab.open({})
-    assert room.trials("young", LOOK, 0, 50, "")["total"] == 1
+    assert api.trials("young", LOOK, 0, 50, "")["total"] == 1
 
 
 @pytest.mark.parametrize("id", ["nope", "..", "../store/full", "full/", ""])
@@ -167,7 +164,7 @@ def test_one_that_cannot_be_read_hides_no_other(full, tmp_path):
     """An experiment whose database is garbage is listed with what is wrong."""
     (tmp_path / "store" / "broken").mkdir()
     (tmp_path / "store" / "broken" / "records.sqlite").write_bytes(b"\x00\xff garbage " * 999)
-    broken, full_row = Room(Source(tmp_path / "store")).experiments()["experiments"]
+    broken, full_row = DashboardAPI(Source(tmp_path / "store")).experiments()["experiments"]
     assert "records.sqlite" in broken["problem"]
     assert full_row["trials"] == 2
 
@@ -181,7 +178,7 @@ def test_experiments_on_a_server(full, tmp_path):
         assert "secret" not in Source(url).address
         source = Source(url.replace("user:secret@", ""))
         copy("full", tmp_path / "store", url.replace("user:secret@", ""))
-        answers = list(questions(Room(source), "full"))
+        answers = list(questions(DashboardAPI(source), "full"))
         assert answers[0]["experiments"][0]["counts"] == {"succeeded": 1, "failed": 1}
         assert [row["trial"] for row in answers[1]["rows"]] == [2, 1]
         source.close()
@@ -192,4 +189,4 @@ def test_experiments_on_a_server(full, tmp_path):
 )
 def test_colours_lose_nothing(source):
     """The words of a coloured source are its lines, whatever it holds."""
-    assert ["".join(text for text, _ in line) for line in tokens(source)] == source.splitlines()
+    assert ["".join(text for text, _ in line) for line in highlight(source)] == source.splitlines()

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from daskperiment.codec import dump_record, encode
-from daskperiment.dashboard.following import Trials
 from daskperiment.dashboard.query import Query
-from daskperiment.dashboard.table import Desk
+from daskperiment.dashboard.table import TrialTable
+from daskperiment.dashboard.trial_index import TrialIndex
 from daskperiment.errors import StoreUnavailableError
 from daskperiment.records import (
     Begun,
@@ -118,15 +118,17 @@ class Away(ReadOnly):
         return super().read(stream, trials, after)
 
 
-def look(lab: Lab) -> Trials:
+def look(lab: Lab) -> TrialIndex:
     """Follow an experiment for the first time."""
-    trials = Trials(lab.store)
+    trials = TrialIndex(lab.store)
     trials.refresh()
     return trials
 
 
-def shown(desk: Desk, filter: str = "", sort: str = "", statuses: Iterable[str] = ()) -> list[int]:
+def shown(
+    table: TrialTable, filter: str = "", sort: str = "", statuses: Iterable[str] = ()
+) -> list[int]:
     """Give the trials of the first page."""
-    desk.refresh()
-    query = Query.read(filter, desk.trials.names, statuses, sort)
-    return [row["trial"] for row in desk.page(query, 0, 50)["rows"]]
+    table.refresh()
+    query = Query.read(filter, table.trials.names, statuses, sort)
+    return [row["trial"] for row in table.page(query, 0, 50)["rows"]]

@@ -9,36 +9,37 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from msgspec import Struct
+from toolz import partition_all
 
-from daskperiment.dashboard.following import tolerant
-from daskperiment.dashboard.texts import as_number
-from daskperiment.history.decoding import chunks
-from daskperiment.history.values import viewed
+from daskperiment.dashboard.cells import as_number
+from daskperiment.dashboard.trial_index import CHUNK, split_damaged
+from daskperiment.history.stored_values import viewed
 from daskperiment.store.protocol import Store, Stored
 
-__all__ = ["Lasts", "Series", "Track", "Tracks"]
+__all__ = ["LatestMetrics", "MetricCache", "MetricSeries", "TrialMetrics"]
 
 _TRIALS = 1_000
 _POINTS = 2_000_000
 """What is remembered at most; the trials looked at longest ago are forgotten first."""
-_PIECE = 100
+_TRIALS_AT_ONCE = 100
 _BYTES = 500_000
 """Of records that are decoded at once: a long series is not held twice."""
 _EXACT = 2**53
 
 
-class _Point(Struct, array_like=True, gc=False):
+# As in records, but the garbage collector passes over them: there may be a million.
+class _PlotPoint(Struct, array_like=True, gc=False):
     metric: str
     epoch: Any
     value: Any
     time: float
 
 
-class _Batch(Struct, gc=False):
-    points: list[_Point]
+class _PlotBatch(Struct, gc=False):
+    points: list[_PlotPoint]
 
 
-class Series:
+class MetricSeries:
     """One metric of one trial, in the order in which it was saved."""
 
     __slots__ = ("epochs", "is_numbered", "passed_over", "times", "values")
@@ -52,7 +53,7 @@ class Series:
         self.passed_over = 0
         """Points whose value is no number."""
 
-    def add(self, point: _Point, store: Store) -> None:
+    def add(self, point: _PlotPoint, store: Store) -> None:
         """Add a point."""
         value = _number(point.value, store)
         if value is None:
@@ -67,18 +68,18 @@ class Series:
         self.times.append(point.time)
 
 
-class Track:
+class TrialMetrics:
     """The metrics of one trial up to a position in the stream."""
 
     def __init__(self) -> None:
         self.position = 0
-        self.series: dict[str, Series] = {}
+        self.series: dict[str, MetricSeries] = {}
 
-    def add(self, point: _Point, store: Store) -> None:
+    def add(self, point: _PlotPoint, store: Store) -> None:
         """Add a point to its series."""
         series = self.series.get(point.metric)
         if series is None:
-            series = self.series[point.metric] = Series()
+            series = self.series[point.metric] = MetricSeries()
         series.add(point, store)
 
     @property
@@ -87,23 +88,24 @@ class Track:
         return sum(len(series.values) for series in self.series.values())
 
 
-class Tracks:
+class MetricCache:
     """The series of the trials that are drawn."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = threading.Lock()
-        self._tracks: OrderedDict[int, Track] = OrderedDict()
+        self._known: OrderedDict[int, TrialMetrics] = OrderedDict()
 
-    def get(self, trials: Iterable[int]) -> dict[int, Track]:
-        """Read what is new of these trials, and give all of it."""
+    def get(self, trials: Iterable[int]) -> dict[int, TrialMetrics]:
+        """Read what is new of these trials, and return all of it."""
         with self._lock:
-            wanted = {trial: self._tracks.setdefault(trial, Track()) for trial in trials}
-            for trial, track in wanted.items():
-                self._tracks.move_to_end(trial)
-                track.series = dict(track.series)
-            places = {trial: track.position for trial, track in wanted.items()}
-            for trial, position, batch in _new(self._store, places):
+            wanted = {trial: self._known.setdefault(trial, TrialMetrics()) for trial in trials}
+            for trial, metrics in wanted.items():
+                self._known.move_to_end(trial)
+                # Another thread may still go through those that it was given.
+                metrics.series = dict(metrics.series)
+            positions = {trial: metrics.position for trial, metrics in wanted.items()}
+            for trial, position, batch in _new(self._store, positions):
                 for point in batch.points:
                     wanted[trial].add(point, self._store)
                 wanted[trial].position = position
@@ -113,15 +115,15 @@ class Tracks:
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:
-            self._tracks.clear()
+            self._known.clear()
 
     def _forget(self, keep: int) -> None:
-        size = sum(track.size for track in self._tracks.values())
-        while len(self._tracks) > keep and size > _POINTS:
-            size -= self._tracks.popitem(last=False)[1].size
+        size = sum(metrics.size for metrics in self._known.values())
+        while len(self._known) > keep and size > _POINTS:
+            size -= self._known.popitem(last=False)[1].size
 
 
-class Lasts:
+class LatestMetrics:
     """The latest value of each metric of the trials that a table shows."""
 
     def __init__(self, store: Store) -> None:
@@ -130,22 +132,24 @@ class Lasts:
         self._known: OrderedDict[int, tuple[int, dict[str, Any]]] = OrderedDict()
 
     def get(self, trials: Iterable[int]) -> dict[int, dict[str, Any]]:
-        """Read what is new of these trials, and give metric -> latest value for each."""
+        """Read what is new of these trials, and return metric -> latest value for each."""
         with self._lock:
             wanted = dict.fromkeys(trials)
             for trial in wanted:
                 self._known.setdefault(trial, (0, {}))
                 self._known.move_to_end(trial)
-            places = {trial: self._known[trial][0] for trial in wanted}
-            for trial, position, batch in _new(self._store, places):
+            positions = {trial: self._known[trial][0] for trial in wanted}
+            for trial, position, batch in _new(self._store, positions):
                 values = self._known[trial][1]
                 values.update({point.metric: point.value for point in batch.points})
                 self._known[trial] = position, values
             while len(self._known) > max(_TRIALS, len(wanted)):
                 self._known.popitem(last=False)
             return {
-                trial: {name: viewed(form, self._store) for name, form in values.items()}
-                for trial, (_, values) in ((trial, self._known[trial]) for trial in wanted)
+                trial: {
+                    name: viewed(form, self._store) for name, form in self._known[trial][1].items()
+                }
+                for trial in wanted
             }
 
     def clear(self) -> None:
@@ -154,22 +158,22 @@ class Lasts:
             self._known.clear()
 
 
-def _new(store: Store, places: dict[int, int]) -> Iterator[tuple[int, int, _Batch]]:
+def _new(store: Store, positions: dict[int, int]) -> Iterator[tuple[int, int, _PlotBatch]]:
     """Read the batches of trials beyond the positions up to which each is known."""
     # Those that were never read apart from the others, which have little that is new.
-    fresh = [trial for trial, position in places.items() if not position]
-    known = [trial for trial, position in places.items() if position]
-    after = min((places[trial] for trial in known), default=0)
+    fresh = [trial for trial, position in positions.items() if not position]
+    known = [trial for trial, position in positions.items() if position]
+    after = min((positions[trial] for trial in known), default=0)
     for trials, start in ((fresh, 0), (known, after)):
-        for first in range(0, len(trials), _PIECE):
-            piece = trials[first : first + _PIECE]
-            for chunk in chunks(store.read("points", piece, start)):
-                for part in _parts([one for one in chunk if one.position > places[one.trial]]):
-                    for one, batch in tolerant(part, _Batch)[0]:
+        for piece in partition_all(_TRIALS_AT_ONCE, trials):
+            for chunk in partition_all(CHUNK, store.read("points", piece, start)):
+                new = [one for one in chunk if one.position > positions[one.trial]]
+                for part in _by_size(new):
+                    for one, batch in split_damaged(part, _PlotBatch)[0]:
                         yield one.trial, one.position, batch
 
 
-def _parts(chunk: list[Stored]) -> Iterator[list[Stored]]:
+def _by_size(chunk: list[Stored]) -> Iterator[list[Stored]]:
     part: list[Stored] = []
     size = 0
     for one in chunk:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from daskperiment.dashboard import following
-from daskperiment.dashboard.outlines import Outline
-from daskperiment.dashboard.texts import Cut
-from daskperiment.history.values import MISSING
-from tests.dashboard.desks import look
+from daskperiment.dashboard import trial_index
+from daskperiment.dashboard.api import TrialCounter
+from daskperiment.dashboard.cells import TruncatedText
+from daskperiment.history.stored_values import MISSING
+from tests.dashboard.stores import look
 from tests.history.lab import ELSEWHERE, NOW
 
 
@@ -62,8 +62,8 @@ def test_success_outweighs_other_ends(lab):
 
 def test_lost_trials(lab, monkeypatch):
     """A trial of a silent host is lost, and found again once it gives a sign of life."""
-    monkeypatch.setattr(following, "_JUDGE", 0.0)
-    monkeypatch.setattr(following, "_JUDGE_AGAIN", 0.0)
+    monkeypatch.setattr(trial_index, "_JUDGE", 0.0)
+    monkeypatch.setattr(trial_index, "_JUDGE_LOST", 0.0)
     trial = lab.begin(origin=ELSEWHERE)
     lab.beat(trial, NOW - 1000)
     trials = look(lab)
@@ -107,19 +107,19 @@ def test_large_values_are_not_kept(lab, value):
     row = look(lab).row(trial)
     assert row is not None
     for text in (row.parameter("big", lab.store), row.result(lab.store)):
-        assert isinstance(text, Cut)
+        assert isinstance(text, TruncatedText)
         assert len(text) < 1000
     assert row.parameter("small", lab.store) == 1
 
 
-def test_outline(lab):
-    """An outline counts trials by status and follows what is new."""
-    outline = Outline(lab.store)
-    assert outline.tell() == {"trials": 0, "counts": {}, "latest": None}
+def test_counter(lab):
+    """It counts trials by status and follows what is new."""
+    counter = TrialCounter(lab.store)
+    assert counter.count() == {"trials": 0, "counts": {}, "latest": None}
     lab.run(1)
     trial = lab.begin()
-    assert outline.tell()["counts"] == {"succeeded": 1, "running": 1}
+    assert counter.count()["counts"] == {"succeeded": 1, "running": 1}
     lab.fail(trial, ValueError("bad"))
-    assert outline.tell() == {"trials": 2, "counts": {"succeeded": 1, "failed": 1}, "latest": NOW}
+    assert counter.count() == {"trials": 2, "counts": {"succeeded": 1, "failed": 1}, "latest": NOW}
     lab.store.delete()
-    assert outline.tell()["trials"] == 0
+    assert counter.count()["trials"] == 0
