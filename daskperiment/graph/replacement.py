@@ -32,7 +32,7 @@ def with_functions(result: ResultNode, functions: Mapping[str, Function]) -> Res
     changed = {(steps[key], id(old[key])): new for key, new in functions.items()}
     graph = _substituted(step.dask, changed) if changed else step.dask
     other = Step(step._step, step.key, graph, step._length)
-    return type(result)(result._laboratory, other, result._order)
+    return type(result)(result._planner, other, result._options)
 
 
 def _substituted(
