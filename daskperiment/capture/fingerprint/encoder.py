@@ -13,7 +13,7 @@ from hashlib import blake2b
 from operator import itemgetter
 from typing import Any
 
-from daskperiment.capture.digest import BULK, PERSON, SIZE, bulk_digest, digest
+from daskperiment.capture.digest import BULK, bulk_digest, digest, new_hash
 
 __all__ = ["Encoder", "Handler", "NoFingerprintError", "encode_double"]
 
@@ -36,28 +36,17 @@ class NoFingerprintError(TypeError):
 
 
 class Encoder:
-    """Write values one after the other and digest them.
+    """Writes values one after the other and digests them.
 
     Parameters
     ----------
     find : callable
-        Gives the handler for a type: a function of the encoder and the value.
+        Returns the handler for a type: a function of the encoder and the value.
     code : dict, optional
         Digests of the code of classes and functions that are known to be unchanged, by their id.
     """
 
-    __slots__ = (
-        "_find",
-        "_flushed",
-        "_hash",
-        "_inner",
-        "_open",
-        "_walks",
-        "bulk",
-        "code",
-        "coding",
-        "out",
-    )
+    __slots__ = ("_find", "_hash", "_inner", "_open", "_walks", "code", "coding", "out")
 
     exact = False
     """Whether values that are equal, and yet may lead to other outputs, are told apart."""
@@ -66,31 +55,24 @@ class Encoder:
         self, find: Callable[[type], Handler], code: dict[int, tuple[Any, bytes]] | None = None
     ) -> None:
         self.out = bytearray()
-        self.bulk = 0
-        """Bytes of content that are cheap to digest."""
+        # The objects are held beside their digests, so that no other object gets their ids.
         self.code: dict[int, tuple[Any, bytes]] = {} if code is None else code
         self.coding: set[int] = set()
         """Functions and classes whose code is being written."""
         self._find = find
         self._hash: blake2b | None = None
-        self._flushed = 0
         self._inner = 0
         self._open: set[int] = set()
         self._walks = 0
-
-    @property
-    def written(self) -> int:
-        """Bytes that were written so far, and need a slow digest."""
-        return self._flushed + len(self.out)
 
     def feed(self, value: Any) -> None:
         """Write one value."""
         self._find(type(value))(self, value)
 
     def digest(self) -> bytes:
-        """Digest all that was written."""
+        """Return the digest of all that was written."""
         if self._hash is None:
-            return blake2b(self.out, digest_size=SIZE, person=PERSON).digest()
+            return digest(self.out)
         self._hash.update(self.out)
         return self._hash.digest()
 
@@ -105,34 +87,28 @@ class Encoder:
     def raw(self, data: Any) -> None:
         """Write the bytes of a contiguous buffer, length-prefixed."""
         size = data.nbytes if isinstance(data, memoryview) else len(data)
-        if size > 512:
-            self.bulk += min(size, BULK)
         self.out += b"%x:" % size
-        if size <= BULK:
-            self.out += data
-        else:
-            self.out += bulk_digest(data)
-            self.bulk += size - BULK
+        self.out += data if size <= BULK else bulk_digest(data)
         if len(self.out) > BULK:
             self._flush()
 
     def _flush(self) -> None:
+        # What is encoded separately is wanted as a whole.
         if not self._inner:
             if self._hash is None:
-                self._hash = blake2b(digest_size=SIZE, person=PERSON)
+                self._hash = new_hash()
             self._hash.update(self.out)
-            self._flushed += len(self.out)
             self.out.clear()
 
-    def detached(self, value: Any) -> bytes:
-        """Encode a value apart from the others."""
-        return self._apart(self.feed, value)
+    def encode_separately(self, value: Any) -> bytes:
+        """Return the encoding of a value, without writing it."""
+        return self._written_by(self.feed, value)
 
-    def apart(self, write: Callable[[Encoder], None]) -> bytes:
-        """Digest what a function writes, apart from the rest."""
-        return b"<code>" + digest(self._apart(write, self))
+    def digest_separately(self, write: Callable[[Encoder], None]) -> bytes:
+        """Return the digest of what a function writes, without the rest."""
+        return b"<code>" + digest(self._written_by(write, self))
 
-    def _apart(self, write: Callable[[Any], None], argument: Any) -> bytes:
+    def _written_by(self, write: Callable[[Any], None], argument: Any) -> bytes:
         before, self.out = self.out, bytearray()
         self._inner += 1
         try:
@@ -177,6 +153,7 @@ class Encoder:
         """Write several values in their order."""
         self.tag(tag, count)
         for value in values:
+            # Not feed(), a call that would be felt in long lists.
             self._find(type(value))(self, value)
 
     def mapping(self, values: dict[Any, Any]) -> None:
@@ -187,8 +164,8 @@ class Encoder:
                 self.text(name)
                 self.feed(values[name])
             return
-        items = [(self.detached(key), value) for key, value in values.items()]
-        for key, value in sorted(items, key=_first):
+        items = [(self.encode_separately(key), value) for key, value in values.items()]
+        for key, value in sorted(items, key=itemgetter(0)):
             self.out += b"k"
             self.out += key
             self.feed(value)
@@ -202,10 +179,9 @@ class Encoder:
 
 Handler = Callable[[Encoder, Any], None]
 
-_first = itemgetter(0)
 _DOUBLE = struct.Struct("<d")
 
 
 def encode_double(value: float) -> bytes:
-    """Encode a float; every nan is the same one."""
+    """Return the encoding of a float; every nan is the same one."""
     return _DOUBLE.pack(value if value == value else float("nan"))

@@ -25,7 +25,7 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEX
 
 
 def platform_facts() -> Facts:
-    """Describe the operating system."""
+    """The operating system."""
     facts = {
         "system": platform.system(),
         "release": platform.release(),
@@ -43,7 +43,7 @@ def platform_facts() -> Facts:
 
 
 def cpu_facts() -> Facts:
-    """Describe the processor, and how many threads libraries may use."""
+    """The processor, and how many threads libraries may use."""
     facts = {"model": _cpu_model(), "logical cores": str(psutil.cpu_count() or "unknown")}
     facts["physical cores"] = str(psutil.cpu_count(logical=False) or "unknown")
     facts.update({name: os.environ[name] for name in _THREADS if name in os.environ})
@@ -61,13 +61,13 @@ def _cpu_model() -> str:
 
 
 def memory_facts() -> Facts:
-    """Tell how much memory the machine has."""
+    """How much memory the machine has."""
     size = psutil.virtual_memory().total
     return {"total": f"{size / 2**30:.1f} GiB ({size} bytes)"}
 
 
 def python_facts() -> Facts:
-    """Describe the interpreter."""
+    """The interpreter."""
     facts = {
         "version": platform.python_version(),
         "implementation": platform.python_implementation(),
@@ -82,7 +82,7 @@ def python_facts() -> Facts:
 
 
 def _interpreter(path: str) -> str:
-    """Give one name to the interpreter of an environment, which has several in one folder."""
+    """The one name of an environment's interpreter, which has several in one folder."""
     folder = os.path.dirname(path)
     for _ in range(5):
         if not os.path.islink(path):
@@ -114,7 +114,7 @@ def _first(text: str | None) -> str:
 
 
 def conda_facts() -> Facts:
-    """Describe the conda environment, if this is one."""
+    """The conda environment, if this is one."""
     folder = Path(sys.prefix) / "conda-meta"
     if not folder.is_dir():
         return {}
@@ -124,7 +124,7 @@ def conda_facts() -> Facts:
 
 
 def gpu_facts() -> Facts:
-    """Describe the graphics processors, where NVML and its Python package are there."""
+    """The graphics processors, where NVML and its Python package are there."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -158,7 +158,7 @@ def _text(value: str | bytes) -> str:
 
 
 def installed() -> Facts:
-    """List the installed distributions: name -> version, sorted."""
+    """Return the installed distributions: name -> version, sorted."""
     found: Facts = {}
     for distribution in metadata.distributions():
         name, version = _name_and_version(distribution)

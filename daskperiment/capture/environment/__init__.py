@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from daskperiment.capture.git import Place, find_place, read_state
-from daskperiment.capture.machine import CATEGORIES, installed
-from daskperiment.capture.origin import home_of_file
+from daskperiment.capture.environment.git import Repository, find_repository, read_state
+from daskperiment.capture.environment.machine import CATEGORIES, installed
+from daskperiment.capture.origin import origin_of_file
 from daskperiment.records import Environment
 
 __all__ = ["EnvironmentCapture", "changes", "describe", "packages_text"]
@@ -43,13 +43,13 @@ class EnvironmentCapture:
         self._lock = threading.Lock()
         self._pause = pause
         self._static: dict[str, dict[str, str]] | None = None
-        self._packages = _Cached(pause, _package_stamps, installed)
+        self._packages = _CachedFacts(pause, _package_stamps, installed)
         self._git = _GitCache(pause)
         self._last: Environment | None = None
         self._parts: tuple[Any, Any] | None = None
 
     def capture(self) -> Environment:
-        """Capture the environment; the same object as the last time if nothing changed."""
+        """Return the environment; the same object as the last time if nothing changed."""
         with self._lock:
             parts = (self._packages.get(), self._git.get())
             last = self._parts
@@ -76,7 +76,7 @@ def _safely(gather: Callable[[], dict[str, str]]) -> dict[str, str]:
         return {"note": f"could not be read: {error!r}"}
 
 
-class _Cached:
+class _CachedFacts:
     """Facts that are gathered again when stamps differ."""
 
     def __init__(
@@ -90,7 +90,7 @@ class _Cached:
         self._next = 0.0
 
     def get(self) -> dict[str, str]:
-        """Give the facts as they are now, or were a moment ago."""
+        """Return the facts as they are now, or were a moment ago."""
         now = time.monotonic()
         if self._facts is not None and now < self._next:
             return self._facts
@@ -114,11 +114,11 @@ def _stamp(path: str) -> tuple[int, int, int] | None:
 
 
 @dataclass(slots=True)
-class _Watched:
+class _RepositoryStamps:
     """What one reading of a repository rests on."""
 
     cwd: str
-    place: Place | None
+    repository: Repository | None
     files: tuple[str, ...]
     stamps: list[Any]
     sources: dict[str, Any]
@@ -130,14 +130,14 @@ class _GitCache:
 
     def __init__(self, pause: float) -> None:
         self._pause = pause
-        self._sources = _Sources()
-        self._watched: _Watched | None = None
+        self._sources = _LoadedSources()
+        self._watched: _RepositoryStamps | None = None
         self._facts: dict[str, str] = {}
         self._next = 0.0
         self._next_folders = 0.0
 
     def get(self) -> dict[str, str]:
-        """Give the state as it is now, or was a moment ago."""
+        """Return the state as it is now, or was a moment ago."""
         try:
             cwd = os.getcwd()
         except OSError:
@@ -146,26 +146,28 @@ class _GitCache:
             self._read(cwd)
         return self._facts
 
-    def _is_stale(self, watched: _Watched, cwd: str) -> bool:
+    def _is_stale(self, watched: _RepositoryStamps, cwd: str) -> bool:
         if cwd != watched.cwd or [_stamp(file) for file in watched.files] != watched.stamps:
             return True
         now = time.monotonic()
         if now < self._next:
             return False
         self._next = now + self._pause
-        if self._sources.stamps(watched.place) != watched.sources:
+        if self._sources.stamps(watched.repository) != watched.sources:
             return True
-        return now >= self._next_folders and _folder_stamps(cwd, watched.place) != watched.folders
+        return (
+            now >= self._next_folders and _folder_stamps(cwd, watched.repository) != watched.folders
+        )
 
     def _read(self, cwd: str) -> None:
         start = time.monotonic()
-        place = find_place(cwd) or _place_of_script()
+        repository = find_repository(cwd) or _repository_of_script()
         # Stamps first: what changes while git reads is seen the next time.
-        files = tuple(place.files()) if place is not None else ()
+        files = tuple(repository.files()) if repository is not None else ()
         stamps = [_stamp(file) for file in files]
-        sources, folders = self._sources.stamps(place), _folder_stamps(cwd, place)
-        self._watched = _Watched(cwd, place, files, stamps, sources, folders)
-        facts = read_state(place)
+        sources, folders = self._sources.stamps(repository), _folder_stamps(cwd, repository)
+        self._watched = _RepositoryStamps(cwd, repository, files, stamps, sources, folders)
+        facts = read_state(repository)
         if facts != self._facts:
             self._facts = facts
         end = time.monotonic()
@@ -176,20 +178,20 @@ class _GitCache:
 _GONE: dict[str, str] = {"note": "the working folder is gone"}
 
 
-def _folder_stamps(cwd: str, place: Place | None) -> dict[str, Any]:
-    folders = {cwd} if place is None else {cwd, place.root}
+def _folder_stamps(cwd: str, repository: Repository | None) -> dict[str, Any]:
+    folders = {cwd} if repository is None else {cwd, repository.root}
     return {folder: _stamp(folder) for folder in folders}
 
 
-def _place_of_script() -> Place | None:
-    """Find the repository of the script, for one that is started from elsewhere."""
+def _repository_of_script() -> Repository | None:
+    """The repository of the script, for one that is started from elsewhere."""
     file = getattr(sys.modules.get("__main__"), "__file__", None)
-    if not isinstance(file, str) or home_of_file(file) != "own":
+    if not isinstance(file, str) or origin_of_file(file) != "own":
         return None
-    return find_place(os.path.dirname(os.path.abspath(file)))
+    return find_repository(os.path.dirname(os.path.abspath(file)))
 
 
-class _Sources:
+class _LoadedSources:
     """The user's loaded source files; the list is made anew when modules were loaded."""
 
     def __init__(self) -> None:
@@ -197,13 +199,13 @@ class _Sources:
         self._root = ""
         self._files: list[str] = []
 
-    def stamps(self, place: Place | None) -> dict[str, Any]:
-        """Give the stamps of the loaded files that lie in the repository."""
-        if place is None:
+    def stamps(self, repository: Repository | None) -> dict[str, Any]:
+        """Return the stamps of the loaded files that lie in the repository."""
+        if repository is None:
             return {}
-        if (len(sys.modules), place.root) != (self._count, self._root):
-            self._count, self._root = len(sys.modules), place.root
-            self._files = list(_loaded_files(os.path.join(place.root, "")))
+        if (len(sys.modules), repository.root) != (self._count, self._root):
+            self._count, self._root = len(sys.modules), repository.root
+            self._files = list(_loaded_files(os.path.join(repository.root, "")))
         return {file: _stamp(file) for file in self._files}
 
 
@@ -212,12 +214,12 @@ def _loaded_files(root: str) -> Iterable[str]:
         file = vars(module).get("__file__") if hasattr(module, "__dict__") else None
         if isinstance(file, str):
             path = os.path.abspath(file)
-            if path.startswith(root) and home_of_file(path) == "own":
+            if path.startswith(root) and origin_of_file(path) == "own":
                 yield path
 
 
 def describe(environment: Environment, category: str | None = None) -> str:
-    """Describe an environment in text.
+    """Return an environment as text.
 
     Parameters
     ----------
@@ -263,14 +265,14 @@ def _fact(name: str, text: str) -> str:
 
 
 def packages_text(environment: Environment) -> str:
-    """List the installed packages, as ``name==version`` lines in alphabetical order."""
+    """Return the installed packages, as ``name==version`` lines in alphabetical order."""
     packages = environment.categories.get("requirements", {})
     names = sorted(packages, key=lambda name: (name.lower(), name))
     return "\n".join(f"{name}=={packages[name]}" for name in names)
 
 
 def changes(old: Environment, new: Environment) -> list[str]:
-    """List what differs between two environments, a line each.
+    """Return what differs between two environments, a line each.
 
     Examples
     --------
@@ -301,8 +303,8 @@ def _fact_changes(
     packages = environment.categories.get("requirements", {})
     for name in dict.fromkeys([*old, *new]):
         before, after = old.get(name), new.get(name)
-        told = name == "version" and category in packages
-        if before == after or told:
+        listed = name == "version" and category in packages
+        if before == after or listed:
             continue
         # "python 3.11.7 -> 3.12.1" needs no more words.
         subject = category if name == "version" else f"{category} {name}"

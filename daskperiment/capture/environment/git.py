@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Place", "find_place", "read_state", "without_credentials"]
+__all__ = ["Repository", "find_repository", "read_state", "without_credentials"]
 
 DIFF_LIMIT = 2 * 1024 * 1024
 """At most so many bytes of a diff are kept."""
@@ -32,8 +32,8 @@ _READ_ONLY = ("git", "--no-optional-locks", *(word for s in _SETTINGS for word i
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a repository's parts lie."""
+class Repository:
+    """Where the parts of a repository lie."""
 
     root: str
     """The working folder of the repository."""
@@ -43,7 +43,7 @@ class Place:
     """The ``.git`` folder that all worktrees share."""
 
     def files(self) -> list[str]:
-        """List the files that change when the repository's state does."""
+        """Return the files that change when the repository's state does."""
         names = [os.path.join(self.folder, name) for name in ("HEAD", "index")]
         names += [os.path.join(self.common, name) for name in ("packed-refs", "config")]
         head = _read(names[0])
@@ -52,13 +52,13 @@ class Place:
         return names
 
 
-def find_place(start: str) -> Place | None:
-    """Find the repository that a folder is in, by looking at the folders alone."""
+def find_repository(start: str) -> Repository | None:
+    """Return the repository that a folder is in, by looking at the folders alone."""
     folder = os.path.abspath(start)
     while True:
         inner = os.path.join(folder, ".git")
         if os.path.isdir(inner):
-            return Place(folder, inner, inner)
+            return Repository(folder, inner, inner)
         if os.path.isfile(inner):
             return _linked(folder, _read(inner))
         parent = os.path.dirname(folder)
@@ -67,13 +67,13 @@ def find_place(start: str) -> Place | None:
         folder = parent
 
 
-def _linked(root: str, text: str) -> Place | None:
+def _linked(root: str, text: str) -> Repository | None:
     """Follow the file that a submodule or another worktree has in place of ``.git``."""
     if not text.startswith("gitdir: "):
         return None
     folder = os.path.normpath(os.path.join(root, text[8:].strip()))
     common = _read(os.path.join(folder, "commondir")).strip()
-    return Place(root, folder, os.path.normpath(os.path.join(folder, common)))
+    return Repository(root, folder, os.path.normpath(os.path.join(folder, common)))
 
 
 def _read(path: str) -> str:
@@ -84,12 +84,12 @@ def _read(path: str) -> str:
         return ""
 
 
-def read_state(place: Place | None) -> dict[str, str]:
-    """Read a repository's state.
+def read_state(repository: Repository | None) -> dict[str, str]:
+    """Return a repository's state.
 
     Parameters
     ----------
-    place : Place or None
+    repository : Repository or None
         ``None`` where there is no repository.
 
     Returns
@@ -98,20 +98,20 @@ def read_state(place: Place | None) -> dict[str, str]:
         ``commit``, ``branch``, ``remote``, ``dirty`` (``yes`` or ``no``: whether tracked files
         differ from the commit), ``diff``, ``untracked``, and ``note`` for what is missing.
     """
-    if place is None:
+    if repository is None:
         return {"note": "not in a Git repository"}
     git = _load()
     if git is None:
         return {"note": "the git program is not there, or does not start"}
     try:
-        with git.Repo(place.root) as repo:
-            return _State(repo.git, place.root).read()
+        with git.Repo(repository.root) as repo:
+            return _RepositoryReader(repo.git, repository.root).read()
     except Exception as error:
         return {"note": f"the repository cannot be read: {_clean(str(error))}"}
 
 
 def _load() -> Any:
-    """Load GitPython, which looks for the git program when it is imported."""
+    """GitPython, which looks for the git program when it is imported; None without it."""
     try:
         # Not at the top: importing it starts a process, and fails if there is no git.
         import git  # noqa: PLC0415
@@ -121,7 +121,7 @@ def _load() -> Any:
         return None
 
 
-class _State:
+class _RepositoryReader:
     """Asks git; each question is one short process, and none stays."""
 
     def __init__(self, git: Any, root: str) -> None:
@@ -156,7 +156,7 @@ class _State:
     def _changes(self, committed: bool) -> dict[str, str]:
         if not committed:
             return {"untracked": self._untracked()}
-        diff = _Limited(DIFF_LIMIT)
+        diff = _LimitedOutput(DIFF_LIMIT)
         options = ("--no-ext-diff", "--no-textconv", "--no-color", "--full-index")
         if self._ask("diff", *options, "HEAD", output_stream=diff) is None:
             self._notes.append("the changes could not be read")
@@ -205,8 +205,8 @@ class _State:
                 self._notes.append(note)
 
 
-class _Limited:
-    """Takes the output of a command, and keeps the beginning of it."""
+class _LimitedOutput:
+    """A stream for the output of a command, of which it keeps the beginning."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -229,7 +229,7 @@ class _Limited:
 
 
 def _clean(text: str) -> str:
-    """Replace what is not Unicode, such as bytes of a file name in another encoding."""
+    """The text without what is not Unicode, such as bytes of a file name in another encoding."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
@@ -247,7 +247,7 @@ def _file_digest(path: str) -> str:
 
 
 def without_credentials(url: str) -> str:
-    """Remove user names, passwords and tokens from a repository's address.
+    """Return a repository's address without user names, passwords and tokens.
 
     Examples
     --------

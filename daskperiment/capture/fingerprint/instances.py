@@ -1,4 +1,4 @@
-"""Encodings of functions, classes and objects of any class."""
+"""Encodings of functions and classes, by their code, and of objects of any class."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ import types
 from typing import Any
 
 from daskperiment.capture.digest import combine
-from daskperiment.capture.encoding import Encoder, Handler, NoFingerprintError
+from daskperiment.capture.fingerprint.encoder import Encoder, Handler, NoFingerprintError
 from daskperiment.capture.members import wrapped_by
-from daskperiment.capture.origin import distribution, home, is_own, module_of
+from daskperiment.capture.origin import distribution, is_own, module_of, origin_of
 from daskperiment.capture.walk import Walk
 
-__all__ = ["EXACT", "handler_for", "write_walk"]
+__all__ = ["EXACT", "handler_for"]
 
 _TIMING = re.compile(r"(^|_)(fit|score|refit)_time_?$")
 
 
 def encode_code(encoder: Encoder, value: Any) -> None:
-    """Encode a function or class by the user's code that it consists of, or by its package."""
+    """Write a function or class by the user's code that it consists of, or by its package."""
     known = encoder.code.get(id(value))
     if known is not None and known[0] is value:
         encoder.out += known[1]
@@ -48,11 +48,11 @@ def _code_of(encoder: Encoder, value: Any) -> bytes:
     walk = Walk(value)
     if not walk.units:
         return b"<named 0>" + combine(*_name(value)).encode()
-    return encoder.apart(functools.partial(write_walk, walk=walk))
+    return encoder.digest_separately(functools.partial(_write_walk, walk=walk))
 
 
-def write_walk(encoder: Encoder, walk: Walk) -> None:
-    """Encode all that a walk found; the constants need a fingerprint."""
+def _write_walk(encoder: Encoder, walk: Walk) -> None:
+    """Write all that a walk found; the constants need a fingerprint."""
     encoder.tag(b"code", len(walk.units))
     for unit in walk.units:
         encoder.text(unit.fingerprint)
@@ -74,10 +74,10 @@ def write_walk(encoder: Encoder, walk: Walk) -> None:
 
 
 def _name(value: Any) -> tuple[str, ...]:
-    """Name something that is not the user's: by its module, and the version of its package."""
+    """The name of something that is not the user's: its module, and the version of its package."""
     module = module_of(value) or module_of(getattr(value, "__objclass__", None)) or ""
     name = getattr(value, "__qualname__", None) or getattr(value, "__name__", "")
-    found = distribution(module) if home(module) == "installed" else None
+    found = distribution(module) if origin_of(module) == "installed" else None
     return ("named", module, str(name), *(found or ()))
 
 
@@ -101,7 +101,7 @@ def encode_module(encoder: Encoder, value: types.ModuleType) -> None:
     encoder.tag(b"module")
     encoder.text(value.__name__)
     if is_own(value.__name__):
-        write_walk(encoder, Walk(value))
+        _write_walk(encoder, Walk(value))
     else:
         encoder.text(combine("module", *(distribution(value.__name__) or ())))
 
@@ -112,14 +112,14 @@ def encode_operator(encoder: Encoder, value: Any) -> None:
 
 
 def encode_nothing(encoder: Encoder, value: Any) -> None:
-    """Encode what has no value of its own: locks."""
+    # A lock has no value of its own.
     encoder.tag(b"nothing")
     encoder.text(type(value).__name__)
 
 
 def _enum(encoder: Encoder, value: enum.Enum) -> None:
     encoder.tag(b"enum")
-    _name_class(encoder, type(value))
+    _write_name(encoder, type(value))
     encoder.text(str(value.name))
     encoder.feed(value.value)
 
@@ -127,7 +127,7 @@ def _enum(encoder: Encoder, value: enum.Enum) -> None:
 def _namedtuple(encoder: Encoder, value: Any) -> None:
     encoder.tag(b"namedtuple")
     _write_class(encoder, type(value))
-    encoder.feed(list(value._fields))
+    encoder.feed(list(getattr(value, "_fields", ())))  # documented, in spite of its name
     encoder.feed(tuple(value))
     _write_state(encoder, value)
 
@@ -140,7 +140,7 @@ def _wrapper(encoder: Encoder, value: Any) -> None:
 
 def _tokenized(encoder: Encoder, value: Any) -> None:
     encoder.tag(b"token")
-    _name_class(encoder, type(value))
+    _write_name(encoder, type(value))
     try:
         token = value.__dask_tokenize__()
     except Exception as error:
@@ -149,7 +149,7 @@ def _tokenized(encoder: Encoder, value: Any) -> None:
 
 
 def _instance(encoder: Encoder, value: Any) -> None:
-    """Encode an object by its class's code and its state."""
+    """Write an object by its class's code and its state."""
     with encoder.within(value) as entered:
         if entered:
             encoder.tag(b"instance")
@@ -158,8 +158,8 @@ def _instance(encoder: Encoder, value: Any) -> None:
             _write_state(encoder, value)
 
 
-def _name_class(encoder: Encoder, kind: type) -> None:
-    """Name a class, and write down its code: steps may call what the value can do."""
+def _write_name(encoder: Encoder, kind: type) -> None:
+    """Write a class's name, and the user's code of it: steps may call what the value can do."""
     encoder.text(kind.__qualname__)
     if is_own(kind.__module__):
         encoder.feed(kind)
@@ -171,12 +171,12 @@ def _write_class(encoder: Encoder, kind: type) -> None:
 
 
 def _write_base(encoder: Encoder, value: Any) -> None:
-    """Encode what a subclass of a built-in type holds as such."""
+    """Write what an object of a subclass of a built-in type holds as such."""
     base: Any
     for base in _BUILTIN_BASES:
         if isinstance(value, base):
             # Not base(value), which would call what the subclass overrides.
-            encoder.feed(_UNDRESS[base](value))
+            encoder.feed(_PLAIN_VALUE[base](value))
             return
 
 
@@ -188,7 +188,9 @@ def _write_state(encoder: Encoder, value: Any) -> None:
         for name, item in getattr(value, "__dict__", {}).items()
         if not isinstance(getattr(kind, name, None), functools.cached_property)
     }
-    for name in copyreg._slotnames(kind):  # type: ignore[attr-defined]  # as pickle does
+    # As pickle does: nothing public lists the slots of a class and of its bases.
+    slot_names: Any = getattr(copyreg, "_slotnames", None)
+    for name in slot_names(kind):
         if hasattr(value, name):
             state[name] = getattr(value, name)
     if dataclasses.is_dataclass(value):
@@ -208,7 +210,7 @@ def _write_names(encoder: Encoder, state: dict[str, Any]) -> None:
 
 
 def _estimator(encoder: Encoder, value: Any) -> None:
-    """Encode an estimator: its class, parameters and fitted state, without how long it took."""
+    """Write an estimator: its class, parameters and fitted state, without how long it took."""
     with encoder.within(value) as entered:
         if entered:
             encoder.tag(b"estimator")
@@ -220,7 +222,7 @@ def _estimator(encoder: Encoder, value: Any) -> None:
 
 
 def _reduced(encoder: Encoder, value: Any) -> None:
-    """Encode an extension type's object, such as a fitted tree, by what pickle would keep."""
+    """Write an extension type's object, such as a fitted tree, by what pickle would keep."""
     encoder.tag(b"reduced")
     _write_class(encoder, type(value))
     try:
@@ -233,11 +235,11 @@ def _reduced(encoder: Encoder, value: Any) -> None:
 
 
 def encode_named(encoder: Encoder, value: Any) -> None:
-    """Encode a function of compiled code, if its name leads to it."""
+    """Write a function of compiled code, if its name leads to it."""
     found: Any = sys.modules.get(module_of(value) or "")
     for part in str(getattr(value, "__qualname__", "")).split("."):
         found = getattr(found, part, None)
-    if found is value and home(module_of(value)) in ("installed", "python"):
+    if found is value and origin_of(module_of(value)) in ("installed", "python"):
         encode_builtin(encoder, value)
     else:
         _none(encoder, value)
@@ -249,7 +251,7 @@ def _none(encoder: Encoder, value: Any) -> None:
 
 
 def handler_for(kind: type) -> Handler:
-    """Find the handler for any type that no other room knows."""
+    """Return the handler for any type that is not known by itself."""
     if issubclass(kind, type):
         return encode_code
     if issubclass(kind, enum.Enum):
@@ -264,7 +266,7 @@ def handler_for(kind: type) -> Handler:
 
 
 def _handler_by_state(kind: type) -> Handler:
-    of = home(kind.__module__)
+    of = origin_of(kind.__module__)
     if dataclasses.is_dataclass(kind) or (of == "own" and _keeps_state_openly(kind)):
         return _instance
     if kind.__module__.startswith(("sklearn.", "torch.nn.")):
@@ -280,7 +282,7 @@ def _is_extension(kind: type) -> bool:
 
 
 def _keeps_state_openly(kind: type) -> bool:
-    """Tell whether an object's dict and slots are all that there is to it."""
+    """Whether an object's dict and slots are all that there is to it."""
     special = ("__reduce__", "__reduce_ex__", "__getstate__")
     bases = [base for base in kind.__mro__[:-1] if base not in _BUILTIN_BASES]
     return all(
@@ -289,7 +291,7 @@ def _keeps_state_openly(kind: type) -> bool:
     )
 
 
-_UNDRESS: dict[type, Any] = {
+_PLAIN_VALUE: dict[type, Any] = {
     int: int.__pos__,
     float: float.__pos__,
     complex: lambda value: complex(value.real, value.imag),
@@ -301,21 +303,18 @@ _UNDRESS: dict[type, Any] = {
     frozenset: lambda value: frozenset(frozenset.__iter__(value)),
     dict: lambda value: dict(dict.items(value)),
 }
-"""Gives the plain value that an object of a subclass holds."""
-_BUILTIN_BASES = frozenset(_UNDRESS)
+"""The plain value that an object of a subclass holds."""
+_BUILTIN_BASES = frozenset(_PLAIN_VALUE)
 
 EXACT: dict[type, Handler] = {
     types.FunctionType: encode_code,
-    types.BuiltinFunctionType: encode_builtin,
-    types.MethodDescriptorType: encode_builtin,
-    types.WrapperDescriptorType: encode_builtin,
-    types.MethodWrapperType: encode_builtin,
+    **dict.fromkeys((types.BuiltinFunctionType, types.MethodDescriptorType), encode_builtin),
+    **dict.fromkeys((types.WrapperDescriptorType, types.MethodWrapperType), encode_builtin),
     types.ClassMethodDescriptorType: encode_builtin,
     types.MethodType: encode_method,
     types.ModuleType: encode_module,
     functools.partial: encode_partial,
-    type(threading.Lock()): encode_nothing,
-    type(threading.RLock()): encode_nothing,
+    **dict.fromkeys((type(threading.Lock()), type(threading.RLock())), encode_nothing),
     operator.itemgetter: encode_operator,
     operator.attrgetter: encode_operator,
     operator.methodcaller: encode_operator,

@@ -14,33 +14,48 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from daskperiment.capture import arrays, frames, objects, plain
 from daskperiment.capture.digest import combine
-from daskperiment.capture.encoding import Encoder, Handler, NoFingerprintError
+from daskperiment.capture.fingerprint import arrays, instances, python_values
+from daskperiment.capture.fingerprint.encoder import Encoder, Handler, NoFingerprintError
 
 __all__ = ["NoFingerprintError", "combine", "encoder_for", "exact_fingerprint", "fingerprint"]
 
-_EXACT = {**plain.EXACT, **objects.EXACT}
+_EXACT = {**python_values.EXACT, **instances.EXACT}
 
 
 @lru_cache(maxsize=1024)
 def _find(kind: type) -> Handler:
+    # The one place that decides how a type is encoded. From the particular to the general:
+    # exact types, families of types, types of libraries, and at last the shape of a class.
     exact = _EXACT.get(kind)
     if exact is not None:
         return exact
-    for base, handler in plain.FAMILIES:
+    for base, handler in python_values.FAMILIES:
         if issubclass(kind, base):
             return handler
-    return arrays.handler_for(kind) or frames.handler_for(kind) or objects.handler_for(kind)
+    return arrays.handler_for(kind) or instances.handler_for(kind)
+
+
+class _OrderedEncoder(Encoder):
+    """Writes dicts in their order."""
+
+    __slots__ = ()
+    exact = True
+
+    def mapping(self, values: dict[Any, Any]) -> None:
+        self.tag(b"dict", len(values))
+        for key, value in values.items():
+            self.feed(key)
+            self.feed(value)
 
 
 def encoder_for(code: dict[int, tuple[Any, bytes]] | None = None) -> Encoder:
-    """Make an encoder that knows all types, for values that code reads."""
-    return _InOrder(_find, code)
+    """Return an encoder that knows all types, for values that code reads."""
+    return _OrderedEncoder(_find, code)
 
 
 def fingerprint(value: Any) -> str:
-    """Compute the fingerprint of a value.
+    """Return the fingerprint of a value.
 
     Parameters
     ----------
@@ -67,7 +82,7 @@ def fingerprint(value: Any) -> str:
 
 
 def exact_fingerprint(value: Any) -> str:
-    """Compute a fingerprint that also differs for dicts which differ in their order.
+    """Return a fingerprint that also differs for dicts which differ in their order.
 
     Such dicts are equal, but a function that goes through them may return something else.
 
@@ -76,20 +91,7 @@ def exact_fingerprint(value: Any) -> str:
     NoFingerprintError
         As :func:`fingerprint` does.
     """
-    return _fingerprint(_InOrder(_find), value)
-
-
-class _InOrder(Encoder):
-    """Writes dicts in their order."""
-
-    __slots__ = ()
-    exact = True
-
-    def mapping(self, values: dict[Any, Any]) -> None:
-        self.tag(b"dict", len(values))
-        for key, value in values.items():
-            self.feed(key)
-            self.feed(value)
+    return _fingerprint(_OrderedEncoder(_find), value)
 
 
 def _fingerprint(encoder: Encoder, value: Any) -> str:

@@ -1,4 +1,8 @@
-"""Encodings of Python's own types."""
+"""Encodings of Python's own types.
+
+A subclass may carry more than the type that it extends: the handlers of `EXACT` are for exactly
+these types, those of `FAMILIES` for subclasses, too.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +20,9 @@ import types
 import uuid
 from typing import Any
 
-from daskperiment.capture.encoding import Encoder, Handler, encode_double
+from daskperiment.capture.fingerprint.encoder import Encoder, Handler, encode_double
 
-__all__ = ["EXACT", "FAMILIES", "encode_text"]
+__all__ = ["EXACT", "FAMILIES"]
 
 
 def encode_none(encoder: Encoder, value: None) -> None:
@@ -43,7 +47,7 @@ def encode_complex(encoder: Encoder, value: complex) -> None:
 
 
 def encode_text(encoder: Encoder, value: str) -> None:
-    """Encode text; surrogates, as in file names that are no text, count too."""
+    # Surrogates, as in file names that are no text, count too.
     encoder.out += b"s"
     encoder.text(value)
 
@@ -118,7 +122,7 @@ def encode_set(encoder: Encoder, value: Any) -> None:
     with encoder.within(value) as entered:
         if entered:
             # The order of a set differs between processes.
-            for item in sorted(encoder.detached(item) for item in value):
+            for item in sorted(encoder.encode_separately(item) for item in value):
                 encoder.out += item
 
 
@@ -127,7 +131,7 @@ def encode_range(encoder: Encoder, value: Any) -> None:
 
 
 def encode_repr(encoder: Encoder, value: Any) -> None:
-    """Encode what its own text describes in full."""
+    # For types whose own text describes them in full.
     encoder.tag(type(value).__qualname__.encode())
     encoder.text(repr(value))
 
@@ -186,37 +190,27 @@ EXACT: dict[type, Handler] = {
     float: encode_float,
     complex: encode_complex,
     str: encode_text,
-    bytes: encode_bytes,
-    bytearray: encode_bytes,
+    **dict.fromkeys((bytes, bytearray), encode_bytes),
     memoryview: encode_memoryview,
     array.array: encode_array,
     list: encode_list,
     tuple: encode_tuple,
     dict: encode_dict,
-    set: encode_set,
-    frozenset: encode_set,
-    range: encode_range,
-    slice: encode_range,
-    type(...): encode_repr,
-    type(NotImplemented): encode_repr,
+    **dict.fromkeys((set, frozenset), encode_set),
+    **dict.fromkeys((range, slice), encode_range),
+    **dict.fromkeys((type(...), type(NotImplemented)), encode_repr),
     collections.deque: encode_deque,
     collections.Counter: encode_counter,
     collections.OrderedDict: encode_ordered,
     collections.defaultdict: encode_defaultdict,
     types.MappingProxyType: encode_mappingproxy,
-    types.SimpleNamespace: encode_namespace,
-    argparse.Namespace: encode_namespace,
-    datetime.datetime: encode_time,
-    datetime.time: encode_time,
-    datetime.date: encode_repr,
-    datetime.timedelta: encode_repr,
-    datetime.timezone: encode_repr,
-    decimal.Decimal: encode_repr,
+    **dict.fromkeys((types.SimpleNamespace, argparse.Namespace), encode_namespace),
+    **dict.fromkeys((datetime.datetime, datetime.time), encode_time),
+    **dict.fromkeys((datetime.date, datetime.timedelta, datetime.timezone), encode_repr),
+    **dict.fromkeys((decimal.Decimal, uuid.UUID), encode_repr),
     fractions.Fraction: encode_fraction,
-    uuid.UUID: encode_repr,
     random.Random: encode_random,
 }
-"""Handlers for exactly these types; a subclass may carry more."""
 
 FAMILIES: tuple[tuple[type, Handler], ...] = (
     (pathlib.PurePath, encode_path),
@@ -225,4 +219,3 @@ FAMILIES: tuple[tuple[type, Handler], ...] = (
     (logging.Logger, encode_logger),
     (logging.LoggerAdapter, encode_logger),
 )
-"""Handlers for these types and their subclasses."""
