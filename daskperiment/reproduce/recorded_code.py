@@ -17,12 +17,11 @@ from dataclasses import dataclass
 from types import CodeType, FunctionType
 from typing import Any, Final, NamedTuple
 
-from daskperiment.capture.constants import fingerprint_constant
-from daskperiment.capture.found import Constant
+from daskperiment.capture.code import fingerprint_constant
+from daskperiment.capture.code_objects import NameRead, names_of
 from daskperiment.capture.origin import module_of
-from daskperiment.capture.references import Read, names_of
-from daskperiment.capture.source import learn_class, methods
-from daskperiment.capture.walk import Walk
+from daskperiment.capture.source import methods, register_class_source
+from daskperiment.capture.walk import Constant, Walk
 from daskperiment.execution.tasks import Function as StepFunction
 from daskperiment.records import Code, Function
 
@@ -188,7 +187,7 @@ class RecordedDefinition:
         """Return the names that are read while it is defined, as in decorators and defaults."""
         return set(_early_names(self.node()))
 
-    def reads(self, dropped: Collection[int]) -> list[Read]:
+    def reads(self, dropped: Collection[int]) -> list[NameRead]:
         """Return all that it reads from outside, when it is defined and when it runs.
 
         Parameters
@@ -335,7 +334,7 @@ class RecordedSources:
             lines = text.splitlines(keepends=True)
             linecache.cache[file] = (len(text), None, lines, file)
         for cls, file in self.classes:
-            learn_class(cls, self.texts[file], file)
+            register_class_source(cls, self.texts[file], file)
 
 
 class RebuiltObject(NamedTuple):

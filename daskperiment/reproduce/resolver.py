@@ -18,9 +18,8 @@ from collections.abc import Iterable, Mapping
 from types import FunctionType, ModuleType
 from typing import Any
 
-from daskperiment.capture.found import MISSING, cell_value
-from daskperiment.capture.origin import home, is_own, module_of
-from daskperiment.capture.references import Read
+from daskperiment.capture.code_objects import MISSING, NameRead, cell_value
+from daskperiment.capture.origin import is_own, module_of, origin_of
 from daskperiment.capture.source import methods
 from daskperiment.codec import describe
 from daskperiment.records import Code, Function
@@ -157,8 +156,8 @@ class CodeResolver:
         _fill_closure(built.bare, bound)
 
     def _bind(
-        self, definition: RecordedDefinition, module: str, read: Read, closure: Mapping[str, Any],
-        bound: dict[str, Any], early: bool,
+        self, definition: RecordedDefinition, module: str, read: NameRead,
+        closure: Mapping[str, Any], bound: dict[str, Any], early: bool,
     ) -> None:  # fmt: skip
         """Bind a name that a definition reads, in its closure or in its module."""
         if read.name in bound:
@@ -301,7 +300,7 @@ def _check_context(definition: RecordedDefinition, qualname: str, today: Any) ->
 
 def _wrapped_like(today: Any, built: RebuiltObject) -> Any:
     """Return what was built, in the same wrapper of this package as today's, if that has one."""
-    if home(type(today).__module__) != "daskperiment" or not hasattr(today, "__wrapped__"):
+    if origin_of(type(today).__module__) != "daskperiment" or not hasattr(today, "__wrapped__"):
         return built.value
     wrapper = copy.copy(today)
     wrapper.__wrapped__ = built.value
@@ -373,7 +372,7 @@ def _is_experiments(decorator: ast.expr, names: Mapping[str, Any]) -> bool:
     if value is MISSING and isinstance(node, ast.Name):
         return not hasattr(builtins, node.id)
     while value is not None:
-        if home(type(value).__module__) == "daskperiment":
+        if origin_of(type(value).__module__) == "daskperiment":
             return True
         value = getattr(value, path.pop(), None) if path else None
     return False
