@@ -50,13 +50,8 @@ def compare_steps(
 ) -> tuple[StepComparison, ...]:
     """Return the comparison of every step of two trials, inputs before those who use them.
 
-    Parameters
-    ----------
-    first, second : Evidence
-    parameters : dict
-        The parameters that differ.
-    environment : sequence of str
-        What differs of the interpreter and the machine: said where nothing else explains a step.
+    `parameters` are those that differ. `environment` is what differs of the interpreter and the
+    machine: said where nothing else explains a step.
     """
     both = _TrialPair(first, second, parameters, environment)
     return tuple(_compare(both, key) for key in _merged_order(first, second))

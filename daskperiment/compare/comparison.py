@@ -25,8 +25,9 @@ __all__ = ["Comparison", "compare"]
 _PACKAGES = "requirements"
 _GIT = "git"
 _UNLISTED: dict[str, dict[str, str]] = {_GIT: {}}
+"""What is not listed among the rest of the environment: it has a table of its own."""
 _UNREACHING: dict[str, dict[str, str]] = {_GIT: {}, "memory": {}}
-"""A step's own code is compared as such, whatever the repository holds."""
+"""What explains no step: its own code is compared as such, whatever the repository holds."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -91,16 +92,9 @@ def _listed(value: Any) -> Any:
 
 
 def compare(store: Store, first: int, second: int) -> Comparison:
-    """Return the comparison of two trials.
+    """Return the comparison of two trials: differences read as changes from the first on.
 
     Nothing is unpickled. What is damaged or missing is left out and named in ``problems``.
-
-    Parameters
-    ----------
-    store : Store
-        Where both trials are.
-    first, second : int
-        Trial ids. Differences read as changes from the first to the second.
 
     Raises
     ------

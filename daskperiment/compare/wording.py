@@ -141,6 +141,7 @@ def _single_phrase(kind: str, cause: Cause) -> str:
 
 def outcome(step: StepComparison, first: int, second: int) -> str:
     """Return in two words how a step went."""
+    ran = [n for n, status in zip((first, second), step.statuses, strict=True) if status]
     match step.verdict:
         case "failed":
             # A step that failed in both trials did so in different ways.
@@ -151,12 +152,10 @@ def outcome(step: StepComparison, first: int, second: int) -> str:
         case "removed":
             return f"only in {first}"
         case "not run":
-            ran = [n for n, s in zip((first, second), step.statuses, strict=True) if s]
             return f"ran only in {ran[0]}" if len(ran) == 1 else "not run"
         case "same":
             return "failed alike" if step.failures.first else "same"
         case "not needed":
-            ran = [n for n, s in zip((first, second), step.statuses, strict=True) if s]
             return f"needed only in {ran[0]}" if ran else "not needed"
         case "unchecked":
             return "not checkable"

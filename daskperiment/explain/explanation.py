@@ -114,13 +114,7 @@ def _explained(forecast: StepForecast) -> StepExplanation:
 
 
 def explain_trial(store: Store, trial_id: int) -> Explanation:
-    """Return for each step of a trial whether its output was reused, and if not, why.
-
-    Raises
-    ------
-    TrialIDNotFoundError
-        If there is no such trial.
-    """
+    """Return for each step of a trial whether its output was reused, and if not, why."""
     evidence = collect(store, trial_or_raise(store, trial_id))
     result = evidence.trial.begun.result
     steps = tuple(

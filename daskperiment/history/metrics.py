@@ -40,13 +40,7 @@ class _MetricNames(Struct, gc=False):
 
 
 def get_metrics(store: Store, trial_id: int | None = None) -> list[str]:
-    """Return the names of a trial's metrics, or those of all trials, in alphabetical order.
-
-    Raises
-    ------
-    TrialIDNotFoundError
-        If there is no such trial.
-    """
+    """Return the names of a trial's metrics, or those of all trials, in alphabetical order."""
     trials = None if trial_id is None else [as_trial_id(trial_id)]
     names = set().union(*_names(store, trials).values())
     if trials:
@@ -59,15 +53,6 @@ def get_metrics(store: Store, trial_id: int | None = None) -> list[str]:
 def load_metric(store: Store, metric_key: str, trial_id: int | Sequence[int]) -> pd.DataFrame:
     """Return a metric of one or more trials.
 
-    Parameters
-    ----------
-    store : Store
-        Where to read.
-    metric_key : str
-        Name of the metric.
-    trial_id : int or sequence of int
-        The trials.
-
     Returns
     -------
     DataFrame
@@ -77,10 +62,8 @@ def load_metric(store: Store, metric_key: str, trial_id: int | Sequence[int]) ->
 
     Raises
     ------
-    TrialIDNotFoundError
-        If one of the trials does not exist.
-    MetricNotFoundError
-        If one of the trials has no metric of this name.
+    TrialIDNotFoundError, MetricNotFoundError
+        If one of the trials does not exist, or has no metric of this name.
     """
     trials = _trial_ids(trial_id)
     points = _load_points(store, metric_key, trials)

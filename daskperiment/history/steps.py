@@ -49,15 +49,10 @@ def get_steps(store: Store, trial_id: int | None = None) -> pd.DataFrame:
         One row per step run, by trial and then in the order in which they were recorded.
         ``Started`` is in UTC, ``Wall Time`` and ``CPU Time`` are durations, ``Peak Memory`` is
         the process's in bytes; fingerprints are missing where a value has none. ``Checkable``
-        tells whether the step's output can be compared with that of its other runs,
+        is whether the step's output can be compared with that of its other runs,
         ``Stochastic`` whether it drew random numbers. ``Reused From`` is the trial that the
         output was taken from, in dtype ``Int64``. ``Worker`` and ``Worker Name`` are those of the
         cluster's worker that ran the step, and missing where none did.
-
-    Raises
-    ------
-    TrialIDNotFoundError
-        If there is no such trial.
     """
     trials = None if trial_id is None else [as_trial_id(trial_id)]
     runs = list(intact(store.read("steps", trials), _RunSummary))
@@ -116,25 +111,18 @@ def get_persisted(
     Parameters
     ----------
     store : Store
-        Where to read.
     step : str
         Name of the step, or where it was called more than once the Key of the call, as
         :func:`get_steps` shows it. The first call's is the name itself; say ``"name#1"``.
     trial_id : int
-        The trial.
     signing_key : str or bytes, optional
         By default the dask configuration ``daskperiment.signing-key``.
 
     Raises
     ------
-    TrialIDNotFoundError
-        If there is no such trial.
+    TrialIDNotFoundError, CorruptRecordError, UntrustedObjectError
     PersistedResultNotFoundError
         If the trial kept no such value, or it is not clear which is meant.
-    CorruptRecordError
-        If the value is damaged.
-    UntrustedObjectError
-        If a signing key is set and does not fit.
     """
     trial = as_trial_id(trial_id)
     runs = _runs(store, trial)

@@ -79,15 +79,7 @@ class _Rows(NamedTuple):
 
 
 def get_parameters(store: Store, trial_id: int) -> dict[str, Any]:
-    """Return the parameters that a trial ran with.
-
-    A value that is not plain data is a :class:`StoredObject`.
-
-    Raises
-    ------
-    TrialIDNotFoundError
-        If there is no such trial.
-    """
+    """Return the parameters that a trial ran with; what is no plain data is a `StoredObject`."""
     trial = trial_or_raise(store, trial_id)
     return {name: viewed(data, store) for name, data in trial.parameters.items()}
 
@@ -103,7 +95,6 @@ def get_history(
     Parameters
     ----------
     store : Store
-        Where to read.
     order : sequence of str
         Names of the declared parameters. Others that trials had follow them.
     verbose : bool

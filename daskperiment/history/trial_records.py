@@ -122,7 +122,7 @@ def read_trials(
     trials : collection of int, optional
         Only these, as far as they exist. Without it, all.
     clock : float, optional
-        The store's clock, if it is known already: it tells how old a sign of life is.
+        The store's clock, if it is known already: the age of signs of life goes by it.
 
     Returns
     -------
@@ -145,13 +145,7 @@ def _trial(trial: int, begun: Begun, found: Fold[Begun, Ended], lost: str | None
 
 
 def trial_or_raise(store: Store, trial_id: int) -> RecordedTrial:
-    """Return one trial.
-
-    Raises
-    ------
-    TrialIDNotFoundError
-        If there is none with this id.
-    """
+    """Return one trial, or raise TrialIDNotFoundError."""
     trial = as_trial_id(trial_id)
     found = read_trials(store, [trial]).get(trial)
     if found is None:
@@ -160,15 +154,9 @@ def trial_or_raise(store: Store, trial_id: int) -> RecordedTrial:
 
 
 def find_trial(store: Store, token: str | None, after: int) -> RecordedTrial | None:
-    """Return the trial that a computation ran, known by its token, among those with higher ids.
+    """Return the trial with this token and an id above `after`, the latest before it was computed.
 
-    Parameters
-    ----------
-    store : Store
-    token : str or None
-        None where nothing was computed, so that nothing is found.
-    after : int
-        The latest id before.
+    Where nothing was computed there is no token, and no trial.
     """
     later = range(after + 1, store.state().latest + 1)
     trials = read_trials(store, later).values() if later and token else ()
@@ -176,33 +164,19 @@ def find_trial(store: Store, token: str | None, after: int) -> RecordedTrial | N
 
 
 def require_trial(store: Store, trial_id: int) -> None:
-    """Check that there is a trial with this id, without reading all of its records.
-
-    Raises
-    ------
-    TrialIDNotFoundError
-        If there is none.
-    """
+    """Raise TrialIDNotFoundError if there is no such trial; its records are not decoded."""
     trial = as_trial_id(trial_id)
     if not any(stored.id == BEGUN for stored in store.read("trials", [trial])):
         raise TrialIDNotFoundError(_not_found(store, trial))
 
 
 def part_of(store: Store, trial: RecordedTrial, name: str, type_: type[P]) -> P:
-    """Return a record that a trial refers to.
-
-    Parameters
-    ----------
-    store : Store
-    trial : RecordedTrial
-    name : {"code", "environment", "graph"}
-    type_ : type
-        Of the record.
+    """Return a record that a trial refers to by ``code``, ``environment`` or ``graph``.
 
     Raises
     ------
     CorruptRecordError
-        If it is missing or damaged.
+        If it is missing or damaged; the message names it and the trial.
     """
     digest = getattr(trial.begun, name)
     try:
@@ -263,9 +237,9 @@ def fold(
         for one in piece:
             # A slice, not record_kind(): a call per record is felt in a million of them.
             kinds[one.id[:_PREFIX]].append(one)
-        found.begun.update(intact(kinds[begun], begun_type))
+        found.begun.update(decoded(kinds[begun], begun_type)[0])
         _fold_ended(kinds[ended], ended_type, failure_type, found.ended)
-        for trial, record in intact(kinds[computed], Computed):
+        for trial, record in decoded(kinds[computed], Computed)[0]:
             found.computed.setdefault(trial, {})[record.name] = record.value
     return found
 
@@ -331,22 +305,20 @@ def intact(records: Iterable[Stored], type_: type[T]) -> Iterator[tuple[int, T]]
 
 def decoded(stored: Sequence[Stored], type_: type[T]) -> tuple[list[tuple[int, T]], list[Stored]]:
     """Return records of one type with their trials, and apart from them those that are damaged."""
-    trials, records = map(_number, stored), decode_each(list(map(_body, stored)), type_)
+    records = decode_each(list(map(_body, stored)), type_)
     # The types are collected in C: a call for each record is felt in a million of them.
     if CorruptRecordError not in set(map(type, records)):
-        return list(zip(trials, records, strict=True)), []  # type: ignore[arg-type]
-    pairs = [
-        (trial, record)
-        for trial, record in zip(trials, records, strict=True)
-        if not isinstance(record, CorruptRecordError)
-    ]
-    damaged = [
-        (one, error)
-        for one, error in zip(stored, records, strict=True)
-        if isinstance(error, CorruptRecordError)
-    ]
-    _warn_of([f"{one.id!r} of trial {one.trial} ({error})" for one, error in damaged])
-    return pairs, [one for one, _ in damaged]
+        return list(zip(map(_number, stored), records, strict=True)), []  # type: ignore[arg-type]
+    pairs: list[tuple[int, T]] = []
+    damaged, reasons = [], []
+    for one, record in zip(stored, records, strict=True):
+        if isinstance(record, CorruptRecordError):
+            damaged.append(one)
+            reasons.append(f"{one.id!r} of trial {one.trial} ({record})")
+        else:
+            pairs.append((one.trial, record))
+    _warn_of(reasons)
+    return pairs, damaged
 
 
 def _warn_of(damaged: list[str]) -> None:
@@ -363,7 +335,7 @@ def _warn_of(damaged: list[str]) -> None:
 
 
 def _why_lost(store: Store, pending: dict[int, Begun], clock: float | None) -> dict[int, str]:
-    """Return why trials without an end will never have one, of those where that can be told."""
+    """Return why trials without an end will never have one, where that is known."""
     gone = {begun.origin: is_gone(begun.origin) for begun in pending.values()}
     lost = {trial: "its process is gone" for trial, b in pending.items() if gone[b.origin]}
     elsewhere = {trial: b for trial, b in pending.items() if gone[b.origin] is None}
