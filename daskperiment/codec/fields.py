@@ -20,6 +20,7 @@ import msgspec
 from daskperiment.codec.kinds import BUILDERS, KINDS, NotPlainError, kind_of
 from daskperiment.codec.object_format import Blob, Buffer, dump_object, load_object
 from daskperiment.errors import CorruptRecordError, PersistedResultNotFoundError
+from daskperiment.formatting import one_line
 from daskperiment.records import ObjectRef
 
 __all__ = [
@@ -310,7 +311,7 @@ def _as_object(value: Any, signing_key: bytes | None) -> tuple[Any, Blob | None]
         blob = dump_object(value, signing_key)
     except Exception as error:
         reason = f"{type(error).__name__}: {_guarded(str, error)}"
-        return msgspec.to_builtins(ObjectRef(type_, text, reason=_one_line(reason))), None
+        return msgspec.to_builtins(ObjectRef(type_, text, reason=_short_line(reason))), None
     reference = ObjectRef(type_, text, size=blob.size, digest=blob.digest)
     return msgspec.to_builtins(reference), blob
 
@@ -379,7 +380,7 @@ def describe(value: Any) -> tuple[str, str]:
     """
     type_ = _guarded(lambda v: str(type(v)), value) or type.__repr__(type(value))
     text = _guarded(_REPR.repr, value) or f"{type.__repr__(type(value))} without a readable repr"
-    return _escape(type_), _one_line(text)
+    return one_line(type_), _short_line(text)
 
 
 def _guarded(show: Callable[[Any], str], value: Any) -> str:
@@ -389,17 +390,11 @@ def _guarded(show: Callable[[Any], str], value: Any) -> str:
         return ""
 
 
-def _one_line(text: str) -> str:
+def _short_line(text: str) -> str:
     # Cut twice: before, because a repr may have any length, and after, because escapes are long.
-    line = _escape(" ".join(text[: 4 * _LONGEST].split()))
+    # Escaped, because lone surrogates would not fit into JSON.
+    line = one_line(" ".join(text[: 4 * _LONGEST].split()))
     return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
-
-
-def _escape(text: str) -> str:
-    # Lone surrogates would not fit into JSON, and control characters upset a terminal.
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _bounded_repr() -> Repr:
