@@ -268,16 +268,12 @@ class CodeResolver:
             try:
                 self._today[name] = vars(module or importlib.import_module(name))
             except ModuleNotFoundError as error:
-                if not _is_within(name, error.name):
+                if error.name is None or not f"{name}.".startswith(f"{error.name}."):
                     raise _not_imported(name, error) from error
                 self._today[name] = {}  # the module is gone: its names have what is recorded
             except Exception as error:  # importing runs the user's code
                 raise _not_imported(name, error) from error
         return self._today[name]
-
-
-def _is_within(name: str, other: str | None) -> bool:
-    return other is not None and (name == other or name.startswith(f"{other}."))
 
 
 def _not_imported(name: str, error: Exception) -> NotRebuiltError:

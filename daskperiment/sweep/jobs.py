@@ -106,11 +106,6 @@ class SweepJobs:
         except Exception as error:  # a sampler may be the user's own; trials that run may end
             self.sampler_error = self.sampler_error or error
 
-    def finish(self) -> None:
-        """Raise what the sampler raised, if it did."""
-        if self.sampler_error is not None:
-            raise self.sampler_error
-
 
 class _Bar(tqdm):  # type: ignore[misc]  # tqdm ships no types
     """A bar without the thread that watches over bars: trials bring it forward often enough."""

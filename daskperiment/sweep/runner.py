@@ -96,7 +96,8 @@ def _run(jobs: SweepJobs, keywords: dict[str, Any]) -> None:
     else:
         rest = {name: value for name, value in keywords.items() if name != "scheduler"}
         run_on_cluster(jobs, client, rest)
-    jobs.finish()
+    if jobs.sampler_error is not None:
+        raise jobs.sampler_error
 
 
 def _run_here(jobs: SweepJobs, keywords: dict[str, Any]) -> None:

@@ -9,7 +9,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from daskperiment.codec import to_plain
-from daskperiment.sweep.space import Choices, RandomDistribution, Space, SweepPoint, identity
+from daskperiment.sweep.space import (
+    Choices,
+    OptunaDistribution,
+    RandomDistribution,
+    Space,
+    SweepPoint,
+    identity,
+)
 from daskperiment.sweep.sweep_plan import SweepPlan, SweepTrial
 
 __all__ = ["FixedSampler", "Sampler", "grid", "make_sampler", "random_points"]
@@ -86,10 +93,11 @@ def make_sampler(plan: SweepPlan, done: Iterable[SweepTrial]) -> Sampler:
         return grid(plan.space, plan.n_trials)
     if plan.sampler == "random":
         return random_points(plan.space, plan.n_trials, plan.record.entropy)
-    if plan.space.random:
+    drawn = plan.space.of(RandomDistribution)
+    if drawn:
         raise TypeError(
-            f"Parameter {_names(plan.space.random)} has drawn values (rvs), "
-            "which go with sampler='random'; give a distribution of Optuna, such as "
+            f"Parameter {_names(drawn)} has drawn values (rvs), which go with sampler='random'; "
+            "give a distribution of Optuna, such as "
             "optuna.distributions.FloatDistribution(0.001, 0.1, log=True)."
         )
     try:
@@ -127,19 +135,19 @@ def random_points(space: Space, n_trials: int | None, entropy: int) -> FixedSamp
     ValueError
         If there is no end to the points and no number of trials is given.
     """
-    if space.optuna:
+    unfit, endless = space.of(OptunaDistribution), space.of(RandomDistribution)
+    if unfit:
         raise ValueError(
-            f"Parameter {_names(space.optuna)} has a distribution of Optuna, which takes one of "
-            "its samplers: sampler='tpe', or sampler=optuna.samplers.RandomSampler()."
+            f"Parameter {_names(unfit)} has a distribution of Optuna, which takes one of its "
+            "samplers: sampler='tpe', or sampler=optuna.samplers.RandomSampler()."
         )
-    if not space.random:
+    if not endless:
         total = space.size if n_trials is None else min(n_trials, space.size)
         numbered = zip(range(total), _permuted(space.size, entropy), strict=False)
         return FixedSampler((space.point(number) for _, number in numbered), total)
     if n_trials is None:
         raise ValueError(
-            f"How many trials? There is no end to the values of {_names(space.random)}; give "
-            "n_trials."
+            f"How many trials? There is no end to the values of {_names(endless)}; give n_trials."
         )
     points = (_random_point(space, entropy, number) for number in range(n_trials))
     return FixedSampler(points, n_trials)

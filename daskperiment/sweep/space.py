@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import islice
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -95,6 +95,7 @@ class OptunaDistribution:
 
 
 Dimension = Choices | RandomDistribution | OptunaDistribution
+D = TypeVar("D", Choices, RandomDistribution, OptunaDistribution)
 
 
 @dataclass(frozen=True)
@@ -111,17 +112,11 @@ class Space:
     @property
     def choices(self) -> dict[str, Choices]:
         """The dimensions that are lists of values."""
-        return {name: d for name, d in self.dimensions.items() if isinstance(d, Choices)}
+        return self.of(Choices)
 
-    @property
-    def random(self) -> dict[str, RandomDistribution]:
-        """The dimensions that are drawn with ``rvs``."""
-        return {name: d for name, d in self.dimensions.items() if isinstance(d, RandomDistribution)}
-
-    @property
-    def optuna(self) -> dict[str, OptunaDistribution]:
-        """The dimensions that only a sampler of Optuna can choose from."""
-        return {name: d for name, d in self.dimensions.items() if isinstance(d, OptunaDistribution)}
+    def of(self, kind: type[D]) -> dict[str, D]:
+        """Return the dimensions of one kind."""
+        return {name: d for name, d in self.dimensions.items() if isinstance(d, kind)}
 
     @property
     def size(self) -> int:

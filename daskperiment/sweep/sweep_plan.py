@@ -120,16 +120,13 @@ def new_plan(result: ResultNode, request: SweepRequest) -> SweepPlan:
     record = Sweep(
         id=uuid.uuid4().hex[:12], result=result.name, started=time.time(),
         latest=result._planner.store.state().latest, space=space.recorded,
-        sampler=sampler_name(request.sampler), n_trials=_integer(request.n_trials),
+        sampler=sampler_name(request.sampler),
+        n_trials=None if request.n_trials is None else int(request.n_trials),
         seed=check_seed(request.seed),
         entropy=fresh_seed() if request.seed is None else int(request.seed),
         direction=_direction(request), others=_other_values(result, space.dimensions),
     )  # fmt: skip
     return SweepPlan(record, space, request.sampler, request.n_trials)
-
-
-def _integer(number: int | None) -> int | None:
-    return None if number is None else int(number)
 
 
 def _direction(request: SweepRequest) -> str | None:
