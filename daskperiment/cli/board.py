@@ -32,7 +32,8 @@ def board(
     """Start the dashboard, with an experiment first if one is given; Ctrl-C ends it."""
     lookup = work("lookup")
     if experiment is None:
-        lookup.ids(backend)  # a store that is away is told here, and not by an empty page
+        # A store that is away is reported here, and not by an empty page.
+        lookup.ids(backend)
     else:
         lookup.store_of(backend, experiment)
     dashboard = _dashboard()

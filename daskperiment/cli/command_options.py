@@ -20,21 +20,11 @@ import click
 from daskperiment.cli.exit_status import Command, Refused
 
 __all__ = [
-    "EXPERIMENT",
-    "EXPERIMENT_OR_SCRIPT",
-    "LATEST",
-    "SCRIPT",
-    "TRIAL",
-    "assignments",
-    "command",
-    "debug_option",
-    "duration",
-    "experiment_argument",
-    "format_option",
-    "literal",
-    "spaces",
+    "EXPERIMENT", "EXPERIMENT_OR_SCRIPT", "LATEST", "SCRIPT", "TRIAL", "assignments", "command",
+    "debug_option", "duration", "experiment_argument", "format_option", "given_argument",
+    "help_option", "literal", "result_option", "scheduler_option", "spaces", "trial_options",
     "work",
-]
+]  # fmt: skip
 
 if TYPE_CHECKING:
     _ParamType = click.ParamType[Any]
@@ -59,15 +49,7 @@ def work(module: str) -> ModuleType:
 
 
 def command(name: str, **settings: Any) -> Callable[[F], click.Command]:
-    """Return a decorator that makes a command with the options that all have.
-
-    Parameters
-    ----------
-    name : str
-        Its name.
-    **settings
-        As for :func:`click.command`.
-    """
+    """Return a decorator as :func:`click.command` does, with the options that all commands have."""
 
     def declare(function: F) -> click.Command:
         # Each its own: what a command makes of a group's depends on how it is first asked.
@@ -155,6 +137,51 @@ def format_option(*formats: str) -> Callable[[F], F]:
         help="A table is laid out for a terminal, and has tabs between its columns in a pipe."
         if formats[0] == "table" else "How to print it.",
     )  # fmt: skip
+
+
+# With a script ---------------------------------------------------------------------------------
+
+given_argument = click.argument("given", metavar="[NAME=VALUE]...", nargs=-1)
+result_option = click.option(
+    "--result", "name", metavar="NAME",
+    help="Which result, if the script has several: its variable or its function.",
+)  # fmt: skip
+scheduler_option = click.option(
+    "--scheduler", metavar="NAME",
+    help="synchronous, threads, processes, or the address of a cluster (tcp://…).",
+)  # fmt: skip
+# Help that lists a script's parameters, too, once the script is known.
+help_option = click.option("-h", "--help", "wants_help", is_flag=True, help="Show this and leave.")
+
+_TRIAL_OPTIONS = (
+    click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Seed of the trial."),
+    scheduler_option,
+    click.option(
+        "--reuse", is_flag=True, help="Take outputs of unchanged steps from earlier trials."
+    ),
+    click.option(
+        "--sweep", "swept", multiple=True, metavar="NAME=A,B,…",
+        help="A trial for each of these values; given more than once, for each combination.",
+    ),
+    click.option(
+        "--sampler", type=click.Choice(("grid", "random", "tpe")),
+        help="Which values a sweep tries: all combinations, random ones, or what Optuna suggests.",
+    ),
+    click.option(
+        "--direction", type=click.Choice(("minimize", "maximize")), help="What Optuna looks for."
+    ),
+    click.option(
+        "--n-trials", type=click.IntRange(min=1), metavar="N", help="Trials of a sweep, at most."
+    ),
+    click.option("--resume", metavar="SWEEP", help="Run what a sweep that was cut off misses."),
+)  # fmt: skip
+
+
+def trial_options(function: F) -> F:
+    """Declare how a trial, or a sweep of them, is run."""
+    for option in reversed(_TRIAL_OPTIONS):
+        function = option(function)
+    return function
 
 
 # Values that are given as text -----------------------------------------------------------------

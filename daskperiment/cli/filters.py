@@ -32,8 +32,8 @@ _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.In: lambda item, items: any(_same(item, each) for each in items)
     if isinstance(items, tuple) else item in items,
     ast.NotIn: lambda item, items: not _COMPARISONS[ast.In](item, items),
-    ast.Is: lambda first, second: first is second,
-    ast.IsNot: lambda first, second: first is not second,
+    ast.Is: operator.is_,
+    ast.IsNot: operator.is_not,
 }  # fmt: skip
 
 

@@ -5,10 +5,9 @@ What a command does stands in the module that it hands its arguments to.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
@@ -23,58 +22,20 @@ from daskperiment.cli.command_options import (
     debug_option,
     experiment_argument,
     format_option,
+    given_argument,
+    help_option,
+    result_option,
+    scheduler_option,
+    trial_options,
     work,
 )
 from daskperiment.cli.exit_status import Command, exiting_at_interrupt
 
-__all__ = ["cli", "main", "main_command"]
-
-F = TypeVar("F", bound=Callable[..., Any])
+__all__ = ["cli", "main"]
 
 _trial_argument = click.argument(
     "trial", metavar="[TRIAL]", type=TRIAL, required=False, default=LATEST
 )
-_assignments = click.argument("given", metavar="[NAME=VALUE]...", nargs=-1)
-_result_option = click.option(
-    "--result", "name", metavar="NAME",
-    help="Which result, if the script has several: its variable or its function.",
-)  # fmt: skip
-_scheduler_option = click.option(
-    "--scheduler", metavar="NAME",
-    help="synchronous, threads, processes, or the address of a cluster (tcp://…).",
-)  # fmt: skip
-# Help that lists a script's parameters, too, once the script is known.
-_help_option = click.option("-h", "--help", "wants_help", is_flag=True, help="Show this and leave.")
-
-_TRIAL_OPTIONS = (
-    click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Seed of the trial."),
-    _scheduler_option,
-    click.option(
-        "--reuse", is_flag=True, help="Take outputs of unchanged steps from earlier trials."
-    ),
-    click.option(
-        "--sweep", "swept", multiple=True, metavar="NAME=A,B,…",
-        help="A trial for each of these values; given more than once, for each combination.",
-    ),
-    click.option(
-        "--sampler", type=click.Choice(("grid", "random", "tpe")),
-        help="Which values a sweep tries: all combinations, random ones, or what Optuna suggests.",
-    ),
-    click.option(
-        "--direction", type=click.Choice(("minimize", "maximize")), help="What Optuna looks for."
-    ),
-    click.option(
-        "--n-trials", type=click.IntRange(min=1), metavar="N", help="Trials of a sweep, at most."
-    ),
-    click.option("--resume", metavar="SWEEP", help="Run what a sweep that was cut off misses."),
-)  # fmt: skip
-
-
-def _trial_options(function: F) -> F:
-    """Declare how a trial, or a sweep of them, is run."""
-    for option in reversed(_TRIAL_OPTIONS):
-        function = option(function)
-    return function
 
 
 # With a script ---------------------------------------------------------------------------------
@@ -82,10 +43,10 @@ def _trial_options(function: F) -> F:
 
 @command("run", add_help_option=False)
 @click.argument("script", type=SCRIPT, required=False)
-@_assignments
-@_result_option
-@_trial_options
-@_help_option
+@given_argument
+@result_option
+@trial_options
+@help_option
 @click.pass_context
 def run(
     context: click.Context, /, script: Path | None, given: tuple[str, ...], name: str | None,
@@ -111,49 +72,18 @@ def run(
 @command("reproduce")
 @click.argument("script", type=SCRIPT)
 @click.argument("trial", type=TRIAL)
-@_result_option
+@result_option
 @click.option(
     "--code", type=click.Choice(["current", "recorded"]), default="current", show_default=True,
     help="Whether the script's code is run, or the code that the trial recorded.",
 )  # fmt: skip
-@_scheduler_option
+@scheduler_option
 def reproduce(**given: Any) -> None:
     """Run a trial again with its parameters and seed, and show what differs.
 
     The exit status is 1 if the result is another one.
     """
     work("computation").reproduce(**given)
-
-
-def main_command(
-    action: Callable[[tuple[str, ...], dict[str, Any]], None], describe: Callable[[], str]
-) -> click.Command:
-    """Return the command that a script is by ``Result.main()``.
-
-    Parameters
-    ----------
-    action : callable
-        Gets what was given as NAME=VALUE, and the options.
-    describe : callable
-        Returns the text that lists the parameters.
-    """
-
-    @click.command(cls=Command, add_help_option=False)
-    @_assignments
-    @_trial_options
-    @debug_option
-    @_help_option
-    @click.pass_context
-    def main(
-        context: click.Context, /, given: tuple[str, ...], wants_help: bool, **options: Any
-    ) -> None:
-        """Compute the result as a trial."""
-        if wants_help:
-            click.echo(f"{context.get_help()}\n\n{describe()}")
-        else:
-            action(given, options)
-
-    return main
 
 
 # What was recorded: none of these commands changes a store or unpickles anything ----------------
@@ -255,7 +185,7 @@ def compare(**given: Any) -> None:
 @command("explain")
 @click.argument("what", metavar="ID|SCRIPT", type=EXPERIMENT_OR_SCRIPT)
 @click.argument("given", metavar="[TRIAL|NAME=VALUE...]", nargs=-1)
-@_result_option
+@result_option
 @format_option("text", "json", "csv")
 @click.pass_context
 def explain(

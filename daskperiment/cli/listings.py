@@ -6,7 +6,6 @@ import importlib.util
 import io
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +22,9 @@ from daskperiment.experiment import Experiment
 from daskperiment.experiment import list_experiments as experiments_of
 
 __all__ = [
-    "list_experiments",
-    "list_metrics",
-    "list_steps",
-    "list_trials",
-    "print_frame",
-    "rows_of",
-    "sparkline",
-    "write",
-]
+    "list_experiments", "list_metrics", "list_steps", "list_trials", "print_frame", "rows_of",
+    "sparkline", "write",
+]  # fmt: skip
 
 _BARS = "▁▂▃▄▅▆▇█"
 _STEP_COLUMNS = (
@@ -232,16 +225,12 @@ def print_frame(
         write(file, output.as_text(headers, rows, format_))
 
 
-def write(file: Path, text: str) -> None:
-    """Write text to a file."""
-    with _writing(file):
-        file.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
-
-
-@contextmanager
-def _writing(file: Path) -> Iterator[None]:
+def write(file: Path, content: str | bytes) -> None:
+    """Write text or bytes to a file."""
+    if isinstance(content, str):
+        content = content.encode("utf-8", "backslashreplace")
     try:
-        yield
+        file.write_bytes(content)
     except OSError as error:
         raise Failed(
             f"Cannot write {str(file)!r}: {error.strerror or error}. Give another place."
@@ -283,12 +272,10 @@ def _to_parquet(frame: pd.DataFrame, names: Sequence[str], file: Path | None) ->
     plain = pd.DataFrame({name: _uniform(frame[name]) for name in names})
     content = io.BytesIO()
     plain.to_parquet(content, engine="pyarrow", index=False)
-    data = content.getvalue()
     if file is None:
-        click.echo(data, nl=False)
-        return
-    with _writing(file):
-        file.write_bytes(data)
+        click.echo(content.getvalue(), nl=False)
+    else:
+        write(file, content.getvalue())
 
 
 def _uniform(column: pd.Series) -> pd.Series:

@@ -24,20 +24,9 @@ from rich.text import Text
 from daskperiment.formatting import one_line, shorten, table, width
 
 __all__ = [
-    "as_json",
-    "as_text",
-    "exact",
-    "is_missing",
-    "is_terminal",
-    "plain_json",
-    "print_pairs",
-    "print_rows",
-    "print_source",
-    "print_table",
-    "print_text",
-    "safe",
-    "shown",
-]
+    "as_json", "as_text", "exact", "is_missing", "is_terminal", "plain_json", "print_pairs",
+    "print_rows", "print_source", "print_table", "print_text", "safe", "shown",
+]  # fmt: skip
 
 _WIDE = 60
 _MAIN_COLUMNS = {

@@ -124,15 +124,7 @@ def _where(error: BaseException, path: Path) -> str:
 
 
 def choose(module: ModuleType, name: str | None) -> Result:
-    """Return a script's result: the only one, or the one of this name.
-
-    Parameters
-    ----------
-    module : module
-        The script.
-    name : str, optional
-        A variable that holds a result, or the name of a result's function.
-    """
+    """Return a script's result: the only one, or that of a variable or function of this name."""
     found = {key: value for key, value in vars(module).items() if isinstance(value, Result)}
     if not found:
         raise Refused(

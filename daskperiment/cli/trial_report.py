@@ -21,14 +21,8 @@ if TYPE_CHECKING:
     from daskperiment.explain.explanation import Explanation
 
 __all__ = [
-    "code",
-    "compare",
-    "environment",
-    "explain",
-    "print_explanation",
-    "show",
-    "trial_data",
-]
+    "code", "compare", "environment", "explain", "print_explanation", "show", "trial_data",
+]  # fmt: skip
 
 _STEP_COLUMNS = ["Key", "Status", "Wall Time", "CPU Time", "Reused From"]
 
