@@ -6,7 +6,7 @@ HERE = Path(__file__).parent
 
 DISTRIBUTED = ["distributed>=2025.1"]
 OPTUNA = ["optuna>=4.0"]
-DASHBOARD = ["bokeh>=3.6", "tornado>=6.4"]
+DASHBOARD = ["bokeh>=3.6", "pygments>=2.15.1", "tornado>=6.4"]
 EXAMPLES = ["scikit-learn>=1.4", "ipykernel>=6", "ipywidgets>=8", "nbclient>=0.10", *DISTRIBUTED]
 DOCS = ["sphinx>=8", "pydata-sphinx-theme>=0.16", "numpydoc>=1.8", "pytest>=8", *DASHBOARD]
 TEST = [

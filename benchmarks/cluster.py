@@ -17,7 +17,7 @@ from distributed import Client, LocalCluster
 
 import daskperiment
 from benchmarks.timing import Figure, per_call, side_by_side
-from daskperiment.recording.recorder import close_recorders
+from daskperiment.recording.registry import close_recorders
 from daskperiment.sweep import sweep
 from tests.store import redis_server
 

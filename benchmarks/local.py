@@ -19,7 +19,7 @@ import psutil
 import daskperiment
 from benchmarks.histories import fill, size_of
 from benchmarks.timing import Figure, best, per_call, side_by_side
-from daskperiment.recording.recorder import close_recorders
+from daskperiment.recording.registry import close_recorders
 
 __all__ = ["run", "trivial"]
 

@@ -21,7 +21,7 @@ import daskperiment
 from benchmarks.histories import fill
 from benchmarks.local import trivial
 from benchmarks.timing import Figure, best, per_call, side_by_side
-from daskperiment.recording.recorder import close_recorders
+from daskperiment.recording.registry import close_recorders
 from tests.store import mongo_server, redis_server
 from tests.survival.processes import Nursery, nursery
 

@@ -47,8 +47,8 @@ class Submission(NamedTuple):
         self.client.loop.add_callback(function)
 
     def has_workers(self) -> bool:
-        """Return whether the cluster has workers, as far as the client knows: it asks by and by."""
-        # No public way tells it without asking the scheduler, which may be gone.
+        """Whether the cluster has workers, as far as the client knows."""
+        # What the client was last told, without asking again: that would take a round trip.
         info = getattr(self.client, "_scheduler_identity", None) or {}
         count = info.get("n_workers", info.get("workers"))
         return count is None or bool(count)
@@ -62,13 +62,13 @@ class Worker(NamedTuple):
 
 
 def worker() -> Worker | None:
-    """Return the worker that runs the task of this thread, ``None`` where no worker does."""
+    """Return the worker that runs the task of this thread, None where no worker does."""
     found = _worker()
     return None if found is None else Worker(str(found.address), str(found.name))
 
 
 def retries() -> int:
-    """Return how often the task of this thread may be tried again, its first failure counted."""
+    """Return how often the task of this thread may be tried again."""
     found = _worker()
     if found is None:
         return 0
@@ -80,7 +80,7 @@ def retries() -> int:
 
 
 def submission(key: Any) -> Submission | None:
-    """Return a task that a client of this process submitted, ``None`` if none did."""
+    """Return the task with its client, None if no client of this process submitted it."""
     for client in clients():
         state: FutureState | None = client.futures.get(key)
         if state is not None:
@@ -89,15 +89,15 @@ def submission(key: Any) -> Submission | None:
 
 
 def clients() -> list[Any]:
-    """Return the clients of clusters in this process."""
+    """The clients of clusters in this process."""
     distributed = sys.modules.get("distributed")
-    # The only list of all clients of a process: distributed.default_client knows one.
+    # There is no public list of a process' clients; without this one there are none.
     known = getattr(getattr(distributed, "Client", None), "_instances", ())
     return [client for client in list(known) if client.status != "closed"]
 
 
 def log_event(topic: str, message: Any) -> bool:
-    """Send an event to those who subscribed; False where no worker runs the task of this thread."""
+    """Send a message to a topic; False where no worker runs the task of this thread."""
     found = _worker()
     if found is None:
         return False
@@ -106,14 +106,14 @@ def log_event(topic: str, message: Any) -> bool:
 
 
 def subscribe(topic: str, handler: Callable[[Any], None]) -> None:
-    """Call a function, on the event loops of clients, with each event of a topic."""
+    """Call a function, on the event loops of clients, with each message of a topic."""
     for client in clients():
         with suppress(Exception):  # a client that is about to close
             client.subscribe_topic(topic, handler)
 
 
 def unsubscribe(topic: str) -> None:
-    """End what `subscribe` began."""
+    """End the subscription of all clients to a topic."""
     for client in clients():
         with suppress(Exception):  # nobody had subscribed, or a client is about to close
             client.unsubscribe_topic(topic)

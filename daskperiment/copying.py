@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
+from toolz import partition_all
 
 from daskperiment.errors import StoreError, StoreWarning
 from daskperiment.recording.registry import recorder_for
-from daskperiment.records import Begun, digests_within
+from daskperiment.records import BEGUN, STREAMS, Begun, digests_within
 from daskperiment.store.opening import open_store
 from daskperiment.store.protocol import Record, Store, Stored
 
 __all__ = ["copy"]
 
-STREAMS = ("trials", "steps", "points", "outputs", "notes", "beats")
 BATCH = 500
+"""Records that are copied at a time."""
 
 
 def copy(id: str, source: Any, target: Any) -> int:
@@ -52,7 +52,8 @@ def copy(id: str, source: Any, target: Any) -> int:
     _check_target(new, begun)
     objects: dict[str, bool] = {}
     for stream in STREAMS:
-        for batch in _batches(old.read(stream)):
+        for batch in partition_all(BATCH, old.read(stream)):
+            # Objects first: no record of the copy ever names one that is still to come.
             _copy_objects(old, new, batch, objects)
             if stream == "trials":
                 _allocate(new, batch)
@@ -62,8 +63,8 @@ def copy(id: str, source: Any, target: Any) -> int:
 
 
 def _begun(store: Store) -> dict[int, str]:
-    """Trial -> token."""
-    return {each.trial: _token(each.body) for each in store.read("trials") if each.id == "begun"}
+    """Return the token of each trial."""
+    return {each.trial: _token(each.body) for each in store.read("trials") if each.id == BEGUN}
 
 
 def _token(body: bytes) -> str:
@@ -79,8 +80,8 @@ def _check_target(target: Store, begun: dict[int, str]) -> None:
             )
 
 
-def _allocate(target: Store, batch: list[Stored]) -> None:
-    begun = sorted(each for each in batch if each.id == "begun")
+def _allocate(target: Store, batch: Sequence[Stored]) -> None:
+    begun = sorted(each for each in batch if each.id == BEGUN)
     for each in begun:
         allocation = target.allocate(_token(each.body), each.body)
         if allocation.trial != each.trial:
@@ -90,14 +91,8 @@ def _allocate(target: Store, batch: list[Stored]) -> None:
             )
 
 
-def _batches(records: Iterable[Stored]) -> Iterator[list[Stored]]:
-    iterator = iter(records)
-    while batch := list(islice(iterator, BATCH)):
-        yield batch
-
-
-def _copy_objects(old: Store, new: Store, batch: list[Stored], done: dict[str, bool]) -> None:
-    """Copy what the records name, and note for each object whether it was there."""
+def _copy_objects(old: Store, new: Store, batch: Sequence[Stored], done: dict[str, bool]) -> None:
+    """Copy the objects that records name; `done` then has for each whether it was there."""
     for each in batch:
         for digest in _digests(each):
             if digest not in done:
@@ -126,8 +121,9 @@ def _warn_of_missing(old: Store, digests: list[str]) -> None:
 
 def _digests(record: Stored) -> Iterator[str]:
     """The objects that a record names."""
-    if record.id == "begun":
+    if record.id == BEGUN:
         begun = msgspec.json.decode(record.body, type=Begun)
         yield from (begun.code, begun.environment, begun.graph)
+    # Most records name no object: looking for the word is cheaper than decoding them.
     if b'"object"' in record.body:
         yield from digests_within(msgspec.json.decode(record.body))

@@ -1,16 +1,21 @@
-"""The experiment: what people import, decorate with and ask."""
+"""The experiment: what people import, decorate with and ask.
+
+What only answers questions is imported when somebody asks: with it comes pandas, which takes longer
+to import than everything else together.
+"""
 
 from __future__ import annotations
 
 import inspect
 import threading
 import time
-from collections.abc import Callable, Sequence
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from dask.delayed import Delayed
+from msgspec import Struct
 
 from daskperiment.capture.code import source_text
 from daskperiment.capture.environment import describe, packages_text
@@ -19,15 +24,14 @@ from daskperiment.errors import TrialIDNotFoundError
 from daskperiment.execution.context import RunningStep, running_step
 from daskperiment.execution.lifecycle import undefined
 from daskperiment.execution.trial import TrialHandle
-from daskperiment.explain.explanation import Explanation, explain_forecasts
 from daskperiment.formatting import html_table, shorten, table
-from daskperiment.graph.step import StepCall, StepFunction
+from daskperiment.graph.step import Step, StepCall, StepFunction
 from daskperiment.parameters import NO_VALUE, Parameter, Parameters, check_name
 from daskperiment.planning.options import check_reuse
 from daskperiment.planning.planner import Planner, signing_key
 from daskperiment.recording.recorder import Recorder
 from daskperiment.recording.registry import recorder_for
-from daskperiment.records import Code, Environment, Point
+from daskperiment.records import Begun, Code, Environment, Point
 from daskperiment.result import Result
 from daskperiment.seeds import check_seed
 from daskperiment.store.opening import list_experiments as experiment_ids
@@ -41,8 +45,11 @@ if TYPE_CHECKING:
 
     from daskperiment.compare import Comparison
     from daskperiment.dashboard import Frame, Server
+    from daskperiment.explain.explanation import Explanation
 
-__all__ = ["Experiment", "list_experiments"]
+__all__ = ["Experiment", "experiment_of", "list_experiments"]
+
+T = TypeVar("T", bound=Struct)
 
 
 class Experiment:
@@ -139,6 +146,11 @@ class Experiment:
     def _recorder(self) -> Recorder:
         return recorder_for(self._store)
 
+    def _store_caught_up(self) -> Store:
+        """Return the store, once what waited for it in a journal is there, if that is possible."""
+        self._recorder.catch_up()
+        return self._store
+
     # Declaring
 
     def parameter(self, name: str | Callable[..., Any], default: Any = NO_VALUE) -> Parameter:
@@ -201,7 +213,7 @@ class Experiment:
         callable
             Its ``__wrapped__`` is the function itself.
         """
-        return self._decorate(function, lambda step: step, persist=False, nout=nout)
+        return self._decorate(function, Step, persist=False, nout=nout)
 
     def persist(
         self, function: Callable[..., Any] | None = None, *, nout: int | None = None,
@@ -225,10 +237,10 @@ class Experiment:
         See Also
         --------
         get_persisted : Get such an output.
-        explain : Tell what would be reused, and what not and why.
+        explain : What would be reused, and what not and why.
         """
         return self._decorate(
-            function, lambda step: step, persist=True, nout=nout, reuse=reuse, version=version
+            function, Step, persist=True, nout=nout, reuse=reuse, version=version
         )
 
     def result(
@@ -285,8 +297,9 @@ class Experiment:
         """
         if trial_id is None:
             return self._parameters.current({})
-        self._recorder.catch_up()
-        return dict(_history().get_parameters(self._store, trial_id))
+        from daskperiment.history import get_parameters
+
+        return get_parameters(self._store_caught_up(), trial_id)
 
     def check_executable(self) -> None:
         """Check that every parameter has a value.
@@ -403,9 +416,10 @@ class Experiment:
             declaration, ``Result``, ``Success``, ``Finished`` (UTC), ``Process Time``
             (a timedelta) and ``Description`` (of the failure, else NaN).
         """
-        self._recorder.catch_up()
+        from daskperiment.history import get_history
+
         names = self._parameters.names
-        return _history().get_history(self._store, names, verbose=verbose, running=running)
+        return get_history(self._store_caught_up(), names, verbose=verbose, running=running)
 
     def get_steps(self, trial_id: int | None = None) -> pd.DataFrame:
         """Get the step runs of one trial, or of all, as a table.
@@ -415,8 +429,9 @@ class Experiment:
         TrialIDNotFoundError
             If there is no such trial.
         """
-        self._recorder.catch_up()
-        return _history().get_steps(self._store, trial_id)
+        from daskperiment.history import get_steps
+
+        return get_steps(self._store_caught_up(), trial_id)
 
     def get_persisted(self, step: str | StepFunction, trial_id: int) -> Any:
         """Get the value that a persisted step returned in a trial.
@@ -440,9 +455,10 @@ class Experiment:
         UntrustedObjectError
             If a signing key is configured and the object is unsigned or altered.
         """
-        self._recorder.catch_up()
+        from daskperiment.history import get_persisted
+
         name = step.name if isinstance(step, StepFunction) else step
-        return _history().get_persisted(self._store, name, trial_id, signing_key())
+        return get_persisted(self._store_caught_up(), name, trial_id, signing_key())
 
     def load_metric(self, metric_key: str, trial_id: int | Sequence[int]) -> pd.DataFrame:
         """Get a metric of one or several trials.
@@ -459,13 +475,15 @@ class Experiment:
         MetricNotFoundError
             If a trial has no such metric.
         """
-        self._recorder.catch_up()
-        return _history().load_metric(self._store, metric_key, trial_id)
+        from daskperiment.history import load_metric
+
+        return load_metric(self._store_caught_up(), metric_key, trial_id)
 
     def get_metrics(self, trial_id: int | None = None) -> list[str]:
         """Get the names of the metrics of one trial, or of all."""
-        self._recorder.catch_up()
-        return list(_history().get_metrics(self._store, trial_id))
+        from daskperiment.history import get_metrics
+
+        return get_metrics(self._store_caught_up(), trial_id)
 
     def get_code(self, trial_id: int | None = None) -> str:
         """Get the source of the steps and of the user's functions that they use.
@@ -508,11 +526,12 @@ class Experiment:
         TrialIDNotFoundError
             If there is no such trial.
         """
-        self._recorder.catch_up()
-        return _comparing().compare(self._store, first, second)
+        from daskperiment.compare import compare
+
+        return compare(self._store_caught_up(), first, second)
 
     def explain(self, result: Result | Delayed | int) -> Explanation:
-        """Tell for each step whether its output would be reused, and if not, why.
+        """Explain for each step whether its output would be reused, and if not, why.
 
         Parameters
         ----------
@@ -533,6 +552,8 @@ class Experiment:
         TrialIDNotFoundError
             If there is no such trial.
         """
+        from daskperiment.explain.explanation import explain_forecasts, explain_trial
+
         if isinstance(result, Result):  # which is a Delayed too
             return explain_forecasts(result.name, *result.definition.forecasts())
         if isinstance(result, Delayed):
@@ -540,21 +561,22 @@ class Experiment:
                 f"Expected a result or the id of a trial, got {result!r}. A result is made by "
                 "calling a function that is decorated with @ex.result."
             )
-        self._recorder.catch_up()
-        return _explaining().explain_trial(self._store, result)
+        return explain_trial(self._store_caught_up(), result)
 
     def _functions(self) -> dict[str, Callable[..., Any]]:
         return {name: step.__wrapped__ for name, step in self._steps.items()}
 
-    def _begun(self, trial_id: int) -> Any:
-        return _history().trial_or_raise(self._store, trial_id).begun
+    def _begun(self, trial_id: int) -> Begun:
+        from daskperiment.history import trial_or_raise
+
+        return trial_or_raise(self._store, trial_id).begun
 
     def _environment(self, trial_id: int | None) -> Environment:
         if trial_id is None:
             return self._planner.environment()
         return self._load(self._begun(trial_id).environment, Environment)
 
-    def _load(self, digest: str, type_: type) -> Any:
+    def _load(self, digest: str, type_: type[T]) -> T:
         return load_record(self._store.get(digest), digest, type_)
 
     # Looking
@@ -576,7 +598,9 @@ class Experiment:
         Server or None
             Where it does not block: with ``url``, ``port`` and ``stop()``.
         """
-        return _dashboard().launch(self._store, self.id, port=port, blocking=blocking)
+        with _needing_dashboard():
+            from daskperiment.dashboard import launch
+        return launch(self._store, self.id, port=port, blocking=blocking)
 
     def dashboard(self, height: int = 700) -> Frame:
         """Show the dashboard in a notebook's cell.
@@ -587,7 +611,9 @@ class Experiment:
             In pixels.
         """
         if self._server is None or not self._server.is_running:
-            self._server = _dashboard().start(self._store, experiment=self.id)
+            with _needing_dashboard():
+                from daskperiment.dashboard import start
+            self._server = start(self._store, experiment=self.id)
         return self._server.frame(height)
 
     # Keeping house
@@ -608,15 +634,16 @@ class Experiment:
         older_than : datetime.timedelta or float, optional
             Those last used longer ago go; a number counts seconds.
         dry_run : bool
-            Whether to tell only what would be dropped.
+            Whether to drop nothing, and only return what would be dropped.
 
         Returns
         -------
         pandas.DataFrame
             What was dropped, a row for each object.
         """
-        self._recorder.catch_up()
-        return _pruning().prune(self._store, max_bytes, older_than, dry_run)
+        from daskperiment.pruning import prune
+
+        return prune(self._store_caught_up(), max_bytes, older_than, dry_run)
 
     def flush(self, timeout: float | None = None) -> None:
         """Deliver what waits for the store.
@@ -689,40 +716,15 @@ def _plain(value: Any, what: str) -> Any:
         ) from error
 
 
-def _history() -> ModuleType:
-    # pandas takes longer to import than everything else together: only questions need it.
-    import daskperiment.history  # noqa: PLC0415
-
-    return daskperiment.history
-
-
-def _dashboard() -> ModuleType:
+@contextmanager
+def _needing_dashboard() -> Iterator[None]:
     try:
-        import daskperiment.dashboard  # noqa: PLC0415  # an extra
+        yield
     except ImportError as error:
         raise ImportError(
             f"The dashboard needs packages that are not installed ({error.name}): "
             'pip install "daskperiment[dashboard]"'
         ) from error
-    return daskperiment.dashboard
-
-
-def _pruning() -> ModuleType:
-    import daskperiment.pruning  # noqa: PLC0415  # as above
-
-    return daskperiment.pruning
-
-
-def _explaining() -> ModuleType:
-    import daskperiment.explain.past  # noqa: PLC0415  # as above
-
-    return daskperiment.explain.past
-
-
-def _comparing() -> ModuleType:
-    import daskperiment.compare  # noqa: PLC0415  # as above
-
-    return daskperiment.compare
 
 
 def list_experiments(backend: Any = None) -> pd.DataFrame:
@@ -738,13 +740,21 @@ def list_experiments(backend: Any = None) -> pd.DataFrame:
     pandas.DataFrame
         A row for each experiment.
     """
-    history = _history()
+    from daskperiment.history import experiment_row, experiments_frame
+
     rows = []
     for id in experiment_ids(backend):
         store = open_store(backend, id)
         recorder_for(store).catch_up()
-        rows.append(history.experiment_row(id, store))
-    return history.experiments_frame(rows)
+        rows.append(experiment_row(id, store))
+    return experiments_frame(rows)
+
+
+def experiment_of(result: Result) -> Experiment:
+    """Return the experiment of this process that a result belongs to."""
+    return next(
+        each for each in _EXPERIMENTS.values() if each._planner is result.definition.planner
+    )
 
 
 # The same id and backend give the same object, so that a notebook's cell can run again.

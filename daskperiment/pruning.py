@@ -1,4 +1,4 @@
-"""Making room: drops the outputs that could be reused and were not used for longest.
+"""Dropping the outputs that were kept to be reused, the least recently used ones first.
 
 What a trial is itself made of is never touched: its records, its result, its parameters, its
 code, environment and graph, and every persisted value that was not kept to be reused. An object
@@ -11,20 +11,20 @@ import math
 import warnings
 from collections.abc import Collection, Iterator, Sequence
 from datetime import timedelta
-from operator import attrgetter, index
+from operator import index
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
 from msgspec import Struct
+from toolz import partition_all
 
-from daskperiment.codec import decode, decode_many
+from daskperiment.codec import decode_each
 from daskperiment.errors import CorruptRecordError, StoreWarning
 from daskperiment.history.columns import frame_of, moments
-from daskperiment.history.decoding import chunks
-from daskperiment.history.reading import read_trials
+from daskperiment.history.trial_records import read_trials
 from daskperiment.recording.registry import recorder_for
-from daskperiment.records import digests_within
+from daskperiment.records import BEGUN, ENDED, digests_within, record_kind
 from daskperiment.store.protocol import Store, Stored
 
 __all__ = ["prune"]
@@ -33,46 +33,52 @@ T = TypeVar("T", bound=Struct)
 
 _MANY = 1000
 """Objects that are asked for, or dropped, at a time."""
-_body = attrgetter("body")
+_PIECE = 500
+"""Records that are decoded at a time; twice as many are in memory, as toolz reads one piece on."""
 
 
-class _Begun(Struct, gc=False):
+# Only the fields that matter here: millions of records may have to be decoded.
+
+
+class _TrialObjects(Struct, gc=False):
+    """What a trial began with."""
+
     parameters: dict[str, Any]
     code: str
     environment: str
     graph: str
 
 
-class _Value(Struct, gc=False):
+class _HeldValue(Struct, gc=False):
     """How a trial ended, the value of a computed parameter, or a persisted output."""
 
     value: Any = None
 
 
-class _Run(Struct, gc=False):
-    """What matters here of a step run."""
+class _HoldingRun(Struct, gc=False):
+    """A step run, which may have kept or reused an object."""
 
     step: str
     started: float
     wall: float
-    kept: _Value | None = None
+    kept: _HeldValue | None = None
     reused: int | None = None
     reusable: bool = False
 
 
-class _Use(NamedTuple):
-    """A reusable object: who kept it first, and when it was used last."""
+class _ObjectUse(NamedTuple):
+    """When a reusable object was used last, and who kept it first."""
 
     last: float
     trial: int
     step: str
 
 
-class _Candidate(NamedTuple):
+class _ReusableObject(NamedTuple):
     """A reusable object that is in the store."""
 
     digest: str
-    use: _Use
+    use: _ObjectUse
     size: int
 
 
@@ -93,7 +99,7 @@ def prune(
     older_than : datetime.timedelta or float, optional
         Those that were last used longer ago than this go; a number is in seconds.
     dry_run : bool
-        Drop nothing, and tell what would be dropped.
+        Drop nothing, and return what would be dropped.
 
     Returns
     -------
@@ -128,7 +134,7 @@ def prune(
         )
     recorder = recorder_for(store)
     recorder.flush()
-    survey = _Survey(store)
+    survey = _ObjectSurvey(store)
     survey.read_on()
     sizes = _sizes(store, list(survey.droppable()))
     # What came while sizes were asked for counts too.
@@ -136,7 +142,7 @@ def prune(
     candidates = survey.candidates(sizes)
     chosen = _choose(candidates, survey.busy, limit, _oldest(store, age))
     if not dry_run:
-        for some in _slices([each.digest for each in chosen]):
+        for some in partition_all(_MANY, [each.digest for each in chosen]):
             store.discard(some)
             for digest in some:
                 recorder.delivery.forget_object(digest)
@@ -184,20 +190,20 @@ def _checked_seconds(older_than: Any) -> float | None:
 
 
 def _oldest(store: Store, age: float | None) -> float:
-    """Tell the time before which what was last used goes."""
+    """Return the time before which what was last used goes."""
     return -math.inf if age is None else store.state().clock - age
 
 
 # Reading ---------------------------------------------------------------------------------------
 
 
-class _Survey:
-    """What all records tell about objects. It remembers digests, and no record."""
+class _ObjectSurvey:
+    """What all records say about objects. It remembers digests, and no record."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._after = {"trials": 0, "steps": 0}
-        self._uses: dict[str, _Use] = {}
+        self._uses: dict[str, _ObjectUse] = {}
         self._needed: set[str] = set()
         self._begun: set[int] = set()
         self._settled: set[int] = set()
@@ -205,9 +211,9 @@ class _Survey:
         """Digests of the objects that a running trial kept or reused."""
 
     def read_on(self) -> None:
-        """Read what was written since the last time."""
+        """Read the records that were written since the last time."""
         with warnings.catch_warnings():
-            # It says that a stream is shown without a part: what that part needs is not known.
+            # The warning says that part of a stream is left out: what that needs is not known.
             warnings.simplefilter("error", StoreWarning)
             try:
                 self._read_trials()
@@ -217,13 +223,13 @@ class _Survey:
                 raise CorruptRecordError(_refusal(self._store, warning)) from warning
 
     def droppable(self) -> Iterator[str]:
-        """Give the digests of reusable objects that nothing else needs."""
+        """The digests of reusable objects that nothing else needs."""
         return (digest for digest in self._uses if digest not in self._needed)
 
-    def candidates(self, sizes: dict[str, int]) -> list[_Candidate]:
-        """Give the droppable objects that are in the store, the least recently used first."""
+    def candidates(self, sizes: dict[str, int]) -> list[_ReusableObject]:
+        """The droppable objects that are in the store, the least recently used first."""
         found = [
-            _Candidate(digest, self._uses[digest], sizes[digest])
+            _ReusableObject(digest, self._uses[digest], sizes[digest])
             for digest in self.droppable()
             if digest in sizes
         ]
@@ -231,31 +237,30 @@ class _Survey:
 
     def _read_trials(self) -> None:
         for chunk in self._read("trials"):
-            begun = [one for one in chunk if one.id == "begun"]
-            for stored, first in zip(begun, self._decoded(begun, _Begun), strict=True):
+            begun = [one for one in chunk if one.id == BEGUN]
+            for stored, first in self._decoded(begun, _TrialObjects):
                 self._begun.add(stored.trial)
                 self._needed.update((first.code, first.environment, first.graph))
                 self._needed.update(digests_within(first.parameters))
-            rest = [one for one in chunk if one.id != "begun"]
-            for stored, record in zip(rest, self._decoded(rest, _Value), strict=True):
+            rest = [one for one in chunk if one.id != BEGUN]
+            for stored, record in self._decoded(rest, _HeldValue):
                 self._needed.update(digests_within(record.value))
-                if stored.id.startswith("ended"):
+                if record_kind(stored.id) == ENDED:
                     self._settled.add(stored.trial)
 
     def _settle(self) -> None:
-        """Count the trials as settled that will never end."""
-        pending = self._begun - self._settled
-        for some in _slices(sorted(pending)):
+        """Count trials as settled that are over though they never recorded an end."""
+        for some in partition_all(_MANY, sorted(self._begun - self._settled)):
             trials = read_trials(self._store, some).values()
             self._settled.update(each.trial for each in trials if each.status != "running")
 
     def _read_steps(self) -> None:
         for chunk in self._read("steps"):
-            for stored, run in zip(chunk, self._decoded(chunk, _Run), strict=True):
+            for stored, run in self._decoded(chunk, _HoldingRun):
                 for digest in digests_within(run.kept.value) if run.kept else ():
                     self._note(digest, stored.trial, run)
 
-    def _note(self, digest: str, trial: int, run: _Run) -> None:
+    def _note(self, digest: str, trial: int, run: _HoldingRun) -> None:
         if trial not in self._settled:
             self.busy.add(digest)
         if run.reused is None and not run.reusable:
@@ -263,27 +268,22 @@ class _Survey:
             return
         # Runs that reused the object may be read before the one that kept it.
         keeper, last = run.reused or trial, run.started + run.wall
-        known = self._uses.get(digest, _Use(last, keeper, run.step))
+        known = self._uses.get(digest, _ObjectUse(last, keeper, run.step))
         first = min((known.trial, known.step), (keeper, run.step))
-        self._uses[digest] = _Use(max(last, known.last), *first)
+        self._uses[digest] = _ObjectUse(max(last, known.last), *first)
 
-    def _read(self, stream: str) -> Iterator[list[Stored]]:
-        for chunk in chunks(self._store.read(stream, after=self._after[stream])):
+    def _read(self, stream: str) -> Iterator[Sequence[Stored]]:
+        for chunk in partition_all(_PIECE, self._store.read(stream, after=self._after[stream])):
             yield chunk
             self._after[stream] = chunk[-1].position
 
-    def _decoded(self, stored: Sequence[Stored], type_: type[T]) -> list[T]:
-        try:
-            return decode_many(list(map(_body, stored)), type_)
-        except CorruptRecordError:
-            return [self._decode(one, type_) for one in stored]
-
-    def _decode(self, stored: Stored, type_: type[T]) -> T:
-        try:
-            return decode(stored.body, type_)
-        except CorruptRecordError as error:
-            what = f"the record {stored.id!r} of trial {stored.trial}: {error}"
-            raise CorruptRecordError(_refusal(self._store, what)) from error
+    def _decoded(self, stored: Sequence[Stored], type_: type[T]) -> Iterator[tuple[Stored, T]]:
+        records = decode_each([one.body for one in stored], type_)
+        for one, record in zip(stored, records, strict=True):
+            if isinstance(record, CorruptRecordError):
+                what = f"the record {one.id!r} of trial {one.trial}: {record}"
+                raise CorruptRecordError(_refusal(self._store, what)) from record
+            yield one, record
 
 
 def _refusal(store: Store, what: object) -> str:
@@ -295,22 +295,18 @@ def _refusal(store: Store, what: object) -> str:
 
 def _sizes(store: Store, digests: Sequence[str]) -> dict[str, int]:
     sizes: dict[str, int] = {}
-    for some in _slices(digests):
+    for some in partition_all(_MANY, digests):
         sizes |= store.sizes(some)
     return sizes
-
-
-def _slices(items: Sequence[Any]) -> Iterator[Any]:
-    return (items[start : start + _MANY] for start in range(0, len(items), _MANY))
 
 
 # Choosing --------------------------------------------------------------------------------------
 
 
 def _choose(
-    candidates: Sequence[_Candidate], busy: Collection[str], limit: int | None, oldest: float
-) -> list[_Candidate]:
-    """Choose what goes, of candidates that stand in the order in which they were last used."""
+    candidates: Sequence[_ReusableObject], busy: Collection[str], limit: int | None, oldest: float
+) -> list[_ReusableObject]:
+    """Return the candidates that go; they stand in the order in which they were last used."""
     total = sum(each.size for each in candidates)
     allowed = math.inf if limit is None else limit
     chosen = []
@@ -321,7 +317,7 @@ def _choose(
     return chosen
 
 
-def _frame(chosen: Sequence[_Candidate]) -> pd.DataFrame:
+def _frame(chosen: Sequence[_ReusableObject]) -> pd.DataFrame:
     rows = pd.RangeIndex(len(chosen))
 
     def numbers(values: list[int]) -> pd.Series:

@@ -370,7 +370,7 @@ class Graph(Struct, frozen=True):
 
 
 def digests_within(data: Any) -> Iterator[str]:
-    """Give the digests of all objects that a part of a record refers to.
+    """Yield the digests of all objects that a part of a record refers to.
 
     Parameters
     ----------

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from hashlib import blake2b
-from numbers import Integral
+from operator import index
 from typing import Any
 
 __all__ = ["check_seed", "fresh_seed", "step_seed"]
@@ -29,9 +29,12 @@ def check_seed(seed: Any) -> int | None:
     """
     if seed is None:
         return None
-    # NumPy registers its integers as Integral, and bool is one too.
-    if isinstance(seed, Integral) and type(seed) is not bool and 0 <= int(seed) < 2**63:
-        return int(seed)
+    try:
+        number = None if isinstance(seed, bool) else index(seed)
+    except TypeError:
+        number = None
+    if number is not None and 0 <= number < 2**63:
+        return number
     raise ValueError(f"seed is {seed!r}; expected None or an integer from 0 to 2**63 - 1")
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import sys
+import inspect
 import warnings
+from typing import Any
 
 __all__ = ["warn_user"]
 
@@ -13,15 +14,14 @@ _BETWEEN = {"daskperiment", "dask", "distributed", "concurrent", "contextlib", "
 def warn_user(warning: Warning) -> None:
     """Issue a warning for the innermost line outside this package and Dask.
 
-    Parameters
-    ----------
-    warning : Warning
-        In a thread that Dask made there is no such line; then it points here.
+    In a thread that Dask made there is no such line; then it points here.
     """
-    frame, level = sys._getframe(1), 2
-    while frame.f_globals.get("__name__", "").partition(".")[0] in _BETWEEN:
-        if frame.f_back is None:
-            level = 1
-            break
+    current = inspect.currentframe()
+    frame, level = current.f_back if current else None, 2
+    while frame is not None and _package(frame.f_globals) in _BETWEEN:
         frame, level = frame.f_back, level + 1
-    warnings.warn(warning, stacklevel=level)
+    warnings.warn(warning, stacklevel=1 if frame is None else level)
+
+
+def _package(namespace: dict[str, Any]) -> str:
+    return str(namespace.get("__name__", "")).partition(".")[0]

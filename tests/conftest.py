@@ -10,7 +10,7 @@ import pytest
 
 import daskperiment
 from daskperiment import experiment
-from daskperiment.recording.recorder import close_recorders
+from daskperiment.recording.registry import close_recorders
 
 
 def pytest_configure():

@@ -22,7 +22,7 @@ from daskperiment.errors import (
 )
 from daskperiment.history import get_persisted
 from daskperiment.pruning import prune
-from daskperiment.recording.recorder import recorder_for
+from daskperiment.recording.registry import recorder_for
 from daskperiment.records import Computed, Ended, Output, Recipe, StepRun
 from tests.helpers.shop import Shop, Value
 from tests.history.lab import ELSEWHERE, NOW, Lab

@@ -47,7 +47,7 @@ INSIDE = {
     "daskperiment.dashboard.in_notebook",
     "daskperiment.dashboard.launch",
     *(f"daskperiment.Result.{name}" for name in
-      ("as_input", "computed_token", "dask", "key", "with_options", "forecasts")),
+      ("as_input", "computed_token", "dask", "key", "definition", "of", "with_options")),
     "daskperiment.Parameter.computed",
     "daskperiment.Parameter.plain",
 }  # fmt: skip

@@ -2,44 +2,63 @@
 
 from __future__ import annotations
 
+import datetime
+import decimal
 import difflib
+import enum
+import functools
+import logging
+import operator
 import os
+import pathlib
 import threading
+import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from daskperiment.capture.constants import Check, fingerprint_constant
+from daskperiment.capture.code_objects import MISSING, cell_value, fingerprint_code
 from daskperiment.capture.digest import combine
-from daskperiment.capture.found import MISSING, Constant, Seen, Unit, cell_value, parts_now
-from daskperiment.capture.normal import fingerprint_code
+from daskperiment.capture.fingerprint import encoder_for
 from daskperiment.capture.origin import module_of
-from daskperiment.capture.walk import Walk
+from daskperiment.capture.walk import CodeUnit, Constant, Lookups, Walk, parts_now
 from daskperiment.records import Code, Function, StepCode
 
 __all__ = [
     "CodeCapture",
     "changed_functions",
     "diff_functions",
+    "fingerprint_constant",
     "fingerprint_with",
     "source_text",
 ]
 
 _MAIN = "__main__."
+_FIXED = (
+    *(type(None), bool, int, float, complex, str, bytes, range, type),
+    *(types.FunctionType, types.BuiltinFunctionType, types.ModuleType),
+    *(datetime.date, datetime.time, datetime.timedelta, datetime.tzinfo),
+    *(decimal.Decimal, enum.Enum, pathlib.PurePath, logging.Logger),
+)
+_ITEMS = 2000
+_END: Any = object()
+
+Check = Callable[[], bool]
+"""Whether a value is still the same."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Captured:
+class _CapturedCode:
     """A capture, and all that it rests on."""
 
     steps: tuple[tuple[str, Callable[..., Any]], ...]
     code: Code
-    seen: Seen
+    lookups: Lookups
     files: tuple[tuple[str, Any], ...]
     checks: tuple[Check, ...]
 
     def holds_for(self, steps: Mapping[str, Callable[..., Any]]) -> bool:
-        """Tell whether the capture still says the truth, without reading a source."""
+        """Whether the capture is still true, found out without reading a source."""
         return self._same_steps(steps) and self._same_bindings() and self._same_contents()
 
     def _same_steps(self, steps: Mapping[str, Callable[..., Any]]) -> bool:
@@ -48,17 +67,17 @@ class _Captured:
         )
 
     def _same_bindings(self) -> bool:
-        for get, name, value in self.seen.names:
+        for get, name, value in self.lookups.names:
             if get(name, MISSING) is not value:
                 return False
-        for cell, value in self.seen.cells:
+        for cell, value in self.lookups.cells:
             if cell_value(cell) is not value:
                 return False
-        for function, code, defaults, named in self.seen.functions:
+        for function, code, defaults, named in self.lookups.functions:
             now = parts_now(function)
             if now[0] is not code or now[1] is not defaults or not _same_named(now[2], named):
                 return False
-        return all(len(vars(cls)) == count for cls, count in self.seen.classes.items())
+        return all(len(vars(cls)) == count for cls, count in self.lookups.classes.items())
 
     def _same_contents(self) -> bool:
         return all(check() for check in self.checks) and all(
@@ -85,10 +104,10 @@ class CodeCapture:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._last: _Captured | None = None
+        self._last: _CapturedCode | None = None
 
     def capture(self, steps: Mapping[str, Callable[..., Any]]) -> Code:
-        """Capture the code of steps.
+        """Return the code of steps as it is now.
 
         Parameters
         ----------
@@ -119,7 +138,7 @@ def _same_named(now: Any, before: Any) -> bool:
     return len(now) == len(before) and all(a == c and b is d for (a, b), (c, d) in pairs)
 
 
-def _holds(captured: _Captured, steps: Mapping[str, Callable[..., Any]]) -> bool:
+def _holds(captured: _CapturedCode, steps: Mapping[str, Callable[..., Any]]) -> bool:
     try:
         return captured.holds_for(steps)
     except Exception:
@@ -127,16 +146,19 @@ def _holds(captured: _Captured, steps: Mapping[str, Callable[..., Any]]) -> bool
         return False
 
 
-def _capture(steps: dict[str, Callable[..., Any]], before: Code | None) -> _Captured:
-    book = _Book()
-    found = {name: book.add(name, function) for name, function in steps.items()}
-    code = Code(found, book.functions)
-    seen, files = book.seen, tuple((file, _stamp(file)) for file in book.seen.files)
-    for value in seen.watched.values():
-        book.watch(value)
+def _capture(steps: dict[str, Callable[..., Any]], before: Code | None) -> _CapturedCode:
+    collector = _CodeCollector()
+    found = {name: collector.add(name, function) for name, function in steps.items()}
+    code = Code(found, collector.functions)
+    lookups = collector.lookups
+    files = tuple((file, _stamp(file)) for file in lookups.files)
+    for value in lookups.watched.values():
+        collector.watch(value)
     if code == before:
         code = before
-    return _Captured(tuple(steps.items()), code, seen, files, tuple(book.checks.values()))
+    return _CapturedCode(
+        tuple(steps.items()), code, lookups, files, tuple(collector.checks.values())
+    )
 
 
 def _stamp(file: str) -> tuple[int, int] | None:
@@ -148,7 +170,7 @@ def _stamp(file: str) -> tuple[int, int] | None:
 
 
 def fingerprint_with(function: Callable[..., Any], packages: Mapping[str, str]) -> str:
-    """Fingerprint a step's code as if other versions of the packages that it uses were installed.
+    """Return the fingerprint of a step's code if other versions of its packages were installed.
 
     Parameters
     ----------
@@ -158,15 +180,15 @@ def fingerprint_with(function: Callable[..., Any], packages: Mapping[str, str]) 
     """
     walk = Walk(function, step=True)
     walk.packages = {name: packages.get(name, now) for name, now in walk.packages.items()}
-    return _Book()._step(walk).fingerprint
+    return _CodeCollector().step_code(walk).fingerprint
 
 
-class _Book:
+class _CodeCollector:
     """Collects the functions of several steps, each once."""
 
     def __init__(self) -> None:
         self.functions: dict[str, Function] = {}
-        self.seen = Seen()
+        self.lookups = Lookups()
         self.checks: dict[int, Check] = {}
         self._constants: dict[int, tuple[Any, str | None]] = {}
 
@@ -174,12 +196,13 @@ class _Book:
         """Capture one step; whatever goes wrong becomes a note."""
         try:
             walk = Walk(function, step=True)
-            return self._step(walk)
+            return self.step_code(walk)
         except Exception as error:
             return self._unreadable(name, function, error)
 
-    def _step(self, walk: Walk) -> StepCode:
-        self.seen.add(walk.seen)
+    def step_code(self, walk: Walk) -> StepCode:
+        """Return what a walk found, and add its functions and constants."""
+        self.lookups.add(walk.lookups)
         keys = [self._key(unit) for unit in walk.units]
         constants = [(each, self._constant(each)) for each in walk.constants.values()]
         return StepCode(
@@ -189,10 +212,10 @@ class _Book:
             packages=dict(sorted(walk.packages.items())),
         )
 
-    def _key(self, unit: Unit) -> str:
-        written = unit.written
+    def _key(self, unit: CodeUnit) -> str:
+        info = unit.info
         name = unit.name.removeprefix(_MAIN)
-        function = Function(name, unit.fingerprint, written.source, written.file, written.note)
+        function = Function(name, unit.fingerprint, info.source, info.file, info.note)
         key, number = name, 1
         while self.functions.setdefault(key, function) != function:
             number += 1
@@ -206,7 +229,7 @@ class _Book:
         return self.watch(value)
 
     def watch(self, value: Any) -> str | None:
-        """Fingerprint a value, and watch it for changes."""
+        """Return the fingerprint of a value, and watch it for changes."""
         if id(value) not in self._constants:
             fingerprint, check = fingerprint_constant(value)
             self._constants[id(value)] = (value, fingerprint)
@@ -250,10 +273,90 @@ def _named(constants: list[tuple[Constant, str | None]]) -> dict[str, str | None
     return named
 
 
+# Constants: whether the values that code reads are still the same, told quickly.
+
+
+def _is_fixed(value: Any) -> bool:
+    """Whether a value cannot change, or only in ways that are watched elsewhere."""
+    if type(value) in (tuple, frozenset):
+        return len(value) <= _ITEMS and all(map(_is_fixed, value))
+    return issubclass(type(value), _FIXED)
+
+
+def fingerprint_constant(value: Any) -> tuple[str | None, Check | None]:
+    """Return the fingerprint of a value that code reads, and how to see whether it is the same.
+
+    A value that cannot change is the same while the name is bound to the same object. Lists, dicts
+    and sets of such values are compared item by item. Other values are fingerprinted again,
+    whatever their size: a table that was altered in place would otherwise bring back outputs of the
+    table before it. Array data are quick to digest; a large table of texts that steps share is
+    better made by a step.
+
+    Returns
+    -------
+    fingerprint : str or None
+        ``None`` if it has none.
+    check : callable or None
+        ``None`` if the binding says enough.
+    """
+    encoder = encoder_for()
+    try:
+        encoder.feed(value)
+        digest = encoder.digest()
+    except Exception:
+        return None, None
+    if _is_fixed(value):
+        return digest.hex(), None
+    items = _flatten(value)
+    if items is not None:
+        return digest.hex(), functools.partial(_same_items, value, items)
+    return digest.hex(), functools.partial(_same_digest, value, digest, encoder.code)
+
+
+def _same_items(value: Any, items: list[Any]) -> bool:
+    now = _flatten(value)
+    return now is not None and len(now) == len(items) and all(map(operator.is_, now, items))
+
+
+def _same_digest(value: Any, digest: bytes, code: dict[int, tuple[Any, bytes]]) -> bool:
+    # The code of classes and functions is watched by itself, and taken from the last time.
+    encoder = encoder_for(code)
+    try:
+        encoder.feed(value)
+        return encoder.digest() == digest
+    except Exception:
+        return False
+
+
+def _flatten(value: Any) -> list[Any] | None:
+    """Return the items of nested containers; ``None`` if they hold what may change unseen."""
+    items: list[Any] = []
+    return items if _collect(value, items) else None
+
+
+def _collect(value: Any, items: list[Any]) -> bool:
+    kind = type(value)
+    if len(items) > _ITEMS:
+        return False
+    items.append(value)
+    if kind is dict:
+        found = all(_collect(k, items) and _collect(v, items) for k, v in list(value.items()))
+    elif kind in (list, tuple, set, frozenset):
+        found = all(_collect(item, items) for item in list(value))
+    else:
+        return issubclass(kind, _FIXED)
+    # Marks where a container ends, so that an item that moves out of it is seen.
+    items.append(_END)
+    return found
+
+
+# What people see of code.
+
+
 def changed_functions(
     old: Code, new: Code, step: str
 ) -> list[tuple[str, Function | None, Function | None]]:
-    """List the functions of a step that differ between two captures.
+    """Return the functions of a step that differ between two captures.
 
     Returns
     -------
@@ -275,7 +378,7 @@ def _identity(function: Function | None) -> str | None:
 
 
 def diff_functions(old: Function, new: Function) -> str:
-    """Show how a function's source changed, as a unified diff.
+    """Return how a function's source changed, as a unified diff.
 
     Where one of them has no source, a line says so instead.
     """
@@ -294,7 +397,7 @@ def diff_functions(old: Function, new: Function) -> str:
 
 
 def source_text(code: Code, steps: Iterable[str] | None = None) -> str:
-    """Write out the source of steps, and then of what they use.
+    """Return the source of steps, and then of what they use.
 
     Parameters
     ----------

@@ -9,33 +9,34 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import Any
 
-from xxhash import xxh3_128_digest
+from xxhash import xxh3_128_digest as bulk_digest
 
-__all__ = ["BULK", "PERSON", "SIZE", "bulk_digest", "combine", "digest"]
+__all__ = ["BULK", "bulk_digest", "combine", "digest", "new_hash"]
 
-SIZE = 16
 BULK = 64 * 1024
-PERSON = b"daskperiment-1"
-"""Names the scheme and its version; to be raised when an encoding changes."""
+"""Larger buffers are digested with XXH3 (`bulk_digest`), in 16 bytes as well.
+
+It is ten times as fast as a cryptographic digest, which would cost more than many a step. Equal
+digests of unequal data are as unlikely; only somebody who constructs them on purpose could make
+them, and would deceive nobody but himself.
+"""
+_SIZE = 16
+# Names the scheme and its version; to be raised when an encoding changes.
+_PERSON = b"daskperiment-1"
+
+
+def new_hash() -> blake2b:
+    """Return an empty hash, for content that comes in pieces."""
+    return blake2b(digest_size=_SIZE, person=_PERSON)
 
 
 def digest(data: Any) -> bytes:
-    """Digest a buffer with BLAKE2b, in 16 bytes."""
-    return blake2b(data, digest_size=SIZE, person=PERSON).digest()
-
-
-def bulk_digest(data: Any) -> bytes:
-    """Digest a large contiguous buffer with XXH3, in 16 bytes.
-
-    Ten times as fast as a cryptographic digest, which would cost more than many a step. Equal
-    digests of unequal data are as unlikely; only somebody who constructs them on purpose could
-    make them, and would deceive nobody but himself.
-    """
-    return xxh3_128_digest(data)
+    """Return the BLAKE2b digest of a buffer, in 16 bytes."""
+    return blake2b(data, digest_size=_SIZE, person=_PERSON).digest()
 
 
 def combine(*parts: str) -> str:
-    """Digest several texts together, in their order.
+    """Return the digest of several texts together, in their order.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Whose code a module is, and the installed distribution that it came with.
+"""Whose code a module is, its file, and the installed distribution that it came with.
 
 The user's own code is followed and fingerprinted; an installed package is recorded by its name
 and version alone; Python's own modules are covered by its version.
@@ -12,19 +12,20 @@ import sys
 import sysconfig
 from functools import lru_cache
 from importlib import metadata
+from importlib.machinery import PathFinder
 from types import ModuleType
 from typing import Any, Literal
 
-__all__ = ["Home", "distribution", "home", "home_of_file", "is_own", "module_of"]
+__all__ = ["distribution", "file_of_module", "is_own", "module_of", "origin_of", "origin_of_file"]
 
-Home = Literal["own", "installed", "python", "daskperiment"]
+Origin = Literal["own", "installed", "python", "daskperiment"]
 
 _PACKAGE = __name__.partition(".")[0]
 _MAIN = ("__main__", "__mp_main__")
 
 
-def home(module: str | None) -> Home:
-    """Tell whose code a module is, by its name.
+def origin_of(module: str | None) -> Origin:
+    """Whose code a module is, by its name.
 
     Code of no known module is taken for the user's own: to record too much does no harm.
     """
@@ -34,21 +35,21 @@ def home(module: str | None) -> Home:
     if top == _PACKAGE:
         return "daskperiment"
     loaded = sys.modules.get(module) or sys.modules.get(top)
-    return _home_of(top, _file_of(loaded))
+    return _origin_of(top, _place_of(loaded))
 
 
 def is_own(module: str | None) -> bool:
-    """Tell whether a module is the user's own code."""
-    return home(module) == "own"
+    """Whether a module is the user's own code."""
+    return origin_of(module) == "own"
 
 
 def module_of(value: Any) -> str | None:
-    """Name the module that a function, a class or another object says it is from."""
+    """The name of the module that a function, a class or another object says it is from."""
     name = getattr(value, "__module__", None)
     return name if isinstance(name, str) else None
 
 
-def _file_of(module: ModuleType | None) -> str | None:
+def _place_of(module: ModuleType | None) -> str | None:
     file = getattr(module, "__file__", None)
     if isinstance(file, str):
         return file
@@ -58,14 +59,14 @@ def _file_of(module: ModuleType | None) -> str | None:
 
 
 @lru_cache(maxsize=4096)
-def _home_of(top: str, file: str | None) -> Home:
+def _origin_of(top: str, file: str | None) -> Origin:
     if file is None:
         return "python" if top in sys.stdlib_module_names else "own"
-    return home_of_file(file)
+    return origin_of_file(file)
 
 
-def home_of_file(file: str) -> Home:
-    """Tell whose code a file is."""
+def origin_of_file(file: str) -> Origin:
+    """Whose code a file is."""
     path = os.path.abspath(file)
     if not {"site-packages", "dist-packages"}.isdisjoint(path.split(os.sep)):
         return "installed"
@@ -88,9 +89,33 @@ def _prefixes(folders: list[str]) -> tuple[str, ...]:
     return tuple({os.path.join(os.path.abspath(folder), "") for folder in folders})
 
 
+def file_of_module(name: str) -> str | None:
+    """Return the file of a module, without importing it or its parents; None if it has none."""
+    loaded = sys.modules.get(name)
+    if isinstance(loaded, ModuleType):
+        file = getattr(loaded, "__file__", None)
+        return file if isinstance(file, str) else None
+    spec = _find_spec(name)
+    return spec.origin if spec is not None and spec.has_location else None
+
+
+def _find_spec(name: str) -> Any:
+    folders, spec, path = None, None, ""
+    for part in name.split("."):
+        path = f"{path}.{part}" if path else part
+        try:
+            spec = PathFinder.find_spec(path, folders)
+        except Exception:
+            return None
+        folders = getattr(spec, "submodule_search_locations", None)
+        if spec is None or (folders is None and path != name):
+            return None
+    return spec
+
+
 @lru_cache(maxsize=1024)
 def distribution(module: str) -> tuple[str, str] | None:
-    """Give name and version of the distribution that an installed module came with.
+    """Return name and version of the distribution that an installed module came with.
 
     ``None`` if nobody says: the module was put there by hand.
     """
@@ -104,7 +129,7 @@ def distribution(module: str) -> tuple[str, str] | None:
 
 
 def _brings(found: metadata.Distribution, top: str) -> bool:
-    """Tell whether a distribution has a module; another may have the same name."""
+    """Whether a distribution has a module; another may have the same name."""
     record = found.read_text("RECORD")
     if record is None:
         return True  # nobody says

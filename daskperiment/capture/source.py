@@ -8,6 +8,7 @@ code (as pytest does with assertions), the name and the line have to agree.
 from __future__ import annotations
 
 import ast
+import importlib.util
 import inspect
 import linecache
 import os
@@ -19,32 +20,42 @@ from importlib.machinery import SourceFileLoader
 from types import CodeType, FunctionType
 from typing import Any
 
-from daskperiment.capture.memo import Memo
-from daskperiment.capture.normal import code_digest, fingerprint_code, fingerprint_tree
-from daskperiment.capture.references import Store, stores_of_tree
+from daskperiment.capture.code_objects import (
+    Assignment,
+    IdentityCache,
+    ImportStatement,
+    assignments_of_tree,
+    code_digest,
+    fingerprint_code,
+    fingerprint_tree,
+    imports_of_tree,
+)
 
 __all__ = [
-    "Text",
-    "Written",
+    "NO_SOURCE",
+    "SourceInfo",
     "belongs",
-    "learn_class",
+    "file_literals",
+    "file_source",
+    "imports_of_file",
     "methods",
-    "of_class",
-    "of_function",
-    "read_file",
-    "shown",
+    "class_source",
+    "function_source",
+    "package_of",
+    "register_class_source",
+    "resolve_import",
 ]
 
 NO_SOURCE = "no source: defined in a terminal or by exec"
-CHANGED = "no source: the file was changed after it was loaded"
-SPECIAL = (staticmethod, classmethod)
+_CHANGED = "no source: the file was changed after it was loaded"
+_SPECIAL = (staticmethod, classmethod)
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """What is known of one function or class, without what it uses."""
+class SourceInfo:
+    """What is known of a function's, class's or file's own code, without what it uses."""
 
     fingerprint: str
     bare: str
@@ -52,11 +63,11 @@ class Written:
     source: str | None = None
     file: str | None = None
     note: str | None = None
-    stores: tuple[Store, ...] = ()
+    assigned: tuple[Assignment, ...] = ()
     """What it assigns to in place, as far as the source tells."""
 
 
-class Text:
+class SourceText:
     """One source text: its syntax tree, and the code that it compiles to."""
 
     def __init__(self, lines: list[str]) -> None:
@@ -90,17 +101,17 @@ class Text:
                 self._codes.setdefault(inner.co_qualname, []).append(inner)
                 self._index_codes(inner)
 
-    def exact(self, code: CodeType) -> ast.AST | None:
-        """Find the node that compiles to this code, wherever it was moved to."""
+    def find_exact(self, code: CodeType) -> ast.AST | None:
+        """Return the node that compiles to this code, wherever it was moved to."""
         same = self._codes.get(code.co_qualname, ())
         # Of several with the same name, the one at the same line is looked at first.
         for candidate in sorted(same, key=lambda c: c.co_firstlineno != code.co_firstlineno):
             if code_digest(candidate) == code_digest(code):
-                return self.at_line(candidate)
+                return self.find_at_line(candidate)
         return None
 
-    def at_line(self, code: CodeType) -> ast.AST | None:
-        """Find the node with the name and the line of this code."""
+    def find_at_line(self, code: CodeType) -> ast.AST | None:
+        """Return the node with the name and the line of this code."""
         nodes = self._nodes.get((code.co_name, code.co_firstlineno), [])
         if len(nodes) < 2:
             return nodes[0] if nodes else None
@@ -109,14 +120,14 @@ class Text:
         around = [node for node in nodes if all(_contains(node, place) for place in places)]
         return min(around, key=_extent, default=None)
 
-    def class_at(self, name: str, lines: set[int]) -> ast.ClassDef | None:
-        """Find the class of this qualified name, if possible the one around these lines."""
+    def find_class(self, name: str, lines: set[int]) -> ast.ClassDef | None:
+        """Return the class of this qualified name, if possible the one around these lines."""
         found = self._classes.get(name, [])
         around = [n for n in found if lines & set(range(_first_line(n), (n.end_lineno or 0) + 1))]
         return next(reversed(around or found), None)
 
     def segment(self, node: Any) -> str:
-        """Cut out the node's text, decorators included."""
+        """Return the node's text, decorators included."""
         if isinstance(node, ast.Lambda):
             return ast.get_source_segment("".join(self.lines), node) or ""
         return textwrap.dedent("".join(self.lines[_first_line(node) - 1 : node.end_lineno]))
@@ -145,64 +156,63 @@ def _extent(node: Any) -> tuple[int, int]:
     return (node.end_lineno - node.lineno, node.end_col_offset - node.col_offset)
 
 
-_texts: Memo[list[str], Text] = Memo(128)
-_functions: Memo[CodeType, Written] = Memo()
-_classes: Memo[type, Written] = Memo()
+_texts: IdentityCache[list[str], SourceText] = IdentityCache(128)
+_functions: IdentityCache[CodeType, SourceInfo] = IdentityCache()
+_classes: IdentityCache[type, SourceInfo] = IdentityCache()
 
 
-def read_file(path: str) -> Text:
-    """Read and parse a file."""
+def _read_file(path: str) -> SourceText:
     linecache.checkcache(path)
-    return _texts.get(linecache.getlines(path), Text)
+    return _texts.get(linecache.getlines(path), SourceText)
 
 
-def of_function(function: FunctionType) -> Written:
-    """Find what a function's own code is."""
+def function_source(function: FunctionType) -> SourceInfo:
+    """Return what is known of a function's own code."""
     return _functions.get(function.__code__, lambda code: _read_function(code, function))
 
 
-def _read_function(code: CodeType, function: FunctionType) -> Written:
+def _read_function(code: CodeType, function: FunctionType) -> SourceInfo:
     text = _text_of(code)
     if text is None:
-        return _without_source(code, NO_SOURCE)
+        return _info_without_source(code, NO_SOURCE)
     node = _node_of(text, code, function.__globals__.get("__loader__"))
     if node is None:
-        return _without_source(code, CHANGED)
-    return _written(text, node, code.co_filename)
+        return _info_without_source(code, _CHANGED)
+    return _info(text, node, code.co_filename)
 
 
-def _text_of(code: CodeType) -> Text | None:
+def _text_of(code: CodeType) -> SourceText | None:
     try:
         lines, _ = inspect.findsource(code)
     except (OSError, TypeError, IndexError, SyntaxError):
         return None
-    return _texts.get(lines, Text)
+    return _texts.get(lines, SourceText)
 
 
-def _node_of(text: Text, code: CodeType, loader: object) -> ast.AST | None:
-    node = text.exact(code)
+def _node_of(text: SourceText, code: CodeType, loader: object) -> ast.AST | None:
+    node = text.find_exact(code)
     # Only Python's own loader is known to run the text as it is.
     if node is None and type(loader) is not SourceFileLoader:
-        return text.at_line(code)
+        return text.find_at_line(code)
     return node
 
 
-def _written(text: Text, node: ast.AST, file: str) -> Written:
+def _info(text: SourceText, node: ast.AST, file: str) -> SourceInfo:
     try:
         full, bare = fingerprint_tree(node), fingerprint_tree(node, decorators=False)
     except RecursionError:
         full = bare = fingerprint_tree(ast.Constant(text.segment(node)))
-    stores = stores_of_tree(node)
-    return Written(full, bare, text.segment(node), shown(file), stores=stores)
+    assigned = assignments_of_tree(node)
+    return SourceInfo(full, bare, text.segment(node), _shown(file), assigned=assigned)
 
 
-def _without_source(code: CodeType, note: str) -> Written:
+def _info_without_source(code: CodeType, note: str) -> SourceInfo:
     fingerprint = fingerprint_code(code)
-    return Written(fingerprint, fingerprint, None, shown(code.co_filename), note)
+    return SourceInfo(fingerprint, fingerprint, None, _shown(code.co_filename), note)
 
 
-def shown(file: str) -> str | None:
-    """Name a file as seen from the working folder; cells and terminals have none."""
+def _shown(file: str) -> str | None:
+    """The name of a file as seen from the working folder; cells and terminals have none."""
     if not os.path.isabs(file):
         return file if os.path.exists(file) else None
     if not os.path.exists(file):
@@ -210,32 +220,32 @@ def shown(file: str) -> str | None:
     return os.path.relpath(file) if file.startswith(os.path.join(os.getcwd(), "")) else file
 
 
-def of_class(cls: type) -> Written | None:
-    """Find what a class's own code is; ``None`` if there is no source."""
+def class_source(cls: type) -> SourceInfo | None:
+    """Return what is known of a class's own code; ``None`` if there is no source."""
     written = _classes.get(cls, _read_class)
     return written if written.fingerprint else None
 
 
-def learn_class(cls: type, source: str, file: str) -> None:
-    """Take a text for the source of a class: it was made of that text, which is in no file."""
-    text = Text(source.splitlines(keepends=True))
-    node = text.class_at(cls.__name__, set())
+def register_class_source(cls: type, source: str, file: str) -> None:
+    """Make a text known as the source of a class that was made of it: it is in no file."""
+    text = SourceText(source.splitlines(keepends=True))
+    node = text.find_class(cls.__name__, set())
     if node is not None:
-        _classes.get(cls, lambda _: _written(text, node, file))
+        _classes.get(cls, lambda _: _info(text, node, file))
 
 
-def _read_class(cls: type) -> Written:
+def _read_class(cls: type) -> SourceInfo:
     own = [f for f in methods(cls) if belongs(f, cls)]
     module = sys.modules.get(cls.__module__)
     for file, codes in _files_of(own, module):
-        text = _text_of(codes[0]) if codes else read_file(file)
+        text = _text_of(codes[0]) if codes else _read_file(file)
         if text is None:
             continue
         nodes = [_node_of(text, code, getattr(module, "__loader__", None)) for code in codes]
-        node = text.class_at(cls.__qualname__, {_first_line(n) for n in nodes if n is not None})
+        node = text.find_class(cls.__qualname__, {_first_line(n) for n in nodes if n is not None})
         if node is not None and None not in nodes:
-            return _written(text, node, file)
-    return Written("", "")
+            return _info(text, node, file)
+    return SourceInfo("", "")
 
 
 def _files_of(own: list[FunctionType], module: object) -> Iterator[tuple[str, list[CodeType]]]:
@@ -251,11 +261,11 @@ def _files_of(own: list[FunctionType], module: object) -> Iterator[tuple[str, li
 
 
 def methods(cls: type) -> list[FunctionType]:
-    """List the functions in a class's body: methods, and those behind properties and the like."""
+    """Return the functions in a class's body: methods, and those behind properties and the like."""
     found = []
     for value in vars(cls).values():
         inner = [value]
-        if isinstance(value, SPECIAL):
+        if isinstance(value, _SPECIAL):
             inner = [value.__func__]
         elif isinstance(value, property):
             inner = [value.fget, value.fset, value.fdel]
@@ -266,7 +276,7 @@ def methods(cls: type) -> list[FunctionType]:
 
 
 def belongs(function: FunctionType, cls: type) -> bool:
-    """Tell whether a function was written in the body of a class."""
+    """Whether a function was written in the body of a class."""
     # Not __qualname__, which a decorator copies to a function that was written elsewhere.
     return function.__code__.co_qualname == f"{cls.__qualname__}.{function.__code__.co_name}"
 
@@ -277,3 +287,88 @@ def _innermost(value: Any) -> Any:
             break
         value = value.__wrapped__
     return value
+
+
+# Modules that a function imports while it runs.
+# Such a module may not be loaded yet, and loading it early could be slow or fail. Its whole file
+# counts instead, with those of the user's modules that it imports in turn. This is the same before
+# and after the module was loaded.
+
+
+def file_source(file: str) -> SourceInfo | None:
+    """Return what is known of a module's whole file; ``None`` if it is no Python source."""
+    text = _read_file(file)
+    if not file.endswith((".py", ".pyw")) or text.tree is None:
+        return None
+    fingerprint = fingerprint_tree(text.tree)
+    return SourceInfo(fingerprint, fingerprint, "".join(text.lines), _shown(file))
+
+
+def imports_of_file(file: str) -> list[ImportStatement]:
+    """Return what a module's file imports."""
+    tree = _read_file(file).tree
+    return [] if tree is None else imports_of_tree(tree)
+
+
+def package_of(module: str, file: str) -> str:
+    """The name of the package that relative imports in a module's file start from."""
+    name = os.path.basename(file)
+    return module if name.startswith("__init__.") else module.rpartition(".")[0]
+
+
+_UNKNOWN = object()
+
+
+def file_literals(file: str) -> dict[str, Any]:
+    """Return the variables that a module's file sets once, to what stands there literally.
+
+    A loaded module may have been given other values since. Functions, whose code stands there
+    just as well, are there with ``...``; what the module's own functions set is left out.
+    """
+    tree = _read_file(file).tree
+    found: dict[str, Any] = {}
+    again = {name for node in ast.walk(tree) for name in _rebound(node)} if tree else set()
+    for node in getattr(tree, "body", ()):
+        for name, value in _bound(node):
+            if name in found:
+                again.add(name)
+            found[name] = value
+    return {k: v for k, v in found.items() if k not in again and v is not _UNKNOWN}
+
+
+def _rebound(node: ast.AST) -> list[str]:
+    return node.names if isinstance(node, ast.Global) else []
+
+
+def _bound(node: ast.AST) -> Iterator[tuple[str, Any]]:
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        yield node.name, _UNKNOWN if node.decorator_list else ...
+        return
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    simple = isinstance(node, (ast.Assign, ast.AnnAssign))
+    for inner in targets if simple else ast.walk(node):
+        if isinstance(inner, ast.Name):
+            yield inner.id, _value(node.value) if simple else _UNKNOWN  # type: ignore[attr-defined]
+
+
+def _value(node: ast.expr | None) -> Any:
+    if node is None:
+        return _UNKNOWN
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return _UNKNOWN
+
+
+def resolve_import(item: ImportStatement, package: str | None) -> list[str]:
+    """Return the names of the modules that an import statement may mean, in absolute terms."""
+    name = item.module
+    if item.level:
+        try:
+            name = importlib.util.resolve_name("." * item.level + name, package or "")
+        except ImportError:
+            return []
+    parts = name.split(".")
+    parents = [".".join(parts[: end + 1]) for end in range(len(parts))]
+    # The names may be submodules: those that have a file are.
+    return [*parents, *(f"{name}.{inner}" for inner in item.names if inner != "*")]

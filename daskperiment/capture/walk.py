@@ -8,7 +8,7 @@ A walk starts at a function, class or callable object and collects, in a fixed o
 * *constants*: the other values that are read by name, from a closure, or are defaults, and
   whether they are state that the code itself changes;
 * *packages*: the installed distributions where the walk stopped;
-* *seen*: the bindings that were looked up, so that a later look can tell whether they still hold.
+* *lookups*: the bindings that were looked up, to see later whether they still hold.
 
 Values are not fingerprinted here, only collected.
 """
@@ -19,46 +19,107 @@ import enum
 import functools
 import sys
 from collections import deque
-from collections.abc import Iterator
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from daskperiment.capture import modules
-from daskperiment.capture.digest import combine
-from daskperiment.capture.foreign import (
-    foreign_name,
-    held_by,
-    is_own_class,
-    is_own_code,
-    patched,
-)
-from daskperiment.capture.found import (
+from daskperiment.capture import members, source
+from daskperiment.capture.code_objects import (
     MISSING,
-    Constant,
-    File,
-    Seen,
-    Unit,
+    ChangedState,
+    ImportStatement,
+    NameRead,
     cell_value,
-    parts_now,
+    name_of_function,
+    names_of,
 )
-from daskperiment.capture.members import (
-    class_without_source,
-    code_in,
-    made_by,
-    members_of,
-    parts_of,
-    settings_of,
-    wrapped_by,
+from daskperiment.capture.digest import combine
+from daskperiment.capture.members import ATOMS, functions_behind, is_own_class, wrapped_by
+from daskperiment.capture.origin import (
+    distribution,
+    file_of_module,
+    is_own,
+    module_of,
+    origin_of,
+    origin_of_file,
 )
-from daskperiment.capture.origin import distribution, home, home_of_file, is_own, module_of
-from daskperiment.capture.references import Import, Read, names_of
-from daskperiment.capture.source import Written, belongs, of_class, of_function
-from daskperiment.capture.writes import Writes
+from daskperiment.capture.source import SourceInfo, belongs
 
-__all__ = ["Walk"]
+__all__ = ["CodeUnit", "Constant", "Lookups", "Walk", "parts_now"]
 
-_ATOMS = (type(None), bool, int, float, complex, str, bytes)
 _FOLLOWED = (FunctionType, MethodType, ModuleType, type)
+
+
+@dataclass(frozen=True, slots=True)
+class CodeUnit:
+    """A function, class or file of the user's own code."""
+
+    name: str
+    info: SourceInfo
+    bare: bool = False
+    """Whether its own decorators do not count."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of its own code, without what it uses."""
+        return self.info.bare if self.bare else self.info.fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleFile:
+    """A module's file that is imported while a function runs."""
+
+    module: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """A value that a unit reads."""
+
+    owner: int
+    label: str
+    """The name as the unit has it."""
+    name: str
+    """The name as people should see it."""
+    value: Any
+    state: bool = False
+    """Whether the code changes the value itself."""
+
+
+@dataclass(slots=True)
+class Lookups:
+    """What was looked up: a walk is valid while all of it is the same."""
+
+    names: list[tuple[Callable[[str, Any], Any], str, Any]] = field(default_factory=list)
+    cells: list[tuple[Any, Any]] = field(default_factory=list)
+    functions: list[tuple[FunctionType, CodeType, Any, Any]] = field(default_factory=list)
+    files: dict[str, None] = field(default_factory=dict)
+    classes: dict[type, int] = field(default_factory=dict)
+    """Classes, and how many attributes they have: one more may take the place of a base's."""
+    watched: dict[int, Any] = field(default_factory=dict)
+    """Values that may change in place, by their id, besides the constants."""
+
+    def add(self, other: Lookups) -> None:
+        """Add what another walk looked up, each thing once."""
+        known = {(id(get.__self__), name) for get, name, _ in self.names}  # type: ignore[attr-defined]
+        for get, name, value in other.names:
+            if (id(get.__self__), name) not in known:  # type: ignore[attr-defined]
+                known.add((id(get.__self__), name))  # type: ignore[attr-defined]
+                self.names.append((get, name, value))
+        self.cells += other.cells
+        self.functions += other.functions
+        self.files.update(other.files)
+        self.classes.update(other.classes)
+        self.watched.update(other.watched)
+
+
+def parts_now(function: FunctionType) -> tuple[CodeType, Any, Any]:
+    """Return what a function consists of, to be compared later."""
+    # The defaults by keyword are a dict, which may change in place.
+    named = function.__kwdefaults__
+    return function.__code__, function.__defaults__, named and tuple(named.items())
 
 
 class Walk:
@@ -72,23 +133,23 @@ class Walk:
     """
 
     def __init__(self, root: Any, step: bool = False) -> None:
-        self._writes = Writes()
+        self._state = ChangedState()
         # State may be read before the code that changes it is found: then once more.
         for _ in range(3):
-            known = len(self._writes)
+            known = len(self._state)
             self._walk(root, step)
-            if len(self._writes) == known:
+            if len(self._state) == known:
                 break
 
     def _walk(self, root: Any, step: bool) -> None:
-        self.units: list[Unit] = []
+        self.units: list[CodeUnit] = []
         self.edges: dict[tuple[int, str, int], None] = {}
         self.names: dict[tuple[int, str, str], None] = {}
         self.constants: dict[tuple[int, str, int], Constant] = {}
         self.packages: dict[str, str] = {}
-        self.seen = Seen()
+        self.lookups = Lookups()
         self._places: dict[int, int] = {}
-        self._files: dict[File, File] = {}
+        self._files: dict[ModuleFile, ModuleFile] = {}
         self._kept: list[Any] = []
         self._waiting: deque[tuple[int, Any]] = deque()
         self._visit(-1, "", module_of(root) or "", root, bare=step)
@@ -100,13 +161,13 @@ class Walk:
 
     def _is_state(self, name: str, value: Any) -> bool:
         # Code that is bound anew is followed as it is now.
-        return self._writes.cover(name, value) and not isinstance(value, _FOLLOWED)
+        return self._state.covers(name, value) and not isinstance(value, _FOLLOWED)
 
     # What a value is decides how it is followed.
 
     def _visit(self, owner: int, label: str, name: str, value: Any, bare: bool = False) -> None:
         # Exactly these types: a subclass has code of its own.
-        if type(value) in _ATOMS or self._is_state(name, value):
+        if type(value) in ATOMS or self._is_state(name, value):
             self._add_constant(owner, label, name, value)
         elif isinstance(value, FunctionType):
             self._visit_function(owner, label, name, value, bare)
@@ -128,13 +189,15 @@ class Walk:
         # Not __module__, which a decorator copies from the function that it wraps.
         module = value.__globals__.get("__name__")
         if is_own(module):
-            self._add_unit(owner, label, value, _name_of(value), of_function(value), bare)
+            self._add_unit(
+                owner, label, value, name_of_function(value), source.function_source(value), bare
+            )
             return
         self._add_foreign(owner, label, value, module)
         inner = wrapped_by(value)
         if inner is not None:
             self._visit(owner, label, name, inner, bare)
-        for key, item in held_by(value):
+        for key, item in members.code_held_by(value):
             if item is not inner:
                 self._visit(owner, f"{label}<{key}>", f"{name}<{key}>", item)
 
@@ -142,26 +205,26 @@ class Walk:
         if not is_own_class(value):
             self._add_foreign(owner, label, value)
             return
-        written = of_class(value) or class_without_source(value)
-        self._add_unit(owner, label, value, f"{value.__module__}.{value.__qualname__}", written)
+        info = source.class_source(value) or members.class_without_source(value)
+        self._add_unit(owner, label, value, f"{value.__module__}.{value.__qualname__}", info)
 
     def _visit_module(self, owner: int, label: str, value: ModuleType) -> None:
         file = getattr(value, "__file__", None)
         if is_own(value.__name__) and value.__name__ != "__main__" and isinstance(file, str):
-            self._visit_file(owner, label, File(value.__name__, file))
+            self._visit_file(owner, label, ModuleFile(value.__name__, file))
         else:
             self._add_foreign(owner, label, value, value.__name__)
 
-    def _visit_file(self, owner: int, label: str, file: File) -> None:
+    def _visit_file(self, owner: int, label: str, file: ModuleFile) -> None:
         known = self._files.setdefault(file, file)
-        written = modules.written(file.path)
-        if written is not None:
-            self.seen.files[file.path] = None
-            self._add_unit(owner, label, known, file.module, written)
+        info = source.file_source(file.path)
+        if info is not None:
+            self.lookups.files[file.path] = None
+            self._add_unit(owner, label, known, file.module, info)
 
     def _visit_object(self, owner: int, label: str, name: str, value: Any, bare: bool) -> None:
         kind = type(value)
-        of = home(kind.__module__)
+        of = origin_of(kind.__module__)
         inner = wrapped_by(value)
         if inner is not None:
             # A step's decorators say how it is recorded, not what it does.
@@ -170,31 +233,31 @@ class Walk:
                 self._visit_wrapper(owner, label, name, value)
         elif isinstance(value, functools.partial):
             self._visit(owner, label, name, value.func, bare)
-            self.seen.watched[id(value.keywords)] = value.keywords
+            self.lookups.watched[id(value.keywords)] = value.keywords
             for key, item in [*enumerate(value.args), *value.keywords.items()]:
                 self._visit(owner, f"{label}({key})", f"{name}({key})", item)
         elif of != "daskperiment":
             self._visit(owner, f"{label}:type", f"{name}:type", kind)
             self._add_constant(owner, label, name, value)
-            for key, item in code_in(value):
+            for key, item in members.code_in(value):
                 self._visit(owner, f"{label}[{key}]", f"{name}[{key}]", item)
 
     def _visit_wrapper(self, owner: int, label: str, name: str, value: Any) -> None:
         self._visit(owner, f"{label}:type", f"{name}:type", type(value))
         if is_own_class(type(value)):
             # Not the whole: what it copied from what it wraps, such as the docstring, says nothing.
-            for key, item in settings_of(value):
+            for key, item in members.settings_of(value):
                 self._visit(owner, f"{label}.{key}", f"{name}.{key}", item)
 
     # Units, and what they use.
 
     def _add_unit(
-        self, owner: int, label: str, value: Any, name: str, written: Written, bare: bool = False
+        self, owner: int, label: str, value: Any, name: str, info: SourceInfo, bare: bool = False
     ) -> None:
         place = self._places.get(id(value))
         if place is None:
             place = self._places[id(value)] = len(self.units)
-            self.units.append(Unit(name, written, bare))
+            self.units.append(CodeUnit(name, info, bare))
             self._kept.append(value)
             self._waiting.append((place, value))
         if owner >= 0:
@@ -209,9 +272,9 @@ class Walk:
             self._scan(place, "", value)
         elif isinstance(value, type):
             self._scan_class(place, value)
-        elif isinstance(value, File):
-            for item in modules.imports_of_file(value.path):
-                self._late(place, "", item, modules.package_of(value.module, value.path))
+        elif isinstance(value, ModuleFile):
+            for item in source.imports_of_file(value.path):
+                self._late(place, "", item, source.package_of(value.module, value.path))
             self._set_since(place, value)
 
     def _scan_class(self, place: int, cls: type) -> None:
@@ -220,10 +283,10 @@ class Walk:
         if type(cls) is not type:
             self._visit(place, "metaclass", "", type(cls))
         name = f"{cls.__module__}.{cls.__qualname__}"
-        self.seen.classes[cls] = len(vars(cls))
-        for key, value in members_of(cls):
-            self.seen.names.append((vars(cls).get, key, value))
-            functions = list(parts_of(value))
+        self.lookups.classes[cls] = len(vars(cls))
+        for key, value in members.members_of(cls):
+            self.lookups.names.append((vars(cls).get, key, value))
+            functions = list(functions_behind(value))
             for function in functions:
                 if belongs(function, cls):
                     self._scan(place, f"{key}.", function)
@@ -231,44 +294,44 @@ class Walk:
             others = [f for f in functions if not belongs(f, cls)]
             for item in others if foreign is None else [foreign]:
                 self._visit(place, key, f"{name}.{key}", item)
-        for key, item in made_by(cls):
+        for key, item in members.field_functions(cls):
             self._visit(place, key, f"{name}.{key}", item)
         if issubclass(cls, enum.Enum):
-            members = {key: member.value for key, member in cls.__members__.items()}
-            self._visit(place, "members", name, members)
+            values = {key: member.value for key, member in cls.__members__.items()}
+            self._visit(place, "members", name, values)
 
     def _scan(self, place: int, prefix: str, function: FunctionType) -> None:
         names = names_of(function.__code__)
-        self._writes.add(function, _name_of(function), self.units[place].written, names)
-        self.seen.functions.append((function, *parts_now(function)))
+        self._state.add(function, self.units[place].info.assigned, names)
+        self.lookups.functions.append((function, *parts_now(function)))
         for read in names.globals:
             self._read_global(place, prefix, function, read)
         cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=False))
         for name, cell in cells.items():
             if name != "__class__":
                 reads = [read for read in names.cells if read.name == name]
-                self._read_cell(place, prefix, function, cell, reads or [Read(name)])
+                self._read_cell(place, prefix, function, cell, reads or [NameRead(name)])
         for name, value in _defaults(function):
-            self._visit(place, f"{prefix}({name})", f"{_name_of(function)}({name})", value)
+            self._visit(place, f"{prefix}({name})", f"{name_of_function(function)}({name})", value)
         for item in names.imports:
             self._late(place, prefix, item, function.__globals__.get("__package__"))
 
-    def _read_global(self, place: int, prefix: str, function: FunctionType, read: Read) -> None:
+    def _read_global(self, place: int, prefix: str, function: FunctionType, read: NameRead) -> None:
         variables = function.__globals__
         value = variables.get(read.name, MISSING)
-        self.seen.names.append((variables.get, read.name, value))
+        self.lookups.names.append((variables.get, read.name, value))
         if value is not MISSING:
             name = f"{variables.get('__name__', '?')}.{read.name}"
             self._read(place, f"{prefix}{read.name}", name, value, read.attributes)
 
     def _read_cell(
-        self, place: int, prefix: str, function: FunctionType, cell: Any, reads: list[Read]
+        self, place: int, prefix: str, function: FunctionType, cell: Any, reads: list[NameRead]
     ) -> None:
         value = cell_value(cell)
-        self.seen.cells.append((cell, value))
+        self.lookups.cells.append((cell, value))
         for read in reads:
             if value is not MISSING:
-                name = f"{_name_of(function)}.{read.name}"
+                name = f"{name_of_function(function)}.{read.name}"
                 self._read(place, f"{prefix}{read.name}", name, value, read.attributes)
 
     def _read(
@@ -281,41 +344,41 @@ class Walk:
             name, label = f"{value.__name__}.{attribute}", f"{label}.{attribute}"
             variables = vars(value)
             value = variables.get(attribute, MISSING)
-            self.seen.names.append((variables.get, attribute, value))
+            self.lookups.names.append((variables.get, attribute, value))
         if value is not MISSING:
             self._visit(place, label, name, value)
 
     def _read_from(self, place: int, label: str, value: Any, attributes: tuple[str, ...]) -> None:
-        """Look at attributes that users may have put on functions and on foreign modules."""
+        """Visit attributes that users may have put on functions and on foreign modules."""
         if isinstance(value, FunctionType) and attributes[0] in vars(value):
             key, item = attributes[0], vars(value)[attributes[0]]
-            self.seen.names.append((vars(value).get, key, item))
-            self._visit(place, f"{label}.{key}", f"{_name_of(value)}.{key}", item)
+            self.lookups.names.append((vars(value).get, key, item))
+            self._visit(place, f"{label}.{key}", f"{name_of_function(value)}.{key}", item)
         elif isinstance(value, ModuleType):
-            for variables, key, item in patched(value, attributes):
+            for variables, key, item in members.follow_attributes(value, attributes):
                 label = f"{label}.{key}"
-                self.seen.names.append((variables.get, key, item))
-                if is_own_code(item):
+                self.lookups.names.append((variables.get, key, item))
+                if members.is_own_code(item):
                     self._visit(place, label, label, item)
 
     # Imports that happen while a function runs.
 
-    def _late(self, place: int, prefix: str, item: Import, package: str | None) -> None:
-        for name in modules.resolve(item, package):
-            file = modules.file_of(name)
-            if file is None or home_of_file(file) == "installed":
+    def _late(self, place: int, prefix: str, item: ImportStatement, package: str | None) -> None:
+        for name in source.resolve_import(item, package):
+            file = file_of_module(name)
+            if file is None or origin_of_file(file) == "installed":
                 self._add_package(name)
-            elif home_of_file(file) == "own" and home(name) != "daskperiment":
-                self._visit_file(place, f"{prefix}import {name}", File(name, file))
+            elif origin_of_file(file) == "own" and origin_of(name) != "daskperiment":
+                self._visit_file(place, f"{prefix}import {name}", ModuleFile(name, file))
 
-    def _set_since(self, place: int, file: File) -> None:
+    def _set_since(self, place: int, file: ModuleFile) -> None:
         """Visit what a loaded module has been given in place of what its file says."""
         variables = getattr(sys.modules.get(file.module), "__dict__", {})
-        for key, literal in modules.literals(file.path).items() if variables else ():
+        for key, literal in source.file_literals(file.path).items() if variables else ():
             value = variables.get(key, MISSING)
-            self.seen.names.append((variables.get, key, value))
+            self.lookups.names.append((variables.get, key, value))
             if isinstance(value, (list, dict, set)):
-                self.seen.watched[id(value)] = value
+                self.lookups.watched[id(value)] = value
             if value is not MISSING and not _is_literal(value, literal, variables):
                 self._visit(place, key, f"{file.module}.{key}", value)
 
@@ -328,26 +391,28 @@ class Walk:
         self.constants[owner, label, key] = Constant(owner, label, name, value, state)
 
     def _add_package(self, module: str | None) -> None:
-        if module is not None and home(module) == "installed":
+        if module is not None and origin_of(module) == "installed":
             found = distribution(module)
             if found is not None:
                 self.packages[found[0]] = found[1]
 
     def _add_foreign(self, owner: int, label: str, value: Any, module: str | None = None) -> None:
-        self.names[owner, label, foreign_name(value)] = None
+        self.names[owner, label, members.foreign_name(value)] = None
         self._add_package(module or module_of(value))
 
     def _add_root(self, root: Any) -> None:
         module = module_of(root) or module_of(type(root)) or ""
         name = getattr(root, "__qualname__", None) or type(root).__qualname__
-        found = distribution(module) if home(module) == "installed" else None
+        found = distribution(module) if origin_of(module) == "installed" else None
         note = "no source: part of " + (" ".join(found) if found else module or "Python")
         fingerprint = combine("foreign", module, name, *(found or ()))
-        self.units.append(Unit(f"{module}.{name}", Written(fingerprint, fingerprint, note=note)))
+        self.units.append(
+            CodeUnit(f"{module}.{name}", SourceInfo(fingerprint, fingerprint, note=note))
+        )
 
 
 def _is_free(function: BuiltinFunctionType) -> bool:
-    """Tell whether a function of compiled code is no method of some object."""
+    """Whether a function of compiled code is no method of some object."""
     return isinstance(function.__self__, (ModuleType, type, type(None)))
 
 
@@ -359,10 +424,6 @@ def _is_literal(value: Any, literal: Any, variables: dict[str, Any]) -> bool:
     if isinstance(literal, set):  # the order of a set says nothing
         return sorted(map(repr, value)) == sorted(map(repr, literal))
     return repr(value) == repr(literal)
-
-
-def _name_of(function: FunctionType) -> str:
-    return f"{function.__globals__.get('__name__', '?')}.{function.__code__.co_qualname}"
 
 
 def _defaults(function: FunctionType) -> Iterator[tuple[str, Any]]:

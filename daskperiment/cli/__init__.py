@@ -1,7 +1,9 @@
 """The command line: ``daskperiment`` and ``daskperimentboard``.
 
-Commands are declared in small modules that load click alone, so that help and shell completion
-answer at once. What a command does is in a module of its own, which is loaded when it runs.
+Words of a shell come in; text, exit statuses and, with a script, trials go out. `group`, `board`
+and `command_options` say which commands and options there are. They load click alone, so that
+help and shell completion answer at once; the modules that do the work are loaded when a command
+runs. Nothing imports this room but programs, and ``Result.main``, which makes a script one.
 """
 
 from __future__ import annotations

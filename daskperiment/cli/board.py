@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 import click
 
-from daskperiment.cli.options import EXPERIMENT, command, work
+from daskperiment.cli.command_options import EXPERIMENT, command, work
+from daskperiment.cli.exit_status import Failed, Refused
 
 __all__ = ["board", "main"]
 
@@ -26,7 +30,29 @@ def board(
     open_browser: bool,
 ) -> None:  # fmt: skip
     """Start the dashboard, with an experiment first if one is given; Ctrl-C ends it."""
-    work("serving").serve(backend, experiment, port, host, token, open_browser)
+    lookup = work("lookup")
+    if experiment is None:
+        # A store that is away is reported here, and not by an empty page.
+        lookup.ids(backend)
+    else:
+        lookup.store_of(backend, experiment)
+    dashboard = _dashboard()
+    settings = {"port": port, "host": host, "token": token, "open_browser": open_browser}
+    try:
+        dashboard.serve(backend, experiment=experiment, **settings)
+    except ValueError as error:
+        raise Refused(str(error)) from error
+
+
+def _dashboard() -> Any:
+    # By its name: what it needs is an extra, and takes long to load.
+    try:
+        return importlib.import_module("daskperiment.dashboard")
+    except ImportError as error:
+        raise Failed(
+            f"The dashboard needs {error.name or 'a package'}, which cannot be loaded: "
+            'pip install "daskperiment[dashboard]"'
+        ) from error
 
 
 def main() -> None:

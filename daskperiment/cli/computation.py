@@ -1,4 +1,4 @@
-"""Computing the result of a script, and telling how that went."""
+"""The computation of a script's result, and the report of how it went."""
 
 from __future__ import annotations
 
@@ -14,20 +14,28 @@ from typing import Any
 import click
 import dask
 
-from daskperiment.cli import output, values
-from daskperiment.cli.answering import Failed, Refused, leaving_at_once
-from daskperiment.cli.computing import main_command
-from daskperiment.cli.options import work
+from daskperiment.cli import output
+from daskperiment.cli.command_options import (
+    assignments,
+    debug_option,
+    given_argument,
+    help_option,
+    spaces,
+    trial_options,
+    work,
+)
+from daskperiment.cli.exit_status import Command, Failed, Refused, exiting_at_interrupt
+from daskperiment.cli.lookup import checked, trial_of
 from daskperiment.cli.script import choose, is_loading, loaded
-from daskperiment.cli.stored import checked, trial_of
-from daskperiment.cli.texts import print_explanation
+from daskperiment.cli.trial_report import print_explanation
 from daskperiment.errors import DaskperimentError, ParameterUndeclaredError, StoreError
-from daskperiment.experiment import _EXPERIMENTS, Experiment
+from daskperiment.experiment import experiment_of
 from daskperiment.formatting import shorten, table
 from daskperiment.history import read_trials
-from daskperiment.history.reading import find_trial
+from daskperiment.history.trial_records import find_trial
 from daskperiment.result import Result
 from daskperiment.store.liveness import current_origin
+from daskperiment.store.protocol import Store
 
 __all__ = ["describe", "explain", "main_for", "reproduce", "run"]
 
@@ -39,34 +47,43 @@ def run(script: Path, given: Sequence[str], name: str | None, options: Mapping[s
     """Load a script and compute its result, as a trial or as a sweep."""
     began = time.time()
     with _script(script, name, options["backend"]) as result:
-        _tell_of_own_trial(script, result, began)
+        _note_own_trial(script, result, began)
         _compute(result, given, options)
 
 
 def main_for(result: Result, argv: Sequence[str] | None = None) -> None:
-    """Be the command line of a script: parameters and options in, a trial out.
+    """Be the command line of a script, as ``Result.main`` says, and end the process.
 
-    Ends the process with the exit status of the command line. Where the script is only loaded, by
-    ``daskperiment run`` or by a process that computes for it, nothing is done.
-
-    Parameters
-    ----------
-    result : Result
-        What to compute.
-    argv : sequence of str, optional
-        The arguments; without it, those of the process.
+    Where the script is only loaded, by ``daskperiment run`` or by a process that computes for it,
+    nothing is done.
     """
     # A process that computes for a script imports it first; so early, only its name tells that.
     if is_loading() or multiprocessing.current_process().name != "MainProcess":
         return
-    command = main_command(
-        lambda given, options: _compute(result, given, options), lambda: _described(result)
-    )
-    with leaving_at_once():
-        command.main(
+    with exiting_at_interrupt():
+        _own_command(result).main(
             args=list(sys.argv[1:] if argv is None else argv),
             prog_name=f"python {os.path.basename(sys.argv[0])}",
         )
+
+
+def _own_command(result: Result) -> click.Command:
+    @click.command(cls=Command, add_help_option=False)
+    @given_argument
+    @trial_options
+    @debug_option
+    @help_option
+    @click.pass_context
+    def main(
+        context: click.Context, /, given: tuple[str, ...], wants_help: bool, **options: Any
+    ) -> None:
+        """Compute the result as a trial."""
+        if wants_help:
+            click.echo(f"{context.get_help()}\n\n{_described(result)}")
+        else:
+            _compute(result, given, options)
+
+    return main
 
 
 def describe(script: Path, backend: str | None) -> None:
@@ -77,18 +94,19 @@ def describe(script: Path, backend: str | None) -> None:
             choose(module, None)
         click.echo(f"Usage: daskperiment run {script} [NAME=VALUE]... [OPTIONS]")
         for result in results.values():
+            variables = [name for name, value in vars(module).items() if value is result]
             click.echo()
-            output.print_text(_described(result, _variables(module, result)))
+            output.print_text(_described(result, f" (--result {', '.join(variables)})"))
         click.echo("\nThe options are listed by daskperiment run --help.")
 
 
 def explain(
     script: Path, given: Sequence[str], name: str | None, backend: str | None, format_: str
 ) -> None:
-    """Tell which steps would be reused."""
+    """Print which steps would be reused."""
     with _script(script, name, backend) as result:
-        bound = _bound(result, values.assignments(given))
-        print_explanation(_experiment_of(result).explain(bound), format_)
+        bound = _bound(result, assignments(given))
+        print_explanation(experiment_of(result).explain(bound), format_)
 
 
 def reproduce(
@@ -97,7 +115,7 @@ def reproduce(
 ) -> None:  # fmt: skip
     """Run a trial again, and show what differs."""
     with _script(script, name, backend) as result, _scheduler(scheduler):
-        number = trial_of(_experiment_of(result), trial)
+        number = trial_of(experiment_of(result), trial)
         comparison = result.reproduce(number, code=code)
         output.print_text(repr(comparison))
         if comparison.same_result is False:
@@ -123,15 +141,11 @@ def _backend(backend: str | None) -> Iterator[None]:
         yield
 
 
-def _experiment_of(result: Result) -> Experiment:
-    return next(each for each in _EXPERIMENTS.values() if each._planner is result._planner)
-
-
-def _tell_of_own_trial(script: Path, result: Result, began: float) -> None:
-    """Say it if the script computed a trial itself while it was loaded."""
-    experiment = _experiment_of(result)
+def _note_own_trial(script: Path, result: Result, began: float) -> None:
+    """Print a note if the script computed a trial itself while it was loaded."""
+    experiment = experiment_of(result)
     latest = experiment.trial_id
-    trial = read_trials(experiment._store, [latest]).get(latest) if latest else None
+    trial = read_trials(_store(result), [latest]).get(latest) if latest else None
     if trial and trial.begun.started >= began and trial.begun.origin == current_origin():
         click.echo(
             f"Note: {script} computed trial {latest} itself when it was loaded. Put that below "
@@ -140,20 +154,20 @@ def _tell_of_own_trial(script: Path, result: Result, began: float) -> None:
         )
 
 
-def _variables(module: Any, result: Result) -> str:
-    return ", ".join(name for name, value in vars(module).items() if value is result)
+def _store(result: Result) -> Store:
+    store: Store = result.definition.planner.store
+    return store
 
 
-def _described(result: Result, variables: str = "") -> str:
-    parameters = result._planner.parameters
+def _described(result: Result, option: str = "") -> str:
+    parameters = result.definition.planner.parameters
     current = parameters.current({})
     rows = []
     for name in parameters.names:
         missing = parameters.missing([name], current)
         state = "no value" if missing == (name,) else "computed in each trial"
         rows.append([f"  {name}", repr(current[name]) if name in current else state])
-    where = f" (--result {variables})" if variables else ""
-    head = f"Result {result.name}{where} of experiment {_experiment_of(result).id}"
+    head = f"Result {result.name}{option} of experiment {experiment_of(result).id}"
     listed = table([], [[name, shorten(text, 70)] for name, text in rows]) if rows else "  none"
     return f"{head}\nParameters:\n{listed}"
 
@@ -162,8 +176,8 @@ def _described(result: Result, variables: str = "") -> str:
 
 
 def _compute(result: Result, given: Sequence[str], options: Mapping[str, Any]) -> None:
-    bound = _bound(result, values.assignments(given))
-    space = values.spaces(options["swept"])
+    bound = _bound(result, assignments(given))
+    space = spaces(options["swept"])
     _bound(result, space)
     is_sweep = bool(space or options["resume"])
     wrong = [name for name in _OF_SWEEPS if options[name] is not None and not is_sweep]
@@ -181,11 +195,11 @@ def _bound(result: Result, given: Mapping[str, Any]) -> Result:
     try:
         return result.bind(**given)
     except ParameterUndeclaredError as error:
-        declared = result._planner.parameters.names
+        declared = result.definition.planner.parameters.names
         unknown = [name for name in given if name not in declared]
         raise Refused(
             f"No parameter {', '.join(map(repr, unknown))} in experiment "
-            f"{_experiment_of(result).id!r}; it declares: {', '.join(declared) or 'none'}."
+            f"{experiment_of(result).id!r}; it declares: {', '.join(declared) or 'none'}."
         ) from error
 
 
@@ -215,61 +229,59 @@ def _client(address: str) -> Any:
     try:
         return Client(address, timeout=10)
     except Exception as error:
-        why = "" if isinstance(error, OSError | ValueError) else f" ({_told(error)})"
+        why = "" if isinstance(error, OSError | ValueError) else f" ({_error_text(error)})"
         raise Failed(
             f"No scheduler answers at {address!r}{why}: start one, or correct the address."
         ) from error
 
 
 def _trial(result: Result, options: Mapping[str, Any]) -> None:
-    experiment = _experiment_of(result)
+    experiment = experiment_of(result)
     before = experiment.trial_id
-    keywords = {name: options[name] for name in ("seed", "reuse") if options[name]}
-    if options["seed"] is not None:
-        keywords["seed"] = options["seed"]
     started = time.perf_counter()
     try:
-        value = result.compute(**keywords)
+        # Without --reuse, the experiment and its steps say what is reused.
+        value = result.compute(seed=options["seed"], reuse=options["reuse"] or None)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # sys.exit() in a step is a failure like others
-        trial = _number(experiment, result, before)
+        trial = _number(result, before)
         if trial is None and isinstance(error, DaskperimentError):
             raise  # nothing ran, and the message says why
-        raise Failed(_failure(experiment, trial, error)) from error
+        raise Failed(_failure(result, trial, error)) from error
     elapsed = time.perf_counter() - started
     output.print_pairs(
         [
             ("experiment", experiment.id),
-            ("trial", str(_number(experiment, result, before) or "unknown")),
+            ("trial", str(_number(result, before) or "unknown")),
             ("result", _shown(value)),
             ("time", f"{elapsed:.3g} s"),
         ]
     )
 
 
-def _number(experiment: Experiment, result: Result, before: int) -> int | None:
-    """Give the id of the trial that was computed, None if none began."""
+def _number(result: Result, before: int) -> int | None:
+    """The id of the trial that was computed, None if none began."""
     try:
-        found = find_trial(experiment._store, result.computed_token, before)
+        found = find_trial(_store(result), result.computed_token, before)
     except StoreError:
         return None  # the store went away, and the result matters more
     return None if found is None else found.trial
 
 
-def _failure(experiment: Experiment, trial: int | None, error: BaseException) -> str:
+def _failure(result: Result, trial: int | None, error: BaseException) -> str:
     if trial is None:
-        return f"No trial began: {_told(error)}. --debug shows where."
-    ended = read_trials(experiment._store, [trial])[trial].ended
+        return f"No trial began: {_error_text(error)}. --debug shows where."
+    ended = read_trials(_store(result), [trial])[trial].ended
     failure = ended.failure if ended else None
     step = f" in step {failure.step!r}" if failure and failure.step else ""
     return (
-        f"Trial {trial} failed{step}: {_told(error)}. "
-        f"'daskperiment show {experiment.id} {trial}' shows where, and so does --debug."
+        f"Trial {trial} failed{step}: {_error_text(error)}. "
+        f"'daskperiment show {experiment_of(result).id} {trial}' shows where, and so does --debug."
     )
 
 
-def _told(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     return shorten(f"{type(error).__name__}({error})", 300)
 
 
@@ -292,7 +304,7 @@ def _sweep(result: Result, space: Any, options: Mapping[str, Any]) -> None:
         raise Refused(str(error)) from error
     except ImportError as error:
         raise Failed(str(error)) from error  # Optuna is an extra
-    work("listing").print_frame(frame.reset_index(), "table")
+    work("listings").print_frame(frame.reset_index(), "table")
     failed = int((~frame["Success"]).sum())
     if failed:
         raise Failed(f"{failed} of {len(frame)} trials failed; the column Description says why.")

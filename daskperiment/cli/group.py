@@ -1,20 +1,292 @@
-"""The command ``daskperiment``."""
+"""The command ``daskperiment``: names, arguments, options and help of its commands.
+
+What a command does stands in the module that it hands its arguments to.
+"""
 
 from __future__ import annotations
 
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
 import click
 
-from daskperiment.cli import asking, computing, keeping
-from daskperiment.cli.answering import Sections, leaving_at_once
 from daskperiment.cli.board import board
-from daskperiment.cli.options import debug_option
+from daskperiment.cli.command_options import (
+    EXPERIMENT,
+    EXPERIMENT_OR_SCRIPT,
+    LATEST,
+    SCRIPT,
+    TRIAL,
+    command,
+    debug_option,
+    experiment_argument,
+    format_option,
+    given_argument,
+    help_option,
+    result_option,
+    scheduler_option,
+    trial_options,
+    work,
+)
+from daskperiment.cli.exit_status import Command, exiting_at_interrupt
 
 __all__ = ["cli", "main"]
 
+_trial_argument = click.argument(
+    "trial", metavar="[TRIAL]", type=TRIAL, required=False, default=LATEST
+)
+
+
+# With a script ---------------------------------------------------------------------------------
+
+
+@command("run", add_help_option=False)
+@click.argument("script", type=SCRIPT, required=False)
+@given_argument
+@result_option
+@trial_options
+@help_option
+@click.pass_context
+def run(
+    context: click.Context, /, script: Path | None, given: tuple[str, ...], name: str | None,
+    wants_help: bool, **options: Any,
+) -> None:  # fmt: skip
+    """Run a script that defines an experiment, and compute its result as a trial.
+
+    Parameters are given as NAME=VALUE. A value is a Python literal, such as 0.1, None or [1, 2];
+    what is none is text. SCRIPT --help lists the parameters of a script.
+
+    The script needs no change: what stands below ``if __name__ == "__main__":`` is not run.
+    """
+    if script is None:
+        if not wants_help:
+            raise click.UsageError("Missing argument 'SCRIPT'.", context)
+        click.echo(context.get_help())
+    elif wants_help:
+        work("computation").describe(script, options["backend"])
+    else:
+        work("computation").run(script, given, name, options)
+
+
+@command("reproduce")
+@click.argument("script", type=SCRIPT)
+@click.argument("trial", type=TRIAL)
+@result_option
+@click.option(
+    "--code", type=click.Choice(["current", "recorded"]), default="current", show_default=True,
+    help="Whether the script's code is run, or the code that the trial recorded.",
+)  # fmt: skip
+@scheduler_option
+def reproduce(**given: Any) -> None:
+    """Run a trial again with its parameters and seed, and show what differs.
+
+    The exit status is 1 if the result is another one.
+    """
+    work("computation").reproduce(**given)
+
+
+# What was recorded: none of these commands changes a store or unpickles anything ----------------
+
+
+@command("ls")
+@format_option("table", "csv", "json")
+def ls(**given: Any) -> None:
+    """List the experiments of a store."""
+    work("listings").list_experiments(**given)
+
+
+@command("history")
+@experiment_argument
+@click.option(
+    "--columns", multiple=True, metavar="NAMES",
+    help="Only these columns, with commas between them; may be given more than once.",
+)  # fmt: skip
+@click.option(
+    "--where", metavar="CONDITION",
+    help="Only trials for which this holds, such as 'lr > 0.1 and Success'. A name with a blank "
+    "stands in backticks or quotes.",
+)  # fmt: skip
+@click.option("--sort", metavar="NAME", help="Sort by a column; -NAME begins with the highest.")
+@click.option(
+    "--last", type=click.IntRange(min=1), metavar="N", help="Of these, only the N latest trials."
+)
+@click.option("--verbose", is_flag=True, help="Add seed, status, host, user, Git commit.")
+@click.option("--running", is_flag=True, help="Add the trials that are still running.")
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+    help="Write to a file.",
+)  # fmt: skip
+@format_option("table", "csv", "json", "parquet")
+def history(**given: Any) -> None:
+    """List the trials of an experiment."""
+    work("listings").list_trials(**given)
+
+
+@command("show")
+@experiment_argument
+@_trial_argument
+@format_option("text", "json")
+def show(**given: Any) -> None:
+    """Show all about one trial, by default the latest."""
+    work("trial_report").show(**given)
+
+
+@command("steps")
+@experiment_argument
+@click.argument("trial", type=TRIAL, required=False)
+@format_option("table", "csv", "json")
+def steps(**given: Any) -> None:
+    """List the step runs of a trial, or of all trials."""
+    work("listings").list_steps(**given)
+
+
+@command("metrics")
+@experiment_argument
+@click.argument("trials", metavar="[TRIAL]...", type=TRIAL, nargs=-1)
+@click.option("--metric", "names", multiple=True, metavar="NAME", help="Only this metric.")
+@format_option("table", "csv", "json")
+def metrics(**given: Any) -> None:
+    """Show the metrics of trials, by default of the latest.
+
+    As a table, a line for each metric of each trial; as CSV or JSON, every point.
+    """
+    work("listings").list_metrics(**given)
+
+
+@command("code")
+@experiment_argument
+@_trial_argument
+def code(**given: Any) -> None:
+    """Print the code of a trial's steps, by default of the latest."""
+    work("trial_report").code(**given)
+
+
+@command("env")
+@experiment_argument
+@_trial_argument
+@click.option("--category", metavar="NAME", help="Only this part, such as git or requirements.")
+@click.option("--packages", is_flag=True, help="The packages, as a requirements file has them.")
+def env(**given: Any) -> None:
+    """Print the environment of a trial, by default of the latest."""
+    work("trial_report").environment(**given)
+
+
+@command("compare")
+@experiment_argument
+@click.argument("first", metavar="A", type=TRIAL)
+@click.argument("second", metavar="B", type=TRIAL)
+@format_option("text", "json")
+def compare(**given: Any) -> None:
+    """Show how two trials differ, and why."""
+    work("trial_report").compare(**given)
+
+
+@command("explain")
+@click.argument("what", metavar="ID|SCRIPT", type=EXPERIMENT_OR_SCRIPT)
+@click.argument("given", metavar="[TRIAL|NAME=VALUE...]", nargs=-1)
+@result_option
+@format_option("text", "json", "csv")
+@click.pass_context
+def explain(
+    context: click.Context, /, what: str | Path, given: tuple[str, ...], name: str | None,
+    backend: str | None, format_: str,
+) -> None:  # fmt: skip
+    """Tell which steps were taken from earlier trials, and why others were not.
+
+    With the id of an experiment, what a trial did, by default the latest. With a script, what
+    computing its result with --reuse would do now; nothing is computed.
+    """
+    if isinstance(what, Path):
+        work("computation").explain(what, given, name, backend, format_)
+        return
+    if name is not None or len(given) > 1:
+        raise click.UsageError(
+            f"{what!r} is the id of an experiment, so only a trial can follow. A script is given "
+            f"as a file with its suffix, or as {f'./{what}'!r}.", context
+        )  # fmt: skip
+    trial = TRIAL.convert(given[0], None, context) if given else LATEST
+    work("trial_report").explain(backend, what, trial, format_)
+
+
+# Keeping house ---------------------------------------------------------------------------------
+
+
+@command("copy")
+@experiment_argument
+@click.argument("target", metavar="TARGET")
+def copy(**given: Any) -> None:
+    """Copy an experiment to another store, given as a folder or URL.
+
+    What is there already is left alone, so that a copy that was cut off can be completed.
+    """
+    work("maintenance").copy(**given)
+
+
+@command("export")
+@experiment_argument
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+def export(**given: Any) -> None:
+    """Write an experiment to a folder, as text files.
+
+    The history is one CSV file; there is a JSON file for each trial, and the code of each trial
+    as a .py file. The same records give the same files, so that Git shows what is new.
+    """
+    work("maintenance").export(**given)
+
+
+@command("delete")
+@experiment_argument
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def delete(**given: Any) -> None:
+    """Remove an experiment's records from the store."""
+    work("maintenance").delete(**given)
+
+
+@command("prune")
+@experiment_argument
+@click.option("--max-bytes", metavar="SIZE", help="Keep so much, such as 500MB or 2GiB.")
+@click.option("--older-than", metavar="TIME", help="Remove what was not used for 30d, 12h, 90min.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
+def prune(**given: Any) -> None:
+    """Remove reusable values that were not used for the longest time.
+
+    History, parameters and metrics stay.
+    """
+    work("maintenance").prune(**given)
+
+
+@command("flush")
+@click.argument("id", metavar="[ID]", type=EXPERIMENT, required=False)
+@click.option("--timeout", type=float, metavar="SECONDS", help="Give up after so long.")
+def flush(**given: Any) -> None:
+    """Deliver what waits on this machine for the store, of one experiment or of all."""
+    work("maintenance").flush(**given)
+
+
+# All of them -----------------------------------------------------------------------------------
+
+_SECTIONS = {
+    "With a script": (run, reproduce),
+    "What was recorded": (ls, history, show, steps, metrics, code, env, compare, explain, board),
+    "Keeping house": (copy, export, delete, prune, flush),
+}
+
+
+class _CommandGroup(Command, click.Group):
+    """A group of commands whose help lists them in sections."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands, section by section, with the first line of the help of each."""
+        for title, commands in _SECTIONS.items():
+            with formatter.section(title):
+                rows = [(one.name or "", (one.help or "").partition("\n")[0]) for one in commands]
+                formatter.write_dl(rows)
+
 
 @click.group(
-    "daskperiment", cls=Sections, invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    "daskperiment", cls=_CommandGroup, commands=list(chain(*_SECTIONS.values())),
+    invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip
 @click.version_option(package_name="daskperiment")
 @debug_option
@@ -31,15 +303,7 @@ def cli(context: click.Context, /) -> None:
         context.exit(2)
 
 
-for _title, _commands in (
-    ("With a script", computing.COMMANDS),
-    ("What was recorded", (*asking.COMMANDS, computing.explain, board)),
-    ("Keeping house", keeping.COMMANDS),
-):
-    cli.add_section(_title, _commands)
-
-
 def main() -> None:
     """Run the command ``daskperiment``."""
-    with leaving_at_once():
+    with exiting_at_interrupt():
         cli()

@@ -24,19 +24,9 @@ from rich.text import Text
 from daskperiment.formatting import one_line, shorten, table, width
 
 __all__ = [
-    "as_csv",
-    "as_json",
-    "exact",
-    "is_missing",
-    "is_terminal",
-    "plain_json",
-    "print_pairs",
-    "print_source",
-    "print_table",
-    "print_text",
-    "safe",
-    "shown",
-]
+    "as_json", "as_text", "exact", "is_missing", "is_terminal", "plain_json", "print_pairs",
+    "print_rows", "print_source", "print_table", "print_text", "safe", "shown",
+]  # fmt: skip
 
 _WIDE = 60
 _MAIN_COLUMNS = {
@@ -58,12 +48,12 @@ _STYLED = {"Status", "Success", "status"}
 
 
 def is_missing(value: Any) -> bool:
-    """Tell what pandas puts where nothing is."""
+    """Whether a value is what pandas puts where nothing is."""
     return type(value).__name__ in ("NAType", "NaTType")
 
 
 def shown(value: Any) -> str:
-    """Give a value as people read it: rounded, and not too long."""
+    """Return a value as people read it: rounded, and not too long."""
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, datetime) and not is_missing(value):
@@ -74,7 +64,7 @@ def shown(value: Any) -> str:
 
 
 def exact(value: Any) -> str:
-    """Give a value as programs read it: nothing is cut, and durations are in seconds."""
+    """Return a value as programs read it: nothing is cut, and durations are in seconds."""
     if is_missing(value):
         return ""
     if isinstance(value, str):
@@ -89,7 +79,7 @@ def exact(value: Any) -> str:
 
 
 def plain_json(value: Any) -> Any:
-    """Make what JSON can hold of a value.
+    """Return what JSON can hold of a value.
 
     What is missing and nan are null, infinity is text, durations are seconds; what JSON has no
     form for is its ``repr``.
@@ -118,7 +108,7 @@ def _described(value: Any) -> Any:
 
 
 def safe(text: str) -> str:
-    """Show control characters as escapes; lines and tabs stay."""
+    """Return a text with control characters as escapes; lines and tabs stay."""
     return "\n".join("\t".join(map(one_line, line.split("\t"))) for line in text.split("\n"))
 
 
@@ -126,7 +116,7 @@ def safe(text: str) -> str:
 
 
 def is_terminal() -> bool:
-    """Tell whether a person sees what is printed."""
+    """Whether a person sees what is printed."""
     return sys.stdout.isatty()
 
 
@@ -154,14 +144,24 @@ def print_table(
         console.print(Text(f"The last {len(rows)} of {total} rows. {_ALL}"))
 
 
-def _fitting(headers: Sequence[str], cells: Sequence[Sequence[Text]], room: int) -> list[int]:
-    """Choose the columns that fit: those that matter most, then the others from the left."""
+def print_rows(headers: Sequence[str], rows: Sequence[Sequence[Any]], format_: str) -> None:
+    """Print rows as a table, JSON or CSV."""
+    if format_ == "table":
+        print_table(headers, rows)
+        return
+    text = as_text(headers, rows, format_)
+    # JSON is plain ASCII; in CSV a line break stays inside its quotes.
+    click.echo(text if format_ == "json" else safe(text), nl=False)
+
+
+def _fitting(headers: Sequence[str], cells: Sequence[Sequence[Text]], columns: int) -> list[int]:
+    """Return the columns that fit: those that matter most, then the others from the left."""
     kept: list[int] = []
     order = sorted(range(len(headers)), key=lambda at: headers[at] not in _MAIN_COLUMNS)
     for at in order:
         longest = max((cell.cell_len for cell in cells[at]), default=0)
-        room -= max(width(headers[at]), min(_FOLDED, longest)) + (2 if kept else 0)
-        if room < 0 and kept:
+        columns -= max(width(headers[at]), min(_FOLDED, longest)) + (2 if kept else 0)
+        if columns < 0 and kept:
             break
         kept.append(at)
     return sorted(kept)
@@ -208,15 +208,17 @@ def print_text(text: str) -> None:
     click.echo(safe(text))
 
 
-def as_csv(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Make CSV."""
+def as_text(headers: Sequence[str], rows: Iterable[Sequence[Any]], format_: str) -> str:
+    """Return rows as JSON, or else as CSV."""
+    if format_ == "json":
+        return as_json([dict(zip(headers, row, strict=True)) for row in rows]) + "\n"
     file = io.StringIO()
     csv.writer(file, lineterminator="\n").writerows(_lines(headers, rows))
     return file.getvalue()
 
 
 def as_json(data: Any, ascii_only: bool = True) -> str:
-    """Make JSON; plain ASCII holds no character that a terminal could act on."""
+    """Return JSON; plain ASCII holds no character that a terminal could act on."""
     return json.dumps(plain_json(data), indent=2, ensure_ascii=ascii_only, allow_nan=False)
 
 

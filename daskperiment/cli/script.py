@@ -18,7 +18,7 @@ from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 
-from daskperiment.cli.answering import Failed, Refused
+from daskperiment.cli.exit_status import Failed, Refused
 from daskperiment.result import Result
 
 __all__ = ["choose", "is_loading", "loaded"]
@@ -28,7 +28,7 @@ _LOADING: ContextVar[bool] = ContextVar("daskperiment_loading_script", default=F
 
 
 def is_loading() -> bool:
-    """Tell whether a script is just being loaded, so that nothing in it is to be computed."""
+    """Whether a script is just being loaded, so that nothing in it is to be computed."""
     return _LOADING.get()
 
 
@@ -78,7 +78,7 @@ def _compiled(path: Path) -> CodeType:
 
 
 class _WithoutMain(ast.NodeTransformer):
-    """Takes ``__name__ == "__main__"`` for false outside functions and classes."""
+    """A transformer for which ``__name__ == "__main__"`` is false outside functions and classes."""
 
     def visit_Compare(self, node: ast.Compare) -> ast.expr:
         match node:
@@ -124,15 +124,7 @@ def _where(error: BaseException, path: Path) -> str:
 
 
 def choose(module: ModuleType, name: str | None) -> Result:
-    """Choose a script's result: the only one, or the one of this name.
-
-    Parameters
-    ----------
-    module : module
-        The script.
-    name : str, optional
-        A variable that holds a result, or the name of a result's function.
-    """
+    """Return a script's result: the only one, or that of a variable or function of this name."""
     found = {key: value for key, value in vars(module).items() if isinstance(value, Result)}
     if not found:
         raise Refused(

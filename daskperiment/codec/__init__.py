@@ -1,23 +1,37 @@
-"""Records and plain values <-> bytes; what is not plain becomes an object."""
+"""Records and values <-> bytes; what is not plain becomes an object.
+
+In come records (:mod:`daskperiment.records`) and Python values of any type; out go the bodies that
+a store's streams hold and the objects (:class:`Blob`) that it keeps under digests, and all the way
+back. Only `load_object`, and `unpack` where it needs it, unpickle. Every room above may call it.
+"""
 
 from __future__ import annotations
 
-from daskperiment.codec.bodies import decode, decode_each, decode_many, encode
-from daskperiment.codec.objects import (
-    Blob,
-    check_object,
-    dump_object,
+from daskperiment.codec.bodies import (
+    decode,
+    decode_each,
+    decode_many,
     dump_record,
+    encode,
     find_record,
-    load_object,
     load_record,
 )
-from daskperiment.codec.plain import NotPlainError, from_plain, is_object, object_ref, to_plain
-from daskperiment.codec.values import describe, pack, unpack
+from daskperiment.codec.fields import (
+    describe,
+    from_plain,
+    is_object,
+    object_ref,
+    pack,
+    to_plain,
+    unpack,
+)
+from daskperiment.codec.kinds import NotPlainError
+from daskperiment.codec.object_format import Blob, check_object, dump_object, load_object
 
 __all__ = [
     "Blob",
     "NotPlainError",
+    "check_object",
     "decode",
     "decode_each",
     "decode_many",
@@ -28,7 +42,6 @@ __all__ = [
     "find_record",
     "from_plain",
     "is_object",
-    "check_object",
     "load_object",
     "load_record",
     "object_ref",

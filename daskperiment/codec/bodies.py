@@ -1,16 +1,25 @@
-"""Records <-> bytes."""
+"""Records <-> bytes: the body that a stream holds, or an object that many trials share."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
 
+from daskperiment.codec.object_format import Blob, Buffer, digest_of
 from daskperiment.errors import CorruptRecordError
 
-__all__ = ["decode", "decode_each", "decode_many", "encode"]
+__all__ = [
+    "decode",
+    "decode_each",
+    "decode_many",
+    "dump_record",
+    "encode",
+    "find_record",
+    "load_record",
+]
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -18,7 +27,7 @@ _ENCODER = msgspec.json.Encoder()
 
 
 def encode(record: msgspec.Struct) -> bytes:
-    """Give a record's JSON.
+    """Return a record's JSON.
 
     Text that UTF-8 cannot hold (a file name, say, or an exception's message) is written with
     backslash escapes, so that it never costs the record.
@@ -40,7 +49,7 @@ def _escaped(data: Any) -> Any:
 
 
 def decode(body: bytes, type_: type[T]) -> T:
-    """Read a record from its JSON.
+    """Return the record whose JSON this is.
 
     Fields that this version does not know are passed over, so that it reads what a later one
     writes.
@@ -58,12 +67,12 @@ def decode(body: bytes, type_: type[T]) -> T:
 
 
 def decode_many(bodies: Sequence[bytes], type_: type[T]) -> list[T]:
-    """Read many records of one type in one pass.
+    """Return many records of one type, decoded in one pass.
 
     Raises
     ------
     CorruptRecordError
-        If any of them is damaged; `decode` on each finds the others.
+        If any of them is damaged; `decode_each` returns the others.
     """
     try:
         records: list[T] = _list_decoder(type_).decode(b"[" + b",".join(bodies) + b"]")
@@ -106,3 +115,48 @@ def _decoder(type_: Any) -> msgspec.json.Decoder[Any]:
 @cache
 def _list_decoder(type_: Any) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(list[type_])
+
+
+# Records that are objects -------------------------------------------------------------------------
+
+
+def dump_record(record: msgspec.Struct) -> Blob:
+    """Return the object of a record that many trials share: its JSON under its digest."""
+    body = encode(record)
+    return Blob(digest_of([body]), [body], len(body))
+
+
+def load_record(data: Buffer, digest: str, type_: type[T]) -> T:
+    """Return the record that an object of `dump_record` holds.
+
+    Raises
+    ------
+    CorruptRecordError
+        If the bytes are not those that were written.
+    """
+    found = digest_of([data])
+    if found != digest:
+        raise CorruptRecordError(
+            f"the {type_.__name__} record {digest!r} is damaged: its bytes have the digest "
+            f"{found!r}; restore it from a backup or another store"
+        )
+    return decode(data, type_)
+
+
+def find_record(get: Callable[[str], Buffer], digest: str, type_: type[T]) -> T | None:
+    """Return a record that is kept as an object; None if it is missing or damaged.
+
+    For records of the past that make an answer better, but are no reason not to give one.
+
+    Parameters
+    ----------
+    get : callable
+        Returns an object's bytes, or raises KeyError; a store's method ``get``.
+    digest : str
+    type_ : type
+        Of the record.
+    """
+    try:
+        return load_record(get(digest), digest, type_)
+    except (KeyError, CorruptRecordError):
+        return None

@@ -19,8 +19,8 @@ __all__ = ["changed_entries", "compare_steps"]
 
 
 @dataclass(frozen=True)
-class _Both:
-    """What the causes of a difference are looked for in."""
+class _TrialPair:
+    """What is known of two trials, where the causes of a difference are looked for."""
 
     first: Evidence
     second: Evidence
@@ -48,33 +48,28 @@ def compare_steps(
     parameters: dict[str, Pair[Any]],
     environment: Sequence[str],
 ) -> tuple[StepComparison, ...]:
-    """Compare every step of two trials, inputs before those who use them.
+    """Return the comparison of every step of two trials, inputs before those who use them.
 
-    Parameters
-    ----------
-    first, second : Evidence
-    parameters : dict
-        The parameters that differ.
-    environment : sequence of str
-        What differs of the interpreter and the machine: said where nothing else explains a step.
+    `parameters` are those that differ. `environment` is what differs of the interpreter and the
+    machine: said where nothing else explains a step.
     """
-    both = _Both(first, second, parameters, environment)
+    both = _TrialPair(first, second, parameters, environment)
     return tuple(_compare(both, key) for key in _merged_order(first, second))
 
 
 def _merged_order(first: Evidence, second: Evidence) -> list[str]:
-    """Order all keys as the earlier trial does; others stand behind what they stood behind."""
+    """Return all keys as the earlier trial has them; others stand behind what they stood behind."""
     earlier, later = sorted([first, second], key=lambda evidence: evidence.trial.trial)
     order = list(earlier.nodes)
-    place = 0
+    position = 0
     for key in later.nodes:
         if key not in earlier.nodes:
-            order.insert(place, key)
-        place = order.index(key) + 1
+            order.insert(position, key)
+        position = order.index(key) + 1
     return order
 
 
-def _compare(both: _Both, key: str) -> StepComparison:
+def _compare(both: _TrialPair, key: str) -> StepComparison:
     runs = both.runs(key)
     verdict = _verdict(both, key)
     return StepComparison(
@@ -89,7 +84,7 @@ def _compare(both: _Both, key: str) -> StepComparison:
     )
 
 
-def _verdict(both: _Both, key: str) -> Verdict:
+def _verdict(both: _TrialPair, key: str) -> Verdict:
     old, new = both.runs(key)
     if key not in both.first.nodes and both.first.wired:
         return "added"
@@ -108,7 +103,7 @@ def _verdict(both: _Both, key: str) -> Verdict:
     return "same" if old.output == new.output else "differs"
 
 
-def _not_needed(both: _Both, key: str) -> bool:
+def _not_needed(both: _TrialPair, key: str) -> bool:
     """Whether it did not run where it had not to, and ran well where it did."""
     pairs = zip((both.first, both.second), both.runs(key), strict=True)
     ways = [
@@ -122,7 +117,7 @@ def _description(run: StepRun | None) -> str | None:
     return run.failure.description if run and run.failure else None
 
 
-def _causes(both: _Both, key: str) -> tuple[Cause, ...]:
+def _causes(both: _TrialPair, key: str) -> tuple[Cause, ...]:
     causes = [*_through_inputs(both, key), *_own_changes(both, key), *_seed(both, key)]
     causes.sort(key=lambda cause: cause.kind != "step")
     known = [cause for cause in causes if cause.kind != "unchecked"]
@@ -134,7 +129,7 @@ def _causes(both: _Both, key: str) -> tuple[Cause, ...]:
     return tuple(known or causes) or (Cause("impure", note, key),)
 
 
-def _through_inputs(both: _Both, key: str) -> list[Cause]:
+def _through_inputs(both: _TrialPair, key: str) -> list[Cause]:
     equal = _same_inputs(both, key)
     if equal:
         return []
@@ -144,7 +139,7 @@ def _through_inputs(both: _Both, key: str) -> list[Cause]:
     return causes
 
 
-def _same_inputs(both: _Both, key: str) -> bool | None:
+def _same_inputs(both: _TrialPair, key: str) -> bool | None:
     """Whether the arguments are equal; ``None`` if their fingerprints do not tell."""
     old, new = both.runs(key)
     if old is None or new is None or old.inputs is None or new.inputs is None:
@@ -152,8 +147,8 @@ def _same_inputs(both: _Both, key: str) -> bool | None:
     return old.inputs == new.inputs
 
 
-def _upstream(both: _Both, key: str, seen: set[str]) -> Iterator[Cause]:
-    """Find what comes in by the step's arguments, directly or through steps not known equal."""
+def _upstream(both: _TrialPair, key: str, seen: set[str]) -> Iterator[Cause]:
+    """Yield what comes in by the step's arguments, directly or through steps not known equal."""
     nodes = [node for node in both.nodes(key) if node]
     if _rewired(both, nodes):
         yield Cause("graph", key, key, Pair(*map(_wiring, nodes)))
@@ -166,7 +161,7 @@ def _upstream(both: _Both, key: str, seen: set[str]) -> Iterator[Cause]:
             yield from _through(both, before, seen)
 
 
-def _rewired(both: _Both, nodes: list[Node]) -> bool:
+def _rewired(both: _TrialPair, nodes: list[Node]) -> bool:
     known = len(nodes) == 2 and both.first.wired and both.second.wired
     return known and _wiring(nodes[0]) != _wiring(nodes[1])
 
@@ -175,7 +170,7 @@ def _wiring(node: Node) -> list[str]:
     return [*node.steps, *node.parameters]
 
 
-def _through(both: _Both, key: str, seen: set[str]) -> Iterator[Cause]:
+def _through(both: _TrialPair, key: str, seen: set[str]) -> Iterator[Cause]:
     verdict = _verdict(both, key)
     if verdict in ("differs", "failed"):
         yield Cause("step", key, key)
@@ -188,14 +183,14 @@ def _through(both: _Both, key: str, seen: set[str]) -> Iterator[Cause]:
             yield Cause("unchecked", key, key)
 
 
-def _seed(both: _Both, key: str) -> Iterator[Cause]:
+def _seed(both: _TrialPair, key: str) -> Iterator[Cause]:
     old, new = both.runs(key)
     if old and new and (old.stochastic or new.stochastic) and old.seed != new.seed:
         yield Cause("seed", key, key, Pair(old.seed, new.seed))
 
 
-def _own_changes(both: _Both, key: str) -> Iterator[Cause]:
-    """Find what changed of the step's own code, its constants and the packages that it uses."""
+def _own_changes(both: _TrialPair, key: str) -> Iterator[Cause]:
+    """Yield what changed of the step's own code, its constants and the packages that it uses."""
     step = next(node.step for node in both.nodes(key) if node)
     old, new = both.codes(step)
     runs = both.runs(key)
@@ -221,6 +216,6 @@ def _own_changes(both: _Both, key: str) -> Iterator[Cause]:
 
 
 def changed_entries(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Pair[Any]]:
-    """Compare two dicts by name: those that differ, `ABSENT` for what one of them lacks."""
+    """Return what differs between two dicts, by name; `ABSENT` for what one of them lacks."""
     pairs = {name: Pair(old.get(name, ABSENT), new.get(name, ABSENT)) for name in {**old, **new}}
     return {name: pair for name, pair in pairs.items() if pair.first != pair.second}

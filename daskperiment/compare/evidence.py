@@ -1,6 +1,6 @@
-"""All that a store holds about one trial and that a comparison needs, as records.
+"""What a store holds about one trial and a comparison needs, as records.
 
-What is damaged is left out and told about; nothing is unpickled.
+What is damaged is left out and named in ``problems``; nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from msgspec import Struct
+from toolz import partition_all
 
-from daskperiment.codec import decode
+from daskperiment.codec import decode_each
 from daskperiment.errors import CorruptRecordError
-from daskperiment.history.points import PointBatch, PointValue
-from daskperiment.history.reading import Trial, part_of
+from daskperiment.history.trial_records import PointBatch, PointValue, RecordedTrial, part_of
 from daskperiment.records import Code, Environment, Graph, Node, StepRun
 from daskperiment.store.protocol import Store
 
@@ -24,12 +24,14 @@ __all__ = ["Evidence", "collect"]
 R = TypeVar("R", Code, Environment, Graph)
 T = TypeVar("T", bound=Struct)
 
+_PIECE = 1000
+
 
 @dataclass(frozen=True)
 class Evidence:
     """What is known about one trial."""
 
-    trial: Trial
+    trial: RecordedTrial
     runs: dict[str, StepRun]
     """By key."""
     nodes: dict[str, Node]
@@ -68,8 +70,8 @@ class Evidence:
         return any(run.stochastic for run in self.runs.values())
 
 
-def collect(store: Store, trial: Trial) -> Evidence:
-    """Read what the store holds about a trial."""
+def collect(store: Store, trial: RecordedTrial) -> Evidence:
+    """Return what the store holds about a trial."""
     problems: list[str] = []
     runs = _runs(store, trial.trial, problems)
     graph = _load(store, trial, "graph", Graph, problems)
@@ -86,7 +88,9 @@ def collect(store: Store, trial: Trial) -> Evidence:
     )
 
 
-def _load(store: Store, trial: Trial, name: str, type_: type[R], problems: list[str]) -> R | None:
+def _load(
+    store: Store, trial: RecordedTrial, name: str, type_: type[R], problems: list[str]
+) -> R | None:
     try:
         return part_of(store, trial, name, type_)
     except CorruptRecordError as error:
@@ -97,15 +101,19 @@ def _load(store: Store, trial: Trial, name: str, type_: type[R], problems: list[
 def _records(
     store: Store, stream: str, trial: int, type_: type[T], problems: list[str]
 ) -> Iterator[T]:
-    for stored in store.read(stream, [trial]):
-        try:
-            yield decode(stored.body, type_)
-        except CorruptRecordError as error:
-            problems.append(f"{stored.id!r} in {stream!r} of trial {trial} is left out: {error}")
+    for piece in partition_all(_PIECE, store.read(stream, [trial])):
+        records = decode_each([stored.body for stored in piece], type_)
+        for stored, record in zip(piece, records, strict=True):
+            if isinstance(record, CorruptRecordError):
+                problems.append(
+                    f"{stored.id!r} in {stream!r} of trial {trial} is left out: {record}"
+                )
+            else:
+                yield record
 
 
 def _runs(store: Store, trial: int, problems: list[str]) -> dict[str, StepRun]:
-    """Collect the step runs by key; of several for one key, the last that succeeded."""
+    """Return the step runs by key; of several for one key, the last that succeeded."""
     runs: dict[str, StepRun] = {}
     for run in _records(store, "steps", trial, StepRun, problems):
         known = runs.get(run.key)
@@ -125,6 +133,6 @@ def _last_values(store: Store, trial: int, problems: list[str]) -> dict[str, Any
 
 
 def _is_before(epoch: Any, other: Any) -> bool:
-    """Compare epochs; those that are no plain numbers count in the order of saving."""
+    """Whether an epoch is an earlier one; what is no plain number counts in the order of saving."""
     numbers = isinstance(epoch, int | float) and isinstance(other, int | float)
     return numbers and epoch < other

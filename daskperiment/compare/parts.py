@@ -139,7 +139,7 @@ class Differences:
     results: Pair[Any]
     """`ABSENT` for a trial without result."""
     same_result: bool | None
-    """``None`` where that cannot be told: not kept, or perhaps equal in other bytes."""
+    """``None`` where that is not known: not kept, or perhaps equal in other bytes."""
     seeds: Pair[int]
     stochastic: bool
     """Whether a step of either trial drew random numbers."""
@@ -184,7 +184,7 @@ class Differences:
 
     @property
     def unverified(self) -> tuple[str, ...]:
-        """What keeps `identical` from being told though no difference is known, a line each."""
+        """Why `identical` may be False though no difference is known, a line each."""
         lines = [
             f"step {step.key!r}: {step.note or _UNVERIFIED[step.verdict]}"
             for step in self.steps

@@ -1,27 +1,49 @@
-"""The differences of two trials in sentences."""
+"""The differences of two trials in words: in sentences, and as a text of tables or as HTML."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from textwrap import fill, wrap
+from typing import Any, NamedTuple
 
 from daskperiment.codec import describe
 from daskperiment.compare.parts import Cause, Differences, Pair, StepComparison
-from daskperiment.formatting import one_line, shorten, shorten_pair
-from daskperiment.history.values import StoredObject
+from daskperiment.formatting import (
+    html_table,
+    one_line,
+    shorten,
+    shorten_pair,
+    table,
+    width,
+)
+from daskperiment.history.stored_values import StoredObject
 
-__all__ = ["explanation", "outcome", "reasons", "show", "show_pair", "show_texts"]
+__all__ = [
+    "as_html",
+    "as_text",
+    "explanation",
+    "outcome",
+    "reasons",
+    "show",
+    "show_pair",
+    "show_texts",
+]
 
-VALUE = 30
-SHORT = 20
-NAME = 26
+_VALUE, _SHORT, _NAME, _WHY, _COLUMNS = 30, 20, 26, 52, 96
+"""Widths in columns: of values in a table, in a sentence, of names, reasons and the whole text."""
+_DIFF_LINES = 40
+_GIT_NAMES = {"diff": "uncommitted changes", "untracked": "untracked files"}
 _WAY = {"parameter": "by way of"}
 _ELSEWHERE = ("step", "unchecked")
 """Kinds of causes that are other steps themselves."""
 
 
+# Values and causes -----------------------------------------------------------------------------
+
+
 def show(value: Any) -> str:
-    """Write a value for a reader, at full length."""
+    """Return a value as readers see it, at full length."""
     if isinstance(value, StoredObject):
         return value.repr
     if type(value).__module__ == "numpy" and getattr(value, "ndim", 1) == 0:
@@ -32,8 +54,8 @@ def show(value: Any) -> str:
         return hex(value) if isinstance(value, int) else describe(value)[1]
 
 
-def show_pair(pair: Pair[Any], columns: int = VALUE) -> tuple[str, str]:
-    """Write two values that differ, so that the difference is seen."""
+def show_pair(pair: Pair[Any], columns: int = _VALUE) -> tuple[str, str]:
+    """Return two values that differ, shortened so that the difference is seen."""
     first, second = shorten_pair(show(pair.first), show(pair.second), columns)
     if first != second:
         return first, second
@@ -43,19 +65,19 @@ def show_pair(pair: Pair[Any], columns: int = VALUE) -> tuple[str, str]:
     return first, second
 
 
-def show_texts(pair: Pair[Any], columns: int = VALUE) -> tuple[str, str]:
-    """Write two texts, such as versions, without quotes."""
+def show_texts(pair: Pair[Any], columns: int = _VALUE) -> tuple[str, str]:
+    """Return two texts, such as versions, without quotes and shortened in the same way."""
     first, second = (text if isinstance(text, str) else repr(text) for text in pair)
     return shorten_pair(first, second, columns)
 
 
 def _change(cause: Cause) -> str:
     write = show_texts if cause.kind == "package" else show_pair
-    return f"{shorten(cause.name, NAME)} {' -> '.join(write(cause.values, SHORT))}"
+    return f"{shorten(cause.name, _NAME)} {' -> '.join(write(cause.values, _SHORT))}"
 
 
 def listed(texts: Iterable[str], most: int = 6) -> str:
-    """Join texts to an enumeration.
+    """Return an enumeration.
 
     >>> listed(["a", "b", "c"])
     'a, b and c'
@@ -67,11 +89,11 @@ def listed(texts: Iterable[str], most: int = 6) -> str:
 
 
 def phrases(causes: Iterable[Cause], key: str) -> list[str]:
-    """Write the causes that reach the step `key`, one phrase for each group of them."""
+    """Return the causes that reach the step `key`, one phrase for each group of them."""
     groups: dict[tuple[str, str], list[Cause]] = {}
     for cause in causes:
-        place = key if cause.kind in _ELSEWHERE else cause.step
-        groups.setdefault((cause.kind, place), []).append(cause)
+        where = key if cause.kind in _ELSEWHERE else cause.step
+        groups.setdefault((cause.kind, where), []).append(cause)
     return [
         _phrase(kind, group) if step == key
         # The key's input comes through a step whose own output is not known to be equal.
@@ -118,7 +140,8 @@ def _single_phrase(kind: str, cause: Cause) -> str:
 
 
 def outcome(step: StepComparison, first: int, second: int) -> str:
-    """Say in two words how a step went."""
+    """Return in two words how a step went."""
+    ran = [n for n, status in zip((first, second), step.statuses, strict=True) if status]
     match step.verdict:
         case "failed":
             # A step that failed in both trials did so in different ways.
@@ -129,12 +152,10 @@ def outcome(step: StepComparison, first: int, second: int) -> str:
         case "removed":
             return f"only in {first}"
         case "not run":
-            ran = [n for n, s in zip((first, second), step.statuses, strict=True) if s]
             return f"ran only in {ran[0]}" if len(ran) == 1 else "not run"
         case "same":
             return "failed alike" if step.failures.first else "same"
         case "not needed":
-            ran = [n for n, s in zip((first, second), step.statuses, strict=True) if s]
             return f"needed only in {ran[0]}" if ran else "not needed"
         case "unchecked":
             return "not checkable"
@@ -142,7 +163,7 @@ def outcome(step: StepComparison, first: int, second: int) -> str:
 
 
 def reasons(step: StepComparison) -> str:
-    """Say why a step went otherwise, or what is to be known about it."""
+    """Return why a step went otherwise, or what is to be known about it."""
     if step.causes:
         return "; ".join(phrases(step.causes, step.key))
     parts = phrases(step.changes, step.key)
@@ -159,10 +180,13 @@ def reasons(step: StepComparison) -> str:
     return "; ".join(parts)
 
 
+# Sentences -------------------------------------------------------------------------------------
+
+
 def explanation(d: Differences) -> str:
-    """Say in a few sentences where two trials part and why."""
+    """Return in a few sentences where two trials part and why."""
     found = d.first_difference
-    sentences = [*_links(d), _lead(d, found) if found else _without_step(d)]
+    sentences = [*_links(d), _first_step(d, found) if found else _without_step(d)]
     if found:
         sentences += _further_failure(d, found)
         sentences += _other_origins(d, found)
@@ -171,12 +195,12 @@ def explanation(d: Differences) -> str:
 
 
 def _links(d: Differences) -> list[str]:
-    """Say which of the two trials reproduces the other."""
+    """Return which of the two trials reproduces the other."""
     pairs = zip((d.first, d.second), d.sources, (d.second, d.first), strict=True)
     return [f"Trial {n} reproduces trial {other}." for n, of, other in pairs if of == other]
 
 
-def _lead(d: Differences, step: StepComparison) -> str:
+def _first_step(d: Differences, step: StepComparison) -> str:
     if step.verdict == "differs":
         why = listed(phrases(step.causes, step.key))
         return f"Trial {d.second} differs from trial {d.first} first in step {step.key!r}: {why}."
@@ -247,21 +271,21 @@ def _is_unsure(d: Differences) -> bool:
 def _conditions(d: Differences) -> str:
     causes = [Cause("parameter", name, "", pair) for name, pair in d.parameters.items()]
     causes += [Cause("package", name, "", pair) for name, pair in d.packages.items()]
-    told = phrases(causes, "")
-    told += [f"code of {name}" for name in d.functions]
-    told += [f"step {s.key!r}" for s in d.steps if s.verdict in ("added", "removed")]
-    told += [f"git {name}" for name in d.git]
-    told += ["the environment"] if d.environment else []
-    told += ["the seed"] if d.stochastic and d.seeds.first != d.seeds.second else []
-    return listed(told) or "constants"
+    texts = phrases(causes, "")
+    texts += [f"code of {name}" for name in d.functions]
+    texts += [f"step {s.key!r}" for s in d.steps if s.verdict in ("added", "removed")]
+    texts += [f"git {name}" for name in d.git]
+    texts += ["the environment"] if d.environment else []
+    texts += ["the seed"] if d.stochastic and d.seeds.first != d.seeds.second else []
+    return listed(texts) or "constants"
 
 
 def _statuses(d: Differences) -> str:
-    told = [
+    texts = [
         f"trial {number} {_ended(status)}" + (f": {shorten(failure, 80)}" if failure else "")
         for number, status, failure in zip((d.first, d.second), d.statuses, d.failures, strict=True)
     ]
-    text = "; ".join(told)
+    text = "; ".join(texts)
     return f"{text[0].upper()}{text[1:]}. No step's recorded output differs."
 
 
@@ -270,10 +294,174 @@ def _ended(status: str) -> str:
 
 
 def _doubts(d: Differences, found: StepComparison | None) -> list[str]:
-    """Name the steps that might differ unseen, up to the first that is known to."""
+    """Return the steps that might differ unseen, up to the first that is known to."""
     end = d.steps.index(found) if found else len(d.steps)
     unseen = [repr(step.key) for step in d.steps[:end] if step.verdict == "unchecked"]
     if not unseen:
         return []
     which = f"step {unseen[0]}" if len(unseen) == 1 else f"the steps {listed(unseen)}"
     return [f"Whether the output of {which} differs is not known: it has no fingerprint."]
+
+
+# Text and HTML ---------------------------------------------------------------------------------
+
+
+class _Part(NamedTuple):
+    """A titled part of the text: a table, or lines to be kept as they are."""
+
+    title: str
+    headers: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+    lines: Sequence[str] = ()
+    note: str = ""
+
+
+def _parts(d: Differences) -> list[_Part]:
+    trials = [f"trial {d.first}", f"trial {d.second}"]
+    parts = [
+        _Part("Outcome", trials, _outcome_rows(d)),
+        _Part("Errors", lines=_errors(d)),
+        _Part("Parameters", trials, _pair_rows(d.parameters), note=_same(d.same_parameters)),
+        _Part("Metrics, last value", trials, _pair_rows(d.metrics), note=_same(d.same_metrics)),
+        _Part("Steps", ["output", "why"], _step_rows(d)),
+        *(_Part(f"Code of {name}", lines=_cut(diff)) for name, diff in d.functions.items()),
+        _Part("Packages", trials, _text_rows(d.packages)),
+        _Part("Git", trials, _git_rows(d.git)),
+        _Part("Environment", lines=[shorten(line, _COLUMNS - 2) for line in d.environment]),
+        _Part("Not compared", lines=_wrapped(d.problems)),
+        _Part("Notes on the reproduction", lines=_wrapped(d.notes)),
+    ]
+    return [part for part in parts if part.rows or part.lines]
+
+
+def _outcome_rows(d: Differences) -> list[list[str]]:
+    rows = [["status", *d.statuses], ["result", *_results(d)]]
+    if d.targets.first != d.targets.second:
+        rows.append(["result step", *d.targets])
+    if d.stochastic and d.seeds.first != d.seeds.second:
+        rows.append(["seed", *map(str, d.seeds)])
+    return rows
+
+
+def _errors(d: Differences) -> list[str]:
+    numbered = zip((d.first, d.second), d.failures, strict=True)
+    return [shorten(f"trial {n}: {text}", _COLUMNS - 2) for n, text in numbered if text]
+
+
+def _results(d: Differences) -> tuple[str, str]:
+    if d.same_result is False:
+        return show_pair(d.results)
+    first, second = (shorten(show(value), _VALUE) for value in d.results)
+    return first, second + ("  (cannot be compared)" if d.same_result is None else "")
+
+
+def _pair_rows(pairs: Mapping[str, Pair[Any]]) -> list[list[str]]:
+    return [[shorten(name, _NAME), *show_pair(pair)] for name, pair in pairs.items()]
+
+
+def _text_rows(pairs: Mapping[str, Pair[Any]]) -> list[list[str]]:
+    return [[shorten(name, _NAME), *show_texts(pair)] for name, pair in pairs.items()]
+
+
+def _git_rows(pairs: Mapping[str, Pair[Any]]) -> list[list[str]]:
+    rows = []
+    for name, pair in pairs.items():
+        first, second = show_texts(Pair(*(_git_summary(name, text) for text in pair)))
+        mark = " (others)" if first == second else ""
+        rows.append([_GIT_NAMES.get(name, name), first, second + mark])
+    return rows
+
+
+def _git_summary(name: str, text: Any) -> str:
+    """Return one line for what takes many."""
+    lines = text.splitlines() if isinstance(text, str) else []
+    match name:
+        case "diff":
+            files = sum(line.startswith("diff --git ") for line in lines)
+            added = sum(line[:1] == "+" and line[:4] != "+++ " for line in lines)
+            removed = sum(line[:1] == "-" and line[:4] != "--- " for line in lines)
+            return f"{_files(files)}, +{added} -{removed}" if files else "none"
+        case "untracked":
+            return _files(len(lines)) if lines else "none"
+        case "commit":
+            return "".join(lines)[:12] or "none"
+    return one_line("; ".join(lines)) or "none"
+
+
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count} files"
+
+
+def _same(values: Mapping[str, Any]) -> str:
+    shown = [f"{name}={shorten(show(value), 20)}" for name, value in values.items()]
+    return shorten(f"the same: {', '.join(shown)}", _COLUMNS - 2) if shown else ""
+
+
+def _step_rows(d: Differences) -> list[list[str]]:
+    if all(step.verdict == "same" and not step.changes for step in d.steps):
+        return []
+    return [
+        [shorten(step.key, _NAME), outcome(step, d.first, d.second), one_line(reasons(step))]
+        for step in d.steps
+    ]
+
+
+def _cut(diff: str) -> list[str]:
+    lines = [shorten(line, _COLUMNS - 2) for line in diff.splitlines()]
+    if len(lines) <= _DIFF_LINES:
+        return lines
+    rest = len(lines) - _DIFF_LINES
+    return [*lines[:_DIFF_LINES], f"… {rest} more lines: see the attribute 'functions'"]
+
+
+def _wrapped(texts: Sequence[str]) -> list[str]:
+    return [line for text in texts for line in wrap(one_line(text), _COLUMNS - 2)]
+
+
+def as_text(d: Differences) -> str:
+    """Return the differences as text that fits a terminal of 100 columns."""
+    parts = [_heading(d), fill(explanation(d), _COLUMNS)]
+    parts += map(_part_text, _parts(d))
+    return "\n\n".join(parts)
+
+
+def _heading(d: Differences) -> str:
+    return f"Comparison of trials {d.first} and {d.second}"
+
+
+def _part_text(part: _Part) -> str:
+    if not part.rows:
+        return "\n".join([part.title, *("  " + line for line in part.lines)])
+    rows = [line for row in part.rows for line in _fitted(row)]
+    text = table([part.title, *part.headers], rows)
+    return f"{text}\n  ({part.note})" if part.note else text
+
+
+def _fitted(row: Sequence[str]) -> list[list[str]]:
+    """Return a row with its last cell wrapped; what that takes further stands below it."""
+    *cells, last = row
+    first, *more = wrap(last, _WHY) if width(last) > _WHY else [last]
+    return [["  " + cells[0], *cells[1:], first], *([*[""] * len(cells), line] for line in more)]
+
+
+def as_html(d: Differences) -> str:
+    """Return the differences as HTML: no script, nothing unescaped, colours of the page."""
+    parts = [f"<p><b>{_heading(d)}</b></p><p>{escape(explanation(d))}</p>"]
+    parts += map(_part_html, _parts(d))
+    return f'<div style="max-width: 70em">{"".join(parts)}</div>'
+
+
+def _part_html(part: _Part) -> str:
+    title = escape(part.title)
+    if part.rows:
+        note = f"<p><small>{escape(part.note)}</small></p>" if part.note else ""
+        return html_table([part.title, *part.headers], part.rows) + note
+    lines = "\n".join(map(_coloured, part.lines))
+    return f"<details open><summary>{title}</summary><pre>{lines}</pre></details>"
+
+
+def _coloured(line: str) -> str:
+    """Return a line of a diff in colours that are legible on a light and on a dark page."""
+    colour = {"+": "rgba(0,160,0,.2)", "-": "rgba(220,0,0,.2)"}.get(line[:1])
+    text = escape(line)
+    return f'<span style="background: {colour}">{text}</span>' if colour else text

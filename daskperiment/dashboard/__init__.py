@@ -1,6 +1,8 @@
 """A web page that shows the experiments of a store. It needs the extra ``dashboard``.
 
-It only reads, and nothing is unpickled. All that it needs is served from this machine.
+A store comes in; pages, and answers in JSON to what they ask, go out over HTTP. It only reads, and
+nothing is unpickled. All that it needs is served from this machine. `Experiment` and the command
+line call it.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from daskperiment.store.opening import resolve
 try:
     from daskperiment.dashboard.server import Frame, Server
 except ImportError as error:
-    if (error.name or "").partition(".")[0] not in ("bokeh", "tornado"):
+    if (error.name or "").partition(".")[0] not in ("bokeh", "pygments", "tornado"):
         raise
     raise ImportError(
         f"The dashboard needs the package {error.name!r}, which is not installed. "
@@ -22,7 +24,7 @@ except ImportError as error:
         name=error.name,
     ) from error
 
-from daskperiment.dashboard.sources import Source
+from daskperiment.dashboard.api import Source
 
 if TYPE_CHECKING:
     from daskperiment.store.protocol import Store
@@ -133,7 +135,7 @@ def launch(
 
 
 def in_notebook() -> bool:
-    """Tell whether this is the kernel of a notebook."""
+    """Return whether this is the kernel of a notebook."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
     return getattr(shell, "kernel", None) is not None

@@ -1,7 +1,11 @@
-"""Bokeh figures in the colours of the page. No text of a store is read as markup or mathematics."""
+"""What the page draws: Bokeh figures in its colours, and where a graph's steps stand.
+
+No text of a store is read as markup or mathematics.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -19,7 +23,19 @@ from bokeh.models import (
 from bokeh.palettes import Plasma256
 from bokeh.plotting import figure
 
-__all__ = ["COLORS", "Curve", "curves", "item", "look_of", "parallel", "scatter"]
+from daskperiment.records import Node
+
+__all__ = [
+    "COLORS",
+    "Curve",
+    "MAX_STEPS",
+    "curve_figure",
+    "item",
+    "layout_graph",
+    "look_of",
+    "parallel",
+    "scatter",
+]
 
 Theme = Literal["light", "dark"]
 
@@ -38,6 +54,9 @@ _DASHES = ("solid", "dashed", "dotted", "dotdash")
 _TOOLS = "pan,box_zoom,wheel_zoom,reset,save"
 _FONT = "system-ui, sans-serif"
 _MOST_FACTORS = 40
+MAX_STEPS = 150
+"""Steps of a graph that is drawn; of a larger one there is the table of steps alone."""
+_ROUNDS = 4
 
 
 class Curve(NamedTuple):
@@ -50,19 +69,19 @@ class Curve(NamedTuple):
 
 
 def look_of(place: int, theme: Theme) -> tuple[str, str]:
-    """Give colour and dash of the trial at a place in the selection; 24 can be told apart."""
+    """Return colour and dash of the trial at a place in the selection; 24 can be told apart."""
     return COLORS[theme][place % 6], _DASHES[place // 6 % len(_DASHES)]
 
 
 def item(plot: Any) -> Any:
-    """Give a figure as plain data for BokehJS."""
+    """Return a figure as plain data for BokehJS."""
     return json_item(plot)
 
 
-def curves(
+def curve_figure(
     drawn: Sequence[Curve], theme: Theme, *, x_label: str, log_x: bool, log_y: bool, smooth: bool
 ) -> Any:
-    """Draw a metric's curves; each trial's data is a source named by ``trial`` and its id."""
+    """Return a metric's curves; each trial's data is a source named by ``trial`` and its id."""
     plot = _figure(theme, x_label, log_x=log_x, log_y=log_y)
     lines = []
     for curve in drawn:
@@ -90,7 +109,7 @@ def scatter(
     log_x: bool,
     log_y: bool,
 ) -> Any:
-    """Draw trials as points. A column ``x`` of texts makes an axis of categories."""
+    """Return trials as points. A column ``x`` of texts makes an axis of categories."""
     factors = list(dict.fromkeys(data["x"])) if any(isinstance(x, str) for x in data["x"]) else None
     plot = _figure(theme, names[0], log_x=log_x, log_y=log_y, height=380, factors=factors)
     plot.yaxis.axis_label = PlainText(text=names[1])
@@ -110,7 +129,7 @@ def parallel(
     lines: Sequence[tuple[int, Sequence[float], float]],
     theme: Theme,
 ) -> Any:
-    """Draw trials as lines across axes.
+    """Return trials as lines across axes.
 
     Parameters
     ----------
@@ -207,3 +226,88 @@ def _figure(
         plot.xaxis.major_label_orientation = 0.6 if len(factors) > 5 else "horizontal"
     plot.grid.grid_line_color = ink["grid"]
     return plot
+
+
+def layout_graph(nodes: Sequence[Node]) -> dict[str, Any]:
+    """Return where each step of a graph is drawn: its layer, inputs first, and its row in it.
+
+    Returns
+    -------
+    dict
+        ``nodes``: key, step, parameters, ``layer`` and ``row`` (a float) of each; ``edges``: pairs
+        of keys; ``layers`` and ``rows``: their numbers.
+
+    Examples
+    --------
+    >>> graph = layout_graph([Node("a", "a"), Node("b", "b"), Node("c", "c", ["a", "b"])])
+    >>> [(node["key"], node["layer"], node["row"]) for node in graph["nodes"]]
+    [('a', 0, 0.0), ('b', 0, 1.0), ('c', 1, 0.5)]
+    >>> graph["edges"], graph["layers"], graph["rows"]
+    ([['a', 'c'], ['b', 'c']], 2, 2)
+    """
+    known = {node.key for node in nodes}
+    inputs = {
+        node.key: [key for key in dict.fromkeys(node.steps) if key in known] for node in nodes
+    }
+    layers = _layers(nodes, inputs)
+    rows = _rows(layers, inputs)
+    return {
+        "nodes": [
+            {
+                "key": node.key,
+                "step": node.step,
+                "parameters": node.parameters,
+                "layer": layers[node.key],
+                "row": rows[node.key],
+            }
+            for node in nodes
+        ],
+        "edges": [[source, node.key] for node in nodes for source in inputs[node.key]],
+        "layers": max(layers.values(), default=-1) + 1,
+        "rows": max((len(keys) for keys in _by_layer(layers).values()), default=0),
+    }
+
+
+def _layers(nodes: Sequence[Node], inputs: dict[str, list[str]]) -> dict[str, int]:
+    # A graph stands in order, so that a step's inputs have their layer already.
+    layers: dict[str, int] = {}
+    for node in nodes:
+        layers[node.key] = 1 + max((layers.get(key, -1) for key in inputs[node.key]), default=-1)
+    return layers
+
+
+def _by_layer(layers: dict[str, int]) -> dict[int, list[str]]:
+    found: dict[int, list[str]] = defaultdict(list)
+    for key, layer in layers.items():
+        found[layer].append(key)
+    return found
+
+
+def _rows(layers: dict[str, int], inputs: dict[str, list[str]]) -> dict[str, float]:
+    """Return rows so that few lines cross: each layer by the middle of its neighbours."""
+    users: dict[str, list[str]] = defaultdict(list)
+    for key, sources in inputs.items():
+        for source in sources:
+            users[source].append(key)
+    columns = _by_layer(layers)
+    rows: dict[str, float] = {}
+    tallest = max(map(len, columns.values()), default=0)
+    _settle(rows, columns, tallest)
+    for turn in range(_ROUNDS):
+        neighbours = users if turn % 2 else inputs
+        for layer in sorted(columns, reverse=bool(turn % 2)):
+            columns[layer].sort(key=lambda key: _middle(key, neighbours[key], rows))
+            _settle(rows, {layer: columns[layer]}, tallest)
+    return rows
+
+
+def _settle(rows: dict[str, float], columns: dict[int, list[str]], tallest: int) -> None:
+    for keys in columns.values():
+        offset = (tallest - len(keys)) / 2
+        rows.update({key: offset + i for i, key in enumerate(keys)})
+
+
+def _middle(key: str, neighbours: list[str], rows: dict[str, float]) -> float:
+    if not neighbours:
+        return rows[key]
+    return sum(rows[other] for other in neighbours) / len(neighbours)

@@ -71,7 +71,7 @@ class Guard:
             self._names |= {socket.gethostname().casefold(), socket.getfqdn().casefold()}
 
     def refusal(self, request: HTTPServerRequest) -> str | None:
-        """Tell why a request comes from elsewhere than a page of this server, if it does."""
+        """Return why a request comes from elsewhere than a page of this server, if it does."""
         # A name that somebody else pointed at this machine is in Host (DNS rebinding).
         hosts = request.headers.get_list("Host")
         host = hosts[0] if len(hosts) == 1 else ""
@@ -99,7 +99,7 @@ class Guard:
         return name.casefold() in self._names or (self._open and _is_address(name))
 
     def knows(self, given: str | None) -> bool:
-        """Tell whether a token is right, taking as long for any that is wrong."""
+        """Return whether a token is right, taking as long for any that is wrong."""
         if self._token is None:
             return True
         return hmac.compare_digest(_bytes(given or ""), _bytes(self._token))
@@ -110,7 +110,7 @@ class Guard:
         return hmac.digest(_bytes(self._token or ""), b"daskperiment dashboard", "sha256").hex()
 
     def admits(self, ticket: str | None) -> bool:
-        """Tell whether a browser gave the token before, taking as long for any that did not."""
+        """Return whether a browser gave the token, taking as long for any that did not."""
         return self._token is None or hmac.compare_digest(_bytes(ticket or ""), _bytes(self.ticket))
 
     @property
@@ -120,11 +120,12 @@ class Guard:
 
 
 def _bytes(text: str) -> bytes:
+    # A browser may send what UTF-8 cannot hold.
     return text.encode(errors="surrogatepass")
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether an address can be reached from this machine alone."""
+    """Return whether an address can be reached from this machine alone."""
     if host.casefold() == "localhost":
         return True
     try:

@@ -6,8 +6,10 @@ import asyncio
 import json
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Executor
+from functools import partial
+from http.client import responses
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,12 +19,10 @@ import bokeh
 import msgspec
 from tornado.web import Application, Finish, HTTPError, RequestHandler, StaticFileHandler
 
-from daskperiment.dashboard.curves import Style
+from daskperiment.dashboard.api import DashboardAPI, ExperimentNotFoundError
+from daskperiment.dashboard.charts import CurveStyle, InfluenceOptions
 from daskperiment.dashboard.guard import HEADERS, Guard
-from daskperiment.dashboard.influence import Wish
 from daskperiment.dashboard.query import FilterError
-from daskperiment.dashboard.room import Room
-from daskperiment.dashboard.sources import ExperimentNotFoundError
 from daskperiment.errors import (
     CorruptRecordError,
     DaskperimentError,
@@ -30,7 +30,7 @@ from daskperiment.errors import (
     TrialIDNotFoundError,
 )
 
-__all__ = ["Context", "application"]
+__all__ = ["HandlerContext", "application"]
 
 _STATIC = Path(str(files("daskperiment.dashboard") / "static"))
 _BOKEH = Path(bokeh.__file__).parent / "server" / "static" / "js"
@@ -43,23 +43,24 @@ _FAULTS: tuple[tuple[type[BaseException], int, str], ...] = (
     (DaskperimentError, 500, "store"),
 )
 _LARGEST = 2**53
+"""Ids up to this one are whole numbers in JavaScript, too."""
 
 logger = logging.getLogger(__name__)
 
 
-class Context(NamedTuple):
+class HandlerContext(NamedTuple):
     """What every handler needs."""
 
-    room: Room
+    api: DashboardAPI
     guard: Guard
     executor: Executor
     cookie: str
 
 
-class _Guarded(RequestHandler):
+class _GuardedHandler(RequestHandler):
     """Refuses what does not come from a page of this server."""
 
-    context: Context
+    context: HandlerContext
 
     def set_default_headers(self) -> None:
         for name, value in HEADERS.items():
@@ -88,10 +89,10 @@ class _Guarded(RequestHandler):
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         self.set_header("Content-Type", "text/plain; charset=utf-8")
-        self.finish(f"{status_code} {self._reason}\n")
+        self.finish(f"{status_code} {responses.get(status_code, 'Unknown')}\n")
 
 
-class _Page(_Guarded):
+class _PageHandler(_GuardedHandler):
     """The one page; its address says what it shows."""
 
     def _is_known(self) -> bool:
@@ -113,7 +114,7 @@ class _Page(_Guarded):
         self.finish((_STATIC / "index.html").read_bytes())
 
 
-class _File(_Guarded, StaticFileHandler):
+class _FileHandler(_GuardedHandler, StaticFileHandler):
     """A file of the page."""
 
     def validate_absolute_path(self, root: str, absolute_path: str) -> str | None:
@@ -122,21 +123,29 @@ class _File(_Guarded, StaticFileHandler):
         return super().validate_absolute_path(root, absolute_path)
 
 
-class _Missing(_Guarded):
+class _MissingHandler(_GuardedHandler):
+    """Any other address."""
+
     def prepare(self) -> None:
         super().prepare()
         raise HTTPError(404)
 
 
-class _Answer(_Guarded):
-    """Answers a question in a thread, because stores take their time."""
+_Answer = Callable[[], Any]
+
+
+class _QuestionHandler(_GuardedHandler):
+    """Answers a question of the page in a thread, because stores take their time."""
+
+    def initialize(self, question: Callable[..., _Answer]) -> None:
+        self.question = question
 
     async def get(self, *path: str) -> None:
         loop = asyncio.get_running_loop()
         status = 200
         try:
-            ask = self.question(*(unquote(part) for part in path))
-            body = await loop.run_in_executor(self.context.executor, lambda: _encoded(ask()))
+            answer = self.question(self, *(unquote(part) for part in path))
+            body = await loop.run_in_executor(self.context.executor, lambda: _encoded(answer()))
         except HTTPError:
             raise
         except Exception as error:
@@ -147,8 +156,9 @@ class _Answer(_Guarded):
         self.set_header("Cache-Control", "no-store")
         self.finish(body)
 
-    def question(self, *path: str) -> Callable[[], Any]:
-        raise NotImplementedError
+    @property
+    def api(self) -> DashboardAPI:
+        return self.context.api
 
     # Arguments
 
@@ -167,72 +177,55 @@ class _Answer(_Guarded):
             raise HTTPError(400)
         return number
 
-    def ids(self, name: str = "trials") -> list[int]:
+    def ids(self) -> list[int]:
         # Never cut: what is left of a number would be another trial's.
-        parts = [part for part in self.get_query_argument(name, "").split(",") if part]
-        return [_trial(part) for part in parts]
-
-    def theme(self) -> Any:
-        return "dark" if self.text("theme") == "dark" else "light"
+        parts = [part for part in self.get_query_argument("trials", "").split(",") if part]
+        return [_trial_id(part) for part in parts]
 
     def look(self) -> dict[str, Any]:
         return {name: self.text(name) for name in ("filter", "status", "sort")}
 
-
-class _Experiments(_Answer):
-    def question(self, *path: str) -> Callable[[], Any]:
-        return self.context.room.experiments
-
-
-class _Trials(_Answer):
-    def question(self, *path: str) -> Callable[[], Any]:
-        start, size = int(self.number("start", 0)), int(self.number("size", 50))
-        look, seen = self.look(), self.text("seen")
-        return lambda: self.context.room.trials(path[0], look, start, size, seen)
+    def axes(self) -> dict[str, Any]:
+        theme = "dark" if self.text("theme") == "dark" else "light"
+        return {"log_x": self.flag("logx"), "log_y": self.flag("logy"), "theme": theme}
 
 
-class _Metrics(_Answer):
-    def question(self, *path: str) -> Callable[[], Any]:
-        style = Style(
-            over="time" if self.text("over") == "time" else "epoch",
-            smooth=self.number("smooth", 0.0),
-            log_x=self.flag("logx"),
-            log_y=self.flag("logy"),
-            theme=self.theme(),
-        )
-        trials, names = self.ids(), self.get_query_arguments("metric")
-        figures = not self.flag("data")
-        return lambda: self.context.room.metrics(path[0], trials, names, style, figures)
+# Each reads the arguments of its address at once, and returns what is called in a thread.
 
 
-class _Influence(_Answer):
-    def question(self, *path: str) -> Callable[[], Any]:
-        wish = Wish(
-            across=self.text("across"),
-            up=self.text("up"),
-            log_x=self.flag("logx"),
-            log_y=self.flag("logy"),
-            theme=self.theme(),
-        )
-        trials, look = self.ids(), self.look()
-        return lambda: self.context.room.influence(path[0], trials, look, wish)
+def _experiments(asked: _QuestionHandler) -> _Answer:
+    return asked.api.experiments
 
 
-class _Compare(_Answer):
-    def question(self, *path: str) -> Callable[[], Any]:
-        trials = self.ids()
-        if len(trials) != 2:
-            raise HTTPError(400)
-        return lambda: self.context.room.compare(path[0], *trials)
+def _trials(asked: _QuestionHandler, experiment: str) -> _Answer:
+    start, size = int(asked.number("start", 0)), int(asked.number("size", 50))
+    return partial(asked.api.trials, experiment, asked.look(), start, size, asked.text("seen"))
 
 
-class _Trial(_Answer):
-    def question(self, *path: str) -> Callable[[], Any]:
-        trial = _trial(path[1])
-        return lambda: self.context.room.trial(path[0], trial)
+def _metrics(asked: _QuestionHandler, experiment: str) -> _Answer:
+    over = "time" if asked.text("over") == "time" else "epoch"
+    style = CurveStyle(over=over, smooth=asked.number("smooth", 0.0), **asked.axes())
+    names, with_figures = asked.get_query_arguments("metric"), not asked.flag("data")
+    return partial(asked.api.metrics, experiment, asked.ids(), names, style, with_figures)
 
 
-def _trial(text: str) -> int:
+def _influence(asked: _QuestionHandler, experiment: str) -> _Answer:
+    options = InfluenceOptions(across=asked.text("across"), up=asked.text("up"), **asked.axes())
+    return partial(asked.api.influence, experiment, asked.ids(), asked.look(), options)
+
+
+def _compare(asked: _QuestionHandler, experiment: str) -> _Answer:
+    trials = asked.ids()
+    if len(trials) != 2:
+        raise HTTPError(400)
+    return partial(asked.api.compare, experiment, *trials)
+
+
+def _trial(asked: _QuestionHandler, experiment: str, trial: str) -> _Answer:
+    return partial(asked.api.trial, experiment, _trial_id(trial))
+
+
+def _trial_id(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text[:20]) > _LARGEST:
         raise HTTPError(400)
     return int(text)
@@ -255,23 +248,26 @@ def _encoded(data: Any) -> bytes:
         return json.dumps(data).encode()
 
 
-def application(context: Context) -> Application:
-    """Make the application of a server."""
-    name = r"/api/experiments/([^/]+)"
-    routes: Sequence[Any] = [
-        (r"/", _Page),
-        (r"/static/(.*)", _File, {"path": str(_STATIC)}),
-        (r"/bokeh/(bokeh\.min\.js)", _File, {"path": str(_BOKEH)}),
-        (r"/api/experiments", _Experiments),
-        (f"{name}/trials", _Trials),
-        (f"{name}/metrics", _Metrics),
-        (f"{name}/influence", _Influence),
-        (f"{name}/compare", _Compare),
-        (f"{name}/trials/([^/]+)", _Trial),
+def application(context: HandlerContext) -> Application:
+    """Return the application of a server."""
+    experiment = r"/api/experiments/([^/]+)"
+    questions: dict[str, Callable[..., _Answer]] = {
+        "/api/experiments": _experiments,
+        f"{experiment}/trials": _trials,
+        f"{experiment}/metrics": _metrics,
+        f"{experiment}/influence": _influence,
+        f"{experiment}/compare": _compare,
+        f"{experiment}/trials/([^/]+)": _trial,
+    }
+    routes: list[Any] = [
+        (r"/", _PageHandler),
+        (r"/static/(.*)", _FileHandler, {"path": str(_STATIC)}),
+        (r"/bokeh/(bokeh\.min\.js)", _FileHandler, {"path": str(_BOKEH)}),
+        *((path, _QuestionHandler, {"question": ask}) for path, ask in questions.items()),
     ]
     return Application(
-        list(routes),
+        routes,
         context=context,
-        default_handler_class=_Missing,
+        default_handler_class=_MissingHandler,
         log_function=lambda handler: None,
     )

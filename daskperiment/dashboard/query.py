@@ -1,4 +1,4 @@
-"""Which trials a table shows, and in which order: filters in words, never evaluated as code."""
+"""Filters and orders of the table of trials, in words that are never evaluated as code."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import shlex
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from daskperiment.dashboard.following import Row
-from daskperiment.dashboard.texts import as_number, sort_key
+from daskperiment.dashboard.cells import as_number, sort_key
+from daskperiment.dashboard.trial_index import TrialRow
 from daskperiment.errors import DaskperimentError
 from daskperiment.formatting import shorten
-from daskperiment.history.values import MISSING
+from daskperiment.history.stored_values import MISSING
 from daskperiment.store.protocol import Store
 
 __all__ = ["FIXED", "FilterError", "Query", "differing", "value_of"]
@@ -32,11 +32,11 @@ class FilterError(DaskperimentError, ValueError):
     """A filter cannot be understood."""
 
 
-def _ended(name: str) -> Callable[[Row], Any]:
+def _ended(name: str) -> Callable[[TrialRow], Any]:
     return lambda row: getattr(row.ended, name) if row.ended else MISSING
 
 
-FIXED: dict[str, Callable[[Row], Any]] = {
+FIXED: dict[str, Callable[[TrialRow], Any]] = {
     "trial": lambda row: row.trial,
     "status": lambda row: row.status,
     "started": lambda row: row.begun.started,
@@ -53,8 +53,8 @@ FIXED: dict[str, Callable[[Row], Any]] = {
 """Columns that every experiment has, but the result."""
 
 
-def value_of(row: Row, column: str, store: Store) -> Any:
-    """Get the value in a column: ``p:`` and a parameter's name, ``result``, or one of `FIXED`."""
+def value_of(row: TrialRow, column: str, store: Store) -> Any:
+    """Return the value in a column: ``p:`` and a parameter, ``result``, or one of `FIXED`."""
     if column.startswith("p:"):
         return row.parameter(column[2:], store)
     if column == "result":
@@ -68,7 +68,7 @@ class _Term(NamedTuple):
     sign: str
     text: str
 
-    def holds(self, row: Row, store: Store) -> bool:
+    def holds(self, row: TrialRow, store: Store) -> bool:
         value = value_of(row, self.column, store)
         if value is MISSING:
             return self.sign == "!="
@@ -88,7 +88,7 @@ class _Term(NamedTuple):
 
 
 class Query(NamedTuple):
-    """A filter and an order."""
+    """A filter and an order of trials."""
 
     terms: tuple[_Term, ...] = ()
     words: tuple[str, ...] = ()
@@ -98,7 +98,7 @@ class Query(NamedTuple):
 
     @classmethod
     def read(cls, text: str, names: Sequence[str], statuses: Iterable[str], sort: str) -> Query:
-        """Understand what a person wrote.
+        """Return the query that a person wrote.
 
         Parameters
         ----------
@@ -138,27 +138,27 @@ class Query(NamedTuple):
         """Whether it leaves anything out."""
         return bool(self.terms or self.words or self.statuses)
 
-    def holds(self, row: Row, names: Sequence[str], store: Store) -> bool:
-        """Tell whether a trial is to be shown."""
+    def holds(self, row: TrialRow, names: Sequence[str], store: Store) -> bool:
+        """Return whether a trial is to be shown."""
         if self.statuses and row.status not in self.statuses:
             return False
         if not all(term.holds(row, store) for term in self.terms):
             return False
         return not self.words or self._is_found(row, names, store)
 
-    def _is_found(self, row: Row, names: Sequence[str], store: Store) -> bool:
+    def _is_found(self, row: TrialRow, names: Sequence[str], store: Store) -> bool:
         columns = [*(f"p:{name}" for name in names), "result", "trial", "status", "description"]
         columns += ["step", "host", "user", "sweep"]
         values = (value_of(row, column, store) for column in columns)
         text = "\n".join(_text(value) for value in values if value is not MISSING)
         return all(word in text for word in self.words)
 
-    def order(self, rows: Iterable[Row], store: Store) -> list[int]:
-        """Give the ids of trials in order; those without a value come last."""
+    def order(self, rows: Iterable[TrialRow], store: Store) -> list[int]:
+        """Return the ids of trials in order; those without a value come last."""
         return self.arrange((row.trial, value_of(row, self.column, store)) for row in rows)
 
     def arrange(self, values: Iterable[tuple[int, Any]]) -> list[int]:
-        """Put ids of trials in the order of these values; those without one come last."""
+        """Return ids of trials in the order of these values; those without one come last."""
         keyed: list[tuple[Any, int]] = []
         without: list[int] = []
         for trial, value in values:
@@ -170,11 +170,11 @@ class Query(NamedTuple):
         return [trial for _, trial in keyed] + without[:: -1 if self.descending else 1]
 
 
-def differing(rows: Iterable[Row], names: Sequence[str]) -> set[str]:
-    """Name the parameters that are not the same in all of these trials."""
+def differing(rows: Iterable[TrialRow], names: Sequence[str]) -> set[str]:
+    """Return the names of the parameters that are not the same in all of these trials."""
     left = set(names)
     found: set[str] = set()
-    first: Row | None = None
+    first: TrialRow | None = None
     for row in rows:
         if first is None:
             first = row
@@ -188,13 +188,14 @@ def differing(rows: Iterable[Row], names: Sequence[str]) -> set[str]:
     return found
 
 
-def _form(row: Row, name: str) -> tuple[type, Any]:
-    form = row.computed.get(name, row.begun.parameters.get(name, MISSING))
+def _form(row: TrialRow, name: str) -> tuple[type, Any]:
+    # 1, 1.0 and True are equal, and not the same value of a parameter.
+    form = row.form(name)
     return type(form), form
 
 
 def _joined(parts: list[str]) -> list[str]:
-    """Put terms together that were written with spaces around the sign.
+    """Return parts with those put together that had spaces around the sign.
 
     >>> _joined(["lr", ">=", "0.2", "kind=", "rbf", "word"])
     ['lr>=0.2', 'kind=rbf', 'word']

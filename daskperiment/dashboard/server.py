@@ -13,10 +13,9 @@ from urllib.parse import urlencode
 
 from tornado.httpserver import HTTPServer
 
+from daskperiment.dashboard.api import DashboardAPI, Source
 from daskperiment.dashboard.guard import Guard
-from daskperiment.dashboard.handlers import Context, application
-from daskperiment.dashboard.room import Room
-from daskperiment.dashboard.sources import Source
+from daskperiment.dashboard.handlers import HandlerContext, application
 
 __all__ = ["Frame", "Server"]
 
@@ -68,10 +67,10 @@ class Server:
         self.port: int = self._socket.getsockname()[1]
         self.url = _url(host, self.port, experiment, token)
         self._stopped = threading.Event()
-        self._room = Room(source)
+        self._api = DashboardAPI(source)
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="dashboard-reader")
-        self._context = Context(
-            self._room, guard, self._executor, f"daskperiment_token_{self.port}"
+        self._context = HandlerContext(
+            self._api, guard, self._executor, f"daskperiment_token_{self.port}"
         )
         ready = threading.Event()
         self._thread = threading.Thread(
@@ -91,7 +90,7 @@ class Server:
         self.stop()
 
     def frame(self, height: int = 700) -> Frame:
-        """Show the dashboard inside a notebook."""
+        """Return the dashboard as a notebook shows it."""
         return Frame(self.url, height)
 
     def wait(self) -> None:
@@ -113,7 +112,7 @@ class Server:
         self._loop.call_soon_threadsafe(self._ask_to_end.set)
         self._thread.join()
         self._executor.shutdown()
-        self._room.close()
+        self._api.close()
 
     @property
     def is_running(self) -> bool:
@@ -136,7 +135,7 @@ class Server:
 
 
 async def _answers_end(patience: float = 5.0) -> None:
-    """Wait for questions that are still being answered."""
+    """Wait for questions that are still being answered, though not for ever."""
     end = time.monotonic() + patience
     current = asyncio.current_task()
     while (rest := asyncio.all_tasks() - {current}) and time.monotonic() < end:

@@ -1,4 +1,4 @@
-"""One page of the table of trials."""
+"""The table of an experiment's trials, page by page."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import time
 from collections import Counter
 from typing import Any, NamedTuple
 
-from daskperiment.dashboard.following import Row, Trials
-from daskperiment.dashboard.points import Lasts, Tracks
+from daskperiment.dashboard.cells import Cell, cell
+from daskperiment.dashboard.metric_cache import LatestMetrics, MetricCache
 from daskperiment.dashboard.query import FIXED, Query, differing, value_of
-from daskperiment.dashboard.texts import Cell, cell
-from daskperiment.history.values import MISSING
+from daskperiment.dashboard.trial_index import TrialIndex, TrialRow
+from daskperiment.history.stored_values import MISSING
 from daskperiment.store.protocol import Store
 
-__all__ = ["Desk"]
+__all__ = ["TrialTable"]
 
 _MOST = 200
 """Rows of a page at most."""
@@ -25,7 +25,7 @@ _TITLES = {"step": "Result step", "reproduces": "Reproduces", "description": "De
 _HIDDEN = ("finished", "step", "seed", "host", "user", "sweep", "reproduces")
 
 
-class _View(NamedTuple):
+class _Selection(NamedTuple):
     """The trials that a query found, as long as nothing changed."""
 
     version: int
@@ -34,45 +34,45 @@ class _View(NamedTuple):
     differing: set[str]
 
 
-class Desk:
-    """All that a dashboard keeps of one experiment while somebody looks at it."""
+class TrialTable:
+    """The trials of one experiment and their metrics, for as long as somebody looks at them."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.trials = Trials(store)
-        self.lasts = Lasts(store)
-        self.tracks = Tracks(store)
+        self.trials = TrialIndex(store)
+        self.latest = LatestMetrics(store)
+        self.metrics = MetricCache(store)
         self._lock = threading.Lock()
-        self._views: dict[Query, _View] = {}
-        self._oldest = 0
+        self._selections: dict[Query, _Selection] = {}
+        self._resets = 0
 
     def refresh(self) -> int:
-        """Read what is new of the trials."""
+        """Read what is new of the trials, and return the version."""
         version = self.trials.refresh()
-        if self.trials.resets != self._oldest:
-            self._oldest = self.trials.resets
-            self.lasts.clear()
-            self.tracks.clear()
+        if self.trials.resets != self._resets:
+            self._resets = self.trials.resets
+            self.latest.clear()
+            self.metrics.clear()
         return version
 
     def found(self, query: Query) -> list[int]:
-        """Give the ids of the trials that a query finds, in its order."""
-        return self._view(query).order
+        """Return the ids of the trials that a query finds, in its order."""
+        return self._selection(query).order
 
     def page(self, query: Query, start: int, size: int) -> dict[str, Any]:
-        """Give one page of the table as plain data."""
-        view = self._view(query)
+        """Return one page of the table as plain data."""
+        selection = self._selection(query)
         size = max(1, min(size, _MOST))
-        start = max(0, min(start, (len(view.order) - 1) // size * size))
-        rows = self.trials.rows(view.order[start : start + size])
-        lasts = self.lasts.get([row.trial for row in rows])
-        metrics = sorted({name for values in lasts.values() for name in values})
-        columns = self._columns(metrics, view)
+        start = max(0, min(start, (len(selection.order) - 1) // size * size))
+        rows = self.trials.rows(selection.order[start : start + size])
+        latest = self.latest.get([row.trial for row in rows])
+        metrics = sorted({name for values in latest.values() for name in values})
+        columns = self._columns(metrics, selection)
         return {
-            "version": view.version,
+            "version": selection.version,
             "total": len(self.trials.ids),
-            "found": len(view.order),
-            "counts": view.counts,
+            "found": len(selection.order),
+            "counts": selection.counts,
             "running": len(self.trials.running),
             "damaged": self.trials.damaged,
             "resets": self.trials.resets,
@@ -84,23 +84,23 @@ class Desk:
                 {
                     "trial": row.trial,
                     "status": row.status,
-                    "cells": [self._cell(row, c["key"], lasts[row.trial]) for c in columns],
+                    "cells": [self._cell(row, c["key"], latest[row.trial]) for c in columns],
                 }
                 for row in rows
             ],
         }
 
-    def _view(self, query: Query) -> _View:
+    def _selection(self, query: Query) -> _Selection:
         with self._lock:
-            view = self._views.get(query)
+            selection = self._selections.get(query)
             # The metrics of running trials change without a trial that begins or ends.
             moves = query.column.startswith("m:") and bool(self.trials.running)
-            if view is None or view.version != self.trials.version or moves:
-                self._views = {query: self._look(query)}
-                view = self._views[query]
-            return view
+            if selection is None or selection.version != self.trials.version or moves:
+                self._selections = {query: self._select(query)}
+                selection = self._selections[query]
+            return selection
 
-    def _look(self, query: Query) -> _View:
+    def _select(self, query: Query) -> _Selection:
         trials, names = self.trials, self.trials.names
         version, ids = trials.version, trials.ids
         rows = trials.rows(ids)
@@ -114,23 +114,23 @@ class Desk:
             order = self._by_metric(query, rows)
         else:
             order = query.order(rows, self.store)
-        return _View(version, order, dict(counts), differing(rows, names))
+        return _Selection(version, order, dict(counts), differing(rows, names))
 
-    def _by_metric(self, query: Query, rows: list[Row]) -> list[int]:
+    def _by_metric(self, query: Query, rows: list[TrialRow]) -> list[int]:
         ids = [row.trial for row in rows]
         if len(ids) > _MEASURED:
             return ids[::-1]
-        lasts, name = self.lasts.get(ids), query.column[2:]
-        return query.arrange((trial, lasts[trial].get(name, MISSING)) for trial in ids)
+        latest, name = self.latest.get(ids), query.column[2:]
+        return query.arrange((trial, latest[trial].get(name, MISSING)) for trial in ids)
 
-    def _columns(self, metrics: list[str], view: _View) -> list[dict[str, Any]]:
+    def _columns(self, metrics: list[str], selection: _Selection) -> list[dict[str, Any]]:
         names = self.trials.names
         columns = [_column("trial", "Trial", "fixed"), _column("status", "Status", "fixed")]
         for name in names:
             one = _column(f"p:{name}", name, "parameter")
-            columns.append({**one, "differs": name in view.differing})
+            columns.append({**one, "differs": name in selection.differing})
         columns.append(_column("result", "Result", "result"))
-        sorts = len(view.order) <= _MEASURED
+        sorts = len(selection.order) <= _MEASURED
         columns += [{**_column(f"m:{name}", name, "metric"), "sorts": sorts} for name in metrics]
         fixed = ["started", "duration", "description", *_HIDDEN]
         for key in fixed:
@@ -138,9 +138,9 @@ class Desk:
             columns.append({**one, "hidden": key in _HIDDEN})
         return columns
 
-    def _cell(self, row: Row, column: str, lasts: dict[str, Any]) -> Cell:
+    def _cell(self, row: TrialRow, column: str, latest: dict[str, Any]) -> Cell:
         if column.startswith("m:"):
-            return cell(lasts.get(column[2:], MISSING))
+            return cell(latest.get(column[2:], MISSING))
         if column in _TIMES:
             value = FIXED[column](row)
             return ["", "none"] if value is MISSING or value == float("inf") else [value, "time"]
@@ -158,7 +158,7 @@ def _column(key: str, title: str, group: str) -> dict[str, Any]:
     }
 
 
-def _duration(row: Row) -> Cell:
+def _duration(row: TrialRow) -> Cell:
     if row.ended:
         finite = row.ended.elapsed < 1e12
         return [row.ended.elapsed, "duration"] if finite else ["", "none"]

@@ -1,4 +1,4 @@
-"""What would be reused, what would run, and why: as people see it."""
+"""What would be reused or was, what runs, and why: as people see it."""
 
 from __future__ import annotations
 
@@ -7,19 +7,23 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Literal
 
+from daskperiment.compare.evidence import collect
 from daskperiment.formatting import html_table, one_line, table
+from daskperiment.history.trial_records import trial_or_raise
 from daskperiment.planning.reuse_planner import StepForecast
+from daskperiment.records import StepRun
+from daskperiment.store.protocol import Store
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Explanation", "StepExplanation", "hit", "explain_forecasts"]
+__all__ = ["Explanation", "StepExplanation", "explain_forecasts", "explain_trial"]
 
 Verdict = Literal["hit", "miss", "run", "not needed"]
 """``hit``: the output of an earlier trial is taken. ``miss``: it might be, but the step must run.
 ``run``: the step's output is never reused. ``not needed``: only outputs that are reused need it."""
 
-PLAIN = "its output is not to be reused"
+_NOT_REUSED = "its output is not to be reused"
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class Explanation:
         return len(self.steps)
 
     def __getitem__(self, key: str) -> StepExplanation:
-        """Get what becomes of a step, by its key: the step's name, ``#2`` behind a second call."""
+        """Return what becomes of a step; its key is its name, ``#2`` behind a second call."""
         for step in self.steps:
             if step.key == key:
                 return step
@@ -69,7 +73,7 @@ class Explanation:
         raise KeyError(f"There is no step {key!r}; the steps are {known}")
 
     def to_frame(self) -> pd.DataFrame:
-        """Give the steps as a table, with the columns Step, Verdict, Trial and Reason."""
+        """Return the steps as a table, with the columns Step, Verdict, Trial and Reason."""
         import pandas as pd  # noqa: PLC0415  # slow to load, and only needed here
 
         rows = [(s.key, s.step, s.verdict, s.trial, s.reason) for s in self.steps]
@@ -92,7 +96,7 @@ class Explanation:
 
 
 def explain_forecasts(result: str, forecasts: Iterable[StepForecast], reusing: bool) -> Explanation:
-    """Explain what computing a result would do now."""
+    """Return what computing a result would do now."""
     title = f"Computing {result} now" if reusing else f"Computing {result} with reuse=True"
     return Explanation(f"{title}:", tuple(map(_explained, forecasts)))
 
@@ -102,15 +106,33 @@ def _explained(forecast: StepForecast) -> StepExplanation:
     if not forecast.needed:
         return StepExplanation(key, step, "not needed", "what follows is reused")
     if forecast.trial is not None:
-        return StepExplanation(
-            key, step, "hit", f"output of trial {forecast.trial}", forecast.trial
-        )
+        return _hit(key, step, forecast.trial)
     if not forecast.reusable:
-        return StepExplanation(key, step, "run", PLAIN)
+        return StepExplanation(key, step, "run", _NOT_REUSED)
     diffs = tuple(reason.diff for reason in forecast.reasons if reason.diff)
     return StepExplanation(key, step, "miss", forecast.text, diffs=diffs)
 
 
-def hit(key: str, step: str, trial: int) -> StepExplanation:
-    """Explain a step whose output was taken from a trial."""
+def explain_trial(store: Store, trial_id: int) -> Explanation:
+    """Return for each step of a trial whether its output was reused, and if not, why."""
+    evidence = collect(store, trial_or_raise(store, trial_id))
+    result = evidence.trial.begun.result
+    steps = tuple(
+        _of_run(node.key, node.step, evidence.runs.get(node.key))
+        for node in evidence.nodes.values()
+    )
+    return Explanation(f"Trial {evidence.trial.trial}, {result} ({evidence.trial.status}):", steps)
+
+
+def _of_run(key: str, step: str, run: StepRun | None) -> StepExplanation:
+    if run is None:
+        return StepExplanation(key, step, "not needed", "it did not run")
+    if run.reused is not None:
+        return _hit(key, step, run.reused)
+    if run.reason is not None:
+        return StepExplanation(key, step, "miss", run.reason)
+    return StepExplanation(key, step, "run", _NOT_REUSED)
+
+
+def _hit(key: str, step: str, trial: int) -> StepExplanation:
     return StepExplanation(key, step, "hit", f"output of trial {trial}", trial)

@@ -159,7 +159,7 @@ def _check_version(version: Any) -> str:
     raise TypeError(f"version is {version!r}; expected text or a number")
 
 
-# Other functions in the same graph -----------------------------------------------------------------
+# Other functions in the same graph ----------------------------------------------------------------
 
 
 def with_functions(call: StepCall, functions: Mapping[tuple[str, int], UserFunction]) -> StepCall:

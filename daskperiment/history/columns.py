@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from daskperiment.history.values import MISSING, Missing
+from daskperiment.history.stored_values import MISSING, MissingValue
 
 __all__ = ["column", "durations", "frame_of", "moments", "objects"]
 
@@ -36,7 +36,7 @@ _KINDS: dict[type, str] = {
     bool: "bool",
     str: "str",
     complex: "complex",
-    Missing: "missing",
+    MissingValue: "missing",
     type(None): "object",
 }
 _BASES: tuple[tuple[type | tuple[type, ...], str], ...] = (
@@ -51,7 +51,7 @@ _BASES: tuple[tuple[type | tuple[type, ...], str], ...] = (
 
 
 def column(values: Sequence[Any], index: pd.Index, nullable: bool = True) -> pd.Series:
-    """Make a column; `MISSING` stands for what is not there.
+    """Return a column of the values; `MISSING` stands for what is not there.
 
     Parameters
     ----------
@@ -74,25 +74,25 @@ def column(values: Sequence[Any], index: pd.Index, nullable: bool = True) -> pd.
 
 
 def objects(values: Sequence[Any], index: pd.Index) -> pd.Series:
-    """Make a column that holds the values themselves, each in one cell."""
+    """Return a column that holds the values themselves, each in one cell."""
     array = np.fromiter(_filled(values), dtype=object, count=len(values))
     return pd.Series(array, index=index, dtype=object)
 
 
 def moments(seconds: Sequence[float], index: pd.Index) -> pd.Series:
-    """Make a column of times in UTC from seconds since the epoch; what is not finite is NaT."""
-    # Microseconds are what a float of this size can tell.
+    """Return a column of times in UTC, of seconds since the epoch; what is not finite is NaT."""
+    # A float of this size is exact to microseconds; what it says beyond them is noise.
     stamps = pd.DatetimeIndex(_nanoseconds(seconds, 1000).view("M8[ns]"))
     return pd.Series(stamps.tz_localize("UTC"), index=index)
 
 
 def durations(seconds: Sequence[float], index: pd.Index) -> pd.Series:
-    """Make a column of durations from seconds; what is not finite is NaT."""
+    """Return a column of durations, of seconds; what is not finite is NaT."""
     return pd.Series(_nanoseconds(seconds, 1).view("m8[ns]"), index=index)
 
 
 def frame_of(columns: Iterable[tuple[str, pd.Series]], index: pd.Index) -> pd.DataFrame:
-    """Put columns together; two may have the same name, as a parameter called Result."""
+    """Return columns as a frame; two may have the same name, as a parameter called Result."""
     named = list(columns)
     frame = pd.DataFrame(dict(enumerate(series for _, series in named)), index=index)
     frame.columns = pd.Index([name for name, _ in named], dtype=object if not named else None)

@@ -11,10 +11,14 @@ from msgspec import Struct
 
 from daskperiment.errors import MetricNotFoundError
 from daskperiment.history.columns import column
-from daskperiment.history.decoding import chunks, intact
-from daskperiment.history.points import PointBatch, PointValue
-from daskperiment.history.reading import as_trial_id, require_trial
-from daskperiment.history.values import viewed_all
+from daskperiment.history.stored_values import viewed_all
+from daskperiment.history.trial_records import (
+    PointBatch,
+    PointValue,
+    as_trial_id,
+    intact,
+    require_trial,
+)
 from daskperiment.store.protocol import Store
 
 __all__ = ["get_metrics", "load_metric"]
@@ -25,24 +29,18 @@ _EXACT = 2**53
 _SIMPLE = frozenset({int, float, str})
 
 
-class _Name(Struct, array_like=True, gc=False):
+class _PointName(Struct, array_like=True, gc=False):
     """The first field of a point: what follows is not even decoded."""
 
     metric: str
 
 
-class _Names(Struct, gc=False):
-    points: list[_Name]
+class _MetricNames(Struct, gc=False):
+    points: list[_PointName]
 
 
 def get_metrics(store: Store, trial_id: int | None = None) -> list[str]:
-    """List the names of a trial's metrics, or those of all trials, in alphabetical order.
-
-    Raises
-    ------
-    TrialIDNotFoundError
-        If there is no such trial.
-    """
+    """Return the names of a trial's metrics, or those of all trials, in alphabetical order."""
     trials = None if trial_id is None else [as_trial_id(trial_id)]
     names = set().union(*_names(store, trials).values())
     if trials:
@@ -53,16 +51,7 @@ def get_metrics(store: Store, trial_id: int | None = None) -> list[str]:
 
 
 def load_metric(store: Store, metric_key: str, trial_id: int | Sequence[int]) -> pd.DataFrame:
-    """Load a metric of one or more trials.
-
-    Parameters
-    ----------
-    store : Store
-        Where to read.
-    metric_key : str
-        Name of the metric.
-    trial_id : int or sequence of int
-        The trials.
+    """Return a metric of one or more trials.
 
     Returns
     -------
@@ -73,14 +62,12 @@ def load_metric(store: Store, metric_key: str, trial_id: int | Sequence[int]) ->
 
     Raises
     ------
-    TrialIDNotFoundError
-        If one of the trials does not exist.
-    MetricNotFoundError
-        If one of the trials has no metric of this name.
+    TrialIDNotFoundError, MetricNotFoundError
+        If one of the trials does not exist, or has no metric of this name.
     """
     trials = _trial_ids(trial_id)
     points = _load_points(store, metric_key, trials)
-    _follow(store, metric_key, points)
+    _add_reused(store, metric_key, points)
     without = [trial for trial in trials if not points[trial]]
     if without:
         raise MetricNotFoundError(_not_found(store, metric_key, without))
@@ -96,37 +83,35 @@ def _trial_ids(trial_id: Any) -> list[int]:
 
 def _names(store: Store, trials: list[int] | None) -> dict[int, set[str]]:
     names: dict[int, set[str]] = {}
-    for chunk in chunks(store.read("points", trials)):
-        for trial, batch in intact(chunk, _Names):
-            names.setdefault(trial, set()).update([point.metric for point in batch.points])
+    for trial, batch in intact(store.read("points", trials), _MetricNames):
+        names.setdefault(trial, set()).update([point.metric for point in batch.points])
     return names
 
 
 def _load_points(store: Store, metric: str, trials: list[int]) -> dict[int, list[PointValue]]:
     points: dict[int, list[PointValue]] = {trial: [] for trial in trials}
-    for chunk in chunks(store.read("points", trials) if trials else ()):
-        for trial, batch in intact(chunk, PointBatch):
-            points[trial] += [point for point in batch.points if point.metric == metric]
+    records = store.read("points", trials) if trials else ()
+    for trial, batch in intact(records, PointBatch):
+        points[trial] += [point for point in batch.points if point.metric == metric]
     return points
 
 
-class _Reused(Struct, gc=False):
-    """What matters here of a step run."""
+class _ReusedRun(Struct, gc=False):
+    """What a step run says of the metrics that came with a reused output."""
 
     metrics: list[str] = []
     reused: int | None = None
 
 
 def _reused(store: Store, trials: list[int]) -> Iterator[tuple[int, int, list[str]]]:
-    """Yield trial, source and metrics of each step whose output comes from another trial."""
-    for chunk in chunks(store.read("steps", trials)):
-        for trial, run in intact(chunk, _Reused):
-            if run.reused is not None and run.metrics:
-                yield trial, run.reused, run.metrics
+    """Yield the trial, source and metrics of each step whose output comes from another trial."""
+    for trial, run in intact(store.read("steps", trials), _ReusedRun):
+        if run.reused is not None and run.metrics:
+            yield trial, run.reused, run.metrics
 
 
-def _follow(store: Store, metric: str, points: dict[int, list[PointValue]]) -> None:
-    """Take the points of trials without any from those that saved them in a reused step."""
+def _add_reused(store: Store, metric: str, points: dict[int, list[PointValue]]) -> None:
+    """Add the points of trials without any: those of the trials that ran the step they reused."""
     without = [trial for trial, found in points.items() if not found]
     runs = _reused(store, without) if without else ()
     sources = {trial: source for trial, source, metrics in runs if metric in metrics}
@@ -153,7 +138,7 @@ def _not_found(store: Store, metric: str, trials: list[int]) -> str:
 
 
 def _series(points: list[PointValue], store: Store) -> pd.Series:
-    """Make the series of one trial: each epoch once, sorted if that is possible."""
+    """Return the series of one trial: each epoch once, sorted if that is possible."""
     epochs = _epochs(viewed_all([point.epoch for point in points], store))
     values = viewed_all([point.value for point in points], store)
     series = column(values, epochs, nullable=False)
@@ -191,15 +176,15 @@ def _side_by_side(series: dict[int, pd.Series]) -> pd.DataFrame:
     if all(other.index.equals(first.index) for other in others):
         frame = pd.DataFrame(dict(enumerate(series.values())), index=first.index)
     else:
-        exact = [_with_room_for_nan(one) for one in series.values()]
+        exact = [_exact(one) for one in series.values()]
         frame = _sorted(pd.concat(exact, axis=1, sort=False))
     frame.columns = columns
     frame.index.name = "Epoch"
     return frame
 
 
-def _with_room_for_nan(series: pd.Series) -> pd.Series:
-    """Keep integers as objects that would change among floats."""
+def _exact(series: pd.Series) -> pd.Series:
+    # Beside NaN pandas turns integers into floats, which the large ones do not survive.
     if series.dtype == np.int64 and (series.abs() > _EXACT).any():
         return series.astype(object)
     return series

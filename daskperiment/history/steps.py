@@ -10,16 +10,15 @@ from msgspec import Struct
 
 from daskperiment.errors import PersistedResultNotFoundError
 from daskperiment.history.columns import column, durations, frame_of, moments
-from daskperiment.history.decoding import chunks, intact
-from daskperiment.history.reading import as_trial_id, require_trial
-from daskperiment.history.values import MISSING, loaded
+from daskperiment.history.stored_values import MISSING, loaded
+from daskperiment.history.trial_records import as_trial_id, intact, require_trial
 from daskperiment.records import EndStatus, StepRun
 from daskperiment.store.protocol import Store
 
 __all__ = ["get_persisted", "get_steps"]
 
 
-class _Run(Struct, gc=False):
+class _RunSummary(Struct, gc=False):
     """A step run without its output and traceback, which may be long."""
 
     key: str
@@ -42,7 +41,7 @@ class _Run(Struct, gc=False):
 
 
 def get_steps(store: Store, trial_id: int | None = None) -> pd.DataFrame:
-    """Make a table of the step runs of a trial, or of all trials.
+    """Return a table of the step runs of a trial, or of all trials.
 
     Returns
     -------
@@ -50,27 +49,20 @@ def get_steps(store: Store, trial_id: int | None = None) -> pd.DataFrame:
         One row per step run, by trial and then in the order in which they were recorded.
         ``Started`` is in UTC, ``Wall Time`` and ``CPU Time`` are durations, ``Peak Memory`` is
         the process's in bytes; fingerprints are missing where a value has none. ``Checkable``
-        tells whether the step's output can be compared with that of its other runs,
+        is whether the step's output can be compared with that of its other runs,
         ``Stochastic`` whether it drew random numbers. ``Reused From`` is the trial that the
         output was taken from, in dtype ``Int64``. ``Worker`` and ``Worker Name`` are those of the
         cluster's worker that ran the step, and missing where none did.
-
-    Raises
-    ------
-    TrialIDNotFoundError
-        If there is no such trial.
     """
     trials = None if trial_id is None else [as_trial_id(trial_id)]
-    runs: list[tuple[int, _Run]] = []
-    for chunk in chunks(store.read("steps", trials)):
-        runs += intact(chunk, _Run)
+    runs = list(intact(store.read("steps", trials), _RunSummary))
     if trials and not runs:
         require_trial(store, trials[0])
     runs.sort(key=lambda found: found[0])
     return _frame([trial for trial, _ in runs], [run for _, run in runs])
 
 
-def _frame(trials: list[int], runs: list[_Run]) -> pd.DataFrame:
+def _frame(trials: list[int], runs: list[_RunSummary]) -> pd.DataFrame:
     index = pd.RangeIndex(len(runs))
 
     def plain(name: str, dtype: str | None = None) -> pd.Series:
@@ -111,7 +103,7 @@ def _frame(trials: list[int], runs: list[_Run]) -> pd.DataFrame:
 def get_persisted(
     store: Store, step: str, trial_id: int, signing_key: str | bytes | None = None
 ) -> Any:
-    """Load the value that a persisted step returned in a trial.
+    """Return the value that a persisted step returned in a trial.
 
     Loading what is not plain data runs code of whoever wrote it: do so only if you trust the
     store, or set a signing key.
@@ -119,25 +111,18 @@ def get_persisted(
     Parameters
     ----------
     store : Store
-        Where to read.
     step : str
         Name of the step, or where it was called more than once the Key of the call, as
         :func:`get_steps` shows it. The first call's is the name itself; say ``"name#1"``.
     trial_id : int
-        The trial.
     signing_key : str or bytes, optional
         By default the dask configuration ``daskperiment.signing-key``.
 
     Raises
     ------
-    TrialIDNotFoundError
-        If there is no such trial.
+    TrialIDNotFoundError, CorruptRecordError, UntrustedObjectError
     PersistedResultNotFoundError
         If the trial kept no such value, or it is not clear which is meant.
-    CorruptRecordError
-        If the value is damaged.
-    UntrustedObjectError
-        If a signing key is set and does not fit.
     """
     trial = as_trial_id(trial_id)
     runs = _runs(store, trial)
@@ -147,12 +132,11 @@ def get_persisted(
 
 
 def _runs(store: Store, trial: int) -> dict[str, StepRun]:
-    """Collect a trial's step runs by Key; of several, the last that succeeded."""
+    """Return a trial's step runs by Key; of several, the last that kept its output."""
     runs: dict[str, StepRun] = {}
-    for chunk in chunks(store.read("steps", [trial])):
-        for _, run in intact(chunk, StepRun):
-            if run.key not in runs or run.kept is not None or runs[run.key].kept is None:
-                runs[run.key] = run
+    for _, run in intact(store.read("steps", [trial]), StepRun):
+        if run.key not in runs or run.kept is not None or runs[run.key].kept is None:
+            runs[run.key] = run
     return runs
 
 
@@ -160,7 +144,7 @@ def _chosen(runs: dict[str, StepRun], step: str, trial: int) -> StepRun:
     kept = {key: run for key, run in runs.items() if run.kept is not None}
     calls = [key for key, run in runs.items() if run.step == step]
     if len(calls) > 1:
-        keys = sorted(kept.keys() & calls, key=_place)
+        keys = sorted(kept.keys() & calls, key=_call_number)
         named = ", ".join(repr(f"{key}#1" if key == step else key) for key in keys)
         raise PersistedResultNotFoundError(
             f"Step {step!r} was called {len(calls)} times in trial {trial}: give the Key of one "
@@ -172,7 +156,7 @@ def _chosen(runs: dict[str, StepRun], step: str, trial: int) -> StepRun:
     return kept[key]
 
 
-def _place(key: str) -> float:
+def _call_number(key: str) -> float:
     number = key.rpartition("#")[2]
     return int(number) if number.isdigit() else -math.inf
 

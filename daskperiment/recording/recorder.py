@@ -38,7 +38,7 @@ class RecorderListener:
         return False
 
     def on_flush(self) -> None:
-        """Write what is still to be written, before everything is delivered; may raise StoreError."""
+        """Write what is still to be written, before all is delivered; may raise StoreError."""
 
     def trials_alive(self) -> set[int]:
         """Return the ids of trials to send signs of life for; may raise StoreError."""

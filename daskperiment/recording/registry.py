@@ -7,9 +7,8 @@ import os
 import threading
 from weakref import WeakKeyDictionary
 
-from daskperiment.cluster import worker
 from daskperiment.recording.recorder import Recorder
-from daskperiment.store.liveness import current_origin
+from daskperiment.store.liveness import whereabouts
 from daskperiment.store.opening import check_arrival
 from daskperiment.store.protocol import Store
 
@@ -72,10 +71,3 @@ def close_recorders() -> None:
     """Close all recorders of this process; asked again, they are made anew."""
     for recorder in _REGISTRY.take_all():
         recorder.close()
-
-
-def whereabouts() -> str:
-    """Say where this code runs, for a message that is read elsewhere."""
-    origin, here = current_origin(), worker()
-    place = f"process {os.getpid()} on {origin.host}"
-    return place if here is None else f"worker {here.address} ({place})"

@@ -8,32 +8,29 @@ from typing import Any
 
 from daskperiment.capture.code import CodeCapture, changed_functions, fingerprint_with
 from daskperiment.errors import ReproductionError, UntrustedObjectError
-from daskperiment.execution.tasks import Function
+from daskperiment.execution.tasks import UserFunction
 from daskperiment.records import Code
-from daskperiment.reproduce.making import NotMadeError
-from daskperiment.reproduce.record import Record
-from daskperiment.reproduce.travel import Remade
-from daskperiment.reproduce.workshop import Workshop
+from daskperiment.reproduce.recorded_code import NotRebuiltError, RebuiltFunction, RecordedCode
+from daskperiment.reproduce.resolver import CodeResolver
 
-__all__ = ["Rebuilt", "rebuild"]
-
-Functions = Mapping[str, Callable[..., Any]]
+__all__ = ["RebuiltSteps", "rebuild"]
 
 
 @dataclass(frozen=True)
-class Rebuilt:
-    """Functions made of a trial's recorded code."""
+class RebuiltSteps:
+    """The functions of steps, built from a trial's recorded code."""
 
-    functions: Mapping[str, Function] = field(default_factory=dict)
+    functions: Mapping[str, UserFunction] = field(default_factory=dict)
     """Step -> function; empty if the code of all steps is still the same."""
     notes: tuple[str, ...] = ()
-    """What could not be made as it was, a line each."""
+    """What could not be built as it was, a line each."""
 
 
 def rebuild(
-    trial: int, recorded: Code, today: Code, functions: Functions, key: bytes | None = None
-) -> Rebuilt:
-    """Make the functions of steps whose code has changed since a trial.
+    trial: int, recorded: Code, today: Code, functions: Mapping[str, Callable[..., Any]],
+    key: bytes | None = None,
+) -> RebuiltSteps:  # fmt: skip
+    """Return the functions of a trial's steps, built from its record where the code has changed.
 
     Parameters
     ----------
@@ -51,38 +48,38 @@ def rebuild(
     UntrustedObjectError
         If code of the record would have to be run, though a signing key is configured.
     ReproductionError
-        If a step cannot be made as it was; the message names it and says why. What is made is
+        If a step cannot be built as it was; the message names it and says why. What is built is
         captured again and compared with the record, so that nothing else is run in its place.
     """
     changed = [
         step for step, function in functions.items()
-        if not _holds(trial, recorded, today, step, function)
+        if not _is_unchanged(trial, recorded, today, step, function)
     ]  # fmt: skip
     if changed and key is not None:
         raise _untrusted(trial, changed[0])
-    record = Record(recorded)
-    workshop = Workshop(record, today, functions.values())
-    made: dict[str, Callable[..., Any]] = {}
+    record = RecordedCode(recorded)
+    resolver = CodeResolver(record, today, functions.values())
+    built: dict[str, Callable[..., Any]] = {}
     for step in changed:
         try:
             names = [recorded.functions[key] for key in recorded.steps[step].functions]
-            made[step] = workshop.step(names, functions[step])
-        except NotMadeError as error:
+            built[step] = resolver.step_function(names, functions[step])
+        except NotRebuiltError as error:
             raise _refused(trial, step, str(error)) from error
         except Exception as error:  # the definition runs the user's own code
             raise _refused(trial, step, f"{type(error).__name__}: {error}") from error
-    now = CodeCapture().capture(made)
-    for step, function in made.items():
-        _verify(trial, recorded, now, step, function, workshop.missing)
-    notes = (*_packages(recorded, {**today.steps, **now.steps}), *_unknown(record))
-    sources = workshop.sources()
-    # Those that are the same may get objects of classes that were made anew.
-    every = {**functions, **made} if made else {}
-    return Rebuilt({step: Remade(function, sources) for step, function in every.items()}, notes)
+    now = CodeCapture().capture(built)
+    for step, function in built.items():
+        _verify(trial, recorded, now, step, function, resolver.missing)
+    notes = (*_package_notes(recorded, {**today.steps, **now.steps}), *_constant_notes(record))
+    sources = resolver.sources()
+    # Unchanged ones too: they may get objects of classes that were built.
+    every = {**functions, **built} if built else {}
+    return RebuiltSteps({step: RebuiltFunction(f, sources) for step, f in every.items()}, notes)
 
 
-def _holds(trial: int, recorded: Code, today: Code, step: str, function: Any) -> bool:
-    """Whether today's function is that of the record, but for the versions of packages."""
+def _is_unchanged(trial: int, recorded: Code, today: Code, step: str, function: Any) -> bool:
+    """Return whether today's function is the recorded one, but for the versions of packages."""
     if step not in recorded.steps:
         raise _refused(trial, step, "its code is not in the record")
     old = recorded.steps[step]
@@ -113,7 +110,9 @@ def _verify(
     old, new = recorded.steps[step], now.steps[step]
     if old.fingerprint in (new.fingerprint, fingerprint_with(function, old.packages)):
         return
-    reasons = [f"{name} {_way(*pair)}" for name, *pair in changed_functions(recorded, now, step)]
+    reasons = [
+        f"{name} {_difference(*pair)}" for name, *pair in changed_functions(recorded, now, step)
+    ]
     reasons += [
         f"{name} has not the value that it had, of which only a fingerprint is recorded"
         for name in {**old.constants, **new.constants}
@@ -125,7 +124,7 @@ def _verify(
     raise _refused(trial, step, reason)
 
 
-def _way(old: Any, new: Any) -> str:
+def _difference(old: Any, new: Any) -> str:
     if new is None:
         return "is used in the record and could not be put in its place"
     if old is None:
@@ -133,7 +132,7 @@ def _way(old: Any, new: Any) -> str:
     return f"comes out otherwise than recorded ({old.note or new.note or 'its source differs'})"
 
 
-def _packages(recorded: Code, now: Mapping[str, Any]) -> Iterator[str]:
+def _package_notes(recorded: Code, now: Mapping[str, Any]) -> Iterator[str]:
     for step, old in recorded.steps.items():
         new = now[step].packages if step in now else {}
         for name, version in old.packages.items():
@@ -141,7 +140,7 @@ def _packages(recorded: Code, now: Mapping[str, Any]) -> Iterator[str]:
                 yield f"package {name} was {version} in the trial and is {new[name]}"
 
 
-def _unknown(record: Record) -> Iterator[str]:
+def _constant_notes(record: RecordedCode) -> Iterator[str]:
     for name in record.unknown:
         yield (
             f"the value of {name} changes or has no fingerprint, so it is not recorded: "

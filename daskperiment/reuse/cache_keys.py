@@ -40,7 +40,7 @@ def series_of(version: str) -> str:
     return ".".join(version.split(".")[:2])
 
 
-# How the cache key of a node is made ---------------------------------------------------------------
+# How the cache key of a node is made --------------------------------------------------------------
 
 
 class KeyOf(NamedTuple):

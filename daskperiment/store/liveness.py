@@ -13,9 +13,10 @@ import dask
 import psutil
 from dask.utils import parse_timedelta
 
+from daskperiment.cluster import worker
 from daskperiment.records import Origin
 
-__all__ = ["current_origin", "heartbeat_timeout", "is_gone"]
+__all__ = ["current_origin", "heartbeat_timeout", "is_gone", "whereabouts"]
 
 _TOLERANCE = 0.005 if sys.platform == "linux" else 1.0
 """Seconds by which two readings of one process' start may differ: elsewhere than on Linux it is
@@ -31,6 +32,12 @@ def current_origin() -> Origin:
         The same object whenever it is called in one process.
     """
     return _origin(os.getpid())
+
+
+def whereabouts() -> str:
+    """Return where this code runs, for a message that is read elsewhere."""
+    here, place = worker(), f"process {os.getpid()} on {current_origin().host}"
+    return place if here is None else f"worker {here.address} ({place})"
 
 
 def heartbeat_timeout() -> float:

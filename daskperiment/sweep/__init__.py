@@ -1,11 +1,12 @@
-"""Many trials of one result: over a grid, at random, or where a sampler points.
+"""Many trials of one result: over a grid, at random, or at points that Optuna suggests.
 
-A sweep stands above results: it computes trials and writes down only what defines the sweep itself.
-Which trials it consists of, and which points are still missing, is read from the trials.
+What comes in is a result, and a space or the id of a sweep to resume; what goes out is a table of
+trials. Only :class:`daskperiment.result.Result`, the command line and scripts call this: it stands
+above results, computes trials as a user would, and writes only the record that defines the sweep.
 """
 
 from __future__ import annotations
 
-from daskperiment.sweep.sweeping import sweep
+from daskperiment.sweep.runner import sweep
 
 __all__ = ["sweep"]

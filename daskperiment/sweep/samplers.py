@@ -1,116 +1,160 @@
-"""Where a sweep's next trial is: grids and random points. Optuna's are in a module of their own."""
+"""Samplers: the points of a sweep's space at which its trials run, one after the other."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
 
 from daskperiment.codec import to_plain
-from daskperiment.sweep.space import Choices, Drawn, Point, Searched, Space, identity
+from daskperiment.sweep.space import (
+    Choices,
+    OptunaDistribution,
+    RandomDistribution,
+    Space,
+    SweepPoint,
+    identity,
+)
+from daskperiment.sweep.sweep_plan import SweepPlan, SweepTrial
 
-__all__ = ["Listed", "Sampler", "grid", "scattered"]
+__all__ = ["FixedSampler", "Sampler", "grid", "make_sampler", "random_points"]
 
 _SHUFFLED = 100_000
-"""Spaces of up to so many points are shuffled as a whole."""
+"""Spaces of up to so many points are shuffled; larger ones would not fit into memory."""
 
 
 class Sampler(Protocol):
-    """Says where the next trial is."""
+    """Chooses the point of each trial."""
 
     adaptive: bool
-    """Whether results matter for what comes next: then few trials are in flight at once."""
+    """Whether the next point depends on results: then few trials run at once."""
 
     @property
     def total(self) -> int | None:
-        """How many points there are at most, if that is known."""
+        """The highest number of points, if that is known."""
 
-    def ask(self) -> Point | None:
-        """Give the next point; None if there is none left."""
+    def ask(self) -> SweepPoint | None:
+        """Return the next point; None if there is none left."""
 
-    def tell(self, point: Point, value: Any, failed: bool) -> None:
-        """Take note of how a trial ended; of `value` only if the sampler is adaptive."""
+    def tell(self, point: SweepPoint, value: Any, failed: bool) -> None:
+        """Learn how a trial ended; `value` is its result only if the sampler is adaptive."""
 
     def drop(self) -> None:
-        """Take note that the trials which have not ended will not do so in this sweep."""
+        """Learn that the trials which have not ended will not do so in this sweep."""
 
 
-class Listed:
-    """Gives points that do not depend on results, one after the other.
+class FixedSampler:
+    """A sampler whose points do not depend on results.
 
     Parameters
     ----------
-    points : iterator of Point
-        Made one by one.
+    points : iterator of SweepPoint
+        Each is made when it is asked for.
     total : int
         How many there are.
     """
 
     adaptive = False
 
-    def __init__(self, points: Iterator[Point], total: int) -> None:
+    def __init__(self, points: Iterator[SweepPoint], total: int) -> None:
         self._points = points
         self.total = total
 
-    def ask(self) -> Point | None:
-        """Give the next point."""
+    def ask(self) -> SweepPoint | None:
+        """Return the next point; None if there is none left."""
         return next(self._points, None)
 
-    def tell(self, point: Point, value: Any, failed: bool) -> None:
+    def tell(self, point: SweepPoint, value: Any, failed: bool) -> None:
         """Nothing depends on results."""
 
     def drop(self) -> None:
         """Nothing depends on results."""
 
 
-def grid(space: Space, n_trials: int | None) -> Listed:
-    """Go through all combinations, or the first so many.
+def make_sampler(plan: SweepPlan, done: Iterable[SweepTrial]) -> Sampler:
+    """Return the sampler of a sweep.
+
+    Parameters
+    ----------
+    plan : SweepPlan
+    done : iterable of SweepTrial
+        What an earlier part of the sweep did, for a sampler that learns from results.
+
+    Raises
+    ------
+    ImportError
+        If it takes Optuna, which is not installed.
+    TypeError, ValueError
+        If it does not fit the space.
+    """
+    if plan.sampler == "grid":
+        return grid(plan.space, plan.n_trials)
+    if plan.sampler == "random":
+        return random_points(plan.space, plan.n_trials, plan.record.entropy)
+    drawn = plan.space.of(RandomDistribution)
+    if drawn:
+        raise TypeError(
+            f"Parameter {_names(drawn)} has drawn values (rvs), which go with sampler='random'; "
+            "give a distribution of Optuna, such as "
+            "optuna.distributions.FloatDistribution(0.001, 0.1, log=True)."
+        )
+    try:
+        from daskperiment.sweep import optuna_sampler  # noqa: PLC0415  # Optuna is an extra
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"The sampler {plan.record.sampler!r} takes Optuna: pip install 'daskperiment[optuna]'"
+        ) from error
+    return optuna_sampler.make_optuna_sampler(plan, done)
+
+
+def grid(space: Space, n_trials: int | None) -> FixedSampler:
+    """Return the sampler of all combinations, or of the first so many.
 
     Raises
     ------
     ValueError
         If a parameter has a distribution instead of values.
     """
-    endless = space.others(Choices)
+    endless = [name for name in space.dimensions if name not in space.choices]
     if endless:
         raise ValueError(
             f"A grid takes lists of values, but {_names(endless)} has a distribution. List values, "
             "or choose another sampler: 'random', 'tpe', or one of Optuna."
         )
     total = space.size if n_trials is None else min(n_trials, space.size)
-    return Listed(map(space.point, range(total)), total)
+    return FixedSampler(map(space.point, range(total)), total)
 
 
-def scattered(space: Space, n_trials: int | None, entropy: int) -> Listed:
-    """Go through random points, without repetition if all parameters have lists of values.
+def random_points(space: Space, n_trials: int | None, entropy: int) -> FixedSampler:
+    """Return the sampler of random points, without repetition if all parameters have lists.
 
     Raises
     ------
     ValueError
         If there is no end to the points and no number of trials is given.
     """
-    searched = space.others(Choices, Drawn)
-    if searched:
+    unfit, endless = space.of(OptunaDistribution), space.of(RandomDistribution)
+    if unfit:
         raise ValueError(
-            f"Parameter {_names(searched)} has a distribution of Optuna, which takes one of its "
+            f"Parameter {_names(unfit)} has a distribution of Optuna, which takes one of its "
             "samplers: sampler='tpe', or sampler=optuna.samplers.RandomSampler()."
         )
-    endless = space.others(Choices, Searched)
     if not endless:
         total = space.size if n_trials is None else min(n_trials, space.size)
         numbered = zip(range(total), _permuted(space.size, entropy), strict=False)
-        return Listed((space.point(number) for _, number in numbered), total)
+        return FixedSampler((space.point(number) for _, number in numbered), total)
     if n_trials is None:
         raise ValueError(
             f"How many trials? There is no end to the values of {_names(endless)}; give n_trials."
         )
-    return Listed((_drawn(space, entropy, number) for number in range(n_trials)), n_trials)
+    points = (_random_point(space, entropy, number) for number in range(n_trials))
+    return FixedSampler(points, n_trials)
 
 
 def _permuted(size: int, entropy: int) -> Iterator[int]:
-    """Give each number below size once; how many are taken changes nothing about those before."""
+    """Yield each number below size once; taking fewer of them yields the same first ones."""
     generator = random.Random(entropy)
     if size <= _SHUFFLED:
         numbers = list(range(size))
@@ -125,19 +169,19 @@ def _permuted(size: int, entropy: int) -> Iterator[int]:
             yield number
 
 
-def _drawn(space: Space, entropy: int, number: int) -> Point:
-    # A generator for each point: it does not depend on how many were drawn before.
+def _random_point(space: Space, entropy: int, number: int) -> SweepPoint:
+    # A generator for each point: a resumed sweep draws the same without those before it.
     generator = np.random.default_rng([entropy, number])
     values, forms = {}, {}
     for name, dimension in space.dimensions.items():
-        if isinstance(dimension, Drawn):
+        if isinstance(dimension, RandomDistribution):
             values[name] = dimension.draw(generator)
             forms[name] = to_plain(values[name])
         elif isinstance(dimension, Choices):
             i = int(generator.integers(len(dimension.values)))
             values[name], forms[name] = dimension.values[i], dimension.forms[i]
-    return Point(values, identity(forms), str(number))
+    return SweepPoint(values, identity(forms), str(number))
 
 
-def _names(dimensions: Any) -> str:
-    return ", ".join(map(repr, dimensions))
+def _names(parameters: Iterable[str]) -> str:
+    return ", ".join(map(repr, parameters))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import islice
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -15,20 +15,29 @@ import numpy as np
 from daskperiment.codec import NotPlainError, to_plain
 from daskperiment.formatting import shorten
 
-__all__ = ["Choices", "Drawn", "Point", "Searched", "Space", "identity", "is_optuna", "make_space"]
+__all__ = [
+    "Choices",
+    "OptunaDistribution",
+    "RandomDistribution",
+    "Space",
+    "SweepPoint",
+    "identity",
+    "is_optuna",
+    "make_space",
+]
 
 MOST_VALUES = 1_000_000
 """More values of one parameter than this are taken for an iterable without an end."""
 
 
-class Point(NamedTuple):
-    """One point of a space: what a trial of the sweep runs with."""
+class SweepPoint(NamedTuple):
+    """One point of a space: the parameter values that a trial of the sweep runs with."""
 
     values: dict[str, Any]
     identity: str
     """Digest of the values, equal for equal ones."""
-    place: str = ""
-    """Tells apart points of equal values, where a list repeats a value."""
+    occurrence: str = ""
+    """Differs between points of equal values, where a list repeats a value."""
 
 
 @dataclass(frozen=True)
@@ -37,25 +46,25 @@ class Choices:
 
     values: tuple[Any, ...]
     forms: tuple[Any, ...]
-    """The values' plain forms."""
+    """The plain form of each value, as it is recorded."""
     repeats: tuple[int, ...]
-    """How often each value stood in the list before."""
+    """For each value, how often it stands in the list before."""
 
     @property
     def recorded(self) -> Any:
-        """What a sweep's record says."""
+        """What a sweep's record has of it."""
         return {"values": list(self.forms)}
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A parameter that is drawn from a distribution, such as a frozen one of ``scipy.stats``."""
+class RandomDistribution:
+    """A parameter drawn from an object with ``rvs``, such as a distribution of ``scipy.stats``."""
 
     distribution: Any
 
     @property
     def recorded(self) -> Any:
-        """A description: the distribution itself is no plain data."""
+        """A description: the distribution itself is not plain data."""
         frozen = self.distribution
         inner = getattr(frozen, "dist", None)
         name = getattr(inner, "name", None) or type(frozen).__qualname__
@@ -65,27 +74,28 @@ class Drawn:
         return {"drawn": f"{name}({', '.join(arguments)})"}
 
     def draw(self, generator: np.random.Generator) -> Any:
-        """Draw a value; a NumPy number becomes Python's own."""
+        """Return a random value; a NumPy number becomes Python's own."""
         value = self.distribution.rvs(random_state=generator)
         is_number = isinstance(value, (np.generic, np.ndarray)) and value.shape == ()
         return value.item() if is_number else value
 
 
 @dataclass(frozen=True)
-class Searched:
+class OptunaDistribution:
     """A parameter that a sampler of Optuna chooses from one of Optuna's distributions."""
 
     distribution: Any
 
     @property
     def recorded(self) -> Any:
-        """What a sweep's record says: Optuna's own JSON, decoded."""
+        """Optuna's own JSON, decoded, so that it stands in the record as data and not as text."""
         from optuna.distributions import distribution_to_json  # noqa: PLC0415  # an extra
 
         return {"optuna": msgspec.json.decode(distribution_to_json(self.distribution))}
 
 
-Dimension = Choices | Drawn | Searched
+Dimension = Choices | RandomDistribution | OptunaDistribution
+D = TypeVar("D", Choices, RandomDistribution, OptunaDistribution)
 
 
 @dataclass(frozen=True)
@@ -96,36 +106,41 @@ class Space:
 
     @property
     def recorded(self) -> dict[str, Any]:
-        """What a sweep's record says."""
+        """What a sweep's record has of it."""
         return {name: dimension.recorded for name, dimension in self.dimensions.items()}
-
-    def others(self, *kinds: type) -> dict[str, Dimension]:
-        """Give the dimensions that are of none of these kinds."""
-        return {name: d for name, d in self.dimensions.items() if not isinstance(d, kinds)}
 
     @property
     def choices(self) -> dict[str, Choices]:
         """The dimensions that are lists of values."""
-        return {name: d for name, d in self.dimensions.items() if isinstance(d, Choices)}
+        return self.of(Choices)
+
+    def of(self, kind: type[D]) -> dict[str, D]:
+        """Return the dimensions of one kind."""
+        return {name: d for name, d in self.dimensions.items() if isinstance(d, kind)}
 
     @property
     def size(self) -> int:
-        """How many points the lists of values make."""
+        """The number of points that the lists of values make."""
         return prod(len(dimension.values) for dimension in self.choices.values())
 
-    def point(self, index: int) -> Point:
-        """Make one point of a space of lists. The last parameter changes fastest."""
+    def point(self, index: int) -> SweepPoint:
+        """Return one point of a space of lists; the last parameter changes fastest.
+
+        Computed from the index, so that a grid larger than memory costs nothing.
+        """
         values, forms, repeats = {}, {}, []
         for name, dimension in reversed(self.choices.items()):
             index, i = divmod(index, len(dimension.values))
             values[name], forms[name] = dimension.values[i], dimension.forms[i]
             repeats.append(dimension.repeats[i])
         ordered = {name: values[name] for name in self.dimensions}
-        return Point(ordered, identity(forms), ",".join(map(str, repeats)) if any(repeats) else "")
+        # Empty where nothing repeats: seeds are derived from it.
+        occurrence = ",".join(map(str, repeats)) if any(repeats) else ""
+        return SweepPoint(ordered, identity(forms), occurrence)
 
 
 def identity(forms: Mapping[str, Any]) -> str:
-    """Digest the plain forms of a point's values."""
+    """Return a digest of the plain forms of a point's values."""
     # A store may give JSON back with its keys in another order.
     body = msgspec.json.encode(dict(forms), order="sorted")
     return blake2b(body, digest_size=16).hexdigest()
@@ -135,7 +150,7 @@ def identity(forms: Mapping[str, Any]) -> str:
 
 
 def make_space(given: Any) -> Space:
-    """Make the space that a user described.
+    """Return the space that a user described.
 
     Parameters
     ----------
@@ -166,9 +181,9 @@ def make_space(given: Any) -> Space:
 
 def _dimension(name: str, given: Any) -> Dimension:
     if is_optuna(given, "distributions"):
-        return Searched(given)
+        return OptunaDistribution(given)
     if callable(getattr(given, "rvs", None)) and not isinstance(given, type):
-        return Drawn(given)
+        return RandomDistribution(given)
     values = _listed(name, given)
     if not values:
         raise ValueError(
@@ -176,7 +191,8 @@ def _dimension(name: str, given: Any) -> Dimension:
             "parameter out."
         )
     forms = tuple(_form(name, value) for value in values)
-    if isinstance(given, (set, frozenset)):  # in an order that is the same in every process
+    if isinstance(given, (set, frozenset)):
+        # A set of texts has another order in each process; a resumed grid needs the same one.
         pairs = sorted(zip(map(msgspec.json.encode, forms), values, forms, strict=True),
                        key=lambda pair: pair[0])  # fmt: skip
         values, forms = [pair[1] for pair in pairs], tuple(pair[2] for pair in pairs)
@@ -184,7 +200,7 @@ def _dimension(name: str, given: Any) -> Dimension:
 
 
 def is_optuna(given: Any, module: str) -> bool:
-    """Whether something comes from a module of Optuna, without importing it."""
+    """Return whether something comes from a module of Optuna, without importing Optuna."""
     kinds = type(given).__mro__
     return any(kind.__module__.startswith(f"optuna.{module}") for kind in kinds)
 

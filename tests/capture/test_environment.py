@@ -9,11 +9,11 @@ import psutil
 import pytest
 
 from daskperiment.capture import environment as environment_module
-from daskperiment.capture import machine
 from daskperiment.capture.environment import (
     EnvironmentCapture,
     changes,
     describe,
+    machine,
     packages_text,
 )
 from daskperiment.records import Environment

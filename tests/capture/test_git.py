@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-from daskperiment.capture import git as git_module
-from daskperiment.capture.git import find_place, read_state, without_credentials
+from daskperiment.capture.environment import git as git_module
+from daskperiment.capture.environment.git import find_repository, read_state, without_credentials
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def repo(git, tmp_path):
 
 
 def state(path):
-    return read_state(find_place(str(path)))
+    return read_state(find_repository(str(path)))
 
 
 def test_clean(git, repo):
@@ -165,7 +165,7 @@ def test_linked_worktree(git, repo, tmp_path):
     git("worktree", "add", "-q", "-b", "side", "tree")
     found = state(tmp_path / "tree")
     assert found["branch"] == "side"
-    place = find_place(str(tmp_path / "tree"))
+    place = find_repository(str(tmp_path / "tree"))
     assert all(os.path.exists(file) for file in place.files() if "packed" not in file)
 
 

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from daskperiment import experiment
 from daskperiment.cli import cli
-from daskperiment.recording.recorder import close_recorders
+from daskperiment.recording.registry import close_recorders
 
 # Fixtures, for the tests on servers.
 from tests.shared.conftest import (  # noqa: F401

@@ -15,8 +15,8 @@ import pytest
 from rich.console import Console
 
 import daskperiment
+from daskperiment.cli.listings import sparkline
 from daskperiment.cli.output import print_table
-from daskperiment.cli.series import sparkline
 from daskperiment.formatting import width
 from tests.cli.conftest import Answer, Command, as_new_process, in_terminal, one_line
 

@@ -15,7 +15,7 @@ import dask
 import pytest
 import redis
 
-from daskperiment.cli import stored
+from daskperiment.cli import lookup
 from tests.cli.conftest import Answer, Command, as_new_process, one_line
 from tests.store.redis_server import PASSWORD, RedisServer, redis_server, server_of_wheel
 
@@ -228,7 +228,7 @@ def test_ctrl_c_while_asking(trials: Command, monkeypatch: pytest.MonkeyPatch) -
     def interrupt(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(stored, "resolve", interrupt)
+    monkeypatch.setattr(lookup, "resolve", interrupt)
     for command in (["ls"], *ASKING[:8]):
         answer: Answer = trials(*command)
         assert (answer.status, answer.out, answer.err.strip()) == (130, "", "Interrupted.")

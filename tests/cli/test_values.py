@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from daskperiment.cli.answering import Refused
-from daskperiment.cli.values import assignments, duration, literal, spaces
+from daskperiment.cli.command_options import assignments, duration, literal, spaces
+from daskperiment.cli.exit_status import Refused
 
 
 @pytest.mark.parametrize(

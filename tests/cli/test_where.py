@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daskperiment.cli.where import Condition, ConditionError
+from daskperiment.cli.filters import Condition, ConditionError
 
 ROW: dict[str, Any] = {
     "lr": 0.1,

@@ -12,9 +12,9 @@ import pytest
 
 from daskperiment import dashboard
 from daskperiment.records import Origin
-from tests.dashboard.desks import FolderLab
 from tests.dashboard.pages import FLAGS, PATIENCE, WATCH, Site, missing
 from tests.dashboard.plants import plant_trial
+from tests.dashboard.stores import FolderLab
 from tests.dashboard.studies import hostile, study
 from tests.history.lab import Lab
 

@@ -22,7 +22,7 @@ from daskperiment.records import (
     StepRun,
 )
 from daskperiment.store.liveness import current_origin
-from tests.dashboard.desks import PLANTS, FolderLab
+from tests.dashboard.stores import PLANTS, FolderLab
 
 __all__ = ["FIELDS", "plant_trial"]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 import daskperiment
 from daskperiment.records import Node, Origin
-from tests.dashboard.desks import PLANTS, FolderLab
+from tests.dashboard.stores import PLANTS, FolderLab
 
 __all__ = ["hostile", "study"]
 

@@ -6,8 +6,8 @@ from urllib.parse import quote
 
 from daskperiment import dashboard
 from daskperiment.records import Node
-from tests.dashboard.desks import PLANTS, Away, FolderLab
 from tests.dashboard.plants import FIELDS
+from tests.dashboard.stores import PLANTS, Away, FolderLab
 from tests.history.lab import Lab
 
 

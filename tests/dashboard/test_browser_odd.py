@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from daskperiment.records import Ended, Failure, Node
-from tests.dashboard.desks import FolderLab
+from tests.dashboard.stores import FolderLab
 from tests.history.lab import NOW
 
 NAMES = [

@@ -17,8 +17,8 @@ from daskperiment import dashboard
 from daskperiment.records import Node
 from daskperiment.store.liveness import _born, current_origin
 from daskperiment.store.opening import open_store
-from tests.dashboard.desks import FolderLab
 from tests.dashboard.pages import Site
+from tests.dashboard.stores import FolderLab
 from tests.store.mongo_server import running
 from tests.store.redis_server import redis_server, server_of_wheel
 

@@ -7,20 +7,23 @@ import math
 
 import pytest
 
-from daskperiment.dashboard import curves, influence
-from daskperiment.dashboard.curves import Style, columns
-from daskperiment.dashboard.figures import COLORS
-from daskperiment.dashboard.influence import Wish
-from daskperiment.dashboard.layout import place
-from daskperiment.dashboard.points import Series, Tracks
-from daskperiment.dashboard.table import Desk
+from daskperiment.dashboard.charts import (
+    CurveStyle,
+    InfluenceOptions,
+    curve_columns,
+    draw_influence,
+    draw_metrics,
+)
+from daskperiment.dashboard.figures import COLORS, layout_graph
+from daskperiment.dashboard.metric_cache import MetricCache, MetricSeries
+from daskperiment.dashboard.table import TrialTable
 from daskperiment.records import Node, Point
-from tests.dashboard.desks import PLANTS
+from tests.dashboard.stores import PLANTS
 
 
 def series(lab, *points):
     """Make a series of (epoch, value, time)."""
-    made = Series()
+    made = MetricSeries()
     for point in points:
         made.add(Point("loss", *point), lab.store)
     return made
@@ -28,9 +31,9 @@ def series(lab, *points):
 
 def draw(lab, trials, names=(), figures=True):
     """Draw the metrics of trials."""
-    desk = Desk(lab.store)
-    desk.refresh()
-    return curves.draw(desk, trials, names, Style(), figures)
+    table = TrialTable(lab.store)
+    table.refresh()
+    return draw_metrics(table, trials, names, CurveStyle(), figures)
 
 
 def test_curves(lab):
@@ -55,26 +58,30 @@ def test_curves(lab):
 def test_of_an_epoch_saved_again_the_last_value_holds(lab):
     """Epochs are sorted and unique; over time every point stands where it was saved."""
     one = series(lab, (1, 0.5, 11.0), (0, 1.0, 10.0), (1, 0.25, 12.0))
-    assert columns(one, 10.0, Style())["x"] == [0.0, 1.0]
-    assert columns(one, 10.0, Style())["y"] == [1.0, 0.25]
-    assert columns(one, 10.0, Style(over="time"))["x"] == [1.0, 0.0, 2.0]
+    assert curve_columns(one, 10.0, CurveStyle())["x"] == [0.0, 1.0]
+    assert curve_columns(one, 10.0, CurveStyle())["y"] == [1.0, 0.25]
+    assert curve_columns(one, 10.0, CurveStyle(over="time"))["x"] == [1.0, 0.0, 2.0]
 
 
 def test_smoothing(lab):
     """A constant stays what it is from its first point, and a jump is followed slowly."""
     flat = series(lab, *((i, 2.0, 0.0) for i in range(5)))
-    assert columns(flat, 0.0, Style(smooth=0.9))["y"] == pytest.approx([2.0] * 5)
-    jump = columns(series(lab, (0, 0.0, 0), (1, 1.0, 0), (2, 1.0, 0)), 0.0, Style(smooth=0.5))
+    assert curve_columns(flat, 0.0, CurveStyle(smooth=0.9))["y"] == pytest.approx([2.0] * 5)
+    jump = curve_columns(
+        series(lab, (0, 0.0, 0), (1, 1.0, 0), (2, 1.0, 0)), 0.0, CurveStyle(smooth=0.5)
+    )
     assert jump["y"] == pytest.approx([0.0, 2 / 3, 6 / 7])
     assert jump["raw"] == [0.0, 1.0, 1.0]
-    gap = columns(series(lab, (0, 1.0, 0), (1, math.nan, 0), (2, 1.0, 0)), 0.0, Style(smooth=0.5))
+    gap = curve_columns(
+        series(lab, (0, 1.0, 0), (1, math.nan, 0), (2, 1.0, 0)), 0.0, CurveStyle(smooth=0.5)
+    )
     assert gap["y"][2] == 1.0
 
 
 def test_long_curves_keep_their_peaks(lab):
     """Of very many points some are drawn, among them the highest, the first and the last."""
     points = [(i, 0.0 if i != 54_321 else 9.0, 0.0) for i in range(100_000)]
-    drawn = columns(series(lab, *points), 0.0, Style())
+    drawn = curve_columns(series(lab, *points), 0.0, CurveStyle())
     assert len(drawn["x"]) < 2_000
     assert max(drawn["y"]) == 9.0
     assert (drawn["x"][0], drawn["x"][-1]) == (0.0, 99_999.0)
@@ -83,7 +90,7 @@ def test_long_curves_keep_their_peaks(lab):
 def test_epochs_and_values_that_are_no_numbers(lab):
     """Where epochs are no numbers the order counts; values that are none are left out."""
     one = series(lab, (0, 1.0, 0), ("warm-up", 2.0, 0), (7, "none", 0), (7, 3.0, 0))
-    assert columns(one, 0.0, Style())["x"] == [0.0, 1.0, 2.0]
+    assert curve_columns(one, 0.0, CurveStyle())["x"] == [0.0, 1.0, 2.0]
     assert one.passed_over == 1
     trial = lab.begin()
     lab.points(trial, ("loss", "a", 1.0), ("loss", "b", math.inf))
@@ -97,20 +104,20 @@ def test_tracks_follow(lab):
     """Of a trial that is drawn again only the new points are read."""
     trial, other = lab.begin(), lab.begin()
     lab.points(trial, ("loss", 0, 1.0))
-    tracks = Tracks(lab.store)
-    assert tracks.get([trial])[trial].size == 1
+    cache = MetricCache(lab.store)
+    assert cache.get([trial])[trial].size == 1
     lab.points(trial, ("loss", 1, 0.5))
     lab.points(other, ("loss", 0, 3.0))
-    found = tracks.get([trial, other])
+    found = cache.get([trial, other])
     assert found[trial].series["loss"].values.tolist() == [1.0, 0.5]
     assert found[other].size == 1
-    assert tracks.get([trial])[trial].size == 2
+    assert cache.get([trial])[trial].size == 2
 
 
-def influences(lab, **wish):
-    desk = Desk(lab.store)
-    desk.refresh()
-    return influence.draw(desk, desk.trials.ids, Wish(**wish))
+def influences(lab, **options):
+    table = TrialTable(lab.store)
+    table.refresh()
+    return draw_influence(table, table.trials.ids, InfluenceOptions(**options))
 
 
 def test_parameters_against_results(lab):
@@ -167,14 +174,14 @@ def test_layers():
         Node("a", "a"), Node("b", "b", ["a"]), Node("c", "c", ["a"]),
         Node("d", "d", ["c", "b", "a", "gone"]),
     ]  # fmt: skip
-    found = place(nodes)
+    found = layout_graph(nodes)
     layer = {node["key"]: node["layer"] for node in found["nodes"]}
     assert layer == {"a": 0, "b": 1, "c": 1, "d": 2}
     rows = {node["key"]: node["row"] for node in found["nodes"]}
     assert rows["a"] == rows["d"] == 0.5
     assert {rows["b"], rows["c"]} == {0.0, 1.0}
     assert ["gone", "d"] not in found["edges"]
-    assert place([]) == {"nodes": [], "edges": [], "layers": 0, "rows": 0}
+    assert layout_graph([]) == {"nodes": [], "edges": [], "layers": 0, "rows": 0}
 
 
 def test_colours_of_curves_stand_out():

@@ -11,7 +11,7 @@ import pytest
 
 from daskperiment import dashboard
 from daskperiment.dashboard.guard import HEADERS, Guard
-from tests.dashboard.desks import FolderLab
+from tests.dashboard.stores import FolderLab
 
 TOKEN = "a-token-of-the-tests"
 

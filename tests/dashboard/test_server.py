@@ -15,7 +15,7 @@ import pytest
 
 from daskperiment import dashboard
 from daskperiment.dashboard.guard import Guard
-from tests.dashboard.desks import Away, FolderLab
+from tests.dashboard.stores import Away, FolderLab
 from tests.history.lab import Lab
 
 TOKEN = "a-token-of-the-tests"
@@ -230,7 +230,7 @@ def test_a_store_that_is_away(tmp_path):
 
 def test_faults_of_our_own_are_told_without_their_text(server, monkeypatch, caplog):
     """What should not happen is logged where the server runs, and the page is told no details."""
-    monkeypatch.setattr("daskperiment.dashboard.room.detail", lambda *_: 1 / 0)
+    monkeypatch.setattr("daskperiment.dashboard.api.describe_trial", lambda *_: 1 / 0)
     status, _, body = get(server, "/api/experiments/demo/trials/1")
     assert status == 500
     assert b"division" not in body

@@ -9,22 +9,22 @@ import numpy as np
 import pytest
 
 from daskperiment.dashboard import table
+from daskperiment.dashboard.cells import cell, sort_key
 from daskperiment.dashboard.query import FilterError, Query, differing
-from daskperiment.dashboard.table import Desk
-from daskperiment.dashboard.texts import cell, sort_key
-from daskperiment.history.values import MISSING
-from tests.dashboard.desks import shown
+from daskperiment.dashboard.table import TrialTable
+from daskperiment.history.stored_values import MISSING
+from tests.dashboard.stores import shown
 
 
 @pytest.fixture
-def desk(lab):
+def trial_table(lab):
     """Make five trials that differ in many ways, the last of them running."""
     lab.run(0.5, lr=0.1, kind="rbf", same=1)
     lab.run(0.7, lr=0.2, kind="Poly kernel", same=1)
     lab.fail(lab.begin({"lr": 0.3, "kind": "rbf", "same": 1}), ValueError("diverged: overflow"))
     lab.run(math.nan, lr=10, kind="linear", same=1)
     lab.begin({"lr": 0.05, "same": 1})
-    return Desk(lab.store)
+    return TrialTable(lab.store)
 
 
 @pytest.mark.parametrize(
@@ -49,16 +49,16 @@ def desk(lab):
         ("nothing", []),
     ],
 )
-def test_filters(desk, text, found):
+def test_filters(trial_table, text, found):
     """Terms compare columns, words stand anywhere, and all must hold."""
-    assert shown(desk, text) == found
+    assert shown(trial_table, text) == found
 
 
 @pytest.mark.parametrize("text", ["learning>3", "'open", "__import__('os').system('x')=1"])
-def test_filters_that_say_what_is_wrong(desk, text):
+def test_filters_that_say_what_is_wrong(trial_table, text):
     """An unknown column or an open quote is refused in words, and nothing is evaluated."""
     with pytest.raises(FilterError, match=r"no column|open quote"):
-        shown(desk, text)
+        shown(trial_table, text)
 
 
 @pytest.mark.parametrize(
@@ -73,15 +73,15 @@ def test_filters_that_say_what_is_wrong(desk, text):
         ("nonsense", [1, 2, 3, 4, 5]),
     ],
 )
-def test_orders(desk, sort, found):
+def test_orders(trial_table, sort, found):
     """Numbers order by value, texts without regard to case, and what is missing comes last."""
-    assert shown(desk, sort=sort) == found
+    assert shown(trial_table, sort=sort) == found
 
 
-def test_statuses(desk):
+def test_statuses(trial_table):
     """Trials can be chosen by status, and all statuses are counted."""
-    assert shown(desk, statuses=["failed", "running"]) == [5, 3]
-    page = desk.page(Query(), 0, 10)
+    assert shown(trial_table, statuses=["failed", "running"]) == [5, 3]
+    page = trial_table.page(Query(), 0, 10)
     assert page["counts"] == {"succeeded": 3, "failed": 1, "running": 1}
 
 
@@ -89,22 +89,22 @@ def test_pages(lab):
     """A page begins where a page can begin, also when it lies behind the end."""
     for number in range(25):
         lab.run(number)
-    desk = Desk(lab.store)
-    desk.refresh()
-    page = desk.page(Query(descending=False), 10, 10)
+    trial_table = TrialTable(lab.store)
+    trial_table.refresh()
+    page = trial_table.page(Query(descending=False), 10, 10)
     assert [row["trial"] for row in page["rows"]] == list(range(11, 21))
     assert (page["found"], page["total"], page["start"]) == (25, 25, 10)
-    assert desk.page(Query(descending=False), 900, 10)["start"] == 20
-    assert len(desk.page(Query(), -5, 10_000)["rows"]) == 25
+    assert trial_table.page(Query(descending=False), 900, 10)["start"] == 20
+    assert len(trial_table.page(Query(), -5, 10_000)["rows"]) == 25
 
 
-def test_columns(desk):
+def test_columns(trial_table):
     """Parameters say whether they differ among the trials that the filter finds."""
-    desk.refresh()
-    columns = {c["key"]: c for c in desk.page(Query(), 0, 50)["columns"]}
+    trial_table.refresh()
+    columns = {c["key"]: c for c in trial_table.page(Query(), 0, 50)["columns"]}
     assert [columns[f"p:{n}"]["differs"] for n in ("lr", "kind", "same")] == [True, True, False]
-    only = Query.read("trial=1", desk.trials.names, [], "")
-    found = {c["key"]: c for c in desk.page(only, 0, 50)["columns"]}
+    only = Query.read("trial=1", trial_table.trials.names, [], "")
+    found = {c["key"]: c for c in trial_table.page(only, 0, 50)["columns"]}
     assert not found["p:lr"]["differs"]
     assert columns["host"]["hidden"]
 
@@ -114,20 +114,22 @@ def test_differing_looks_at_types(lab):
     for value in (1, 1, 1):
         lab.run(a=value, b=value)
     lab.run(a=1.0, b=1)
-    desk = Desk(lab.store)
-    desk.refresh()
-    assert differing(desk.trials.rows(desk.trials.ids), desk.trials.names) == {"a"}
+    trial_table = TrialTable(lab.store)
+    trial_table.refresh()
+    assert differing(trial_table.trials.rows(trial_table.trials.ids), trial_table.trials.names) == {
+        "a"
+    }
 
 
 def test_last_values_of_metrics(lab):
     """The table has the latest value of each metric, and follows it."""
     trial = lab.begin()
     lab.points(trial, ("loss", 0, 1.0), ("loss", 1, 0.5), ("acc", 0, 0.1))
-    desk = Desk(lab.store)
+    trial_table = TrialTable(lab.store)
 
     def cells():
-        desk.refresh()
-        page = desk.page(Query(), 0, 10)
+        trial_table.refresh()
+        page = trial_table.page(Query(), 0, 10)
         found = zip(page["columns"], page["rows"][0]["cells"], strict=True)
         return {c["key"]: one[0] for c, one in found if c["group"] == "metric"}
 
@@ -139,19 +141,21 @@ def test_last_values_of_metrics(lab):
 def test_a_view_is_kept_until_something_changes(lab, monkeypatch):
     """The same page asked for again is not filtered and sorted anew."""
     lab.run(1)
-    desk = Desk(lab.store)
-    desk.refresh()
+    trial_table = TrialTable(lab.store)
+    trial_table.refresh()
     looks = []
     monkeypatch.setattr(
-        desk, "_look", lambda query, look=desk._look: looks.append(1) or look(query)
+        trial_table,
+        "_select",
+        lambda query, look=trial_table._select: looks.append(1) or look(query),
     )
-    desk.page(Query(), 0, 10)
-    desk.refresh()
-    desk.page(Query(), 0, 10)
+    trial_table.page(Query(), 0, 10)
+    trial_table.refresh()
+    trial_table.page(Query(), 0, 10)
     assert len(looks) == 1
     lab.run(2)
-    desk.refresh()
-    desk.page(Query(), 0, 10)
+    trial_table.refresh()
+    trial_table.page(Query(), 0, 10)
     assert len(looks) == 2
 
 
@@ -188,13 +192,13 @@ def test_sorting_by_metrics(lab, monkeypatch):
     trials = [lab.run(number) for number in range(3)] + [lab.begin()]
     for trial, value in zip(trials[1:], (0.5, 0.1, 0.3), strict=True):
         lab.points(trial, ("loss", 0, 9.0), ("loss", 1, value))
-    desk = Desk(lab.store)
-    assert shown(desk, sort="m:loss") == [3, 4, 2, 1]
-    assert shown(desk, sort="-m:loss") == [2, 4, 3, 1]
+    trial_table = TrialTable(lab.store)
+    assert shown(trial_table, sort="m:loss") == [3, 4, 2, 1]
+    assert shown(trial_table, sort="-m:loss") == [2, 4, 3, 1]
     lab.points(trials[3], ("loss", 2, 0.01))
-    assert shown(desk, sort="m:loss") == [4, 3, 2, 1]
-    assert shown(desk, sort="m:other") == [1, 2, 3, 4]
+    assert shown(trial_table, sort="m:loss") == [4, 3, 2, 1]
+    assert shown(trial_table, sort="m:other") == [1, 2, 3, 4]
     monkeypatch.setattr(table, "_MEASURED", 3)
-    assert shown(desk, sort="m:loss") == [4, 3, 2, 1]
-    page = desk.page(Query.read("", [], [], ""), 0, 50)
+    assert shown(trial_table, sort="m:loss") == [4, 3, 2, 1]
+    page = trial_table.page(Query.read("", [], [], ""), 0, 50)
     assert {c["key"]: c["sorts"] for c in page["columns"]}["m:loss"] is False

@@ -191,11 +191,11 @@ def test_cancelled_before_it_begins(ex, slow, cluster, monkeypatch):
     with Client(cluster.address) as client:
         future = client.compute(slow)
         monkeypatch.setattr(following, "PATIENCE", 0.0)
-        flights = following.followed(ex._recorder)
-        assert flights
+        tracker = following.tracker_of(ex._recorder)
+        assert tracker
         future.cancel()
         assert status(ex) == []
-        wait_until(lambda: status(ex) == [] and not flights)
+        wait_until(lambda: status(ex) == [] and not tracker)
 
 
 def test_scheduler_gone(ex, slow, cluster, tmp_path):
@@ -275,8 +275,8 @@ def test_kept_while_in_flight(ex, slow, cluster, tmp_path):
     with Client(cluster.address) as client:
         future = client.compute(slow)
         token = str(future.key).rpartition("-")[2]
-        following.followed(recorder).drop(token)
-        assert following.follow(recorder, token, future.key, Thing())
+        following.tracker_of(recorder).drop(token)
+        assert following.follow(recorder, token, future.key, frozenset([Thing()]))
         wait_until((tmp_path / "inside").exists)
         assert not dropped.is_set()
         (tmp_path / "gate").touch()

@@ -8,7 +8,7 @@ from distributed import Client
 
 import daskperiment
 from daskperiment.errors import StoreError
-from daskperiment.recording.recorder import close_recorders
+from daskperiment.recording.registry import close_recorders
 from tests.distributed.clusters import can_hide
 from tests.store.redis_server import redis_server, server_of_wheel
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import tqdm.auto
 
-from daskperiment.execution.progress import StepBar, showing
+from daskperiment.client.progress import StepBar, reporting
 
 
 class Notes:
@@ -52,14 +52,14 @@ EVERY = [(key, event) for key in ("half", "inverse") for event in ("running", "s
 
 
 def watched(result, reporter):
-    return result.with_options(replace(result._options, progress=reporter))
+    return result.with_options(replace(result.definition.options, progress=reporter))
 
 
 @pytest.mark.parametrize("scheduler", ["synchronous", "threads", "processes"])
 def test_local_schedulers(dividing, scheduler):
     """Each step is shown when it starts and when it has ended, in this order."""
     notes = Notes()
-    with showing(notes) as reporter:
+    with reporting(notes) as reporter:
         assert watched(dividing, reporter).compute(scheduler=scheduler) == 1
         notes.wait_for(*EVERY)
     assert notes.seen == EVERY
@@ -69,7 +69,7 @@ def test_local_schedulers(dividing, scheduler):
 def test_cluster(dividing, client):
     """Steps that run on workers are shown too."""
     notes = Notes()
-    with showing(notes) as reporter:
+    with reporting(notes) as reporter:
         assert watched(dividing, reporter).compute() == 1
         notes.wait_for(*EVERY)
     assert notes.seen == EVERY
@@ -78,7 +78,7 @@ def test_cluster(dividing, client):
 def test_failure(dividing):
     """A step that fails is shown as failed, and the display is told how the trial ended."""
     notes = Notes()
-    with pytest.raises(ZeroDivisionError), showing(notes) as reporter:
+    with pytest.raises(ZeroDivisionError), reporting(notes) as reporter:
         watched(dividing.bind(a=0), reporter).compute(scheduler="synchronous")
     assert notes.seen[-1] == ("inverse", "failed")
     assert isinstance(notes.ended[0], ZeroDivisionError)
@@ -87,7 +87,7 @@ def test_failure(dividing):
 def test_two_at_once(dividing):
     """Each display is shown the steps of its own trial alone."""
     first, second = Notes(), Notes()
-    with showing(first) as one, showing(second) as two:
+    with reporting(first) as one, reporting(second) as two:
         watched(dividing, one).compute(scheduler="synchronous")
         assert first.seen == EVERY
         assert second.seen == []
@@ -102,7 +102,7 @@ def test_broken_display(dividing):
         def show(self, key, event):
             raise OSError("no terminal")
 
-    with showing(Broken()) as reporter:
+    with reporting(Broken()) as reporter:
         assert watched(dividing, reporter).compute(scheduler="synchronous") == 1
 
 

@@ -9,8 +9,8 @@ import pytest
 from distributed import Client
 
 import daskperiment
-from daskperiment.sweep import cluster as sweeping
-from daskperiment.sweep.records import known_sweeps
+from daskperiment.sweep.cluster_jobs import ClusterJobs
+from daskperiment.sweep.sweep_plan import known_sweeps
 from tests.distributed.clusters import wait_until
 from tests.distributed.programs import noted
 
@@ -110,18 +110,18 @@ def test_lost_results(ex, cluster, place, monkeypatch):
     def double(a, folder):
         return noted(a, folder)
 
-    ended = sweeping._Flight._ended
+    ended = ClusterJobs._ended
 
     def after_death(self):
-        monkeypatch.setattr(sweeping._Flight, "_ended", ended)
-        futures = [one.future for one in self._flying]
+        monkeypatch.setattr(ClusterJobs, "_ended", ended)
+        futures = [one.future for one in self._submitted]
         wait_until(lambda: all(future.status == "finished" for future in futures))
         cluster.kill()
         wait_until(lambda: all(future.status == "lost" for future in futures))
         cluster.add()
         return ended(self)
 
-    monkeypatch.setattr(sweeping._Flight, "_ended", after_death)
+    monkeypatch.setattr(ClusterJobs, "_ended", after_death)
     (place / "gate").touch()
     result = double(ex.parameter("a"), ex.parameter("folder", str(place)))
     with Client(cluster.address):

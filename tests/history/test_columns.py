@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daskperiment.history.columns import column, durations, frame_of, moments, objects
-from daskperiment.history.values import MISSING
+from daskperiment.history.stored_values import MISSING
 
 TEXT = pd.Series(["text"]).dtype
 

@@ -16,8 +16,8 @@ import daskperiment
 from daskperiment import experiment
 from daskperiment.compare import Comparison
 from daskperiment.errors import CodeChangedWarning, ReproductionError, UntrustedObjectError
-from daskperiment.history.reading import trial_or_raise
-from daskperiment.recording.recorder import close_recorders
+from daskperiment.history.trial_records import trial_or_raise
+from daskperiment.recording.registry import close_recorders
 from daskperiment.reproduce import reproduce
 from daskperiment.store.file import FileStore
 from tests.reproduce.project import Project

@@ -7,7 +7,7 @@ from distributed import Client, LocalCluster
 
 import daskperiment
 from daskperiment import experiment
-from daskperiment.recording.recorder import close_recorders
+from daskperiment.recording.registry import close_recorders
 from tests.shared.conftest import (
     journal_root,
     make_place,

@@ -10,7 +10,7 @@ import pytest
 
 import daskperiment
 from daskperiment import experiment
-from daskperiment.recording.recorder import close_recorders
+from daskperiment.recording.registry import close_recorders
 from tests.shared.places import FolderPlace, MongoPlace, Place, RedisPlace
 from tests.store.mongo_server import MongoServer
 from tests.store.mongo_server import running as mongo_server

@@ -41,7 +41,7 @@ def server(request, tmp_path):
     server.start()
     with dask.config.set({"daskperiment.timeout": 1}):
         yield server
-        daskperiment.recording.recorder.close_recorders()
+        daskperiment.recording.registry.close_recorders()
     server.kill()
 
 

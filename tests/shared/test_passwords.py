@@ -51,7 +51,7 @@ def protected(request, tmp_path):
     # What is left is told as a warning, because the server is gone.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", StoreWarning)
-        daskperiment.recording.recorder.close_recorders()
+        daskperiment.recording.registry.close_recorders()
 
 
 def dump_redis(url):
@@ -111,9 +111,10 @@ def test_password_shows_nowhere(protected, journal_root, caplog):
         result.compute()
         result.compute(scheduler="processes")
         shown = [repr(ex), ex._repr_html_(), repr(ex._store), str(ex._store), ex._store.address]
-        shown += [repr(result), repr(result._bound().graph.to_dict()), result._repr_html_()]
-        plan = ex._planner.plan(result._template, "token", result._options)
-        shown += [repr(vars(ex)), repr(plan), repr(plan.request()), repr(ex._recorder)]
+        shown += [repr(result), repr(result.dask.to_dict()), result._repr_html_()]
+        definition = result.definition
+        plan = ex._planner.plan(definition.template, definition.options, later=True)
+        shown += [repr(vars(ex)), repr(plan), repr(plan.source.request()), repr(ex._recorder)]
         shown += [ex.get_environment(1), ex.get_code(1), repr(ex.compare(1, 2))]
         shown += [ex.get_history(verbose=True).to_csv(), ex.get_steps().to_csv()]
         shown += [daskperiment.list_experiments(protected.right).to_csv()]
@@ -132,7 +133,7 @@ def test_password_shows_nowhere(protected, journal_root, caplog):
             with pytest.raises(StoreUnavailableError) as failure:
                 ask()
             shown.append(everything_told(failure.value))
-        daskperiment.recording.recorder.close_recorders()
+        daskperiment.recording.registry.close_recorders()
     assert any(issubclass(warning.category, StoreWarning) for warning in caught)
     shown += [str(warning.message) for warning in caught]
     shown += [record.getMessage() for record in caplog.records]

@@ -8,7 +8,7 @@ import daskperiment
 from daskperiment.errors import PersistedResultNotFoundError, StoreWarning
 from daskperiment.history import get_persisted
 from daskperiment.pruning import prune
-from daskperiment.recording.recorder import close_recorders
+from daskperiment.recording.registry import close_recorders
 from daskperiment.records import Output, Recipe
 from daskperiment.store.opening import open_store
 from tests.helpers.shop import Shop, Value

@@ -36,12 +36,12 @@ def counted(request, make_place):
         with CountingProxy(place.server.port) as proxy:
             number = place.backend.rpartition("/")[2]
             yield f"redis://127.0.0.1:{proxy.port}/{number}", lambda: proxy.round_trips
-            daskperiment.recording.recorder.close_recorders()
+            daskperiment.recording.registry.close_recorders()
     else:
         commands = Commands()
         with pymongo.MongoClient(place.backend, event_listeners=[commands]) as client:
             yield client[place.name], lambda: len(commands.names)
-            daskperiment.recording.recorder.close_recorders()
+            daskperiment.recording.registry.close_recorders()
 
 
 @pytest.mark.parametrize("metrics", [0, 5])

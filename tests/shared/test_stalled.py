@@ -25,7 +25,7 @@ def proxy(request, make_place):
         proxy.place = place.backend.replace(str(place.server.port), str(proxy.port))
         yield proxy
         proxy.resume()
-        daskperiment.recording.recorder.close_recorders()
+        daskperiment.recording.registry.close_recorders()
 
 
 def test_save_metric_never_waits(proxy):

@@ -6,7 +6,7 @@ import pytest
 
 import daskperiment
 from daskperiment import experiment
-from daskperiment.recording.recorder import close_recorders
+from daskperiment.recording.registry import close_recorders
 from daskperiment.testing import StoreConformance
 from tests.shared.scenario import ID, answers, perform
 from tests.shared.third_party import ThirdPartyStore, library

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from daskperiment.sweep.samplers import grid, scattered
+from daskperiment.sweep.samplers import grid, random_points
 from daskperiment.sweep.space import make_space
 
 
@@ -58,35 +58,35 @@ def test_a_huge_grid_costs_nothing() -> None:
     sampler = grid(space, None)
     assert sampler.total == 10**30
     assert sampler.ask().values == dict.fromkeys(space.dimensions, 0)
-    assert scattered(space, None, 1).ask() is not None
+    assert random_points(space, None, 1).ask() is not None
 
 
 @pytest.mark.parametrize("values", [60, 1000], ids=["shuffled", "drawn"])
 def test_random_points_do_not_repeat(values: int) -> None:
     """Random points of lists are distinct, the same for a seed, and more of them begin alike."""
     space = make_space({"a": range(values), "b": range(values)})
-    first = points(scattered(space, 100, 1))
+    first = points(random_points(space, 100, 1))
     assert len({(point["a"], point["b"]) for point in first}) == 100
-    assert points(scattered(space, 100, 1)) == first
-    assert points(scattered(space, 50, 1)) == first[:50]
-    assert points(scattered(space, 100, 2)) != first
+    assert points(random_points(space, 100, 1)) == first
+    assert points(random_points(space, 50, 1)) == first[:50]
+    assert points(random_points(space, 100, 2)) != first
 
 
 def test_random_points_of_a_small_space_are_all_of_them() -> None:
     """Asked for more points than there are, a random sampler gives each once."""
     space = make_space({"a": [1, 2], "b": [3, 4]})
-    found = points(scattered(space, 99, 7))
+    found = points(random_points(space, 99, 7))
     assert sorted(map(str, found)) == sorted(map(str, points(grid(space, None))))
 
 
 def test_distributions_are_drawn_from() -> None:
     """What has rvs is drawn from for each point, reproducibly, into plain numbers."""
     space = make_space({"a": Halves(), "b": [1, 2, 3]})
-    found = points(scattered(space, 40, 3))
+    found = points(random_points(space, 40, 3))
     assert {point["a"] for point in found} == {0.0, 0.5}
     assert {type(point["a"]) for point in found} == {float}
     assert {point["b"] for point in found} == {1, 2, 3}
-    assert points(scattered(space, 40, 3)) == found
+    assert points(random_points(space, 40, 3)) == found
 
 
 def test_frozen_distributions_of_scipy_are_described_by_name() -> None:
@@ -94,15 +94,15 @@ def test_frozen_distributions_of_scipy_are_described_by_name() -> None:
     stats = pytest.importorskip("scipy.stats")
     space = make_space({"a": stats.uniform(1, scale=2)})
     assert space.recorded == {"a": {"drawn": "uniform(1, scale=2)"}}
-    assert 1 <= points(scattered(space, 1, 3))[0]["a"] <= 3
+    assert 1 <= points(random_points(space, 1, 3))[0]["a"] <= 3
 
 
 def test_repeated_values_are_points_of_their_own() -> None:
-    """A value that stands twice makes two points, which have different places."""
+    """A value that stands twice makes two points, which are different occurrences."""
     space = make_space({"a": [1, 1, True]})
     found = [space.point(i) for i in range(3)]
     assert found[0].identity == found[1].identity != found[2].identity
-    assert found[0].place != found[1].place
+    assert found[0].occurrence != found[1].occurrence
 
 
 @pytest.mark.parametrize(
@@ -132,4 +132,4 @@ def test_distributions_need_a_sampler_that_draws() -> None:
     with pytest.raises(ValueError, match="grid takes lists of values, but 'a'"):
         grid(space, None)
     with pytest.raises(ValueError, match="give n_trials"):
-        scattered(space, None, 1)
+        random_points(space, None, 1)

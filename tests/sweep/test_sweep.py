@@ -17,7 +17,7 @@ from daskperiment.errors import (
     StoreUnavailableError,
 )
 from daskperiment.sweep import sweep
-from daskperiment.sweep.records import known_sweeps, trials_of
+from daskperiment.sweep.sweep_plan import known_sweeps, trials_of
 
 # Tests change on the way what the functions of their results do.
 pytestmark = pytest.mark.filterwarnings("ignore::daskperiment.errors.CodeChangedWarning")
@@ -329,7 +329,7 @@ def test_progress_names_the_sweep_and_counts_failures(adding, capsys) -> None:
 def test_sweeps_are_read_without_their_neighbours(ex, adding, quiet) -> None:
     """The trials of a sweep are told from those that ran meanwhile."""
     first, second = quiet(adding, {"a": [1, 3]}), quiet(adding, {"a": [2]})
-    from daskperiment.sweep.records import find_sweep
+    from daskperiment.sweep.sweep_plan import find_sweep
 
     found = trials_of(ex._store, find_sweep(ex._store, first.attrs["sweep"]))
     assert [(one.trial, one.status) for one in found] == [(1, "succeeded"), (2, "failed")]

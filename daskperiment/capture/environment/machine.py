@@ -1,0 +1,195 @@
+"""What a process runs on: platform, processor, memory, Python and its packages.
+
+Nothing here changes by itself while the process runs, and nothing starts another process or
+imports a package that is asked about.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import sysconfig
+import warnings
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+import psutil
+
+__all__ = ["CATEGORIES", "installed"]
+
+Facts = dict[str, str]
+
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+def platform_facts() -> Facts:
+    """The operating system."""
+    facts = {
+        "system": platform.system(),
+        "release": platform.release(),
+        "machine": platform.machine(),
+    }
+    try:
+        facts["distribution"] = platform.freedesktop_os_release().get("PRETTY_NAME", "")
+    except OSError:
+        pass  # Not Linux, or a container without this file.
+    try:
+        facts["libc"] = os.confstr("CS_GNU_LIBC_VERSION") or ""
+    except (ValueError, AttributeError, OSError):
+        pass
+    return {name: text for name, text in facts.items() if text}
+
+
+def cpu_facts() -> Facts:
+    """The processor, and how many threads libraries may use."""
+    facts = {"model": _cpu_model(), "logical cores": str(psutil.cpu_count() or "unknown")}
+    facts["physical cores"] = str(psutil.cpu_count(logical=False) or "unknown")
+    facts.update({name: os.environ[name] for name in _THREADS if name in os.environ})
+    return facts
+
+
+def _cpu_model() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.machine() or "unknown"
+
+
+def memory_facts() -> Facts:
+    """How much memory the machine has."""
+    size = psutil.virtual_memory().total
+    return {"total": f"{size / 2**30:.1f} GiB ({size} bytes)"}
+
+
+def python_facts() -> Facts:
+    """The interpreter."""
+    facts = {
+        "version": platform.python_version(),
+        "implementation": platform.python_implementation(),
+        "build": " ".join(platform.python_build()).strip(),
+        "compiler": platform.python_compiler(),
+        "executable": _interpreter(sys.executable or "") or "unknown",
+        "free threading": "yes" if sysconfig.get_config_var("Py_GIL_DISABLED") else "no",
+    }
+    if "PYTHONHASHSEED" in os.environ:
+        facts["PYTHONHASHSEED"] = os.environ["PYTHONHASHSEED"]
+    return facts
+
+
+def _interpreter(path: str) -> str:
+    """The one name of an environment's interpreter, which has several in one folder."""
+    folder = os.path.dirname(path)
+    for _ in range(5):
+        if not os.path.islink(path):
+            break
+        target = os.path.normpath(os.path.join(folder, os.readlink(path)))
+        if os.path.dirname(target) != folder:
+            break  # out of a virtual environment, into what it was made from
+        path = target
+    return path
+
+
+def _package_facts(name: str) -> Callable[[], Facts]:
+    def facts() -> Facts:
+        try:
+            found = metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            return {}
+        known = {"version": found.version, "installer": _first(found.read_text("INSTALLER"))}
+        for line in (found.read_text("WHEEL") or "").splitlines():
+            if line.startswith("Tag:"):
+                known.setdefault("wheel", line.partition(":")[2].strip())
+        return {key: text for key, text in known.items() if text}
+
+    return facts
+
+
+def _first(text: str | None) -> str:
+    return (text or "").strip().partition("\n")[0]
+
+
+def conda_facts() -> Facts:
+    """The conda environment, if this is one."""
+    folder = Path(sys.prefix) / "conda-meta"
+    if not folder.is_dir():
+        return {}
+    packages = sorted(path.stem for path in folder.glob("*.json"))
+    name = os.environ.get("CONDA_DEFAULT_ENV") or Path(sys.prefix).name
+    return {"environment": name, "prefix": sys.prefix, "packages": "\n".join(packages)}
+
+
+def gpu_facts() -> Facts:
+    """The graphics processors, where NVML and its Python package are there."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            import pynvml  # noqa: PLC0415  # an optional extra
+        except ImportError:
+            return {}
+    try:
+        pynvml.nvmlInit()
+    except Exception as error:
+        # The package without a driver: as if there was no graphics processor.
+        return {"note": f"NVML is not available: {error}"}
+    try:
+        return _gpus(pynvml)
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _gpus(nvml: object) -> Facts:
+    call = nvml.__getattribute__
+    facts = {"driver": _text(call("nvmlSystemGetDriverVersion")())}
+    for place in range(call("nvmlDeviceGetCount")()):
+        handle = call("nvmlDeviceGetHandleByIndex")(place)
+        size = call("nvmlDeviceGetMemoryInfo")(handle).total
+        name = _text(call("nvmlDeviceGetName")(handle))
+        facts[f"device {place}"] = f"{name}, {size / 2**30:.1f} GiB"
+    return facts
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def installed() -> Facts:
+    """Return the installed distributions: name -> version, sorted."""
+    found: Facts = {}
+    for distribution in metadata.distributions():
+        name, version = _name_and_version(distribution)
+        # The first one on the path is the one that is imported.
+        if name and name not in found:
+            found[name] = version
+    return dict(sorted(found.items(), key=lambda item: (item[0].lower(), item[0])))
+
+
+def _name_and_version(distribution: metadata.Distribution) -> tuple[str, str]:
+    # Read as text: parsing the metadata of some hundred packages takes far longer.
+    text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+    fields: Facts = {}
+    for line in text.splitlines():
+        name, colon, value = line.partition(":")
+        if not colon or len(fields) == 2:
+            break
+        if name in ("Name", "Version"):
+            fields[name] = value.strip()
+    return fields.get("Name", ""), fields.get("Version", "unknown")
+
+
+CATEGORIES: dict[str, Callable[[], Facts]] = {
+    "platform": platform_facts,
+    "cpu": cpu_facts,
+    "memory": memory_facts,
+    "python": python_facts,
+    "numpy": _package_facts("numpy"),
+    "scipy": _package_facts("scipy"),
+    "pandas": _package_facts("pandas"),
+    "conda": conda_facts,
+    "gpu": gpu_facts,
+}
+"""Category -> what gathers its facts; no facts mean that the category does not apply."""

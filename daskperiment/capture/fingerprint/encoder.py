@@ -1,0 +1,187 @@
+"""Turn a value into bytes that differ whenever the value does, and digest them.
+
+Each value is written as a tag for its type and then its content, length-prefixed, so that no two
+values share an encoding. Nested values follow one another in the same buffer.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
+from operator import itemgetter
+from typing import Any
+
+from daskperiment.capture.digest import BULK, bulk_digest, digest, new_hash
+
+__all__ = ["Encoder", "Handler", "NoFingerprintError", "encode_double"]
+
+_DEPTH = 150
+_WALKS = 5000
+
+
+class NoFingerprintError(TypeError):
+    """A value has no fingerprint that would be the same in another process.
+
+    Attributes
+    ----------
+    reason : str
+        Why, in a few words for people.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Encoder:
+    """Writes values one after the other and digests them.
+
+    Parameters
+    ----------
+    find : callable
+        Returns the handler for a type: a function of the encoder and the value.
+    code : dict, optional
+        Digests of the code of classes and functions that are known to be unchanged, by their id.
+    """
+
+    __slots__ = ("_find", "_hash", "_inner", "_open", "_walks", "code", "coding", "out")
+
+    exact = False
+    """Whether values that are equal, and yet may lead to other outputs, are told apart."""
+
+    def __init__(
+        self, find: Callable[[type], Handler], code: dict[int, tuple[Any, bytes]] | None = None
+    ) -> None:
+        self.out = bytearray()
+        # The objects are held beside their digests, so that no other object gets their ids.
+        self.code: dict[int, tuple[Any, bytes]] = {} if code is None else code
+        self.coding: set[int] = set()
+        """Functions and classes whose code is being written."""
+        self._find = find
+        self._hash: blake2b | None = None
+        self._inner = 0
+        self._open: set[int] = set()
+        self._walks = 0
+
+    def feed(self, value: Any) -> None:
+        """Write one value."""
+        self._find(type(value))(self, value)
+
+    def digest(self) -> bytes:
+        """Return the digest of all that was written."""
+        if self._hash is None:
+            return digest(self.out)
+        self._hash.update(self.out)
+        return self._hash.digest()
+
+    def tag(self, tag: bytes, count: int = 0) -> None:
+        """Start a value: the name of its kind, and how many parts follow."""
+        self.out += b"<%b %x>" % (tag, count)
+
+    def text(self, text: str) -> None:
+        """Write text, length-prefixed."""
+        self.raw(text.encode("utf-8", "surrogatepass"))
+
+    def raw(self, data: Any) -> None:
+        """Write the bytes of a contiguous buffer, length-prefixed."""
+        size = data.nbytes if isinstance(data, memoryview) else len(data)
+        self.out += b"%x:" % size
+        self.out += data if size <= BULK else bulk_digest(data)
+        if len(self.out) > BULK:
+            self._flush()
+
+    def _flush(self) -> None:
+        # What is encoded separately is wanted as a whole.
+        if not self._inner:
+            if self._hash is None:
+                self._hash = new_hash()
+            self._hash.update(self.out)
+            self.out.clear()
+
+    def encode_separately(self, value: Any) -> bytes:
+        """Return the encoding of a value, without writing it."""
+        return self._written_by(self.feed, value)
+
+    def digest_separately(self, write: Callable[[Encoder], None]) -> bytes:
+        """Return the digest of what a function writes, without the rest."""
+        return b"<code>" + digest(self._written_by(write, self))
+
+    def _written_by(self, write: Callable[[Any], None], argument: Any) -> bytes:
+        before, self.out = self.out, bytearray()
+        self._inner += 1
+        try:
+            write(argument)
+            return bytes(self.out)
+        finally:
+            self.out = before
+            self._inner -= 1
+
+    def enter(self, value: Any) -> bool:
+        """Note that a container is being written; False if it is within itself.
+
+        A function that reads a container that it is itself in is no contradiction: its name
+        stands for it then. Other containers within themselves have no fingerprint.
+        """
+        key = id(value)
+        if key in self._open:
+            if self.coding:
+                self.tag(b"again")
+                return False
+            raise NoFingerprintError(f"a {type(value).__qualname__} contains itself")
+        if len(self._open) >= _DEPTH:
+            raise NoFingerprintError(f"nested more than {_DEPTH} deep")
+        self._open.add(key)
+        return True
+
+    def leave(self, value: Any) -> None:
+        """Note that a container was written."""
+        self._open.discard(id(value))
+
+    @contextmanager
+    def within(self, value: Any) -> Iterator[bool]:
+        """Do what ``enter`` and ``leave`` do, for rarer containers."""
+        entered = self.enter(value)
+        try:
+            yield entered
+        finally:
+            if entered:
+                self.leave(value)
+
+    def sequence(self, tag: bytes, values: Iterable[Any], count: int) -> None:
+        """Write several values in their order."""
+        self.tag(tag, count)
+        for value in values:
+            # Not feed(), a call that would be felt in long lists.
+            self._find(type(value))(self, value)
+
+    def mapping(self, values: dict[Any, Any]) -> None:
+        """Write keys and values, in the order of the keys' encodings."""
+        self.tag(b"dict", len(values))
+        if all(type(key) is str for key in values):
+            for name in sorted(values):
+                self.text(name)
+                self.feed(values[name])
+            return
+        items = [(self.encode_separately(key), value) for key, value in values.items()]
+        for key, value in sorted(items, key=itemgetter(0)):
+            self.out += b"k"
+            self.out += key
+            self.feed(value)
+
+    def count_walk(self) -> None:
+        """Keep what a single fingerprint may cost within bounds."""
+        self._walks += 1
+        if self._walks > _WALKS:
+            raise NoFingerprintError("uses too many functions that use one another")
+
+
+Handler = Callable[[Encoder, Any], None]
+
+_DOUBLE = struct.Struct("<d")
+
+
+def encode_double(value: float) -> bytes:
+    """Return the encoding of a float; every nan is the same one."""
+    return _DOUBLE.pack(value if value == value else float("nan"))

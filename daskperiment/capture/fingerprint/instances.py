@@ -1,0 +1,321 @@
+"""Encodings of functions and classes, by their code, and of objects of any class."""
+
+from __future__ import annotations
+
+import copyreg
+import dataclasses
+import enum
+import functools
+import operator
+import re
+import sys
+import threading
+import types
+from typing import Any
+
+from daskperiment.capture.digest import combine
+from daskperiment.capture.fingerprint.encoder import Encoder, Handler, NoFingerprintError
+from daskperiment.capture.members import wrapped_by
+from daskperiment.capture.origin import distribution, is_own, module_of, origin_of
+from daskperiment.capture.walk import Walk
+
+__all__ = ["EXACT", "handler_for"]
+
+_TIMING = re.compile(r"(^|_)(fit|score|refit)_time_?$")
+
+
+def encode_code(encoder: Encoder, value: Any) -> None:
+    """Write a function or class by the user's code that it consists of, or by its package."""
+    known = encoder.code.get(id(value))
+    if known is not None and known[0] is value:
+        encoder.out += known[1]
+        return
+    if id(value) in encoder.coding:
+        encoder.tag(b"again")
+        encoder.text(value.__qualname__)
+        return
+    encoder.coding.add(id(value))
+    try:
+        code = _code_of(encoder, value)
+    finally:
+        encoder.coding.discard(id(value))
+    encoder.code[id(value)] = (value, code)
+    encoder.out += code
+
+
+def _code_of(encoder: Encoder, value: Any) -> bytes:
+    encoder.count_walk()
+    walk = Walk(value)
+    if not walk.units:
+        return b"<named 0>" + combine(*_name(value)).encode()
+    return encoder.digest_separately(functools.partial(_write_walk, walk=walk))
+
+
+def _write_walk(encoder: Encoder, walk: Walk) -> None:
+    """Write all that a walk found; the constants need a fingerprint."""
+    encoder.tag(b"code", len(walk.units))
+    for unit in walk.units:
+        encoder.text(unit.fingerprint)
+    encoder.feed(list(walk.edges))
+    encoder.feed(list(walk.names))
+    encoder.feed(walk.packages)
+    for constant in walk.constants.values():
+        encoder.tag(b"reads", constant.owner + 1)
+        encoder.text(constant.label)
+        if constant.state:
+            if encoder.exact:
+                raise NoFingerprintError(f"uses {constant.name}, which its code changes")
+            encoder.tag(b"state")
+            continue
+        try:
+            encoder.feed(constant.value)
+        except NoFingerprintError as error:
+            raise NoFingerprintError(f"uses {constant.name}: {error.reason}") from None
+
+
+def _name(value: Any) -> tuple[str, ...]:
+    """The name of something that is not the user's: its module, and the version of its package."""
+    module = module_of(value) or module_of(getattr(value, "__objclass__", None)) or ""
+    name = getattr(value, "__qualname__", None) or getattr(value, "__name__", "")
+    found = distribution(module) if origin_of(module) == "installed" else None
+    return ("named", module, str(name), *(found or ()))
+
+
+def encode_builtin(encoder: Encoder, value: Any) -> None:
+    encoder.tag(b"builtin")
+    encoder.text(combine(*_name(value)))
+    owner = getattr(value, "__self__", None)
+    if owner is not None and not isinstance(owner, types.ModuleType):
+        encoder.feed(owner)
+
+
+def encode_method(encoder: Encoder, value: types.MethodType) -> None:
+    encoder.sequence(b"method", (value.__func__, value.__self__), 2)
+
+
+def encode_partial(encoder: Encoder, value: functools.partial[Any]) -> None:
+    encoder.sequence(b"partial", (value.func, value.args, value.keywords), 3)
+
+
+def encode_module(encoder: Encoder, value: types.ModuleType) -> None:
+    encoder.tag(b"module")
+    encoder.text(value.__name__)
+    if is_own(value.__name__):
+        _write_walk(encoder, Walk(value))
+    else:
+        encoder.text(combine("module", *(distribution(value.__name__) or ())))
+
+
+def encode_operator(encoder: Encoder, value: Any) -> None:
+    encoder.tag(b"operator")
+    encoder.text(repr(value))
+
+
+def encode_nothing(encoder: Encoder, value: Any) -> None:
+    # A lock has no value of its own.
+    encoder.tag(b"nothing")
+    encoder.text(type(value).__name__)
+
+
+def _enum(encoder: Encoder, value: enum.Enum) -> None:
+    encoder.tag(b"enum")
+    _write_name(encoder, type(value))
+    encoder.text(str(value.name))
+    encoder.feed(value.value)
+
+
+def _namedtuple(encoder: Encoder, value: Any) -> None:
+    encoder.tag(b"namedtuple")
+    _write_class(encoder, type(value))
+    encoder.feed(list(getattr(value, "_fields", ())))  # documented, in spite of its name
+    encoder.feed(tuple(value))
+    _write_state(encoder, value)
+
+
+def _wrapper(encoder: Encoder, value: Any) -> None:
+    encoder.tag(b"wrapper")
+    _write_class(encoder, type(value))
+    encoder.feed(wrapped_by(value))
+
+
+def _tokenized(encoder: Encoder, value: Any) -> None:
+    encoder.tag(b"token")
+    _write_name(encoder, type(value))
+    try:
+        token = value.__dask_tokenize__()
+    except Exception as error:
+        raise NoFingerprintError(f"its __dask_tokenize__ failed: {error!r}") from None
+    encoder.feed(token)
+
+
+def _instance(encoder: Encoder, value: Any) -> None:
+    """Write an object by its class's code and its state."""
+    with encoder.within(value) as entered:
+        if entered:
+            encoder.tag(b"instance")
+            _write_class(encoder, type(value))
+            _write_base(encoder, value)
+            _write_state(encoder, value)
+
+
+def _write_name(encoder: Encoder, kind: type) -> None:
+    """Write a class's name, and the user's code of it: steps may call what the value can do."""
+    encoder.text(kind.__qualname__)
+    if is_own(kind.__module__):
+        encoder.feed(kind)
+
+
+def _write_class(encoder: Encoder, kind: type) -> None:
+    encoder.text(kind.__qualname__)
+    encoder.feed(kind)
+
+
+def _write_base(encoder: Encoder, value: Any) -> None:
+    """Write what an object of a subclass of a built-in type holds as such."""
+    base: Any
+    for base in _BUILTIN_BASES:
+        if isinstance(value, base):
+            # Not base(value), which would call what the subclass overrides.
+            encoder.feed(_PLAIN_VALUE[base](value))
+            return
+
+
+def _write_state(encoder: Encoder, value: Any) -> None:
+    kind = type(value)
+    # What a cached property remembers follows from the rest.
+    state = {
+        name: item
+        for name, item in getattr(value, "__dict__", {}).items()
+        if not isinstance(getattr(kind, name, None), functools.cached_property)
+    }
+    # As pickle does: nothing public lists the slots of a class and of its bases.
+    slot_names: Any = getattr(copyreg, "_slotnames", None)
+    for name in slot_names(kind):
+        if hasattr(value, name):
+            state[name] = getattr(value, name)
+    if dataclasses.is_dataclass(value):
+        # Fields without initial value, and those that live in no dict.
+        state.update((f.name, getattr(value, f.name, None)) for f in dataclasses.fields(value))
+    _write_names(encoder, state)
+
+
+def _write_names(encoder: Encoder, state: dict[str, Any]) -> None:
+    encoder.tag(b"state", len(state))
+    for name in sorted(state):
+        encoder.text(name)
+        try:
+            encoder.feed(state[name])
+        except NoFingerprintError as error:
+            raise NoFingerprintError(f"its {name}: {error.reason}") from None
+
+
+def _estimator(encoder: Encoder, value: Any) -> None:
+    """Write an estimator: its class, parameters and fitted state, without how long it took."""
+    with encoder.within(value) as entered:
+        if entered:
+            encoder.tag(b"estimator")
+            _write_class(encoder, type(value))
+            state = {k: v for k, v in vars(value).items() if not _TIMING.search(k)}
+            if isinstance(results := state.get("cv_results_"), dict):
+                state["cv_results_"] = {k: v for k, v in results.items() if "_time" not in k}
+            _write_names(encoder, state)
+
+
+def _reduced(encoder: Encoder, value: Any) -> None:
+    """Write an extension type's object, such as a fitted tree, by what pickle would keep."""
+    encoder.tag(b"reduced")
+    _write_class(encoder, type(value))
+    try:
+        parts = value.__reduce_ex__(4)
+    except Exception as error:
+        raise NoFingerprintError(f"cannot be taken apart: {error!r}") from None
+    if not isinstance(parts, tuple) or any(part is not None for part in parts[3:]):
+        raise NoFingerprintError(f"a {type(value).__qualname__} has no fingerprint")
+    encoder.feed(parts[1:3])
+
+
+def encode_named(encoder: Encoder, value: Any) -> None:
+    """Write a function of compiled code, if its name leads to it."""
+    found: Any = sys.modules.get(module_of(value) or "")
+    for part in str(getattr(value, "__qualname__", "")).split("."):
+        found = getattr(found, part, None)
+    if found is value and origin_of(module_of(value)) in ("installed", "python"):
+        encode_builtin(encoder, value)
+    else:
+        _none(encoder, value)
+
+
+def _none(encoder: Encoder, value: Any) -> None:
+    kind = type(value)
+    raise NoFingerprintError(f"{kind.__module__}.{kind.__qualname__} has no fingerprint")
+
+
+def handler_for(kind: type) -> Handler:
+    """Return the handler for any type that is not known by itself."""
+    if issubclass(kind, type):
+        return encode_code
+    if issubclass(kind, enum.Enum):
+        return _enum
+    if issubclass(kind, tuple) and hasattr(kind, "_fields"):
+        return _namedtuple
+    if hasattr(kind, "__dask_tokenize__"):
+        return _tokenized
+    if hasattr(kind, "get_params") and hasattr(kind, "fit"):
+        return _estimator
+    return _handler_by_state(kind)
+
+
+def _handler_by_state(kind: type) -> Handler:
+    of = origin_of(kind.__module__)
+    if dataclasses.is_dataclass(kind) or (of == "own" and _keeps_state_openly(kind)):
+        return _instance
+    if kind.__module__.startswith(("sklearn.", "torch.nn.")):
+        return _reduced if _is_extension(kind) else _instance
+    if kind.__name__ == "_lru_cache_wrapper":
+        return _wrapper
+    return encode_named
+
+
+def _is_extension(kind: type) -> bool:
+    # Classes of compiled code are static (no heap type), or cannot be assigned to.
+    return not kind.__flags__ & (1 << 9) or bool(kind.__flags__ & (1 << 8))
+
+
+def _keeps_state_openly(kind: type) -> bool:
+    """Whether an object's dict and slots are all that there is to it."""
+    special = ("__reduce__", "__reduce_ex__", "__getstate__")
+    bases = [base for base in kind.__mro__[:-1] if base not in _BUILTIN_BASES]
+    return all(
+        not any(name in vars(base) for name in special) and not _is_extension(base)
+        for base in bases
+    )
+
+
+_PLAIN_VALUE: dict[type, Any] = {
+    int: int.__pos__,
+    float: float.__pos__,
+    complex: lambda value: complex(value.real, value.imag),
+    str: str.__str__,
+    bytes: lambda value: bytes.join(b"", [value]),
+    list: lambda value: list(list.__iter__(value)),
+    tuple: lambda value: tuple(tuple.__iter__(value)),
+    set: lambda value: set(set.__iter__(value)),
+    frozenset: lambda value: frozenset(frozenset.__iter__(value)),
+    dict: lambda value: dict(dict.items(value)),
+}
+"""The plain value that an object of a subclass holds."""
+_BUILTIN_BASES = frozenset(_PLAIN_VALUE)
+
+EXACT: dict[type, Handler] = {
+    types.FunctionType: encode_code,
+    **dict.fromkeys((types.BuiltinFunctionType, types.MethodDescriptorType), encode_builtin),
+    **dict.fromkeys((types.WrapperDescriptorType, types.MethodWrapperType), encode_builtin),
+    types.ClassMethodDescriptorType: encode_builtin,
+    types.MethodType: encode_method,
+    types.ModuleType: encode_module,
+    functools.partial: encode_partial,
+    **dict.fromkeys((type(threading.Lock()), type(threading.RLock())), encode_nothing),
+    operator.itemgetter: encode_operator,
+    operator.attrgetter: encode_operator,
+    operator.methodcaller: encode_operator,
+}

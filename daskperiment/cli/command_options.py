@@ -1,0 +1,268 @@
+"""Options and arguments that commands share, and the values that are given as text.
+
+Help and completion answer at once because click alone is loaded here; :func:`work` loads what a
+command does when it runs.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from daskperiment.cli.exit_status import Command, Refused
+
+__all__ = [
+    "EXPERIMENT", "EXPERIMENT_OR_SCRIPT", "LATEST", "SCRIPT", "TRIAL", "assignments", "command",
+    "debug_option", "duration", "experiment_argument", "format_option", "given_argument",
+    "help_option", "literal", "result_option", "scheduler_option", "spaces", "trial_options",
+    "work",
+]  # fmt: skip
+
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[Any]
+else:
+    _ParamType = click.ParamType  # no generic type before click 8.5
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+LATEST = 0
+"""Stands for the latest trial; real ids begin with 1."""
+
+_OPENING, _CLOSING = "([{", ")]}"
+_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+
+
+def work(module: str) -> ModuleType:
+    """Load what a command does: with it come Dask and, for tables, pandas."""
+    return importlib.import_module(f"daskperiment.cli.{module}")
+
+
+# Declaring commands ----------------------------------------------------------------------------
+
+
+def command(name: str, **settings: Any) -> Callable[[F], click.Command]:
+    """Return a decorator as :func:`click.command` does, with the options that all commands have."""
+
+    def declare(function: F) -> click.Command:
+        # Each its own: what a command makes of a group's depends on how it is first asked.
+        context = {"help_option_names": ["-h", "--help"]}
+        declared = click.command(name, cls=Command, context_settings=context, **settings)
+        return declared(_backend_option(debug_option(function)))
+
+    return declare
+
+
+def _switch_debug(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        context.ensure_object(dict)["debug"] = True
+
+
+debug_option = click.option(
+    "--debug", is_flag=True, expose_value=False, is_eager=True, callback=_switch_debug,
+    help="Show the traceback of an error.",
+)  # fmt: skip
+
+_backend_option = click.option(
+    "--backend", metavar="STORE",
+    help="Folder or URL of the store (file://, redis://, mongodb://). Without it: the variable "
+    "DASK_DASKPERIMENT__BACKEND or Dask's configuration, else the folder daskperiment_cache.",
+)  # fmt: skip
+
+
+class _ExperimentId(_ParamType):
+    name = "experiment"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[Any]:
+        try:
+            ids = work("lookup").ids(ctx.params.get("backend"))
+        except Exception:
+            return []  # completing a word is no place to complain about a store
+        shell = importlib.import_module("click.shell_completion")
+        return [shell.CompletionItem(id) for id in ids if id.startswith(incomplete)]
+
+
+class _TrialId(_ParamType):
+    name = "trial"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        if isinstance(value, int):
+            return value
+        if value == "latest":
+            return LATEST
+        if not (value.isascii() and value.isdigit() and int(value[:19]) > 0):
+            expected = "expected a number from 1, or 'latest'"
+            self.fail(f"{value!r} is no trial id: {expected}.", param, ctx)
+        return int(value[:19])
+
+
+class _ExperimentOrScript(_ExperimentId):
+    """The id of an experiment, which is an identifier; anything else is a script."""
+
+    name = "experiment or script"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if isinstance(value, Path) or value.isidentifier():
+            return value
+        return SCRIPT.convert(value, param, ctx)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[Any]:
+        ids = super().shell_complete(ctx, param, incomplete)
+        return ids or SCRIPT.shell_complete(ctx, param, incomplete)
+
+
+SCRIPT = click.Path(exists=True, dir_okay=False, path_type=Path)
+TRIAL = _TrialId()
+EXPERIMENT = _ExperimentId()
+EXPERIMENT_OR_SCRIPT = _ExperimentOrScript()
+
+experiment_argument = click.argument("id", metavar="ID", type=EXPERIMENT)
+
+
+def format_option(*formats: str) -> Callable[[F], F]:
+    """Return the option ``--format``; the first format is the default."""
+    return click.option(
+        "--format", "format_", type=click.Choice(formats), default=formats[0], show_default=True,
+        help="A table is laid out for a terminal, and has tabs between its columns in a pipe."
+        if formats[0] == "table" else "How to print it.",
+    )  # fmt: skip
+
+
+# With a script ---------------------------------------------------------------------------------
+
+given_argument = click.argument("given", metavar="[NAME=VALUE]...", nargs=-1)
+result_option = click.option(
+    "--result", "name", metavar="NAME",
+    help="Which result, if the script has several: its variable or its function.",
+)  # fmt: skip
+scheduler_option = click.option(
+    "--scheduler", metavar="NAME",
+    help="synchronous, threads, processes, or the address of a cluster (tcp://…).",
+)  # fmt: skip
+# Help that lists a script's parameters, too, once the script is known.
+help_option = click.option("-h", "--help", "wants_help", is_flag=True, help="Show this and leave.")
+
+_TRIAL_OPTIONS = (
+    click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Seed of the trial."),
+    scheduler_option,
+    click.option(
+        "--reuse", is_flag=True, help="Take outputs of unchanged steps from earlier trials."
+    ),
+    click.option(
+        "--sweep", "swept", multiple=True, metavar="NAME=A,B,…",
+        help="A trial for each of these values; given more than once, for each combination.",
+    ),
+    click.option(
+        "--sampler", type=click.Choice(("grid", "random", "tpe")),
+        help="Which values a sweep tries: all combinations, random ones, or what Optuna suggests.",
+    ),
+    click.option(
+        "--direction", type=click.Choice(("minimize", "maximize")), help="What Optuna looks for."
+    ),
+    click.option(
+        "--n-trials", type=click.IntRange(min=1), metavar="N", help="Trials of a sweep, at most."
+    ),
+    click.option("--resume", metavar="SWEEP", help="Run what a sweep that was cut off misses."),
+)  # fmt: skip
+
+
+def trial_options(function: F) -> F:
+    """Declare how a trial, or a sweep of them, is run."""
+    for option in reversed(_TRIAL_OPTIONS):
+        function = option(function)
+    return function
+
+
+# Values that are given as text -----------------------------------------------------------------
+
+
+def literal(text: str) -> Any:
+    """Return the value of a Python literal; what is none is text.
+
+    >>> [literal(text) for text in ("1", "2.5", "[1, 'a']", "None", "adam", "'1'")]
+    [1, 2.5, [1, 'a'], None, 'adam', '1']
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)  # as of "1if"
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text
+
+
+def assignments(given: Iterable[str]) -> dict[str, Any]:
+    """Return the parameters that are given as NAME=VALUE.
+
+    >>> assignments(["lr=0.1", "name=x=y"])
+    {'lr': 0.1, 'name': 'x=y'}
+    """
+    return {name: literal(text) for name, text in _pairs(given, "NAME=VALUE, such as lr=0.1")}
+
+
+def spaces(given: Iterable[str]) -> dict[str, list[Any]]:
+    """Return the values of a sweep, each parameter given as NAME=A,B,C.
+
+    >>> spaces(["lr=0.1,0.2", "layers=[8],[8, 4]", "name=adam,sgd"])
+    {'lr': [0.1, 0.2], 'layers': [[8], [8, 4]], 'name': ['adam', 'sgd']}
+    """
+    expected = "NAME=A,B,…, such as lr=0.1,0.2"
+    pairs = _pairs(given, expected)
+    empty = [name for name, text in pairs if not text.strip()]
+    if empty:
+        raise Refused(f"Got {empty[0] + '='!r}, which has no value; expected {expected}.")
+    return {name: [literal(part.strip()) for part in _parts(text)] for name, text in pairs}
+
+
+def _pairs(given: Iterable[str], expected: str) -> list[tuple[str, str]]:
+    pairs: dict[str, str] = {}
+    for text in given:
+        name, separator, value = text.partition("=")
+        if not separator or not name:
+            raise Refused(f"Got {text!r}; expected {expected}.")
+        if name in pairs:
+            raise Refused(f"Parameter {name!r} is given twice; give it once.")
+        pairs[name] = value
+    return list(pairs.items())
+
+
+def _parts(text: str) -> list[str]:
+    """Split at the commas that stand in no bracket and no quotes."""
+    parts, depth, quote = [""], 0, ""
+    for char in text:
+        if quote:
+            quote = "" if char == quote else quote
+        elif char in "'\"":
+            quote = char
+        elif char in _OPENING:
+            depth += 1
+        elif char in _CLOSING:
+            depth -= 1
+        elif char == "," and depth <= 0:
+            parts.append("")
+            continue
+        parts[-1] += char
+    return parts
+
+
+def duration(text: str) -> float:
+    """Return a duration in seconds.
+
+    >>> duration("90min"), duration("30d"), duration("5")
+    (5400.0, 2592000.0, 5.0)
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|min|h|d|w)?", text.strip())
+    if match is None:
+        raise Refused(f"Got {text!r} as a time; expected something like 30d, 12h, 90min or 45s.")
+    return float(match[1]) * _UNITS[match[2] or "s"]

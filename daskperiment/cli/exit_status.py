@@ -1,0 +1,175 @@
+"""How a command ends: its exit status, with each error and warning in one line.
+
+====  ==================================================================================
+0     it worked
+1     a trial failed, or something cannot be done now: a store is away, a script is broken
+2     it was asked for in a wrong way: an unknown experiment, trial, column or option
+130   Ctrl-C
+====  ==================================================================================
+"""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from os import _exit as end_process  # documented, in spite of its name
+from typing import Any, TextIO
+
+import click
+
+from daskperiment.errors import (
+    DaskperimentError,
+    DaskperimentWarning,
+    LookupFailedError,
+    ParameterUndeclaredError,
+    ParameterUndefinedError,
+    TrialIDNotFoundError,
+)
+from daskperiment.formatting import one_line
+
+__all__ = ["Command", "Failed", "Refused", "exiting_at_interrupt"]
+
+_INTERRUPTED = 130
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_WRONG_USE = (
+    LookupFailedError,
+    ParameterUndeclaredError,
+    ParameterUndefinedError,
+    TrialIDNotFoundError,
+)
+
+
+class Failed(click.ClickException):
+    """Something cannot be done; exit status 1."""
+
+    exit_code = 1
+
+
+class Refused(click.ClickException):
+    """Something was asked for in a wrong way; exit status 2."""
+
+    exit_code = 2
+
+
+class Command(click.Command):
+    """A command that ends as this module's docstring says."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run the command, and leave with its exit status unless `standalone_mode` is False."""
+        run: Callable[..., Any] = super().main
+        if not extra.pop("standalone_mode", True):
+            return run(*args, standalone_mode=False, **extra)
+        # Options that hold for the whole call; read when click's own context is gone.
+        shared: dict[str, Any] = {}
+        extra.setdefault("obj", shared)
+        with _warnings_in_one_line():
+            status = _status(lambda: run(*args, standalone_mode=False, **extra), shared)
+        return sys.exit(status)
+
+
+@contextmanager
+def exiting_at_interrupt() -> Iterator[None]:
+    """End the process at Ctrl-C, though threads still run a step that nobody waits for."""
+    try:
+        yield
+    except SystemExit as leaving:
+        if leaving.code == _INTERRUPTED and not multiprocessing.active_children():
+            _close_recorders()
+            sys.stdout.flush()
+            end_process(_INTERRUPTED)
+        raise
+
+
+def _close_recorders() -> None:
+    """Deliver what is recorded, as at any end; this way of ending skips atexit."""
+    if "daskperiment.recording" in sys.modules:  # else nothing was, and loading takes long
+        from daskperiment.recording.registry import close_recorders  # noqa: PLC0415
+
+        close_recorders()
+
+
+def _status(run: Callable[[], Any], shared: dict[str, Any]) -> int:
+    """Return the exit status of a call, after printing what it raised."""
+    _escape_unencodable(sys.stdout)
+    _escape_unencodable(sys.stderr)
+    try:
+        status = run()
+        sys.stdout.flush()  # so that a failure to write is reported as all others are
+    except click.Abort as error:
+        if isinstance(error.__context__, EOFError):
+            click.echo()  # the question's line is not ended
+            return _report("Nothing was answered, so nothing was done.", 1)
+        return _report("Interrupted.", _INTERRUPTED)
+    except KeyboardInterrupt:
+        return _report("Interrupted.", _INTERRUPTED)
+    except (SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # as a step may raise
+        if shared.get("debug"):
+            lines = "".join(traceback.format_exception(error)).splitlines()
+            click.echo("\n".join(map(one_line, lines)), err=True)
+        if isinstance(error, OSError) and error.errno in _DISK_FULL:
+            _discard_output()
+        return _report(*_message_and_status(error))
+    return status if isinstance(status, int) else 0
+
+
+def _discard_output() -> None:
+    """Send what could not be written nowhere, or it would be tried again at the end."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def _message_and_status(error: BaseException) -> tuple[str, int]:
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        return f"{error.format_message()} Try '{error.ctx.command_path} --help'.", 2
+    if isinstance(error, click.ClickException):
+        return error.format_message(), error.exit_code
+    if isinstance(error, DaskperimentError):
+        return str(error), 2 if isinstance(error, _WRONG_USE) else 1
+    if isinstance(error, OSError) and error.errno in _DISK_FULL:
+        return f"Cannot write: {error.strerror}. Make room, or write to another place.", 1
+    return f"{type(error).__name__}: {error}. With --debug it shows where.", 1
+
+
+def _report(message: str, status: int) -> int:
+    label = "" if status == _INTERRUPTED else "Error: "
+    click.echo(label + _in_one_line(message), err=True)
+    return status
+
+
+def _in_one_line(message: str) -> str:
+    return one_line(" ".join(message.split()))
+
+
+@contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    """Show the package's own warnings as a line each; others stay as they are."""
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(
+            message: Warning | str, category: type[Warning], filename: str, lineno: int,
+            file: TextIO | None = None, line: str | None = None,
+        ) -> None:  # fmt: skip
+            if issubclass(category, DaskperimentWarning):
+                click.echo(f"Warning: {_in_one_line(str(message))}", err=True)
+            else:
+                usual(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show
+        yield
+
+
+def _escape_unencodable(stream: Any) -> None:
+    """Let a stream write what its encoding does not have as an escape, instead of failing."""
+    with suppress(AttributeError, ValueError, OSError):
+        stream.reconfigure(errors="backslashreplace")

@@ -1,0 +1,290 @@
+"""Lists: the experiments of a store, and an experiment's trials, step runs and metrics."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import pandas as pd
+
+from daskperiment.cli import output
+from daskperiment.cli.command_options import LATEST
+from daskperiment.cli.exit_status import Failed, Refused
+from daskperiment.cli.filters import Condition, ConditionError
+from daskperiment.cli.lookup import checked, find, place, refusing, trial_of
+from daskperiment.errors import MetricNotFoundError
+from daskperiment.experiment import Experiment
+from daskperiment.experiment import list_experiments as experiments_of
+
+__all__ = [
+    "list_experiments", "list_metrics", "list_steps", "list_trials", "print_frame", "rows_of",
+    "sparkline", "write",
+]  # fmt: skip
+
+_BARS = "▁▂▃▄▅▆▇█"
+_STEP_COLUMNS = (
+    "Trial ID", "Key", "Status", "Started", "Wall Time", "CPU Time", "Peak Memory", "Host",
+    "Reused From",
+)  # fmt: skip
+
+
+def list_experiments(backend: str | None, format_: str) -> None:
+    """Print the experiments of a store."""
+    checked(backend)
+    with refusing():
+        frame = experiments_of(backend)
+    if frame.empty and format_ == "table":
+        click.echo(f"There are no experiments in {place(backend)}.", err=True)
+    print_frame(frame, format_)
+
+
+def list_steps(backend: str | None, id: str, trial: int | None, format_: str) -> None:
+    """Print step runs."""
+    experiment = find(backend, id)
+    frame = experiment.get_steps(None if trial is None else trial_of(experiment, trial))
+    in_terminal = format_ == "table" and output.is_terminal()
+    print_frame(frame, format_, names=_STEP_COLUMNS if in_terminal else ())
+
+
+def list_trials(
+    backend: str | None, id: str, format_: str, *, columns: Sequence[str], where: str | None,
+    sort: str | None, last: int | None, verbose: bool, running: bool, output: Path | None,
+) -> None:  # fmt: skip
+    """Print trials."""
+    if format_ == "parquet":
+        _check_parquet(output)
+    experiment = find(backend, id)
+    frame = _history(experiment, verbose, running)
+    names = _names(columns, list(frame.columns))
+    asked = {*names, *([sort.removeprefix("-")] if sort and sort not in frame else ())}
+    if not verbose and (where or not asked <= set(frame.columns)):
+        full = _history(experiment, True, running)
+        shown = names or list(frame.columns)
+        frame, names = full, _names(columns, list(full.columns)) or shown
+    if where:
+        frame = _filtered(frame, where)
+    if last:
+        frame = frame.tail(last)
+    if sort:
+        frame = _sorted(frame, sort)
+    print_frame(frame, format_, output, _known(names, frame))
+
+
+def _history(experiment: Experiment, verbose: bool, running: bool) -> pd.DataFrame:
+    """Return the history with the trials' ids as a column, and each name once."""
+    frame = experiment.get_history(verbose=verbose, running=running).reset_index()
+    # A parameter may have the name of a column; the parameter comes first.
+    return frame.loc[:, ~frame.columns.duplicated(keep="last")]
+
+
+def _names(columns: Iterable[str], known: Sequence[str]) -> list[str]:
+    names: list[str] = []
+    for text in columns:
+        names += [text] if text in known else [name.strip() for name in text.split(",")]
+    return list(dict.fromkeys(names))
+
+
+def _known(names: Sequence[str], frame: pd.DataFrame) -> list[str]:
+    unknown = [name for name in names if name not in frame.columns]
+    if unknown:
+        raise Refused(
+            f"There is no column {', '.join(map(repr, unknown))}; "
+            f"there are: {', '.join(frame.columns)}."
+        )
+    return list(names)
+
+
+def _filtered(frame: pd.DataFrame, where: str) -> pd.DataFrame:
+    try:
+        holds = Condition(where, list(frame.columns))
+    except ConditionError as error:
+        raise Refused(str(error)) from error
+    used = {name: list(frame[name]) for name in holds.used}
+    kept = [
+        holds({name: column[row] for name, column in used.items()}) for row in range(len(frame))
+    ]
+    return frame[kept]
+
+
+def _sorted(frame: pd.DataFrame, sort: str) -> pd.DataFrame:
+    descending = sort not in frame.columns and sort.startswith("-")
+    (name,) = _known([sort[1:] if descending else sort], frame)
+    try:
+        return frame.sort_values(name, ascending=not descending, kind="stable")
+    except TypeError:  # values of kinds that cannot be compared
+        texts = frame[name].map(_order).sort_values(ascending=not descending, kind="stable")
+        return frame.loc[texts.index]
+
+
+def _order(value: Any) -> str:
+    return f"{type(value).__name__} {value!r}"
+
+
+# Metrics ---------------------------------------------------------------------------------------
+
+
+def list_metrics(
+    backend: str | None, id: str, trials: Sequence[int], names: Sequence[str], format_: str
+) -> None:
+    """Print the metrics of trials: a line for each as a table, else every point."""
+    experiment = find(backend, id)
+    numbers = dict.fromkeys(trial_of(experiment, trial) for trial in trials or (LATEST,))
+    found = [one for number in numbers for one in _metrics(experiment, number, names)]
+    if format_ != "table":
+        rows = [[trial, name, *point] for trial, name, series in found for point in series.items()]
+        output.print_rows(["Trial ID", "Metric", "Epoch", "Value"], rows, format_)
+        return
+    if not found:
+        click.echo("No metric was saved; save_metric() in a step does that.", err=True)
+    headers = ["Trial ID", "Metric", "Points", "First", "Last", "Lowest", "Highest", "Curve"]
+    shown = len(headers) if output.is_terminal() else -1
+    output.print_table(headers[:shown], [_summary(*one)[:shown] for one in found])
+
+
+def _metrics(
+    experiment: Experiment, trial: int, names: Sequence[str]
+) -> Iterator[tuple[int, str, pd.Series]]:
+    known = experiment.get_metrics(trial)
+    for name in dict.fromkeys(names) or known:
+        if name not in known:
+            raise MetricNotFoundError(
+                f"There is no metric {name!r} in trial {trial}; it has: "
+                f"{', '.join(map(repr, known)) or 'none'}."
+            )
+        yield trial, name, experiment.load_metric(name, trial)[trial]
+
+
+def _summary(trial: int, name: str, series: pd.Series) -> list[Any]:
+    values = list(series)
+    numbers = [value for value in map(_number, values) if value is not None]
+    lowest, highest = (min(numbers), max(numbers)) if numbers else ("", "")
+    return [
+        trial, name, len(values), values[0], values[-1], lowest, highest, sparkline(values)
+    ]  # fmt: skip
+
+
+def sparkline(values: Sequence[Any], columns: int = 30) -> str:
+    """Return a line of bars, one for each column; what is no number is a blank.
+
+    >>> sparkline([3, 2, 1, 1])
+    '█▅▁▁'
+    """
+    numbers = [_number(value) for value in _thinned(values, columns)]
+    known = [number for number in numbers if number is not None]
+    if not known:
+        return ""
+    lowest = min(known)
+    # Halved, because the range of two finite numbers may be infinite.
+    half = max(known) / 2 - lowest / 2
+    steps = len(_BARS) - 1
+
+    def bar(number: float | None) -> str:
+        if number is None:
+            return " "
+        share = (number / 2 - lowest / 2) / half if half else 0.0
+        return _BARS[math.floor(share * steps + 0.5)]
+
+    return "".join(map(bar, numbers))
+
+
+def _thinned(values: Sequence[Any], columns: int) -> list[Any]:
+    if len(values) <= columns:
+        return list(values)
+    last = len(values) - 1
+    return [values[round(column * last / (columns - 1))] for column in range(columns)]
+
+
+def _number(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+# Printing --------------------------------------------------------------------------------------
+
+
+def print_frame(
+    frame: pd.DataFrame, format_: str, file: Path | None = None, names: Sequence[str] = ()
+) -> None:
+    """Print a table, or these columns of it, or write it to a file."""
+    headers = list(names or map(str, frame.columns))
+    if format_ == "parquet":
+        _to_parquet(frame, headers, file)
+        return
+    rows = rows_of(frame, headers)
+    if file is None:
+        output.print_rows(headers, rows, format_)
+    else:
+        write(file, output.as_text(headers, rows, format_))
+
+
+def write(file: Path, content: str | bytes) -> None:
+    """Write text or bytes to a file."""
+    if isinstance(content, str):
+        content = content.encode("utf-8", "backslashreplace")
+    try:
+        file.write_bytes(content)
+    except OSError as error:
+        raise Failed(
+            f"Cannot write {str(file)!r}: {error.strerror or error}. Give another place."
+        ) from error
+
+
+def rows_of(frame: pd.DataFrame, names: Sequence[str] = ()) -> list[list[Any]]:
+    """Return a table's rows, with NaT where a text, an object or a result is missing."""
+    columns = [_blanked(name, frame) for name in names or frame.columns]
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _blanked(name: str, frame: pd.DataFrame) -> list[Any]:
+    values: list[Any] = list(frame[name])
+    if name == "Result" and "Success" in frame:
+        success = frame["Success"]
+        return [value if ok else pd.NaT for value, ok in zip(values, success, strict=True)]
+    # Among numbers nan is a value, unless there is nothing else.
+    if frame[name].dtype.kind not in "fc" or frame[name].isna().all():
+        return [pd.NaT if _is_nan(value) else value for value in values]
+    return values
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and value != value
+
+
+# Parquet ---------------------------------------------------------------------------------------
+
+
+def _check_parquet(file: Path | None) -> None:
+    if importlib.util.find_spec("pyarrow") is None:
+        raise Failed("Parquet needs the package pyarrow: pip install pyarrow")
+    if file is None and output.is_terminal():
+        raise Refused("Parquet is no text: give --output FILE, or send it to a file or a pipe.")
+
+
+def _to_parquet(frame: pd.DataFrame, names: Sequence[str], file: Path | None) -> None:
+    plain = pd.DataFrame({name: _uniform(frame[name]) for name in names})
+    content = io.BytesIO()
+    plain.to_parquet(content, engine="pyarrow", index=False)
+    if file is None:
+        click.echo(content.getvalue(), nl=False)
+    else:
+        write(file, content.getvalue())
+
+
+def _uniform(column: pd.Series) -> pd.Series:
+    """Return a column of values of many kinds as one of text; others stay as they are."""
+    # Parquet has one type for all values of a column.
+    if column.dtype != object:
+        return column
+    texts = [
+        None if value is None or output.is_missing(value) or _is_nan(value) else output.exact(value)
+        for value in column
+    ]
+    return pd.Series(texts, index=column.index, dtype=object)

@@ -1,0 +1,165 @@
+"""Copying, exporting, delivering and removing records."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import pandas as pd
+from dask.utils import parse_bytes
+
+from daskperiment import copying
+from daskperiment.cli import output
+from daskperiment.cli.command_options import duration
+from daskperiment.cli.exit_status import Failed, Refused
+from daskperiment.cli.listings import print_frame, rows_of, write
+from daskperiment.cli.lookup import checked, find, ids, store_of
+from daskperiment.cli.trial_report import trial_data
+from daskperiment.errors import StoreError
+from daskperiment.experiment import Experiment
+from daskperiment.history import read_trials
+from daskperiment.recording.registry import recorder_for
+from daskperiment.store.opening import open_store
+
+__all__ = ["copy", "delete", "export", "flush", "prune"]
+
+_MARK = "daskperiment.json"
+
+
+def copy(backend: str | None, id: str, target: str) -> None:
+    """Copy an experiment."""
+    address = store_of(backend, id).address
+    try:
+        trials = copying.copy(id, checked(backend), checked(target))
+    except ValueError as error:
+        raise Refused(str(error)) from error
+    there = open_store(target, id).address
+    output.print_text(f"{_trials(trials)} of {id} copied from {address} to {there}.")
+
+
+def delete(backend: str | None, id: str, yes: bool) -> None:
+    """Remove an experiment, after a question."""
+    experiment, address = find(backend, id), open_store(backend, id).address
+    what = f"experiment {id} with {_trials(experiment.trial_id)} from {address}"
+    if not yes and not click.confirm(output.safe(f"Delete {what}?")):
+        raise Failed("Nothing was deleted.")
+    experiment.delete()
+    output.print_text(f"Deleted {what}.")
+
+
+def prune(
+    backend: str | None, id: str, max_bytes: str | None, older_than: str | None, dry_run: bool
+) -> None:
+    """Remove reusable values that were not used for the longest time."""
+    if max_bytes is None and older_than is None:
+        raise Refused("Say what to remove: give --max-bytes, --older-than or both.")
+    limit = None if max_bytes is None else _bytes(max_bytes)
+    age = None if older_than is None else duration(older_than)
+    found = find(backend, id).prune(max_bytes=limit, older_than=age, dry_run=dry_run)
+    print_frame(found, "table")
+
+
+def flush(backend: str | None, id: str | None, timeout: float | None) -> None:
+    """Deliver what waits on this machine for the store."""
+    for name in ids(backend) if id is None else [id]:
+        recorder = recorder_for(store_of(backend, name))
+        before = recorder.delivery.waiting
+        recorder.flush(timeout)
+        output.print_text(
+            f"{name}: {before} records were delivered." if before else f"{name}: nothing waited."
+        )
+
+
+def _trials(count: int) -> str:
+    return "1 trial" if count == 1 else f"{count} trials"
+
+
+def _bytes(text: str) -> int:
+    try:
+        return int(parse_bytes(text))
+    except ValueError as error:
+        raise Refused(f"Got {text!r} as a size; expected something like 500MB or 2GiB.") from error
+
+
+# Exporting -------------------------------------------------------------------------------------
+
+
+def export(backend: str | None, id: str, folder: Path) -> None:
+    """Write an experiment to a folder, as text that Git and diff tools can show.
+
+    ::
+
+        <folder>/
+            daskperiment.json    which experiment this is
+            history.csv          a row for each trial
+            trials/000001.json   all about a trial
+            code/000001.py       the code of its steps
+    """
+    experiment, store = find(backend, id), store_of(backend, id)
+    _check_folder(folder, id)
+    for each in (folder, folder / "trials", folder / "code"):
+        _make(each)
+    write(folder / _MARK, _json({"experiment": id, "format": 1}))
+    frame = experiment.get_history(verbose=True, running=True).reset_index()
+    frame.columns = _unique(frame.columns)
+    write(folder / "history.csv", output.as_text(list(frame.columns), rows_of(frame), "csv"))
+    trials = read_trials(store)
+    for number, trial in trials.items():
+        data = {**trial_data(experiment, store, trial), **_code_and_packages(experiment, number)}
+        code = data.pop("code")
+        write(folder / "trials" / f"{number:06}.json", _json(data))
+        write(folder / "code" / f"{number:06}.py", code)
+    output.print_text(f"{_trials(len(trials))} of {id} written to {folder}.")
+
+
+def _code_and_packages(experiment: Experiment, trial: int) -> dict[str, Any]:
+    """The code and the packages of a trial; of what is damaged, the reason."""
+    try:
+        packages = experiment.get_python_packages(trial).splitlines()
+        code = experiment.get_code(trial)
+    except (StoreError, KeyError) as error:
+        return {"packages": None, "code": f"# The code cannot be read: {error}\n"}
+    return {"packages": packages, "code": code if code.endswith("\n") else f"{code}\n"}
+
+
+def _check_folder(folder: Path, id: str) -> None:
+    """Refuse a folder that holds anything but an earlier export of the same experiment."""
+    try:
+        if not folder.exists() or not any(folder.iterdir()):
+            return
+        mark = json.loads((folder / _MARK).read_text(encoding="utf-8"))
+        known = mark.get("experiment") if isinstance(mark, dict) else None
+    except FileNotFoundError:
+        known = None
+    except (OSError, ValueError) as error:
+        raise Refused(
+            f"Cannot read {str(folder / _MARK)!r} ({error}); give another folder."
+        ) from error
+    if known != id:
+        holds = f"an export of {known!r}" if known else "other files"
+        raise Refused(f"The folder {str(folder)!r} holds {holds}; give a new or an empty one.")
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Failed(
+            f"Cannot make {str(folder)!r}: {error.strerror or error}. Give another folder."
+        ) from error
+
+
+def _json(data: Any) -> str:
+    return output.as_json(data, ascii_only=False) + "\n"
+
+
+def _unique(names: pd.Index) -> list[str]:
+    """Return names that differ: a parameter may be called Result, as a column is."""
+    seen: dict[str, int] = {}
+    unique = []
+    for name in map(str, names):
+        seen[name] = seen.get(name, 0) + 1
+        unique.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return unique

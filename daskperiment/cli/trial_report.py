@@ -1,0 +1,185 @@
+"""What was recorded of a trial: all about it, its code and environment, how and why it differs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from daskperiment.cli import output
+from daskperiment.cli.exit_status import Refused
+from daskperiment.cli.lookup import find, store_of, trial_of
+from daskperiment.experiment import Experiment
+from daskperiment.history import RecordedTrial, trial_or_raise
+from daskperiment.history.stored_values import viewed
+from daskperiment.store.protocol import Store
+
+if TYPE_CHECKING:
+    from daskperiment.explain.explanation import Explanation
+
+__all__ = [
+    "code", "compare", "environment", "explain", "print_explanation", "show", "trial_data",
+]  # fmt: skip
+
+_STEP_COLUMNS = ["Key", "Status", "Wall Time", "CPU Time", "Reused From"]
+
+
+def show(backend: str | None, id: str, trial: int, format_: str) -> None:
+    """Print one trial."""
+    experiment, store = find(backend, id), store_of(backend, id)
+    number = trial_of(experiment, trial)
+    data = trial_data(experiment, store, trial_or_raise(store, number))
+    if format_ == "json":
+        click.echo(output.as_json(data))
+        return
+    output.print_pairs(_pairs(data))
+    if data["steps"]:
+        click.echo()
+        headers = ["step", "status", "wall", "cpu", "reused from"]
+        steps = experiment.get_steps(number)
+        output.print_table(headers, list(steps[_STEP_COLUMNS].itertuples(index=False)))
+    if data["failure"]:
+        click.echo()
+        output.print_text(data["failure"]["traceback"].rstrip() or data["failure"]["description"])
+
+
+def code(backend: str | None, id: str, trial: int) -> None:
+    """Print the code of a trial."""
+    experiment = find(backend, id)
+    output.print_source(experiment.get_code(trial_of(experiment, trial)))
+
+
+def environment(
+    backend: str | None, id: str, trial: int, category: str | None, packages: bool
+) -> None:
+    """Print the environment of a trial."""
+    experiment = find(backend, id)
+    number = trial_of(experiment, trial)
+    if packages:
+        output.print_text(experiment.get_python_packages(number))
+        return
+    try:
+        text = experiment.get_environment(number, category)
+    except ValueError as error:
+        if category is None:
+            raise
+        raise Refused(str(error)) from error
+    output.print_text(text)
+
+
+def compare(backend: str | None, id: str, first: int, second: int, format_: str) -> None:
+    """Print how two trials differ."""
+    experiment = find(backend, id)
+    one, other = trial_of(experiment, first), trial_of(experiment, second)
+    comparison = experiment.compare(one, other)
+    if format_ == "json":
+        click.echo(output.as_json(comparison.to_dict()))
+    else:
+        output.print_text(repr(comparison))
+
+
+def explain(backend: str | None, id: str, trial: int, format_: str) -> None:
+    """Print what a trial reused and what not."""
+    experiment = find(backend, id)
+    print_explanation(experiment.explain(trial_of(experiment, trial)), format_)
+
+
+def print_explanation(explanation: Explanation, format_: str) -> None:
+    """Print for each step whether it is reused, and why not."""
+    if format_ == "json":
+        click.echo(output.as_json([asdict(step) for step in explanation]))
+    elif format_ == "csv":
+        headers = ["Key", "Step", "Verdict", "Trial", "Reason"]
+        rows = [
+            [one.key, one.step, one.verdict, "" if one.trial is None else one.trial, one.reason]
+            for one in explanation
+        ]
+        output.print_rows(headers, rows, "csv")
+    else:
+        output.print_text(repr(explanation))
+
+
+# Data ------------------------------------------------------------------------------------------
+
+
+def trial_data(experiment: Experiment, store: Store, trial: RecordedTrial) -> dict[str, Any]:
+    """Return all about a trial as plain data: what JSON holds, and nothing unpickled."""
+    begun, ended, number = trial.begun, trial.ended, trial.trial
+    value = None if ended is None or ended.status != "succeeded" else viewed(ended.value, store)
+    data = {
+        "experiment": experiment.id,
+        "trial": number,
+        "status": trial.status,
+        "reason": trial.reason,
+        "result_step": begun.result,
+        "result": value,
+        "result_type": ended.type if ended else None,
+        "parameters": {name: viewed(value, store) for name, value in trial.parameters.items()},
+        "seed": begun.seed,
+        "started": _time(begun.started),
+        "finished": _time(ended.finished) if ended else None,
+        "elapsed": ended.elapsed if ended else None,
+        "host": begun.origin.host,
+        "user": begun.origin.user,
+        "sweep": begun.sweep,
+        "reproduces": begun.source,
+        "failure": _failure(trial),
+        "metrics": dict(_metrics(experiment, number)),
+        "steps": _steps(experiment, number),
+    }
+    plain: dict[str, Any] = output.plain_json(data)
+    return plain
+
+
+def _steps(experiment: Experiment, trial: int) -> list[dict[str, Any]]:
+    frame = experiment.get_steps(trial).drop(columns="Trial ID")
+    names = [str(name).lower().replace(" ", "_") for name in frame.columns]
+    return [dict(zip(names, row, strict=True)) for row in frame.itertuples(index=False)]
+
+
+def _failure(trial: RecordedTrial) -> dict[str, Any] | None:
+    failure = trial.ended.failure if trial.ended else None
+    if failure is None:
+        return None
+    names = ("type", "description", "step", "traceback")
+    return {name: getattr(failure, name) for name in names}
+
+
+def _metrics(experiment: Experiment, trial: int) -> Iterator[tuple[str, Any]]:
+    for name in experiment.get_metrics(trial):
+        series = experiment.load_metric(name, trial)[trial]
+        yield name, [[epoch, value] for epoch, value in series.items()]
+
+
+def _time(seconds: float) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (OverflowError, ValueError, OSError):
+        return None  # the record of its end is damaged
+
+
+def _pairs(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "experiment", data["experiment"]
+    yield "trial", str(data["trial"])
+    for name in ("status", "reason", "result", "started", "finished"):
+        if data[name] is not None:
+            yield name, _text(data[name])
+    if data["elapsed"] is not None:
+        yield "elapsed", f"{data['elapsed']:.3g} s"
+    for name in ("seed", "host", "user", "sweep", "reproduces"):
+        if data[name] is not None:
+            yield name, _text(data[name])
+    for name, value in data["parameters"].items():
+        yield f"parameter {name}", _text(value)
+    for name, points in data["metrics"].items():
+        many = "1 point" if len(points) == 1 else f"{len(points)} points"
+        yield f"metric {name}", f"{_text(points[-1][1])} at the end of {many}"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict) and set(value) == {"type", "repr", "size", "reason"}:
+        return str(value["repr"])
+    return value if isinstance(value, str) else repr(value)

@@ -1,0 +1,410 @@
+"""Any value at all <-> the field of a record, and the object that goes with it.
+
+A plain value stands in the record itself. JSON's own types stand for themselves; anything else is
+``{"$": tag, "v": parts}``, where the parts are plain values again. The tag ``"object"`` belongs to
+:class:`~daskperiment.records.ObjectRef`, which has its own fields and stands for what is not plain.
+
+Only exact types are plain. A subclass (a named tuple, an ``IntEnum``, an ``OrderedDict``) may mean
+more than its base does, so that it is kept as an object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import isfinite
+from reprlib import Repr
+from typing import Any
+
+import msgspec
+
+from daskperiment.codec.kinds import BUILDERS, KINDS, NotPlainError, kind_of
+from daskperiment.codec.object_format import Blob, Buffer, dump_object, load_object
+from daskperiment.errors import CorruptRecordError, PersistedResultNotFoundError
+from daskperiment.formatting import one_line
+from daskperiment.records import ObjectRef
+
+__all__ = [
+    "MAX_DEPTH",
+    "describe",
+    "from_plain",
+    "is_object",
+    "object_ref",
+    "pack",
+    "to_plain",
+    "unpack",
+]
+
+MAX_DEPTH = 100
+"""Levels of nesting up to which a value is plain.
+
+Fixed and well below the interpreter's recursion limit: what was written from a shallow stack can
+be read from a deep one.
+"""
+
+_INT64 = 2**63
+_INLINE = 1_000_000
+"""Bytes of JSON up to which a plain value stands in the record itself."""
+_SIZED = (str, bytes, bytearray, list, tuple, dict, set, frozenset)
+_SHORT = (type(None), bool, int, float)
+_LONGEST = 200
+"""Characters of a description."""
+
+
+# Plain values -------------------------------------------------------------------------------------
+
+
+def to_plain(value: Any) -> Any:
+    """Return the tagged form of a plain value, which JSON can hold.
+
+    Parameters
+    ----------
+    value : object
+        None, bool, int, float, str, bytes, bytearray, list, tuple, dict, set, frozenset, range,
+        complex, date, datetime, time, timedelta, timezone, ZoneInfo, Decimal, Fraction, UUID, a
+        path, a NumPy scalar, or pandas' Timestamp, Timedelta, Period, Interval, NaT or NA.
+
+    Returns
+    -------
+    object
+        Of None, bool, int of 64 bit, finite float, str that UTF-8 can hold, list, and dict with
+        such keys. Shares no mutable part with `value`.
+
+    Raises
+    ------
+    NotPlainError
+        If the value, or a part of it, is of another type, or nests deeper than `MAX_DEPTH`.
+
+    Examples
+    --------
+    >>> to_plain({"lr": 0.1, "layers": (64, 32)})
+    {'lr': 0.1, 'layers': {'$': 'tuple', 'v': [64, 32]}}
+    """
+    try:
+        return _encode(value, MAX_DEPTH)
+    except RecursionError:
+        raise NotPlainError("the value nests too deeply for the stack it is read on") from None
+
+
+def _encode(value: Any, depth: int) -> Any:
+    type_ = type(value)
+    if type_ is float:
+        return value if isfinite(value) else _tagged("float", repr(value))
+    if type_ is int:
+        return value if -_INT64 <= value < _INT64 else _tagged("int", hex(value))
+    if type_ is str:
+        return value if value.isascii() or _is_unicode(value) else _encode_surrogates(value)
+    if value is None or type_ is bool:
+        return value
+    if not depth:
+        raise NotPlainError(f"the value nests deeper than {MAX_DEPTH} levels")
+    if type_ is dict:
+        return _encode_dict(value, depth - 1)
+    if type_ is list:
+        return [_encode(item, depth - 1) for item in value]
+    if type_ is tuple:
+        return _tagged("tuple", [_encode(item, depth - 1) for item in value])
+    if type_ is set or type_ is frozenset:
+        return _encode_set(value, type_.__name__, depth - 1)
+    return _encode_kind(value, type_, depth - 1)
+
+
+def _tagged(tag: str, parts: Any) -> dict[str, Any]:
+    return {"$": tag, "v": parts}
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _encode_surrogates(text: str) -> dict[str, Any]:
+    return _tagged("str", KINDS[bytes].reduce(text.encode("utf-8", "surrogatepass")))
+
+
+def _encode_dict(value: dict[Any, Any], depth: int) -> dict[str, Any]:
+    for key in value:
+        if type(key) is not str or key == "$" or not (key.isascii() or _is_unicode(key)):
+            pairs = [[_encode(k, depth), _encode(v, depth)] for k, v in value.items()]
+            return _tagged("dict", pairs)
+    return {key: _encode(item, depth) for key, item in value.items()}
+
+
+def _encode_set(value: set[Any] | frozenset[Any], tag: str, depth: int) -> dict[str, Any]:
+    # The order of a set differs between processes; sorted, equal sets have equal forms.
+    items = [_encode(item, depth) for item in value]
+    return _tagged(tag, sorted(items, key=msgspec.json.encode))
+
+
+def _encode_kind(value: Any, type_: type, depth: int) -> dict[str, Any]:
+    try:
+        kind = kind_of(type_)
+        parts = kind.reduce(value) if kind else None
+    except Exception as error:
+        name = type.__repr__(type_)
+        raise NotPlainError(f"a value of {name} is not plain data: {error}") from error
+    if kind is None:
+        raise NotPlainError(f"a value of {type.__repr__(type_)} is not plain data")
+    return _tagged(kind.tag, _encode(parts, depth))
+
+
+def from_plain(data: Any) -> Any:
+    """Return the value of a tagged form: the inverse of `to_plain`.
+
+    Runs no code but that of the types that `to_plain` names. A form tagged ``"object"`` gives its
+    :class:`~daskperiment.records.ObjectRef`, not the object.
+
+    Parameters
+    ----------
+    data : object
+        What `to_plain` returned, or what JSON made of it.
+
+    Raises
+    ------
+    CorruptRecordError
+        If a tag is unknown or its parts do not fit it.
+
+    Examples
+    --------
+    >>> from_plain({"lr": 0.1, "layers": {"$": "tuple", "v": [64, 32]}})
+    {'lr': 0.1, 'layers': (64, 32)}
+    """
+    try:
+        return _decode(data)
+    except (CorruptRecordError, MemoryError):
+        raise
+    except RecursionError:
+        raise CorruptRecordError(
+            f"a stored value nests deeper than the {MAX_DEPTH} levels that are ever written; "
+            "the record is damaged: restore it from a backup"
+        ) from None
+
+
+def _decode(data: Any) -> Any:
+    type_ = type(data)
+    if type_ is dict:
+        if "$" in data:
+            return _decode_tagged(data)
+        return {key: _decode(item) for key, item in data.items()}
+    if type_ is list:
+        return [_decode(item) for item in data]
+    return data
+
+
+def _decode_tagged(data: dict[str, Any]) -> Any:
+    tag = data["$"]
+    if tag == "object":
+        return object_ref(data)
+    build = _BUILDERS.get(tag) if type(tag) is str else None
+    if build is None:
+        raise CorruptRecordError(
+            f"a stored value has the tag {tag!r}, which this version does not know; "
+            "update daskperiment if a newer version wrote it, else restore it from a backup"
+        )
+    try:
+        return build(_decode(data["v"]))
+    except (CorruptRecordError, RecursionError, MemoryError):
+        raise
+    except Exception as error:
+        raise CorruptRecordError(
+            f"a stored value with the tag {tag!r} cannot be read: {type(error).__name__}: {error}; "
+            "the record is damaged, or this machine lacks what it names (a time zone, say)"
+        ) from error
+
+
+def _decode_float(text: str) -> float:
+    if text not in ("nan", "inf", "-inf"):
+        raise ValueError(f"expected nan, inf or -inf, got {text!r}")
+    return float(text)
+
+
+def _decode_int(text: str) -> int:
+    return int(text, 16)
+
+
+def _decode_surrogates(text: str) -> str:
+    raw: bytes = KINDS[bytes].build(text)
+    return raw.decode("utf-8", "surrogatepass")
+
+
+_BUILDERS: dict[str, Callable[[Any], Any]] = {
+    "int": _decode_int,
+    "float": _decode_float,
+    "str": _decode_surrogates,
+    "tuple": tuple,
+    "dict": dict,
+    "set": set,
+    "frozenset": frozenset,
+    **BUILDERS,
+}
+
+
+# Any value ----------------------------------------------------------------------------------------
+
+
+def is_object(data: Any) -> bool:
+    """Return whether a record's field refers to an object rather than holding a plain value."""
+    return type(data) is dict and data.get("$") == "object"
+
+
+def object_ref(data: Any) -> ObjectRef:
+    """Return the reference in a field for which `is_object` holds."""
+    try:
+        return msgspec.convert(data, ObjectRef)
+    except msgspec.ValidationError as error:
+        raise CorruptRecordError(
+            f"the reference to an object cannot be read: {error}; restore the record from a backup"
+        ) from error
+
+
+def pack(
+    value: Any, signing_key: bytes | None = None, inline: int | None = _INLINE
+) -> tuple[Any, Blob | None]:
+    """Return the form in which a record holds a value, and the object to put beside it.
+
+    Never raises, whatever the value is: one that cannot be kept is described, with the reason.
+
+    Parameters
+    ----------
+    value : object
+    signing_key : bytes, optional
+        Sign the object with this secret.
+    inline : int or None, default 1_000_000
+        The most bytes of JSON that stay in the record. None for no limit.
+
+    Returns
+    -------
+    data : object
+        The plain form, or that of an :class:`~daskperiment.records.ObjectRef`.
+    blob : Blob or None
+        What the store has to be given.
+
+    Examples
+    --------
+    >>> pack((1, 2))
+    ({'$': 'tuple', 'v': [1, 2]}, None)
+    """
+    try:
+        return _plain_within(value, inline), None
+    except Exception:
+        # Not plain, too long, or changed by another thread meanwhile.
+        return _as_object(value, signing_key)
+
+
+def _plain_within(value: Any, limit: int | None) -> Any:
+    if limit is None:
+        return to_plain(value)
+    # Every element takes two bytes of JSON: no need to encode what is longer in any case.
+    if type(value) in _SIZED and len(value) > limit:
+        raise NotPlainError(f"longer than {limit} bytes")
+    plain = to_plain(value)
+    if type(plain) not in _SHORT and len(msgspec.json.encode(plain)) > limit:
+        raise NotPlainError(f"longer than {limit} bytes")
+    return plain
+
+
+def _as_object(value: Any, signing_key: bytes | None) -> tuple[Any, Blob | None]:
+    type_, text = describe(value)
+    try:
+        blob = dump_object(value, signing_key)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {_guarded(str, error)}"
+        return msgspec.to_builtins(ObjectRef(type_, text, reason=_short_line(reason))), None
+    reference = ObjectRef(type_, text, size=blob.size, digest=blob.digest)
+    return msgspec.to_builtins(reference), blob
+
+
+def unpack(data: Any, get: Callable[[str], Buffer], signing_key: bytes | None = None) -> Any:
+    """Return the value that `pack` was given, from its object if it has one.
+
+    Loading an object runs code of whoever wrote it: see `load_object`.
+
+    Parameters
+    ----------
+    data : object
+        The first part of what `pack` returned, or what JSON made of it.
+    get : callable
+        Returns an object's bytes by digest, or raises KeyError; a store's method ``get``.
+    signing_key : bytes, optional
+        Refuse objects that were not signed with this secret.
+
+    Raises
+    ------
+    PersistedResultNotFoundError
+        If the value was not kept, or its object is no longer in the store.
+    CorruptRecordError, UntrustedObjectError
+        As from `from_plain` and `load_object`.
+    """
+    if not is_object(data):
+        return from_plain(data)
+    reference = object_ref(data)
+    if reference.digest is None:
+        raise PersistedResultNotFoundError(
+            f"the value {reference.repr} of type {reference.type} was not kept: "
+            f"{reference.reason}; return something that can be pickled instead"
+        )
+    return load_object(_fetch(reference, get), reference.digest, signing_key)
+
+
+def _fetch(reference: ObjectRef, get: Callable[[str], Buffer]) -> Buffer:
+    assert reference.digest is not None
+    try:
+        return get(reference.digest)
+    except KeyError:
+        raise PersistedResultNotFoundError(
+            f"the object {reference.digest!r} with the value {reference.repr} is not in the store: "
+            "it was dropped from it, as prune() does with outputs that can be reused; "
+            "run the trial again, with its parameters and seed, to have it again"
+        ) from None
+
+
+# Descriptions -------------------------------------------------------------------------------------
+
+
+def describe(value: Any) -> tuple[str, str]:
+    """Return a value's type and a short text, for people; never raises.
+
+    Returns
+    -------
+    type : str
+        ``str(type(value))``.
+    repr : str
+        One line of at most 200 printable characters.
+
+    Examples
+    --------
+    >>> describe([1, 2])
+    ("<class 'list'>", '[1, 2]')
+    """
+    type_ = _guarded(lambda v: str(type(v)), value) or type.__repr__(type(value))
+    text = _guarded(_REPR.repr, value) or f"{type.__repr__(type(value))} without a readable repr"
+    return one_line(type_), _short_line(text)
+
+
+def _guarded(show: Callable[[Any], str], value: Any) -> str:
+    try:
+        return show(value)
+    except Exception:
+        return ""
+
+
+def _short_line(text: str) -> str:
+    # Cut twice: before, because a repr may have any length, and after, because escapes are long.
+    # Escaped, because lone surrogates would not fit into JSON.
+    line = one_line(" ".join(text[: 4 * _LONGEST].split()))
+    return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
+
+
+def _bounded_repr() -> Repr:
+    bounded = Repr()
+    bounded.maxlevel = 4
+    bounded.maxlist = bounded.maxtuple = bounded.maxset = bounded.maxfrozenset = 20
+    bounded.maxdict = bounded.maxarray = bounded.maxdeque = 20
+    bounded.maxstring = bounded.maxlong = bounded.maxother = _LONGEST
+    return bounded
+
+
+_REPR = _bounded_repr()
+"""A repr that does not first write out a list of a million elements."""

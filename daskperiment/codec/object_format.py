@@ -1,0 +1,271 @@
+"""Any value that can be pickled <-> an object: bytes that are kept under their digest.
+
+An object's bytes::
+
+    magic, version, signed or not, length of the header     16 bytes
+    header: lengths of what follows, as MessagePack
+    signature: HMAC-SHA256, 32 bytes, only if signed
+    pickle                                                   from a multiple of 64 bytes on
+    buffers of arrays, one after the other                   each from a multiple of 64 bytes on
+
+The digest is xxh3_128 of all of that. It is not cryptographic, on purpose: it runs at the speed of
+memory and finds damage, no more. Anyone can make bytes for a given digest. Trust comes from the
+signature alone, which covers every byte but its own and thereby the lengths too.
+"""
+
+from __future__ import annotations
+
+import hmac
+import pickle
+from collections.abc import Iterable
+from struct import Struct as Packer
+from typing import Annotated, Any, NamedTuple
+
+import cloudpickle
+import msgspec
+from msgspec import Meta, Struct
+from xxhash import xxh3_128
+
+from daskperiment.errors import CorruptRecordError, UntrustedObjectError
+
+__all__ = ["Blob", "Buffer", "check_object", "digest_of", "dump_object", "load_object"]
+
+Buffer = Any
+"""Something that supports the buffer protocol: bytes, memoryview, mmap."""
+
+_MAGIC = b"\x89daskex\n"
+_VERSION = 1
+_PREFIX = Packer("<8sBB2xI")
+_SIGNATURE_SIZE = 32
+_ALIGNMENT = 64
+_OUT_OF_BAND = 512
+"""Buffers smaller than this stay in the pickle, where they cost less than a part of their own."""
+
+
+class Blob(NamedTuple):
+    """An object on its way into a store."""
+
+    digest: str
+    parts: list[Buffer]
+    """The object's bytes in order. Parts refer to the arrays themselves, which must not change
+    before the object is written."""
+    size: int
+
+
+class _ObjectHeader(Struct, frozen=True, array_like=True):
+    """What stands behind the first 16 bytes."""
+
+    sizes: list[Annotated[int, Meta(ge=0)]]
+    """Of the pickle, then of each buffer."""
+
+
+class _ObjectLayout(NamedTuple):
+    """Where the parts of an object's bytes are."""
+
+    head: int
+    """Where the signature begins, or would."""
+    signed: bool
+    contents: list[slice]
+    """The pickle, then each buffer."""
+
+    @property
+    def body(self) -> int:
+        """Where the signature ends."""
+        return self.head + _SIGNATURE_SIZE * self.signed
+
+
+class _DamageError(ValueError):
+    """Why an object is not loaded; the error that a caller sees names the remedy too."""
+
+
+def dump_object(value: Any, signing_key: bytes | None = None) -> Blob:
+    """Pickle a value into an object; large buffers are referred to, never copied.
+
+    Parameters
+    ----------
+    value : object
+        Anything that cloudpickle can pickle.
+    signing_key : bytes, optional
+        Sign with this secret.
+
+    Raises
+    ------
+    Exception
+        Whatever pickling raises, if the value cannot be pickled.
+    """
+    buffers: list[memoryview] = []
+
+    def keep_in_band(buffer: pickle.PickleBuffer) -> bool:
+        raw = buffer.raw()
+        if raw.nbytes < _OUT_OF_BAND:
+            return True
+        buffers.append(raw)
+        return False
+
+    stream = cloudpickle.dumps(value, protocol=5, buffer_callback=keep_in_band)
+    parts = _lay_out([stream, *buffers], signing_key)
+    return Blob(digest_of(parts), parts, sum(_size(part) for part in parts))
+
+
+def _lay_out(contents: list[Buffer], signing_key: bytes | None) -> list[Buffer]:
+    header = msgspec.msgpack.encode(_ObjectHeader([_size(content) for content in contents]))
+    head = _PREFIX.pack(_MAGIC, _VERSION, signing_key is not None, len(header)) + header
+    position = len(head) + _SIGNATURE_SIZE * (signing_key is not None)
+    tail: list[Buffer] = []
+    for content in contents:
+        padding = -position % _ALIGNMENT
+        tail += [bytes(padding), content]
+        position += padding + _size(content)
+    if signing_key is not None:
+        head += _sign(signing_key, [head, *tail])
+    return [head + tail[0], *(part for part in tail[1:] if _size(part))]
+
+
+def _size(part: Buffer) -> int:
+    return part.nbytes if isinstance(part, memoryview) else len(part)
+
+
+def digest_of(parts: Iterable[Buffer]) -> str:
+    """Return the digest under which a store keeps these parts of an object."""
+    state = xxh3_128()
+    for part in parts:
+        state.update(part)
+    return state.hexdigest()
+
+
+def _sign(key: bytes, parts: Iterable[Buffer]) -> bytes:
+    if not key:
+        raise ValueError("the signing key is empty; expected a secret of some length")
+    state = hmac.new(key, digestmod="sha256")
+    for part in parts:
+        state.update(part)
+    return state.digest()
+
+
+def load_object(data: Buffer, digest: str, signing_key: bytes | None = None) -> Any:
+    """Check an object's bytes and unpickle them.
+
+    Unpickling runs code of whoever wrote the object. With a signing key, that is somebody who had
+    the key; without one, anybody who could write to the store. Signed objects load without a key.
+
+    Parameters
+    ----------
+    data : buffer
+        If it is writable and private, as a memory map with ``ACCESS_COPY`` is, arrays are built
+        over it without copying. Otherwise their bytes are copied once. Arrays that were writable
+        come back writable either way.
+    digest : str
+        Under which the object was stored.
+    signing_key : bytes, optional
+        Refuse whatever was not signed with this secret.
+
+    Raises
+    ------
+    CorruptRecordError
+        If the bytes are not those that were written.
+    UntrustedObjectError
+        The same, and also if they were not signed, when a signing key is given. Nothing has been
+        unpickled then.
+    """
+    return _unpickle(*_checked(data, digest, signing_key), digest)
+
+
+def check_object(data: Buffer, digest: str, signing_key: bytes | None = None) -> None:
+    """Check an object's bytes as `load_object` does, and unpickle nothing.
+
+    Raises
+    ------
+    CorruptRecordError, UntrustedObjectError
+        As from `load_object`.
+    """
+    _checked(data, digest, signing_key)
+
+
+def _checked(data: Buffer, digest: str, signing_key: bytes | None) -> tuple[Buffer, list[Buffer]]:
+    view = memoryview(data)
+    view = view.cast("B") if view.nbytes else view
+    try:
+        layout = _read_layout(view)
+        stream: Buffer = view[layout.contents[0]]
+        if signing_key is not None:
+            # What is checked must be what is unpickled, even if the file changes in between.
+            stream = bytes(stream)
+            _check_signature(view, stream, layout, signing_key)
+        _check_digest(view, digest)
+    except _DamageError as error:
+        raise _refusal(digest, error, signing_key) from None
+    return stream, _buffers(view, layout)
+
+
+def _read_layout(view: memoryview) -> _ObjectLayout:
+    if view.nbytes < _PREFIX.size:
+        raise _DamageError(f"it is cut off after {view.nbytes} bytes")
+    magic, version, signed, length = _PREFIX.unpack_from(view)
+    if magic != _MAGIC:
+        raise _DamageError(f"it begins with {magic!r}, not with {_MAGIC!r}")
+    if version != _VERSION or signed > 1:
+        raise _DamageError(f"it has the format version {version}.{signed}, not {_VERSION}")
+    head = _PREFIX.size + length
+    try:
+        header = msgspec.msgpack.decode(view[_PREFIX.size : head], type=_ObjectHeader)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise _DamageError(f"its header cannot be read ({error})") from None
+    return _layout_of(head, bool(signed), header.sizes, view.nbytes)
+
+
+def _layout_of(head: int, signed: bool, sizes: list[int], total: int) -> _ObjectLayout:
+    layout = _ObjectLayout(head, signed, [])
+    position = layout.body
+    for size in sizes:
+        position += -position % _ALIGNMENT
+        layout.contents.append(slice(position, position + size))
+        position += size
+    if not sizes or position != total:
+        raise _DamageError(f"it has {total} bytes, its header tells of {position}")
+    return layout
+
+
+def _check_signature(view: memoryview, stream: bytes, layout: _ObjectLayout, key: bytes) -> None:
+    if not layout.signed:
+        raise _DamageError("it is not signed")
+    pickled = layout.contents[0]
+    before, after = view[layout.body : pickled.start], view[pickled.stop :]
+    covered = [view[: layout.head], before, stream, after]
+    signature = view[layout.head : layout.body].tobytes()
+    if not hmac.compare_digest(signature, _sign(key, covered)):
+        raise _DamageError("its signature does not fit its content and the key")
+
+
+def _check_digest(view: memoryview, digest: str) -> None:
+    found = digest_of([view])
+    if found != digest:
+        raise _DamageError(f"its bytes have the digest {found!r}")
+
+
+def _refusal(digest: str, error: _DamageError, signing_key: bytes | None) -> Exception:
+    if signing_key is None:
+        return CorruptRecordError(
+            f"the object {digest!r} is damaged: {error}; restore it from a backup or another "
+            "store, or delete it and run its trial again"
+        )
+    return UntrustedObjectError(
+        f"the object {digest!r} is refused, because a signing key is configured and {error}; "
+        "run its trial again with the key, or, if you trust all who could write to the store, "
+        "load it with daskperiment.signing-key unset"
+    )
+
+
+def _buffers(view: memoryview, layout: _ObjectLayout) -> list[Buffer]:
+    buffers = [view[where] for where in layout.contents[1:]]
+    return [bytearray(buffer) for buffer in buffers] if view.readonly else buffers
+
+
+def _unpickle(stream: Buffer, buffers: list[Buffer], digest: str) -> Any:
+    try:
+        return pickle.loads(stream, buffers=buffers)
+    except Exception as error:
+        error.add_note(
+            f"This came from the object {digest!r}, whose bytes are intact. Unpickling needs the "
+            "classes and packages that it was written with: install or import them and try again."
+        )
+        raise

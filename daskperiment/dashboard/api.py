@@ -1,0 +1,281 @@
+"""What the page may ask: questions about the experiments of a store, answered with plain data."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from msgspec import Struct
+from toolz import partition_all
+
+from daskperiment.dashboard.charts import (
+    CurveStyle,
+    InfluenceOptions,
+    draw_influence,
+    draw_metrics,
+)
+from daskperiment.dashboard.details import compare_trials, describe_trial
+from daskperiment.dashboard.query import Query
+from daskperiment.dashboard.table import TrialTable
+from daskperiment.dashboard.trial_index import CHUNK, split_damaged
+from daskperiment.errors import DaskperimentError, StoreError, StoreUnavailableError
+from daskperiment.formatting import shorten
+from daskperiment.history.trial_records import read_trials
+from daskperiment.records import BEGUN, ENDED, EndStatus, outweighs, record_kind
+from daskperiment.store.file import FileStore
+from daskperiment.store.opening import list_experiments, open_store, resolve
+from daskperiment.store.protocol import Store, Stored
+
+__all__ = ["DashboardAPI", "ExperimentNotFoundError", "Source", "TrialCounter"]
+
+_TABLES = 6
+"""Experiments that are remembered at once: those that somebody looked at last."""
+
+# The experiments of a store ----------------------------------------------------------------------
+
+
+class ExperimentNotFoundError(DaskperimentError, LookupError):
+    """The store holds no experiment of this id."""
+
+
+class Source:
+    """The experiments of a backend; every store is opened once.
+
+    Parameters
+    ----------
+    backend : None, str, pathlib.Path, Store, or an object of redis-py or pymongo
+        As for an experiment. A file store stands for the folder that it is in; another store, which
+        does not say what is beside it, for its one experiment.
+    experiment : str, optional
+        Id of the experiment of such a store.
+    """
+
+    def __init__(self, backend: Any = None, experiment: str | None = None) -> None:
+        target = resolve(backend)
+        self._lock = threading.Lock()
+        self._opened: dict[str, Store] = {}
+        self._given: dict[str, Store] = {}
+        self._is_single = False
+        if isinstance(target, FileStore):
+            self._given[target.folder.name] = target
+            target = target.folder.parent
+        elif not isinstance(target, str | Path) and callable(getattr(target, "allocate", None)):
+            self._given[experiment or _name_of(target)] = target
+            self._is_single = True
+        self._target = target
+        self.address: str = target.address if self._is_single else _address(target)
+
+    def experiments(self) -> list[str]:
+        """Return the ids of the experiments, sorted."""
+        if self._is_single:
+            return list(self._given)
+        return [id for id in list_experiments(self._target) if id.isidentifier()]
+
+    def store(self, experiment: str) -> Store:
+        """Return an experiment's store.
+
+        Raises
+        ------
+        ExperimentNotFoundError
+            If there is none of this id.
+        """
+        with self._lock:
+            store = self._given.get(experiment) or self._opened.get(experiment)
+        if store is not None:
+            return store
+        # The id becomes part of a path: it is looked up, never just joined.
+        if experiment not in self.experiments():
+            raise ExperimentNotFoundError(
+                f"There is no experiment {shorten(repr(experiment), 80)} in {self.address}. It may "
+                "have been deleted, or it has no trial yet: go back to the list of experiments."
+            )
+        with self._lock:
+            return self._opened.setdefault(experiment, open_store(self._target, experiment))
+
+    def close(self) -> None:
+        """Let go of connections; a store that the caller gave stays open."""
+        with self._lock:
+            opened = list(self._opened.values())
+            self._opened.clear()
+        for store in opened:
+            store.close()
+
+
+def _name_of(store: Store) -> str:
+    path = unquote(urlsplit(store.address).path)
+    name = path.rstrip("/").rpartition("/")[2]
+    return name if name.isidentifier() else "experiment"
+
+
+def _address(target: Any) -> str:
+    if isinstance(target, Path):
+        return str(target)
+    if isinstance(target, str):
+        scheme, separator, rest = target.partition("://")
+        return f"{scheme}{separator}{rest.rpartition('@')[2].partition('?')[0]}"
+    return type(target).__name__
+
+
+# How many trials they have -----------------------------------------------------------------------
+
+
+class _CountedStart(Struct, gc=False):
+    token: str
+    started: float
+
+
+class _CountedEnd(Struct, gc=False):
+    status: EndStatus
+    finished: float
+
+
+class TrialCounter:
+    """Counts the trials of one experiment without keeping them."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._clear()
+
+    def _clear(self) -> None:
+        self._position = 0
+        self._first: tuple[int, str] | None = None
+        self._begun: set[int] = set()
+        self._ended: dict[int, EndStatus] = {}
+        self._latest: float | None = None
+
+    def count(self) -> dict[str, Any]:
+        """Read what is new, and return how many trials there are, and when the latest changed."""
+        with self._lock:
+            if self._first is not None and not self._is_same():
+                self._clear()
+            for chunk in partition_all(CHUNK, self._store.read("trials", after=self._position)):
+                self._position = chunk[-1].position
+                self._add(chunk)
+            pending = self._begun - self._ended.keys()
+            rest = read_trials(self._store, pending) if pending else {}
+            statuses = [*self._ended.values(), *(trial.status for trial in rest.values())]
+            counts = {status: statuses.count(status) for status in dict.fromkeys(statuses)}
+            return {"trials": len(self._begun), "counts": counts, "latest": self._latest}
+
+    def _is_same(self) -> bool:
+        """Whether the first trial is still the one known: an experiment can be deleted."""
+        first, token = self._first or (0, "")
+        begun = [one for one in self._store.read("trials", [first]) if one.id == BEGUN]
+        found, _ = split_damaged(begun, _CountedStart)
+        return bool(begun) and (not found or found[0][1].token == token)
+
+    def _add(self, chunk: Sequence[Stored]) -> None:
+        begun = [one for one in chunk if one.id == BEGUN]
+        for one, start in split_damaged(begun, _CountedStart)[0]:
+            self._begun.add(one.trial)
+            self._first = self._first or (one.trial, start.token)
+            self._latest = max(self._latest or start.started, start.started)
+        ended = [one for one in chunk if record_kind(one.id) == ENDED]
+        for one, end in split_damaged(ended, _CountedEnd)[0]:
+            if outweighs(end.status, self._ended.get(one.trial)):
+                self._ended[one.trial] = end.status
+            self._latest = max(self._latest or end.finished, end.finished)
+
+
+# Questions ---------------------------------------------------------------------------------------
+
+
+class DashboardAPI:
+    """Answers all questions about the experiments of a source. Any number of threads may ask."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._lock = threading.Lock()
+        self._counters: dict[str, TrialCounter] = {}
+        self._tables: OrderedDict[str, TrialTable] = OrderedDict()
+
+    def experiments(self) -> dict[str, Any]:
+        """Return how many trials each experiment has; one that cannot be read hides no other.
+
+        Raises
+        ------
+        StoreUnavailableError
+            If the store is away, so that nothing is known of any.
+        """
+        found = [self._counts(id) for id in self._source.experiments()]
+        return {"address": self._source.address, "experiments": found}
+
+    def trials(
+        self, experiment: str, look: dict[str, Any], start: int, size: int, seen: str
+    ) -> dict[str, Any]:
+        """Return one page of the table of trials; only a word if the page has seen all of it."""
+        table = self._table(experiment)
+        version = str(table.refresh())
+        if version == seen and not table.trials.running:
+            return {"unchanged": True, "version": version}
+        page = table.page(self._query(table, look), start, size)
+        return {**page, "version": version, "address": table.store.address}
+
+    def metrics(
+        self,
+        experiment: str,
+        trials: Sequence[int],
+        names: Sequence[str],
+        style: CurveStyle,
+        with_figures: bool,
+    ) -> dict[str, Any]:
+        """Return the curves of trials."""
+        table = self._table(experiment)
+        table.refresh()
+        return draw_metrics(table, trials, names, style, with_figures)
+
+    def influence(
+        self,
+        experiment: str,
+        trials: Sequence[int],
+        look: dict[str, Any],
+        options: InfluenceOptions,
+    ) -> dict[str, Any]:
+        """Return parameters against results, of some trials or of those that a filter finds."""
+        table = self._table(experiment)
+        table.refresh()
+        chosen = trials or table.found(self._query(table, look))
+        return draw_influence(table, chosen, options)
+
+    def compare(self, experiment: str, first: int, second: int) -> dict[str, Any]:
+        """Return two trials side by side."""
+        return compare_trials(self._source.store(experiment), first, second)
+
+    def trial(self, experiment: str, trial: int) -> dict[str, Any]:
+        """Return all of one trial."""
+        return describe_trial(self._source.store(experiment), trial)
+
+    def close(self) -> None:
+        """Close the stores."""
+        self._source.close()
+
+    def _counts(self, experiment: str) -> dict[str, Any]:
+        try:
+            store = self._source.store(experiment)
+            with self._lock:
+                counter = self._counters.setdefault(experiment, TrialCounter(store))
+            return {"experiment": experiment, **counter.count()}
+        except StoreUnavailableError:
+            raise
+        except StoreError as error:
+            return {"experiment": experiment, "problem": str(error)}
+
+    def _table(self, experiment: str) -> TrialTable:
+        store = self._source.store(experiment)
+        with self._lock:
+            table = self._tables.get(experiment)
+            if table is None:
+                table = self._tables[experiment] = TrialTable(store)
+            self._tables.move_to_end(experiment)
+            while len(self._tables) > _TABLES:
+                self._tables.popitem(last=False)
+            return table
+
+    def _query(self, table: TrialTable, look: dict[str, Any]) -> Query:
+        statuses = [status for status in look["status"].split(",") if status]
+        return Query.read(look["filter"], table.trials.names, statuses, look["sort"])

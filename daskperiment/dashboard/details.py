@@ -1,0 +1,336 @@
+"""One trial in full, and two side by side, as plain data for the page. Nothing is unpickled."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from msgspec import Struct, structs
+from pygments.lexers.python import PythonLexer
+from pygments.token import Token
+
+from daskperiment.codec import find_record, is_object, load_record, object_ref
+from daskperiment.compare import ABSENT, Comparison, Pair, compare
+from daskperiment.compare.wording import outcome, reasons, show_pair, show_texts
+from daskperiment.dashboard.cells import LONGEST, cell, full_text, truncate
+from daskperiment.dashboard.figures import MAX_STEPS, layout_graph
+from daskperiment.dashboard.trial_index import split_damaged
+from daskperiment.errors import CorruptRecordError
+from daskperiment.history.stored_values import viewed
+from daskperiment.history.trial_records import RecordedTrial, trial_or_raise
+from daskperiment.records import Code, Environment, Failure, Graph, Impurity, StepRun
+from daskperiment.store.protocol import Store
+
+__all__ = ["compare_trials", "describe_trial", "highlight"]
+
+T = TypeVar("T", bound=Struct)
+_Show = Callable[[Pair[Any], int], Iterable[str]]
+
+_STEPS = 2_000
+"""Step runs that are shown at most."""
+_STEP_FIELDS = (
+    "key", "step", "status", "started", "wall", "cpu", "peak", "host", "pid", "thread", "inputs",
+    "output", "note", "stochastic", "reused", "reason", "metrics",
+)  # fmt: skip
+"""What the page shows of a step run as it is recorded."""
+_SHOWN_APART = ("requirements", "git")
+_PAIR_WIDTH = 200
+_GIT_TEXTS = ("diff", "untracked")
+_KINDS = {
+    Token.Keyword: "keyword",
+    Token.Operator.Word: "keyword",
+    Token.Name.Decorator: "keyword",
+    Token.Name.Function: "name",
+    Token.Name.Class: "name",
+    Token.String: "string",
+    Token.Number: "number",
+    Token.Comment: "comment",
+}
+"""Kinds of words of source that the page gives a colour."""
+
+# One trial ---------------------------------------------------------------------------------------
+
+
+def describe_trial(store: Store, trial_id: int) -> dict[str, Any]:
+    """Return all of a trial: outcome, parameters, steps, graph, code and environment.
+
+    Raises
+    ------
+    TrialIDNotFoundError
+        If there is no such trial.
+    """
+    trial = trial_or_raise(store, trial_id)
+    runs, damaged = _runs(store, trial_id)
+    problems: list[str] = []
+    if damaged:
+        problems.append(f"{damaged} damaged records of step runs are left out.")
+    begun = trial.begun
+    graph = _loaded(store, begun.graph, Graph, problems)
+    code = _loaded(store, begun.code, Code, problems)
+    environment = _loaded(store, begun.environment, Environment, problems)
+    return {
+        "latest": store.state().latest,
+        **_outcome(trial, store),
+        "step": begun.result,
+        "seed": str(begun.seed),
+        "host": begun.origin.host,
+        "user": begun.origin.user,
+        "pid": begun.origin.pid,
+        "sweep": begun.sweep,
+        "source": begun.source,
+        "parameters": [{"name": n, **_value(f, store)} for n, f in trial.parameters.items()],
+        "steps": [_step(run, store) for run in runs[:_STEPS]],
+        "steps_left_out": max(0, len(runs) - _STEPS),
+        "notes": _notes(store, trial_id),
+        "graph": _graph(graph),
+        "code": _code(code),
+        "environment": _environment(environment),
+        "problems": problems,
+    }
+
+
+def _outcome(trial: RecordedTrial, store: Store) -> dict[str, Any]:
+    ended = trial.ended
+    return {
+        "trial": trial.trial,
+        "status": trial.status,
+        "reason": trial.reason,
+        "started": trial.begun.started,
+        "finished": _finite(ended.finished) if ended else None,
+        "elapsed": _elapsed(trial),
+        "result": _result(trial, store),
+        "failure": _failure(ended.failure) if ended else None,
+    }
+
+
+def _value(form: Any, store: Store) -> dict[str, Any]:
+    """Return a recorded value as text, with type, size and digest if it is an object."""
+    if is_object(form):
+        try:
+            ref = object_ref(form)
+        except CorruptRecordError as error:
+            return {"text": "<damaged>", "type": "?", "reason": str(error)}
+        return {
+            "text": truncate(ref.repr),
+            "type": _class(ref.type),
+            "size": ref.size,
+            "digest": ref.digest,
+            "reason": ref.reason,
+        }
+    python = viewed(form, store)
+    return {"text": full_text(python), "type": type(python).__name__, "plain": True}
+
+
+def _class(text: str) -> str:
+    """Return the name in ``<class 'numpy.ndarray'>``."""
+    return text.removeprefix("<class '").removesuffix("'>")
+
+
+def _result(trial: RecordedTrial, store: Store) -> dict[str, Any] | None:
+    if trial.ended is None or trial.ended.status != "succeeded":
+        return None
+    return {**_value(trial.ended.value, store), "class": _class(trial.ended.type or "")}
+
+
+def _elapsed(trial: RecordedTrial) -> float | None:
+    if trial.ended:
+        return _finite(trial.ended.elapsed)
+    return max(0.0, time.time() - trial.begun.started) if trial.status == "running" else None
+
+
+def _finite(number: float) -> float | None:
+    return number if abs(number) < 1e15 else None
+
+
+def _failure(failure: Failure | None) -> dict[str, Any] | None:
+    if failure is None:
+        return None
+    return {
+        "type": failure.type,
+        "description": truncate(failure.description),
+        "traceback": truncate(failure.traceback, LONGEST),
+        "step": failure.step,
+    }
+
+
+def _runs(store: Store, trial: int) -> tuple[list[StepRun], int]:
+    found, damaged = split_damaged(list(store.read("steps", [trial])), StepRun)
+    return sorted((run for _, run in found), key=lambda run: run.started), len(damaged)
+
+
+def _step(run: StepRun, store: Store) -> dict[str, Any]:
+    kept = run.kept["value"] if isinstance(run.kept, dict) and "value" in run.kept else None
+    return {
+        **{name: getattr(run, name) for name in _STEP_FIELDS},
+        "lane": _lane(run),
+        "worker": run.worker_name or run.worker,
+        "kept": None if run.kept is None else _value(kept, store),
+        "failure": truncate(run.failure.description) if run.failure else None,
+    }
+
+
+def _lane(run: StepRun) -> str:
+    """Return the worker, or the thread of the process, that ran a step."""
+    if run.worker_name or run.worker:
+        return f"worker {run.worker_name or run.worker}"
+    return f"{run.host}, process {run.pid}, {run.thread}"
+
+
+def _notes(store: Store, trial: int) -> list[dict[str, Any]]:
+    found, _ = split_damaged(list(store.read("notes", [trial])), Impurity)
+    return [structs.asdict(note) for _, note in found]
+
+
+def _loaded(store: Store, digest: str, type_: type[T], problems: list[str]) -> T | None:
+    try:
+        return load_record(store.get(digest), digest, type_)
+    except KeyError:
+        problems.append(f"The {type_.__name__.lower()} of this trial is not in the store.")
+    except CorruptRecordError as error:
+        problems.append(str(error))
+    return None
+
+
+def _graph(graph: Graph | None) -> dict[str, Any] | None:
+    if graph is None:
+        return None
+    steps = len(graph.nodes)
+    return {"steps": steps, **(layout_graph(graph.nodes) if steps <= MAX_STEPS else {"nodes": []})}
+
+
+def _code(code: Code | None) -> list[dict[str, Any]]:
+    if code is None:
+        return []
+    users: dict[str, list[str]] = {}
+    for step, one in code.steps.items():
+        for key in one.functions:
+            users.setdefault(key, []).append(step)
+    return [
+        {
+            "name": function.name,
+            "file": function.file,
+            "note": function.note,
+            "steps": users.get(key, []),
+            "lines": highlight(truncate(function.source or "", LONGEST)),
+        }
+        for key, function in code.functions.items()
+    ]
+
+
+def _environment(environment: Environment | None) -> dict[str, Any]:
+    known = environment.categories if environment else {}
+    return {
+        "categories": {
+            category: {name: truncate(text) for name, text in texts.items()}
+            for category, texts in known.items()
+            if category not in _SHOWN_APART
+        },
+        "git": {name: truncate(text, LONGEST) for name, text in known.get("git", {}).items()},
+        "packages": known.get("requirements", {}),
+    }
+
+
+def highlight(source: str) -> list[list[list[str]]]:
+    """Return the lines of Python source as lists of ``[text, kind]``.
+
+    The page makes text nodes of them, so that source is never markup.
+
+    >>> highlight("return 1")
+    [[['return', 'keyword'], [' ', ''], ['1', 'number']]]
+    """
+    lines: list[list[list[str]]] = [[]] if source else []
+    text = "\n".join(source.splitlines())
+    for _, token, words in PythonLexer().get_tokens_unprocessed(text):
+        kind = next((name for type_, name in _KINDS.items() if token in type_), "")
+        for number, piece in enumerate(words.split("\n")):
+            if number:
+                lines.append([])
+            if piece and lines[-1] and lines[-1][-1][1] == kind:
+                lines[-1][-1][0] += piece
+            elif piece:
+                lines[-1].append([piece, kind])
+    return lines
+
+
+# Two trials --------------------------------------------------------------------------------------
+
+
+def compare_trials(store: Store, first: int, second: int) -> dict[str, Any]:
+    """Return how two trials differ, and in short what they have in common.
+
+    Raises
+    ------
+    TrialIDNotFoundError
+        If there is no such trial.
+    """
+    found = compare(store, first, second)
+    origin = found.first_difference
+    git = {name: pair for name, pair in found.git.items() if name not in _GIT_TEXTS}
+    return {
+        "first": found.first,
+        "second": found.second,
+        "differs": found.differs,
+        "explanation": found.explanation,
+        "statuses": list(found.statuses),
+        "failures": list(found.failures),
+        "results": _results(found),
+        "same_result": found.same_result,
+        "seeds": list(map(str, found.seeds)) if found.stochastic else None,
+        "parameters": _rows(found.parameters),
+        "same_parameters": {name: cell(v)[0] for name, v in found.same_parameters.items()},
+        "metrics": _rows(found.metrics),
+        "same_metrics": {name: cell(v)[0] for name, v in found.same_metrics.items()},
+        "origin": origin.key if origin else None,
+        "steps": [
+            {
+                "key": step.key,
+                "verdict": step.verdict,
+                "outcome": outcome(step, first, second),
+                "why": reasons(step),
+            }
+            for step in found.steps
+        ],
+        "functions": {name: truncate(diff, LONGEST) for name, diff in found.functions.items()},
+        "packages": _rows(found.packages, show_texts),
+        "git": _rows(git, show_texts),
+        "git_diffs": _git_diffs(store, found),
+        "environment": [truncate(line) for line in found.environment],
+        "problems": list(found.problems),
+    }
+
+
+def _results(found: Comparison) -> list[str | None]:
+    if found.same_result is False:
+        return _shown(found.results, show_pair)
+    return [None if value is ABSENT else full_text(value) for value in found.results]
+
+
+def _rows(pairs: Mapping[str, Pair[Any]], show: _Show = show_pair) -> list[list[Any]]:
+    return [[name, *_shown(pair, show)] for name, pair in pairs.items()]
+
+
+def _shown(pair: Pair[Any], show: _Show) -> list[str | None]:
+    texts = show(pair, _PAIR_WIDTH)
+    return [None if v is ABSENT else t for v, t in zip(pair, texts, strict=True)]
+
+
+def _git_diffs(store: Store, found: Comparison) -> list[dict[str, Any]]:
+    """Return the uncommitted changes of both trials if they differ."""
+    if not any(name in found.git for name in _GIT_TEXTS):
+        return []
+    known = {trial: _git(store, trial) for trial in (found.first, found.second)}
+    return [
+        {
+            "trial": trial,
+            "diff": truncate(texts.get("diff", ""), LONGEST),
+            "untracked": truncate(texts.get("untracked", "")),
+        }
+        for trial, texts in known.items()
+    ]
+
+
+def _git(store: Store, trial: int) -> dict[str, str]:
+    digest = trial_or_raise(store, trial).begun.environment
+    environment = find_record(store.get, digest, Environment)
+    return environment.categories.get("git", {}) if environment else {}

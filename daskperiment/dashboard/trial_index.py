@@ -1,0 +1,290 @@
+"""The trials of an experiment, kept up to date by reading what is new in its store."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from msgspec import Struct
+from toolz import partition_all
+
+from daskperiment.codec import decode_each
+from daskperiment.dashboard.cells import trimmed
+from daskperiment.errors import CorruptRecordError
+from daskperiment.history.stored_values import MISSING, viewed
+from daskperiment.history.trial_records import read_trials
+from daskperiment.records import (
+    BEGUN,
+    COMPUTED,
+    ENDED,
+    OUTCOMES,
+    Computed,
+    EndStatus,
+    TrialStatus,
+    record_kind,
+)
+from daskperiment.store.protocol import Store, Stored
+
+__all__ = ["CHUNK", "TrialIndex", "TrialRow", "split_damaged"]
+
+T = TypeVar("T", bound=Struct)
+
+CHUNK = 1000
+"""Records that are decoded at once, so that the bodies of all are never in memory together."""
+_LARGE = 4_096
+"""Bytes of a record beyond which its values are looked at one by one."""
+_JUDGE = 2.0
+"""Seconds after which the running trials are judged again."""
+_JUDGE_LOST = 60.0
+"""Seconds after which a trial that counts as lost is judged again: its host may be back."""
+
+
+# Of each record only what a table shows is decoded: there may be a million trials.
+class _RowOrigin(Struct, gc=False):
+    host: str
+    user: str
+
+
+class _RowStart(Struct, omit_defaults=True):
+    token: str
+    result: str
+    started: float
+    seed: int
+    parameters: dict[str, Any]
+    origin: _RowOrigin
+    sweep: str | None = None
+    source: int | None = None
+
+
+class _RowFailure(Struct, gc=False):
+    type: str
+    description: str
+
+
+class _RowEnd(Struct):
+    status: EndStatus
+    finished: float
+    elapsed: float
+    value: Any = None
+    failure: _RowFailure | None = None
+
+    @property
+    def rank(self) -> tuple[int, float, float]:
+        """Of several ends of a trial the lowest holds; the first one of the same outcome."""
+        return OUTCOMES.index(self.status), self.finished, self.elapsed
+
+
+class TrialRow(NamedTuple):
+    """One trial as a table needs it."""
+
+    trial: int
+    begun: _RowStart
+    ended: _RowEnd | None
+    computed: dict[str, Any]
+    status: TrialStatus
+    reason: str | None
+
+    def form(self, name: str) -> Any:
+        """Return the recorded form of a parameter, `MISSING` if the trial has none."""
+        return self.computed.get(name, self.begun.parameters.get(name, MISSING))
+
+    def parameter(self, name: str, store: Store) -> Any:
+        """Return a parameter's value, `MISSING` if the trial has none."""
+        return viewed(self.form(name), store)
+
+    def result(self, store: Store) -> Any:
+        """Return the result as far as it is plain data, `MISSING` if there is none."""
+        if self.ended is None or self.ended.status != "succeeded":
+            return MISSING
+        return viewed(self.ended.value, store)
+
+    @property
+    def description(self) -> str:
+        """Why the trial did not succeed; empty if it did."""
+        failure = self.ended.failure if self.ended else None
+        return failure.description if failure else self.reason or ""
+
+
+class TrialIndex:
+    """The trials of one experiment. Any number of threads may ask.
+
+    Attributes
+    ----------
+    version : int
+        Grows whenever a trial began, ended or was judged otherwise.
+    damaged : int
+        Records that could not be read and are left out.
+    resets : int
+        How often the experiment was found deleted and begun anew.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._lock = threading.Lock()
+        self.version = 0
+        self.resets = 0
+        self._clear()
+
+    def _clear(self) -> None:
+        self._begun: dict[int, _RowStart] = {}
+        self._ended: dict[int, _RowEnd] = {}
+        self._computed: dict[int, dict[str, Any]] = {}
+        self._lost: dict[int, str] = {}
+        self._pending: set[int] = set()
+        self._names: dict[str, None] = {}
+        self._ids: list[int] = []
+        self._position = 0
+        self._judged = self._judged_lost = float("-inf")
+        self.damaged = 0
+
+    # Asking
+
+    @property
+    def names(self) -> list[str]:
+        """Parameters of any trial, in the order in which they were seen."""
+        return list(self._names)
+
+    @property
+    def ids(self) -> Sequence[int]:
+        """Ids of all trials, growing."""
+        return self._ids
+
+    @property
+    def running(self) -> set[int]:
+        """Ids of the trials without an end that do not count as lost."""
+        return self._pending - self._lost.keys()
+
+    def row(self, trial: int) -> TrialRow | None:
+        """Return a trial, None if there is no such trial."""
+        begun = self._begun.get(trial)
+        if begun is None:
+            return None
+        ended, lost = self._ended.get(trial), self._lost.get(trial)
+        status: TrialStatus = ended.status if ended else "lost" if lost else "running"
+        return TrialRow(trial, begun, ended, self._computed.get(trial, {}), status, lost)
+
+    def rows(self, trials: Iterable[int]) -> list[TrialRow]:
+        """Return trials, as far as they exist."""
+        return [row for row in map(self.row, trials) if row is not None]
+
+    # Following
+
+    def refresh(self) -> int:
+        """Read what is new, and return the version."""
+        with self._lock:
+            if self._ids and not self._is_same():
+                self._clear()
+                self.version += 1
+                self.resets += 1
+            before = self._position
+            for chunk in partition_all(CHUNK, self.store.read("trials", after=self._position)):
+                self._add(chunk)
+            if self._position != before:
+                self.version += 1
+                if len(self._ids) != len(self._begun):
+                    self._ids = sorted(self._begun)
+            self._judge()
+            return self.version
+
+    def _is_same(self) -> bool:
+        """Whether the first trial is still the one known: an experiment can be deleted."""
+        first = self._ids[0]
+        for stored in self.store.read("trials", [first]):
+            if stored.id == BEGUN:
+                found, _ = split_damaged([stored], _RowStart)
+                return not found or found[0][1].token == self._begun[first].token
+        return False
+
+    def _add(self, chunk: Sequence[Stored]) -> None:
+        kinds: defaultdict[str, list[Stored]] = defaultdict(list)
+        for one in chunk:
+            kinds[record_kind(one.id)].append(one)
+        self._position = max(self._position, chunk[-1].position)
+        self._add_starts(kinds[BEGUN])
+        self._add_ends(kinds[ENDED])
+        for one, record in self._intact(kinds[COMPUTED], Computed)[0]:
+            value = trimmed(record.value, self.store)
+            self._computed.setdefault(one.trial, {})[record.name] = value
+            self._names.setdefault(record.name)
+
+    def _add_starts(self, stored: list[Stored]) -> None:
+        for one, begun in self._intact(stored, _RowStart)[0]:
+            if len(one.body) > _LARGE:
+                forms = begun.parameters.items()
+                begun.parameters = {name: trimmed(form, self.store) for name, form in forms}
+            self._begun[one.trial] = begun
+            self._names.update(dict.fromkeys(begun.parameters))
+            if one.trial not in self._ended:
+                self._pending.add(one.trial)
+
+    def _add_ends(self, stored: list[Stored]) -> None:
+        found, damaged = self._intact(stored, _RowEnd)
+        for one, ended in found:
+            if len(one.body) > _LARGE:
+                ended.value = trimmed(ended.value, self.store)
+            self._add_end(one.trial, ended)
+        for one in damaged:
+            self._add_end(one.trial, _end_of_damaged(one.id))
+
+    def _add_end(self, trial: int, ended: _RowEnd | None) -> None:
+        known = self._ended.get(trial)
+        if ended is not None and (known is None or ended.rank < known.rank):
+            self._ended[trial] = ended
+            self._pending.discard(trial)
+            self._lost.pop(trial, None)
+
+    def _intact(
+        self, stored: list[Stored], type_: type[T]
+    ) -> tuple[list[tuple[Stored, T]], list[Stored]]:
+        found, damaged = split_damaged(stored, type_)
+        self.damaged += len(damaged)
+        return found, damaged
+
+    def _judge(self) -> None:
+        """Find out which of the trials without an end are lost."""
+        now = time.monotonic()
+        with_lost = now - self._judged_lost > _JUDGE_LOST
+        if with_lost:
+            self._judged_lost = now
+        elif now - self._judged < _JUDGE:
+            return
+        self._judged = now
+        pending = self._pending if with_lost else self.running
+        lost = self._why_lost(pending)
+        changed = {trial: reason for trial, reason in lost.items() if trial not in self._lost}
+        back = [trial for trial in pending if trial in self._lost and trial not in lost]
+        for trial in back:
+            del self._lost[trial]
+        self._lost.update(changed)
+        self.version += bool(changed or back)
+
+    def _why_lost(self, pending: Collection[int]) -> dict[int, str]:
+        found = read_trials(self.store, pending) if pending else {}
+        return {id: trial.reason or "" for id, trial in found.items() if trial.status == "lost"}
+
+
+def split_damaged(
+    stored: Sequence[Stored], type_: type[T]
+) -> tuple[list[tuple[Stored, T]], list[Stored]]:
+    """Return what was stored with its records, and what is damaged. Nobody is warned."""
+    found: list[tuple[Stored, T]] = []
+    damaged = []
+    for one, record in zip(stored, decode_each([one.body for one in stored], type_), strict=True):
+        if isinstance(record, CorruptRecordError):
+            damaged.append(one)
+        else:
+            found.append((one, record))
+    return found, damaged
+
+
+def _end_of_damaged(id: str) -> _RowEnd | None:
+    """Return an end in place of a damaged record: its id says how the trial ended."""
+    parts = id.split("-")
+    status: Any = parts[1] if len(parts) > 1 else ""
+    if status not in OUTCOMES:
+        return None
+    failure = _RowFailure("CorruptRecordError", "the record of its end is damaged")
+    return _RowEnd(status, float("inf"), float("inf"), MISSING, failure)

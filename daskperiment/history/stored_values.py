@@ -1,0 +1,151 @@
+"""Recorded values as Python objects, without unpickling any that is not plain data."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+from dask import config
+from dask.utils import format_bytes
+
+from daskperiment.codec import from_plain, is_object, object_ref, unpack
+from daskperiment.errors import CorruptRecordError, StoreError
+from daskperiment.formatting import html_table, shorten
+from daskperiment.records import ObjectRef
+from daskperiment.store.file import FileStore
+from daskperiment.store.protocol import Buffer, Store
+
+__all__ = ["MISSING", "MissingValue", "StoredObject", "loaded", "viewed", "viewed_all"]
+
+
+class MissingValue:
+    """The type of `MISSING`, which stands where a trial has no value."""
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+MISSING = MissingValue()
+_AS_IS = frozenset({bool, int, float, str, type(None), MissingValue})
+"""Types of recorded values that are Python values already, as most are."""
+
+
+class StoredObject:
+    """A recorded value that is not plain data, as it stands in the store: not loaded.
+
+    Two are equal if they stand for the same bytes, wherever these are.
+    """
+
+    __slots__ = ("_ref", "_store")
+
+    def __init__(self, ref: ObjectRef, store: _ObjectSource) -> None:
+        self._ref = ref
+        self._store = store
+
+    def __reduce__(self) -> Any:
+        # A server's store pickles with its password, and tables are passed around.
+        store = self._store
+        kept = store if isinstance(store, FileStore) else _AbsentStore(store.address)
+        return StoredObject, (self._ref, kept)
+
+    @property
+    def type(self) -> str:
+        """``str`` of the value's type."""
+        return self._ref.type
+
+    @property
+    def repr(self) -> str:
+        """How the value showed itself: one line, shortened."""
+        return self._ref.repr
+
+    @property
+    def size(self) -> int:
+        """Bytes in the store; 0 if the value was not kept."""
+        return self._ref.size
+
+    @property
+    def reason(self) -> str | None:
+        """Why the value was not kept; ``None`` if it was."""
+        return self._ref.reason
+
+    def load(self, signing_key: str | bytes | None = None) -> Any:
+        """Load the value. This runs code of whoever wrote it: do so only if you trust the store.
+
+        Parameters
+        ----------
+        signing_key : str or bytes, optional
+            By default the dask configuration ``daskperiment.signing-key``. With a key, an object
+            that is unsigned or was changed is refused.
+
+        Raises
+        ------
+        PersistedResultNotFoundError
+            If the value was not kept, or is no longer in the store.
+        CorruptRecordError
+            If the object is damaged.
+        UntrustedObjectError
+            If a signing key is set and does not fit.
+        """
+        return loaded(msgspec.to_builtins(self._ref), self._store, signing_key)
+
+    def __repr__(self) -> str:
+        state = format_bytes(self.size) if self.reason is None else "not kept"
+        return f"StoredObject({shorten(self.repr, 60)}, {state})"
+
+    def _repr_html_(self) -> str:
+        kept = format_bytes(self.size) if self.reason is None else f"not kept: {self.reason}"
+        rows = [["type", self.type], ["value", self.repr], ["size", kept]]
+        return html_table(["Stored object", ""], [[n, shorten(text, 100)] for n, text in rows])
+
+    def __eq__(self, other: object) -> bool:
+        return self._ref == other._ref if isinstance(other, StoredObject) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._ref)
+
+
+class _ObjectSource(Protocol):
+    """What an object is loaded from: a store, or what is left of one in a pickle."""
+
+    @property
+    def address(self) -> str:
+        """The store's name."""
+
+    def get(self, digest: str) -> Buffer:
+        """Return an object's bytes."""
+
+
+class _AbsentStore(NamedTuple):
+    """The address of a store that did not travel with a pickle."""
+
+    address: str
+
+    def get(self, digest: str) -> Buffer:
+        """Refuse, and say where to ask instead."""
+        raise StoreError(
+            f"Object {digest} of {self.address} came by a pickle, which does not carry the way to "
+            "a server. Ask the experiment for its history here, and load from that."
+        )
+
+
+def loaded(data: Any, store: _ObjectSource, signing_key: str | bytes | None = None) -> Any:
+    """Return the Python object that a recorded value was, unpickled if need be."""
+    key = config.get("daskperiment.signing-key", None) if signing_key is None else signing_key
+    return unpack(data, store.get, key.encode() if isinstance(key, str) else key)
+
+
+def viewed(data: Any, store: Store) -> Any:
+    """Return a recorded value as a Python object, or a `StoredObject` if it is not plain data."""
+    if type(data) in _AS_IS:
+        return data
+    try:
+        return StoredObject(object_ref(data), store) if is_object(data) else from_plain(data)
+    except CorruptRecordError as error:
+        return StoredObject(ObjectRef("?", "<damaged>", reason=str(error)), store)
+
+
+def viewed_all(data: list[Any], store: Store) -> list[Any]:
+    """Return what `viewed` does of each value; the same list if all of them are as they are."""
+    if _AS_IS.issuperset(map(type, data)):
+        return data
+    return [viewed(value, store) for value in data]

@@ -1,0 +1,320 @@
+"""The history of an experiment, and many experiments at a glance, as DataFrames."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Collection, Iterable, Sequence
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+import pandas as pd
+from msgspec import Struct
+
+from daskperiment.codec import find_record
+from daskperiment.errors import StoreError, StoreWarning
+from daskperiment.history.columns import column, durations, frame_of, moments, objects
+from daskperiment.history.stored_values import MISSING, viewed, viewed_all
+from daskperiment.history.trial_records import (
+    DAMAGED,
+    Fold,
+    RecordedTrial,
+    fold,
+    read_trials,
+    trial_or_raise,
+)
+from daskperiment.records import Begun, EndStatus, Environment
+from daskperiment.store.protocol import Store
+
+__all__ = [
+    "ExperimentRow",
+    "experiment_row",
+    "experiments_frame",
+    "get_history",
+    "get_parameters",
+]
+
+
+class _GivenParameters(Struct, gc=False):
+    """What the short history needs of how a trial began."""
+
+    parameters: dict[str, Any]
+    sweep: str | None = None
+
+
+class _ShortFailure(Struct, gc=False):
+    """What the history needs of a failure: no traceback, which may be long."""
+
+    type: str
+    description: str
+
+
+class _TrialEnd(Struct, gc=False):
+    """What the history needs of how a trial ended."""
+
+    status: EndStatus
+    finished: float
+    elapsed: float
+    type: str | None = None
+    value: Any = None
+    failure: _ShortFailure | None = None
+
+
+class _Rows(NamedTuple):
+    """The rows of a history, as one list per field."""
+
+    trials: list[int]
+    begun: list[Any]
+    ended: list[Any]
+    """``None`` for a trial without an end."""
+    parameters: list[dict[str, Any]]
+    endless: dict[int, RecordedTrial]
+    """The trials without an end."""
+
+    @property
+    def statuses(self) -> list[str]:
+        """How each trial ended, or how it stands."""
+        ends = zip(self.trials, self.ended, strict=True)
+        return [self.endless[trial].status if end is None else end.status for trial, end in ends]
+
+
+def get_parameters(store: Store, trial_id: int) -> dict[str, Any]:
+    """Return the parameters that a trial ran with; what is no plain data is a `StoredObject`."""
+    trial = trial_or_raise(store, trial_id)
+    return {name: viewed(data, store) for name, data in trial.parameters.items()}
+
+
+def get_history(
+    store: Store, order: Sequence[str], verbose: bool = False, running: bool = False,
+    trials: Collection[int] | None = None, sweep: str | None = None,
+) -> pd.DataFrame:  # fmt: skip
+    """Return a table of the trials that ended, one row each, sorted by trial id.
+
+    Nothing is unpickled: a value that is not plain data is a :class:`StoredObject`.
+
+    Parameters
+    ----------
+    store : Store
+    order : sequence of str
+        Names of the declared parameters. Others that trials had follow them.
+    verbose : bool
+        Add columns: ``Seed``, ``Result Type``, ``Status``, ``Started``, ``Host``, ``User`` and
+        ``Git Commit``.
+    running : bool
+        Add the trials that are still running. They are no success yet, and have neither result
+        nor finishing time.
+    trials : collection of int, optional
+        Only these trials.
+    sweep : str, optional
+        Only the trials of the sweep with this id.
+
+    Returns
+    -------
+    DataFrame
+        Index ``Trial ID``; the parameters, ``Result``, ``Success``, ``Finished`` (UTC),
+        ``Process Time``, ``Description``. A parameter that a trial did not have is missing in
+        its row; integers stay integers then, in a column of dtype ``Int64``. The result of a
+        trial that did not succeed is NaN.
+    """
+    rows = _rows(store, Begun if verbose else _GivenParameters, running, trials, sweep)
+    index = pd.Index(rows.trials, dtype="int64", name="Trial ID")
+    columns = [
+        *_parameters(rows, order, index, store),
+        *_outcomes(rows, index, store, verbose),
+        *(_circumstances(rows, index, store) if verbose else ()),
+    ]
+    return frame_of(columns, index)
+
+
+def _rows(
+    store: Store, begun_type: type[Any], running: bool,
+    trials: Collection[int] | None, sweep: str | None,
+) -> _Rows:  # fmt: skip
+    found = fold(store, trials, begun_type, _TrialEnd, _ShortFailure)
+    if sweep is not None:
+        begun = {id: one for id, one in found.begun.items() if one.sweep == sweep}
+        found = Fold(begun, found.ended, found.computed)
+    pending = found.begun.keys() - found.ended.keys()
+    # Judging those without an end takes all of their records; there are few of them.
+    rest = read_trials(store, pending) if pending else {}
+    endless = {id: trial for id, trial in rest.items() if trial.ended is None}
+    late: dict[int, Any] = {id: trial.ended for id, trial in rest.items() if trial.ended}
+    ended = found.ended | late
+    shown = sorted(id for id in found.begun if id in ended or _is_shown(endless.get(id), running))
+    return _Rows(
+        trials=shown,
+        begun=[found.begun[id] for id in shown],
+        ended=[ended.get(id) for id in shown],
+        parameters=[found.parameters(id) for id in shown],
+        endless=endless,
+    )
+
+
+def _is_shown(trial: RecordedTrial | None, running: bool) -> bool:
+    return trial is not None and (running or trial.status == "lost")
+
+
+# Columns ---------------------------------------------------------------------------------------
+
+_Columns = list[tuple[str, pd.Series]]
+
+
+def _parameters(rows: _Rows, order: Sequence[str], index: pd.Index, store: Store) -> _Columns:
+    shapes = dict.fromkeys(map(tuple, rows.parameters))
+    names = dict.fromkeys([*order, *(name for shape in shapes for name in shape)])
+    return [(name, column(viewed_all(_values(rows, name), store), index)) for name in names]
+
+
+def _values(rows: _Rows, name: str) -> list[Any]:
+    try:
+        return list(map(itemgetter(name), rows.parameters))
+    except KeyError:
+        return [parameters.get(name, MISSING) for parameters in rows.parameters]
+
+
+def _outcomes(rows: _Rows, index: pd.Index, store: Store, verbose: bool) -> _Columns:
+    results = column(viewed_all([_result(end) for end in rows.ended], store), index, nullable=False)
+    columns = [("Result", results)]
+    if verbose:
+        seeds = column([begun.seed for begun in rows.begun], index)
+        types = objects(list(map(_result_type, rows.ended)), index)
+        columns = [("Seed", seeds), *columns, ("Result Type", types)]
+    finished = [math.nan if end is None else end.finished for end in rows.ended]
+    elapsed = [math.nan if end is None else end.elapsed for end in rows.ended]
+    success = [status == "succeeded" for status in rows.statuses]
+    return [
+        *columns,
+        ("Success", pd.Series(success, index=index, dtype="bool")),
+        ("Finished", moments(finished, index)),
+        ("Process Time", durations(elapsed, index)),
+        ("Description", column(_descriptions(rows), index)),
+    ]
+
+
+def _circumstances(rows: _Rows, index: pd.Index, store: Store) -> _Columns:
+    begun: list[Begun] = rows.begun
+    commits = {digest: _commit(store, digest) for digest in {one.environment for one in begun}}
+    return [
+        ("Status", column(rows.statuses, index)),
+        ("Started", moments([one.started for one in begun], index)),
+        ("Host", column([one.origin.host for one in begun], index)),
+        ("User", column([one.origin.user for one in begun], index)),
+        ("Git Commit", column([commits[one.environment] for one in begun], index)),
+    ]
+
+
+def _result(end: Any) -> Any:
+    if end is None or end.status != "succeeded" or end.finished == DAMAGED:
+        return MISSING
+    return end.value
+
+
+def _result_type(end: Any) -> str | None:
+    return None if end is None or end.status != "succeeded" else end.type
+
+
+def _descriptions(rows: _Rows) -> list[Any]:
+    ends = zip(rows.trials, rows.ended, strict=True)
+    return [_of_endless(rows.endless[id]) if end is None else _of_end(end) for id, end in ends]
+
+
+def _of_endless(trial: RecordedTrial) -> str:
+    return f"lost: {trial.reason}" if trial.status == "lost" else trial.status
+
+
+def _of_end(end: Any) -> Any:
+    cause = end.failure
+    if cause is None:
+        return MISSING if end.status == "succeeded" else end.status
+    if end.status == "failed" and end.finished != DAMAGED:
+        return cause.description
+    return f"{end.status}: {cause.description}"
+
+
+def _commit(store: Store, digest: str) -> Any:
+    """Return the commit that a trial ran on; `MISSING` if its environment cannot be read."""
+    environment = find_record(store.get, digest, Environment)
+    git = environment.categories.get("git", {}) if environment else {}
+    return git.get("commit") or MISSING
+
+
+# Many experiments ------------------------------------------------------------------------------
+
+
+class ExperimentRow(NamedTuple):
+    """What a list of experiments says of one; numbers are ``None`` if it cannot be read."""
+
+    experiment: str
+    address: str
+    trials: int | None = None
+    succeeded: int | None = None
+    running: int | None = None
+    finished: float | None = None
+    """When the latest trial to end did so, in seconds since the epoch."""
+
+
+class _TrialStart(Struct, gc=False):
+    """All that counting needs of how a trial began: that it did."""
+
+
+class _EndTime(Struct, gc=False):
+    """What counting needs of how a trial ended: no result, which may be long."""
+
+    status: EndStatus
+    finished: float
+    elapsed: float
+    failure: _ShortFailure | None = None
+
+
+def experiment_row(experiment: str, store: Store) -> ExperimentRow:
+    """Return the row of one experiment. One that cannot be read is warned of and hides no other."""
+    try:
+        return _outline(experiment, store)
+    except StoreError as error:
+        warnings.warn(
+            f"Experiment {experiment!r} cannot be read: {error}", StoreWarning, stacklevel=2
+        )
+        return ExperimentRow(experiment, store.address)
+
+
+def _outline(experiment: str, store: Store) -> ExperimentRow:
+    found = fold(store, None, _TrialStart, _EndTime, _ShortFailure)
+    pending = found.begun.keys() - found.ended.keys()
+    rest = read_trials(store, pending) if pending else {}
+    ended = [found.ended[trial] for trial in found.begun.keys() & found.ended.keys()]
+    finished = [end.finished for end in ended if end.finished != DAMAGED]
+    return ExperimentRow(
+        experiment=experiment,
+        address=store.address,
+        trials=len(found.begun),
+        succeeded=sum(end.status == "succeeded" for end in ended),
+        running=sum(trial.status == "running" for trial in rest.values()),
+        finished=max(finished, default=None),
+    )
+
+
+def experiments_frame(rows: Iterable[ExperimentRow]) -> pd.DataFrame:
+    """Return a table of experiments, sorted by name and address.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``Experiment``, ``Trials``, ``Succeeded``, ``Running`` (dtype ``Int64``),
+        ``Latest Finished`` (UTC) and ``Address``. What is not known is missing.
+    """
+    each = sorted(rows, key=lambda row: (row.experiment, row.address))
+    index = pd.RangeIndex(len(each))
+
+    def counts(name: str) -> pd.Series:
+        return pd.Series([getattr(row, name) for row in each], index=index, dtype="Int64")
+
+    finished = [math.nan if row.finished is None else row.finished for row in each]
+    columns = [
+        ("Experiment", column([row.experiment for row in each], index)),
+        ("Trials", counts("trials")),
+        ("Succeeded", counts("succeeded")),
+        ("Running", counts("running")),
+        ("Latest Finished", moments(finished, index)),
+        ("Address", column([row.address for row in each], index)),
+    ]
+    return frame_of(columns, index)

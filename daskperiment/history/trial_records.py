@@ -1,0 +1,364 @@
+"""The trials of a store, read from their records.
+
+The records of a trial are folded in whatever order they stand, past those that are damaged; a trial
+without an end is judged by the signs of life of its process.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import chain
+from operator import attrgetter, index
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from msgspec import Struct
+from toolz import partition_all
+
+from daskperiment.codec import decode_each, load_record
+from daskperiment.errors import (
+    CorruptRecordError,
+    StoreError,
+    StoreUnavailableError,
+    StoreWarning,
+    TrialIDNotFoundError,
+)
+from daskperiment.records import (
+    BEGUN,
+    COMPUTED,
+    ENDED,
+    OUTCOMES,
+    Beat,
+    Begun,
+    Code,
+    Computed,
+    Ended,
+    Environment,
+    Failure,
+    Graph,
+    TrialStatus,
+    outweighs,
+)
+from daskperiment.store.liveness import heartbeat_timeout, is_gone
+from daskperiment.store.protocol import Store, Stored
+
+__all__ = [
+    "DAMAGED",
+    "Fold",
+    "PointBatch",
+    "PointValue",
+    "RecordedTrial",
+    "as_trial_id",
+    "decoded",
+    "find_trial",
+    "fold",
+    "intact",
+    "part_of",
+    "read_trials",
+    "require_trial",
+    "trial_or_raise",
+]
+
+B = TypeVar("B", bound=Struct)
+E = TypeVar("E", bound=Any)
+P = TypeVar("P", Code, Environment, Graph)
+T = TypeVar("T", bound=Struct)
+
+DAMAGED = float("inf")
+"""The finishing time of a trial whose last record says no more than how it ended."""
+
+_PIECE = 1000
+"""Of records that are decoded at once: the bodies of all are never in memory together."""
+_PREFIX = 5
+"""Of characters of an id that tell the kinds of records in the stream ``trials`` apart."""
+_CLOCK_SKEW = 86_400.0
+"""By how much the wall clock of a trial's host may differ from the store's, in seconds."""
+
+_body = attrgetter("body")
+_number = attrgetter("trial")
+
+
+class RecordedTrial(NamedTuple):
+    """One trial, as its records describe it."""
+
+    trial: int
+    begun: Begun
+    ended: Ended | None
+    parameters: dict[str, Any]
+    """Name -> recorded form of the value; computed parameters stand behind the others."""
+    status: TrialStatus
+    reason: str | None = None
+    """Why a trial counts as lost."""
+
+
+class Fold(NamedTuple, Generic[B, E]):
+    """The records of trials, by trial."""
+
+    begun: dict[int, B]
+    ended: dict[int, E]
+    computed: dict[int, dict[str, Any]]
+
+    def parameters(self, trial: int) -> dict[str, Any]:
+        """Return a trial's parameters, those that it was given and those that it computed."""
+        begun: Any = self.begun[trial]
+        given: dict[str, Any] = begun.parameters
+        computed = self.computed.get(trial)
+        return {**given, **dict(sorted(computed.items()))} if computed else given
+
+
+# Reading ---------------------------------------------------------------------------------------
+
+
+def read_trials(
+    store: Store, trials: Collection[int] | None = None, *, clock: float | None = None
+) -> dict[int, RecordedTrial]:
+    """Return the trials of a store by id.
+
+    Parameters
+    ----------
+    store : Store
+        Where to read.
+    trials : collection of int, optional
+        Only these, as far as they exist. Without it, all.
+    clock : float, optional
+        The store's clock, if it is known already: the age of signs of life goes by it.
+
+    Returns
+    -------
+    dict of int to RecordedTrial
+        Sorted by id.
+    """
+    found = fold(store, trials, Begun, Ended, Failure)
+    pending = {trial: found.begun[trial] for trial in found.begun.keys() - found.ended.keys()}
+    lost = _why_lost(store, pending, clock)
+    return {
+        trial: _trial(trial, begun, found, lost.get(trial))
+        for trial, begun in sorted(found.begun.items())
+    }
+
+
+def _trial(trial: int, begun: Begun, found: Fold[Begun, Ended], lost: str | None) -> RecordedTrial:
+    ended = found.ended.get(trial)
+    status: TrialStatus = ended.status if ended else "lost" if lost else "running"
+    return RecordedTrial(trial, begun, ended, found.parameters(trial), status, lost)
+
+
+def trial_or_raise(store: Store, trial_id: int) -> RecordedTrial:
+    """Return one trial, or raise TrialIDNotFoundError."""
+    trial = as_trial_id(trial_id)
+    found = read_trials(store, [trial]).get(trial)
+    if found is None:
+        raise TrialIDNotFoundError(_not_found(store, trial))
+    return found
+
+
+def find_trial(store: Store, token: str | None, after: int) -> RecordedTrial | None:
+    """Return the trial with this token and an id above `after`, the latest before it was computed.
+
+    Where nothing was computed there is no token, and no trial.
+    """
+    later = range(after + 1, store.state().latest + 1)
+    trials = read_trials(store, later).values() if later and token else ()
+    return next((one for one in trials if one.begun.token.partition("/")[0] == token), None)
+
+
+def require_trial(store: Store, trial_id: int) -> None:
+    """Raise TrialIDNotFoundError if there is no such trial; its records are not decoded."""
+    trial = as_trial_id(trial_id)
+    if not any(stored.id == BEGUN for stored in store.read("trials", [trial])):
+        raise TrialIDNotFoundError(_not_found(store, trial))
+
+
+def part_of(store: Store, trial: RecordedTrial, name: str, type_: type[P]) -> P:
+    """Return a record that a trial refers to by ``code``, ``environment`` or ``graph``.
+
+    Raises
+    ------
+    CorruptRecordError
+        If it is missing or damaged; the message names it and the trial.
+    """
+    digest = getattr(trial.begun, name)
+    try:
+        return load_record(store.get(digest), digest, type_)
+    except StoreUnavailableError:
+        raise
+    except (StoreError, KeyError) as error:
+        reason = "it is not in the store" if isinstance(error, KeyError) else str(error)
+        raise CorruptRecordError(
+            f"{name} of trial {trial.trial} cannot be read: {reason}"
+        ) from error
+
+
+def as_trial_id(trial_id: Any) -> int:
+    """Return any integer as a trial id, and refuse all else."""
+    try:
+        if isinstance(trial_id, bool):
+            raise TypeError
+        return index(trial_id)
+    except TypeError:
+        raise TrialIDNotFoundError(
+            f"A trial id is an integer from 1, not {trial_id!r} ({type(trial_id).__name__}). "
+            "The index of get_history() lists the ids."
+        ) from None
+
+
+def _not_found(store: Store, trial: int) -> str:
+    latest = store.state().latest
+    if not latest:
+        return f"There is no trial {trial!r}: no trial was run yet. Compute a result first."
+    if 1 <= trial <= latest:
+        return f"The first record of trial {trial!r} is not in {store.address}, or is damaged."
+    known = "only trial 1" if latest == 1 else f"trials 1 to {latest}"
+    return (
+        f"There is no trial {trial!r}: this experiment has {known}. "
+        "The index of get_history(running=True) lists them."
+    )
+
+
+# Folding ---------------------------------------------------------------------------------------
+
+
+def fold(
+    store: Store,
+    trials: Collection[int] | None,
+    begun_type: type[B],
+    ended_type: type[E],
+    failure_type: type[Any],
+) -> Fold[B, E]:
+    """Return what the stream of trials holds, in whatever order its records stand.
+
+    The types say which fields are wanted: those that have fewer are quicker to read.
+    """
+    found: Fold[B, E] = Fold({}, {}, {})
+    begun, ended, computed = BEGUN[:_PREFIX], ENDED[:_PREFIX], COMPUTED[:_PREFIX]
+    for piece in partition_all(_PIECE, store.read("trials", trials)):
+        kinds: defaultdict[str, list[Stored]] = defaultdict(list)
+        for one in piece:
+            # A slice, not record_kind(): a call per record is felt in a million of them.
+            kinds[one.id[:_PREFIX]].append(one)
+        found.begun.update(decoded(kinds[begun], begun_type)[0])
+        _fold_ended(kinds[ended], ended_type, failure_type, found.ended)
+        for trial, record in decoded(kinds[computed], Computed)[0]:
+            found.computed.setdefault(trial, {})[record.name] = record.value
+    return found
+
+
+def _fold_ended(
+    stored: list[Stored], ended_type: type[E], failure_type: type[Any], found: dict[int, E]
+) -> None:
+    pairs, damaged = decoded(stored, ended_type)
+    made_up = [(one.trial, _from_id(one.id, ended_type, failure_type)) for one in damaged]
+    for trial, record in (*pairs, *made_up):
+        if record is not None:
+            other = found.setdefault(trial, record)
+            if other is not record and _holds(record, other):
+                found[trial] = record
+
+
+def _holds(record: Any, other: Any) -> bool:
+    """Whether an end of a trial holds against another one, whichever of them came first."""
+    if record.status != other.status:
+        return outweighs(record.status, other.status)
+    return _order(record) < _order(other)
+
+
+def _order(record: Any) -> tuple[float, float, str]:
+    # The text comes last, so that any two ends that differ stand in one order for every reader.
+    return record.finished, record.elapsed, repr(record)
+
+
+def _from_id(id: str, ended_type: type[E], failure_type: type[Any]) -> E | None:
+    """Return what takes the place of a damaged record: its id says how the trial ended."""
+    status = id.split("-")[1]
+    if status not in OUTCOMES:
+        return None
+    failure = failure_type(
+        type=CorruptRecordError.__name__, description="the record of its end is damaged"
+    )
+    ended: E = ended_type(status=status, finished=DAMAGED, elapsed=DAMAGED, failure=failure)
+    return ended
+
+
+# Streams ---------------------------------------------------------------------------------------
+
+
+class PointValue(Struct, array_like=True, gc=False):
+    """A point of a metric without its time, which few readers ask for."""
+
+    metric: str
+    epoch: Any
+    value: Any
+
+
+class PointBatch(Struct, gc=False):
+    """The body of a record of the stream ``points``."""
+
+    points: list[PointValue]
+
+
+def intact(records: Iterable[Stored], type_: type[T]) -> Iterator[tuple[int, T]]:
+    """Return records of one type with their trials; damaged ones are left out with a warning."""
+    pieces = partition_all(_PIECE, records)
+    return chain.from_iterable(decoded(piece, type_)[0] for piece in pieces)
+
+
+def decoded(stored: Sequence[Stored], type_: type[T]) -> tuple[list[tuple[int, T]], list[Stored]]:
+    """Return records of one type with their trials, and apart from them those that are damaged."""
+    records = decode_each(list(map(_body, stored)), type_)
+    # The types are collected in C: a call for each record is felt in a million of them.
+    if CorruptRecordError not in set(map(type, records)):
+        return list(zip(map(_number, stored), records, strict=True)), []  # type: ignore[arg-type]
+    pairs: list[tuple[int, T]] = []
+    damaged, reasons = [], []
+    for one, record in zip(stored, records, strict=True):
+        if isinstance(record, CorruptRecordError):
+            damaged.append(one)
+            reasons.append(f"{one.id!r} of trial {one.trial} ({record})")
+        else:
+            pairs.append((one.trial, record))
+    _warn_of(reasons)
+    return pairs, damaged
+
+
+def _warn_of(damaged: list[str]) -> None:
+    names = ", ".join(damaged[:3]) + (f" and {len(damaged) - 3} more" if damaged[3:] else "")
+    warnings.warn(
+        f"Damaged records are left out: {names}. The others are not affected; restore the store "
+        "from a copy if these matter.",
+        StoreWarning,
+        stacklevel=2,
+    )
+
+
+# Liveness --------------------------------------------------------------------------------------
+
+
+def _why_lost(store: Store, pending: dict[int, Begun], clock: float | None) -> dict[int, str]:
+    """Return why trials without an end will never have one, where that is known."""
+    gone = {begun.origin: is_gone(begun.origin) for begun in pending.values()}
+    lost = {trial: "its process is gone" for trial, b in pending.items() if gone[b.origin]}
+    elsewhere = {trial: b for trial, b in pending.items() if gone[b.origin] is None}
+    if elsewhere:
+        now = store.state().clock if clock is None else clock
+        lost.update(_silent(elsewhere, _latest_beats(store, elsewhere), now))
+    return lost
+
+
+def _silent(pending: dict[int, Begun], beats: dict[int, float], now: float) -> dict[int, str]:
+    timeout = heartbeat_timeout()
+    lost = {}
+    for trial, begun in pending.items():
+        # Beats are by the store's clock. A trial begins with one; where it is still on its way,
+        # only the clock of the trial's host tells the age, and that one may be wrong.
+        beat = beats.get(trial, begun.started + _CLOCK_SKEW)
+        if now - beat > timeout:
+            lost[trial] = f"no sign of life from {begun.origin.host} for {timeout:g} s"
+    return lost
+
+
+def _latest_beats(store: Store, trials: Collection[int]) -> dict[int, float]:
+    latest: dict[int, float] = {}
+    for trial, beat in intact(store.read("beats", trials), Beat):
+        latest[trial] = max(beat.time, latest.get(trial, beat.time))
+    return latest

@@ -1,0 +1,222 @@
+"""Runs a trial again with its parameters and seed, and compares it with its new run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Final, TypeVar
+
+from daskperiment.capture.origin import is_own, module_of
+from daskperiment.compare import Comparison, compare
+from daskperiment.errors import (
+    CorruptRecordError,
+    ReproductionError,
+    StoreUnavailableError,
+    UntrustedObjectError,
+)
+from daskperiment.graph.template import Template
+from daskperiment.history.stored_values import loaded
+from daskperiment.history.trial_records import (
+    RecordedTrial,
+    find_trial,
+    part_of,
+    trial_or_raise,
+)
+from daskperiment.planning.options import TrialOptions
+from daskperiment.planning.planner import signing_key
+from daskperiment.planning.result_node import ResultNode
+from daskperiment.recording.registry import recorder_for
+from daskperiment.records import Code, Graph, Node
+from daskperiment.reproduce.rebuild import RebuiltSteps, rebuild
+from daskperiment.reuse.cache_keys import UsedFunction
+from daskperiment.store.protocol import Store
+
+__all__ = ["CODES", "reproduce"]
+
+T = TypeVar("T", Code, Graph)
+
+CODES: Final = ("current", "recorded")
+"""Which code a trial can be run again with."""
+
+_TAKEN: Final = ("seed", "reuse")
+
+
+def reproduce(
+    result: ResultNode, trial_id: int, code: str = "current",
+    dask_keywords: Mapping[str, Any] | None = None,
+) -> Comparison:  # fmt: skip
+    """Run a trial again, and return its comparison with the new run.
+
+    Parameters, result and errors are those of :meth:`Result.reproduce`.
+    """
+    keywords = dict(dask_keywords or {})
+    _check_arguments(code, keywords)
+    store = result.definition.planner.store
+    recorder_for(store).catch_up()
+    past = _past_trial(store, trial_id, result.name)
+    values, notes = _recorded_values(store, past, result)
+    steps = _rebuilt(store, past, result) if code == "recorded" else RebuiltSteps()
+    options = TrialOptions(values=values, seed=past.begun.seed, reuse=False, source=past.trial)
+    again = result.definition.with_functions(steps.functions).with_options(options)
+    before = store.state().latest
+    graph = again.trial_graph()
+    try:
+        again.compute(graph, keywords)
+    except Exception as error:
+        new = _find(store, graph.token, before)
+        if new is None or new.ended is None:
+            raise
+        notes.append(f"computing trial {new.trial} raised {type(error).__name__}")
+    else:
+        new = _find(store, graph.token, before)
+    return _compared(store, past, new, [*notes, *steps.notes])
+
+
+def _check_arguments(code: Any, keywords: Mapping[str, Any]) -> None:
+    if code not in CODES:
+        raise ValueError(
+            f"code is {code!r}; expected 'current' to run today's code, or 'recorded' to run the "
+            "code of the trial"
+        )
+    for name in _TAKEN:
+        if name in keywords:
+            raise TypeError(
+                f"reproduce() takes no {name!r}: it runs with the trial's own seed and computes "
+                "every step; call compute() for another run"
+            )
+
+
+def _past_trial(store: Store, trial_id: int, name: str) -> RecordedTrial:
+    """Return the trial that is to be run again; it has ended, and computed this result."""
+    trial = trial_or_raise(store, trial_id)
+    if trial.begun.result != name:
+        raise ReproductionError(
+            f"Trial {trial.trial} computed the result {trial.begun.result!r}, and this is "
+            f"{name!r}; call reproduce({trial.trial}) of {trial.begun.result!r}"
+        )
+    if trial.status == "running":
+        raise ReproductionError(
+            f"Trial {trial.trial} is still running; reproduce it when it has ended "
+            "(ex.get_history(running=True) tells)"
+        )
+    return trial
+
+
+def _find(store: Store, token: str | None, before: int) -> RecordedTrial | None:
+    recorder_for(store).catch_up()
+    return find_trial(store, token, before)
+
+
+def _compared(
+    store: Store, past: RecordedTrial, new: RecordedTrial | None, notes: list[str]
+) -> Comparison:
+    if new is None:
+        raise ReproductionError(
+            f"Trial {past.trial} was run again, but the new trial is not in {store.address}. "
+            "Was the experiment deleted meanwhile?"
+        )
+    comparison = compare(store, past.trial, new.trial)
+    return replace(comparison, notes=tuple(dict.fromkeys(notes)))
+
+
+# Parameters --------------------------------------------------------------------------------------
+
+
+def _recorded_values(
+    store: Store, trial: RecordedTrial, result: ResultNode
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the values of a trial's parameters, and notes on those that are not as they were.
+
+    Only parameters that are declared today are among them; computed ones are too. A value that
+    cannot be loaded is an error unless the result is bound to another; an object that is not
+    signed with the configured key always is one.
+    """
+    parameters, key = result.definition.planner.parameters, signing_key()
+    bound = result.definition.options.values
+    values: dict[str, Any] = {}
+    notes: list[str] = []
+    for name, form in trial.parameters.items():
+        if name not in parameters.names:
+            notes.append(f"parameter {name!r} is not declared any more: its value is not used")
+            continue
+        try:
+            values[name] = loaded(form, store, key)
+        except (StoreUnavailableError, UntrustedObjectError):
+            raise
+        except Exception as error:  # unpickling may raise anything
+            if name not in bound:
+                raise _not_loaded(trial.trial, name, error) from error
+            values[name] = bound[name]
+            notes.append(f"the recorded value of parameter {name!r} cannot be loaded: the one "
+                         "that the result is bound to is used")  # fmt: skip
+    return values, [*notes, *_not_recorded(result, values)]
+
+
+def _not_loaded(trial: int, name: str, error: Exception) -> ReproductionError:
+    kwargs = f"{name}=..." if name.isidentifier() else f"**{{{name!r}: ...}}"
+    return ReproductionError(
+        f"The value of parameter {name!r} in trial {trial} cannot be loaded: {error}. "
+        f"If you have it, give it: bind({kwargs}).reproduce({trial})."
+    )
+
+
+def _not_recorded(result: ResultNode, values: Mapping[str, Any]) -> list[str]:
+    """Return notes on the parameters that the graph takes and that the trial has no value of."""
+    today = result.definition.planner.parameters.current(result.definition.options.values)
+    return [
+        f"parameter {name!r} has no recorded value: today's is used" if name in today
+        else f"parameter {name!r} has no recorded value: it is computed anew"
+        for name in result.definition.template.parameters
+        if name not in values
+    ]  # fmt: skip
+
+
+# Recorded code -----------------------------------------------------------------------------------
+
+
+def _rebuilt(store: Store, past: RecordedTrial, result: ResultNode) -> RebuiltSteps:
+    template = result.definition.template
+    _check_graph(past.trial, _load(store, past, "graph", Graph), template.graph)
+    recorded = _load(store, past, "code", Code)
+    today = result.definition.planner.code(template.functions)
+    steps = rebuild(past.trial, recorded, today, template.functions, signing_key())
+    return replace(steps, notes=(*steps.notes, *_unrecorded(template)))
+
+
+def _load(store: Store, trial: RecordedTrial, name: str, type_: type[T]) -> T:
+    try:
+        return part_of(store, trial, name, type_)
+    except CorruptRecordError as error:
+        raise ReproductionError(
+            f"The recorded {error}. "
+            "Use code='current' to run the trial's parameters and seed with today's code."
+        ) from error
+
+
+def _check_graph(trial: int, recorded: Graph, today: Graph) -> None:
+    """Refuse a graph whose steps are connected in another way, naming the first of them."""
+    old, new = ({node.key: node for node in graph.nodes} for graph in (recorded, today))
+    for key in dict.fromkeys([*old, *new]):
+        before, now = old.get(key), new.get(key)
+        if before != now:
+            raise ReproductionError(
+                f"Step {key!r} of trial {trial} {_inputs(before)}, and {_inputs(now)} in this "
+                "result. Recorded are the steps' code and which steps take which, not the "
+                "arguments of each call; build the result as it was, or use code='current'."
+            )
+
+
+def _inputs(node: Node | None) -> str:
+    if node is None:
+        return "is not there"
+    taken = ", ".join([*node.steps, *node.parameters])
+    return f"takes {taken}" if taken else "takes no step and no parameter"
+
+
+def _unrecorded(template: Template) -> Iterator[str]:
+    """Yield a note on each of the user's functions in the graph that is no step."""
+    for spec in template.key_specs.specs:
+        if spec.place and not spec.step and not spec.parameter:
+            uses = [part.function for part in spec.parts if isinstance(part, UsedFunction)]
+            if any(is_own(module_of(template.key_specs.functions[label])) for label in uses):
+                yield f"{spec.place!r} is no step, so its code is not recorded: today's is run"

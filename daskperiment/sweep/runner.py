@@ -1,0 +1,147 @@
+"""Runs a sweep: from its arguments to the table of its trials."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from daskperiment.errors import DaskperimentWarning
+from daskperiment.history import get_history
+from daskperiment.planning.result_node import ResultNode
+from daskperiment.recording.registry import recorder_for
+from daskperiment.sweep.cluster_jobs import client_for, run_on_cluster
+from daskperiment.sweep.jobs import SweepBar, SweepJobs
+from daskperiment.sweep.samplers import make_sampler
+from daskperiment.sweep.sweep_plan import (
+    Sweep,
+    SweepPlan,
+    SweepRequest,
+    SweepTrial,
+    keep_sweep,
+    new_plan,
+    resumed_plan,
+    trials_of,
+)
+from daskperiment.warn import warn_user
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["sweep"]
+
+
+def sweep(
+    result: ResultNode, space: Any = None, n_trials: int | None = None, sampler: Any = "grid",
+    seed: int | None = None, on_error: str = "continue", resume: str | None = None,
+    progress: bool = True, direction: str | None = None, reuse: bool | None = None,
+    **dask_keywords: Any,
+) -> pd.DataFrame:  # fmt: skip
+    """Run a trial of a result at each of many points, and return the table of these trials.
+
+    Parameters, results and errors are those of :meth:`Result.sweep`.
+    """
+    request = SweepRequest(space, n_trials, sampler, seed, on_error, direction)
+    store = result.definition.planner.store
+    recorder_for(store).catch_up()
+    plan = new_plan(result, request) if resume is None else resumed_plan(result, resume, request)
+    done = [] if resume is None else _done(result, plan.record)
+    jobs = _jobs(result, plan, done, stops=on_error == "raise", reuse=reuse, shown=progress)
+    if resume is None:
+        keep_sweep(store, plan.record)
+    with _resume_noted(plan.record.id, jobs):
+        _run(jobs, dask_keywords)
+    return _table(result, plan.record, jobs, len(done))
+
+
+def _done(result: ResultNode, record: Sweep) -> list[SweepTrial]:
+    """Return the trials of a sweep that need not be run again."""
+    trials = trials_of(result.definition.planner.store, record)
+    running = [str(one.trial) for one in trials if one.status == "running"]
+    if running:
+        shown = ", ".join(running[:5]) + (", …" if running[5:] else "")
+        warn_user(
+            DaskperimentWarning(
+                f"{len(running)} trials of sweep {record.id!r} are running still ({shown}): they "
+                "are left alone. Resume the sweep once more when they have ended."
+            )
+        )
+    return [one for one in trials if one.status in ("succeeded", "failed", "running")]
+
+
+def _jobs(
+    result: ResultNode, plan: SweepPlan, done: list[SweepTrial], *, stops: bool,
+    reuse: bool | None, shown: bool,
+) -> SweepJobs:  # fmt: skip
+    record = plan.record
+    sampler = make_sampler(plan, done)
+    left, skipped = None, Counter[tuple[str, int | None]]()
+    if not sampler.adaptive:
+        seeded = record.seed is not None
+        skipped.update((one.identity, one.seed if seeded else None) for one in done)
+    elif plan.n_trials is not None:  # its sampler knows which points were done, not how many to do
+        left = max(0, plan.n_trials - len(done))
+    return SweepJobs(
+        result=result, options=result.definition.options.refined(sweep=record.id, reuse=reuse),
+        seed=record.seed, sampler=sampler, left=left, done=skipped, stops=stops,
+        bar=SweepBar(record.id, sampler.total, len(done), shown),
+    )  # fmt: skip
+
+
+def _run(jobs: SweepJobs, keywords: dict[str, Any]) -> None:
+    client = client_for(jobs.result, keywords.get("scheduler"))
+    if client is None:
+        _run_here(jobs, keywords)
+    else:
+        rest = {name: value for name, value in keywords.items() if name != "scheduler"}
+        run_on_cluster(jobs, client, rest)
+    if jobs.sampler_error is not None:
+        raise jobs.sampler_error
+
+
+def _run_here(jobs: SweepJobs, keywords: dict[str, Any]) -> None:
+    """Run trials one after the other, each on a scheduler of this process."""
+    for job in jobs:
+        jobs.bar.running(1)
+        try:
+            value = job.result.compute(**keywords)
+        except Exception as error:
+            jobs.failed(job, error)
+        else:
+            jobs.succeeded(job, value)
+
+
+@contextmanager
+def _resume_noted(id: str, jobs: SweepJobs) -> Iterator[None]:
+    """Add to what ends a sweep early how to resume it."""
+    try:
+        yield
+    except BaseException as error:
+        with suppress(Exception):  # a sampler may be the user's own
+            jobs.sampler.drop()
+        error.add_note(
+            f"The trials of sweep {id!r} that were run are recorded; run the others with "
+            f"sweep(resume={id!r})."
+        )
+        raise
+    finally:
+        jobs.bar.close()
+
+
+def _table(result: ResultNode, record: Sweep, jobs: SweepJobs, before: int) -> pd.DataFrame:
+    planner = result.definition.planner
+    recorder_for(planner.store).catch_up()
+    ids = range(record.latest + 1, planner.store.state().latest + 1)
+    names = planner.parameters.names
+    frame = get_history(planner.store, names, trials=ids, sweep=record.id)
+    unrecorded = before + jobs.ended - len(frame)
+    if unrecorded > 0 and jobs.failure is not None:
+        warn_user(
+            DaskperimentWarning(
+                f"{unrecorded} trials of sweep {record.id!r} failed before they began, so that "
+                f"nothing of them is recorded; the last with {jobs.failure!r}."
+            )
+        )
+    frame.attrs["sweep"] = record.id
+    return frame

@@ -1,0 +1,353 @@
+"""What a sweep is: the arguments it was called with, checked, and its record in the store.
+
+A sweep's record holds only what defines it. Which trials it has, and which of its points are
+missing, is read from the trials, so that a sweep that was killed at any moment can be resumed.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from daskperiment.codec import NotPlainError, decode, encode, from_plain, to_plain
+from daskperiment.execution.lifecycle import undefined
+from daskperiment.formatting import shorten
+from daskperiment.history import RecordedTrial, read_trials
+from daskperiment.planning.result_node import ResultNode
+from daskperiment.records import SWEEP, TrialStatus, record_kind, sweep_id
+from daskperiment.seeds import check_seed, fresh_seed
+from daskperiment.store.protocol import Record, Store
+from daskperiment.sweep.space import OptunaDistribution, Space, identity, is_optuna, make_space
+
+__all__ = [
+    "Sweep",
+    "SweepPlan",
+    "SweepRequest",
+    "SweepTrial",
+    "find_sweep",
+    "keep_sweep",
+    "known_sweeps",
+    "new_plan",
+    "resumed_plan",
+    "trials_of",
+]
+
+NAMED_SAMPLERS = ("grid", "random", "tpe")
+_DIRECTIONS = ("minimize", "maximize")
+
+
+@dataclass(frozen=True)
+class SweepRequest:
+    """The arguments of a sweep; raises if one of them is wrong by itself."""
+
+    space: Any
+    n_trials: int | None
+    sampler: Any
+    seed: int | None
+    on_error: str
+    direction: str | None
+
+    def __post_init__(self) -> None:
+        if self.on_error not in ("continue", "raise"):
+            raise ValueError(f"on_error is {self.on_error!r}; expected 'continue' or 'raise'")
+        if self.direction not in (None, *_DIRECTIONS):
+            raise ValueError(f"direction is {self.direction!r}; expected one of {_DIRECTIONS}")
+        n = self.n_trials
+        if n is not None and (not isinstance(n, int) or isinstance(n, bool) or n < 1):
+            raise ValueError(f"n_trials is {n!r}; expected an integer of at least 1, or None")
+        check_seed(self.seed)
+        sampler_name(self.sampler)
+
+
+class SweepPlan(NamedTuple):
+    """A sweep that is ready to run."""
+
+    record: Sweep
+    space: Space
+    sampler: Any
+    """The name, or the object that the user gave."""
+    n_trials: int | None
+
+
+def sampler_name(sampler: Any) -> str:
+    """Return the name of a sampler that a sweep's record has.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If it is none.
+    """
+    if isinstance(sampler, str):
+        if sampler in NAMED_SAMPLERS:
+            return sampler
+        listed = ", ".join(map(repr, NAMED_SAMPLERS))
+        raise ValueError(
+            f"There is no sampler {sampler!r}; expected one of {listed}, an Optuna study, or a "
+            "sampler such as optuna.samplers.GPSampler()."
+        )
+    if is_optuna(sampler, "study"):
+        return "optuna.Study"
+    if is_optuna(sampler, "samplers") and not isinstance(sampler, type):
+        return f"{type(sampler).__module__}.{type(sampler).__qualname__}"
+    raise TypeError(
+        f"The sampler is {shorten(repr(sampler), 60)} ({type(sampler).__name__}); expected a name "
+        f"({', '.join(map(repr, NAMED_SAMPLERS))}), an Optuna study, or one of Optuna's samplers."
+    )
+
+
+# A new sweep -------------------------------------------------------------------------------------
+
+
+def new_plan(result: ResultNode, request: SweepRequest) -> SweepPlan:
+    """Return the plan of a new sweep.
+
+    Raises
+    ------
+    ParameterUndeclaredError, ParameterUndefinedError, TypeError, ValueError
+        If it could not run. Nothing is recorded then.
+    """
+    if request.space is None:
+        raise ValueError(
+            "A sweep needs a space, such as {'lr': [0.1, 0.2]}, or the id of a sweep to resume."
+        )
+    space = make_space(request.space)
+    record = Sweep(
+        id=uuid.uuid4().hex[:12], result=result.name, started=time.time(),
+        latest=result.definition.planner.store.state().latest, space=space.recorded,
+        sampler=sampler_name(request.sampler),
+        n_trials=None if request.n_trials is None else int(request.n_trials),
+        seed=check_seed(request.seed),
+        entropy=fresh_seed() if request.seed is None else int(request.seed),
+        direction=_direction(request), others=_other_values(result, space.dimensions),
+    )  # fmt: skip
+    return SweepPlan(record, space, request.sampler, request.n_trials)
+
+
+def _direction(request: SweepRequest) -> str | None:
+    if sampler_name(request.sampler) in ("grid", "random"):
+        if request.direction is not None:
+            raise ValueError(
+                f"direction is {request.direction!r}, but the sampler {request.sampler!r} does "
+                "not look at results; leave it out."
+            )
+        return None
+    directions = getattr(request.sampler, "directions", None)
+    if directions is None:
+        return request.direction or "minimize"
+    own: list[str] = [direction.name.lower() for direction in directions]
+    if own not in (["minimize"], ["maximize"]):
+        raise ValueError(f"The study has the directions {own!r}; a sweep takes one objective.")
+    if request.direction not in (None, own[0]):
+        raise ValueError(
+            f"direction is {request.direction!r}, but the study's is {own[0]!r}; leave it out."
+        )
+    return own[0]
+
+
+def _other_values(result: ResultNode, varied: Iterable[str]) -> dict[str, Any]:
+    """Return the plain values of the parameters that the sweep does not vary.
+
+    Raises if a parameter has no value at all.
+    """
+    parameters = result.definition.planner.parameters
+    parameters.check_declared(varied)
+    values = parameters.current(result.definition.options.values)
+    missing = parameters.missing(
+        result.definition.template.parameters, {**values, **dict.fromkeys(varied)}
+    )
+    if missing:
+        raise undefined(missing)
+    return {name: form for name, form in _plain_values(values) if name not in varied}
+
+
+def _plain_values(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        try:
+            yield name, to_plain(value)
+        except NotPlainError:
+            continue  # cannot be compared when the sweep is resumed
+
+
+# A sweep that is resumed -------------------------------------------------------------------------
+
+
+def resumed_plan(result: ResultNode, id: Any, request: SweepRequest) -> SweepPlan:
+    """Return the plan of the rest of a sweep.
+
+    Raises
+    ------
+    ValueError
+        If the experiment has no such sweep, or what is asked for is not what the sweep is.
+    """
+    if not isinstance(id, str):
+        raise ValueError(f"resume is {id!r}; expected a sweep's id: df.attrs['sweep'] of its table")
+    record = find_sweep(result.definition.planner.store, id)
+    if record.result != result.name:
+        raise ValueError(
+            f"Sweep {id!r} is one of the result {record.result!r}, not of {result.name!r}; resume "
+            "it there, or leave resume out to begin a new one."
+        )
+    _check_unchanged(record, request, result)
+    n_trials = record.n_trials if request.n_trials is None else request.n_trials
+    sampler = record.sampler if record.sampler in NAMED_SAMPLERS else request.sampler
+    return SweepPlan(record, _resumed_space(record, request), sampler, n_trials)
+
+
+def _check_unchanged(record: Sweep, request: SweepRequest, result: ResultNode) -> None:
+    space = record.space if request.space is None else make_space(request.space).recorded
+    seed = record.seed if request.seed is None else check_seed(request.seed)
+    _check_equal(record, "space", record.space, space)
+    _check_equal(record, "seed", record.seed, seed)
+    given = sampler_name(request.sampler)
+    if given == "grid" and record.sampler not in NAMED_SAMPLERS:
+        raise ValueError(
+            f"Sweep {record.id!r} has the sampler {record.sampler!r}, which is an object that no "
+            "record can hold; give it again with sampler=."
+        )
+    # "grid" is the default, so that it is also what stands there if nothing was given.
+    _check_equal(record, "sampler", record.sampler, record.sampler if given == "grid" else given)
+    direction = record.direction if request.direction is None else request.direction
+    _check_equal(record, "direction", record.direction, direction)
+    now = _other_values(result, record.space)
+    for name in sorted(record.others.keys() & now.keys()):
+        _check_equal(record, f"parameter {name!r}", record.others[name], now[name])
+
+
+def _check_equal(record: Sweep, what: str, before: Any, now: Any) -> None:
+    # Compared as JSON, where 1, 1.0 and True differ.
+    if msgspec.json.encode(before, order="sorted") == msgspec.json.encode(now, order="sorted"):
+        return
+    raise ValueError(
+        f"Sweep {record.id!r} cannot be resumed with another {what}: it began with "
+        f"{shorten(repr(before), 80)}, now it is {shorten(repr(now), 80)}. Give what it began "
+        "with, or leave resume out to begin a new sweep."
+    )
+
+
+def _resumed_space(record: Sweep, request: SweepRequest) -> Space:
+    # In the record's order of parameters, which is the order of a grid.
+    given = {} if request.space is None else make_space(request.space).dimensions
+    return Space(
+        {
+            name: given[name] if name in given else _recorded_dimension(record, name, form)
+            for name, form in record.space.items()
+        }
+    )
+
+
+def _recorded_dimension(record: Sweep, name: str, form: Mapping[str, Any]) -> Any:
+    if "values" in form:
+        made = make_space({name: [from_plain(value) for value in form["values"]]})
+        return made.dimensions[name]
+    if "optuna" in form:
+        from optuna.distributions import json_to_distribution  # noqa: PLC0415  # an extra
+
+        text = msgspec.json.encode(form["optuna"]).decode()
+        return OptunaDistribution(json_to_distribution(text))
+    raise ValueError(
+        f"Parameter {name!r} of sweep {record.id!r} is drawn from {form.get('drawn')!r}, which is "
+        "an object that no record can hold; give the space again."
+    )
+
+
+# In the store ------------------------------------------------------------------------------------
+
+
+class Sweep(Struct, frozen=True, omit_defaults=True):
+    """The record of a sweep: all that is needed to resume it."""
+
+    id: str
+    result: str
+    """Name of the step whose call is the result."""
+    started: float
+    latest: int
+    """The highest trial id before the sweep: its trials are above."""
+    space: dict[str, Any]
+    """Parameter -> its recorded dimension."""
+    sampler: str
+    entropy: int
+    """Seed of the random order and draws."""
+    n_trials: int | None = None
+    seed: int | None = None
+    """The seed that was given: the trials' seeds are derived from it."""
+    direction: str | None = None
+    others: dict[str, Any] = {}
+    """Plain values of the other parameters."""
+
+
+class SweepTrial(NamedTuple):
+    """A trial that a sweep has run, or that still runs."""
+
+    trial: int
+    status: TrialStatus
+    identity: str
+    """Of its point, as in :class:`SweepPoint`."""
+    seed: int
+    forms: dict[str, Any]
+    """Recorded forms of the values of the space's parameters."""
+    value: Any
+    """Recorded form of the result."""
+
+
+def keep_sweep(store: Store, sweep: Sweep) -> None:
+    """Write a sweep's record.
+
+    Raises
+    ------
+    StoreUnavailableError
+        If the store is away. Nothing is run then.
+    """
+    store.append([Record("notes", 0, sweep_id(sweep.id), encode(sweep))])
+
+
+def known_sweeps(store: Store) -> list[str]:
+    """Return the ids of the store's sweeps, the oldest first."""
+    return list(_bodies(store))
+
+
+def find_sweep(store: Store, id: str) -> Sweep:
+    """Return a sweep's record.
+
+    Raises
+    ------
+    ValueError
+        If the experiment has no such sweep; the message lists those that it has.
+    """
+    bodies = _bodies(store)
+    if id not in bodies:
+        known = ", ".join(map(repr, bodies)) or "none yet"
+        raise ValueError(
+            f"There is no sweep {id!r} in {store.address}. Sweeps of this experiment: {known}. "
+            "Give one of these, or leave resume out to begin a new sweep."
+        )
+    return decode(bodies[id], Sweep)
+
+
+def _bodies(store: Store) -> dict[str, bytes]:
+    # Ids come from the records' ids, not from their bodies: a damaged one must not hide the others.
+    return {
+        record.id.removeprefix(sweep_id("")): record.body
+        for record in store.read("notes", [0])
+        if record_kind(record.id) == SWEEP
+    }
+
+
+def trials_of(store: Store, sweep: Sweep) -> list[SweepTrial]:
+    """Return the trials of a sweep, sorted by id."""
+    ids = range(sweep.latest + 1, store.state().latest + 1)
+    if not ids:
+        return []
+    trials = read_trials(store, ids).values()
+    return [_sweep_trial(trial, sweep) for trial in trials if trial.begun.sweep == sweep.id]
+
+
+def _sweep_trial(trial: RecordedTrial, sweep: Sweep) -> SweepTrial:
+    forms = {name: trial.parameters.get(name) for name in sweep.space}
+    value = None if trial.ended is None else trial.ended.value
+    return SweepTrial(trial.trial, trial.status, identity(forms), trial.begun.seed, forms, value)

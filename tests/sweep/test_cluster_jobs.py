@@ -1,0 +1,258 @@
+"""Sweeps on a cluster: trials at the same time, a bounded number of them."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+
+import dask
+import pytest
+from distributed import Client
+
+from daskperiment.sweep import cluster_jobs
+from daskperiment.sweep.sweep_plan import known_sweeps
+from tests.sweep import hooks
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::daskperiment.errors.CodeChangedWarning"),
+    # distributed's own, when a cluster of threads is closed.
+    pytest.mark.filterwarnings("ignore:.*unclosed:ResourceWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def four_threads():
+    """Run a cluster of one worker in this process."""
+    with (
+        dask.config.set({"distributed.worker.profile.enabled": False}),
+        Client(
+            processes=False, n_workers=1, threads_per_worker=4, dashboard_address=None,
+            set_as_default=False,
+        ) as client,
+    ):  # fmt: skip
+        yield client
+
+
+@pytest.fixture
+def client(four_threads):
+    """Make the cluster the one that Dask computes on."""
+    with four_threads.as_current():
+        yield four_threads
+
+
+class Crowd:
+    """Counts who is in a step at once; lets go of them when so many are there."""
+
+    def __init__(self, size: int) -> None:
+        self.barrier = threading.Barrier(size)
+
+    def meet(self, _) -> None:
+        self.barrier.wait(30)
+
+
+@pytest.mark.filterwarnings("ignore:Running on a single-machine scheduler:UserWarning")
+def test_trials_run_at_the_same_time(client, cutting, quiet) -> None:
+    """As many trials as the cluster has threads are in their step at once."""
+    result, hooks = cutting
+    hooks.append(Crowd(4).meet)
+    frame = quiet(result, {"a": range(8)}, seed=1)
+    assert sorted(frame["a"]) == list(range(8))
+    assert frame["Success"].all()
+    hooks.clear()
+    alone = quiet(result, {"a": range(8)}, seed=1, scheduler="synchronous")
+    assert alone["a"].tolist() == list(range(8))
+    assert sorted(frame["Result"]) == sorted(alone["Result"])
+
+
+def test_failures_do_not_end_a_sweep(client, adding, quiet) -> None:
+    """The failed trial stands in the table with its exception."""
+    frame = quiet(adding, {"a": range(6)})
+    failed = frame[~frame["Success"]]
+    assert failed["a"].tolist() == [3]
+    assert failed["Description"].tolist() == ["ZeroDivisionError(thirteen)"]
+    assert len(frame) == 6
+
+
+def test_a_bounded_number_is_in_flight(client, cutting, quiet, monkeypatch) -> None:
+    """Of 300 trials no more than the window are known to the cluster or made at any moment."""
+    result, hooks = cutting
+    monkeypatch.setattr(cluster_jobs, "_LEAST", 8)
+    monkeypatch.setattr(cluster_jobs, "_AHEAD", 2)
+    scheduler = client.cluster.scheduler
+    known: list[int] = []
+    hooks.append(lambda a: known.append(len(scheduler.tasks)))
+    made = []
+    points = iter(made.append(a) or a for a in range(300))
+    submit = cluster_jobs.ClusterJobs._submit
+    submitted: list[int] = []
+
+    def counted(self, jobs):
+        submit(self, jobs)
+        submitted.append(len(self._submitted))
+
+    monkeypatch.setattr(cluster_jobs.ClusterJobs, "_submit", counted)
+    frame = quiet(result, {"a": points})
+    assert len(frame) == 300
+    assert frame["Success"].all()
+    assert max(submitted) == 8
+    # A trial has few tasks; those that were just released may still be there.
+    assert max(known) <= 4 * 8
+
+
+@pytest.mark.filterwarnings("ignore:Running on a single-machine scheduler:UserWarning")
+def test_the_explicit_scheduler_wins(client, cutting, quiet) -> None:
+    """Asked for a local scheduler, trials run here although there is a cluster."""
+    result, hooks = cutting
+    threads: list[str] = []
+    hooks.append(lambda a: threads.append(threading.current_thread().name))
+    quiet(result, {"a": [1, 2]}, scheduler="synchronous")
+    assert set(threads) == {threading.current_thread().name}
+    quiet(result, {"a": [1, 2]})
+    assert len(set(threads)) > 1
+
+
+def test_raise_cancels_what_is_in_flight(client, ex, cutting, quiet) -> None:
+    """The first failure comes out; those in flight are interrupted and run when resumed."""
+    result, hooks = cutting
+    all_there, go_on = threading.Barrier(4), threading.Event()
+
+    arrived = itertools.count()
+
+    def fail(a):
+        number = next(arrived)
+        if number < 4:
+            all_there.wait(30)
+        if number == 0:
+            raise ZeroDivisionError("nought")
+        go_on.wait(30)
+
+    hooks.append(fail)
+    with pytest.raises(ZeroDivisionError, match="nought") as caught:
+        quiet(result, {"a": range(12)}, on_error="raise")
+    (id,) = known_sweeps(ex._store)
+    assert id in caught.value.__notes__[0]
+    # Those whose step nobody can stop count as interrupted while they have no other end.
+    statuses = ex.get_history(verbose=True)["Status"].value_counts().to_dict()
+    hooks.clear()
+    go_on.set()
+    assert statuses.pop("interrupted") in (3, 4)  # one more may have begun in the free thread
+    assert statuses == {"failed": 1}
+    frame = quiet(result, resume=id)
+    failed = frame[frame["Description"].str.startswith("ZeroDivisionError", na=False)]["a"]
+    assert len(failed) == 1
+    assert set(frame.loc[frame["Success"], "a"]) == set(range(12)) - set(failed)
+
+
+def waiting_tasks(dask_worker):
+    """Name the tasks that wait on a worker for a thread."""
+    return [str(task.key) for task in dask_worker.state.tasks.values() if task.state == "ready"]
+
+
+def test_ctrl_c_says_how_to_resume(client, ex, cutting, quiet, monkeypatch) -> None:
+    """Interrupted while trials run, a sweep cancels them and can be resumed."""
+    result, hooks = cutting
+    all_there, go_on = threading.Barrier(5), threading.Event()
+    hooks.append(lambda a: (all_there.wait(30), go_on.wait(30)))
+
+    def waiting(jobs):
+        all_there.wait(30)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cluster_jobs.ClusterJobs, "_ended", waiting)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            quiet(result, {"a": range(6)}, seed=1)
+    (id,) = known_sweeps(ex._store)
+    assert f"resume={id!r}" in caught.value.__notes__[0]
+    hooks.clear()
+    while any(client.run(waiting_tasks).values()):
+        pass  # until the workers have heard that those that wait for a thread are cancelled
+    go_on.set()
+    frame = quiet(result, resume=id)
+    assert set(frame.loc[frame["Success"], "a"]) == set(range(6))
+
+
+def test_a_sampler_is_asked_for_what_fits(client, ex, quiet) -> None:
+    """A sampler of Optuna is told results as they come, and never has more open than threads."""
+    optuna = pytest.importorskip("optuna")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=1))
+    tasks: list[int] = []
+    ask = study.ask
+
+    def counted(*args, **kwargs):
+        open_ones = [t for t in study.get_trials(deepcopy=False) if not t.state.is_finished()]
+        tasks.append(len(open_ones))
+        return ask(*args, **kwargs)
+
+    study.ask = counted
+    result = ex.result(lambda a: (a - 3) ** 2)(ex.parameter("a"))
+    frame = quiet(result, {"a": optuna.distributions.IntDistribution(0, 30)}, n_trials=20,
+                  sampler=study)  # fmt: skip
+    assert len(frame) == 20
+    assert frame["a"].is_unique
+    assert max(tasks) < 4
+    assert study.best_value == frame["Result"].min()
+
+
+def test_a_failing_sampler_lets_trials_in_flight_end(client, ex, adding, quiet) -> None:
+    """What a sampler raises comes out in the end; the trials that had begun are recorded."""
+    optuna = pytest.importorskip("optuna")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+    class Failing(optuna.samplers.RandomSampler):
+        left = 3
+
+        def sample_independent(self, *args, **kwargs):
+            self.left -= 1
+            if self.left < 0:
+                raise LookupError("no idea")
+            return super().sample_independent(*args, **kwargs)
+
+    space = {"a": optuna.distributions.FloatDistribution(0, 1)}
+    with pytest.raises(LookupError, match="no idea") as caught:
+        quiet(adding, space, n_trials=9, sampler=(sampler := Failing(seed=1)))
+    (id,) = known_sweeps(ex._store)
+    assert id in caught.value.__notes__[0]
+    assert ex.get_history(verbose=True, running=True)["Status"].tolist() == ["succeeded"] * 3
+    sampler.left = 2
+    assert len(quiet(adding, resume=id, sampler=sampler, n_trials=5)) == 5
+
+
+def _hooked(a):
+    hooks.call(a)
+    return a
+
+
+def test_annotations_reach_the_scheduler(client, ex, cutting, quiet) -> None:
+    """What a step was annotated with when it was called holds in a sweep too."""
+    failures: list[int] = []
+
+    def fail_once(a):
+        if a not in failures:
+            failures.append(a)
+            raise OSError("once")
+
+    hooks.HOOKS.append(fail_once)
+    with dask.annotate(retries=2):
+        result = ex.result(_hooked)(ex.parameter("a"))
+    frame = quiet(result, {"a": [1, 2]})
+    assert frame["Success"].all()
+    assert sorted(failures) == [1, 2]
+
+
+def test_nothing_is_left_on_the_cluster(client, adding, quiet) -> None:
+    """After a sweep the cluster knows none of its tasks."""
+    quiet(adding, {"a": range(10)})
+    client.sync(_until_forgotten, client.cluster.scheduler)
+    assert not client.futures
+
+
+async def _until_forgotten(scheduler):
+    import asyncio
+
+    for _ in range(500):
+        if not scheduler.tasks:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(list(scheduler.tasks))
