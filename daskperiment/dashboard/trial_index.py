@@ -60,7 +60,6 @@ class _RowStart(Struct, omit_defaults=True):
 
 
 class _RowFailure(Struct, gc=False):
-    type: str
     description: str
 
 
@@ -286,5 +285,5 @@ def _end_of_damaged(id: str) -> _RowEnd | None:
     status: Any = parts[1] if len(parts) > 1 else ""
     if status not in OUTCOMES:
         return None
-    failure = _RowFailure("CorruptRecordError", "the record of its end is damaged")
+    failure = _RowFailure("the record of its end is damaged")
     return _RowEnd(status, float("inf"), float("inf"), MISSING, failure)
