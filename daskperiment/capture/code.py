@@ -15,7 +15,7 @@ import threading
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from daskperiment.capture.code_objects import MISSING, cell_value, fingerprint_code
 from daskperiment.capture.digest import combine
@@ -33,6 +33,8 @@ __all__ = [
     "source_text",
 ]
 
+_T = TypeVar("_T")
+
 _MAIN = "__main__."
 _FIXED = (
     *(type(None), bool, int, float, complex, str, bytes, range, type),
@@ -40,6 +42,7 @@ _FIXED = (
     *(datetime.date, datetime.time, datetime.timedelta, datetime.tzinfo),
     *(decimal.Decimal, enum.Enum, pathlib.PurePath, logging.Logger),
 )
+# Containers with more items are fingerprinted again, which takes no longer then.
 _ITEMS = 2000
 _END: Any = object()
 
@@ -59,7 +62,11 @@ class _CapturedCode:
 
     def holds_for(self, steps: Mapping[str, Callable[..., Any]]) -> bool:
         """Whether the capture is still true, found out without reading a source."""
-        return self._same_steps(steps) and self._same_bindings() and self._same_contents()
+        try:
+            return self._same_steps(steps) and self._same_bindings() and self._same_contents()
+        except Exception:
+            # A user's mapping or property failed, or changed while it was looked at.
+            return False
 
     def _same_steps(self, steps: Mapping[str, Callable[..., Any]]) -> bool:
         return len(steps) == len(self.steps) and all(
@@ -67,8 +74,8 @@ class _CapturedCode:
         )
 
     def _same_bindings(self) -> bool:
-        for get, name, value in self.lookups.names:
-            if get(name, MISSING) is not value:
+        for variables, name, value in self.lookups.names:
+            if variables.get(name, MISSING) is not value:
                 return False
         for cell, value in self.lookups.cells:
             if cell_value(cell) is not value:
@@ -120,11 +127,11 @@ class CodeCapture:
             The same object as the last time if nothing changed.
         """
         last = self._last
-        if last is not None and _holds(last, steps):
+        if last is not None and last.holds_for(steps):
             return last.code
         with self._lock:
             last = self._last
-            if last is not None and _holds(last, steps):
+            if last is not None and last.holds_for(steps):
                 return last.code
             new = _capture(dict(steps), last.code if last is not None else None)
             self._last = new
@@ -136,14 +143,6 @@ def _same_named(now: Any, before: Any) -> bool:
         return not now and not before
     pairs = zip(now, before, strict=False)
     return len(now) == len(before) and all(a == c and b is d for (a, b), (c, d) in pairs)
-
-
-def _holds(captured: _CapturedCode, steps: Mapping[str, Callable[..., Any]]) -> bool:
-    try:
-        return captured.holds_for(steps)
-    except Exception:
-        # A user's mapping or property failed, or changed while it was looked at.
-        return False
 
 
 def _capture(steps: dict[str, Callable[..., Any]], before: Code | None) -> _CapturedCode:
@@ -203,30 +202,25 @@ class _CodeCollector:
     def step_code(self, walk: Walk) -> StepCode:
         """Return what a walk found, and add its functions and constants."""
         self.lookups.add(walk.lookups)
-        keys = [self._key(unit) for unit in walk.units]
-        constants = [(each, self._constant(each)) for each in walk.constants.values()]
+        keys = [self._add_unit(unit) for unit in walk.units]
+        constants = [
+            (each, None if each.state else self.watch(each.value))
+            for each in walk.constants.values()
+        ]
+        named: dict[str, str | None] = {}
+        for each, fingerprint in constants:
+            _add_numbered(named, each.name.removeprefix(_MAIN), fingerprint)
         return StepCode(
             fingerprint=_fingerprint(walk, constants),
             functions=list(dict.fromkeys(keys)),
-            constants=_named(constants),
+            constants=named,
             packages=dict(sorted(walk.packages.items())),
         )
 
-    def _key(self, unit: CodeUnit) -> str:
-        info = unit.info
-        name = unit.name.removeprefix(_MAIN)
+    def _add_unit(self, unit: CodeUnit) -> str:
+        info, name = unit.info, unit.name.removeprefix(_MAIN)
         function = Function(name, unit.fingerprint, info.source, info.file, info.note)
-        key, number = name, 1
-        while self.functions.setdefault(key, function) != function:
-            number += 1
-            key = f"{name}#{number}"
-        return key
-
-    def _constant(self, constant: Constant) -> str | None:
-        value = constant.value
-        if constant.state:
-            return None
-        return self.watch(value)
+        return _add_numbered(self.functions, name, function)
 
     def watch(self, value: Any) -> str | None:
         """Return the fingerprint of a value, and watch it for changes."""
@@ -262,15 +256,13 @@ def _fingerprint(walk: Walk, constants: list[tuple[Constant, str | None]]) -> st
     return combine(*parts)
 
 
-def _named(constants: list[tuple[Constant, str | None]]) -> dict[str, str | None]:
-    named: dict[str, str | None] = {}
-    for constant, fingerprint in constants:
-        name = key = constant.name.removeprefix(_MAIN)
-        number = 1
-        while named.setdefault(key, fingerprint) != fingerprint:
-            number += 1
-            key = f"{name}#{number}"
-    return named
+def _add_numbered(known: dict[str, _T], name: str, value: _T) -> str:
+    # Two functions may have one name, as those that a function makes in a loop.
+    key, number = name, 1
+    while known.setdefault(key, value) != value:
+        number += 1
+        key = f"{name}#{number}"
+    return key
 
 
 # Constants: whether the values that code reads are still the same, told quickly.
@@ -364,8 +356,9 @@ def changed_functions(
         The step's own function first. ``None`` stands for a function that is not used there.
     """
     before, after = _functions_of(old, step), _functions_of(new, step)
+    # What differs in its file or note alone is no change of the code.
     pairs = [(name, before.get(name), after.get(name)) for name in {**after, **before}]
-    return [pair for pair in pairs if _identity(pair[1]) != _identity(pair[2])]
+    return [each for each in pairs if len({f and f.fingerprint for f in each[1:]}) > 1]
 
 
 def _functions_of(code: Code, step: str) -> dict[str, Function]:
@@ -373,27 +366,19 @@ def _functions_of(code: Code, step: str) -> dict[str, Function]:
     return {} if known is None else {name: code.functions[name] for name in known.functions}
 
 
-def _identity(function: Function | None) -> str | None:
-    return None if function is None else function.fingerprint
-
-
 def diff_functions(old: Function, new: Function) -> str:
     """Return how a function's source changed, as a unified diff.
 
     Where one of them has no source, a line says so instead.
     """
-    labels = [f"{each.name} ({each.file or 'no file'})" for each in (old, new)]
     if old.source is None or new.source is None:
         missing = (old if old.source is None else new).note or "no source"
         return f"{new.name} changed; {missing}."
-    lines = difflib.unified_diff(
-        old.source.splitlines(),
-        new.source.splitlines(),
-        f"{labels[0]} before",
-        f"{labels[1]} after",
-        lineterm="",
+    texts = old.source.splitlines(), new.source.splitlines()
+    before, after = (f"{each.name} ({each.file or 'no file'})" for each in (old, new))
+    return "\n".join(
+        difflib.unified_diff(*texts, f"{before} before", f"{after} after", lineterm="")
     )
-    return "\n".join(lines)
 
 
 def source_text(code: Code, steps: Iterable[str] | None = None) -> str:

@@ -128,12 +128,8 @@ def fingerprint_code(code: CodeType) -> str:
 def code_digest(code: CodeType) -> bytes:
     """Return the digest of what a code object does, without its file, lines and docstring."""
     parts = (
-        code.co_name,
-        code.co_code,
-        code.co_names,
-        code.co_varnames,
-        code.co_freevars,
-        code.co_cellvars,
+        *(code.co_name, code.co_code, code.co_names),
+        *(code.co_varnames, code.co_freevars, code.co_cellvars),
         (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount),
         code.co_flags & ~_HAS_DOCSTRING,
         code.co_exceptiontable,

@@ -30,6 +30,7 @@ __all__ = [
     "field_functions",
     "follow_attributes",
     "foreign_name",
+    "foreign_parts",
     "functions_behind",
     "is_own_class",
     "is_own_code",
@@ -140,9 +141,9 @@ def class_without_source(cls: type) -> SourceInfo:
     return SourceInfo(fingerprint, fingerprint, note=NO_SOURCE)
 
 
-def _annotations(cls: type) -> dict[str, Any]:
-    found: dict[str, Any] = vars(cls).get("__annotations__", {})
-    return found
+def _annotations(cls: type) -> Any:
+    # Not getattr, which would find those of a base.
+    return vars(cls).get("__annotations__", {})
 
 
 def code_in(value: Any, depth: int = _DEPTH) -> Iterator[tuple[str, Any]]:
@@ -172,11 +173,15 @@ def _items(value: Any) -> Iterator[tuple[str, Any]]:
 
 def foreign_name(value: Any) -> str:
     """The name of a function, class or module, without the version of its package."""
-    if isinstance(value, ModuleType):
-        return value.__name__
+    return value.__name__ if isinstance(value, ModuleType) else ".".join(foreign_parts(value))
+
+
+def foreign_parts(value: Any) -> tuple[str, str]:
+    """Return the module of a function or class, and its name there."""
+    # Methods of compiled code name the class that they are of in place of a module.
     module = module_of(value) or module_of(getattr(value, "__objclass__", None)) or ""
     name = getattr(value, "__qualname__", None) or getattr(value, "__name__", "")
-    return f"{module}.{name}"
+    return module, str(name)
 
 
 def is_own_class(value: type) -> bool:

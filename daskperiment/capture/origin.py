@@ -6,6 +6,7 @@ and version alone; Python's own modules are covered by its version.
 
 from __future__ import annotations
 
+import itertools
 import os
 import site
 import sys
@@ -100,9 +101,8 @@ def file_of_module(name: str) -> str | None:
 
 
 def _find_spec(name: str) -> Any:
-    folders, spec, path = None, None, ""
-    for part in name.split("."):
-        path = f"{path}.{part}" if path else part
+    folders = spec = None
+    for path in itertools.accumulate(name.split("."), "{}.{}".format):
         try:
             spec = PathFinder.find_spec(path, folders)
         except Exception:

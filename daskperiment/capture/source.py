@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import inspect
+import itertools
 import linecache
 import os
 import sys
@@ -48,9 +49,6 @@ __all__ = [
 
 NO_SOURCE = "no source: defined in a terminal or by exec"
 _CHANGED = "no source: the file was changed after it was loaded"
-_SPECIAL = (staticmethod, classmethod)
-
-_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +87,7 @@ class SourceText:
             if isinstance(node, ast.ClassDef):
                 inner = f"{prefix}{node.name}."
                 self._classes.setdefault(inner[:-1], []).append(node)
-            elif isinstance(node, _FUNCTIONS):
+            elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
                 name = "<lambda>" if isinstance(node, ast.Lambda) else node.name
                 inner = f"{prefix}{name}.<locals>."
                 self._nodes.setdefault((name, _first_line(node)), []).append(node)
@@ -222,8 +220,8 @@ def _shown(file: str) -> str | None:
 
 def class_source(cls: type) -> SourceInfo | None:
     """Return what is known of a class's own code; ``None`` if there is no source."""
-    written = _classes.get(cls, _read_class)
-    return written if written.fingerprint else None
+    info = _classes.get(cls, _read_class)
+    return info if info.fingerprint else None
 
 
 def register_class_source(cls: type, source: str, file: str) -> None:
@@ -265,7 +263,7 @@ def methods(cls: type) -> list[FunctionType]:
     found = []
     for value in vars(cls).values():
         inner = [value]
-        if isinstance(value, _SPECIAL):
+        if isinstance(value, (staticmethod, classmethod)):
             inner = [value.__func__]
         elif isinstance(value, property):
             inner = [value.fget, value.fset, value.fdel]
@@ -327,17 +325,14 @@ def file_literals(file: str) -> dict[str, Any]:
     """
     tree = _read_file(file).tree
     found: dict[str, Any] = {}
-    again = {name for node in ast.walk(tree) for name in _rebound(node)} if tree else set()
+    nodes = ast.walk(tree) if tree is not None else ()
+    again = {name for node in nodes if isinstance(node, ast.Global) for name in node.names}
     for node in getattr(tree, "body", ()):
         for name, value in _bound(node):
             if name in found:
                 again.add(name)
             found[name] = value
     return {k: v for k, v in found.items() if k not in again and v is not _UNKNOWN}
-
-
-def _rebound(node: ast.AST) -> list[str]:
-    return node.names if isinstance(node, ast.Global) else []
 
 
 def _bound(node: ast.AST) -> Iterator[tuple[str, Any]]:
@@ -368,7 +363,6 @@ def resolve_import(item: ImportStatement, package: str | None) -> list[str]:
             name = importlib.util.resolve_name("." * item.level + name, package or "")
         except ImportError:
             return []
-    parts = name.split(".")
-    parents = [".".join(parts[: end + 1]) for end in range(len(parts))]
+    parents = itertools.accumulate(name.split("."), "{}.{}".format)
     # The names may be submodules: those that have a file are.
     return [*parents, *(f"{name}.{inner}" for inner in item.names if inner != "*")]

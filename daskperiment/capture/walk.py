@@ -19,7 +19,7 @@ import enum
 import functools
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -92,7 +92,7 @@ class Constant:
 class Lookups:
     """What was looked up: a walk is valid while all of it is the same."""
 
-    names: list[tuple[Callable[[str, Any], Any], str, Any]] = field(default_factory=list)
+    names: list[tuple[Mapping[str, Any], str, Any]] = field(default_factory=list)
     cells: list[tuple[Any, Any]] = field(default_factory=list)
     functions: list[tuple[FunctionType, CodeType, Any, Any]] = field(default_factory=list)
     files: dict[str, None] = field(default_factory=dict)
@@ -103,11 +103,11 @@ class Lookups:
 
     def add(self, other: Lookups) -> None:
         """Add what another walk looked up, each thing once."""
-        known = {(id(get.__self__), name) for get, name, _ in self.names}  # type: ignore[attr-defined]
-        for get, name, value in other.names:
-            if (id(get.__self__), name) not in known:  # type: ignore[attr-defined]
-                known.add((id(get.__self__), name))  # type: ignore[attr-defined]
-                self.names.append((get, name, value))
+        known = {(id(variables), name) for variables, name, _ in self.names}
+        for variables, name, value in other.names:
+            if (id(variables), name) not in known:
+                known.add((id(variables), name))
+                self.names.append((variables, name, value))
         self.cells += other.cells
         self.functions += other.functions
         self.files.update(other.files)
@@ -285,7 +285,7 @@ class Walk:
         name = f"{cls.__module__}.{cls.__qualname__}"
         self.lookups.classes[cls] = len(vars(cls))
         for key, value in members.members_of(cls):
-            self.lookups.names.append((vars(cls).get, key, value))
+            self._look_up(vars(cls), key)
             functions = list(functions_behind(value))
             for function in functions:
                 if belongs(function, cls):
@@ -316,10 +316,14 @@ class Walk:
         for item in names.imports:
             self._late(place, prefix, item, function.__globals__.get("__package__"))
 
+    def _look_up(self, variables: Mapping[str, Any], name: str) -> Any:
+        value = variables.get(name, MISSING)
+        self.lookups.names.append((variables, name, value))
+        return value
+
     def _read_global(self, place: int, prefix: str, function: FunctionType, read: NameRead) -> None:
         variables = function.__globals__
-        value = variables.get(read.name, MISSING)
-        self.lookups.names.append((variables.get, read.name, value))
+        value = self._look_up(variables, read.name)
         if value is not MISSING:
             name = f"{variables.get('__name__', '?')}.{read.name}"
             self._read(place, f"{prefix}{read.name}", name, value, read.attributes)
@@ -342,22 +346,20 @@ class Walk:
                 self._read_from(place, label, value, attributes[done:])
                 break
             name, label = f"{value.__name__}.{attribute}", f"{label}.{attribute}"
-            variables = vars(value)
-            value = variables.get(attribute, MISSING)
-            self.lookups.names.append((variables.get, attribute, value))
+            value = self._look_up(vars(value), attribute)
         if value is not MISSING:
             self._visit(place, label, name, value)
 
     def _read_from(self, place: int, label: str, value: Any, attributes: tuple[str, ...]) -> None:
         """Visit attributes that users may have put on functions and on foreign modules."""
         if isinstance(value, FunctionType) and attributes[0] in vars(value):
-            key, item = attributes[0], vars(value)[attributes[0]]
-            self.lookups.names.append((vars(value).get, key, item))
+            key = attributes[0]
+            item = self._look_up(vars(value), key)
             self._visit(place, f"{label}.{key}", f"{name_of_function(value)}.{key}", item)
         elif isinstance(value, ModuleType):
             for variables, key, item in members.follow_attributes(value, attributes):
                 label = f"{label}.{key}"
-                self.lookups.names.append((variables.get, key, item))
+                self._look_up(variables, key)
                 if members.is_own_code(item):
                     self._visit(place, label, label, item)
 
@@ -375,8 +377,7 @@ class Walk:
         """Visit what a loaded module has been given in place of what its file says."""
         variables = getattr(sys.modules.get(file.module), "__dict__", {})
         for key, literal in source.file_literals(file.path).items() if variables else ():
-            value = variables.get(key, MISSING)
-            self.lookups.names.append((variables.get, key, value))
+            value = self._look_up(variables, key)
             if isinstance(value, (list, dict, set)):
                 self.lookups.watched[id(value)] = value
             if value is not MISSING and not _is_literal(value, literal, variables):

@@ -110,23 +110,10 @@ def serve(
 def launch(
     store: Store, experiment: str, *, port: int = 5000, blocking: bool | None = None
 ) -> Server | None:
-    """Show one experiment: what ``Experiment.start_dashboard`` does.
+    """Show one experiment, as ``Experiment.start_dashboard`` does.
 
-    Parameters
-    ----------
-    store : Store
-        The experiment's.
-    experiment : str
-        Its id.
-    port : int
-        Where to listen. If it is taken, a free one is used.
-    blocking : bool, optional
-        Whether to wait until Ctrl-C. Without it: in a script yes, in a notebook no.
-
-    Returns
-    -------
-    Server or None
-        The running dashboard, unless it was waited for.
+    Returns the running dashboard, or None once it was waited for: without `blocking`, a script
+    waits for Ctrl-C and a notebook does not.
     """
     if in_notebook() if blocking is None else not blocking:
         return start(store, experiment=experiment, port=port)

@@ -11,15 +11,7 @@ import pandas as pd
 
 from daskperiment.compare.wording import show
 from daskperiment.dashboard.cells import as_number
-from daskperiment.dashboard.figures import (
-    Curve,
-    Theme,
-    curve_figure,
-    item,
-    look_of,
-    parallel,
-    scatter,
-)
+from daskperiment.dashboard.figures import Curve, Theme, curve_figure, look_of, parallel, scatter
 from daskperiment.dashboard.metric_cache import MetricSeries, TrialMetrics
 from daskperiment.dashboard.query import differing
 from daskperiment.dashboard.table import TrialTable
@@ -81,17 +73,6 @@ def draw_metrics(
     metrics = table.metrics.get([row.trial for row in shown])
     known = sorted({name for each in metrics.values() for name in each.series})
     wanted = [name for name in known if name in names] if names else known
-    charts = []
-    for name in wanted[:_MOST_CHARTS]:
-        drawn, hidden = [], 0
-        for place, row in enumerate(shown):
-            series = metrics[row.trial].series.get(name)
-            if series is not None and series.values:
-                data = curve_columns(series, row.begun.started, style)
-                drawn.append(Curve(row.trial, *look_of(place, style.theme), data))
-                hidden += _not_positive(series, row.begun.started, style)
-        chart = _chart(name, drawn, metrics, style, with_figures)
-        charts.append({**chart, "not_positive": hidden})
     return {
         "trials": [
             {"trial": row.trial, "status": row.status, "look": look_of(place, style.theme)}
@@ -101,20 +82,31 @@ def draw_metrics(
         "charts_left_out": max(0, len(wanted) - _MOST_CHARTS),
         "missing": [trial for trial in dict.fromkeys(trials) if table.trials.row(trial) is None],
         "known": known,
-        "charts": charts,
+        "charts": [
+            _chart(name, shown, metrics, style, with_figures) for name in wanted[:_MOST_CHARTS]
+        ],
         "running": any(row.status == "running" for row in shown),
     }
 
 
 def _chart(
     name: str,
-    drawn: list[Curve],
+    shown: Sequence[TrialRow],
     metrics: dict[int, TrialMetrics],
     style: CurveStyle,
     with_figure: bool,
 ) -> dict[str, Any]:
+    drawn: list[Curve] = []
+    hidden = 0
+    # The place in the selection gives the look, so that a trial has the same in all charts.
+    for place, row in enumerate(shown):
+        series = metrics[row.trial].series.get(name)
+        if series is not None and series.values:
+            data = curve_columns(series, row.begun.started, style)
+            drawn.append(Curve(row.trial, *look_of(place, style.theme), data))
+            hidden += _not_positive(series, row.begun.started, style)
     label = "seconds since the start" if style.over == "time" else "epoch"
-    plot = curve_figure(
+    figure = curve_figure(
         drawn, style.theme, x_label=label, log_x=style.log_x, log_y=style.log_y,
         smooth=style.smooth > 0,
     ) if with_figure else None  # fmt: skip
@@ -122,11 +114,12 @@ def _chart(
     return {
         "metric": name,
         "label": label,
-        "item": item(plot) if plot is not None else None,
+        "item": figure,
         "data": {f"trial{curve.trial}": _plain(curve) for curve in drawn},
         "summary": [_summary(c.trial, s) for c, s in zip(drawn, every, strict=True)],
         "by_order": style.over == "epoch" and not all(series.is_numbered for series in every),
         "passed_over": sum(series.passed_over for series in every),
+        "not_positive": hidden,
     }
 
 
@@ -261,7 +254,7 @@ def draw_influence(
         "log_refused": [axis for axis, is_refused in refused.items() if is_refused],
         "axes_left_out": len(differ) - len(axes),
         "lines_left_out": max(0, len(heights) - _INFLUENCE_LINES),
-        "scatter": item(scatter(data, theme, names=(across, title), log_x=log_x, log_y=log_y)),
+        "scatter": scatter(data, theme, names=(across, title), log_x=log_x, log_y=log_y),
         "parallel": _parallel(table, rows, axes, title, heights, theme) if axes else None,
     }
 
@@ -339,7 +332,7 @@ def _parallel(
     lines = [
         (row.trial, place, heights[row.trial]) for row, place in zip(drawn, places, strict=True)
     ]
-    return item(parallel(axes, lines, theme))
+    return parallel(axes, lines, theme)
 
 
 def _scaled(values: Sequence[Any]) -> tuple[list[float], str, str]:

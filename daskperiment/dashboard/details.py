@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from typing import Any, TypeVar
 
 from msgspec import Struct, structs
@@ -242,7 +243,7 @@ def highlight(source: str) -> list[list[list[str]]]:
     lines: list[list[list[str]]] = [[]] if source else []
     text = "\n".join(source.splitlines())
     for _, token, words in PythonLexer().get_tokens_unprocessed(text):
-        kind = next((name for type_, name in _KINDS.items() if token in type_), "")
+        kind = _kind(token)
         for number, piece in enumerate(words.split("\n")):
             if number:
                 lines.append([])
@@ -251,6 +252,11 @@ def highlight(source: str) -> list[list[list[str]]]:
             elif piece:
                 lines[-1].append([piece, kind])
     return lines
+
+
+@cache  # there are few types, and very many words
+def _kind(token: Any) -> str:
+    return next((kind for type_, kind in _KINDS.items() if token in type_), "")
 
 
 # Two trials --------------------------------------------------------------------------------------

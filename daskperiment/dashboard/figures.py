@@ -1,6 +1,6 @@
 """What the page draws: Bokeh figures in its colours, and where a graph's steps stand.
 
-No text of a store is read as markup or mathematics.
+Figures come out as plain data for BokehJS. No text of a store is read as markup or mathematics.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ __all__ = [
     "Curve",
     "MAX_STEPS",
     "curve_figure",
-    "item",
     "layout_graph",
     "look_of",
     "parallel",
@@ -73,11 +72,6 @@ def look_of(place: int, theme: Theme) -> tuple[str, str]:
     return COLORS[theme][place % 6], _DASHES[place // 6 % len(_DASHES)]
 
 
-def item(plot: Any) -> Any:
-    """Return a figure as plain data for BokehJS."""
-    return json_item(plot)
-
-
 def curve_figure(
     drawn: Sequence[Curve], theme: Theme, *, x_label: str, log_x: bool, log_y: bool, smooth: bool
 ) -> Any:
@@ -98,7 +92,7 @@ def curve_figure(
     if smooth:
         tips.append(("smoothed", "@y{0.[000000]}"))
     plot.add_tools(HoverTool(tooltips=tips, renderers=lines))
-    return plot
+    return json_item(plot)
 
 
 def scatter(
@@ -121,7 +115,7 @@ def scatter(
     x_tip = "@x" if factors else "@x{0.[000000]}"
     tips = [("trial", "@trial"), ("across", x_tip), ("up", "@y{0.[000000]}")]
     plot.add_tools(HoverTool(tooltips=tips), TapTool())
-    return plot
+    return json_item(plot)
 
 
 def parallel(
@@ -168,7 +162,7 @@ def parallel(
     plot.min_border_left = 10
     tips = [("trial", "@trial"), ("value", "@value{0.[000000]}")]
     plot.add_tools(HoverTool(tooltips=tips, renderers=[drawn], line_policy="interp"), TapTool())
-    return plot
+    return json_item(plot)
 
 
 def _write_axes(plot: Any, axes: Sequence[tuple[str, str, str]], ink: str) -> None:

@@ -96,7 +96,7 @@ class Guard:
             name = urlsplit(f"//{host}").hostname or ""
         except ValueError:
             return False
-        return name.casefold() in self._names or (self._open and _is_address(name))
+        return name.casefold() in self._names or (self._open and _address_of(name) is not None)
 
     def knows(self, given: str | None) -> bool:
         """Return whether a token is right, taking as long for any that is wrong."""
@@ -126,17 +126,12 @@ def _bytes(text: str) -> bytes:
 
 def is_loopback(host: str) -> bool:
     """Return whether an address can be reached from this machine alone."""
-    if host.casefold() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    address = _address_of(host)
+    return host.casefold() == "localhost" or (address is not None and address.is_loopback)
 
 
-def _is_address(name: str) -> bool:
+def _address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        ipaddress.ip_address(name)
+        return ipaddress.ip_address(host)
     except ValueError:
-        return False
-    return True
+        return None

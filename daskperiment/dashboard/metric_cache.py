@@ -112,11 +112,6 @@ class MetricCache:
             self._forget(len(wanted))
             return wanted
 
-    def clear(self) -> None:
-        """Forget everything."""
-        with self._lock:
-            self._known.clear()
-
     def _forget(self, keep: int) -> None:
         size = sum(metrics.size for metrics in self._known.values())
         while len(self._known) > keep and size > _POINTS:
@@ -151,11 +146,6 @@ class LatestMetrics:
                 }
                 for trial in wanted
             }
-
-    def clear(self) -> None:
-        """Forget everything."""
-        with self._lock:
-            self._known.clear()
 
 
 def _new(store: Store, positions: dict[int, int]) -> Iterator[tuple[int, int, _PlotBatch]]:

@@ -12,7 +12,7 @@ from daskperiment.dashboard.cells import as_number, sort_key
 from daskperiment.dashboard.trial_index import TrialRow
 from daskperiment.errors import DaskperimentError
 from daskperiment.formatting import shorten
-from daskperiment.history.stored_values import MISSING
+from daskperiment.history.stored_values import MISSING, StoredObject
 from daskperiment.store.protocol import Store
 
 __all__ = ["FIXED", "FilterError", "Query", "differing", "value_of"]
@@ -153,11 +153,7 @@ class Query(NamedTuple):
         text = "\n".join(_text(value) for value in values if value is not MISSING)
         return all(word in text for word in self.words)
 
-    def order(self, rows: Iterable[TrialRow], store: Store) -> list[int]:
-        """Return the ids of trials in order; those without a value come last."""
-        return self.arrange((row.trial, value_of(row, self.column, store)) for row in rows)
-
-    def arrange(self, values: Iterable[tuple[int, Any]]) -> list[int]:
+    def order(self, values: Iterable[tuple[int, Any]]) -> list[int]:
         """Return ids of trials in the order of these values; those without one come last."""
         keyed: list[tuple[Any, int]] = []
         without: list[int] = []
@@ -232,9 +228,7 @@ def _number(text: str) -> float | None:
 
 
 def _text(value: Any) -> str:
-    return value.casefold() if isinstance(value, str) else shorten(_shown(value), 300).casefold()
-
-
-def _shown(value: Any) -> str:
-    from_object = getattr(value, "repr", None)
-    return from_object if isinstance(from_object, str) else repr(value)
+    if isinstance(value, str):
+        return value.casefold()
+    text = value.repr if isinstance(value, StoredObject) else repr(value)
+    return shorten(text, 300).casefold()

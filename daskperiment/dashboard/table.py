@@ -40,19 +40,21 @@ class TrialTable:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.trials = TrialIndex(store)
-        self.latest = LatestMetrics(store)
-        self.metrics = MetricCache(store)
         self._lock = threading.Lock()
         self._selections: dict[Query, _Selection] = {}
         self._resets = 0
+        self._forget_metrics()
+
+    def _forget_metrics(self) -> None:
+        self.latest = LatestMetrics(self.store)
+        self.metrics = MetricCache(self.store)
 
     def refresh(self) -> int:
         """Read what is new of the trials, and return the version."""
         version = self.trials.refresh()
         if self.trials.resets != self._resets:
             self._resets = self.trials.resets
-            self.latest.clear()
-            self.metrics.clear()
+            self._forget_metrics()
         return version
 
     def found(self, query: Query) -> list[int]:
@@ -113,7 +115,9 @@ class TrialTable:
         elif query.column.startswith("m:"):
             order = self._by_metric(query, rows)
         else:
-            order = query.order(rows, self.store)
+            order = query.order(
+                (row.trial, value_of(row, query.column, self.store)) for row in rows
+            )
         return _Selection(version, order, dict(counts), differing(rows, names))
 
     def _by_metric(self, query: Query, rows: list[TrialRow]) -> list[int]:
@@ -121,7 +125,7 @@ class TrialTable:
         if len(ids) > _MEASURED:
             return ids[::-1]
         latest, name = self.latest.get(ids), query.column[2:]
-        return query.arrange((trial, latest[trial].get(name, MISSING)) for trial in ids)
+        return query.order((trial, latest[trial].get(name, MISSING)) for trial in ids)
 
     def _columns(self, metrics: list[str], selection: _Selection) -> list[dict[str, Any]]:
         names = self.trials.names
@@ -132,8 +136,7 @@ class TrialTable:
         columns.append(_column("result", "Result", "result"))
         sorts = len(selection.order) <= _MEASURED
         columns += [{**_column(f"m:{name}", name, "metric"), "sorts": sorts} for name in metrics]
-        fixed = ["started", "duration", "description", *_HIDDEN]
-        for key in fixed:
+        for key in ("started", "duration", "description", *_HIDDEN):
             one = _column(key, _TITLES.get(key, key.capitalize()), "fixed")
             columns.append({**one, "hidden": key in _HIDDEN})
         return columns
@@ -150,12 +153,7 @@ class TrialTable:
 
 
 def _column(key: str, title: str, group: str) -> dict[str, Any]:
-    return {
-        "key": key,
-        "title": title.strip() or "(empty)",
-        "group": group,
-        "sorts": True,
-    }
+    return {"key": key, "title": title.strip() or "(empty)", "group": group, "sorts": True}
 
 
 def _duration(row: TrialRow) -> Cell:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from msgspec import Struct
-from toolz import partition_all
+from toolz import groupby, partition_all
 
 from daskperiment.codec import decode_each
 from daskperiment.dashboard.cells import trimmed
@@ -60,7 +59,6 @@ class _RowStart(Struct, omit_defaults=True):
 
 
 class _RowFailure(Struct, gc=False):
-    type: str
     description: str
 
 
@@ -199,35 +197,33 @@ class TrialIndex:
         return False
 
     def _add(self, chunk: Sequence[Stored]) -> None:
-        kinds: defaultdict[str, list[Stored]] = defaultdict(list)
-        for one in chunk:
-            kinds[record_kind(one.id)].append(one)
+        kinds = groupby(lambda one: record_kind(one.id), chunk)
         self._position = max(self._position, chunk[-1].position)
-        self._add_starts(kinds[BEGUN])
-        self._add_ends(kinds[ENDED])
-        for one, record in self._intact(kinds[COMPUTED], Computed)[0]:
+        starts, damaged_starts = split_damaged(kinds.get(BEGUN, []), _RowStart)
+        ends, damaged_ends = split_damaged(kinds.get(ENDED, []), _RowEnd)
+        computed, damaged = split_damaged(kinds.get(COMPUTED, []), Computed)
+        self.damaged += len(damaged_starts) + len(damaged_ends) + len(damaged)
+        for one, begun in starts:
+            self._add_start(one, begun)
+        for one, ended in ends:
+            if len(one.body) > _LARGE:
+                ended.value = trimmed(ended.value, self.store)
+            self._add_end(one.trial, ended)
+        for one in damaged_ends:
+            self._add_end(one.trial, _end_of_damaged(one.id))
+        for one, record in computed:
             value = trimmed(record.value, self.store)
             self._computed.setdefault(one.trial, {})[record.name] = value
             self._names.setdefault(record.name)
 
-    def _add_starts(self, stored: list[Stored]) -> None:
-        for one, begun in self._intact(stored, _RowStart)[0]:
-            if len(one.body) > _LARGE:
-                forms = begun.parameters.items()
-                begun.parameters = {name: trimmed(form, self.store) for name, form in forms}
-            self._begun[one.trial] = begun
-            self._names.update(dict.fromkeys(begun.parameters))
-            if one.trial not in self._ended:
-                self._pending.add(one.trial)
-
-    def _add_ends(self, stored: list[Stored]) -> None:
-        found, damaged = self._intact(stored, _RowEnd)
-        for one, ended in found:
-            if len(one.body) > _LARGE:
-                ended.value = trimmed(ended.value, self.store)
-            self._add_end(one.trial, ended)
-        for one in damaged:
-            self._add_end(one.trial, _end_of_damaged(one.id))
+    def _add_start(self, one: Stored, begun: _RowStart) -> None:
+        if len(one.body) > _LARGE:
+            forms = begun.parameters.items()
+            begun.parameters = {name: trimmed(form, self.store) for name, form in forms}
+        self._begun[one.trial] = begun
+        self._names.update(dict.fromkeys(begun.parameters))
+        if one.trial not in self._ended:
+            self._pending.add(one.trial)
 
     def _add_end(self, trial: int, ended: _RowEnd | None) -> None:
         known = self._ended.get(trial)
@@ -235,13 +231,6 @@ class TrialIndex:
             self._ended[trial] = ended
             self._pending.discard(trial)
             self._lost.pop(trial, None)
-
-    def _intact(
-        self, stored: list[Stored], type_: type[T]
-    ) -> tuple[list[tuple[Stored, T]], list[Stored]]:
-        found, damaged = split_damaged(stored, type_)
-        self.damaged += len(damaged)
-        return found, damaged
 
     def _judge(self) -> None:
         """Find out which of the trials without an end are lost."""
@@ -286,5 +275,5 @@ def _end_of_damaged(id: str) -> _RowEnd | None:
     status: Any = parts[1] if len(parts) > 1 else ""
     if status not in OUTCOMES:
         return None
-    failure = _RowFailure("CorruptRecordError", "the record of its end is damaged")
+    failure = _RowFailure("the record of its end is damaged")
     return _RowEnd(status, float("inf"), float("inf"), MISSING, failure)

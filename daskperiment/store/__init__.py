@@ -1,1 +1,7 @@
-"""Where records live: the protocol, the stores that keep it, and the journal before them."""
+"""Where records live.
+
+Records and objects come in as bytes and go out as the same bytes; what they mean, nothing in here
+knows. ``opening`` makes a store of what a person gives as backend; the stores for a folder, Redis
+and MongoDB keep the contract that ``protocol`` writes down. Any room above may use a store, through
+that protocol alone.
+"""

@@ -1,4 +1,4 @@
-"""Faults of files and databases, told as store errors that name the file and the remedy."""
+"""Faults of files and databases as store errors, which name the file and the remedy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 
 
 def explain(error: BaseException, path: Path) -> StoreError:
-    """Tell an error of SQLite or of the system as a store error.
+    """Return an error of SQLite or of the system as a store error.
 
     Parameters
     ----------
@@ -39,24 +39,24 @@ def explain(error: BaseException, path: Path) -> StoreError:
 
 
 def is_full(error: BaseException) -> bool:
-    """Tell whether an error says that a device is full."""
+    """Return whether an error says that a device is full."""
     if isinstance(error, OSError):
         return error.errno in _FULL
     return database_name(error) == "SQLITE_FULL"
 
 
 def is_damage(error: BaseException) -> bool:
-    """Tell whether an error says that a database is damaged."""
+    """Return whether an error says that a database is damaged."""
     return database_name(error).startswith(_DAMAGE)
 
 
 def database_name(error: BaseException) -> str:
-    """Give SQLite's name for an error, empty if it has none."""
+    """Return SQLite's name for an error, empty if it has none."""
     return str(getattr(error, "sqlite_errorname", None) or "")
 
 
 def _has_no_room(error: BaseException, path: Path) -> bool:
-    """Tell a full disk from what SQLite says about its lock and log files."""
+    """Return whether the disk is full: of its lock and log files SQLite does not say so."""
     if not database_name(error).startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN")):
         return False
     try:

@@ -24,7 +24,7 @@ computed from the boot time, which moves when the system's clock is set."""
 
 
 def current_origin() -> Origin:
-    """Describe this process, so that others can tell later whether it still runs.
+    """Return what others need to find out later whether this process still runs.
 
     Returns
     -------
@@ -41,21 +41,21 @@ def whereabouts() -> str:
 
 
 def heartbeat_timeout() -> float:
-    """Tell after how many seconds without a sign of life a trial of another host is lost.
+    """Return after how many seconds without a heartbeat a trial of another host is lost.
 
-    It is the Dask configuration value ``daskperiment.heartbeat-timeout``; writers give a sign
-    four times as often.
+    It is the Dask configuration value ``daskperiment.heartbeat-timeout``; heartbeats are four
+    times as frequent.
     """
     return float(parse_timedelta(dask.config.get("daskperiment.heartbeat-timeout", 60)))
 
 
 def is_gone(origin: Origin) -> bool | None:
-    """Tell whether a process has ended.
+    """Return whether a process has ended.
 
     Parameters
     ----------
     origin : Origin
-        What `current_origin` said in that process.
+        What `current_origin` returned in that process.
 
     Returns
     -------
@@ -94,7 +94,7 @@ def _origin(pid: int) -> Origin:
 
 
 def _born(pid: int) -> float:
-    """Tell when a process started: on Linux since the boot, which no setting of clocks moves."""
+    """Return when a process started: on Linux since the boot, which no setting of clocks moves."""
     if sys.platform != "linux":
         return psutil.Process(pid).create_time()
     fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
@@ -102,7 +102,7 @@ def _born(pid: int) -> float:
 
 
 def _boot() -> str:
-    """Identify this run of the kernel, and on Linux the namespace that pids belong to."""
+    """Return what identifies this run of the kernel, and on Linux the namespace of its pids."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot}.{os.stat('/proc/self/ns/pid').st_ino}"

@@ -1,4 +1,4 @@
-"""From what a caller gives as backend to a store.
+"""The store that a caller names as backend.
 
 Drivers are loaded when a backend asks for them, and never here.
 """
@@ -35,19 +35,7 @@ _EXPECTED = (
     "'unix:///socket', redis.Redis, redis.RedisCluster, redis.ConnectionPool, "
     "'mongodb://host/database', 'mongodb+srv://host/database', a pymongo Database or a Store"
 )
-_METHODS = (
-    "allocate",
-    "append",
-    "read",
-    "find",
-    "put",
-    "get",
-    "sizes",
-    "discard",
-    "state",
-    "delete",
-    "close",
-)
+_METHODS = [name for name, method in vars(Store).items() if name[0] != "_" and callable(method)]
 _REDIS = ("redis", "rediss", "unix")
 _MONGO = ("mongodb", "mongodb+srv")
 
@@ -110,7 +98,7 @@ def list_experiments(backend: Any = None) -> list[str]:
 
 
 def resolve(backend: Any) -> Any:
-    """Check a backend, and give what it stands for.
+    """Return what a backend stands for, after a check that it is one.
 
     Returns
     -------
@@ -151,12 +139,12 @@ def check_arrival(store: Store, place: str) -> None:
 
 
 def identity_of(store: Store) -> str | None:
-    """Tell which folder a store was made for elsewhere; None if there is nothing to check."""
+    """Return the identity of the folder that a store was made for; None if there is none."""
     return store.identity if isinstance(store, FileStore) else None
 
 
 def journal_folder(store: Store) -> Path:
-    """Tell where the journals of a store's writers are.
+    """Return the folder of the journals of a store's writers.
 
     A file store has them beside its database. Those of a server are on this machine: in the
     folder of the Dask configuration value ``daskperiment.journal``, else in the user's folder for
@@ -208,13 +196,13 @@ def _database(url: str) -> str:
 
 
 def _without_password(url: str) -> str:
-    """Give a URL without user and password, even if it is malformed."""
+    """Return a URL without user and password, even if it is malformed."""
     scheme, separator, rest = url.partition("://")
     return f"{scheme}{separator}{rest.rpartition('@')[2].partition('?')[0]}"
 
 
 def _family(backend: Any) -> str | None:
-    """Name the driver that an object or a URL is for, without loading it."""
+    """Return the driver that an object or a URL is for, without loading it."""
     if isinstance(backend, str):
         return "redis" if backend.partition("://")[0].lower() in _REDIS else "mongo"
     classes = _classes(backend)
@@ -231,7 +219,10 @@ def _is_store(backend: Any) -> bool:
 
 
 def _classes(value: Any) -> set[tuple[str, str]]:
-    """Give the classes of a value as pairs of package and name; asynchronous clients apart."""
+    """Return the classes of a value as pairs of package and name.
+
+    Asynchronous clients, which do not serve, have a package name of their own.
+    """
     names = set()
     for kind in type(value).__mro__:
         package, _, rest = kind.__module__.partition(".")

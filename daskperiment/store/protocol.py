@@ -3,7 +3,7 @@
 A store keeps one experiment: *records* in a few named streams and *objects* under the digest of
 their content. It does not know what they mean; all meaning is written once, above it. Anybody may
 write a store against this module alone and show with :mod:`daskperiment.testing` that it keeps
-the contract.
+the contract. At the end stand two functions that may help in it.
 
 Streams
 -------
@@ -11,10 +11,10 @@ Streams
 ``trials``   how trials began and ended (the first record comes from ``allocate``)
 ``steps``    step runs
 ``points``   batches of metric points
-``outputs``  the first output seen for a step's code, inputs and seed, and what is known of
-             a recipe's output (trial is 0); these can be found by their ids
-``notes``    what is told of a trial besides, such as an impure step; of trial 0: sweeps
-``beats``    signs of life of running trials
+``outputs``  the first output seen for a step's code, inputs and seed, and what is known under
+             a cache key (trial is 0); these can be found by their ids
+``notes``    what else there is of a trial, such as an impure step; of trial 0: sweeps
+``beats``    heartbeats of running trials
 ===========  ==========================================================================
 
 Record ids
@@ -35,7 +35,8 @@ No other exception leaves a store. Messages never show a password.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pickle import PickleBuffer
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 __all__ = ["Allocation", "Buffer", "Record", "State", "Store", "Stored"]
@@ -45,7 +46,7 @@ Buffer = Any
 
 
 class Record(NamedTuple):
-    """What is handed to a store."""
+    """A record as a store gets it."""
 
     stream: str
     trial: int
@@ -93,7 +94,7 @@ class Store(Protocol):
         """Names the store and experiment for people and logs: a URL without password."""
 
     def allocate(self, token: str, body: bytes) -> Allocation:
-        """Give the token a trial id, and write the trial's first record.
+        """Allocate the token's trial id, and write the trial's first record.
 
         Ids are 1, 2, 3 … without gaps. The id and the record ``("trials", id, "begun", body)``
         appear together or not at all. A token that has an id already keeps it, and nothing is
@@ -164,7 +165,7 @@ class Store(Protocol):
         """
 
     def get(self, digest: str) -> Buffer:
-        """Get an object's bytes, as a buffer that may be writable and private to the caller.
+        """Return an object's bytes, as a buffer that may be writable and private to the caller.
 
         Raises
         ------
@@ -173,7 +174,7 @@ class Store(Protocol):
         """
 
     def sizes(self, digests: Collection[str]) -> dict[str, int]:
-        """Tell the size in bytes of each of these objects that is there, without reading them.
+        """Return the size in bytes of each of these objects that is there, without reading them.
 
         Those that are not there are left out.
         """
@@ -181,12 +182,12 @@ class Store(Protocol):
     def discard(self, digests: Collection[str]) -> None:
         """Remove objects; those that are not there are passed over in silence.
 
-        A buffer that `get` returned before stays as it is; a `get` at the same time gives the
+        A buffer that `get` returned before stays as it is; a `get` at the same time returns the
         whole object or raises the KeyError. Afterwards `put` keeps an object of this digest anew.
         """
 
     def state(self) -> State:
-        """Tell the highest trial id and the store's clock."""
+        """Return the highest trial id and the store's clock."""
 
     def delete(self) -> None:
         """Remove everything that this experiment wrote, and nothing else.
@@ -195,4 +196,30 @@ class Store(Protocol):
         """
 
     def close(self) -> None:
-        """Let go of connections and files; a later call opens them again."""
+        """Close connections and files; a later call opens them again."""
+
+
+def flat(part: Buffer) -> memoryview:
+    """Return a view of a part as plain bytes, whatever its type and shape, without copying it."""
+    if not isinstance(part, memoryview):
+        return PickleBuffer(part).raw()  # Of arrays in any order and of any type.
+    # A view of a view through PickleBuffer crashes some Pythons when a reference cycle with it
+    # is collected; a cast has no such chain, but it refuses empty arrays.
+    return part.cast("B") if part.nbytes else memoryview(b"")
+
+
+def batches(records: Iterable[Record], count: int, size: int) -> Iterator[list[Record]]:
+    """Cut records, in order, into batches of so many records, and of so many bytes in all.
+
+    A larger record is a batch of its own.
+    """
+    batch: list[Record] = []
+    used = 0
+    for record in records:
+        if batch and (len(batch) == count or used + len(record.body) > size):
+            yield batch
+            batch, used = [], 0
+        batch.append(record)
+        used += len(record.body)
+    if batch:
+        yield batch

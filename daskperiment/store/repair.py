@@ -1,4 +1,4 @@
-"""Save what can be read of a damaged file store.
+"""Repair of a damaged file store: what can be read is saved.
 
 ``python -m daskperiment.store.repair <folder of the experiment>`` builds the database anew from
 the rows that can be read, and keeps the damaged file beside it.
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from daskperiment.errors import DaskperimentError, StoreError
+from daskperiment.records import BEGUN
 from daskperiment.store.faults import explain
 
 __all__ = ["main", "repair", "salvage"]
@@ -22,7 +23,7 @@ __all__ = ["main", "repair", "salvage"]
 def salvage(
     connection: sqlite3.Connection, table: str, columns: str = "*", after: int = 0
 ) -> list[Any]:
-    """Read the rows of a table that can be read, by halving the ranges that cannot.
+    """Return the rows of a table that can be read, by halving the ranges that cannot.
 
     Parameters
     ----------
@@ -50,7 +51,7 @@ def salvage(
 
 
 def _last(connection: sqlite3.Connection, table: str) -> int:
-    """Give the last row id, from the index if the table's own end is damaged."""
+    """Return the last row id, from the index if the table's own end is damaged."""
     for index in ("", f' INDEXED BY "sqlite_autoindex_{table}_1"'):
         try:
             query = f'SELECT max(rowid) FROM "{table}"{index}'
@@ -113,8 +114,9 @@ def _rebuild(path: Path, new: Path) -> None:
                 target.executemany(f'INSERT INTO "{table}" VALUES ({marks})', rows)
         # A trial whose token was lost keeps its id all the same.
         target.execute(
-            "INSERT INTO _tokens (trial) SELECT trial FROM trials WHERE id = 'begun' "
-            "AND trial NOT IN (SELECT trial FROM _tokens)"
+            "INSERT INTO _tokens (trial) SELECT trial FROM trials WHERE id = ? "
+            "AND trial NOT IN (SELECT trial FROM _tokens)",
+            (BEGUN,),
         )
         target.execute("COMMIT")
         for pragma in ("application_id", "user_version"):

@@ -305,7 +305,7 @@ INWARD = {
     # Digests and fingerprints, of which only the equality counts, and what tells kernels apart.
     "Begun.token", "Begun.code", "Begun.environment", "Begun.graph", "Origin.boot",
     "ObjectRef.digest", "Function.fingerprint", "StepCode.fingerprint", "StepCode.constants",
-    "StepRun.code", "StepRun.inputs", "StepRun.output", "StepRun.recipe", "StepRun.kept",
+    "StepRun.code", "StepRun.inputs", "StepRun.output", "StepRun.cache_key", "StepRun.kept",
     # The key of a step, and the description of a failure, hold these; of points numbers are drawn.
     "Node.step", "Node.steps", "StepRun.step", "Impurity.step", "StepCode.functions",
     "StepCode.packages", "Failure.type", "Point.epoch", "Point.value",

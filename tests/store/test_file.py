@@ -29,7 +29,7 @@ from daskperiment.errors import (
     StoreWarning,
 )
 from daskperiment.store.file import FileStore
-from daskperiment.store.file import connection as lane
+from daskperiment.store.file import database as databases
 from daskperiment.store.protocol import Record
 from daskperiment.testing import StoreConformance
 
@@ -556,8 +556,8 @@ def test_locked_for_too_long(
     folder: Path, store: FileStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A database that stays locked is unavailable, and says what to look for."""
-    monkeypatch.setattr(lane, "_BUSY", 0.001)
-    monkeypatch.setattr(lane, "_PATIENCE", 0.05)
+    monkeypatch.setattr(databases, "_BUSY", 0.001)
+    monkeypatch.setattr(databases, "_PATIENCE", 0.05)
     store.append(steps(1))
     other = sqlite3.connect(folder / "records.sqlite", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -572,7 +572,7 @@ def test_locked_for_too_long(
 
 def test_waits_for_a_lock(folder: Path, store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lock that goes away in time is no error."""
-    monkeypatch.setattr(lane, "_BUSY", 0.001)
+    monkeypatch.setattr(databases, "_BUSY", 0.001)
     store.append(steps(1))
     other = sqlite3.connect(
         folder / "records.sqlite", isolation_level=None, check_same_thread=False
@@ -585,7 +585,7 @@ def test_waits_for_a_lock(folder: Path, store: FileStore, monkeypatch: pytest.Mo
         if len(naps) == 3:
             other.execute("ROLLBACK")
 
-    monkeypatch.setattr("daskperiment.store.file.connection.time.sleep", nap)
+    monkeypatch.setattr("daskperiment.store.file.database.time.sleep", nap)
     store.append(steps(2))
     other.close()
     assert len(naps) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import sys
 import threading
@@ -17,9 +18,12 @@ from daskperiment.records import Environment
 
 __all__ = ["EnvironmentCapture", "changes", "describe", "packages_text"]
 
+# Seconds within which most stamps are not looked at again.
 _PAUSE = 0.2
+# A repository in a folder that changes all the time is read for one part in so many of the time.
 _SHARE = 20
 _LONG = ("diff", "untracked", "packages")
+_GONE = {"note": "the working folder is gone"}
 
 
 class EnvironmentCapture:
@@ -46,14 +50,13 @@ class EnvironmentCapture:
         self._packages = _CachedFacts(pause, _package_stamps, installed)
         self._git = _GitCache(pause)
         self._last: Environment | None = None
-        self._parts: tuple[Any, Any] | None = None
+        self._parts: tuple[Any, Any] = (None, None)
 
     def capture(self) -> Environment:
         """Return the environment; the same object as the last time if nothing changed."""
         with self._lock:
             parts = (self._packages.get(), self._git.get())
-            last = self._parts
-            if self._last is None or last is None or _differ(parts, last):
+            if self._last is None or any(map(operator.is_not, parts, self._parts)):
                 self._parts, self._last = parts, self._assemble(*parts)
             return self._last
 
@@ -63,10 +66,6 @@ class EnvironmentCapture:
         everything = {**self._static, "git": git, "requirements": packages}
         new = Environment({name: facts for name, facts in everything.items() if facts})
         return self._last if self._last is not None and self._last == new else new
-
-
-def _differ(new: tuple[Any, Any], old: tuple[Any, Any]) -> bool:
-    return new[0] is not old[0] or new[1] is not old[1]
 
 
 def _safely(gather: Callable[[], dict[str, str]]) -> dict[str, str]:
@@ -102,7 +101,12 @@ class _CachedFacts:
 
 
 def _package_stamps() -> Any:
-    return tuple((entry, _stamp(entry)) for entry in sys.path)
+    # The order counts: of two folders that have a package, the first one wins.
+    return list(_stamps(sys.path).items())
+
+
+def _stamps(paths: Iterable[str]) -> dict[str, Any]:
+    return {path: _stamp(path) for path in paths}
 
 
 def _stamp(path: str) -> tuple[int, int, int] | None:
@@ -119,8 +123,7 @@ class _RepositoryStamps:
 
     cwd: str
     repository: Repository | None
-    files: tuple[str, ...]
-    stamps: list[Any]
+    files: dict[str, Any]
     sources: dict[str, Any]
     folders: dict[str, Any]
 
@@ -147,7 +150,7 @@ class _GitCache:
         return self._facts
 
     def _is_stale(self, watched: _RepositoryStamps, cwd: str) -> bool:
-        if cwd != watched.cwd or [_stamp(file) for file in watched.files] != watched.stamps:
+        if cwd != watched.cwd or _stamps(watched.files) != watched.files:
             return True
         now = time.monotonic()
         if now < self._next:
@@ -155,32 +158,26 @@ class _GitCache:
         self._next = now + self._pause
         if self._sources.stamps(watched.repository) != watched.sources:
             return True
-        return (
-            now >= self._next_folders and _folder_stamps(cwd, watched.repository) != watched.folders
-        )
+        return now >= self._next_folders and _stamps(watched.folders) != watched.folders
 
     def _read(self, cwd: str) -> None:
         start = time.monotonic()
         repository = find_repository(cwd) or _repository_of_script()
         # Stamps first: what changes while git reads is seen the next time.
-        files = tuple(repository.files()) if repository is not None else ()
-        stamps = [_stamp(file) for file in files]
-        sources, folders = self._sources.stamps(repository), _folder_stamps(cwd, repository)
-        self._watched = _RepositoryStamps(cwd, repository, files, stamps, sources, folders)
+        self._watched = _RepositoryStamps(
+            cwd,
+            repository,
+            files=_stamps(repository.files() if repository is not None else ()),
+            sources=self._sources.stamps(repository),
+            folders=_stamps([cwd] if repository is None else [cwd, repository.root]),
+        )
         facts = read_state(repository)
+        # The same object as before shows that nothing changed.
         if facts != self._facts:
             self._facts = facts
         end = time.monotonic()
         self._next = end + self._pause
         self._next_folders = end + max(self._pause, (end - start) * _SHARE * bool(self._pause))
-
-
-_GONE: dict[str, str] = {"note": "the working folder is gone"}
-
-
-def _folder_stamps(cwd: str, repository: Repository | None) -> dict[str, Any]:
-    folders = {cwd} if repository is None else {cwd, repository.root}
-    return {folder: _stamp(folder) for folder in folders}
 
 
 def _repository_of_script() -> Repository | None:
@@ -206,7 +203,7 @@ class _LoadedSources:
         if (len(sys.modules), repository.root) != (self._count, self._root):
             self._count, self._root = len(sys.modules), repository.root
             self._files = list(_loaded_files(os.path.join(repository.root, "")))
-        return {file: _stamp(file) for file in self._files}
+        return _stamps(self._files)
 
 
 def _loaded_files(root: str) -> Iterable[str]:

@@ -100,17 +100,14 @@ def _package_facts(name: str) -> Callable[[], Facts]:
             found = metadata.distribution(name)
         except metadata.PackageNotFoundError:
             return {}
-        known = {"version": found.version, "installer": _first(found.read_text("INSTALLER"))}
+        installer = (found.read_text("INSTALLER") or "").strip().partition("\n")[0]
+        known = {"version": found.version, "installer": installer}
         for line in (found.read_text("WHEEL") or "").splitlines():
             if line.startswith("Tag:"):
                 known.setdefault("wheel", line.partition(":")[2].strip())
         return {key: text for key, text in known.items() if text}
 
     return facts
-
-
-def _first(text: str | None) -> str:
-    return (text or "").strip().partition("\n")[0]
 
 
 def conda_facts() -> Facts:

@@ -13,7 +13,13 @@ from typing import Any
 from xxhash import xxh3_128
 
 from daskperiment.capture.digest import BULK
-from daskperiment.capture.fingerprint.encoder import Encoder, Handler, NoFingerprintError
+from daskperiment.capture.fingerprint.encoder import (
+    Encoder,
+    Handler,
+    NoFingerprintError,
+    by_attributes,
+    by_parts,
+)
 from daskperiment.capture.origin import distribution, is_own
 
 __all__ = ["handler_for"]
@@ -36,9 +42,9 @@ def _numpy(kind: type) -> Handler | None:
         (np.generic, _scalar),
         (np.dtype, _dtype),
         (np.ufunc, _ufunc),
-        (np.random.Generator, _generator),
-        (np.random.RandomState, _random_state),
-        (np.random.BitGenerator, _bit_generator),
+        (np.random.Generator, by_parts(b"generator", lambda value: [value.bit_generator])),
+        (np.random.RandomState, by_parts(b"randomstate", lambda v: [v.get_state(legacy=False)])),
+        (np.random.BitGenerator, by_parts(b"bits", lambda value: [value.state])),
     )
     if kind in (np.ndarray, np.memmap, np.matrix, np.recarray):
         return _ndarray
@@ -112,8 +118,7 @@ def _write_items(encoder: Encoder, items: list[Any]) -> None:
     if not items or set(map(type, items)) != {str}:
         encoder.sequence(b"items", items, len(items))
         return
-    encoder.tag(b"texts", len(items))
-    encoder.text(" ".join(map(str, map(len, items))))
+    encoder.tag_text(b"texts", " ".join(map(str, map(len, items))), len(items))
     encoder.text("".join(items))
 
 
@@ -129,8 +134,8 @@ def _write_dtype(encoder: Encoder, dtype: Any) -> None:
 
 
 def _dtype(encoder: Encoder, value: Any) -> None:
-    encoder.tag(b"dtype")
-    encoder.text(repr(value) if value.names is not None or value.kind == "T" else value.str)
+    described = value.names is not None or value.kind == "T"
+    encoder.tag_text(b"dtype", repr(value) if described else value.str)
 
 
 def _scalar(encoder: Encoder, value: Any) -> None:
@@ -152,25 +157,9 @@ def _ufunc(encoder: Encoder, value: Any) -> None:
     name = value.__name__
     for module in ("numpy", "scipy.special"):
         if getattr(sys.modules.get(module), name, None) is value:
-            encoder.tag(b"ufunc")
-            encoder.text(f"{module}.{name} {distribution(module)}")
+            encoder.tag_text(b"ufunc", f"{module}.{name} {distribution(module)}")
             return
     raise NoFingerprintError(f"{value!r} was made from a function that cannot be seen")
-
-
-def _generator(encoder: Encoder, value: Any) -> None:
-    encoder.tag(b"generator")
-    encoder.feed(value.bit_generator)
-
-
-def _bit_generator(encoder: Encoder, value: Any) -> None:
-    encoder.tag(b"bits")
-    encoder.feed(value.state)
-
-
-def _random_state(encoder: Encoder, value: Any) -> None:
-    encoder.tag(b"randomstate")
-    encoder.feed(value.get_state(legacy=False))
 
 
 def _scipy(kind: type) -> Handler | None:
@@ -182,8 +171,7 @@ def _scipy(kind: type) -> Handler | None:
 
 
 def _sparse(encoder: Encoder, value: Any) -> None:
-    encoder.tag(b"sparse")
-    encoder.text(type(value).__name__)
+    encoder.tag_text(b"sparse", type(value).__name__)
     encoder.text(repr(value.shape))
     # Through CSR with sorted indices, so that the order in which it was filled does not matter.
     rows = value.reshape(1, -1) if value.ndim == 1 else value
@@ -218,23 +206,22 @@ def _pandas(kind: type) -> Handler | None:
         (pd.DataFrame, _frame),
         (pd.Series, _series),
         (pd.MultiIndex, _multi_index),
-        (pd.RangeIndex, _range_index),
+        (pd.RangeIndex, by_attributes(b"rangeindex", "start", "stop", "step", "name")),
         (pd.Index, _index),
         (pd.api.extensions.ExtensionArray, _column),
-        (pd.CategoricalDtype, _categories),
+        (pd.CategoricalDtype, by_parts(b"categories", lambda v: [v.categories, v.ordered])),
         (pd.api.extensions.ExtensionDtype, _by_text),
         (pd.offsets.BaseOffset, _offset),
         ((pd.Timestamp, pd.Timedelta), _instant),
         (pd.Period, _by_text),
         ((type(pd.NA), type(pd.NaT)), _by_text),
-        (pd.Interval, _interval),
+        (pd.Interval, by_attributes(b"interval", "left", "right", "closed")),
     )
     return next((handler for base, handler in pairs if issubclass(kind, base)), None)
 
 
 def _by_text(encoder: Encoder, value: Any) -> None:
-    encoder.tag(type(value).__name__.encode())
-    encoder.text(repr(value))
+    encoder.tag_text(type(value).__name__.encode(), repr(value))
 
 
 def _instant(encoder: Encoder, value: Any) -> None:
@@ -248,16 +235,6 @@ def _offset(encoder: Encoder, value: Any) -> None:
     encoder.feed(value.normalize)
     # A calendar follows from the days that it was made of.
     encoder.mapping({k: v for k, v in value.kwds.items() if k != "calendar"})
-
-
-def _categories(encoder: Encoder, value: Any) -> None:
-    encoder.tag(b"categories")
-    encoder.feed(value.categories)
-    encoder.feed(value.ordered)
-
-
-def _interval(encoder: Encoder, value: Any) -> None:
-    encoder.sequence(b"interval", (value.left, value.right, value.closed), 3)
 
 
 def _frame(encoder: Encoder, value: Any) -> None:
@@ -291,10 +268,6 @@ def _write_subclass(encoder: Encoder, value: Any, usual: str) -> None:
         encoder.feed(getattr(value, name, None))
 
 
-def _range_index(encoder: Encoder, value: Any) -> None:
-    encoder.sequence(b"rangeindex", (value.start, value.stop, value.step, value.name), 4)
-
-
 def _multi_index(encoder: Encoder, value: Any) -> None:
     encoder.tag(b"multiindex", value.nlevels)
     encoder.feed(list(value.names))
@@ -313,8 +286,7 @@ def _column(encoder: Encoder, value: Any) -> None:
     """Write the values of a column: the type, and the data in the form that says it all."""
     pd: Any = sys.modules["pandas"]
     dtype = value.dtype
-    encoder.tag(b"column", len(value))
-    encoder.text(str(dtype))
+    encoder.tag_text(b"column", str(dtype), len(value))
     if isinstance(value, pd.Categorical):
         encoder.feed(value.categories)
         encoder.feed(value.ordered)

@@ -10,12 +10,12 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from daskperiment.capture.digest import BULK, bulk_digest, digest, new_hash
 
-__all__ = ["Encoder", "Handler", "NoFingerprintError", "encode_double"]
+__all__ = ["Encoder", "Handler", "NoFingerprintError", "by_attributes", "by_parts", "encode_double"]
 
 _DEPTH = 150
 _WALKS = 5000
@@ -79,6 +79,11 @@ class Encoder:
     def tag(self, tag: bytes, count: int = 0) -> None:
         """Start a value: the name of its kind, and how many parts follow."""
         self.out += b"<%b %x>" % (tag, count)
+
+    def tag_text(self, tag: bytes, text: str, count: int = 0) -> None:
+        """Start a value that begins with text."""
+        self.tag(tag, count)
+        self.text(text)
 
     def text(self, text: str) -> None:
         """Write text, length-prefixed."""
@@ -178,6 +183,24 @@ class Encoder:
 
 
 Handler = Callable[[Encoder, Any], None]
+
+
+def by_attributes(tag: bytes, *names: str) -> Handler:
+    """Return a handler that writes two or more attributes, which say all of a value."""
+    get = attrgetter(*names)
+    return lambda encoder, value: encoder.sequence(tag, get(value), len(names))
+
+
+def by_parts(tag: bytes, parts: Callable[[Any], Iterable[Any]]) -> Handler:
+    """Return a handler that writes what a function returns of a value."""
+
+    def handler(encoder: Encoder, value: Any) -> None:
+        encoder.tag(tag)
+        for part in parts(value):
+            encoder.feed(part)
+
+    return handler
+
 
 _DOUBLE = struct.Struct("<d")
 

@@ -14,8 +14,13 @@ import types
 from typing import Any
 
 from daskperiment.capture.digest import combine
-from daskperiment.capture.fingerprint.encoder import Encoder, Handler, NoFingerprintError
-from daskperiment.capture.members import wrapped_by
+from daskperiment.capture.fingerprint.encoder import (
+    Encoder,
+    Handler,
+    NoFingerprintError,
+    by_attributes,
+)
+from daskperiment.capture.members import foreign_parts, wrapped_by
 from daskperiment.capture.origin import distribution, is_own, module_of, origin_of
 from daskperiment.capture.walk import Walk
 
@@ -31,8 +36,7 @@ def encode_code(encoder: Encoder, value: Any) -> None:
         encoder.out += known[1]
         return
     if id(value) in encoder.coding:
-        encoder.tag(b"again")
-        encoder.text(value.__qualname__)
+        encoder.tag_text(b"again", value.__qualname__)
         return
     encoder.coding.add(id(value))
     try:
@@ -60,8 +64,7 @@ def _write_walk(encoder: Encoder, walk: Walk) -> None:
     encoder.feed(list(walk.names))
     encoder.feed(walk.packages)
     for constant in walk.constants.values():
-        encoder.tag(b"reads", constant.owner + 1)
-        encoder.text(constant.label)
+        encoder.tag_text(b"reads", constant.label, constant.owner + 1)
         if constant.state:
             if encoder.exact:
                 raise NoFingerprintError(f"uses {constant.name}, which its code changes")
@@ -75,31 +78,20 @@ def _write_walk(encoder: Encoder, walk: Walk) -> None:
 
 def _name(value: Any) -> tuple[str, ...]:
     """The name of something that is not the user's: its module, and the version of its package."""
-    module = module_of(value) or module_of(getattr(value, "__objclass__", None)) or ""
-    name = getattr(value, "__qualname__", None) or getattr(value, "__name__", "")
+    module, name = foreign_parts(value)
     found = distribution(module) if origin_of(module) == "installed" else None
-    return ("named", module, str(name), *(found or ()))
+    return ("named", module, name, *(found or ()))
 
 
 def encode_builtin(encoder: Encoder, value: Any) -> None:
-    encoder.tag(b"builtin")
-    encoder.text(combine(*_name(value)))
+    encoder.tag_text(b"builtin", combine(*_name(value)))
     owner = getattr(value, "__self__", None)
     if owner is not None and not isinstance(owner, types.ModuleType):
         encoder.feed(owner)
 
 
-def encode_method(encoder: Encoder, value: types.MethodType) -> None:
-    encoder.sequence(b"method", (value.__func__, value.__self__), 2)
-
-
-def encode_partial(encoder: Encoder, value: functools.partial[Any]) -> None:
-    encoder.sequence(b"partial", (value.func, value.args, value.keywords), 3)
-
-
 def encode_module(encoder: Encoder, value: types.ModuleType) -> None:
-    encoder.tag(b"module")
-    encoder.text(value.__name__)
+    encoder.tag_text(b"module", value.__name__)
     if is_own(value.__name__):
         _write_walk(encoder, Walk(value))
     else:
@@ -107,14 +99,12 @@ def encode_module(encoder: Encoder, value: types.ModuleType) -> None:
 
 
 def encode_operator(encoder: Encoder, value: Any) -> None:
-    encoder.tag(b"operator")
-    encoder.text(repr(value))
+    encoder.tag_text(b"operator", repr(value))
 
 
 def encode_nothing(encoder: Encoder, value: Any) -> None:
     # A lock has no value of its own.
-    encoder.tag(b"nothing")
-    encoder.text(type(value).__name__)
+    encoder.tag_text(b"nothing", type(value).__name__)
 
 
 def _enum(encoder: Encoder, value: enum.Enum) -> None:
@@ -172,11 +162,10 @@ def _write_class(encoder: Encoder, kind: type) -> None:
 
 def _write_base(encoder: Encoder, value: Any) -> None:
     """Write what an object of a subclass of a built-in type holds as such."""
-    base: Any
-    for base in _BUILTIN_BASES:
+    for base, plain in _PLAIN_VALUE.items():
         if isinstance(value, base):
             # Not base(value), which would call what the subclass overrides.
-            encoder.feed(_PLAIN_VALUE[base](value))
+            encoder.feed(plain(value))
             return
 
 
@@ -284,7 +273,7 @@ def _is_extension(kind: type) -> bool:
 def _keeps_state_openly(kind: type) -> bool:
     """Whether an object's dict and slots are all that there is to it."""
     special = ("__reduce__", "__reduce_ex__", "__getstate__")
-    bases = [base for base in kind.__mro__[:-1] if base not in _BUILTIN_BASES]
+    bases = [base for base in kind.__mro__[:-1] if base not in _PLAIN_VALUE]
     return all(
         not any(name in vars(base) for name in special) and not _is_extension(base)
         for base in bases
@@ -304,16 +293,15 @@ _PLAIN_VALUE: dict[type, Any] = {
     dict: lambda value: dict(dict.items(value)),
 }
 """The plain value that an object of a subclass holds."""
-_BUILTIN_BASES = frozenset(_PLAIN_VALUE)
 
 EXACT: dict[type, Handler] = {
     types.FunctionType: encode_code,
     **dict.fromkeys((types.BuiltinFunctionType, types.MethodDescriptorType), encode_builtin),
     **dict.fromkeys((types.WrapperDescriptorType, types.MethodWrapperType), encode_builtin),
     types.ClassMethodDescriptorType: encode_builtin,
-    types.MethodType: encode_method,
+    types.MethodType: by_attributes(b"method", "__func__", "__self__"),
     types.ModuleType: encode_module,
-    functools.partial: encode_partial,
+    functools.partial: by_attributes(b"partial", "func", "args", "keywords"),
     **dict.fromkeys((type(threading.Lock()), type(threading.RLock())), encode_nothing),
     operator.itemgetter: encode_operator,
     operator.attrgetter: encode_operator,

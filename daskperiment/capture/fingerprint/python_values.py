@@ -20,7 +20,13 @@ import types
 import uuid
 from typing import Any
 
-from daskperiment.capture.fingerprint.encoder import Encoder, Handler, encode_double
+from daskperiment.capture.fingerprint.encoder import (
+    Encoder,
+    Handler,
+    by_attributes,
+    by_parts,
+    encode_double,
+)
 
 __all__ = ["EXACT", "FAMILIES"]
 
@@ -58,14 +64,12 @@ def encode_bytes(encoder: Encoder, value: Any) -> None:
 
 
 def encode_memoryview(encoder: Encoder, value: memoryview) -> None:
-    encoder.tag(b"memoryview", value.ndim)
-    encoder.text(f"{value.format} {value.shape}")
+    encoder.tag_text(b"memoryview", f"{value.format} {value.shape}", value.ndim)
     encoder.raw(value if value.c_contiguous else value.tobytes())
 
 
 def encode_array(encoder: Encoder, value: array.array[Any]) -> None:
-    encoder.tag(b"array")
-    encoder.text(value.typecode)
+    encoder.tag_text(b"array", value.typecode)
     encoder.raw(memoryview(value))
 
 
@@ -92,11 +96,6 @@ def encode_dict(encoder: Encoder, value: dict[Any, Any]) -> None:
     if encoder.enter(value):
         encoder.mapping(value)
         encoder.leave(value)
-
-
-def encode_ordered(encoder: Encoder, value: collections.OrderedDict[Any, Any]) -> None:
-    encoder.tag(b"ordered")
-    encoder.feed(list(value.items()))
 
 
 def encode_counter(encoder: Encoder, value: collections.Counter[Any]) -> None:
@@ -126,61 +125,32 @@ def encode_set(encoder: Encoder, value: Any) -> None:
                 encoder.out += item
 
 
-def encode_range(encoder: Encoder, value: Any) -> None:
-    encoder.sequence(type(value).__name__.encode(), (value.start, value.stop, value.step), 3)
-
-
 def encode_repr(encoder: Encoder, value: Any) -> None:
     # For types whose own text describes them in full.
-    encoder.tag(type(value).__qualname__.encode())
-    encoder.text(repr(value))
-
-
-def encode_fraction(encoder: Encoder, value: fractions.Fraction) -> None:
-    encoder.sequence(b"fraction", (value.numerator, value.denominator), 2)
+    encoder.tag_text(type(value).__qualname__.encode(), repr(value))
 
 
 def encode_time(encoder: Encoder, value: Any) -> None:
     zone = value.tzinfo
     name = getattr(zone, "key", None) or getattr(zone, "zone", None) or repr(zone)
-    encoder.tag(type(value).__qualname__.encode(), value.fold)
-    encoder.text(value.isoformat())
+    encoder.tag_text(type(value).__qualname__.encode(), value.isoformat(), value.fold)
     encoder.text(str(name))
 
 
 def encode_path(encoder: Encoder, value: pathlib.PurePath) -> None:
-    encoder.tag(b"path")
-    encoder.text(str(value))
-
-
-def encode_pattern(encoder: Encoder, value: re.Pattern[Any]) -> None:
-    encoder.sequence(b"pattern", (value.pattern, value.flags), 2)
-
-
-def encode_random(encoder: Encoder, value: random.Random) -> None:
-    encoder.tag(b"random")
-    encoder.feed(value.getstate())
+    encoder.tag_text(b"path", str(value))
 
 
 def encode_namespace(encoder: Encoder, value: Any) -> None:
-    encoder.tag(b"namespace")
-    encoder.text(type(value).__name__)
+    encoder.tag_text(b"namespace", type(value).__name__)
     with encoder.within(value) as entered:
         if entered:
             encoder.mapping(vars(value))
 
 
-def encode_exception(encoder: Encoder, value: BaseException) -> None:
-    encoder.tag(b"exception")
-    encoder.feed(type(value))
-    encoder.feed(value.args)
-    encoder.feed(vars(value))
-
-
 def encode_logger(encoder: Encoder, value: Any) -> None:
     # What is logged is no part of a step's output.
-    encoder.tag(b"logger")
-    encoder.text(value.name)
+    encoder.tag_text(b"logger", value.name)
 
 
 EXACT: dict[type, Handler] = {
@@ -197,25 +167,26 @@ EXACT: dict[type, Handler] = {
     tuple: encode_tuple,
     dict: encode_dict,
     **dict.fromkeys((set, frozenset), encode_set),
-    **dict.fromkeys((range, slice), encode_range),
+    range: by_attributes(b"range", "start", "stop", "step"),
+    slice: by_attributes(b"slice", "start", "stop", "step"),
     **dict.fromkeys((type(...), type(NotImplemented)), encode_repr),
     collections.deque: encode_deque,
     collections.Counter: encode_counter,
-    collections.OrderedDict: encode_ordered,
+    collections.OrderedDict: by_parts(b"ordered", lambda value: [list(value.items())]),
     collections.defaultdict: encode_defaultdict,
     types.MappingProxyType: encode_mappingproxy,
     **dict.fromkeys((types.SimpleNamespace, argparse.Namespace), encode_namespace),
     **dict.fromkeys((datetime.datetime, datetime.time), encode_time),
     **dict.fromkeys((datetime.date, datetime.timedelta, datetime.timezone), encode_repr),
     **dict.fromkeys((decimal.Decimal, uuid.UUID), encode_repr),
-    fractions.Fraction: encode_fraction,
-    random.Random: encode_random,
+    fractions.Fraction: by_attributes(b"fraction", "numerator", "denominator"),
+    random.Random: by_parts(b"random", lambda value: [value.getstate()]),
 }
 
 FAMILIES: tuple[tuple[type, Handler], ...] = (
     (pathlib.PurePath, encode_path),
-    (re.Pattern, encode_pattern),
-    (BaseException, encode_exception),
+    (re.Pattern, by_attributes(b"pattern", "pattern", "flags")),
+    (BaseException, by_parts(b"exception", lambda value: [type(value), value.args, vars(value)])),
     (logging.Logger, encode_logger),
     (logging.LoggerAdapter, encode_logger),
 )

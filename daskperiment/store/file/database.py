@@ -8,35 +8,138 @@ instead of polling the database for it.
 from __future__ import annotations
 
 import os
+import random
 import sqlite3
+import threading
+import time
 import warnings
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 
 from daskperiment.errors import CorruptRecordError, StoreError, StoreWarning
 from daskperiment.store.faults import database_name, explain
-from daskperiment.store.file.connection import Lane, execute, identity
 
-__all__ = ["Database", "Layout"]
+__all__ = ["Database", "Schema"]
+
+_PATIENCE = 60.0
+"""Seconds to wait for other writers before giving up."""
+_BUSY = 10.0
+"""Seconds of these that SQLite waits by itself at a time."""
 
 _NETWORK = ("nfs", "cifs", "smb", "9p", "fuse.sshfs", "afs", "lustre", "gpfs", "beegfs")
 
 
-class Layout(NamedTuple):
+# Connections --------------------------------------------------------------------------------------
+
+_registry: weakref.WeakSet[SharedConnection] = weakref.WeakSet()
+# Held over a fork too, so that no connection is made between closing them all and the fork itself.
+_registry_lock = threading.RLock()
+
+
+class SharedConnection:
+    """A connection that one thread at a time uses."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.connection: sqlite3.Connection | None = None
+        self.file: tuple[int, int] | None = None
+        self.transient = False
+        """Whether SQLite does not watch the file for changes, so that it must be opened anew."""
+        with _registry_lock:
+            _registry.add(self)
+
+    def open(self, path: Path, mode: str) -> sqlite3.Connection:
+        """Open a connection, in a mode as in SQLite's file URLs."""
+        self.connection = sqlite3.connect(
+            f"{path.as_uri()}?mode={mode}",
+            uri=True,
+            isolation_level=None,
+            timeout=_BUSY,
+            check_same_thread=False,
+        )
+        self.transient = "immutable" in mode
+        self.file = _file_at(path)
+        return self.connection
+
+    def is_at(self, path: Path) -> bool:
+        """Return whether the open file is still the one at this path."""
+        return self.file is not None and self.file == _file_at(path)
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.close()
+
+
+def _execute(connection: sqlite3.Connection, statement: str) -> Any:
+    """Return a statement's first row; try again while the database is locked.
+
+    SQLite's own timeout does not cover every kind of lock.
+    """
+    deadline = 0.0
+    while True:
+        try:
+            return connection.execute(statement).fetchone()
+        except sqlite3.OperationalError as error:
+            if not database_name(error).startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+                raise
+            deadline = deadline or time.monotonic() + _PATIENCE
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(random.uniform(0.001, 0.01))
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    """Return which file is at a path, ``None`` if there is none."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+# SQLite's locks do not survive a fork: a connection that was open then makes the child believe
+# that it holds locks which it does not. So all are closed before, and opened again when needed.
+
+
+def _before_fork() -> None:
+    _registry_lock.acquire()
+    for shared in list(_registry):
+        shared.lock.acquire()
+        shared.close()
+
+
+def _after_fork() -> None:
+    for shared in list(_registry):
+        shared.lock.release()
+    _registry_lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork
+    )
+
+
+# Databases ----------------------------------------------------------------------------------------
+
+
+class Schema(NamedTuple):
     """What a database file must be."""
 
     application: int
     """Marks the file as ours (SQLite's ``application_id``)."""
     version: int
     """Of the schema; a file with a higher one is refused."""
-    schema: str
-    """Statements that create the tables, parted by semicolons."""
+    tables: str
+    """Statements that create the tables, separated by semicolons."""
 
 
 class Database:
@@ -45,34 +148,34 @@ class Database:
     Every error leaves as a `StoreError`.
     """
 
-    def __init__(self, path: Path, layout: Layout) -> None:
+    def __init__(self, path: Path, schema: Schema) -> None:
         self.path = path
-        self._layout = layout
-        self._reader = Lane()
-        self._writer = Lane()
+        self._schema = schema
+        self._reader = SharedConnection()
+        self._writer = SharedConnection()
         weakref.finalize(self, _close, self._reader, self._writer)
 
     def writing(self) -> _Transaction:
-        """Give a connection within a transaction that no other writer shares."""
+        """Return a context whose connection is in a transaction that no other writer shares."""
         return _Transaction(self, self._writer)
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection | None]:
-        """Give a connection for reading, ``None`` if nothing was ever written."""
-        lane = self._reader
-        with lane.lock:
+        """Yield a connection for reading, ``None`` if nothing was ever written."""
+        shared = self._reader
+        with shared.lock:
             try:
-                yield self.open_reader(lane)
+                yield self.open_reader(shared)
             except (sqlite3.Error, OSError) as error:
                 raise explain(error, self.path) from error
             finally:
-                if lane.transient:
-                    lane.close()
+                if shared.transient:
+                    shared.close()
 
     def remove(self) -> None:
         """Delete the database's files; a later write makes new ones."""
         try:
-            if identity(self.path) is None:
+            if _file_at(self.path) is None:
                 return
             with self.writing():
                 self._unlink()
@@ -93,19 +196,15 @@ class Database:
 
     def close(self) -> None:
         """Close the connections; later calls open them again."""
-        for lane in (self._reader, self._writer):
-            with lane.lock:
-                lane.close()
+        _close(self._reader, self._writer)
 
-    # Opening: used by this module alone ------------------------------------------------------
-
-    def open_writer(self, lane: Lane) -> sqlite3.Connection:
-        """Give the lane's connection; open or create the database if need be."""
-        if lane.connection is not None and lane.is_at(self.path):
-            return lane.connection
-        lane.close()
+    def open_writer(self, shared: SharedConnection) -> sqlite3.Connection:
+        """Return the open connection; open or create the database if need be."""
+        if shared.connection is not None and shared.is_at(self.path):
+            return shared.connection
+        shared.close()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        connection = lane.open(self.path, "rwc")
+        connection = shared.open(self.path, "rwc")
         complete = self._check(connection)
         self._set_journal_mode(connection, complete)
         connection.execute("PRAGMA synchronous = NORMAL")
@@ -115,29 +214,29 @@ class Database:
             _hide_from_git(self.path.parent)
         return connection
 
-    def open_reader(self, lane: Lane) -> sqlite3.Connection | None:
-        """Give the lane's connection, ``None`` where there is no database yet."""
-        here = identity(self.path)
-        if lane.connection is not None and lane.file == here:
-            return lane.connection
-        lane.close()
+    def open_reader(self, shared: SharedConnection) -> sqlite3.Connection | None:
+        """Return the open connection, ``None`` where there is no database yet."""
+        here = _file_at(self.path)
+        if shared.connection is not None and shared.file == here:
+            return shared.connection
+        shared.close()
         if here is None:
             return None
-        connection = self._open_for_reading(lane)
+        connection = self._open_for_reading(shared)
         if self._check(connection):
             return connection
-        lane.close()
+        shared.close()
         return None
 
-    def _open_for_reading(self, lane: Lane) -> sqlite3.Connection:
+    def _open_for_reading(self, shared: SharedConnection) -> sqlite3.Connection:
         """Open a connection; on media that cannot be written, one that needs no lock file."""
         for mode in ("rw", "ro"):
             try:
-                connection = lane.open(self.path, mode)
-                execute(connection, "SELECT 1 FROM sqlite_schema")
+                connection = shared.open(self.path, mode)
+                _execute(connection, "SELECT 1 FROM sqlite_schema")
                 return connection
             except sqlite3.OperationalError as error:
-                lane.close()
+                shared.close()
                 if not database_name(error).startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")):
                     raise
         log = Path(f"{self.path}-wal")
@@ -148,12 +247,12 @@ class Database:
                 StoreWarning,
                 stacklevel=2,
             )
-        return lane.open(self.path, "ro&immutable=1")
+        return shared.open(self.path, "ro&immutable=1")
 
     def _check(self, connection: sqlite3.Connection) -> bool:
-        """Refuse a database that is not ours or is newer; tell whether it has its tables."""
-        known = self._layout
-        version = execute(connection, "PRAGMA user_version")[0]
+        """Return whether the database has its tables; refuse one that is not ours or is newer."""
+        known = self._schema
+        version = _execute(connection, "PRAGMA user_version")[0]
         application = connection.execute("PRAGMA application_id").fetchone()[0]
         if application == known.application:
             if version > known.version:
@@ -173,62 +272,62 @@ class Database:
 
     def _is_ours_by_now(self, connection: sqlite3.Connection) -> bool:
         found = connection.execute("PRAGMA application_id").fetchone()[0]
-        return bool(found == self._layout.application)
+        return bool(found == self._schema.application)
 
     def _set_journal_mode(self, connection: sqlite3.Connection, complete: bool) -> None:
         # Write-ahead logging needs shared memory, which network file systems do not have. A
         # complete database that is in another mode may be in use from such a file system.
-        mode = execute(connection, "PRAGMA journal_mode")[0]
+        mode = _execute(connection, "PRAGMA journal_mode")[0]
         local = "delete" if complete and mode != "wal" else "wal"
         wanted = "delete" if _on_network(self.path.parent) else local
         if mode != wanted:
-            execute(connection, f"PRAGMA journal_mode = {wanted}")
+            _execute(connection, f"PRAGMA journal_mode = {wanted}")
 
     def _create(self, connection: sqlite3.Connection) -> None:
         """Create the tables; harmless if another process does so at the same moment."""
-        execute(connection, "BEGIN IMMEDIATE")
-        for statement in self._layout.schema.split(";"):
+        _execute(connection, "BEGIN IMMEDIATE")
+        for statement in self._schema.tables.split(";"):
             connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {self._layout.application}")
-        connection.execute(f"PRAGMA user_version = {self._layout.version}")
-        execute(connection, "COMMIT")
+        connection.execute(f"PRAGMA application_id = {self._schema.application}")
+        connection.execute(f"PRAGMA user_version = {self._schema.version}")
+        _execute(connection, "COMMIT")
 
 
 class _Transaction:
     """``BEGIN IMMEDIATE`` … ``COMMIT``, or a rollback if an exception passes."""
 
-    __slots__ = ("_database", "_lane")
+    __slots__ = ("_database", "_shared")
 
-    def __init__(self, database: Database, lane: Lane) -> None:
+    def __init__(self, database: Database, shared: SharedConnection) -> None:
         self._database = database
-        self._lane = lane
+        self._shared = shared
 
     def __enter__(self) -> sqlite3.Connection:
-        self._lane.lock.acquire()
+        self._shared.lock.acquire()
         try:
             return self._begin()
         except BaseException as error:
-            self._lane.close()
-            self._lane.lock.release()
+            self._shared.close()
+            self._shared.lock.release()
             if isinstance(error, sqlite3.Error | OSError):
                 raise explain(error, self._database.path) from error
             raise
 
     def _begin(self) -> sqlite3.Connection:
-        lane, path = self._lane, self._database.path
+        shared, path = self._shared, self._database.path
         for last in (False,) * 20 + (True,):
             try:
                 # Whether its file is still there is asked below, under the lock.
-                connection = lane.connection or self._database.open_writer(lane)
+                connection = shared.connection or self._database.open_writer(shared)
                 if connection.in_transaction:  # an interrupt came at a bad moment
                     connection.rollback()
-                execute(connection, "BEGIN IMMEDIATE")
-                if lane.is_at(path):
+                _execute(connection, "BEGIN IMMEDIATE")
+                if shared.is_at(path):
                     return connection
             except (sqlite3.OperationalError, FileNotFoundError, FileExistsError):
-                if last or lane.is_at(path):
+                if last or shared.is_at(path):
                     raise
-            lane.close()  # the file was deleted meanwhile: begin again with a new one
+            shared.close()  # the file was deleted meanwhile: begin again with a new one
         raise StoreError(f"{path} vanishes as soon as it is created: see who deletes it")
 
     def __exit__(
@@ -237,10 +336,10 @@ class _Transaction:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        connection = self._lane.connection
+        connection = self._shared.connection
         try:
             if error is None and connection is not None:
-                execute(connection, "COMMIT")
+                _execute(connection, "COMMIT")
                 return
         except (sqlite3.Error, KeyboardInterrupt) as failure:
             error = failure
@@ -248,17 +347,17 @@ class _Transaction:
         finally:
             if error is not None:
                 self._undo()
-            self._lane.lock.release()
+            self._shared.lock.release()
             if isinstance(error, sqlite3.Error | OSError):
                 raise explain(error, self._database.path) from error
 
     def _undo(self) -> None:
-        connection = self._lane.connection
+        connection = self._shared.connection
         try:
             if connection is not None and connection.in_transaction:
                 connection.rollback()
         except sqlite3.Error:
-            self._lane.close()
+            self._shared.close()
 
 
 def _hide_from_git(folder: Path) -> None:
@@ -270,7 +369,7 @@ def _hide_from_git(folder: Path) -> None:
 
 
 def _on_network(folder: Path) -> bool:
-    """Tell whether a folder lies on a network file system."""
+    """Return whether a folder lies on a network file system."""
     real = os.path.realpath(folder)
     longest, kind = "", ""
     for mount in psutil.disk_partitions(all=True):
@@ -281,7 +380,7 @@ def _on_network(folder: Path) -> bool:
     return kind.lower().startswith(_NETWORK)
 
 
-def _close(*lanes: Lane) -> None:
-    for lane in lanes:
-        with lane.lock:
-            lane.close()
+def _close(*connections: SharedConnection) -> None:
+    for shared in connections:
+        with shared.lock:
+            shared.close()

@@ -8,16 +8,17 @@ import re
 import sqlite3
 import uuid
 from collections.abc import Collection, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
+
+from toolz import partition_all
 
 from daskperiment.errors import StoreError
 from daskperiment.store.faults import explain
 from daskperiment.store.file.database import Database
 from daskperiment.store.protocol import Buffer
 
-__all__ = ["OBJECTS", "Objects", "select_in"]
+__all__ = ["OBJECTS", "FileObjects", "select_in"]
 
 OBJECTS = "CREATE TABLE IF NOT EXISTS _objects (digest TEXT PRIMARY KEY, body BLOB NOT NULL)"
 """Makes the table of small objects."""
@@ -27,7 +28,7 @@ _MANY = 500
 """Values in one statement: fewer than any SQLite takes."""
 
 
-class Objects:
+class FileObjects:
     """The objects of one experiment.
 
     Parameters
@@ -57,14 +58,14 @@ class Objects:
                 connection.execute("INSERT OR IGNORE INTO _objects VALUES (?, ?)", (digest, body))
 
     def get(self, digest: str) -> Buffer:
-        """Give an object; a large one as a private, writable memory map of its file."""
+        """Return an object; a large one as a private, writable memory map of its file."""
         if not _is_digest(digest):
             raise KeyError(digest)
         body = self._get_row(digest)
         return self._get_file(digest) if body is None else body
 
     def sizes(self, digests: Collection[str]) -> dict[str, int]:
-        """Tell the sizes of those objects that are there."""
+        """Return the sizes of those objects that are there."""
         valid = list(filter(_is_digest, digests))
         found = self._sizes_of_rows(valid)
         for digest in valid:
@@ -150,9 +151,8 @@ class Objects:
 def select_in(
     connection: sqlite3.Connection, query: str, values: Collection[str]
 ) -> Iterator[tuple[Any, ...]]:
-    """Run a query that ends in ``IN`` for so many values as there are."""
-    distinct = iter(dict.fromkeys(values))
-    while chunk := list(islice(distinct, _MANY)):
+    """Yield the rows of a query that ends in ``IN``, for any number of values."""
+    for chunk in partition_all(_MANY, dict.fromkeys(values)):
         yield from connection.execute(f"{query} ({','.join('?' * len(chunk))})", chunk)
 
 

@@ -6,7 +6,7 @@
         records.sqlite     streams, tokens and small objects (beside it SQLite's -wal and -shm)
         objects/ab/cd/…    objects above 1 MB, each a file under its digest
         journal/           journals of the processes that write here
-        clock              its time stamp tells the file system's clock
+        clock              its time stamp is the file system's clock
 
 Any number of processes may use a folder at once, on one machine or on several that share it.
 """
@@ -22,17 +22,18 @@ import threading
 import time
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property, lru_cache, partial
 from itertools import chain, groupby
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from daskperiment.errors import StoreWarning
+from daskperiment.errors import StoreError, StoreWarning
+from daskperiment.records import BEGUN, STREAMS
 from daskperiment.store.faults import database_name, explain, is_damage
-from daskperiment.store.file.database import Database, Layout
-from daskperiment.store.file.identity import IDENTITY, check_arrival, known_identity
-from daskperiment.store.file.objects import OBJECTS, Objects, select_in
+from daskperiment.store.file.database import Database, Schema
+from daskperiment.store.file.objects import OBJECTS, FileObjects, select_in
 from daskperiment.store.protocol import Allocation, Buffer, Record, State, Stored
 from daskperiment.store.repair import salvage
 
@@ -45,16 +46,22 @@ _STREAM = """CREATE TABLE IF NOT EXISTS {} (
     body TEXT NOT NULL,
     UNIQUE (trial, id)
 )"""
+_IDENTITY = (
+    "CREATE TABLE IF NOT EXISTS _identity (id TEXT NOT NULL)",
+    "INSERT INTO _identity SELECT lower(hex(randomblob(16))) "
+    "WHERE NOT EXISTS (SELECT 1 FROM _identity)",
+)
+"""Statements that give a database a random identity, unless it has one."""
 _COLUMNS = "position, trial, id, CAST(body AS BLOB)"
-_LAYOUT = Layout(
+_SCHEMA = Schema(
     application=0x64706572,
     version=1,
-    schema=";".join(
+    tables=";".join(
         [
             "CREATE TABLE IF NOT EXISTS _tokens (trial INTEGER PRIMARY KEY, token TEXT UNIQUE)",
             OBJECTS,
-            IDENTITY,
-            *map(_STREAM.format, ("trials", "steps", "points", "outputs", "notes", "beats")),
+            *_IDENTITY,
+            *map(_STREAM.format, STREAMS),
         ]
     ),
 )
@@ -81,16 +88,16 @@ class FileStore:
 
     def __init__(self, folder: Path, identity: str | None = None) -> None:
         self.folder = Path(os.path.abspath(folder))
-        self._database = Database(self.folder / "records.sqlite", _LAYOUT)
-        self._objects = Objects(self.folder / "objects", self._database)
-        self._clock = _Clock(self.folder / "clock")
+        self._database = Database(self.folder / "records.sqlite", _SCHEMA)
+        self._objects = FileObjects(self.folder / "objects", self._database)
+        self._clock = _FolderClock(self.folder / "clock")
         self._identity = identity
 
     def __repr__(self) -> str:
         return f"FileStore({str(self.folder)!r})"
 
     def __reduce__(self) -> tuple[type[FileStore], tuple[Path, str | None]]:
-        return FileStore, (self.folder, self._identity or known_identity(self._database))
+        return FileStore, (self.folder, self._identity or _known_identity(self._database))
 
     @property
     def identity(self) -> str | None:
@@ -98,7 +105,7 @@ class FileStore:
         return self._identity
 
     def check_arrival(self, place: str) -> None:
-        """Make sure that the folder is the one that the store was pickled with.
+        """Make sure that the folder is, here too, the one that the store was pickled with.
 
         Nothing is created.
 
@@ -112,7 +119,20 @@ class FileStore:
         StoreError
             If it is another one, or there is none.
         """
-        check_arrival(self.folder, self._database, self._identity, place)
+        if self._identity is None or _known_identity(self._database) == self._identity:
+            return
+        if not self.folder.is_dir():
+            found = "there is no such folder"
+        elif not self._database.path.exists():
+            found = "the folder of this name holds no experiment"
+        else:
+            found = "the folder of this name is another one, or cannot be read"
+        raise StoreError(
+            f"The experiment is kept in the folder {str(self.folder)!r}, but {found} where "
+            f"{place} runs. Put the experiment into a folder that every worker sees under this "
+            f"name, or give the experiment a server as backend: 'redis://host' or "
+            f"'mongodb://host/database'."
+        )
 
     @cached_property
     def address(self) -> str:
@@ -120,13 +140,13 @@ class FileStore:
         return self.folder.as_uri()
 
     def allocate(self, token: str, body: bytes) -> Allocation:
-        """Give the token a trial id, in one transaction with its first record."""
+        """Allocate the token's trial id, in one transaction with its first record."""
         with self._database.writing() as connection:
             execute = connection.execute
             row = execute("SELECT trial FROM _tokens WHERE token = ?", (token,)).fetchone()
             if row is None:
                 trial = execute("INSERT INTO _tokens (token) VALUES (?)", (token,)).lastrowid or 0
-                execute(_insert("trials"), (trial, "begun", body))
+                execute(_insert("trials"), (trial, BEGUN, body))
             else:
                 trial = row[0]
         return Allocation(trial, self._clock.read(), row is None)
@@ -163,7 +183,7 @@ class FileStore:
     def _read_page(
         self, stream: str, trials: Collection[int] | None, after: int
     ) -> tuple[list[Stored], bool]:
-        """Read some records, and tell whether these are the last."""
+        """Return some records, and whether these are the last."""
         query = f'SELECT {_COLUMNS} FROM "{stream}" '
         with self._database.reading() as connection:
             if connection is None:
@@ -197,19 +217,19 @@ class FileStore:
         self._objects.put(digest, parts)
 
     def get(self, digest: str) -> Buffer:
-        """Get an object; a large one as a private, writable memory map of its file."""
+        """Return an object; a large one as a private, writable memory map of its file."""
         return self._objects.get(digest)
 
     def sizes(self, digests: Collection[str]) -> dict[str, int]:
-        """Tell the sizes of objects, from the database and from the file system."""
+        """Return the sizes of objects, from the database and from the file system."""
         return self._objects.sizes(digests)
 
     def discard(self, digests: Collection[str]) -> None:
-        """Remove objects; the room that small ones had is for what is recorded later."""
+        """Remove objects; the space of small ones is used by what is recorded later."""
         self._objects.discard(digests)
 
     def state(self) -> State:
-        """Tell the highest trial id and the file system's clock."""
+        """Return the highest trial id and the file system's clock."""
         latest = 0
         with self._database.reading() as connection:
             if connection is not None:
@@ -248,7 +268,7 @@ class FileStore:
         )
 
 
-class _Clock:
+class _FolderClock:
     """The file system's clock: the same for all machines that share it."""
 
     def __init__(self, path: Path) -> None:
@@ -257,7 +277,7 @@ class _Clock:
         self._file: int | None = None
 
     def read(self) -> float:
-        """Give the time, by this machine's clock where the folder is absent or read-only."""
+        """Return the time, by this machine's clock where the folder is absent or read-only."""
         with self._lock:
             try:
                 if self._file is None:
@@ -278,7 +298,40 @@ class _Clock:
         self.close()
 
 
-# Statements ----------------------------------------------------------------------------------
+# Identity: two machines may have different folders of one name ------------------------------------
+
+
+def _known_identity(database: Database) -> str | None:
+    """Return a database's identity; one that was made before there were any gets its own now.
+
+    Returns
+    -------
+    str or None
+        ``None`` where there is no database, or where it can be neither read nor written.
+    """
+    with suppress(StoreError):
+        with database.reading() as connection:
+            if connection is None:
+                return None
+            found = _read_identity(connection)
+        if found is not None:
+            return found
+        with database.writing() as connection:
+            for statement in _IDENTITY:
+                connection.execute(statement)
+            return _read_identity(connection)
+    return None
+
+
+def _read_identity(connection: sqlite3.Connection) -> str | None:
+    try:
+        row = connection.execute("SELECT id FROM _identity").fetchone()
+    except sqlite3.OperationalError:
+        return None  # from before there were any
+    return None if row is None else str(row[0])
+
+
+# Statements ---------------------------------------------------------------------------------------
 
 
 def _is_name(stream: str) -> bool:
@@ -314,7 +367,7 @@ def _add_outputs(connection: sqlite3.Connection, batch: Iterable[Record]) -> lis
     for record in batch:
         if not connection.execute(_insert("outputs"), record[1:]).rowcount:
             body = connection.execute(query, (record.trial, record.id)).fetchone()[0]
-            standing.append(record._replace(body=body))
+            standing.append(Record(*record[:3], body))
     return standing
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from pymongo import ASCENDING, IndexModel
 from pymongo.errors import OperationFailure
+from toolz import partition_all
 
-from daskperiment.store.mongo.client import Database, Server
-from daskperiment.store.mongo.elements import (
+from daskperiment.store.mongo.client import Database, MongoServer
+from daskperiment.store.mongo.documents import (
     POSITIONS,
     Elements,
     attempts,
@@ -18,11 +19,11 @@ from daskperiment.store.mongo.elements import (
     documents,
     pack_text,
 )
-from daskperiment.store.mongo.objects import Objects
+from daskperiment.store.mongo.objects import MongoObjects
 from daskperiment.store.mongo.pipelines import RECORDS, add_batch, head_of_stream
 from daskperiment.store.protocol import Record, Stored
 
-__all__ = ["RECORD_INDEXES", "Batches"]
+__all__ = ["RECORD_INDEXES", "RecordBatches"]
 
 RECORD_INDEXES = (
     IndexModel(
@@ -46,10 +47,12 @@ _SOUGHT = 1000
 _Identity = tuple[int, str]
 
 
-class Batches:
+class RecordBatches:
     """The documents of one experiment's other streams."""
 
-    def __init__(self, server: Server, experiment: str, objects: Objects, address: str) -> None:
+    def __init__(
+        self, server: MongoServer, experiment: str, objects: MongoObjects, address: str
+    ) -> None:
         self._server = server
         self._experiment = experiment
         self._address = address
@@ -61,7 +64,7 @@ class Batches:
         self._append(stream, records, known={})
 
     def append_or_get(self, stream: str, records: Sequence[Record]) -> list[Record]:
-        """Write records, and give those that were there already as they are there."""
+        """Write records, and return those that were there already as they stand there."""
         # One round trip if all are new, and also if all are known to have been there.
         known: dict[_Identity, bytes] = {}
         if any((record.trial, record.id) in self._hints for record in records):
@@ -76,11 +79,11 @@ class Batches:
             if written.get(identity) is record:
                 continue
             body = known[identity] if identity in known else written[identity].body
-            standing.append(record._replace(body=body))
+            standing.append(Record(*record[:3], body))
         return standing
 
     def read(self, stream: str, trials: Collection[int] | None, after: int) -> Iterator[Stored]:
-        """Give the stream's records, in order, as they come."""
+        """Yield the stream's records in order, as they arrive."""
         name = pack_text(stream)
         filter_: dict[str, Any] = {}
         last = float("inf")
@@ -100,12 +103,10 @@ class Batches:
                     yield one
 
     def find(self, stream: str, ids: Collection[str]) -> list[Record]:
-        """Give the records of trial 0 that have these ids, by the index that keeps them unique."""
-        wanted = list(dict.fromkeys(map(pack_text, ids)))
+        """Return the records of trial 0 with these ids, by the index that keeps them unique."""
         found: list[Record] = []
-        for start in range(0, len(wanted), _SOUGHT):
-            some = wanted[start : start + _SOUGHT]
-            for document in self._server.run(_pick, self._experiment, stream, some):
+        for some in partition_all(_SOUGHT, dict.fromkeys(map(pack_text, ids))):
+            for document in self._server.run(_pick, self._experiment, stream, list(some)):
                 with self._elements.reading(document):
                     one = self._elements.unpack(document["records"], 0, 0)
                 found.append(Record(stream, 0, one.id, one.body))
@@ -122,11 +123,11 @@ class Batches:
     def _append(
         self, stream: str, records: Sequence[Record], known: dict[_Identity, bytes]
     ) -> dict[_Identity, Record]:
-        """Write what is not known; adds to `known` and gives what was written."""
+        """Write what is not known; add to `known`, and return what was written."""
         fresh = {(one.trial, one.id): one for one in reversed(records)}
         fresh = {identity: fresh[identity] for identity in reversed(fresh)}
         written = {}
-        for chunk in chunks([fresh[identity] for identity in fresh if identity not in known]):
+        for chunk in chunks(fresh[identity] for identity in fresh if identity not in known):
             elements = {
                 (one.trial, one.id): {"trial": one.trial, **self._elements.pack(one)}
                 for one in chunk
@@ -143,7 +144,7 @@ class Batches:
         elements: dict[_Identity, dict[str, Any]],
         known: dict[_Identity, bytes],
     ) -> None:
-        """Insert one document, of those elements alone that turn out not to be there."""
+        """Insert one document with those of the elements that turn out not to be there."""
         for _ in attempts(self._address):
             document = {
                 "_id": None,
@@ -168,7 +169,7 @@ class Batches:
     def _find(
         self, database: Database, stream: str, records: Sequence[Record]
     ) -> dict[_Identity, bytes]:
-        """Give the bodies of those records that are there."""
+        """Return the bodies of those records that are there."""
         wanted = {(record.trial, record.id) for record in records}
         any_ = {
             "trial": {"$in": sorted({trial for trial, _ in wanted})},

@@ -32,7 +32,7 @@ from pymongo.errors import (
 
 from daskperiment.errors import CorruptRecordError, StoreError, StoreUnavailableError
 
-__all__ = ["Database", "Server", "Target", "target"]
+__all__ = ["Database", "MongoServer", "MongoTarget", "mongo_target"]
 
 Database = DatabaseOf[dict[str, Any]]
 
@@ -51,19 +51,19 @@ _LATER = (50, 64, 89, 91, 189, 202, 262, 9001, 10107, 11600, 11602, 13435, 13436
 """Of a server that is too slow now, stops, starts, or is not the one that takes writes."""
 
 
-class Target(NamedTuple):
+class MongoTarget(NamedTuple):
     """A database and how to connect to it; may hold a password."""
 
     place: str
     """A URL without password and options."""
     database: str
     options: Mapping[str, Any] | None
-    """What ``MongoClient`` is called with; ``None`` if the client tells nothing of it."""
+    """What ``MongoClient`` is called with; ``None`` if that cannot be found out of the client."""
     client: Any = None
     """A client to use as long as this is its process."""
 
-    def portable(self) -> Target:
-        """Give it without the client, for another process."""
+    def portable(self) -> MongoTarget:
+        """Return the target without the client, for another process."""
         try:
             portable = self.options is not None and pickle.dumps(self.options)
         except Exception:
@@ -73,11 +73,11 @@ class Target(NamedTuple):
                 f"The client of {self.place} cannot be made again in another process from what it"
                 " was made of. Give a URL as backend."
             )
-        return self._replace(client=None)
+        return MongoTarget(self.place, self.database, self.options)
 
 
-def target(backend: Any) -> Target:
-    """Describe the database behind a URL or a ``Database``."""
+def mongo_target(backend: Any) -> MongoTarget:
+    """Return the database behind a URL or a ``Database``."""
     if isinstance(backend, str):
         return _from_url(backend)
     if not isinstance(backend, DatabaseOf):
@@ -88,10 +88,10 @@ def target(backend: Any) -> Target:
     client = backend.client
     seeds = sorted(client.topology_description.server_descriptions())
     hosts = ",".join(host if port is None else f"{host}:{port}" for host, port in seeds)
-    return Target(f"mongodb://{hosts}/{backend.name}", backend.name, _options(client), client)
+    return MongoTarget(f"mongodb://{hosts}/{backend.name}", backend.name, _options(client), client)
 
 
-def _from_url(url: str) -> Target:
+def _from_url(url: str) -> MongoTarget:
     found = _URL.fullmatch(url)
     if found is None:
         # What stands before the last @ may be a password with characters that need escaping.
@@ -102,11 +102,11 @@ def _from_url(url: str) -> Target:
             " Correct the URL and name a database."
         )
     scheme, hosts, name = found.groups()
-    return Target(f"{scheme.lower()}://{hosts}/{name}", unquote(name), {"host": url})
+    return MongoTarget(f"{scheme.lower()}://{hosts}/{name}", unquote(name), {"host": url})
 
 
 def _options(client: Any) -> Mapping[str, Any] | None:
-    """Tell what a client was called with; the driver has no public way to ask for it."""
+    """Return what a client was called with; the driver has no public way to ask for it."""
     fields = vars(client)
     found = fields.get("_init_kwargs", fields.get("_MongoClient__init_kwargs"))
     if not isinstance(found, Mapping):
@@ -117,12 +117,12 @@ def _options(client: Any) -> Mapping[str, Any] | None:
     }
 
 
-class Server:
+class MongoServer:
     """A database as one experiment sees it; raises a store's errors only.
 
     Parameters
     ----------
-    target : Target
+    target : MongoTarget
         The database.
     address : str
         What messages call it.
@@ -131,7 +131,7 @@ class Server:
     losses: int
     """How often the server turned out to be away: what was seen of it before may be gone."""
 
-    def __init__(self, target: Target, address: str) -> None:
+    def __init__(self, target: MongoTarget, address: str) -> None:
         self._target = target
         self._address = address
         self.losses = 0
@@ -143,7 +143,7 @@ class Server:
     def run(
         self, work: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Do some work, all of it within the time limit.
+        """Return the result of some work on the database, all of it within the time limit.
 
         A broken connection is tried once more at once, because a server that was started again
         has closed those we hold, and another one may take the writes now: the work has to be
@@ -158,11 +158,11 @@ class Server:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """Do some work that needs `seconds` beyond the time limit."""
+        """Return the result of work that needs `seconds` beyond the time limit."""
         return self._run(lambda database: work(database, *args, **kwargs), seconds, 2)
 
     def run_once(self, work: Callable[[], T]) -> T:
-        """Do some work that cannot be tried again, such as to go on with a cursor."""
+        """Return the result of work that cannot be tried again, such as to go on with a cursor."""
         return self._run(lambda _: work(), 0, 1)
 
     def close(self) -> None:
@@ -273,7 +273,7 @@ def _configured(client: Any, name: str) -> Database:
 
 
 def _is_broken(error: Exception) -> bool:
-    """Tell whether the same again, at once, may go well."""
+    """Return whether the same call, made again at once, may succeed."""
     if isinstance(error, InvalidOperation):
         # Another thread closed the client just now.
         return "after close" in str(error)
@@ -293,7 +293,7 @@ def _code(error: Exception) -> int | None:
 
 
 def _scrubbed(error: Exception, options: Mapping[str, Any]) -> str:
-    """Give the driver's message, short, and without the password should it be there."""
+    """Return the driver's message, short, and without the password should it be there."""
     text = str(error).partition(", Timeout:")[0].partition(", full error:")[0]
     for secret in _secrets(options):
         text = text.replace(secret, "***")

@@ -1,138 +1,218 @@
-"""What a person can query in a trial's document, drawn from the bodies of its records.
+"""What documents hold: records as elements of a list, and fields to query in MongoDB's own types.
 
-The bodies stay beside it as they are. This is a view of them in MongoDB's own types, where the
-queries that people ask matter more than that every value comes back.
+The records stay as they are. The fields are a view of them, where the queries that people ask
+matter more than that every value comes back.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, date, datetime
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import date, datetime
 from decimal import Decimal
+from functools import partial
+from hashlib import blake2b
 from pathlib import PurePath
 from typing import Any
 
-import msgspec
+from bson import decode_all
 from bson.decimal128 import Decimal128
+from pymongo.errors import DuplicateKeyError, OperationFailure
 
-from daskperiment.codec import from_plain
+from daskperiment.errors import CorruptRecordError, StoreUnavailableError
 from daskperiment.records import ObjectRef
+from daskperiment.store.mongo.client import Database, MongoServer
+from daskperiment.store.mongo.objects import MongoObjects
+from daskperiment.store.protocol import Record, Stored, batches
 
-__all__ = ["begun_fields", "computed_fields", "ended_fields", "field_name"]
+__all__ = [
+    "POSITIONS",
+    "Elements",
+    "attempts",
+    "chunks",
+    "clashing_index",
+    "documents",
+    "pack_text",
+    "queryable",
+]
 
-_LARGE = 16 << 10
-"""Bytes of JSON above which a value is shown by its size only."""
+POSITIONS = 1 << 16
+"""Positions between one write and the next: more than there are records in one."""
+_MANY = 1000
+"""Records in one document."""
+_LARGE = 4 << 20
+"""Bytes of records in one document, far below the 16 MB that a server takes."""
+_CHANGED = (112, 241)
+"""Codes that say that another writer came in between: conflict, and our own failed check."""
 _DEPTH = 20
 """Levels shown of a nested value: a server takes no more than 100 in one document."""
 _INT64 = 2**63
 _CHARACTERS = str.maketrans({".": "．", "\0": "␀"})
 
 
-def begun_fields(body: bytes) -> dict[str, Any]:
-    """Give the fields of a trial that began.
+# Reading and writing -----------------------------------------------------------------------------
+
+
+def documents(
+    server: MongoServer,
+    collection: str,
+    filter: dict[str, Any],
+    projection: dict[str, Any],
+    sort: list[tuple[str, int]] | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Find documents, as many at a time as the server puts into one answer (16 MB)."""
+
+    def find(database: Database) -> Any:
+        cursor = database[collection].find_raw_batches(
+            filter, projection, sort=sort, batch_size=1_000_000
+        )
+        return cursor, next(cursor, None)
+
+    cursor, batch = server.run(find)
+    try:
+        while batch is not None:
+            yield from server.run_once(partial(decode_all, batch))
+            batch = server.run_once(partial(next, cursor, None))
+    finally:
+        cursor.close()
+
+
+def attempts(address: str) -> Iterator[int]:
+    """Count attempts at a write that others may get in the way of, with ever longer pauses."""
+    for attempt in range(300):
+        if attempt:
+            time.sleep(random.random() * min(2.0**attempt, 40) / 1000)
+        yield attempt
+    raise StoreUnavailableError(
+        f"{address} is busy: other writers were faster each time. Try again, with fewer of them."
+    )
+
+
+def clashing_index(error: OperationFailure) -> str:
+    """Return the last field of the unique index that a write violated.
+
+    Empty if it was another writer's document that changed meanwhile.
+
+    Raises
+    ------
+    OperationFailure
+        If the write failed for another reason.
+    """
+    if error.code in _CHANGED:
+        return ""
+    if not isinstance(error, DuplicateKeyError):
+        raise error
+    pattern = (error.details or {}).get("keyPattern") or {"": 1}
+    return str(list(pattern)[-1])
+
+
+# Records -----------------------------------------------------------------------------------------
+
+
+class Elements:
+    """The form of records in documents: each is an element of a list.
 
     Parameters
     ----------
-    body : bytes
-        JSON of :class:`~daskperiment.records.Begun`. Whatever else it is makes fewer fields.
+    objects : MongoObjects
+        Where bodies are kept that are too large for a document.
+    limit : int
+        Bytes of a body that is kept in the document.
+    place : str
+        What messages call the collection.
     """
-    data = _object(body)
-    origin = data.get("origin")
-    origin = origin if isinstance(origin, dict) else {}
-    parameters = data.get("parameters")
-    fields = {
-        "status": "running",
-        "parameters": _shown_all(parameters) if isinstance(parameters, dict) else {},
-        "step": _shown(data.get("result")),
-        "started": _moment(data.get("started")),
-        "seed": _shown(data.get("seed")),
-        "host": _shown(origin.get("host")),
-        "user": _shown(origin.get("user")),
-    }
-    return _given(fields)
+
+    def __init__(self, objects: MongoObjects, limit: int, place: str) -> None:
+        self._objects = objects
+        self._limit = limit
+        self._place = place
+
+    def pack(self, record: Record) -> dict[str, Any]:
+        """Return a record's id and body; a large one is kept as an object first."""
+        element: dict[str, Any] = {"id": pack_text(record.id)}
+        if len(record.body) <= self._limit:
+            return element | {"body": _pack_body(record.body)}
+        digest = blake2b(record.body, digest_size=32).hexdigest()
+        self._objects.put(digest, [record.body])
+        return element | {"object": digest, "size": len(record.body)}
+
+    def unpack(self, element: dict[str, Any], trial: int, position: int) -> Stored:
+        """Return the record of an element."""
+        id_, body = element["id"], self._body(element)
+        text = id_ if isinstance(id_, str) else id_.decode("utf-8", "surrogatepass")
+        return Stored(position, int(trial), text, body)
+
+    @contextmanager
+    def reading(self, document: dict[str, Any]) -> Iterator[None]:
+        """Name the document in the error if it has not the expected form."""
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CorruptRecordError(
+                f"{self._place} holds the document with _id {document.get('_id')!r} that cannot"
+                f" be read ({type(error).__name__}: {error}). Restore it from a backup, or remove"
+                " it."
+            ) from error
+
+    def _body(self, element: dict[str, Any]) -> bytes:
+        if "object" in element:
+            return bytes(self._objects.get(element["object"]))
+        body = element["body"]
+        return body.encode() if isinstance(body, str) else bytes(body)
 
 
-def computed_fields(body: bytes) -> dict[str, Any]:
-    """Give the parameter, by the name of its field, that a computed one adds."""
-    data = _object(body)
-    name = data.get("name")
-    return {field_name(name): _shown(data.get("value"))} if isinstance(name, str) else {}
+def chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
+    """Cut records, in order, into what one document can hold."""
+    return batches(records, _MANY, _LARGE)
 
 
-def ended_fields(body: bytes) -> dict[str, Any]:
-    """Give the fields of a trial that ended; none if it is no such record."""
-    data = _object(body)
-    failure = data.get("failure")
-    failure = failure if isinstance(failure, dict) else {}
-    status = data.get("status")
-    if status not in ("succeeded", "failed", "interrupted"):
-        return {}
-    fields = {
-        "status": status,
-        "type": _shown(data.get("type")),
-        "finished": _moment(data.get("finished")),
-        "elapsed": _shown(data.get("elapsed")),
-        "description": _shown(failure.get("description")),
-        "failed_step": _shown(failure.get("step")),
-    }
-    result = {"result": _shown(data.get("value"))} if status == "succeeded" else {}
-    return _given(fields) | result
+def pack_text(text: str) -> str | bytes:
+    """Return text as it is, or as bytes where it holds what UTF-8 does not."""
+    if text.isascii():
+        return text
+    encoded = text.encode("utf-8", "surrogatepass")
+    try:
+        encoded.decode()
+    except UnicodeDecodeError:
+        return encoded
+    return text
 
 
-def field_name(name: str) -> str:
-    """Give the field for a parameter: no dot, no dollar first, no NUL, whatever the name.
+def _pack_body(body: bytes) -> str | bytes:
+    # Text can be read in the shell; what is no text is not ours to refuse.
+    try:
+        return bytes(body).decode()
+    except UnicodeDecodeError:
+        return bytes(body)
+
+
+# Fields to query ---------------------------------------------------------------------------------
+
+
+def queryable(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return named values in MongoDB's types; None for one that has no such form.
 
     Examples
     --------
-    >>> field_name("layer.size"), field_name("$lr")
-    ('layer．size', '＄lr')
+    >>> queryable({"layer.size": (1, 2), "$lr": 0.5})
+    {'layer．size': [1, 2], '＄lr': 0.5}
     """
+    return {_field_name(name): _native_or_none(value) for name, value in values.items()}
+
+
+def _field_name(name: str) -> str:
+    """Return the field for a name: no dot, no dollar first, no NUL."""
     name = _text(name).translate(_CHARACTERS)
     return "＄" + name[1:] if name.startswith("$") else name
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def _native_or_none(value: Any) -> Any:
     try:
-        data = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        data = _leniently(body)
-    return data if isinstance(data, dict) else {}
-
-
-def _leniently(body: bytes) -> Any:
-    # The standard library reads numbers of any size and halves of surrogate pairs.
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if value is not None}
-
-
-def _moment(seconds: Any) -> datetime | None:
-    try:
-        return datetime.fromtimestamp(seconds, UTC)
-    except (TypeError, ValueError, OverflowError, OSError):
-        return None
-
-
-def _shown_all(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {field_name(name): _shown(value) for name, value in values.items()}
-
-
-def _shown(data: Any) -> Any:
-    """Give the tagged form of a plain value in MongoDB's types."""
-    if data is None or type(data) in (bool, float):
-        return data
-    try:
-        if type(data) is not int and (size := len(json.dumps(data))) > _LARGE:
-            return f"({size} bytes)"
-        return _native(from_plain(data), _DEPTH)
+        return _native(value, _DEPTH)
     except Exception:
-        # Damaged, or of a later version: the record itself says more to those who read it.
+        # A Decimal beyond MongoDB's range, say: the record itself has it.
         return None
 
 
@@ -144,19 +224,15 @@ def _native(value: Any, depth: int) -> Any:
     if isinstance(value, dict):
         return {_key(key): _native(item, depth - 1) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
-        return _items(value, depth - 1)
+        return [_native(item, depth - 1) for item in value]
     for type_, convert in _CONVERSIONS:
         if isinstance(value, type_):
             return convert(value)
     return _native(value.item(), depth - 1) if hasattr(value, "item") else _text(str(value))
 
 
-def _items(values: Iterable[Any], depth: int) -> list[Any]:
-    return [_native(item, depth) for item in values]
-
-
 def _key(key: Any) -> str:
-    return field_name(key if isinstance(key, str) else str(key))
+    return _field_name(key if isinstance(key, str) else str(key))
 
 
 def _text(text: str) -> str:
@@ -172,14 +248,8 @@ def _decimal(value: Decimal) -> Any:
 
 
 def _reference(value: ObjectRef) -> dict[str, Any]:
-    return _given(
-        {
-            "type": _text(value.type),
-            "repr": _text(value.repr),
-            "size": value.size,
-            "digest": value.digest,
-        }
-    )
+    shown = {"type": _text(value.type), "repr": _text(value.repr), "size": value.size}
+    return shown | ({} if value.digest is None else {"digest": value.digest})
 
 
 def _plain_datetime(value: datetime) -> datetime:

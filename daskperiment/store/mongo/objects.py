@@ -11,13 +11,13 @@ from bson.objectid import ObjectId
 from gridfs import GridFSBucket
 from gridfs.grid_file import GridOut
 from pymongo.errors import PyMongoError
+from toolz import partition_all
 
 from daskperiment.errors import CorruptRecordError
-from daskperiment.store.mongo.client import Database, Server
-from daskperiment.store.parts import flat
-from daskperiment.store.protocol import Buffer
+from daskperiment.store.mongo.client import Database, MongoServer
+from daskperiment.store.protocol import Buffer, flat
 
-__all__ = ["CHUNKS", "FILES", "Objects"]
+__all__ = ["CHUNKS", "FILES", "MongoObjects"]
 
 _BUCKET = "daskperiment.objects"
 FILES = f"{_BUCKET}.files"
@@ -29,7 +29,7 @@ _SPEED = 1e6
 """Bytes per second below which a transfer counts as stalled."""
 
 
-class Objects:
+class MongoObjects:
     """The objects of one experiment.
 
     An upload has a key of its own. The file's document, by which an object is found, is written
@@ -37,7 +37,7 @@ class Objects:
     when the experiment is deleted.
     """
 
-    def __init__(self, server: Server, experiment: str) -> None:
+    def __init__(self, server: MongoServer, experiment: str) -> None:
         self._server = server
         self._experiment = experiment
 
@@ -48,7 +48,7 @@ class Objects:
         self._server.run_long(seconds, self._put, digest, views)
 
     def get(self, digest: str) -> memoryview:
-        """Give an object's bytes, in memory of the caller's own."""
+        """Return an object's bytes, in memory of the caller's own."""
         file = self._server.run(self._find, digest)
         while file is not None:
             self._check(file)
@@ -62,15 +62,13 @@ class Objects:
         raise KeyError(digest)
 
     def sizes(self, digests: Collection[str]) -> dict[str, int]:
-        """Tell the sizes of those objects that are there."""
+        """Return the sizes of those objects that are there."""
         files = filter(_is_intact, self._files(digests))
         return {file["_id"]["digest"]: file["length"] for file in files}
 
     def discard(self, digests: Collection[str]) -> None:
-        """Remove objects. What is cut off leaves bytes that nobody finds, as an upload does."""
-        files = self._files(digests)
-        for start in range(0, len(files), _MANY):
-            some = files[start : start + _MANY]
+        """Remove objects; a call that is cut off may leave bytes, but nothing that is found."""
+        for some in partition_all(_MANY, self._files(digests)):
             keys = [file["_id"] for file in some]
             seconds = sum(file["length"] for file in some if _is_intact(file)) / _SPEED
             self._server.run(_delete, FILES, "_id", keys)
@@ -85,12 +83,11 @@ class Objects:
             )
 
     def _files(self, digests: Collection[str]) -> list[dict[str, Any]]:
-        """Give the documents of all uploads of these objects."""
-        distinct = list(dict.fromkeys(digests))
+        """Return the documents of all uploads of these objects."""
         return [
             file
-            for start in range(0, len(distinct), _MANY)
-            for file in self._server.run(self._find_many, distinct[start : start + _MANY])
+            for some in partition_all(_MANY, dict.fromkeys(digests))
+            for file in self._server.run(self._find_many, some)
         ]
 
     def _find_many(self, database: Database, digests: Sequence[str]) -> list[dict[str, Any]]:
@@ -113,7 +110,7 @@ class Objects:
         bucket = GridFSBucket(database, _BUCKET, _CHUNK)
         stream = bucket.open_upload_stream_with_id(key, digest)
         try:
-            stream.write(_Reader(views))
+            stream.write(_PartsReader(views))
             stream.close()
         except BaseException:
             with suppress(PyMongoError):
@@ -121,7 +118,7 @@ class Objects:
             raise
 
 
-class _Reader:
+class _PartsReader:
     """Views as a file that the driver reads chunk by chunk: none is copied as a whole."""
 
     def __init__(self, views: Sequence[memoryview]) -> None:
@@ -129,7 +126,7 @@ class _Reader:
         self._view = memoryview(b"")
 
     def read(self, size: int) -> bytes:
-        """Give the next bytes, fewer than `size` only at the end."""
+        """Return the next bytes, fewer than `size` only at the end."""
         pieces = []
         while size:
             if not self._view:

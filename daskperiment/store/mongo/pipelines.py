@@ -14,17 +14,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from daskperiment.codec.trial_view import TrialView
+
 __all__ = [
     "FORMAT",
+    "Pipeline",
     "RECORDS",
     "TRIALS",
     "add_batch",
     "add_next_records",
     "add_records",
     "add_trial",
+    "behind",
     "glance",
     "head_of_stream",
-    "behind",
     "numbered",
     "own",
     "set_fields",
@@ -37,8 +40,6 @@ FORMAT = {"daskperiment.format": 1}
 
 _FULL = 256 << 10
 """Bytes of records in a trial's document beyond which further ones get documents of their own."""
-
-_RANKS = ("succeeded", "failed", "interrupted")
 
 Pipeline = list[dict[str, Any]]
 
@@ -103,12 +104,7 @@ def behind(head: Mapping[str, Any], number: int, latest: int) -> tuple[dict[str,
 
 
 def add_records(
-    experiment: str,
-    document: Mapping[str, Any],
-    ended: Mapping[str, Any],
-    computed: Mapping[str, Any],
-    *,
-    apart: bool,
+    experiment: str, document: Mapping[str, Any], update: Pipeline, *, own_document: bool
 ) -> Pipeline:
     """Put records into the document of their trial, or into one of their own.
 
@@ -118,15 +114,15 @@ def add_records(
         The experiment's id.
     document : mapping
         What the document of its own would be; ``_id`` is the trial's.
-    ended, computed : mapping
-        Fields that the records set in the trial, and parameters that they add to it.
-    apart : bool
+    update : list
+        Sets the fields that the records determine, see `set_fields`.
+    own_document : bool
         Whether to make a document of their own. Else they go to the trial's, unless that is
         full and they set nothing in it, or there is none.
     """
     # Records that set fields must be where the fields are, full or not.
-    limit = 0 if apart else float("inf") if ended or computed else _FULL
-    merged = _join("$$new.records", "$$new.daskperiment", ended, computed)
+    limit = 0 if own_document else float("inf") if update else _FULL
+    merged = [*_join("$$new.records", "$$new.daskperiment"), *update]
     return [
         {"$documents": [{"$literal": document}]},
         *_following(experiment),
@@ -145,23 +141,31 @@ def add_records(
     ]
 
 
-def set_fields(ended: Mapping[str, Any], computed: Mapping[str, Any]) -> Pipeline:
-    """Update of a trial's document that sets what its records tell; empty if that is nothing."""
-    fields = {**_outcome(ended), **_parameters(computed)}
-    return [{"$set": fields}] if fields else []
+def set_fields(view: TrialView) -> Pipeline:
+    """Update of a trial's document that sets what its records determine; empty if nothing."""
+    new: dict[str, Any] = dict.fromkeys(view.removed, "$$REMOVE")
+    new |= {name: {"$literal": value} for name, value in view.values.items()}
+    # The server decides, for it alone knows what stands there by now.
+    stands = {"$or": [{"$in": [f"${name}", list(of)]} for name, of in view.unless.items()]}
+    update: dict[str, Any] = {
+        name: {"$cond": [stands, f"${name}", value]} for name, value in new.items()
+    }
+    for name, items in view.items.items():
+        update[name] = {"$mergeObjects": [f"${name}", {"$literal": items}]}
+    return [{"$set": update}] if update else []
 
 
 def add_next_records(
-    document: Mapping[str, Any], ended: Mapping[str, Any], computed: Mapping[str, Any]
+    document: Mapping[str, Any], update: Pipeline
 ) -> tuple[dict[str, Any], Pipeline]:
     """Filter and update of a trial's document that has room, for records that have a number."""
     marker = document["daskperiment"]
     filter_ = {"_id": document["_id"], **own(document["experiment"])}
     filter_["daskperiment.n"] = {"$lt": marker["n"]}
-    if not (ended or computed):
+    if not update:
         filter_["daskperiment.size"] = {"$lt": _FULL}
     records = {"$literal": document["records"]}
-    return filter_, _join(records, {"$literal": marker}, ended, computed)
+    return filter_, [*_join(records, {"$literal": marker}), *update]
 
 
 def add_batch(experiment: str, stream: str | bytes, document: Mapping[str, Any]) -> Pipeline:
@@ -216,13 +220,11 @@ def _with_number(records: str) -> dict[str, Any]:
 def _target(limit: float) -> dict[str, Any]:
     """Key of the trial's document if it has room, else of a new one."""
     size = {"$ifNull": [{"$first": "$home.size"}, float("inf")]}
-    apart = {"$mergeObjects": ["$_id", {"part": "$n"}]}
-    return {"$cond": [{"$lt": [size, limit]}, "$_id", apart]}
+    another = {"$mergeObjects": ["$_id", {"part": "$n"}]}
+    return {"$cond": [{"$lt": [size, limit]}, "$_id", another]}
 
 
-def _join(
-    records: Any, marker: Any, ended: Mapping[str, Any], computed: Mapping[str, Any]
-) -> Pipeline:
+def _join(records: Any, marker: Any) -> Pipeline:
     """Update of a trial's document that adds those records which it does not have.
 
     It fails if the document got the same number, or a later one, meanwhile: an index sees no two
@@ -251,29 +253,9 @@ def _join(
             }
         },
         {"$unset": "fresh"},
-        *set_fields(ended, computed),
     ]
 
 
 def _grown(marker: Any) -> dict[str, Any]:
     size = {"$add": ["$daskperiment.size", {"$getField": {"field": "size", "input": marker}}]}
     return {"$mergeObjects": ["$daskperiment", marker, {"size": size}]}
-
-
-def _outcome(ended: Mapping[str, Any]) -> dict[str, Any]:
-    """Set the fields unless an outcome of the same or a higher rank stands there."""
-    if not ended:
-        return {}
-    standing = {"$in": ["$status", _RANKS[: _RANKS.index(ended["status"]) + 1]]}
-    names = ("type", "finished", "elapsed", "description", "failed_step", "result", "status")
-    return {name: {"$cond": [standing, f"${name}", _value(ended, name)]} for name in names}
-
-
-def _value(fields: Mapping[str, Any], name: str) -> Any:
-    return {"$literal": fields[name]} if name in fields else "$$REMOVE"
-
-
-def _parameters(computed: Mapping[str, Any]) -> dict[str, Any]:
-    if not computed:
-        return {}
-    return {"parameters": {"$mergeObjects": ["$parameters", {"$literal": computed}]}}

@@ -22,11 +22,11 @@ from typing import Any
 from bson.max_key import MaxKey
 from pymongo import IndexModel
 
-from daskperiment.store.mongo.batches import RECORD_INDEXES, Batches
-from daskperiment.store.mongo.client import Database, Server, Target, target
-from daskperiment.store.mongo.objects import CHUNKS, FILES, Objects
+from daskperiment.store.mongo.batches import RECORD_INDEXES, RecordBatches
+from daskperiment.store.mongo.client import Database, MongoServer, MongoTarget, mongo_target
+from daskperiment.store.mongo.objects import CHUNKS, FILES, MongoObjects
 from daskperiment.store.mongo.pipelines import FORMAT, RECORDS, TRIALS
-from daskperiment.store.mongo.trials import STREAMS, TRIAL_INDEXES, Trials
+from daskperiment.store.mongo.trials import TRIAL_INDEXES, TRIAL_STREAMS, TrialDocuments
 from daskperiment.store.protocol import Allocation, Buffer, Record, State, Stored
 
 __all__ = ["MongoStore", "list_mongo", "open_mongo"]
@@ -61,13 +61,13 @@ def open_mongo(backend: Any, id: str) -> MongoStore:
     ValueError
         If the URL names no database.
     """
-    return MongoStore(target(backend), id)
+    return MongoStore(mongo_target(backend), id)
 
 
 def list_mongo(backend: Any) -> list[str]:
     """List the ids of all experiments of a database, sorted."""
-    place = target(backend)
-    server = Server(place, place.place)
+    target = mongo_target(backend)
+    server = MongoServer(target, target.place)
     try:
         return sorted(
             {name for collection in (TRIALS, RECORDS, FILES) for name in _names(server, collection)}
@@ -79,15 +79,15 @@ def list_mongo(backend: Any) -> list[str]:
 class MongoStore:
     """One experiment's records and objects in MongoDB. See :class:`~.protocol.Store`."""
 
-    def __init__(self, target: Target, id: str) -> None:
+    def __init__(self, target: MongoTarget, id: str) -> None:
         if not id.isidentifier():
             raise ValueError(f"The experiment's id is {id!r}; expected an identifier. Rename it.")
         self._target = target
         self._id = id
-        self._server = Server(target, self.address)
-        self._objects = Objects(self._server, id)
-        self._trials = Trials(self._server, id, self._objects, self.address)
-        self._batches = Batches(self._server, id, self._objects, self.address)
+        self._server = MongoServer(target, self.address)
+        self._objects = MongoObjects(self._server, id)
+        self._trials = TrialDocuments(self._server, id, self._objects, self.address)
+        self._batches = RecordBatches(self._server, id, self._objects, self.address)
         self._prepared: int | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -102,7 +102,7 @@ class MongoStore:
         return f"{self._target.place}#{self._id}"
 
     def allocate(self, token: str, body: bytes) -> Allocation:
-        """Give the token a trial id, and write the trial's first record.
+        """Allocate the token's trial id, and write the trial's first record.
 
         One round trip if this store object made the last write in ``trials``, else two.
         """
@@ -117,12 +117,12 @@ class MongoStore:
         self._prepare()
         streams: dict[str, list[Record]] = {}
         for record in records:
-            if record.stream not in STREAMS:
+            if record.stream not in TRIAL_STREAMS:
                 streams.setdefault(record.stream, []).append(record)
         standing = self._batches.append_or_get("outputs", streams.pop("outputs", []))
         for stream, batch in streams.items():
             self._batches.append(stream, batch)
-        self._trials.append([record for record in records if record.stream in STREAMS])
+        self._trials.append([record for record in records if record.stream in TRIAL_STREAMS])
         return standing
 
     def read(
@@ -131,7 +131,7 @@ class MongoStore:
         """Read a stream in order of position, up to 16 MB in one round trip."""
         if trials is not None and not trials:
             return []
-        part = self._trials if stream in STREAMS else self._batches
+        part = self._trials if stream in TRIAL_STREAMS else self._batches
         return part.read(stream, trials, after)
 
     def find(self, ids: Collection[str]) -> list[Record]:
@@ -143,11 +143,11 @@ class MongoStore:
         self._objects.put(digest, parts)
 
     def get(self, digest: str) -> Buffer:
-        """Get an object's bytes, in writable memory of the caller's own."""
+        """Return an object's bytes, in writable memory of the caller's own."""
         return self._objects.get(digest)
 
     def sizes(self, digests: Collection[str]) -> dict[str, int]:
-        """Tell the sizes of objects: one round trip for 500 of them."""
+        """Return the sizes of objects: one round trip for 500 of them."""
         return self._objects.sizes(digests)
 
     def discard(self, digests: Collection[str]) -> None:
@@ -155,7 +155,7 @@ class MongoStore:
         self._objects.discard(digests)
 
     def state(self) -> State:
-        """Tell the highest trial id and the server's clock; one round trip."""
+        """Return the highest trial id and the server's clock; one round trip."""
         return self._trials.state()
 
     def delete(self) -> None:
@@ -209,8 +209,8 @@ def _make_indexes(database: Database, collection: str, indexes: Sequence[IndexMo
     database[collection].create_indexes(indexes)
 
 
-def _names(server: Server, collection: str) -> Iterable[str]:
-    """Give the experiments of a collection, jumping from one to the next by the index."""
+def _names(server: MongoServer, collection: str) -> Iterable[str]:
+    """Yield the experiments of a collection, jumping from one to the next by the index."""
     marked = FORMAT if collection == TRIALS else {}
     key: dict[str, Any] = {"$gt": {"experiment": ""}}
     while True:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from bson.objectid import ObjectId
-from pymongo import ASCENDING, IndexModel
-from pymongo.errors import OperationFailure
+from pymongo import ASCENDING, IndexModel, UpdateOne
+from pymongo.errors import BulkWriteError, OperationFailure
+from pymongo.results import BulkWriteResult
 
-from daskperiment.store.mongo.chain import Chain
-from daskperiment.store.mongo.client import Database, Server
-from daskperiment.store.mongo.documents import begun_fields, computed_fields, ended_fields
-from daskperiment.store.mongo.elements import (
+from daskperiment.codec.trial_view import TrialView, added_view, begun_view
+from daskperiment.records import BEGUN
+from daskperiment.store.mongo.client import Database, MongoServer
+from daskperiment.store.mongo.documents import (
     POSITIONS,
     Elements,
     attempts,
@@ -23,13 +25,17 @@ from daskperiment.store.mongo.elements import (
     clashing_index,
     documents,
     pack_text,
+    queryable,
 )
-from daskperiment.store.mongo.objects import Objects
+from daskperiment.store.mongo.objects import MongoObjects
 from daskperiment.store.mongo.pipelines import (
     FORMAT,
     TRIALS,
+    Pipeline,
+    add_next_records,
     add_records,
     add_trial,
+    behind,
     glance,
     numbered,
     own,
@@ -37,17 +43,21 @@ from daskperiment.store.mongo.pipelines import (
 )
 from daskperiment.store.protocol import Allocation, Record, State, Stored
 
-__all__ = ["STREAMS", "TRIAL_INDEXES", "Trials"]
+__all__ = ["TRIAL_INDEXES", "TRIAL_STREAMS", "TrialDocuments"]
 
-STREAMS = ("trials", "steps", "notes")
+TRIAL_STREAMS = ("trials", "steps", "notes")
 """Streams whose records are in this collection."""
 _TOGETHER = 100
 """Records that may join a trial's document in one write."""
 _TOGETHER_SIZE = 128 << 10
 _INLINE = 64 << 10
 """Bytes of a record above which it becomes an object."""
-_NOTHING = {"stream": "", "id": "begun"}
+_NOTHING = {"stream": "", "id": BEGUN}
 """Takes a number, and is in no stream."""
+_TRUSTED = 60.0
+"""Seconds for which the server's clock is reckoned from what it returned before."""
+# Goes on while the machine sleeps, where there is such a clock.
+_TICKS = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def _index(name: str, *fields: str, **present: Any) -> IndexModel:
@@ -66,23 +76,27 @@ TRIAL_INDEXES = (
 )
 
 
-class Trials:
+class TrialDocuments:
     """The documents of one experiment's trials."""
 
-    def __init__(self, server: Server, experiment: str, objects: Objects, address: str) -> None:
+    def __init__(
+        self, server: MongoServer, experiment: str, objects: MongoObjects, address: str
+    ) -> None:
         self._server = server
         self._experiment = experiment
         self._address = address
         self._elements = Elements(objects, _INLINE, f"{address}, collection {TRIALS!r},")
-        self._chain = Chain(experiment)
+        self._optimistic = OptimisticWriter(experiment)
 
     def allocate(self, token: str, body: bytes) -> Allocation:
         """Insert a trial's document, unless the token has one."""
-        elements = [self._pack(Record("trials", 0, "begun", body))]
+        elements = [self._pack(Record("trials", 0, BEGUN, body))]
+        view = _in_mongo_types(begun_view(body))
         document = {
             "experiment": self._experiment,
             "trial": 0,
-            **begun_fields(body),
+            **view.items,
+            **view.values,
             "token": token,
             "daskperiment": {**_marker(elements), "attempt": ObjectId()},
             "records": elements,
@@ -95,15 +109,15 @@ class Trials:
             batch = list(run)
             size = sum(len(record.body) for record in batch)
             if len(batch) <= _TOGETHER and size <= _TOGETHER_SIZE:
-                self._join(trial, batch, apart=False)
+                self._join(trial, batch)
                 continue
-            for chunk in chunks([record for record in batch if record.stream != "trials"]):
-                self._join(trial, chunk, apart=True)
-            for chunk in chunks([record for record in batch if record.stream == "trials"]):
-                self._join(trial, chunk, apart=False)
+            for chunk in chunks(record for record in batch if record.stream != "trials"):
+                self._join(trial, chunk, own_document=True)
+            for chunk in chunks(record for record in batch if record.stream == "trials"):
+                self._join(trial, chunk)
 
     def read(self, stream: str, trials: Collection[int] | None, after: int) -> list[Stored]:
-        """Give the stream's records up to the last number at this moment."""
+        """Return the stream's records up to the last number at this moment."""
         number = after // POSITIONS
         head = self._server.run(self._last)
         if head < number:
@@ -124,16 +138,16 @@ class Trials:
         return sorted(found)
 
     def state(self) -> State:
-        """Ask for the highest trial id and the clock."""
-        told = self._server.run(self._glance)
-        return State(told["latest"], _seconds(told["clock"]))
+        """Return the highest trial id and the server's clock."""
+        found = self._server.run(self._glance)
+        return State(found["latest"], _seconds(found["clock"]))
 
     def forget(self) -> None:
-        """Remember nothing about the last write."""
-        self._chain.forget()
+        """Remember nothing of the last write."""
+        self._optimistic.forget()
 
     def _insert(self, database: Database, document: Mapping[str, Any]) -> Allocation:
-        return self._chain.insert(database, document) or self._allocate(database, document)
+        return self._optimistic.insert(database, document) or self._allocate(database, document)
 
     def _allocate(self, database: Database, document: Mapping[str, Any]) -> Allocation:
         """Insert the document behind the last write, whosever; two round trips."""
@@ -152,7 +166,7 @@ class Trials:
             if found is not None:
                 break
         clock = _seconds(found["clock"])
-        self._chain.tell(found["_id"], found["n"], found["latest"], clock)
+        self._optimistic.remember(found["_id"], found["n"], found["latest"], clock)
         new = found["attempt"] == document["daskperiment"]["attempt"]
         return Allocation(found["_id"]["trial"], clock, new)
 
@@ -164,35 +178,31 @@ class Trials:
         ]
         return next(database[TRIALS].aggregate(pipeline), None)
 
-    def _join(self, trial: int, records: list[Record], *, apart: bool) -> None:
-        ended: dict[str, Any] = {}
-        computed: dict[str, Any] = {}
-        for record in records:
-            if record.stream == "trials":
-                computed |= computed_fields(record.body)
-                ended = _weightier(ended, ended_fields(record.body))
+    def _join(self, trial: int, records: list[Record], *, own_document: bool = False) -> None:
+        view = added_view(one.body for one in records if one.stream == "trials")
+        update = set_fields(_in_mongo_types(view))
         elements = {(one.stream, one.id): self._pack(one) for one in reversed(records)}
         fresh = list(reversed(elements.values()))
-        self._server.run(self._write, trial, fresh, ended, computed, apart)
+        self._server.run(self._write, trial, fresh, update, own_document)
 
     def _write(
         self,
         database: Database,
         trial: int,
         elements: list[dict[str, Any]],
-        ended: Mapping[str, Any],
-        computed: Mapping[str, Any],
-        apart: bool,
+        update: Pipeline,
+        own_document: bool,
     ) -> None:
         key = {"experiment": self._experiment, "trial": trial}
         for _ in attempts(self._address):
             if not elements:
-                self._set_fields(database, key, ended, computed)
+                if update:
+                    database[TRIALS].update_one({"_id": key, **own(self._experiment)}, update)
                 return
             document = {"_id": key, **key, "daskperiment": _marker(elements), "records": elements}
-            if not apart and self._chain.join(database, document, ended, computed):
+            if not own_document and self._optimistic.join(database, document, update):
                 return
-            pipeline = add_records(self._experiment, document, ended, computed, apart=apart)
+            pipeline = add_records(self._experiment, document, update, own_document=own_document)
             try:
                 database.aggregate(pipeline)
             except OperationFailure as error:
@@ -200,17 +210,6 @@ class Trials:
                     elements = self._missing(database, trial, elements)
             else:
                 return
-
-    def _set_fields(
-        self,
-        database: Database,
-        key: Mapping[str, Any],
-        ended: Mapping[str, Any],
-        computed: Mapping[str, Any],
-    ) -> None:
-        update = set_fields(ended, computed)
-        if update:
-            database[TRIALS].update_one({"_id": key, **own(self._experiment)}, update)
 
     def _missing(
         self, database: Database, trial: int, elements: list[dict[str, Any]]
@@ -236,15 +235,15 @@ class Trials:
 
 
 def _places(elements: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, Any]]:
-    """Give elements with their positions: those of one write stand together, in order."""
+    """Elements with their positions: those of one write stand together, in order."""
     for number, group in groupby(elements, lambda element: element["n"]):
         for place, element in enumerate(group):
             yield number * POSITIONS + place, element
 
 
-def _weightier(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    ranks = {"succeeded": 0, "failed": 1, "interrupted": 2, None: 3}
-    return second if ranks[second.get("status")] < ranks[first.get("status")] else first
+def _in_mongo_types(view: TrialView) -> TrialView:
+    items = {name: queryable(items) for name, items in view.items.items()}
+    return TrialView(queryable(view.values), view.removed, view.unless, items)
 
 
 def _marker(elements: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -258,3 +257,100 @@ def _of_stream(stream: str) -> dict[str, Any]:
 
 def _seconds(moment: datetime) -> float:
     return moment.replace(tzinfo=UTC).timestamp()
+
+
+# Optimistic writes -------------------------------------------------------------------------------
+
+
+class _LastWrite(NamedTuple):
+    """The last write that is known of."""
+
+    key: Mapping[str, Any]
+    """Of the document that it went to."""
+    number: int
+    latest: int
+    """The highest trial id with it."""
+    clock: float
+    """The server's clock when it was last asked, at `asked` of our own."""
+    asked: float
+
+    def now(self) -> float:
+        # Rounded down like the server's own, which this must not be ahead of.
+        return int((self.clock + _ticks() - self.asked) * 1000) / 1000
+
+    def followed(self, key: Mapping[str, Any], latest: int) -> _LastWrite:
+        """Return the write that came right behind this one."""
+        return _LastWrite(key, self.number + 1, latest, self.clock, self.asked)
+
+
+class OptimisticWriter:
+    """Writes behind the last write, in one round trip, on the guess that nobody else wrote.
+
+    The server checks that the last write is where it was and that there is none behind it: a
+    guess that is wrong costs a round trip and nothing else.
+    """
+
+    def __init__(self, experiment: str) -> None:
+        self._experiment = experiment
+        self._last: _LastWrite | None = None
+
+    def forget(self) -> None:
+        """Make no guess until the next write is known."""
+        self._last = None
+
+    def remember(self, key: Mapping[str, Any], number: int, latest: int, clock: float) -> None:
+        """Go on from a write, with the highest trial id and the server's clock just now."""
+        self._last = _LastWrite(key, number, latest, clock, _ticks())
+
+    def insert(self, database: Database, document: Mapping[str, Any]) -> Allocation | None:
+        """Insert a trial's document; None if the guess was wrong or the token has one."""
+        last = self._last
+        if last is None or _ticks() - last.asked > _TRUSTED:
+            return None
+        number, trial = last.number + 1, last.latest + 1
+        key = {"experiment": self._experiment, "trial": trial}
+        fields = {**_numbered(document, number, trial), "trial": trial}
+        same = {name: fields.pop(name) for name in ("experiment", "token")}
+        insert = UpdateOne({"_id": key, **same}, {"$setOnInsert": fields}, upsert=True)
+        result = self._write(database, last, insert)
+        if result is None or 1 not in (result.upserted_ids or {}):
+            return None
+        self._last = last.followed(key, trial)
+        return Allocation(trial, last.now(), True)
+
+    def join(self, database: Database, document: Mapping[str, Any], update: Pipeline) -> bool:
+        """Add records to their trial's document; False if the guess was wrong or it has no room."""
+        last = self._last
+        if last is None:
+            return False
+        records = _numbered(document, last.number + 1, last.latest)
+        joining = UpdateOne(*add_next_records(records, update))
+        result = self._write(database, last, joining)
+        if result is None or result.matched_count < 2:
+            return False
+        self._last = last.followed(document["_id"], last.latest)
+        return True
+
+    def _write(
+        self, database: Database, last: _LastWrite, write: UpdateOne
+    ) -> BulkWriteResult | None:
+        filter_, check = behind(last.key, last.number, last.latest)
+        try:
+            return database[TRIALS].bulk_write([UpdateOne(filter_, check, upsert=True), write])
+        except BulkWriteError as error:
+            if error.details["writeConcernErrors"]:
+                raise
+            self._last = None
+            return None
+
+
+def _numbered(document: Mapping[str, Any], number: int, latest: int) -> dict[str, Any]:
+    return {
+        **document,
+        "daskperiment": {**document["daskperiment"], "n": number, "latest": latest},
+        "records": [{"n": number, **element} for element in document["records"]],
+    }
+
+
+def _ticks() -> float:
+    return time.clock_gettime(_TICKS)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 
+from toolz import partition_all
+
 from daskperiment.errors import CorruptRecordError, StoreError
-from daskperiment.store.parts import flat
-from daskperiment.store.protocol import Buffer
-from daskperiment.store.redis.client import Server
+from daskperiment.store.protocol import Buffer, flat
+from daskperiment.store.redis.client import RedisServer
 from daskperiment.store.redis.scripts import DISCARD, SEAL, SIZES
 
-__all__ = ["Objects"]
+__all__ = ["RedisObjects"]
 
 _MANY = 1000
 """Objects that are measured in one call: a server does nothing else meanwhile."""
@@ -21,23 +22,27 @@ _CHUNK = 4 << 20
 _ATTEMPTS = 10
 
 
-class Objects:
+class RedisObjects:
     """The objects of one experiment.
 
     Parameters
     ----------
-    server : Server
+    server : RedisServer
         Where they are.
     prefix : str
         Of all keys of the experiment.
     key : str
         Any key of the experiment: scripts derive the others from it.
     corrupt : callable
-        Makes the error that tells what is damaged.
+        Returns the error for what is damaged.
     """
 
     def __init__(
-        self, server: Server, prefix: str, key: str, corrupt: Callable[[str], CorruptRecordError]
+        self,
+        server: RedisServer,
+        prefix: str,
+        key: str,
+        corrupt: Callable[[str], CorruptRecordError],
     ) -> None:
         self._server = server
         self._prefix = prefix
@@ -55,7 +60,7 @@ class Objects:
             self._put_chunks(key, views, size)
 
     def get(self, digest: str) -> Buffer:
-        """Give an object's bytes, in a buffer that is the caller's own."""
+        """Return an object's bytes, in a buffer that is the caller's own."""
         key = f"{self._prefix}object:{digest}"
         head = self._server.call("GET", key)
         if head is None:
@@ -75,9 +80,9 @@ class Objects:
         return memoryview(buffer)
 
     def sizes(self, digests: Collection[str]) -> dict[str, int]:
-        """Tell the sizes of those objects that are there."""
+        """Return the sizes of those objects that are there."""
         sizes: dict[str, int] = {}
-        for batch in _slices(digests, _MANY):
+        for batch in partition_all(_MANY, dict.fromkeys(digests)):
             sizes.update(zip(batch, self._server.run(SIZES, self._key, *batch), strict=True))
         for digest, size in sizes.items():
             if size < -1:
@@ -86,7 +91,7 @@ class Objects:
 
     def discard(self, digests: Collection[str]) -> None:
         """Remove objects, each with its chunks at one moment."""
-        for batch in _slices(digests, _FEW):
+        for batch in partition_all(_FEW, dict.fromkeys(digests)):
             self._server.run(DISCARD, self._key, *batch)
 
     def _put_chunks(self, key: str, views: Sequence[memoryview], size: int) -> None:
@@ -110,13 +115,8 @@ class Objects:
         return chunk or b""
 
 
-def _slices(names: Collection[str], count: int) -> Iterator[list[str]]:
-    distinct = list(dict.fromkeys(names))
-    return (distinct[i : i + count] for i in range(0, len(distinct), count))
-
-
 def _chunks(views: Sequence[memoryview]) -> Iterator[tuple[int, Buffer]]:
-    """Cut the views, taken as one, into chunks; only one that spans views is copied."""
+    """Cut the views, taken as one, into chunks; only a chunk that spans views is copied."""
     offset, pieces, room = 0, [], _CHUNK
     for view in views:
         while view:

@@ -26,17 +26,18 @@ from heapq import merge
 from struct import Struct
 from typing import Any
 
+from toolz import partition_all
+
 from daskperiment.errors import (
     CorruptRecordError,
     StoreError,
     StoreUnavailableError,
     StoreWarning,
 )
-from daskperiment.store.protocol import Allocation, Buffer, Record, State, Stored
-from daskperiment.store.redis.client import Server
-from daskperiment.store.redis.objects import Objects
+from daskperiment.store.protocol import Allocation, Buffer, Record, State, Stored, batches
+from daskperiment.store.redis.client import RedisServer, RedisTarget, redis_target
+from daskperiment.store.redis.objects import RedisObjects
 from daskperiment.store.redis.scripts import ALLOCATE, APPEND, FIND, PAGE, SELECT, STATE
-from daskperiment.store.redis.target import Target, target
 
 __all__ = ["RedisStore", "list_redis", "open_redis"]
 
@@ -69,13 +70,13 @@ def open_redis(backend: Any, id: str) -> RedisStore:
     RedisStore
         Nothing is connected before it is used.
     """
-    return RedisStore(target(backend), id)
+    return RedisStore(redis_target(backend), id)
 
 
 def list_redis(backend: Any) -> list[str]:
     """List the ids of all experiments of a server, sorted."""
-    place = target(backend)
-    server = Server(place, _EXPERIMENTS, place.url)
+    target = redis_target(backend)
+    server = RedisServer(target, _EXPERIMENTS, target.url)
     try:
         names = [name.decode(errors="replace") for name in server.call("SMEMBERS", _EXPERIMENTS)]
         return sorted(name for name in names if name.isidentifier())  # Others no store can open.
@@ -86,15 +87,15 @@ def list_redis(backend: Any) -> list[str]:
 class RedisStore:
     """One experiment's records and objects in Redis. See :class:`~.protocol.Store`."""
 
-    def __init__(self, target: Target, id: str) -> None:
+    def __init__(self, target: RedisTarget, id: str) -> None:
         if not id.isidentifier():
             raise ValueError(f"The experiment's id is {id!r}; expected an identifier. Rename it.")
         self._target = target
         self._id = id
         self._prefix = f"daskperiment:{{{id}}}:"
         self._counters = self._prefix + "counters"
-        self._server = Server(target, self._counters, self.address)
-        self._objects = Objects(self._server, self._prefix, self._counters, self._corrupt)
+        self._server = RedisServer(target, self._counters, self.address)
+        self._objects = RedisObjects(self._server, self._prefix, self._counters, self._corrupt)
         self._registered = False
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -109,7 +110,7 @@ class RedisStore:
         return f"{self._target.url}#{self._id}"
 
     def allocate(self, token: str, body: bytes) -> Allocation:
-        """Give the token a trial id, and write the trial's first record."""
+        """Allocate the token's trial id, and write the trial's first record."""
         self._check(body)
         if not self._registered:
             self._register()
@@ -122,7 +123,7 @@ class RedisStore:
     def append(self, records: Sequence[Record]) -> list[Record]:
         """Write records in one round trip, or one for each 1,000 of them or 4 MB."""
         known: list[Record] = []
-        for batch in _batches(records):
+        for batch in batches(records, _BATCH, _PAGE):
             arguments: list[str | bytes] = []
             for record in batch:
                 self._check(record.body)
@@ -161,11 +162,11 @@ class RedisStore:
         self._objects.put(digest, parts)
 
     def get(self, digest: str) -> Buffer:
-        """Get an object's bytes, in a buffer that is the caller's own."""
+        """Return an object's bytes, in a buffer that is the caller's own."""
         return self._objects.get(digest)
 
     def sizes(self, digests: Collection[str]) -> dict[str, int]:
-        """Tell the sizes of objects: one round trip for 1,000 of them."""
+        """Return the sizes of objects: one round trip for 1,000 of them."""
         return self._objects.sizes(digests)
 
     def discard(self, digests: Collection[str]) -> None:
@@ -173,7 +174,7 @@ class RedisStore:
         self._objects.discard(digests)
 
     def state(self) -> State:
-        """Tell the highest trial id and the server's clock."""
+        """Return the highest trial id and the server's clock."""
         latest, seconds, micros = self._server.run(STATE, self._counters)
         return State(latest, int(seconds) + int(micros) / 1e6)
 
@@ -220,10 +221,12 @@ class RedisStore:
             return self._select(stream, trials, after, _END)
         # The groups are read one after the other: none may see what came after the first began.
         upto = int(self._server.call("HGET", self._counters, f"stream:{stream}") or 0)
-        groups = [trials[i : i + _BATCH] for i in range(0, len(trials), _BATCH)]
+        groups = partition_all(_BATCH, trials)
         return merge(*(self._select(stream, group, after, upto) for group in groups))
 
-    def _select(self, stream: str, trials: list[int], after: int, upto: int) -> Iterator[Stored]:
+    def _select(
+        self, stream: str, trials: Sequence[int], after: int, upto: int
+    ) -> Iterator[Stored]:
         key = f"{self._prefix}stream:{stream}"
         names = ",".join(map(str, trials))
         end = not trials
@@ -238,7 +241,7 @@ class RedisStore:
     def _first(self, record: Record, body: bytes | None) -> Record:
         if body is None:
             raise self._corrupt(f"The first output {record.id!r} is missing from its stream")
-        return record._replace(body=body)
+        return Record(*record[:3], body)
 
     def _check(self, body: bytes) -> None:
         if len(body) > _LIMIT:
@@ -267,19 +270,6 @@ def _stored(sizes: bytes, entries: bytes) -> Iterator[Stored]:
             entries[after_member:end],
         )
         place = end
-
-
-def _batches(records: Sequence[Record]) -> Iterator[list[Record]]:
-    batch: list[Record] = []
-    size = 0
-    for record in records:
-        if len(batch) == _BATCH or (batch and size + len(record.body) > _PAGE):
-            yield batch
-            batch, size = [], 0
-        batch.append(record)
-        size += len(record.body)
-    if batch:
-        yield batch
 
 
 @cache
