@@ -60,6 +60,7 @@ def _has_no_room(error: BaseException, path: Path) -> bool:
     if not database_name(error).startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN")):
         return False
     try:
+        # The index of its log alone takes SQLite 32 kB.
         return shutil.disk_usage(path.parent).free < 65536
     except OSError:
         return False

@@ -97,6 +97,7 @@ def _born(pid: int) -> float:
     """Return when a process started: on Linux since the boot, which no setting of clocks moves."""
     if sys.platform != "linux":
         return psutil.Process(pid).create_time()
+    # The 22nd field of proc(5). The program's name before it may hold spaces and parentheses.
     fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     return int(fields[19]) / os.sysconf("SC_CLK_TCK")
 

@@ -58,7 +58,7 @@ def _last(connection: sqlite3.Connection, table: str) -> int:
             return connection.execute(query).fetchone()[0] or 0
         except sqlite3.DatabaseError:
             continue
-    return 100_000
+    return 100_000  # both ends are damaged: as far as it is worth to search
 
 
 def repair(folder: Path) -> Path:
@@ -88,6 +88,7 @@ def repair(folder: Path) -> Path:
     try:
         new.unlink(missing_ok=True)
         _rebuild(path, new)
+        # Renamed, never removed: whenever this is cut off, both are there under some name.
         os.rename(path, kept)
         for suffix in ("-wal", "-shm"):
             log = Path(f"{path}{suffix}")

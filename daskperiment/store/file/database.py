@@ -207,6 +207,7 @@ class Database:
         connection = shared.open(self.path, "rwc")
         complete = self._check(connection)
         self._set_journal_mode(connection, complete)
+        # Not synced at every commit: a killed process loses nothing, a machine without power might.
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA wal_autocheckpoint = 4000")  # 16 MB: fewer waits for the disk
         if not complete:

@@ -124,6 +124,7 @@ class RecordBatches:
         self, stream: str, records: Sequence[Record], known: dict[_Identity, bytes]
     ) -> dict[_Identity, Record]:
         """Write what is not known; add to `known`, and return what was written."""
+        # Of records with one identity the first counts, and the order stays.
         fresh = {(one.trial, one.id): one for one in reversed(records)}
         fresh = {identity: fresh[identity] for identity in reversed(fresh)}
         written = {}
@@ -160,6 +161,7 @@ class RecordBatches:
                     continue
             else:
                 return
+            # One record that is there already stops the whole document: go on without it.
             known |= self._find(database, stream, chunk)
             for identity in known.keys() & elements.keys():
                 del elements[identity]

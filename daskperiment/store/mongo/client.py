@@ -179,6 +179,7 @@ class MongoServer:
                 return self._attempt(work, seconds)
             except _FAILURES as error:
                 failure = error
+            # The server that comes back may be another one, or have lost what it had.
             self.losses += self._is_away(failure)
             if not attempts or not _is_broken(failure):
                 raise self._translate(failure) from None
@@ -186,7 +187,7 @@ class MongoServer:
     def _attempt(self, work: Callable[[Database], T], seconds: float) -> T:
         database = self._connected()
         if database.client.options.timeout is not None:
-            return work(database)
+            return work(database)  # The URL has timeoutMS, which the driver keeps by itself.
         limit = float(config.get("daskperiment.timeout", 5))
         with pymongo.timeout(limit + seconds):
             return work(database)

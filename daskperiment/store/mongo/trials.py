@@ -111,6 +111,7 @@ class TrialDocuments:
             if len(batch) <= _TOGETHER and size <= _TOGETHER_SIZE:
                 self._join(trial, batch)
                 continue
+            # A document takes 16 MB at most. Those that set fields go where the fields are.
             for chunk in chunks(record for record in batch if record.stream != "trials"):
                 self._join(trial, chunk, own_document=True)
             for chunk in chunks(record for record in batch if record.stream == "trials"):
@@ -135,6 +136,7 @@ class TrialDocuments:
                     for place, element in _places(document["records"])
                     if place in places
                 )
+        # A trial's document has records of many writes, between those of other trials.
         return sorted(found)
 
     def state(self) -> State:
@@ -181,6 +183,7 @@ class TrialDocuments:
     def _join(self, trial: int, records: list[Record], *, own_document: bool = False) -> None:
         view = added_view(one.body for one in records if one.stream == "trials")
         update = set_fields(_in_mongo_types(view))
+        # Of records with one identity the first counts, and the order stays.
         elements = {(one.stream, one.id): self._pack(one) for one in reversed(records)}
         fresh = list(reversed(elements.values()))
         self._server.run(self._write, trial, fresh, update, own_document)

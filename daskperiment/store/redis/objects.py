@@ -55,6 +55,7 @@ class RedisObjects:
         size = sum(map(len, views))
         key = f"{self._prefix}object:{digest}"
         if size <= _CHUNK:
+            # One command: the object appears whole, and one that is there stays.
             self._server.call("SET", key, b"".join((b"=", *views)), "NX")
         elif not self._server.call("EXISTS", key):
             self._put_chunks(key, views, size)

@@ -35,7 +35,7 @@ def _script(*parts: str) -> Script:
     return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-# One index hash serves a few trials: that shares out the cost of a key. Points and signs of life
+# One index hash serves a few trials: that shares out the cost of a key. Points and heartbeats
 # can be many in one trial, so that each trial has its own.
 _INDEX = """
 local prefix = string.match(KEYS[1], '^(.-}:)')

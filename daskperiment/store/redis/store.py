@@ -187,6 +187,7 @@ class RedisStore:
                 "SCAN", cursor or 0, "MATCH", pattern, "COUNT", 1000
             )
             if keys:
+                # The server frees their memory in the background; DEL would stop it meanwhile.
                 self._server.call_node("UNLINK", *keys)
         self._server.call("SREM", _EXPERIMENTS, self._id)
 
@@ -201,7 +202,7 @@ class RedisStore:
         except StoreUnavailableError:
             raise
         except StoreError:
-            memory = {}  # Some servers tell it to their operators only.
+            memory = {}  # Some servers show it to their operators only.
         policy = str(memory.get("maxmemory_policy", ""))
         if int(memory.get("maxmemory", 0)) and policy.startswith("allkeys"):
             _warn_of_eviction(self._target.url, policy, int(memory["maxmemory"]))
