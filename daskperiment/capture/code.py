@@ -21,7 +21,7 @@ from daskperiment.capture.code_objects import MISSING, cell_value, fingerprint_c
 from daskperiment.capture.digest import combine
 from daskperiment.capture.fingerprint import encoder_for
 from daskperiment.capture.origin import module_of
-from daskperiment.capture.walk import CodeUnit, Constant, Lookups, Walk, parts_now
+from daskperiment.capture.walk import CodeUnit, Constant, Lookups, Walk
 from daskperiment.records import Code, Function, StepCode
 
 __all__ = [
@@ -69,9 +69,10 @@ class _CapturedCode:
             return False
 
     def _same_steps(self, steps: Mapping[str, Callable[..., Any]]) -> bool:
-        return len(steps) == len(self.steps) and all(
-            steps.get(name) is function for name, function in self.steps
-        )
+        for name, function in self.steps:
+            if steps.get(name) is not function:
+                return False
+        return len(steps) == len(self.steps)
 
     def _same_bindings(self) -> bool:
         for variables, name, value in self.lookups.names:
@@ -81,8 +82,10 @@ class _CapturedCode:
             if cell_value(cell) is not value:
                 return False
         for function, code, defaults, named in self.lookups.functions:
-            now = parts_now(function)
-            if now[0] is not code or now[1] is not defaults or not _same_named(now[2], named):
+            if function.__code__ is not code or function.__defaults__ is not defaults:
+                return False
+            now = function.__kwdefaults__
+            if (now or named) and not _same_named(now or {}, named):
                 return False
         return all(len(vars(cls)) == count for cls, count in self.lookups.classes.items())
 
@@ -138,11 +141,8 @@ class CodeCapture:
             return new.code
 
 
-def _same_named(now: Any, before: Any) -> bool:
-    if not now or not before:
-        return not now and not before
-    pairs = zip(now, before, strict=False)
-    return len(now) == len(before) and all(a == c and b is d for (a, b), (c, d) in pairs)
+def _same_named(now: dict[str, Any], before: dict[str, Any]) -> bool:
+    return list(now) == list(before) and all(map(operator.is_, now.values(), before.values()))
 
 
 def _capture(steps: dict[str, Callable[..., Any]], before: Code | None) -> _CapturedCode:
@@ -301,11 +301,11 @@ def fingerprint_constant(value: Any) -> tuple[str | None, Check | None]:
         return digest.hex(), None
     items = _flatten(value)
     if items is not None:
-        return digest.hex(), functools.partial(_same_items, value, items)
+        return digest.hex(), functools.partial(_same_content, value, items)
     return digest.hex(), functools.partial(_same_digest, value, digest, encoder.code)
 
 
-def _same_items(value: Any, items: list[Any]) -> bool:
+def _same_content(value: Any, items: list[Any]) -> bool:
     now = _flatten(value)
     return now is not None and len(now) == len(items) and all(map(operator.is_, now, items))
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, Generic, TypeVar
 
-from daskperiment.capture.digest import combine, digest
+from daskperiment.capture.digest import combine, new_hash
 from daskperiment.capture.origin import is_own
 
 __all__ = [
@@ -135,7 +135,7 @@ def code_digest(code: CodeType) -> bytes:
         code.co_exceptiontable,
         tuple(_constants(code)),
     )
-    return digest(repr(parts).encode("utf-8", "surrogatepass"))
+    return new_hash(repr(parts).encode("utf-8", "surrogatepass")).digest()
 
 
 def _constants(code: CodeType) -> Iterator[Any]:

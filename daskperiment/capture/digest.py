@@ -6,12 +6,12 @@ is personalised with the version of the scheme, so that one of another version n
 
 from __future__ import annotations
 
+import functools
 from hashlib import blake2b
-from typing import Any
 
 from xxhash import xxh3_128_digest as bulk_digest
 
-__all__ = ["BULK", "bulk_digest", "combine", "digest", "new_hash"]
+__all__ = ["BULK", "bulk_digest", "combine", "new_hash"]
 
 BULK = 64 * 1024
 """Larger buffers are digested with XXH3 (`bulk_digest`), in 16 bytes as well.
@@ -20,19 +20,10 @@ It is ten times as fast as a cryptographic digest, which would cost more than ma
 digests of unequal data are as unlikely; only somebody who constructs them on purpose could make
 them, and would deceive nobody but himself.
 """
-_SIZE = 16
-# Names the scheme and its version; to be raised when an encoding changes.
-_PERSON = b"daskperiment-1"
 
-
-def new_hash() -> blake2b:
-    """Return an empty hash, for content that comes in pieces."""
-    return blake2b(digest_size=_SIZE, person=_PERSON)
-
-
-def digest(data: Any) -> bytes:
-    """Return the BLAKE2b digest of a buffer, in 16 bytes."""
-    return blake2b(data, digest_size=_SIZE, person=_PERSON).digest()
+# The person names the scheme and its version; to be raised when an encoding changes.
+new_hash = functools.partial(blake2b, digest_size=16, person=b"daskperiment-1")
+"""A BLAKE2b hash of 16 bytes, with the buffer that it is given."""
 
 
 def combine(*parts: str) -> str:
@@ -48,4 +39,4 @@ def combine(*parts: str) -> str:
         data = part.encode("utf-8", "surrogatepass")
         out += b"%d:" % len(data)
         out += data
-    return digest(out).hex()
+    return new_hash(out).hexdigest()

@@ -225,7 +225,7 @@ def class_source(cls: type) -> SourceInfo | None:
 
 
 def register_class_source(cls: type, source: str, file: str) -> None:
-    """Make a text known as the source of a class that was made of it: it is in no file."""
+    """Record the text that a class was made of as its source: it is in no file."""
     text = SourceText(source.splitlines(keepends=True))
     node = text.find_class(cls.__name__, set())
     if node is not None:

@@ -46,7 +46,7 @@ from daskperiment.capture.origin import (
 )
 from daskperiment.capture.source import SourceInfo, belongs
 
-__all__ = ["CodeUnit", "Constant", "Lookups", "Walk", "parts_now"]
+__all__ = ["CodeUnit", "Constant", "Lookups", "Walk"]
 
 _FOLLOWED = (FunctionType, MethodType, ModuleType, type)
 
@@ -94,7 +94,10 @@ class Lookups:
 
     names: list[tuple[Mapping[str, Any], str, Any]] = field(default_factory=list)
     cells: list[tuple[Any, Any]] = field(default_factory=list)
-    functions: list[tuple[FunctionType, CodeType, Any, Any]] = field(default_factory=list)
+    functions: list[tuple[FunctionType, CodeType, Any, dict[str, Any]]] = field(
+        default_factory=list
+    )
+    """Functions, with the code and the defaults that they had."""
     files: dict[str, None] = field(default_factory=dict)
     classes: dict[type, int] = field(default_factory=dict)
     """Classes, and how many attributes they have: one more may take the place of a base's."""
@@ -113,13 +116,6 @@ class Lookups:
         self.files.update(other.files)
         self.classes.update(other.classes)
         self.watched.update(other.watched)
-
-
-def parts_now(function: FunctionType) -> tuple[CodeType, Any, Any]:
-    """Return what a function consists of, to be compared later."""
-    # The defaults by keyword are a dict, which may change in place.
-    named = function.__kwdefaults__
-    return function.__code__, function.__defaults__, named and tuple(named.items())
 
 
 class Walk:
@@ -303,7 +299,9 @@ class Walk:
     def _scan(self, place: int, prefix: str, function: FunctionType) -> None:
         names = names_of(function.__code__)
         self._state.add(function, self.units[place].info.assigned, names)
-        self.lookups.functions.append((function, *parts_now(function)))
+        # The defaults by keyword are a dict, which may change in place.
+        named = dict(function.__kwdefaults__ or {})
+        self.lookups.functions.append((function, function.__code__, function.__defaults__, named))
         for read in names.globals:
             self._read_global(place, prefix, function, read)
         cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=False))

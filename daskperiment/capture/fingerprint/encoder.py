@@ -13,7 +13,7 @@ from hashlib import blake2b
 from operator import attrgetter, itemgetter
 from typing import Any
 
-from daskperiment.capture.digest import BULK, bulk_digest, digest, new_hash
+from daskperiment.capture.digest import BULK, bulk_digest, new_hash
 
 __all__ = ["Encoder", "Handler", "NoFingerprintError", "by_attributes", "by_parts", "encode_double"]
 
@@ -72,7 +72,7 @@ class Encoder:
     def digest(self) -> bytes:
         """Return the digest of all that was written."""
         if self._hash is None:
-            return digest(self.out)
+            return new_hash(self.out).digest()
         self._hash.update(self.out)
         return self._hash.digest()
 
@@ -111,7 +111,7 @@ class Encoder:
 
     def digest_separately(self, write: Callable[[Encoder], None]) -> bytes:
         """Return the digest of what a function writes, without the rest."""
-        return b"<code>" + digest(self._written_by(write, self))
+        return b"<code>" + new_hash(self._written_by(write, self)).digest()
 
     def _written_by(self, write: Callable[[Any], None], argument: Any) -> bytes:
         before, self.out = self.out, bytearray()
