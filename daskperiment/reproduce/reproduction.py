@@ -162,11 +162,12 @@ def _not_loaded(trial: int, name: str, error: Exception) -> ReproductionError:
 
 def _not_recorded(result: ResultNode, values: Mapping[str, Any]) -> list[str]:
     """Return notes on the parameters that the graph takes and that the trial has no value of."""
-    today = result.definition.planner.parameters.current(result.definition.options.values)
+    definition = result.definition
+    today = definition.planner.parameters.current(definition.options.values)
     return [
         f"parameter {name!r} has no recorded value: today's is used" if name in today
         else f"parameter {name!r} has no recorded value: it is computed anew"
-        for name in result.definition.template.parameters
+        for name in definition.template.parameters
         if name not in values
     ]  # fmt: skip
 

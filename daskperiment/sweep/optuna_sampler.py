@@ -47,13 +47,10 @@ def _study_of(sampler: Any, direction: Any, seed: int) -> optuna.Study:
     if isinstance(sampler, optuna.Study):
         return sampler
     with _quiet():
-        chosen = _tpe(seed) if sampler == "tpe" else sampler
-        return optuna.create_study(sampler=chosen, direction=direction)
-
-
-def _tpe(seed: int) -> optuna.samplers.BaseSampler:
-    # constant_liar keeps points whose trials still run from being suggested again.
-    return optuna.samplers.TPESampler(seed=seed % 2**32, constant_liar=True)
+        if sampler == "tpe":
+            # constant_liar keeps points whose trials still run from being suggested again.
+            sampler = optuna.samplers.TPESampler(seed=seed % 2**32, constant_liar=True)
+        return optuna.create_study(sampler=sampler, direction=direction)
 
 
 @contextmanager
@@ -132,17 +129,15 @@ class OptunaSampler:
         """
         trial = self._asked.pop(point.identity)
         number = None if failed else _number(value)
-        if number is None:
-            self._study.tell(trial, state=TrialState.FAIL)
+        known = number is not None and not math.isnan(number)
+        state = TrialState.COMPLETE if known else TrialState.FAIL
+        self._study.tell(trial, number if known else None, state)
         if not failed and number is None:
             raise TypeError(
                 f"The result is {shorten(repr(value), 60)} ({type(value).__name__}) at "
                 f"{shorten(repr(point.values), 60)}; a sampler needs a number to compare. Return "
                 "one from the result's step."
             )
-        if number is not None:
-            state = TrialState.FAIL if math.isnan(number) else TrialState.COMPLETE
-            self._study.tell(trial, None if math.isnan(number) else number, state)
 
     def drop(self) -> None:
         """Pass on to the study that the results which it waits for will not come."""

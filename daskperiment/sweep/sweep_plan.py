@@ -155,12 +155,12 @@ def _other_values(result: ResultNode, varied: Iterable[str]) -> dict[str, Any]:
 
     Raises if a parameter has no value at all.
     """
-    parameters = result.definition.planner.parameters
+    definition = result.definition
+    parameters = definition.planner.parameters
     parameters.check_declared(varied)
-    values = parameters.current(result.definition.options.values)
-    missing = parameters.missing(
-        result.definition.template.parameters, {**values, **dict.fromkeys(varied)}
-    )
+    values = parameters.current(definition.options.values)
+    given = {**values, **dict.fromkeys(varied)}
+    missing = parameters.missing(definition.template.parameters, given)
     if missing:
         raise undefined(missing)
     return {name: form for name, form in _plain_values(values) if name not in varied}
