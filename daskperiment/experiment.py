@@ -21,7 +21,7 @@ from daskperiment.capture.code import source_text
 from daskperiment.capture.environment import describe, packages_text
 from daskperiment.codec import NotPlainError, load_record, to_plain
 from daskperiment.errors import TrialIDNotFoundError
-from daskperiment.execution.context import RunningStep, running_step
+from daskperiment.execution.context import CURRENT, RunningStep
 from daskperiment.execution.lifecycle import undefined
 from daskperiment.execution.trial import TrialHandle
 from daskperiment.formatting import html_table, shorten, table
@@ -239,9 +239,7 @@ class Experiment:
         get_persisted : Get such an output.
         explain : What would be reused, and what not and why.
         """
-        return self._decorate(
-            function, Step, persist=True, nout=nout, reuse=reuse, version=version
-        )
+        return self._decorate(function, Step, persist=True, nout=nout, reuse=reuse, version=version)
 
     def result(
         self, function: Callable[..., Any] | None = None, *, persist: bool = False,
@@ -317,7 +315,7 @@ class Experiment:
     # In a running step
 
     def _running(self) -> RunningStep:
-        running = running_step()
+        running = CURRENT.get()
         trial = running.trial if running else None
         if running is None or (trial and trial.store.address != self._store.address):
             raise TrialIDNotFoundError(
@@ -359,7 +357,7 @@ class Experiment:
         Outside a step, as in a unit test of the function alone, it is one generator for the
         experiment, seeded with the experiment's seed.
         """
-        running = running_step()
+        running = CURRENT.get()
         if running is not None:
             return running.rng
         if self._rng is None:

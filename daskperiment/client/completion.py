@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 
 from daskperiment.client.submitted import Beginning
 from daskperiment.client.tracker import tracker_of
@@ -16,39 +14,24 @@ from daskperiment.recording.registry import recorder_for
 from daskperiment.records import Ended, ended_id
 from daskperiment.store.protocol import Store
 
-__all__ = ["completing"]
+__all__ = ["end_by_caller", "finish_elsewhere"]
 
 _LOOK_BACK = 200
 """Among how many of the latest trials one is looked for that another process began."""
 
 
-@contextmanager
-def completing(store: Store, token: str) -> Iterator[None]:
-    """See to the end of a trial that this process computes.
+def end_by_caller(store: Store, token: str, error: BaseException) -> None:
+    """Write down that a trial ended by an error, unless one of its tasks did.
 
     Parameters
     ----------
     store : Store
     token : str
         The trial's token.
+    error : BaseException
+        What the computation raised.
     """
-    try:
-        yield
-    except BaseException as error:
-        with suppress(Warning):  # made an error by a filter, it must not hide the user's
-            _end(recorder_for(store), token, error)
-        raise
     recorder = recorder_for(store)
-    report_conflicts(recorder)
-    if not recorder.trials.has_ended(token):
-        _report_elsewhere(recorder, token)
-    tracker = tracker_of(recorder)
-    if tracker is not None:
-        tracker.drop(token)
-
-
-def _end(recorder: Recorder, token: str, error: BaseException) -> None:
-    """Write down that a trial ended by an error that no task of it saw."""
     if recorder.trials.has_ended(token) or isinstance(error, StoreUnavailableError):
         return
     try:
@@ -62,6 +45,17 @@ def _end(recorder: Recorder, token: str, error: BaseException) -> None:
     recorder.write("trials", found.trial, ended_id(status, "caller"), ended)
     recorder.trials.end(token)
     recorder.settle()
+
+
+def finish_elsewhere(store: Store, token: str) -> None:
+    """See to what is left of a trial that succeeded, in other processes or with others' help."""
+    recorder = recorder_for(store)
+    report_conflicts(recorder)
+    if not recorder.trials.has_ended(token):
+        _report_elsewhere(recorder, token)
+    tracker = tracker_of(recorder)
+    if tracker is not None:
+        tracker.drop(token)
 
 
 def _find(recorder: Recorder, token: str) -> Beginning | None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from daskperiment.execution.trial import TrialHandle
 
-__all__ = ["CURRENT", "RunningStep", "running_step"]
+__all__ = ["CURRENT", "RunningStep"]
 
 
 @dataclass(slots=True)
@@ -40,8 +40,3 @@ class RunningStep:
 
 CURRENT: ContextVar[RunningStep | None] = ContextVar("daskperiment_running_step", default=None)
 # A module global because a ContextVar cannot travel in a pickle.
-
-
-def running_step() -> RunningStep | None:
-    """Return the step that runs in this thread or task, None outside any."""
-    return CURRENT.get()

@@ -117,8 +117,7 @@ def _begun(
         forms[name], blob = pack(value, request.setup.signing_key, inline=None)
         if blob is not None:
             recorder.delivery.put(blob)
-    for blob in request.setup.blobs:
-        recorder.delivery.put(blob)
+    recorder.delivery.put(*request.setup.blobs)
     allocation = allocate(request, recorder, _first_record(request, forms))
     recorder.remember_allocation(request.token, allocation)
     return allocation

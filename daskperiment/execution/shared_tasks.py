@@ -20,9 +20,9 @@ from dask.sizeof import sizeof
 from daskperiment.codec import unpack
 from daskperiment.errors import CorruptRecordError, StoreError, StoreWarning
 from daskperiment.execution.lifecycle import end, join
-from daskperiment.execution.resources import Stopwatch
 from daskperiment.execution.tasks import (
     Call,
+    Stopwatch,
     deliver_visit,
     run_between,
     run_recorded,

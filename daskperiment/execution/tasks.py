@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import psutil
 
 from daskperiment.capture.fingerprint import NoFingerprintError, combine, fingerprint
 from daskperiment.cluster import worker
@@ -16,7 +22,6 @@ from daskperiment.execution.context import CURRENT, RunningStep
 from daskperiment.execution.lifecycle import end, fail, failure_of, keep_or_explain, status_of
 from daskperiment.execution.purity import report_conflicts
 from daskperiment.execution.random_state import seeded
-from daskperiment.execution.resources import Stopwatch, Usage
 from daskperiment.execution.trial import TrialHandle
 from daskperiment.recording.recorder import Recorder
 from daskperiment.recording.registry import recorder_for
@@ -34,11 +39,16 @@ from daskperiment.reuse.cache_entries import worth_writing
 from daskperiment.seeds import fresh_seed, step_seed
 from daskperiment.store.liveness import current_origin
 
+if sys.platform != "win32":
+    import resource
+
 __all__ = [
     "Call",
     "StepRunner",
+    "Stopwatch",
     "UserFunction",
     "deliver_visit",
+    "peak_memory",
     "run_between",
     "run_parameter",
     "run_recorded",
@@ -208,8 +218,9 @@ class StepRunner:
         self._record(usage, "succeeded")
         if self.output and self.inputs and not self.note:
             self._record_output(self.output)
-        if self.keys is not None and self.keys.ids:
-            self._record_entry(value)
+        if self.keys is not None:
+            known = self.recorder.outputs
+            self._record_entry(value, [id for id in self.keys.ids if id not in known])
 
     def _record(self, usage: Usage, status: EndStatus, failure: Failure | None = None) -> None:
         origin, keys, here, call = current_origin(), self.keys, worker(), self.call
@@ -235,15 +246,15 @@ class StepRunner:
         record = Output(self.trial.trial, self.call.key, self.call.step, output, cache_key)
         self.recorder.output(id, record)
 
-    def _record_entry(self, value: Any) -> None:
+    def _record_entry(self, value: Any, ids: list[str]) -> None:
+        if not ids:
+            return  # as in most trials
         entry = CacheEntry(
             self.trial.trial, self.call.key, self.call.step, self.running.stochastic, self.output,
             None if self.note else self.kept, self.note, str(type(value)),
             sorted(self.running.metrics),
         )  # fmt: skip
-        ids = self.keys.ids if self.keys is not None else ()
-        for id in worth_writing(ids, entry):
-            self.recorder.entry(id, entry)
+        self.recorder.entry(worth_writing(ids, entry), entry)
 
 
 def _doubt(running: RunningStep) -> str | None:
@@ -294,6 +305,65 @@ def run_unrecorded(
     keys = trial.step_keys.get(label)
     if keys is not None:
         entry = CacheEntry(trial.trial, label, "", running.stochastic, note=_doubt(running))
-        for id in keys.ids:
-            recorder_for(trial.store).entry(id, entry)
+        recorder_for(trial.store).entry(keys.ids, entry)
     return value, running
+
+
+# What a step used --------------------------------------------------------------------------------
+
+
+class Usage(NamedTuple):
+    """What was used between two moments."""
+
+    started: float
+    wall: float
+    cpu: float
+    peak: int
+    thread: str
+
+
+def peak_memory() -> int:
+    """Peak resident memory of this process so far, in bytes."""
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if sys.platform == "darwin":
+        return peak
+    # Linux gives kibibytes, and counts from the parent's size on.
+    return (peak if peak > _inherited(os.getpid()) else _peak_of_program() or peak) * 1024
+
+
+@lru_cache(maxsize=1)
+def _inherited(pid: int) -> int:
+    """Tell the peak that this process was born with, in kibibytes; 0 if it is its own."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if peak > (_peak_of_program() or peak) else 0
+
+
+def _peak_of_program() -> int:
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+            return next((int(line.split()[1]) for line in file if line.startswith("VmHWM")), 0)
+    except OSError:
+        return 0
+
+
+class Stopwatch:
+    """Measures from its making on, in the thread that made it."""
+
+    __slots__ = ("_cpu", "_started", "_wall")
+
+    def __init__(self) -> None:
+        self._started = time.time()
+        self._cpu = time.thread_time()
+        self._wall = time.perf_counter()
+
+    def read(self) -> Usage:
+        """Tell what was used since the start."""
+        return Usage(
+            self._started,
+            time.perf_counter() - self._wall,
+            time.thread_time() - self._cpu,
+            peak_memory(),
+            threading.current_thread().name,
+        )

@@ -6,10 +6,9 @@ Both are picklable, so that the tasks of a trial run anywhere.
 from __future__ import annotations
 
 import pickle
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cache, cached_property, lru_cache
 from typing import Any
 
 import cloudpickle
@@ -23,7 +22,6 @@ from daskperiment.store.protocol import Store
 
 __all__ = [
     "PROGRESS_TOPIC",
-    "ArrivedRequest",
     "RequestSource",
     "TrialHandle",
     "TrialRequest",
@@ -111,30 +109,69 @@ class TrialRequest:
         return replace(self, setup=replace(self.setup, codes=codes), step_keys=keys)
 
 
-class RequestSource(ABC):
-    """What stands in a trial's first task, and gives the request when the trial begins."""
+class RequestSource:
+    """What stands in a trial's first task, and gives the request when the trial begins.
 
-    @abstractmethod
-    def request(self) -> TrialRequest:
-        """Return the request: the same one every time, or one of this moment."""
+    Parameters
+    ----------
+    make : callable
+        Returns the request: the same one every time, or one of that moment.
+    in_flight : frozenset of str
+        Cache keys whose content the trial makes.
+    watched : bool
+        Whether whoever submits the trial sees what becomes of it before it is forgotten.
+    """
 
-
-class ArrivedRequest(RequestSource):
-    """A request from another process. A scheduler passes it on without looking into it."""
-
-    def __init__(self, pickled_setup: bytes, own: tuple[Any, ...]) -> None:
-        self._parts = pickled_setup, own
-        self._request: TrialRequest | None = None
+    def __init__(
+        self, make: Callable[[], TrialRequest], in_flight: frozenset[str] = frozenset(),
+        watched: bool = False,
+    ) -> None:  # fmt: skip
+        self._make = make
+        self.in_flight = in_flight
+        self.watched = watched
 
     def request(self) -> TrialRequest:
         """Return the request."""
-        if self._request is None:
-            setup, own = self._parts
-            self._request = TrialRequest(_unpickled(setup), *own)
-        return self._request
+        return self._make()
+
+    def travelling(self) -> TrialRequest:
+        """Return the request as it leaves this process."""
+        return self._make()
+
+    def for_step(self, place: str, step: str) -> RequestSource:
+        """Return a source of the same request that names one step only.
+
+        By it a shared task joins the trial that it is recorded in.
+        """
+        return _StepRequest(self, place, step)
+
+    def __repr__(self) -> str:
+        return "<Request of a trial>"
 
     def __reduce__(self) -> Any:
-        return ArrivedRequest, self._parts
+        request = self.travelling()
+        return _ArrivedRequest, (request.setup.pickled, request.own)
+
+
+class _StepRequest(RequestSource):
+    def __init__(self, whole: RequestSource, place: str, step: str) -> None:
+        super().__init__(lambda: whole.request().for_step(place, step))
+        self._whole = whole
+        self._names = place, step
+
+    def travelling(self) -> TrialRequest:
+        return self._whole.travelling().for_step(*self._names)
+
+
+class _ArrivedRequest(RequestSource):
+    """A request from another process. A scheduler passes it on without looking into it."""
+
+    def __init__(self, pickled_setup: bytes, own: tuple[Any, ...]) -> None:
+        super().__init__(cache(lambda: TrialRequest(_unpickled(pickled_setup), *own)))
+        self._parts = pickled_setup, own
+
+    def __reduce__(self) -> Any:
+        return _ArrivedRequest, self._parts
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
@@ -157,14 +194,18 @@ class TrialHandle:
     began_on: tuple[str, str] = field(repr=False)
     """That host and boot."""
     signing_key: bytes | None = field(repr=False)
-    step_keys: Mapping[str, StepKeys] = field(default_factory=dict, repr=False)
-    followed: bool = False
-    progress: str | None = field(default=None, repr=False)
+    step_keys: Mapping[str, StepKeys] = field(repr=False)
+    followed: bool
+    progress: str | None = field(repr=False)
+    at_home: bool = field(init=False, repr=False)
+    """Whether this is the process that computes the trial."""
 
-    @property
-    def at_home(self) -> bool:
-        """Whether this is the process that computes the trial."""
-        return self.origin == current_origin()
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "at_home", self.origin == current_origin())
+
+    def __reduce__(self) -> Any:
+        # Made anew where it arrives, so that it knows where it is.
+        return TrialHandle, tuple(getattr(self, each.name) for each in fields(self) if each.init)
 
     def show(self, key: str, event: str) -> None:
         """Tell a display of another process, if there is one, what became of a step."""

@@ -101,6 +101,24 @@ class Template:
     persisting: bool
     """Whether any step's output is kept."""
 
+    def reusable(self, asked: bool | None, every: bool) -> list[Key]:
+        """Return the keys of the steps whose outputs may be reused.
+
+        Parameters
+        ----------
+        asked : bool, optional
+            What is asked of the one trial.
+        every : bool
+            What the experiment says of steps that say nothing.
+        """
+        if not self.persisting or asked is False:
+            return []
+        every = asked or every
+        return [
+            spec.key for spec in self.key_specs.specs
+            if spec.persist and (spec.reuse or (every and spec.reuse is not False))
+        ]  # fmt: skip
+
     def instantiate(self, token: str, source: LocalRequest, reuse: ReusePlan | None) -> TrialGraph:
         """Return the graph of one trial.
 
@@ -168,19 +186,19 @@ class _Copying:
 
     def graph(self, source: LocalRequest) -> TrialGraph:
         """Put the graph together."""
-        single = not self.extra and sum(len(layer.tasks) for layer in self.own.values()) == 1
-        if single:  # its only task begins the trial as well
+        tasks = [key for layer in self.own.values() for key in layer.tasks]
+        if len(tasks) == 1 and not self.extra:  # its only task begins the trial as well
             begins: Any = Task(None, begin_within, TrialOfOneTask(source))
         else:
             begins = TaskRef(self.first)
             self.layers[self.first] = _layer({self.first: Task(self.first, begin, source)}, None)
             self.dependencies[self.first] = set()
-        keys = self._keys(begins)
+        keys = self._keys(begins, tasks)
         names = {name: self.last if name == self.template.key else f"{name}-{self.token}"
                  for name in self.own}  # fmt: skip
         for name, layer in self.own.items():
-            before = {names.get(d, d) for d in layer.dependencies}
-            before |= {self.first, *self.extra.get(name, ())}
+            before = {self.first, *self.extra.get(name, ())}
+            before.update([names.get(each, each) for each in layer.dependencies])
             self.layers[names[name]] = _copy(layer, keys)
             self.dependencies[names[name]] = before
         for name in names.values():
@@ -188,14 +206,13 @@ class _Copying:
         graph = HighLevelGraph(self.layers, self.dependencies)
         return TrialGraph(self.token, self.last, graph, keys)
 
-    def _keys(self, begins: Any) -> dict[Key, Any]:
+    def _keys(self, begins: Any, tasks: list[Key]) -> dict[Key, Any]:
         """Old key -> new key, or the node that takes its place."""
         keys: dict[Key, Any] = {TRIAL: begins}
         for key, name in self.template.inlined.items():
             keys[key] = Task(None, take_parameter, begins, name)
-        olds = (key for layer in self.own.values() for key in layer.tasks)
-        for number, old in enumerate(olds):
-            keys[old] = _rename(old, self.token, number)
+        for number, key in enumerate(tasks):
+            keys[key] = _rename(key, self.token, number)
         keys[self.template.key] = self.last
         return keys
 

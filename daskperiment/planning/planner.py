@@ -5,23 +5,26 @@ from __future__ import annotations
 import uuid
 import weakref
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 import dask
 
 from daskperiment.client.shipping import LocalRequest, prepare
+from daskperiment.cluster import clients
 from daskperiment.codec import Blob, dump_record
+from daskperiment.errors import StoreError
 from daskperiment.execution.lifecycle import undefined
 from daskperiment.execution.trial import TrialRequest, TrialSetup
 from daskperiment.graph.template import Template
 from daskperiment.parameters import Parameters
 from daskperiment.planning.options import TrialOptions
-from daskperiment.planning.reuse_planner import ReusePlanner, StepForecast, reusable_steps
+from daskperiment.planning.reuse_planner import ReusePlanner, StepForecast
 from daskperiment.planning.snapshot import ChangeWarner, CodeSnapshot, EnvironmentSnapshot
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import Code, Environment
-from daskperiment.reuse.reuse_plan import ReusePlan
+from daskperiment.reuse.reuse_plan import ReusePlan, keys_without_reuse
 from daskperiment.seeds import fresh_seed
 from daskperiment.store.liveness import current_origin
 from daskperiment.store.protocol import Store
@@ -118,12 +121,12 @@ class Planner:
             As for :class:`~daskperiment.client.shipping.LocalRequest`.
         """
         token = uuid.uuid4().hex
-        if later and not reusable_steps(template, options.reuse, self.reuse):
+        if later and not template.reusable(options.reuse, self.reuse):
             source = LocalRequest(lambda: self._request(template, token, options)[0])
             return TrialPlan(token, source, None)
         request, reuse = self._request(template, token, options)
-        if not request.missing:
-            prepare(self.store, *request.setup.blobs)
+        if clients() and not request.missing:
+            prepare(self.store, request.setup.blobs)
         in_flight = reuse.in_flight if reuse is not None else frozenset()
         return TrialPlan(token, LocalRequest(lambda: request, in_flight, watched), reuse)
 
@@ -135,9 +138,15 @@ class Planner:
             self._changes.check(code, environment)
         if not template.persisting or request.missing:
             return request, None
-        reusable = reusable_steps(template, options.reuse, self.reuse)
-        plan = self._reuse_planner.plan(template, reusable, request, code)
-        return replace(request, step_keys=plan.step_keys), plan if plan.needed else None
+        reusable = template.reusable(options.reuse, self.reuse)
+        if reusable:
+            # A store that is away offers nothing; the trial's first task says that it is away.
+            with suppress(StoreError):
+                plan = self._reuse_planner.plan(template, reusable, request, code)
+                return replace(request, step_keys=plan.step_keys), plan
+        specs = template.key_specs
+        cache_keys = specs.cache_keys(request.values, code.steps, request.seed)
+        return replace(request, step_keys=keys_without_reuse(specs.specs, cache_keys)), None
 
     def _snapshot(
         self, template: Template, token: str, options: TrialOptions
@@ -174,8 +183,8 @@ class Planner:
         request, code, _ = self._snapshot(template, "", options)
         if request.missing:
             raise undefined(request.missing)
-        allowed = reusable_steps(template, options.reuse, self.reuse)
-        reusable = allowed or reusable_steps(template, True, True)
+        allowed = template.reusable(options.reuse, self.reuse)
+        reusable = allowed or template.reusable(True, True)
         forecasts = self._reuse_planner.forecasts(template, reusable, request, code)
         return forecasts, bool(allowed)
 
@@ -190,7 +199,8 @@ class Planner:
         setups = self._setups_of(template)
         code, code_blob = setups.code.now()
         environment, environment_blob = self._environment.now()
-        prepare(self.store, code_blob, environment_blob, setups.graph)
+        if clients():
+            prepare(self.store, (code_blob, environment_blob, setups.graph))
         self._changes.check(code, environment)
 
     def code(self, functions: Mapping[str, Callable[..., Any]]) -> Code:

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from daskperiment.client.tracker import tracker_of
 from daskperiment.codec import check_object
-from daskperiment.errors import CorruptRecordError, StoreError, UntrustedObjectError
+from daskperiment.errors import CorruptRecordError, UntrustedObjectError
 from daskperiment.execution.trial import TrialRequest
 from daskperiment.graph.template import Template
-from daskperiment.planning.decisions import NEVER_RUN, decide_reuse, keys_without_reuse
 from daskperiment.planning.reasons import PastTrials, Reason, TrialMakeup, why
 from daskperiment.recording.registry import recorder_for
-from daskperiment.records import Code
-from daskperiment.reuse.cache_entries import Hit
-from daskperiment.reuse.cache_keys import KeySpec
-from daskperiment.reuse.reuse_plan import ReusePlan, StepKeys
+from daskperiment.records import Code, cache_entry_id
+from daskperiment.reuse.cache_entries import CacheEntries, Hit, latest, why_not
+from daskperiment.reuse.cache_keys import CacheKey, KeySpec, NoCacheKey
+from daskperiment.reuse.reuse_plan import ReusePlan, StepKeys, first_ids
 from daskperiment.store.protocol import Store
 
-__all__ = ["ReusePlanner", "StepForecast", "reusable_steps"]
+__all__ = ["ReusePlanner", "StepForecast"]
+
+
+NEVER_RUN = "never run"
+
+Key = Hashable
 
 
 class StepForecast(NamedTuple):
@@ -35,26 +38,6 @@ class StepForecast(NamedTuple):
     text: str
     """Why it must run."""
     reasons: Sequence[Reason] = ()
-
-
-def reusable_steps(template: Template, asked: bool | None, every: bool) -> list[Hashable]:
-    """Return the keys of the steps whose outputs may be reused.
-
-    Parameters
-    ----------
-    template : Template
-    asked : bool, optional
-        What is asked of the one trial.
-    every : bool
-        What the experiment says of steps that say nothing.
-    """
-    if not template.persisting or asked is False:
-        return []
-    every = asked or every
-    return [
-        spec.key for spec in template.key_specs.specs
-        if spec.persist and (spec.reuse or (every and spec.reuse is not False))
-    ]  # fmt: skip
 
 
 class ReusePlanner:
@@ -73,16 +56,19 @@ class ReusePlanner:
     def plan(
         self, template: Template, reusable: Collection[Hashable], request: TrialRequest, code: Code
     ) -> ReusePlan:
-        """Return the reuse plan of a trial that is about to be computed.
+        """Return the reuse plan of a trial that is about to be computed, with reasons.
 
-        A store that is away offers nothing to reuse; the trial's first task says that it is away.
+        Raises
+        ------
+        StoreError
+            If the store cannot be read.
         """
-        if reusable:
-            with suppress(StoreError):
-                return self._explained(template, reusable, request, code)
-        specs = template.key_specs
-        cache_keys = specs.cache_keys(request.values, code.steps, request.seed)
-        return ReusePlan(step_keys=keys_without_reuse(specs.specs, cache_keys))
+        plan = self._decided(template, reusable, request, code)
+        now = TrialMakeup(request.values, code, template.graph)
+        step_keys = {place: self._with_reason(place, keys, now)
+                     for place, keys in plan.step_keys.items()}  # fmt: skip
+        self._past.add(now)
+        return replace(plan, step_keys=step_keys)
 
     def forecasts(
         self, template: Template, reusable: Collection[Hashable], request: TrialRequest, code: Code
@@ -102,16 +88,6 @@ class ReusePlanner:
             for spec in template.key_specs.specs
             if spec.step
         ]
-
-    def _explained(
-        self, template: Template, reusable: Collection[Hashable], request: TrialRequest, code: Code
-    ) -> ReusePlan:
-        plan = self._decided(template, reusable, request, code)
-        now = TrialMakeup(request.values, code, template.graph)
-        step_keys = {place: self._with_reason(place, keys, now)
-                     for place, keys in plan.step_keys.items()}  # fmt: skip
-        self._past.add(now)
-        return replace(plan, step_keys=step_keys)
 
     def _decided(
         self, template: Template, reusable: Collection[Hashable], request: TrialRequest, code: Code
@@ -171,3 +147,222 @@ class ReusePlanner:
 
 def _joined(reasons: Sequence[Reason]) -> str:
     return "; ".join(reason.text for reason in reasons) or NEVER_RUN
+
+
+# Which outputs are taken, which steps are shared, and what must run ------------------------------
+
+
+def decide_reuse(
+    store: Store, specs: Sequence[KeySpec], cache_keys: Mapping[Key, CacheKey | NoCacheKey],
+    reusable: Collection[Key], in_flight: Collection[str],
+) -> ReusePlan:  # fmt: skip
+    """Decide what runs.
+
+    Parameters
+    ----------
+    store : Store
+        Where outputs of earlier trials are.
+    specs : sequence of KeySpec
+        Inputs before those who take them; the result is the last.
+    cache_keys : mapping
+        Of every node.
+    reusable : collection
+        Keys of the steps whose outputs may be reused.
+    in_flight : collection of str
+        Cache keys whose content a trial in flight makes.
+
+    Raises
+    ------
+    StoreError
+        If the store cannot be read.
+    """
+    return _Decision(store, specs, cache_keys, reusable, in_flight).plan()
+
+
+class _Decision:
+    """The reuse plan of one trial in the making.
+
+    What is decided of a node follows from what was decided of those before it, so each of the
+    methods walks the nodes once, inputs first.
+    """
+
+    def __init__(
+        self, store: Store, specs: Sequence[KeySpec],
+        cache_keys: Mapping[Key, CacheKey | NoCacheKey], reusable: Collection[Key],
+        in_flight: Collection[str],
+    ) -> None:  # fmt: skip
+        self.store = store
+        self.specs = {spec.key: spec for spec in specs}
+        self.cache_keys = cache_keys
+        self.last = specs[-1].key
+        self.reusable = set(reusable)
+        self.in_flight = in_flight
+        self.entries = CacheEntries(store)
+        self.before = self._ancestors(reusable)
+        self.drew: dict[Key, bool | None] = {}
+        self.suspects: dict[Key, str] = {}
+        self.reasons: dict[Key, str] = {}
+
+    def plan(self) -> ReusePlan:
+        keys = self.cache_keys
+        known = {key: found for key in self.before if isinstance(found := keys[key], CacheKey)}
+        self.entries.read({found.base for found in known.values()})
+        self._find_drawing()
+        self.entries.read({found.seeded for key, found in known.items() if self.drew[key]})
+        self._find_suspects()
+        shared = self._shared()
+        hits = self._present({key: hit for key in self.reusable if (hit := self._hit(key))})
+        computed = {key: self._computed(key) for key in hits}
+        return ReusePlan(
+            step_keys=self._step_keys(), hits=hits, shared=shared, computed=computed,
+            seeded={key: found.seeded for key, found in known.items()},
+            needed=self._needed(hits, computed), reasons=self.reasons,
+        )  # fmt: skip
+
+    def _ancestors(self, keys: Iterable[Key]) -> list[Key]:
+        """Return nodes and all before them, inputs first."""
+        found: set[Key] = set()
+        waiting = list(keys)
+        while waiting:
+            key = waiting.pop()
+            if key not in found and key in self.specs:
+                found.add(key)
+                waiting += self.specs[key].inputs
+        return [key for key in self.specs if key in found]
+
+    def _find_drawing(self) -> None:
+        """Find out which nodes draw random numbers, or any before them; None if nobody knows."""
+        for key in self.before:
+            before = [self.drew.get(each, False) for each in self.specs[key].inputs]
+            before.append(self._draws(key))
+            self.drew[key] = True if True in before else None if None in before else False
+
+    def _draws(self, key: Key) -> bool | None:
+        spec, found = self.specs[key], self.cache_keys[key]
+        if isinstance(found, NoCacheKey):
+            return None
+        if not spec.place or found.base == found.seeded:
+            return False
+        drew = [entry.drew for entry in self.entries.all(found.base)]
+        return any(drew) if drew else None
+
+    def _name(self, key: Key) -> str:
+        """Return the cache key that determines a node's output: with seeds where they matter."""
+        found = self.cache_keys[key]
+        assert isinstance(found, CacheKey)
+        return found.seeded if self.drew.get(key) else found.base
+
+    def _find_suspects(self) -> None:
+        """Find the nodes whose outputs cache keys do not determine, and why."""
+        for key in self.before:
+            why = self._suspicion(key) or self._suspicion_before(key)
+            if why:
+                self.suspects[key] = why
+
+    def _suspicion(self, key: Key) -> str | None:
+        found = self.cache_keys[key]
+        if isinstance(found, NoCacheKey):
+            return None
+        if found.base in self.entries.impure:
+            return "impure: with nothing changed, it once returned another output"
+        entries = self.entries.all(self._name(key)) or self.entries.all(found.base)
+        if entries and all(entry.note for entry in entries):
+            return why_not(entries[-1])
+        return None
+
+    def _suspicion_before(self, key: Key) -> str | None:
+        for each in self.specs[key].inputs:
+            if each in self.suspects:
+                place, why = self.specs[each].place, self.suspects[each]
+                known = why.startswith("before it") or not place
+                return why if known else f"before it, {place}: {why}"
+        return None
+
+    def _hit(self, key: Key) -> Hit | None:
+        found = self.cache_keys[key]
+        if isinstance(found, NoCacheKey):
+            self.reasons[key] = found.reason
+            return None
+        if key in self.suspects:
+            self.reasons[key] = self.suspects[key]
+            return None
+        name = self._name(key)
+        if name in self.in_flight:
+            # By the key that is in flight, so that what follows has the same keys too.
+            self.reasons[key] = "a trial in flight runs it"
+            return None
+        entries = [] if self.drew[key] is None else self.entries.all(name)
+        entry = latest(entries)
+        if entry is None:
+            self.reasons[key] = (why_not(entries[-1]) if entries else None) or NEVER_RUN
+            return None
+        # Where it comes from tells why, should it turn out that it cannot be loaded.
+        self.reasons[key] = f"the output that trial {entry.trial} kept could not be loaded"
+        return Hit(name, entry)
+
+    def _present(self, hits: dict[Key, Hit]) -> dict[Key, Hit]:
+        """Return the hits whose outputs are still in the store."""
+        digests = {key: digest for key, hit in hits.items() if (digest := hit.digest)}
+        there = self.store.sizes(set(digests.values())) if digests else {}
+        gone = [key for key, digest in digests.items() if digest not in there]
+        for key in gone:
+            trial = hits.pop(key).entry.trial
+            self.reasons[key] = f"the output that trial {trial} kept is no longer in the store"
+        return hits
+
+    def _computed(self, key: Key) -> list[Key]:
+        return [each for each in self._ancestors([key]) if self.specs[each].parameter]
+
+    def _needed(
+        self, hits: Mapping[Key, Hit], computed: Mapping[Key, Sequence[Key]]
+    ) -> frozenset[Key]:
+        needed: set[Key] = set()
+        waiting = [self.last]
+        while waiting:
+            key = waiting.pop()
+            if key not in needed:
+                needed.add(key)
+                if key in hits:
+                    waiting += computed[key]
+                elif key in self.specs:
+                    waiting += self.specs[key].inputs
+        return frozenset(needed)
+
+    def _shared(self) -> dict[Key, str]:
+        """Return the nodes that have a cache key, as all before them, and are not suspect."""
+        shared: dict[Key, str] = {}
+        for key in self.before:
+            if isinstance(self.cache_keys[key], NoCacheKey) or key in self.suspects:
+                continue
+            inputs = self.specs[key].inputs
+            if all(each in shared or each not in self.specs for each in inputs):
+                shared[key] = self._name(key)
+        return shared
+
+    def _step_keys(self) -> dict[str, StepKeys]:
+        found = {}
+        for key, spec in self.specs.items():
+            known = isinstance(self.cache_keys[key], CacheKey)
+            if spec.place and (known or key in self.reusable):
+                found[spec.place] = self._keys_of(spec)
+        return found
+
+    def _keys_of(self, spec: KeySpec) -> StepKeys:
+        found, reason = self.cache_keys[spec.key], self.reasons.get(spec.key)
+        if isinstance(found, NoCacheKey):
+            return StepKeys("", "", (), reusable=True, reason=reason)
+        ids = self._ids(spec, found)
+        return StepKeys(found.base, found.seeded, ids, spec.key in self.reusable, reason)
+
+    def _ids(self, spec: KeySpec, found: CacheKey) -> tuple[str, ...]:
+        """Return the ids of the records to write: none for what is known already."""
+        if spec.key not in self.drew:
+            return first_ids(spec, found)
+        if found.base in self.entries.impure:
+            return ()
+        drew = self.drew[spec.key]
+        wanted = [] if drew and self.entries.all(found.base) else [found.base]
+        if spec.persist and drew is not False:
+            wanted.append(found.seeded)
+        counts = [(name, len(self.entries.all(name))) for name in wanted]
+        return tuple([cache_entry_id(name, n) for name, n in counts if spec.persist or not n])

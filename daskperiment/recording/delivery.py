@@ -17,8 +17,7 @@ from pathlib import Path
 from daskperiment.codec import Blob
 from daskperiment.errors import StoreError, StoreUnavailableError, StoreWarning
 from daskperiment.recording.journal import Journal
-from daskperiment.recording.outputs import ObservedOutputs
-from daskperiment.recording.running import remember
+from daskperiment.recording.outputs import ObservedOutputs, remember
 from daskperiment.store.opening import journal_folder
 from daskperiment.store.protocol import Buffer, Store
 from daskperiment.warn import warn_user
@@ -59,17 +58,18 @@ class Delivery:
 
     # Objects
 
-    def put(self, blob: Blob) -> None:
-        """Keep an object in the store; one that was put there lately is not put again.
+    def put(self, *blobs: Blob) -> None:
+        """Keep objects in the store; those that were put there lately are not put again.
 
         Raises
         ------
         StoreError
             If the store does not take it.
         """
-        if blob.digest not in self._kept:
-            self._store.put(blob.digest, blob.parts)
-            remember(self._kept, blob.digest, "")
+        for blob in blobs:
+            if blob.digest not in self._kept:
+                self._store.put(blob.digest, blob.parts)
+                remember(self._kept, blob.digest, "")
 
     def keep(self, blob: Blob) -> None:
         """Keep an object, on this machine if the store is away.

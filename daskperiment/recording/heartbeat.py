@@ -30,6 +30,11 @@ class Heartbeat:
     ----------
     driven : Ticking
         Held weakly: a heartbeat keeps nothing alive.
+
+    Attributes
+    ----------
+    runs : bool
+        Whether the thread is there, so that nobody has to start it.
     """
 
     def __init__(self, driven: Ticking) -> None:
@@ -37,13 +42,13 @@ class Heartbeat:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
+        self.runs = False
 
     def start(self) -> None:
-        """Make sure that the thread runs; cheap if it does."""
-        if self._thread is not None:
-            return
+        """Make sure that the thread runs."""
         with self._lock:
             if self._thread is None:
+                self.runs = True
                 self._stop = threading.Event()
                 self._thread = threading.Thread(
                     target=self._run, args=(self._stop,), name="daskperiment-recorder", daemon=True
@@ -53,7 +58,7 @@ class Heartbeat:
     def stop(self, patience: float = 5.0) -> None:
         """End the thread, and wait for it some seconds."""
         with self._lock:
-            thread, self._thread = self._thread, None
+            thread, self._thread, self.runs = self._thread, None, False
             self._stop.set()
         if thread is not None and thread is not threading.current_thread():
             thread.join(patience)
@@ -75,5 +80,5 @@ class Heartbeat:
         with self._lock:
             if driven.busy or self._stop is not stop:
                 return False
-            self._thread = None
+            self._thread, self.runs = None, False
             return True

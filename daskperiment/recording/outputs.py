@@ -6,13 +6,15 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from daskperiment.codec import decode
-from daskperiment.recording.running import remember
 from daskperiment.records import Output
 from daskperiment.store.protocol import Record
 
-__all__ = ["Conflict", "ObservedOutputs"]
+__all__ = ["Conflict", "ObservedOutputs", "remember"]
+
+REMEMBERED = 256
 
 Conflict = tuple[Output, Output]
 """An output seen now, and the other one seen earlier for the same code, inputs and seed."""
@@ -25,6 +27,7 @@ class ObservedOutputs:
         self._waiting: dict[str, list[Output]] = {}
         self._known: OrderedDict[str, str] = OrderedDict()
         self._conflicts: list[Conflict] = []
+        self.found_conflicts = False
         self._lock = threading.RLock()
 
     def has(self, id: str, output: str = "") -> bool:
@@ -75,6 +78,7 @@ class ObservedOutputs:
         ]
         with self._lock:
             self._conflicts += found
+            self.found_conflicts |= bool(found)
         strange = {ours.output for ours, _ in found}
         for id, outputs in waiting.items():
             if outputs[0].output not in strange:
@@ -82,10 +86,9 @@ class ObservedOutputs:
 
     def conflicts(self) -> list[Conflict]:
         """Return the conflicts that were found since the last call."""
-        if not self._conflicts:
-            return []
         with self._lock:
             found, self._conflicts = self._conflicts, []
+            self.found_conflicts = False
         return found
 
     def forget(self) -> None:
@@ -96,3 +99,16 @@ class ObservedOutputs:
 def _conflict(ours: Output, theirs: Output) -> bool:
     same_run = (ours.trial, ours.key) == (theirs.trial, theirs.key)
     return ours.output != theirs.output and not same_run
+
+
+T = TypeVar("T")
+
+
+def remember(known: OrderedDict[str, T], item: str, value: T) -> None:
+    """Add to a mapping that keeps the latest few hundred."""
+    known[item] = value
+    while len(known) > REMEMBERED:
+        try:
+            known.popitem(last=False)
+        except KeyError:  # another thread was faster
+            return

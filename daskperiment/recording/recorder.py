@@ -7,9 +7,13 @@ trial), and once a second from a background thread that also sends signs of life
 from __future__ import annotations
 
 import os
+import threading
 import time
-from collections import OrderedDict
-from contextlib import AbstractContextManager, suppress
+import weakref
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import Any, NamedTuple
 
 from msgspec import Struct
 
@@ -17,14 +21,13 @@ from daskperiment.codec import encode
 from daskperiment.errors import StoreError, StoreUnavailableError, StoreWarning
 from daskperiment.recording.delivery import Delivery
 from daskperiment.recording.heartbeat import Heartbeat
-from daskperiment.recording.outputs import ObservedOutputs
-from daskperiment.recording.running import RunningTrial, RunningTrials, remember
+from daskperiment.recording.outputs import ObservedOutputs, remember
 from daskperiment.records import Beat, CacheEntry, Ended, Failure, Output, Point, beat_id, ended_id
 from daskperiment.store.liveness import heartbeat_timeout
 from daskperiment.store.protocol import Allocation, Record, Store
 from daskperiment.warn import warn_user
 
-__all__ = ["Recorder", "RecorderListener"]
+__all__ = ["Recorder", "RecorderListener", "RunningTrial", "RunningTrials"]
 
 
 class RecorderListener:
@@ -97,30 +100,38 @@ class Recorder:
             self._journal.point(trial, point)
         except StoreError as error:
             warn_user(StoreWarning(f"A point of trial {trial} could not be written: {error}"))
-        self._heartbeat.start()
+        if not self._heartbeat.runs:
+            self._heartbeat.start()
 
     def output(self, id: str, output: Output) -> None:
         """Write down what a step returned, to be held against what it returned before."""
         if not self.outputs.has(id, output.output):
             self.outputs.add(id, output, lambda: self.write("outputs", 0, id, output))
 
-    def entry(self, id: str, entry: CacheEntry) -> None:
-        """Write down what is known under a cache key; the first to do so counts."""
-        if not self.outputs.has(id):
-            self.write("outputs", 0, id, entry)
-            self.outputs.delivered(id)
+    def entry(self, ids: Iterable[str], entry: CacheEntry) -> None:
+        """Write down what is known under cache keys; the first to do so counts."""
+        for id in ids:
+            if not self.outputs.has(id):
+                self.write("outputs", 0, id, entry)
+                self.outputs.delivered(id)
 
     # Trials of this process
 
     def begin(self, trial: int, token: str, handle: object | None) -> None:
         """Count a trial as running until it ends, or until its handle is dropped."""
         self.trials.begin(trial, token, handle)
-        self._heartbeat.start()
+        if not self._heartbeat.runs:
+            self._heartbeat.start()
 
     def visit(self, trial: int, token: str) -> AbstractContextManager[None]:
         """Count a trial of another process as running while one of its steps runs here."""
         self._heartbeat.start()
         return self.trials.visit(trial, token)
+
+    def has_settled(self, token: str) -> bool:
+        """Whether a trial ended in this process, and left nothing for its caller to see to."""
+        ended = self.trials.has_ended(token)
+        return ended and not self.listeners and not self.outputs.found_conflicts
 
     def allocation(self, token: str) -> Allocation | None:
         """Return the id that a trial was given by this process, None if by none or long ago."""
@@ -235,3 +246,84 @@ class Recorder:
         self.delivery.close()
         with suppress(StoreError):
             self.store.close()
+
+
+class RunningTrial(NamedTuple):
+    """A trial that this process keeps alive."""
+
+    trial: int
+    since: float
+    finalizer: weakref.finalize[[str], Any] | None
+
+
+class RunningTrials:
+    """Which trials run here: begun and not ended, or another process's while one step runs."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, RunningTrial] = {}
+        self._ended: OrderedDict[str, str] = OrderedDict()
+        self._dropped: deque[str] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._running)
+
+    @property
+    def numbers(self) -> set[int]:
+        """Ids of the trials that run."""
+        return {running.trial for running in list(self._running.values())}
+
+    def begin(self, trial: int, token: str, handle: object | None = None) -> None:
+        """Count a trial as running until it ends.
+
+        Parameters
+        ----------
+        trial : int
+            Its id.
+        token : str
+        handle : object, optional
+            Counts as dropped when this is garbage; without one whoever follows the trial knows.
+        """
+        finalizer = None
+        if handle is not None:
+            # A garbage collector may run this anywhere: it must take no lock.
+            finalizer = weakref.finalize(handle, self._dropped.append, token)
+            finalizer.atexit = False  # whoever closes asks for those that are left
+        self._running[token] = RunningTrial(trial, time.time(), finalizer)
+
+    def end(self, token: str) -> None:
+        """Count a trial as ended."""
+        running = self._running.pop(token, None)
+        if running is not None and running.finalizer is not None:
+            running.finalizer.detach()
+        remember(self._ended, token, "")
+
+    def has_ended(self, token: str) -> bool:
+        """Whether the trial ended in this process, lately."""
+        return token in self._ended
+
+    @contextmanager
+    def visit(self, trial: int, token: str) -> Iterator[None]:
+        """Count a trial of another process as running while one of its steps runs here."""
+        visit = f"{token}/{threading.get_ident()}"
+        self._running[visit] = RunningTrial(trial, time.time(), None)
+        try:
+            yield
+        finally:
+            self._running.pop(visit, None)
+
+    def take_dropped(self) -> list[RunningTrial]:
+        """Return the trials whose computation was dropped before they ended, each once."""
+        found = []
+        while self._dropped:
+            running = self._running.pop(self._dropped.popleft(), None)
+            if running is not None:
+                found.append(running)
+        return found
+
+    def drop_all(self) -> None:
+        """Count all as dropped: the process ends."""
+        self._dropped.extend(self._running)
+
+    def forget_ended(self) -> None:
+        """Forget which trials ended here."""
+        self._ended.clear()

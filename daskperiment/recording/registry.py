@@ -20,16 +20,13 @@ class _Registry:
 
     def __init__(self) -> None:
         self._recorders: dict[str, Recorder] = {}
-        self._admitted: WeakKeyDictionary[Store, Recorder] = WeakKeyDictionary()
+        self.admitted: WeakKeyDictionary[Store, Recorder] = WeakKeyDictionary()
         self._lock = threading.Lock()
 
-    def get(self, store: Store) -> Recorder:
-        """Return the recorder of this process for a store, made if there is none."""
-        recorder = self._admitted.get(store)
-        if recorder is None or recorder.pid != os.getpid():
-            with self._lock:
-                recorder = self._admit(store)
-        return recorder
+    def admit(self, store: Store) -> Recorder:
+        """Return the recorder for a store, made if there is none, and remember it."""
+        with self._lock:
+            return self._admit(store)
 
     def _admit(self, store: Store) -> Recorder:
         # Where it came from another machine, its address may be another folder here.
@@ -39,7 +36,7 @@ class _Registry:
             recorder = self._recorders[store.address] = Recorder(store)
             atexit.unregister(close_recorders)
             atexit.register(close_recorders)
-        self._admitted[store] = recorder
+        self.admitted[store] = recorder
         return recorder
 
     def take_all(self) -> list[Recorder]:
@@ -47,7 +44,7 @@ class _Registry:
         with self._lock:
             recorders = list(self._recorders.values())
             self._recorders.clear()
-            self._admitted.clear()
+            self.admitted.clear()
         return recorders
 
 
@@ -64,7 +61,10 @@ def recorder_for(store: Store) -> Recorder:
         If the store is a folder that other processes see and this one does not, or if it comes
         from a machine where another folder has this name.
     """
-    return _REGISTRY.get(store)
+    recorder = _REGISTRY.admitted.get(store)
+    if recorder is None or recorder.pid != os.getpid():
+        return _REGISTRY.admit(store)
+    return recorder
 
 
 def close_recorders() -> None:

@@ -143,14 +143,15 @@ class KeySpecs:
         found = {key: _of_value(values, name) for key, name in self._parameters.items()}
         if self.functions:
             steps = {**self._capture.capture(self.functions).steps, **steps}
+        series = series_of(platform.python_version())
         for spec in self.specs:
-            found[spec.key] = _cache_key(spec, found, values, steps, seed)
+            found[spec.key] = _cache_key(spec, found, values, steps, seed, series)
         return found
 
 
 def _cache_key(
     spec: KeySpec, found: Mapping[Key, CacheKey | NoCacheKey], values: Mapping[str, Any],
-    codes: Mapping[str, StepCode], seed: int,
+    codes: Mapping[str, StepCode], seed: int, series: str,
 ) -> CacheKey | NoCacheKey:  # fmt: skip
     if spec.parameter in values:
         return _of_value(values, spec.parameter)
@@ -165,12 +166,9 @@ def _cache_key(
         parts = [part if type(part) is str else _digest(part, found, codes) for part in spec.parts]
     except NoFingerprintError as error:
         return NoCacheKey(str(error))
-    base = combine(SCHEME, _SERIES, spec.step, spec.version, code, *parts)
+    base = combine(SCHEME, series, spec.step, spec.version, code, *parts)
     own = str(step_seed(seed, spec.place)) if spec.place else ""
     return CacheKey(base, combine(base, own, *seeded))
-
-
-_SERIES = series_of(platform.python_version())
 
 
 def _digest(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from daskperiment.records import cache_entry_id
 from daskperiment.reuse.cache_entries import Hit
+from daskperiment.reuse.cache_keys import CacheKey, KeySpec, NoCacheKey
 
-__all__ = ["ReusePlan", "StepKeys"]
+__all__ = ["ReusePlan", "StepKeys", "first_ids", "keys_without_reuse"]
 
 Key = Hashable
 
@@ -50,3 +52,20 @@ class ReusePlan:
         """Cache keys whose content the trial makes, so that others can share it meanwhile."""
         running = self.needed - self.hits.keys()
         return frozenset(name for key, name in self.shared.items() if key in running)
+
+
+def first_ids(spec: KeySpec, found: CacheKey) -> tuple[str, ...]:
+    """Return the ids of the records to write where nothing was looked up."""
+    base = cache_entry_id(found.base)
+    return (base, cache_entry_id(found.seeded)) if spec.persist else (base,)
+
+
+def keys_without_reuse(
+    specs: Iterable[KeySpec], cache_keys: Mapping[Key, CacheKey | NoCacheKey]
+) -> dict[str, StepKeys]:
+    """Return the cache keys by place for a trial that reuses nothing, so that later ones may."""
+    return {
+        spec.place: StepKeys(found.base, found.seeded, first_ids(spec, found))
+        for spec in specs
+        if spec.place and isinstance(found := cache_keys[spec.key], CacheKey)
+    }

@@ -218,7 +218,7 @@ def test_small_on_the_way(ex, monkeypatch):
     request = plan.source.request()
     client.futures[f"one-{plan.token}"] = State()
     source = LocalRequest(lambda: request, frozenset(["key"]))
-    sent = source.ship()
+    sent = source.travelling()
     assert sent.followed
     assert sent.setup.blobs == ()
     named = sent.setup.code, sent.setup.environment, sent.setup.graph
@@ -227,12 +227,12 @@ def test_small_on_the_way(ex, monkeypatch):
         assert bytes(ex._store.get(blob.digest)) == b"".join(map(bytes, blob.parts))
     assert following.tracker_of(recorder_for(ex._store)).in_flight() == {"key"}
     other = dataclasses.replace(request, token="other")
-    assert not LocalRequest(lambda: other).ship().followed
+    assert not LocalRequest(lambda: other).travelling().followed
 
 
 def test_store_away_at_submission(ex, monkeypatch):
     """Whoever submits a trial while the store is away is told at once."""
-    monkeypatch.setattr("daskperiment.client.shipping.clients", lambda: [FakeClient()])
+    monkeypatch.setattr("daskperiment.planning.planner.clients", lambda: [FakeClient()])
 
     @ex.result
     def one():

@@ -105,16 +105,17 @@ def _package_stamps() -> Any:
     return list(_stamps(sys.path).items())
 
 
-def _stamps(paths: Iterable[str]) -> dict[str, Any]:
-    return {path: _stamp(path) for path in paths}
-
-
-def _stamp(path: str) -> tuple[int, int, int] | None:
-    try:
-        status = os.stat(path or ".")
-    except (OSError, ValueError, TypeError):
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
+def _stamps(paths: Iterable[str]) -> dict[str, tuple[int, int, int] | None]:
+    """Return what tells that files changed, in one pass: there may be hundreds."""
+    found: dict[str, tuple[int, int, int] | None] = {}
+    for path in paths:
+        try:
+            status = os.stat(path or ".")
+        except (OSError, ValueError, TypeError):
+            found[path] = None
+        else:
+            found[path] = status.st_mtime_ns, status.st_size, status.st_ino
+    return found
 
 
 @dataclass(slots=True)
@@ -189,30 +190,39 @@ def _repository_of_script() -> Repository | None:
 
 
 class _LoadedSources:
-    """The user's loaded source files; the list is made anew when modules were loaded."""
+    """The user's loaded source files; modules are looked at once, as they are loaded."""
 
     def __init__(self) -> None:
         self._count = -1
         self._root = ""
+        self._seen: dict[str, int] = {}
         self._files: list[str] = []
 
     def stamps(self, repository: Repository | None) -> dict[str, Any]:
         """Return the stamps of the loaded files that lie in the repository."""
         if repository is None:
             return {}
-        if (len(sys.modules), repository.root) != (self._count, self._root):
-            self._count, self._root = len(sys.modules), repository.root
-            self._files = list(_loaded_files(os.path.join(repository.root, "")))
+        if repository.root != self._root:
+            self._count, self._root, self._seen, self._files = -1, repository.root, {}, []
+        if len(sys.modules) != self._count:
+            self._count = len(sys.modules)
+            self._add_loaded(os.path.join(repository.root, ""))
         return _stamps(self._files)
 
+    def _add_loaded(self, root: str) -> None:
+        for name, module in list(sys.modules.items()):
+            if self._seen.get(name) == id(module):
+                continue
+            self._seen[name] = id(module)
+            file = vars(module).get("__file__") if hasattr(module, "__dict__") else None
+            # This package is not the user's code, wherever it lies.
+            if isinstance(file, str) and name.partition(".")[0] != _PACKAGE:
+                path = os.path.abspath(file)
+                if path.startswith(root) and origin_of_file(path) == "own":
+                    self._files.append(path)
 
-def _loaded_files(root: str) -> Iterable[str]:
-    for module in list(sys.modules.values()):
-        file = vars(module).get("__file__") if hasattr(module, "__dict__") else None
-        if isinstance(file, str):
-            path = os.path.abspath(file)
-            if path.startswith(root) and origin_of_file(path) == "own":
-                yield path
+
+_PACKAGE = __name__.partition(".")[0]
 
 
 def describe(environment: Environment, category: str | None = None) -> str:
