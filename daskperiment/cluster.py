@@ -91,6 +91,8 @@ def submission(key: Any) -> Submission | None:
 def clients() -> list[Any]:
     """The clients of clusters in this process."""
     distributed = sys.modules.get("distributed")
+    if distributed is None:
+        return []
     # There is no public list of a process' clients; without this one there are none.
     known = getattr(getattr(distributed, "Client", None), "_instances", ())
     return [client for client in list(known) if client.status != "closed"]

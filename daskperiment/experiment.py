@@ -27,8 +27,7 @@ from daskperiment.execution.trial import TrialHandle
 from daskperiment.formatting import html_table, shorten, table
 from daskperiment.graph.step import Step, StepCall, StepFunction
 from daskperiment.parameters import NO_VALUE, Parameter, Parameters, check_name
-from daskperiment.planning.options import check_reuse
-from daskperiment.planning.planner import Planner, signing_key
+from daskperiment.planning.planner import Planner, check_reuse, signing_key
 from daskperiment.recording.recorder import Recorder
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import Begun, Code, Environment, Point

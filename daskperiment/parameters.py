@@ -14,7 +14,7 @@ from daskperiment.errors import ParameterUndeclaredError
 from daskperiment.execution.lifecycle import undefined
 from daskperiment.execution.tasks import UserFunction, run_parameter
 from daskperiment.formatting import html_table, shorten
-from daskperiment.graph.tasks import Task, TaskRef
+from daskperiment.graph.dask_tasks import Task, TaskRef
 from daskperiment.graph.template import TRIAL, no_trial
 
 __all__ = ["NO_VALUE", "Parameter", "Parameters"]

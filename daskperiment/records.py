@@ -49,6 +49,7 @@ __all__ = [
     "ended_id",
     "impure_key_id",
     "impure_step_id",
+    "is_replacement_id",
     "outweighs",
     "record_kind",
     "reused_run_id",
@@ -99,6 +100,11 @@ def cache_entry_id(cache_key: str, generation: int = 0) -> str:
     An output that takes the place of a lost one is another generation.
     """
     return f"r-{cache_key}~{generation}" if generation else f"r-{cache_key}"
+
+
+def is_replacement_id(id: str) -> bool:
+    """Whether an id is that of a cache entry whose output took the place of a lost one."""
+    return "~" in id
 
 
 def impure_key_id(cache_key: str) -> str:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from daskperiment.capture.code_objects import MISSING, cell_value, fingerprint_code
-from daskperiment.capture.digest import combine
+from daskperiment.capture.encoding import combine
 from daskperiment.capture.fingerprint import encoder_for
 from daskperiment.capture.origin import module_of
 from daskperiment.capture.walk import CodeUnit, Constant, Lookups, Walk

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, Generic, TypeVar
 
-from daskperiment.capture.digest import combine, new_hash
+from daskperiment.capture.encoding import combine, new_hash
 from daskperiment.capture.origin import is_own
 
 __all__ = [

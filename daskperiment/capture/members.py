@@ -18,7 +18,7 @@ from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 from daskperiment.capture.code_objects import MISSING, cell_value, fingerprint_code
-from daskperiment.capture.digest import combine
+from daskperiment.capture.encoding import combine
 from daskperiment.capture.origin import is_own, module_of, origin_of
 from daskperiment.capture.source import NO_SOURCE, SourceInfo, belongs, methods
 

@@ -34,7 +34,7 @@ from daskperiment.capture.code_objects import (
     name_of_function,
     names_of,
 )
-from daskperiment.capture.digest import combine
+from daskperiment.capture.encoding import combine
 from daskperiment.capture.members import ATOMS, functions_behind, is_own_class, wrapped_by
 from daskperiment.capture.origin import (
     distribution,

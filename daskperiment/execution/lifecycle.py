@@ -219,7 +219,8 @@ def end(trial: TrialHandle, recorder: Recorder, result: Any) -> Any:
     )  # fmt: skip
     recorder.trials.end(trial.token)
     recorder.settle()
-    report_conflicts(recorder, quietly=trial.followed and not trial.at_home)
+    if recorder.outputs.found_conflicts:
+        report_conflicts(recorder, quietly=trial.followed and not trial.at_home)
     return result
 
 

@@ -14,8 +14,6 @@ from __future__ import annotations
 import random
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -26,7 +24,7 @@ from daskperiment.errors import RandomStateWarning
 from daskperiment.execution.context import RunningStep
 from daskperiment.warn import warn_user
 
-__all__ = ["IsolatedLibraries", "seeded"]
+__all__ = ["IsolatedLibraries", "release_step", "seed_step"]
 
 _ISOLATED_PACKAGES = frozenset({"distributed", "gridfs", "pymongo", "redis", "tornado"})
 _ISOLATED_MODULES = frozenset({"dask.sizeof"})
@@ -123,7 +121,7 @@ class _GlobalRandomState:
                 self._isolated.update()
                 self._outside = (random.getstate(), mtrand.get_bit_generator())
                 mtrand.set_bit_generator(self._bits)
-                self._torch = _TorchState()
+                self._torch = _TorchState() if "torch" in sys.modules else None
             self._active.append(step)
             self._reseed(step.seed)
 
@@ -144,16 +142,14 @@ class _GlobalRandomState:
         self._forget()
 
     def _reseed(self, seed: int) -> None:
-        self._seed = seed
-        self._plant()
+        self._seed, bits = seed, seed & 0xFFFFFFFF
+        random.seed(seed)
+        np.random.seed(bits)
         self._expected = self._next()
-        self._plant()
+        random.seed(seed)
+        np.random.seed(bits)
         if self._torch is not None:
             self._torch.seed(seed)
-
-    def _plant(self) -> None:
-        random.seed(self._seed)
-        np.random.seed(self._seed & 0xFFFFFFFF)
 
     def _next(self) -> tuple[int, int]:
         return random.getrandbits(64), int(self._bits.random_raw())
@@ -174,22 +170,22 @@ class _GlobalRandomState:
 _STATE = _GlobalRandomState()
 
 
-@contextmanager
-def seeded(step: RunningStep) -> Iterator[None]:
-    """Seed the global random state for one step, and notice whether the step used it.
+def seed_step(step: RunningStep) -> None:
+    """Seed the global random state for one step, until `release_step`."""
+    _STATE.enter(step)
+
+
+def release_step(step: RunningStep) -> None:
+    """Restore the global random state, and notice whether the step used it.
 
     Warns
     -----
     RandomStateWarning
         If the step drew from the global state while another step of this process ran.
     """
-    _STATE.enter(step)
-    try:
-        yield
-    finally:
-        _STATE.leave(step)
-        if step.disturbed:
-            _warn(step)
+    _STATE.leave(step)
+    if step.disturbed:
+        _warn(step)
 
 
 def _warn(step: RunningStep) -> None:

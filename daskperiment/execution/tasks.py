@@ -21,7 +21,7 @@ from daskperiment.codec import pack
 from daskperiment.execution.context import CURRENT, RunningStep
 from daskperiment.execution.lifecycle import end, fail, failure_of, keep_or_explain, status_of
 from daskperiment.execution.purity import report_conflicts
-from daskperiment.execution.random_state import seeded
+from daskperiment.execution.random_state import release_step, seed_step
 from daskperiment.execution.trial import TrialHandle
 from daskperiment.recording.recorder import Recorder
 from daskperiment.recording.registry import recorder_for
@@ -33,6 +33,7 @@ from daskperiment.records import (
     Output,
     StepRun,
     computed_id,
+    is_replacement_id,
     step_run_id,
 )
 from daskperiment.reuse.cache_entries import worth_writing
@@ -145,7 +146,8 @@ def deliver_visit(trial: TrialHandle, recorder: Recorder) -> None:
     """Deliver what was written of a trial, in a process that does not see to its end."""
     if not trial.at_home:
         recorder.settle()
-        report_conflicts(recorder, quietly=trial.followed)
+        if recorder.outputs.found_conflicts:
+            report_conflicts(recorder, quietly=trial.followed)
 
 
 def _run_alone(call: Call, args: Any, kwargs: Any) -> Any:
@@ -156,10 +158,11 @@ def _run_alone(call: Call, args: Any, kwargs: Any) -> Any:
 
 def _run(running: RunningStep, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     reset = CURRENT.set(running)
+    seed_step(running)
     try:
-        with seeded(running):
-            return function(*args, **kwargs)
+        return function(*args, **kwargs)
     finally:
+        release_step(running)
         CURRENT.reset(reset)
 
 
@@ -219,8 +222,9 @@ class StepRunner:
         if self.output and self.inputs and not self.note:
             self._record_output(self.output)
         if self.keys is not None:
-            known = self.recorder.outputs
-            self._record_entry(value, [id for id in self.keys.ids if id not in known])
+            ids = self.recorder.outputs.unknown(self.keys.ids)
+            if ids:
+                self._record_entry(value, ids)
 
     def _record(self, usage: Usage, status: EndStatus, failure: Failure | None = None) -> None:
         origin, keys, here, call = current_origin(), self.keys, worker(), self.call
@@ -247,14 +251,17 @@ class StepRunner:
         self.recorder.output(id, record)
 
     def _record_entry(self, value: Any, ids: list[str]) -> None:
-        if not ids:
-            return  # as in most trials
         entry = CacheEntry(
             self.trial.trial, self.call.key, self.call.step, self.running.stochastic, self.output,
             None if self.note else self.kept, self.note, str(type(value)),
             sorted(self.running.metrics),
         )  # fmt: skip
-        self.recorder.entry(worth_writing(ids, entry), entry)
+        if self.note:
+            # Of an output that is not to be trusted only whether the step draws is of use.
+            ids = ids[:1]
+        if any(map(is_replacement_id, ids)):
+            ids = worth_writing(ids, entry)
+        self.recorder.entry(ids, entry)
 
 
 def _doubt(running: RunningStep) -> str | None:

@@ -16,7 +16,7 @@ import cloudpickle
 from daskperiment.cluster import log_event
 from daskperiment.codec import Blob
 from daskperiment.records import Origin
-from daskperiment.reuse.reuse_plan import StepKeys
+from daskperiment.reuse.cache_keys import StepKeys
 from daskperiment.store.liveness import current_origin
 from daskperiment.store.protocol import Store
 

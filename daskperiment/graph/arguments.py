@@ -14,7 +14,7 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 from dask.utils import is_namedtuple_instance
 
-from daskperiment.graph.tasks import Dict, GraphNode, List, Task, TaskRef
+from daskperiment.graph.dask_tasks import Dict, GraphNode, List, Task, TaskRef
 
 __all__ = ["CallNode", "unpack"]
 

@@ -9,7 +9,7 @@ from dask.utils import funcname
 
 from daskperiment.capture.fingerprint import NoFingerprintError, exact_fingerprint
 from daskperiment.execution.tasks import Call, run_between, run_parameter, run_result, run_step
-from daskperiment.graph.tasks import Alias, DataNode, GraphNode, Task, TaskRef, function_of
+from daskperiment.graph.dask_tasks import Alias, DataNode, GraphNode, Task, TaskRef, function_of
 from daskperiment.reuse.cache_keys import KeyOf, KeySpec, KeySpecs, LiveValue, UsedFunction
 
 __all__ = ["make_key_specs"]

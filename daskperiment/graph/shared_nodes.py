@@ -24,7 +24,7 @@ from daskperiment.execution.shared_tasks import (
     value_of,
 )
 from daskperiment.execution.tasks import Call, run_between, run_parameter, run_result, run_step
-from daskperiment.graph.tasks import DataNode, List, Task, TaskRef, function_of, references
+from daskperiment.graph.dask_tasks import DataNode, List, Task, TaskRef, function_of, references
 from daskperiment.reuse.reuse_plan import ReusePlan
 
 __all__ = ["SharedNode", "SharedNodes"]

@@ -16,7 +16,7 @@ from dask.utils import funcname
 from daskperiment.execution.tasks import Call, UserFunction, run_step
 from daskperiment.formatting import html_table
 from daskperiment.graph.arguments import CallNode, unpack
-from daskperiment.graph.tasks import Task, TaskRef
+from daskperiment.graph.dask_tasks import Task, TaskRef
 from daskperiment.graph.template import TRIAL, no_trial
 
 __all__ = ["Step", "StepCall", "StepFunction", "with_functions"]

@@ -28,9 +28,7 @@ from daskperiment.execution.lifecycle import (
     take_parameter,
 )
 from daskperiment.execution.tasks import Call, run_between, run_parameter, run_result, run_step
-from daskperiment.graph.key_specs import make_key_specs
-from daskperiment.graph.shared_nodes import SharedNodes
-from daskperiment.graph.tasks import (
+from daskperiment.graph.dask_tasks import (
     DataNode,
     GraphNode,
     Task,
@@ -39,6 +37,8 @@ from daskperiment.graph.tasks import (
     in_order,
     references,
 )
+from daskperiment.graph.key_specs import make_key_specs
+from daskperiment.graph.shared_nodes import SharedNodes
 from daskperiment.records import Graph, Node
 from daskperiment.reuse.cache_keys import KeySpecs
 from daskperiment.reuse.reuse_plan import ReusePlan

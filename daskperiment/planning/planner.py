@@ -1,4 +1,4 @@
-"""What an experiment's trials begin with: from options to a trial plan."""
+"""From what is asked of a trial to its plan: what it begins with and what it reuses."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import uuid
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import dask
 
+from daskperiment.client.progress import ProgressReporter
 from daskperiment.client.shipping import LocalRequest, prepare
 from daskperiment.cluster import clients
 from daskperiment.codec import Blob, dump_record
@@ -19,17 +20,53 @@ from daskperiment.execution.lifecycle import undefined
 from daskperiment.execution.trial import TrialRequest, TrialSetup
 from daskperiment.graph.template import Template
 from daskperiment.parameters import Parameters
-from daskperiment.planning.options import TrialOptions
 from daskperiment.planning.reuse_planner import ReusePlanner, StepForecast
 from daskperiment.planning.snapshot import ChangeWarner, CodeSnapshot, EnvironmentSnapshot
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import Code, Environment
-from daskperiment.reuse.reuse_plan import ReusePlan, keys_without_reuse
+from daskperiment.reuse.cache_keys import keys_without_reuse
+from daskperiment.reuse.reuse_plan import ReusePlan
 from daskperiment.seeds import fresh_seed
 from daskperiment.store.liveness import current_origin
 from daskperiment.store.protocol import Store
 
-__all__ = ["Planner", "TrialPlan", "signing_key"]
+__all__ = ["Planner", "TrialOptions", "TrialPlan", "check_reuse", "signing_key"]
+
+
+@dataclass(frozen=True)
+class TrialOptions:
+    """What whoever computes a result asks of the trial."""
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """Parameter values that stand in for those of the experiment."""
+    seed: int | None = None
+    """Without it, the experiment's; without that, a fresh one."""
+    reuse: bool | None = None
+    """Whether outputs of earlier trials may be taken; None leaves it to experiment and steps."""
+    sweep: str | None = None
+    """Id of the sweep that the trial belongs to."""
+    source: int | None = None
+    """The trial that this one reproduces."""
+    progress: ProgressReporter | None = None
+    """Told of each step, if somebody watches."""
+
+    def refined(self, **asked: Any) -> TrialOptions:
+        """Return options that also ask for what is given here and not None."""
+        asked = {name: value for name, value in asked.items() if value is not None}
+        return replace(self, **asked) if asked else self
+
+
+def check_reuse(reuse: Any) -> bool | None:
+    """Refuse what does not say whether to reuse outputs.
+
+    Raises
+    ------
+    TypeError
+        If it is neither True, False nor None.
+    """
+    if reuse is None or isinstance(reuse, bool):
+        return reuse
+    raise TypeError(f"reuse is {reuse!r}; expected True, False or None")
 
 
 def signing_key() -> bytes | None:

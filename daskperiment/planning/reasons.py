@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -51,7 +50,8 @@ class TrialMakeup:
     """Parameter values, plain where they are; in the store's form where they are not."""
     code: Code
     graph: Graph
-    python: str = field(default_factory=lambda: platform.python_version())
+    python: str
+    """Version of Python."""
 
     @cached_property
     def nodes(self) -> dict[str, Node]:
@@ -71,11 +71,6 @@ class PastTrials:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._latest: dict[str, TrialMakeup] | None = None
-
-    def add(self, past: TrialMakeup) -> None:
-        """Remember a trial of this process."""
-        latest = self._known()
-        latest.update((node.key, past) for node in past.graph.nodes)
 
     def latest_with(self, place: str) -> TrialMakeup | None:
         """Return the latest trial that had a step at this place."""

@@ -20,8 +20,7 @@ from daskperiment.graph.arguments import CallNode
 from daskperiment.graph.step import Step, StepCall, with_functions
 from daskperiment.graph.template import Template, TrialGraph, compile_template
 from daskperiment.parameters import Parameters
-from daskperiment.planning.options import TrialOptions, check_reuse
-from daskperiment.planning.planner import Planner
+from daskperiment.planning.planner import Planner, TrialOptions, check_reuse
 from daskperiment.planning.reuse_planner import StepForecast
 from daskperiment.recording.registry import recorder_for
 from daskperiment.seeds import check_seed

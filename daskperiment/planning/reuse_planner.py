@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -15,8 +16,8 @@ from daskperiment.planning.reasons import PastTrials, Reason, TrialMakeup, why
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import Code, cache_entry_id
 from daskperiment.reuse.cache_entries import CacheEntries, Hit, latest, why_not
-from daskperiment.reuse.cache_keys import CacheKey, KeySpec, NoCacheKey
-from daskperiment.reuse.reuse_plan import ReusePlan, StepKeys, first_ids
+from daskperiment.reuse.cache_keys import CacheKey, KeySpec, NoCacheKey, StepKeys, first_ids
+from daskperiment.reuse.reuse_plan import ReusePlan
 from daskperiment.store.protocol import Store
 
 __all__ = ["ReusePlanner", "StepForecast"]
@@ -52,6 +53,8 @@ class ReusePlanner:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._past = PastTrials(store)
+        self._planned: dict[str, TrialMakeup] = {}
+        """Place -> the latest trial of this process that has a step there."""
 
     def plan(
         self, template: Template, reusable: Collection[Hashable], request: TrialRequest, code: Code
@@ -64,10 +67,10 @@ class ReusePlanner:
             If the store cannot be read.
         """
         plan = self._decided(template, reusable, request, code)
-        now = TrialMakeup(request.values, code, template.graph)
+        now = _makeup(template, request, code)
         step_keys = {place: self._with_reason(place, keys, now)
                      for place, keys in plan.step_keys.items()}  # fmt: skip
-        self._past.add(now)
+        self._planned.update(dict.fromkeys(template.places.values(), now))
         return replace(plan, step_keys=step_keys)
 
     def forecasts(
@@ -81,7 +84,7 @@ class ReusePlanner:
             If the store cannot be read.
         """
         plan = self._loadable(template, reusable, request, code)
-        now = TrialMakeup(request.values, code, template.graph)
+        now = _makeup(template, request, code)
         allowed = set(reusable)
         return [
             self._forecast(spec, plan, spec.key in allowed, now)
@@ -96,7 +99,7 @@ class ReusePlanner:
         cache_keys = specs.cache_keys(request.values, code.steps, request.seed)
         recorder = recorder_for(self._store)
         recorder.settle()
-        tracker = tracker_of(recorder)
+        tracker = tracker_of(recorder) if recorder.listeners else None
         in_flight = tracker.in_flight() if tracker is not None else frozenset()
         return decide_reuse(self._store, specs.specs, cache_keys, reusable, in_flight)
 
@@ -130,7 +133,10 @@ class ReusePlanner:
     def _with_reason(self, place: str, keys: StepKeys, now: TrialMakeup) -> StepKeys:
         if keys.reason != NEVER_RUN:
             return keys
-        return keys._replace(reason=_joined(why(place, now, self._past.latest_with(place))))
+        return keys._replace(reason=_joined(why(place, now, self._latest_with(place))))
+
+    def _latest_with(self, place: str) -> TrialMakeup | None:
+        return self._planned.get(place) or self._past.latest_with(place)
 
     def _forecast(
         self, spec: KeySpec, plan: ReusePlan, reusable: bool, now: TrialMakeup
@@ -140,9 +146,13 @@ class ReusePlanner:
             return StepForecast(spec, hit.entry.trial, needed, True, "")
         text, reasons = plan.reasons.get(spec.key, ""), []
         if reusable and text == NEVER_RUN:
-            reasons = why(spec.place, now, self._past.latest_with(spec.place))
+            reasons = why(spec.place, now, self._latest_with(spec.place))
             text = _joined(reasons)
         return StepForecast(spec, None, needed, reusable, text, reasons)
+
+
+def _makeup(template: Template, request: TrialRequest, code: Code) -> TrialMakeup:
+    return TrialMakeup(request.values, code, template.graph, platform.python_version())
 
 
 def _joined(reasons: Sequence[Reason]) -> str:
@@ -213,10 +223,12 @@ class _Decision:
         shared = self._shared()
         hits = self._present({key: hit for key in self.reusable if (hit := self._hit(key))})
         computed = {key: self._computed(key) for key in hits}
+        needed = self._needed(hits, computed)
         return ReusePlan(
             step_keys=self._step_keys(), hits=hits, shared=shared, computed=computed,
             seeded={key: found.seeded for key, found in known.items()},
-            needed=self._needed(hits, computed), reasons=self.reasons,
+            needed=needed, reasons=self.reasons,
+            in_flight=frozenset([shared[key] for key in shared if key in needed - hits.keys()]),
         )  # fmt: skip
 
     def _ancestors(self, keys: Iterable[Key]) -> list[Key]:

@@ -214,7 +214,7 @@ class _JournalFile:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC)
-            _write(self._handle, header, 0)
+            _write_rest(self._handle, header, 0, 0)
             os.rename(temporary, self.path)
         except OSError as error:
             with suppress(OSError):
@@ -225,7 +225,9 @@ class _JournalFile:
         """Write behind all that is there."""
         try:
             # Not in append mode: what failed half-way is written over.
-            _write(self._handle, data, self.size)
+            written = os.pwrite(self._handle, data, self.size)
+            if written < len(data):
+                _write_rest(self._handle, data, self.size, written)
         except OSError as error:
             raise explain(error, self.path) from error
         self.size += len(data)
@@ -265,13 +267,10 @@ class _JournalFile:
             os.close(self._handle)
 
 
-def _write(file: int, data: bytes, offset: int) -> None:
-    """Write all or nothing."""
-    written = os.pwrite(file, data, offset)
-    if written == len(data):
-        return
+def _write_rest(file: int, data: bytes, offset: int, written: int) -> None:
+    """Write what one call did not, or take back all of it."""
+    view = memoryview(data)
     try:
-        view = memoryview(data)
         while written < len(data):
             written += os.pwrite(file, view[written:], offset + written)
     except OSError:

@@ -144,7 +144,7 @@ def batches(
     for section in sections:
         records += section.records
         count += section.frames
-        size += sum(len(record.body) for record in section.records)
+        size += sum([len(record.body) for record in section.records])
         if size >= _BATCH:
             yield records, section.end, count
             records, size, count = [], 0, 0

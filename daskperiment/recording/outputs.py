@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -33,6 +33,14 @@ class ObservedOutputs:
     def has(self, id: str, output: str = "") -> bool:
         """Return whether the store has a record of this process, with this output."""
         return self._known.get(id) == output
+
+    def unknown(self, ids: Iterable[str]) -> list[str]:
+        """Return those of some ids under which this process has written nothing."""
+        found = []
+        for id in ids:
+            if id not in self._known:
+                found.append(id)
+        return found
 
     def add(self, id: str, output: Output, write: Callable[[], None]) -> None:
         """Write an output down, and hold it against earlier ones when it is delivered."""

@@ -110,10 +110,9 @@ class Recorder:
 
     def entry(self, ids: Iterable[str], entry: CacheEntry) -> None:
         """Write down what is known under cache keys; the first to do so counts."""
-        for id in ids:
-            if not self.outputs.has(id):
-                self.write("outputs", 0, id, entry)
-                self.outputs.delivered(id)
+        for id in self.outputs.unknown(ids):
+            self.write("outputs", 0, id, entry)
+            self.outputs.delivered(id)
 
     # Trials of this process
 

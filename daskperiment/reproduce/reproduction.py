@@ -22,8 +22,7 @@ from daskperiment.history.trial_records import (
     part_of,
     trial_or_raise,
 )
-from daskperiment.planning.options import TrialOptions
-from daskperiment.planning.planner import signing_key
+from daskperiment.planning.planner import TrialOptions, signing_key
 from daskperiment.planning.result_node import ResultNode
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import Code, Graph, Node

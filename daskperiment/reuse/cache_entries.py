@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from daskperiment.codec import decode, is_object
 from daskperiment.errors import CorruptRecordError
-from daskperiment.records import CacheEntry, cache_entry_id, impure_key_id
+from daskperiment.records import CacheEntry, cache_entry_id, impure_key_id, is_replacement_id
 from daskperiment.store.protocol import Store
 
 __all__ = ["CacheEntries", "Hit", "latest", "look_up", "why_not", "worth_writing"]
@@ -80,10 +80,7 @@ def _decoded(body: bytes) -> CacheEntry:
 
 def worth_writing(ids: Sequence[str], entry: CacheEntry) -> list[str]:
     """Return the ids to write an entry under: another output of a key only if it can be reused."""
-    if entry.note:
-        # Of an output that is not to be trusted only whether the step draws is of use.
-        ids = ids[:1]
-    return [id for id in ids if "~" not in id or why_not(entry) is None]
+    return [id for id in ids if not is_replacement_id(id) or why_not(entry) is None]
 
 
 def look_up(store: Store, base: str, seeded: str, drew: bool) -> Hit | None:

@@ -9,13 +9,13 @@ the first if none of them drew random numbers.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from daskperiment.capture.code import CodeCapture
 from daskperiment.capture.fingerprint import NoFingerprintError, combine, exact_fingerprint
-from daskperiment.records import StepCode
+from daskperiment.records import StepCode, cache_entry_id
 from daskperiment.seeds import step_seed
 
 __all__ = [
@@ -25,7 +25,10 @@ __all__ = [
     "KeySpecs",
     "LiveValue",
     "NoCacheKey",
+    "StepKeys",
     "UsedFunction",
+    "first_ids",
+    "keys_without_reuse",
     "series_of",
 ]
 
@@ -206,3 +209,37 @@ def _of_value(values: Mapping[str, Any], name: str) -> CacheKey | NoCacheKey:
     except NoFingerprintError as error:
         return NoCacheKey(f"the value of parameter {name!r} has no fingerprint: {error}")
     return CacheKey(known, known)
+
+
+# What a trial has of them --------------------------------------------------------------------
+
+
+class StepKeys(NamedTuple):
+    """The cache keys of one step in one trial, and what its run writes down of them."""
+
+    base: str
+    """Without seeds. Empty, as the other, if the step has no cache key."""
+    seeded: str
+    ids: tuple[str, ...] = ()
+    """Ids of the records that tell later trials of the output."""
+    reusable: bool = False
+    """Whether this trial might have reused its output."""
+    reason: str | None = None
+    """Why it runs, where its output might have been reused."""
+
+
+def first_ids(spec: KeySpec, found: CacheKey) -> tuple[str, ...]:
+    """Return the ids of the records to write where nothing was looked up."""
+    base = cache_entry_id(found.base)
+    return (base, cache_entry_id(found.seeded)) if spec.persist else (base,)
+
+
+def keys_without_reuse(
+    specs: Iterable[KeySpec], cache_keys: Mapping[Key, CacheKey | NoCacheKey]
+) -> dict[str, StepKeys]:
+    """Return the cache keys by place for a trial that reuses nothing, so that later ones may."""
+    return {
+        spec.place: StepKeys(found.base, found.seeded, first_ids(spec, found))
+        for spec in specs
+        if spec.place and isinstance(found := cache_keys[spec.key], CacheKey)
+    }

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from tqdm.auto import tqdm
 
 from daskperiment.errors import ParameterUndefinedError, StoreUnavailableError
-from daskperiment.planning.options import TrialOptions
+from daskperiment.planning.planner import TrialOptions
 from daskperiment.planning.result_node import ResultNode
 from daskperiment.seeds import step_seed
 from daskperiment.sweep.samplers import Sampler

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import dask
 from hypothesis import strategies as st
 
-from daskperiment.planning.options import TrialOptions
+from daskperiment.planning.planner import TrialOptions
 
 __all__ = ["Plot", "Spot", "build", "orders", "plots"]
 

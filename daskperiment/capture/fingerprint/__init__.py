@@ -14,9 +14,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from daskperiment.capture.digest import combine
+from daskperiment.capture.encoding import Encoder, Handler, NoFingerprintError, combine
 from daskperiment.capture.fingerprint import arrays, instances, python_values
-from daskperiment.capture.fingerprint.encoder import Encoder, Handler, NoFingerprintError
 
 __all__ = ["NoFingerprintError", "combine", "encoder_for", "exact_fingerprint", "fingerprint"]
 

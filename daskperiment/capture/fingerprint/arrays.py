@@ -12,8 +12,8 @@ from typing import Any
 
 from xxhash import xxh3_128
 
-from daskperiment.capture.digest import BULK
-from daskperiment.capture.fingerprint.encoder import (
+from daskperiment.capture.encoding import (
+    BULK,
     Encoder,
     Handler,
     NoFingerprintError,

@@ -13,12 +13,12 @@ import threading
 import types
 from typing import Any
 
-from daskperiment.capture.digest import combine
-from daskperiment.capture.fingerprint.encoder import (
+from daskperiment.capture.encoding import (
     Encoder,
     Handler,
     NoFingerprintError,
     by_attributes,
+    combine,
 )
 from daskperiment.capture.members import foreign_parts, wrapped_by
 from daskperiment.capture.origin import distribution, is_own, module_of, origin_of

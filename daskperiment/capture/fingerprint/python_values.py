@@ -20,7 +20,7 @@ import types
 import uuid
 from typing import Any
 
-from daskperiment.capture.fingerprint.encoder import (
+from daskperiment.capture.encoding import (
     Encoder,
     Handler,
     by_attributes,
