@@ -35,7 +35,6 @@ from daskperiment.history import read_trials
 from daskperiment.history.trial_records import find_trial
 from daskperiment.result import Result
 from daskperiment.store.liveness import current_origin
-from daskperiment.store.protocol import Store
 
 __all__ = ["describe", "explain", "main_for", "reproduce", "run"]
 
@@ -91,7 +90,7 @@ def describe(script: Path, backend: str | None) -> None:
     with _backend(backend), loaded(script) as module:
         results = {id(each): each for each in vars(module).values() if isinstance(each, Result)}
         if not results:
-            choose(module, None)
+            choose(module, None)  # raises, and says how a result is made
         click.echo(f"Usage: daskperiment run {script} [NAME=VALUE]... [OPTIONS]")
         for result in results.values():
             variables = [name for name, value in vars(module).items() if value is result]
@@ -145,18 +144,13 @@ def _note_own_trial(script: Path, result: Result, began: float) -> None:
     """Print a note if the script computed a trial itself while it was loaded."""
     experiment = experiment_of(result)
     latest = experiment.trial_id
-    trial = read_trials(_store(result), [latest]).get(latest) if latest else None
+    trial = read_trials(result.definition.planner.store, [latest]).get(latest) if latest else None
     if trial and trial.begun.started >= began and trial.begun.origin == current_origin():
         click.echo(
             f"Note: {script} computed trial {latest} itself when it was loaded. Put that below "
             'if __name__ == "__main__": to have only the trial that you ask for.',
             err=True,
         )
-
-
-def _store(result: Result) -> Store:
-    store: Store = result.definition.planner.store
-    return store
 
 
 def _described(result: Result, option: str = "") -> str:
@@ -178,7 +172,7 @@ def _described(result: Result, option: str = "") -> str:
 def _compute(result: Result, given: Sequence[str], options: Mapping[str, Any]) -> None:
     bound = _bound(result, assignments(given))
     space = spaces(options["swept"])
-    _bound(result, space)
+    _bound(result, space)  # which refuses names that are not declared
     is_sweep = bool(space or options["resume"])
     wrong = [name for name in _OF_SWEEPS if options[name] is not None and not is_sweep]
     if wrong:
@@ -263,7 +257,7 @@ def _trial(result: Result, options: Mapping[str, Any]) -> None:
 def _number(result: Result, before: int) -> int | None:
     """The id of the trial that was computed, None if none began."""
     try:
-        found = find_trial(_store(result), result.computed_token, before)
+        found = find_trial(result.definition.planner.store, result.computed_token, before)
     except StoreError:
         return None  # the store went away, and the result matters more
     return None if found is None else found.trial
@@ -272,7 +266,7 @@ def _number(result: Result, before: int) -> int | None:
 def _failure(result: Result, trial: int | None, error: BaseException) -> str:
     if trial is None:
         return f"No trial began: {_error_text(error)}. --debug shows where."
-    ended = read_trials(_store(result), [trial])[trial].ended
+    ended = read_trials(result.definition.planner.store, [trial])[trial].ended
     failure = ended.failure if ended else None
     step = f" in step {failure.step!r}" if failure and failure.step else ""
     return (

@@ -42,22 +42,10 @@ class ConditionError(ValueError):
 
 
 class Condition:
-    """A condition on rows.
+    """A condition on rows that have these names; ConditionError if it is none, or names others.
 
-    Parameters
-    ----------
-    text : str
-        The condition. Names that are no identifiers stand in backticks, or in quotes.
-    names : collection of str
-        The names that rows have.
+    Names that are no identifiers stand in backticks, or in quotes.
 
-    Raises
-    ------
-    ConditionError
-        If the text is none, or names what no row has.
-
-    Examples
-    --------
     >>> holds = Condition("lr > 0.1 and not `Process Time` > 60", ["lr", "Process Time"])
     >>> holds({"lr": 0.5, "Process Time": 3}), holds({"lr": 0.5, "Process Time": 61})
     (True, False)

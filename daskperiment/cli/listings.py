@@ -117,12 +117,8 @@ def _sorted(frame: pd.DataFrame, sort: str) -> pd.DataFrame:
     try:
         return frame.sort_values(name, ascending=not descending, kind="stable")
     except TypeError:  # values of kinds that cannot be compared
-        texts = frame[name].map(_order).sort_values(ascending=not descending, kind="stable")
-        return frame.loc[texts.index]
-
-
-def _order(value: Any) -> str:
-    return f"{type(value).__name__} {value!r}"
+        texts = frame[name].map(lambda value: f"{type(value).__name__} {value!r}")
+        return frame.loc[texts.sort_values(ascending=not descending, kind="stable").index]
 
 
 # Metrics ---------------------------------------------------------------------------------------

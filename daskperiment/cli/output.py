@@ -98,13 +98,9 @@ def plain_json(value: Any) -> Any:
         return {str(name): plain_json(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain_json(item) for item in value]
-    return value if isinstance(value, bool | int | float | str) else _described(value)
-
-
-def _described(value: Any) -> Any:
-    if type(value).__name__ == "StoredObject":
+    if type(value).__name__ == "StoredObject":  # importing the class would load the history
         return {name: getattr(value, name) for name in ("type", "repr", "size", "reason")}
-    return repr(value)
+    return value if isinstance(value, bool | int | float | str) else repr(value)
 
 
 def safe(text: str) -> str:

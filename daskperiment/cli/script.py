@@ -36,10 +36,7 @@ def is_loading() -> bool:
 def loaded(script: Path) -> Iterator[ModuleType]:
     """Load a script; while the context lasts, it is this process's main module.
 
-    Raises
-    ------
-    Failed
-        If it cannot be read, is no Python, or raises. The message names file and line.
+    Where it cannot be read, is no Python or raises, the message of Failed names file and line.
     """
     path = script.absolute()
     code = _compiled(path)
