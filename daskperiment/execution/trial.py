@@ -56,9 +56,9 @@ class TrialSetup:
     @cached_property
     def without_content(self) -> TrialSetup:
         """The same without the content of what is in the store by now."""
-        named = {name: getattr(self, name)._replace(parts=[])
-                 for name in ("code", "environment", "graph")}  # fmt: skip
-        return replace(self, stored=True, **named)
+        blobs = self.code, self.environment, self.graph
+        code, environment, graph = (Blob(blob.digest, [], blob.size) for blob in blobs)
+        return replace(self, stored=True, code=code, environment=environment, graph=graph)
 
     @cached_property
     def pickled(self) -> bytes:

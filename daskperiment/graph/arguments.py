@@ -61,7 +61,7 @@ def unpack(value: Any, nodes: list[Any]) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return _dataclass(value, nodes)
     if is_namedtuple_instance(value):
-        return _container(value, kind._make, list(value), nodes)
+        return _container(value, getattr(kind, "_make"), list(value), nodes)  # noqa: B009  # public, for all its underscore
     return value
 
 

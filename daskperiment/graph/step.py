@@ -173,7 +173,7 @@ def with_functions(call: StepCall, functions: Mapping[tuple[str, int], UserFunct
         Name of a step and identity of its function (two of one name may be in a graph) -> the
         function to call; other steps keep theirs.
     """
-    return call._replace(graph=_replaced(call.graph, functions)) if functions else call
+    return StepCall(call.step, call.key, _replaced(call.graph, functions), call.length)
 
 
 def _replaced(

@@ -68,7 +68,8 @@ class TrialGraph(NamedTuple):
     """Key in the template -> key in this graph, or the node that takes its place."""
 
 
-class _TaskLayer(NamedTuple):
+@dataclass(frozen=True)
+class _TaskLayer:
     tasks: Any
     annotations: Any
     dependencies: set[str]
@@ -173,7 +174,7 @@ class _Copying:
             tasks = {key: task for key, task in layer.tasks.items() if key in needed}
             taken = {key: shared[key] for key in tasks if key in shared}
             tasks.update((key, nodes.own(key, taken[key])) for key in taken)
-            self.own[name] = layer._replace(tasks=tasks)
+            self.own[name] = replace(layer, tasks=tasks)
             self.extra[name] = set(taken.values())
             if not tasks:
                 del self.own[name]
@@ -258,10 +259,10 @@ def compile_template(result: str, key: Key, graph: HighLevelGraph, parameters: A
     survey = _Survey({k: task for layer in raw.values() for k, task in layer.tasks.items()},
                      parameters, key)  # fmt: skip
     own = {
-        name: layer._replace(tasks={k: survey.prepared(k) for k in layer.tasks})
+        name: replace(layer, tasks={k: survey.prepared(k) for k in layer.tasks})
         for name, layer in raw.items()
     }
-    own = {n: layer._replace(dependencies=layer.dependencies - gone) for n, layer in own.items()}
+    own = {n: replace(layer, dependencies=layer.dependencies - gone) for n, layer in own.items()}
     return Template(
         result=result,
         key=key,

@@ -133,7 +133,8 @@ class ReusePlanner:
     def _with_reason(self, place: str, keys: StepKeys, now: TrialMakeup) -> StepKeys:
         if keys.reason != NEVER_RUN:
             return keys
-        return keys._replace(reason=_joined(why(place, now, self._latest_with(place))))
+        reason = _joined(why(place, now, self._latest_with(place)))
+        return StepKeys(keys.base, keys.seeded, keys.ids, keys.reusable, reason)
 
     def _latest_with(self, place: str) -> TrialMakeup | None:
         return self._planned.get(place) or self._past.latest_with(place)
