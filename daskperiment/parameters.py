@@ -103,7 +103,7 @@ class Parameters:
         return name in self._computed
 
     def set(self, values: Mapping[str, Any]) -> None:
-        """Give parameters values."""
+        """Set values of parameters."""
         self.check_declared(values)
         with self._lock:
             self._values = {**self._values, **values}

@@ -31,7 +31,7 @@ class Display(Protocol):
     """What shows how far a trial is."""
 
     def show(self, key: str, event: str) -> None:
-        """Take note of a step: ``running``, ``succeeded``, ``failed`` or ``interrupted``.
+        """Note a step: ``running``, ``succeeded``, ``failed`` or ``interrupted``.
 
         Called from any thread, for one step again if it is tried again.
         """
@@ -141,7 +141,7 @@ class StepBar:
         self._drawn = 0.0
 
     def show(self, key: str, event: str) -> None:
-        """Take note of a step, and draw unless that was done a moment ago."""
+        """Note a step, and draw unless that was done a moment ago."""
         with self._lock:
             self._steps[key] = event
             if time.monotonic() - self._drawn >= _REFRESH:

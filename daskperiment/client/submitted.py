@@ -99,20 +99,14 @@ class _FirstRecord(Struct):
 
 
 class TrialNews:
-    """What is new in the stream of trials.
-
-    Parameters
-    ----------
-    store : Store
-        Whose stream it is.
-    """
+    """What is new in a store's stream of trials."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._after = 0
 
     def start(self) -> None:
-        """Beginning here: what is there already is not new.
+        """Begin here: what is there already is not new.
 
         Raises
         ------

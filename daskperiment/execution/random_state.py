@@ -56,7 +56,7 @@ class IsolatedLibraries:
                 self._replace(sys.modules.get(name))
 
     def _replace(self, module: ModuleType | None) -> None:
-        """Let a module draw from our generator, where it would from the one that steps use."""
+        """Replace what a module draws from, where that is the generator that steps use."""
         for name, value in list(getattr(module, "__dict__", {}).items()):
             if value is random:
                 setattr(module, name, self._module)

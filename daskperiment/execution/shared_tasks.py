@@ -58,7 +58,7 @@ class SharedOutcome:
 
     value: Any
     seeded: str
-    """The cache_key with the leading trial's seeds."""
+    """The cache key with the seeds of the trial that records the run."""
     drew: bool = False
     """Whether the step or any before it drew random numbers."""
     owner: str | None = None
@@ -73,14 +73,9 @@ class SharedOutcome:
         return sizeof(self.value) + 1000  # type: ignore[no-any-return]  # dask's
 
     def fits(self, token: str, seeded: str) -> bool:
-        """Tell whether the value is what the step would return in a trial.
+        """Return whether the value is what the step would return in a trial of this token.
 
-        Parameters
-        ----------
-        token : str
-            The trial's token.
-        seeded : str
-            The step's cache_key with the trial's seeds.
+        There its cache key with the trial's seeds is `seeded`.
         """
         if self.void or self.owner not in (None, token):
             return False
@@ -93,32 +88,33 @@ class RecordingTrial:
 
     source: RequestSource
     seeded: str
-    """The cache_key of the task's node with the leading trial's seeds."""
+    """The cache key of the task's node with that trial's seeds."""
     before: tuple[str, ...]
     """Those of the nodes that it takes."""
 
     def __dask_tokenize__(self) -> str:
-        # A scheduler may compare the tasks that come under one key: whoever leads, they do alike.
+        # A scheduler may compare tasks that come under one key: whoever records the run, they are
+        # alike.
         return "recording"
 
     def outcome(
         self, value: Any, outcomes: Sequence[SharedOutcome], **entries: Any
     ) -> SharedOutcome:
-        """Make the outcome of a node that runs no step."""
+        """Return the outcome of a node that runs no step."""
         return SharedOutcome(
             value, self.seeded, any(outcome.drew for outcome in outcomes),
             next((outcome.owner for outcome in outcomes if outcome.owner), None), **entries,
         )  # fmt: skip
 
     def accepts(self, outcomes: Sequence[SharedOutcome]) -> bool:
-        """Tell whether inputs are what they would be in the leading trial."""
+        """Return whether inputs are what they would be in the trial that records the run."""
         token = self.source.request().token
         pairs = zip(outcomes, self.before, strict=True)
         return all(outcome.fits(token, seeded) for outcome, seeded in pairs)
 
     @property
     def void(self) -> SharedOutcome:
-        """The outcome of a node whose inputs are not the leading trial's."""
+        """The outcome of a node whose inputs are those of another trial."""
         return SharedOutcome(None, self.seeded, void=True)
 
 
@@ -136,7 +132,7 @@ class RecomputeTasks:
 
 
 def value_of(outcome: SharedOutcome) -> Any:
-    """Take the value out of an outcome."""
+    """Return the value of an outcome."""
     return outcome.value
 
 
@@ -265,7 +261,7 @@ def adopt(
     trial: TrialHandle, seeded: str, outcome: SharedOutcome, call: Call, /, *args: Any,
     **kwargs: Any,
 ) -> Any:  # fmt: skip
-    """Take a shared outcome as a step's output in one trial; run the step if it does not fit."""
+    """Return a shared outcome as a step's output in one trial; run the step if it does not fit."""
     recorder = recorder_for(trial.store)
     value = _adopted(trial, recorder, seeded, outcome, call, args, kwargs)
     deliver_visit(trial, recorder)
@@ -285,7 +281,7 @@ def adopt_between(
     trial: TrialHandle, seeded: str, outcome: SharedOutcome, label: str,
     function: Callable[..., Any], /, *args: Any, **kwargs: Any,
 ) -> Any:  # fmt: skip
-    """Take a shared outcome of a function that is no step; call it if it does not fit."""
+    """Return the shared outcome of a function that is no step; call it if it does not fit."""
     if outcome.fits(trial.token, seeded):
         return outcome.value
     return run_between(trial, label, function, *args, **kwargs)

@@ -108,7 +108,7 @@ class Call:
     reuse: bool | None = None
     """Whether its output may be reused; None leaves it to the experiment."""
     version: str = ""
-    """Part of its cache_key, for what the code does not show."""
+    """Part of its cache key, for what the code does not show."""
     key: str = ""
     """The call's place in the trial's graph."""
 
@@ -342,7 +342,7 @@ def peak_memory() -> int:
 
 @lru_cache(maxsize=1)
 def _inherited(pid: int) -> int:
-    """Tell the peak that this process was born with, in kibibytes; 0 if it is its own."""
+    """Return the peak that this process was born with, in kibibytes; 0 if it is its own."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if peak > (_peak_of_program() or peak) else 0
 
@@ -366,7 +366,7 @@ class Stopwatch:
         self._wall = time.perf_counter()
 
     def read(self) -> Usage:
-        """Tell what was used since the start."""
+        """Return what was used since the start."""
         return Usage(
             self._started,
             time.perf_counter() - self._wall,

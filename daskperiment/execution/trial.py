@@ -208,6 +208,6 @@ class TrialHandle:
         return TrialHandle, tuple(getattr(self, each.name) for each in fields(self) if each.init)
 
     def show(self, key: str, event: str) -> None:
-        """Tell a display of another process, if there is one, what became of a step."""
+        """Report what became of a step to the display of another process, if there is one."""
         if self.progress is not None:
             log_event(PROGRESS_TOPIC, [self.progress, key, event])

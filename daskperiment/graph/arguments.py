@@ -96,7 +96,7 @@ def _slice(bounds: list[Any]) -> slice:
 
 
 def _gather(collection: Any) -> Delayed:
-    """Make a node of a Dask array or another collection of many parts."""
+    """Return one node for a Dask array or another collection of many parts."""
     finalize, extra = collection.__dask_postcompute__()
     name = f"gather-{tokenize(collection)}"
     task = Task(name, finalize, _references(collection.__dask_keys__()), *extra)

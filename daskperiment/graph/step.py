@@ -99,7 +99,7 @@ class StepFunction:
         self._version = _check_version(version)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Make a node of this call."""
+        """Return the node of this call."""
         function = UserFunction(self.__wrapped__)
         call = Call(self.name, function, self.persist, self._seed, self._reuse, self._version)
         key = f"{self.name}-{uuid.uuid4().hex}"

@@ -11,6 +11,8 @@ from typing import Any
 
 import dask
 
+from daskperiment.capture.code import CodeCapture
+from daskperiment.capture.environment import EnvironmentCapture
 from daskperiment.client.progress import ProgressReporter
 from daskperiment.client.shipping import LocalRequest, prepare
 from daskperiment.cluster import clients
@@ -21,7 +23,7 @@ from daskperiment.execution.trial import TrialRequest, TrialSetup
 from daskperiment.graph.template import Template
 from daskperiment.parameters import Parameters
 from daskperiment.planning.reuse_planner import ReusePlanner, StepForecast
-from daskperiment.planning.snapshot import ChangeWarner, CodeSnapshot, EnvironmentSnapshot
+from daskperiment.planning.snapshot import ChangeWarner, Snapshot
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import Code, Environment
 from daskperiment.reuse.cache_keys import keys_without_reuse
@@ -89,7 +91,7 @@ class _Setups:
     """What is worked out once for each template."""
 
     def __init__(self, template: Template) -> None:
-        self.code = CodeSnapshot(template.functions)
+        self.code: Snapshot[Code] = Snapshot(CodeCapture(), template.functions)
         self.graph: Blob = dump_record(template.graph)
         self._setup: TrialSetup | None = None
 
@@ -132,7 +134,7 @@ class Planner:
         self.parameters = parameters
         self.seed: int | None = None
         self.reuse = False
-        self._environment = EnvironmentSnapshot()
+        self._environment: Snapshot[Environment] = Snapshot(EnvironmentCapture())
         self._setups: weakref.WeakKeyDictionary[Template, _Setups] = weakref.WeakKeyDictionary()
         self._changes = ChangeWarner(store)
         self._reuse_planner = ReusePlanner(store)
@@ -242,7 +244,7 @@ class Planner:
 
     def code(self, functions: Mapping[str, Callable[..., Any]]) -> Code:
         """Return the code of these steps, as it is now."""
-        return CodeSnapshot(functions).now()[0]
+        return CodeCapture().capture(functions)
 
     def environment(self) -> Environment:
         """Return the environment, as it is now."""

@@ -60,13 +60,7 @@ class TrialMakeup:
 
 
 class PastTrials:
-    """The trials that a coming one is held against: for each step the latest that had it.
-
-    Parameters
-    ----------
-    store : Store
-        Where the trials of earlier processes are found.
-    """
+    """The trials of a store that a coming one is held against: the latest that had each step."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

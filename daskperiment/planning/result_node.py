@@ -246,7 +246,7 @@ class ResultNode(CallNode):
         return definition.compute(graph, kwargs)
 
     def bind(self, **values: Any) -> Self:
-        """Make a result with these parameter values; the experiment stays as it is.
+        """Return a result with these parameter values; the experiment stays as it is.
 
         Parameters
         ----------

@@ -42,13 +42,7 @@ class StepForecast(NamedTuple):
 
 
 class ReusePlanner:
-    """Plans what the trials of one experiment reuse.
-
-    Parameters
-    ----------
-    store : Store
-        Where outputs of earlier trials are.
-    """
+    """Plans what the trials of one experiment reuse of the outputs in its store."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -167,7 +161,7 @@ def decide_reuse(
     store: Store, specs: Sequence[KeySpec], cache_keys: Mapping[Key, CacheKey | NoCacheKey],
     reusable: Collection[Key], in_flight: Collection[str],
 ) -> ReusePlan:  # fmt: skip
-    """Decide what runs.
+    """Decide what runs; raises StoreError if the store cannot be read.
 
     Parameters
     ----------
@@ -181,11 +175,6 @@ def decide_reuse(
         Keys of the steps whose outputs may be reused.
     in_flight : collection of str
         Cache keys whose content a trial in flight makes.
-
-    Raises
-    ------
-    StoreError
-        If the store cannot be read.
     """
     return _Decision(store, specs, cache_keys, reusable, in_flight).plan()
 

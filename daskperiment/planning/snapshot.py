@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, Generic, TypeVar
 
-from msgspec import Struct
-
-from daskperiment.capture.code import CodeCapture, changed_functions, diff_functions
-from daskperiment.capture.environment import EnvironmentCapture, changes
+from daskperiment.capture.code import changed_functions, diff_functions
+from daskperiment.capture.environment import changes
 from daskperiment.codec import Blob, dump_record, find_record
 from daskperiment.errors import CodeChangedWarning, EnvironmentChangedWarning
 from daskperiment.execution.lifecycle import latest_trials
@@ -18,7 +15,7 @@ from daskperiment.records import Code, Environment, Function, StepCode
 from daskperiment.store.protocol import Store
 from daskperiment.warn import warn_user
 
-__all__ = ["LOOK_BACK", "ChangeWarner", "CodeSnapshot", "EnvironmentSnapshot"]
+__all__ = ["LOOK_BACK", "ChangeWarner", "Snapshot"]
 
 HERE = 0
 """Stands for a trial of this process, whose id is not known when its request is settled."""
@@ -27,71 +24,37 @@ LOOK_BACK = 20
 """How many of the latest trials are looked at for the code that a step had before."""
 
 
-class StoredRecord(NamedTuple):
-    """A record together with the object that keeps it."""
-
-    record: Struct
-    blob: Blob
+T = TypeVar("T", Code, Environment)
 
 
-class _LastStored:
-    """Makes objects of records; captures return the same record while nothing changes."""
-
-    def __init__(self) -> None:
-        self._last: StoredRecord | None = None
-
-    def __call__(self, record: Struct) -> Blob:
-        last = self._last
-        if last is None or last.record is not record:
-            last = self._last = StoredRecord(record, dump_record(record))
-        return last.blob
-
-
-class CodeSnapshot:
-    """The code of a fixed set of steps, as it is when it is asked for.
+class Snapshot(Generic[T]):
+    """What a capture finds at the moment when it is asked, with the object that keeps it.
 
     Parameters
     ----------
-    functions : mapping
-        Step -> the function that it calls.
+    capture : CodeCapture or EnvironmentCapture
+        Returns the same record while nothing changes.
+    *arguments
+        Of its method ``capture``.
     """
 
-    def __init__(self, functions: Mapping[str, Callable[..., object]]) -> None:
-        self._functions = functions
-        self._capture = CodeCapture()
-        self._blob_of = _LastStored()
+    def __init__(self, capture: Any, *arguments: Any) -> None:
+        self._capture = capture
+        self._arguments = arguments
+        self._last: tuple[T, Blob] | None = None
         self._lock = threading.Lock()
 
-    def now(self) -> tuple[Code, Blob]:
-        """Return the code as it is now, and the object that keeps it."""
+    def now(self) -> tuple[T, Blob]:
+        """Return the record as it is now, and the object that keeps it."""
         with self._lock:
-            code = self._capture.capture(self._functions)
-            return code, self._blob_of(code)
-
-
-class EnvironmentSnapshot:
-    """The environment of this process, as it is when it is asked for."""
-
-    def __init__(self) -> None:
-        self._capture = EnvironmentCapture()
-        self._blob_of = _LastStored()
-        self._lock = threading.Lock()
-
-    def now(self) -> tuple[Environment, Blob]:
-        """Return the environment as it is now, and the object that keeps it."""
-        with self._lock:
-            environment = self._capture.capture()
-            return environment, self._blob_of(environment)
+            record = self._capture.capture(*self._arguments)
+            if self._last is None or self._last[0] is not record:
+                self._last = record, dump_record(record)
+            return self._last
 
 
 class ChangeWarner:
-    """Warns where a trial's code or environment differs from the previous trials'.
-
-    Parameters
-    ----------
-    store : Store
-        Where the trials of earlier processes are found.
-    """
+    """Warns where a trial's code or environment differs from the previous trials' in a store."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

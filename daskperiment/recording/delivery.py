@@ -121,7 +121,7 @@ class Delivery:
         self.away = False
 
     def lost_contact(self, error: Exception) -> None:
-        """Take note that the store did not take something: warn, and try again later."""
+        """Note that the store did not take something: warn, and try again later."""
         self._wake()
         if isinstance(error, StoreUnavailableError):
             if self.away:

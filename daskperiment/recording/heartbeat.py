@@ -45,7 +45,7 @@ class Heartbeat:
         self.runs = False
 
     def start(self) -> None:
-        """Make sure that the thread runs."""
+        """Start the thread unless it runs."""
         with self._lock:
             if self._thread is None:
                 self.runs = True

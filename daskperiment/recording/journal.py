@@ -252,7 +252,7 @@ class _JournalFile:
             pass  # delivering again changes nothing
 
     def is_spent(self) -> bool:
-        """Tell whether the file is large, or was deleted by somebody else."""
+        """Return whether the file is large, or was deleted by somebody else."""
         return self.size > _ROTATE or os.fstat(self._handle).st_nlink == 0
 
     def remove(self) -> None:

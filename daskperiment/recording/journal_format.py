@@ -84,26 +84,26 @@ class JournalSection(NamedTuple):
 
 
 def encode_frame(kind: int, trial: int, data: bytes) -> bytes:
-    """Make a frame."""
+    """Return the bytes of a frame."""
     crc = crc32(data, (trial << 2 | kind) & 0xFFFFFFFF)
     return _pack(_MAGIC, kind, len(data), crc, trial) + data
 
 
 def encode_record(record: Record) -> bytes:
-    """Make a frame of a record."""
+    """Return the bytes of a record's frame."""
     stream, id = record.stream.encode(), record.id.encode()
     data = b"".join((_NAMES.pack(len(stream), len(id)), stream, id, record.body))
     return encode_frame(RECORD, record.trial, data)
 
 
 def encode_mark(offset: int) -> bytes:
-    """Make the bytes at the beginning of a file, which tell what is delivered."""
+    """Return the first bytes of a file, which say up to where it is delivered."""
     mark = offset.to_bytes(8, "little")
     return _TEXT + mark + crc32(mark).to_bytes(8, "little")
 
 
 def encode_header(header: JournalHeader) -> bytes:
-    """Make the beginning of a file."""
+    """Return the beginning of a file."""
     frame = encode_frame(HEADER, 0, msgspec.json.encode(header))
     return encode_mark(START + len(frame)) + frame
 

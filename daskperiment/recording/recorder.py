@@ -194,7 +194,7 @@ class Recorder:
     # The background thread
 
     def wake(self) -> None:
-        """Make sure that the background thread runs."""
+        """Start the background thread unless it runs."""
         self._heartbeat.start()
 
     @property
