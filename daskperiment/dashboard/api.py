@@ -12,16 +12,11 @@ from urllib.parse import unquote, urlsplit
 from msgspec import Struct
 from toolz import partition_all
 
-from daskperiment.dashboard.charts import (
-    CurveStyle,
-    InfluenceOptions,
-    draw_influence,
-    draw_metrics,
-)
+from daskperiment.dashboard.charts import CurveStyle, InfluenceOptions, draw_influence, draw_metrics
 from daskperiment.dashboard.details import compare_trials, describe_trial
 from daskperiment.dashboard.query import Query
 from daskperiment.dashboard.table import TrialTable
-from daskperiment.dashboard.trial_index import CHUNK, split_damaged
+from daskperiment.dashboard.trial_index import CHUNK, begins_with, split_damaged
 from daskperiment.errors import DaskperimentError, StoreError, StoreUnavailableError
 from daskperiment.formatting import shorten
 from daskperiment.history.trial_records import read_trials
@@ -45,13 +40,8 @@ class ExperimentNotFoundError(DaskperimentError, LookupError):
 class Source:
     """The experiments of a backend; every store is opened once.
 
-    Parameters
-    ----------
-    backend : None, str, pathlib.Path, Store, or an object of redis-py or pymongo
-        As for an experiment. A file store stands for the folder that it is in; another store, which
-        does not say what is beside it, for its one experiment.
-    experiment : str, optional
-        Id of the experiment of such a store.
+    A file store stands for the folder that it is in; another store, which does not say what is
+    beside it, for its one experiment, whose id is then given.
     """
 
     def __init__(self, backend: Any = None, experiment: str | None = None) -> None:
@@ -76,13 +66,7 @@ class Source:
         return [id for id in list_experiments(self._target) if id.isidentifier()]
 
     def store(self, experiment: str) -> Store:
-        """Return an experiment's store.
-
-        Raises
-        ------
-        ExperimentNotFoundError
-            If there is none of this id.
-        """
+        """Return an experiment's store; ExperimentNotFoundError if there is none of this id."""
         with self._lock:
             store = self._given.get(experiment) or self._opened.get(experiment)
         if store is not None:
@@ -151,7 +135,8 @@ class TrialCounter:
     def count(self) -> dict[str, Any]:
         """Read what is new, and return how many trials there are, and when the latest changed."""
         with self._lock:
-            if self._first is not None and not self._is_same():
+            # An experiment can be deleted and begun anew.
+            if self._first is not None and not begins_with(self._store, *self._first):
                 self._clear()
             for chunk in partition_all(CHUNK, self._store.read("trials", after=self._position)):
                 self._position = chunk[-1].position
@@ -161,13 +146,6 @@ class TrialCounter:
             statuses = [*self._ended.values(), *(trial.status for trial in rest.values())]
             counts = {status: statuses.count(status) for status in dict.fromkeys(statuses)}
             return {"trials": len(self._begun), "counts": counts, "latest": self._latest}
-
-    def _is_same(self) -> bool:
-        """Whether the first trial is still the one known: an experiment can be deleted."""
-        first, token = self._first or (0, "")
-        begun = [one for one in self._store.read("trials", [first]) if one.id == BEGUN]
-        found, _ = split_damaged(begun, _CountedStart)
-        return bool(begun) and (not found or found[0][1].token == token)
 
     def _add(self, chunk: Sequence[Stored]) -> None:
         begun = [one for one in chunk if one.id == BEGUN]
@@ -197,10 +175,7 @@ class DashboardAPI:
     def experiments(self) -> dict[str, Any]:
         """Return how many trials each experiment has; one that cannot be read hides no other.
 
-        Raises
-        ------
-        StoreUnavailableError
-            If the store is away, so that nothing is known of any.
+        Only if the store is away, so that nothing is known of any, StoreUnavailableError is raised.
         """
         found = [self._counts(id) for id in self._source.experiments()]
         return {"address": self._source.address, "experiments": found}
@@ -268,10 +243,8 @@ class DashboardAPI:
     def _table(self, experiment: str) -> TrialTable:
         store = self._source.store(experiment)
         with self._lock:
-            table = self._tables.get(experiment)
-            if table is None:
-                table = self._tables[experiment] = TrialTable(store)
-            self._tables.move_to_end(experiment)
+            table = self._tables.pop(experiment, None) or TrialTable(store)
+            self._tables[experiment] = table  # behind those that were asked for before it
             while len(self._tables) > _TABLES:
                 self._tables.popitem(last=False)
             return table

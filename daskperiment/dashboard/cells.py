@@ -13,17 +13,9 @@ from daskperiment.history.stored_values import MISSING, StoredObject, viewed
 from daskperiment.store.protocol import Store
 
 __all__ = [
-    "Cell",
-    "LONG",
-    "LONGEST",
-    "TruncatedText",
-    "as_number",
-    "cell",
-    "full_text",
-    "sort_key",
-    "trimmed",
-    "truncate",
-]
+    "Cell", "LONG", "LONGEST", "TruncatedText", "as_number", "cell", "full_text", "sort_key",
+    "trimmed", "truncate",
+]  # fmt: skip
 
 _SHORT = 80
 """Characters of a value in a table."""

@@ -50,23 +50,12 @@ class CurveStyle(NamedTuple):
 
 
 def draw_metrics(
-    table: TrialTable,
-    trials: Sequence[int],
-    names: Sequence[str],
-    style: CurveStyle,
+    table: TrialTable, trials: Sequence[int], names: Sequence[str], style: CurveStyle,
     with_figures: bool,
-) -> dict[str, Any]:
-    """Return a chart for each metric.
+) -> dict[str, Any]:  # fmt: skip
+    """Return a chart for each of these metrics, or for all that the trials have.
 
-    Parameters
-    ----------
-    table : TrialTable
-    trials : sequence of int
-        At most 24 of them are drawn.
-    names : sequence of str
-        Metrics; all that the trials have if there is none.
-    with_figures : bool
-        Whether to make new figures, or only the data to put into those that are there.
+    Without figures there is only the data, to put into those that the page has.
     """
     rows = table.trials.rows(dict.fromkeys(trials))
     shown = rows[:_MOST_TRIALS]
@@ -82,20 +71,15 @@ def draw_metrics(
         "charts_left_out": max(0, len(wanted) - _MOST_CHARTS),
         "missing": [trial for trial in dict.fromkeys(trials) if table.trials.row(trial) is None],
         "known": known,
-        "charts": [
-            _chart(name, shown, metrics, style, with_figures) for name in wanted[:_MOST_CHARTS]
-        ],
+        "charts": [_chart(n, shown, metrics, style, with_figures) for n in wanted[:_MOST_CHARTS]],
         "running": any(row.status == "running" for row in shown),
     }
 
 
 def _chart(
-    name: str,
-    shown: Sequence[TrialRow],
-    metrics: dict[int, TrialMetrics],
-    style: CurveStyle,
+    name: str, shown: Sequence[TrialRow], metrics: dict[int, TrialMetrics], style: CurveStyle,
     with_figure: bool,
-) -> dict[str, Any]:
+) -> dict[str, Any]:  # fmt: skip
     drawn: list[Curve] = []
     hidden = 0
     # The place in the selection gives the look, so that a trial has the same in all charts.
@@ -135,13 +119,10 @@ def _finite(values: Sequence[float]) -> list[float | None]:
 def _summary(trial: int, series: MetricSeries) -> dict[str, Any]:
     values = np.frombuffer(series.values, dtype="float64")
     finite = values[np.isfinite(values)]
-    edge = (finite.min(), finite.max()) if len(finite) else (math.nan, math.nan)
-    figures = {"last": values[-1], "lowest": edge[0], "highest": edge[1]}
-    return {
-        "trial": trial,
-        "points": len(values),
-        **{name: f"{number:.6g}" for name, number in figures.items()},
-    }
+    lowest, highest = (finite.min(), finite.max()) if len(finite) else (math.nan, math.nan)
+    figures = {"last": values[-1], "lowest": lowest, "highest": highest}
+    texts = {name: f"{number:.6g}" for name, number in figures.items()}
+    return {"trial": trial, "points": len(values), **texts}
 
 
 def curve_columns(
@@ -174,11 +155,8 @@ def _places(series: MetricSeries, started: float, style: CurveStyle) -> tuple[Fl
 
 def _not_positive(series: MetricSeries, started: float, style: CurveStyle) -> int:
     """Return the number of points for which a logarithmic axis has no place."""
-    if not (style.log_x or style.log_y):
-        return 0
     x, raw = _places(series, started, style)
-    none = np.zeros(len(x), dtype=bool)
-    return int(((x <= 0 if style.log_x else none) | (raw <= 0 if style.log_y else none)).sum())
+    return int(((style.log_x & (x <= 0)) | (style.log_y & (raw <= 0))).sum())
 
 
 def _smoothed(values: Floats, factor: float) -> Floats:
@@ -232,7 +210,7 @@ def draw_influence(
     across = next((name for name in (options.across, *differ, *names) if name in names), "")
     up = next((key for key in (options.up, *ups) if key in ups), "")
     heights = ups[up][1] if up else {}
-    told = {
+    choices = {
         "parameters": [{"name": name, "differs": name in differ} for name in names],
         "ups": [{"key": key, "title": title} for key, (title, _) in ups.items()],
         "across": across,
@@ -241,15 +219,15 @@ def draw_influence(
         "left_out": len(trials) - len(rows),
     }
     if not across or not heights:
-        return {**told, "scatter": None, "parallel": None, "drawn": 0}
+        return {**choices, "scatter": None, "parallel": None, "drawn": 0}
     data = _points(table, rows, across, heights)
     title, theme = ups[up][0], options.theme
     log_x = options.log_x and all(isinstance(x, float) and x > 0 for x in data["x"])
     log_y = options.log_y and all(y > 0 for y in data["y"])
-    refused = {"x": options.log_x > log_x, "y": options.log_y > log_y}
+    refused = {"x": options.log_x and not log_x, "y": options.log_y and not log_y}
     axes = differ[:_AXES]
     return {
-        **told,
+        **choices,
         "drawn": len(data["x"]),
         "log_refused": [axis for axis, is_refused in refused.items() if is_refused],
         "axes_left_out": len(differ) - len(axes),
@@ -314,25 +292,17 @@ def _word(value: Any) -> str:
 
 
 def _parallel(
-    table: TrialTable,
-    rows: Sequence[TrialRow],
-    names: Sequence[str],
-    title: str,
-    heights: dict[int, float],
-    theme: Theme,
-) -> Any:
+    table: TrialTable, rows: Sequence[TrialRow], names: Sequence[str], title: str,
+    heights: dict[int, float], theme: Theme,
+) -> Any:  # fmt: skip
     drawn = [row for row in rows if row.trial in heights][-_INFLUENCE_LINES:]
-    columns = [_scaled([row.parameter(name, table.store) for row in drawn]) for name in names]
-    last = _scaled([heights[row.trial] for row in drawn])
-    axes = [
-        (shorten(name, 18), low, high)
-        for name, (_, low, high) in zip([*names, title], [*columns, last], strict=True)
-    ]
-    places = zip(*(column[0] for column in (*columns, last)), strict=True)
-    lines = [
-        (row.trial, place, heights[row.trial]) for row, place in zip(drawn, places, strict=True)
-    ]
-    return parallel(axes, lines, theme)
+    colours = [heights[row.trial] for row in drawn]
+    columns = [[row.parameter(name, table.store) for row in drawn] for name in names]
+    places, lowest, highest = zip(*map(_scaled, [*columns, colours]), strict=True)
+    titles = [shorten(name, 18) for name in (*names, title)]
+    axes = list(zip(titles, lowest, highest, strict=True))
+    lines = zip((row.trial for row in drawn), zip(*places, strict=True), colours, strict=True)
+    return parallel(axes, list(lines), theme)
 
 
 def _scaled(values: Sequence[Any]) -> tuple[list[float], str, str]:
@@ -344,7 +314,7 @@ def _scaled(values: Sequence[Any]) -> tuple[list[float], str, str]:
         places = [(n - low) / (high - low) if high > low else 0.5 for n in finite]
         return places, f"{low:.4g}", f"{high:.4g}"
     words = [_word(value) for value in values]
-    order = sorted(dict.fromkeys(words))
-    place = {word: i / (len(order) - 1) if len(order) > 1 else 0.5 for i, word in enumerate(order)}
-    ends = (order[0], order[-1]) if order else ("", "")
-    return [place[word] for word in words], shorten(ends[0], 14), shorten(ends[1], 14)
+    different = sorted(set(words)) or [""]
+    last = len(different) - 1
+    place = {word: i / last if last else 0.5 for i, word in enumerate(different)}
+    return [place[word] for word in words], shorten(different[0], 14), shorten(different[-1], 14)

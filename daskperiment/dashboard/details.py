@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any, TypeVar
@@ -35,7 +36,7 @@ _STEP_FIELDS = (
     "output", "note", "stochastic", "reused", "reason", "metrics",
 )  # fmt: skip
 """What the page shows of a step run as it is recorded."""
-_SHOWN_APART = ("requirements", "git")
+_SHOWN_ELSEWHERE = ("requirements", "git")
 _PAIR_WIDTH = 200
 _GIT_TEXTS = ("diff", "untracked")
 _KINDS = {
@@ -54,18 +55,10 @@ _KINDS = {
 
 
 def describe_trial(store: Store, trial_id: int) -> dict[str, Any]:
-    """Return all of a trial: outcome, parameters, steps, graph, code and environment.
-
-    Raises
-    ------
-    TrialIDNotFoundError
-        If there is no such trial.
-    """
+    """Return all of a trial: outcome, parameters, steps, graph, code and environment."""
     trial = trial_or_raise(store, trial_id)
     runs, damaged = _runs(store, trial_id)
-    problems: list[str] = []
-    if damaged:
-        problems.append(f"{damaged} damaged records of step runs are left out.")
+    problems = [f"{damaged} damaged records of step runs are left out."] if damaged else []
     begun = trial.begun
     graph = _loaded(store, begun.graph, Graph, problems)
     code = _loaded(store, begun.code, Code, problems)
@@ -148,10 +141,9 @@ def _failure(failure: Failure | None) -> dict[str, Any] | None:
     if failure is None:
         return None
     return {
-        "type": failure.type,
+        **structs.asdict(failure),
         "description": truncate(failure.description),
         "traceback": truncate(failure.traceback, LONGEST),
-        "step": failure.step,
     }
 
 
@@ -203,16 +195,16 @@ def _graph(graph: Graph | None) -> dict[str, Any] | None:
 def _code(code: Code | None) -> list[dict[str, Any]]:
     if code is None:
         return []
-    users: dict[str, list[str]] = {}
+    users: defaultdict[str, list[str]] = defaultdict(list)
     for step, one in code.steps.items():
         for key in one.functions:
-            users.setdefault(key, []).append(step)
+            users[key].append(step)
     return [
         {
             "name": function.name,
             "file": function.file,
             "note": function.note,
-            "steps": users.get(key, []),
+            "steps": users[key],
             "lines": highlight(truncate(function.source or "", LONGEST)),
         }
         for key, function in code.functions.items()
@@ -225,7 +217,7 @@ def _environment(environment: Environment | None) -> dict[str, Any]:
         "categories": {
             category: {name: truncate(text) for name, text in texts.items()}
             for category, texts in known.items()
-            if category not in _SHOWN_APART
+            if category not in _SHOWN_ELSEWHERE
         },
         "git": {name: truncate(text, LONGEST) for name, text in known.get("git", {}).items()},
         "packages": known.get("requirements", {}),
@@ -263,13 +255,7 @@ def _kind(token: Any) -> str:
 
 
 def compare_trials(store: Store, first: int, second: int) -> dict[str, Any]:
-    """Return how two trials differ, and in short what they have in common.
-
-    Raises
-    ------
-    TrialIDNotFoundError
-        If there is no such trial.
-    """
+    """Return how two trials differ, and in short what they have in common."""
     found = compare(store, first, second)
     origin = found.first_difference
     git = {name: pair for name, pair in found.git.items() if name not in _GIT_TEXTS}
@@ -325,18 +311,12 @@ def _git_diffs(store: Store, found: Comparison) -> list[dict[str, Any]]:
     """Return the uncommitted changes of both trials if they differ."""
     if not any(name in found.git for name in _GIT_TEXTS):
         return []
-    known = {trial: _git(store, trial) for trial in (found.first, found.second)}
-    return [
-        {
-            "trial": trial,
-            "diff": truncate(texts.get("diff", ""), LONGEST),
-            "untracked": truncate(texts.get("untracked", "")),
-        }
-        for trial, texts in known.items()
-    ]
+    return [_git_diff(store, trial) for trial in (found.first, found.second)]
 
 
-def _git(store: Store, trial: int) -> dict[str, str]:
+def _git_diff(store: Store, trial: int) -> dict[str, Any]:
     digest = trial_or_raise(store, trial).begun.environment
     environment = find_record(store.get, digest, Environment)
-    return environment.categories.get("git", {}) if environment else {}
+    texts = environment.categories.get("git", {}) if environment else {}
+    diff, untracked = (texts.get(name, "") for name in _GIT_TEXTS)
+    return {"trial": trial, "diff": truncate(diff, LONGEST), "untracked": truncate(untracked)}

@@ -5,7 +5,7 @@ Figures come out as plain data for BokehJS. No text of a store is read as markup
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -22,19 +22,14 @@ from bokeh.models import (
 )
 from bokeh.palettes import Plasma256
 from bokeh.plotting import figure
+from toolz import groupby
 
 from daskperiment.records import Node
 
 __all__ = [
-    "COLORS",
-    "Curve",
-    "MAX_STEPS",
-    "curve_figure",
-    "layout_graph",
-    "look_of",
-    "parallel",
+    "COLORS", "Curve", "MAX_STEPS", "curve_figure", "layout_graph", "look_of", "parallel",
     "scatter",
-]
+]  # fmt: skip
 
 Theme = Literal["light", "dark"]
 
@@ -42,7 +37,7 @@ _INKS = {
     "light": {"text": "#5b6472", "line": "#d9dee6", "grid": "#eceff3"},
     "dark": {"text": "#a3adbb", "line": "#3a424e", "grid": "#262c35"},
 }
-# Told apart also by those who do not see red or green, and clear of the page's ground.
+# Distinct also for those who do not see red or green, and clear of the page's ground.
 COLORS = {
     "light": ("#4477AA", "#D64553", "#228833", "#8F7D00", "#1B86AD", "#AA3377"),
     "dark": ("#7FB2E5", "#FF8A94", "#5FC87A", "#E0CF5A", "#66CCEE", "#E08BC0"),
@@ -68,7 +63,7 @@ class Curve(NamedTuple):
 
 
 def look_of(place: int, theme: Theme) -> tuple[str, str]:
-    """Return colour and dash of the trial at a place in the selection; 24 can be told apart."""
+    """Return colour and dash of the trial at a place in the selection; 24 are distinct."""
     return COLORS[theme][place % 6], _DASHES[place // 6 % len(_DASHES)]
 
 
@@ -96,13 +91,9 @@ def curve_figure(
 
 
 def scatter(
-    data: Mapping[str, Sequence[Any]],
-    theme: Theme,
-    *,
-    names: tuple[str, str],
-    log_x: bool,
+    data: Mapping[str, Sequence[Any]], theme: Theme, *, names: tuple[str, str], log_x: bool,
     log_y: bool,
-) -> Any:
+) -> Any:  # fmt: skip
     """Return trials as points. A column ``x`` of texts makes an axis of categories."""
     factors = list(dict.fromkeys(data["x"])) if any(isinstance(x, str) for x in data["x"]) else None
     plot = _figure(theme, names[0], log_x=log_x, log_y=log_y, height=380, factors=factors)
@@ -119,18 +110,13 @@ def scatter(
 
 
 def parallel(
-    axes: Sequence[tuple[str, str, str]],
-    lines: Sequence[tuple[int, Sequence[float], float]],
+    axes: Sequence[tuple[str, str, str]], lines: Sequence[tuple[int, Sequence[float], float]],
     theme: Theme,
-) -> Any:
+) -> Any:  # fmt: skip
     """Return trials as lines across axes.
 
-    Parameters
-    ----------
-    axes : sequence of (name, lowest, highest)
-        What stands at the top, the foot and the head of each axis.
-    lines : sequence of (trial, places from 0 to 1, value that gives the colour)
-        The trials.
+    An axis is its name, its lowest and its highest value, as texts. A line is the id of a trial,
+    its place on each axis, from 0 to 1, and the value that gives its colour.
     """
     plot = _figure(theme, "", height=380)
     ink = _INKS[theme]
@@ -142,16 +128,15 @@ def parallel(
     mapper = LinearColorMapper(
         palette=_SCALES[theme], low=min(values, default=0), high=max(values, default=1)
     )
-    source = ColumnDataSource(
-        {
-            "xs": [list(range(len(axes)))] * len(lines),
-            "ys": [list(places) for _, places, _ in lines],
-            "value": values,
-            "trial": [trial for trial, _, _ in lines],
-        },
-        name="points",
-    )
-    plot.segment(list(range(len(axes))), 0, list(range(len(axes))), 1, color=ink["line"], width=1)
+    every_axis = list(range(len(axes)))
+    data: dict[str, Any] = {
+        "xs": [every_axis] * len(lines),
+        "ys": [list(places) for _, places, _ in lines],
+        "value": values,
+        "trial": [trial for trial, _, _ in lines],
+    }
+    source = ColumnDataSource(data, name="points")
+    plot.segment(every_axis, 0, every_axis, 1, color=ink["line"], width=1)
     alpha = max(0.15, min(0.8, 30 / max(1, len(lines))))
     drawn = plot.multi_line(
         "xs", "ys", source=source, line_width=1.5, alpha=alpha, hover_alpha=1.0,
@@ -169,38 +154,24 @@ def _write_axes(plot: Any, axes: Sequence[tuple[str, str, str]], ink: str) -> No
     # Text glyphs are drawn letter by letter, while labels of an axis may be read as mathematics.
     style = {"text_color": ink, "text_font": value(_FONT), "text_align": "center"}
     for column, height, size in ((0, 1.13, "12px"), (1, -0.06, "11px"), (2, 1.055, "11px")):
-        source = ColumnDataSource(
-            {
-                "x": list(range(len(axes))),
-                "y": [height] * len(axes),
-                "text": [axis[column] for axis in axes],
-            }
-        )
-        weight = "bold" if column == 0 else "normal"
+        texts = [axis[column] for axis in axes]
         plot.text(
-            "x", "y", "text", source=source, text_font_size=size, text_font_style=weight,
-            text_baseline="middle", **style,
+            list(range(len(axes))), height, texts, text_font_size=size, text_baseline="middle",
+            text_font_style="bold" if column == 0 else "normal", **style,
         )  # fmt: skip
 
 
 def _figure(
-    theme: Theme,
-    x_label: str,
-    *,
-    log_x: bool = False,
-    log_y: bool = False,
-    height: int = 280,
+    theme: Theme, x_label: str, *, log_x: bool = False, log_y: bool = False, height: int = 280,
     factors: list[str] | None = None,
-) -> Any:
-    more: dict[str, Any] = {}
+) -> Any:  # fmt: skip
+    across: dict[str, Any] = {"x_axis_type": "log" if log_x else "linear"}
     if factors:
-        more["x_range"] = FactorRange(factors=sorted(factors)[:_MOST_FACTORS])
-    else:
-        more["x_axis_type"] = "log" if log_x else "linear"
+        across = {"x_range": FactorRange(factors=sorted(factors)[:_MOST_FACTORS])}
     plot = figure(
         height=height, sizing_mode="stretch_width", tools=_TOOLS, active_drag="box_zoom",
         active_scroll=None, y_axis_type="log" if log_y else "linear", toolbar_location="above",
-        **more,
+        **across,
     )  # fmt: skip
     plot.toolbar.logo = None
     plot.toolbar.autohide = True
@@ -225,14 +196,8 @@ def _figure(
 def layout_graph(nodes: Sequence[Node]) -> dict[str, Any]:
     """Return where each step of a graph is drawn: its layer, inputs first, and its row in it.
 
-    Returns
-    -------
-    dict
-        ``nodes``: key, step, parameters, ``layer`` and ``row`` (a float) of each; ``edges``: pairs
-        of keys; ``layers`` and ``rows``: their numbers.
+    Edges are pairs of keys; ``layers`` and ``rows`` tell how many there are.
 
-    Examples
-    --------
     >>> graph = layout_graph([Node("a", "a"), Node("b", "b"), Node("c", "c", ["a", "b"])])
     >>> [(node["key"], node["layer"], node["row"]) for node in graph["nodes"]]
     [('a', 0, 0.0), ('b', 0, 1.0), ('c', 1, 0.5)]
@@ -240,9 +205,7 @@ def layout_graph(nodes: Sequence[Node]) -> dict[str, Any]:
     ([['a', 'c'], ['b', 'c']], 2, 2)
     """
     known = {node.key for node in nodes}
-    inputs = {
-        node.key: [key for key in dict.fromkeys(node.steps) if key in known] for node in nodes
-    }
+    inputs = {n.key: [key for key in dict.fromkeys(n.steps) if key in known] for n in nodes}
     layers = _layers(nodes, inputs)
     rows = _rows(layers, inputs)
     return {
@@ -258,7 +221,7 @@ def layout_graph(nodes: Sequence[Node]) -> dict[str, Any]:
         ],
         "edges": [[source, node.key] for node in nodes for source in inputs[node.key]],
         "layers": max(layers.values(), default=-1) + 1,
-        "rows": max((len(keys) for keys in _by_layer(layers).values()), default=0),
+        "rows": max(Counter(layers.values()).values(), default=0),
     }
 
 
@@ -270,20 +233,13 @@ def _layers(nodes: Sequence[Node], inputs: dict[str, list[str]]) -> dict[str, in
     return layers
 
 
-def _by_layer(layers: dict[str, int]) -> dict[int, list[str]]:
-    found: dict[int, list[str]] = defaultdict(list)
-    for key, layer in layers.items():
-        found[layer].append(key)
-    return found
-
-
 def _rows(layers: dict[str, int], inputs: dict[str, list[str]]) -> dict[str, float]:
     """Return rows so that few lines cross: each layer by the middle of its neighbours."""
     users: dict[str, list[str]] = defaultdict(list)
     for key, sources in inputs.items():
         for source in sources:
             users[source].append(key)
-    columns = _by_layer(layers)
+    columns = groupby(layers.__getitem__, layers)
     rows: dict[str, float] = {}
     tallest = max(map(len, columns.values()), default=0)
     _settle(rows, columns, tallest)

@@ -38,19 +38,10 @@ _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class Guard:
-    """Decides about requests.
+    """Decides about requests to a server that listens on an address.
 
-    Parameters
-    ----------
-    host : str
-        The address that the server listens on.
-    token : str or None
-        What a browser must know. It may be left out on this machine's own addresses only.
-
-    Raises
-    ------
-    ValueError
-        If other machines could ask without a token.
+    A token is what a browser must know. It may be left out on this machine's own addresses only:
+    ValueError if other machines could ask without one.
     """
 
     def __init__(self, host: str, token: str | None) -> None:
@@ -82,11 +73,10 @@ class Guard:
             )
         # Pages of other sites cannot hide where they come from; that goes for websockets, too.
         origin = request.headers.get("Origin")
-        if origin is not None and urlsplit(origin).netloc.casefold() != host.casefold():
-            return "The dashboard answers its own pages only, and this request is another site's."
+        is_foreign = origin is not None and urlsplit(origin).netloc.casefold() != host.casefold()
         site = request.headers.get("Sec-Fetch-Site", "none")
         is_page = request.headers.get("Sec-Fetch-Mode") == "navigate"
-        if site in ("cross-site", "same-site") and not is_page:
+        if is_foreign or (site in ("cross-site", "same-site") and not is_page):
             return "The dashboard answers its own pages only, and this request is another site's."
         return None
 

@@ -149,8 +149,8 @@ class _QuestionHandler(_GuardedHandler):
         except HTTPError:
             raise
         except Exception as error:
-            status, told = _fault(error)
-            body = _encoded({"error": told})
+            status, described = _fault(error)
+            body = _encoded({"error": described})
         self.set_status(status)
         self.set_header("Content-Type", "application/json")
         self.set_header("Cache-Control", "no-store")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from array import array
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -40,7 +40,7 @@ class _PlotBatch(Struct, gc=False):
 
 
 class MetricSeries:
-    """One metric of one trial, in the order in which it was saved."""
+    """One metric of one trial, as it was saved point by point."""
 
     __slots__ = ("epochs", "is_numbered", "passed_over", "times", "values")
 
@@ -49,7 +49,7 @@ class MetricSeries:
         self.values = array("d")
         self.times = array("d")
         self.is_numbered = True
-        """Whether the epochs are numbers; where they are not, the order stands for them."""
+        """Whether the epochs are numbers; where they are not, points are counted instead."""
         self.passed_over = 0
         """Points whose value is no number."""
 
@@ -73,14 +73,7 @@ class TrialMetrics:
 
     def __init__(self) -> None:
         self.position = 0
-        self.series: dict[str, MetricSeries] = {}
-
-    def add(self, point: _PlotPoint, store: Store) -> None:
-        """Add a point to its series."""
-        series = self.series.get(point.metric)
-        if series is None:
-            series = self.series[point.metric] = MetricSeries()
-        series.add(point, store)
+        self.series: defaultdict[str, MetricSeries] = defaultdict(MetricSeries)
 
     @property
     def size(self) -> int:
@@ -103,11 +96,11 @@ class MetricCache:
             for trial, metrics in wanted.items():
                 self._known.move_to_end(trial)
                 # Another thread may still go through those that it was given.
-                metrics.series = dict(metrics.series)
+                metrics.series = metrics.series.copy()
             positions = {trial: metrics.position for trial, metrics in wanted.items()}
             for trial, position, batch in _new(self._store, positions):
                 for point in batch.points:
-                    wanted[trial].add(point, self._store)
+                    wanted[trial].series[point.metric].add(point, self._store)
                 wanted[trial].position = position
             self._forget(len(wanted))
             return wanted
@@ -140,17 +133,16 @@ class LatestMetrics:
                 self._known[trial] = position, values
             while len(self._known) > max(_TRIALS, len(wanted)):
                 self._known.popitem(last=False)
+            latest = {trial: self._known[trial][1] for trial in wanted}
             return {
-                trial: {
-                    name: viewed(form, self._store) for name, form in self._known[trial][1].items()
-                }
-                for trial in wanted
+                trial: {name: viewed(form, self._store) for name, form in forms.items()}
+                for trial, forms in latest.items()
             }
 
 
 def _new(store: Store, positions: dict[int, int]) -> Iterator[tuple[int, int, _PlotBatch]]:
     """Read the batches of trials beyond the positions up to which each is known."""
-    # Those that were never read apart from the others, which have little that is new.
+    # In two readings: of those that are known, only the end of the stream is read.
     fresh = [trial for trial, position in positions.items() if not position]
     known = [trial for trial, position in positions.items() if position]
     after = min((positions[trial] for trial in known), default=0)

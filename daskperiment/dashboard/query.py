@@ -1,4 +1,4 @@
-"""Filters and orders of the table of trials, in words that are never evaluated as code."""
+"""Filtering and sorting the table of trials, in words that are never evaluated as code."""
 
 from __future__ import annotations
 
@@ -20,12 +20,9 @@ __all__ = ["FIXED", "FilterError", "Query", "differing", "value_of"]
 _TERM = re.compile(r"(?P<name>[^<>=!~]+?)\s*(?P<sign><=|>=|!=|=|<|>|~)(?P<text>.*)", re.DOTALL)
 _SIGN_FIRST = re.compile(r"<=|>=|!=|[=<>~]")
 _SIGN_LAST = re.compile(r"(<=|>=|!=|[=<>~])$")
-_ORDERS: dict[str, Callable[[Any, Any], bool]] = {
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
+_COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
+    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+}  # fmt: skip
 
 
 class FilterError(DaskperimentError, ValueError):
@@ -73,8 +70,8 @@ class _Term(NamedTuple):
         if value is MISSING:
             return self.sign == "!="
         number, wanted = as_number(value), _number(self.text)
-        if self.sign in _ORDERS:
-            compare = _ORDERS[self.sign]
+        if self.sign in _COMPARISONS:
+            compare = _COMPARISONS[self.sign]
             if number is not None and wanted is not None:
                 return compare(number, wanted)
             return isinstance(value, str) and wanted is None and compare(value, self.text)
@@ -88,7 +85,7 @@ class _Term(NamedTuple):
 
 
 class Query(NamedTuple):
-    """A filter and an order of trials."""
+    """Which trials to show, and by which column they are sorted."""
 
     terms: tuple[_Term, ...] = ()
     words: tuple[str, ...] = ()
@@ -98,25 +95,12 @@ class Query(NamedTuple):
 
     @classmethod
     def read(cls, text: str, names: Sequence[str], statuses: Iterable[str], sort: str) -> Query:
-        """Return the query that a person wrote.
+        """Return the query that a person wrote; FilterError if it cannot be understood.
 
-        Parameters
-        ----------
-        text : str
-            Terms such as ``lr>0.1 kind=rbf overflow``: comparisons by ``=``, ``!=``, ``<``, ``<=``,
-            ``>``, ``>=`` and ``~`` (contains) with a parameter or another column, and words that
-            stand anywhere in a row. All of them must hold.
-        names : sequence of str
-            Names of the parameters.
-        statuses : iterable of str
-            Statuses to show; all if there is none.
-        sort : str
-            A column, with ``-`` before it for descending order.
-
-        Raises
-        ------
-        FilterError
-            If the filter names an unknown column, or a quote is not closed.
+        The text has terms such as ``lr>0.1 kind=rbf overflow``: comparisons by ``=``, ``!=``,
+        ``<``, ``<=``, ``>``, ``>=`` and ``~`` (contains) with a parameter or another column, and
+        words that stand anywhere in a row. All of them must hold. No status stands for any; with
+        ``-`` before the column to sort by, the highest come first.
         """
         try:
             parts = _joined(shlex.split(text))
@@ -153,35 +137,23 @@ class Query(NamedTuple):
         text = "\n".join(_text(value) for value in values if value is not MISSING)
         return all(word in text for word in self.words)
 
-    def order(self, values: Iterable[tuple[int, Any]]) -> list[int]:
-        """Return ids of trials in the order of these values; those without one come last."""
-        keyed: list[tuple[Any, int]] = []
-        without: list[int] = []
-        for trial, value in values:
-            if value is MISSING:
-                without.append(trial)
-            else:
-                keyed.append((sort_key(value), trial))
+    def sorted_ids(self, values: Iterable[tuple[int, Any]]) -> list[int]:
+        """Return ids of trials sorted by these values; those without one come last."""
+        pairs = list(values)
+        keyed = [(sort_key(value), trial) for trial, value in pairs if value is not MISSING]
+        without = [trial for trial, value in pairs if value is MISSING]
         keyed.sort(reverse=self.descending)
         return [trial for _, trial in keyed] + without[:: -1 if self.descending else 1]
 
 
-def differing(rows: Iterable[TrialRow], names: Sequence[str]) -> set[str]:
+def differing(rows: Sequence[TrialRow], names: Sequence[str]) -> set[str]:
     """Return the names of the parameters that are not the same in all of these trials."""
-    left = set(names)
-    found: set[str] = set()
-    first: TrialRow | None = None
+    same = set(names)
     for row in rows:
-        if first is None:
-            first = row
-            continue
-        for name in left:
-            if _form(row, name) != _form(first, name):
-                found.add(name)
-        left -= found
-        if not left:
+        same = {name for name in same if _form(row, name) == _form(rows[0], name)}
+        if not same:
             break
-    return found
+    return set(names) - same
 
 
 def _form(row: TrialRow, name: str) -> tuple[type, Any]:

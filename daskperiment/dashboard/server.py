@@ -69,12 +69,11 @@ class Server:
         self._stopped = threading.Event()
         self._api = DashboardAPI(source)
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="dashboard-reader")
-        self._context = HandlerContext(
-            self._api, guard, self._executor, f"daskperiment_token_{self.port}"
-        )
+        cookie = f"daskperiment_token_{self.port}"
+        self._context = HandlerContext(self._api, guard, self._executor, cookie)
         ready = threading.Event()
         self._thread = threading.Thread(
-            target=self._run, args=(ready,), name="dashboard-server", daemon=True
+            target=asyncio.run, args=(self._serve(ready),), name="dashboard-server", daemon=True
         )
         self._thread.start()
         ready.wait()
@@ -118,9 +117,6 @@ class Server:
     def is_running(self) -> bool:
         """Whether it answers."""
         return not self._stopped.is_set()
-
-    def _run(self, ready: threading.Event) -> None:
-        asyncio.run(self._serve(ready))
 
     async def _serve(self, ready: threading.Event) -> None:
         self._loop = asyncio.get_running_loop()

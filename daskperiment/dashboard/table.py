@@ -29,7 +29,7 @@ class _Selection(NamedTuple):
     """The trials that a query found, as long as nothing changed."""
 
     version: int
-    order: list[int]
+    ids: list[int]
     counts: dict[str, int]
     differing: set[str]
 
@@ -58,22 +58,22 @@ class TrialTable:
         return version
 
     def found(self, query: Query) -> list[int]:
-        """Return the ids of the trials that a query finds, in its order."""
-        return self._selection(query).order
+        """Return the ids of the trials that a query finds, sorted as it says."""
+        return self._selection(query).ids
 
     def page(self, query: Query, start: int, size: int) -> dict[str, Any]:
         """Return one page of the table as plain data."""
         selection = self._selection(query)
         size = max(1, min(size, _MOST))
-        start = max(0, min(start, (len(selection.order) - 1) // size * size))
-        rows = self.trials.rows(selection.order[start : start + size])
+        start = max(0, min(start, (len(selection.ids) - 1) // size * size))
+        rows = self.trials.rows(selection.ids[start : start + size])
         latest = self.latest.get([row.trial for row in rows])
         metrics = sorted({name for values in latest.values() for name in values})
         columns = self._columns(metrics, selection)
         return {
             "version": selection.version,
             "total": len(self.trials.ids),
-            "found": len(selection.order),
+            "found": len(selection.ids),
             "counts": selection.counts,
             "running": len(self.trials.running),
             "damaged": self.trials.damaged,
@@ -104,28 +104,23 @@ class TrialTable:
 
     def _select(self, query: Query) -> _Selection:
         trials, names = self.trials, self.trials.names
-        version, ids = trials.version, trials.ids
-        rows = trials.rows(ids)
+        version = trials.version
+        rows = trials.rows(trials.ids)
         counts: Counter[str] = Counter(row.status for row in rows)
         if query.is_filter:
             rows = [row for row in rows if query.holds(row, names, self.store)]
-        if query.column == "trial":
-            order = [row.trial for row in rows]
-            order = order[::-1] if query.descending else order
-        elif query.column.startswith("m:"):
-            order = self._by_metric(query, rows)
-        else:
-            order = query.order(
-                (row.trial, value_of(row, query.column, self.store)) for row in rows
-            )
-        return _Selection(version, order, dict(counts), differing(rows, names))
+        return _Selection(version, self._sorted(query, rows), dict(counts), differing(rows, names))
 
-    def _by_metric(self, query: Query, rows: list[TrialRow]) -> list[int]:
-        ids = [row.trial for row in rows]
+    def _sorted(self, query: Query, rows: list[TrialRow]) -> list[int]:
+        ids, column = [row.trial for row in rows], query.column
+        if column == "trial":
+            return ids[::-1] if query.descending else ids
+        if not column.startswith("m:"):
+            return query.sorted_ids((row.trial, value_of(row, column, self.store)) for row in rows)
         if len(ids) > _MEASURED:
             return ids[::-1]
-        latest, name = self.latest.get(ids), query.column[2:]
-        return query.order((trial, latest[trial].get(name, MISSING)) for trial in ids)
+        latest = self.latest.get(ids)
+        return query.sorted_ids((trial, latest[trial].get(column[2:], MISSING)) for trial in ids)
 
     def _columns(self, metrics: list[str], selection: _Selection) -> list[dict[str, Any]]:
         names = self.trials.names
@@ -134,7 +129,7 @@ class TrialTable:
             one = _column(f"p:{name}", name, "parameter")
             columns.append({**one, "differs": name in selection.differing})
         columns.append(_column("result", "Result", "result"))
-        sorts = len(selection.order) <= _MEASURED
+        sorts = len(selection.ids) <= _MEASURED
         columns += [{**_column(f"m:{name}", name, "metric"), "sorts": sorts} for name in metrics]
         for key in ("started", "duration", "description", *_HIDDEN):
             one = _column(key, _TITLES.get(key, key.capitalize()), "fixed")

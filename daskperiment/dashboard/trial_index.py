@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from msgspec import Struct
@@ -27,7 +27,7 @@ from daskperiment.records import (
 )
 from daskperiment.store.protocol import Store, Stored
 
-__all__ = ["CHUNK", "TrialIndex", "TrialRow", "split_damaged"]
+__all__ = ["CHUNK", "TrialIndex", "TrialRow", "begins_with", "split_damaged"]
 
 T = TypeVar("T", bound=Struct)
 
@@ -107,23 +107,15 @@ class TrialRow(NamedTuple):
 
 
 class TrialIndex:
-    """The trials of one experiment. Any number of threads may ask.
-
-    Attributes
-    ----------
-    version : int
-        Grows whenever a trial began, ended or was judged otherwise.
-    damaged : int
-        Records that could not be read and are left out.
-    resets : int
-        How often the experiment was found deleted and begun anew.
-    """
+    """The trials of one experiment. Any number of threads may ask."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self._lock = threading.Lock()
         self.version = 0
+        """Grows whenever a trial began, ended or was judged otherwise."""
         self.resets = 0
+        """How often the experiment was found deleted and begun anew."""
         self._clear()
 
     def _clear(self) -> None:
@@ -137,6 +129,7 @@ class TrialIndex:
         self._position = 0
         self._judged = self._judged_lost = float("-inf")
         self.damaged = 0
+        """Records that could not be read and are left out."""
 
     # Asking
 
@@ -173,7 +166,8 @@ class TrialIndex:
     def refresh(self) -> int:
         """Read what is new, and return the version."""
         with self._lock:
-            if self._ids and not self._is_same():
+            first = self._ids[0] if self._ids else 0
+            if first and not begins_with(self.store, first, self._begun[first].token):
                 self._clear()
                 self.version += 1
                 self.resets += 1
@@ -186,15 +180,6 @@ class TrialIndex:
                     self._ids = sorted(self._begun)
             self._judge()
             return self.version
-
-    def _is_same(self) -> bool:
-        """Whether the first trial is still the one known: an experiment can be deleted."""
-        first = self._ids[0]
-        for stored in self.store.read("trials", [first]):
-            if stored.id == BEGUN:
-                found, _ = split_damaged([stored], _RowStart)
-                return not found or found[0][1].token == self._begun[first].token
-        return False
 
     def _add(self, chunk: Sequence[Stored]) -> None:
         kinds = groupby(lambda one: record_kind(one.id), chunk)
@@ -242,31 +227,35 @@ class TrialIndex:
             return
         self._judged = now
         pending = self._pending if with_lost else self.running
-        lost = self._why_lost(pending)
-        changed = {trial: reason for trial, reason in lost.items() if trial not in self._lost}
-        back = [trial for trial in pending if trial in self._lost and trial not in lost]
-        for trial in back:
-            del self._lost[trial]
-        self._lost.update(changed)
-        self.version += bool(changed or back)
+        judged = read_trials(self.store, pending) if pending else {}
+        lost = {id: one.reason or "" for id, one in judged.items() if one.status == "lost"}
+        kept = {id: reason for id, reason in self._lost.items() if id not in pending or id in lost}
+        self.version += kept.keys() | lost.keys() != self._lost.keys()
+        self._lost = {**lost, **kept}
 
-    def _why_lost(self, pending: Collection[int]) -> dict[int, str]:
-        found = read_trials(self.store, pending) if pending else {}
-        return {id: trial.reason or "" for id, trial in found.items() if trial.status == "lost"}
+
+class _Start(Struct):
+    token: str
+
+
+def begins_with(store: Store, trial: int, token: str) -> bool:
+    """Whether an experiment's first trial is still the one with this token.
+
+    It is not where the experiment was deleted; of one whose record is damaged, nothing is known.
+    """
+    begun = [one for one in store.read("trials", [trial]) if one.id == BEGUN]
+    found, _ = split_damaged(begun, _Start)
+    return bool(begun) and (not found or found[0][1].token == token)
 
 
 def split_damaged(
     stored: Sequence[Stored], type_: type[T]
 ) -> tuple[list[tuple[Stored, T]], list[Stored]]:
     """Return what was stored with its records, and what is damaged. Nobody is warned."""
-    found: list[tuple[Stored, T]] = []
-    damaged = []
-    for one, record in zip(stored, decode_each([one.body for one in stored], type_), strict=True):
-        if isinstance(record, CorruptRecordError):
-            damaged.append(one)
-        else:
-            found.append((one, record))
-    return found, damaged
+    records = decode_each([one.body for one in stored], type_)
+    pairs = list(zip(stored, records, strict=True))
+    found = [(one, each) for one, each in pairs if not isinstance(each, CorruptRecordError)]
+    return found, [one for one, each in pairs if isinstance(each, CorruptRecordError)]
 
 
 def _end_of_damaged(id: str) -> _RowEnd | None:
