@@ -9,28 +9,25 @@ from __future__ import annotations
 import inspect
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from dask.delayed import Delayed
-from msgspec import Struct
 
 from daskperiment.capture.code import source_text
 from daskperiment.capture.environment import describe, packages_text
-from daskperiment.codec import NotPlainError, load_record, to_plain
+from daskperiment.codec import NotPlainError, to_plain
 from daskperiment.errors import TrialIDNotFoundError
 from daskperiment.execution.context import CURRENT, RunningStep
 from daskperiment.execution.lifecycle import undefined
-from daskperiment.execution.trial import TrialHandle
 from daskperiment.formatting import html_table, shorten, table
 from daskperiment.graph.step import Step, StepCall, StepFunction
 from daskperiment.parameters import NO_VALUE, Parameter, Parameters, check_name
 from daskperiment.planning.planner import Planner, check_reuse, signing_key
-from daskperiment.recording.recorder import Recorder
 from daskperiment.recording.registry import recorder_for
-from daskperiment.records import Begun, Code, Environment, Point
+from daskperiment.records import Code, Environment, Point
 from daskperiment.result import Result
 from daskperiment.seeds import check_seed
 from daskperiment.store.opening import list_experiments as experiment_ids
@@ -48,7 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Experiment", "experiment_of", "list_experiments"]
 
-T = TypeVar("T", bound=Struct)
+P = TypeVar("P", Code, Environment)
 
 
 class Experiment:
@@ -106,6 +103,7 @@ class Experiment:
     ) -> Experiment:
         """Get the experiment of this id and backend, or make it."""
         check_id(id)
+        seed, reuse = check_seed(seed), check_reuse(reuse)
         store = open_store(backend, id)
         with _EXPERIMENTS_LOCK:
             known = _EXPERIMENTS.get((id, store.address))
@@ -113,15 +111,12 @@ class Experiment:
                 known = super().__new__(cls)
                 known._set_up(id, store)
                 _EXPERIMENTS[id, store.address] = known
-        return known
-
-    def __init__(
-        self, id: str, backend: Any = None, seed: int | None = None, reuse: bool | None = None
-    ) -> None:
+        # What is not given stays as it was.
         if seed is not None:
-            self._planner.seed = check_seed(seed)
-        if check_reuse(reuse) is not None:
-            self._planner.reuse = bool(reuse)
+            known._planner.seed = seed
+        if reuse is not None:
+            known._planner.reuse = reuse
+        return known
 
     def _set_up(self, id: str, store: Store) -> None:
         self.id = id
@@ -141,13 +136,9 @@ class Experiment:
         """Seed of every trial, None if each draws its own."""
         return self._planner.seed
 
-    @property
-    def _recorder(self) -> Recorder:
-        return recorder_for(self._store)
-
     def _store_caught_up(self) -> Store:
         """Return the store, once what waited for it in a journal is there, if that is possible."""
-        self._recorder.catch_up()
+        recorder_for(self._store).catch_up()
         return self._store
 
     # Declaring
@@ -177,18 +168,13 @@ class Experiment:
         if callable(name):
             return self._computed_parameter(name)
         self._parameters.declare(name, default)
-        node = Parameter.plain(self._parameters, name)
-        self._nodes[name] = node
+        node = self._nodes[name] = Parameter.plain(self._parameters, name)
         return node
 
     def _computed_parameter(self, function: Callable[..., Any]) -> Parameter:
-        arguments = inspect.signature(function).parameters.values()
-        wanted = [
-            argument.name
-            for argument in arguments
-            if argument.name in self._nodes or argument.default is argument.empty
-        ]
-        name = function.__name__
+        name, arguments = function.__name__, inspect.signature(function).parameters
+        # An argument with a default may name something else than a parameter.
+        wanted = [n for n, a in arguments.items() if n in self._nodes or a.default is a.empty]
         self._parameters.declare_computed(name, tuple(wanted))
         inputs = {argument: self._nodes[argument] for argument in wanted}
         node = Parameter.computed(self._parameters, name, function, inputs, self.seed)
@@ -257,10 +243,9 @@ class Experiment:
         reuse, version
             As for :meth:`persist`; they need `persist`.
         """
-        planner = self._planner
         return self._decorate(
-            function, lambda call: Result(planner, call), persist=persist, nout=nout,
-            reuse=reuse, version=version,
+            function, partial(Result, self._planner), persist=persist, nout=nout, reuse=reuse,
+            version=version,
         )  # fmt: skip
 
     def _decorate(
@@ -294,7 +279,7 @@ class Experiment:
         """
         if trial_id is None:
             return self._parameters.current({})
-        from daskperiment.history import get_parameters
+        from daskperiment.history.tables import get_parameters
 
         return get_parameters(self._store_caught_up(), trial_id)
 
@@ -306,9 +291,8 @@ class Experiment:
         ParameterUndefinedError
             Naming every parameter that has none.
         """
-        values = self._parameters.current({})
-        missing = self._parameters.missing(self._parameters.names, values)
-        if missing:
+        parameters = self._parameters
+        if missing := parameters.missing(parameters.names, parameters.current({})):
             raise undefined(missing)
 
     # In a running step
@@ -322,16 +306,6 @@ class Experiment:
                 "this inside a step while a result is computed; ex.trial_id tells the latest id."
             )
         return running
-
-    def _running_trial(self) -> TrialHandle:
-        running = self._running()
-        running.asked_for_trial = True
-        trial = running.trial
-        if trial is None:
-            raise TrialIDNotFoundError(
-                "This step is computed alone, so there is no trial; compute a result for one."
-            )
-        return trial
 
     @property
     def trial_id(self) -> int:
@@ -347,7 +321,13 @@ class Experiment:
         TrialIDNotFoundError
             Outside a trial's step.
         """
-        return self._running_trial().trial
+        running = self._running()
+        running.asked_for_trial = True
+        if running.trial is None:
+            raise TrialIDNotFoundError(
+                "This step is computed alone, so there is no trial; compute a result for one."
+            )
+        return running.trial.trial
 
     @property
     def rng(self) -> np.random.Generator:
@@ -386,13 +366,12 @@ class Experiment:
             If the name is no text, or epoch or value is no plain value.
         """
         running = self._running()
-        trial = running.trial
         if metric_key.__class__ is not str or not metric_key:
             check_name(metric_key, "metric")
         point = Point(metric_key, _plain(epoch, "epoch"), _plain(value, "value"), time.time())
-        if trial is not None:
+        if running.trial is not None:
             running.metrics.add(metric_key)
-            recorder_for(trial.store).point(trial.trial, point)
+            recorder_for(running.trial.store).point(running.trial.trial, point)
 
     # Asking
 
@@ -413,10 +392,9 @@ class Experiment:
             declaration, ``Result``, ``Success``, ``Finished`` (UTC), ``Process Time``
             (a timedelta) and ``Description`` (of the failure, else NaN).
         """
-        from daskperiment.history import get_history
+        from daskperiment.history.tables import get_history
 
-        names = self._parameters.names
-        return get_history(self._store_caught_up(), names, verbose=verbose, running=running)
+        return get_history(self._store_caught_up(), self._parameters.names, verbose, running)
 
     def get_steps(self, trial_id: int | None = None) -> pd.DataFrame:
         """Get the step runs of one trial, or of all, as a table.
@@ -426,7 +404,7 @@ class Experiment:
         TrialIDNotFoundError
             If there is no such trial.
         """
-        from daskperiment.history import get_steps
+        from daskperiment.history.steps import get_steps
 
         return get_steps(self._store_caught_up(), trial_id)
 
@@ -452,7 +430,7 @@ class Experiment:
         UntrustedObjectError
             If a signing key is configured and the object is unsigned or altered.
         """
-        from daskperiment.history import get_persisted
+        from daskperiment.history.steps import get_persisted
 
         name = step.name if isinstance(step, StepFunction) else step
         return get_persisted(self._store_caught_up(), name, trial_id, signing_key())
@@ -472,13 +450,13 @@ class Experiment:
         MetricNotFoundError
             If a trial has no such metric.
         """
-        from daskperiment.history import load_metric
+        from daskperiment.history.metrics import load_metric
 
         return load_metric(self._store_caught_up(), metric_key, trial_id)
 
     def get_metrics(self, trial_id: int | None = None) -> list[str]:
         """Get the names of the metrics of one trial, or of all."""
-        from daskperiment.history import get_metrics
+        from daskperiment.history.metrics import get_metrics
 
         return get_metrics(self._store_caught_up(), trial_id)
 
@@ -491,8 +469,9 @@ class Experiment:
             As it was in that trial. Without it, as it is now.
         """
         if trial_id is None:
-            return source_text(self._planner.code(self._functions()))
-        return source_text(self._load(self._begun(trial_id).code, Code))
+            functions = {name: step.__wrapped__ for name, step in self._steps.items()}
+            return source_text(self._planner.code(functions))
+        return source_text(self._recorded(trial_id, Code))
 
     def get_environment(self, trial_id: int | None = None, category: str | None = None) -> str:
         """Describe the environment of a trial, or the current one.
@@ -560,21 +539,15 @@ class Experiment:
             )
         return explain_trial(self._store_caught_up(), result)
 
-    def _functions(self) -> dict[str, Callable[..., Any]]:
-        return {name: step.__wrapped__ for name, step in self._steps.items()}
-
-    def _begun(self, trial_id: int) -> Begun:
-        from daskperiment.history import trial_or_raise
-
-        return trial_or_raise(self._store, trial_id).begun
-
     def _environment(self, trial_id: int | None) -> Environment:
         if trial_id is None:
             return self._planner.environment()
-        return self._load(self._begun(trial_id).environment, Environment)
+        return self._recorded(trial_id, Environment)
 
-    def _load(self, digest: str, type_: type[T]) -> T:
-        return load_record(self._store.get(digest), digest, type_)
+    def _recorded(self, trial_id: int, type_: type[P]) -> P:
+        from daskperiment.history.trial_records import part_of, trial_or_raise
+
+        return part_of(self._store, trial_or_raise(self._store, trial_id), type_)
 
     # Looking
 
@@ -595,8 +568,8 @@ class Experiment:
         Server or None
             Where it does not block: with ``url``, ``port`` and ``stop()``.
         """
-        with _needing_dashboard():
-            from daskperiment.dashboard import launch
+        from daskperiment.dashboard import launch
+
         return launch(self._store, self.id, port=port, blocking=blocking)
 
     def dashboard(self, height: int = 700) -> Frame:
@@ -608,8 +581,8 @@ class Experiment:
             In pixels.
         """
         if self._server is None or not self._server.is_running:
-            with _needing_dashboard():
-                from daskperiment.dashboard import start
+            from daskperiment.dashboard import start
+
             self._server = start(self._store, experiment=self.id)
         return self._server.frame(height)
 
@@ -655,7 +628,7 @@ class Experiment:
         StoreUnavailableError
             If the store is away. Nothing is lost.
         """
-        self._recorder.flush(timeout)
+        recorder_for(self._store).flush(timeout)
 
     def delete(self) -> None:
         """Remove this experiment's records from the store, and nothing else.
@@ -667,10 +640,8 @@ class Experiment:
 
     def __repr__(self) -> str:
         rows = [[name, shorten(value, 50)] for name, value in self._rows()]
-        listed = table([], rows, indent="  ") if rows else ""
-        return "\n".join(
-            filter(None, [f"Experiment({self.id!r}) in {self._store.address}", listed])
-        )
+        title = f"Experiment({self.id!r}) in {self._store.address}"
+        return "\n".join([title, table([], rows, indent="  ")] if rows else [title])
 
     def _rows(self) -> list[list[str]]:
         values = self._parameters.current({})
@@ -680,8 +651,7 @@ class Experiment:
         ]
         if self._steps:
             rows.append(["steps", ", ".join(self._steps)])
-        waiting = self._recorder.delivery.waiting
-        if waiting:
+        if waiting := recorder_for(self._store).delivery.waiting:
             rows.append(["waiting", f"{waiting} records for the store; ex.flush() delivers them"])
         return rows
 
@@ -713,17 +683,6 @@ def _plain(value: Any, what: str) -> Any:
         ) from error
 
 
-@contextmanager
-def _needing_dashboard() -> Iterator[None]:
-    try:
-        yield
-    except ImportError as error:
-        raise ImportError(
-            f"The dashboard needs packages that are not installed ({error.name}): "
-            'pip install "daskperiment[dashboard]"'
-        ) from error
-
-
 def list_experiments(backend: Any = None) -> pd.DataFrame:
     """List the experiments of a store.
 
@@ -737,7 +696,7 @@ def list_experiments(backend: Any = None) -> pd.DataFrame:
     pandas.DataFrame
         A row for each experiment.
     """
-    from daskperiment.history import experiment_row, experiments_frame
+    from daskperiment.history.tables import experiment_row, experiments_frame
 
     rows = []
     for id in experiment_ids(backend):
@@ -749,9 +708,8 @@ def list_experiments(backend: Any = None) -> pd.DataFrame:
 
 def experiment_of(result: Result) -> Experiment:
     """Return the experiment of this process that a result belongs to."""
-    return next(
-        each for each in _EXPERIMENTS.values() if each._planner is result.definition.planner
-    )
+    planner = result.definition.planner
+    return next(each for each in _EXPERIMENTS.values() if each._planner is planner)
 
 
 # The same id and backend give the same object, so that a notebook's cell can run again.

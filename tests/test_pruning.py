@@ -20,7 +20,7 @@ from daskperiment.errors import (
     StoreUnavailableError,
     StoreWarning,
 )
-from daskperiment.history import get_persisted
+from daskperiment.history.steps import get_persisted
 from daskperiment.pruning import prune
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import Computed, Ended, Output, Recipe, StepRun

@@ -36,17 +36,12 @@ class _TrialPair:
         return Pair(self.first.nodes.get(key), self.second.nodes.get(key))
 
     def codes(self, step: str) -> Pair[StepCode | None]:
-        first, second = self.first.code, self.second.code
-        return Pair(
-            first.steps.get(step) if first else None, second.steps.get(step) if second else None
-        )
+        codes = self.first.code, self.second.code
+        return Pair(*(code.steps.get(step) if code else None for code in codes))
 
 
 def compare_steps(
-    first: Evidence,
-    second: Evidence,
-    parameters: dict[str, Pair[Any]],
-    environment: Sequence[str],
+    first: Evidence, second: Evidence, parameters: dict[str, Pair[Any]], environment: Sequence[str]
 ) -> tuple[StepComparison, ...]:
     """Return the comparison of every step of two trials, inputs before those who use them.
 
@@ -105,12 +100,11 @@ def _verdict(both: _TrialPair, key: str) -> Verdict:
 
 def _not_needed(both: _TrialPair, key: str) -> bool:
     """Whether it did not run where it had not to, and ran well where it did."""
-    pairs = zip((both.first, both.second), both.runs(key), strict=True)
-    ways = [
+    ways = {
         "spared" if key in trial.spared else run.status if run else "not run"
-        for trial, run in pairs
-    ]
-    return "spared" in ways and {*ways} <= {"spared", "succeeded"}
+        for trial, run in zip((both.first, both.second), both.runs(key), strict=True)
+    }
+    return "spared" in ways and ways <= {"spared", "succeeded"}
 
 
 def _description(run: StepRun | None) -> str | None:
@@ -131,12 +125,8 @@ def _causes(both: _TrialPair, key: str) -> tuple[Cause, ...]:
 
 def _through_inputs(both: _TrialPair, key: str) -> list[Cause]:
     equal = _same_inputs(both, key)
-    if equal:
-        return []
-    causes = list(_upstream(both, key, {key}))
-    if not causes and equal is False:
-        causes = [Cause("inputs", key, key)]
-    return causes
+    causes = [] if equal else list(_upstream(both, key, {key}))
+    return causes or ([Cause("inputs", key, key)] if equal is False else [])
 
 
 def _same_inputs(both: _TrialPair, key: str) -> bool | None:
@@ -204,14 +194,11 @@ def _own_changes(both: _TrialPair, key: str) -> Iterator[Cause]:
     assert both.first.code is not None
     assert both.second.code is not None
     functions = changed_functions(both.first.code, both.second.code, step)
+    constants = changed_entries(old.constants, new.constants)
+    packages = changed_entries(old.packages, new.packages)
     changes = [Cause("code", name, key) for name, _, _ in functions]
-    changes += [
-        Cause("constant", name, key) for name in changed_entries(old.constants, new.constants)
-    ]
-    changes += [
-        Cause("package", name, key, pair)
-        for name, pair in changed_entries(old.packages, new.packages).items()
-    ]
+    changes += [Cause("constant", name, key) for name in constants]
+    changes += [Cause("package", name, key, pair) for name, pair in packages.items()]
     yield from changes or [Cause("code", "", key)]
 
 

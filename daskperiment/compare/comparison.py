@@ -95,11 +95,6 @@ def compare(store: Store, first: int, second: int) -> Comparison:
     """Return the comparison of two trials: differences read as changes from the first on.
 
     Nothing is unpickled. What is damaged or missing is left out and named in ``problems``.
-
-    Raises
-    ------
-    TrialIDNotFoundError
-        If there is no such trial.
     """
     trials = trial_or_raise(store, first), trial_or_raise(store, second)
     old, new = (collect(store, trial) for trial in trials)
@@ -202,12 +197,9 @@ def _canonical(form: Any) -> bytes:
 def _function_diffs(old: Code | None, new: Code | None) -> dict[str, str]:
     if old is None or new is None:
         return {}
-    diffs: dict[str, str] = {}
-    for step in old.steps:
-        if step in new.steps:
-            for name, *pair in changed_functions(old, new, step):
-                diffs[name] = _diff(name, *pair)
-    return diffs
+    steps = [step for step in old.steps if step in new.steps]
+    changed = (each for step in steps for each in changed_functions(old, new, step))
+    return {name: _diff(name, *pair) for name, *pair in changed}
 
 
 def _diff(name: str, old: Function | None, new: Function | None) -> str:

@@ -74,25 +74,23 @@ def collect(store: Store, trial: RecordedTrial) -> Evidence:
     """Return what the store holds about a trial."""
     problems: list[str] = []
     runs = _runs(store, trial.trial, problems)
-    graph = _load(store, trial, "graph", Graph, problems)
+    graph = _load(store, trial, Graph, problems)
     nodes = graph.nodes if graph else [Node(run.key, run.step) for run in runs.values()]
     return Evidence(
         trial=trial,
         runs=runs,
         nodes={node.key: node for node in nodes},
         wired=graph is not None,
-        code=_load(store, trial, "code", Code, problems),
-        environment=_load(store, trial, "environment", Environment, problems),
+        code=_load(store, trial, Code, problems),
+        environment=_load(store, trial, Environment, problems),
         metrics=_last_values(store, trial.trial, problems),
         problems=tuple(problems),
     )
 
 
-def _load(
-    store: Store, trial: RecordedTrial, name: str, type_: type[R], problems: list[str]
-) -> R | None:
+def _load(store: Store, trial: RecordedTrial, type_: type[R], problems: list[str]) -> R | None:
     try:
-        return part_of(store, trial, name, type_)
+        return part_of(store, trial, type_)
     except CorruptRecordError as error:
         problems.append(str(error))
         return None
@@ -104,12 +102,10 @@ def _records(
     for piece in partition_all(_PIECE, store.read(stream, [trial])):
         records = decode_each([stored.body for stored in piece], type_)
         for stored, record in zip(piece, records, strict=True):
-            if isinstance(record, CorruptRecordError):
-                problems.append(
-                    f"{stored.id!r} in {stream!r} of trial {trial} is left out: {record}"
-                )
-            else:
+            if not isinstance(record, CorruptRecordError):
                 yield record
+                continue
+            problems.append(f"{stored.id!r} in {stream!r} of trial {trial} is left out: {record}")
 
 
 def _runs(store: Store, trial: int, problems: list[str]) -> dict[str, StepRun]:

@@ -9,14 +9,7 @@ from typing import Any, NamedTuple
 
 from daskperiment.codec import describe
 from daskperiment.compare.parts import Cause, Differences, Pair, StepComparison
-from daskperiment.formatting import (
-    html_table,
-    one_line,
-    shorten,
-    shorten_pair,
-    table,
-    width,
-)
+from daskperiment.formatting import html_table, one_line, shorten, shorten_pair, table, width
 from daskperiment.history.stored_values import StoredObject
 
 __all__ = [
@@ -188,10 +181,8 @@ def explanation(d: Differences) -> str:
     found = d.first_difference
     sentences = [*_links(d), _first_step(d, found) if found else _without_step(d)]
     if found:
-        sentences += _further_failure(d, found)
-        sentences += _other_origins(d, found)
-    sentences += _doubts(d, found)
-    return one_line(" ".join(sentences))
+        sentences += [*_further_failure(d, found), *_other_origins(d, found)]
+    return one_line(" ".join([*sentences, *_doubts(d, found)]))
 
 
 def _links(d: Differences) -> list[str]:
@@ -230,11 +221,8 @@ def _further_failure(d: Differences, found: StepComparison) -> list[str]:
 
 def _other_origins(d: Differences, found: StepComparison) -> list[str]:
     others = [s for s in d.steps if s.is_origin and s is not found and s.verdict == "differs"]
-    return [
-        f"Step {step.key!r} differs for a reason of its own: "
-        f"{listed(phrases(step.causes, step.key))}."
-        for step in others[:2]
-    ]
+    origins = {step.key: listed(phrases(step.causes, step.key)) for step in others[:2]}
+    return [f"Step {key!r} differs for a reason of its own: {why}." for key, why in origins.items()]
 
 
 def _without_step(d: Differences) -> str:

@@ -53,21 +53,13 @@ _BASES: tuple[tuple[type | tuple[type, ...], str], ...] = (
 def column(values: Sequence[Any], index: pd.Index, nullable: bool = True) -> pd.Series:
     """Return a column of the values; `MISSING` stands for what is not there.
 
-    Parameters
-    ----------
-    values : sequence
-        One value per row.
-    index : Index
-        Labels of the rows.
-    nullable : bool
-        Whether integers and truth values of which some are missing keep their type by pandas'
-        nullable dtypes; else they become what pandas makes of them and NaN.
+    Integers and truth values of which some are missing keep their type by pandas' nullable dtypes,
+    unless they are not to be `nullable`; then they become what pandas makes of them and NaN.
     """
     kinds = {_KINDS.get(kind) or _kind(kind) for kind in set(map(type, values))}
-    missing = "missing" in kinds
-    kinds.discard("missing")
     try:
-        return _natural(values, index, frozenset(kinds), missing, nullable)
+        known = frozenset(kinds - {"missing"})
+        return _natural(values, index, known, "missing" in kinds, nullable)
     except (OverflowError, ValueError, TypeError):
         # An integer beyond 64 bit, a date that pandas has no room for, text that is no UTF-8.
         return objects(values, index)

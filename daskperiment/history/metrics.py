@@ -51,19 +51,10 @@ def get_metrics(store: Store, trial_id: int | None = None) -> list[str]:
 
 
 def load_metric(store: Store, metric_key: str, trial_id: int | Sequence[int]) -> pd.DataFrame:
-    """Return a metric of one or more trials.
+    """Return a metric of one or more trials, in a column each, by the epochs.
 
-    Returns
-    -------
-    DataFrame
-        Index ``Epoch``, sorted where epochs can be compared; one column per trial, in the order
-        given, named by its id; the columns' name is ``Trial ID``. If an epoch was saved more
-        than once, the last value holds. A step that was reused brings the metrics that it saved.
-
-    Raises
-    ------
-    TrialIDNotFoundError, MetricNotFoundError
-        If one of the trials does not exist, or has no metric of this name.
+    Epochs are sorted where they can be compared. If one was saved more than once, the last value
+    holds. A step that was reused brings the metrics that it saved.
     """
     trials = _trial_ids(trial_id)
     points = _load_points(store, metric_key, trials)
@@ -71,8 +62,7 @@ def load_metric(store: Store, metric_key: str, trial_id: int | Sequence[int]) ->
     without = [trial for trial in trials if not points[trial]]
     if without:
         raise MetricNotFoundError(_not_found(store, metric_key, without))
-    series = {trial: _series(points[trial], store) for trial in trials}
-    return _side_by_side(series)
+    return _side_by_side({trial: _series(points[trial], store) for trial in trials})
 
 
 def _trial_ids(trial_id: Any) -> list[int]:

@@ -41,18 +41,13 @@ class _RunSummary(Struct, gc=False):
 
 
 def get_steps(store: Store, trial_id: int | None = None) -> pd.DataFrame:
-    """Return a table of the step runs of a trial, or of all trials.
+    """Return a table of the step runs of a trial, or of all trials, one row each.
 
-    Returns
-    -------
-    DataFrame
-        One row per step run, by trial and then in the order in which they were recorded.
-        ``Started`` is in UTC, ``Wall Time`` and ``CPU Time`` are durations, ``Peak Memory`` is
-        the process's in bytes; fingerprints are missing where a value has none. ``Checkable``
-        is whether the step's output can be compared with that of its other runs,
-        ``Stochastic`` whether it drew random numbers. ``Reused From`` is the trial that the
-        output was taken from, in dtype ``Int64``. ``Worker`` and ``Worker Name`` are those of the
-        cluster's worker that ran the step, and missing where none did.
+    The rows are by trial and then as they were recorded. ``Started`` is in UTC, ``Peak Memory`` is
+    the process's in bytes; fingerprints are missing where a value has none. ``Checkable`` is
+    whether the step's output can be compared with that of its other runs, ``Stochastic`` whether
+    it drew random numbers. ``Reused From`` is the trial that the output was taken from. ``Worker``
+    and ``Worker Name`` are missing where no worker of a cluster ran the step.
     """
     trials = None if trial_id is None else [as_trial_id(trial_id)]
     runs = list(intact(store.read("steps", trials), _RunSummary))
@@ -70,18 +65,15 @@ def _frame(trials: list[int], runs: list[_RunSummary]) -> pd.DataFrame:
         cells = [MISSING if value is None else value for value in values]
         return pd.Series(values, index=index, dtype=dtype) if dtype else column(cells, index)
 
-    def seconds(name: str) -> list[float]:
-        return [getattr(run, name) for run in runs]
-
     checkable = [run.note is None for run in runs]
     columns = [
         ("Trial ID", pd.Series(trials, index=index, dtype="int64")),
         ("Step", plain("step")),
         ("Key", plain("key")),
         ("Status", plain("status")),
-        ("Started", moments(seconds("started"), index)),
-        ("Wall Time", durations(seconds("wall"), index)),
-        ("CPU Time", durations(seconds("cpu"), index)),
+        ("Started", moments([run.started for run in runs], index)),
+        ("Wall Time", durations([run.wall for run in runs], index)),
+        ("CPU Time", durations([run.cpu for run in runs], index)),
         ("Peak Memory", plain("peak", "int64")),
         ("Host", plain("host")),
         ("PID", plain("pid", "int64")),
@@ -106,23 +98,13 @@ def get_persisted(
     """Return the value that a persisted step returned in a trial.
 
     Loading what is not plain data runs code of whoever wrote it: do so only if you trust the
-    store, or set a signing key.
+    store, or set a signing key; by default that of the configuration.
 
-    Parameters
-    ----------
-    store : Store
-    step : str
-        Name of the step, or where it was called more than once the Key of the call, as
-        :func:`get_steps` shows it. The first call's is the name itself; say ``"name#1"``.
-    trial_id : int
-    signing_key : str or bytes, optional
-        By default the dask configuration ``daskperiment.signing-key``.
+    `step` is the step's name, or where it was called more than once the Key of the call, as
+    :func:`get_steps` shows it. The first call's is the name itself; say ``"name#1"``.
 
-    Raises
-    ------
-    TrialIDNotFoundError, CorruptRecordError, UntrustedObjectError
-    PersistedResultNotFoundError
-        If the trial kept no such value, or it is not clear which is meant.
+    Raises TrialIDNotFoundError, CorruptRecordError, UntrustedObjectError, and
+    PersistedResultNotFoundError if the trial kept no such value, or it is not clear which is meant.
     """
     trial = as_trial_id(trial_id)
     runs = _runs(store, trial)

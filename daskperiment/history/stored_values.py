@@ -108,11 +108,9 @@ class _ObjectSource(Protocol):
     """What an object is loaded from: a store, or what is left of one in a pickle."""
 
     @property
-    def address(self) -> str:
-        """The store's name."""
+    def address(self) -> str: ...
 
-    def get(self, digest: str) -> Buffer:
-        """Return an object's bytes."""
+    def get(self, digest: str) -> Buffer: ...
 
 
 class _AbsentStore(NamedTuple):

@@ -26,13 +26,7 @@ from daskperiment.history.trial_records import (
 from daskperiment.records import Begun, EndStatus, Environment
 from daskperiment.store.protocol import Store
 
-__all__ = [
-    "ExperimentRow",
-    "experiment_row",
-    "experiments_frame",
-    "get_history",
-    "get_parameters",
-]
+__all__ = ["ExperimentRow", "experiment_row", "experiments_frame", "get_history", "get_parameters"]
 
 
 class _GivenParameters(Struct, gc=False):
@@ -90,31 +84,12 @@ def get_history(
 ) -> pd.DataFrame:  # fmt: skip
     """Return a table of the trials that ended, one row each, sorted by trial id.
 
-    Nothing is unpickled: a value that is not plain data is a :class:`StoredObject`.
-
-    Parameters
-    ----------
-    store : Store
-    order : sequence of str
-        Names of the declared parameters. Others that trials had follow them.
-    verbose : bool
-        Add columns: ``Seed``, ``Result Type``, ``Status``, ``Started``, ``Host``, ``User`` and
-        ``Git Commit``.
-    running : bool
-        Add the trials that are still running. They are no success yet, and have neither result
-        nor finishing time.
-    trials : collection of int, optional
-        Only these trials.
-    sweep : str, optional
-        Only the trials of the sweep with this id.
-
-    Returns
-    -------
-    DataFrame
-        Index ``Trial ID``; the parameters, ``Result``, ``Success``, ``Finished`` (UTC),
-        ``Process Time``, ``Description``. A parameter that a trial did not have is missing in
-        its row; integers stay integers then, in a column of dtype ``Int64``. The result of a
-        trial that did not succeed is NaN.
+    It is that of :meth:`Experiment.get_history`, for the trials of one sweep or some trials only.
+    `order` names the declared parameters; others that trials had follow them. Nothing is unpickled:
+    a value that is not plain data is a :class:`StoredObject`. Trials that still run are no success
+    yet, and have neither result nor finishing time. A parameter that a trial did not have is
+    missing in its row; integers stay integers then, in a column of dtype ``Int64``. The result of
+    a trial that did not succeed is NaN.
     """
     rows = _rows(store, Begun if verbose else _GivenParameters, running, trials, sweep)
     index = pd.Index(rows.trials, dtype="int64", name="Trial ID")
@@ -140,18 +115,13 @@ def _rows(
     endless = {id: trial for id, trial in rest.items() if trial.ended is None}
     late: dict[int, Any] = {id: trial.ended for id, trial in rest.items() if trial.ended}
     ended = found.ended | late
-    shown = sorted(id for id in found.begun if id in ended or _is_shown(endless.get(id), running))
+    listed = {id for id, trial in endless.items() if running or trial.status == "lost"}
+    shown = sorted(id for id in found.begun if id in ended or id in listed)
     return _Rows(
-        trials=shown,
-        begun=[found.begun[id] for id in shown],
+        trials=shown, begun=[found.begun[id] for id in shown],
         ended=[ended.get(id) for id in shown],
-        parameters=[found.parameters(id) for id in shown],
-        endless=endless,
-    )
-
-
-def _is_shown(trial: RecordedTrial | None, running: bool) -> bool:
-    return trial is not None and (running or trial.status == "lost")
+        parameters=[found.parameters(id) for id in shown], endless=endless,
+    )  # fmt: skip
 
 
 # Columns ---------------------------------------------------------------------------------------
@@ -294,14 +264,7 @@ def _outline(experiment: str, store: Store) -> ExperimentRow:
 
 
 def experiments_frame(rows: Iterable[ExperimentRow]) -> pd.DataFrame:
-    """Return a table of experiments, sorted by name and address.
-
-    Returns
-    -------
-    DataFrame
-        Columns ``Experiment``, ``Trials``, ``Succeeded``, ``Running`` (dtype ``Int64``),
-        ``Latest Finished`` (UTC) and ``Address``. What is not known is missing.
-    """
+    """Return a table of experiments, sorted by name and address; what is not known is missing."""
     each = sorted(rows, key=lambda row: (row.experiment, row.address))
     index = pd.RangeIndex(len(each))
 

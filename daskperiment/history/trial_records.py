@@ -71,7 +71,7 @@ DAMAGED = float("inf")
 _PIECE = 1000
 """Of records that are decoded at once: the bodies of all are never in memory together."""
 _PREFIX = 5
-"""Of characters of an id that tell the kinds of records in the stream ``trials`` apart."""
+"""Of characters of an id that distinguish the kinds of records in the stream ``trials``."""
 _CLOCK_SKEW = 86_400.0
 """By how much the wall clock of a trial's host may differ from the store's, in seconds."""
 
@@ -113,21 +113,9 @@ class Fold(NamedTuple, Generic[B, E]):
 def read_trials(
     store: Store, trials: Collection[int] | None = None, *, clock: float | None = None
 ) -> dict[int, RecordedTrial]:
-    """Return the trials of a store by id.
+    """Return the trials of a store by id, sorted; of `trials`, those that exist.
 
-    Parameters
-    ----------
-    store : Store
-        Where to read.
-    trials : collection of int, optional
-        Only these, as far as they exist. Without it, all.
-    clock : float, optional
-        The store's clock, if it is known already: the age of signs of life goes by it.
-
-    Returns
-    -------
-    dict of int to RecordedTrial
-        Sorted by id.
+    `clock` is the store's, if it is known already: the age of signs of life goes by it.
     """
     found = fold(store, trials, Begun, Ended, Failure)
     pending = {trial: found.begun[trial] for trial in found.begun.keys() - found.ended.keys()}
@@ -170,14 +158,12 @@ def require_trial(store: Store, trial_id: int) -> None:
         raise TrialIDNotFoundError(_not_found(store, trial))
 
 
-def part_of(store: Store, trial: RecordedTrial, name: str, type_: type[P]) -> P:
-    """Return a record that a trial refers to by ``code``, ``environment`` or ``graph``.
+def part_of(store: Store, trial: RecordedTrial, type_: type[P]) -> P:
+    """Return a trial's code, environment or graph.
 
-    Raises
-    ------
-    CorruptRecordError
-        If it is missing or damaged; the message names it and the trial.
+    Raises CorruptRecordError if it is missing or damaged; the message names it and the trial.
     """
+    name = type_.__name__.lower()
     digest = getattr(trial.begun, name)
     try:
         return load_record(store.get(digest), digest, type_)
@@ -250,22 +236,17 @@ def _fold_ended(
     pairs, damaged = decoded(stored, ended_type)
     made_up = [(one.trial, _from_id(one.id, ended_type, failure_type)) for one in damaged]
     for trial, record in (*pairs, *made_up):
-        if record is not None:
-            other = found.setdefault(trial, record)
-            if other is not record and _holds(record, other):
-                found[trial] = record
+        if record is not None and (trial not in found or _holds(record, found[trial])):
+            found[trial] = record
 
 
 def _holds(record: Any, other: Any) -> bool:
     """Whether an end of a trial holds against another one, whichever of them came first."""
     if record.status != other.status:
         return outweighs(record.status, other.status)
-    return _order(record) < _order(other)
-
-
-def _order(record: Any) -> tuple[float, float, str]:
-    # The text comes last, so that any two ends that differ stand in one order for every reader.
-    return record.finished, record.elapsed, repr(record)
+    # The text comes last, so that of any two ends that differ every reader takes the same one.
+    old, new = ((end.finished, end.elapsed, repr(end)) for end in (other, record))
+    return new < old
 
 
 def _from_id(id: str, ended_type: type[E], failure_type: type[Any]) -> E | None:
@@ -304,7 +285,7 @@ def intact(records: Iterable[Stored], type_: type[T]) -> Iterator[tuple[int, T]]
 
 
 def decoded(stored: Sequence[Stored], type_: type[T]) -> tuple[list[tuple[int, T]], list[Stored]]:
-    """Return records of one type with their trials, and apart from them those that are damaged."""
+    """Return records of one type with their trials, and besides those that are damaged."""
     records = decode_each(list(map(_body, stored)), type_)
     # The types are collected in C: a call for each record is felt in a million of them.
     if CorruptRecordError not in set(map(type, records)):

@@ -32,24 +32,10 @@ def rebuild(
 ) -> RebuiltSteps:  # fmt: skip
     """Return the functions of a trial's steps, built from its record where the code has changed.
 
-    Parameters
-    ----------
-    trial : int
-        The trial.
-    recorded, today : Code
-        The steps' code in the trial, and as it is now.
-    functions : mapping of str to callable
-        Step -> function of today.
-    key : bytes, optional
-        The signing key, if one is configured: then code of the record is not run.
-
-    Raises
-    ------
-    UntrustedObjectError
-        If code of the record would have to be run, though a signing key is configured.
-    ReproductionError
-        If a step cannot be built as it was; the message names it and says why. What is built is
-        captured again and compared with the record, so that nothing else is run in its place.
+    `functions` are today's, by step. With a signing `key` no code of the record is run: if it would
+    have to be, UntrustedObjectError is raised; ReproductionError if a step cannot be built as it
+    was. What is built is captured again and compared with the record, so that nothing else is run
+    in its place.
     """
     changed = [
         step for step, function in functions.items()

@@ -49,12 +49,7 @@ class NotRebuiltError(Exception):
 
 
 class RecordedCode:
-    """The functions, classes and constants of a trial's code, by name.
-
-    Parameters
-    ----------
-    code : Code
-    """
+    """The functions, classes and constants of a trial's code, by name."""
 
     def __init__(self, code: Code) -> None:
         self._functions: defaultdict[str, list[Function]] = defaultdict(list)
@@ -85,14 +80,7 @@ class RecordedCode:
         return _recorded_name(name) in self._constants
 
     def covers(self, name: str, value: Any) -> bool:
-        """Return whether a value of today is as recorded, with all of the user's code it uses.
-
-        Parameters
-        ----------
-        name : str
-            The full name under which it is read.
-        value : object
-        """
+        """Return whether what is read under a full name is as recorded, with all code it uses."""
         walk = Walk(value)
         base = module_of(value) or ""
         return all(
@@ -131,13 +119,7 @@ class RecordedDefinition:
 
     @classmethod
     def of(cls, function: Function, postponed: bool = False) -> RecordedDefinition:
-        """Return the definition of a recorded function.
-
-        Raises
-        ------
-        NotRebuiltError
-            If there is no source, or none that is a definition.
-        """
+        """Return a function's definition; NotRebuiltError if there is no source that is one."""
         if function.source is None:
             raise NotRebuiltError(f"{function.name} has {function.note or 'no source'}")
         file = f"<recorded {function.name} {function.fingerprint[:12]}>"
@@ -190,10 +172,7 @@ class RecordedDefinition:
     def reads(self, dropped: Collection[int]) -> list[NameRead]:
         """Return all that it reads from outside, when it is defined and when it runs.
 
-        Parameters
-        ----------
-        dropped : collection of int
-            Positions of decorators that do not count.
+        Decorators at the `dropped` positions do not count.
         """
         code = self._compiled(self._tree((), dropped), self.postponed)
         return [read for read in names_of(code).globals if read.name != _KEEP]
@@ -204,16 +183,8 @@ class RecordedDefinition:
     ) -> RebuiltObject:  # fmt: skip
         """Run the definition, and return what it defines.
 
-        Parameters
-        ----------
-        qualname : str
-            The name within the module.
-        variables : dict
-            The module's variables.
-        closure : mapping
-            The variables of the function around it.
-        dropped : collection of int
-            Positions of decorators that are left out.
+        `variables` are those of its module, `closure` those of the function around it. Decorators
+        at the `dropped` positions are left out.
         """
         keeper = _Keeper(qualname)
         tree = self._tree(closure, dropped)

@@ -16,12 +16,7 @@ from daskperiment.errors import (
 )
 from daskperiment.graph.template import Template
 from daskperiment.history.stored_values import loaded
-from daskperiment.history.trial_records import (
-    RecordedTrial,
-    find_trial,
-    part_of,
-    trial_or_raise,
-)
+from daskperiment.history.trial_records import RecordedTrial, find_trial, part_of, trial_or_raise
 from daskperiment.planning.planner import TrialOptions, signing_key
 from daskperiment.planning.result_node import ResultNode
 from daskperiment.recording.registry import recorder_for
@@ -176,16 +171,16 @@ def _not_recorded(result: ResultNode, values: Mapping[str, Any]) -> list[str]:
 
 def _rebuilt(store: Store, past: RecordedTrial, result: ResultNode) -> RebuiltSteps:
     template = result.definition.template
-    _check_graph(past.trial, _load(store, past, "graph", Graph), template.graph)
-    recorded = _load(store, past, "code", Code)
+    _check_graph(past.trial, _load(store, past, Graph), template.graph)
+    recorded = _load(store, past, Code)
     today = result.definition.planner.code(template.functions)
     steps = rebuild(past.trial, recorded, today, template.functions, signing_key())
     return replace(steps, notes=(*steps.notes, *_unrecorded(template)))
 
 
-def _load(store: Store, trial: RecordedTrial, name: str, type_: type[T]) -> T:
+def _load(store: Store, trial: RecordedTrial, type_: type[T]) -> T:
     try:
-        return part_of(store, trial, name, type_)
+        return part_of(store, trial, type_)
     except CorruptRecordError as error:
         raise ReproductionError(
             f"The recorded {error}. "

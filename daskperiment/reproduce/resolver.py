@@ -41,12 +41,8 @@ _KEPT = ("__package__", "__path__", "__file__")
 class RecordedModule(ModuleType):
     """A module of recorded code: imported by nobody, and pickled with what it holds.
 
-    Parameters
-    ----------
-    name : str
-        Of the module that it replaces.
-    today : mapping
-        The variables of that module; only what says where it is comes from there.
+    It has the name of the module that it replaces. `today` are the variables of that module, of
+    which it takes only those that say where it is.
     """
 
     def __init__(self, name: str, today: Mapping[str, Any] | None = None) -> None:
@@ -76,14 +72,8 @@ def _fill(module: RecordedModule, state: dict[str, Any]) -> None:
 class CodeResolver:
     """Builds the functions of one trial; what several steps use is built once.
 
-    Parameters
-    ----------
-    record : RecordedCode
-        The trial's code.
-    today : Code
-        The steps' code as it is now.
-    functions : iterable of callable
-        Today's functions of the steps.
+    `record` is the trial's code, `today` the steps' code and `functions` their functions as they
+    are now.
     """
 
     def __init__(self, record: RecordedCode, today: Code, functions: Iterable[Any]) -> None:
@@ -101,13 +91,7 @@ class CodeResolver:
                 self._today.setdefault(_module_name(inner), inner.__globals__)
 
     def step_function(self, functions: list[Function], today: Any) -> Any:
-        """Return a step's function, built from what is recorded of the step.
-
-        Raises
-        ------
-        NotRebuiltError
-            If it cannot be built.
-        """
+        """Return a step's function, built from its record; NotRebuiltError if it cannot be."""
         inner = _unwrapped(today)
         if isinstance(inner, functools.partial):
             return self._partial(module_of(inner) or "", inner, early=False)

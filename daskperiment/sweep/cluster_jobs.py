@@ -15,7 +15,7 @@ from daskperiment.client.tracker import tracker_of
 from daskperiment.recording.registry import recorder_for
 from daskperiment.sweep.jobs import SweepJobs, TrialJob
 
-__all__ = ["client_for", "run_on_cluster"]
+__all__ = ["ClusterJobs", "client_for"]
 
 _AHEAD = 32
 """How many trials wait or run for each thread of the cluster, where results do not matter for what
@@ -37,16 +37,6 @@ def client_for(result: Any, scheduler: Any) -> Any:
     get = get_scheduler(scheduler=scheduler, collections=[result])
     owner = getattr(get, "__self__", None)
     return owner if hasattr(owner, "scheduler_info") else None
-
-
-def run_on_cluster(jobs: SweepJobs, client: Any, keywords: dict[str, Any]) -> None:
-    """Run trials on a cluster."""
-    submitted = ClusterJobs(jobs, client, keywords)
-    try:
-        submitted.run()
-    except BaseException:
-        submitted.cancel()
-        raise
 
 
 class SubmittedJob(NamedTuple):
@@ -71,12 +61,15 @@ class ClusterJobs:
         self._limit = 0
 
     def run(self) -> None:
-        """Submit trials, and count those that end, until all have ended."""
-        while True:
+        """Submit trials, and count those that end, until all have ended; an error cancels them."""
+        try:
             self._fill()
-            if not self._submitted:
-                return
-            self._count(self._ended())
+            while self._submitted:
+                self._count(self._ended())
+                self._fill()
+        except BaseException:
+            self.cancel()
+            raise
 
     # Submitting
 

@@ -116,15 +116,8 @@ class _Bar(tqdm):  # type: ignore[misc]  # tqdm ships no types
 class SweepBar:
     """The number of trials that are done, running and failed, on a terminal or in a notebook.
 
-    Parameters
-    ----------
-    sweep : str
-        The sweep's id.
-    total : int, optional
-        How many trials it has, if that is known.
-    before : int
-        How many of them an earlier part of the sweep did.
-    shown : bool
+    `sweep` is the sweep's id, `total` its number of trials, if that is known, and `before` how many
+    of them an earlier part of the sweep did.
     """
 
     def __init__(self, sweep: str, total: int | None, before: int, shown: bool) -> None:

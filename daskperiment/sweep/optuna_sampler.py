@@ -67,19 +67,7 @@ def _quiet() -> Iterator[None]:
 
 
 class OptunaSampler:
-    """The points that a study suggests, each once.
-
-    Parameters
-    ----------
-    study : optuna.Study
-        With one objective.
-    space : Space
-        Of lists and of Optuna's distributions.
-    sweep : str
-        The sweep's id.
-    n_trials : int, optional
-        How many trials the sweep has.
-    """
+    """The points that a study with one objective suggests, each once; `sweep` is the sweep's id."""
 
     adaptive = True
 
@@ -120,13 +108,7 @@ class OptunaSampler:
         )
 
     def tell(self, point: SweepPoint, value: Any, failed: bool) -> None:
-        """Pass on to the study how a trial ended.
-
-        Raises
-        ------
-        TypeError
-            If the result is no number.
-        """
+        """Pass on to the study how a trial ended; raise TypeError if the result is no number."""
         trial = self._asked.pop(point.identity)
         number = None if failed else _number(value)
         known = number is not None and not math.isnan(number)

@@ -8,10 +8,10 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from daskperiment.errors import DaskperimentWarning
-from daskperiment.history import get_history
+from daskperiment.history.tables import get_history
 from daskperiment.planning.result_node import ResultNode
 from daskperiment.recording.registry import recorder_for
-from daskperiment.sweep.cluster_jobs import client_for, run_on_cluster
+from daskperiment.sweep.cluster_jobs import ClusterJobs, client_for
 from daskperiment.sweep.jobs import SweepBar, SweepJobs
 from daskperiment.sweep.samplers import make_sampler
 from daskperiment.sweep.sweep_plan import (
@@ -95,7 +95,7 @@ def _run(jobs: SweepJobs, keywords: dict[str, Any]) -> None:
         _run_here(jobs, keywords)
     else:
         rest = {name: value for name, value in keywords.items() if name != "scheduler"}
-        run_on_cluster(jobs, client, rest)
+        ClusterJobs(jobs, client, rest).run()
     if jobs.sampler_error is not None:
         raise jobs.sampler_error
 

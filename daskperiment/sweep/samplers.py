@@ -46,15 +46,7 @@ class Sampler(Protocol):
 
 
 class FixedSampler:
-    """A sampler whose points do not depend on results.
-
-    Parameters
-    ----------
-    points : iterator of SweepPoint
-        Each is made when it is asked for.
-    total : int
-        How many there are.
-    """
+    """A sampler whose points do not depend on results; each is made when it is asked for."""
 
     adaptive = False
 
@@ -74,20 +66,10 @@ class FixedSampler:
 
 
 def make_sampler(plan: SweepPlan, done: Iterable[SweepTrial]) -> Sampler:
-    """Return the sampler of a sweep.
+    """Return the sampler of a sweep; one that learns from results learns from what was done.
 
-    Parameters
-    ----------
-    plan : SweepPlan
-    done : iterable of SweepTrial
-        What an earlier part of the sweep did, for a sampler that learns from results.
-
-    Raises
-    ------
-    ImportError
-        If it takes Optuna, which is not installed.
-    TypeError, ValueError
-        If it does not fit the space.
+    Raises ImportError if it takes Optuna, which is not installed; TypeError or ValueError if it
+    does not fit the space.
     """
     if plan.sampler == "grid":
         return grid(plan.space, plan.n_trials)
@@ -110,13 +92,7 @@ def make_sampler(plan: SweepPlan, done: Iterable[SweepTrial]) -> Sampler:
 
 
 def grid(space: Space, n_trials: int | None) -> FixedSampler:
-    """Return the sampler of all combinations, or of the first so many.
-
-    Raises
-    ------
-    ValueError
-        If a parameter has a distribution instead of values.
-    """
+    """Return the sampler of all combinations, or of the first so many."""
     endless = [name for name in space.dimensions if name not in space.choices]
     if endless:
         raise ValueError(
@@ -128,13 +104,7 @@ def grid(space: Space, n_trials: int | None) -> FixedSampler:
 
 
 def random_points(space: Space, n_trials: int | None, entropy: int) -> FixedSampler:
-    """Return the sampler of random points, without repetition if all parameters have lists.
-
-    Raises
-    ------
-    ValueError
-        If there is no end to the points and no number of trials is given.
-    """
+    """Return the sampler of random points, without repetition if all parameters have lists."""
     unfit, endless = space.of(OptunaDistribution), space.of(RandomDistribution)
     if unfit:
         raise ValueError(

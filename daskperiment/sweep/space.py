@@ -150,18 +150,9 @@ def identity(forms: Mapping[str, Any]) -> str:
 
 
 def make_space(given: Any) -> Space:
-    """Return the space that a user described.
+    """Return the space that a user described, as :meth:`Result.sweep` takes it.
 
-    Parameters
-    ----------
-    given : mapping of str to object
-        Parameter -> a finite iterable of values, an object with the method ``rvs``, or a
-        distribution of Optuna.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it is something else, or empty.
+    Raises TypeError or ValueError if it is something else, or empty.
     """
     if not isinstance(given, Mapping):
         raise TypeError(
@@ -193,16 +184,14 @@ def _dimension(name: str, given: Any) -> Dimension:
     forms = tuple(_form(name, value) for value in values)
     if isinstance(given, (set, frozenset)):
         # A set of texts has another order in each process; a resumed grid needs the same one.
-        pairs = sorted(zip(map(msgspec.json.encode, forms), values, forms, strict=True),
-                       key=lambda pair: pair[0])  # fmt: skip
-        values, forms = [pair[1] for pair in pairs], tuple(pair[2] for pair in pairs)
+        places = sorted(range(len(values)), key=lambda i: msgspec.json.encode(forms[i]))
+        values, forms = [values[i] for i in places], tuple(forms[i] for i in places)
     return Choices(tuple(values), forms, tuple(_repeats(forms)))
 
 
 def is_optuna(given: Any, module: str) -> bool:
     """Return whether something comes from a module of Optuna, without importing Optuna."""
-    kinds = type(given).__mro__
-    return any(kind.__module__.startswith(f"optuna.{module}") for kind in kinds)
+    return any(kind.__module__.startswith(f"optuna.{module}") for kind in type(given).__mro__)
 
 
 def _listed(name: str, given: Any) -> list[Any]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -76,13 +77,7 @@ class SweepPlan(NamedTuple):
 
 
 def sampler_name(sampler: Any) -> str:
-    """Return the name of a sampler that a sweep's record has.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If it is none.
-    """
+    """Return the name of a sampler that a sweep's record has; refuse what is none."""
     if isinstance(sampler, str):
         if sampler in NAMED_SAMPLERS:
             return sampler
@@ -105,13 +100,7 @@ def sampler_name(sampler: Any) -> str:
 
 
 def new_plan(result: ResultNode, request: SweepRequest) -> SweepPlan:
-    """Return the plan of a new sweep.
-
-    Raises
-    ------
-    ParameterUndeclaredError, ParameterUndefinedError, TypeError, ValueError
-        If it could not run. Nothing is recorded then.
-    """
+    """Return the plan of a new sweep; where it could not run it raises, and nothing is recorded."""
     if request.space is None:
         raise ValueError(
             "A sweep needs a space, such as {'lr': [0.1, 0.2]}, or the id of a sweep to resume."
@@ -151,40 +140,27 @@ def _direction(request: SweepRequest) -> str | None:
 
 
 def _other_values(result: ResultNode, varied: Iterable[str]) -> dict[str, Any]:
-    """Return the plain values of the parameters that the sweep does not vary.
-
-    Raises if a parameter has no value at all.
-    """
+    """Return the plain values of the parameters that do not vary; every one must have a value."""
     definition = result.definition
     parameters = definition.planner.parameters
     parameters.check_declared(varied)
     values = parameters.current(definition.options.values)
     given = {**values, **dict.fromkeys(varied)}
-    missing = parameters.missing(definition.template.parameters, given)
-    if missing:
+    if missing := parameters.missing(definition.template.parameters, given):
         raise undefined(missing)
-    return {name: form for name, form in _plain_values(values) if name not in varied}
-
-
-def _plain_values(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        try:
-            yield name, to_plain(value)
-        except NotPlainError:
-            continue  # cannot be compared when the sweep is resumed
+    others = {}
+    for name in (name for name in values if name not in varied):
+        # A value that is not plain cannot be compared when the sweep is resumed.
+        with suppress(NotPlainError):
+            others[name] = to_plain(values[name])
+    return others
 
 
 # A sweep that is resumed -------------------------------------------------------------------------
 
 
 def resumed_plan(result: ResultNode, id: Any, request: SweepRequest) -> SweepPlan:
-    """Return the plan of the rest of a sweep.
-
-    Raises
-    ------
-    ValueError
-        If the experiment has no such sweep, or what is asked for is not what the sweep is.
-    """
+    """Return the plan of the rest of a sweep; ValueError if what is asked for is not what it is."""
     if not isinstance(id, str):
         raise ValueError(f"resume is {id!r}; expected a sweep's id: df.attrs['sweep'] of its table")
     record = find_sweep(result.definition.planner.store, id)
@@ -296,13 +272,7 @@ class SweepTrial(NamedTuple):
 
 
 def keep_sweep(store: Store, sweep: Sweep) -> None:
-    """Write a sweep's record.
-
-    Raises
-    ------
-    StoreUnavailableError
-        If the store is away. Nothing is run then.
-    """
+    """Write a sweep's record; StoreUnavailableError if the store is away: nothing is run then."""
     store.append([Record("notes", 0, sweep_id(sweep.id), encode(sweep))])
 
 
@@ -312,13 +282,7 @@ def known_sweeps(store: Store) -> list[str]:
 
 
 def find_sweep(store: Store, id: str) -> Sweep:
-    """Return a sweep's record.
-
-    Raises
-    ------
-    ValueError
-        If the experiment has no such sweep; the message lists those that it has.
-    """
+    """Return a sweep's record; ValueError, which lists the sweeps that there are, if it is none."""
     bodies = _bodies(store)
     if id not in bodies:
         known = ", ".join(map(repr, bodies)) or "none yet"

@@ -68,7 +68,7 @@ def test_asking_only_reads_and_unpickles_nothing(full):
     """All questions are answered by a store that cannot be written, and no object is loaded."""
     api = DashboardAPI(Source(ReadOnly(full.store), "full"))
     with pytest.raises(AssertionError, match="unpickled"):  # the bomb is live
-        from daskperiment.history import get_persisted
+        from daskperiment.history.steps import get_persisted
 
         get_persisted(full.store, "load", 1)
     answers = list(questions(api, "full"))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daskperiment.errors import MetricNotFoundError, StoreWarning, TrialIDNotFoundError
-from daskperiment.history import get_metrics, load_metric
+from daskperiment.history.metrics import get_metrics, load_metric
 from tests.history.lab import Lab
 
 

@@ -11,7 +11,7 @@ from daskperiment.errors import (
     TrialIDNotFoundError,
     UntrustedObjectError,
 )
-from daskperiment.history import get_persisted, get_steps
+from daskperiment.history.steps import get_persisted, get_steps
 from daskperiment.records import Failure
 from tests.history.lab import NOW
 

@@ -12,8 +12,9 @@ from daskperiment.errors import (
     StoreError,
     UntrustedObjectError,
 )
-from daskperiment.history import StoredObject, get_history, get_parameters
+from daskperiment.history import StoredObject
 from daskperiment.history.stored_values import MISSING, viewed, viewed_all
+from daskperiment.history.tables import get_history, get_parameters
 from daskperiment.store.file import FileStore
 
 

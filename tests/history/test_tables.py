@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daskperiment.errors import StoreWarning, TrialIDNotFoundError
-from daskperiment.history import StoredObject, get_history, get_parameters
+from daskperiment.history import StoredObject
+from daskperiment.history.tables import get_history, get_parameters
 from daskperiment.records import Ended
 from tests.history.lab import ELSEWHERE, NOW, Lab
 

@@ -6,7 +6,7 @@ import pytest
 
 import daskperiment
 from daskperiment.errors import PersistedResultNotFoundError, StoreWarning
-from daskperiment.history import get_persisted
+from daskperiment.history.steps import get_persisted
 from daskperiment.pruning import prune
 from daskperiment.recording.registry import close_recorders
 from daskperiment.records import Output, Recipe
