@@ -117,17 +117,9 @@ class CodeCapture:
         self._last: _CapturedCode | None = None
 
     def capture(self, steps: Mapping[str, Callable[..., Any]]) -> Code:
-        """Return the code of steps as it is now.
+        """Return the code of steps as it is now; the same object as before if nothing changed.
 
-        Parameters
-        ----------
-        steps : mapping of str to callable
-            Name -> function, or an object that has it as ``__wrapped__``.
-
-        Returns
-        -------
-        Code
-            The same object as the last time if nothing changed.
+        A step is a function, or an object that has it as ``__wrapped__``.
         """
         last = self._last
         if last is not None and last.holds_for(steps):
@@ -155,9 +147,8 @@ def _capture(steps: dict[str, Callable[..., Any]], before: Code | None) -> _Capt
         collector.watch(value)
     if code == before:
         code = before
-    return _CapturedCode(
-        tuple(steps.items()), code, lookups, files, tuple(collector.checks.values())
-    )
+    checks = tuple(collector.checks.values())
+    return _CapturedCode(tuple(steps.items()), code, lookups, files, checks)
 
 
 def _stamp(file: str) -> tuple[int, int] | None:
@@ -169,14 +160,7 @@ def _stamp(file: str) -> tuple[int, int] | None:
 
 
 def fingerprint_with(function: Callable[..., Any], packages: Mapping[str, str]) -> str:
-    """Return the fingerprint of a step's code if other versions of its packages were installed.
-
-    Parameters
-    ----------
-    function : callable
-    packages : mapping of str to str
-        Name -> version.
-    """
+    """Return the fingerprint of a step's code if these versions of its packages were installed."""
     walk = Walk(function, step=True)
     walk.packages = {name: packages.get(name, now) for name, now in walk.packages.items()}
     return _CodeCollector().step_code(walk).fingerprint
@@ -192,10 +176,9 @@ class _CodeCollector:
         self._constants: dict[int, tuple[Any, str | None]] = {}
 
     def add(self, name: str, function: Callable[..., Any]) -> StepCode:
-        """Capture one step; whatever goes wrong becomes a note."""
+        """Return the code of one step; whatever goes wrong becomes a note."""
         try:
-            walk = Walk(function, step=True)
-            return self.step_code(walk)
+            return self.step_code(Walk(function, step=True))
         except Exception as error:
             return self._unreadable(name, function, error)
 
@@ -203,19 +186,13 @@ class _CodeCollector:
         """Return what a walk found, and add its functions and constants."""
         self.lookups.add(walk.lookups)
         keys = [self._add_unit(unit) for unit in walk.units]
-        constants = [
-            (each, None if each.state else self.watch(each.value))
-            for each in walk.constants.values()
-        ]
+        read = walk.constants.values()
+        constants = [(each, None if each.state else self.watch(each.value)) for each in read]
         named: dict[str, str | None] = {}
         for each, fingerprint in constants:
             _add_numbered(named, each.name.removeprefix(_MAIN), fingerprint)
-        return StepCode(
-            fingerprint=_fingerprint(walk, constants),
-            functions=list(dict.fromkeys(keys)),
-            constants=named,
-            packages=dict(sorted(walk.packages.items())),
-        )
+        functions, packages = list(dict.fromkeys(keys)), dict(sorted(walk.packages.items()))
+        return StepCode(_fingerprint(walk, constants), functions, named, packages)
 
     def _add_unit(self, unit: CodeUnit) -> str:
         info, name = unit.info, unit.name.removeprefix(_MAIN)
@@ -249,8 +226,7 @@ def _fingerprint(walk: Walk, constants: list[tuple[Constant, str | None]]) -> st
     for constant, fingerprint in constants:
         # Without a fingerprint at least the type counts.
         kind = "state" if constant.state else f"type {type(constant.value).__qualname__}"
-        known = fingerprint or kind
-        parts += ["constant", str(constant.owner), constant.label, known]
+        parts += ["constant", str(constant.owner), constant.label, fingerprint or kind]
     for name, version in sorted(walk.packages.items()):
         parts += ["package", name, version]
     return combine(*parts)
@@ -278,18 +254,12 @@ def _is_fixed(value: Any) -> bool:
 def fingerprint_constant(value: Any) -> tuple[str | None, Check | None]:
     """Return the fingerprint of a value that code reads, and how to see whether it is the same.
 
-    A value that cannot change is the same while the name is bound to the same object. Lists, dicts
-    and sets of such values are compared item by item. Other values are fingerprinted again,
-    whatever their size: a table that was altered in place would otherwise bring back outputs of the
-    table before it. Array data are quick to digest; a large table of texts that steps share is
-    better made by a step.
-
-    Returns
-    -------
-    fingerprint : str or None
-        ``None`` if it has none.
-    check : callable or None
-        ``None`` if the binding says enough.
+    The fingerprint is ``None`` if it has none, the check if the binding says enough: a value that
+    cannot change is the same while the name is bound to the same object. Lists, dicts and sets of
+    such values are compared item by item. Other values are fingerprinted again, whatever their
+    size: a table that was altered in place would otherwise bring back outputs of the table before
+    it. Array data are quick to digest; a large table of texts that steps share is better made by a
+    step.
     """
     encoder = encoder_for()
     try:
@@ -348,12 +318,9 @@ def _collect(value: Any, items: list[Any]) -> bool:
 def changed_functions(
     old: Code, new: Code, step: str
 ) -> list[tuple[str, Function | None, Function | None]]:
-    """Return the functions of a step that differ between two captures.
+    """Return name, old and new of the functions of a step that differ between two captures.
 
-    Returns
-    -------
-    list of (name, old, new)
-        The step's own function first. ``None`` stands for a function that is not used there.
+    The step's own function is first. ``None`` stands for a function that is not used there.
     """
     before, after = _functions_of(old, step), _functions_of(new, step)
     # What differs in its file or note alone is no change of the code.
@@ -376,24 +343,14 @@ def diff_functions(old: Function, new: Function) -> str:
         return f"{new.name} changed; {missing}."
     texts = old.source.splitlines(), new.source.splitlines()
     before, after = (f"{each.name} ({each.file or 'no file'})" for each in (old, new))
-    return "\n".join(
-        difflib.unified_diff(*texts, f"{before} before", f"{after} after", lineterm="")
-    )
+    diff = difflib.unified_diff(*texts, f"{before} before", f"{after} after", lineterm="")
+    return "\n".join(diff)
 
 
 def source_text(code: Code, steps: Iterable[str] | None = None) -> str:
-    """Return the source of steps, and then of what they use.
+    """Return the source of steps (all if none are named), and then of what they use.
 
-    Parameters
-    ----------
-    code : Code
-    steps : iterable of str, optional
-        Names of steps; all of them if not given.
-
-    Raises
-    ------
-    ValueError
-        If there is no such step.
+    ValueError if there is no such step.
     """
     names = list(code.steps) if steps is None else list(steps)
     unknown = [name for name in names if name not in code.steps]
@@ -403,9 +360,8 @@ def source_text(code: Code, steps: Iterable[str] | None = None) -> str:
     # Each step's own function is the first of its functions.
     own = {functions[0]: name for name, functions in zip(names, used, strict=True)}
     helpers = {key: "" for functions in used for key in functions if key not in own}
-    return "\n\n\n".join(
-        _block(code.functions[key], step) for key, step in {**own, **helpers}.items()
-    )
+    named = {**own, **helpers}.items()
+    return "\n\n\n".join(_block(code.functions[key], step) for key, step in named)
 
 
 def _block(function: Function, step: str) -> str:

@@ -13,9 +13,8 @@ import collections
 import dis
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from types import CodeType, FunctionType, ModuleType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from daskperiment.capture.encoding import combine, new_hash
 from daskperiment.capture.origin import is_own
@@ -24,12 +23,12 @@ __all__ = [
     "MISSING",
     "Assignment",
     "ChangedState",
-    "CodeNames",
     "IdentityCache",
     "ImportStatement",
     "NameRead",
     "assignments_of_tree",
     "cell_value",
+    "cells_of",
     "code_digest",
     "fingerprint_code",
     "fingerprint_tree",
@@ -48,9 +47,9 @@ V = TypeVar("V")
 class IdentityCache(Generic[K, V]):
     """Remembers what was worked out for an object, by the object's identity.
 
-    Equal objects are told apart, because code objects of two files may be equal. The object is
-    held, so that its identity is not given out again. When full, it starts anew: what is asked for
-    is worked out once more, and memory stays bounded in a session that makes functions in a loop.
+    Not by equality: code objects of two files may be equal. The object is held, so that its
+    identity is not given out again. When full, it starts anew, so that memory stays bounded in a
+    session that makes functions in a loop.
     """
 
     def __init__(self, limit: int = 2048) -> None:
@@ -82,11 +81,7 @@ _HAS_DOCSTRING = 0x4000000  # inspect.CO_HAS_DOCSTRING, since Python 3.14
 def fingerprint_tree(node: ast.AST, decorators: bool = True) -> str:
     """Return the fingerprint of a syntax tree.
 
-    Parameters
-    ----------
-    node : ast.AST
-    decorators : bool
-        Whether the decorators of the node itself count; those further down always do.
+    The decorators of the node itself may be left out; those further down always count.
     """
     # Own text instead of ast.dump, whose form differs between versions of Python.
     return combine("tree", repr(_normal(node, () if decorators else ("decorator_list",))))
@@ -118,10 +113,7 @@ def _says(name: str, value: Any, skip: tuple[str, ...]) -> bool:
 
 
 def fingerprint_code(code: CodeType) -> str:
-    """Return the fingerprint of a code object, for want of source.
-
-    It holds within one version of Python only.
-    """
+    """Return the fingerprint of a code object, for want of source; it holds in one Python only."""
     return combine("code", code_digest(code).hex())
 
 
@@ -172,16 +164,14 @@ _CELLS = frozenset({"LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF"})
 _ATTRIBUTES = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
 
 
-@dataclass(frozen=True, slots=True)
-class NameRead:
+class NameRead(NamedTuple):
     """A name, and the attributes read from it: ``helpers.f``."""
 
     name: str
     attributes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
+class Assignment(NamedTuple):
     """An assignment to an item or an attribute of something: ``a[0] = 1``, ``a.b = 1``."""
 
     of: NameRead
@@ -189,8 +179,7 @@ class Assignment:
     """``None`` for an item."""
 
 
-@dataclass(frozen=True, slots=True)
-class ImportStatement:
+class ImportStatement(NamedTuple):
     """An import: ``from ..module import names``."""
 
     module: str
@@ -198,8 +187,7 @@ class ImportStatement:
     names: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class CodeNames:
+class CodeNames(NamedTuple):
     """All that a code object reads from outside, nested functions included."""
 
     globals: tuple[NameRead, ...]
@@ -258,29 +246,21 @@ def _scan(code: CodeType, found: list[dict[object, None]]) -> None:
         elif name in ("LOAD_CONST", "LOAD_SMALL_INT"):
             constants = [constants[1], value]
         elif name == "IMPORT_NAME":
+            # Pushed just before: the level and the names, or None for no names.
             level, names = constants
-            found[2][_import(value, level, names)] = None
-
-
-def _import(module: str, level: object, names: object) -> ImportStatement:
-    return ImportStatement(
-        module,
-        level if isinstance(level, int) else 0,
-        tuple(names) if isinstance(names, tuple) else (),
-    )
+            known = names if isinstance(names, tuple) else ()
+            found[2][ImportStatement(value, level if isinstance(level, int) else 0, known)] = None
 
 
 def assignments_of_tree(tree: ast.AST) -> tuple[Assignment, ...]:
     """Return what is assigned to in place: ``a[0] = 1``, ``a.b += 1``, ``del a.b[0]``."""
     found: dict[Assignment, None] = {}
     for node in ast.walk(tree):
-        if isinstance(node, (ast.Subscript, ast.Attribute)) and isinstance(
-            node.ctx, (ast.Store, ast.Del)
-        ):
-            path = _path(node.value)
+        if not isinstance(node, (ast.Subscript, ast.Attribute)) or isinstance(node.ctx, ast.Load):
+            continue
+        if path := _path(node.value):
             attribute = node.attr if isinstance(node, ast.Attribute) else None
-            if path:
-                found[Assignment(NameRead(path[0], path[1:]), attribute)] = None
+            found[Assignment(NameRead(path[0], path[1:]), attribute)] = None
     return tuple(found)
 
 
@@ -298,7 +278,7 @@ def imports_of_tree(tree: ast.AST) -> list[ImportStatement]:
     found: dict[ImportStatement, None] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found.update({ImportStatement(alias.name): None for alias in node.names})
+            found |= {ImportStatement(alias.name): None for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             names = tuple(alias.name for alias in node.names)
             found[ImportStatement(node.module or "", node.level, names)] = None
@@ -319,6 +299,11 @@ def name_of_function(function: FunctionType) -> str:
     """Return the full name under which a function was written."""
     # Not __module__ and __qualname__, which a decorator copies from the function that it wraps.
     return f"{function.__globals__.get('__name__', '?')}.{function.__code__.co_qualname}"
+
+
+def cells_of(function: FunctionType) -> dict[str, Any]:
+    """Return the cells of a closure by the names of its variables."""
+    return dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=False))
 
 
 def cell_value(cell: Any) -> Any:
@@ -351,14 +336,17 @@ class ChangedState:
 
     def add(self, function: FunctionType, assigned: Iterable[Assignment], names: CodeNames) -> None:
         """Note what a function changes; the assignments may be those of the class around it."""
-        known = _OuterVariables(function, names)
-        home, module = name_of_function(function), function.__globals__.get("__name__", "?")
+        variables, cells = function.__globals__, cells_of(function)
+        home, module = name_of_function(function), variables.get("__name__", "?")
         for name in names.rebound:
-            self.bindings.add(f"{home if name in known.cells else module}.{name}")
+            self.bindings.add(f"{home if name in cells else module}.{name}")
+        # The variables that it reads from outside; a local one is in none of these.
+        known = {read.name: variables.get(read.name, MISSING) for read in names.globals}
+        known |= {name: cell_value(cell) for name, cell in cells.items()}
         for each in assigned:
-            self._add_assignment(known.find(each.of.name), each)
+            self._add_assignment(known.get(each.of.name, MISSING), each)
         for read in (*names.globals, *names.cells):
-            self._add_call(known.find(read.name), read.attributes)
+            self._add_call(known.get(read.name, MISSING), read.attributes)
 
     def _add_assignment(self, value: Any, assignment: Assignment) -> None:
         value, rest = _follow(value, assignment.of.attributes)
@@ -380,22 +368,6 @@ def _full_name(value: type | ModuleType | FunctionType) -> str:
     if isinstance(value, FunctionType):
         return name_of_function(value)
     return f"{value.__module__}.{value.__qualname__}"
-
-
-class _OuterVariables:
-    """The variables that a function reads from outside."""
-
-    def __init__(self, function: FunctionType, names: CodeNames) -> None:
-        free = zip(function.__code__.co_freevars, function.__closure__ or (), strict=False)
-        self.cells = dict(free)
-        self._globals = function.__globals__
-        self._read = {read.name for read in names.globals}
-
-    def find(self, name: str) -> Any:
-        """Return a variable's value; a local variable is `MISSING`."""
-        if name in self.cells:
-            return cell_value(self.cells[name])
-        return self._globals.get(name, MISSING) if name in self._read else MISSING
 
 
 def _follow(value: Any, attributes: tuple[str, ...]) -> tuple[Any, tuple[str, ...]]:

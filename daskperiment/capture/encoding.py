@@ -7,30 +7,28 @@ is personalised with the version of the scheme, so that one of another version n
 from __future__ import annotations
 
 import functools
-import struct
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 from operator import attrgetter, itemgetter
 from typing import Any
 
-from xxhash import xxh3_128_digest as bulk_digest
+from xxhash import xxh3_128_digest
 
 __all__ = [
     "BULK",
     "Encoder",
     "Handler",
     "NoFingerprintError",
-    "bulk_digest",
     "by_attributes",
     "by_parts",
+    "by_text",
     "combine",
-    "encode_double",
     "new_hash",
 ]
 
 BULK = 64 * 1024
-"""Larger buffers are digested with XXH3 (`bulk_digest`), in 16 bytes as well.
+"""Larger buffers are digested with XXH3, in 16 bytes as well.
 
 It is ten times as fast as a cryptographic digest, which would cost more than many a step. Equal
 digests of unequal data are as unlikely; only somebody who constructs them on purpose could make
@@ -67,10 +65,7 @@ _WALKS = 5000
 class NoFingerprintError(TypeError):
     """A value has no fingerprint that would be the same in another process.
 
-    Attributes
-    ----------
-    reason : str
-        Why, in a few words for people.
+    Its `reason` says why, in a few words for people.
     """
 
     def __init__(self, reason: str) -> None:
@@ -81,12 +76,8 @@ class NoFingerprintError(TypeError):
 class Encoder:
     """Writes values one after the other and digests them.
 
-    Parameters
-    ----------
-    find : callable
-        Returns the handler for a type: a function of the encoder and the value.
-    code : dict, optional
-        Digests of the code of classes and functions that are known to be unchanged, by their id.
+    `find` returns the handler for a type: a function of the encoder and the value. `code` holds
+    digests of the code of classes and functions that are known to be unchanged, by their id.
     """
 
     __slots__ = ("_find", "_hash", "_inner", "_open", "_walks", "code", "coding", "out")
@@ -136,7 +127,7 @@ class Encoder:
         """Write the bytes of a contiguous buffer, length-prefixed."""
         size = data.nbytes if isinstance(data, memoryview) else len(data)
         self.out += b"%x:" % size
-        self.out += data if size <= BULK else bulk_digest(data)
+        self.out += data if size <= BULK else xxh3_128_digest(data)
         if len(self.out) > BULK:
             self._flush()
 
@@ -245,9 +236,6 @@ def by_parts(tag: bytes, parts: Callable[[Any], Iterable[Any]]) -> Handler:
     return handler
 
 
-_DOUBLE = struct.Struct("<d")
-
-
-def encode_double(value: float) -> bytes:
-    """Return the encoding of a float; every nan is the same one."""
-    return _DOUBLE.pack(value if value == value else float("nan"))
+def by_text(tag: bytes, text: Callable[[Any], str]) -> Handler:
+    """Return a handler that writes a text, which says all of a value."""
+    return lambda encoder, value: encoder.tag_text(tag, text(value))

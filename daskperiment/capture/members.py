@@ -14,10 +14,10 @@ import re
 import types
 from collections.abc import Iterator
 from itertools import islice
-from types import FunctionType, MethodType, ModuleType
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from daskperiment.capture.code_objects import MISSING, cell_value, fingerprint_code
+from daskperiment.capture.code_objects import MISSING, cell_value, cells_of, fingerprint_code
 from daskperiment.capture.encoding import combine
 from daskperiment.capture.origin import is_own, module_of, origin_of
 from daskperiment.capture.source import NO_SOURCE, SourceInfo, belongs, methods
@@ -62,36 +62,31 @@ def members_of(cls: type) -> Iterator[tuple[str, Any]]:
     if issubclass(cls, enum.Enum):
         yield from ((k, v) for k, v in vars(cls).items() if isinstance(v, FunctionType))
         return
-    for key, value in list(vars(cls).items()):
-        special = key.startswith("__") and key.endswith("__")
-        if not _is_generated(key, value, special):
-            yield key, value
+    yield from ((k, v) for k, v in list(vars(cls).items()) if not _is_generated(k, v))
 
 
-def _is_generated(key: str, value: Any, special: bool) -> bool:
+def _is_generated(key: str, value: Any) -> bool:
     if key == "_abc_impl":
         return True
+    special = key.startswith("__") and key.endswith("__")
     functions = [_innermost(function) for function in functions_behind(value)]
     if not functions:
         # Neither slots and the like nor what Python writes into every class.
         return special or (hasattr(type(value), "__get__") and not is_own(type(value).__module__))
     # Dataclasses and others write special methods, which follow from the class's source.
-    return (
-        special
-        and all(f.__code__.co_filename.startswith("<") for f in functions)
-        and all(
-            not f.__code__.co_qualname.endswith(f".{key}")
-            or "__create_fn__" in f.__code__.co_qualname
-            for f in functions
-        )
-    )
+    return special and all(_is_generated_code(key, f.__code__) for f in functions)
 
 
-def _innermost(function: Any) -> FunctionType:
+def _is_generated_code(key: str, code: CodeType) -> bool:
+    name = code.co_qualname
+    written = not name.endswith(f".{key}") or "__create_fn__" in name
+    return code.co_filename.startswith("<") and written
+
+
+def _innermost(function: FunctionType) -> FunctionType:
     while isinstance(inner := wrapped_by(function), FunctionType):
         function = inner
-    found: FunctionType = function
-    return found
+    return function
 
 
 def functions_behind(value: Any) -> Iterator[FunctionType]:
@@ -103,9 +98,8 @@ def functions_behind(value: Any) -> Iterator[FunctionType]:
     else:
         inner = [getattr(value, "__func__", value)]
     for item in inner:
-        if isinstance(item, FunctionType):
-            yield item
-        elif item is not None and isinstance(found := wrapped_by(item), FunctionType):
+        found = item if isinstance(item, FunctionType) else wrapped_by(item)
+        if isinstance(found, FunctionType):
             yield found
 
 
@@ -209,9 +203,8 @@ def code_held_by(function: FunctionType, depth: int = _DEPTH) -> Iterator[tuple[
             if settings:
                 yield name, item
         elif isinstance(item, FunctionType) and not is_own_code(item):
-            if depth:
-                inner = code_held_by(item, depth - 1)
-                yield from ((f"{name}.{key}", found) for key, found in inner)
+            inner = code_held_by(item, depth - 1) if depth else ()
+            yield from ((f"{name}.{key}", found) for key, found in inner)
         elif isinstance(item, _TABLES):
             found_in = code_in(dict(item) if isinstance(item, types.MappingProxyType) else item)
             yield from ((f"{name}[{key}]", found) for key, found in found_in if is_own_code(found))
@@ -220,8 +213,7 @@ def code_held_by(function: FunctionType, depth: int = _DEPTH) -> Iterator[tuple[
 
 
 def _contents(function: FunctionType) -> Iterator[tuple[str, Any]]:
-    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=False)
-    for name, cell in cells:
+    for name, cell in cells_of(function).items():
         value = cell_value(cell)
         if value is not MISSING and value is not function:
             yield name, value
@@ -230,17 +222,13 @@ def _contents(function: FunctionType) -> Iterator[tuple[str, Any]]:
 def follow_attributes(
     module: ModuleType, attributes: tuple[str, ...]
 ) -> Iterator[tuple[Any, str, Any]]:
-    """Follow attributes through a foreign module, where code of the user's may have been put.
+    """Yield variables, name and value of each step through a foreign module.
 
-    Yields
-    ------
-    variables, name, value
-        Of each module on the way.
+    The user's code may have been put there.
     """
     value: Any = module
     for name in attributes:
-        if not isinstance(value, ModuleType):
-            return
-        variables = vars(value)
-        value = variables.get(name, MISSING)
-        yield variables, name, value
+        if isinstance(value, ModuleType):
+            variables = vars(value)
+            value = variables.get(name, MISSING)
+            yield variables, name, value

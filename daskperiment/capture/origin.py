@@ -35,8 +35,7 @@ def origin_of(module: str | None) -> Origin:
     top = module.partition(".")[0]
     if top == _PACKAGE:
         return "daskperiment"
-    loaded = sys.modules.get(module) or sys.modules.get(top)
-    return _origin_of(top, _place_of(loaded))
+    return _origin_of(top, _place_of(sys.modules.get(module) or sys.modules.get(top)))
 
 
 def is_own(module: str | None) -> bool:
@@ -80,13 +79,12 @@ def origin_of_file(file: str) -> Origin:
 @lru_cache(maxsize=1)
 def _folders() -> tuple[tuple[str, ...], tuple[str, ...]]:
     paths = sysconfig.get_paths()
-    sites = [paths["purelib"], paths["platlib"], *site.getsitepackages()]
-    user = site.getusersitepackages()
-    python = [paths["stdlib"], paths["platstdlib"]]
-    return _prefixes([*sites, user]), _prefixes(python)
+    sites = [*site.getsitepackages(), site.getusersitepackages()]
+    installed = _prefixes(paths["purelib"], paths["platlib"], *sites)
+    return installed, _prefixes(paths["stdlib"], paths["platstdlib"])
 
 
-def _prefixes(folders: list[str]) -> tuple[str, ...]:
+def _prefixes(*folders: str) -> tuple[str, ...]:
     return tuple({os.path.join(os.path.abspath(folder), "") for folder in folders})
 
 
@@ -131,19 +129,18 @@ def distribution(module: str) -> tuple[str, str] | None:
 def _brings(found: metadata.Distribution, top: str) -> bool:
     """Whether a distribution has a module; another may have the same name."""
     record = found.read_text("RECORD")
-    if record is None:
-        return True  # nobody says
-    return any(line.startswith((f"{top}/", f"{top}.")) for line in record.splitlines())
+    # Without a record nobody says.
+    return record is None or any(
+        line.startswith((f"{top}/", f"{top}.")) for line in record.splitlines()
+    )
 
 
 def _search(top: str) -> tuple[str, str] | None:
     try:
-        names = _providers().get(top, [])
-        return (names[0], metadata.version(names[0])) if names else None
+        name = min(_providers()[top])
+        return name, metadata.version(name)
     except Exception:
-        return None
+        return None  # nobody brings it, or the metadata cannot be read
 
 
-@lru_cache(maxsize=1)
-def _providers() -> dict[str, list[str]]:
-    return {name: sorted(set(of)) for name, of in metadata.packages_distributions().items()}
+_providers = lru_cache(maxsize=1)(metadata.packages_distributions)

@@ -86,7 +86,7 @@ class SourceText:
             inner = prefix
             if isinstance(node, ast.ClassDef):
                 inner = f"{prefix}{node.name}."
-                self._classes.setdefault(inner[:-1], []).append(node)
+                self._classes.setdefault(f"{prefix}{node.name}", []).append(node)
             elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
                 name = "<lambda>" if isinstance(node, ast.Lambda) else node.name
                 inner = f"{prefix}{name}.<locals>."
@@ -156,7 +156,7 @@ def _extent(node: Any) -> tuple[int, int]:
 
 _texts: IdentityCache[list[str], SourceText] = IdentityCache(128)
 _functions: IdentityCache[CodeType, SourceInfo] = IdentityCache()
-_classes: IdentityCache[type, SourceInfo] = IdentityCache()
+_classes: IdentityCache[type, SourceInfo | None] = IdentityCache()
 
 
 def _read_file(path: str) -> SourceText:
@@ -171,12 +171,13 @@ def function_source(function: FunctionType) -> SourceInfo:
 
 def _read_function(code: CodeType, function: FunctionType) -> SourceInfo:
     text = _text_of(code)
-    if text is None:
-        return _info_without_source(code, NO_SOURCE)
-    node = _node_of(text, code, function.__globals__.get("__loader__"))
-    if node is None:
-        return _info_without_source(code, _CHANGED)
-    return _info(text, node, code.co_filename)
+    loader = function.__globals__.get("__loader__")
+    node = None if text is None else _node_of(text, code, loader)
+    if text is not None and node is not None:
+        return _info(text, node, code.co_filename)
+    fingerprint = fingerprint_code(code)
+    note = NO_SOURCE if text is None else _CHANGED
+    return SourceInfo(fingerprint, fingerprint, None, _shown(code.co_filename), note)
 
 
 def _text_of(code: CodeType) -> SourceText | None:
@@ -204,15 +205,8 @@ def _info(text: SourceText, node: ast.AST, file: str) -> SourceInfo:
     return SourceInfo(full, bare, text.segment(node), _shown(file), assigned=assigned)
 
 
-def _info_without_source(code: CodeType, note: str) -> SourceInfo:
-    fingerprint = fingerprint_code(code)
-    return SourceInfo(fingerprint, fingerprint, None, _shown(code.co_filename), note)
-
-
 def _shown(file: str) -> str | None:
     """The name of a file as seen from the working folder; cells and terminals have none."""
-    if not os.path.isabs(file):
-        return file if os.path.exists(file) else None
     if not os.path.exists(file):
         return None
     return os.path.relpath(file) if file.startswith(os.path.join(os.getcwd(), "")) else file
@@ -220,8 +214,7 @@ def _shown(file: str) -> str | None:
 
 def class_source(cls: type) -> SourceInfo | None:
     """Return what is known of a class's own code; ``None`` if there is no source."""
-    info = _classes.get(cls, _read_class)
-    return info if info.fingerprint else None
+    return _classes.get(cls, _read_class)
 
 
 def register_class_source(cls: type, source: str, file: str) -> None:
@@ -232,7 +225,7 @@ def register_class_source(cls: type, source: str, file: str) -> None:
         _classes.get(cls, lambda _: _info(text, node, file))
 
 
-def _read_class(cls: type) -> SourceInfo:
+def _read_class(cls: type) -> SourceInfo | None:
     own = [f for f in methods(cls) if belongs(f, cls)]
     module = sys.modules.get(cls.__module__)
     for file, codes in _files_of(own, module):
@@ -243,7 +236,7 @@ def _read_class(cls: type) -> SourceInfo:
         node = text.find_class(cls.__qualname__, {_first_line(n) for n in nodes if n is not None})
         if node is not None and None not in nodes:
             return _info(text, node, file)
-    return SourceInfo("", "")
+    return None
 
 
 def _files_of(own: list[FunctionType], module: object) -> Iterator[tuple[str, list[CodeType]]]:
@@ -323,15 +316,11 @@ def file_literals(file: str) -> dict[str, Any]:
     A loaded module may have been given other values since. Functions, whose code stands there
     just as well, are there with ``...``; what the module's own functions set is left out.
     """
-    tree = _read_file(file).tree
+    tree = _read_file(file).tree or ast.Module([], [])
+    again = {n for node in ast.walk(tree) if isinstance(node, ast.Global) for n in node.names}
     found: dict[str, Any] = {}
-    nodes = ast.walk(tree) if tree is not None else ()
-    again = {name for node in nodes if isinstance(node, ast.Global) for name in node.names}
-    for node in getattr(tree, "body", ()):
-        for name, value in _bound(node):
-            if name in found:
-                again.add(name)
-            found[name] = value
+    for name, value in (pair for node in tree.body for pair in _bound(node)):
+        found[name] = _UNKNOWN if name in found else value
     return {k: v for k, v in found.items() if k not in again and v is not _UNKNOWN}
 
 
@@ -339,17 +328,16 @@ def _bound(node: ast.AST) -> Iterator[tuple[str, Any]]:
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
         yield node.name, _UNKNOWN if node.decorator_list else ...
         return
-    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-    simple = isinstance(node, (ast.Assign, ast.AnnAssign))
-    for inner in targets if simple else ast.walk(node):
-        if isinstance(inner, ast.Name):
-            yield inner.id, _value(node.value) if simple else _UNKNOWN  # type: ignore[attr-defined]
+    if isinstance(node, (ast.Assign, ast.AnnAssign)):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        yield from ((each.id, _value(node.value)) for each in targets if isinstance(each, ast.Name))
+        return
+    yield from ((each.id, _UNKNOWN) for each in ast.walk(node) if isinstance(each, ast.Name))
 
 
-def _value(node: ast.expr | None) -> Any:
-    if node is None:
-        return _UNKNOWN
+def _value(node: Any) -> Any:
     try:
+        # An annotation without a value has None here, which is malformed as well.
         return ast.literal_eval(node)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return _UNKNOWN

@@ -31,6 +31,7 @@ from daskperiment.capture.code_objects import (
     ImportStatement,
     NameRead,
     cell_value,
+    cells_of,
     name_of_function,
     names_of,
 )
@@ -121,11 +122,7 @@ class Lookups:
 class Walk:
     """The user's own code behind a function, class or callable object.
 
-    Parameters
-    ----------
-    root : callable
-    step : bool
-        Whether the root is a step's function: its own decorators do not count then.
+    If the root is a step's function, its own decorators do not count.
     """
 
     def __init__(self, root: Any, step: bool = False) -> None:
@@ -185,9 +182,8 @@ class Walk:
         # Not __module__, which a decorator copies from the function that it wraps.
         module = value.__globals__.get("__name__")
         if is_own(module):
-            self._add_unit(
-                owner, label, value, name_of_function(value), source.function_source(value), bare
-            )
+            info = source.function_source(value)
+            self._add_unit(owner, label, value, name_of_function(value), info, bare)
             return
         self._add_foreign(owner, label, value, module)
         inner = wrapped_by(value)
@@ -304,8 +300,7 @@ class Walk:
         self.lookups.functions.append((function, function.__code__, function.__defaults__, named))
         for read in names.globals:
             self._read_global(place, prefix, function, read)
-        cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=False))
-        for name, cell in cells.items():
+        for name, cell in cells_of(function).items():
             if name != "__class__":
                 reads = [read for read in names.cells if read.name == name]
                 self._read_cell(place, prefix, function, cell, reads or [NameRead(name)])
@@ -322,9 +317,8 @@ class Walk:
     def _read_global(self, place: int, prefix: str, function: FunctionType, read: NameRead) -> None:
         variables = function.__globals__
         value = self._look_up(variables, read.name)
-        if value is not MISSING:
-            name = f"{variables.get('__name__', '?')}.{read.name}"
-            self._read(place, f"{prefix}{read.name}", name, value, read.attributes)
+        name = f"{variables.get('__name__', '?')}.{read.name}"
+        self._read(place, f"{prefix}{read.name}", name, value, read.attributes)
 
     def _read_cell(
         self, place: int, prefix: str, function: FunctionType, cell: Any, reads: list[NameRead]
@@ -332,9 +326,8 @@ class Walk:
         value = cell_value(cell)
         self.lookups.cells.append((cell, value))
         for read in reads:
-            if value is not MISSING:
-                name = f"{name_of_function(function)}.{read.name}"
-                self._read(place, f"{prefix}{read.name}", name, value, read.attributes)
+            name = f"{name_of_function(function)}.{read.name}"
+            self._read(place, f"{prefix}{read.name}", name, value, read.attributes)
 
     def _read(
         self, place: int, label: str, name: str, value: Any, attributes: tuple[str, ...]
@@ -405,9 +398,8 @@ class Walk:
         found = distribution(module) if origin_of(module) == "installed" else None
         note = "no source: part of " + (" ".join(found) if found else module or "Python")
         fingerprint = combine("foreign", module, name, *(found or ()))
-        self.units.append(
-            CodeUnit(f"{module}.{name}", SourceInfo(fingerprint, fingerprint, note=note))
-        )
+        info = SourceInfo(fingerprint, fingerprint, note=note)
+        self.units.append(CodeUnit(f"{module}.{name}", info))
 
 
 def _is_free(function: BuiltinFunctionType) -> bool:

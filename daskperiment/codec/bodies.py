@@ -49,15 +49,10 @@ def _escaped(data: Any) -> Any:
 
 
 def decode(body: bytes, type_: type[T]) -> T:
-    """Return the record whose JSON this is.
+    """Return the record whose JSON this is; CorruptRecordError if it is not that of such a record.
 
     Fields that this version does not know are passed over, so that it reads what a later one
     writes.
-
-    Raises
-    ------
-    CorruptRecordError
-        If the bytes are not the JSON of such a record.
     """
     try:
         record: T = _decoder(type_).decode(body)
@@ -69,10 +64,7 @@ def decode(body: bytes, type_: type[T]) -> T:
 def decode_many(bodies: Sequence[bytes], type_: type[T]) -> list[T]:
     """Return many records of one type, decoded in one pass.
 
-    Raises
-    ------
-    CorruptRecordError
-        If any of them is damaged; `decode_each` returns the others.
+    CorruptRecordError if any of them is damaged; `decode_each` returns the others.
     """
     try:
         records: list[T] = _list_decoder(type_).decode(b"[" + b",".join(bodies) + b"]")
@@ -129,10 +121,7 @@ def dump_record(record: msgspec.Struct) -> Blob:
 def load_record(data: Buffer, digest: str, type_: type[T]) -> T:
     """Return the record that an object of `dump_record` holds.
 
-    Raises
-    ------
-    CorruptRecordError
-        If the bytes are not those that were written.
+    CorruptRecordError if the bytes are not those that were written.
     """
     found = digest_of([data])
     if found != digest:
@@ -146,15 +135,8 @@ def load_record(data: Buffer, digest: str, type_: type[T]) -> T:
 def find_record(get: Callable[[str], Buffer], digest: str, type_: type[T]) -> T | None:
     """Return a record that is kept as an object; None if it is missing or damaged.
 
-    For records of the past that make an answer better, but are no reason not to give one.
-
-    Parameters
-    ----------
-    get : callable
-        Returns an object's bytes, or raises KeyError; a store's method ``get``.
-    digest : str
-    type_ : type
-        Of the record.
+    For records of the past that make an answer better, but are no reason not to give one. `get`
+    is the store's method: it returns an object's bytes, or raises KeyError.
     """
     try:
         return load_record(get(digest), digest, type_)

@@ -56,23 +56,13 @@ _LONGEST = 200
 def to_plain(value: Any) -> Any:
     """Return the tagged form of a plain value, which JSON can hold.
 
-    Parameters
-    ----------
-    value : object
-        None, bool, int, float, str, bytes, bytearray, list, tuple, dict, set, frozenset, range,
-        complex, date, datetime, time, timedelta, timezone, ZoneInfo, Decimal, Fraction, UUID, a
-        path, a NumPy scalar, or pandas' Timestamp, Timedelta, Period, Interval, NaT or NA.
+    Plain are None, bool, int, float, str, bytes, bytearray, list, tuple, dict, set, frozenset,
+    range, complex, date, datetime, time, timedelta, timezone, ZoneInfo, Decimal, Fraction, UUID,
+    paths, NumPy scalars, and pandas' Timestamp, Timedelta, Period, Interval, NaT and NA. For
+    another type, and for what nests deeper than `MAX_DEPTH`, NotPlainError is raised.
 
-    Returns
-    -------
-    object
-        Of None, bool, int of 64 bit, finite float, str that UTF-8 can hold, list, and dict with
-        such keys. Shares no mutable part with `value`.
-
-    Raises
-    ------
-    NotPlainError
-        If the value, or a part of it, is of another type, or nests deeper than `MAX_DEPTH`.
+    The form consists of None, bool, int of 64 bit, finite float, str that UTF-8 can hold, list,
+    and dict with such keys. It shares no mutable part with the value.
 
     Examples
     --------
@@ -154,17 +144,8 @@ def from_plain(data: Any) -> Any:
     """Return the value of a tagged form: the inverse of `to_plain`.
 
     Runs no code but that of the types that `to_plain` names. A form tagged ``"object"`` gives its
-    :class:`~daskperiment.records.ObjectRef`, not the object.
-
-    Parameters
-    ----------
-    data : object
-        What `to_plain` returned, or what JSON made of it.
-
-    Raises
-    ------
-    CorruptRecordError
-        If a tag is unknown or its parts do not fit it.
+    :class:`~daskperiment.records.ObjectRef`, not the object. CorruptRecordError is raised if a tag
+    is unknown or its parts do not fit it.
 
     Examples
     --------
@@ -264,22 +245,8 @@ def pack(
 ) -> tuple[Any, Blob | None]:
     """Return the form in which a record holds a value, and the object to put beside it.
 
-    Never raises, whatever the value is: one that cannot be kept is described, with the reason.
-
-    Parameters
-    ----------
-    value : object
-    signing_key : bytes, optional
-        Sign the object with this secret.
-    inline : int or None, default 1_000_000
-        The most bytes of JSON that stay in the record. None for no limit.
-
-    Returns
-    -------
-    data : object
-        The plain form, or that of an :class:`~daskperiment.records.ObjectRef`.
-    blob : Blob or None
-        What the store has to be given.
+    Up to `inline` bytes of JSON (None for no limit) stay in the record. Never raises, whatever the
+    value is: one that cannot be kept is described, with the reason.
 
     Examples
     --------
@@ -319,16 +286,8 @@ def _as_object(value: Any, signing_key: bytes | None) -> tuple[Any, Blob | None]
 def unpack(data: Any, get: Callable[[str], Buffer], signing_key: bytes | None = None) -> Any:
     """Return the value that `pack` was given, from its object if it has one.
 
-    Loading an object runs code of whoever wrote it: see `load_object`.
-
-    Parameters
-    ----------
-    data : object
-        The first part of what `pack` returned, or what JSON made of it.
-    get : callable
-        Returns an object's bytes by digest, or raises KeyError; a store's method ``get``.
-    signing_key : bytes, optional
-        Refuse objects that were not signed with this secret.
+    Loading an object runs code of whoever wrote it: see `load_object`. `get` is the store's method:
+    it returns an object's bytes by digest, or raises KeyError.
 
     Raises
     ------
@@ -364,14 +323,7 @@ def _fetch(reference: ObjectRef, get: Callable[[str], Buffer]) -> Buffer:
 
 
 def describe(value: Any) -> tuple[str, str]:
-    """Return a value's type and a short text, for people; never raises.
-
-    Returns
-    -------
-    type : str
-        ``str(type(value))``.
-    repr : str
-        One line of at most 200 printable characters.
+    """Return a value's type and one line of at most 200 characters, for people; never raises.
 
     Examples
     --------

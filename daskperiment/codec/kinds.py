@@ -117,9 +117,7 @@ KINDS: dict[type, Kind] = {
     datetime: Kind("datetime", _reduce_time, partial(_build_time, datetime)),
     time: Kind("time", _reduce_time, partial(_build_time, time)),
     timedelta: Kind(
-        "timedelta",
-        lambda v: [v.days, v.seconds, v.microseconds],
-        lambda parts: timedelta(*parts),
+        "timedelta", lambda v: [v.days, v.seconds, v.microseconds], lambda parts: timedelta(*parts)
     ),
     timezone: Kind("timezone", _reduce_timezone, lambda parts: timezone(*parts)),
     ZoneInfo: Kind("zone", _reduce_zone, ZoneInfo),

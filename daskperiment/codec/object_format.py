@@ -79,19 +79,9 @@ class _DamageError(ValueError):
 
 
 def dump_object(value: Any, signing_key: bytes | None = None) -> Blob:
-    """Pickle a value into an object; large buffers are referred to, never copied.
+    """Return a value pickled into an object; large buffers are referred to, never copied.
 
-    Parameters
-    ----------
-    value : object
-        Anything that cloudpickle can pickle.
-    signing_key : bytes, optional
-        Sign with this secret.
-
-    Raises
-    ------
-    Exception
-        Whatever pickling raises, if the value cannot be pickled.
+    Raises whatever pickling raises, if the value cannot be pickled.
     """
     buffers: list[memoryview] = []
 
@@ -143,21 +133,14 @@ def _sign(key: bytes, parts: Iterable[Buffer]) -> bytes:
 
 
 def load_object(data: Buffer, digest: str, signing_key: bytes | None = None) -> Any:
-    """Check an object's bytes and unpickle them.
+    """Return the value of an object, whose bytes are checked first.
 
     Unpickling runs code of whoever wrote the object. With a signing key, that is somebody who had
     the key; without one, anybody who could write to the store. Signed objects load without a key.
 
-    Parameters
-    ----------
-    data : buffer
-        If it is writable and private, as a memory map with ``ACCESS_COPY`` is, arrays are built
-        over it without copying. Otherwise their bytes are copied once. Arrays that were writable
-        come back writable either way.
-    digest : str
-        Under which the object was stored.
-    signing_key : bytes, optional
-        Refuse whatever was not signed with this secret.
+    Over data that are writable and private, as a memory map with ``ACCESS_COPY`` is, arrays are
+    built without copying. Otherwise their bytes are copied once. Arrays that were writable come
+    back writable either way.
 
     Raises
     ------
@@ -171,13 +154,7 @@ def load_object(data: Buffer, digest: str, signing_key: bytes | None = None) -> 
 
 
 def check_object(data: Buffer, digest: str, signing_key: bytes | None = None) -> None:
-    """Check an object's bytes as `load_object` does, and unpickle nothing.
-
-    Raises
-    ------
-    CorruptRecordError, UntrustedObjectError
-        As from `load_object`.
-    """
+    """Check an object's bytes as `load_object` does, with its errors, and unpickle nothing."""
     _checked(data, digest, signing_key)
 
 

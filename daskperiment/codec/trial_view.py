@@ -40,10 +40,7 @@ class TrialView(NamedTuple):
 def begun_view(body: bytes) -> TrialView:
     """Return the fields of a trial that began.
 
-    Parameters
-    ----------
-    body : bytes
-        JSON of :class:`~daskperiment.records.Begun`. Whatever else it is makes fewer fields.
+    The body is that of a :class:`~daskperiment.records.Begun`; what else it is makes fewer fields.
     """
     data = _record(body)
     origin = _mapping(data.get("origin"))
@@ -63,11 +60,8 @@ def begun_view(body: bytes) -> TrialView:
 def added_view(bodies: Iterable[bytes]) -> TrialView:
     """Return what further records set in the view of their trial.
 
-    Parameters
-    ----------
-    bodies : iterable of bytes
-        JSON of :class:`~daskperiment.records.Computed` or :class:`~daskperiment.records.Ended`.
-        Anything else sets nothing.
+    The bodies are those of :class:`~daskperiment.records.Computed` and
+    :class:`~daskperiment.records.Ended`; anything else sets nothing.
     """
     parameters: dict[str, Any] = {}
     outcome: dict[str, Any] = {}
@@ -90,10 +84,10 @@ def _parameter(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _outcome(data: Mapping[str, Any]) -> dict[str, Any]:
-    failure = _mapping(data.get("failure"))
     status = data.get("status")
     if status not in OUTCOMES:
         return {}
+    failure = _mapping(data.get("failure"))
     values = {
         "status": status,
         "type": _shown(data.get("type")),

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
+import sys
 
 import pytest
 
@@ -190,7 +191,7 @@ def test_no_git_program(repo, monkeypatch):
     """Without the git program there is a note."""
     monkeypatch.setenv("PATH", str(repo))
     assert "note" in state(repo)
-    monkeypatch.setattr(git_module, "_load", lambda: None)
+    monkeypatch.setitem(sys.modules, "git", None)
     assert state(repo) == {"note": "the git program is not there, or does not start"}
 
 

@@ -8,8 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from daskperiment.capture.environment.git import Repository, find_repository, read_state
 from daskperiment.capture.environment.machine import CATEGORIES, installed
@@ -36,9 +35,7 @@ class EnvironmentCapture:
     differs, the repository or the list of packages is read again. A folder that changes all the
     time, as one that trials write files to, makes it read the repository for a twentieth of the
     time at most. An edit to a file that is not loaded (and is not in the index) is seen at the
-    next of these occasions.
-
-    Platform, processor, memory and Python are asked once.
+    next of these occasions. Platform, processor, memory and Python are asked once.
 
     Safe for any number of threads.
     """
@@ -65,7 +62,7 @@ class EnvironmentCapture:
             self._static = {name: _safely(gather) for name, gather in CATEGORIES.items()}
         everything = {**self._static, "git": git, "requirements": packages}
         new = Environment({name: facts for name, facts in everything.items() if facts})
-        return self._last if self._last is not None and self._last == new else new
+        return self._last if self._last == new else new
 
 
 def _safely(gather: Callable[[], dict[str, str]]) -> dict[str, str]:
@@ -118,8 +115,7 @@ def _stamps(paths: Iterable[str]) -> dict[str, tuple[int, int, int] | None]:
     return found
 
 
-@dataclass(slots=True)
-class _RepositoryStamps:
+class _RepositoryStamps(NamedTuple):
     """What one reading of a repository rests on."""
 
     cwd: str
@@ -215,60 +211,43 @@ class _LoadedSources:
                 continue
             self._seen[name] = id(module)
             file = vars(module).get("__file__") if hasattr(module, "__dict__") else None
+            path = os.path.abspath(file) if isinstance(file, str) else ""
             # This package is not the user's code, wherever it lies.
-            if isinstance(file, str) and name.partition(".")[0] != _PACKAGE:
-                path = os.path.abspath(file)
-                if path.startswith(root) and origin_of_file(path) == "own":
-                    self._files.append(path)
-
-
-_PACKAGE = __name__.partition(".")[0]
+            ours = name.partition(".")[0] == "daskperiment"
+            if path.startswith(root) and not ours and origin_of_file(path) == "own":
+                self._files.append(path)
 
 
 def describe(environment: Environment, category: str | None = None) -> str:
-    """Return an environment as text.
+    """Return an environment as text: one category in full, or all of them in short.
 
-    Parameters
-    ----------
-    environment : Environment
-    category : str, optional
-        Describe this category in full. Without it, all of them in short. Of a category without
-        facts, such as ``conda`` elsewhere than in conda, it is said that nothing was found.
-
-    Raises
-    ------
-    ValueError
-        If there is no such category.
+    Of a category that does not apply here, such as ``conda`` elsewhere than in conda, it is said
+    that nothing was found. ValueError if there is no such category.
     """
     known = environment.categories
     if category is None:
         return "\n\n".join(_summary(name, facts) for name, facts in known.items())
+    every = {*CATEGORIES, "git", "requirements", *known}
+    if category not in every:
+        raise ValueError(
+            f"There is no category {category!r}. Give one of {', '.join(sorted(every))}."
+        )
     if category not in known:
-        every = {*CATEGORIES, "git", "requirements", *known}
-        if category not in every:
-            raise ValueError(
-                f"There is no category {category!r}. Give one of {', '.join(sorted(every))}."
-            )
         return f"no {category} was found"
     if category == "requirements":
         return packages_text(environment)
-    return "\n".join(_fact(name, text) for name, text in known[category].items())
+    facts = known[category].items()
+    return "\n".join(f"{n}:\n{text}" if n in _LONG else f"{n}: {text}" for n, text in facts)
 
 
 def _summary(name: str, facts: dict[str, str]) -> str:
     if name == "requirements":
         return f"requirements\n  {len(facts)} installed packages"
-    return "\n".join([name, *(f"  {_short(fact, text)}" for fact, text in facts.items())])
-
-
-def _short(name: str, text: str) -> str:
-    if name in _LONG:
-        return f"{name}: {len(text.splitlines())} lines"
-    return f"{name}: {text}"
-
-
-def _fact(name: str, text: str) -> str:
-    return f"{name}:\n{text}" if name in _LONG else f"{name}: {text}"
+    lines = [name]
+    for fact, text in facts.items():
+        shown = f"{len(text.splitlines())} lines" if fact in _LONG else text
+        lines.append(f"  {fact}: {shown}")
+    return "\n".join(lines)
 
 
 def packages_text(environment: Environment) -> str:
@@ -289,10 +268,12 @@ def changes(old: Environment, new: Environment) -> list[str]:
     ['numpy 2.1.0 -> 2.2.0', 'added x==1']
     """
     before, after = old.categories, new.categories
-    lines = _package_changes(before.get("requirements", {}), after.get("requirements", {}))
+    packages = after.get("requirements", {})
+    lines = _package_changes(before.get("requirements", {}), packages)
     for category in dict.fromkeys([*before, *after]):
         if category != "requirements":
-            lines += _fact_changes(category, before.get(category, {}), after.get(category, {}), new)
+            pair = before.get(category, {}), after.get(category, {})
+            lines += _fact_changes(category, *pair, packages)
     return lines
 
 
@@ -304,21 +285,18 @@ def _package_changes(old: dict[str, str], new: dict[str, str]) -> list[str]:
 
 
 def _fact_changes(
-    category: str, old: dict[str, str], new: dict[str, str], environment: Environment
+    category: str, old: dict[str, str], new: dict[str, str], packages: dict[str, str]
 ) -> list[str]:
     lines = []
-    packages = environment.categories.get("requirements", {})
     for name in dict.fromkeys([*old, *new]):
         before, after = old.get(name), new.get(name)
-        listed = name == "version" and category in packages
-        if before == after or listed:
+        # The version of a listed package is among the changes of packages.
+        if before == after or (name == "version" and category in packages):
             continue
         # "python 3.11.7 -> 3.12.1" needs no more words.
         subject = category if name == "version" else f"{category} {name}"
-        if name in _LONG:
-            lines.append(f"{subject} changed")
-        else:
-            lines.append(f"{subject} {_brief(before, name)} -> {_brief(after, name)}")
+        change = "changed" if name in _LONG else f"{_brief(before, name)} -> {_brief(after, name)}"
+        lines.append(f"{subject} {change}")
     return lines
 
 

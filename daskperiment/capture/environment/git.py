@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 __all__ = ["Repository", "find_repository", "read_state", "without_credentials"]
@@ -54,21 +55,18 @@ class Repository:
 
 def find_repository(start: str) -> Repository | None:
     """Return the repository that a folder is in, by looking at the folders alone."""
-    folder = os.path.abspath(start)
-    while True:
+    here = Path(os.path.abspath(start))
+    for folder in map(str, (here, *here.parents)):
         inner = os.path.join(folder, ".git")
         if os.path.isdir(inner):
             return Repository(folder, inner, inner)
         if os.path.isfile(inner):
             return _linked(folder, _read(inner))
-        parent = os.path.dirname(folder)
-        if parent == folder:
-            return None
-        folder = parent
+    return None
 
 
 def _linked(root: str, text: str) -> Repository | None:
-    """Follow the file that a submodule or another worktree has in place of ``.git``."""
+    """The repository of a submodule or another worktree, by the text of its file ``.git``."""
     if not text.startswith("gitdir: "):
         return None
     folder = os.path.normpath(os.path.join(root, text[8:].strip()))
@@ -85,40 +83,23 @@ def _read(path: str) -> str:
 
 
 def read_state(repository: Repository | None) -> dict[str, str]:
-    """Return a repository's state.
+    """Return a repository's state, and a ``note`` for what is missing.
 
-    Parameters
-    ----------
-    repository : Repository or None
-        ``None`` where there is no repository.
-
-    Returns
-    -------
-    dict of str to str
-        ``commit``, ``branch``, ``remote``, ``dirty`` (``yes`` or ``no``: whether tracked files
-        differ from the commit), ``diff``, ``untracked``, and ``note`` for what is missing.
+    That is ``commit``, ``branch``, ``remote``, ``dirty`` (``yes`` or ``no``: whether tracked files
+    differ from the commit), ``diff`` and ``untracked``.
     """
     if repository is None:
         return {"note": "not in a Git repository"}
-    git = _load()
-    if git is None:
+    try:
+        # Not at the top: importing GitPython starts a process, and fails without the git program.
+        import git  # noqa: PLC0415
+    except Exception:
         return {"note": "the git program is not there, or does not start"}
     try:
         with git.Repo(repository.root) as repo:
             return _RepositoryReader(repo.git, repository.root).read()
     except Exception as error:
         return {"note": f"the repository cannot be read: {_clean(str(error))}"}
-
-
-def _load() -> Any:
-    """GitPython, which looks for the git program when it is imported; None without it."""
-    try:
-        # Not at the top: importing it starts a process, and fails if there is no git.
-        import git  # noqa: PLC0415
-
-        return git
-    except Exception:
-        return None
 
 
 class _RepositoryReader:
@@ -161,7 +142,7 @@ class _RepositoryReader:
         if self._ask("diff", *options, "HEAD", output_stream=diff) is None:
             self._notes.append("the changes could not be read")
             return {}
-        if diff.dropped:
+        if diff.size > DIFF_LIMIT:
             self._notes.append(
                 f"the diff is cut off after {DIFF_LIMIT} bytes; "
                 f"all of it: {diff.size} bytes, SHA-256 {diff.digest.hexdigest()}"
@@ -213,10 +194,6 @@ class _LimitedOutput:
         self._kept = bytearray()
         self.size = 0
         self.digest = hashlib.sha256()
-
-    @property
-    def dropped(self) -> bool:
-        return self.size > len(self._kept)
 
     def write(self, data: bytes) -> int:
         self.size += len(data)

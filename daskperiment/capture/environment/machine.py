@@ -12,8 +12,10 @@ import sys
 import sysconfig
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -26,19 +28,12 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEX
 
 def platform_facts() -> Facts:
     """The operating system."""
-    facts = {
-        "system": platform.system(),
-        "release": platform.release(),
-        "machine": platform.machine(),
-    }
-    try:
+    uname = platform.uname()
+    facts = {"system": uname.system, "release": uname.release, "machine": uname.machine}
+    with suppress(OSError):  # not Linux, or a container without this file
         facts["distribution"] = platform.freedesktop_os_release().get("PRETTY_NAME", "")
-    except OSError:
-        pass  # Not Linux, or a container without this file.
-    try:
+    with suppress(ValueError, AttributeError, OSError):
         facts["libc"] = os.confstr("CS_GNU_LIBC_VERSION") or ""
-    except (ValueError, AttributeError, OSError):
-        pass
     return {name: text for name, text in facts.items() if text}
 
 
@@ -51,12 +46,10 @@ def cpu_facts() -> Facts:
 
 
 def _cpu_model() -> str:
-    try:
+    with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
-    except OSError:
-        pass
     return platform.machine() or "unknown"
 
 
@@ -139,13 +132,12 @@ def gpu_facts() -> Facts:
         pynvml.nvmlShutdown()
 
 
-def _gpus(nvml: object) -> Facts:
-    call = nvml.__getattribute__
-    facts = {"driver": _text(call("nvmlSystemGetDriverVersion")())}
-    for place in range(call("nvmlDeviceGetCount")()):
-        handle = call("nvmlDeviceGetHandleByIndex")(place)
-        size = call("nvmlDeviceGetMemoryInfo")(handle).total
-        name = _text(call("nvmlDeviceGetName")(handle))
+def _gpus(nvml: Any) -> Facts:
+    facts = {"driver": _text(nvml.nvmlSystemGetDriverVersion())}
+    for place in range(nvml.nvmlDeviceGetCount()):
+        handle = nvml.nvmlDeviceGetHandleByIndex(place)
+        size = nvml.nvmlDeviceGetMemoryInfo(handle).total
+        name = _text(nvml.nvmlDeviceGetName(handle))
         facts[f"device {place}"] = f"{name}, {size / 2**30:.1f} GiB"
     return facts
 

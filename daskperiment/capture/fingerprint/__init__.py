@@ -54,21 +54,9 @@ def encoder_for(code: dict[int, tuple[Any, bytes]] | None = None) -> Encoder:
 
 
 def fingerprint(value: Any) -> str:
-    """Return the fingerprint of a value.
+    """Return the fingerprint of a value: 32 hexadecimal digits.
 
-    Parameters
-    ----------
-    value : object
-
-    Returns
-    -------
-    str
-        32 hexadecimal digits.
-
-    Raises
-    ------
-    NoFingerprintError
-        If the value has none that would be the same in another process; it says why.
+    NoFingerprintError if it has none that would be the same in another process; it says why.
 
     Examples
     --------
@@ -84,11 +72,6 @@ def exact_fingerprint(value: Any) -> str:
     """Return a fingerprint that also differs for dicts which differ in their order.
 
     Such dicts are equal, but a function that goes through them may return something else.
-
-    Raises
-    ------
-    NoFingerprintError
-        As :func:`fingerprint` does.
     """
     return _fingerprint(_OrderedEncoder(_find), value)
 

@@ -20,6 +20,7 @@ from daskperiment.capture.encoding import (
     by_attributes,
     by_parts,
 )
+from daskperiment.capture.fingerprint.python_values import encode_repr
 from daskperiment.capture.origin import distribution, is_own
 
 __all__ = ["handler_for"]
@@ -96,8 +97,7 @@ def _write_chunks(encoder: Encoder, value: Any) -> None:
     state = xxh3_128()
     for chunk in _chunks(value):
         state.update(chunk)
-    encoder.out += b"%x:" % value.nbytes
-    encoder.out += state.digest()
+    encoder.out += b"%x:" % value.nbytes + state.digest()
 
 
 def _chunks(value: Any) -> Iterator[Any]:
@@ -174,8 +174,7 @@ def _sparse(encoder: Encoder, value: Any) -> None:
     encoder.tag_text(b"sparse", type(value).__name__)
     encoder.text(repr(value.shape))
     # Through CSR with sorted indices, so that the order in which it was filled does not matter.
-    rows = value.reshape(1, -1) if value.ndim == 1 else value
-    table = rows.tocsr(copy=True)
+    table = (value.reshape(1, -1) if value.ndim == 1 else value).tocsr(copy=True)
     table.sum_duplicates()
     for part in (table.indptr.astype("i8"), table.indices.astype("i8"), table.data):
         _ndarray(encoder, part)
@@ -194,8 +193,7 @@ def _tensor(encoder: Encoder, value: Any) -> None:
     encoder.tag(b"tensor", value.dim())
     encoder.text(f"{value.dtype} {tuple(value.shape)} {value.requires_grad}")
     # As bytes: NumPy does not have all of its types, such as bfloat16.
-    flat = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-    _ndarray(encoder, flat.numpy())
+    _ndarray(encoder, value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
 
 
 def _pandas(kind: type) -> Handler | None:
@@ -210,28 +208,23 @@ def _pandas(kind: type) -> Handler | None:
         (pd.Index, _index),
         (pd.api.extensions.ExtensionArray, _column),
         (pd.CategoricalDtype, by_parts(b"categories", lambda v: [v.categories, v.ordered])),
-        (pd.api.extensions.ExtensionDtype, _by_text),
+        ((pd.api.extensions.ExtensionDtype, pd.Period), encode_repr),
         (pd.offsets.BaseOffset, _offset),
         ((pd.Timestamp, pd.Timedelta), _instant),
-        (pd.Period, _by_text),
-        ((type(pd.NA), type(pd.NaT)), _by_text),
+        ((type(pd.NA), type(pd.NaT)), encode_repr),
         (pd.Interval, by_attributes(b"interval", "left", "right", "closed")),
     )
     return next((handler for base, handler in pairs if issubclass(kind, base)), None)
 
 
-def _by_text(encoder: Encoder, value: Any) -> None:
-    encoder.tag_text(type(value).__name__.encode(), repr(value))
-
-
 def _instant(encoder: Encoder, value: Any) -> None:
-    _by_text(encoder, value)
+    encode_repr(encoder, value)
     encoder.text(value.unit)
 
 
 def _offset(encoder: Encoder, value: Any) -> None:
     """Write a date offset with what its text leaves out: holidays, hours, its normalization."""
-    _by_text(encoder, value)
+    encode_repr(encoder, value)
     encoder.feed(value.normalize)
     # A calendar follows from the days that it was made of.
     encoder.mapping({k: v for k, v in value.kwds.items() if k != "calendar"})

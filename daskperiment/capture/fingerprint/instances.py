@@ -18,6 +18,7 @@ from daskperiment.capture.encoding import (
     Handler,
     NoFingerprintError,
     by_attributes,
+    by_text,
     combine,
 )
 from daskperiment.capture.members import foreign_parts, wrapped_by
@@ -27,6 +28,8 @@ from daskperiment.capture.walk import Walk
 __all__ = ["EXACT", "handler_for"]
 
 _TIMING = re.compile(r"(^|_)(fit|score|refit)_time_?$")
+_LOCKS = (type(threading.Lock()), type(threading.RLock()))
+_OPERATORS = (operator.itemgetter, operator.attrgetter, operator.methodcaller)
 
 
 def encode_code(encoder: Encoder, value: Any) -> None:
@@ -86,7 +89,7 @@ def _name(value: Any) -> tuple[str, ...]:
 def encode_builtin(encoder: Encoder, value: Any) -> None:
     encoder.tag_text(b"builtin", combine(*_name(value)))
     owner = getattr(value, "__self__", None)
-    if owner is not None and not isinstance(owner, types.ModuleType):
+    if not isinstance(owner, (types.ModuleType, type(None))):
         encoder.feed(owner)
 
 
@@ -96,15 +99,6 @@ def encode_module(encoder: Encoder, value: types.ModuleType) -> None:
         _write_walk(encoder, Walk(value))
     else:
         encoder.text(combine("module", *(distribution(value.__name__) or ())))
-
-
-def encode_operator(encoder: Encoder, value: Any) -> None:
-    encoder.tag_text(b"operator", repr(value))
-
-
-def encode_nothing(encoder: Encoder, value: Any) -> None:
-    # A lock has no value of its own.
-    encoder.tag_text(b"nothing", type(value).__name__)
 
 
 def _enum(encoder: Encoder, value: enum.Enum) -> None:
@@ -178,10 +172,8 @@ def _write_state(encoder: Encoder, value: Any) -> None:
         if not isinstance(getattr(kind, name, None), functools.cached_property)
     }
     # As pickle does: nothing public lists the slots of a class and of its bases.
-    slot_names: Any = getattr(copyreg, "_slotnames", None)
-    for name in slot_names(kind):
-        if hasattr(value, name):
-            state[name] = getattr(value, name)
+    slots = getattr(copyreg, "_slotnames")(kind)  # noqa: B009
+    state |= {name: getattr(value, name) for name in slots if hasattr(value, name)}
     if dataclasses.is_dataclass(value):
         # Fields without initial value, and those that live in no dict.
         state.update((f.name, getattr(value, f.name, None)) for f in dataclasses.fields(value))
@@ -272,12 +264,9 @@ def _is_extension(kind: type) -> bool:
 
 def _keeps_state_openly(kind: type) -> bool:
     """Whether an object's dict and slots are all that there is to it."""
-    special = ("__reduce__", "__reduce_ex__", "__getstate__")
+    special = {"__reduce__", "__reduce_ex__", "__getstate__"}
     bases = [base for base in kind.__mro__[:-1] if base not in _PLAIN_VALUE]
-    return all(
-        not any(name in vars(base) for name in special) and not _is_extension(base)
-        for base in bases
-    )
+    return not any(_is_extension(base) or special & vars(base).keys() for base in bases)
 
 
 _PLAIN_VALUE: dict[type, Any] = {
@@ -302,8 +291,7 @@ EXACT: dict[type, Handler] = {
     types.MethodType: by_attributes(b"method", "__func__", "__self__"),
     types.ModuleType: encode_module,
     functools.partial: by_attributes(b"partial", "func", "args", "keywords"),
-    **dict.fromkeys((type(threading.Lock()), type(threading.RLock())), encode_nothing),
-    operator.itemgetter: encode_operator,
-    operator.attrgetter: encode_operator,
-    operator.methodcaller: encode_operator,
+    # A lock has no value of its own.
+    **dict.fromkeys(_LOCKS, by_text(b"nothing", lambda value: type(value).__name__)),
+    **dict.fromkeys(_OPERATORS, by_text(b"operator", repr)),
 }

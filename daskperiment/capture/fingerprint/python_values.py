@@ -16,19 +16,16 @@ import logging
 import pathlib
 import random
 import re
+import struct
 import types
 import uuid
 from typing import Any
 
-from daskperiment.capture.encoding import (
-    Encoder,
-    Handler,
-    by_attributes,
-    by_parts,
-    encode_double,
-)
+from daskperiment.capture.encoding import Encoder, Handler, by_attributes, by_parts, by_text
 
-__all__ = ["EXACT", "FAMILIES"]
+__all__ = ["EXACT", "FAMILIES", "encode_repr"]
+
+_DOUBLE = struct.Struct("<d")
 
 
 def encode_none(encoder: Encoder, value: None) -> None:
@@ -45,11 +42,16 @@ def encode_int(encoder: Encoder, value: int) -> None:
 
 def encode_float(encoder: Encoder, value: float) -> None:
     encoder.out += b"f"
-    encoder.out += encode_double(value)
+    encoder.out += _double(value)
 
 
 def encode_complex(encoder: Encoder, value: complex) -> None:
-    encoder.out += b"c" + encode_double(value.real) + encode_double(value.imag)
+    encoder.out += b"c" + _double(value.real) + _double(value.imag)
+
+
+def _double(value: float) -> bytes:
+    # Every nan is the same one.
+    return _DOUBLE.pack(value if value == value else float("nan"))
 
 
 def encode_text(encoder: Encoder, value: str) -> None:
@@ -126,8 +128,8 @@ def encode_set(encoder: Encoder, value: Any) -> None:
 
 
 def encode_repr(encoder: Encoder, value: Any) -> None:
-    # For types whose own text describes them in full.
-    encoder.tag_text(type(value).__qualname__.encode(), repr(value))
+    """Write a value whose own text describes it in full."""
+    encoder.tag_text(type(value).__name__.encode(), repr(value))
 
 
 def encode_time(encoder: Encoder, value: Any) -> None:
@@ -137,20 +139,11 @@ def encode_time(encoder: Encoder, value: Any) -> None:
     encoder.text(str(name))
 
 
-def encode_path(encoder: Encoder, value: pathlib.PurePath) -> None:
-    encoder.tag_text(b"path", str(value))
-
-
 def encode_namespace(encoder: Encoder, value: Any) -> None:
     encoder.tag_text(b"namespace", type(value).__name__)
     with encoder.within(value) as entered:
         if entered:
             encoder.mapping(vars(value))
-
-
-def encode_logger(encoder: Encoder, value: Any) -> None:
-    # What is logged is no part of a step's output.
-    encoder.tag_text(b"logger", value.name)
 
 
 EXACT: dict[type, Handler] = {
@@ -184,9 +177,10 @@ EXACT: dict[type, Handler] = {
 }
 
 FAMILIES: tuple[tuple[type, Handler], ...] = (
-    (pathlib.PurePath, encode_path),
+    (pathlib.PurePath, by_text(b"path", str)),
     (re.Pattern, by_attributes(b"pattern", "pattern", "flags")),
     (BaseException, by_parts(b"exception", lambda value: [type(value), value.args, vars(value)])),
-    (logging.Logger, encode_logger),
-    (logging.LoggerAdapter, encode_logger),
+    # What is logged is no part of a step's output.
+    (logging.Logger, by_text(b"logger", lambda value: value.name)),
+    (logging.LoggerAdapter, by_text(b"logger", lambda value: value.name)),
 )
