@@ -203,9 +203,9 @@ def test_kept_again(shop):
     recorder = recorder_for(shop.store)
     digest = shop.keep(Value("a"), ago=100)
     _, blob = pack(Value("a"))
-    recorder.put(blob)
+    recorder.delivery.put(blob)
     assert shop.prune(max_bytes=0) == [digest] == [blob.digest]
-    recorder.put(blob)
+    recorder.delivery.put(blob)
     assert shop.has(digest)
 
 
