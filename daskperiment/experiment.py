@@ -30,8 +30,7 @@ from daskperiment.recording.registry import recorder_for
 from daskperiment.records import Code, Environment, Point
 from daskperiment.result import Result
 from daskperiment.seeds import check_seed
-from daskperiment.store.opening import list_experiments as experiment_ids
-from daskperiment.store.opening import open_store
+from daskperiment.store import opening
 from daskperiment.store.protocol import Store
 
 if TYPE_CHECKING:
@@ -104,7 +103,7 @@ class Experiment:
         """Get the experiment of this id and backend, or make it."""
         check_id(id)
         seed, reuse = check_seed(seed), check_reuse(reuse)
-        store = open_store(backend, id)
+        store = opening.open_store(backend, id)
         with _EXPERIMENTS_LOCK:
             known = _EXPERIMENTS.get((id, store.address))
             if known is None:
@@ -168,8 +167,8 @@ class Experiment:
         if callable(name):
             return self._computed_parameter(name)
         self._parameters.declare(name, default)
-        node = self._nodes[name] = Parameter.plain(self._parameters, name)
-        return node
+        self._nodes[name] = Parameter.plain(self._parameters, name)
+        return self._nodes[name]
 
     def _computed_parameter(self, function: Callable[..., Any]) -> Parameter:
         name, arguments = function.__name__, inspect.signature(function).parameters
@@ -177,9 +176,8 @@ class Experiment:
         wanted = [n for n, a in arguments.items() if n in self._nodes or a.default is a.empty]
         self._parameters.declare_computed(name, tuple(wanted))
         inputs = {argument: self._nodes[argument] for argument in wanted}
-        node = Parameter.computed(self._parameters, name, function, inputs, self.seed)
-        self._nodes[name] = node
-        return node
+        self._nodes[name] = Parameter.computed(self._parameters, name, function, inputs, self.seed)
+        return self._nodes[name]
 
     def __call__(
         self, function: Callable[..., Any] | None = None, *, nout: int | None = None
@@ -248,16 +246,12 @@ class Experiment:
             version=version,
         )  # fmt: skip
 
-    def _decorate(
-        self, function: Callable[..., Any] | None, wrap: Callable[[StepCall], Any], **traits: Any
-    ) -> Any:
+    def _decorate(self, function: Any, wrap: Callable[[StepCall], Any], **traits: Any) -> Any:
         if function is None:
             return lambda function: self._decorate(function, wrap, **traits)
         step = StepFunction(function, wrap, seed=self.seed, **traits)
         self._steps[step.name] = step
         return step
-
-    # Parameter values
 
     def set_parameters(self, **values: Any) -> None:
         """Give parameters values, for all trials that begin from now on.
@@ -336,8 +330,7 @@ class Experiment:
         Outside a step, as in a unit test of the function alone, it is one generator for the
         experiment, seeded with the experiment's seed.
         """
-        running = CURRENT.get()
-        if running is not None:
+        if (running := CURRENT.get()) is not None:
             return running.rng
         if self._rng is None:
             self._rng = np.random.default_rng(self.seed)
@@ -366,8 +359,7 @@ class Experiment:
             If the name is no text, or epoch or value is no plain value.
         """
         running = self._running()
-        if metric_key.__class__ is not str or not metric_key:
-            check_name(metric_key, "metric")
+        check_name(metric_key, "metric")
         point = Point(metric_key, _plain(epoch, "epoch"), _plain(value, "value"), time.time())
         if running.trial is not None:
             running.metrics.add(metric_key)
@@ -549,8 +541,6 @@ class Experiment:
 
         return part_of(self._store, trial_or_raise(self._store, trial_id), type_)
 
-    # Looking
-
     def start_dashboard(self, port: int = 5000, blocking: bool | None = None) -> Server | None:
         """Show the experiments of this store as a web page, on this machine alone.
 
@@ -585,8 +575,6 @@ class Experiment:
 
             self._server = start(self._store, experiment=self.id)
         return self._server.frame(height)
-
-    # Keeping house
 
     def prune(
         self, max_bytes: int | None = None, older_than: timedelta | float | None = None,
@@ -640,15 +628,12 @@ class Experiment:
 
     def __repr__(self) -> str:
         rows = [[name, shorten(value, 50)] for name, value in self._rows()]
-        title = f"Experiment({self.id!r}) in {self._store.address}"
-        return "\n".join([title, table([], rows, indent="  ")] if rows else [title])
+        listed = f"\n{table([], rows, indent='  ')}" if rows else ""
+        return f"Experiment({self.id!r}) in {self._store.address}{listed}"
 
     def _rows(self) -> list[list[str]]:
-        values = self._parameters.current({})
-        rows = [
-            [f"parameter {name}", repr(values[name]) if name in values else "no value"]
-            for name in self._parameters.names
-        ]
+        texts = {name: repr(value) for name, value in self._parameters.current({}).items()}
+        rows = [[f"parameter {n}", texts.get(n, "no value")] for n in self._parameters.names]
         if self._steps:
             rows.append(["steps", ", ".join(self._steps)])
         if waiting := recorder_for(self._store).delivery.waiting:
@@ -698,18 +683,15 @@ def list_experiments(backend: Any = None) -> pd.DataFrame:
     """
     from daskperiment.history.tables import experiment_row, experiments_frame
 
-    rows = []
-    for id in experiment_ids(backend):
-        store = open_store(backend, id)
+    stores = {id: opening.open_store(backend, id) for id in opening.list_experiments(backend)}
+    for store in stores.values():
         recorder_for(store).catch_up()
-        rows.append(experiment_row(id, store))
-    return experiments_frame(rows)
+    return experiments_frame(experiment_row(id, store) for id, store in stores.items())
 
 
 def experiment_of(result: Result) -> Experiment:
     """Return the experiment of this process that a result belongs to."""
-    planner = result.definition.planner
-    return next(each for each in _EXPERIMENTS.values() if each._planner is planner)
+    return next(ex for ex in _EXPERIMENTS.values() if ex._planner is result.definition.planner)
 
 
 # The same id and backend give the same object, so that a notebook's cell can run again.

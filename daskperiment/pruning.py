@@ -90,40 +90,15 @@ def prune(
 ) -> pd.DataFrame:
     """Drop reusable objects from a store, the least recently used ones first.
 
-    Parameters
-    ----------
-    store : Store
-        Where to drop them.
-    max_bytes : int, optional
-        How many bytes of reusable objects may stay.
-    older_than : datetime.timedelta or float, optional
-        Those that were last used longer ago than this go; a number is in seconds.
-    dry_run : bool
-        Drop nothing, and return what would be dropped.
+    They are dropped until `max_bytes` of them are left, and those that were last used longer ago
+    than `older_than`, a number counting seconds. Returned is what was dropped, or with `dry_run`
+    would be: ``Step`` and ``Trial ID`` that kept it, ``Size`` in bytes, ``Last Used`` in UTC, and
+    ``Digest``.
 
-    Returns
-    -------
-    DataFrame
-        What was dropped, or would be, the least recently used first: ``Step`` and ``Trial ID``
-        that kept it, ``Size`` in bytes, ``Last Used`` in UTC, and ``Digest``.
-
-    Raises
-    ------
-    ValueError
-        If neither limit is given, or a limit is negative.
-    TypeError
-        If a limit is not of the type that it should be.
-    CorruptRecordError
-        If a record is damaged, so that it is not known which objects are still needed. Nothing
-        is dropped then.
-    StoreError
-        From the store.
-
-    Notes
-    -----
     An object was last used when the latest step run that kept or reused it ended. What a running
     trial kept or reused stays. So does an object with the same content as something that is no
-    reusable output, such as a trial's result.
+    reusable output, such as a trial's result. Where a record is damaged, it is not known what is
+    still needed: then nothing is dropped, and a CorruptRecordError says so.
     """
     limit, age = _checked_bytes(max_bytes), _checked_seconds(older_than)
     if limit is None and age is None:

@@ -2,6 +2,6 @@
 
 Records and objects come in as bytes and go out as the same bytes; what they mean, nothing in here
 knows. ``opening`` makes a store of what a person gives as backend; the stores for a folder, Redis
-and MongoDB keep the contract that ``protocol`` writes down. Any room above may use a store, through
+and MongoDB keep the contract that ``protocol`` writes down. Everything above uses a store through
 that protocol alone.
 """

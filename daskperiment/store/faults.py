@@ -6,29 +6,23 @@ import errno
 import shlex
 import shutil
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from daskperiment.errors import CorruptRecordError, StoreError, StoreUnavailableError
 
-__all__ = ["database_name", "explain", "is_damage", "is_full"]
+__all__ = ["database_name", "explain", "explained", "is_damage"]
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 
 
 def explain(error: BaseException, path: Path) -> StoreError:
-    """Return an error of SQLite or of the system as a store error.
-
-    Parameters
-    ----------
-    error : BaseException
-        What was caught.
-    path : Path
-        The database, file or folder in question.
-    """
+    """Return an error of SQLite or of the system, about this path, as a store error."""
     if isinstance(error, StoreError):
         return error
-    if is_full(error) or _has_no_room(error, path):
+    if _is_full(error) or _has_no_room(error, path):
         return StoreError(
             f"No space is left on the device that holds {path}: nothing of this call was "
             f"written. Free some space and try again ({error})"
@@ -38,7 +32,16 @@ def explain(error: BaseException, path: Path) -> StoreError:
     return _explain_system(error, path)
 
 
-def is_full(error: BaseException) -> bool:
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Raise what SQLite or the system raise about a path as a store error."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise explain(error, path) from error
+
+
+def _is_full(error: BaseException) -> bool:
     """Return whether an error says that a device is full."""
     if isinstance(error, OSError):
         return error.errno in _FULL

@@ -24,13 +24,7 @@ computed from the boot time, which moves when the system's clock is set."""
 
 
 def current_origin() -> Origin:
-    """Return what others need to find out later whether this process still runs.
-
-    Returns
-    -------
-    Origin
-        The same object whenever it is called in one process.
-    """
+    """Return what others need to find out whether this process still runs: always one object."""
     return _origin(os.getpid())
 
 
@@ -50,41 +44,27 @@ def heartbeat_timeout() -> float:
 
 
 def is_gone(origin: Origin) -> bool | None:
-    """Return whether a process has ended.
-
-    Parameters
-    ----------
-    origin : Origin
-        What `current_origin` returned in that process.
-
-    Returns
-    -------
-    bool or None
-        ``None`` for a process of another host, which cannot be seen from here.
-    """
+    """Return whether a process has ended; ``None`` for one that cannot be seen from this host."""
     here = current_origin()
     if origin.host != here.host:
         return None
-    boot, _, namespace = origin.boot.partition(".")
-    boot_here, _, namespace_here = here.boot.partition(".")
-    if boot != boot_here:
+    boot = here.boot.partition(".")[0]
+    if origin.boot.partition(".")[0] != boot:
         return True
-    if namespace != namespace_here:
+    if origin.boot != here.boot:
         return None  # a container on the same host: its pids are not ours
-    if origin.pid == here.pid:
-        return _differ(origin.born, here.born)
     try:
-        if psutil.Process(origin.pid).status() == psutil.STATUS_ZOMBIE:
+        if origin.pid == here.pid:
+            born = here.born
+        elif psutil.Process(origin.pid).status() == psutil.STATUS_ZOMBIE:
             return True  # it has ended, and its parent has not noticed
-        return _differ(origin.born, _born(origin.pid))
+        else:
+            born = _born(origin.pid)
+        return abs(origin.born - born) > _TOLERANCE
     except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
         return True
     except (psutil.AccessDenied, PermissionError):
         return False
-
-
-def _differ(first: float, second: float) -> bool:
-    return abs(first - second) > _TOLERANCE
 
 
 @lru_cache(maxsize=2)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote, urlsplit
 
 import dask
 
-from daskperiment.store.faults import explain
+from daskperiment.store.faults import explained
 from daskperiment.store.file import FileStore
 from daskperiment.store.protocol import Store
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check_arrival",
-    "identity_of",
     "journal_folder",
     "list_experiments",
     "open_store",
@@ -41,20 +41,11 @@ _MONGO = ("mongodb", "mongodb+srv")
 
 
 def open_store(backend: Any, id: str) -> Store:
-    """Open the store of one experiment. Nothing is created or connected before it is used.
+    """Return the store of one experiment. Nothing is created or connected before it is used.
 
-    Parameters
-    ----------
-    backend : None, pathlib.Path, str, Store, or an object of redis-py or pymongo
-        ``None`` is the Dask configuration value ``daskperiment.backend``, else the folder
-        ``daskperiment_cache``.
-    id : str
-        The experiment's id.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If the backend is none of these.
+    A backend is a folder, a URL, a ``Store`` or an object of redis-py or pymongo; ``None`` is the
+    Dask configuration value ``daskperiment.backend``, else the folder ``daskperiment_cache``.
+    Anything else is a ValueError or TypeError.
     """
     target = resolve(backend)
     if isinstance(target, Path):
@@ -98,13 +89,7 @@ def list_experiments(backend: Any = None) -> list[str]:
 
 
 def resolve(backend: Any) -> Any:
-    """Return what a backend stands for, after a check that it is one.
-
-    Returns
-    -------
-    pathlib.Path, str, Store, or an object of redis-py or pymongo
-        An absolute folder for whatever names one; anything else as it is.
-    """
+    """Return a backend after a check that it is one; whatever names a folder, as absolute path."""
     if backend is None:
         backend = dask.config.get("daskperiment.backend", None)
     if backend is None:
@@ -120,27 +105,12 @@ def resolve(backend: Any) -> Any:
 
 
 def check_arrival(store: Store, place: str) -> None:
-    """Make sure that a store that came from another process is the same here.
+    """Raise StoreError if a folder that came from another process is missing or another one here.
 
-    Parameters
-    ----------
-    store : Store
-        One that is reached over the network is the same everywhere.
-    place : str
-        Where this is, for the message.
-
-    Raises
-    ------
-    StoreError
-        If a folder is missing here, or is another one.
+    `place` is where this is, for the message. A server is the same everywhere.
     """
     if isinstance(store, FileStore):
         store.check_arrival(place)
-
-
-def identity_of(store: Store) -> str | None:
-    """Return the identity of the folder that a store was made for; None if there is none."""
-    return store.identity if isinstance(store, FileStore) else None
 
 
 def journal_folder(store: Store) -> Path:
@@ -245,12 +215,7 @@ def _advice(backend: Any) -> str:
 
 
 def _folders(root: Path) -> Iterator[str]:
-    try:
-        entries = list(os.scandir(root))
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise explain(error, root / "records.sqlite") from error
-    for entry in entries:
-        if entry.is_dir() and (root / entry.name / "records.sqlite").exists():
-            yield entry.name
+    with explained(root / "records.sqlite"), suppress(FileNotFoundError):
+        for entry in os.scandir(root):
+            if entry.is_dir() and (root / entry.name / "records.sqlite").exists():
+                yield entry.name

@@ -3,7 +3,7 @@
 A store keeps one experiment: *records* in a few named streams and *objects* under the digest of
 their content. It does not know what they mean; all meaning is written once, above it. Anybody may
 write a store against this module alone and show with :mod:`daskperiment.testing` that it keeps
-the contract. At the end stand two functions that may help in it.
+the contract. At the end stands what may help in it.
 
 Streams
 -------
@@ -197,6 +197,29 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Close connections and files; a later call opens them again."""
+
+
+class ObjectMethods:
+    """The methods for objects of a store that leaves these to a part of its own."""
+
+    _objects: Any
+
+    def put(self, digest: str, parts: Sequence[Buffer]) -> None:
+        """Keep an object, see `Store.put`."""
+        self._objects.put(digest, parts)
+
+    def get(self, digest: str) -> Buffer:
+        """Return an object's bytes, see `Store.get`."""
+        return self._objects.get(digest)
+
+    def sizes(self, digests: Collection[str]) -> dict[str, int]:
+        """Return the sizes of objects, see `Store.sizes`."""
+        found: dict[str, int] = self._objects.sizes(digests)
+        return found
+
+    def discard(self, digests: Collection[str]) -> None:
+        """Remove objects, see `Store.discard`."""
+        self._objects.discard(digests)
 
 
 def flat(part: Buffer) -> memoryview:

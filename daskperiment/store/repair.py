@@ -23,18 +23,9 @@ __all__ = ["main", "repair", "salvage"]
 def salvage(
     connection: sqlite3.Connection, table: str, columns: str = "*", after: int = 0
 ) -> list[Any]:
-    """Return the rows of a table that can be read, by halving the ranges that cannot.
+    """Return the rows that can be read of a table with row ids, those above `after`.
 
-    Parameters
-    ----------
-    connection : sqlite3.Connection
-        To the damaged database.
-    table : str
-        A table with row ids.
-    columns : str
-        What to select.
-    after : int
-        Only rows with higher ids.
+    Ranges that cannot be read are halved until single rows are left.
     """
     found: list[Any] = []
     query = f'SELECT {columns} FROM "{table}" WHERE rowid > ? AND rowid <= ? ORDER BY rowid'
@@ -62,24 +53,10 @@ def _last(connection: sqlite3.Connection, table: str) -> int:
 
 
 def repair(folder: Path) -> Path:
-    """Build an experiment's database anew from what can be read of it.
+    """Build the database in an experiment's folder anew from what can be read of it.
 
-    Nobody may write to the store meanwhile.
-
-    Parameters
-    ----------
-    folder : Path
-        The experiment's folder.
-
-    Returns
-    -------
-    Path
-        The damaged database, which is kept under another name.
-
-    Raises
-    ------
-    StoreError
-        If the folder holds no database, or one that not even its first page can be read of.
+    Nobody may write to the store meanwhile. Returns the path under which the damaged database is
+    kept. A StoreError if there is none, or not even its first page can be read.
     """
     path = folder / "records.sqlite"
     new, kept = (path.with_name(f"records.{name}.sqlite") for name in ("new", f"{time.time():.0f}"))

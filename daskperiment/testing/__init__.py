@@ -16,6 +16,7 @@ import multiprocessing
 import os
 import pickle
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
@@ -110,12 +111,9 @@ class StoreConformance(RecordTests, ObjectTests):
         fresh = pickle.loads(pickle.dumps(store))
         fill(store, 1)
         used = pickle.loads(pickle.dumps(store))
-        try:
+        with closing(fresh), closing(used):
             assert fresh.address == used.address == store.address
             assert contents(fresh) == contents(used) == contents(store)
-        finally:
-            fresh.close()
-            used.close()
 
     def test_address(self, open_store: MakeStore) -> None:
         """The address is a URL, one for each experiment, and shows no password."""
@@ -138,5 +136,4 @@ class StoreConformance(RecordTests, ObjectTests):
         allocate_many(store, "parent", 20)
         child.join(120)
         assert child.exitcode == 0
-        assert store.state().latest == 41
-        assert len(list(store.read("trials"))) == 41
+        assert store.state().latest == len(list(store.read("trials"))) == 41

@@ -173,3 +173,10 @@ def test_pack_of_damaged_reference_is_not_confused(lab):
     data, blob = pack(value)
     assert blob is None
     assert viewed(data, lab.store) == value
+
+
+def test_pickles_from_before_the_module_was_renamed(lab):
+    """A table that was pickled when the module was called values is read."""
+    new, old = b"daskperiment.history.stored_values", b"daskperiment.history.values"
+    value = stored(lab, Model(3))
+    assert pickle.loads(pickle.dumps(value, protocol=0).replace(new, old)) == value

@@ -17,7 +17,6 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import psutil
@@ -56,12 +55,9 @@ class SharedConnection:
 
     def open(self, path: Path, mode: str) -> sqlite3.Connection:
         """Open a connection, in a mode as in SQLite's file URLs."""
+        url = f"{path.as_uri()}?mode={mode}"
         self.connection = sqlite3.connect(
-            f"{path.as_uri()}?mode={mode}",
-            uri=True,
-            isolation_level=None,
-            timeout=_BUSY,
-            check_same_thread=False,
+            url, uri=True, isolation_level=None, timeout=_BUSY, check_same_thread=False
         )
         self.transient = "immutable" in mode
         self.file = _file_at(path)
@@ -331,12 +327,7 @@ class _Transaction:
             shared.close()  # the file was deleted meanwhile: begin again with a new one
         raise StoreError(f"{path} vanishes as soon as it is created: see who deletes it")
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         connection = self._shared.connection
         try:
             if error is None and connection is not None:

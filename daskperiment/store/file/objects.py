@@ -8,13 +8,14 @@ import re
 import sqlite3
 import uuid
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from toolz import partition_all
 
 from daskperiment.errors import StoreError
-from daskperiment.store.faults import explain
+from daskperiment.store.faults import explained
 from daskperiment.store.file.database import Database
 from daskperiment.store.protocol import Buffer
 
@@ -29,15 +30,7 @@ _MANY = 500
 
 
 class FileObjects:
-    """The objects of one experiment.
-
-    Parameters
-    ----------
-    folder : Path
-        Where the files are; created by the first of them.
-    database : Database
-        Has the table `OBJECTS`.
-    """
+    """The objects of one experiment; the database has the table `OBJECTS`."""
 
     def __init__(self, folder: Path, database: Database) -> None:
         self._folder = folder
@@ -68,15 +61,11 @@ class FileObjects:
         """Return the sizes of those objects that are there."""
         valid = list(filter(_is_digest, digests))
         found = self._sizes_of_rows(valid)
-        for digest in valid:
-            if digest not in found:
-                size = self._size_of_file(digest)
-                if size is not None:
-                    found[digest] = size
-        return found
+        files = {digest: self._size_of_file(digest) for digest in valid if digest not in found}
+        return found | {digest: size for digest, size in files.items() if size is not None}
 
     def discard(self, digests: Collection[str]) -> None:
-        """Remove objects. Nothing is written where none of them is."""
+        """Remove objects; what is recorded later uses the space of small ones."""
         valid = list(filter(_is_digest, digests))
         rows = self._sizes_of_rows(valid)
         if rows:
@@ -85,10 +74,8 @@ class FileObjects:
                     "DELETE FROM _objects WHERE digest = ?", [(digest,) for digest in rows]
                 )
         for digest in valid:
-            try:
+            with explained(self._file(digest)):
                 self._file(digest).unlink(missing_ok=True)
-            except OSError as error:
-                raise explain(error, self._file(digest)) from error
 
     def _sizes_of_rows(self, digests: Collection[str]) -> dict[str, int]:
         # SQLite tells the length of a blob from the head of its row.
@@ -98,12 +85,9 @@ class FileObjects:
 
     def _size_of_file(self, digest: str) -> int | None:
         path = self._file(digest)
-        try:
+        with explained(path), suppress(FileNotFoundError):
             return path.stat().st_size
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise explain(error, path) from error
+        return None
 
     def _get_row(self, digest: str) -> bytes | None:
         with self._database.reading() as connection:
@@ -118,15 +102,12 @@ class FileObjects:
         return self._folder / place[:2] / place[2:4] / digest
 
     def _get_file(self, digest: str) -> Buffer:
-        try:
-            with open(self._file(digest), "rb") as file:
-                if os.fstat(file.fileno()).st_size == 0:
-                    return b""  # cut off by a power failure; an empty file cannot be mapped
-                return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-        except FileNotFoundError:
-            raise KeyError(digest) from None
-        except OSError as error:
-            raise explain(error, self._file(digest)) from error
+        path = self._file(digest)
+        with explained(path), suppress(FileNotFoundError), open(path, "rb") as file:
+            if os.fstat(file.fileno()).st_size == 0:
+                return b""  # cut off by a power failure; an empty file cannot be mapped
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        raise KeyError(digest)
 
     def _put_file(self, digest: str, parts: Sequence[Buffer], size: int) -> None:
         path = self._file(digest)
@@ -134,18 +115,15 @@ class FileObjects:
         if self._size_of_file(digest) == size:
             return
         temporary = path.with_name(f"{uuid.uuid4().hex}.tmp")
-        try:
+        with explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with open(temporary, "xb") as file:
-                    for part in parts:
-                        file.write(part)
+                    file.writelines(parts)
                 os.replace(temporary, path)
             except BaseException:
                 temporary.unlink(missing_ok=True)
                 raise
-        except OSError as error:
-            raise explain(error, path) from error
 
 
 def select_in(

@@ -31,10 +31,10 @@ from typing import Any
 
 from daskperiment.errors import StoreError, StoreWarning
 from daskperiment.records import BEGUN, STREAMS
-from daskperiment.store.faults import database_name, explain, is_damage
+from daskperiment.store.faults import database_name, explain, explained, is_damage
 from daskperiment.store.file.database import Database, Schema
 from daskperiment.store.file.objects import OBJECTS, FileObjects, select_in
-from daskperiment.store.protocol import Allocation, Buffer, Record, State, Stored
+from daskperiment.store.protocol import Allocation, ObjectMethods, Record, State, Stored
 from daskperiment.store.repair import salvage
 
 __all__ = ["FileStore"]
@@ -73,17 +73,10 @@ _PAGE = 10_000
 _as_stored: Any = partial(tuple.__new__, Stored)
 
 
-class FileStore:
-    """Keep one experiment in a folder of its own.
+class FileStore(ObjectMethods):
+    """One experiment in a folder of its own, which the first write creates.
 
-    Nothing is created before the first write.
-
-    Parameters
-    ----------
-    folder : Path
-        The experiment's folder; made absolute at once.
-    identity : str, optional
-        Identity that the folder had in the process that the store comes from.
+    `identity` is what the folder had in the process that the store comes from, if in any.
     """
 
     def __init__(self, folder: Path, identity: str | None = None) -> None:
@@ -99,25 +92,10 @@ class FileStore:
     def __reduce__(self) -> tuple[type[FileStore], tuple[Path, str | None]]:
         return FileStore, (self.folder, self._identity or _known_identity(self._database))
 
-    @property
-    def identity(self) -> str | None:
-        """Identity that the folder had in the process that the store comes from."""
-        return self._identity
-
     def check_arrival(self, place: str) -> None:
-        """Make sure that the folder is, here too, the one that the store was pickled with.
+        """Raise StoreError unless the folder is, here too, the one that the store was pickled with.
 
-        Nothing is created.
-
-        Parameters
-        ----------
-        place : str
-            Where this is, for the message.
-
-        Raises
-        ------
-        StoreError
-            If it is another one, or there is none.
+        `place` is where this is, for the message. Nothing is created.
         """
         if self._identity is None or _known_identity(self._database) == self._identity:
             return
@@ -212,22 +190,6 @@ class FileStore:
             rows = select_in(connection, query, ids)
             return [Record("outputs", 0, id, body) for id, body in rows]
 
-    def put(self, digest: str, parts: Sequence[Buffer]) -> None:
-        """Keep an object: in the database, or as a file if it is large."""
-        self._objects.put(digest, parts)
-
-    def get(self, digest: str) -> Buffer:
-        """Return an object; a large one as a private, writable memory map of its file."""
-        return self._objects.get(digest)
-
-    def sizes(self, digests: Collection[str]) -> dict[str, int]:
-        """Return the sizes of objects, from the database and from the file system."""
-        return self._objects.sizes(digests)
-
-    def discard(self, digests: Collection[str]) -> None:
-        """Remove objects; the space of small ones is used by what is recorded later."""
-        self._objects.discard(digests)
-
     def state(self) -> State:
         """Return the highest trial id and the file system's clock."""
         latest = 0
@@ -241,18 +203,14 @@ class FileStore:
         """Remove the files written here, and the folder if no other file is in it."""
         self._clock.close()
         self._database.remove()
-        try:
+        with explained(self.folder):
             for name in ("objects", "journal"):
                 if (self.folder / name).is_dir():
                     shutil.rmtree(self.folder / name)
             for name in ("clock", ".gitignore"):
                 (self.folder / name).unlink(missing_ok=True)
-        except OSError as error:
-            raise explain(error, self.folder) from error
-        try:
+        with suppress(OSError):  # it was never made, or other files are in it
             self.folder.rmdir()
-        except OSError:
-            pass  # it was never made, or other files are in it
 
     def close(self) -> None:
         """Close files and connections; a later call opens them again."""
@@ -304,10 +262,7 @@ class _FolderClock:
 def _known_identity(database: Database) -> str | None:
     """Return a database's identity; one that was made before there were any gets its own now.
 
-    Returns
-    -------
-    str or None
-        ``None`` where there is no database, or where it can be neither read nor written.
+    ``None`` where there is no database, or where it can be neither read nor written.
     """
     with suppress(StoreError):
         with database.reading() as connection:

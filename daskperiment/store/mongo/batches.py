@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from operator import attrgetter
 from typing import Any
 
 from pymongo import ASCENDING, IndexModel
 from pymongo.errors import OperationFailure
-from toolz import partition_all
+from toolz import partition_all, unique
 
 from daskperiment.store.mongo.client import Database, MongoServer
 from daskperiment.store.mongo.documents import (
@@ -27,12 +28,7 @@ __all__ = ["RECORD_INDEXES", "RecordBatches"]
 
 RECORD_INDEXES = (
     IndexModel(
-        [
-            ("experiment", ASCENDING),
-            ("stream", ASCENDING),
-            ("records.trial", ASCENDING),
-            ("records.id", ASCENDING),
-        ],
+        [(field, ASCENDING) for field in ("experiment", "stream", "records.trial", "records.id")],
         name="daskperiment_identity",
         unique=True,
     ),
@@ -45,6 +41,7 @@ _SOUGHT = 1000
 """Records looked for in one round trip."""
 
 _Identity = tuple[int, str]
+_identity_of = attrgetter("trial", "id")
 
 
 class RecordBatches:
@@ -67,15 +64,15 @@ class RecordBatches:
         """Write records, and return those that were there already as they stand there."""
         # One round trip if all are new, and also if all are known to have been there.
         known: dict[_Identity, bytes] = {}
-        if any((record.trial, record.id) in self._hints for record in records):
+        if not self._hints.isdisjoint(map(_identity_of, records)):
             known = self._server.run(self._find, stream, records)
         written = self._append(stream, records, known)
         if len(self._hints) > _HINTS:
             self._hints.clear()
-        self._hints.update((record.trial, record.id) for record in records)
+        self._hints.update(map(_identity_of, records))
         standing = []
         for record in records:
-            identity = record.trial, record.id
+            identity = _identity_of(record)
             if written.get(identity) is record:
                 continue
             body = known[identity] if identity in known else written[identity].body
@@ -112,6 +109,9 @@ class RecordBatches:
                 found.append(Record(stream, 0, one.id, one.body))
         return found
 
+    def _pack(self, record: Record) -> dict[str, Any]:
+        return {"trial": record.trial, **self._elements.pack(record)}
+
     def _unpack(self, document: dict[str, Any]) -> Iterator[Stored]:
         for position, element in enumerate(document["records"], document["_id"]["n"] * POSITIONS):
             yield self._elements.unpack(element, element["trial"], position)
@@ -124,15 +124,11 @@ class RecordBatches:
         self, stream: str, records: Sequence[Record], known: dict[_Identity, bytes]
     ) -> dict[_Identity, Record]:
         """Write what is not known; add to `known`, and return what was written."""
-        # Of records with one identity the first counts, and the order stays.
-        fresh = {(one.trial, one.id): one for one in reversed(records)}
-        fresh = {identity: fresh[identity] for identity in reversed(fresh)}
+        # Of records with one identity the first counts.
+        fresh = {_identity_of(one): one for one in unique(records, key=_identity_of)}
         written = {}
         for chunk in chunks(fresh[identity] for identity in fresh if identity not in known):
-            elements = {
-                (one.trial, one.id): {"trial": one.trial, **self._elements.pack(one)}
-                for one in chunk
-            }
+            elements = {_identity_of(one): self._pack(one) for one in chunk}
             self._server.run(self._insert, stream, chunk, elements, known)
             written.update({identity: fresh[identity] for identity in elements})
         return written
@@ -172,7 +168,7 @@ class RecordBatches:
         self, database: Database, stream: str, records: Sequence[Record]
     ) -> dict[_Identity, bytes]:
         """Return the bodies of those records that are there."""
-        wanted = {(record.trial, record.id) for record in records}
+        wanted = set(map(_identity_of, records))
         any_ = {
             "trial": {"$in": sorted({trial for trial, _ in wanted})},
             "id": {"$in": [pack_text(id_) for _, id_ in wanted]},
@@ -186,7 +182,7 @@ class RecordBatches:
         for document in database[RECORDS].find(filter_, {"records": 1}):
             with self._elements.reading(document):
                 found += self._unpack(document)
-        return {(one.trial, one.id): one.body for one in found if (one.trial, one.id) in wanted}
+        return {_identity_of(one): one.body for one in found if _identity_of(one) in wanted}
 
 
 def _pick(

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from threading import Lock
-from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple, TypeVar, TypeVarTuple
 from urllib.parse import unquote
 
 import pymongo
@@ -36,8 +36,8 @@ __all__ = ["Database", "MongoServer", "MongoTarget", "mongo_target"]
 
 Database = DatabaseOf[dict[str, Any]]
 
-P = ParamSpec("P")
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 _URL = re.compile(
     r"(mongodb(?:\+srv)?)://(?:[^@/?]*@)?([^@/?]+)/([^@/?]+)(?:\?.*)?", re.DOTALL | re.IGNORECASE
@@ -118,15 +118,7 @@ def _options(client: Any) -> Mapping[str, Any] | None:
 
 
 class MongoServer:
-    """A database as one experiment sees it; raises a store's errors only.
-
-    Parameters
-    ----------
-    target : MongoTarget
-        The database.
-    address : str
-        What messages call it.
-    """
+    """A database as one experiment sees it; raises a store's errors only, which name `address`."""
 
     losses: int
     """How often the server turned out to be away: what was seen of it before may be gone."""
@@ -140,26 +132,18 @@ class MongoServer:
         self._database: Database | None = None
         self._closing: Callable[[], object] | None = None
 
-    def run(
-        self, work: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
+    def run(self, work: Callable[[Database, *Ts], T], *args: *Ts) -> T:
         """Return the result of some work on the database, all of it within the time limit.
 
         A broken connection is tried once more at once, because a server that was started again
         has closed those we hold, and another one may take the writes now: the work has to be
         such that a second time does no harm. A timeout is not, it took its time already.
         """
-        return self._run(lambda database: work(database, *args, **kwargs), 0, 2)
+        return self.run_long(0, work, *args)
 
-    def run_long(
-        self,
-        seconds: float,
-        work: Callable[Concatenate[Database, P], T],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> T:
+    def run_long(self, seconds: float, work: Callable[[Database, *Ts], T], *args: *Ts) -> T:
         """Return the result of work that needs `seconds` beyond the time limit."""
-        return self._run(lambda database: work(database, *args, **kwargs), seconds, 2)
+        return self._run(lambda database: work(database, *args), seconds, 2)
 
     def run_once(self, work: Callable[[], T]) -> T:
         """Return the result of work that cannot be tried again, such as to go on with a cursor."""
@@ -265,10 +249,7 @@ def _configured(client: Any, name: str) -> Database:
     concern = WriteConcern(**{"w": "majority", "j": True, **given})
     options: CodecOptions[dict[str, Any]] = CodecOptions(document_class=dict)
     database: Database = client.get_database(
-        name,
-        codec_options=options,
-        read_preference=ReadPreference.PRIMARY,
-        write_concern=concern,
+        name, codec_options=options, read_preference=ReadPreference.PRIMARY, write_concern=concern
     )
     return database
 

@@ -93,12 +93,7 @@ def attempts(address: str) -> Iterator[int]:
 def clashing_index(error: OperationFailure) -> str:
     """Return the last field of the unique index that a write violated.
 
-    Empty if it was another writer's document that changed meanwhile.
-
-    Raises
-    ------
-    OperationFailure
-        If the write failed for another reason.
+    Empty if another writer changed the document meanwhile; any other error is raised again.
     """
     if error.code in _CHANGED:
         return ""
@@ -114,14 +109,7 @@ def clashing_index(error: OperationFailure) -> str:
 class Elements:
     """The form of records in documents: each is an element of a list.
 
-    Parameters
-    ----------
-    objects : MongoObjects
-        Where bodies are kept that are too large for a document.
-    limit : int
-        Bytes of a body that is kept in the document.
-    place : str
-        What messages call the collection.
+    A body of more bytes than `limit` becomes an object. `place` names the collection in messages.
     """
 
     def __init__(self, objects: MongoObjects, limit: int, place: str) -> None:
@@ -133,7 +121,7 @@ class Elements:
         """Return a record's id and body; a large one is kept as an object first."""
         element: dict[str, Any] = {"id": pack_text(record.id)}
         if len(record.body) <= self._limit:
-            return element | {"body": _pack_body(record.body)}
+            return element | {"body": _text_or_bytes(record.body)}
         digest = blake2b(record.body, digest_size=32).hexdigest()
         self._objects.put(digest, [record.body])
         return element | {"object": digest, "size": len(record.body)}
@@ -170,22 +158,15 @@ def chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
 
 def pack_text(text: str) -> str | bytes:
     """Return text as it is, or as bytes where it holds what UTF-8 does not."""
-    if text.isascii():
-        return text
-    encoded = text.encode("utf-8", "surrogatepass")
-    try:
-        encoded.decode()
-    except UnicodeDecodeError:
-        return encoded
-    return text
+    return text if text.isascii() else _text_or_bytes(text.encode("utf-8", "surrogatepass"))
 
 
-def _pack_body(body: bytes) -> str | bytes:
+def _text_or_bytes(encoded: bytes) -> str | bytes:
     # Text can be read in the shell; what is no text is not ours to refuse.
     try:
-        return bytes(body).decode()
+        return bytes(encoded).decode()
     except UnicodeDecodeError:
-        return bytes(body)
+        return bytes(encoded)
 
 
 # Fields to query ---------------------------------------------------------------------------------

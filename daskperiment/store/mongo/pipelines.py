@@ -79,9 +79,7 @@ def add_trial(experiment: str, document: Mapping[str, Any]) -> Pipeline:
         {
             "$set": {
                 "_id": {"experiment": "$experiment", "trial": "$trial"},
-                "daskperiment": {
-                    "$mergeObjects": ["$daskperiment", {"n": "$n", "latest": "$trial"}]
-                },
+                "daskperiment": _with_place("$trial"),
                 "records": _with_number("$records"),
             }
         },
@@ -108,17 +106,9 @@ def add_records(
 ) -> Pipeline:
     """Put records into the document of their trial, or into one of their own.
 
-    Parameters
-    ----------
-    experiment : str
-        The experiment's id.
-    document : mapping
-        What the document of its own would be; ``_id`` is the trial's.
-    update : list
-        Sets the fields that the records determine, see `set_fields`.
-    own_document : bool
-        Whether to make a document of their own. Else they go to the trial's, unless that is
-        full and they set nothing in it, or there is none.
+    `document` is what the latter would be, with the ``_id`` of the trial's; `update` is what
+    `set_fields` returned. Without `own_document` they go to the trial's, unless that is full and
+    they set nothing in it, or there is none.
     """
     # Records that set fields must be where the fields are, full or not.
     limit = 0 if own_document else float("inf") if update else _FULL
@@ -128,14 +118,7 @@ def add_records(
         *_following(experiment),
         _lookup("home", [{"$match": {"_id": document["_id"], **FORMAT}}, {"$project": _SIZE}]),
         {"$set": {"_id": _target(limit), "records": _with_number("$records")}},
-        {"$set": {"part": "$_id.part"}},
-        {
-            "$set": {
-                "daskperiment": {
-                    "$mergeObjects": ["$daskperiment", {"n": "$n", "latest": "$latest"}]
-                }
-            }
-        },
+        {"$set": {"part": "$_id.part", "daskperiment": _with_place("$latest")}},
         {"$unset": ["n", "latest", "home"]},
         {"$merge": {"into": TRIALS, "whenMatched": merged}},
     ]
@@ -213,6 +196,10 @@ def _following(experiment: str) -> Pipeline:
     ]
 
 
+def _with_place(latest: str) -> dict[str, Any]:
+    return {"$mergeObjects": ["$daskperiment", {"n": "$n", "latest": latest}]}
+
+
 def _with_number(records: str) -> dict[str, Any]:
     return {"$map": {"input": records, "in": {"$mergeObjects": [{"n": "$n"}, "$$this"]}}}
 
@@ -234,12 +221,7 @@ def _join(records: Any, marker: Any) -> Pipeline:
     fresh = {
         "$let": {
             "vars": {"known": {"$map": {"input": "$records", "in": identity}}},
-            "in": {
-                "$filter": {
-                    "input": records,
-                    "cond": {"$not": {"$in": [identity, "$$known"]}},
-                }
-            },
+            "in": {"$filter": {"input": records, "cond": {"$not": {"$in": [identity, "$$known"]}}}},
         }
     }
     later = {"$gt": [{"$getField": {"field": "n", "input": marker}}, "$daskperiment.n"]}

@@ -27,7 +27,7 @@ from daskperiment.store.mongo.client import Database, MongoServer, MongoTarget, 
 from daskperiment.store.mongo.objects import CHUNKS, FILES, MongoObjects
 from daskperiment.store.mongo.pipelines import FORMAT, RECORDS, TRIALS
 from daskperiment.store.mongo.trials import TRIAL_INDEXES, TRIAL_STREAMS, TrialDocuments
-from daskperiment.store.protocol import Allocation, Buffer, Record, State, Stored
+from daskperiment.store.protocol import Allocation, ObjectMethods, Record, State, Stored
 
 __all__ = ["MongoStore", "list_mongo", "open_mongo"]
 
@@ -41,26 +41,7 @@ _INDEXING = 600.0
 
 
 def open_mongo(backend: Any, id: str) -> MongoStore:
-    """Open an experiment's store in MongoDB.
-
-    Parameters
-    ----------
-    backend : str or pymongo.database.Database
-        A URL ``mongodb://user:password@host:port/database``, or ``mongodb+srv://…``, with the
-        driver's options; or a database of a client, which is used and never closed.
-    id : str
-        The experiment's id, a Python identifier.
-
-    Returns
-    -------
-    MongoStore
-        Nothing is connected before it is used.
-
-    Raises
-    ------
-    ValueError
-        If the URL names no database.
-    """
+    """Return an experiment's store in the database of a URL or of pymongo; nothing is connected."""
     return MongoStore(mongo_target(backend), id)
 
 
@@ -76,7 +57,7 @@ def list_mongo(backend: Any) -> list[str]:
         server.close()
 
 
-class MongoStore:
+class MongoStore(ObjectMethods):
     """One experiment's records and objects in MongoDB. See :class:`~.protocol.Store`."""
 
     def __init__(self, target: MongoTarget, id: str) -> None:
@@ -137,22 +118,6 @@ class MongoStore:
     def find(self, ids: Collection[str]) -> list[Record]:
         """Find outputs: one round trip for 1,000 of them."""
         return self._batches.find("outputs", ids)
-
-    def put(self, digest: str, parts: Sequence[Buffer]) -> None:
-        """Keep an object in GridFS."""
-        self._objects.put(digest, parts)
-
-    def get(self, digest: str) -> Buffer:
-        """Return an object's bytes, in writable memory of the caller's own."""
-        return self._objects.get(digest)
-
-    def sizes(self, digests: Collection[str]) -> dict[str, int]:
-        """Return the sizes of objects: one round trip for 500 of them."""
-        return self._objects.sizes(digests)
-
-    def discard(self, digests: Collection[str]) -> None:
-        """Remove objects: first what they are found by, then their bytes."""
-        self._objects.discard(digests)
 
     def state(self) -> State:
         """Return the highest trial id and the server's clock; one round trip."""

@@ -13,6 +13,7 @@ from bson.objectid import ObjectId
 from pymongo import ASCENDING, IndexModel, UpdateOne
 from pymongo.errors import BulkWriteError, OperationFailure
 from pymongo.results import BulkWriteResult
+from toolz import unique
 
 from daskperiment.codec.trial_view import TrialView, added_view, begun_view
 from daskperiment.records import BEGUN
@@ -183,10 +184,9 @@ class TrialDocuments:
     def _join(self, trial: int, records: list[Record], *, own_document: bool = False) -> None:
         view = added_view(one.body for one in records if one.stream == "trials")
         update = set_fields(_in_mongo_types(view))
-        # Of records with one identity the first counts, and the order stays.
-        elements = {(one.stream, one.id): self._pack(one) for one in reversed(records)}
-        fresh = list(reversed(elements.values()))
-        self._server.run(self._write, trial, fresh, update, own_document)
+        # Of records with one identity the first counts.
+        elements = [self._pack(one) for one in unique(records, key=attrgetter("stream", "id"))]
+        self._server.run(self._write, trial, elements, update, own_document)
 
     def _write(
         self,

@@ -15,6 +15,7 @@ from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode
 from redis.exceptions import NoScriptError
 from redis.retry import Retry
+from toolz import dissoc
 
 from daskperiment.errors import CorruptRecordError, StoreError, StoreUnavailableError
 from daskperiment.store.redis.scripts import Script
@@ -144,11 +145,8 @@ def _target(
     nodes: tuple[tuple[str, int], ...],
     limit: int = _CONNECTIONS,
 ) -> RedisTarget:
-    options = {
-        name: value
-        for name, value in given.items()
-        if (name in _OPTIONS or name.startswith("ssl")) and value is not None
-    }
+    wanted = [name for name in given if name in _OPTIONS or name.startswith("ssl")]
+    options = {name: given[name] for name in wanted if given[name] is not None}
     if not isinstance(options.get("socket_keepalive_options"), Mapping):
         options.pop("socket_keepalive_options", None)
     timeout = float(config.get("daskperiment.timeout", 5))
@@ -182,14 +180,7 @@ def _host(host: str, port: int) -> str:
 class RedisServer:
     """A Redis server or cluster as one experiment sees it; raises a store's errors only.
 
-    Parameters
-    ----------
-    target : RedisTarget
-        The server.
-    key : str
-        Any key of the experiment: on a cluster it determines the node.
-    address : str
-        What messages call it.
+    Any `key` of the experiment determines the node of a cluster; messages name the `address`.
     """
 
     def __init__(self, target: RedisTarget, key: str, address: str) -> None:
@@ -260,9 +251,7 @@ def _connect(target: RedisTarget) -> _Client:
     closed those we hold. A timeout is not: it took its time already.
     """
     if target.kind is None:
-        options = dict(target.options)
-        for name in ("host", "port", "db", "path"):
-            options.pop(name, None)
+        options = dissoc(target.options, "host", "port", "db", "path")
         nodes = [_ClusterNode(host, port) for host, port in target.nodes]
         return redis.RedisCluster(startup_nodes=nodes, retry=Retry(NoBackoff(), 1), **options)
     pool = _Pool(

@@ -25,16 +25,8 @@ _ATTEMPTS = 10
 class RedisObjects:
     """The objects of one experiment.
 
-    Parameters
-    ----------
-    server : RedisServer
-        Where they are.
-    prefix : str
-        Of all keys of the experiment.
-    key : str
-        Any key of the experiment: scripts derive the others from it.
-    corrupt : callable
-        Returns the error for what is damaged.
+    All its keys begin with `prefix`; from any one, `key`, scripts derive the others. `corrupt`
+    returns the error for what is damaged.
     """
 
     def __init__(
@@ -50,7 +42,7 @@ class RedisObjects:
         self._corrupt = corrupt
 
     def put(self, digest: str, parts: Sequence[Buffer]) -> None:
-        """Keep an object unless it is there."""
+        """Keep an object unless it is there: up to 4 MB in one string, else in chunks."""
         views = [flat(part) for part in parts]
         size = sum(map(len, views))
         key = f"{self._prefix}object:{digest}"
@@ -118,14 +110,14 @@ class RedisObjects:
 
 def _chunks(views: Sequence[memoryview]) -> Iterator[tuple[int, Buffer]]:
     """Cut the views, taken as one, into chunks; only a chunk that spans views is copied."""
-    offset, pieces, room = 0, [], _CHUNK
+    offset, pieces, free = 0, [], _CHUNK
     for view in views:
         while view:
-            piece, view = view[:room], view[room:]
+            piece, view = view[:free], view[free:]
             pieces.append(piece)
-            room -= len(piece)
-            if not room:
+            free -= len(piece)
+            if not free:
                 yield offset, pieces[0] if len(pieces) == 1 else b"".join(pieces)
-                offset, pieces, room = offset + _CHUNK, [], _CHUNK
+                offset, pieces, free = offset + _CHUNK, [], _CHUNK
     if pieces:
         yield offset, b"".join(pieces)

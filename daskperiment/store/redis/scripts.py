@@ -9,6 +9,8 @@ from __future__ import annotations
 from hashlib import sha1
 from typing import NamedTuple
 
+from daskperiment.records import BEGUN
+
 __all__ = [
     "ALLOCATE",
     "APPEND",
@@ -47,14 +49,15 @@ end
 
 ALLOCATE = _script(
     _INDEX,
+    f"local begun = ':{BEGUN}'",
     """
 local time = redis.call('TIME')
 local known = redis.call('HGET', prefix .. 'tokens', ARGV[1])
 if known then return {tonumber(known), 0, time[1], time[2]} end
 local trial = redis.call('HINCRBY', KEYS[1], 'latest', 1)
 local place = redis.call('HINCRBY', KEYS[1], 'stream:trials', 1)
-redis.call('XADD', prefix .. 'stream:trials', place .. '-0', trial .. ':begun', ARGV[2])
-redis.call('HSET', index('trials', trial), trial .. ':begun', place)
+redis.call('XADD', prefix .. 'stream:trials', place .. '-0', trial .. begun, ARGV[2])
+redis.call('HSET', index('trials', trial), trial .. begun, place)
 redis.call('HSET', prefix .. 'tokens', ARGV[1], trial)
 return {trial, 1, time[1], time[2]}
 """,

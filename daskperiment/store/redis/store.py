@@ -28,13 +28,8 @@ from typing import Any
 
 from toolz import partition_all
 
-from daskperiment.errors import (
-    CorruptRecordError,
-    StoreError,
-    StoreUnavailableError,
-    StoreWarning,
-)
-from daskperiment.store.protocol import Allocation, Buffer, Record, State, Stored, batches
+from daskperiment.errors import CorruptRecordError, StoreError, StoreUnavailableError, StoreWarning
+from daskperiment.store.protocol import Allocation, ObjectMethods, Record, State, Stored, batches
 from daskperiment.store.redis.client import RedisServer, RedisTarget, redis_target
 from daskperiment.store.redis.objects import RedisObjects
 from daskperiment.store.redis.scripts import ALLOCATE, APPEND, FIND, PAGE, SELECT, STATE
@@ -53,22 +48,9 @@ _SIZES = Struct("<III")
 
 
 def open_redis(backend: Any, id: str) -> RedisStore:
-    """Open an experiment's store in Redis.
+    """Return an experiment's store on the server of a URL, a client or a connection pool.
 
-    Parameters
-    ----------
-    backend : str, redis.Redis, redis.RedisCluster or redis.ConnectionPool
-        A URL ``redis://user:password@host:port/number``, ``rediss://…`` with options such as
-        ``?ssl_ca_certs=/path``, or ``unix:///path?db=number``; with ``?cluster=true`` the host
-        is a node of a Redis Cluster. Of a client or a pool the options are taken; the store
-        makes connections of its own.
-    id : str
-        The experiment's id, a Python identifier.
-
-    Returns
-    -------
-    RedisStore
-        Nothing is connected before it is used.
+    Nothing is connected before it is used, and then by connections of its own.
     """
     return RedisStore(redis_target(backend), id)
 
@@ -84,7 +66,7 @@ def list_redis(backend: Any) -> list[str]:
         server.close()
 
 
-class RedisStore:
+class RedisStore(ObjectMethods):
     """One experiment's records and objects in Redis. See :class:`~.protocol.Store`."""
 
     def __init__(self, target: RedisTarget, id: str) -> None:
@@ -157,22 +139,6 @@ class RedisStore:
             names = names[done:]
         return found
 
-    def put(self, digest: str, parts: Sequence[Buffer]) -> None:
-        """Keep an object: whole in one string up to 4 MB, else in chunks and then its head."""
-        self._objects.put(digest, parts)
-
-    def get(self, digest: str) -> Buffer:
-        """Return an object's bytes, in a buffer that is the caller's own."""
-        return self._objects.get(digest)
-
-    def sizes(self, digests: Collection[str]) -> dict[str, int]:
-        """Return the sizes of objects: one round trip for 1,000 of them."""
-        return self._objects.sizes(digests)
-
-    def discard(self, digests: Collection[str]) -> None:
-        """Remove objects, each with its chunks at one moment."""
-        self._objects.discard(digests)
-
     def state(self) -> State:
         """Return the highest trial id and the server's clock."""
         latest, seconds, micros = self._server.run(STATE, self._counters)
@@ -183,9 +149,8 @@ class RedisStore:
         pattern = self._prefix + "*"
         cursor = None
         while cursor != 0:
-            cursor, keys = self._server.call_node(
-                "SCAN", cursor or 0, "MATCH", pattern, "COUNT", 1000
-            )
+            command = ("SCAN", cursor or 0, "MATCH", pattern, "COUNT", 1000)
+            cursor, keys = self._server.call_node(*command)
             if keys:
                 # The server frees their memory in the background; DEL would stop it meanwhile.
                 self._server.call_node("UNLINK", *keys)
