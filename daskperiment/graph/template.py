@@ -368,7 +368,7 @@ class _Survey:
             self.functions[place] = function  # a step that was defined anew under its old name
         trial, _, *args = task.args
         run = run_result if key == self._last else run_step
-        prepared = Task(key, run, trial, replace(call, key=place), *args, **task.kwargs)
+        prepared = Task(key, run, trial, replace(call, key=place), *args)
         self._prepared[key] = prepared
         return _Inputs(steps=(place,))
 
