@@ -102,6 +102,7 @@ class StepFunction:
         """Return the node of this call."""
         function = UserFunction(self.__wrapped__)
         call = Call(self.name, function, self.persist, self._seed, self._reuse, self._version)
+        # Not a token of the arguments: two equal calls are two step runs.
         key = f"{self.name}-{uuid.uuid4().hex}"
         nodes: list[Any] = []
         forms = [unpack(value, nodes) for value in args]

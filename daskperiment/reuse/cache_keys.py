@@ -159,6 +159,7 @@ def _cache_key(
     if spec.parameter in values:
         return _of_value(values, spec.parameter)
     seeded = []
+    # What takes something that has no key has none either, for the same reason.
     for key in spec.inputs:
         before = found[key]
         if isinstance(before, NoCacheKey):
@@ -169,6 +170,8 @@ def _cache_key(
         parts = [part if type(part) is str else _digest(part, found, codes) for part in spec.parts]
     except NoFingerprintError as error:
         return NoCacheKey(str(error))
+    # The place in the graph is left out, so that equal calls anywhere share an output; it comes
+    # in by the seed, where that counts.
     base = combine(SCHEME, series, spec.step, spec.version, code, *parts)
     own = str(step_seed(seed, spec.place)) if spec.place else ""
     return CacheKey(base, combine(base, own, *seeded))
