@@ -100,7 +100,7 @@ class Experiment:
     def __new__(
         cls, id: str, backend: Any = None, seed: int | None = None, reuse: bool | None = None
     ) -> Experiment:
-        """Get the experiment of this id and backend, or make it."""
+        """Return the experiment of this id and backend, made where there is none."""
         check_id(id)
         seed, reuse = check_seed(seed), check_reuse(reuse)
         store = opening.open_store(backend, id)
@@ -254,7 +254,7 @@ class Experiment:
         return step
 
     def set_parameters(self, **values: Any) -> None:
-        """Give parameters values, for all trials that begin from now on.
+        """Set values of parameters, for all trials that begin from now on.
 
         Raises
         ------
@@ -264,7 +264,7 @@ class Experiment:
         self._parameters.set(values)
 
     def get_parameters(self, trial_id: int | None = None) -> dict[str, Any]:
-        """Get parameter values.
+        """Return parameter values.
 
         Parameters
         ----------
@@ -368,7 +368,7 @@ class Experiment:
     # Asking
 
     def get_history(self, verbose: bool = False, running: bool = False) -> pd.DataFrame:
-        """Get the trials as a table. Nothing is unpickled.
+        """Return the trials as a table. Nothing is unpickled.
 
         Parameters
         ----------
@@ -389,7 +389,7 @@ class Experiment:
         return get_history(self._store_caught_up(), self._parameters.names, verbose, running)
 
     def get_steps(self, trial_id: int | None = None) -> pd.DataFrame:
-        """Get the step runs of one trial, or of all, as a table.
+        """Return the step runs of one trial, or of all, as a table.
 
         Raises
         ------
@@ -401,7 +401,7 @@ class Experiment:
         return get_steps(self._store_caught_up(), trial_id)
 
     def get_persisted(self, step: str | StepFunction, trial_id: int) -> Any:
-        """Get the value that a persisted step returned in a trial.
+        """Return the value that a persisted step returned in a trial.
 
         This unpickles: it runs code of whoever wrote the object (see the signing key).
 
@@ -428,7 +428,7 @@ class Experiment:
         return get_persisted(self._store_caught_up(), name, trial_id, signing_key())
 
     def load_metric(self, metric_key: str, trial_id: int | Sequence[int]) -> pd.DataFrame:
-        """Get a metric of one or several trials.
+        """Return a metric of one or several trials.
 
         Returns
         -------
@@ -447,13 +447,13 @@ class Experiment:
         return load_metric(self._store_caught_up(), metric_key, trial_id)
 
     def get_metrics(self, trial_id: int | None = None) -> list[str]:
-        """Get the names of the metrics of one trial, or of all."""
+        """Return the names of the metrics of one trial, or of all."""
         from daskperiment.history.metrics import get_metrics
 
         return get_metrics(self._store_caught_up(), trial_id)
 
     def get_code(self, trial_id: int | None = None) -> str:
-        """Get the source of the steps and of the user's functions that they use.
+        """Return the source of the steps and of the user's functions that they use.
 
         Parameters
         ----------
@@ -483,7 +483,7 @@ class Experiment:
         return describe(self._environment(trial_id), category)
 
     def get_python_packages(self, trial_id: int | None = None) -> str:
-        """Get the installed packages of a trial, or the current ones: ``name==version`` lines."""
+        """Return a trial's installed packages, or the current ones: ``name==version`` lines."""
         return packages_text(self._environment(trial_id))
 
     def compare(self, first: int, second: int) -> Comparison:

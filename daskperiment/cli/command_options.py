@@ -80,9 +80,7 @@ _backend_option = click.option(
 class _ExperimentId(_ParamType):
     name = "experiment"
 
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[Any]:
+    def shell_complete(self, ctx: click.Context, param: Any, incomplete: str) -> list[Any]:
         try:
             ids = work("lookup").ids(ctx.params.get("backend"))
         except Exception:
@@ -115,9 +113,7 @@ class _ExperimentOrScript(_ExperimentId):
             return value
         return SCRIPT.convert(value, param, ctx)
 
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[Any]:
+    def shell_complete(self, ctx: click.Context, param: Any, incomplete: str) -> list[Any]:
         ids = super().shell_complete(ctx, param, incomplete)
         return ids or SCRIPT.shell_complete(ctx, param, incomplete)
 
@@ -195,8 +191,7 @@ def literal(text: str) -> Any:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SyntaxWarning)  # as of "1if"
-            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("ignore")  # of a compiler about text such as "1if"
             return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text
@@ -208,7 +203,8 @@ def assignments(given: Iterable[str]) -> dict[str, Any]:
     >>> assignments(["lr=0.1", "name=x=y"])
     {'lr': 0.1, 'name': 'x=y'}
     """
-    return {name: literal(text) for name, text in _pairs(given, "NAME=VALUE, such as lr=0.1")}
+    pairs = _pairs(given, "NAME=VALUE, such as lr=0.1")
+    return {name: literal(text) for name, text in pairs.items()}
 
 
 def spaces(given: Iterable[str]) -> dict[str, list[Any]]:
@@ -219,13 +215,13 @@ def spaces(given: Iterable[str]) -> dict[str, list[Any]]:
     """
     expected = "NAME=A,B,…, such as lr=0.1,0.2"
     pairs = _pairs(given, expected)
-    empty = [name for name, text in pairs if not text.strip()]
-    if empty:
-        raise Refused(f"Got {empty[0] + '='!r}, which has no value; expected {expected}.")
-    return {name: [literal(part.strip()) for part in _parts(text)] for name, text in pairs}
+    for name, text in pairs.items():
+        if not text.strip():
+            raise Refused(f"Got {name + '='!r}, which has no value; expected {expected}.")
+    return {name: [literal(part.strip()) for part in _parts(text)] for name, text in pairs.items()}
 
 
-def _pairs(given: Iterable[str], expected: str) -> list[tuple[str, str]]:
+def _pairs(given: Iterable[str], expected: str) -> dict[str, str]:
     pairs: dict[str, str] = {}
     for text in given:
         name, separator, value = text.partition("=")
@@ -234,7 +230,7 @@ def _pairs(given: Iterable[str], expected: str) -> list[tuple[str, str]]:
         if name in pairs:
             raise Refused(f"Parameter {name!r} is given twice; give it once.")
         pairs[name] = value
-    return list(pairs.items())
+    return pairs
 
 
 def _parts(text: str) -> list[str]:
