@@ -359,7 +359,8 @@ class Experiment:
             If the name is no text, or epoch or value is no plain value.
         """
         running = self._running()
-        check_name(metric_key, "metric")
+        if metric_key.__class__ is not str or not metric_key:  # a call less for each point
+            check_name(metric_key, "metric")
         point = Point(metric_key, _plain(epoch, "epoch"), _plain(value, "value"), time.time())
         if running.trial is not None:
             running.metrics.add(metric_key)
