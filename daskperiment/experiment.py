@@ -23,7 +23,7 @@ from daskperiment.errors import TrialIDNotFoundError
 from daskperiment.execution.context import CURRENT, RunningStep
 from daskperiment.execution.lifecycle import undefined
 from daskperiment.formatting import html_table, shorten, table
-from daskperiment.graph.step import Step, StepCall, StepFunction
+from daskperiment.graph.step import Step, StepCall, StepFunction, file_node
 from daskperiment.parameters import NO_VALUE, Parameter, Parameters, check_name
 from daskperiment.planning.planner import Planner, check_reuse, signing_key
 from daskperiment.recording.registry import recorder_for
@@ -100,7 +100,7 @@ class Experiment:
     def __new__(
         cls, id: str, backend: Any = None, seed: int | None = None, reuse: bool | None = None
     ) -> Experiment:
-        """Get the experiment of this id and backend, or make it."""
+        """Return the experiment of this id and backend, made where there is none."""
         check_id(id)
         seed, reuse = check_seed(seed), check_reuse(reuse)
         store = opening.open_store(backend, id)
@@ -169,6 +169,51 @@ class Experiment:
         self._parameters.declare(name, default)
         self._nodes[name] = Parameter.plain(self._parameters, name)
         return self._nodes[name]
+
+    def file(self, source: Any) -> Delayed:
+        """Declare files as an input: a node that stands for them.
+
+        Parameters
+        ----------
+        source : str, pathlib.Path or node
+            The path of a file or folder, a pattern such as ``"data/*.csv"``, a URL that fsspec
+            opens such as ``"s3://bucket/key"``, or a node that gives one of these, such as a
+            parameter.
+
+        Returns
+        -------
+        dask.delayed.Delayed
+            A step that takes it gets an absolute :class:`~pathlib.Path`, for a pattern a sorted
+            list of them, and a URL as it is. What counts is the content: of a file with its own
+            name, of a folder or pattern with the names within; where an object store tells a
+            version or an etag, that. Moving or touching files re-runs nothing.
+
+        Raises
+        ------
+        TypeError
+            If `source` is none of these. Files that are not there are an error of the trial.
+
+        Examples
+        --------
+        >>> import pathlib, tempfile
+        >>> import daskperiment
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> _ = (folder / "numbers.txt").write_text("1 2 3")
+        >>> ex = daskperiment.Experiment("reading", backend=folder / "store")
+        >>> @ex.persist(reuse=True)
+        ... def read(path):
+        ...     return [int(text) for text in path.read_text().split()]
+        >>> @ex.result
+        ... def total(numbers):
+        ...     return sum(numbers)
+        >>> s = total(read(ex.file(folder / "numbers.txt")))
+        >>> s.compute()
+        6
+        >>> _ = (folder / "numbers.txt").write_text("4 5 6")
+        >>> s.compute()
+        15
+        """
+        return file_node(source)
 
     def _computed_parameter(self, function: Callable[..., Any]) -> Parameter:
         name, arguments = function.__name__, inspect.signature(function).parameters
@@ -254,7 +299,7 @@ class Experiment:
         return step
 
     def set_parameters(self, **values: Any) -> None:
-        """Give parameters values, for all trials that begin from now on.
+        """Set values of parameters, for all trials that begin from now on.
 
         Raises
         ------
@@ -264,7 +309,7 @@ class Experiment:
         self._parameters.set(values)
 
     def get_parameters(self, trial_id: int | None = None) -> dict[str, Any]:
-        """Get parameter values.
+        """Return parameter values.
 
         Parameters
         ----------
@@ -359,7 +404,8 @@ class Experiment:
             If the name is no text, or epoch or value is no plain value.
         """
         running = self._running()
-        check_name(metric_key, "metric")
+        if metric_key.__class__ is not str or not metric_key:  # a call less for each point
+            check_name(metric_key, "metric")
         point = Point(metric_key, _plain(epoch, "epoch"), _plain(value, "value"), time.time())
         if running.trial is not None:
             running.metrics.add(metric_key)
@@ -368,7 +414,7 @@ class Experiment:
     # Asking
 
     def get_history(self, verbose: bool = False, running: bool = False) -> pd.DataFrame:
-        """Get the trials as a table. Nothing is unpickled.
+        """Return the trials as a table. Nothing is unpickled.
 
         Parameters
         ----------
@@ -389,7 +435,7 @@ class Experiment:
         return get_history(self._store_caught_up(), self._parameters.names, verbose, running)
 
     def get_steps(self, trial_id: int | None = None) -> pd.DataFrame:
-        """Get the step runs of one trial, or of all, as a table.
+        """Return the step runs of one trial, or of all, as a table.
 
         Raises
         ------
@@ -401,7 +447,7 @@ class Experiment:
         return get_steps(self._store_caught_up(), trial_id)
 
     def get_persisted(self, step: str | StepFunction, trial_id: int) -> Any:
-        """Get the value that a persisted step returned in a trial.
+        """Return the value that a persisted step returned in a trial.
 
         This unpickles: it runs code of whoever wrote the object (see the signing key).
 
@@ -428,7 +474,7 @@ class Experiment:
         return get_persisted(self._store_caught_up(), name, trial_id, signing_key())
 
     def load_metric(self, metric_key: str, trial_id: int | Sequence[int]) -> pd.DataFrame:
-        """Get a metric of one or several trials.
+        """Return a metric of one or several trials.
 
         Returns
         -------
@@ -447,13 +493,13 @@ class Experiment:
         return load_metric(self._store_caught_up(), metric_key, trial_id)
 
     def get_metrics(self, trial_id: int | None = None) -> list[str]:
-        """Get the names of the metrics of one trial, or of all."""
+        """Return the names of the metrics of one trial, or of all."""
         from daskperiment.history.metrics import get_metrics
 
         return get_metrics(self._store_caught_up(), trial_id)
 
     def get_code(self, trial_id: int | None = None) -> str:
-        """Get the source of the steps and of the user's functions that they use.
+        """Return the source of the steps and of the user's functions that they use.
 
         Parameters
         ----------
@@ -483,7 +529,7 @@ class Experiment:
         return describe(self._environment(trial_id), category)
 
     def get_python_packages(self, trial_id: int | None = None) -> str:
-        """Get the installed packages of a trial, or the current ones: ``name==version`` lines."""
+        """Return a trial's installed packages, or the current ones: ``name==version`` lines."""
         return packages_text(self._environment(trial_id))
 
     def compare(self, first: int, second: int) -> Comparison:

@@ -29,7 +29,7 @@ __all__ = [
 
 
 def width(text: str) -> int:
-    """Count the columns that a text takes in a terminal.
+    """Return the number of columns that a text takes in a terminal.
 
     >>> width("lr"), width("学習率")
     (2, 6)
@@ -164,7 +164,7 @@ def _padded(cell: str, columns: int) -> str:
 
 
 def html_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Make an HTML table in which every cell is escaped text.
+    """Return an HTML table in which every cell is escaped text.
 
     >>> html_table(["name"], [["<b>"]])
     '<table><thead><tr><th>name</th></tr></thead><tbody><tr><td>&lt;b&gt;</td></tr></tbody></table>'

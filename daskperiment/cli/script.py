@@ -131,8 +131,7 @@ def choose(module: ModuleType, name: str | None) -> Result:
         )
     if name in found:
         return found[name]
-    fitting = [each for each in found.values() if name in (None, each.name)]
-    different = {id(each): each for each in fitting}
+    different = {id(each): each for each in found.values() if name in (None, each.name)}
     if len(different) == 1:
         return next(iter(different.values()))
     listed = ", ".join(f"{key} ({value.name})" for key, value in found.items())

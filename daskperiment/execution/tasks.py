@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from daskperiment.capture.files import by_content, by_stamp
 from daskperiment.capture.fingerprint import combine, exact_fingerprint, fingerprint
 from daskperiment.capture.signatures import DEFAULT, defaults_of
 from daskperiment.cluster import worker
@@ -218,18 +219,20 @@ class StepRunner:
     def _take(self, values: Sequence[Any]) -> None:
         """Note what the function gets, argument by argument; what has no fingerprint is noted."""
         call, found = self.call, self.arguments
+        # Reading files is worth its time where outputs are reused.
+        path = by_content if self.keys is not None and self.keys.reusable else by_stamp
         for name, value in zip(call.names, values, strict=True):
-            digest = None if name in call.ignore else self._digest(name, value)
+            digest = None if name in call.ignore else self._digest(name, value, path)
             found[name] = Argument(_text(value), digest)
         if call.defaulted:
             for name, value in defaults_of(call.function.__wrapped__):
                 if name not in found and name not in call.ignore:
-                    found[name] = _default(value)
+                    found[name] = _default(value, path)
         self.inputs = inputs_of(found, call.ignore)
 
-    def _digest(self, name: str, value: Any) -> str | None:
+    def _digest(self, name: str, value: Any, path: Callable[[Any], str]) -> str | None:
         try:
-            return exact_fingerprint(value)
+            return exact_fingerprint(value, path)
         except Exception as error:  # user-defined objects may fail in any way
             self.note = self.note or f"its input has no fingerprint: argument {name}: {error}"
         return None
@@ -240,8 +243,10 @@ class StepRunner:
         fail(self.trial, failure, error)
 
     def _succeeded(self, value: Any, usage: Usage) -> None:
+        # Reading files is worth its time where outputs are reused.
+        path = by_content if self.keys is not None and self.keys.reusable else str
         try:
-            self.output = fingerprint(value)
+            self.output = fingerprint(value, path)
         except Exception as error:  # user-defined objects may fail in any way
             self.note = self.note or f"its output has no fingerprint: {error}"
         if self.call.persist:
@@ -294,10 +299,10 @@ class StepRunner:
         self.recorder.entry(ids, entry)
 
 
-def _default(value: Any) -> Argument:
+def _default(value: Any, path: Callable[[Any], str]) -> Argument:
     """Return what a step gets that is given nothing: its code tells a value that says nothing."""
     try:
-        return Argument(_text(value), exact_fingerprint(value))
+        return Argument(_text(value), exact_fingerprint(value, path))
     except Exception:  # as above
         return Argument(_text(value), DEFAULT)
 
