@@ -30,6 +30,7 @@ __all__ = [
     "Function",
     "Graph",
     "IMPURE",
+    "INEXACT",
     "Impurity",
     "Node",
     "OUTCOMES",
@@ -165,6 +166,10 @@ class Origin(Struct, frozen=True, omit_defaults=True):
     born: float
     """When the process started: a pid that was given out again has another."""
     user: str
+
+
+INEXACT = "~"
+"""What a fingerprint of an argument begins with that says less than a cache key has to."""
 
 
 class Argument(Struct, frozen=True, omit_defaults=True):

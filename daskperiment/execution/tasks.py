@@ -14,9 +14,15 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import psutil
+from dask.delayed import Delayed
 
 from daskperiment.capture.files import by_content, by_stamp
-from daskperiment.capture.fingerprint import combine, exact_fingerprint, fingerprint
+from daskperiment.capture.fingerprint import (
+    NoFingerprintError,
+    combine,
+    exact_fingerprint,
+    fingerprint,
+)
 from daskperiment.capture.signatures import DEFAULT, defaults_of
 from daskperiment.cluster import worker
 from daskperiment.codec import pack
@@ -25,9 +31,11 @@ from daskperiment.execution.lifecycle import end, fail, failure_of, keep_or_expl
 from daskperiment.execution.purity import report_conflicts
 from daskperiment.execution.random_state import release_step, seed_step
 from daskperiment.execution.trial import TrialHandle
+from daskperiment.formatting import shorten
 from daskperiment.recording.recorder import Recorder
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import (
+    INEXACT,
     Argument,
     CacheEntry,
     Computed,
@@ -210,6 +218,7 @@ class StepRunner:
         watch = Stopwatch()
         try:
             self.value = self.call.run(self.running, values)
+            _refuse_node(self.call, self.value)
         except BaseException as error:
             with suppress(Warning):  # made an error by a filter, it must not hide the user's
                 self._failed(error, watch.read())
@@ -231,8 +240,11 @@ class StepRunner:
         self.inputs = inputs_of(found, call.ignore)
 
     def _digest(self, name: str, value: Any, path: Callable[[Any], str]) -> str | None:
-        try:
+        with suppress(NoFingerprintError):
             return exact_fingerprint(value, path)
+        try:
+            # Not good enough for taking an output, but for telling that something changed.
+            return INEXACT + fingerprint(value, path)
         except Exception as error:  # user-defined objects may fail in any way
             self.note = self.note or f"its input has no fingerprint: argument {name}: {error}"
         return None
@@ -297,6 +309,30 @@ class StepRunner:
         if any(map(is_replacement_id, ids)):
             ids = worth_writing(ids, entry)
         self.recorder.entry(ids, entry)
+
+
+def _refuse_node(call: Call, value: Any) -> None:
+    """Refuse what a step returns, if it is a node or a container of nodes: nobody computes them."""
+    if type(value) not in _SCALARS and _holds_node(value):
+        raise TypeError(
+            f"Step {call.step!r} returned {shorten(repr(value), 60)}, which is not computed. Call "
+            "its compute() in the step and return that, or make the node outside and pass it to "
+            "the step as an argument."
+        )
+
+
+_SCALARS = frozenset({bool, int, float, complex, str, bytes, type(None)})
+
+
+def _holds_node(value: Any) -> bool:
+    if type(value) not in (list, tuple, set, frozenset, dict):
+        return isinstance(value, Delayed)
+    items = value.values() if type(value) is dict else value
+    if set(map(type, items)) <= _SCALARS:
+        return False
+    with suppress(RecursionError):  # a list that contains itself
+        return any(map(_holds_node, items))
+    return False
 
 
 def _default(value: Any, path: Callable[[Any], str]) -> Argument:
