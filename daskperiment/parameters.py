@@ -128,6 +128,7 @@ class Parameters:
 
     def current(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
         """All values of this moment, in order of declaration."""
+        # Without the lock: `set` puts a whole new mapping in place of the old one.
         values = {**self._defaults, **self._values, **overrides}
         return {name: value for name, value in values.items() if value is not NO_VALUE}
 

@@ -36,7 +36,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 LATEST = 0
 """Stands for the latest trial; real ids begin with 1."""
 
-_OPENING, _CLOSING = "([{", ")]}"
 _UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 
@@ -241,9 +240,9 @@ def _parts(text: str) -> list[str]:
             quote = "" if char == quote else quote
         elif char in "'\"":
             quote = char
-        elif char in _OPENING:
+        elif char in "([{":
             depth += 1
-        elif char in _CLOSING:
+        elif char in ")]}":
             depth -= 1
         elif char == "," and depth <= 0:
             parts.append("")

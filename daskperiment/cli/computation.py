@@ -60,10 +60,8 @@ def main_for(result: Result, argv: Sequence[str] | None = None) -> None:
     if is_loading() or multiprocessing.current_process().name != "MainProcess":
         return
     with exiting_at_interrupt():
-        _own_command(result).main(
-            args=list(sys.argv[1:] if argv is None else argv),
-            prog_name=f"python {os.path.basename(sys.argv[0])}",
-        )
+        args = list(sys.argv[1:] if argv is None else argv)
+        _own_command(result).main(args, f"python {os.path.basename(sys.argv[0])}")
 
 
 def _own_command(result: Result) -> click.Command:

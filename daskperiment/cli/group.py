@@ -258,8 +258,6 @@ def flush(**given: Any) -> None:
     work("maintenance").flush(**given)
 
 
-# All of them -----------------------------------------------------------------------------------
-
 _SECTIONS = {
     "With a script": (run, reproduce),
     "What was recorded": (ls, history, show, steps, metrics, code, env, compare, explain, board),

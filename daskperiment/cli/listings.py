@@ -16,7 +16,7 @@ from daskperiment.cli import output
 from daskperiment.cli.command_options import LATEST
 from daskperiment.cli.exit_status import Failed, Refused
 from daskperiment.cli.filters import Condition, ConditionError
-from daskperiment.cli.lookup import checked, find, place, refusing, trial_of
+from daskperiment.cli.lookup import find, place, refusing, trial_of
 from daskperiment.errors import MetricNotFoundError
 from daskperiment.experiment import Experiment
 from daskperiment.experiment import list_experiments as experiments_of
@@ -35,7 +35,6 @@ _STEP_COLUMNS = (
 
 def list_experiments(backend: str | None, format_: str) -> None:
     """Print the experiments of a store."""
-    checked(backend)
     with refusing():
         frame = experiments_of(backend)
     if frame.empty and format_ == "table":
@@ -168,16 +167,15 @@ def sparkline(values: Sequence[Any], columns: int = 30) -> str:
     known = [number for number in numbers if number is not None]
     if not known:
         return ""
-    lowest = min(known)
     # Halved, because the range of two finite numbers may be infinite.
-    half = max(known) / 2 - lowest / 2
-    steps = len(_BARS) - 1
+    lowest = min(known) / 2
+    half = max(known) / 2 - lowest
 
     def bar(number: float | None) -> str:
         if number is None:
             return " "
-        share = (number / 2 - lowest / 2) / half if half else 0.0
-        return _BARS[math.floor(share * steps + 0.5)]
+        share = (number / 2 - lowest) / half if half else 0.0
+        return _BARS[math.floor(share * (len(_BARS) - 1) + 0.5)]
 
     return "".join(map(bar, numbers))
 
@@ -242,9 +240,6 @@ def _blanked(name: str, frame: pd.DataFrame) -> list[Any]:
     if frame[name].dtype.kind not in "fc" or frame[name].isna().all():
         return [pd.NaT if output.is_nothing(value) else value for value in values]
     return values
-
-
-# Parquet ---------------------------------------------------------------------------------------
 
 
 def _check_parquet(file: Path | None) -> None:

@@ -50,7 +50,6 @@ def place(backend: str | None) -> str:
 
 def store_of(backend: str | None, id: str) -> Store:
     """Open the store of an experiment that exists."""
-    checked(backend)
     # No listing, which may take long, where the id is one and the store has trials of it.
     if id.isidentifier() and len(id.encode("utf-8", "replace")) <= 100:
         with refusing():
@@ -71,12 +70,10 @@ def find(backend: str | None, id: str) -> Experiment:
 
 def trial_of(experiment: Experiment, trial: int) -> int:
     """Return the id of a trial that may have been given as the latest."""
-    if trial != LATEST:
-        return trial
-    latest = experiment.trial_id
-    if not latest:
+    number = experiment.trial_id if trial == LATEST else trial
+    if not number:
         raise Refused(f"Experiment {experiment.id!r} has no trial yet.")
-    return latest
+    return number
 
 
 def _unknown(backend: str | None, id: str, known: list[str]) -> str:

@@ -180,14 +180,13 @@ def _cell(header: str, value: Any) -> Text:
 
 def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
     """Print names and values below each other."""
-    rows = [[name, value] for name, value in pairs]
     if not is_terminal():
-        print_text(table([], rows))
+        print_text(table([], pairs))
         return
     grid = Table.grid(padding=(0, 2))
     for _ in range(2):
         grid.add_column(overflow="fold")
-    for name, value in rows:
+    for name, value in pairs:
         style = _STATUS_STYLES.get(value, "") if name in _STYLED else ""
         grid.add_row(Text(one_line(name), style="bold"), Text(one_line(value), style=style))
     _console().print(grid)

@@ -106,15 +106,13 @@ def print_explanation(explanation: Explanation, format_: str) -> None:
         output.print_text(repr(explanation))
 
 
-# Data ------------------------------------------------------------------------------------------
-
-
 def trial_data(experiment: Experiment, store: Store, trial: RecordedTrial) -> dict[str, Any]:
     """Return all about a trial as plain data: what JSON holds, and nothing unpickled."""
     begun, ended, number = trial.begun, trial.ended, trial.trial
     value = None if ended is None or ended.status != "succeeded" else viewed(ended.value, store)
     failure = ended.failure if ended else None
     steps = experiment.get_steps(number).drop(columns="Trial ID")
+    steps.columns = steps.columns.str.lower().str.replace(" ", "_")
     data = {
         "experiment": experiment.id,
         "trial": number,
@@ -137,14 +135,10 @@ def trial_data(experiment: Experiment, store: Store, trial: RecordedTrial) -> di
             name: list(experiment.load_metric(name, number)[number].items())
             for name in experiment.get_metrics(number)
         },
-        "steps": steps.rename(columns=_key).to_dict("records"),
+        "steps": steps.to_dict("records"),
     }
     plain: dict[str, Any] = output.plain_json(data)
     return plain
-
-
-def _key(column: str) -> str:
-    return column.lower().replace(" ", "_")
 
 
 def _time(seconds: float) -> datetime | None:

@@ -145,6 +145,7 @@ def run_shared(
     **kwargs: Any,
 ) -> SharedOutcome:
     """Run a step for all trials in flight that share it."""
+    # An input that another trial made with seeds of its own: each trial runs the step itself then.
     if not recording.accepts(outcomes):
         return recording.void
     known = _made_meanwhile(recording, outcomes, call)

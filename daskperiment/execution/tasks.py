@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from daskperiment.capture.files import by_content, by_stamp
 from daskperiment.capture.fingerprint import NoFingerprintError, combine, fingerprint
 from daskperiment.cluster import worker
 from daskperiment.codec import pack
@@ -188,7 +189,7 @@ class StepRunner:
         if self.trial.progress is not None:
             self.trial.show(self.call.key, "running")
         # Before the function runs: it might change what it was given.
-        self.inputs = self._fingerprint((args, kwargs), "its input")
+        self.inputs = self._fingerprint((args, kwargs), "its input", by_stamp)
         watch = Stopwatch()
         try:
             self.value = _run(self.running, self.call.function.__wrapped__, args, kwargs)
@@ -198,9 +199,12 @@ class StepRunner:
             raise
         self._succeeded(self.value, watch.read())
 
-    def _fingerprint(self, value: Any, what: str) -> str | None:
+    def _fingerprint(self, value: Any, what: str, path: Callable[[Any], str]) -> str | None:
+        # Reading files is worth its time where outputs are reused.
+        if self.keys is not None and self.keys.reusable:
+            path = by_content
         try:
-            return fingerprint(value)
+            return fingerprint(value, path)
         except NoFingerprintError as error:
             self.note = self.note or f"{what} has no fingerprint: {error}"
         except Exception as error:  # user-defined objects may fail in any way
@@ -213,7 +217,7 @@ class StepRunner:
         fail(self.trial, failure, error)
 
     def _succeeded(self, value: Any, usage: Usage) -> None:
-        self.output = self._fingerprint(value, "its output")
+        self.output = self._fingerprint(value, "its output", str)
         if self.call.persist:
             form, blob = pack(value, self.trial.signing_key)
             self.kept = {"value": keep_or_explain(self.recorder, form, blob)}

@@ -10,16 +10,19 @@ from dataclasses import replace
 from types import MethodType
 from typing import Any, NamedTuple
 
+from dask.base import tokenize
+from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.utils import funcname
 
+from daskperiment.capture.files import source_of, take_file
 from daskperiment.execution.tasks import Call, UserFunction, run_step
 from daskperiment.formatting import html_table
 from daskperiment.graph.arguments import CallNode, unpack
 from daskperiment.graph.dask_tasks import Task, TaskRef
 from daskperiment.graph.template import TRIAL, no_trial
 
-__all__ = ["Step", "StepCall", "StepFunction", "with_functions"]
+__all__ = ["Step", "StepCall", "StepFunction", "file_node", "with_functions"]
 
 
 class StepCall(NamedTuple):
@@ -102,6 +105,7 @@ class StepFunction:
         """Return the node of this call."""
         function = UserFunction(self.__wrapped__)
         call = Call(self.name, function, self.persist, self._seed, self._reuse, self._version)
+        # Not a token of the arguments: two equal calls are two step runs.
         key = f"{self.name}-{uuid.uuid4().hex}"
         nodes: list[Any] = []
         forms = [unpack(value, nodes) for value in args]
@@ -122,6 +126,19 @@ class StepFunction:
 
 def _graph(key: str, task: Task, nodes: list[Any]) -> HighLevelGraph:
     return HighLevelGraph.from_collections(key, {key: task}, dependencies=[*nodes, no_trial()])
+
+
+def file_node(source: Any) -> Delayed:
+    """Return the node of an input file: a path, a pattern, a URL, or a node that gives one.
+
+    TypeError for anything else.
+    """
+    nodes: list[Any] = []
+    form = unpack(source, nodes)
+    if not isinstance(form, TaskRef):
+        form = source_of(source)
+    name = f"file-{tokenize(form)}"
+    return Delayed(name, _graph(name, Task(name, take_file, form), nodes))
 
 
 def _check_function(function: Any) -> None:

@@ -65,6 +65,7 @@ class ChangeWarner:
 
     def check(self, code: Code, environment: Environment) -> None:
         """Warn of what differs from before, and remember what the coming trial has."""
+        # By identity: a snapshot is the same object as long as nothing changes.
         if self._seen is not None and self._seen[0] is code and self._seen[1] is environment:
             return
         with self._lock:
