@@ -154,17 +154,19 @@ class SharedNodes:
         function = function_of(task)
         place = step = ""
         arguments: list[Any] = [task]
+        named: dict[str, Any] = {}
         if function in (run_step, run_result):
             place, step, arguments = task.args[1].key, task.args[1].step, task.args[1:]
         elif function is run_between:
-            place, arguments = task.args[1], task.args[1:]
+            place, arguments, named = task.args[1], task.args[1:], task.kwargs
         elif function is run_parameter:
-            place = f"parameter {task.args[1]}"
-            arguments = [place, task.args[2].__wrapped__]
+            _, name, wrapped, _, names, *values = task.args
+            place = f"parameter {name}"
+            arguments = [place, wrapped.__wrapped__]
+            named = dict(zip(names, values, strict=True))
         fits = tuple(seeded[ref] for ref in before)
         recording = RecordingTrial(self._source.for_step(place, step), seeded[key], fits)
         outcomes = List(*map(TaskRef, before.values()))
-        named = task.kwargs if place else {}
         shared = _SHARING.get(function, pass_shared)
         return Task(name, shared, recording, outcomes, *arguments, **named)
 
