@@ -120,6 +120,8 @@ class Tracker(RecorderListener):
                     self._news.start()
             trial = self._submitted[token] = SubmittedTrial(submitted, in_flight)
         if not watched:
+            # On the client's event loop: whoever waits for the future may release it at once, and
+            # then nobody can tell any more how it ended.
             submitted.call(trial.watch)
         self._recorder.wake()
 
@@ -172,6 +174,7 @@ class Tracker(RecorderListener):
         with self._lock:
             trials = list(self._submitted.items())
             done = [(token, one, outcome) for token, one in trials if (outcome := one.outcome())]
+            # Before the others: a cluster without workers tells nothing of its tasks.
             self._give_up([trial for _, trial in trials if trial.outcome() is None])
             if not done:
                 return

@@ -112,6 +112,7 @@ def _begun(
     request: TrialRequest, recorder: Recorder,
     allocate: Callable[[TrialRequest, Recorder, bytes], Allocation],
 ) -> Allocation:  # fmt: skip
+    # Objects before the record that names them: whoever reads it finds them.
     forms = {}
     for name, value in request.values.items():
         forms[name], blob = pack(value, request.setup.signing_key, inline=None)

@@ -212,17 +212,17 @@ def run_shared(
     outcomes: Sequence[SharedOutcome],
     call: Call,
     /,
-    *args: Any,
-    **kwargs: Any,
+    *values: Any,
 ) -> SharedOutcome:
     """Run a step for all trials in flight that share it."""
+    # An input that another trial made with seeds of its own: each trial runs the step itself then.
     if not recording.accepts(outcomes):
         return recording.void
     known = _made_meanwhile(recording, outcomes, call)
     if known is not None:
         return known
     trial = join(recording.source)
-    runner = run_recorded(trial, call, args, kwargs)
+    runner = run_recorded(trial, call, values)
     deliver_visit(trial, runner.recorder)
     outcome = recording.outcome(runner.value, outcomes, run=runner.record, trial=trial.trial)
     return replace(
@@ -335,23 +335,21 @@ def _as_run(request: TrialRequest, call: Call, hit: Hit, watch: Stopwatch) -> St
 
 
 def adopt(
-    trial: TrialHandle, seeded: str, outcome: SharedOutcome, call: Call, /, *args: Any,
-    **kwargs: Any,
-) -> Any:  # fmt: skip
+    trial: TrialHandle, seeded: str, outcome: SharedOutcome, call: Call, /, *values: Any
+) -> Any:
     """Return a shared outcome as a step's output in one trial; run the step if it does not fit."""
     recorder = recorder_for(trial.store)
-    value = _adopted(trial, recorder, seeded, outcome, call, args, kwargs)
+    value = _adopted(trial, recorder, seeded, outcome, call, values)
     deliver_visit(trial, recorder)
     return value
 
 
 def adopt_result(
-    trial: TrialHandle, seeded: str, outcome: SharedOutcome, call: Call, /, *args: Any,
-    **kwargs: Any,
-) -> Any:  # fmt: skip
+    trial: TrialHandle, seeded: str, outcome: SharedOutcome, call: Call, /, *values: Any
+) -> Any:
     """Adopt a trial's last step, and end the trial."""
     recorder = recorder_for(trial.store)
-    return end(trial, recorder, _adopted(trial, recorder, seeded, outcome, call, args, kwargs))
+    return end(trial, recorder, _adopted(trial, recorder, seeded, outcome, call, values))
 
 
 def adopt_between(
@@ -366,10 +364,10 @@ def adopt_between(
 
 def _adopted(
     trial: TrialHandle, recorder: Recorder, seeded: str, outcome: SharedOutcome, call: Call,
-    args: Any, kwargs: Any,
+    values: Sequence[Any],
 ) -> Any:  # fmt: skip
     if not outcome.fits(trial.token, seeded):
-        return run_recorded(trial, call, args, kwargs).value
+        return run_recorded(trial, call, values).value
     run = outcome.run
     assert run is not None
     if (outcome.trial, run.key) != (trial.trial, call.key):

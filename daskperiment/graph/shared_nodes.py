@@ -46,6 +46,15 @@ class SharedNode(NamedTuple):
     """Key of the template's task that it was made from."""
 
 
+class _NodeContent(NamedTuple):
+    """What a node calls, apart from how it is shared."""
+
+    names: tuple[str, ...]
+    """Its place in the trial's graph and its step, as far as it has them."""
+    arguments: Sequence[Any]
+    named: Mapping[str, Any] = {}
+
+
 class SharedNodes:
     """The shared tasks of one trial, and what becomes of the trial's own.
 
@@ -146,7 +155,7 @@ class SharedNodes:
 
     def _made(self, name: str) -> SharedNode:
         key = self._keys[name]
-        source = self._source.for_steps(*self._step(key)[:2])
+        source = self._source.for_steps(*self._content(key).names)
         if name == self._loads.get(key):
             again = RecomputeTasks(lambda: (self._tasks_behind(key), self._run(key)))
             return SharedNode(self._loading(key, source, load_shared, again), set(), key)
@@ -171,7 +180,7 @@ class SharedNodes:
         behind = self._behind(last)
         names = [self._run(key) for key in behind]
         # One request for all, so that it is pickled once.
-        source = self._source.for_steps(*(name for key in behind for name in self._step(key)[:2]))
+        source = self._source.for_steps(*(each for key in behind for each in self._content(key).names))
         tasks = [self._running(key, source) for key in behind]
         found = {name: RecomputeTask(task) for name, task in zip(names, tasks, strict=True)}
         for key in behind:
@@ -208,27 +217,26 @@ class SharedNodes:
     def _task(
         self, name: str, key: Key, before: Mapping[Key, str], source: RequestSource
     ) -> Task:
-        task, seeded = self._tasks[key], self._reuse.seeded
-        place, _, arguments = self._step(key)
+        seeded, content = self._reuse.seeded, self._content(key)
         fits = tuple(seeded[ref] for ref in before)
         recording = RecordingTrial(source, seeded[key], fits)
         outcomes = List(*map(TaskRef, before.values()))
-        named = task.kwargs if place else {}
-        shared = _SHARING.get(function_of(task), pass_shared)
-        return Task(name, shared, recording, outcomes, *arguments, **named)
+        shared = _SHARING.get(function_of(self._tasks[key]), pass_shared)
+        return Task(name, shared, recording, outcomes, *content.arguments, **content.named)
 
-    def _step(self, key: Key) -> tuple[str, str, Sequence[Any]]:
-        """Return a node's place and step, empty where it has none, and its task's arguments."""
+    def _content(self, key: Key) -> _NodeContent:
         task = self._tasks[key]
         function = function_of(task)
         if function in (run_step, run_result):
-            return task.args[1].key, task.args[1].step, task.args[1:]
+            return _NodeContent((task.args[1].key, task.args[1].step), task.args[1:])
         if function is run_between:
-            return task.args[1], "", task.args[1:]
+            return _NodeContent((task.args[1],), task.args[1:], task.kwargs)
         if function is run_parameter:
-            place = f"parameter {task.args[1]}"
-            return place, "", [place, task.args[2].__wrapped__]
-        return "", "", [task]
+            _, name, wrapped, _, names, *values = task.args
+            place = f"parameter {name}"
+            named = dict(zip(names, values, strict=True))
+            return _NodeContent((place,), [place, wrapped.__wrapped__], named)
+        return _NodeContent((), [task])
 
     def _label(self, task: Any) -> str:
         return task.args[1].step if function_of(task) in (run_step, run_result) else "shared"

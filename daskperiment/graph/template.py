@@ -132,6 +132,7 @@ class Template:
         reuse : ReusePlan, optional
             What it reuses and shares.
         """
+        # Dask takes equal keys for equal work, so each trial has keys of its own.
         copying = _Copying(self, token)
         if reuse is not None:
             own = {key for layer in self.own.values() for key in layer.tasks}
@@ -211,6 +212,7 @@ class _Copying:
         """Old key -> new key, or the node that takes its place."""
         keys: dict[Key, Any] = {TRIAL: begins}
         for key, name in self.template.inlined.items():
+            # Inside the tasks that take it: a task of its own would cost as much as a small step.
             keys[key] = Task(None, take_parameter, begins, name)
         for number, key in enumerate(tasks):
             keys[key] = _rename(key, self.token, number)
@@ -253,6 +255,8 @@ def compile_template(result: str, key: Key, graph: HighLevelGraph, parameters: A
     parameters : mapping
         Key of a parameter without default function -> its name.
     """
+    # Only what depends on the trial is copied: data that no parameter reaches stays one layer
+    # for all trials, which Dask then loads once.
     moving = _moving_layers(graph, {TRIAL, *parameters})
     gone = {TRIAL, *parameters}
     raw = _own_layers(graph, moving - gone, gone)
@@ -367,12 +371,14 @@ class _Survey:
         if self.functions.setdefault(call.step, function) is not function:
             self.functions[place] = function  # a step that was defined anew under its old name
         trial, _, *args = task.args
+        # The last step ends the trial as well, so that nothing is left to do for the caller.
         run = run_result if key == self._last else run_step
-        prepared = Task(key, run, trial, replace(call, key=place), *args, **task.kwargs)
+        prepared = Task(key, run, trial, replace(call, key=place), *args)
         self._prepared[key] = prepared
         return _Inputs(steps=(place,))
 
     def _between(self, key: Key, task: Task) -> None:
+        # A plain delayed function between steps: recorded only where it fails, or draws.
         label = self._place(funcname(task.func))
         self._prepared[key] = Task(
             key, run_between, TaskRef(TRIAL), label, task.func, *task.args, **task.kwargs

@@ -100,6 +100,7 @@ class _Setups:
     ) -> TrialSetup:
         """Return what coming trials have in common: the same object while nothing changes."""
         last, origin, key = self._setup, current_origin(), signing_key()
+        # One object for many trials: it is pickled once, and a worker unpickles it once.
         if last is None or (code_blob.digest, environment.digest, origin, key) != (
             last.code.digest, last.environment.digest, last.origin, last.signing_key
         ):  # fmt: skip
@@ -160,6 +161,7 @@ class Planner:
             As for :class:`~daskperiment.client.shipping.LocalRequest`.
         """
         token = uuid.uuid4().hex
+        # Where nothing is reused the graph is the same whatever the values are.
         if later and not template.reusable(options.reuse, self.reuse):
             source = LocalRequest(lambda: self._request(template, token, options)[0])
             return TrialPlan(token, source, None)

@@ -105,6 +105,7 @@ class ResultDefinition:
             with suppress(Warning):  # made an error by a filter, it must not hide the user's
                 end_by_caller(store, graph.token, error)
             raise
+        # On a local scheduler the trial has seen to itself by now.
         if not recorder_for(store).has_settled(graph.token):
             finish_elsewhere(store, graph.token)
         return result
@@ -161,6 +162,7 @@ class ResultNode(CallNode):
         """Key of the graph that this thread computes next."""
         return self._next().key
 
+    # Dask reads these in place of the properties, here and there.
     _key = key
     _layer = key
 

@@ -236,7 +236,7 @@ class _Decision:
     def _find_drawing(self) -> None:
         """Find out which nodes draw random numbers, or any before them; None if nobody knows."""
         for key in self.before:
-            before = [self.drew.get(each, False) for each in self.specs[key].inputs]
+            before = [self.drew.get(each, False) for each in self.specs[key].counting]
             before.append(self._draws(key))
             self.drew[key] = True if True in before else None if None in before else False
 
@@ -274,7 +274,7 @@ class _Decision:
         return None
 
     def _suspicion_before(self, key: Key) -> str | None:
-        for each in self.specs[key].inputs:
+        for each in self.specs[key].counting:
             if each in self.suspects:
                 place, why = self.specs[each].place, self.suspects[each]
                 known = why.startswith("before it") or not place

@@ -161,6 +161,7 @@ class Recorder:
         StoreError
             If the store does not take it; nothing is lost then.
         """
+        # Ends that only this process can write go with the rest.
         self._end_dropped()
         for listener in self.listeners:
             listener.on_flush()
@@ -217,6 +218,7 @@ class Recorder:
     def _beat(self) -> None:
         clock = self.store.state().clock
         self._beaten = time.monotonic()
+        # By the store's clock: those of two hosts may differ by more than the timeout.
         elsewhere = [listener.trials_alive() for listener in self.listeners]
         for trial in self.trials.numbers.union(*elsewhere):
             self.write("beats", trial, beat_id(clock, self.pid), Beat(clock))
