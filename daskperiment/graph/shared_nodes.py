@@ -180,7 +180,9 @@ class SharedNodes:
         behind = self._behind(last)
         names = [self._run(key) for key in behind]
         # One request for all, so that it is pickled once.
-        source = self._source.for_steps(*(each for key in behind for each in self._content(key).names))
+        source = self._source.for_steps(
+            *(each for key in behind for each in self._content(key).names)
+        )
         tasks = [self._running(key, source) for key in behind]
         found = {name: RecomputeTask(task) for name, task in zip(names, tasks, strict=True)}
         for key in behind:
@@ -214,9 +216,7 @@ class SharedNodes:
                 waiting += references(self._tasks[key])
         return found
 
-    def _task(
-        self, name: str, key: Key, before: Mapping[Key, str], source: RequestSource
-    ) -> Task:
+    def _task(self, name: str, key: Key, before: Mapping[Key, str], source: RequestSource) -> Task:
         seeded, content = self._reuse.seeded, self._content(key)
         fits = tuple(seeded[ref] for ref in before)
         recording = RecordingTrial(source, seeded[key], fits)
