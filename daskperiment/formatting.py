@@ -6,12 +6,27 @@ and endless texts harmless.
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
+import enum
 import re
+import reprlib
 from collections.abc import Iterable, Sequence
 from html import escape
+from pathlib import PurePath
+from typing import Any
 from unicodedata import combining, east_asian_width
 
-__all__ = ["html_table", "one_line", "shorten", "shorten_pair", "table", "width"]
+__all__ = [
+    "brief",
+    "html_table",
+    "nearest",
+    "one_line",
+    "shorten",
+    "shorten_pair",
+    "table",
+    "width",
+]
 
 
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\d[\d_]*\.?[\d_]*([eE][-+]?\d+)")
@@ -98,6 +113,62 @@ def shorten_pair(first: str, second: str, columns: int) -> tuple[str, str]:
 def _last_digits(number: str, columns: int) -> str:
     """Return the beginning of a number and its end with the exponent."""
     return number if len(number) <= columns else number[:3] + "…" + number[4 - columns :]
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a question for the name that was probably meant; empty if none is near.
+
+    >>> nearest("schedular", ["scheduler", "seed"])
+    "; did you mean 'scheduler'?"
+    """
+    found = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+class _Brief(reprlib.Repr):
+    """Writes values of which a few characters tell something; nothing for the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = self.maxlong = _BRIEF
+
+    def repr_instance(self, value: Any, level: int) -> str:
+        """Return the text of what reprlib does not know."""
+        kind = type(value)
+        if dataclasses.is_dataclass(value):
+            names = [field.name for field in dataclasses.fields(value)][: self.maxdict]
+            parts = [f"{n}={self.repr1(getattr(value, n, None), level - 1)}" for n in names]
+            return f"{kind.__name__}({', '.join(parts)})"
+        if isinstance(value, (enum.Enum, PurePath)) or kind.__module__ in _TELLING:
+            return shorten(repr(value), self.maxother)
+        if kind.__module__ == "numpy" and getattr(value, "ndim", 1) == 0:
+            return shorten(repr(value.item()), self.maxother)
+        if isinstance(value, type) or hasattr(value, "__code__"):
+            return str(value.__qualname__)
+        raise _Untold
+
+
+class _Untold(Exception):
+    """A value is no matter of a few characters."""
+
+
+_BRIEF = 60
+_TELLING = ("builtins", "datetime", "decimal", "fractions", "uuid", "zoneinfo", "ipaddress")
+_SCALARS = (bool, int, float, complex, type(None))
+
+
+def brief(value: Any) -> str:
+    """Return a value in short, for people; empty if a few characters do not tell it.
+
+    >>> brief(0.2), brief([1, 2]), brief(object)
+    ('0.2', '[1, 2]', 'object')
+    """
+    try:
+        if type(value) in _SCALARS and len(text := repr(value)) <= _BRIEF:
+            return text
+        return shorten(_Brief().repr(value), _BRIEF)
+    except Exception:  # values may fail in any way when they are to be written
+        return ""
 
 
 def _common_prefix(first: str, second: str) -> int:

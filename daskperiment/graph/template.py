@@ -379,7 +379,7 @@ class _Survey:
         trial, _, *args = task.args
         # The last step ends the trial as well, so that nothing is left to do for the caller.
         run = run_result if key == self._last else run_step
-        prepared = Task(key, run, trial, replace(call, key=place), *args, **task.kwargs)
+        prepared = Task(key, run, trial, replace(call, key=place), *args)
         self._prepared[key] = prepared
         return _Inputs(steps=(place,))
 

@@ -96,7 +96,7 @@ def blas_facts() -> Facts:
     """
     facts: Facts = {}
     with suppress(Exception):  # earlier versions of numpy have no such table
-        built = numpy.show_config(mode="dicts")["Build Dependencies"]["blas"]  # type: ignore[index]
+        built = numpy.show_config(mode="dicts")["Build Dependencies"]["blas"]
         facts["library"] = f"{built['name']} {built['version']}"
         facts["configuration"] = str(built.get("openblas configuration", ""))
     with suppress(ImportError):
