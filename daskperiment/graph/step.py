@@ -15,11 +15,11 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.utils import funcname
 
+from daskperiment.capture.code import travelling_sources
 from daskperiment.capture.files import source_of, take_file
 from daskperiment.capture.signatures import argument_names, defaults_of, parameter_names
-from daskperiment.execution.context import CURRENT
-from daskperiment.capture.code import travelling_sources
 from daskperiment.capture.source import register_travelled
+from daskperiment.execution.context import CURRENT
 from daskperiment.execution.tasks import Call, UserFunction, run_step
 from daskperiment.formatting import html_table, nearest
 from daskperiment.graph.arguments import CallNode, unpack

@@ -12,14 +12,19 @@ import pytest
 
 KINDS = {
     "helper": "def helper(x):\n    return x * 2\nuse = helper",
-    "closure": "def made_of(n):\n    def inner(x):\n        return x * n\n    return inner\nuse = made_of(3)",
+    "closure": (
+        "def made_of(n):\n    def inner(x):\n        return x * n\n    return inner\n"
+        "use = made_of(3)"
+    ),
     "lambda": "use = (lambda x: x + 1)",
     "decorator": (
         "import functools\ndef times(n):\n    def decorate(f):\n        @functools.wraps(f)\n"
         "        def inner(x):\n            return n * f(x)\n        return inner\n"
         "    return decorate\n@times(2)\ndef use(x):\n    return x"
     ),
-    "partial": "import functools\ndef helper(x, n):\n    return x\nuse = functools.partial(helper, n=2)",
+    "partial": (
+        "import functools\ndef helper(x, n):\n    return x\nuse = functools.partial(helper, n=2)"
+    ),
     "default": "def use(x, *, n=[1, 2]):\n    return x",
     "constant": "TABLE = {'a': [1, 2]}\ndef use(x):\n    return TABLE['a']",
     "state": "COUNT = 0\ndef use(x):\n    global COUNT\n    COUNT += 1\n    return x",
@@ -28,7 +33,9 @@ KINDS = {
     "object": "class Use:\n    def __init__(self, n):\n        self.n = n\nuse = Use(3)",
     "callable object": "class Use:\n    def __call__(self, x):\n        return x\nuse = Use()",
     "bound method": "class Use:\n    def go(self, x):\n        return x\nuse = Use().go",
-    "base": "class Base:\n    a = 1\n    def go(self):\n        return 1\nclass use(Base):\n    b = 2",
+    "base": (
+        "class Base:\n    a = 1\n    def go(self):\n        return 1\nclass use(Base):\n    b = 2"
+    ),
     "dataclass": "import dataclasses\n@dataclasses.dataclass\nclass use:\n    x: int = 3",
     "dataclass with slots": (
         "import dataclasses\n@dataclasses.dataclass(slots=True, frozen=True)\nclass use:\n"
@@ -37,16 +44,29 @@ KINDS = {
     "named tuple": "import typing\nclass use(typing.NamedTuple):\n    x: int = 3",
     "enum": "import enum\nclass use(enum.Enum):\n    A = 1\n    def go(self):\n        return 1",
     "member of an enum": "import enum\nclass E(enum.Enum):\n    A = 1\nuse = E.A",
-    "property": "class use:\n    @property\n    def x(self):\n        return 1\n    @staticmethod\n    def f(x):\n        return x",
-    "abstract": "import abc\nclass A(abc.ABC):\n    @abc.abstractmethod\n    def go(self):\n        ...\nclass use(A):\n    def go(self):\n        return 1",
-    "generic": "import typing\nT = typing.TypeVar('T')\nclass use(typing.Generic[T]):\n    x: T | None = None",
-    "metaclass": "class M(type):\n    def go(cls):\n        return 1\nclass use(metaclass=M):\n    pass",
+    "property": (
+        "class use:\n    @property\n    def x(self):\n        return 1\n    @staticmethod\n"
+        "    def f(x):\n        return x"
+    ),
+    "abstract": (
+        "import abc\nclass A(abc.ABC):\n    @abc.abstractmethod\n    def go(self):\n"
+        "        ...\nclass use(A):\n    def go(self):\n        return 1"
+    ),
+    "generic": (
+        "import typing\nT = typing.TypeVar('T')\nclass use(typing.Generic[T]):\n"
+        "    x: T | None = None"
+    ),
+    "metaclass": (
+        "class M(type):\n    def go(cls):\n        return 1\nclass use(metaclass=M):\n    pass"
+    ),
     "library": "import numpy as np\ndef use(x):\n    return np.linalg.norm(x) + np.sum(x)",
     "array": "import numpy as np\nARRAY = np.arange(3)\ndef use(x):\n    return ARRAY.sum()",
     "class in a function": "def use(x):\n    class Inner:\n        y = 2\n    return Inner",
     "coroutine": "async def use(x):\n    return x",
-    "recursion": "def use(x):\n    return use(x - 1) if x else other(x)\ndef other(x):\n    return use(0)",
-}  # fmt: skip
+    "recursion": (
+        "def use(x):\n    return use(x - 1) if x else other(x)\ndef other(x):\n    return use(0)"
+    ),
+}
 
 NAMES = re.compile(r"\b(use|helper|Use|Base|made_of|times|E|M|A|T|TABLE|ARRAY|COUNT|other)\b")
 STEP = """
