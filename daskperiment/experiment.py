@@ -24,7 +24,7 @@ from daskperiment.execution.context import CURRENT, RunningStep
 from daskperiment.execution.helper_threads import bound, running_step
 from daskperiment.execution.lifecycle import undefined
 from daskperiment.formatting import html_table, shorten, table
-from daskperiment.graph.step import Step, StepCall, StepFunction
+from daskperiment.graph.step import Step, StepCall, StepFunction, file_node
 from daskperiment.parameters import NO_VALUE, Parameter, Parameters, check_name
 from daskperiment.planning.planner import Planner, check_reuse, signing_key
 from daskperiment.recording.registry import recorder_for
@@ -172,6 +172,51 @@ class Experiment:
         self._parameters.declare(name, default)
         self._nodes[name] = Parameter.plain(self._parameters, name)
         return self._nodes[name]
+
+    def file(self, source: Any) -> Delayed:
+        """Declare files as an input: a node that stands for them.
+
+        Parameters
+        ----------
+        source : str, pathlib.Path or node
+            The path of a file or folder, a pattern such as ``"data/*.csv"``, a URL that fsspec
+            opens such as ``"s3://bucket/key"``, or a node that gives one of these, such as a
+            parameter.
+
+        Returns
+        -------
+        dask.delayed.Delayed
+            A step that takes it gets an absolute :class:`~pathlib.Path`, for a pattern a sorted
+            list of them, and a URL as it is. What counts is the content: of a file with its own
+            name, of a folder or pattern with the names within; where an object store tells a
+            version or an etag, that. Moving or touching files re-runs nothing.
+
+        Raises
+        ------
+        TypeError
+            If `source` is none of these. Files that are not there are an error of the trial.
+
+        Examples
+        --------
+        >>> import pathlib, tempfile
+        >>> import daskperiment
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> _ = (folder / "numbers.txt").write_text("1 2 3")
+        >>> ex = daskperiment.Experiment("reading", backend=folder / "store")
+        >>> @ex.persist(reuse=True)
+        ... def read(path):
+        ...     return [int(text) for text in path.read_text().split()]
+        >>> @ex.result
+        ... def total(numbers):
+        ...     return sum(numbers)
+        >>> s = total(read(ex.file(folder / "numbers.txt")))
+        >>> s.compute()
+        6
+        >>> _ = (folder / "numbers.txt").write_text("4 5 6")
+        >>> s.compute()
+        15
+        """
+        return file_node(source)
 
     def _computed_parameter(self, function: Callable[..., Any]) -> Parameter:
         name, arguments = function.__name__, inspect.signature(function).parameters
@@ -431,7 +476,8 @@ class Experiment:
         Parameters
         ----------
         verbose : bool
-            Whether to add seed, type of the result, status, start, host, user and Git commit.
+            Whether to add the result's step, seed, type of the result, status, start, host, user
+            and Git commit.
         running : bool
             Whether to add the trials that are still running.
 
@@ -439,8 +485,9 @@ class Experiment:
         -------
         pandas.DataFrame
             A row for each ended trial. Index ``Trial ID``; columns: the parameters in order of
-            declaration, ``Result``, ``Success``, ``Finished`` (UTC), ``Process Time``
-            (a timedelta) and ``Description`` (of the failure, else NaN).
+            declaration, missing in trials that they do not reach, ``Result``, ``Success``,
+            ``Finished`` (UTC), ``Process Time`` (a timedelta) and ``Description`` (of the failure,
+            else NaN).
         """
         from daskperiment.history.tables import get_history
 

@@ -80,19 +80,22 @@ class Encoder:
     digests of the code of classes and functions that are known to be unchanged, by their id.
     """
 
-    __slots__ = ("_find", "_hash", "_inner", "_open", "_walks", "code", "coding", "out")
+    __slots__ = ("_find", "_hash", "_inner", "_open", "_walks", "code", "coding", "out", "path")
 
     exact = False
     """Whether values that are equal, and yet may lead to other outputs, are told apart."""
 
     def __init__(
-        self, find: Callable[[type], Handler], code: dict[int, tuple[Any, bytes]] | None = None
-    ) -> None:
+        self, find: Callable[[type], Handler], code: dict[int, tuple[Any, bytes]] | None = None,
+        path: Callable[[Any], str] = str,
+    ) -> None:  # fmt: skip
         self.out = bytearray()
         # The objects are held beside their digests, so that no other object gets their ids.
         self.code: dict[int, tuple[Any, bytes]] = {} if code is None else code
         self.coding: set[int] = set()
         """Functions and classes whose code is being written."""
+        self.path = path
+        """What a path stands for: its text, or what is there."""
         self._find = find
         self._hash: blake2b | None = None
         self._inner = 0

@@ -11,6 +11,7 @@ Floats are compared by their bits, but every ``nan`` is equal to every other out
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -53,8 +54,10 @@ def encoder_for(code: dict[int, tuple[Any, bytes]] | None = None) -> Encoder:
     return _OrderedEncoder(_find, code)
 
 
-def fingerprint(value: Any) -> str:
+def fingerprint(value: Any, path: Callable[[Any], str] = str) -> str:
     """Return the fingerprint of a value: 32 hexadecimal digits.
+
+    `path` says what a path stands for: its text, or what is there (:mod:`daskperiment.capture.files`).
 
     NoFingerprintError if it has none that would be the same in another process; it says why.
 
@@ -65,15 +68,15 @@ def fingerprint(value: Any) -> str:
     >>> fingerprint(1) == fingerprint(1.0)
     False
     """
-    return _fingerprint(Encoder(_find), value)
+    return _fingerprint(Encoder(_find, path=path), value)
 
 
-def exact_fingerprint(value: Any) -> str:
+def exact_fingerprint(value: Any, path: Callable[[Any], str] = str) -> str:
     """Return a fingerprint that also differs for dicts which differ in their order.
 
     Such dicts are equal, but a function that goes through them may return something else.
     """
-    return _fingerprint(_OrderedEncoder(_find), value)
+    return _fingerprint(_OrderedEncoder(_find, path=path), value)
 
 
 def _fingerprint(encoder: Encoder, value: Any) -> str:
