@@ -213,6 +213,8 @@ class Begun(Struct, frozen=True, omit_defaults=True):
     """Id of the sweep that the trial belongs to."""
     source: int | None = None
     """The trial that this one reproduces."""
+    unreached: list[str] = []
+    """Names of the parameters that reach none of its steps."""
 
 
 class Computed(Struct, frozen=True):
