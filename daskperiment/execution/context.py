@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from daskperiment.execution.trial import TrialHandle
+from daskperiment.records import FileState
 
 __all__ = ["CURRENT", "RunningStep"]
 
@@ -25,6 +28,10 @@ class RunningStep:
     """Whether the step read its trial's id, so that its output may differ for that reason."""
     disturbed: bool = False
     """Whether others may have used the global random state while this step drew from it."""
+    files: Any = None
+    """What it reads and writes, where that is observed."""
+    reads: Sequence[FileState] = ()
+    """What it read besides its arguments, once it has run."""
     metrics: set[str] = field(default_factory=set)
     """Names of the metrics that the step saved."""
     _rng: np.random.Generator | None = None

@@ -34,7 +34,7 @@ __all__ = [
     "series_of",
 ]
 
-SCHEME = "recipe 1"
+SCHEME = "recipe 2"
 """To be raised when cache keys are made in another way; stores are full of keys of this one."""
 
 Key = Hashable
