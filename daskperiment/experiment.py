@@ -419,7 +419,8 @@ class Experiment:
         Parameters
         ----------
         verbose : bool
-            Whether to add seed, type of the result, status, start, host, user and Git commit.
+            Whether to add the result's step, seed, type of the result, status, start, host, user
+            and Git commit.
         running : bool
             Whether to add the trials that are still running.
 
@@ -427,8 +428,9 @@ class Experiment:
         -------
         pandas.DataFrame
             A row for each ended trial. Index ``Trial ID``; columns: the parameters in order of
-            declaration, ``Result``, ``Success``, ``Finished`` (UTC), ``Process Time``
-            (a timedelta) and ``Description`` (of the failure, else NaN).
+            declaration, missing in trials that they do not reach, ``Result``, ``Success``,
+            ``Finished`` (UTC), ``Process Time`` (a timedelta) and ``Description`` (of the failure,
+            else NaN).
         """
         from daskperiment.history.tables import get_history
 

@@ -158,6 +158,7 @@ def _first_record(request: TrialRequest, forms: dict[str, Any]) -> bytes:
             parameters=forms, code=setup.code.digest, environment=setup.environment.digest,
             graph=setup.graph.digest, origin=setup.origin,
             sweep=request.sweep, source=request.source,
+            unreached=[name for name in forms if name not in setup.parameters],
         )
     )  # fmt: skip
 

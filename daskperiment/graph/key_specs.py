@@ -9,9 +9,11 @@ from dask.utils import funcname
 
 from daskperiment.capture.files import FileSource, take_file
 from daskperiment.capture.fingerprint import NoFingerprintError, exact_fingerprint
+from daskperiment.capture.signatures import defaults_of, parameter_names
 from daskperiment.execution.tasks import Call, run_between, run_parameter, run_result, run_step
 from daskperiment.graph.dask_tasks import Alias, DataNode, GraphNode, Task, TaskRef, function_of
 from daskperiment.reuse.cache_keys import (
+    DefaultValue,
     FileContent,
     KeyOf,
     KeySpec,
@@ -76,18 +78,26 @@ class _Maker:
         return KeySpec(key, (FileContent(name), *before))
 
     def _step(self, key: Hashable, task: Any) -> KeySpec:
-        _, call, *args = task.args
+        _, call, *forms = task.args
         assert isinstance(call, Call)
+        arguments = {name: tuple(self._parts(form))
+                     for name, form in zip(call.names, forms, strict=True)}  # fmt: skip
+        for name, value in defaults_of(call.function.__wrapped__):
+            arguments.setdefault(name, (DefaultValue(value),))
+        ignored = [part for name in call.ignore for part in arguments.pop(name, ())]
         return KeySpec(
-            key, tuple(self._arguments(args, task.kwargs)), place=call.key, step=call.step,
+            key, tuple(_labelled(arguments, call)), place=call.key, step=call.step,
             version=call.version, persist=call.persist, reuse=call.reuse,
+            arguments=arguments, ignored=call.ignore,
+            beside=tuple(part.key for part in ignored if isinstance(part, KeyOf)),
         )  # fmt: skip
 
     def _parameter(self, key: Hashable, task: Any) -> KeySpec:
-        _, name, function, _ = task.args
+        _, name, function, _, names, *values = task.args
         self._names[key] = name
         self._computed.add(key)
-        parts = [self._uses(function.__wrapped__), *self._arguments([], task.kwargs)]
+        inputs = dict(zip(names, values, strict=True))
+        parts = [self._uses(function.__wrapped__), *self._arguments([], inputs)]
         return KeySpec(key, tuple(parts), place=f"parameter {name}", parameter=name)
 
     def _uses(self, function: Callable[..., Any]) -> UsedFunction:
@@ -123,6 +133,16 @@ class _Maker:
             yield ")"
         else:
             yield _literal(item)
+
+
+def _labelled(arguments: Mapping[str, tuple[Any, ...]], call: Call) -> Iterator[Any]:
+    """Yield the parts of all arguments, each behind its name: equal for equal calls."""
+    # What the function collects by name it may go through in the order in which it was given.
+    declared = parameter_names(call.function.__wrapped__) or ()
+    names = sorted(arguments) if declared else [*arguments]
+    for name in names:
+        yield f"argument {name}: {len(arguments[name])}"
+        yield from arguments[name]
 
 
 def _literal(value: Any) -> Any:

@@ -16,8 +16,10 @@ from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.utils import funcname
 
 from daskperiment.capture.files import source_of, take_file
+from daskperiment.capture.signatures import argument_names, defaults_of, parameter_names
+from daskperiment.execution.context import CURRENT
 from daskperiment.execution.tasks import Call, UserFunction, run_step
-from daskperiment.formatting import html_table
+from daskperiment.formatting import html_table, nearest
 from daskperiment.graph.arguments import CallNode, unpack
 from daskperiment.graph.dask_tasks import Task, TaskRef
 from daskperiment.graph.template import TRIAL, no_trial
@@ -78,6 +80,8 @@ class StepFunction:
         Whether a kept output may be reused; None leaves it to the experiment.
     version : str, optional
         Part of the cache key: another version makes another output.
+    ignore : sequence of str
+        Names of arguments that the output does not depend on.
 
     Attributes
     ----------
@@ -88,7 +92,7 @@ class StepFunction:
     def __init__(
         self, function: Callable[..., Any], wrap: Callable[[StepCall], Any],
         persist: bool = False, nout: int | None = None, seed: int | None = None,
-        reuse: bool | None = None, version: str | None = None,
+        reuse: bool | None = None, version: str | None = None, ignore: Any = (),
     ) -> None:  # fmt: skip
         _check_function(function)
         functools.update_wrapper(self, function, updated=())
@@ -100,17 +104,30 @@ class StepFunction:
         self._seed = seed
         self._reuse = _check_reuse(reuse, persist)
         self._version = _check_version(version)
+        self._ignore = _check_ignore(ignore, function)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the node of this call."""
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Return the node of this call; in a running step, what the function returns.
+
+        Raises
+        ------
+        TypeError
+            If the function cannot be called with such arguments.
+        """
+        if CURRENT.get() is not None:
+            return self.__wrapped__(*args, **kwargs)
+        names = argument_names(self.__wrapped__, args, kwargs)
         function = UserFunction(self.__wrapped__)
-        call = Call(self.name, function, self.persist, self._seed, self._reuse, self._version)
+        call = Call(
+            self.name, function, self.persist, self._seed, self._reuse, self._version,
+            names=names, keywords=tuple(kwargs), ignore=self._ignore,
+            defaulted=any(name not in names for name, _ in defaults_of(self.__wrapped__)),
+        )  # fmt: skip
         # Not a token of the arguments: two equal calls are two step runs.
         key = f"{self.name}-{uuid.uuid4().hex}"
         nodes: list[Any] = []
-        forms = [unpack(value, nodes) for value in args]
-        named = {name: unpack(value, nodes) for name, value in kwargs.items()}
-        task = Task(key, run_step, TaskRef(TRIAL), call, *forms, **named)
+        forms = [unpack(value, nodes) for value in (*args, *kwargs.values())]
+        task = Task(key, run_step, TaskRef(TRIAL), call, *forms)
         return self._wrap(StepCall(self.name, key, _graph(key, task, nodes), self._nout))
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -176,6 +193,20 @@ def _check_version(version: Any) -> str:
     raise TypeError(f"version is {version!r}; expected text or a number")
 
 
+def _check_ignore(ignore: Any, function: Callable[..., Any]) -> tuple[str, ...]:
+    names = (ignore,) if isinstance(ignore, str) else tuple(ignore)
+    known = parameter_names(function)
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"ignore has {name!r}; expected names of the step's arguments")
+        if known is not None and name not in known:
+            raise ValueError(
+                f"ignore names {name!r}, which is no argument of {funcname(function)}()"
+                f"{nearest(name, known)}; its arguments are {', '.join(map(repr, known)) or 'none'}"
+            )
+    return names
+
+
 # Other functions in the same graph ----------------------------------------------------------------
 
 
@@ -221,4 +252,4 @@ def _replaced_task(task: Any, functions: Mapping[tuple[str, int], UserFunction])
     if function is None:
         return task
     other = replace(call, function=function)
-    return Task(task.key, run_step, trial, other, *args, **task.kwargs)
+    return Task(task.key, run_step, trial, other, *args)

@@ -99,6 +99,8 @@ class Template:
     """Step -> the function that it calls."""
     parameters: tuple[str, ...]
     """Names of the parameters that steps take."""
+    reaching: tuple[str, ...]
+    """The same with those from which they are computed."""
     persisting: bool
     """Whether any step's output is kept."""
 
@@ -278,6 +280,7 @@ def compile_template(result: str, key: Key, graph: HighLevelGraph, parameters: A
         places=survey.places,
         functions=survey.functions,
         parameters=tuple(survey.parameters),
+        reaching=tuple({**survey.parameters, **survey.inputs}),
         persisting=survey.persisting,
     )
 
@@ -327,6 +330,8 @@ class _Survey:
         self.nodes: list[Node] = []
         self.functions: dict[str, Callable[..., Any]] = {}
         self.parameters: dict[str, None] = {}
+        self.inputs: dict[str, None] = {}
+        """Names of the parameters from which others are computed."""
         self.persisting = False
         self.places: dict[Key, str] = {}
         self._tasks = tasks
@@ -357,6 +362,7 @@ class _Survey:
         elif task.func is run_parameter:
             self._sources[key] = _Inputs(parameters=(task.args[1],))
             self.parameters[task.args[1]] = None
+            self.inputs.update(dict.fromkeys(sources.parameters))
         else:
             self._sources[key] = sources
             self._between(key, task)
@@ -373,7 +379,7 @@ class _Survey:
         trial, _, *args = task.args
         # The last step ends the trial as well, so that nothing is left to do for the caller.
         run = run_result if key == self._last else run_step
-        prepared = Task(key, run, trial, replace(call, key=place), *args, **task.kwargs)
+        prepared = Task(key, run, trial, replace(call, key=place), *args)
         self._prepared[key] = prepared
         return _Inputs(steps=(place,))
 

@@ -93,6 +93,7 @@ class _Setups:
     def __init__(self, template: Template) -> None:
         self.code: Snapshot[Code] = Snapshot(CodeCapture(), template.functions)
         self.graph: Blob = dump_record(template.graph)
+        self._parameters = template.reaching
         self._setup: TrialSetup | None = None
 
     def setup(
@@ -107,7 +108,7 @@ class _Setups:
             last = self._setup = TrialSetup(
                 store, result, code_blob, environment, self.graph,
                 codes={step: each.fingerprint for step, each in code.steps.items()},
-                origin=origin, signing_key=key,
+                origin=origin, signing_key=key, parameters=self._parameters,
             )  # fmt: skip
         return last
 

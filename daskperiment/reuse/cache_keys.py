@@ -16,11 +16,13 @@ from typing import Any, NamedTuple
 from daskperiment.capture.code import CodeCapture
 from daskperiment.capture.files import FileSource, by_content, source_of
 from daskperiment.capture.fingerprint import NoFingerprintError, combine, exact_fingerprint
+from daskperiment.capture.signatures import DEFAULT
 from daskperiment.records import StepCode, cache_entry_id
 from daskperiment.seeds import step_seed
 
 __all__ = [
     "CacheKey",
+    "DefaultValue",
     "FileContent",
     "KeyOf",
     "KeySpec",
@@ -60,6 +62,15 @@ class LiveValue(NamedTuple):
     value: Any
 
 
+class DefaultValue(NamedTuple):
+    """Stands for the default of an argument that the call leaves out.
+
+    Unlike an argument it may have no fingerprint: the step's code tells which it is.
+    """
+
+    value: Any
+
+
 class UsedFunction(NamedTuple):
     """Stands for a function that is no step."""
 
@@ -74,7 +85,7 @@ class FileContent(NamedTuple):
     """Or the name of the parameter that names them; empty if only a step tells."""
 
 
-Part = str | KeyOf | LiveValue | UsedFunction | FileContent
+Part = str | KeyOf | LiveValue | DefaultValue | UsedFunction | FileContent
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +104,23 @@ class KeySpec:
     persist: bool = False
     reuse: bool | None = None
     """Whether the step's output may be reused; None leaves it to the experiment."""
-    inputs: tuple[Key, ...] = field(init=False)
-    """Keys of what the node takes."""
+    arguments: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)
+    """The parts that each argument of a step contributes."""
+    ignored: tuple[str, ...] = ()
+    """Names of the arguments that are no part of the cache key."""
+    beside: tuple[Key, ...] = ()
+    """Keys of what the node takes for these."""
+    counting: tuple[Key, ...] = field(init=False)
+    """Keys of what the node takes and its output depends on."""
 
     def __post_init__(self) -> None:
-        inputs = tuple(part.key for part in self.parts if isinstance(part, KeyOf))
-        object.__setattr__(self, "inputs", inputs)
+        counting = tuple(part.key for part in self.parts if isinstance(part, KeyOf))
+        object.__setattr__(self, "counting", counting)
+
+    @property
+    def inputs(self) -> tuple[Key, ...]:
+        """Keys of all that the node takes."""
+        return (*self.counting, *self.beside) if self.beside else self.counting
 
 
 class CacheKey(NamedTuple):
@@ -169,11 +191,12 @@ def _cache_key(
         return _of_value(values, spec.parameter)
     seeded = []
     # What takes something that has no key has none either, for the same reason.
-    for key in spec.inputs:
+    for key in spec.counting:
         before = found[key]
         if isinstance(before, NoCacheKey):
             return before
-        seeded.append(before.seeded)
+        if before.seeded != before.base:
+            seeded.append(before.seeded)
     try:
         code = _code(codes, spec.place, spec.step) if spec.step else ""
         parts = [
@@ -185,6 +208,8 @@ def _cache_key(
     # The place in the graph is left out, so that equal calls anywhere share an output; it comes
     # in by the seed, where that counts.
     base = combine(SCHEME, series, spec.step, spec.version, code, *parts)
+    if not spec.place and not seeded:
+        return CacheKey(base, base)
     own = str(step_seed(seed, spec.place)) if spec.place else ""
     return CacheKey(base, combine(base, own, *seeded))
 
@@ -206,6 +231,8 @@ def _digest(
     try:
         return exact_fingerprint(part.value, by_content)
     except NoFingerprintError as error:
+        if isinstance(part, DefaultValue):
+            return DEFAULT
         raise NoFingerprintError(f"an argument has no fingerprint: {error}") from None
 
 
