@@ -31,10 +31,10 @@ from daskperiment.capture.files import (
     variable_digest,
 )
 from daskperiment.capture.origin import origin_of_file
-from daskperiment.execution.context import CURRENT
+from daskperiment.execution.context import ACTIVE, CURRENT
 from daskperiment.records import FileState
 
-__all__ = ["ACTIVE", "ObservedFiles", "watch_files"]
+__all__ = ["ObservedFiles", "watch_files"]
 
 _WRITING = os.O_WRONLY | os.O_RDWR
 _APPENDING = os.O_APPEND
@@ -44,9 +44,6 @@ _SMALL = 1 << 20
 _NOT_FILES = ("/dev/", "/proc/", "/sys/")
 _NOT_READERS = ("importlib", "linecache", "distributed", "zict", __name__.partition(".")[0])
 """Modules that read source code, and what a cluster and we ourselves keep in files."""
-
-ACTIVE: list[ObservedFiles] = []
-"""What is noted for the steps that run in this process."""
 
 
 @dataclass(slots=True, eq=False)
@@ -258,9 +255,11 @@ def _files_here() -> list[ObservedFiles]:
     A thread of no step may have been started by any of those that run: it counts for each.
     """
     step = CURRENT.get()
-    if step is None:
-        return [] if threading.current_thread() is threading.main_thread() else list(ACTIVE)
-    return [step.files] if step.files in ACTIVE else []
+    if step is not None:
+        steps = [step]
+    else:
+        steps = [] if threading.current_thread() is threading.main_thread() else list(ACTIVE)
+    return [step.files for step in steps if step.files is not None and step.halted is None]
 
 
 def _is_of_interest(frame: FrameType | None) -> bool:

@@ -283,7 +283,7 @@ def share_between(
         return recording.void
     value, running = run_unrecorded(join(recording.source), label, function, args, kwargs)
     outcome = recording.outcome(value, outcomes)
-    private = running.asked_for_trial or running.disturbed
+    private = running.asked_for_trial or running.disturbed or running.unordered
     return replace(
         outcome,
         drew=outcome.drew or running.stochastic,

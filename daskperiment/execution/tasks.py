@@ -22,8 +22,15 @@ from daskperiment.capture.signatures import DEFAULT, defaults_of
 from daskperiment.cluster import worker
 from daskperiment.codec import pack
 from daskperiment.execution.context import CURRENT, RunningStep
-from daskperiment.execution.lifecycle import end, fail, failure_of, keep_or_explain, status_of
-from daskperiment.execution.observed_files import ACTIVE, ObservedFiles, watch_files
+from daskperiment.execution.lifecycle import (
+    end,
+    fail,
+    failure_of,
+    keep_or_explain,
+    status_of,
+    watch_for_interruption,
+)
+from daskperiment.execution.observed_files import ObservedFiles, watch_files
 from daskperiment.execution.purity import report_conflicts
 from daskperiment.execution.random_state import release_step, seed_step
 from daskperiment.execution.trial import TrialHandle
@@ -163,6 +170,7 @@ def run_recorded(
         runner.run(values)
     else:
         with runner.recorder.visit(trial.trial, trial.token):
+            watch_for_interruption(runner.recorder)
             runner.run(values)
     return runner
 
@@ -193,13 +201,9 @@ def _watched(running: RunningStep, values: Sequence[Any]) -> ObservedFiles:
 def _run(running: RunningStep, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     reset = CURRENT.set(running)
     seed_step(running)
-    if running.files is not None:
-        ACTIVE.append(running.files)
     try:
         return function(*args, **kwargs)
     finally:
-        if running.files is not None:
-            ACTIVE.remove(running.files)
         release_step(running)
         CURRENT.reset(reset)
 
@@ -276,9 +280,12 @@ class StepRunner:
         return None
 
     def _failed(self, error: BaseException, usage: Usage) -> None:
-        failure, status = failure_of(error, self.call.key), status_of(error)
+        halted = self.running.halted == "interrupted"
+        failure = failure_of(error, self.call.key)
+        status = "interrupted" if halted else status_of(error)
         self._record(usage, status, failure=failure)
-        fail(self.trial, failure, error)
+        if not halted:  # else the trial's end is on record, and this is no failure of it
+            fail(self.trial, failure, error)
 
     def _succeeded(self, value: Any, usage: Usage) -> None:
         # Reading files is worth its time where outputs are reused.
@@ -378,6 +385,8 @@ def _doubt(running: RunningStep) -> str | None:
         return "it read the trial's id"
     if running.disturbed:
         return "it shared the global random state with another step"
+    if running.unordered:
+        return "its threads drew from ex.rng in an order that timing decided"
     return None
 
 

@@ -15,8 +15,10 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.utils import funcname
 
+from daskperiment.capture.code import travelling_sources
 from daskperiment.capture.files import source_of, take_file
 from daskperiment.capture.signatures import argument_names, defaults_of, parameter_names
+from daskperiment.capture.source import register_travelled
 from daskperiment.execution.context import CURRENT
 from daskperiment.execution.tasks import Call, UserFunction, run_step
 from daskperiment.formatting import html_table, nearest
@@ -105,6 +107,13 @@ class StepFunction:
         self._reuse = _check_reuse(reuse, persist)
         self._version = _check_version(version)
         self._ignore = _check_ignore(ignore, function)
+
+    def __getstate__(self) -> Any:
+        return travelling_sources([self.__wrapped__]), self.__dict__
+
+    def __setstate__(self, state: Any) -> None:
+        register_travelled(state[0])
+        self.__dict__.update(state[1])
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Return the node of this call; in a running step, what the function returns.
