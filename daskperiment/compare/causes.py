@@ -13,7 +13,7 @@ from typing import Any
 from daskperiment.capture.code import changed_functions, same_names
 from daskperiment.compare.evidence import Evidence
 from daskperiment.compare.parts import ABSENT, Cause, Pair, StepComparison, Verdict
-from daskperiment.records import Node, StepCode, StepRun
+from daskperiment.records import Node, StepCode, StepRun, changed_arguments
 
 __all__ = ["changed_entries", "compare_steps"]
 
@@ -126,7 +126,29 @@ def _causes(both: _TrialPair, key: str) -> tuple[Cause, ...]:
 def _through_inputs(both: _TrialPair, key: str) -> list[Cause]:
     equal = _same_inputs(both, key)
     causes = [] if equal else list(_upstream(both, key, {key}))
-    return causes or ([Cause("inputs", key, key)] if equal is False else [])
+    if causes or equal is not False or list(_changed_in_call(both, key)):
+        return causes
+    # Nothing that it takes is known to differ: then the argument itself is named.
+    return list(_changed_in_run(both, key)) or [Cause("inputs", key, key)]
+
+
+def _changed_in_call(both: _TrialPair, key: str) -> Iterator[Cause]:
+    """Yield what the two calls of a step give it, where that differs."""
+    old, new = both.nodes(key)
+    if old is not None and new is not None:
+        for name, now, before in changed_arguments(new, old):
+            yield Cause("argument", name, key, Pair(before.text, now.text))
+
+
+def _changed_in_run(both: _TrialPair, key: str) -> Iterator[Cause]:
+    """Yield the arguments of a step that were others when it ran."""
+    old, new = both.runs(key)
+    if old is not None and new is not None:
+        for name, now in new.arguments.items():
+            before = old.arguments.get(name)
+            digests = {before.fingerprint if before is not None else None, now.fingerprint}
+            if before is not None and len(digests) == 2 and None not in digests:
+                yield Cause("argument", name, key, Pair(before.text, now.text))
 
 
 def _same_inputs(both: _TrialPair, key: str) -> bool | None:
@@ -134,6 +156,8 @@ def _same_inputs(both: _TrialPair, key: str) -> bool | None:
     old, new = both.runs(key)
     if old is None or new is None or old.inputs is None or new.inputs is None:
         return None
+    if bool(old.arguments) != bool(new.arguments):
+        return None  # an earlier version made another fingerprint of them
     return old.inputs == new.inputs
 
 
@@ -142,10 +166,10 @@ def _upstream(both: _TrialPair, key: str, seen: set[str]) -> Iterator[Cause]:
     nodes = [node for node in both.nodes(key) if node]
     if _rewired(both, nodes):
         yield Cause("graph", key, key, Pair(*map(_wiring, nodes)))
-    for name in dict.fromkeys(name for node in nodes for name in node.parameters):
+    for name in dict.fromkeys(name for node in nodes for name in node.wiring[1]):
         if name in both.parameters:
             yield Cause("parameter", name, key, both.parameters[name])
-    for before in dict.fromkeys(name for node in nodes for name in node.steps):
+    for before in dict.fromkeys(name for node in nodes for name in node.wiring[0]):
         if before not in seen:
             seen.add(before)
             yield from _through(both, before, seen)
@@ -157,7 +181,8 @@ def _rewired(both: _TrialPair, nodes: list[Node]) -> bool:
 
 
 def _wiring(node: Node) -> list[str]:
-    return [*node.steps, *node.parameters]
+    steps, parameters = node.wiring
+    return [*steps, *parameters]
 
 
 def _through(both: _TrialPair, key: str, seen: set[str]) -> Iterator[Cause]:
@@ -180,7 +205,8 @@ def _seed(both: _TrialPair, key: str) -> Iterator[Cause]:
 
 
 def _own_changes(both: _TrialPair, key: str) -> Iterator[Cause]:
-    """Yield what changed of the step's own code, its constants and the packages that it uses."""
+    """Yield what changed of the step's call, code and constants, and of packages that it uses."""
+    yield from _changed_in_call(both, key)
     step = next(node.step for node in both.nodes(key) if node)
     old, new = both.codes(step)
     runs = both.runs(key)

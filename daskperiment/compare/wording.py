@@ -9,7 +9,15 @@ from typing import Any, NamedTuple
 
 from daskperiment.codec import describe
 from daskperiment.compare.parts import Cause, Differences, Pair, StepComparison
-from daskperiment.formatting import html_table, one_line, shorten, shorten_pair, table, width
+from daskperiment.formatting import (
+    html_table,
+    one_line,
+    shorten,
+    shorten_pair,
+    table,
+    told_change,
+    width,
+)
 from daskperiment.history.stored_values import StoredObject
 
 __all__ = [
@@ -27,7 +35,7 @@ _VALUE, _SHORT, _NAME, _WHY, _COLUMNS = 30, 20, 26, 52, 96
 """Widths in columns: of values in a table, in a sentence, of names, reasons and the whole text."""
 _DIFF_LINES = 40
 _GIT_NAMES = {"diff": "uncommitted changes", "untracked": "untracked files"}
-_WAY = {"parameter": "by way of"}
+_WAY = {"parameter": "by way of", "argument": "of"}
 _ELSEWHERE = ("step", "unchecked")
 """Kinds of causes that are other steps themselves."""
 
@@ -65,6 +73,8 @@ def show_texts(pair: Pair[Any], columns: int = _VALUE) -> tuple[str, str]:
 
 
 def _change(cause: Cause) -> str:
+    if cause.kind == "argument":
+        return shorten(cause.name, _NAME) + told_change(*cause.values, _SHORT, "->")
     write = show_texts if cause.kind == "package" else show_pair
     return f"{shorten(cause.name, _NAME)} {' -> '.join(write(cause.values, _SHORT))}"
 
@@ -103,7 +113,7 @@ def _phrase(kind: str, group: list[Cause]) -> str:
             return "its code changed" + (f" ({listed(names)})" if names else "")
         case "constant":
             return f"constant{many} {listed(names)} changed"
-        case "parameter" | "package":
+        case "parameter" | "package" | "argument":
             return f"{kind}{many} {listed(map(_change, group))}"
         case "seed":
             return "another seed for its random numbers"
@@ -260,6 +270,7 @@ def _is_unsure(d: Differences) -> bool:
 def _conditions(d: Differences) -> str:
     causes = [Cause("parameter", name, "", pair) for name, pair in d.parameters.items()]
     causes += [Cause("package", name, "", pair) for name, pair in d.packages.items()]
+    causes += [cause for s in d.steps for cause in s.changes if cause.kind == "argument"]
     texts = phrases(causes, "")
     texts += [f"code of {name}" for name in d.functions]
     texts += [f"step {s.key!r}" for s in d.steps if s.verdict in ("added", "removed")]

@@ -11,7 +11,7 @@ from daskperiment.capture.code import changed_functions, diff_functions, same_na
 from daskperiment.capture.fingerprint import NoFingerprintError, fingerprint
 from daskperiment.codec import decode, find_record, from_plain, is_object
 from daskperiment.errors import CorruptRecordError
-from daskperiment.formatting import shorten, shorten_pair
+from daskperiment.formatting import shorten, shorten_pair, told_change
 from daskperiment.planning.snapshot import LOOK_BACK
 from daskperiment.records import (
     BEGUN,
@@ -23,6 +23,7 @@ from daskperiment.records import (
     Graph,
     Node,
     StepCode,
+    changed_arguments,
     record_kind,
 )
 from daskperiment.reuse.cache_keys import series_of
@@ -147,6 +148,7 @@ def why(place: str, now: TrialMakeup, before: TrialMakeup | None) -> list[Reason
         return []
     reaching = _reaching(place, now.nodes)
     return [
+        *_arguments(place, reaching, before),
         *_parameters(reaching, now, before),
         *_codes(reaching, now.code, before.code),
         *_wiring(reaching, before),
@@ -167,18 +169,28 @@ def _reaching(place: str, nodes: Mapping[str, Node]) -> list[Node]:
         key = waiting.pop(0)
         if key in nodes and key not in found:
             found[key] = nodes[key]
-            waiting += nodes[key].steps
+            waiting += nodes[key].wiring[0]
     return list(found.values())
 
 
 def _parameters(reaching: list[Node], now: TrialMakeup, before: TrialMakeup) -> Iterator[Reason]:
-    names = dict.fromkeys(name for node in reaching for name in node.parameters)
+    names = dict.fromkeys(name for node in reaching for name in node.wiring[1])
     for name in names:
         old, new = before.values.get(name), now.values.get(name)
         known = name in before.values and name in now.values
         # An object of the store is not loaded to find out.
         if known and not is_object(old) and not _equal(old, new):
             yield Reason(f"parameter {name} {_shown(old, new)}")
+
+
+def _arguments(place: str, reaching: list[Node], before: TrialMakeup) -> Iterator[Reason]:
+    """Yield what the calls of a step and of those before it give them that is another than then."""
+    for node in reaching:
+        old = before.nodes.get(node.key)
+        where = "" if node.key == place else f" in step {node.key}"
+        for name, now, then in changed_arguments(node, old):
+            change = told_change(then.text, now.text, WIDTH)
+            yield Reason(f"argument {shorten(name, WIDTH)}{change}{where}")
 
 
 def _equal(old: Any, new: Any) -> bool:
@@ -241,5 +253,5 @@ def _wiring(reaching: list[Node], before: TrialMakeup) -> Iterator[Reason]:
         old = before.nodes.get(node.key)
         if old is None:
             yield Reason(f"step {node.key} is new before it")
-        elif (old.steps, old.parameters) != (node.steps, node.parameters):
+        elif old.wiring != node.wiring:
             yield Reason(f"step {node.key} takes other inputs")

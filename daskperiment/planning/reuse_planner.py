@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -24,6 +23,8 @@ __all__ = ["ReusePlanner", "StepForecast"]
 
 
 NEVER_RUN = "never run"
+NOT_KNOWN = "no output is known for what it takes now"
+"""Said where the step did run, and nothing that is recorded tells what changed since."""
 
 Key = Hashable
 
@@ -51,8 +52,9 @@ class ReusePlanner:
         """Place -> the latest trial of this process that has a step there."""
 
     def plan(
-        self, template: Template, reusable: Collection[Hashable], request: TrialRequest, code: Code
-    ) -> ReusePlan:
+        self, template: Template, reusable: Collection[Hashable], request: TrialRequest,
+        now: TrialMakeup,
+    ) -> ReusePlan:  # fmt: skip
         """Return the reuse plan of a trial that is about to be computed, with reasons.
 
         Raises
@@ -60,16 +62,16 @@ class ReusePlanner:
         StoreError
             If the store cannot be read.
         """
-        plan = self._decided(template, reusable, request, code)
-        now = _makeup(template, request, code)
+        plan = self._decided(template, reusable, request, now.code)
         step_keys = {place: self._with_reason(place, keys, now)
                      for place, keys in plan.step_keys.items()}  # fmt: skip
         self._planned.update(dict.fromkeys(template.places.values(), now))
         return replace(plan, step_keys=step_keys)
 
     def forecasts(
-        self, template: Template, reusable: Collection[Hashable], request: TrialRequest, code: Code
-    ) -> list[StepForecast]:
+        self, template: Template, reusable: Collection[Hashable], request: TrialRequest,
+        now: TrialMakeup,
+    ) -> list[StepForecast]:  # fmt: skip
         """Return what would become of each step.
 
         Raises
@@ -77,8 +79,7 @@ class ReusePlanner:
         StoreError
             If the store cannot be read.
         """
-        plan = self._loadable(template, reusable, request, code)
-        now = _makeup(template, request, code)
+        plan = self._loadable(template, reusable, request, now.code)
         allowed = set(reusable)
         return [
             self._forecast(spec, plan, spec.key in allowed, now)
@@ -127,7 +128,8 @@ class ReusePlanner:
     def _with_reason(self, place: str, keys: StepKeys, now: TrialMakeup) -> StepKeys:
         if keys.reason != NEVER_RUN:
             return keys
-        reason = _joined(why(place, now, self._latest_with(place)))
+        before = self._latest_with(place)
+        reason = _joined(why(place, now, before), before)
         return StepKeys(keys.base, keys.seeded, keys.ids, keys.reusable, reason)
 
     def _latest_with(self, place: str) -> TrialMakeup | None:
@@ -141,16 +143,15 @@ class ReusePlanner:
             return StepForecast(spec, hit.entry.trial, needed, True, "")
         text, reasons = plan.reasons.get(spec.key, ""), []
         if reusable and text == NEVER_RUN:
-            reasons = why(spec.place, now, self._latest_with(spec.place))
-            text = _joined(reasons)
+            before = self._latest_with(spec.place)
+            reasons = why(spec.place, now, before)
+            text = _joined(reasons, before)
         return StepForecast(spec, None, needed, reusable, text, reasons)
 
 
-def _makeup(template: Template, request: TrialRequest, code: Code) -> TrialMakeup:
-    return TrialMakeup(request.values, code, template.graph, platform.python_version())
-
-
-def _joined(reasons: Sequence[Reason]) -> str:
+def _joined(reasons: Sequence[Reason], before: TrialMakeup | None) -> str:
+    if before is not None and not reasons:
+        return NOT_KNOWN
     return "; ".join(reason.text for reason in reasons) or NEVER_RUN
 
 
