@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 from dask.delayed import Delayed
@@ -21,9 +21,10 @@ from daskperiment.capture.environment import describe, packages_text
 from daskperiment.codec import NotPlainError, to_plain
 from daskperiment.errors import TrialIDNotFoundError
 from daskperiment.execution.context import CURRENT, RunningStep
+from daskperiment.execution.helper_threads import bound, running_step
 from daskperiment.execution.lifecycle import undefined
 from daskperiment.formatting import html_table, shorten, table
-from daskperiment.graph.step import Step, StepCall, StepFunction
+from daskperiment.graph.step import Step, StepCall, StepFunction, file_node
 from daskperiment.parameters import NO_VALUE, Parameter, Parameters, check_name
 from daskperiment.planning.planner import Planner, check_reuse, signing_key
 from daskperiment.recording.registry import recorder_for
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 __all__ = ["Experiment", "experiment_of", "list_experiments"]
 
 P = TypeVar("P", Code, Environment)
+Q = ParamSpec("Q")
+R = TypeVar("R")
 
 
 class Experiment:
@@ -100,7 +103,7 @@ class Experiment:
     def __new__(
         cls, id: str, backend: Any = None, seed: int | None = None, reuse: bool | None = None
     ) -> Experiment:
-        """Get the experiment of this id and backend, or make it."""
+        """Return the experiment of this id and backend, made where there is none."""
         check_id(id)
         seed, reuse = check_seed(seed), check_reuse(reuse)
         store = opening.open_store(backend, id)
@@ -169,6 +172,51 @@ class Experiment:
         self._parameters.declare(name, default)
         self._nodes[name] = Parameter.plain(self._parameters, name)
         return self._nodes[name]
+
+    def file(self, source: Any) -> Delayed:
+        """Declare files as an input: a node that stands for them.
+
+        Parameters
+        ----------
+        source : str, pathlib.Path or node
+            The path of a file or folder, a pattern such as ``"data/*.csv"``, a URL that fsspec
+            opens such as ``"s3://bucket/key"``, or a node that gives one of these, such as a
+            parameter.
+
+        Returns
+        -------
+        dask.delayed.Delayed
+            A step that takes it gets an absolute :class:`~pathlib.Path`, for a pattern a sorted
+            list of them, and a URL as it is. What counts is the content: of a file with its own
+            name, of a folder or pattern with the names within; where an object store tells a
+            version or an etag, that. Moving or touching files re-runs nothing.
+
+        Raises
+        ------
+        TypeError
+            If `source` is none of these. Files that are not there are an error of the trial.
+
+        Examples
+        --------
+        >>> import pathlib, tempfile
+        >>> import daskperiment
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> _ = (folder / "numbers.txt").write_text("1 2 3")
+        >>> ex = daskperiment.Experiment("reading", backend=folder / "store")
+        >>> @ex.persist(reuse=True)
+        ... def read(path):
+        ...     return [int(text) for text in path.read_text().split()]
+        >>> @ex.result
+        ... def total(numbers):
+        ...     return sum(numbers)
+        >>> s = total(read(ex.file(folder / "numbers.txt")))
+        >>> s.compute()
+        6
+        >>> _ = (folder / "numbers.txt").write_text("4 5 6")
+        >>> s.compute()
+        15
+        """
+        return file_node(source)
 
     def _computed_parameter(self, function: Callable[..., Any]) -> Parameter:
         name, arguments = function.__name__, inspect.signature(function).parameters
@@ -254,7 +302,7 @@ class Experiment:
         return step
 
     def set_parameters(self, **values: Any) -> None:
-        """Give parameters values, for all trials that begin from now on.
+        """Set values of parameters, for all trials that begin from now on.
 
         Raises
         ------
@@ -264,7 +312,7 @@ class Experiment:
         self._parameters.set(values)
 
     def get_parameters(self, trial_id: int | None = None) -> dict[str, Any]:
-        """Get parameter values.
+        """Return parameter values.
 
         Parameters
         ----------
@@ -292,7 +340,7 @@ class Experiment:
     # In a running step
 
     def _running(self) -> RunningStep:
-        running = CURRENT.get()
+        running = CURRENT.get() or running_step()  # most often a call less
         trial = running.trial if running else None
         if running is None or (trial and trial.store.address != self._store.address):
             raise TrialIDNotFoundError(
@@ -328,13 +376,63 @@ class Experiment:
         """In a step, its random generator: the same seed gives the same draws on every scheduler.
 
         Outside a step, as in a unit test of the function alone, it is one generator for the
-        experiment, seeded with the experiment's seed.
+        experiment, seeded with the experiment's seed. In a thread that a step starts it is the
+        step's; see :meth:`wrap`.
+
+        Raises
+        ------
+        UncertainStepError
+            In a thread that may work for one of several steps.
+        StepEndedError
+            If the step has ended, or its trial was interrupted.
         """
-        if (running := CURRENT.get()) is not None:
+        if (running := CURRENT.get() or running_step()) is not None:
             return running.rng
         if self._rng is None:
             self._rng = np.random.default_rng(self.seed)
         return self._rng
+
+    def wrap(self, function: Callable[Q, R]) -> Callable[Q, R]:
+        """Return a function that works for the running step in whatever thread it is called.
+
+        A thread that a step starts belongs to the step where that is certain: in a
+        ``ThreadPoolExecutor``, in ``asyncio``, in joblib's threads, and in other threads as long as
+        no other step runs in the process. Elsewhere :attr:`rng` and :meth:`save_metric` raise
+        unless the thread calls what this returns. It does not reach other processes.
+
+        Parameters
+        ----------
+        function : callable
+            May be a coroutine function.
+
+        Returns
+        -------
+        callable
+            Outside a step, as in a unit test of the function alone, `function` itself.
+
+        Raises
+        ------
+        TypeError
+            If `function` cannot be called.
+        UncertainStepError
+            In a thread that may itself work for one of several steps.
+
+        Examples
+        --------
+        ::
+
+            @ex
+            def search(grid):
+                score = ex.wrap(score_and_save)
+                threads = [Thread(target=score, args=(point,)) for point in grid]
+        """
+        if not callable(function):
+            raise TypeError(
+                f"ex.wrap got {shorten(repr(function), 60)}; expected the function that a thread "
+                "is to call."
+            )
+        running = running_step()
+        return function if running is None else bound(running, function)
 
     def save_metric(self, metric_key: str, epoch: Any, value: Any) -> None:
         """Save a point of a metric; to be called in a step.
@@ -354,13 +452,18 @@ class Experiment:
         Raises
         ------
         TrialIDNotFoundError
-            Outside a step.
+            Outside a step, or in a thread that may work for one of several steps.
+        StepEndedError
+            If the step has ended, or its trial was interrupted.
         TypeError
             If the name is no text, or epoch or value is no plain value.
         """
         running = self._running()
-        check_name(metric_key, "metric")
+        if metric_key.__class__ is not str or not metric_key:  # a call less for each point
+            check_name(metric_key, "metric")
         point = Point(metric_key, _plain(epoch, "epoch"), _plain(value, "value"), time.time())
+        if running.halted is not None and running.halted != "forked":
+            raise running.refusal("save points")
         if running.trial is not None:
             running.metrics.add(metric_key)
             recorder_for(running.trial.store).point(running.trial.trial, point)
@@ -368,12 +471,13 @@ class Experiment:
     # Asking
 
     def get_history(self, verbose: bool = False, running: bool = False) -> pd.DataFrame:
-        """Get the trials as a table. Nothing is unpickled.
+        """Return the trials as a table. Nothing is unpickled.
 
         Parameters
         ----------
         verbose : bool
-            Whether to add seed, type of the result, status, start, host, user and Git commit.
+            Whether to add the result's step, seed, type of the result, status, start, host, user
+            and Git commit.
         running : bool
             Whether to add the trials that are still running.
 
@@ -381,15 +485,16 @@ class Experiment:
         -------
         pandas.DataFrame
             A row for each ended trial. Index ``Trial ID``; columns: the parameters in order of
-            declaration, ``Result``, ``Success``, ``Finished`` (UTC), ``Process Time``
-            (a timedelta) and ``Description`` (of the failure, else NaN).
+            declaration, missing in trials that they do not reach, ``Result``, ``Success``,
+            ``Finished`` (UTC), ``Process Time`` (a timedelta) and ``Description`` (of the failure,
+            else NaN).
         """
         from daskperiment.history.tables import get_history
 
         return get_history(self._store_caught_up(), self._parameters.names, verbose, running)
 
     def get_steps(self, trial_id: int | None = None) -> pd.DataFrame:
-        """Get the step runs of one trial, or of all, as a table.
+        """Return the step runs of one trial, or of all, as a table.
 
         Raises
         ------
@@ -401,7 +506,7 @@ class Experiment:
         return get_steps(self._store_caught_up(), trial_id)
 
     def get_persisted(self, step: str | StepFunction, trial_id: int) -> Any:
-        """Get the value that a persisted step returned in a trial.
+        """Return the value that a persisted step returned in a trial.
 
         This unpickles: it runs code of whoever wrote the object (see the signing key).
 
@@ -428,7 +533,7 @@ class Experiment:
         return get_persisted(self._store_caught_up(), name, trial_id, signing_key())
 
     def load_metric(self, metric_key: str, trial_id: int | Sequence[int]) -> pd.DataFrame:
-        """Get a metric of one or several trials.
+        """Return a metric of one or several trials.
 
         Returns
         -------
@@ -447,13 +552,13 @@ class Experiment:
         return load_metric(self._store_caught_up(), metric_key, trial_id)
 
     def get_metrics(self, trial_id: int | None = None) -> list[str]:
-        """Get the names of the metrics of one trial, or of all."""
+        """Return the names of the metrics of one trial, or of all."""
         from daskperiment.history.metrics import get_metrics
 
         return get_metrics(self._store_caught_up(), trial_id)
 
     def get_code(self, trial_id: int | None = None) -> str:
-        """Get the source of the steps and of the user's functions that they use.
+        """Return the source of the steps and of the user's functions that they use.
 
         Parameters
         ----------
@@ -483,7 +588,7 @@ class Experiment:
         return describe(self._environment(trial_id), category)
 
     def get_python_packages(self, trial_id: int | None = None) -> str:
-        """Get the installed packages of a trial, or the current ones: ``name==version`` lines."""
+        """Return a trial's installed packages, or the current ones: ``name==version`` lines."""
         return packages_text(self._environment(trial_id))
 
     def compare(self, first: int, second: int) -> Comparison:

@@ -6,15 +6,37 @@ and endless texts harmless.
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
+import enum
+import re
+import reprlib
+import shlex
 from collections.abc import Iterable, Sequence
 from html import escape
+from pathlib import PurePath
+from typing import Any
 from unicodedata import combining, east_asian_width
 
-__all__ = ["html_table", "one_line", "shorten", "shorten_pair", "table", "width"]
+__all__ = [
+    "brief",
+    "html_table",
+    "install_command",
+    "nearest",
+    "one_line",
+    "shorten",
+    "shorten_pair",
+    "table",
+    "width",
+]
+
+
+_NUMBER = re.compile(r"(?<![\w.])[-+]?\d[\d_]*\.?[\d_]*([eE][-+]?\d+)")
+"""A number with an exponent: without that it reads as another number."""
 
 
 def width(text: str) -> int:
-    """Count the columns that a text takes in a terminal.
+    """Return the number of columns that a text takes in a terminal.
 
     >>> width("lr"), width("学習率")
     (2, 6)
@@ -44,6 +66,8 @@ def shorten(text: str, columns: int) -> str:
 
     >>> shorten("a long description", 10)
     'a long de…'
+    >>> shorten("1.2345678901234567e-05", 12)
+    '1.23456…e-05'
     """
     # A text may have any length, and all of it is never needed.
     line = one_line(text[: 4 * columns])
@@ -51,7 +75,24 @@ def shorten(text: str, columns: int) -> str:
         return line
     while line and width(line) > columns - 1:
         line = line[: min(len(line) - 1, columns - 1)]
-    return line + "…"
+    number = _number_at(text, len(line)) if text.startswith(line) else None
+    return line + "…" if number is None else _before_exponent(text, number, columns)
+
+
+def _number_at(text: str, place: int) -> re.Match[str] | None:
+    """Return the number with an exponent that would lose it if the text was cut at a place."""
+    found = _NUMBER.finditer(text, 0, place + 500)
+    return next((one for one in found if one.start() < place < one.end()), None)
+
+
+def _before_exponent(text: str, number: re.Match[str], columns: int) -> str:
+    """Cut a text within a number, so that it keeps its exponent; else before the number."""
+    start, end, exponent = number.start(), number.end(), number[1]
+    rest = "…" if end < len(text) else ""
+    digits = columns - start - len(exponent) - len(rest) - 1
+    if digits < 3:
+        return text[: min(start, columns - 1)] + "…"
+    return text[: start + digits] + "…" + exponent + rest
 
 
 def shorten_pair(first: str, second: str, columns: int) -> tuple[str, str]:
@@ -63,8 +104,73 @@ def shorten_pair(first: str, second: str, columns: int) -> tuple[str, str]:
     short = shorten(first, columns), shorten(second, columns)
     if first == second or short[0] != short[1]:
         return short
+    if _NUMBER.fullmatch(first) and _NUMBER.fullmatch(second):
+        return _last_digits(first, columns), _last_digits(second, columns)
     start = max(0, _common_prefix(first, second) - columns // 2)
+    number = _number_at(first, start)
+    start = start if number is None else number.start()
     return shorten("…" + first[start:], columns), shorten("…" + second[start:], columns)
+
+
+def _last_digits(number: str, columns: int) -> str:
+    """Return the beginning of a number and its end with the exponent."""
+    return number if len(number) <= columns else number[:3] + "…" + number[4 - columns :]
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a question for the name that was probably meant; empty if none is near.
+
+    >>> nearest("schedular", ["scheduler", "seed"])
+    "; did you mean 'scheduler'?"
+    """
+    found = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+class _Brief(reprlib.Repr):
+    """Writes values of which a few characters tell something; nothing for the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = self.maxlong = _BRIEF
+
+    def repr_instance(self, value: Any, level: int) -> str:
+        """Return the text of what reprlib does not know."""
+        kind = type(value)
+        if dataclasses.is_dataclass(value):
+            names = [field.name for field in dataclasses.fields(value)][: self.maxdict]
+            parts = [f"{n}={self.repr1(getattr(value, n, None), level - 1)}" for n in names]
+            return f"{kind.__name__}({', '.join(parts)})"
+        if isinstance(value, (enum.Enum, PurePath)) or kind.__module__ in _TELLING:
+            return shorten(repr(value), self.maxother)
+        if kind.__module__ == "numpy" and getattr(value, "ndim", 1) == 0:
+            return shorten(repr(value.item()), self.maxother)
+        if isinstance(value, type) or hasattr(value, "__code__"):
+            return str(value.__qualname__)
+        raise _Untold
+
+
+class _Untold(Exception):
+    """A value is no matter of a few characters."""
+
+
+_BRIEF = 60
+_TELLING = ("builtins", "datetime", "decimal", "fractions", "uuid", "zoneinfo", "ipaddress")
+_SCALARS = (bool, int, float, complex, type(None))
+
+
+def brief(value: Any) -> str:
+    """Return a value in short, for people; empty if a few characters do not tell it.
+
+    >>> brief(0.2), brief([1, 2]), brief(object)
+    ('0.2', '[1, 2]', 'object')
+    """
+    try:
+        if type(value) in _SCALARS and len(text := repr(value)) <= _BRIEF:
+            return text
+        return shorten(_Brief().repr(value), _BRIEF)
+    except Exception:  # values may fail in any way when they are to be written
+        return ""
 
 
 def _common_prefix(first: str, second: str) -> int:
@@ -93,7 +199,7 @@ def _padded(cell: str, columns: int) -> str:
 
 
 def html_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Make an HTML table in which every cell is escaped text.
+    """Return an HTML table in which every cell is escaped text.
 
     >>> html_table(["name"], [["<b>"]])
     '<table><thead><tr><th>name</th></tr></thead><tbody><tr><td>&lt;b&gt;</td></tr></tbody></table>'
@@ -105,3 +211,23 @@ def html_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _html_row(cells: Iterable[str], tag: str) -> str:
     return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+
+def install_command(extra: str) -> str:
+    """Return the command that installs what an extra of this package needs.
+
+    It names the packages themselves: ``pip install "daskperiment[extra]"`` would ask the package
+    index for this one, and take whatever has its name there.
+    """
+    # Slow to load, and only needed where something is missing.
+    from importlib.metadata import PackageNotFoundError, requires  # noqa: PLC0415
+
+    from packaging.requirements import Requirement  # noqa: PLC0415
+
+    try:
+        needed = [Requirement(text) for text in requires("daskperiment") or []]
+    except PackageNotFoundError:  # run from a folder where it is not installed
+        return f"pip install '.[{extra}]'"
+    own = [each for each in needed if each.marker and each.marker.evaluate({"extra": extra})
+           and not each.marker.evaluate({"extra": ""})]  # fmt: skip
+    return shlex.join(["pip", "install", *(f"{each.name}{each.specifier}" for each in own)])

@@ -128,6 +128,7 @@ class Parameters:
 
     def current(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
         """All values of this moment, in order of declaration."""
+        # Without the lock: `set` puts a whole new mapping in place of the old one.
         values = {**self._defaults, **self._values, **overrides}
         return {name: value for name, value in values.items() if value is not NO_VALUE}
 
@@ -215,9 +216,9 @@ class Parameter(Delayed):
     ) -> Parameter:  # fmt: skip
         """Return the node of a parameter whose default is computed from others."""
         key = parameters.key(name)
-        references: dict[str, Any] = {name: TaskRef(node.key) for name, node in inputs.items()}
+        references: list[Any] = [TaskRef(node.key) for node in inputs.values()]
         task = Task(key, run_parameter, TaskRef(TRIAL), name, UserFunction(function), seed,
-                    **references)  # fmt: skip
+                    tuple(inputs), *references)  # fmt: skip
         nodes: list[Any] = [*inputs.values(), no_trial()]
         graph = HighLevelGraph.from_collections(key, {key: task}, dependencies=nodes)
         return cls(parameters, name, graph)

@@ -15,6 +15,7 @@ from msgspec import Struct, field
 __all__ = [
     "BEGUN",
     "COMPUTED",
+    "Argument",
     "Beat",
     "Begun",
     "CacheEntry",
@@ -166,6 +167,15 @@ class Origin(Struct, frozen=True, omit_defaults=True):
     user: str
 
 
+class Argument(Struct, frozen=True, omit_defaults=True):
+    """What a step gets for one of its parameters."""
+
+    text: str = ""
+    """The value in short, where a few characters tell it; else empty."""
+    fingerprint: str | None = None
+    """``None`` if the value has none."""
+
+
 class Failure(Struct, frozen=True, omit_defaults=True):
     """An exception that ended a step or a trial."""
 
@@ -198,6 +208,8 @@ class Begun(Struct, frozen=True, omit_defaults=True):
     """Id of the sweep that the trial belongs to."""
     source: int | None = None
     """The trial that this one reproduces."""
+    unreached: list[str] = []
+    """Names of the parameters that reach none of its steps."""
 
 
 class Computed(Struct, frozen=True):
@@ -262,6 +274,9 @@ class StepRun(Struct, frozen=True, omit_defaults=True):
     worker: str | None = None
     """Address of the cluster's worker that ran the step."""
     worker_name: str | None = None
+    arguments: dict[str, Argument] = {}
+    """Name of a parameter of the step -> what it got, defaults included; trials of earlier versions
+    have none. :attr:`inputs` is of these together, without those that the step ignores."""
 
 
 class Output(Struct, frozen=True, omit_defaults=True):

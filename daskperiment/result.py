@@ -29,7 +29,7 @@ class Result(ResultNode):
         seed: int | None = None, on_error: str = "continue", resume: str | None = None,
         progress: bool = True, **keywords: Any,
     ) -> pd.DataFrame:  # fmt: skip
-        """Run a trial at each of many points, and give the table of these trials.
+        """Run a trial at each of many points, and return the table of these trials.
 
         Parameters
         ----------
@@ -47,8 +47,8 @@ class Result(ResultNode):
             Makes random points the same again, and gives each trial a seed derived from this one
             and its point. Without it, trials have seeds as those of :meth:`compute` have.
         on_error : {"continue", "raise"}
-            What a failed trial does to the others. ``"raise"`` cancels those in flight and raises
-            what the trial raised.
+            What a failed trial does to the others. ``"raise"`` cancels those that run or wait and
+            raises what the trial raised.
         resume : str, optional
             Id of a sweep that was cut off: what it still misses is run. Whatever else is left out
             is taken from its record. Trials that failed are not repeated; interrupted and lost
@@ -116,7 +116,7 @@ class Result(ResultNode):
         return reproduce(self, trial_id, code, keywords)
 
     def main(self, argv: Sequence[str] | None = None) -> None:
-        """Be the command line of a script: ``python script.py a=1 b=2 --seed 1``.
+        """Run as the command line of a script: ``python script.py a=1 b=2 --seed 1``.
 
         Computes one trial, or a sweep, and ends the process: with status 0, with 1 if the trial
         failed, with 2 for wrong usage, with 130 after Ctrl-C. ``--help`` lists the parameters.

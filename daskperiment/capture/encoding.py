@@ -90,11 +90,13 @@ class Encoder:
     digests of the code of classes and functions that are known to be unchanged, by their id.
     """
 
-    __slots__ = ("_find", "_hash", "_inner", "_open", "_walks", "code", "coding", "exact", "out")
+    __slots__ = (
+        *("_find", "_hash", "_inner", "_open", "_walks", "code", "coding", "exact", "out", "path"),
+    )
 
     def __init__(
         self, find: Callable[[type], Handler], code: dict[int, tuple[Any, bytes]] | None = None,
-        exact: bool = False,
+        exact: bool = False, path: Callable[[Any], str] = str,
     ) -> None:  # fmt: skip
         self.exact = exact
         """Whether values that are equal, and yet may lead to other outputs, are told apart."""
@@ -103,6 +105,8 @@ class Encoder:
         self.code: dict[int, tuple[Any, bytes]] = {} if code is None else code
         self.coding: set[int] = set()
         """Functions and classes whose code is being written."""
+        self.path = path
+        """What a path stands for: its text, or what is there."""
         self._find = find
         self._hash: blake2b | None = None
         self._inner = 0
@@ -250,9 +254,10 @@ class GraphEncoder(Encoder):
     def __init__(
         self, find: Callable[[type], Handler], plain: frozenset[type],
         code: dict[int, tuple[Any, bytes]] | None = None, exact: bool = False,
+        path: Callable[[Any], str] = str,
     ) -> None:  # fmt: skip
         # What refers to nothing is written as it is.
-        super().__init__(lambda kind: self._handler(find(kind), kind), code, exact)
+        super().__init__(lambda kind: self._handler(find(kind), kind), code, exact, path)
         self._plain = plain
         self._known: dict[int, tuple[Any, bytes, int]] = {}
         self._levels: dict[int, int] = {}

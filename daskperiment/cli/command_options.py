@@ -36,7 +36,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 LATEST = 0
 """Stands for the latest trial; real ids begin with 1."""
 
-_OPENING, _CLOSING = "([{", ")]}"
 _UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 
@@ -80,9 +79,7 @@ _backend_option = click.option(
 class _ExperimentId(_ParamType):
     name = "experiment"
 
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[Any]:
+    def shell_complete(self, ctx: click.Context, param: Any, incomplete: str) -> list[Any]:
         try:
             ids = work("lookup").ids(ctx.params.get("backend"))
         except Exception:
@@ -115,9 +112,7 @@ class _ExperimentOrScript(_ExperimentId):
             return value
         return SCRIPT.convert(value, param, ctx)
 
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[Any]:
+    def shell_complete(self, ctx: click.Context, param: Any, incomplete: str) -> list[Any]:
         ids = super().shell_complete(ctx, param, incomplete)
         return ids or SCRIPT.shell_complete(ctx, param, incomplete)
 
@@ -195,8 +190,7 @@ def literal(text: str) -> Any:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SyntaxWarning)  # as of "1if"
-            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("ignore")  # of a compiler about text such as "1if"
             return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text
@@ -208,7 +202,8 @@ def assignments(given: Iterable[str]) -> dict[str, Any]:
     >>> assignments(["lr=0.1", "name=x=y"])
     {'lr': 0.1, 'name': 'x=y'}
     """
-    return {name: literal(text) for name, text in _pairs(given, "NAME=VALUE, such as lr=0.1")}
+    pairs = _pairs(given, "NAME=VALUE, such as lr=0.1")
+    return {name: literal(text) for name, text in pairs.items()}
 
 
 def spaces(given: Iterable[str]) -> dict[str, list[Any]]:
@@ -219,13 +214,13 @@ def spaces(given: Iterable[str]) -> dict[str, list[Any]]:
     """
     expected = "NAME=A,B,…, such as lr=0.1,0.2"
     pairs = _pairs(given, expected)
-    empty = [name for name, text in pairs if not text.strip()]
-    if empty:
-        raise Refused(f"Got {empty[0] + '='!r}, which has no value; expected {expected}.")
-    return {name: [literal(part.strip()) for part in _parts(text)] for name, text in pairs}
+    for name, text in pairs.items():
+        if not text.strip():
+            raise Refused(f"Got {name + '='!r}, which has no value; expected {expected}.")
+    return {name: [literal(part.strip()) for part in _parts(text)] for name, text in pairs.items()}
 
 
-def _pairs(given: Iterable[str], expected: str) -> list[tuple[str, str]]:
+def _pairs(given: Iterable[str], expected: str) -> dict[str, str]:
     pairs: dict[str, str] = {}
     for text in given:
         name, separator, value = text.partition("=")
@@ -234,7 +229,7 @@ def _pairs(given: Iterable[str], expected: str) -> list[tuple[str, str]]:
         if name in pairs:
             raise Refused(f"Parameter {name!r} is given twice; give it once.")
         pairs[name] = value
-    return list(pairs.items())
+    return pairs
 
 
 def _parts(text: str) -> list[str]:
@@ -245,9 +240,9 @@ def _parts(text: str) -> list[str]:
             quote = "" if char == quote else quote
         elif char in "'\"":
             quote = char
-        elif char in _OPENING:
+        elif char in "([{":
             depth += 1
-        elif char in _CLOSING:
+        elif char in ")]}":
             depth -= 1
         elif char == "," and depth <= 0:
             parts.append("")

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from daskperiment.cli.script import choose, is_loading, loaded
 from daskperiment.cli.trial_report import print_explanation
 from daskperiment.errors import DaskperimentError, ParameterUndeclaredError, StoreError
 from daskperiment.experiment import experiment_of
-from daskperiment.formatting import shorten, table
+from daskperiment.formatting import install_command, shorten, table
 from daskperiment.history import read_trials
 from daskperiment.history.trial_records import find_trial
 from daskperiment.result import Result
@@ -51,7 +51,7 @@ def run(script: Path, given: Sequence[str], name: str | None, options: Mapping[s
 
 
 def main_for(result: Result, argv: Sequence[str] | None = None) -> None:
-    """Be the command line of a script, as ``Result.main`` says, and end the process.
+    """Run the command line of a script, as ``Result.main`` says, and end the process.
 
     Where the script is only loaded, by ``daskperiment run`` or by a process that computes for it,
     nothing is done.
@@ -60,10 +60,8 @@ def main_for(result: Result, argv: Sequence[str] | None = None) -> None:
     if is_loading() or multiprocessing.current_process().name != "MainProcess":
         return
     with exiting_at_interrupt():
-        _own_command(result).main(
-            args=list(sys.argv[1:] if argv is None else argv),
-            prog_name=f"python {os.path.basename(sys.argv[0])}",
-        )
+        args = list(sys.argv[1:] if argv is None else argv)
+        _own_command(result).main(args, f"python {os.path.basename(sys.argv[0])}")
 
 
 def _own_command(result: Result) -> click.Command:
@@ -72,13 +70,10 @@ def _own_command(result: Result) -> click.Command:
     @trial_options
     @debug_option
     @help_option
-    @click.pass_context
-    def main(
-        context: click.Context, /, given: tuple[str, ...], wants_help: bool, **options: Any
-    ) -> None:
+    def main(given: tuple[str, ...], wants_help: bool, **options: Any) -> None:
         """Compute the result as a trial."""
         if wants_help:
-            click.echo(f"{context.get_help()}\n\n{_described(result)}")
+            click.echo(f"{click.get_current_context().get_help()}\n\n{_described(result)}")
         else:
             _compute(result, given, options)
 
@@ -130,14 +125,10 @@ def _script(script: Path, name: str | None, backend: str | None) -> Iterator[Res
         yield choose(module, name)
 
 
-@contextmanager
-def _backend(backend: str | None) -> Iterator[None]:
-    """Let experiments that name no backend use this one."""
-    if checked(backend) is None:
-        yield
-        return
-    with dask.config.set({"daskperiment.backend": backend}):
-        yield
+def _backend(backend: str | None) -> AbstractContextManager[Any]:
+    """The context in which experiments that name no backend use this one."""
+    given = {} if checked(backend) is None else {"daskperiment.backend": backend}
+    return dask.config.set(given)
 
 
 def _note_own_trial(script: Path, result: Result, began: float) -> None:
@@ -146,11 +137,11 @@ def _note_own_trial(script: Path, result: Result, began: float) -> None:
     latest = experiment.trial_id
     trial = read_trials(result.definition.planner.store, [latest]).get(latest) if latest else None
     if trial and trial.begun.started >= began and trial.begun.origin == current_origin():
-        click.echo(
+        note = (
             f"Note: {script} computed trial {latest} itself when it was loaded. Put that below "
-            'if __name__ == "__main__": to have only the trial that you ask for.',
-            err=True,
+            'if __name__ == "__main__": to have only the trial that you ask for.'
         )
+        click.echo(note, err=True)
 
 
 def _described(result: Result, option: str = "") -> str:
@@ -160,10 +151,10 @@ def _described(result: Result, option: str = "") -> str:
     for name in parameters.names:
         missing = parameters.missing([name], current)
         state = "no value" if missing == (name,) else "computed in each trial"
-        rows.append([f"  {name}", repr(current[name]) if name in current else state])
+        text = repr(current[name]) if name in current else state
+        rows.append([f"  {name}", shorten(text, 70)])
     head = f"Result {result.name}{option} of experiment {experiment_of(result).id}"
-    listed = table([], [[name, shorten(text, 70)] for name, text in rows]) if rows else "  none"
-    return f"{head}\nParameters:\n{listed}"
+    return f"{head}\nParameters:\n{table([], rows) if rows else '  none'}"
 
 
 # Computing -------------------------------------------------------------------------------------
@@ -174,10 +165,10 @@ def _compute(result: Result, given: Sequence[str], options: Mapping[str, Any]) -
     space = spaces(options["swept"])
     _bound(result, space)  # which refuses names that are not declared
     is_sweep = bool(space or options["resume"])
-    wrong = [name for name in _OF_SWEEPS if options[name] is not None and not is_sweep]
-    if wrong:
-        option = wrong[0].replace("_", "-")
-        raise Refused(f"--{option} is for a sweep: give --sweep NAME=A,B,… too.")
+    for name in _OF_SWEEPS:
+        if options[name] is not None and not is_sweep:
+            option = name.replace("_", "-")
+            raise Refused(f"--{option} is for a sweep: give --sweep NAME=A,B,… too.")
     with _scheduler(options["scheduler"]):
         if is_sweep:
             _sweep(bound, space or None, options)
@@ -197,28 +188,25 @@ def _bound(result: Result, given: Mapping[str, Any]) -> Result:
         ) from error
 
 
-@contextmanager
-def _scheduler(name: str | None) -> Iterator[None]:
-    with ExitStack() as stack:
-        if name in _SCHEDULERS:
-            stack.enter_context(dask.config.set(scheduler=name))
-        elif name is not None and "://" in name:
-            stack.enter_context(_client(name))
-        elif name is not None:
-            raise Refused(
-                f"There is no scheduler {name!r}; expected {', '.join(_SCHEDULERS)}, or the "
-                "address of a cluster, such as tcp://127.0.0.1:8786."
-            )
-        yield
+def _scheduler(name: str | None) -> AbstractContextManager[Any]:
+    if name is None:
+        return nullcontext()
+    if name in _SCHEDULERS:
+        return dask.config.set(scheduler=name)
+    if "://" in name:
+        return _client(name)
+    raise Refused(
+        f"There is no scheduler {name!r}; expected {', '.join(_SCHEDULERS)}, or the "
+        "address of a cluster, such as tcp://127.0.0.1:8786."
+    )
 
 
-def _client(address: str) -> Any:
+def _client(address: str) -> AbstractContextManager[Any]:
     try:
         from distributed import Client  # noqa: PLC0415  # an extra
     except ImportError as error:
         raise Failed(
-            'A cluster needs a package that is not installed: pip install "daskperiment'
-            '[distributed]"'
+            f"A cluster needs a package that is not installed: {install_command('distributed')}"
         ) from error
     try:
         return Client(address, timeout=10)
@@ -244,14 +232,13 @@ def _trial(result: Result, options: Mapping[str, Any]) -> None:
             raise  # nothing ran, and the message says why
         raise Failed(_failure(result, trial, error)) from error
     elapsed = time.perf_counter() - started
-    output.print_pairs(
-        [
-            ("experiment", experiment.id),
-            ("trial", str(_number(result, before) or "unknown")),
-            ("result", _shown(value)),
-            ("time", f"{elapsed:.3g} s"),
-        ]
-    )
+    report = {
+        "experiment": experiment.id,
+        "trial": str(_number(result, before) or "unknown"),
+        "result": _shown(value),
+        "time": f"{elapsed:.3g} s",
+    }
+    output.print_pairs(report.items())
 
 
 def _number(result: Result, before: int) -> int | None:
@@ -287,10 +274,9 @@ def _shown(value: Any) -> str:
 
 
 def _sweep(result: Result, space: Any, options: Mapping[str, Any]) -> None:
-    names = (*_OF_SWEEPS, "resume", "seed")
+    options = {**options, "reuse": options["reuse"] or None}
+    names = (*_OF_SWEEPS, "resume", "seed", "reuse")
     keywords = {name: options[name] for name in names if options[name] is not None}
-    if options["reuse"]:
-        keywords["reuse"] = True
     try:
         frame = result.sweep(space, progress=sys.stderr.isatty(), **keywords)
     except (ValueError, TypeError) as error:

@@ -19,18 +19,11 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from os import _exit as end_process  # documented, in spite of its name
-from typing import Any, TextIO
+from typing import Any
 
 import click
 
-from daskperiment.errors import (
-    DaskperimentError,
-    DaskperimentWarning,
-    LookupFailedError,
-    ParameterUndeclaredError,
-    ParameterUndefinedError,
-    TrialIDNotFoundError,
-)
+from daskperiment import errors
 from daskperiment.formatting import one_line
 
 __all__ = ["Command", "Failed", "Refused", "exiting_at_interrupt"]
@@ -38,11 +31,9 @@ __all__ = ["Command", "Failed", "Refused", "exiting_at_interrupt"]
 _INTERRUPTED = 130
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _WRONG_USE = (
-    LookupFailedError,
-    ParameterUndeclaredError,
-    ParameterUndefinedError,
-    TrialIDNotFoundError,
-)
+    errors.LookupFailedError, errors.ParameterUndeclaredError, errors.ParameterUndefinedError,
+    errors.TrialIDNotFoundError,
+)  # fmt: skip
 
 
 class Failed(click.ClickException):
@@ -70,7 +61,7 @@ class Command(click.Command):
         extra.setdefault("obj", shared)
         with _warnings_in_one_line():
             status = _status(lambda: run(*args, standalone_mode=False, **extra), shared)
-        return sys.exit(status)
+        sys.exit(status)
 
 
 @contextmanager
@@ -80,18 +71,13 @@ def exiting_at_interrupt() -> Iterator[None]:
         yield
     except SystemExit as leaving:
         if leaving.code == _INTERRUPTED and not multiprocessing.active_children():
-            _close_recorders()
+            # This way of ending skips atexit. If nothing was recorded, the module is not loaded.
+            registry: Any = sys.modules.get("daskperiment.recording.registry")
+            if registry is not None:
+                registry.close_recorders()
             sys.stdout.flush()
             end_process(_INTERRUPTED)
         raise
-
-
-def _close_recorders() -> None:
-    """Deliver what is recorded, as at any end; this way of ending skips atexit."""
-    if "daskperiment.recording" in sys.modules:  # else nothing was, and loading takes long
-        from daskperiment.recording.registry import close_recorders  # noqa: PLC0415
-
-        close_recorders()
 
 
 def _status(run: Callable[[], Any], shared: dict[str, Any]) -> int:
@@ -101,12 +87,10 @@ def _status(run: Callable[[], Any], shared: dict[str, Any]) -> int:
     try:
         status = run()
         sys.stdout.flush()  # so that a failure to write is reported as all others are
-    except click.Abort as error:
-        if isinstance(error.__context__, EOFError):
+    except (click.Abort, KeyboardInterrupt) as error:
+        if isinstance(error, click.Abort) and isinstance(error.__context__, EOFError):
             click.echo()  # the question's line is not ended
             return _report("Nothing was answered, so nothing was done.", 1)
-        return _report("Interrupted.", _INTERRUPTED)
-    except KeyboardInterrupt:
         return _report("Interrupted.", _INTERRUPTED)
     except (SystemExit, GeneratorExit):
         raise
@@ -133,7 +117,7 @@ def _message_and_status(error: BaseException) -> tuple[str, int]:
         return f"{error.format_message()} Try '{error.ctx.command_path} --help'.", 2
     if isinstance(error, click.ClickException):
         return error.format_message(), error.exit_code
-    if isinstance(error, DaskperimentError):
+    if isinstance(error, errors.DaskperimentError):
         return str(error), 2 if isinstance(error, _WRONG_USE) else 1
     if isinstance(error, OSError) and error.errno in _DISK_FULL:
         return f"Cannot write: {error.strerror}. Make room, or write to another place.", 1
@@ -156,14 +140,11 @@ def _warnings_in_one_line() -> Iterator[None]:
     with warnings.catch_warnings():
         usual = warnings.showwarning
 
-        def show(
-            message: Warning | str, category: type[Warning], filename: str, lineno: int,
-            file: TextIO | None = None, line: str | None = None,
-        ) -> None:  # fmt: skip
-            if issubclass(category, DaskperimentWarning):
+        def show(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, errors.DaskperimentWarning):
                 click.echo(f"Warning: {_in_one_line(str(message))}", err=True)
             else:
-                usual(message, category, filename, lineno, file, line)
+                usual(message, category, *where, **more)
 
         warnings.showwarning = show
         yield

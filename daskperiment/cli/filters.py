@@ -14,6 +14,8 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+from daskperiment.cli.output import is_nothing
+
 __all__ = ["Condition", "ConditionError"]
 
 Row = Mapping[str, Any]
@@ -29,7 +31,7 @@ _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.LtE: operator.le,
     ast.Gt: operator.gt,
     ast.GtE: operator.ge,
-    ast.In: lambda item, items: any(_same(item, each) for each in items)
+    ast.In: lambda item, items: any(_holds(operator.eq, item, each) for each in items)
     if isinstance(items, tuple) else item in items,
     ast.NotIn: lambda item, items: not _COMPARISONS[ast.In](item, items),
     ast.Is: operator.is_,
@@ -143,7 +145,7 @@ def _shallow(tree: ast.expr) -> ast.expr:
 
 
 def _truth(value: Any) -> bool:
-    if _is_nothing(value):
+    if is_nothing(value):
         return False
     try:
         return bool(value)
@@ -151,40 +153,22 @@ def _truth(value: Any) -> bool:
         return False
 
 
-def _is_nothing(value: Any) -> bool:
-    """Whether a value stands for a missing one: pandas' own, or nan."""
-    kind = type(value).__name__
-    return kind in ("NAType", "NaTType") or (isinstance(value, float) and value != value)
-
-
 def _holds(compare: Callable[[Any, Any], Any], first: Any, second: Any) -> bool:
-    if _is_nothing(first) or _is_nothing(second):
+    if is_nothing(first) or is_nothing(second):
         return False
     try:
-        return bool(compare(*_alike(first, second)))
+        return bool(compare(_beside(first, second), _beside(second, first)))
     except (TypeError, ValueError, OverflowError):
         return False  # what cannot be compared does not hold
 
 
-def _same(first: Any, second: Any) -> bool:
-    return _holds(operator.eq, first, second)
-
-
-def _alike(first: Any, second: Any) -> tuple[Any, Any]:
-    """Return both as one kind: a text beside a time is one, a duration beside a number seconds."""
-    if isinstance(first, date) and isinstance(second, str):
-        return first, _time(second, first)
-    if isinstance(first, timedelta) and isinstance(second, int | float):
-        return first.total_seconds(), second
-    if isinstance(second, date) and isinstance(first, str):
-        return _time(first, second), second
-    if isinstance(second, timedelta) and isinstance(first, int | float):
-        return first, second.total_seconds()
-    return first, second
-
-
-def _time(text: str, like: date) -> date:
-    if not isinstance(like, datetime):
-        return date.fromisoformat(text)
-    time = datetime.fromisoformat(text)
-    return time.replace(tzinfo=UTC) if like.tzinfo and not time.tzinfo else time
+def _beside(value: Any, other: Any) -> Any:
+    """Return what to compare with another value: text as a time, or a duration as seconds."""
+    if isinstance(value, timedelta) and isinstance(other, int | float):
+        return value.total_seconds()
+    if not (isinstance(value, str) and isinstance(other, date)):
+        return value
+    if not isinstance(other, datetime):
+        return date.fromisoformat(value)
+    time = datetime.fromisoformat(value)
+    return time.replace(tzinfo=UTC) if other.tzinfo and not time.tzinfo else time

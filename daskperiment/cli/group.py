@@ -33,9 +33,7 @@ from daskperiment.cli.exit_status import Command, exiting_at_interrupt
 
 __all__ = ["cli", "main"]
 
-_trial_argument = click.argument(
-    "trial", metavar="[TRIAL]", type=TRIAL, required=False, default=LATEST
-)
+_trial_argument = click.argument("trial", metavar="[TRIAL]", type=TRIAL, default=LATEST)
 
 
 # With a script ---------------------------------------------------------------------------------
@@ -47,11 +45,9 @@ _trial_argument = click.argument(
 @result_option
 @trial_options
 @help_option
-@click.pass_context
 def run(
-    context: click.Context, /, script: Path | None, given: tuple[str, ...], name: str | None,
-    wants_help: bool, **options: Any,
-) -> None:  # fmt: skip
+    script: Path | None, given: tuple[str, ...], name: str | None, wants_help: bool, **options: Any
+) -> None:
     """Run a script that defines an experiment, and compute its result as a trial.
 
     Parameters are given as NAME=VALUE. A value is a Python literal, such as 0.1, None or [1, 2];
@@ -61,8 +57,8 @@ def run(
     """
     if script is None:
         if not wants_help:
-            raise click.UsageError("Missing argument 'SCRIPT'.", context)
-        click.echo(context.get_help())
+            raise click.UsageError("Missing argument 'SCRIPT'.")
+        click.echo(click.get_current_context().get_help())
     elif wants_help:
         work("computation").describe(script, options["backend"])
     else:
@@ -187,11 +183,9 @@ def compare(**given: Any) -> None:
 @click.argument("given", metavar="[TRIAL|NAME=VALUE...]", nargs=-1)
 @result_option
 @format_option("text", "json", "csv")
-@click.pass_context
 def explain(
-    context: click.Context, /, what: str | Path, given: tuple[str, ...], name: str | None,
-    backend: str | None, format_: str,
-) -> None:  # fmt: skip
+    what: str | Path, given: tuple[str, ...], name: str | None, backend: str | None, format_: str
+) -> None:
     """Tell which steps were taken from earlier trials, and why others were not.
 
     With the id of an experiment, what a trial did, by default the latest. With a script, what
@@ -203,9 +197,9 @@ def explain(
     if name is not None or len(given) > 1:
         raise click.UsageError(
             f"{what!r} is the id of an experiment, so only a trial can follow. A script is given "
-            f"as a file with its suffix, or as {f'./{what}'!r}.", context
-        )  # fmt: skip
-    trial = TRIAL.convert(given[0], None, context) if given else LATEST
+            f"as a file with its suffix, or as {f'./{what}'!r}."
+        )
+    trial = TRIAL.convert(given[0], None, None) if given else LATEST
     work("trial_report").explain(backend, what, trial, format_)
 
 
@@ -263,8 +257,6 @@ def flush(**given: Any) -> None:
     """Deliver what waits on this machine for the store, of one experiment or of all."""
     work("maintenance").flush(**given)
 
-
-# All of them -----------------------------------------------------------------------------------
 
 _SECTIONS = {
     "With a script": (run, reproduce),

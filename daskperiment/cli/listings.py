@@ -66,12 +66,9 @@ def list_trials(
         full = _history(experiment, True, running)
         shown = names or list(frame.columns)
         frame, names = full, _names(columns, list(full.columns)) or shown
-    if where:
-        frame = _filtered(frame, where)
-    if last:
-        frame = frame.tail(last)
-    if sort:
-        frame = _sorted(frame, sort)
+    frame = _filtered(frame, where) if where else frame
+    frame = frame.tail(last) if last else frame
+    frame = _sorted(frame, sort) if sort else frame
     print_frame(frame, format_, output, _known(names, frame))
 
 
@@ -105,10 +102,8 @@ def _filtered(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     except ConditionError as error:
         raise Refused(str(error)) from error
     used = {name: list(frame[name]) for name in holds.used}
-    kept = [
-        holds({name: column[row] for name, column in used.items()}) for row in range(len(frame))
-    ]
-    return frame[kept]
+    rows = ({name: column[at] for name, column in used.items()} for at in range(len(frame)))
+    return frame[list(map(holds, rows))]
 
 
 def _sorted(frame: pd.DataFrame, sort: str) -> pd.DataFrame:
@@ -159,9 +154,7 @@ def _summary(trial: int, name: str, series: pd.Series) -> list[Any]:
     values = list(series)
     numbers = [value for value in map(_number, values) if value is not None]
     lowest, highest = (min(numbers), max(numbers)) if numbers else ("", "")
-    return [
-        trial, name, len(values), values[0], values[-1], lowest, highest, sparkline(values)
-    ]  # fmt: skip
+    return [trial, name, len(values), values[0], values[-1], lowest, highest, sparkline(values)]
 
 
 def sparkline(values: Sequence[Any], columns: int = 30) -> str:
@@ -174,16 +167,15 @@ def sparkline(values: Sequence[Any], columns: int = 30) -> str:
     known = [number for number in numbers if number is not None]
     if not known:
         return ""
-    lowest = min(known)
     # Halved, because the range of two finite numbers may be infinite.
-    half = max(known) / 2 - lowest / 2
-    steps = len(_BARS) - 1
+    lowest = min(known) / 2
+    half = max(known) / 2 - lowest
 
     def bar(number: float | None) -> str:
         if number is None:
             return " "
-        share = (number / 2 - lowest / 2) / half if half else 0.0
-        return _BARS[math.floor(share * steps + 0.5)]
+        share = (number / 2 - lowest) / half if half else 0.0
+        return _BARS[math.floor(share * (len(_BARS) - 1) + 0.5)]
 
     return "".join(map(bar, numbers))
 
@@ -246,15 +238,8 @@ def _blanked(name: str, frame: pd.DataFrame) -> list[Any]:
         return [value if ok else pd.NaT for value, ok in zip(values, success, strict=True)]
     # Among numbers nan is a value, unless there is nothing else.
     if frame[name].dtype.kind not in "fc" or frame[name].isna().all():
-        return [pd.NaT if _is_nan(value) else value for value in values]
+        return [pd.NaT if output.is_nothing(value) else value for value in values]
     return values
-
-
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, float) and value != value
-
-
-# Parquet ---------------------------------------------------------------------------------------
 
 
 def _check_parquet(file: Path | None) -> None:
@@ -280,7 +265,7 @@ def _uniform(column: pd.Series) -> pd.Series:
     if column.dtype != object:
         return column
     texts = [
-        None if value is None or output.is_missing(value) or _is_nan(value) else output.exact(value)
+        None if value is None or output.is_nothing(value) else output.exact(value)
         for value in column
     ]
     return pd.Series(texts, index=column.index, dtype=object)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from daskperiment.cli.command_options import LATEST
 from daskperiment.cli.exit_status import Refused
@@ -46,8 +45,7 @@ def place(backend: str | None) -> str:
     target = resolve(backend)
     if isinstance(target, Path):
         return str(target)
-    address: str = open_store(backend, "x").address
-    return address.removesuffix("/x")
+    return open_store(backend, "x").address.removesuffix("/x")
 
 
 def store_of(backend: str | None, id: str) -> Store:
@@ -73,12 +71,10 @@ def find(backend: str | None, id: str) -> Experiment:
 
 def trial_of(experiment: Experiment, trial: int) -> int:
     """Return the id of a trial that may have been given as the latest."""
-    if trial != LATEST:
-        return trial
-    latest = experiment.trial_id
-    if not latest:
+    number = experiment.trial_id if trial == LATEST else trial
+    if not number:
         raise Refused(f"Experiment {experiment.id!r} has no trial yet.")
-    return latest
+    return number
 
 
 def _unknown(backend: str | None, id: str, known: list[str]) -> str:
@@ -86,11 +82,7 @@ def _unknown(backend: str | None, id: str, known: list[str]) -> str:
     if known:
         names = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if known[20:] else "")
         return f"There is no experiment {id!r} in {where}. It has: {names}."
-    return f"There is no experiment {id!r} in {where}: it has none. {_hint(backend)}"
-
-
-def _hint(backend: Any) -> str:
-    target = resolve(backend)
+    target, hint = resolve(backend), "Give the store with --backend."
     if isinstance(target, Path) and (target / "records.sqlite").exists():
-        return f"This folder is an experiment itself: give --backend {target.parent}."
-    return "Give the store with --backend."
+        hint = f"This folder is an experiment itself: give --backend {target.parent}."
+    return f"There is no experiment {id!r} in {where}: it has none. {hint}"

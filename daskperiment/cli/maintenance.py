@@ -67,9 +67,8 @@ def flush(backend: str | None, id: str | None, timeout: float | None) -> None:
         recorder = recorder_for(store_of(backend, name))
         before = recorder.delivery.waiting
         recorder.flush(timeout)
-        output.print_text(
-            f"{name}: {before} records were delivered." if before else f"{name}: nothing waited."
-        )
+        what = f"{before} records were delivered" if before else "nothing waited"
+        output.print_text(f"{name}: {what}.")
 
 
 def _trials(count: int) -> str:
@@ -157,9 +156,6 @@ def _json(data: Any) -> str:
 
 def _unique(names: pd.Index) -> list[str]:
     """Return names that differ: a parameter may be called Result, as a column is."""
-    seen: dict[str, int] = {}
-    unique = []
-    for name in map(str, names):
-        seen[name] = seen.get(name, 0) + 1
-        unique.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
-    return unique
+    texts = [str(name) for name in names]
+    before = [texts[:at].count(text) for at, text in enumerate(texts)]
+    return [f"{text} ({n + 1})" if n else text for text, n in zip(texts, before, strict=True)]

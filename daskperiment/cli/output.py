@@ -24,8 +24,8 @@ from rich.text import Text
 from daskperiment.formatting import one_line, shorten, table, width
 
 __all__ = [
-    "as_json", "as_text", "exact", "is_missing", "is_terminal", "plain_json", "print_pairs",
-    "print_rows", "print_source", "print_table", "print_text", "safe", "shown",
+    "as_json", "as_text", "exact", "is_nothing", "is_terminal", "plain_json", "print_pairs",
+    "print_rows", "print_source", "print_table", "print_text", "safe",
 ]  # fmt: skip
 
 _WIDE = 60
@@ -47,25 +47,30 @@ _STYLED = {"Status", "Success", "status"}
 # Values as text --------------------------------------------------------------------------------
 
 
-def is_missing(value: Any) -> bool:
+def _is_missing(value: Any) -> bool:
     """Whether a value is what pandas puts where nothing is."""
     return type(value).__name__ in ("NAType", "NaTType")
 
 
-def shown(value: Any) -> str:
+def is_nothing(value: Any) -> bool:
+    """Whether a value stands for a missing one: pandas' own, or nan."""
+    return _is_missing(value) or (isinstance(value, float) and value != value)
+
+
+def _shown(value: Any) -> str:
     """Return a value as people read it: rounded, and not too long."""
     if isinstance(value, float):
         return f"{value:.6g}"
-    if isinstance(value, datetime) and not is_missing(value):
+    if isinstance(value, datetime) and not _is_missing(value):
         return value.strftime("%Y-%m-%d %H:%M:%S") + ("Z" if value.tzinfo else "")
-    if isinstance(value, timedelta) and not is_missing(value):
+    if isinstance(value, timedelta) and not _is_missing(value):
         return f"{value.total_seconds():.3g} s"
     return shorten(exact(value), _WIDE)
 
 
 def exact(value: Any) -> str:
     """Return a value as programs read it: nothing is cut, and durations are in seconds."""
-    if is_missing(value):
+    if _is_missing(value):
         return ""
     if isinstance(value, str):
         return value
@@ -84,7 +89,7 @@ def plain_json(value: Any) -> Any:
     What is missing and nan are null, infinity is text, durations are seconds; what JSON has no
     form for is its ``repr``.
     """
-    if is_missing(value) or value is None:
+    if _is_missing(value) or value is None:
         return None
     if type(value).__module__ == "numpy" and getattr(value, "ndim", 1) == 0:
         value = value.item()
@@ -153,8 +158,7 @@ def print_rows(headers: Sequence[str], rows: Sequence[Sequence[Any]], format_: s
 def _fitting(headers: Sequence[str], cells: Sequence[Sequence[Text]], columns: int) -> list[int]:
     """Return the columns that fit: those that matter most, then the others from the left."""
     kept: list[int] = []
-    order = sorted(range(len(headers)), key=lambda at: headers[at] not in _MAIN_COLUMNS)
-    for at in order:
+    for at in sorted(range(len(headers)), key=lambda at: headers[at] not in _MAIN_COLUMNS):
         longest = max((cell.cell_len for cell in cells[at]), default=0)
         columns -= max(width(headers[at]), min(_FOLDED, longest)) + (2 if kept else 0)
         if columns < 0 and kept:
@@ -163,14 +167,12 @@ def _fitting(headers: Sequence[str], cells: Sequence[Sequence[Text]], columns: i
     return sorted(kept)
 
 
-def _lines(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterable[list[str]]:
-    yield list(headers)
-    for row in rows:
-        yield list(map(exact, row))
+def _lines(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[list[str]]:
+    return [list(headers), *(list(map(exact, row)) for row in rows)]
 
 
 def _cell(header: str, value: Any) -> Text:
-    text = shown(value)
+    text = _shown(value)
     style = _STATUS_STYLES.get(text, "") if header in _STYLED else ""
     numeric = isinstance(value, int | float | timedelta) and not isinstance(value, bool)
     return Text(text, style=style, justify="right" if numeric else "left")
@@ -178,14 +180,13 @@ def _cell(header: str, value: Any) -> Text:
 
 def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
     """Print names and values below each other."""
-    rows = [[name, value] for name, value in pairs]
     if not is_terminal():
-        print_text(table([], rows))
+        print_text(table([], pairs))
         return
     grid = Table.grid(padding=(0, 2))
     for _ in range(2):
         grid.add_column(overflow="fold")
-    for name, value in rows:
+    for name, value in pairs:
         style = _STATUS_STYLES.get(value, "") if name in _STYLED else ""
         grid.add_row(Text(one_line(name), style="bold"), Text(one_line(value), style=style))
     _console().print(grid)

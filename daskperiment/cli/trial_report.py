@@ -15,16 +15,20 @@ from daskperiment.cli.lookup import find, store_of, trial_of
 from daskperiment.experiment import Experiment
 from daskperiment.history import RecordedTrial, trial_or_raise
 from daskperiment.history.stored_values import viewed
+from daskperiment.history.trial_records import DAMAGED
 from daskperiment.store.protocol import Store
 
 if TYPE_CHECKING:
     from daskperiment.explain.explanation import Explanation
 
-__all__ = [
-    "code", "compare", "environment", "explain", "print_explanation", "show", "trial_data",
-]  # fmt: skip
+__all__ = ["code", "compare", "environment", "explain", "print_explanation", "show", "trial_data"]
 
 _STEP_COLUMNS = ["Key", "Status", "Wall Time", "CPU Time", "Reused From"]
+_LINES = (
+    "experiment", "trial", "status", "reason", "result", "started", "finished", "elapsed", "seed",
+    "host", "user", "sweep", "reproduces",
+)  # fmt: skip
+_FAILURE = ("type", "description", "step", "traceback")
 
 
 def show(backend: str | None, id: str, trial: int, format_: str) -> None:
@@ -38,9 +42,8 @@ def show(backend: str | None, id: str, trial: int, format_: str) -> None:
     output.print_pairs(_pairs(data))
     if data["steps"]:
         click.echo()
-        headers = ["step", "status", "wall", "cpu", "reused from"]
-        steps = experiment.get_steps(number)
-        output.print_table(headers, list(steps[_STEP_COLUMNS].itertuples(index=False)))
+        steps = experiment.get_steps(number)[_STEP_COLUMNS].itertuples(index=False)
+        output.print_table(["step", "status", "wall", "cpu", "reused from"], list(steps))
     if data["failure"]:
         click.echo()
         output.print_text(data["failure"]["traceback"].rstrip() or data["failure"]["description"])
@@ -102,13 +105,13 @@ def print_explanation(explanation: Explanation, format_: str) -> None:
         output.print_text(repr(explanation))
 
 
-# Data ------------------------------------------------------------------------------------------
-
-
 def trial_data(experiment: Experiment, store: Store, trial: RecordedTrial) -> dict[str, Any]:
     """Return all about a trial as plain data: what JSON holds, and nothing unpickled."""
     begun, ended, number = trial.begun, trial.ended, trial.trial
     value = None if ended is None or ended.status != "succeeded" else viewed(ended.value, store)
+    failure = ended.failure if ended else None
+    steps = experiment.get_steps(number).drop(columns="Trial ID")
+    steps.columns = steps.columns.str.lower().str.replace(" ", "_")
     data = {
         "experiment": experiment.id,
         "trial": number,
@@ -121,37 +124,20 @@ def trial_data(experiment: Experiment, store: Store, trial: RecordedTrial) -> di
         "seed": begun.seed,
         "started": _time(begun.started),
         "finished": _time(ended.finished) if ended else None,
-        "elapsed": ended.elapsed if ended else None,
+        "elapsed": ended.elapsed if ended and ended.elapsed < DAMAGED else None,
         "host": begun.origin.host,
         "user": begun.origin.user,
         "sweep": begun.sweep,
         "reproduces": begun.source,
-        "failure": _failure(trial),
-        "metrics": dict(_metrics(experiment, number)),
-        "steps": _steps(experiment, number),
+        "failure": {name: getattr(failure, name) for name in _FAILURE} if failure else None,
+        "metrics": {
+            name: list(experiment.load_metric(name, number)[number].items())
+            for name in experiment.get_metrics(number)
+        },
+        "steps": steps.to_dict("records"),
     }
     plain: dict[str, Any] = output.plain_json(data)
     return plain
-
-
-def _steps(experiment: Experiment, trial: int) -> list[dict[str, Any]]:
-    frame = experiment.get_steps(trial).drop(columns="Trial ID")
-    names = [str(name).lower().replace(" ", "_") for name in frame.columns]
-    return [dict(zip(names, row, strict=True)) for row in frame.itertuples(index=False)]
-
-
-def _failure(trial: RecordedTrial) -> dict[str, Any] | None:
-    failure = trial.ended.failure if trial.ended else None
-    if failure is None:
-        return None
-    names = ("type", "description", "step", "traceback")
-    return {name: getattr(failure, name) for name in names}
-
-
-def _metrics(experiment: Experiment, trial: int) -> Iterator[tuple[str, Any]]:
-    for name in experiment.get_metrics(trial):
-        series = experiment.load_metric(name, trial)[trial]
-        yield name, [[epoch, value] for epoch, value in series.items()]
 
 
 def _time(seconds: float) -> datetime | None:
@@ -162,16 +148,9 @@ def _time(seconds: float) -> datetime | None:
 
 
 def _pairs(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    yield "experiment", data["experiment"]
-    yield "trial", str(data["trial"])
-    for name in ("status", "reason", "result", "started", "finished"):
+    for name in _LINES:
         if data[name] is not None:
-            yield name, _text(data[name])
-    if data["elapsed"] is not None:
-        yield "elapsed", f"{data['elapsed']:.3g} s"
-    for name in ("seed", "host", "user", "sweep", "reproduces"):
-        if data[name] is not None:
-            yield name, _text(data[name])
+            yield name, f"{data[name]:.3g} s" if name == "elapsed" else _text(data[name])
     for name, value in data["parameters"].items():
         yield f"parameter {name}", _text(value)
     for name, points in data["metrics"].items():

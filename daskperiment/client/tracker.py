@@ -24,6 +24,7 @@ from daskperiment.client.submitted import (
 from daskperiment.cluster import Submission, submission
 from daskperiment.codec import decode
 from daskperiment.errors import CorruptRecordError, StoreError
+from daskperiment.execution.context import halt_steps
 from daskperiment.execution.lifecycle import failure_of, status_of
 from daskperiment.execution.purity import report_impurities
 from daskperiment.recording.recorder import Recorder, RecorderListener
@@ -120,6 +121,8 @@ class Tracker(RecorderListener):
                     self._news.start()
             trial = self._submitted[token] = SubmittedTrial(submitted, in_flight)
         if not watched:
+            # On the client's event loop: whoever waits for the future may release it at once, and
+            # then nobody can tell any more how it ended.
             submitted.call(trial.watch)
         self._recorder.wake()
 
@@ -172,12 +175,16 @@ class Tracker(RecorderListener):
         with self._lock:
             trials = list(self._submitted.items())
             done = [(token, one, outcome) for token, one in trials if (outcome := one.outcome())]
+            # Before the others: a cluster without workers tells nothing of its tasks.
             self._give_up([trial for _, trial in trials if trial.outcome() is None])
             if not done:
                 return
             self._catch_up()
             over = {token: trial for token, trial, outcome in done if self._see_to(trial, outcome)}
             self._report(over)
+            for token, _, outcome in done:
+                if outcome.status == "cancelled":
+                    halt_steps(token)  # a cluster of threads may have its workers here
             for token in over:
                 self._recorder.trials.end(token)
                 self.drop(token)

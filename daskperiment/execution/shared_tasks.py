@@ -8,13 +8,15 @@ the step anew where another trial's outcome does not fit.
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any, NamedTuple
 
+import cloudpickle
 import msgspec
-from dask.local import get_sync
 from dask.sizeof import sizeof
 
 from daskperiment.codec import unpack
@@ -38,12 +40,14 @@ from daskperiment.store.liveness import current_origin
 from daskperiment.warn import warn_user
 
 __all__ = [
+    "RecomputeTask",
     "RecomputeTasks",
     "RecordingTrial",
     "SharedOutcome",
     "adopt",
     "adopt_between",
     "adopt_result",
+    "load_or_none",
     "load_shared",
     "pass_shared",
     "run_shared",
@@ -118,17 +122,84 @@ class RecordingTrial:
         return SharedOutcome(None, self.seeded, void=True)
 
 
-@dataclass(frozen=True)
-class RecomputeTasks:
-    """The tasks that make an output anew, should it turn out that it cannot be loaded."""
+class RecomputeTask(NamedTuple):
+    """One of the tasks that make an output anew."""
 
-    tasks: Mapping[Any, Any] = field(repr=False)
-    key: Any
+    task: Any
+    """A task of the graph; one that loads gives None if it cannot."""
+    instead: Any = None
+    """Key of the task that runs the step, where this one loads what the step returned."""
+
+
+class RecomputeTasks:
+    """The tasks that make an output anew, should it turn out that it cannot be loaded.
+
+    Parameters
+    ----------
+    make : callable
+        Returns the tasks by key, and the key of the last of them: called when they are needed,
+        or leave the process.
+    """
+
+    def __init__(self, make: Callable[[], tuple[Mapping[Any, RecomputeTask], Any]]) -> None:
+        self._make = make
 
     def run(self) -> SharedOutcome:
-        """Run the tasks one after the other, here."""
-        outcome: SharedOutcome = get_sync(dict(self.tasks), self.key)
+        """Run the tasks one after the other, here; what can be loaded before them is loaded."""
+        tasks, last = self._make()
+        return _Recomputation(tasks).outcome(last)
+
+    def __repr__(self) -> str:
+        return "<tasks that make the output anew>"
+
+    def __dask_tokenize__(self) -> str:
+        return "recompute"  # as for `RecordingTrial`
+
+    def __reduce__(self) -> Any:
+        # As bytes: a scheduler passes them on without looking into them.
+        return _arrived_tasks, (cloudpickle.dumps(self._make()),)
+
+
+def _arrived_tasks(pickled: bytes) -> RecomputeTasks:
+    return RecomputeTasks(cache(lambda: pickle.loads(pickled)))
+
+
+class _Recomputation:
+    """Tasks that run here, without recursion: a graph may be deeper than Python's stack."""
+
+    def __init__(self, tasks: Mapping[Any, RecomputeTask]) -> None:
+        self._tasks = tasks
+        self._values: dict[Any, Any] = {}
+        self._lost: set[Any] = set()
+
+    def outcome(self, last: Any) -> SharedOutcome:
+        waiting = [last]
+        while waiting:
+            missing = self._missing(waiting[-1])
+            if missing:
+                waiting += missing
+            else:
+                waiting.pop()
+        outcome: SharedOutcome = self._values[last]
         return outcome
+
+    def _missing(self, key: Any) -> list[Any]:
+        """Compute what a task gives, or return the keys of what it waits for."""
+        if key in self._values:
+            return []
+        task, instead = self._tasks[key]
+        if instead is not None and key not in self._lost:
+            outcome = task({})
+            if outcome is not None:
+                self._values[key] = outcome
+                return []
+            self._lost.add(key)
+        before = task.dependencies if instead is None else [instead]
+        missing = [each for each in before if each not in self._values]
+        if not missing:
+            values = self._values
+            values[key] = task(values) if instead is None else values[instead]
+        return missing
 
 
 def value_of(outcome: SharedOutcome) -> Any:
@@ -141,17 +212,17 @@ def run_shared(
     outcomes: Sequence[SharedOutcome],
     call: Call,
     /,
-    *args: Any,
-    **kwargs: Any,
+    *values: Any,
 ) -> SharedOutcome:
     """Run a step for all trials in flight that share it."""
+    # An input that another trial made with seeds of its own: each trial runs the step itself then.
     if not recording.accepts(outcomes):
         return recording.void
     known = _made_meanwhile(recording, outcomes, call)
     if known is not None:
         return known
     trial = join(recording.source)
-    runner = run_recorded(trial, call, args, kwargs)
+    runner = run_recorded(trial, call, values)
     deliver_visit(trial, runner.recorder)
     outcome = recording.outcome(runner.value, outcomes, run=runner.record, trial=trial.trial)
     return replace(
@@ -194,7 +265,7 @@ def share_between(
         return recording.void
     value, running = run_unrecorded(join(recording.source), label, function, args, kwargs)
     outcome = recording.outcome(value, outcomes)
-    private = running.asked_for_trial or running.disturbed
+    private = running.asked_for_trial or running.disturbed or running.unordered
     return replace(
         outcome,
         drew=outcome.drew or running.stochastic,
@@ -213,12 +284,18 @@ def load_shared(
     recording: RecordingTrial, call: Call, hit: Hit, again: RecomputeTasks
 ) -> SharedOutcome:
     """Load a kept output in place of running a step; run it if that fails."""
+    outcome = load_or_none(recording, call, hit)
+    return again.run() if outcome is None else outcome
+
+
+def load_or_none(recording: RecordingTrial, call: Call, hit: Hit) -> SharedOutcome | None:
+    """Load a kept output; say so and return None if that fails."""
     request = recording.source.request()
     try:
         return _loaded(request, recording, call, hit)
     except Exception as error:  # unpickling runs the user's code, which may fail in any way
         _distrust(request, hit, error)
-        return again.run()
+        return None
 
 
 def _loaded(
@@ -258,23 +335,21 @@ def _as_run(request: TrialRequest, call: Call, hit: Hit, watch: Stopwatch) -> St
 
 
 def adopt(
-    trial: TrialHandle, seeded: str, outcome: SharedOutcome, call: Call, /, *args: Any,
-    **kwargs: Any,
-) -> Any:  # fmt: skip
+    trial: TrialHandle, seeded: str, outcome: SharedOutcome, call: Call, /, *values: Any
+) -> Any:
     """Return a shared outcome as a step's output in one trial; run the step if it does not fit."""
     recorder = recorder_for(trial.store)
-    value = _adopted(trial, recorder, seeded, outcome, call, args, kwargs)
+    value = _adopted(trial, recorder, seeded, outcome, call, values)
     deliver_visit(trial, recorder)
     return value
 
 
 def adopt_result(
-    trial: TrialHandle, seeded: str, outcome: SharedOutcome, call: Call, /, *args: Any,
-    **kwargs: Any,
-) -> Any:  # fmt: skip
+    trial: TrialHandle, seeded: str, outcome: SharedOutcome, call: Call, /, *values: Any
+) -> Any:
     """Adopt a trial's last step, and end the trial."""
     recorder = recorder_for(trial.store)
-    return end(trial, recorder, _adopted(trial, recorder, seeded, outcome, call, args, kwargs))
+    return end(trial, recorder, _adopted(trial, recorder, seeded, outcome, call, values))
 
 
 def adopt_between(
@@ -289,10 +364,10 @@ def adopt_between(
 
 def _adopted(
     trial: TrialHandle, recorder: Recorder, seeded: str, outcome: SharedOutcome, call: Call,
-    args: Any, kwargs: Any,
+    values: Sequence[Any],
 ) -> Any:  # fmt: skip
     if not outcome.fits(trial.token, seeded):
-        return run_recorded(trial, call, args, kwargs).value
+        return run_recorded(trial, call, values).value
     run = outcome.run
     assert run is not None
     if (outcome.trial, run.key) != (trial.trial, call.key):

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,17 +15,27 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from daskperiment.capture.fingerprint import NoFingerprintError, combine, fingerprint
+from daskperiment.capture.files import by_content, by_stamp
+from daskperiment.capture.fingerprint import combine, exact_fingerprint, fingerprint
+from daskperiment.capture.signatures import DEFAULT, defaults_of
 from daskperiment.cluster import worker
 from daskperiment.codec import pack
 from daskperiment.execution.context import CURRENT, RunningStep
-from daskperiment.execution.lifecycle import end, fail, failure_of, keep_or_explain, status_of
+from daskperiment.execution.lifecycle import (
+    end,
+    fail,
+    failure_of,
+    keep_or_explain,
+    status_of,
+    watch_for_interruption,
+)
 from daskperiment.execution.purity import report_conflicts
 from daskperiment.execution.random_state import release_step, seed_step
 from daskperiment.execution.trial import TrialHandle
 from daskperiment.recording.recorder import Recorder
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import (
+    Argument,
     CacheEntry,
     Computed,
     EndStatus,
@@ -49,6 +59,7 @@ __all__ = [
     "Stopwatch",
     "UserFunction",
     "deliver_visit",
+    "inputs_of",
     "peak_memory",
     "run_between",
     "run_parameter",
@@ -71,7 +82,7 @@ class UserFunction:
     def __init__(self, function: Callable[..., Any]) -> None:
         self.__wrapped__ = function
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the function."""
         return self.__wrapped__(*args, **kwargs)
 
@@ -111,34 +122,49 @@ class Call:
     """Part of its cache key, for what the code does not show."""
     key: str = ""
     """The call's place in the trial's graph."""
+    names: tuple[str, ...] = ()
+    """What the arguments are for: a name for each of them, in their order."""
+    keywords: tuple[str, ...] = ()
+    """Names of the last ones, which the function gets by name; the others it gets by position."""
+    ignore: tuple[str, ...] = ()
+    """Names of the arguments that the output does not depend on."""
+    defaulted: bool = False
+    """Whether an argument is left out that has a default."""
+
+    def run(self, running: RunningStep, values: Sequence[Any]) -> Any:
+        """Run the function."""
+        count = len(values) - len(self.keywords)
+        named = dict(zip(self.keywords, values[count:], strict=True))
+        return _run(running, self.function.__wrapped__, values[:count], named)
 
 
-def run_step(trial: TrialHandle | None, call: Call, /, *args: Any, **kwargs: Any) -> Any:
+def run_step(trial: TrialHandle | None, call: Call, /, *values: Any) -> Any:
     """Run a step; in a trial, record its run."""
     if trial is None:
-        return _run_alone(call, args, kwargs)
-    runner = run_recorded(trial, call, args, kwargs)
+        return _run_alone(call, values)
+    runner = run_recorded(trial, call, values)
     deliver_visit(trial, runner.recorder)
     return runner.value
 
 
-def run_result(trial: TrialHandle, call: Call, /, *args: Any, **kwargs: Any) -> Any:
+def run_result(trial: TrialHandle, call: Call, /, *values: Any) -> Any:
     """Run a trial's last step, and end the trial."""
-    runner = run_recorded(trial, call, args, kwargs)
+    runner = run_recorded(trial, call, values)
     return end(trial, runner.recorder, runner.value)
 
 
-def run_recorded(trial: TrialHandle, call: Call, args: Any, kwargs: Any) -> StepRunner:
+def run_recorded(trial: TrialHandle, call: Call, values: Sequence[Any]) -> StepRunner:
     """Run a step in a trial, and write its run down.
 
     Delivering it is left to `deliver_visit`, or to the trial's end.
     """
     runner = StepRunner(trial, call)
     if trial.at_home:
-        runner.run(args, kwargs)
+        runner.run(values)
     else:
         with runner.recorder.visit(trial.trial, trial.token):
-            runner.run(args, kwargs)
+            watch_for_interruption(runner.recorder)
+            runner.run(values)
     return runner
 
 
@@ -150,10 +176,9 @@ def deliver_visit(trial: TrialHandle, recorder: Recorder) -> None:
             report_conflicts(recorder, quietly=trial.followed)
 
 
-def _run_alone(call: Call, args: Any, kwargs: Any) -> Any:
+def _run_alone(call: Call, values: Sequence[Any]) -> Any:
     seed = fresh_seed() if call.seed is None else call.seed
-    running = RunningStep(call.step, step_seed(seed, call.step), None)
-    return _run(running, call.function, args, kwargs)
+    return call.run(RunningStep(call.step, step_seed(seed, call.step), None), values)
 
 
 def _run(running: RunningStep, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -176,6 +201,7 @@ class StepRunner:
         self.code = trial.codes.get(call.key) or trial.codes.get(call.step, "")
         self.running = RunningStep(call.key, step_seed(trial.seed, call.key), trial)
         self.keys = trial.step_keys.get(call.key)
+        self.arguments: dict[str, Argument] = {}
         self.inputs: str | None = None
         self.note: str | None = None
         self.kept: Any = None
@@ -183,37 +209,57 @@ class StepRunner:
         self.value: Any = None
         self.record: StepRun | None = None
 
-    def run(self, args: Any, kwargs: Any) -> None:
+    def run(self, values: Sequence[Any]) -> None:
         """Run the function, and write down how it went."""
         if self.trial.progress is not None:
             self.trial.show(self.call.key, "running")
         # Before the function runs: it might change what it was given.
-        self.inputs = self._fingerprint((args, kwargs), "its input")
+        self._take(values)
         watch = Stopwatch()
         try:
-            self.value = _run(self.running, self.call.function.__wrapped__, args, kwargs)
+            self.value = self.call.run(self.running, values)
         except BaseException as error:
             with suppress(Warning):  # made an error by a filter, it must not hide the user's
                 self._failed(error, watch.read())
             raise
         self._succeeded(self.value, watch.read())
 
-    def _fingerprint(self, value: Any, what: str) -> str | None:
+    def _take(self, values: Sequence[Any]) -> None:
+        """Note what the function gets, argument by argument; what has no fingerprint is noted."""
+        call, found = self.call, self.arguments
+        # Reading files is worth its time where outputs are reused.
+        path = by_content if self.keys is not None and self.keys.reusable else by_stamp
+        for name, value in zip(call.names, values, strict=True):
+            digest = None if name in call.ignore else self._digest(name, value, path)
+            found[name] = Argument(_text(value), digest)
+        if call.defaulted:
+            for name, value in defaults_of(call.function.__wrapped__):
+                if name not in found and name not in call.ignore:
+                    found[name] = _default(value, path)
+        self.inputs = inputs_of(found, call.ignore)
+
+    def _digest(self, name: str, value: Any, path: Callable[[Any], str]) -> str | None:
         try:
-            return fingerprint(value)
-        except NoFingerprintError as error:
-            self.note = self.note or f"{what} has no fingerprint: {error}"
+            return exact_fingerprint(value, path)
         except Exception as error:  # user-defined objects may fail in any way
-            self.note = self.note or f"{what} has no fingerprint: {type(error).__name__}: {error}"
+            self.note = self.note or f"its input has no fingerprint: argument {name}: {error}"
         return None
 
     def _failed(self, error: BaseException, usage: Usage) -> None:
-        failure, status = failure_of(error, self.call.key), status_of(error)
+        halted = self.running.halted == "interrupted"
+        failure = failure_of(error, self.call.key)
+        status = "interrupted" if halted else status_of(error)
         self._record(usage, status, failure=failure)
-        fail(self.trial, failure, error)
+        if not halted:  # else the trial's end is on record, and this is no failure of it
+            fail(self.trial, failure, error)
 
     def _succeeded(self, value: Any, usage: Usage) -> None:
-        self.output = self._fingerprint(value, "its output")
+        # Reading files is worth its time where outputs are reused.
+        path = by_content if self.keys is not None and self.keys.reusable else str
+        try:
+            self.output = fingerprint(value, path)
+        except Exception as error:  # user-defined objects may fail in any way
+            self.note = self.note or f"its output has no fingerprint: {error}"
         if self.call.persist:
             form, blob = pack(value, self.trial.signing_key)
             self.kept = {"value": keep_or_explain(self.recorder, form, blob)}
@@ -236,7 +282,7 @@ class StepRunner:
             kept=self.kept, failure=failure, metrics=sorted(self.running.metrics),
             cache_key=(keys and keys.base) or None, reusable=keys is not None and keys.reusable,
             reason=keys and keys.reason, worker=here and here.address,
-            worker_name=here and here.name,
+            worker_name=here and here.name, arguments=self.arguments,
         )  # fmt: skip
         id = step_run_id(call.key, usage.started, origin.pid)
         self.recorder.write("steps", self.trial.trial, id, self.record)
@@ -264,24 +310,52 @@ class StepRunner:
         self.recorder.entry(ids, entry)
 
 
+def _default(value: Any, path: Callable[[Any], str]) -> Argument:
+    """Return what a step gets that is given nothing: its code tells a value that says nothing."""
+    try:
+        return Argument(_text(value), exact_fingerprint(value, path))
+    except Exception:  # as above
+        return Argument(_text(value), DEFAULT)
+
+
+def _text(value: Any) -> str:
+    """Return a scalar in short; of others the graph tells what is to be told."""
+    kind = type(value)
+    if kind is str:
+        return repr(value) if len(value) <= 60 else ""
+    fits = kind is int and -(10**18) < value < 10**18
+    return repr(value) if fits or kind is float or kind is bool or value is None else ""
+
+
+def inputs_of(arguments: Mapping[str, Argument], ignore: Collection[str]) -> str | None:
+    """Return the fingerprint of all that a step gets; None if a part of it has none."""
+    counting = [name for name in sorted(arguments) if name not in ignore]
+    digests = [arguments[name].fingerprint for name in counting]
+    known = [digest for digest in digests if digest is not None]
+    return combine(*counting, *known) if len(known) == len(digests) else None
+
+
 def _doubt(running: RunningStep) -> str | None:
     """Return why what ran may return something else next time, although all known is equal."""
     if running.asked_for_trial:
         return "it read the trial's id"
     if running.disturbed:
         return "it shared the global random state with another step"
+    if running.unordered:
+        return "its threads drew from ex.rng in an order that timing decided"
     return None
 
 
 def run_parameter(
-    trial: TrialHandle | None, name: str, function: UserFunction, seed: int | None, /,
-    **inputs: Any,
+    trial: TrialHandle | None, name: str, function: UserFunction, seed: int | None,
+    names: tuple[str, ...], /, *values: Any,
 ) -> Any:  # fmt: skip
     """Compute a parameter's default, unless the parameter was set; record the value."""
     if trial is None:
-        return _run_alone(Call(name, function, seed=seed), (), inputs)
+        return _run_alone(Call(name, function, seed=seed, keywords=names), values)
     if name in trial.values:
         return trial.values[name]
+    inputs = dict(zip(names, values, strict=True))
     value, _ = run_unrecorded(trial, f"parameter {name}", function.__wrapped__, (), inputs)
     recorder = recorder_for(trial.store)
     form, blob = pack(value, trial.signing_key, inline=None)

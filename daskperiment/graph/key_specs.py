@@ -7,10 +7,20 @@ from typing import Any
 
 from dask.utils import funcname
 
+from daskperiment.capture.files import FileSource, take_file
 from daskperiment.capture.fingerprint import NoFingerprintError, exact_fingerprint
+from daskperiment.capture.signatures import defaults_of, parameter_names
 from daskperiment.execution.tasks import Call, run_between, run_parameter, run_result, run_step
 from daskperiment.graph.dask_tasks import Alias, DataNode, GraphNode, Task, TaskRef, function_of
-from daskperiment.reuse.cache_keys import KeyOf, KeySpec, KeySpecs, LiveValue, UsedFunction
+from daskperiment.reuse.cache_keys import (
+    DefaultValue,
+    FileContent,
+    KeyOf,
+    KeySpec,
+    KeySpecs,
+    LiveValue,
+    UsedFunction,
+)
 
 __all__ = ["make_key_specs"]
 
@@ -32,14 +42,16 @@ def make_key_specs(
     inlined : mapping
         Key of a parameter that is not computed -> its name.
     """
-    maker = _Maker()
+    maker = _Maker(inlined)
     specs = [maker.spec(key, tasks[key]) for key in order]
     return KeySpecs(specs, maker.functions, inlined)
 
 
 class _Maker:
-    def __init__(self) -> None:
+    def __init__(self, inlined: Mapping[Hashable, str]) -> None:
         self.functions: dict[str, Callable[..., Any]] = {}
+        self._names = dict(inlined)
+        self._computed: set[Hashable] = set()
 
     def spec(self, key: Hashable, task: Any) -> KeySpec:
         function = function_of(task)
@@ -49,21 +61,43 @@ class _Maker:
             return self._parameter(key, task)
         if function is run_between:
             _, label, function, *args = task.args
+            if function is take_file:
+                return self._file(key, args[0])
             parts = [self._uses(function), *self._arguments(args, task.kwargs)]
             return KeySpec(key, tuple(parts), place=label)
+        if function is take_file:
+            return self._file(key, task.args[0])
         return KeySpec(key, tuple(self._parts(task)))
 
+    def _file(self, key: Hashable, source: Any) -> KeySpec:
+        if isinstance(source, FileSource):
+            return KeySpec(key, (FileContent(source),))
+        name = self._names.get(source.key, "")
+        # A parameter that names the files is no part of the key by its value.
+        before = () if name and source.key not in self._computed else (KeyOf(source.key),)
+        return KeySpec(key, (FileContent(name), *before))
+
     def _step(self, key: Hashable, task: Any) -> KeySpec:
-        _, call, *args = task.args
+        _, call, *forms = task.args
         assert isinstance(call, Call)
+        arguments = {name: tuple(self._parts(form))
+                     for name, form in zip(call.names, forms, strict=True)}  # fmt: skip
+        for name, value in defaults_of(call.function.__wrapped__):
+            arguments.setdefault(name, (DefaultValue(value),))
+        ignored = [part for name in call.ignore for part in arguments.pop(name, ())]
         return KeySpec(
-            key, tuple(self._arguments(args, task.kwargs)), place=call.key, step=call.step,
+            key, tuple(_labelled(arguments, call)), place=call.key, step=call.step,
             version=call.version, persist=call.persist, reuse=call.reuse,
+            arguments=arguments, ignored=call.ignore,
+            beside=tuple(part.key for part in ignored if isinstance(part, KeyOf)),
         )  # fmt: skip
 
     def _parameter(self, key: Hashable, task: Any) -> KeySpec:
-        _, name, function, _ = task.args
-        parts = [self._uses(function.__wrapped__), *self._arguments([], task.kwargs)]
+        _, name, function, _, names, *values = task.args
+        self._names[key] = name
+        self._computed.add(key)
+        inputs = dict(zip(names, values, strict=True))
+        parts = [self._uses(function.__wrapped__), *self._arguments([], inputs)]
         return KeySpec(key, tuple(parts), place=f"parameter {name}", parameter=name)
 
     def _uses(self, function: Callable[..., Any]) -> UsedFunction:
@@ -99,6 +133,16 @@ class _Maker:
             yield ")"
         else:
             yield _literal(item)
+
+
+def _labelled(arguments: Mapping[str, tuple[Any, ...]], call: Call) -> Iterator[Any]:
+    """Yield the parts of all arguments, each behind its name: equal for equal calls."""
+    # What the function collects by name it may go through in the order in which it was given.
+    declared = parameter_names(call.function.__wrapped__) or ()
+    names = sorted(arguments) if declared else [*arguments]
+    for name in names:
+        yield f"argument {name}: {len(arguments[name])}"
+        yield from arguments[name]
 
 
 def _literal(value: Any) -> Any:

@@ -10,16 +10,23 @@ from dataclasses import replace
 from types import MethodType
 from typing import Any, NamedTuple
 
+from dask.base import tokenize
+from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.utils import funcname
 
+from daskperiment.capture.code import travelling_sources
+from daskperiment.capture.files import source_of, take_file
+from daskperiment.capture.signatures import argument_names, defaults_of, parameter_names
+from daskperiment.capture.source import register_travelled
+from daskperiment.execution.context import CURRENT
 from daskperiment.execution.tasks import Call, UserFunction, run_step
-from daskperiment.formatting import html_table
+from daskperiment.formatting import html_table, nearest
 from daskperiment.graph.arguments import CallNode, unpack
 from daskperiment.graph.dask_tasks import Task, TaskRef
 from daskperiment.graph.template import TRIAL, no_trial
 
-__all__ = ["Step", "StepCall", "StepFunction", "with_functions"]
+__all__ = ["Step", "StepCall", "StepFunction", "file_node", "with_functions"]
 
 
 class StepCall(NamedTuple):
@@ -75,6 +82,8 @@ class StepFunction:
         Whether a kept output may be reused; None leaves it to the experiment.
     version : str, optional
         Part of the cache key: another version makes another output.
+    ignore : sequence of str
+        Names of arguments that the output does not depend on.
 
     Attributes
     ----------
@@ -85,7 +94,7 @@ class StepFunction:
     def __init__(
         self, function: Callable[..., Any], wrap: Callable[[StepCall], Any],
         persist: bool = False, nout: int | None = None, seed: int | None = None,
-        reuse: bool | None = None, version: str | None = None,
+        reuse: bool | None = None, version: str | None = None, ignore: Any = (),
     ) -> None:  # fmt: skip
         _check_function(function)
         functools.update_wrapper(self, function, updated=())
@@ -97,16 +106,37 @@ class StepFunction:
         self._seed = seed
         self._reuse = _check_reuse(reuse, persist)
         self._version = _check_version(version)
+        self._ignore = _check_ignore(ignore, function)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the node of this call."""
+    def __getstate__(self) -> Any:
+        return travelling_sources([self.__wrapped__]), self.__dict__
+
+    def __setstate__(self, state: Any) -> None:
+        register_travelled(state[0])
+        self.__dict__.update(state[1])
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Return the node of this call; in a running step, what the function returns.
+
+        Raises
+        ------
+        TypeError
+            If the function cannot be called with such arguments.
+        """
+        if CURRENT.get() is not None:
+            return self.__wrapped__(*args, **kwargs)
+        names = argument_names(self.__wrapped__, args, kwargs)
         function = UserFunction(self.__wrapped__)
-        call = Call(self.name, function, self.persist, self._seed, self._reuse, self._version)
+        call = Call(
+            self.name, function, self.persist, self._seed, self._reuse, self._version,
+            names=names, keywords=tuple(kwargs), ignore=self._ignore,
+            defaulted=any(name not in names for name, _ in defaults_of(self.__wrapped__)),
+        )  # fmt: skip
+        # Not a token of the arguments: two equal calls are two step runs.
         key = f"{self.name}-{uuid.uuid4().hex}"
         nodes: list[Any] = []
-        forms = [unpack(value, nodes) for value in args]
-        named = {name: unpack(value, nodes) for name, value in kwargs.items()}
-        task = Task(key, run_step, TaskRef(TRIAL), call, *forms, **named)
+        forms = [unpack(value, nodes) for value in (*args, *kwargs.values())]
+        task = Task(key, run_step, TaskRef(TRIAL), call, *forms)
         return self._wrap(StepCall(self.name, key, _graph(key, task, nodes), self._nout))
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -122,6 +152,19 @@ class StepFunction:
 
 def _graph(key: str, task: Task, nodes: list[Any]) -> HighLevelGraph:
     return HighLevelGraph.from_collections(key, {key: task}, dependencies=[*nodes, no_trial()])
+
+
+def file_node(source: Any) -> Delayed:
+    """Return the node of an input file: a path, a pattern, a URL, or a node that gives one.
+
+    TypeError for anything else.
+    """
+    nodes: list[Any] = []
+    form = unpack(source, nodes)
+    if not isinstance(form, TaskRef):
+        form = source_of(source)
+    name = f"file-{tokenize(form)}"
+    return Delayed(name, _graph(name, Task(name, take_file, form), nodes))
 
 
 def _check_function(function: Any) -> None:
@@ -157,6 +200,20 @@ def _check_version(version: Any) -> str:
     if version is None or isinstance(version, (str, int, float)):
         return "" if version is None else str(version)
     raise TypeError(f"version is {version!r}; expected text or a number")
+
+
+def _check_ignore(ignore: Any, function: Callable[..., Any]) -> tuple[str, ...]:
+    names = (ignore,) if isinstance(ignore, str) else tuple(ignore)
+    known = parameter_names(function)
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"ignore has {name!r}; expected names of the step's arguments")
+        if known is not None and name not in known:
+            raise ValueError(
+                f"ignore names {name!r}, which is no argument of {funcname(function)}()"
+                f"{nearest(name, known)}; its arguments are {', '.join(map(repr, known)) or 'none'}"
+            )
+    return names
 
 
 # Other functions in the same graph ----------------------------------------------------------------
@@ -204,4 +261,4 @@ def _replaced_task(task: Any, functions: Mapping[tuple[str, int], UserFunction])
     if function is None:
         return task
     other = replace(call, function=function)
-    return Task(task.key, run_step, trial, other, *args, **task.kwargs)
+    return Task(task.key, run_step, trial, other, *args)

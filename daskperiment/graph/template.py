@@ -99,6 +99,8 @@ class Template:
     """Step -> the function that it calls."""
     parameters: tuple[str, ...]
     """Names of the parameters that steps take."""
+    reaching: tuple[str, ...]
+    """The same with those from which they are computed."""
     persisting: bool
     """Whether any step's output is kept."""
 
@@ -132,6 +134,7 @@ class Template:
         reuse : ReusePlan, optional
             What it reuses and shares.
         """
+        # Dask takes equal keys for equal work, so each trial has keys of its own.
         copying = _Copying(self, token)
         if reuse is not None:
             own = {key for layer in self.own.values() for key in layer.tasks}
@@ -211,6 +214,7 @@ class _Copying:
         """Old key -> new key, or the node that takes its place."""
         keys: dict[Key, Any] = {TRIAL: begins}
         for key, name in self.template.inlined.items():
+            # Inside the tasks that take it: a task of its own would cost as much as a small step.
             keys[key] = Task(None, take_parameter, begins, name)
         for number, key in enumerate(tasks):
             keys[key] = _rename(key, self.token, number)
@@ -253,6 +257,8 @@ def compile_template(result: str, key: Key, graph: HighLevelGraph, parameters: A
     parameters : mapping
         Key of a parameter without default function -> its name.
     """
+    # Only what depends on the trial is copied: data that no parameter reaches stays one layer
+    # for all trials, which Dask then loads once.
     moving = _moving_layers(graph, {TRIAL, *parameters})
     gone = {TRIAL, *parameters}
     raw = _own_layers(graph, moving - gone, gone)
@@ -274,6 +280,7 @@ def compile_template(result: str, key: Key, graph: HighLevelGraph, parameters: A
         places=survey.places,
         functions=survey.functions,
         parameters=tuple(survey.parameters),
+        reaching=tuple({**survey.parameters, **survey.inputs}),
         persisting=survey.persisting,
     )
 
@@ -323,6 +330,8 @@ class _Survey:
         self.nodes: list[Node] = []
         self.functions: dict[str, Callable[..., Any]] = {}
         self.parameters: dict[str, None] = {}
+        self.inputs: dict[str, None] = {}
+        """Names of the parameters from which others are computed."""
         self.persisting = False
         self.places: dict[Key, str] = {}
         self._tasks = tasks
@@ -353,6 +362,7 @@ class _Survey:
         elif task.func is run_parameter:
             self._sources[key] = _Inputs(parameters=(task.args[1],))
             self.parameters[task.args[1]] = None
+            self.inputs.update(dict.fromkeys(sources.parameters))
         else:
             self._sources[key] = sources
             self._between(key, task)
@@ -367,12 +377,14 @@ class _Survey:
         if self.functions.setdefault(call.step, function) is not function:
             self.functions[place] = function  # a step that was defined anew under its old name
         trial, _, *args = task.args
+        # The last step ends the trial as well, so that nothing is left to do for the caller.
         run = run_result if key == self._last else run_step
-        prepared = Task(key, run, trial, replace(call, key=place), *args, **task.kwargs)
+        prepared = Task(key, run, trial, replace(call, key=place), *args)
         self._prepared[key] = prepared
         return _Inputs(steps=(place,))
 
     def _between(self, key: Key, task: Task) -> None:
+        # A plain delayed function between steps: recorded only where it fails, or draws.
         label = self._place(funcname(task.func))
         self._prepared[key] = Task(
             key, run_between, TaskRef(TRIAL), label, task.func, *task.args, **task.kwargs

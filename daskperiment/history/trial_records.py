@@ -163,7 +163,7 @@ def part_of(store: Store, trial: RecordedTrial, type_: type[P]) -> P:
 
     Raises CorruptRecordError if it is missing or damaged; the message names it and the trial.
     """
-    name = type_.__name__.lower()
+    name = type_.__name__.lower()  # a trial names each part by its type
     digest = getattr(trial.begun, name)
     try:
         return load_record(store.get(digest), digest, type_)

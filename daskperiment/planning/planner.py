@@ -93,6 +93,7 @@ class _Setups:
     def __init__(self, template: Template) -> None:
         self.code: Snapshot[Code] = Snapshot(CodeCapture(), template.functions)
         self.graph: Blob = dump_record(template.graph)
+        self._parameters = template.reaching
         self._setup: TrialSetup | None = None
 
     def setup(
@@ -100,13 +101,14 @@ class _Setups:
     ) -> TrialSetup:
         """Return what coming trials have in common: the same object while nothing changes."""
         last, origin, key = self._setup, current_origin(), signing_key()
+        # One object for many trials: it is pickled once, and a worker unpickles it once.
         if last is None or (code_blob.digest, environment.digest, origin, key) != (
             last.code.digest, last.environment.digest, last.origin, last.signing_key
         ):  # fmt: skip
             last = self._setup = TrialSetup(
                 store, result, code_blob, environment, self.graph,
                 codes={step: each.fingerprint for step, each in code.steps.items()},
-                origin=origin, signing_key=key,
+                origin=origin, signing_key=key, parameters=self._parameters,
             )  # fmt: skip
         return last
 
@@ -160,6 +162,7 @@ class Planner:
             As for :class:`~daskperiment.client.shipping.LocalRequest`.
         """
         token = uuid.uuid4().hex
+        # Where nothing is reused the graph is the same whatever the values are.
         if later and not template.reusable(options.reuse, self.reuse):
             source = LocalRequest(lambda: self._request(template, token, options)[0])
             return TrialPlan(token, source, None)

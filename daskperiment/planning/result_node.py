@@ -12,6 +12,8 @@ from dask.base import visualize
 from dask.delayed import Delayed, single_key
 from dask.highlevelgraph import HighLevelGraph
 
+from daskperiment.capture.code import travelling_sources
+from daskperiment.capture.source import register_travelled
 from daskperiment.client.completion import end_by_caller, finish_elsewhere
 from daskperiment.client.progress import StepBar, reporting
 from daskperiment.execution.tasks import UserFunction
@@ -105,6 +107,7 @@ class ResultDefinition:
             with suppress(Warning):  # made an error by a filter, it must not hide the user's
                 end_by_caller(store, graph.token, error)
             raise
+        # On a local scheduler the trial has seen to itself by now.
         if not recorder_for(store).has_settled(graph.token):
             finish_elsewhere(store, graph.token)
         return result
@@ -161,6 +164,7 @@ class ResultNode(CallNode):
         """Key of the graph that this thread computes next."""
         return self._next().key
 
+    # Dask reads these in place of the properties, here and there.
     _key = key
     _layer = key
 
@@ -193,7 +197,9 @@ class ResultNode(CallNode):
 
     def __reduce__(self) -> Any:
         definition = self._definition
-        return type(self), (definition.planner, definition.call, definition.options)
+        sources = travelling_sources(definition.template.functions.values())
+        parts = (definition.planner, definition.call, definition.options)
+        return _arrived, (type(self), sources, *parts)
 
     # What users ask
 
@@ -329,6 +335,12 @@ class ResultNode(CallNode):
             self._local.stamp = stamp
             graph = self._local.current = self._definition.trial_graph(later=True)
         return graph  # type: ignore[no-any-return]  # a slot of an untyped class
+
+
+def _arrived(kind: type[ResultNode], sources: Any, *parts: Any) -> ResultNode:
+    """Return a result that was pickled, and tell the sources of its functions."""
+    register_travelled(sources)
+    return kind(*parts)
 
 
 def _rebuild(

@@ -212,13 +212,14 @@ class _Decision:
         self._find_suspects()
         shared = self._shared()
         hits = self._present({key: hit for key in self.reusable if (hit := self._hit(key))})
-        computed = {key: self._computed(key) for key in hits}
+        computed = self._computed(hits)
         needed = self._needed(hits, computed)
+        made = needed - hits.keys()
         return ReusePlan(
             step_keys=self._step_keys(), hits=hits, shared=shared, computed=computed,
             seeded={key: found.seeded for key, found in known.items()},
             needed=needed, reasons=self.reasons,
-            in_flight=frozenset([shared[key] for key in shared if key in needed - hits.keys()]),
+            in_flight=frozenset([shared[key] for key in shared if key in made]),
         )  # fmt: skip
 
     def _ancestors(self, keys: Iterable[Key]) -> list[Key]:
@@ -235,7 +236,7 @@ class _Decision:
     def _find_drawing(self) -> None:
         """Find out which nodes draw random numbers, or any before them; None if nobody knows."""
         for key in self.before:
-            before = [self.drew.get(each, False) for each in self.specs[key].inputs]
+            before = [self.drew.get(each, False) for each in self.specs[key].counting]
             before.append(self._draws(key))
             self.drew[key] = True if True in before else None if None in before else False
 
@@ -273,7 +274,7 @@ class _Decision:
         return None
 
     def _suspicion_before(self, key: Key) -> str | None:
-        for each in self.specs[key].inputs:
+        for each in self.specs[key].counting:
             if each in self.suspects:
                 place, why = self.specs[each].place, self.suspects[each]
                 known = why.startswith("before it") or not place
@@ -312,8 +313,19 @@ class _Decision:
             self.reasons[key] = f"the output that trial {trial} kept is no longer in the store"
         return hits
 
-    def _computed(self, key: Key) -> list[Key]:
-        return [each for each in self._ancestors([key]) if self.specs[each].parameter]
+    def _computed(self, hits: Collection[Key]) -> dict[Key, list[Key]]:
+        """Return the computed parameters before hits."""
+        if not any(self.specs[key].parameter for key in self.before):
+            return {}
+        found: dict[Key, dict[Key, None]] = {}
+        for key in self.before:
+            spec = self.specs[key]
+            before = [found[each] for each in spec.inputs if found.get(each)]
+            # Most nodes add nothing to what the one before them has, and share it.
+            found[key] = before[0] if len(before) == 1 else {k: None for b in before for k in b}
+            if spec.parameter:
+                found[key] = {**found[key], key: None}
+        return {key: list(found[key]) for key in hits if found[key]}
 
     def _needed(
         self, hits: Mapping[Key, Hit], computed: Mapping[Key, Sequence[Key]]
@@ -325,7 +337,7 @@ class _Decision:
             if key not in needed:
                 needed.add(key)
                 if key in hits:
-                    waiting += computed[key]
+                    waiting += computed.get(key, ())
                 elif key in self.specs:
                     waiting += self.specs[key].inputs
         return frozenset(needed)

@@ -44,6 +44,8 @@ class CacheEntries:
 
     def read(self, cache_keys: Collection[str]) -> None:
         """Read what is known under some cache keys, a few outputs of each."""
+        # Most keys have one output; a lost one was replaced a few times at most. Whoever has as
+        # many as were asked for is asked again.
         wanted, first = [key for key in cache_keys if key not in self._entries], 0
         self._entries.update({key: [] for key in wanted})
         while wanted:

@@ -14,12 +14,16 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from daskperiment.capture.code import CodeCapture
+from daskperiment.capture.files import FileSource, by_content, source_of
 from daskperiment.capture.fingerprint import NoFingerprintError, combine, exact_fingerprint
+from daskperiment.capture.signatures import DEFAULT
 from daskperiment.records import StepCode, cache_entry_id
 from daskperiment.seeds import step_seed
 
 __all__ = [
     "CacheKey",
+    "DefaultValue",
+    "FileContent",
     "KeyOf",
     "KeySpec",
     "KeySpecs",
@@ -32,7 +36,7 @@ __all__ = [
     "series_of",
 ]
 
-SCHEME = "recipe 1"
+SCHEME = "recipe 2"
 """To be raised when cache keys are made in another way; stores are full of keys of this one."""
 
 Key = Hashable
@@ -58,6 +62,15 @@ class LiveValue(NamedTuple):
     value: Any
 
 
+class DefaultValue(NamedTuple):
+    """Stands for the default of an argument that the call leaves out.
+
+    Unlike an argument it may have no fingerprint: the step's code tells which it is.
+    """
+
+    value: Any
+
+
 class UsedFunction(NamedTuple):
     """Stands for a function that is no step."""
 
@@ -65,7 +78,14 @@ class UsedFunction(NamedTuple):
     """Its label in :attr:`KeySpecs.functions`."""
 
 
-Part = str | KeyOf | LiveValue | UsedFunction
+class FileContent(NamedTuple):
+    """Stands for what the files of an ``ex.file`` hold when the trial is planned."""
+
+    source: FileSource | str
+    """Or the name of the parameter that names them; empty if only a step tells."""
+
+
+Part = str | KeyOf | LiveValue | DefaultValue | UsedFunction | FileContent
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +104,23 @@ class KeySpec:
     persist: bool = False
     reuse: bool | None = None
     """Whether the step's output may be reused; None leaves it to the experiment."""
-    inputs: tuple[Key, ...] = field(init=False)
-    """Keys of what the node takes."""
+    arguments: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)
+    """The parts that each argument of a step contributes."""
+    ignored: tuple[str, ...] = ()
+    """Names of the arguments that are no part of the cache key."""
+    beside: tuple[Key, ...] = ()
+    """Keys of what the node takes for these."""
+    counting: tuple[Key, ...] = field(init=False)
+    """Keys of what the node takes and its output depends on."""
 
     def __post_init__(self) -> None:
-        inputs = tuple(part.key for part in self.parts if isinstance(part, KeyOf))
-        object.__setattr__(self, "inputs", inputs)
+        counting = tuple(part.key for part in self.parts if isinstance(part, KeyOf))
+        object.__setattr__(self, "counting", counting)
+
+    @property
+    def inputs(self) -> tuple[Key, ...]:
+        """Keys of all that the node takes."""
+        return (*self.counting, *self.beside) if self.beside else self.counting
 
 
 class CacheKey(NamedTuple):
@@ -159,24 +190,34 @@ def _cache_key(
     if spec.parameter in values:
         return _of_value(values, spec.parameter)
     seeded = []
-    for key in spec.inputs:
+    # What takes something that has no key has none either, for the same reason.
+    for key in spec.counting:
         before = found[key]
         if isinstance(before, NoCacheKey):
             return before
-        seeded.append(before.seeded)
+        if before.seeded != before.base:
+            seeded.append(before.seeded)
     try:
         code = _code(codes, spec.place, spec.step) if spec.step else ""
-        parts = [part if type(part) is str else _digest(part, found, codes) for part in spec.parts]
+        parts = [
+            part if type(part) is str else _digest(part, found, values, codes)
+            for part in spec.parts
+        ]
     except NoFingerprintError as error:
         return NoCacheKey(str(error))
+    # The place in the graph is left out, so that equal calls anywhere share an output; it comes
+    # in by the seed, where that counts.
     base = combine(SCHEME, series, spec.step, spec.version, code, *parts)
+    if not spec.place and not seeded:
+        return CacheKey(base, base)
     own = str(step_seed(seed, spec.place)) if spec.place else ""
     return CacheKey(base, combine(base, own, *seeded))
 
 
 def _digest(
-    part: Part, found: Mapping[Key, CacheKey | NoCacheKey], codes: Mapping[str, StepCode]
-) -> str:
+    part: Part, found: Mapping[Key, CacheKey | NoCacheKey], values: Mapping[str, Any],
+    codes: Mapping[str, StepCode],
+) -> str:  # fmt: skip
     if isinstance(part, KeyOf):
         before = found[part.key]
         return before.base if isinstance(before, CacheKey) else ""
@@ -184,10 +225,26 @@ def _digest(
         return _code(codes, part.function)
     if isinstance(part, str):
         return part
+    if isinstance(part, FileContent):
+        source = _source(part, values)
+        return source.identity(source.content())
     try:
-        return exact_fingerprint(part.value)
+        return exact_fingerprint(part.value, by_content)
     except NoFingerprintError as error:
+        if isinstance(part, DefaultValue):
+            return DEFAULT
         raise NoFingerprintError(f"an argument has no fingerprint: {error}") from None
+
+
+def _source(part: FileContent, values: Mapping[str, Any]) -> FileSource:
+    if isinstance(part.source, FileSource):
+        return part.source
+    if part.source not in values:
+        raise NoFingerprintError("which file it is turns out only when a step before it has run")
+    try:
+        return source_of(values[part.source])
+    except (TypeError, ValueError) as error:
+        raise NoFingerprintError(str(error)) from None
 
 
 def _code(codes: Mapping[str, StepCode], *names: str) -> str:
@@ -205,7 +262,7 @@ def _of_value(values: Mapping[str, Any], name: str) -> CacheKey | NoCacheKey:
     if name not in values:
         return NoCacheKey(f"parameter {name!r} has no value")
     try:
-        known = exact_fingerprint(values[name])
+        known = exact_fingerprint(values[name], by_content)
     except NoFingerprintError as error:
         return NoCacheKey(f"the value of parameter {name!r} has no fingerprint: {error}")
     return CacheKey(known, known)

@@ -81,6 +81,22 @@ def test_damaged_folder(
         one_line(trials(*command), 1, *words)
 
 
+@pytest.mark.filterwarnings("default::daskperiment.errors.StoreWarning")
+def test_damaged_end_of_a_trial(trials: Command, folder: Path) -> None:
+    """Of a trial whose end is damaged, all else is shown, and no time that nobody knows."""
+    as_new_process()
+    file = folder / "daskperiment_cache" / "pairs" / "records.sqlite"
+    with sqlite3.connect(file) as connection:
+        query = "UPDATE trials SET body = ? WHERE trial = 2 AND id LIKE 'ended%'"
+        assert connection.execute(query, (b"{",)).rowcount == 1
+    connection.close()
+    answer = trials("show", "pairs", "2")
+    assert answer.status == 0, answer.err
+    assert "record of its end is damaged" in answer.out
+    assert "elapsed" not in answer.out
+    assert "finished" not in answer.out
+
+
 @contextmanager
 def closed(folder: Path) -> Iterator[None]:
     """Take away the right to enter a folder; from the superuser, the superuser's rights."""

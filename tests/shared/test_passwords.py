@@ -114,7 +114,8 @@ def test_password_shows_nowhere(protected, journal_root, caplog):
         shown += [repr(result), repr(result.dask.to_dict()), result._repr_html_()]
         definition = result.definition
         plan = ex._planner.plan(definition.template, definition.options, later=True)
-        shown += [repr(vars(ex)), repr(plan), repr(plan.source.request()), repr(ex._recorder)]
+        recorder = daskperiment.recording.registry.recorder_for(ex._store)
+        shown += [repr(vars(ex)), repr(plan), repr(plan.source.request()), repr(recorder)]
         shown += [ex.get_environment(1), ex.get_code(1), repr(ex.compare(1, 2))]
         shown += [ex.get_history(verbose=True).to_csv(), ex.get_steps().to_csv()]
         shown += [daskperiment.list_experiments(protected.right).to_csv()]

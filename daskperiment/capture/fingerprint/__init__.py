@@ -117,8 +117,9 @@ def register_fingerprint(type: type[Any], function: Callable[[Any], Any]) -> Non
 
 
 def digest_of(
-    value: Any, code: dict[int, tuple[Any, bytes]] | None = None, exact: bool = False
-) -> bytes:
+    value: Any, code: dict[int, tuple[Any, bytes]] | None = None, exact: bool = False,
+    path: Callable[[Any], str] = str,
+) -> bytes:  # fmt: skip
     """Return the digest of a value; NoFingerprintError is raised if it has none.
 
     Parameters
@@ -128,12 +129,14 @@ def digest_of(
         Digests of code that is known to be unchanged, which those found here are added to.
     exact : bool, optional
         Whether values that are equal, and yet may lead to other outputs, are told apart.
+    path : callable, optional
+        Says what a path stands for.
     """
-    encoder = Encoder(_find, code, exact)
+    encoder = Encoder(_find, code, exact, path)
     try:
         encoder.feed(value)
     except CyclicValueError:
-        encoder = GraphEncoder(_find, _PLAIN, code, exact)
+        encoder = GraphEncoder(_find, _PLAIN, code, exact, path)
         encoder.feed(value)
     return encoder.digest()
 
@@ -141,8 +144,10 @@ def digest_of(
 _OBJECTS = ObjectEncoder(digest_of)
 
 
-def fingerprint(value: Any) -> str:
+def fingerprint(value: Any, path: Callable[[Any], str] = str) -> str:
     """Return the fingerprint of a value: 32 hexadecimal digits.
+
+    `path` says what a path stands for: its text, or what is there (:mod:`daskperiment.capture.files`).
 
     NoFingerprintError if it has none that would be the same in another process; it says why.
 
@@ -153,20 +158,20 @@ def fingerprint(value: Any) -> str:
     >>> fingerprint(1) == fingerprint(1.0)
     False
     """
-    return _fingerprint(value, exact=False)
+    return _fingerprint(value, exact=False, path=path)
 
 
-def exact_fingerprint(value: Any) -> str:
+def exact_fingerprint(value: Any, path: Callable[[Any], str] = str) -> str:
     """Return a fingerprint that also differs for dicts which differ in their order.
 
     Such dicts are equal, but a function that goes through them may return something else.
     """
-    return _fingerprint(value, exact=True)
+    return _fingerprint(value, exact=True, path=path)
 
 
-def _fingerprint(value: Any, exact: bool) -> str:
+def _fingerprint(value: Any, exact: bool, path: Callable[[Any], str]) -> str:
     try:
-        return digest_of(value, exact=exact).hex()
+        return digest_of(value, None, exact, path).hex()
     except NoFingerprintError:
         raise
     except RecursionError:

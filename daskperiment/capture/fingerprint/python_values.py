@@ -139,6 +139,10 @@ def encode_time(encoder: Encoder, value: Any) -> None:
     encoder.text(str(name))
 
 
+def encode_path(encoder: Encoder, value: pathlib.PurePath) -> None:
+    encoder.tag_text(b"path", encoder.path(value))
+
+
 def encode_namespace(encoder: Encoder, value: Any) -> None:
     encoder.tag_text(b"namespace", type(value).__name__)
     with encoder.within(value) as entered:
@@ -177,7 +181,7 @@ EXACT: dict[type, Handler] = {
 }
 
 FAMILIES: tuple[tuple[type, Handler], ...] = (
-    (pathlib.PurePath, by_text(b"path", str)),
+    (pathlib.PurePath, encode_path),
     (re.Pattern, by_attributes(b"pattern", "pattern", "flags")),
     (BaseException, by_parts(b"exception", lambda value: [type(value), value.args, vars(value)])),
     # What is logged is no part of a step's output.

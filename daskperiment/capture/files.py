@@ -1,0 +1,284 @@
+"""What files hold: digests of files, folders, globs and URLs, read again only where they may differ.
+
+A file is told by its size, its times and its inode; while they stay, so does its digest. The time
+of its last change of any kind counts as well, which nobody can set back.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple
+
+from xxhash import xxh3_128
+
+from daskperiment.capture.encoding import NoFingerprintError, combine
+
+__all__ = [
+    "Content",
+    "FileSource",
+    "Stamp",
+    "by_content",
+    "by_stamp",
+    "content_of",
+    "file_digest",
+    "is_glob",
+    "is_settled",
+    "is_url",
+    "names_within",
+    "source_of",
+    "stamp_of",
+    "take_file",
+]
+
+MOST_FILES = 100_000
+"""A folder of more files has no fingerprint: it would take minutes to look at them."""
+
+_RECENT = 2_000_000_000
+"""Nanoseconds in which a file may change once more without another time: as coarse as FAT's."""
+
+_CHUNK = 1 << 20
+
+Stamp = tuple[int, int, int, int]
+"""Size, time of modification and of change in nanoseconds, inode."""
+
+
+class Content(NamedTuple):
+    """What a path leads to."""
+
+    digest: str
+    parts: Mapping[str, str]
+    """Of a folder, a glob or several files: name -> digest. Empty for one file."""
+
+
+def stamp_of(path: str) -> Stamp | None:
+    """Return what a file is told by; None if it is not there or no ordinary file."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+
+
+def is_settled(stamp: Stamp) -> bool:
+    """Whether a file that changes from now on would get another stamp."""
+    return max(stamp[1:3]) + _RECENT < time.time_ns()
+
+
+def file_digest(path: str) -> str:
+    """Return the digest of an ordinary file's content; OSError if it cannot be read."""
+    stamp = stamp_of(path)
+    if stamp is None:
+        raise FileNotFoundError(f"no file {path!r}")
+    return _known_digest(path, stamp) if is_settled(stamp) else _read_digest(path)
+
+
+@lru_cache(maxsize=65536)
+def _known_digest(path: str, stamp: Stamp) -> str:
+    return _read_digest(path)
+
+
+def _read_digest(path: str) -> str:
+    found = xxh3_128()
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            found.update(chunk)
+    return found.hexdigest()
+
+
+def content_of(path: str) -> Content | None:
+    """Return what a file or a folder holds; None if it is not there.
+
+    NoFingerprintError if it cannot be read, or is a folder of too many files.
+    """
+    try:
+        if os.path.isdir(path):
+            return _together({name: file_digest(file) for name, file in _walk(path)})
+        return Content(file_digest(path), {}) if os.path.exists(path) else None
+    except OSError as error:
+        raise NoFingerprintError(f"{path} cannot be read: {error}") from None
+
+
+def _together(parts: dict[str, str]) -> Content:
+    parts = dict(sorted(parts.items()))
+    return Content(combine(*(text for item in parts.items() for text in item)), parts)
+
+
+def _walk(folder: str) -> Iterator[tuple[str, str]]:
+    """Yield the files below a folder: name within it, and path. Links to folders are followed."""
+    waiting, seen, count = [("", folder)], {os.path.realpath(folder)}, 0
+    while waiting:
+        before, path = waiting.pop()
+        with os.scandir(path) as entries:
+            for entry in entries:
+                name = before + entry.name
+                if entry.is_dir():
+                    if not entry.is_symlink() or (real := os.path.realpath(entry.path)) not in seen:
+                        seen.update([real] if entry.is_symlink() else [])
+                        waiting.append((f"{name}/", entry.path))
+                elif entry.is_file():
+                    count += 1
+                    if count > MOST_FILES:
+                        raise NoFingerprintError(f"{folder} holds more than {MOST_FILES:,} files")
+                    yield name, entry.path
+
+
+def names_within(folder: str) -> str:
+    """Return the digest of the names in a folder; empty if it is not there."""
+    try:
+        return combine(*sorted(os.listdir(folder)))
+    except OSError:
+        return ""
+
+
+# Paths among arguments ---------------------------------------------------------------------------
+
+
+def by_content(path: PurePath) -> str:
+    """Return what a path stands for as an argument: a file's own name and content.
+
+    Of a folder the names and contents within; of what is not there, the path itself.
+    """
+    content = content_of(str(path)) if isinstance(path, Path) else None
+    if content is None:
+        return str(path)
+    return combine("content", "" if content.parts else path.name, content.digest)
+
+
+def by_stamp(path: PurePath) -> str:
+    """Return what a path stands for where reading the file would cost too much: when it changed."""
+    stamp = stamp_of(str(path)) if isinstance(path, Path) else None
+    return str(path) if stamp is None else combine("stamp", str(path), repr(stamp))
+
+
+# The sources of ex.file --------------------------------------------------------------------------
+
+
+def is_url(source: str) -> bool:
+    """Whether a source is a URL, which fsspec opens."""
+    scheme, mark, _ = source.partition("://")
+    return bool(mark) and scheme.replace("+", "").isalnum()
+
+
+def is_glob(source: str) -> bool:
+    """Whether a source is a pattern, and no file of just that name."""
+    return glob.has_magic(source) and not (is_url(source) or os.path.lexists(source))
+
+
+class FileSource(NamedTuple):
+    """Where the files of one input are: a path, a folder, a pattern or a URL."""
+
+    text: str
+
+    @property
+    def name(self) -> str:
+        """What people call it: its last part."""
+        return self.text.rstrip("/\\").replace("\\", "/").rpartition("/")[2] or self.text
+
+    def value(self) -> Any:
+        """Return what a step gets: a path, for a pattern a sorted list of them, or the URL."""
+        if is_url(self.text):
+            return self.text
+        if is_glob(self.text):
+            return [Path(path) for path in sorted(glob.glob(self.text, recursive=True))]
+        if not os.path.exists(self.text):
+            raise FileNotFoundError(self._missing())
+        return Path(self.text)
+
+    def content(self) -> Content:
+        """Return what is there; NoFingerprintError if nothing is, or it cannot be read."""
+        if is_url(self.text):
+            found = _content_of_url(self.text)
+        elif is_glob(self.text):
+            found = self._content_of_glob()
+        else:
+            found = content_of(self.text)
+        if found is None:
+            raise NoFingerprintError(self._missing())
+        return found
+
+    def identity(self, content: Content) -> str:
+        """Return what determines outputs: the content, and the own name of a single file."""
+        return combine("file", "" if content.parts else self.name, content.digest)
+
+    def _content_of_glob(self) -> Content | None:
+        parts: dict[str, str] = {}
+        root = os.path.dirname(self.text.partition("*")[0].partition("?")[0].partition("[")[0])
+        for path in glob.glob(self.text, recursive=True):
+            found = content_of(path)
+            if found is not None:
+                parts[os.path.relpath(path, root or os.curdir)] = found.digest
+        return _together(parts)
+
+    def _missing(self) -> str:
+        return (
+            f"ex.file({self.text!r}) names no file or folder: {os.path.abspath(self.text)!r} does "
+            "not exist. Give the path of one that does, a pattern such as 'data/*.csv', or a URL."
+        )
+
+
+def _content_of_url(url: str) -> Content | None:
+    import fsspec
+
+    try:
+        files, root = fsspec.core.url_to_fs(url)
+        if glob.has_magic(root):
+            found = sorted(files.glob(root))
+        elif files.isdir(root):
+            found = sorted(files.find(root))
+        else:
+            return Content(_digest_of_object(files, root), {}) if files.exists(root) else None
+        base = root.partition("*")[0].rpartition("/")[0] if glob.has_magic(root) else root
+        names = [name.removeprefix(base).lstrip("/") for name in found]
+        return _together(
+            {n: _digest_of_object(files, f) for n, f in zip(names, found, strict=True)}
+        )
+    except (OSError, ImportError, ValueError) as error:
+        raise NoFingerprintError(f"{url} cannot be read: {error}") from None
+
+
+_VERSIONS = ("ETag", "etag", "VersionId", "version_id", "md5Hash", "md5", "content_md5", "crc32c")
+"""Under which names object stores tell the version of an object."""
+
+
+def _digest_of_object(files: Any, path: str) -> str:
+    if "file" in ([files.protocol] if isinstance(files.protocol, str) else files.protocol):
+        return file_digest(path)
+    about = files.info(path)
+    versions = [str(about[name]) for name in _VERSIONS if about.get(name)]
+    if versions:
+        return combine("version", *versions)
+    found = xxh3_128()
+    with files.open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            found.update(chunk)
+    return found.hexdigest()
+
+
+def take_file(source: Any) -> Any:
+    """Return what a step gets for a source of ``ex.file``: FileNotFoundError if nothing is there."""
+    return source_of(source).value()
+
+
+def source_of(source: Any) -> FileSource:
+    """Return the source that a text or a path names; TypeError for anything else."""
+    if isinstance(source, FileSource):
+        return source
+    if not isinstance(source, str | os.PathLike):
+        raise TypeError(
+            f"ex.file got {source!r} ({type(source).__name__}); expected a path, a pattern such as "
+            "'data/*.csv', a URL such as 's3://bucket/key', or a node that gives one."
+        )
+    text = os.fspath(source)
+    if isinstance(text, bytes):
+        text = os.fsdecode(text)
+    if not text:
+        raise ValueError("ex.file got an empty path; give the path of a file or folder.")
+    return FileSource(text if is_url(text) else os.path.abspath(os.path.expanduser(text)))

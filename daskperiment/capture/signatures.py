@@ -1,0 +1,86 @@
+"""What a step's function may be called with: names for the arguments of a call, and defaults."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from inspect import Parameter, Signature
+from typing import Any
+
+__all__ = ["DEFAULT", "argument_names", "defaults_of", "parameter_names"]
+
+DEFAULT = "default"
+"""Stands for the fingerprint of a default that has none: the code tells which it is."""
+
+_POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+_OPEN = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+
+
+def argument_names(
+    function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """Return a name for each argument of a call, however the call is written.
+
+    Those of ``*values`` are called ``values[0]``, ``values[1]`` and so on.
+
+    Raises
+    ------
+    TypeError
+        If the function cannot be called in this way.
+    """
+    signature = _cached(_signature, function)
+    if signature is None:
+        return (*(f"[{number}]" for number in range(len(args))), *kwargs)
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        name = getattr(function, "__qualname__", type(function).__qualname__)
+        raise TypeError(f"{name}() cannot be called like this: {error}") from None
+    declared = signature.parameters.values()
+    names = [each.name for each in declared if each.kind in _POSITIONAL][: len(args)]
+    rest = next((each.name for each in declared if each.kind is Parameter.VAR_POSITIONAL), "")
+    names += [f"{rest}[{number}]" for number in range(len(args) - len(names))]
+    # With f(a, /, **named), a keyword may have the name of an argument that is given by position.
+    return (*names, *(f"{name}=" if name in names else name for name in kwargs))
+
+
+def parameter_names(function: Callable[..., Any]) -> tuple[str, ...] | None:
+    """Return the names that arguments of a function may have; None if it takes any name."""
+    signature = _cached(_signature, function)
+    if signature is None or any(
+        each.kind is Parameter.VAR_KEYWORD for each in signature.parameters.values()
+    ):
+        return None
+    return tuple(signature.parameters)
+
+
+def defaults_of(function: Callable[..., Any]) -> tuple[tuple[str, Any], ...]:
+    """Return name and value of each argument that may be left out."""
+    return _cached(_defaults, function)  # type: ignore[no-any-return]
+
+
+def _signature(function: Callable[..., Any]) -> Signature | None:
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):
+        return None  # some functions of compiled code do not tell
+
+
+def _defaults(function: Callable[..., Any]) -> tuple[tuple[str, Any], ...]:
+    signature = _signature(function)
+    declared = signature.parameters.values() if signature is not None else ()
+    return tuple([(each.name, each.default) for each in declared
+                  if each.kind not in _OPEN and each.default is not Parameter.empty])  # fmt: skip
+
+
+def _cached(ask: Callable[[Any], Any], function: Callable[..., Any]) -> Any:
+    try:
+        return _remembered(ask, function)
+    except TypeError:
+        return ask(function)  # it has no hash
+
+
+@lru_cache(maxsize=1000)
+def _remembered(ask: Callable[[Any], Any], function: Callable[..., Any]) -> Any:
+    return ask(function)
