@@ -14,6 +14,7 @@ import pathlib
 import threading
 import types
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ from daskperiment.capture.code_objects import MISSING, cell_value, fingerprint_c
 from daskperiment.capture.encoding import combine
 from daskperiment.capture.fingerprint import encoder_for
 from daskperiment.capture.origin import module_of
+from daskperiment.capture.source import SourceInfo, SourceMark
 from daskperiment.capture.walk import CodeUnit, Constant, Lookups, Walk
 from daskperiment.records import Code, Function, StepCode
 
@@ -30,12 +32,13 @@ __all__ = [
     "diff_functions",
     "fingerprint_constant",
     "fingerprint_with",
+    "same_names",
     "source_text",
+    "travelling_sources",
 ]
 
 _T = TypeVar("_T")
 
-_MAIN = "__main__."
 _FIXED = (
     *(type(None), bool, int, float, complex, str, bytes, range, type),
     *(types.FunctionType, types.BuiltinFunctionType, types.ModuleType),
@@ -166,6 +169,16 @@ def fingerprint_with(function: Callable[..., Any], packages: Mapping[str, str]) 
     return _CodeCollector().step_code(walk).fingerprint
 
 
+def travelling_sources(functions: Iterable[Callable[..., Any]]) -> dict[SourceMark, SourceInfo]:
+    """Return the sources behind functions, for `register_travelled` where they are unpickled."""
+    found: dict[SourceMark, SourceInfo] = {}
+    for function in functions:
+        # What cannot be read has no source there either.
+        with suppress(Exception):
+            found.update(Walk(function, step=True).sources())
+    return found
+
+
 class _CodeCollector:
     """Collects the functions of several steps, each once."""
 
@@ -190,12 +203,12 @@ class _CodeCollector:
         constants = [(each, None if each.state else self.watch(each.value)) for each in read]
         named: dict[str, str | None] = {}
         for each, fingerprint in constants:
-            _add_numbered(named, each.name.removeprefix(_MAIN), fingerprint)
+            _add_numbered(named, _shown_name(each.name), fingerprint)
         functions, packages = list(dict.fromkeys(keys)), dict(sorted(walk.packages.items()))
         return StepCode(_fingerprint(walk, constants), functions, named, packages)
 
     def _add_unit(self, unit: CodeUnit) -> str:
-        info, name = unit.info, unit.name.removeprefix(_MAIN)
+        info, name = unit.info, _shown_name(unit.name)
         function = Function(name, unit.fingerprint, info.source, info.file, info.note)
         return _add_numbered(self.functions, name, function)
 
@@ -230,6 +243,10 @@ def _fingerprint(walk: Walk, constants: list[tuple[Constant, str | None]]) -> st
     for name, version in sorted(walk.packages.items()):
         parts += ["package", name, version]
     return combine(*parts)
+
+
+def _shown_name(name: str) -> str:
+    return name.removeprefix("__main__.").removeprefix("__mp_main__.")
 
 
 def _add_numbered(known: dict[str, _T], name: str, value: _T) -> str:
@@ -323,9 +340,23 @@ def changed_functions(
     The step's own function is first. ``None`` stands for a function that is not used there.
     """
     before, after = _functions_of(old, step), _functions_of(new, step)
+    before = same_names(before, after)
     # What differs in its file or note alone is no change of the code.
     pairs = [(name, before.get(name), after.get(name)) for name in {**after, **before}]
     return [each for each in pairs if len({f and f.fingerprint for f in each[1:]}) > 1]
+
+
+def same_names(old: Mapping[str, _T], new: Mapping[str, _T]) -> dict[str, _T]:
+    """Return old things under the names that they have now.
+
+    Run as a script, a module has no name: its ``f`` is ``module.f`` where it is imported.
+    """
+    added = [name for name in new if name not in old]
+    names = {}
+    for name in old:
+        found = [n for n in added if n.endswith(f".{name}") or name.endswith(f".{n}")]
+        names[name] = found[0] if name not in new and len(found) == 1 else name
+    return {names[name]: value for name, value in old.items()}
 
 
 def _functions_of(code: Code, step: str) -> dict[str, Function]:

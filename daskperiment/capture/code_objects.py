@@ -162,6 +162,7 @@ def _constant(value: Any) -> Any:
 _GLOBALS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
 _CELLS = frozenset({"LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF"})
 _ATTRIBUTES = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
+_NOTHING = frozenset({"CACHE", "EXTENDED_ARG", "PRECALL", "PUSH_NULL", "NOP", "RESUME"})
 
 
 class NameRead(NamedTuple):
@@ -233,7 +234,7 @@ def _scan(code: CodeType, found: list[dict[object, None]]) -> None:
     chain: list[str] = []
     into = found[0]
     constants: list[object] = [0, None]
-    for instruction in dis.get_instructions(code):
+    for instruction in _reading(code):
         name, value = instruction.opname, instruction.argval
         if chain and name in _ATTRIBUTES:
             chain.append(value)
@@ -250,6 +251,26 @@ def _scan(code: CodeType, found: list[dict[object, None]]) -> None:
             level, names = constants
             known = names if isinstance(names, tuple) else ()
             found[2][ImportStatement(value, level if isinstance(level, int) else 0, known)] = None
+
+
+def _reading(code: CodeType) -> Iterator[dis.Instruction]:
+    """Yield the instructions, without names that are read for no value of their own.
+
+    The body of a class notes the module that it is in, and reads variables that it set itself; a
+    logger is named after the module. Whether that is run as a script or imported says nothing.
+    """
+    instructions = [each for each in dis.get_instructions(code) if each.opname not in _NOTHING]
+    following = [each.argval for each in instructions[1:]]
+    own: set[object] = set()
+    logger = False
+    for instruction, after in zip(instructions, [*following, None], strict=True):
+        name, value = instruction.opname, instruction.argval
+        if name == "STORE_NAME":
+            own.add(value)
+        named = value == "__name__" and name in _GLOBALS and (after == "__module__" or logger)
+        logger = value in ("getLogger", "get_logger") and name in (*_ATTRIBUTES, *_GLOBALS)
+        if not named and not (name == "LOAD_NAME" and value in own):
+            yield instruction
 
 
 def assignments_of_tree(tree: ast.AST) -> tuple[Assignment, ...]:

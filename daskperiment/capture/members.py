@@ -1,4 +1,4 @@
-"""What classes, containers, decorators and foreign functions hold that may be the user's code.
+"""What containers, decorators and foreign functions hold that may be the user's code.
 
 Where code is not the user's, a walk stops: its package and version stand for what it does. But
 which function, class or module of it a name means is part of the user's code: ``from statistics
@@ -8,42 +8,44 @@ the user's, as a decorator does.
 
 from __future__ import annotations
 
-import enum
+import datetime
+import decimal
+import fractions
 import functools
+import operator
 import re
 import types
 from collections.abc import Iterator
 from itertools import islice
-from types import CodeType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from daskperiment.capture.code_objects import MISSING, cell_value, cells_of, fingerprint_code
-from daskperiment.capture.encoding import combine
+from daskperiment.capture.code_objects import MISSING, cell_value, cells_of
 from daskperiment.capture.origin import is_own, module_of, origin_of
-from daskperiment.capture.source import NO_SOURCE, SourceInfo, belongs, methods
 
 __all__ = [
     "ATOMS",
-    "class_without_source",
     "code_held_by",
     "code_in",
-    "field_functions",
     "follow_attributes",
     "foreign_name",
     "foreign_parts",
-    "functions_behind",
+    "is_absent",
     "is_own_class",
     "is_own_code",
-    "members_of",
+    "parts_inside",
+    "parts_of",
     "settings_of",
+    "state_of",
     "wrapped_by",
 ]
 
 ATOMS = (type(None), bool, int, float, complex, str, bytes)
 """Types of values that hold nothing."""
 _TABLES = (dict, list, tuple, types.MappingProxyType)
-_ADDRESS = re.compile(" at 0x[0-9a-f]+", re.IGNORECASE)
+_SLOTS = (types.MemberDescriptorType, types.GetSetDescriptorType)
 _DEPTH = 3
+_DEEP = 6
 _ITEMS = 256
 _CODE = (FunctionType, MethodType, type, functools.partial)
 
@@ -57,87 +59,98 @@ def wrapped_by(value: Any) -> Any:
         return None
 
 
-def members_of(cls: type) -> Iterator[tuple[str, Any]]:
-    """Yield a class's attributes that its behaviour depends on."""
-    if issubclass(cls, enum.Enum):
-        yield from ((k, v) for k, v in vars(cls).items() if isinstance(v, FunctionType))
-        return
-    yield from ((k, v) for k, v in list(vars(cls).items()) if not _is_generated(k, v))
-
-
-def _is_generated(key: str, value: Any) -> bool:
-    if key == "_abc_impl":
-        return True
-    special = key.startswith("__") and key.endswith("__")
-    functions = [_innermost(function) for function in functions_behind(value)]
-    if not functions:
-        # Neither slots and the like nor what Python writes into every class.
-        return special or (hasattr(type(value), "__get__") and not is_own(type(value).__module__))
-    # Dataclasses and others write special methods, which follow from the class's source.
-    return special and all(_is_generated_code(key, f.__code__) for f in functions)
-
-
-def _is_generated_code(key: str, code: CodeType) -> bool:
-    name = code.co_qualname
-    written = not name.endswith(f".{key}") or "__create_fn__" in name
-    return code.co_filename.startswith("<") and written
-
-
-def _innermost(function: FunctionType) -> FunctionType:
-    while isinstance(inner := wrapped_by(function), FunctionType):
-        function = inner
-    return function
-
-
-def functions_behind(value: Any) -> Iterator[FunctionType]:
-    """Yield the functions behind a class's attribute: a method, a property, a static method."""
-    if isinstance(value, property):
-        inner = [value.fget, value.fset, value.fdel]
-    elif isinstance(value, functools.cached_property):
-        inner = [value.func]
-    else:
-        inner = [getattr(value, "__func__", value)]
-    for item in inner:
-        found = item if isinstance(item, FunctionType) else wrapped_by(item)
-        if isinstance(found, FunctionType):
-            yield found
-
-
-def field_functions(cls: type) -> Iterator[tuple[str, Any]]:
-    """Yield the functions and classes that the fields of a dataclass or attrs class call."""
-    for name, each in vars(cls).get("__dataclass_fields__", {}).items():
-        if callable(each.default_factory) and name in _annotations(cls):
-            yield f"{name}()", each.default_factory
-    for each in vars(cls).get("__attrs_attrs__", ()):
-        default = getattr(each.default, "factory", None)
-        parts = {"()": default, " converter": each.converter, " validator": each.validator}
-        yield from ((f"{each.name}{key}", item) for key, item in parts.items() if callable(item))
-
-
 def settings_of(wrapper: Any) -> Iterator[tuple[str, Any]]:
     """Yield what a decorator's object holds besides what it copied from the function."""
     copied = {*functools.WRAPPER_ASSIGNMENTS, "__wrapped__"}
     inner = getattr(wrapper, "__wrapped__", None)
     for key, item in list(getattr(wrapper, "__dict__", {}).items()):
         if key not in copied and item is not inner:
-            yield key, item
+            yield f".{key}", item
 
 
-def class_without_source(cls: type) -> SourceInfo:
-    """Return what the code of its methods and the names of its attributes say of a class."""
-    own = [f for f in methods(cls) if belongs(f, cls)]
-    codes = sorted(f"{f.__name__} {fingerprint_code(f.__code__)}" for f in own)
-    names = sorted(key for key, _ in members_of(cls))
-    bases = [base.__qualname__ for base in cls.__bases__]
-    kinds = [_ADDRESS.sub("", f"{k}: {v}") for k, v in _annotations(cls).items()]
-    parts = [cls.__qualname__, "bases", *bases, "names", *names, "kinds", *kinds, "code", *codes]
-    fingerprint = combine(*parts)
-    return SourceInfo(fingerprint, fingerprint, note=NO_SOURCE)
+def state_of(value: Any) -> dict[str, Any]:
+    """Return the attributes that an object keeps, in slots and in its dict."""
+    found: dict[str, Any] = {}
+    for kind in reversed(type(value).__mro__):
+        for name, item in list(vars(kind).items()):
+            if isinstance(item, _SLOTS) and not name.startswith("__"):
+                item = getattr(value, name, MISSING)
+                if item is not MISSING:
+                    found[name] = item
+    # A proxy, which says that it is of another class, gives the dict of what it stands for.
+    held = getattr(value, "__dict__", None) if value.__class__ is type(value) else None
+    return {**found, **(held if isinstance(held, dict) else {})}
 
 
-def _annotations(cls: type) -> Any:
-    # Not getattr, which would find those of a base.
-    return vars(cls).get("__annotations__", {})
+_NO_SETTING = re.compile("time|stamp|count|calls|hits|stat|cache|seen|lock|doc")
+_FOLLOWS = re.compile("^_(original_|complete$|final$|qualifiers$|attributes_set$)")
+"""What a field of pydantic notes of itself follows from the rest."""
+_VALUES = (
+    *(bytearray, range, slice, re.Pattern, operator.itemgetter, operator.attrgetter),
+    *(datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, fractions.Fraction),
+    *(type(...), frozenset, set),
+)
+
+
+def is_absent(value: Any) -> bool:
+    """Whether a setting says nothing: most parts of a field are not given."""
+    if value is None or type(value).__name__ in _SENTINELS:
+        return True
+    return isinstance(value, (dict, types.MappingProxyType)) and not value
+
+
+_SENTINELS = frozenset({"PydanticUndefinedType", "UndefinedType", "_MISSING_TYPE", "_Nothing"})
+
+
+def parts_inside(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the functions, classes and settings inside a library's object that wraps a function.
+
+    What changes by itself, such as a count or the time of a call, is no setting.
+    """
+    return _attributes(value, _DEEP, _NO_SETTING)
+
+
+def parts_of(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what a value holds that a class is declared with, such as a validator of a library."""
+    return _part(value, _DEEP, _FOLLOWS)
+
+
+def _attributes(value: Any, depth: int, skip: re.Pattern[str]) -> Iterator[tuple[str, Any]]:
+    inner, copied = wrapped_by(value), functools.WRAPPER_ASSIGNMENTS
+    for key, item in list(state_of(value).items())[:_ITEMS]:
+        if item is not inner and key not in copied and not skip.search(key):
+            yield from ((f".{key}{rest}", found) for rest, found in _part(item, depth, skip))
+
+
+def _part(item: Any, depth: int, skip: re.Pattern[str]) -> Iterator[tuple[str, Any]]:
+    kind, of = type(item), origin_of(type(item).__module__)
+    if type(item).__name__ in _SENTINELS:
+        return
+    if kind is MethodType and not is_own(type(item.__self__).__module__):
+        yield "()", item.__func__
+        yield from _part(item.__self__, depth - 1, skip)
+    elif kind in ATOMS or isinstance(item, (*_CODE, BuiltinFunctionType, *_VALUES)):
+        yield "", item
+    elif kind in (list, tuple, dict, types.MappingProxyType) and depth:
+        for key, each in list(_items_by_name(item))[:_ITEMS]:
+            yield from ((f"[{key}]{rest}", found) for rest, found in _part(each, depth - 1, skip))
+    elif wrapped_by(item) is not None or of == "own":
+        yield "", item
+    elif of == "installed" and depth:
+        yield ":type", kind
+        yield from _attributes(item, depth - 1, skip)
+        if skip is _FOLLOWS and not state_of(item):
+            yield "", item
+    elif skip is _FOLLOWS:
+        yield "", item
+
+
+def _items_by_name(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, (list, tuple)):
+        yield from ((str(place), item) for place, item in enumerate(value))
+    else:
+        # Other keys are those of memories.
+        yield from ((repr(key), item) for key, item in value.items() if isinstance(key, ATOMS))
 
 
 def code_in(value: Any, depth: int = _DEPTH) -> Iterator[tuple[str, Any]]:
@@ -186,7 +199,7 @@ def is_own_class(value: type) -> bool:
 
 def is_own_code(value: Any) -> bool:
     """Whether something is a function or class of the user's."""
-    if isinstance(value, FunctionType):
+    if type(value) is FunctionType:
         return is_own(value.__globals__.get("__name__"))
     return isinstance(value, type) and is_own_class(value)
 
@@ -202,7 +215,7 @@ def code_held_by(function: FunctionType, depth: int = _DEPTH) -> Iterator[tuple[
         if isinstance(item, ATOMS):
             if settings:
                 yield name, item
-        elif isinstance(item, FunctionType) and not is_own_code(item):
+        elif type(item) is FunctionType and not is_own_code(item):
             inner = code_held_by(item, depth - 1) if depth else ()
             yield from ((f"{name}.{key}", found) for key, found in inner)
         elif isinstance(item, _TABLES):
@@ -210,6 +223,8 @@ def code_held_by(function: FunctionType, depth: int = _DEPTH) -> Iterator[tuple[
             yield from ((f"{name}[{key}]", found) for key, found in found_in if is_own_code(found))
         elif is_own_code(item) or isinstance(item, MethodType):
             yield name, item
+        elif settings and origin_of(type(item).__module__) == "installed":
+            yield from ((f"{name}{key}", found) for key, found in parts_inside(item))
 
 
 def _contents(function: FunctionType) -> Iterator[tuple[str, Any]]:

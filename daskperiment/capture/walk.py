@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import logging
 import sys
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -24,7 +25,8 @@ from dataclasses import dataclass, field
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from daskperiment.capture import members, source
+from daskperiment.capture import class_members, members, source
+from daskperiment.capture.class_members import NameOf, functions_behind
 from daskperiment.capture.code_objects import (
     MISSING,
     ChangedState,
@@ -36,7 +38,7 @@ from daskperiment.capture.code_objects import (
     names_of,
 )
 from daskperiment.capture.encoding import combine
-from daskperiment.capture.members import ATOMS, functions_behind, is_own_class, wrapped_by
+from daskperiment.capture.members import ATOMS, is_own_class, wrapped_by
 from daskperiment.capture.origin import (
     distribution,
     file_of_module,
@@ -45,10 +47,11 @@ from daskperiment.capture.origin import (
     origin_of,
     origin_of_file,
 )
-from daskperiment.capture.source import SourceInfo, belongs
+from daskperiment.capture.source import SourceInfo, SourceMark, belongs
 
 __all__ = ["CodeUnit", "Constant", "Lookups", "Walk"]
 
+_LOGGERS = (logging.Logger, logging.LoggerAdapter)
 _FOLLOWED = (FunctionType, MethodType, ModuleType, type)
 
 
@@ -152,6 +155,12 @@ class Walk:
         if step and not self.units:
             self._add_root(root)
 
+    def sources(self) -> dict[SourceMark, SourceInfo]:
+        """Return the sources of the functions and classes, to go where these go by value."""
+        pairs = zip(self._kept, self.units, strict=True)
+        code = [(value, unit.info) for value, unit in pairs if not isinstance(value, ModuleFile)]
+        return {source.source_mark(value): info for value, info in code if info.source is not None}
+
     def _is_state(self, name: str, value: Any) -> bool:
         # Code that is bound anew is followed as it is now.
         return self._state.covers(name, value) and not isinstance(value, _FOLLOWED)
@@ -162,13 +171,13 @@ class Walk:
         # Exactly these types: a subclass has code of its own.
         if type(value) in ATOMS or self._is_state(name, value):
             self._add_constant(owner, label, name, value)
-        elif isinstance(value, FunctionType):
+        elif type(value) is FunctionType:  # not isinstance, which a proxy deceives
             self._visit_function(owner, label, name, value, bare)
-        elif isinstance(value, type):
+        elif issubclass(type(value), type):
             self._visit_class(owner, label, value)
-        elif isinstance(value, ModuleType):
+        elif issubclass(type(value), ModuleType):
             self._visit_module(owner, label, value)
-        elif isinstance(value, MethodType):
+        elif type(value) is MethodType:
             self._visit(owner, label, name, value.__func__, bare)
             self._visit(owner, f"{label}.self", f"{name}.self", value.__self__)
         elif isinstance(value, BuiltinFunctionType) and _is_free(value):
@@ -197,7 +206,7 @@ class Walk:
         if not is_own_class(value):
             self._add_foreign(owner, label, value)
             return
-        info = source.class_source(value) or members.class_without_source(value)
+        info = source.class_source(value) or class_members.class_without_source(value)
         self._add_unit(owner, label, value, f"{value.__module__}.{value.__qualname__}", info)
 
     def _visit_module(self, owner: int, label: str, value: ModuleType) -> None:
@@ -228,6 +237,9 @@ class Walk:
             self.lookups.watched[id(value.keywords)] = value.keywords
             for key, item in [*enumerate(value.args), *value.keywords.items()]:
                 self._visit(owner, f"{label}({key})", f"{name}({key})", item)
+        elif isinstance(value, _LOGGERS):
+            # What is logged is no output, and its name is another where a module is a script.
+            self._visit(owner, f"{label}:type", f"{name}:type", kind)
         elif of != "daskperiment":
             self._visit(owner, f"{label}:type", f"{name}:type", kind)
             self._add_constant(owner, label, name, value)
@@ -236,10 +248,15 @@ class Walk:
 
     def _visit_wrapper(self, owner: int, label: str, name: str, value: Any) -> None:
         self._visit(owner, f"{label}:type", f"{name}:type", type(value))
+        # Not the whole: what it copied from what it wraps, such as the docstring, says nothing.
         if is_own_class(type(value)):
-            # Not the whole: what it copied from what it wraps, such as the docstring, says nothing.
-            for key, item in members.settings_of(value):
-                self._visit(owner, f"{label}.{key}", f"{name}.{key}", item)
+            found = members.settings_of(value)
+        elif origin_of(type(value).__module__) == "installed":
+            found = members.parts_inside(value)
+        else:
+            return
+        for key, item in found:
+            self._visit(owner, f"{label}{key}", f"{name}{key}", item)
 
     # Units, and what they use.
 
@@ -256,7 +273,7 @@ class Walk:
             self.edges[owner, label, place] = None
 
     def _look_into(self, place: int, value: Any) -> None:
-        if isinstance(value, FunctionType):
+        if type(value) is FunctionType:
             inner = wrapped_by(value)
             if inner is not None:
                 # The decorators of a decorated step are its own, too.
@@ -276,7 +293,7 @@ class Walk:
             self._visit(place, "metaclass", "", type(cls))
         name = f"{cls.__module__}.{cls.__qualname__}"
         self.lookups.classes[cls] = len(vars(cls))
-        for key, value in members.members_of(cls):
+        for key, value in class_members.members_of(cls):
             self._look_up(vars(cls), key)
             functions = list(functions_behind(value))
             for function in functions:
@@ -286,8 +303,7 @@ class Walk:
             others = [f for f in functions if not belongs(f, cls)]
             for item in others if foreign is None else [foreign]:
                 self._visit(place, key, f"{name}.{key}", item)
-        for key, item in members.field_functions(cls):
-            self._visit(place, key, f"{name}.{key}", item)
+        self._scan_declarations(place, name, cls)
         if issubclass(cls, enum.Enum):
             values = {key: member.value for key, member in cls.__members__.items()}
             self._visit(place, "members", name, values)
@@ -304,10 +320,35 @@ class Walk:
             if name != "__class__":
                 reads = [read for read in names.cells if read.name == name]
                 self._read_cell(place, prefix, function, cell, reads or [NameRead(name)])
+        self._scan_annotations(place, prefix, function)
         for name, value in _defaults(function):
             self._visit(place, f"{prefix}({name})", f"{name_of_function(function)}({name})", value)
         for item in names.imports:
             self._late(place, prefix, item, function.__globals__.get("__package__"))
+
+    def _scan_declarations(self, place: int, name: str, cls: type) -> None:
+        for key, item in class_members.declarations_of(cls):
+            self._visit_declared(place, key, f"{name}.{key}", item)
+        forms = list(class_members.annotations_of(cls).items())
+        forms += [("base", form) for form in vars(cls).get("__orig_bases__", ())]
+        for key, form in forms:
+            for number, part in enumerate(class_members.parts_of_annotation(form)):
+                if type(part) is NameOf:
+                    self.names[place, f"{key}: {number}", str(part)] = None
+                else:
+                    self._visit_declared(place, f"{key}: {number}", f"{name}.{key}", part)
+
+    def _scan_annotations(self, place: int, prefix: str, function: FunctionType) -> None:
+        # Classes that are named there do nothing by that, and the source shows the text.
+        for key, form in class_members.annotations_of(function).items():
+            label, name = f"{prefix}({key}: ", f"{name_of_function(function)}({key})"
+            for number, part in enumerate(class_members.parts_of_annotation(form)):
+                if not isinstance(part, (NameOf, type)):
+                    self._visit_declared(place, f"{label}{number}", name, part)
+
+    def _visit_declared(self, place: int, label: str, name: str, value: Any) -> None:
+        for key, item in members.parts_of(value):
+            self._visit(place, f"{label}{key}", f"{name}{key}", item)
 
     def _look_up(self, variables: Mapping[str, Any], name: str) -> Any:
         value = variables.get(name, MISSING)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from daskperiment.capture.code import changed_functions
+from daskperiment.capture.code import changed_functions, same_names
 from daskperiment.compare.evidence import Evidence
 from daskperiment.compare.parts import ABSENT, Cause, Pair, StepComparison, Verdict
 from daskperiment.records import Node, StepCode, StepRun
@@ -194,7 +194,7 @@ def _own_changes(both: _TrialPair, key: str) -> Iterator[Cause]:
     assert both.first.code is not None
     assert both.second.code is not None
     functions = changed_functions(both.first.code, both.second.code, step)
-    constants = changed_entries(old.constants, new.constants)
+    constants = changed_entries(same_names(old.constants, new.constants), new.constants)
     packages = changed_entries(old.packages, new.packages)
     changes = [Cause("code", name, key) for name, _, _ in functions]
     changes += [Cause("constant", name, key) for name in constants]

@@ -8,13 +8,15 @@ the step anew where another trial's outcome does not fit.
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any, NamedTuple
 
+import cloudpickle
 import msgspec
-from dask.local import get_sync
 from dask.sizeof import sizeof
 
 from daskperiment.codec import unpack
@@ -31,19 +33,21 @@ from daskperiment.execution.tasks import (
 from daskperiment.execution.trial import RequestSource, TrialHandle, TrialRequest
 from daskperiment.recording.recorder import Recorder
 from daskperiment.recording.registry import recorder_for
-from daskperiment.records import StepRun, reused_run_id
-from daskperiment.reuse.cache_entries import Hit, look_up
+from daskperiment.records import FileState, StepRun, reused_run_id
+from daskperiment.reuse.cache_entries import Hit, look_up, reads_with
 from daskperiment.seeds import step_seed
 from daskperiment.store.liveness import current_origin
 from daskperiment.warn import warn_user
 
 __all__ = [
+    "RecomputeTask",
     "RecomputeTasks",
     "RecordingTrial",
     "SharedOutcome",
     "adopt",
     "adopt_between",
     "adopt_result",
+    "load_or_none",
     "load_shared",
     "pass_shared",
     "run_shared",
@@ -68,6 +72,8 @@ class SharedOutcome:
     run: StepRun | None = None
     trial: int = 0
     """The trial in which the step ran."""
+    reads: tuple[FileState, ...] = ()
+    """What it and all before it read besides their arguments."""
 
     def __sizeof__(self) -> int:
         return sizeof(self.value) + 1000  # type: ignore[no-any-return]  # dask's
@@ -103,7 +109,8 @@ class RecordingTrial:
         """Return the outcome of a node that runs no step."""
         return SharedOutcome(
             value, self.seeded, any(outcome.drew for outcome in outcomes),
-            next((outcome.owner for outcome in outcomes if outcome.owner), None), **entries,
+            next((outcome.owner for outcome in outcomes if outcome.owner), None),
+            reads=tuple(_reads(outcomes)), **entries,
         )  # fmt: skip
 
     def accepts(self, outcomes: Sequence[SharedOutcome]) -> bool:
@@ -118,17 +125,98 @@ class RecordingTrial:
         return SharedOutcome(None, self.seeded, void=True)
 
 
-@dataclass(frozen=True)
-class RecomputeTasks:
-    """The tasks that make an output anew, should it turn out that it cannot be loaded."""
+class RecomputeTask(NamedTuple):
+    """One of the tasks that make an output anew."""
 
-    tasks: Mapping[Any, Any] = field(repr=False)
-    key: Any
+    task: Any
+    """A task of the graph; one that loads gives None if it cannot."""
+    instead: Any = None
+    """Key of the task that runs the step, where this one loads what the step returned."""
+
+
+class RecomputeTasks:
+    """The tasks that make an output anew, should it turn out that it cannot be loaded.
+
+    Parameters
+    ----------
+    make : callable
+        Returns the tasks by key, and the key of the last of them: called when they are needed,
+        or leave the process.
+    """
+
+    def __init__(self, make: Callable[[], tuple[Mapping[Any, RecomputeTask], Any]]) -> None:
+        self._make = make
 
     def run(self) -> SharedOutcome:
-        """Run the tasks one after the other, here."""
-        outcome: SharedOutcome = get_sync(dict(self.tasks), self.key)
+        """Run the tasks one after the other, here; what can be loaded before them is loaded."""
+        tasks, last = self._make()
+        return _Recomputation(tasks).outcome(last)
+
+    def __repr__(self) -> str:
+        return "<tasks that make the output anew>"
+
+    def __dask_tokenize__(self) -> str:
+        return "recompute"  # as for `RecordingTrial`
+
+    def __reduce__(self) -> Any:
+        # As bytes: a scheduler passes them on without looking into them.
+        return _arrived_tasks, (cloudpickle.dumps(self._make()),)
+
+
+def _arrived_tasks(pickled: bytes) -> RecomputeTasks:
+    return RecomputeTasks(cache(lambda: pickle.loads(pickled)))
+
+
+class _Recomputation:
+    """Tasks that run here, without recursion: a graph may be deeper than Python's stack."""
+
+    def __init__(self, tasks: Mapping[Any, RecomputeTask]) -> None:
+        self._tasks = tasks
+        self._values: dict[Any, Any] = {}
+        self._lost: set[Any] = set()
+
+    def outcome(self, last: Any) -> SharedOutcome:
+        waiting = [last]
+        while waiting:
+            missing = self._missing(waiting[-1])
+            if missing:
+                waiting += missing
+            else:
+                waiting.pop()
+        outcome: SharedOutcome = self._values[last]
         return outcome
+
+    def _missing(self, key: Any) -> list[Any]:
+        """Compute what a task gives, or return the keys of what it waits for."""
+        if key in self._values:
+            return []
+        task, instead = self._tasks[key]
+        if instead is not None and key not in self._lost:
+            outcome = task({})
+            if outcome is not None:
+                self._values[key] = outcome
+                return []
+            self._lost.add(key)
+        before = task.dependencies if instead is None else [instead]
+        missing = [each for each in before if each not in self._values]
+        if not missing:
+            values = self._values
+            values[key] = task(values) if instead is None else values[instead]
+        return missing
+
+
+def _reads(outcomes: Sequence[SharedOutcome]) -> list[FileState]:
+    found = [outcome.reads for outcome in outcomes if outcome.reads]
+    return reads_with(*found) if found else []
+
+
+def _with_reads(
+    outcome: SharedOutcome, place: str, reads: Sequence[FileState]
+) -> tuple[FileState, ...]:
+    if not reads:
+        return outcome.reads
+    own = [msgspec.structs.replace(each, step=each.step or place) for each in reads]
+    return tuple(reads_with(outcome.reads, own))
 
 
 def value_of(outcome: SharedOutcome) -> Any:
@@ -151,13 +239,14 @@ def run_shared(
     if known is not None:
         return known
     trial = join(recording.source)
-    runner = run_recorded(trial, call, values)
+    runner = run_recorded(trial, call, values, _reads(outcomes))
     deliver_visit(trial, runner.recorder)
     outcome = recording.outcome(runner.value, outcomes, run=runner.record, trial=trial.trial)
     return replace(
         outcome,
         drew=outcome.drew or runner.running.stochastic,
         owner=trial.token if runner.note else outcome.owner,
+        reads=_with_reads(outcome, call.key, runner.reads),
     )
 
 
@@ -194,10 +283,11 @@ def share_between(
         return recording.void
     value, running = run_unrecorded(join(recording.source), label, function, args, kwargs)
     outcome = recording.outcome(value, outcomes)
-    private = running.asked_for_trial or running.disturbed
+    private = running.asked_for_trial or running.disturbed or running.unordered
     return replace(
         outcome,
         drew=outcome.drew or running.stochastic,
+        reads=_with_reads(outcome, label, running.reads),
         owner=recording.source.request().token if private else outcome.owner,
     )
 
@@ -213,12 +303,18 @@ def load_shared(
     recording: RecordingTrial, call: Call, hit: Hit, again: RecomputeTasks
 ) -> SharedOutcome:
     """Load a kept output in place of running a step; run it if that fails."""
+    outcome = load_or_none(recording, call, hit)
+    return again.run() if outcome is None else outcome
+
+
+def load_or_none(recording: RecordingTrial, call: Call, hit: Hit) -> SharedOutcome | None:
+    """Load a kept output; say so and return None if that fails."""
     request = recording.source.request()
     try:
         return _loaded(request, recording, call, hit)
     except Exception as error:  # unpickling runs the user's code, which may fail in any way
         _distrust(request, hit, error)
-        return again.run()
+        return None
 
 
 def _loaded(
@@ -227,7 +323,8 @@ def _loaded(
     watch = Stopwatch()
     value = unpack(hit.entry.kept["value"], request.setup.store.get, request.setup.signing_key)
     run = _as_run(request, call, hit, watch)
-    return SharedOutcome(value, recording.seeded, run=run, trial=hit.entry.trial)
+    outcome = SharedOutcome(value, recording.seeded, run=run, trial=hit.entry.trial)
+    return replace(outcome, reads=_with_reads(outcome, hit.entry.key, hit.entry.reads))
 
 
 def _distrust(request: TrialRequest, hit: Hit, error: Exception) -> None:

@@ -45,6 +45,8 @@ class TrialSetup:
     """Step -> fingerprint of its code."""
     origin: Origin
     signing_key: bytes | None = field(repr=False)
+    parameters: tuple[str, ...] = ()
+    """Names of the parameters that reach a step."""
     stored: bool = False
     """Whether the store has the objects already, so that they are only named here."""
 
@@ -101,11 +103,11 @@ class TrialRequest:
         return (self.token, self.seed, self.values, self.missing, self.sweep, self.source,
                 self.step_keys, self.followed, self.progress)  # fmt: skip
 
-    def for_step(self, place: str, step: str) -> TrialRequest:
-        """Return the same request with the code and the cache keys of one step only."""
+    def for_steps(self, *names: str) -> TrialRequest:
+        """Return the same request with the code and the cache keys of some steps only."""
         every = self.setup.codes
-        codes = {name: every[name] for name in (place, step) if name in every}
-        keys = {place: self.step_keys[place]} if place in self.step_keys else {}
+        codes = {name: every[name] for name in names if name in every}
+        keys = {name: self.step_keys[name] for name in names if name in self.step_keys}
         return replace(self, setup=replace(self.setup, codes=codes), step_keys=keys)
 
 
@@ -138,12 +140,12 @@ class RequestSource:
         """Return the request as it leaves this process."""
         return self._make()
 
-    def for_step(self, place: str, step: str) -> RequestSource:
-        """Return a source of the same request that names one step only.
+    def for_steps(self, *names: str) -> RequestSource:
+        """Return a source of the same request that names some steps only, and their places.
 
         By it a shared task joins the trial that it is recorded in.
         """
-        return _StepRequest(self, place, step)
+        return _PartialRequest(self, *names)
 
     def __repr__(self) -> str:
         return "<Request of a trial>"
@@ -153,14 +155,14 @@ class RequestSource:
         return _ArrivedRequest, (request.setup.pickled, request.own)
 
 
-class _StepRequest(RequestSource):
-    def __init__(self, whole: RequestSource, place: str, step: str) -> None:
-        super().__init__(lambda: whole.request().for_step(place, step))
+class _PartialRequest(RequestSource):
+    def __init__(self, whole: RequestSource, *names: str) -> None:
+        super().__init__(cache(lambda: whole.request().for_steps(*names)))
         self._whole = whole
-        self._names = place, step
+        self._names = names
 
     def travelling(self) -> TrialRequest:
-        return self._whole.travelling().for_step(*self._names)
+        return self._whole.travelling().for_steps(*self._names)
 
 
 class _ArrivedRequest(RequestSource):

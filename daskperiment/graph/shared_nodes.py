@@ -6,17 +6,20 @@ adopts its outcome. What is loaded needs nothing before it; what nobody needs is
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from daskperiment.capture.fingerprint import combine
 from daskperiment.client.shipping import LocalRequest
 from daskperiment.execution.shared_tasks import (
+    RecomputeTask,
     RecomputeTasks,
     RecordingTrial,
     adopt,
     adopt_between,
     adopt_result,
+    load_or_none,
     load_shared,
     pass_shared,
     run_shared,
@@ -24,6 +27,7 @@ from daskperiment.execution.shared_tasks import (
     value_of,
 )
 from daskperiment.execution.tasks import Call, run_between, run_parameter, run_result, run_step
+from daskperiment.execution.trial import RequestSource
 from daskperiment.graph.dask_tasks import DataNode, List, Task, TaskRef, function_of, references
 from daskperiment.reuse.reuse_plan import ReusePlan
 
@@ -40,6 +44,15 @@ class SharedNode(NamedTuple):
     """Keys of the shared tasks that it takes."""
     source: Key
     """Key of the template's task that it was made from."""
+
+
+class _NodeContent(NamedTuple):
+    """What a node calls, apart from how it is shared."""
+
+    names: tuple[str, ...]
+    """Its place in the trial's graph and its step, as far as it has them."""
+    arguments: Sequence[Any]
+    named: Mapping[str, Any] = {}
 
 
 class SharedNodes:
@@ -71,17 +84,20 @@ class SharedNodes:
         self._names = parameters
         self._runs: dict[Key, str] = {}
         self._loads: dict[Key, str] = {}
-        self._all: dict[str, SharedNode] = {}
+        self._keys: dict[str, Key] = {}
         self.made: dict[str, SharedNode] = {}
         """The tasks that the graph needs, by key."""
 
     def shared(self) -> dict[Key, str]:
         """Return the shared tasks that the trial needs: key in the template -> their key."""
         found: dict[Key, str] = {}
+        # Inputs come before those who take them, so that no name is made by recursion.
         for key in self._reuse.shared:
-            if key in self._reuse.needed and function_of(self._tasks[key]) in _ADOPTING:
-                found[key] = self._best(key)
-                self._collect(found[key])
+            if key in self._own and key in self._reuse.needed:
+                name = self._best(key)
+                if function_of(self._tasks[key]) in _ADOPTING:
+                    found[key] = name
+                    self._collect(name)
         return found
 
     def _collect(self, name: str) -> None:
@@ -89,8 +105,8 @@ class SharedNodes:
         while waiting:
             name = waiting.pop()
             if name not in self.made:
-                self.made[name] = self._all[name]
-                waiting += self._all[name].dependencies
+                self.made[name] = node = self._made(name)
+                waiting += node.dependencies
 
     def own(self, key: Key, shared: str) -> Any:
         """Return the task by which the trial adopts a shared one; its keys are the template's."""
@@ -110,65 +126,117 @@ class SharedNodes:
         return self._load(key) if key in self._reuse.hits else self._run(key)
 
     def _load(self, key: Key) -> str:
+        """Return the key of the task that loads what a step returned."""
         if key not in self._loads:
-            hit, call = self._reuse.hits[key], self._call(key)
-            name = self._named(call.step, "load", hit.cache_key, hit.digest or "")
-            source = self._source.for_step(call.key, call.step)
-            recording = RecordingTrial(source, self._reuse.seeded[key], ())
-            recompute = RecomputeTasks(self._tasks_behind(key), self._run(key))
-            task = Task(name, load_shared, recording, call, hit, recompute)
-            self._all[name] = SharedNode(task, set(), key)
+            hit = self._reuse.hits[key]
+            name = self._named(self._call(key).step, "load", hit.cache_key, hit.digest or "")
             self._loads[key] = name
+            self._keys[name] = key
         return self._loads[key]
 
-    def _tasks_behind(self, key: Key) -> dict[Key, Any]:
-        """Return the tasks that run a step: up to those before it that are loaded."""
-        found: dict[Key, Any] = {}
-        waiting: list[Key] = [self._run(key)]
-        while waiting:
-            name = waiting.pop()
-            if name not in found and (name in self._all or name in self._tasks):
-                found[name] = self._all[name].task if name in self._all else self._tasks[name]
-                waiting += references(found[name])
-        return found
-
     def _run(self, key: Key) -> str:
+        """Return the key of the task that runs what a node stands for."""
         if key not in self._runs:
             task = self._tasks[key]
-            refs: list[Key] = [ref for ref in dict.fromkeys(references(task)) if self._is_node(ref)]
-            before = {ref: self._best(ref) for ref in refs}
+            before = {ref: self._best(ref) for ref in self._refs(key)}
             # Equal keys have equal dependencies, which Dask's scheduler insists on.
             name = self._named(
                 self._label(task), "run", self._reuse.shared[key], *before.values(),
                 *self._outside(task),
             )  # fmt: skip
-            made = self._task(name, key, before)
-            values = {ref: Task(None, value_of, TaskRef(known)) for ref, known in before.items()}
-            made = made.substitute({**self._parameters(task), **values}, key=name)
-            self._all[name] = SharedNode(made, set(before.values()), key)
             self._runs[key] = name
+            self._keys[name] = key
         return self._runs[key]
 
-    def _task(self, name: str, key: Key, before: Mapping[Key, str]) -> Task:
-        task, seeded = self._tasks[key], self._reuse.seeded
+    def _refs(self, key: Key) -> list[Key]:
+        """Return the nodes that a node takes."""
+        refs = dict.fromkeys(references(self._tasks[key]))
+        return [ref for ref in refs if self._is_node(ref)]
+
+    def _made(self, name: str) -> SharedNode:
+        key = self._keys[name]
+        source = self._source.for_steps(*self._content(key).names)
+        if name == self._loads.get(key):
+            again = RecomputeTasks(lambda: (self._tasks_behind(key), self._run(key)))
+            return SharedNode(self._loading(key, source, load_shared, again), set(), key)
+        return SharedNode(self._running(key, source), set(map(self._best, self._refs(key))), key)
+
+    def _loading(
+        self, key: Key, source: RequestSource, load: Callable[..., Any], *again: RecomputeTasks
+    ) -> Task:
+        call = self._call(key)
+        recording = RecordingTrial(source, self._reuse.seeded[key], ())
+        return Task(self._load(key), load, recording, call, self._reuse.hits[key], *again)
+
+    def _running(self, key: Key, source: RequestSource) -> Task:
+        task, before = self._tasks[key], {ref: self._best(ref) for ref in self._refs(key)}
+        made = self._task(self._run(key), key, before, source)
+        values = {ref: Task(None, value_of, TaskRef(known)) for ref, known in before.items()}
+        running: Task = made.substitute({**self._parameters(task), **values}, key=self._run(key))
+        return running
+
+    def _tasks_behind(self, last: Key) -> dict[Key, RecomputeTask]:
+        """Return the tasks that run a step, with all before it."""
+        behind = self._behind(last)
+        names = [self._run(key) for key in behind]
+        # One request for all, so that it is pickled once.
+        source = self._source.for_steps(
+            *(each for key in behind for each in self._content(key).names)
+        )
+        tasks = [self._running(key, source) for key in behind]
+        found = {name: RecomputeTask(task) for name, task in zip(names, tasks, strict=True)}
+        for key in behind:
+            if key in self._reuse.hits and key != last:
+                name, loading = self._load(key), self._loading(key, source, load_or_none)
+                found[name] = RecomputeTask(loading, self._runs[key])
+        return {**self._outside_of(tasks), **found}
+
+    def _behind(self, last: Key) -> list[Key]:
+        """Return a node and all before it, inputs first."""
+        found = {last}
+        waiting = [last]
+        while waiting:
+            new = [ref for ref in self._refs(waiting.pop()) if ref not in found]
+            found.update(new)
+            waiting += new
+        return sorted(found, key=self._order.__getitem__)
+
+    @cached_property
+    def _order(self) -> dict[Key, int]:
+        return {key: number for number, key in enumerate(self._reuse.shared)}
+
+    def _outside_of(self, tasks: list[Task]) -> dict[Key, RecomputeTask]:
+        """Return what tasks take of Dask's other objects."""
+        found: dict[Key, RecomputeTask] = {}
+        waiting = [ref for task in tasks for ref in references(task)]
+        while waiting:
+            key = waiting.pop()
+            if key in self._tasks and key not in found:
+                found[key] = RecomputeTask(self._tasks[key])
+                waiting += references(self._tasks[key])
+        return found
+
+    def _task(self, name: str, key: Key, before: Mapping[Key, str], source: RequestSource) -> Task:
+        seeded, content = self._reuse.seeded, self._content(key)
+        fits = tuple(seeded[ref] for ref in before)
+        recording = RecordingTrial(source, seeded[key], fits)
+        outcomes = List(*map(TaskRef, before.values()))
+        shared = _SHARING.get(function_of(self._tasks[key]), pass_shared)
+        return Task(name, shared, recording, outcomes, *content.arguments, **content.named)
+
+    def _content(self, key: Key) -> _NodeContent:
+        task = self._tasks[key]
         function = function_of(task)
-        place = step = ""
-        arguments: list[Any] = [task]
-        named: dict[str, Any] = {}
         if function in (run_step, run_result):
-            place, step, arguments = task.args[1].key, task.args[1].step, task.args[1:]
-        elif function is run_between:
-            place, arguments, named = task.args[1], task.args[1:], task.kwargs
-        elif function is run_parameter:
+            return _NodeContent((task.args[1].key, task.args[1].step), task.args[1:])
+        if function is run_between:
+            return _NodeContent((task.args[1],), task.args[1:], task.kwargs)
+        if function is run_parameter:
             _, name, wrapped, _, names, *values = task.args
             place = f"parameter {name}"
-            arguments = [place, wrapped.__wrapped__]
             named = dict(zip(names, values, strict=True))
-        fits = tuple(seeded[ref] for ref in before)
-        recording = RecordingTrial(self._source.for_step(place, step), seeded[key], fits)
-        outcomes = List(*map(TaskRef, before.values()))
-        shared = _SHARING.get(function, pass_shared)
-        return Task(name, shared, recording, outcomes, *arguments, **named)
+            return _NodeContent((place,), [place, wrapped.__wrapped__], named)
+        return _NodeContent((), [task])
 
     def _label(self, task: Any) -> str:
         return task.args[1].step if function_of(task) in (run_step, run_result) else "shared"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from daskperiment.capture.code import changed_functions, diff_functions
+from daskperiment.capture.code import changed_functions, diff_functions, same_names
 from daskperiment.capture.fingerprint import NoFingerprintError, fingerprint
 from daskperiment.codec import decode, find_record, from_plain, is_object
 from daskperiment.errors import CorruptRecordError
@@ -226,8 +226,9 @@ def _parts(step: str, now: Code, before: Code) -> Iterator[Reason]:
 
 
 def _values(old: StepCode, new: StepCode) -> Iterator[Reason]:
-    for name in {**old.constants, **new.constants}:
-        if old.constants.get(name) != new.constants.get(name):
+    before = same_names(old.constants, new.constants)
+    for name in {**before, **new.constants}:
+        if before.get(name) != new.constants.get(name):
             yield Reason(f"the value of {name} changed")
     for name in {**old.packages, **new.packages}:
         versions = old.packages.get(name, "not used"), new.packages.get(name, "not used")

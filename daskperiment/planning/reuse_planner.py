@@ -15,7 +15,7 @@ from daskperiment.graph.template import Template
 from daskperiment.planning.reasons import PastTrials, Reason, TrialMakeup, why
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import Code, cache_entry_id
-from daskperiment.reuse.cache_entries import CacheEntries, Hit, latest, why_not
+from daskperiment.reuse.cache_entries import CacheEntries, Hit, latest, outdated, why_not
 from daskperiment.reuse.cache_keys import CacheKey, KeySpec, NoCacheKey, StepKeys, first_ids
 from daskperiment.reuse.reuse_plan import ReusePlan
 from daskperiment.store.protocol import Store
@@ -200,6 +200,8 @@ class _Decision:
         self.entries = CacheEntries(store)
         self.before = self._ancestors(reusable)
         self.drew: dict[Key, bool | None] = {}
+        self.reading: set[Key] = set()
+        """Nodes that read files besides their arguments, and all behind them."""
         self.suspects: dict[Key, str] = {}
         self.reasons: dict[Key, str] = {}
 
@@ -212,13 +214,14 @@ class _Decision:
         self._find_suspects()
         shared = self._shared()
         hits = self._present({key: hit for key in self.reusable if (hit := self._hit(key))})
-        computed = {key: self._computed(key) for key in hits}
+        computed = self._computed(hits)
         needed = self._needed(hits, computed)
+        made = needed - hits.keys()
         return ReusePlan(
             step_keys=self._step_keys(), hits=hits, shared=shared, computed=computed,
             seeded={key: found.seeded for key, found in known.items()},
             needed=needed, reasons=self.reasons,
-            in_flight=frozenset([shared[key] for key in shared if key in needed - hits.keys()]),
+            in_flight=frozenset([shared[key] for key in shared if key in made]),
         )  # fmt: skip
 
     def _ancestors(self, keys: Iterable[Key]) -> list[Key]:
@@ -238,6 +241,8 @@ class _Decision:
             before = [self.drew.get(each, False) for each in self.specs[key].counting]
             before.append(self._draws(key))
             self.drew[key] = True if True in before else None if None in before else False
+            if self._reads(key) or not self.reading.isdisjoint(self.specs[key].inputs):
+                self.reading.add(key)
 
     def _draws(self, key: Key) -> bool | None:
         spec, found = self.specs[key], self.cache_keys[key]
@@ -247,6 +252,11 @@ class _Decision:
             return False
         drew = [entry.drew for entry in self.entries.all(found.base)]
         return any(drew) if drew else None
+
+    def _reads(self, key: Key) -> bool:
+        found = self.cache_keys[key]
+        known = self.entries.all(found.base) if isinstance(found, CacheKey) else []
+        return any(entry.reads for entry in known)
 
     def _name(self, key: Key) -> str:
         """Return the cache key that determines a node's output: with seeds where they matter."""
@@ -294,9 +304,13 @@ class _Decision:
             self.reasons[key] = "a trial in flight runs it"
             return None
         entries = [] if self.drew[key] is None else self.entries.all(name)
+        if not self.reading.isdisjoint(self.specs[key].inputs):
+            # What was read before the step must be known too.
+            entries = [entry for entry in entries if not entry.partial]
         entry = latest(entries)
         if entry is None:
-            self.reasons[key] = (why_not(entries[-1]) if entries else None) or NEVER_RUN
+            last = entries[-1] if entries else None
+            self.reasons[key] = (last and (why_not(last) or outdated(last))) or NEVER_RUN
             return None
         # Where it comes from tells why, should it turn out that it cannot be loaded.
         self.reasons[key] = f"the output that trial {entry.trial} kept could not be loaded"
@@ -312,8 +326,19 @@ class _Decision:
             self.reasons[key] = f"the output that trial {trial} kept is no longer in the store"
         return hits
 
-    def _computed(self, key: Key) -> list[Key]:
-        return [each for each in self._ancestors([key]) if self.specs[each].parameter]
+    def _computed(self, hits: Collection[Key]) -> dict[Key, list[Key]]:
+        """Return the computed parameters before hits."""
+        if not any(self.specs[key].parameter for key in self.before):
+            return {}
+        found: dict[Key, dict[Key, None]] = {}
+        for key in self.before:
+            spec = self.specs[key]
+            before = [found[each] for each in spec.inputs if found.get(each)]
+            # Most nodes add nothing to what the one before them has, and share it.
+            found[key] = before[0] if len(before) == 1 else {k: None for b in before for k in b}
+            if spec.parameter:
+                found[key] = {**found[key], key: None}
+        return {key: list(found[key]) for key in hits if found[key]}
 
     def _needed(
         self, hits: Mapping[Key, Hit], computed: Mapping[Key, Sequence[Key]]
@@ -325,7 +350,7 @@ class _Decision:
             if key not in needed:
                 needed.add(key)
                 if key in hits:
-                    waiting += computed[key]
+                    waiting += computed.get(key, ())
                 elif key in self.specs:
                     waiting += self.specs[key].inputs
         return frozenset(needed)

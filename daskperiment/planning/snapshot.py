@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any, Generic, TypeVar
 
-from daskperiment.capture.code import changed_functions, diff_functions
+from daskperiment.capture.code import changed_functions, diff_functions, same_names
 from daskperiment.capture.environment import changes
 from daskperiment.codec import Blob, dump_record, find_record
 from daskperiment.errors import CodeChangedWarning, EnvironmentChangedWarning
@@ -123,8 +123,9 @@ def _code_warning(before: tuple[int, Code], code: Code, step: str) -> Warning | 
 
 def _other_changes(old: StepCode, new: StepCode) -> list[str]:
     lines = []
-    for name in {**old.constants, **new.constants}:
-        if old.constants.get(name) != new.constants.get(name):
+    before = same_names(old.constants, new.constants)
+    for name in {**before, **new.constants}:
+        if before.get(name) != new.constants.get(name):
             lines.append(f"The value of {name}, which it reads, changed.")
     for name in {**old.packages, **new.packages}:
         versions = old.packages.get(name, "not used"), new.packages.get(name, "not used")

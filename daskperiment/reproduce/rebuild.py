@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from daskperiment.capture.code import CodeCapture, changed_functions, fingerprint_with
+from daskperiment.capture.code import CodeCapture, changed_functions, fingerprint_with, same_names
 from daskperiment.errors import ReproductionError, UntrustedObjectError
 from daskperiment.execution.tasks import UserFunction
 from daskperiment.records import Code
@@ -99,10 +99,11 @@ def _verify(
     reasons = [
         f"{name} {_difference(*pair)}" for name, *pair in changed_functions(recorded, now, step)
     ]
+    constants = same_names(old.constants, new.constants)
     reasons += [
         f"{name} has not the value that it had, of which only a fingerprint is recorded"
-        for name in {**old.constants, **new.constants}
-        if old.constants.get(name) != new.constants.get(name)
+        for name in {**constants, **new.constants}
+        if constants.get(name) != new.constants.get(name)
     ]
     reasons += [f"package {name} is not used" for name in old.packages if name not in new.packages]
     reasons += [f"nothing is known of the name {name} any more" for name in missing]
