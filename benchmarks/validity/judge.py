@@ -166,12 +166,14 @@ def _is_wrong(name: str, wanted: set[str], outcome: Outcome) -> bool:
 
 def _names(knob: Knob, text: str) -> bool:
     """Whether a text names a change."""
+    own = {f"{knob.step}() changed", f"steps.{knob.step}"}
     words = {knob.name}
     match knob.kind:
         case "body":
-            words = {f"step {knob.step}() changed", f"({knob.step})"}
-        case "default" | "decorator":
-            words |= {f"step {knob.step}() changed", f"({knob.step})"}
+            words = own
+        case "default" | "decorator" | "closure":
+            # A lambda has no other name.
+            words |= {"steps.<lambda>"} if "lambda" in knob.form or "list" in knob.form else own
         case "field":
             words |= {"parameter options"}
         case "seed":
