@@ -22,7 +22,7 @@ from daskperiment.capture.source import register_travelled
 from daskperiment.execution.context import CURRENT
 from daskperiment.execution.tasks import Call, UserFunction, run_step
 from daskperiment.formatting import html_table, nearest
-from daskperiment.graph.arguments import CallNode, unpack
+from daskperiment.graph.arguments import CallNode, unpack, unpack_arguments
 from daskperiment.graph.dask_tasks import Task, TaskRef
 from daskperiment.graph.template import TRIAL, no_trial
 
@@ -135,7 +135,9 @@ class StepFunction:
         # Not a token of the arguments: two equal calls are two step runs.
         key = f"{self.name}-{uuid.uuid4().hex}"
         nodes: list[Any] = []
-        forms = [unpack(value, nodes) for value in (*args, *kwargs.values())]
+        own = args[0] if args and getattr(type(args[0]), self.name, None) is self else None
+        values = (*args, *kwargs.values())
+        forms = unpack_arguments(self.name, names, values, nodes, own)
         task = Task(key, run_step, TaskRef(TRIAL), call, *forms)
         return self._wrap(StepCall(self.name, key, _graph(key, task, nodes), self._nout))
 
