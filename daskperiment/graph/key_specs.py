@@ -9,7 +9,7 @@ from dask.utils import funcname
 
 from daskperiment.capture.files import FileSource, take_file
 from daskperiment.capture.fingerprint import NoFingerprintError, exact_fingerprint
-from daskperiment.capture.signatures import defaults_of, parameter_names
+from daskperiment.capture.signatures import declared_names, defaults_of
 from daskperiment.execution.tasks import Call, run_between, run_parameter, run_result, run_step
 from daskperiment.formatting import brief
 from daskperiment.graph.dask_tasks import Alias, DataNode, GraphNode, Task, TaskRef, function_of
@@ -140,9 +140,9 @@ class _Maker:
 def _labelled(arguments: Mapping[str, tuple[Any, ...]], call: Call) -> Iterator[Any]:
     """Yield the parts of all arguments, each behind its name: equal for equal calls."""
     # What the function collects by name it may go through in the order in which it was given.
-    declared = parameter_names(call.function.__wrapped__) or ()
-    names = sorted(arguments) if declared else [*arguments]
-    for name in names:
+    declared = declared_names(call.function.__wrapped__)
+    first = sorted(arguments.keys() & declared)
+    for name in [*first, *(name for name in arguments if name not in declared)]:
         yield f"argument {name}: {len(arguments[name])}"
         yield from arguments[name]
 

@@ -27,7 +27,7 @@ from daskperiment.planning.reasons import TrialMakeup
 from daskperiment.planning.reuse_planner import ReusePlanner, StepForecast
 from daskperiment.planning.snapshot import ChangeWarner, Snapshot
 from daskperiment.recording.registry import recorder_for
-from daskperiment.records import Code, Environment, Graph
+from daskperiment.records import Code, Environment, Files, Graph
 from daskperiment.reuse.cache_keys import keys_without_reuse
 from daskperiment.reuse.reuse_plan import ReusePlan
 from daskperiment.seeds import fresh_seed
@@ -125,6 +125,11 @@ class _Setups:
         return last
 
 
+def _makeup(template: Template, request: TrialRequest, code: Code, graph: Graph) -> TrialMakeup:
+    files = template.key_specs.files(request.values)
+    return TrialMakeup(request.values, code, graph, platform.python_version(), files)
+
+
 class Planner:
     """Plans one experiment's trials.
 
@@ -190,13 +195,17 @@ class Planner:
         request, code, environment, graph = self._snapshot(template, token, options)
         if options.source is None:  # a trial that is run again is compared with its first run
             self._changes.check(code, environment)
-        if not template.persisting or request.missing:
+        if request.missing or not (template.persisting or template.takes_files):
+            return request, None
+        if files := template.key_specs.files(request.values):
+            request = replace(request, files=dump_record(Files(files)))
+        if not template.persisting:
             return request, None
         reusable = template.reusable(options.reuse, self.reuse)
         if reusable:
             # A store that is away offers nothing; the trial's first task says that it is away.
             with suppress(StoreError):
-                makeup = TrialMakeup(request.values, code, graph, platform.python_version())
+                makeup = _makeup(template, request, code, graph)
                 plan = self._reuse_planner.plan(template, reusable, request, makeup)
                 return replace(request, step_keys=plan.step_keys), plan
         specs = template.key_specs
@@ -247,7 +256,7 @@ class Planner:
             raise undefined(request.missing)
         allowed = template.reusable(options.reuse, self.reuse)
         reusable = allowed or template.reusable(True, True)
-        makeup = TrialMakeup(request.values, code, graph, platform.python_version())
+        makeup = _makeup(template, request, code, graph)
         forecasts = self._reuse_planner.forecasts(template, reusable, request, makeup)
         return forecasts, bool(allowed)
 

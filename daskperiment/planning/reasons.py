@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
 from daskperiment.capture.code import changed_functions, diff_functions, same_names
+from daskperiment.capture.files import FileParts, changed_files
 from daskperiment.capture.fingerprint import NoFingerprintError, fingerprint
 from daskperiment.codec import decode, find_record, from_plain, is_object
 from daskperiment.errors import CorruptRecordError
@@ -20,6 +21,7 @@ from daskperiment.records import (
     Code,
     Computed,
     Environment,
+    Files,
     Graph,
     Node,
     StepCode,
@@ -53,6 +55,8 @@ class TrialMakeup:
     graph: Graph
     python: str
     """Version of Python."""
+    files: Mapping[str, FileParts] = field(default_factory=dict)
+    """What the files among the inputs of steps held, by place."""
 
     @cached_property
     def nodes(self) -> dict[str, Node]:
@@ -103,7 +107,14 @@ def _read(store: Store) -> Iterator[TrialMakeup]:
         code, graph = codes[begun[trial].code], graphs[begun[trial].graph]
         if code is not None and graph is not None:
             known = {name: _read_value(form) for name, form in values[trial].items()}
-            yield TrialMakeup(known, code, graph, _python_of(environment))
+            yield TrialMakeup(
+                known, code, graph, _python_of(environment), _files(store, begun[trial])
+            )
+
+
+def _files(store: Store, begun: Begun) -> Mapping[str, FileParts]:
+    record = find_record(store.get, begun.files, Files) if begun.files else None
+    return record.places if record is not None else {}
 
 
 def _python_of(environment: Environment | None) -> str:
@@ -150,6 +161,7 @@ def why(place: str, now: TrialMakeup, before: TrialMakeup | None) -> list[Reason
     return [
         *_arguments(place, reaching, before),
         *_parameters(reaching, now, before),
+        *_files_of(reaching, now, before),
         *_codes(reaching, now.code, before.code),
         *_wiring(reaching, before),
         *_python(now.python, before.python),
@@ -191,6 +203,15 @@ def _arguments(place: str, reaching: list[Node], before: TrialMakeup) -> Iterato
         for name, now, then in changed_arguments(node, old):
             change = told_change(then.text, now.text, WIDTH)
             yield Reason(f"argument {shorten(name, WIDTH)}{change}{where}")
+
+
+def _files_of(reaching: list[Node], now: TrialMakeup, before: TrialMakeup) -> Iterator[Reason]:
+    lines = [
+        line
+        for node in reaching
+        for line in changed_files(before.files.get(node.key, {}), now.files.get(node.key, {}))
+    ]
+    yield from map(Reason, dict.fromkeys(lines))
 
 
 def _equal(old: Any, new: Any) -> bool:
