@@ -5,8 +5,8 @@ What is damaged is left out and named in ``problems``; nothing is unpickled.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -43,6 +43,12 @@ class Evidence:
     metrics: dict[str, Any]
     """The value of each metric's last epoch, in JSON form."""
     problems: tuple[str, ...]
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """Key -> the one that it has in the trial itself, where that is another."""
+
+    def own_key(self, key: str) -> str | None:
+        """Return the key that a step has in the trial itself; None if it has no such step."""
+        return self.renamed.get(key, key) if key in self.nodes else None
 
     @cached_property
     def spared(self) -> frozenset[str]:
