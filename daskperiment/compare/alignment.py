@@ -47,7 +47,8 @@ def _renamed(evidence: Evidence, keys: Mapping[str, str]) -> Evidence:
     }
     runs = {keys.get(key, key): run for key, run in evidence.runs.items()}
     renamed = {new: old for old, new in keys.items() if new != old}
-    return replace(evidence, nodes=nodes, runs=runs, renamed=renamed)
+    files = {keys.get(key, key): found for key, found in evidence.files.items()}
+    return replace(evidence, nodes=nodes, runs=runs, files=files, renamed=renamed)
 
 
 class _Matching:

@@ -27,6 +27,7 @@ CauseKind = Literal[
     "code",
     "constant",
     "package",
+    "file",  # one that it takes, or reads besides: its name says in words what changed
     "seed",
     "argument",  # an argument differs, and no step or parameter that it takes
     "in place",  # a step changed what it was given, which others take too
