@@ -12,7 +12,7 @@ from daskperiment.codec import check_object
 from daskperiment.errors import CorruptRecordError, UntrustedObjectError
 from daskperiment.execution.trial import TrialRequest
 from daskperiment.graph.template import Template
-from daskperiment.planning.reasons import PastTrials, Reason, TrialMakeup, why
+from daskperiment.planning.reasons import NEVER_RUN, PastTrials, Reason, TrialMakeup, fallback, why
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import Code, cache_entry_id
 from daskperiment.reuse.cache_entries import CacheEntries, Hit, latest, outdated, why_not
@@ -22,8 +22,6 @@ from daskperiment.store.protocol import Store
 
 __all__ = ["ReusePlanner", "StepForecast"]
 
-
-NEVER_RUN = "never run"
 
 Key = Hashable
 
@@ -127,8 +125,16 @@ class ReusePlanner:
     def _with_reason(self, place: str, keys: StepKeys, now: TrialMakeup) -> StepKeys:
         if keys.reason != NEVER_RUN:
             return keys
-        reason = _joined(why(place, now, self._latest_with(place)))
+        reason = self._told(place, now)[0]
         return StepKeys(keys.base, keys.seeded, keys.ids, keys.reusable, reason)
+
+    def _told(self, place: str, now: TrialMakeup) -> tuple[str, list[Reason]]:
+        """Return why a step runs of which no output is known, in words and as what changed."""
+        before = self._latest_with(place)
+        if before is None:
+            return self._past.unknown(), []
+        reasons = why(place, now, before)
+        return _joined(reasons) or fallback(place, now, before), reasons
 
     def _latest_with(self, place: str) -> TrialMakeup | None:
         return self._planned.get(place) or self._past.latest_with(place)
@@ -139,10 +145,10 @@ class ReusePlanner:
         hit, needed = plan.hits.get(spec.key), spec.key in plan.needed
         if hit is not None:
             return StepForecast(spec, hit.entry.trial, needed, True, "")
-        text, reasons = plan.reasons.get(spec.key, ""), []
+        reasons: list[Reason] = []
+        text = plan.reasons.get(spec.key, "")
         if reusable and text == NEVER_RUN:
-            reasons = why(spec.place, now, self._latest_with(spec.place))
-            text = _joined(reasons)
+            text, reasons = self._told(spec.place, now)
         return StepForecast(spec, None, needed, reusable, text, reasons)
 
 
@@ -152,7 +158,7 @@ def _makeup(template: Template, request: TrialRequest, code: Code) -> TrialMakeu
 
 
 def _joined(reasons: Sequence[Reason]) -> str:
-    return "; ".join(reason.text for reason in reasons) or NEVER_RUN
+    return "; ".join(reason.text for reason in reasons)
 
 
 # Which outputs are taken, which steps are shared, and what must run ------------------------------
