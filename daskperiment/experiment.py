@@ -18,6 +18,7 @@ from dask.delayed import Delayed
 
 from daskperiment.capture.code import source_text
 from daskperiment.capture.environment import describe, packages_text
+from daskperiment.capture.signatures import explained
 from daskperiment.codec import NotPlainError, to_plain
 from daskperiment.errors import TrialIDNotFoundError
 from daskperiment.execution.context import CURRENT, RunningStep
@@ -46,10 +47,23 @@ if TYPE_CHECKING:
 __all__ = ["Experiment", "experiment_of", "list_experiments"]
 
 P = TypeVar("P", Code, Environment)
+E = TypeVar("E")
 Q = ParamSpec("Q")
 R = TypeVar("R")
 
 
+def _explained(kind: type[E]) -> type[E]:
+    """Let the methods of a class name the nearest keyword where they are given an unknown one."""
+    for name, method in list(vars(kind).items()):
+        # A point of a metric is saved a thousand times a second.
+        public = name == "__call__" or not name.startswith("_")
+        if public and inspect.isfunction(method) and name != "save_metric":
+            setattr(kind, name, explained(method))
+    kind.__new__ = staticmethod(explained(kind.__new__))  # type: ignore[method-assign]
+    return kind
+
+
+@_explained
 class Experiment:
     """A named set of steps and parameters, and its history in one store.
 
@@ -248,7 +262,7 @@ class Experiment:
 
     def persist(
         self, function: Callable[..., Any] | None = None, *, nout: int | None = None,
-        reuse: bool | None = None, version: str | None = None,
+        reuse: bool | None = None, version: str | None = None, ignore: Sequence[str] = (),
     ) -> Any:  # fmt: skip
         """Decorate a function: a step whose output is kept in each trial.
 
@@ -264,17 +278,23 @@ class Experiment:
         version : str, optional
             Counts as part of the code. Give another one where the step depends on something that
             its code does not show, such as a file that was replaced.
+        ignore : sequence of str
+            Names of arguments that the output does not depend on, such as ``n_jobs`` or
+            ``verbose``: with other values the output is reused all the same.
 
         See Also
         --------
         get_persisted : Get such an output.
         explain : What would be reused, and what not and why.
         """
-        return self._decorate(function, Step, persist=True, nout=nout, reuse=reuse, version=version)
+        return self._decorate(
+            function, Step, persist=True, nout=nout, reuse=reuse, version=version, ignore=ignore
+        )
 
     def result(
         self, function: Callable[..., Any] | None = None, *, persist: bool = False,
         nout: int | None = None, reuse: bool | None = None, version: str | None = None,
+        ignore: Sequence[str] = (),
     ) -> Any:  # fmt: skip
         """Decorate a function: calling it makes a :class:`Result`, and computing that is a trial.
 
@@ -286,12 +306,12 @@ class Experiment:
             Whether the output is kept for :meth:`get_persisted` too.
         nout : int, optional
             Number of outputs.
-        reuse, version
+        reuse, version, ignore
             As for :meth:`persist`; they need `persist`.
         """
         return self._decorate(
             function, partial(Result, self._planner), persist=persist, nout=nout, reuse=reuse,
-            version=version,
+            version=version, ignore=ignore,
         )  # fmt: skip
 
     def _decorate(self, function: Any, wrap: Callable[[StepCall], Any], **traits: Any) -> Any:
@@ -301,13 +321,15 @@ class Experiment:
         self._steps[step.name] = step
         return step
 
-    def set_parameters(self, **values: Any) -> None:
+    def set_parameters(self, /, **values: Any) -> None:
         """Set values of parameters, for all trials that begin from now on.
 
         Raises
         ------
         ParameterUndeclaredError
             If a name is not declared. Nothing is set then.
+        TypeError
+            If a value is a node, which is no data before it is computed. Nothing is set then.
         """
         self._parameters.set(values)
 

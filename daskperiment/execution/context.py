@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from daskperiment.errors import StepEndedError
 from daskperiment.execution.trial import TrialHandle
+from daskperiment.records import FileState
 
 __all__ = ["ACTIVE", "CURRENT", "TURN", "RunningStep", "halt_steps"]
 
@@ -38,6 +40,10 @@ class RunningStep:
     """Whether the step read its trial's id, so that its output may differ for that reason."""
     disturbed: bool = False
     """Whether others may have used the global random state while this step drew from it."""
+    files: Any = None
+    """What it reads and writes, where that is observed."""
+    reads: Sequence[FileState] = ()
+    """What it read besides its arguments, once it has run."""
     unordered: bool = False
     """Whether threads of the step drew from its generator in an order that timing decided."""
     halted: Halt | None = None

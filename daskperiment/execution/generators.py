@@ -191,7 +191,7 @@ def _torch(torch: Any) -> Iterable[GeneratorFamily]:
     yield StatefulGenerators(torch.get_rng_state, torch.set_rng_state, generator.manual_seed)
     yield _devices(torch, torch.cuda)
     xpu = getattr(torch, "xpu", None)
-    if xpu is not None and xpu._is_compiled():
+    if xpu is not None and xpu.is_available():
         yield _devices(torch, xpu)
     if hasattr(torch, "mps") and torch.backends.mps.is_available():
         mps = torch.mps

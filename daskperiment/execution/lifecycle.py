@@ -45,6 +45,7 @@ __all__ = [
     "last_key",
     "latest_trials",
     "status_of",
+    "take_optional",
     "take_parameter",
     "undefined",
     "watch_for_interruption",
@@ -209,8 +210,14 @@ def latest_trials(store: Store, count: int) -> list[tuple[int, Begun]]:
 
 
 def take_parameter(trial: TrialHandle, name: str) -> Any:
-    """Return a parameter's value."""
-    # Without one it is an input of a computed parameter that was set: nobody looks at it.
+    """Return a parameter's value; ParameterUndefinedError if it has none."""
+    if name not in trial.values:
+        raise undefined((name,))
+    return trial.values[name]
+
+
+def take_optional(trial: TrialHandle, name: str) -> Any:
+    """Return a parameter's value, None if it has none: what takes it was itself set then."""
     return trial.values.get(name)
 
 
