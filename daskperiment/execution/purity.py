@@ -44,7 +44,8 @@ def report_conflicts(recorder: Recorder, quietly: bool = False) -> None:
         impurity = Impurity(ours.key, ours.step, theirs.trial)
         recorder.write("notes", ours.trial, impure_step_id(ours.key), impurity)
         # From now on neither output may be reused.
-        for cache_key in {ours.cache_key, theirs.cache_key} - {None}:
+        keys = {ours.cache_key, theirs.cache_key, ours.by_inputs, theirs.by_inputs}
+        for cache_key in keys - {None}:
             recorder.write("outputs", 0, impure_key_id(str(cache_key)), impurity)
         if not quietly:
             _warn_impure(recorder.store, ours.trial, impurity)

@@ -21,6 +21,7 @@ from daskperiment.capture.signatures import DEFAULT, defaults_of
 from daskperiment.cluster import worker
 from daskperiment.codec import pack
 from daskperiment.execution.context import CURRENT, RunningStep
+from daskperiment.execution.known_outputs import KnownOutput, OutputsByInputs
 from daskperiment.execution.lifecycle import end, fail, failure_of, keep_or_explain, status_of
 from daskperiment.execution.purity import report_conflicts
 from daskperiment.execution.random_state import release_step, seed_step
@@ -37,9 +38,10 @@ from daskperiment.records import (
     StepRun,
     computed_id,
     is_replacement_id,
+    reused_run_id,
     step_run_id,
 )
-from daskperiment.reuse.cache_entries import worth_writing
+from daskperiment.reuse.cache_entries import why_not, worth_writing
 from daskperiment.seeds import fresh_seed, step_seed
 from daskperiment.store.liveness import current_origin
 
@@ -61,6 +63,10 @@ __all__ = [
     "run_step",
     "run_unrecorded",
 ]
+
+INLINE = 1000
+"""Bytes up to which what a step returned stands in its records, if it is plain: there are several.
+What is larger is an object, which is kept once and can be dropped."""
 
 
 class UserFunction:
@@ -193,6 +199,7 @@ class StepRunner:
         self.code = trial.codes.get(call.key) or trial.codes.get(call.step, "")
         self.running = RunningStep(call.key, step_seed(trial.seed, call.key), trial)
         self.keys = trial.step_keys.get(call.key)
+        self.known: OutputsByInputs | None = None
         self.arguments: dict[str, Argument] = {}
         self.inputs: str | None = None
         self.note: str | None = None
@@ -208,6 +215,12 @@ class StepRunner:
         # Before the function runs: it might change what it was given.
         self._take(values)
         watch = Stopwatch()
+        if self.keys is not None and self.keys.call is not None and self.inputs is not None:
+            self.known = OutputsByInputs(self.keys, self.inputs, self.running.seed)
+            known = self.known.find(self.trial, self.recorder)
+            if known is not None:
+                self._reuse(known, watch.read())
+                return
         try:
             self.value = self.call.run(self.running, values)
         except BaseException as error:
@@ -250,7 +263,7 @@ class StepRunner:
         except Exception as error:  # user-defined objects may fail in any way
             self.note = self.note or f"its output has no fingerprint: {error}"
         if self.call.persist:
-            form, blob = pack(value, self.trial.signing_key)
+            form, blob = pack(value, self.trial.signing_key, inline=INLINE)
             self.kept = {"value": keep_or_explain(self.recorder, form, blob)}
         self.note = self.note or _doubt(self.running)
         self._record(usage, "succeeded")
@@ -258,10 +271,24 @@ class StepRunner:
             self._record_output(self.output)
         if self.keys is not None:
             ids = self.recorder.outputs.unknown(self.keys.ids)
-            if ids:
+            if ids or self.known is not None:
                 self._record_entry(value, ids)
 
-    def _record(self, usage: Usage, status: EndStatus, failure: Failure | None = None) -> None:
+    def _reuse(self, known: KnownOutput, usage: Usage) -> None:
+        """Take an earlier trial's output for the same inputs."""
+        entry, self.value, reason = known
+        self.running.stochastic, self.output = entry.drew, entry.output
+        self.running.metrics.update(entry.metrics)
+        self.kept = entry.kept
+        self._record(usage, "succeeded", reused=entry.trial, reason=reason)
+        assert self.keys is not None
+        # From now on the cache key leads to it, so that not even the inputs are needed.
+        self.recorder.entry(worth_writing(self.keys.ids, entry), entry)
+
+    def _record(
+        self, usage: Usage, status: EndStatus, failure: Failure | None = None,
+        reused: int | None = None, reason: str | None = None,
+    ) -> None:  # fmt: skip
         origin, keys, here, call = current_origin(), self.keys, worker(), self.call
         self.record = StepRun(
             key=call.key, step=call.step, status=status, started=usage.started,
@@ -270,10 +297,11 @@ class StepRunner:
             note=self.note, stochastic=self.running.stochastic, seed=self.running.seed,
             kept=self.kept, failure=failure, metrics=sorted(self.running.metrics),
             cache_key=(keys and keys.base) or None, reusable=keys is not None and keys.reusable,
-            reason=keys and keys.reason, worker=here and here.address,
+            reused=reused, reason=reason or (keys and keys.reason), worker=here and here.address,
             worker_name=here and here.name, arguments=self.arguments,
         )  # fmt: skip
-        id = step_run_id(call.key, usage.started, origin.pid)
+        id = (step_run_id(call.key, usage.started, origin.pid) if reused is None
+              else reused_run_id(call.key, reused))  # fmt: skip
         self.recorder.write("steps", self.trial.trial, id, self.record)
         if self.trial.progress is not None:
             self.trial.show(call.key, status)
@@ -282,7 +310,10 @@ class StepRunner:
         seed = str(self.running.seed) if self.running.stochastic else ""
         id = combine(self.call.step, self.code, self.inputs or "", seed)
         cache_key = (self.keys and self.keys.base) or None
-        record = Output(self.trial.trial, self.call.key, self.call.step, output, cache_key)
+        by_inputs = self.known and self.known.key.base
+        record = Output(
+            self.trial.trial, self.call.key, self.call.step, output, cache_key, by_inputs
+        )
         self.recorder.output(id, record)
 
     def _record_entry(self, value: Any, ids: list[str]) -> None:
@@ -296,6 +327,8 @@ class StepRunner:
             ids = ids[:1]
         if any(map(is_replacement_id, ids)):
             ids = worth_writing(ids, entry)
+        if self.known is not None and why_not(entry) is None:
+            ids = [*ids, *self.known.ids(entry.drew)]
         self.recorder.entry(ids, entry)
 
 
