@@ -9,7 +9,9 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import enum
+import re
 import reprlib
+import shlex
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import PurePath
@@ -19,6 +21,7 @@ from unicodedata import combining, east_asian_width
 __all__ = [
     "brief",
     "html_table",
+    "install_command",
     "nearest",
     "one_line",
     "shorten",
@@ -26,6 +29,10 @@ __all__ = [
     "table",
     "width",
 ]
+
+
+_NUMBER = re.compile(r"(?<![\w.])[-+]?\d[\d_]*\.?[\d_]*([eE][-+]?\d+)")
+"""A number with an exponent: without that it reads as another number."""
 
 
 def width(text: str) -> int:
@@ -59,6 +66,8 @@ def shorten(text: str, columns: int) -> str:
 
     >>> shorten("a long description", 10)
     'a long de…'
+    >>> shorten("1.2345678901234567e-05", 12)
+    '1.23456…e-05'
     """
     # A text may have any length, and all of it is never needed.
     line = one_line(text[: 4 * columns])
@@ -66,7 +75,24 @@ def shorten(text: str, columns: int) -> str:
         return line
     while line and width(line) > columns - 1:
         line = line[: min(len(line) - 1, columns - 1)]
-    return line + "…"
+    number = _number_at(text, len(line)) if text.startswith(line) else None
+    return line + "…" if number is None else _before_exponent(text, number, columns)
+
+
+def _number_at(text: str, place: int) -> re.Match[str] | None:
+    """Return the number with an exponent that would lose it if the text was cut at a place."""
+    found = _NUMBER.finditer(text, 0, place + 500)
+    return next((one for one in found if one.start() < place < one.end()), None)
+
+
+def _before_exponent(text: str, number: re.Match[str], columns: int) -> str:
+    """Cut a text within a number, so that it keeps its exponent; else before the number."""
+    start, end, exponent = number.start(), number.end(), number[1]
+    rest = "…" if end < len(text) else ""
+    digits = columns - start - len(exponent) - len(rest) - 1
+    if digits < 3:
+        return text[: min(start, columns - 1)] + "…"
+    return text[: start + digits] + "…" + exponent + rest
 
 
 def shorten_pair(first: str, second: str, columns: int) -> tuple[str, str]:
@@ -78,8 +104,17 @@ def shorten_pair(first: str, second: str, columns: int) -> tuple[str, str]:
     short = shorten(first, columns), shorten(second, columns)
     if first == second or short[0] != short[1]:
         return short
+    if _NUMBER.fullmatch(first) and _NUMBER.fullmatch(second):
+        return _last_digits(first, columns), _last_digits(second, columns)
     start = max(0, _common_prefix(first, second) - columns // 2)
+    number = _number_at(first, start)
+    start = start if number is None else number.start()
     return shorten("…" + first[start:], columns), shorten("…" + second[start:], columns)
+
+
+def _last_digits(number: str, columns: int) -> str:
+    """Return the beginning of a number and its end with the exponent."""
+    return number if len(number) <= columns else number[:3] + "…" + number[4 - columns :]
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -176,3 +211,23 @@ def html_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _html_row(cells: Iterable[str], tag: str) -> str:
     return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+
+def install_command(extra: str) -> str:
+    """Return the command that installs what an extra of this package needs.
+
+    It names the packages themselves: ``pip install "daskperiment[extra]"`` would ask the package
+    index for this one, and take whatever has its name there.
+    """
+    # Slow to load, and only needed where something is missing.
+    from importlib.metadata import PackageNotFoundError, requires  # noqa: PLC0415
+
+    from packaging.requirements import Requirement  # noqa: PLC0415
+
+    try:
+        needed = [Requirement(text) for text in requires("daskperiment") or []]
+    except PackageNotFoundError:  # run from a folder where it is not installed
+        return f"pip install '.[{extra}]'"
+    own = [each for each in needed if each.marker and each.marker.evaluate({"extra": extra})
+           and not each.marker.evaluate({"extra": ""})]  # fmt: skip
+    return shlex.join(["pip", "install", *(f"{each.name}{each.specifier}" for each in own)])

@@ -192,3 +192,27 @@ def test_cells_can_be_run_again(tmp_path, monkeypatch):
     assert repr(ex).count("double") == 1
     assert ex.compare(1, 3).identical
     assert not ex.compare(1, 3).differs
+
+
+@given(
+    st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=4),
+    st.integers(2, 60),
+)
+def test_no_number_loses_its_exponent(numbers: list[float], columns: int):
+    """Where a text of numbers is cut, each that is shown still has its exponent."""
+    text = repr(numbers)
+    short = shorten(text, columns)
+    assert width(short) <= columns
+    shown = [part.rstrip(",…") for part in short.strip("[]").split(", ")]
+    for number, part in zip(numbers, shown, strict=False):
+        _, e, exponent = repr(number).partition("e")
+        assert not part or not e or part.endswith(e + exponent)
+
+
+@given(st.floats(1e-300, 1e-290), st.floats(1e-300, 1e-290), st.integers(12, 30))
+def test_pairs_of_numbers_keep_their_exponents(first: float, second: float, columns: int):
+    """Of two long numbers each keeps its exponent, however similar they are."""
+    shown = shorten_pair(repr(first), repr(second), columns)
+    for number, short in zip((first, second), shown, strict=True):
+        assert width(short) <= columns
+        assert short.endswith("e" + repr(number).partition("e")[2])

@@ -567,8 +567,8 @@ def test_history_columns(ex):
     assert history["Description"].isna().all()
     verbose = ex.get_history(verbose=True)
     assert list(verbose.columns) == [
-        "a", "unused", "Seed", "Result", "Result Type", "Success", "Finished", "Process Time",
-        "Description", "Status", "Started", "Host", "User", "Git Commit",
+        "a", "unused", "Step", "Seed", "Result", "Result Type", "Success", "Finished",
+        "Process Time", "Description", "Status", "Started", "Host", "User", "Git Commit",
     ]  # fmt: skip
     assert verbose["Result Type"].tolist() == ["<class 'int'>"]
 

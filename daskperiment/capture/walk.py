@@ -47,7 +47,7 @@ from daskperiment.capture.origin import (
     origin_of,
     origin_of_file,
 )
-from daskperiment.capture.source import SourceInfo, belongs
+from daskperiment.capture.source import SourceInfo, SourceMark, belongs
 
 __all__ = ["CodeUnit", "Constant", "Lookups", "Walk"]
 
@@ -154,6 +154,12 @@ class Walk:
             self._look_into(place, value)
         if step and not self.units:
             self._add_root(root)
+
+    def sources(self) -> dict[SourceMark, SourceInfo]:
+        """Return the sources of the functions and classes, to go where these go by value."""
+        pairs = zip(self._kept, self.units, strict=True)
+        code = [(value, unit.info) for value, unit in pairs if not isinstance(value, ModuleFile)]
+        return {source.source_mark(value): info for value, info in code if info.source is not None}
 
     def _is_state(self, name: str, value: Any) -> bool:
         # Code that is bound anew is followed as it is now.

@@ -186,9 +186,10 @@ def explanation(d: Differences) -> str:
 
 
 def _links(d: Differences) -> list[str]:
-    """Return which of the two trials reproduces the other."""
+    """Return which of the two trials reproduces the other, or was meant to."""
     pairs = zip((d.first, d.second), d.sources, (d.second, d.first), strict=True)
-    return [f"Trial {n} reproduces trial {other}." for n, of, other in pairs if of == other]
+    how = "reproduces" if d.identical else "was run to reproduce"
+    return [f"Trial {n} {how} trial {other}." for n, of, other in pairs if of == other]
 
 
 def _first_step(d: Differences, step: StepComparison) -> str:

@@ -45,6 +45,8 @@ class TrialSetup:
     """Step -> fingerprint of its code."""
     origin: Origin
     signing_key: bytes | None = field(repr=False)
+    parameters: tuple[str, ...] = ()
+    """Names of the parameters that reach a step."""
     stored: bool = False
     """Whether the store has the objects already, so that they are only named here."""
 

@@ -34,6 +34,7 @@ class _GivenParameters(Struct, gc=False):
 
     parameters: dict[str, Any]
     sweep: str | None = None
+    unreached: list[str] = []
 
 
 class _ShortFailure(Struct, gc=False):
@@ -87,9 +88,9 @@ def get_history(
     It is that of :meth:`Experiment.get_history`, for the trials of one sweep or some trials only.
     `order` names the declared parameters; others that trials had follow them. Nothing is unpickled:
     a value that is not plain data is a :class:`StoredObject`. Trials that still run are no success
-    yet, and have neither result nor finishing time. A parameter that a trial did not have is
-    missing in its row; integers stay integers then, in a column of dtype ``Int64``. The result of
-    a trial that did not succeed is NaN.
+    yet, and have neither result nor finishing time. A parameter that a trial did not have, or that
+    reached none of its steps, is missing in its row; integers stay integers then, in a column of
+    dtype ``Int64``. The result of a trial that did not succeed is NaN.
     """
     rows = _rows(store, Begun if verbose else _GivenParameters, running, trials, sweep)
     index = pd.Index(rows.trials, dtype="int64", name="Trial ID")
@@ -120,8 +121,21 @@ def _rows(
     return _Rows(
         trials=shown, begun=[found.begun[id] for id in shown],
         ended=[ended.get(id) for id in shown],
-        parameters=[found.parameters(id) for id in shown], endless=endless,
+        parameters=_reaching(found, shown), endless=endless,
     )  # fmt: skip
+
+
+def _reaching(found: Fold[Any, Any], trials: Iterable[int]) -> list[dict[str, Any]]:
+    """Return for each trial the parameters that reached its steps."""
+    every = [found.parameters(trial) for trial in trials]
+    hidden = [found.begun[trial].unreached for trial in trials]
+    if not any(hidden):
+        return every
+    pairs = zip(every, hidden, strict=True)
+    return [
+        {name: each[name] for name in each if name not in names} if names else each
+        for each, names in pairs
+    ]
 
 
 # Columns ---------------------------------------------------------------------------------------
@@ -148,7 +162,8 @@ def _outcomes(rows: _Rows, index: pd.Index, store: Store, verbose: bool) -> _Col
     if verbose:
         seeds = column([begun.seed for begun in rows.begun], index)
         types = objects(list(map(_result_type, rows.ended)), index)
-        columns = [("Seed", seeds), *columns, ("Result Type", types)]
+        steps = column([begun.result for begun in rows.begun], index)
+        columns = [("Step", steps), ("Seed", seeds), *columns, ("Result Type", types)]
     finished = [math.nan if end is None else end.finished for end in rows.ended]
     elapsed = [math.nan if end is None else end.elapsed for end in rows.ended]
     success = [status == "succeeded" for status in rows.statuses]

@@ -93,6 +93,7 @@ class _Setups:
     def __init__(self, template: Template) -> None:
         self.code: Snapshot[Code] = Snapshot(CodeCapture(), template.functions)
         self.graph: Blob = dump_record(template.graph)
+        self._parameters = template.reaching
         self._setup: TrialSetup | None = None
 
     def setup(
@@ -107,7 +108,7 @@ class _Setups:
             last = self._setup = TrialSetup(
                 store, result, code_blob, environment, self.graph,
                 codes={step: each.fingerprint for step, each in code.steps.items()},
-                origin=origin, signing_key=key,
+                origin=origin, signing_key=key, parameters=self._parameters,
             )  # fmt: skip
         return last
 
@@ -201,7 +202,10 @@ class Planner:
         request = TrialRequest(
             setups.setup(self.store, template.result, code, code_blob, environment_blob), token,
             seed=fresh_seed() if chosen is None else chosen,
-            values=values, missing=self.parameters.missing(template.parameters, values),
+            values=values,
+            missing=self.parameters.missing(
+                template.parameters, values, template.inlined.values()
+            ),
             sweep=options.sweep, source=options.source,
             progress=None if options.progress is None else options.progress.id,
         )  # fmt: skip

@@ -257,3 +257,13 @@ def test_one_name_for_the_interpreter(tmp_path, monkeypatch):
         assert machine.python_facts()["executable"] == str(folder / "python")
     monkeypatch.setattr(sys, "executable", None)
     assert machine.python_facts()["executable"] == "unknown"
+
+
+def test_linear_algebra_is_part_of_the_environment(monkeypatch):
+    """BLAS library and kernel are recorded: by threadpoolctl if it is there, and without it."""
+    facts = machine.CATEGORIES["blas"]()
+    assert machine.CATEGORIES["platform"]()["kernel"]
+    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+    without = machine.CATEGORIES["blas"]()
+    assert without.items() <= facts.items()
+    assert "library" in without or "internal api" in facts

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import daskperiment
 from daskperiment.errors import StoreWarning, TrialIDNotFoundError
 from daskperiment.history import StoredObject
 from daskperiment.history.tables import get_history, get_parameters
@@ -16,7 +17,16 @@ from tests.history.lab import ELSEWHERE, NOW, Lab
 
 OUTCOME = ["Result", "Success", "Finished", "Process Time", "Description"]
 VERBOSE = [
-    *["Seed", "Result", "Result Type", "Success", "Finished", "Process Time", "Description"],
+    *[
+        "Step",
+        "Seed",
+        "Result",
+        "Result Type",
+        "Success",
+        "Finished",
+        "Process Time",
+        "Description",
+    ],
     *["Status", "Started", "Host", "User", "Git Commit"],
 ]
 TEXT = pd.Series(["text"]).dtype
@@ -329,3 +339,36 @@ def test_get_parameters_of_unknown_trial(lab):
     """Parameters of an unknown trial cannot be had."""
     with pytest.raises(TrialIDNotFoundError):
         get_parameters(lab.store, 1)
+
+
+def test_two_results_are_told_apart(tmp_path):
+    """Each row names its result's step, and has values only of parameters that reached it."""
+    ex = daskperiment.Experiment("two", backend=tmp_path, seed=0)
+    rate = ex.parameter("rate", default=0.1)
+    ex.parameter("rows", default=10)
+    ex.parameter("idle", default=3)
+
+    @ex.parameter
+    def double(rows):
+        return 2 * rows
+
+    @ex.result
+    def accuracy(rate):
+        return rate
+
+    @ex.result
+    def count(double):
+        return double
+
+    accuracy(rate).compute()
+    count(double).compute()
+    accuracy(rate).bind(rows=5).compute()
+    history = ex.get_history(verbose=True)
+    assert history["Step"].tolist() == ["accuracy", "count", "accuracy"]
+    shown = ex.get_history()[["rate", "rows", "idle", "double"]].notna()
+    assert shown.to_numpy().tolist() == [
+        [True, False, False, False],
+        [False, True, False, True],
+        [True, False, False, False],
+    ]
+    assert get_parameters(ex._store, 3)["rows"] == 5

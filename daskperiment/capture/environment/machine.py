@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy
 import psutil
 
 __all__ = ["CATEGORIES", "installed"]
@@ -30,6 +31,7 @@ def platform_facts() -> Facts:
     """The operating system."""
     uname = platform.uname()
     facts = {"system": uname.system, "release": uname.release, "machine": uname.machine}
+    facts["kernel"] = uname.version
     with suppress(OSError):  # not Linux, or a container without this file
         facts["distribution"] = platform.freedesktop_os_release().get("PRETTY_NAME", "")
     with suppress(ValueError, AttributeError, OSError):
@@ -85,6 +87,27 @@ def _interpreter(path: str) -> str:
             break  # out of a virtual environment, into what it was made from
         path = target
     return path
+
+
+def blas_facts() -> Facts:
+    """The library by which numpy does linear algebra, and its variant for this processor.
+
+    Other variants add numbers in another order, and so round otherwise.
+    """
+    facts: Facts = {}
+    with suppress(Exception):  # earlier versions of numpy have no such table
+        built = numpy.show_config(mode="dicts")["Build Dependencies"]["blas"]
+        facts["library"] = f"{built['name']} {built['version']}"
+        facts["configuration"] = str(built.get("openblas configuration", ""))
+    with suppress(ImportError):
+        from threadpoolctl import threadpool_info  # noqa: PLC0415  # not everybody has it
+
+        found = [each for each in threadpool_info() if each["user_api"] == "blas"]
+        # Others, such as scipy's own, are there or not by what was imported so far.
+        own = [each for each in found if "numpy" in each["filepath"]] or found[:1]
+        for name in ("internal_api", "version", "architecture", "threading_layer"):
+            facts[name.replace("_", " ")] = str(own[0].get(name) or "") if own else ""
+    return {name: text for name, text in facts.items() if text}
 
 
 def _package_facts(name: str) -> Callable[[], Facts]:
@@ -175,6 +198,7 @@ CATEGORIES: dict[str, Callable[[], Facts]] = {
     "cpu": cpu_facts,
     "memory": memory_facts,
     "python": python_facts,
+    "blas": blas_facts,
     "numpy": _package_facts("numpy"),
     "scipy": _package_facts("scipy"),
     "pandas": _package_facts("pandas"),
