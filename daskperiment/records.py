@@ -28,6 +28,7 @@ __all__ = [
     "Environment",
     "Failure",
     "FileState",
+    "Files",
     "Function",
     "Graph",
     "IMPURE",
@@ -207,6 +208,13 @@ class FileState(Struct, frozen=True, omit_defaults=True):
     """Place of the step before that read it; None if it was the step itself."""
 
 
+class Files(Struct, frozen=True):
+    """What the files among the inputs of a trial's steps held when it was planned."""
+
+    places: dict[str, dict[str, dict[str, str]]]
+    """Place of a step -> path, pattern or URL -> name of a file there -> digest of its content."""
+
+
 class Begun(Struct, frozen=True, omit_defaults=True):
     """A trial's first record, written together with the allocation of its id."""
 
@@ -228,6 +236,8 @@ class Begun(Struct, frozen=True, omit_defaults=True):
     """Id of the sweep that the trial belongs to."""
     source: int | None = None
     """The trial that this one reproduces."""
+    files: str | None = None
+    """Digest of the stored :class:`Files`; None if no step takes any."""
     unreached: list[str] = []
     """Names of the parameters that reach none of its steps."""
 

@@ -6,11 +6,13 @@ are not known to be equal: an equal output lets nothing through.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from daskperiment.capture.code import changed_functions, same_names
+from daskperiment.capture.files import changed_files
 from daskperiment.compare.evidence import Evidence
 from daskperiment.compare.parts import ABSENT, Cause, Pair, StepComparison, Verdict
 from daskperiment.records import Node, StepCode, StepRun
@@ -126,7 +128,9 @@ def _causes(both: _TrialPair, key: str) -> tuple[Cause, ...]:
 def _through_inputs(both: _TrialPair, key: str) -> list[Cause]:
     equal = _same_inputs(both, key)
     causes = [] if equal else list(_upstream(both, key, {key}))
-    return causes or ([Cause("inputs", key, key)] if equal is False else [])
+    if causes or equal is not False or any(_files(both, key)):
+        return causes
+    return [Cause("inputs", key, key)]
 
 
 def _same_inputs(both: _TrialPair, key: str) -> bool | None:
@@ -181,6 +185,7 @@ def _seed(both: _TrialPair, key: str) -> Iterator[Cause]:
 
 def _own_changes(both: _TrialPair, key: str) -> Iterator[Cause]:
     """Yield what changed of the step's own code, its constants and the packages that it uses."""
+    yield from _files(both, key)
     step = next(node.step for node in both.nodes(key) if node)
     old, new = both.codes(step)
     runs = both.runs(key)
@@ -200,6 +205,21 @@ def _own_changes(both: _TrialPair, key: str) -> Iterator[Cause]:
     changes += [Cause("constant", name, key) for name in constants]
     changes += [Cause("package", name, key, pair) for name, pair in packages.items()]
     yield from changes or [Cause("code", "", key)]
+
+
+def _files(both: _TrialPair, key: str) -> Iterator[Cause]:
+    """Yield what differs of the files that a step takes, or read besides."""
+    lines = changed_files(both.first.files.get(key, {}), both.second.files.get(key, {}))
+    reads = [run.reads if run else [] for run in both.runs(key)]
+    before = {(state.kind, state.name): state.digest for state in reads[0]}
+    for state in reads[1]:
+        old = before.get((state.kind, state.name))
+        if None not in (old, state.digest) and old != state.digest:
+            lines.append(f"{_KINDS[state.kind]} {os.path.basename(state.name)} changed")
+    yield from (Cause("file", line, key) for line in dict.fromkeys(lines))
+
+
+_KINDS = {"file": "file", "names": "the files in folder", "variable": "environment variable"}
 
 
 def changed_entries(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Pair[Any]]:

@@ -27,6 +27,7 @@ CauseKind = Literal[
     "code",
     "constant",
     "package",
+    "file",  # one that it takes, or reads besides: its name says in words what changed
     "seed",
     "inputs",  # its arguments differ, and nothing recorded made them differ
     "unchecked",  # it takes input from a step whose output cannot be compared

@@ -105,6 +105,8 @@ def _phrase(kind: str, group: list[Cause]) -> str:
             return f"constant{many} {listed(names)} changed"
         case "parameter" | "package":
             return f"{kind}{many} {listed(map(_change, group))}"
+        case "file":
+            return listed(names)
         case "seed":
             return "another seed for its random numbers"
         case "environment":
@@ -263,6 +265,9 @@ def _conditions(d: Differences) -> str:
     texts = phrases(causes, "")
     texts += [f"code of {name}" for name in d.functions]
     texts += [f"step {s.key!r}" for s in d.steps if s.verdict in ("added", "removed")]
+    texts += dict.fromkeys(
+        change.name for step in d.steps for change in step.changes if change.kind == "file"
+    )
     texts += [f"git {name}" for name in d.git]
     texts += ["the environment"] if d.environment else []
     texts += ["the seed"] if d.stochastic and d.seeds.first != d.seeds.second else []

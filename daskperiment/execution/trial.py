@@ -96,12 +96,14 @@ class TrialRequest:
     """Whether the process that submitted the trial to a cluster sees to its end."""
     progress: str | None = None
     """Id of the display that is shown each step, if somebody watches."""
+    files: Blob | None = field(default=None, repr=False)
+    """The record of what the files among the inputs hold."""
 
     @property
     def own(self) -> tuple[Any, ...]:
         """What the request has besides its setup."""
         return (self.token, self.seed, self.values, self.missing, self.sweep, self.source,
-                self.step_keys, self.followed, self.progress)  # fmt: skip
+                self.step_keys, self.followed, self.progress, self.files)  # fmt: skip
 
     def for_steps(self, *names: str) -> TrialRequest:
         """Return the same request with the code and the cache keys of some steps only."""

@@ -19,6 +19,7 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.utils import funcname, key_split
 
+from daskperiment.capture.files import take_file
 from daskperiment.client.shipping import LocalRequest
 from daskperiment.execution.lifecycle import (
     TrialOfOneTask,
@@ -105,6 +106,8 @@ class Template:
     """The same with those from which they are computed."""
     persisting: bool
     """Whether any step's output is kept."""
+    takes_files: bool
+    """Whether there is an input of ``ex.file``."""
 
     def reusable(self, asked: bool | None, every: bool) -> list[Key]:
         """Return the keys of the steps whose outputs may be reused.
@@ -292,6 +295,7 @@ def compile_template(result: str, key: Key, graph: HighLevelGraph, parameters: A
         parameters=tuple(survey.parameters),
         reaching=tuple({**survey.parameters, **survey.inputs}),
         persisting=survey.persisting,
+        takes_files=survey.takes_files,
     )
 
 
@@ -357,6 +361,7 @@ class _Survey:
         self.inputs: dict[str, None] = {}
         """Names of the parameters from which others are computed."""
         self.persisting = False
+        self.takes_files = False
         self.places: dict[Key, str] = {}
         self._tasks = tasks
         self._last = last
@@ -408,6 +413,7 @@ class _Survey:
         return _Inputs(steps=(place,))
 
     def _between(self, key: Key, task: Task) -> None:
+        self.takes_files |= task.func is take_file
         # A plain delayed function between steps: recorded only where it fails, or draws.
         label = self._place(funcname(task.func))
         self._prepared[key] = Task(

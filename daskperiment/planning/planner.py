@@ -25,7 +25,7 @@ from daskperiment.parameters import Parameters
 from daskperiment.planning.reuse_planner import ReusePlanner, StepForecast
 from daskperiment.planning.snapshot import ChangeWarner, Snapshot
 from daskperiment.recording.registry import recorder_for
-from daskperiment.records import Code, Environment
+from daskperiment.records import Code, Environment, Files
 from daskperiment.reuse.cache_keys import keys_without_reuse
 from daskperiment.reuse.reuse_plan import ReusePlan
 from daskperiment.seeds import fresh_seed
@@ -178,7 +178,11 @@ class Planner:
         request, code, environment = self._snapshot(template, token, options)
         if options.source is None:  # a trial that is run again is compared with its first run
             self._changes.check(code, environment)
-        if not template.persisting or request.missing:
+        if request.missing or not (template.persisting or template.takes_files):
+            return request, None
+        if files := template.key_specs.files(request.values):
+            request = replace(request, files=dump_record(Files(files)))
+        if not template.persisting:
             return request, None
         reusable = template.reusable(options.reuse, self.reuse)
         if reusable:

@@ -172,7 +172,8 @@ class ReusePlanner:
 
 
 def _makeup(template: Template, request: TrialRequest, code: Code) -> TrialMakeup:
-    return TrialMakeup(request.values, code, template.graph, platform.python_version())
+    return TrialMakeup(request.values, code, template.graph, platform.python_version(),
+                       template.key_specs.files(request.values))  # fmt: skip
 
 
 def _conditional(

@@ -9,8 +9,11 @@ the first if none of them drew random numbers.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from daskperiment.capture.code import CodeCapture
@@ -220,6 +223,47 @@ class KeySpecs:
         for spec in self.specs:
             found[spec.key] = _cache_key(spec, found, values, steps, seed, series)
         return found
+
+    def files(self, values: Mapping[str, Any]) -> dict[str, dict[str, dict[str, str]]]:
+        """Return what the files among the inputs of each step hold, as `Files` records it."""
+        found: dict[str, dict[str, dict[str, str]]] = {}
+        for place, inputs in self._file_inputs.items():
+            for source in _sources(inputs, values):
+                with suppress(NoFingerprintError):  # its absence is an error of the trial
+                    found.setdefault(place, {})[source.text] = source.parts()
+        return found
+
+    @cached_property
+    def _file_inputs(self) -> dict[str, list[FileContent | LiveValue]]:
+        """What may name files of those that stand before each step, without another between."""
+        before: dict[Key, list[FileContent | LiveValue]] = {
+            key: [FileContent(name)] for key, name in self._parameters.items()
+        }
+        found = {}
+        for spec in self.specs:
+            inputs: list[FileContent | LiveValue] = []
+            for part in spec.parts:
+                if isinstance(part, KeyOf):
+                    inputs += before.get(part.key, [])
+                elif isinstance(part, (FileContent, LiveValue)):
+                    inputs.append(part)
+            before[spec.key] = [FileContent(spec.parameter)] if spec.parameter else inputs
+            if spec.step:
+                found[spec.place], before[spec.key] = inputs, []
+        return found
+
+
+def _sources(
+    inputs: Iterable[FileContent | LiveValue], values: Mapping[str, Any]
+) -> Iterator[FileSource]:
+    for part in inputs:
+        if isinstance(part, FileContent) and isinstance(part.source, FileSource):
+            yield part.source
+            continue
+        value = part.value if isinstance(part, LiveValue) else values.get(str(part.source))
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, Path):
+                yield source_of(item)
 
 
 def _cache_key(
