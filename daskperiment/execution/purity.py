@@ -41,7 +41,8 @@ def report_conflicts(recorder: Recorder, quietly: bool = False) -> None:
     Quietly where another process, that of the user, reads what is written and warns.
     """
     found = recorder.outputs.conflicts()
-    for ours, theirs in found:
+    for ours, theirs, id in found:
+        recorder.write("outputs", 0, id, ours)
         reads = _changed_reads(theirs.reads, ours.reads)
         impurity = Impurity(ours.key, ours.step, theirs.trial, reads)
         recorder.write("notes", ours.trial, impure_step_id(ours.key), impurity)

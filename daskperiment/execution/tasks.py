@@ -236,13 +236,14 @@ class StepRunner:
         self.written: list[FileState] = []
         self.recorder = recorder_for(trial.store)
         self.call = call
-        self.code = trial.codes.get(call.key) or trial.codes.get(call.step, "")
+        name = call.key if call.key in trial.codes else call.step
+        self.code = trial.codes.get(name, "")
         self.running = RunningStep(call.key, step_seed(trial.seed, call.key), trial)
         self.keys = trial.step_keys.get(call.key)
         self.known: OutputsByInputs | None = None
         self.arguments: dict[str, Argument] = {}
         self.inputs: str | None = None
-        self.note: str | None = None
+        self.note = trial.doubts.get(name)
         self.kept: Any = None
         self.output: str | None = None
         self.value: Any = None
