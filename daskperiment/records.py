@@ -303,7 +303,8 @@ class StepRun(Struct, frozen=True, omit_defaults=True):
     reused: int | None = None
     """The trial that the output was taken from."""
     reason: str | None = None
-    """Why the step ran though outputs may be reused; ``None`` where they may not."""
+    """Why the step ran though outputs may be reused; ``None`` where they may not. With
+    :attr:`reused`, why the output was found only when the inputs were there."""
     cache_key: str | None = field(default=None, name="recipe")
     """Digest of all that determines the output, but for seeds; ``None`` if that is not known."""
     reusable: bool = False
@@ -335,6 +336,8 @@ class Output(Struct, frozen=True, omit_defaults=True):
     output: str
     cache_key: str | None = field(default=None, name="recipe")
     reads: list[FileState] = []
+    by_inputs: str | None = None
+    """The cache key that is made of the inputs themselves, if the output may be found by them."""
 
 
 class CacheEntry(Struct, frozen=True, omit_defaults=True):
