@@ -38,10 +38,10 @@ def test_edited_argument_is_named(ex):
     split, scale, score = steps(ex)
     score(scale(split("abc", 0.2))).compute()
     told = reasons(ex, score(scale(split("abc", 0.3))))
-    assert told == {"split": "argument share 0.2 → 0.3",
-                    "scale": "argument share of step split 0.2 → 0.3"}  # fmt: skip
+    assert told["split"] == "argument share 0.2 → 0.3"
+    assert told["scale"].startswith("argument share of step split 0.2 → 0.3")
     told = reasons(ex, score(scale(split("abc", 0.2), by=3)))
-    assert told["scale"] == "argument by default → 3"
+    assert told["scale"].startswith("argument by default → 3")
     assert "split" not in told
 
 
