@@ -30,6 +30,7 @@ from daskperiment.execution.lifecycle import (
     take_parameter,
 )
 from daskperiment.execution.tasks import Call, run_between, run_parameter, run_result, run_step
+from daskperiment.formatting import brief
 from daskperiment.graph.dask_tasks import (
     DataNode,
     GraphNode,
@@ -344,6 +345,16 @@ def _own_layers(graph: HighLevelGraph, names: set[str], gone: set[str]) -> dict[
     }
 
 
+def _literals(task: Task) -> dict[str, str]:
+    """Return the arguments of a step's call that are no nodes, in short."""
+    _, call, *forms = task.args
+    return {
+        name: brief(form)
+        for name, form in zip(call.names, forms, strict=True)
+        if not isinstance(form, (TaskRef, GraphNode))
+    }
+
+
 class _Inputs(NamedTuple):
     """What a task takes, directly or through functions that are no steps."""
 
@@ -400,7 +411,9 @@ class _Survey:
         call: Call = task.args[1]
         place = self.places[key] = self._place(call.step)
         self.persisting |= call.persist
-        self.nodes.append(Node(place, call.step, list(sources.steps), list(sources.parameters)))
+        self.nodes.append(
+            Node(place, call.step, list(sources.steps), list(sources.parameters), _literals(task))
+        )
         self.parameters.update(dict.fromkeys(sources.parameters))
         function = call.function.__wrapped__
         if self.functions.setdefault(call.step, function) is not function:

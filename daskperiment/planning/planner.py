@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import uuid
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import dask
 
-from daskperiment.capture.code import CodeCapture
+from daskperiment.capture.code import CodeCapture, unknown_constants
 from daskperiment.capture.environment import EnvironmentCapture
 from daskperiment.client.progress import ProgressReporter
 from daskperiment.client.shipping import LocalRequest, prepare
@@ -109,8 +109,14 @@ class _Setups:
                 store, result, code_blob, environment, self.graph,
                 codes={step: each.fingerprint for step, each in code.steps.items()},
                 origin=origin, signing_key=key, parameters=self._parameters,
+                doubts={step: _doubt(unknown) for step, each in code.steps.items()
+                        if (unknown := unknown_constants(each))},
             )  # fmt: skip
         return last
+
+
+def _doubt(unknown: Sequence[str]) -> str:
+    return f"its code reads {', '.join(unknown)}, which has no fingerprint"
 
 
 class Planner:

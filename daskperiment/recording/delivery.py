@@ -104,7 +104,7 @@ class Delivery:
             If the store does not take them; nothing is lost then.
         """
         # One at a time, so that whoever delivers an output is the one to hold it against others.
-        with self._delivering, self._outputs.compared() as existing:
+        with self._delivering, self._outputs.compared(self._store.find) as existing:
             existing += self.journal.flush(timeout)
 
     def flush(self, timeout: float | None = None) -> None:
