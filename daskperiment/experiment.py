@@ -11,16 +11,18 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 from dask.delayed import Delayed
 
 from daskperiment.capture.code import source_text
 from daskperiment.capture.environment import describe, packages_text
+from daskperiment.capture.signatures import explained
 from daskperiment.codec import NotPlainError, to_plain
 from daskperiment.errors import TrialIDNotFoundError
 from daskperiment.execution.context import CURRENT, RunningStep
+from daskperiment.execution.helper_threads import bound, running_step
 from daskperiment.execution.lifecycle import undefined
 from daskperiment.formatting import html_table, shorten, table
 from daskperiment.graph.step import Step, StepCall, StepFunction, file_node
@@ -45,8 +47,23 @@ if TYPE_CHECKING:
 __all__ = ["Experiment", "experiment_of", "list_experiments"]
 
 P = TypeVar("P", Code, Environment)
+E = TypeVar("E")
+Q = ParamSpec("Q")
+R = TypeVar("R")
 
 
+def _explained(kind: type[E]) -> type[E]:
+    """Let the methods of a class name the nearest keyword where they are given an unknown one."""
+    for name, method in list(vars(kind).items()):
+        # A point of a metric is saved a thousand times a second.
+        public = name == "__call__" or not name.startswith("_")
+        if public and inspect.isfunction(method) and name != "save_metric":
+            setattr(kind, name, explained(method))
+    kind.__new__ = staticmethod(explained(kind.__new__))  # type: ignore[method-assign]
+    return kind
+
+
+@_explained
 class Experiment:
     """A named set of steps and parameters, and its history in one store.
 
@@ -245,7 +262,7 @@ class Experiment:
 
     def persist(
         self, function: Callable[..., Any] | None = None, *, nout: int | None = None,
-        reuse: bool | None = None, version: str | None = None,
+        reuse: bool | None = None, version: str | None = None, ignore: Sequence[str] = (),
     ) -> Any:  # fmt: skip
         """Decorate a function: a step whose output is kept in each trial.
 
@@ -261,17 +278,23 @@ class Experiment:
         version : str, optional
             Counts as part of the code. Give another one where the step depends on something that
             its code does not show, such as a file that was replaced.
+        ignore : sequence of str
+            Names of arguments that the output does not depend on, such as ``n_jobs`` or
+            ``verbose``: with other values the output is reused all the same.
 
         See Also
         --------
         get_persisted : Get such an output.
         explain : What would be reused, and what not and why.
         """
-        return self._decorate(function, Step, persist=True, nout=nout, reuse=reuse, version=version)
+        return self._decorate(
+            function, Step, persist=True, nout=nout, reuse=reuse, version=version, ignore=ignore
+        )
 
     def result(
         self, function: Callable[..., Any] | None = None, *, persist: bool = False,
         nout: int | None = None, reuse: bool | None = None, version: str | None = None,
+        ignore: Sequence[str] = (),
     ) -> Any:  # fmt: skip
         """Decorate a function: calling it makes a :class:`Result`, and computing that is a trial.
 
@@ -283,12 +306,12 @@ class Experiment:
             Whether the output is kept for :meth:`get_persisted` too.
         nout : int, optional
             Number of outputs.
-        reuse, version
+        reuse, version, ignore
             As for :meth:`persist`; they need `persist`.
         """
         return self._decorate(
             function, partial(Result, self._planner), persist=persist, nout=nout, reuse=reuse,
-            version=version,
+            version=version, ignore=ignore,
         )  # fmt: skip
 
     def _decorate(self, function: Any, wrap: Callable[[StepCall], Any], **traits: Any) -> Any:
@@ -298,13 +321,15 @@ class Experiment:
         self._steps[step.name] = step
         return step
 
-    def set_parameters(self, **values: Any) -> None:
+    def set_parameters(self, /, **values: Any) -> None:
         """Set values of parameters, for all trials that begin from now on.
 
         Raises
         ------
         ParameterUndeclaredError
             If a name is not declared. Nothing is set then.
+        TypeError
+            If a value is a node, which is no data before it is computed. Nothing is set then.
         """
         self._parameters.set(values)
 
@@ -337,7 +362,7 @@ class Experiment:
     # In a running step
 
     def _running(self) -> RunningStep:
-        running = CURRENT.get()
+        running = CURRENT.get() or running_step()  # most often a call less
         trial = running.trial if running else None
         if running is None or (trial and trial.store.address != self._store.address):
             raise TrialIDNotFoundError(
@@ -373,13 +398,63 @@ class Experiment:
         """In a step, its random generator: the same seed gives the same draws on every scheduler.
 
         Outside a step, as in a unit test of the function alone, it is one generator for the
-        experiment, seeded with the experiment's seed.
+        experiment, seeded with the experiment's seed. In a thread that a step starts it is the
+        step's; see :meth:`wrap`.
+
+        Raises
+        ------
+        UncertainStepError
+            In a thread that may work for one of several steps.
+        StepEndedError
+            If the step has ended, or its trial was interrupted.
         """
-        if (running := CURRENT.get()) is not None:
+        if (running := CURRENT.get() or running_step()) is not None:
             return running.rng
         if self._rng is None:
             self._rng = np.random.default_rng(self.seed)
         return self._rng
+
+    def wrap(self, function: Callable[Q, R]) -> Callable[Q, R]:
+        """Return a function that works for the running step in whatever thread it is called.
+
+        A thread that a step starts belongs to the step where that is certain: in a
+        ``ThreadPoolExecutor``, in ``asyncio``, in joblib's threads, and in other threads as long as
+        no other step runs in the process. Elsewhere :attr:`rng` and :meth:`save_metric` raise
+        unless the thread calls what this returns. It does not reach other processes.
+
+        Parameters
+        ----------
+        function : callable
+            May be a coroutine function.
+
+        Returns
+        -------
+        callable
+            Outside a step, as in a unit test of the function alone, `function` itself.
+
+        Raises
+        ------
+        TypeError
+            If `function` cannot be called.
+        UncertainStepError
+            In a thread that may itself work for one of several steps.
+
+        Examples
+        --------
+        ::
+
+            @ex
+            def search(grid):
+                score = ex.wrap(score_and_save)
+                threads = [Thread(target=score, args=(point,)) for point in grid]
+        """
+        if not callable(function):
+            raise TypeError(
+                f"ex.wrap got {shorten(repr(function), 60)}; expected the function that a thread "
+                "is to call."
+            )
+        running = running_step()
+        return function if running is None else bound(running, function)
 
     def save_metric(self, metric_key: str, epoch: Any, value: Any) -> None:
         """Save a point of a metric; to be called in a step.
@@ -399,7 +474,9 @@ class Experiment:
         Raises
         ------
         TrialIDNotFoundError
-            Outside a step.
+            Outside a step, or in a thread that may work for one of several steps.
+        StepEndedError
+            If the step has ended, or its trial was interrupted.
         TypeError
             If the name is no text, or epoch or value is no plain value.
         """
@@ -407,6 +484,8 @@ class Experiment:
         if metric_key.__class__ is not str or not metric_key:  # a call less for each point
             check_name(metric_key, "metric")
         point = Point(metric_key, _plain(epoch, "epoch"), _plain(value, "value"), time.time())
+        if running.halted is not None and running.halted != "forked":
+            raise running.refusal("save points")
         if running.trial is not None:
             running.metrics.add(metric_key)
             recorder_for(running.trial.store).point(running.trial.trial, point)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -14,10 +14,11 @@ from daskperiment.errors import ParameterUndeclaredError
 from daskperiment.execution.lifecycle import undefined
 from daskperiment.execution.tasks import UserFunction, run_parameter
 from daskperiment.formatting import html_table, shorten
+from daskperiment.graph.arguments import find_node
 from daskperiment.graph.dask_tasks import Task, TaskRef
 from daskperiment.graph.template import TRIAL, no_trial
 
-__all__ = ["NO_VALUE", "Parameter", "Parameters"]
+__all__ = ["NO_VALUE", "Parameter", "Parameters", "check_name", "check_values"]
 
 
 class _NoValue:
@@ -65,18 +66,13 @@ class Parameters:
 
     @property
     def keys(self) -> dict[str, str]:
-        """Key of each parameter that is not computed -> its name."""
-        return {self.key(name): name for name in self._defaults if name not in self._computed}
+        """Key of each parameter -> its name."""
+        return {self.key(name): name for name in self._defaults}
 
     @property
-    def version(self) -> tuple[int, int]:
-        """Changes whenever a parameter is declared, or declared in another way."""
-        return len(self._defaults), len(self._computed)
-
-    @property
-    def stamp(self) -> tuple[int, int, int]:
+    def stamp(self) -> int:
         """Changes whenever a parameter is declared or set."""
-        return (*self.version, self._changes)
+        return self._changes
 
     def key(self, name: str) -> str:
         """Return the key of a parameter's node."""
@@ -86,6 +82,7 @@ class Parameters:
     def declare(self, name: str, default: Any = NO_VALUE) -> None:
         """Declare a parameter, or give it another default."""
         check_name(name, "parameter")
+        check_values({name: default})
         with self._lock:
             self._defaults[name] = default
             self._computed.pop(name, None)
@@ -97,14 +94,16 @@ class Parameters:
         with self._lock:
             self._defaults[name] = NO_VALUE
             self._computed[name] = inputs
+            self._changes += 1
 
     def is_computed(self, name: str) -> bool:
         """Whether a parameter's default is computed from others in each trial."""
         return name in self._computed
 
     def set(self, values: Mapping[str, Any]) -> None:
-        """Set values of parameters."""
+        """Set values of parameters; TypeError for a node among them."""
         self.check_declared(values)
+        check_values(values)
         with self._lock:
             self._values = {**self._values, **values}
             self._changes += 1
@@ -132,13 +131,18 @@ class Parameters:
         values = {**self._defaults, **self._values, **overrides}
         return {name: value for name, value in values.items() if value is not NO_VALUE}
 
-    def missing(self, needed: Iterable[str], values: Mapping[str, Any]) -> tuple[str, ...]:
-        """Those of the needed parameters that have no value and none computed."""
+    def missing(
+        self, needed: Iterable[str], values: Mapping[str, Any], plain: Collection[str] = ()
+    ) -> tuple[str, ...]:
+        """Those of the needed parameters that have no value and none computed.
+
+        `plain` are those that a graph takes as they are, however they are declared now.
+        """
         missing: dict[str, None] = {}
         for name in needed:
             if name in values:
                 continue
-            inputs = self._computed.get(name)
+            inputs = None if name in plain else self._computed.get(name)
             found = (name,) if inputs is None else self.missing(inputs, values)
             missing.update(dict.fromkeys(found))
         return tuple(missing)
@@ -156,6 +160,27 @@ def check_name(name: Any, what: str) -> None:
         raise TypeError(f"A {what}'s name is text, got {name!r} ({type(name).__name__})")
     if not name:
         raise ValueError(f"A {what}'s name is empty; give it at least one character")
+
+
+def check_values(values: Mapping[str, Any]) -> None:
+    """Refuse nodes as values of parameters.
+
+    Raises
+    ------
+    TypeError
+        Naming the parameter and the node.
+    """
+    for name, value in values.items():
+        found = find_node(value)
+        if found is not None:
+            path, node = found
+            where = f", at {name}{path}" if path else ""
+            raise TypeError(
+                f"The value of parameter {name!r} is or holds the node {node!r}{where}; it has to "
+                "be data, which a trial begins with. Give the step the node in place of the "
+                f"parameter, or compute it first: {name}=node.compute(). A default that is made of "
+                "other parameters is declared with @ex.parameter."
+            )
 
 
 class _CurrentValue:
@@ -222,6 +247,10 @@ class Parameter(Delayed):
         nodes: list[Any] = [*inputs.values(), no_trial()]
         graph = HighLevelGraph.from_collections(key, {key: task}, dependencies=nodes)
         return cls(parameters, name, graph)
+
+    def __hash__(self) -> int:
+        # Two nodes of one parameter can stand in a set, though == makes a node of them.
+        return object.__hash__(self)
 
     @property
     def name(self) -> str:

@@ -27,9 +27,11 @@ __all__ = [
     "EndStatus",
     "Environment",
     "Failure",
+    "FileState",
     "Function",
     "Graph",
     "IMPURE",
+    "INEXACT",
     "Impurity",
     "Node",
     "OUTCOMES",
@@ -167,6 +169,10 @@ class Origin(Struct, frozen=True, omit_defaults=True):
     user: str
 
 
+INEXACT = "~"
+"""What a fingerprint of an argument begins with that says less than a cache key has to."""
+
+
 class Argument(Struct, frozen=True, omit_defaults=True):
     """What a step gets for one of its parameters."""
 
@@ -185,6 +191,20 @@ class Failure(Struct, frozen=True, omit_defaults=True):
     traceback: str = ""
     step: str | None = None
     """Key of the step run that raised it."""
+
+
+class FileState(Struct, frozen=True, omit_defaults=True):
+    """A file, the names in a folder, or an environment variable, as a step read or wrote it."""
+
+    name: str
+    """Absolute path, or the variable's name."""
+    digest: str | None = None
+    """Of what was there, empty if nothing was; None if it was not taken."""
+    kind: Literal["file", "names", "variable"] = "file"
+    stamp: list[int] | None = None
+    """The file's size, times of modification and change in nanoseconds, and inode."""
+    step: str | None = None
+    """Place of the step before that read it; None if it was the step itself."""
 
 
 class Begun(Struct, frozen=True, omit_defaults=True):
@@ -277,6 +297,9 @@ class StepRun(Struct, frozen=True, omit_defaults=True):
     arguments: dict[str, Argument] = {}
     """Name of a parameter of the step -> what it got, defaults included; trials of earlier versions
     have none. :attr:`inputs` is of these together, without those that the step ignores."""
+    reads: list[FileState] = []
+    """What it read besides its arguments, as far as Python told."""
+    written: list[FileState] = []
 
 
 class Output(Struct, frozen=True, omit_defaults=True):
@@ -287,6 +310,7 @@ class Output(Struct, frozen=True, omit_defaults=True):
     step: str
     output: str
     cache_key: str | None = field(default=None, name="recipe")
+    reads: list[FileState] = []
 
 
 class CacheEntry(Struct, frozen=True, omit_defaults=True):
@@ -305,19 +329,27 @@ class CacheEntry(Struct, frozen=True, omit_defaults=True):
     """Why the output must not be reused; ``None`` if it may."""
     type: str = ""
     metrics: list[str] = []
+    reads: list[FileState] = []
+    """What the step and those before it read besides their arguments: it must be the same."""
+    written: list[FileState] = []
+    """What the step wrote, but for what is kept: it must still be there."""
+    partial: bool = False
+    """Whether what the steps before it read is not among `reads`."""
 
 
 Recipe = CacheEntry
 """The first name of :class:`CacheEntry`."""
 
 
-class Impurity(Struct, frozen=True):
+class Impurity(Struct, frozen=True, omit_defaults=True):
     """A step run whose output differs from an earlier one's, for no recorded reason."""
 
     key: str
     step: str
     earlier: int
     """The trial that returned the other output."""
+    reads: list[str] = []
+    """Files and environment variables that it read, and found otherwise than before."""
 
 
 class Point(Struct, frozen=True, array_like=True):

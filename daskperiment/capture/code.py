@@ -14,6 +14,7 @@ import pathlib
 import threading
 import types
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ from daskperiment.capture.code_objects import MISSING, cell_value, fingerprint_c
 from daskperiment.capture.encoding import combine
 from daskperiment.capture.fingerprint import encoder_for
 from daskperiment.capture.origin import module_of
+from daskperiment.capture.source import SourceInfo, SourceMark
 from daskperiment.capture.walk import CodeUnit, Constant, Lookups, Walk
 from daskperiment.records import Code, Function, StepCode
 
@@ -32,6 +34,7 @@ __all__ = [
     "fingerprint_with",
     "same_names",
     "source_text",
+    "travelling_sources",
 ]
 
 _T = TypeVar("_T")
@@ -164,6 +167,16 @@ def fingerprint_with(function: Callable[..., Any], packages: Mapping[str, str]) 
     walk = Walk(function, step=True)
     walk.packages = {name: packages.get(name, now) for name, now in walk.packages.items()}
     return _CodeCollector().step_code(walk).fingerprint
+
+
+def travelling_sources(functions: Iterable[Callable[..., Any]]) -> dict[SourceMark, SourceInfo]:
+    """Return the sources behind functions, for `register_travelled` where they are unpickled."""
+    found: dict[SourceMark, SourceInfo] = {}
+    for function in functions:
+        # What cannot be read has no source there either.
+        with suppress(Exception):
+            found.update(Walk(function, step=True).sources())
+    return found
 
 
 class _CodeCollector:

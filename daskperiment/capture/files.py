@@ -1,4 +1,4 @@
-"""What files hold: digests of files, folders, globs and URLs, read again only where they may differ.
+"""What files hold: digests of files, folders, patterns and URLs, and what they are known by.
 
 A file is told by its size, its times and its inode; while they stay, so does its digest. The time
 of its last change of any kind counts as well, which nobody can set back.
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from xxhash import xxh3_128
 
 from daskperiment.capture.encoding import NoFingerprintError, combine
+from daskperiment.records import FileState
 
 __all__ = [
     "Content",
@@ -26,6 +27,7 @@ __all__ = [
     "by_content",
     "by_stamp",
     "content_of",
+    "difference",
     "file_digest",
     "is_glob",
     "is_settled",
@@ -34,6 +36,7 @@ __all__ = [
     "source_of",
     "stamp_of",
     "take_file",
+    "variable_digest",
 ]
 
 MOST_FILES = 100_000
@@ -138,6 +141,41 @@ def names_within(folder: str) -> str:
         return ""
 
 
+# What steps read and wrote ------------------------------------------------------------------------
+
+
+def variable_digest(value: str | None) -> str:
+    """Return the digest of an environment variable's value; empty if it is not set."""
+    return "" if value is None else combine("variable", value)
+
+
+def difference(state: FileState) -> str | None:
+    """Return in what way something is not as it was read or written; None if it is."""
+    if state.kind == "variable":
+        same = variable_digest(os.environ.get(state.name)) == state.digest
+        return None if same else f"environment variable {state.name} changed"
+    name = os.path.basename(state.name) or state.name
+    if state.kind == "names":
+        same = names_within(state.name) == state.digest
+        return None if same else f"the files in folder {name} are others"
+    stamp = stamp_of(state.name)
+    if stamp is not None and state.stamp is not None and tuple(state.stamp) == stamp:
+        return None
+    if stamp is None:
+        return None if state.digest == "" else f"file {name} is gone"
+    return _content_difference(state, name)
+
+
+def _content_difference(state: FileState, name: str) -> str | None:
+    if state.digest is None:
+        return f"file {name} may have changed, only its time was kept"
+    try:
+        same = file_digest(state.name) == state.digest
+    except OSError as error:
+        return f"file {name} cannot be read: {error}"
+    return None if same else f"file {name} {'changed' if state.digest else 'is there now'}"
+
+
 # Paths among arguments ---------------------------------------------------------------------------
 
 
@@ -225,7 +263,7 @@ class FileSource(NamedTuple):
 
 
 def _content_of_url(url: str) -> Content | None:
-    import fsspec
+    import fsspec  # noqa: PLC0415  # it takes a while, and few need it
 
     try:
         files, root = fsspec.core.url_to_fs(url)
@@ -263,7 +301,7 @@ def _digest_of_object(files: Any, path: str) -> str:
 
 
 def take_file(source: Any) -> Any:
-    """Return what a step gets for a source of ``ex.file``: FileNotFoundError if nothing is there."""
+    """Return what a step gets for a source of ``ex.file``; FileNotFoundError if it is not there."""
     return source_of(source).value()
 
 

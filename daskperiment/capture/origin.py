@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import site
 import sys
 import sysconfig
 from functools import lru_cache
@@ -16,6 +15,8 @@ from importlib import metadata
 from importlib.machinery import PathFinder
 from types import ModuleType
 from typing import Any, Literal
+
+from daskperiment.capture.installed import is_owned, is_site, owner_of
 
 __all__ = ["distribution", "file_of_module", "is_own", "module_of", "origin_of", "origin_of_file"]
 
@@ -35,7 +36,8 @@ def origin_of(module: str | None) -> Origin:
     top = module.partition(".")[0]
     if top == _PACKAGE:
         return "daskperiment"
-    return _origin_of(top, _place_of(sys.modules.get(module) or sys.modules.get(top)))
+    place = _place_of(sys.modules.get(module)) or _place_of(sys.modules.get(top))
+    return _origin_of(top, place)
 
 
 def is_own(module: str | None) -> bool:
@@ -65,26 +67,19 @@ def _origin_of(top: str, file: str | None) -> Origin:
     return origin_of_file(file)
 
 
+@lru_cache(maxsize=8192)
 def origin_of_file(file: str) -> Origin:
-    """Whose code a file is."""
-    path = os.path.abspath(file)
-    if not {"site-packages", "dist-packages"}.isdisjoint(path.split(os.sep)):
-        return "installed"
-    installed, python = _folders()
-    if path.startswith(installed):
-        return "installed"
-    return "python" if path.startswith(python) else "own"
+    """Whose code a file is: the user's is what no installed distribution owns, wherever it lies."""
+    path = os.path.abspath(file) + (os.sep if file.endswith(os.sep) else "")
+    if path.startswith(_python_folders()) and not is_site(path):
+        return "python"
+    return "installed" if is_owned(path) else "own"
 
 
 @lru_cache(maxsize=1)
-def _folders() -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _python_folders() -> tuple[str, ...]:
     paths = sysconfig.get_paths()
-    sites = [*site.getsitepackages(), site.getusersitepackages()]
-    installed = _prefixes(paths["purelib"], paths["platlib"], *sites)
-    return installed, _prefixes(paths["stdlib"], paths["platstdlib"])
-
-
-def _prefixes(*folders: str) -> tuple[str, ...]:
+    folders = paths["stdlib"], paths["platstdlib"]
     return tuple({os.path.join(os.path.abspath(folder), "") for folder in folders})
 
 
@@ -118,21 +113,14 @@ def distribution(module: str) -> tuple[str, str] | None:
     ``None`` if nobody says: the module was put there by hand.
     """
     top = module.partition(".")[0]
-    try:
-        found = metadata.distribution(top)
-        return (None if _brings(found, top) else _search(top)) or (top, found.version)
-    except Exception:
-        # Another name (sklearn comes with scikit-learn), or metadata that cannot be read.
-        return _search(top)
-
-
-def _brings(found: metadata.Distribution, top: str) -> bool:
-    """Whether a distribution has a module; another may have the same name."""
-    record = found.read_text("RECORD")
-    # Without a record nobody says.
-    return record is None or any(
-        line.startswith((f"{top}/", f"{top}.")) for line in record.splitlines()
-    )
+    place = _place_of(sys.modules.get(module)) or _place_of(sys.modules.get(top))
+    file = place or file_of_module(module) or file_of_module(top)
+    owner = owner_of(os.path.abspath(file)) if file is not None else None
+    if owner is not None:
+        # Where both have one name, that of the module is the shorter one to read.
+        same = owner.name.lower().replace("-", "_") == top.lower()
+        return (top if same else owner.name), owner.version
+    return _search(top) if file is None and top not in sys.stdlib_module_names else None
 
 
 def _search(top: str) -> tuple[str, str] | None:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, wraps
 from inspect import Parameter, Signature
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["DEFAULT", "argument_names", "defaults_of", "parameter_names"]
+from daskperiment.formatting import nearest
+
+__all__ = ["DEFAULT", "argument_names", "defaults_of", "explained", "parameter_names"]
 
 DEFAULT = "default"
 """Stands for the fingerprint of a default that has none: the code tells which it is."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 _OPEN = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
@@ -36,13 +41,23 @@ def argument_names(
         signature.bind(*args, **kwargs)
     except TypeError as error:
         name = getattr(function, "__qualname__", type(function).__qualname__)
-        raise TypeError(f"{name}() cannot be called like this: {error}") from None
+        hint = _hint(function, kwargs)
+        raise TypeError(f"{name}() cannot be called like this: {error}{hint}") from None
     declared = signature.parameters.values()
     names = [each.name for each in declared if each.kind in _POSITIONAL][: len(args)]
     rest = next((each.name for each in declared if each.kind is Parameter.VAR_POSITIONAL), "")
     names += [f"{rest}[{number}]" for number in range(len(args) - len(names))]
     # With f(a, /, **named), a keyword may have the name of an argument that is given by position.
     return (*names, *(f"{name}=" if name in names else name for name in kwargs))
+
+
+def _hint(function: Callable[..., Any], kwargs: Mapping[str, Any]) -> str:
+    known = parameter_names(function)
+    unknown = next((name for name in kwargs if known is not None and name not in known), None)
+    if known is None or unknown is None:
+        return ""
+    named = [name for name in known if name not in ("self", "cls")]
+    return nearest(unknown, named) or f"; its arguments are {', '.join(named) or 'none'}"
 
 
 def parameter_names(function: Callable[..., Any]) -> tuple[str, ...] | None:
@@ -58,6 +73,23 @@ def parameter_names(function: Callable[..., Any]) -> tuple[str, ...] | None:
 def defaults_of(function: Callable[..., Any]) -> tuple[tuple[str, Any], ...]:
     """Return name and value of each argument that may be left out."""
     return _cached(_defaults, function)  # type: ignore[no-any-return]
+
+
+def explained(function: Callable[P, T]) -> Callable[P, T]:
+    """Return a function that names the nearest known keyword where it is called with another."""
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except TypeError as error:
+            known = parameter_names(function)
+            unknown = [name for name in kwargs if known is not None and name not in known]
+            if not unknown:
+                raise
+            raise TypeError(f"{error}{_hint(function, kwargs)}") from None
+
+    return call
 
 
 def _signature(function: Callable[..., Any]) -> Signature | None:

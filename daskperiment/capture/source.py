@@ -15,7 +15,7 @@ import linecache
 import os
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
 from types import CodeType, FunctionType
@@ -35,6 +35,7 @@ from daskperiment.capture.code_objects import (
 __all__ = [
     "NO_SOURCE",
     "SourceInfo",
+    "SourceMark",
     "belongs",
     "file_literals",
     "file_source",
@@ -44,7 +45,9 @@ __all__ = [
     "function_source",
     "package_of",
     "register_class_source",
+    "register_travelled",
     "resolve_import",
+    "source_mark",
 ]
 
 NO_SOURCE = "no source: defined in a terminal or by exec"
@@ -175,6 +178,9 @@ def _read_function(code: CodeType, function: FunctionType) -> SourceInfo:
     node = None if text is None else _node_of(text, code, loader)
     if text is not None and node is not None:
         return _info(text, node, code.co_filename)
+    travelled = _travelled.get(_mark_of_code(code))
+    if travelled is not None:
+        return travelled
     fingerprint = fingerprint_code(code)
     note = NO_SOURCE if text is None else _CHANGED
     return SourceInfo(fingerprint, fingerprint, None, _shown(code.co_filename), note)
@@ -228,7 +234,7 @@ def register_class_source(cls: type, source: str, file: str) -> None:
 def _read_class(cls: type) -> SourceInfo | None:
     own = [f for f in methods(cls) if belongs(f, cls)]
     module = sys.modules.get(cls.__module__)
-    for file, codes in _files_of(own, module):
+    for file, codes in _files_of(cls.__qualname__, own, module):
         text = _text_of(codes[0]) if codes else _read_file(file)
         if text is None:
             continue
@@ -236,10 +242,12 @@ def _read_class(cls: type) -> SourceInfo | None:
         node = text.find_class(cls.__qualname__, {_first_line(n) for n in nodes if n is not None})
         if node is not None and None not in nodes:
             return _info(text, node, file)
-    return None
+    return _travelled.get(_mark_of_class(cls))
 
 
-def _files_of(own: list[FunctionType], module: object) -> Iterator[tuple[str, list[CodeType]]]:
+def _files_of(
+    name: str, own: list[FunctionType], module: object
+) -> Iterator[tuple[str, list[CodeType]]]:
     files: dict[str, list[CodeType]] = {}
     for function in own:
         # What dataclasses and the like generate is no source of the class.
@@ -247,8 +255,41 @@ def _files_of(own: list[FunctionType], module: object) -> Iterator[tuple[str, li
             files.setdefault(function.__code__.co_filename, []).append(function.__code__)
     yield from files.items()
     file = getattr(module, "__file__", None)
-    if not files and isinstance(file, str):
+    # A class that came from another process by value is not of the script that runs here.
+    if not files and isinstance(file, str) and hasattr(module, name.partition(".")[0]):
         yield file, []
+
+
+# Sources that travel: pickle takes functions and classes along by value, but not their source.
+
+SourceMark = tuple[str, ...]
+"""What a function or class is known by in another process."""
+
+_travelled: dict[SourceMark, SourceInfo] = {}
+_TRAVELLED = 10_000
+
+
+def _mark_of_code(code: CodeType) -> SourceMark:
+    return (code.co_qualname, str(code.co_firstlineno), code_digest(code).hex())
+
+
+def _mark_of_class(cls: type) -> SourceMark:
+    own = sorted(code_digest(f.__code__).hex() for f in methods(cls) if belongs(f, cls))
+    return (cls.__module__, cls.__qualname__, *own)
+
+
+def source_mark(value: FunctionType | type) -> SourceMark:
+    """Return what a function or class is known by in another process."""
+    return _mark_of_class(value) if isinstance(value, type) else _mark_of_code(value.__code__)
+
+
+def register_travelled(sources: Mapping[SourceMark, SourceInfo]) -> None:
+    """Remember sources that came with functions and classes from another process."""
+    for mark, info in sources.items():
+        _travelled.pop(mark, None)  # the latest is the last to be forgotten
+        _travelled[mark] = info
+    for mark in list(_travelled)[: max(0, len(_travelled) - _TRAVELLED)]:
+        _travelled.pop(mark, None)
 
 
 def methods(cls: type) -> list[FunctionType]:

@@ -47,7 +47,7 @@ from daskperiment.capture.origin import (
     origin_of,
     origin_of_file,
 )
-from daskperiment.capture.source import SourceInfo, belongs
+from daskperiment.capture.source import SourceInfo, SourceMark, belongs
 
 __all__ = ["CodeUnit", "Constant", "Lookups", "Walk"]
 
@@ -154,6 +154,12 @@ class Walk:
             self._look_into(place, value)
         if step and not self.units:
             self._add_root(root)
+
+    def sources(self) -> dict[SourceMark, SourceInfo]:
+        """Return the sources of the functions and classes, to go where these go by value."""
+        pairs = zip(self._kept, self.units, strict=True)
+        code = [(value, unit.info) for value, unit in pairs if not isinstance(value, ModuleFile)]
+        return {source.source_mark(value): info for value, info in code if info.source is not None}
 
     def _is_state(self, name: str, value: Any) -> bool:
         # Code that is bound anew is followed as it is now.
@@ -394,8 +400,11 @@ class Walk:
     def _late(self, place: int, prefix: str, item: ImportStatement, package: str | None) -> None:
         for name in source.resolve_import(item, package):
             file = file_of_module(name)
-            if file is None or origin_of_file(file) == "installed":
+            if file is None:
                 self._add_package(name)
+            elif origin_of_file(file) == "installed":
+                # Not by its module, which may not be loaded before the step ran.
+                self._add_distribution(name)
             elif origin_of_file(file) == "own" and origin_of(name) != "daskperiment":
                 self._visit_file(place, f"{prefix}import {name}", ModuleFile(name, file))
 
@@ -419,9 +428,12 @@ class Walk:
 
     def _add_package(self, module: str | None) -> None:
         if module is not None and origin_of(module) == "installed":
-            found = distribution(module)
-            if found is not None:
-                self.packages[found[0]] = found[1]
+            self._add_distribution(module)
+
+    def _add_distribution(self, module: str) -> None:
+        found = distribution(module)
+        if found is not None:
+            self.packages[found[0]] = found[1]
 
     def _add_foreign(self, owner: int, label: str, value: Any, module: str | None = None) -> None:
         self.names[owner, label, members.foreign_name(value)] = None

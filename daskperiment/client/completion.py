@@ -7,6 +7,7 @@ import time
 from daskperiment.client.submitted import Beginning
 from daskperiment.client.tracker import tracker_of
 from daskperiment.errors import StoreError, StoreUnavailableError
+from daskperiment.execution.context import halt_steps
 from daskperiment.execution.lifecycle import failure_of, has_ended, latest_trials, status_of
 from daskperiment.execution.purity import report_conflicts, report_impurities
 from daskperiment.recording.recorder import Recorder
@@ -32,6 +33,8 @@ def end_by_caller(store: Store, token: str, error: BaseException) -> None:
         What the computation raised.
     """
     recorder = recorder_for(store)
+    if status_of(error) == "interrupted":
+        halt_steps(token)
     if recorder.trials.has_ended(token) or isinstance(error, StoreUnavailableError):
         return
     try:

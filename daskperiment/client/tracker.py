@@ -24,6 +24,7 @@ from daskperiment.client.submitted import (
 from daskperiment.cluster import Submission, submission
 from daskperiment.codec import decode
 from daskperiment.errors import CorruptRecordError, StoreError
+from daskperiment.execution.context import halt_steps
 from daskperiment.execution.lifecycle import failure_of, status_of
 from daskperiment.execution.purity import report_impurities
 from daskperiment.recording.recorder import Recorder, RecorderListener
@@ -181,6 +182,9 @@ class Tracker(RecorderListener):
             self._catch_up()
             over = {token: trial for token, trial, outcome in done if self._see_to(trial, outcome)}
             self._report(over)
+            for token, _, outcome in done:
+                if outcome.status == "cancelled":
+                    halt_steps(token)  # a cluster of threads may have its workers here
             for token in over:
                 self._recorder.trials.end(token)
                 self.drop(token)

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 
+from daskperiment.errors import StepEndedError
 from daskperiment.execution.trial import TrialHandle
+from daskperiment.records import FileState
 
-__all__ = ["CURRENT", "RunningStep"]
+__all__ = ["ACTIVE", "CURRENT", "TURN", "RunningStep", "halt_steps"]
+
+Halt = Literal["ended", "interrupted", "forked"]
+"""Why a step can do no more: it returned, its trial was interrupted, or this is a forked child."""
+
+_WHY: dict[Halt, str] = {
+    "ended": "it has ended. Wait in the step for the threads that it starts.",
+    "interrupted": "its trial was interrupted.",
+    "forked": "this is a process that it started, which has a copy of its generator: each such "
+    "process would draw the same. Draw a seed in the step, and pass it to the process.",
+}
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True)
 class RunningStep:
     """A step while it runs."""
 
@@ -25,18 +40,81 @@ class RunningStep:
     """Whether the step read its trial's id, so that its output may differ for that reason."""
     disturbed: bool = False
     """Whether others may have used the global random state while this step drew from it."""
+    files: Any = None
+    """What it reads and writes, where that is observed."""
+    reads: Sequence[FileState] = ()
+    """What it read besides its arguments, once it has run."""
+    unordered: bool = False
+    """Whether threads of the step drew from its generator in an order that timing decided."""
+    halted: Halt | None = None
+    """Why it can draw and save points no more, None while it can."""
+    thread: int = field(default_factory=threading.get_ident)
+    """The thread in which the step itself runs."""
+    submitted: int = 0
+    """How many calls the step has given to threads."""
     metrics: set[str] = field(default_factory=set)
     """Names of the metrics that the step saved."""
     _rng: np.random.Generator | None = None
+    _drawn: tuple[int, int] = (-1, 0)
+    """The latest turn in which ``ex.rng`` was asked for, and the thread that did."""
 
     @property
     def rng(self) -> np.random.Generator:
         """The step's own random generator, made at its first use."""
         self.stochastic = True
+        if self.halted is not None:
+            raise self.refusal("draw from ex.rng")
+        if self.submitted:
+            self._note_turn()
         if self._rng is None:
             self._rng = np.random.default_rng(self.seed)
         return self._rng
 
+    def next_turn(self) -> int:
+        """Return the turn of a call that is given to a thread now.
+
+        A call by a call has the turn of that one: which of several such calls comes first is
+        decided by timing.
+        """
+        outer = TURN.get()
+        if outer is not None:
+            return outer
+        self.submitted += 1
+        return 2 * self.submitted - 1
+
+    def _note_turn(self) -> None:
+        """Notice a draw that does not come where it came if each call ran as it was given."""
+        turn, thread = TURN.get(), threading.get_ident()
+        if turn is None:
+            # In another thread it came with a copy of the context: the latest call, most likely.
+            turn = 2 * self.submitted - (thread != self.thread)
+        last, other = self._drawn
+        if turn < last or (turn == last and thread != other):
+            self.unordered = True
+        self._drawn = max(turn, last), thread
+
+    def refusal(self, what: str) -> StepEndedError:
+        """Return the error that says why the step cannot do this any more."""
+        trial = f" of trial {self.trial.trial}" if self.trial is not None else ""
+        why = _WHY[self.halted or "ended"]
+        return StepEndedError(f"Step {self.key!r}{trial} can {what} no more: {why}")
+
 
 CURRENT: ContextVar[RunningStep | None] = ContextVar("daskperiment_running_step", default=None)
 # A module global because a ContextVar cannot travel in a pickle.
+
+TURN: ContextVar[int | None] = ContextVar("daskperiment_turn", default=None)
+"""Place of the call that runs in this thread among those that its step gave to threads."""
+
+ACTIVE: list[RunningStep] = []
+"""The steps that run in this process, in the order in which they began.
+
+Whoever seeds the global random state for steps sees to it, under a lock of its own.
+"""
+
+
+def halt_steps(token: str) -> None:
+    """Let the steps of an interrupted trial that still run here draw and save no more."""
+    for step in list(ACTIVE):
+        if step.trial is not None and step.trial.token == token:
+            step.halted = "interrupted"

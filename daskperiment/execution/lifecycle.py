@@ -11,9 +11,10 @@ from typing import Any
 from daskperiment.cluster import retries, worker
 from daskperiment.codec import Blob, decode, encode, pack
 from daskperiment.errors import ParameterUndefinedError, StoreError
+from daskperiment.execution.context import ACTIVE, halt_steps
 from daskperiment.execution.purity import report_conflicts
 from daskperiment.execution.trial import RequestSource, TrialHandle, TrialRequest
-from daskperiment.recording.recorder import Recorder
+from daskperiment.recording.recorder import Recorder, RecorderListener
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import (
     BEGUN,
@@ -30,6 +31,7 @@ from daskperiment.store.liveness import current_origin
 from daskperiment.store.protocol import Allocation, Store
 
 __all__ = [
+    "InterruptionWatch",
     "TrialOfOneTask",
     "begin",
     "begin_within",
@@ -43,8 +45,10 @@ __all__ = [
     "last_key",
     "latest_trials",
     "status_of",
+    "take_optional",
     "take_parameter",
     "undefined",
+    "watch_for_interruption",
 ]
 
 
@@ -206,8 +210,14 @@ def latest_trials(store: Store, count: int) -> list[tuple[int, Begun]]:
 
 
 def take_parameter(trial: TrialHandle, name: str) -> Any:
-    """Return a parameter's value."""
-    # Without one it is an input of a computed parameter that was set: nobody looks at it.
+    """Return a parameter's value; ParameterUndefinedError if it has none."""
+    if name not in trial.values:
+        raise undefined((name,))
+    return trial.values[name]
+
+
+def take_optional(trial: TrialHandle, name: str) -> Any:
+    """Return a parameter's value, None if it has none: what takes it was itself set then."""
     return trial.values.get(name)
 
 
@@ -248,6 +258,28 @@ def _is_tried_again(error: BaseException, status: EndStatus) -> bool:
     if isinstance(error, (KeyboardInterrupt, SystemExit)):
         return worker() is not None  # it takes the worker down, as if that were killed
     return status == "failed" and retries() > 0
+
+
+class InterruptionWatch(RecorderListener):
+    """Stops steps on a worker whose trial was interrupted elsewhere, as its client wrote down."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._store = recorder.store
+
+    def on_beat(self, trials: set[int]) -> None:
+        """Read how the trials that run here ended, if they did."""
+        here = [step.trial for step in ACTIVE if step.trial is not None]
+        tokens = {one.trial: one.token for one in here if not one.at_home and one.trial in trials}
+        for record in self._store.read("trials", sorted(tokens)) if tokens else ():
+            ended = record_kind(record.id) == ENDED and record.id != DESERTED
+            if ended and decode(record.body, Ended).status == "interrupted":
+                halt_steps(tokens[record.trial])
+
+
+def watch_for_interruption(recorder: Recorder) -> None:
+    """Let a process that only runs steps of a trial see that the trial was interrupted."""
+    if not any(isinstance(each, InterruptionWatch) for each in recorder.listeners):
+        recorder.listeners.append(InterruptionWatch(recorder))
 
 
 def keep_or_explain(recorder: Recorder, form: Any, blob: Blob | None) -> Any:

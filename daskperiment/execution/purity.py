@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from daskperiment.capture.environment import changes
 from daskperiment.codec import decode, find_record
@@ -13,6 +13,7 @@ from daskperiment.records import (
     IMPURE,
     Begun,
     Environment,
+    FileState,
     Impurity,
     impure_key_id,
     impure_step_id,
@@ -41,15 +42,33 @@ def report_conflicts(recorder: Recorder, quietly: bool = False) -> None:
     """
     found = recorder.outputs.conflicts()
     for ours, theirs in found:
-        impurity = Impurity(ours.key, ours.step, theirs.trial)
+        reads = _changed_reads(theirs.reads, ours.reads)
+        impurity = Impurity(ours.key, ours.step, theirs.trial, reads)
         recorder.write("notes", ours.trial, impure_step_id(ours.key), impurity)
-        # From now on neither output may be reused.
-        for cache_key in {ours.cache_key, theirs.cache_key} - {None}:
+        # From now on neither output may be reused, unless it is known what else it rests on.
+        for cache_key in set() if reads else {ours.cache_key, theirs.cache_key} - {None}:
             recorder.write("outputs", 0, impure_key_id(str(cache_key)), impurity)
         if not quietly:
             _warn_impure(recorder.store, ours.trial, impurity)
     if found and quietly:
         recorder.settle()  # whoever reads it looks as soon as the task is done
+
+
+def _changed_reads(old: Sequence[FileState], new: Sequence[FileState]) -> list[str]:
+    """Return the names of files and variables that a step found otherwise than before."""
+    before = {(state.kind, state.name): state for state in old}
+    return [
+        f"environment variable {state.name}" if state.kind == "variable" else f"file {state.name}"
+        for state in new
+        if _differ(before.get((state.kind, state.name), state), state)
+    ]
+
+
+def _differ(old: FileState, new: FileState) -> bool:
+    """Whether something is known to have been another; equal times may hide what was set back."""
+    if old.digest is not None and new.digest is not None:
+        return old.digest != new.digest
+    return None not in (old.stamp, new.stamp) and old.stamp != new.stamp
 
 
 def report_impurities(store: Store, trials: Collection[int]) -> None:
@@ -62,7 +81,12 @@ def report_impurities(store: Store, trials: Collection[int]) -> None:
 def _warn_impure(store: Store, trial: int, impurity: Impurity) -> None:
     lines = list(_environment_changes(store, impurity.earlier, trial))
     where = "in this trial" if impurity.earlier == trial else f"in trial {impurity.earlier}"
-    if lines:
+    if impurity.reads:
+        cause = (
+            f"It read {', '.join(impurity.reads[:MOST_LINES])}, and found something else there. "
+            "Make that an argument: ex.file(path) for a file."
+        )
+    elif lines:
         cause = f"What did change is the environment: {joined_changes(lines)}."
     else:
         cause = (

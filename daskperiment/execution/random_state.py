@@ -21,7 +21,8 @@ import numpy as np
 from numpy.random import mtrand
 
 from daskperiment.errors import RandomStateWarning
-from daskperiment.execution.context import RunningStep
+from daskperiment.execution.context import ACTIVE, RunningStep
+from daskperiment.execution.helper_threads import carry_steps
 from daskperiment.warn import warn_user
 
 __all__ = ["IsolatedLibraries", "release_step", "seed_step"]
@@ -50,6 +51,7 @@ class IsolatedLibraries:
         if len(sys.modules) == self._count:
             return
         self._count = len(sys.modules)
+        carry_steps()
         for name in sys.modules.keys() - self._seen:
             self._seen.add(name)
             if name in _ISOLATED_MODULES or name.partition(".")[0] in _ISOLATED_PACKAGES:
@@ -102,7 +104,6 @@ class _GlobalRandomState:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._active: list[RunningStep] = []
         self._bits = np.random.MT19937(0)
         self._isolated = IsolatedLibraries()
         self._forget()
@@ -115,22 +116,23 @@ class _GlobalRandomState:
 
     def enter(self, step: RunningStep) -> None:
         with self._lock:
-            if self._active:
+            if ACTIVE:
                 self._note_draws()
             else:
                 self._isolated.update()
                 self._outside = (random.getstate(), mtrand.get_bit_generator())
                 mtrand.set_bit_generator(self._bits)
                 self._torch = _TorchState() if "torch" in sys.modules else None
-            self._active.append(step)
+            ACTIVE.append(step)
             self._reseed(step.seed)
 
     def leave(self, step: RunningStep) -> None:
         with self._lock:
             self._note_draws()
+            step.halted = step.halted or "ended"
             # By identity: two steps of two trials may be equal records.
-            self._active = [other for other in self._active if other is not step]
-            if not self._active:
+            ACTIVE[:] = [other for other in ACTIVE if other is not step]
+            if not ACTIVE:
                 self._restore()
 
     def _restore(self) -> None:
@@ -157,11 +159,11 @@ class _GlobalRandomState:
     def _note_draws(self) -> None:
         drawn = self._next() != self._expected
         if drawn or (self._torch is not None and self._torch.drawn()):
-            alone = len(self._active) == 1
-            for step in self._active:
+            alone = len(ACTIVE) == 1
+            for step in ACTIVE:
                 step.stochastic = True
                 step.disturbed = step.disturbed or not alone
-        if len(self._active) > 1:
+        if len(ACTIVE) > 1:
             # The look took a draw away from the others: give them a fresh start.
             self._reseed(self._seed)
 
@@ -184,17 +186,24 @@ def release_step(step: RunningStep) -> None:
         If the step drew from the global state while another step of this process ran.
     """
     _STATE.leave(step)
-    if step.disturbed:
+    if step.disturbed or step.unordered:
         _warn(step)
 
 
 def _warn(step: RunningStep) -> None:
     trial = f" of trial {step.trial.trial}" if step.trial is not None else ""
-    warn_user(
-        RandomStateWarning(
+    if step.unordered:
+        text = (
+            f"Threads of step {step.key!r}{trial} drew from ex.rng at the same time, so which of "
+            "them drew what depends on timing. Give each call a generator of its own, made in the "
+            "step: ex.rng.spawn(n) makes n."
+        )
+        warn_user(RandomStateWarning(text))
+    if step.disturbed:
+        text = (
             f"Step {step.key!r}{trial} ran while another step in this process used the global "
             "random state (random, numpy.random or torch), so what was drawn depends on timing. "
             "Draw from ex.rng instead, or compute with scheduler='synchronous' or "
             "scheduler='processes'."
         )
-    )
+        warn_user(RandomStateWarning(text))

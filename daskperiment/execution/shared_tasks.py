@@ -33,8 +33,8 @@ from daskperiment.execution.tasks import (
 from daskperiment.execution.trial import RequestSource, TrialHandle, TrialRequest
 from daskperiment.recording.recorder import Recorder
 from daskperiment.recording.registry import recorder_for
-from daskperiment.records import StepRun, reused_run_id
-from daskperiment.reuse.cache_entries import Hit, look_up
+from daskperiment.records import FileState, StepRun, reused_run_id
+from daskperiment.reuse.cache_entries import Hit, look_up, reads_with
 from daskperiment.seeds import step_seed
 from daskperiment.store.liveness import current_origin
 from daskperiment.warn import warn_user
@@ -72,6 +72,8 @@ class SharedOutcome:
     run: StepRun | None = None
     trial: int = 0
     """The trial in which the step ran."""
+    reads: tuple[FileState, ...] = ()
+    """What it and all before it read besides their arguments."""
 
     def __sizeof__(self) -> int:
         return sizeof(self.value) + 1000  # type: ignore[no-any-return]  # dask's
@@ -107,7 +109,8 @@ class RecordingTrial:
         """Return the outcome of a node that runs no step."""
         return SharedOutcome(
             value, self.seeded, any(outcome.drew for outcome in outcomes),
-            next((outcome.owner for outcome in outcomes if outcome.owner), None), **entries,
+            next((outcome.owner for outcome in outcomes if outcome.owner), None),
+            reads=tuple(_reads(outcomes)), **entries,
         )  # fmt: skip
 
     def accepts(self, outcomes: Sequence[SharedOutcome]) -> bool:
@@ -202,6 +205,20 @@ class _Recomputation:
         return missing
 
 
+def _reads(outcomes: Sequence[SharedOutcome]) -> list[FileState]:
+    found = [outcome.reads for outcome in outcomes if outcome.reads]
+    return reads_with(*found) if found else []
+
+
+def _with_reads(
+    outcome: SharedOutcome, place: str, reads: Sequence[FileState]
+) -> tuple[FileState, ...]:
+    if not reads:
+        return outcome.reads
+    own = [msgspec.structs.replace(each, step=each.step or place) for each in reads]
+    return tuple(reads_with(outcome.reads, own))
+
+
 def value_of(outcome: SharedOutcome) -> Any:
     """Return the value of an outcome."""
     return outcome.value
@@ -222,13 +239,14 @@ def run_shared(
     if known is not None:
         return known
     trial = join(recording.source)
-    runner = run_recorded(trial, call, values)
+    runner = run_recorded(trial, call, values, _reads(outcomes))
     deliver_visit(trial, runner.recorder)
     outcome = recording.outcome(runner.value, outcomes, run=runner.record, trial=trial.trial)
     return replace(
         outcome,
         drew=outcome.drew or runner.running.stochastic,
         owner=trial.token if runner.note else outcome.owner,
+        reads=_with_reads(outcome, call.key, runner.reads),
     )
 
 
@@ -265,10 +283,11 @@ def share_between(
         return recording.void
     value, running = run_unrecorded(join(recording.source), label, function, args, kwargs)
     outcome = recording.outcome(value, outcomes)
-    private = running.asked_for_trial or running.disturbed
+    private = running.asked_for_trial or running.disturbed or running.unordered
     return replace(
         outcome,
         drew=outcome.drew or running.stochastic,
+        reads=_with_reads(outcome, label, running.reads),
         owner=recording.source.request().token if private else outcome.owner,
     )
 
@@ -304,7 +323,8 @@ def _loaded(
     watch = Stopwatch()
     value = unpack(hit.entry.kept["value"], request.setup.store.get, request.setup.signing_key)
     run = _as_run(request, call, hit, watch)
-    return SharedOutcome(value, recording.seeded, run=run, trial=hit.entry.trial)
+    outcome = SharedOutcome(value, recording.seeded, run=run, trial=hit.entry.trial)
+    return replace(outcome, reads=_with_reads(outcome, hit.entry.key, hit.entry.reads))
 
 
 def _distrust(request: TrialRequest, hit: Hit, error: Exception) -> None:

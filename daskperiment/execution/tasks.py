@@ -11,35 +11,53 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
+from dask.delayed import Delayed
 
 from daskperiment.capture.files import by_content, by_stamp
-from daskperiment.capture.fingerprint import combine, exact_fingerprint, fingerprint
+from daskperiment.capture.fingerprint import (
+    NoFingerprintError,
+    combine,
+    exact_fingerprint,
+    fingerprint,
+)
 from daskperiment.capture.signatures import DEFAULT, defaults_of
 from daskperiment.cluster import worker
 from daskperiment.codec import pack
 from daskperiment.execution.context import CURRENT, RunningStep
-from daskperiment.execution.lifecycle import end, fail, failure_of, keep_or_explain, status_of
+from daskperiment.execution.lifecycle import (
+    end,
+    fail,
+    failure_of,
+    keep_or_explain,
+    status_of,
+    watch_for_interruption,
+)
+from daskperiment.execution.observed_files import ObservedFiles, watch_files
 from daskperiment.execution.purity import report_conflicts
 from daskperiment.execution.random_state import release_step, seed_step
 from daskperiment.execution.trial import TrialHandle
+from daskperiment.formatting import shorten
 from daskperiment.recording.recorder import Recorder
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import (
+    INEXACT,
     Argument,
     CacheEntry,
     Computed,
     EndStatus,
     Failure,
+    FileState,
     Output,
     StepRun,
     computed_id,
     is_replacement_id,
     step_run_id,
 )
-from daskperiment.reuse.cache_entries import worth_writing
+from daskperiment.reuse.cache_entries import reads_with, worth_writing
 from daskperiment.seeds import fresh_seed, step_seed
 from daskperiment.store.liveness import current_origin
 
@@ -146,16 +164,21 @@ def run_result(trial: TrialHandle, call: Call, /, *values: Any) -> Any:
     return end(trial, runner.recorder, runner.value)
 
 
-def run_recorded(trial: TrialHandle, call: Call, values: Sequence[Any]) -> StepRunner:
+def run_recorded(
+    trial: TrialHandle, call: Call, values: Sequence[Any],
+    before: list[FileState] | None = None,
+) -> StepRunner:  # fmt: skip
     """Run a step in a trial, and write its run down.
 
-    Delivering it is left to `deliver_visit`, or to the trial's end.
+    Delivering it is left to `deliver_visit`, or to the trial's end. `before` is what the steps
+    before it read besides their arguments, None if that is not known.
     """
-    runner = StepRunner(trial, call)
+    runner = StepRunner(trial, call, before)
     if trial.at_home:
         runner.run(values)
     else:
         with runner.recorder.visit(trial.trial, trial.token):
+            watch_for_interruption(runner.recorder)
             runner.run(values)
     return runner
 
@@ -173,6 +196,16 @@ def _run_alone(call: Call, values: Sequence[Any]) -> Any:
     return call.run(RunningStep(call.step, step_seed(seed, call.step), None), values)
 
 
+def _watched(running: RunningStep, values: Sequence[Any]) -> ObservedFiles:
+    watch_files()
+    files = running.files = ObservedFiles()
+    for value in values:
+        several = isinstance(value, (list, tuple)) and value
+        if isinstance(value[0] if several else value, Path):
+            files.give(value)
+    return files
+
+
 def _run(running: RunningStep, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     reset = CURRENT.set(running)
     seed_step(running)
@@ -186,8 +219,13 @@ def _run(running: RunningStep, function: Callable[..., Any], args: Any, kwargs: 
 class StepRunner:
     """One run of a step in a trial, from its inputs to its record."""
 
-    def __init__(self, trial: TrialHandle, call: Call) -> None:
+    def __init__(
+        self, trial: TrialHandle, call: Call, before: list[FileState] | None = None
+    ) -> None:
         self.trial = trial
+        self.before = before
+        self.reads: list[FileState] = []
+        self.written: list[FileState] = []
         self.recorder = recorder_for(trial.store)
         self.call = call
         self.code = trial.codes.get(call.key) or trial.codes.get(call.step, "")
@@ -207,14 +245,27 @@ class StepRunner:
             self.trial.show(self.call.key, "running")
         # Before the function runs: it might change what it was given.
         self._take(values)
+        files = _watched(self.running, values)
         watch = Stopwatch()
         try:
             self.value = self.call.run(self.running, values)
+            _refuse_node(self.call, self.value)
         except BaseException as error:
             with suppress(Warning):  # made an error by a filter, it must not hide the user's
                 self._failed(error, watch.read())
             raise
-        self._succeeded(self.value, watch.read())
+        usage = watch.read()
+        if files.noted:
+            self._note_files(files)
+        self._succeeded(self.value, usage)
+
+    def _note_files(self, files: ObservedFiles) -> None:
+        # Reading files once more is worth its time where outputs are reused.
+        digests = self.keys is not None and self.keys.reusable
+        changed = files.changed_meanwhile()
+        self.reads, self.written = files.reads(digests), files.written(digests)
+        if changed is not None:
+            self.note = self.note or f"file {changed} changed while it ran"
 
     def _take(self, values: Sequence[Any]) -> None:
         """Note what the function gets, argument by argument; what has no fingerprint is noted."""
@@ -231,16 +282,22 @@ class StepRunner:
         self.inputs = inputs_of(found, call.ignore)
 
     def _digest(self, name: str, value: Any, path: Callable[[Any], str]) -> str | None:
-        try:
+        with suppress(NoFingerprintError):
             return exact_fingerprint(value, path)
+        try:
+            # Not good enough for taking an output, but for telling that something changed.
+            return INEXACT + fingerprint(value, path)
         except Exception as error:  # user-defined objects may fail in any way
             self.note = self.note or f"its input has no fingerprint: argument {name}: {error}"
         return None
 
     def _failed(self, error: BaseException, usage: Usage) -> None:
-        failure, status = failure_of(error, self.call.key), status_of(error)
+        halted = self.running.halted == "interrupted"
+        failure = failure_of(error, self.call.key)
+        status = "interrupted" if halted else status_of(error)
         self._record(usage, status, failure=failure)
-        fail(self.trial, failure, error)
+        if not halted:  # else the trial's end is on record, and this is no failure of it
+            fail(self.trial, failure, error)
 
     def _succeeded(self, value: Any, usage: Usage) -> None:
         # Reading files is worth its time where outputs are reused.
@@ -271,7 +328,8 @@ class StepRunner:
             kept=self.kept, failure=failure, metrics=sorted(self.running.metrics),
             cache_key=(keys and keys.base) or None, reusable=keys is not None and keys.reusable,
             reason=keys and keys.reason, worker=here and here.address,
-            worker_name=here and here.name, arguments=self.arguments,
+            worker_name=here and here.name, arguments=self.arguments, reads=self.reads,
+            written=self.written,
         )  # fmt: skip
         id = step_run_id(call.key, usage.started, origin.pid)
         self.recorder.write("steps", self.trial.trial, id, self.record)
@@ -281,15 +339,24 @@ class StepRunner:
     def _record_output(self, output: str) -> None:
         seed = str(self.running.seed) if self.running.stochastic else ""
         id = combine(self.call.step, self.code, self.inputs or "", seed)
+        if self.reads and self.keys is not None and self.keys.reusable:
+            # A file that changed is an input that changed.
+            id = combine(id, *(f"{each.kind} {each.name} {each.digest}" for each in self.reads))
         cache_key = (self.keys and self.keys.base) or None
-        record = Output(self.trial.trial, self.call.key, self.call.step, output, cache_key)
+        record = Output(
+            self.trial.trial, self.call.key, self.call.step, output, cache_key, self.reads
+        )
         self.recorder.output(id, record)
+
+    def _all_reads(self) -> list[FileState]:
+        before = self.before or []
+        return reads_with(before, self.reads) if self.reads else before
 
     def _record_entry(self, value: Any, ids: list[str]) -> None:
         entry = CacheEntry(
             self.trial.trial, self.call.key, self.call.step, self.running.stochastic, self.output,
             None if self.note else self.kept, self.note, str(type(value)),
-            sorted(self.running.metrics),
+            sorted(self.running.metrics), self._all_reads(), self.written, self.before is None,
         )  # fmt: skip
         if self.note:
             # Of an output that is not to be trusted only whether the step draws is of use.
@@ -297,6 +364,30 @@ class StepRunner:
         if any(map(is_replacement_id, ids)):
             ids = worth_writing(ids, entry)
         self.recorder.entry(ids, entry)
+
+
+def _refuse_node(call: Call, value: Any) -> None:
+    """Refuse what a step returns, if it is a node or a container of nodes: nobody computes them."""
+    if type(value) not in _SCALARS and _holds_node(value):
+        raise TypeError(
+            f"Step {call.step!r} returned {shorten(repr(value), 60)}, which is not computed. Call "
+            "its compute() in the step and return that, or make the node outside and pass it to "
+            "the step as an argument."
+        )
+
+
+_SCALARS = frozenset({bool, int, float, complex, str, bytes, type(None)})
+
+
+def _holds_node(value: Any) -> bool:
+    if type(value) not in (list, tuple, set, frozenset, dict):
+        return isinstance(value, Delayed)
+    items = value.values() if type(value) is dict else value
+    if set(map(type, items)) <= _SCALARS:
+        return False
+    with suppress(RecursionError):  # a list that contains itself
+        return any(map(_holds_node, items))
+    return False
 
 
 def _default(value: Any, path: Callable[[Any], str]) -> Argument:
@@ -330,6 +421,8 @@ def _doubt(running: RunningStep) -> str | None:
         return "it read the trial's id"
     if running.disturbed:
         return "it shared the global random state with another step"
+    if running.unordered:
+        return "its threads drew from ex.rng in an order that timing decided"
     return None
 
 
@@ -364,6 +457,7 @@ def run_unrecorded(
 ) -> tuple[Any, RunningStep]:
     """Run a function that is no step, seeded by its place; record only that it fails."""
     running = RunningStep(label, step_seed(trial.seed, label), trial)
+    files = _watched(running, (*args, *kwargs.values()))
     try:
         value = _run(running, function, args, kwargs)
     except BaseException as error:
@@ -371,8 +465,11 @@ def run_unrecorded(
             fail(trial, failure_of(error, label), error)
         raise
     keys = trial.step_keys.get(label)
+    running.reads = files.reads(keys is not None) if files.noted else []
     if keys is not None:
-        entry = CacheEntry(trial.trial, label, "", running.stochastic, note=_doubt(running))
+        entry = CacheEntry(
+            trial.trial, label, "", running.stochastic, note=_doubt(running), reads=running.reads
+        )
         recorder_for(trial.store).entry(keys.ids, entry)
     return value, running
 

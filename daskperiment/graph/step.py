@@ -15,12 +15,14 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.utils import funcname
 
+from daskperiment.capture.code import travelling_sources
 from daskperiment.capture.files import source_of, take_file
 from daskperiment.capture.signatures import argument_names, defaults_of, parameter_names
+from daskperiment.capture.source import register_travelled
 from daskperiment.execution.context import CURRENT
 from daskperiment.execution.tasks import Call, UserFunction, run_step
 from daskperiment.formatting import html_table, nearest
-from daskperiment.graph.arguments import CallNode, unpack
+from daskperiment.graph.arguments import CallNode, unpack, unpack_arguments
 from daskperiment.graph.dask_tasks import Task, TaskRef
 from daskperiment.graph.template import TRIAL, no_trial
 
@@ -106,6 +108,13 @@ class StepFunction:
         self._version = _check_version(version)
         self._ignore = _check_ignore(ignore, function)
 
+    def __getstate__(self) -> Any:
+        return travelling_sources([self.__wrapped__]), self.__dict__
+
+    def __setstate__(self, state: Any) -> None:
+        register_travelled(state[0])
+        self.__dict__.update(state[1])
+
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Return the node of this call; in a running step, what the function returns.
 
@@ -126,7 +135,9 @@ class StepFunction:
         # Not a token of the arguments: two equal calls are two step runs.
         key = f"{self.name}-{uuid.uuid4().hex}"
         nodes: list[Any] = []
-        forms = [unpack(value, nodes) for value in (*args, *kwargs.values())]
+        own = args[0] if args and getattr(type(args[0]), self.name, None) is self else None
+        values = (*args, *kwargs.values())
+        forms = unpack_arguments(self.name, names, values, nodes, own)
         task = Task(key, run_step, TaskRef(TRIAL), call, *forms)
         return self._wrap(StepCall(self.name, key, _graph(key, task, nodes), self._nout))
 

@@ -25,6 +25,7 @@ from daskperiment.execution.lifecycle import (
     begin,
     begin_within,
     last_key,
+    take_optional,
     take_parameter,
 )
 from daskperiment.execution.tasks import Call, run_between, run_parameter, run_result, run_step
@@ -34,6 +35,7 @@ from daskperiment.graph.dask_tasks import (
     Task,
     TaskRef,
     convert_legacy_graph,
+    function_of,
     in_order,
     references,
 )
@@ -198,12 +200,15 @@ class _Copying:
             self.layers[self.first] = _layer({self.first: Task(self.first, begin, source)}, None)
             self.dependencies[self.first] = set()
         keys = self._keys(begins, tasks)
+        # What a computed parameter is computed from may have no value where it was set itself.
+        optional = {key: Task(None, take_optional, begins, name)
+                    for key, name in self.template.inlined.items()}  # fmt: skip
         names = {name: self.last if name == self.template.key else f"{name}-{self.token}"
                  for name in self.own}  # fmt: skip
         for name, layer in self.own.items():
             before = {self.first, *self.extra.get(name, ())}
             before.update([names.get(each, each) for each in layer.dependencies])
-            self.layers[names[name]] = _copy(layer, keys)
+            self.layers[names[name]] = _copy(layer, keys, optional)
             self.dependencies[names[name]] = before
         for name in names.values():
             self.dependencies[name] &= self.layers.keys()  # what nobody needs is not there
@@ -228,11 +233,15 @@ def _rename(key: Key, token: str, number: int) -> Key:
     return f"{key_split(key)}-{token}-{number}"
 
 
-def _copy(layer: _TaskLayer, keys: Mapping[Key, Any]) -> MaterializedLayer:
+def _copy(
+    layer: _TaskLayer, keys: Mapping[Key, Any], optional: Mapping[Key, Any]
+) -> MaterializedLayer:
     tasks = {}
     for old, task in layer.tasks.items():
         new = keys[old]
-        tasks[new] = task.substitute(keys, key=new)
+        computes = type(task) is Task and task.func is run_parameter
+        known = {**keys, **optional} if computes else keys
+        tasks[new] = task.substitute(known, key=new)
     return _layer(tasks, layer.annotations)
 
 
@@ -255,8 +264,9 @@ def compile_template(result: str, key: Key, graph: HighLevelGraph, parameters: A
     graph : HighLevelGraph
         As the calls of steps made it.
     parameters : mapping
-        Key of a parameter without default function -> its name.
+        Key of a parameter -> its name.
     """
+    parameters = _plain(graph, parameters)
     # Only what depends on the trial is copied: data that no parameter reaches stays one layer
     # for all trials, which Dask then loads once.
     moving = _moving_layers(graph, {TRIAL, *parameters})
@@ -283,6 +293,20 @@ def compile_template(result: str, key: Key, graph: HighLevelGraph, parameters: A
         reaching=tuple({**survey.parameters, **survey.inputs}),
         persisting=survey.persisting,
     )
+
+
+def _plain(graph: HighLevelGraph, parameters: Mapping[Key, str]) -> dict[Key, str]:
+    """Return the parameters that are not computed in this graph.
+
+    By what stands there: a parameter may have been declared in another way since.
+    """
+    found = dict(parameters)
+    for layer in graph.layers.values():
+        if isinstance(layer, MaterializedLayer):
+            for key in [key for key in found if key in layer]:
+                if function_of(layer[key]) is run_parameter:
+                    del found[key]
+    return found
 
 
 def _moving_layers(graph: HighLevelGraph, seeds: set[str]) -> set[str]:

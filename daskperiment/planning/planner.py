@@ -202,7 +202,10 @@ class Planner:
         request = TrialRequest(
             setups.setup(self.store, template.result, code, code_blob, environment_blob), token,
             seed=fresh_seed() if chosen is None else chosen,
-            values=values, missing=self.parameters.missing(template.parameters, values),
+            values=values,
+            missing=self.parameters.missing(
+                template.parameters, values, template.inlined.values()
+            ),
             sweep=options.sweep, source=options.source,
             progress=None if options.progress is None else options.progress.id,
         )  # fmt: skip

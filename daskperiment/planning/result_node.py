@@ -12,14 +12,17 @@ from dask.base import visualize
 from dask.delayed import Delayed, single_key
 from dask.highlevelgraph import HighLevelGraph
 
+from daskperiment.capture.code import travelling_sources
+from daskperiment.capture.source import register_travelled
 from daskperiment.client.completion import end_by_caller, finish_elsewhere
 from daskperiment.client.progress import StepBar, reporting
 from daskperiment.execution.tasks import UserFunction
-from daskperiment.formatting import html_table, shorten
+from daskperiment.formatting import html_table, nearest, shorten
 from daskperiment.graph.arguments import CallNode
 from daskperiment.graph.step import Step, StepCall, with_functions
 from daskperiment.graph.template import Template, TrialGraph, compile_template
-from daskperiment.parameters import Parameters
+from daskperiment.parameters import Parameters, check_values
+from daskperiment.planning.keywords import USUAL, check_keywords
 from daskperiment.planning.planner import Planner, TrialOptions, check_reuse
 from daskperiment.planning.reuse_planner import StepForecast
 from daskperiment.recording.registry import recorder_for
@@ -29,16 +32,14 @@ __all__ = ["ResultDefinition", "ResultNode"]
 
 
 class _Compiled:
-    """The template of one call, made anew when the experiment's parameters are declared anew."""
+    """The template of one call, made once: what its graph holds stays as it is."""
 
     def __init__(self) -> None:
-        self._version: tuple[int, int] | None = None
         self._template: Template | None = None
 
     def template(self, call: StepCall, parameters: Parameters) -> Template:
         """Return the template."""
-        if self._template is None or self._version != parameters.version:
-            self._version = parameters.version
+        if self._template is None:
             self._template = compile_template(call.step, call.key, call.graph, parameters.keys)
         return self._template
 
@@ -191,11 +192,24 @@ class ResultNode(CallNode):
         return _rebuild, (graph.key, self._length)
 
     def __hash__(self) -> int:
-        return hash(self._definition.call.key)
+        # Results that are bound to other values differ, though they share a call: they can stand
+        # in one set. Not by content, for == makes a node, as Dask has it.
+        return object.__hash__(self)
+
+    def __getattr__(self, name: str) -> Any:
+        # Not a node of the result's attribute, as for other nodes of Dask: a method that is written
+        # wrongly would be a trial, or nothing at all.
+        hint = "" if name.startswith("_") else nearest(name, dir(self))
+        raise AttributeError(
+            f"A result has no attribute {name!r}{hint}"
+            + ("" if hint else "; what it returns is known once it is computed")
+        )
 
     def __reduce__(self) -> Any:
         definition = self._definition
-        return type(self), (definition.planner, definition.call, definition.options)
+        sources = travelling_sources(definition.template.functions.values())
+        parts = (definition.planner, definition.call, definition.options)
+        return _arrived, (type(self), sources, *parts)
 
     # What users ask
 
@@ -232,6 +246,8 @@ class ResultNode(CallNode):
         Exception
             What a step raised, unchanged; the trial is recorded as failed.
         """
+        if not kwargs.keys() <= USUAL:
+            check_keywords("compute", kwargs, ("seed", "reuse", "progress"))
         options = self._definition.options
         if seed is not None or reuse is not None:
             options = options.refined(seed=check_seed(seed), reuse=check_reuse(reuse))
@@ -247,7 +263,7 @@ class ResultNode(CallNode):
         self._local.computed = graph.token
         return definition.compute(graph, kwargs)
 
-    def bind(self, **values: Any) -> Self:
+    def bind(self, /, **values: Any) -> Self:
         """Return a result with these parameter values; the experiment stays as it is.
 
         Parameters
@@ -264,9 +280,12 @@ class ResultNode(CallNode):
         ------
         ParameterUndeclaredError
             If the experiment has no such parameter.
+        TypeError
+            If a value is a node, which is no data before it is computed.
         """
         options = self._definition.options
         self._definition.planner.parameters.check_declared(values)
+        check_values(values)
         return self.with_options(replace(options, values={**options.values, **values}))
 
     def visualize(self, *args: Any, **kwargs: Any) -> Any:
@@ -331,6 +350,12 @@ class ResultNode(CallNode):
             self._local.stamp = stamp
             graph = self._local.current = self._definition.trial_graph(later=True)
         return graph  # type: ignore[no-any-return]  # a slot of an untyped class
+
+
+def _arrived(kind: type[ResultNode], sources: Any, *parts: Any) -> ResultNode:
+    """Return a result that was pickled, and tell the sources of its functions."""
+    register_travelled(sources)
+    return kind(*parts)
 
 
 def _rebuild(

@@ -15,7 +15,7 @@ from daskperiment.graph.template import Template
 from daskperiment.planning.reasons import PastTrials, Reason, TrialMakeup, why
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import Code, cache_entry_id
-from daskperiment.reuse.cache_entries import CacheEntries, Hit, latest, why_not
+from daskperiment.reuse.cache_entries import CacheEntries, Hit, latest, outdated, why_not
 from daskperiment.reuse.cache_keys import CacheKey, KeySpec, NoCacheKey, StepKeys, first_ids
 from daskperiment.reuse.reuse_plan import ReusePlan
 from daskperiment.store.protocol import Store
@@ -200,6 +200,8 @@ class _Decision:
         self.entries = CacheEntries(store)
         self.before = self._ancestors(reusable)
         self.drew: dict[Key, bool | None] = {}
+        self.reading: set[Key] = set()
+        """Nodes that read files besides their arguments, and all behind them."""
         self.suspects: dict[Key, str] = {}
         self.reasons: dict[Key, str] = {}
 
@@ -239,6 +241,8 @@ class _Decision:
             before = [self.drew.get(each, False) for each in self.specs[key].counting]
             before.append(self._draws(key))
             self.drew[key] = True if True in before else None if None in before else False
+            if self._reads(key) or not self.reading.isdisjoint(self.specs[key].inputs):
+                self.reading.add(key)
 
     def _draws(self, key: Key) -> bool | None:
         spec, found = self.specs[key], self.cache_keys[key]
@@ -248,6 +252,11 @@ class _Decision:
             return False
         drew = [entry.drew for entry in self.entries.all(found.base)]
         return any(drew) if drew else None
+
+    def _reads(self, key: Key) -> bool:
+        found = self.cache_keys[key]
+        known = self.entries.all(found.base) if isinstance(found, CacheKey) else []
+        return any(entry.reads for entry in known)
 
     def _name(self, key: Key) -> str:
         """Return the cache key that determines a node's output: with seeds where they matter."""
@@ -295,9 +304,13 @@ class _Decision:
             self.reasons[key] = "a trial in flight runs it"
             return None
         entries = [] if self.drew[key] is None else self.entries.all(name)
+        if not self.reading.isdisjoint(self.specs[key].inputs):
+            # What was read before the step must be known too.
+            entries = [entry for entry in entries if not entry.partial]
         entry = latest(entries)
         if entry is None:
-            self.reasons[key] = (why_not(entries[-1]) if entries else None) or NEVER_RUN
+            last = entries[-1] if entries else None
+            self.reasons[key] = (last and (why_not(last) or outdated(last))) or NEVER_RUN
             return None
         # Where it comes from tells why, should it turn out that it cannot be loaded.
         self.reasons[key] = f"the output that trial {entry.trial} kept could not be loaded"

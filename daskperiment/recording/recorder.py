@@ -47,6 +47,9 @@ class RecorderListener:
         """Return the ids of trials to send signs of life for; may raise StoreError."""
         return set()
 
+    def on_beat(self, trials: set[int]) -> None:
+        """Look after the trials that run here, a few times a minute; may raise StoreError."""
+
     def on_close(self) -> None:
         """Write what is still to be written: the process ends."""
 
@@ -223,7 +226,10 @@ class Recorder:
         self._beaten = time.monotonic()
         # By the store's clock: those of two hosts may differ by more than the timeout.
         elsewhere = [listener.trials_alive() for listener in self.listeners]
-        for trial in self.trials.numbers.union(*elsewhere):
+        here = self.trials.numbers
+        for listener in self.listeners:
+            listener.on_beat(here)
+        for trial in here.union(*elsewhere):
             self.write("beats", trial, beat_id(clock, self.pid), Beat(clock))
 
     # The end

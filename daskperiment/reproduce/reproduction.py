@@ -17,6 +17,7 @@ from daskperiment.errors import (
 from daskperiment.graph.template import Template
 from daskperiment.history.stored_values import loaded
 from daskperiment.history.trial_records import RecordedTrial, find_trial, part_of, trial_or_raise
+from daskperiment.planning.keywords import check_keywords
 from daskperiment.planning.planner import TrialOptions, signing_key
 from daskperiment.planning.result_node import ResultNode
 from daskperiment.recording.registry import recorder_for
@@ -78,6 +79,7 @@ def _check_arguments(code: Any, keywords: Mapping[str, Any]) -> None:
                 f"reproduce() takes no {name!r}: it runs with the trial's own seed and computes "
                 "every step; call compute() for another run"
             )
+    check_keywords("reproduce", keywords, ("trial_id", "code"))
 
 
 def _past_trial(store: Store, trial_id: int, name: str) -> RecordedTrial:

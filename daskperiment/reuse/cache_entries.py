@@ -10,12 +10,28 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
+from daskperiment.capture.files import difference
 from daskperiment.codec import decode, is_object
 from daskperiment.errors import CorruptRecordError
-from daskperiment.records import CacheEntry, cache_entry_id, impure_key_id, is_replacement_id
+from daskperiment.records import (
+    CacheEntry,
+    FileState,
+    cache_entry_id,
+    impure_key_id,
+    is_replacement_id,
+)
 from daskperiment.store.protocol import Store
 
-__all__ = ["CacheEntries", "Hit", "latest", "look_up", "why_not", "worth_writing"]
+__all__ = [
+    "CacheEntries",
+    "Hit",
+    "latest",
+    "look_up",
+    "outdated",
+    "reads_with",
+    "why_not",
+    "worth_writing",
+]
 
 GENERATIONS = 4
 """How many outputs of one cache key are asked for at once."""
@@ -102,13 +118,31 @@ def look_up(store: Store, base: str, seeded: str, drew: bool) -> Hit | None:
         return None
     drew = drew or any(entry.drew for entry in entries.all(base))
     cache_key = seeded if drew else base
-    entry = latest(entries.all(cache_key))
+    entry = latest([entry for entry in entries.all(cache_key) if not entry.partial])
     return Hit(cache_key, entry) if entry is not None else None
 
 
 def latest(entries: Sequence[CacheEntry]) -> CacheEntry | None:
     """Return the newest output that can be reused."""
-    return next((entry for entry in reversed(entries) if why_not(entry) is None), None)
+    good = (entry for entry in reversed(entries) if why_not(entry) is None)
+    return next((entry for entry in good if outdated(entry) is None), None)
+
+
+def outdated(entry: CacheEntry) -> str | None:
+    """Return what of the files that an output rests on is not as it was; None if all is."""
+    for state in entry.reads:
+        if (what := difference(state)) is not None:
+            return f"{what} since {state.step or entry.key} read it"
+    for state in entry.written:
+        if (what := difference(state)) is not None:
+            return f"{what} since {entry.key} wrote it"
+    return None
+
+
+def reads_with(*entries: Iterable[FileState]) -> list[FileState]:
+    """Return what several lists name, each once."""
+    found = {(each.kind, each.name, each.digest): each for states in entries for each in states}
+    return list(found.values())
 
 
 def why_not(entry: CacheEntry) -> str | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from daskperiment.errors import DaskperimentWarning
 from daskperiment.history.tables import get_history
+from daskperiment.planning.keywords import check_keywords
 from daskperiment.planning.result_node import ResultNode
 from daskperiment.recording.registry import recorder_for
 from daskperiment.sweep.cluster_jobs import ClusterJobs, client_for
@@ -32,6 +33,11 @@ if TYPE_CHECKING:
 __all__ = ["sweep"]
 
 
+_OWN = (
+    "space", "n_trials", "sampler", "seed", "on_error", "resume", "progress", "direction", "reuse",
+)  # fmt: skip
+
+
 def sweep(
     result: ResultNode, space: Any = None, n_trials: int | None = None, sampler: Any = "grid",
     seed: int | None = None, on_error: str = "continue", resume: str | None = None,
@@ -42,6 +48,7 @@ def sweep(
 
     Parameters, results and errors are those of :meth:`Result.sweep`.
     """
+    check_keywords("sweep", dask_keywords, _OWN)
     request = SweepRequest(space, n_trials, sampler, seed, on_error, direction)
     store = result.definition.planner.store
     recorder_for(store).catch_up()

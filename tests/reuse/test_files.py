@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 import daskperiment
+from daskperiment.errors import ImpureStepWarning
 from tests.reuse.work import ran, write
 
 
@@ -94,3 +95,143 @@ def test_a_computed_parameter_may_name_the_file(ex, data, log):
     assert result.compute() == ["1"]
     assert "turns out only when" in ex.explain(result)["read"].reason
     assert stem.name == "stem"
+
+
+# What steps read by themselves --------------------------------------------------------------------
+
+
+KINDS = ["folder", "redis", "mongo"]
+SCHEDULERS = ["synchronous", "threads", "processes", "cluster"]
+
+
+def hidden(ex, log, path):
+    """Make a result of two kept steps, the first of which reads a file that it is not given."""
+    path = str(path)
+
+    @ex.persist(reuse=True)
+    def load():
+        write(log, "load")
+        with open(path) as file:
+            return file.read()
+
+    @ex.persist(reuse=True)
+    def double(text):
+        write(log, "double")
+        return text * 2
+
+    @ex.result
+    def total(text):
+        return text
+
+    return total(double(load()))
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_a_file_that_a_step_opens_counts(ex, data, log, scheduler, request):
+    """For the steps behind it too, on every scheduler; going back finds the first outputs."""
+    client = request.getfixturevalue("client") if scheduler == "cluster" else None
+    how = {} if client else {"scheduler": scheduler}
+    result = hidden(ex, log, data / "x.csv")
+    assert (result.compute(**how), ran(log)) == ("11", {"load": 1, "double": 1})
+    assert (result.compute(**how), ran(log)) == ("11", {})
+    (data / "x.csv").write_text("2")
+    assert "file x.csv changed" in ex.explain(result)["load"].reason
+    assert "file x.csv changed since load read it" in ex.explain(result)["double"].reason
+    assert (result.compute(**how), ran(log)) == ("22", {"load": 1, "double": 1})
+    (data / "x.csv").write_text("1")
+    assert (result.compute(**how), ran(log)) == ("11", {})
+    os.utime(data / "x.csv", (1, 1))
+    assert (result.compute(**how), ran(log)) == ("11", {})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_later_process_sees_it(kind, make_place, data, log, open_again):
+    """In every store."""
+    backend = make_place(kind).backend
+    first = hidden(open_again("later", backend, reuse=True), log, data / "x.csv")
+    assert first.compute() == "11"
+    again = hidden(open_again("later", backend, reuse=True), log, data / "x.csv")
+    assert (again.compute(), ran(log)) == ("11", {"load": 1, "double": 1})
+    (data / "x.csv").write_text("2")
+    again = hidden(open_again("later", backend, reuse=True), log, data / "x.csv")
+    assert (again.compute(), ran(log)) == ("22", {"load": 1, "double": 1})
+
+
+def test_a_trial_without_reuse_tells_later_ones(ex, data, log):
+    """What was read is known by its time then; steps behind it are not trusted unseen."""
+    result = hidden(ex, log, data / "x.csv")
+    result.compute(reuse=False)
+    assert (result.compute(), ran(log)) == ("11", {"load": 1, "double": 2})
+    assert (result.compute(), ran(log)) == ("11", {})
+    (data / "x.csv").write_text("2")
+    assert (result.compute(), ran(log)) == ("22", {"load": 1, "double": 1})
+
+
+def test_a_file_that_changes_while_its_step_runs(ex, data, log):
+    """Nobody knows which content the output is of, so it is not trusted."""
+    path = str(data / "x.csv")
+
+    @ex.result(persist=True, reuse=True)
+    def read():
+        write(log, "read")
+        with open(path) as file:
+            text = file.read()
+        os.system(f"echo 2 >> '{path}'")  # somebody else
+        return text
+
+    read().compute()
+    assert "changed while it ran" in ex.explain(read())["read"].reason
+    read().compute()
+    assert ran(log) == {"read": 2}
+
+
+def test_an_environment_variable_that_a_step_reads(ex, log, monkeypatch):
+    """Set, changed and unset, it is another input, and the reason names it."""
+
+    @ex.result(persist=True, reuse=True)
+    def read():
+        write(log, "read")
+        return os.environ.get("DASKPERIMENT_TEST_MODE")
+
+    assert (read().compute(), read().compute(), ran(log)) == (None, None, {"read": 1})
+    monkeypatch.setenv("DASKPERIMENT_TEST_MODE", "fast")
+    assert "DASKPERIMENT_TEST_MODE changed" in ex.explain(read())["read"].reason
+    assert (read().compute(), read().compute(), ran(log)) == ("fast", "fast", {"read": 1})
+    monkeypatch.delenv("DASKPERIMENT_TEST_MODE")
+    assert (read().compute(), ran(log)) == (None, {})
+
+
+def test_a_file_that_a_step_wrote_must_be_there(ex, data, log):
+    """Gone or changed, the step runs; a log that it adds to is no output."""
+    path = str(data / "out.txt")
+
+    @ex.result(persist=True, reuse=True)
+    def export(number):
+        write(log, "export")
+        with open(path, "w") as file:
+            file.write(str(number))
+        return number
+
+    assert (export(1).compute(), export(1).compute(), ran(log)) == (1, 1, {"export": 1})
+    os.unlink(path)
+    assert "out.txt is gone" in ex.explain(export(1))["export"].reason
+    assert (export(1).compute(), ran(log)) == (1, {"export": 1})
+    with open(path, "w") as file:
+        file.write("by hand")
+    assert (export(1).compute(), ran(log)) == (1, {"export": 1})
+    assert (export(1).compute(), ran(log)) == (1, {})
+
+
+def test_an_impure_step_names_the_file(ex, data):
+    """Where nothing is reused, a warning says what the step read and found otherwise."""
+    path = str(data / "x.csv")
+
+    @ex.result
+    def read():
+        with open(path) as file:
+            return file.read()
+
+    read().compute()
+    (data / "x.csv").write_text("22")
+    with pytest.warns(ImpureStepWarning, match=r"It read file .*x\.csv, and found something else"):
+        read().compute()

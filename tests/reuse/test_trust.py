@@ -109,21 +109,22 @@ def test_argument_without_fingerprint(ex, log):
 
 def test_impure(tmp_path, ex, log):
     """A step that once returned another output runs each time, and so do those that take it."""
+    # The size alone, which nobody sees it ask for.
     path = tmp_path / "source"
 
-    result = chain(ex, log, lambda path=str(path): Path(path).read_text(), lambda value: value)
-    path.write_text("one")
-    assert result.compute() == "one"
-    assert result.compute() == "one"
+    result = chain(ex, log, lambda path=str(path): Path(path).stat().st_size, lambda value: value)
+    path.write_text("1")
+    assert result.compute() == 1
+    assert result.compute() == 1
     assert ran(log) == {"first": 1, "second": 1}
-    path.write_text("two")
+    path.write_text("12")
     with pytest.warns(ImpureStepWarning, match="first"):
-        assert result.compute(reuse=False) == "two"
+        assert result.compute(reuse=False) == 2
     assert ran(log) == {"first": 1, "second": 1}
-    for text in ("two", "three"):
-        path.write_text(text)
+    for size in (3, 4):
+        path.write_text("1" * size)
         with pytest.warns(ImpureStepWarning, match="first"):
-            assert result.compute() == text
+            assert result.compute() == size
         assert ran(log) == {"first": 1, "second": 1}
     assert reasons(ex, ex.trial_id)["first"][1].startswith("impure")
     assert reasons(ex, ex.trial_id)["second"][1].startswith("before it, first: impure")

@@ -57,7 +57,7 @@ def encoder_for(code: dict[int, tuple[Any, bytes]] | None = None) -> Encoder:
 def fingerprint(value: Any, path: Callable[[Any], str] = str) -> str:
     """Return the fingerprint of a value: 32 hexadecimal digits.
 
-    `path` says what a path stands for: its text, or what is there (:mod:`daskperiment.capture.files`).
+    `path` says what a path stands for: its text, or what is there.
 
     NoFingerprintError if it has none that would be the same in another process; it says why.
 

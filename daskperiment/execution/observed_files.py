@@ -1,0 +1,311 @@
+"""What a step reads and writes besides its arguments: files, folders and environment variables.
+
+Python tells of each file that it opens by an audit event, and our own subclass of ``os.environ`` of
+each variable. Both are watched from the first step on that is to be observed; while none runs here,
+an event costs one look at a dict. What other languages open by themselves is not seen, nor what
+processes do that a step starts.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import lru_cache
+from inspect import currentframe
+from pathlib import Path
+from types import FrameType
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from daskperiment.capture.files import (
+    Stamp,
+    file_digest,
+    is_settled,
+    names_within,
+    stamp_of,
+    variable_digest,
+)
+from daskperiment.capture.origin import origin_of_file
+from daskperiment.execution.context import ACTIVE, CURRENT
+from daskperiment.records import FileState
+
+__all__ = ["ObservedFiles", "watch_files"]
+
+_WRITING = os.O_WRONLY | os.O_RDWR
+_APPENDING = os.O_APPEND
+_SMALL = 1 << 20
+"""Bytes of a file that is read where its time alone would not tell whether it changed."""
+
+_NOT_FILES = ("/dev/", "/proc/", "/sys/")
+_NOT_READERS = ("importlib", "linecache", "distributed", "zict", __name__.partition(".")[0])
+"""Modules that read source code, and what a cluster and we ourselves keep in files."""
+
+
+@dataclass(slots=True, eq=False)
+class ObservedFiles:
+    """What one step read and wrote, from its begin on."""
+
+    noted: bool = False
+    """Whether there is anything to tell."""
+    _given: dict[str, Stamp | None] = field(default_factory=dict)
+    """Paths among the arguments, whose content is known besides -> their stamps at the begin."""
+    _read: dict[str, Stamp | str | None] = field(default_factory=dict)
+    """Path -> its stamp when it was opened, or the digest that was taken then."""
+    _listed: dict[str, str] = field(default_factory=dict)
+    _variables: dict[str, str | None] = field(default_factory=dict)
+    _counts: Counter[str] = field(default_factory=Counter)
+    """How often each variable was read."""
+    _copied: list[set[str]] = field(default_factory=list)
+    """The names in the environment, whenever they were gone through."""
+    _written: set[str] = field(default_factory=set)
+    _temporary: tuple[str, ...] = ()
+    _databases: set[str] = field(default_factory=set)
+
+    def give(self, value: Any) -> None:
+        """Note the paths in an argument."""
+        for path in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(path, Path):
+                self.noted = True
+                name = os.path.abspath(path)
+                self._given[name] = stamp_of(name)
+
+    def opened(self, path: Any, flags: int, mode: str | None = None) -> None:
+        """Note that a file is about to be opened."""
+        name = self._name(path)
+        if name is None:
+            return
+        writes = bool(flags & _WRITING)
+        if not writes:
+            if name not in self._read and name not in self._written:
+                self._read[name] = stamp_of(name)
+        elif not flags & _APPENDING:  # a log that grows is nobody's output
+            self._note_read_before(name, flags)
+            self._written.add(name)
+
+    def _note_read_before(self, name: str, flags: int) -> None:
+        """Keep what a file held that was read, or might be, before it is written to."""
+        stamp = self._read.get(name)
+        if name in self._written or (stamp is None and (flags & os.O_TRUNC or flags & os.O_EXCL)):
+            return
+        if name in self._read or flags & os.O_RDWR:
+            self._read[name] = _digest(name)
+
+    def moved(self, path: Any) -> None:
+        """Note that a file gets its content from elsewhere at once."""
+        if (name := self._name(path)) is not None:
+            self._written.add(name)
+
+    def listed(self, path: Any) -> None:
+        """Note that the names in a folder are read."""
+        name = self._name(os.curdir if path is None else path)
+        if name is not None and name not in self._listed:
+            self._listed[name] = names_within(name)
+
+    def connected(self, database: Any) -> None:
+        """Note that an SQLite database is opened, with the log of what was not merged yet."""
+        text = os.fsdecode(database)
+        if text.startswith("file:"):
+            text = unquote(urlsplit(text).path)
+        if text and text != ":memory:":
+            for path in (text, f"{text}-wal"):
+                self.opened(path, os.O_RDONLY)
+                self._databases.add(os.path.abspath(path))
+
+    def made_temporary(self, path: Any) -> None:
+        """Note that `tempfile` made a file or a folder."""
+        self._temporary += (os.path.abspath(os.fsdecode(path)),)
+
+    def variable(self, name: str, value: str | None) -> None:
+        """Note that an environment variable is read."""
+        self._variables.setdefault(name, value)
+        self._counts[name] += 1
+
+    def gone_through(self, names: Iterable[str]) -> None:
+        """Note that the names of all variables are read."""
+        self._copied.append(set(names))
+
+    def _name(self, path: Any) -> str | None:
+        if isinstance(path, int) or path is None:
+            return None
+        name = os.path.abspath(os.fsdecode(path))
+        if name.startswith(_NOT_FILES) or not _is_users(name):
+            return None
+        return name
+
+    # What came of it
+
+    def changed_meanwhile(self) -> str | None:
+        """Return the file that somebody else changed while the step ran."""
+        self._written.update([
+            name for name in self._databases & self._read.keys()
+            if stamp_of(name) != self._read[name]
+        ])  # fmt: skip
+        stamps = {**self._given, **self._read}
+        for name, stamp in stamps.items():
+            if name in self._written or isinstance(stamp, str) or self._is_temporary(name):
+                continue
+            if stamp_of(name) != stamp:
+                return name
+        return None
+
+    def reads(self, digests: bool) -> list[FileState]:
+        """Return what was read and is not among the arguments.
+
+        Without digests, files are told by their stamps alone, so that none is read again.
+        """
+        found = [
+            _state(name, stamp, digests)
+            for name, stamp in self._read.items()
+            if not (self._is_known(name) or (stamp is None and name in self._written))
+        ]
+        found += [
+            FileState(name, self._names_now(name, digest), "names")
+            for name, digest in self._listed.items()
+            if not self._is_known(name)
+        ]
+        found += [
+            FileState(name, variable_digest(value), "variable")
+            for name, value in self._variables_read()
+        ]
+        return found
+
+    def _variables_read(self) -> list[tuple[str, str | None]]:
+        """Return the variables that were read other than by copying the whole environment."""
+        for names in self._copied:
+            if all(self._counts[name] for name in names):
+                self._counts.subtract(names)
+        return [item for item in self._variables.items() if self._counts[item[0]] > 0]
+
+    def written(self, digests: bool) -> list[FileState]:
+        """Return what was written and is still there."""
+        return [
+            _state(name, stamp, digests)
+            for name in sorted(self._written)
+            if not self._is_temporary(name) and (stamp := stamp_of(name)) is not None
+        ]
+
+    def _names_now(self, folder: str, before: str) -> str:
+        """Return the names in a folder, those included that the step itself made there."""
+        mine = any(os.path.dirname(name) == folder for name in self._written)
+        return names_within(folder) if mine else before
+
+    def _is_known(self, name: str) -> bool:
+        return self._is_temporary(name) or any(_within(name, path) for path in self._given)
+
+    def _is_temporary(self, name: str) -> bool:
+        return any(_within(name, path) for path in self._temporary)
+
+
+def _within(name: str, folder: str) -> bool:
+    return bool(folder) and name.startswith(folder) and name[len(folder) :][:1] in ("", os.sep)
+
+
+@lru_cache(maxsize=4096)
+def _is_users(path: str) -> bool:
+    return origin_of_file(path) == "own"
+
+
+def _digest(path: str) -> str:
+    try:
+        return file_digest(path)
+    except OSError:
+        return ""
+
+
+def _state(name: str, stamp: Stamp | str | None, digests: bool) -> FileState:
+    if isinstance(stamp, str):  # the digest, taken in time
+        return FileState(name, stamp)
+    if stamp is None:
+        return FileState(name, "")
+    settled = is_settled(stamp)
+    if digests or (not settled and stamp[0] <= _SMALL):
+        return FileState(name, _digest(name), stamp=list(stamp) if settled else None)
+    return FileState(name, stamp=list(stamp))
+
+
+# What Python tells --------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1)
+def watch_files() -> None:
+    """Begin to watch what the steps of this process read and write."""
+    # For good: an audit hook cannot be taken away.
+    sys.addaudithook(_notice)
+    os.environ.__class__ = _WatchedEnvironment
+
+
+def _notice(event: str, arguments: tuple[Any, ...]) -> None:
+    note = _EVENTS.get(event)
+    if note is not None and ACTIVE:
+        with suppress(Exception):  # it must not fail what the user does
+            if (here := _files_here()) and _is_of_interest(currentframe()):
+                for files in here:
+                    note(files, *arguments)
+                    files.noted = True
+
+
+def _files_here() -> list[ObservedFiles]:
+    """Return what the step that runs here reads and writes.
+
+    A thread of no step may have been started by any of those that run: it counts for each.
+    """
+    step = CURRENT.get()
+    if step is not None:
+        steps = [step]
+    else:
+        steps = [] if threading.current_thread() is threading.main_thread() else list(ACTIVE)
+    return [step.files for step in steps if step.files is not None and step.halted is None]
+
+
+def _is_of_interest(frame: FrameType | None) -> bool:
+    """Whether it is not we who read, nor Python on its way to the source of code."""
+    frame = frame and frame.f_back
+    while frame is not None:
+        name = str(frame.f_globals.get("__name__", ""))
+        top = name.partition(".")[0]
+        if top in _NOT_READERS:
+            return False
+        if top not in sys.stdlib_module_names:
+            return True
+        frame = frame.f_back
+    return True
+
+
+_EVENTS: dict[str, Callable[..., None]] = {
+    "open": lambda files, path, mode, flags: files.opened(path, flags, mode),
+    "os.listdir": lambda files, path: files.listed(path),
+    "os.scandir": lambda files, path: files.listed(path),
+    "os.rename": lambda files, old, new, *folders: files.moved(new),
+    "os.link": lambda files, old, new, *folders: files.moved(new),
+    "sqlite3.connect": lambda files, database: files.connected(database),
+    "tempfile.mkstemp": lambda files, path: files.made_temporary(path),
+    "tempfile.mkdtemp": lambda files, path: files.made_temporary(path),
+}
+
+
+class _WatchedEnvironment(type(os.environ)):  # type: ignore[misc]  # private to os
+    """The process's environment, which tells the step that runs here what it reads."""
+
+    def __getitem__(self, name: Any) -> Any:
+        if not ACTIVE:
+            return super().__getitem__(name)
+        value = None
+        try:
+            value = super().__getitem__(name)
+            return value
+        finally:
+            if isinstance(name, str) and _is_of_interest(currentframe()):
+                for files in _files_here():
+                    files.noted = True
+                    files.variable(name, value)
+
+    def __iter__(self) -> Any:
+        names = list(super().__iter__())
+        for files in _files_here() if ACTIVE else ():
+            files.gone_through(names)
+        return iter(names)
