@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from daskperiment.capture.fingerprint import register_fingerprint
     from daskperiment.compare import Comparison
     from daskperiment.copying import copy
     from daskperiment.experiment import Experiment, list_experiments
@@ -20,6 +21,7 @@ __all__ = [
     "copy",
     "errors",
     "list_experiments",
+    "register_fingerprint",
 ]
 
 # Loaded at first use: importing the package costs next to nothing, and pandas is loaded only by
@@ -31,6 +33,7 @@ _HOMES = {
     "Result": "daskperiment.result",
     "copy": "daskperiment.copying",
     "list_experiments": "daskperiment.experiment",
+    "register_fingerprint": "daskperiment.capture.fingerprint",
 }
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "Environment",
     "Failure",
     "FileState",
+    "Files",
     "Function",
     "Graph",
     "IMPURE",
@@ -47,6 +48,7 @@ __all__ = [
     "TrialStatus",
     "beat_id",
     "cache_entry_id",
+    "changed_output_id",
     "computed_id",
     "digests_within",
     "ended_id",
@@ -118,6 +120,14 @@ def impure_key_id(cache_key: str) -> str:
 def impure_step_id(key: str) -> str:
     """Return the id of the note that a step of a trial returned another output than before."""
     return f"{IMPURE}-{key}"
+
+
+def changed_output_id(id: str, number: int) -> str:
+    """Return the id of an output that followed another one for the same code, inputs and seed.
+
+    They are numbered from 1; `id` is that of the first output.
+    """
+    return f"{id}+{number}"
 
 
 def sweep_id(sweep: str) -> str:
@@ -207,6 +217,13 @@ class FileState(Struct, frozen=True, omit_defaults=True):
     """Place of the step before that read it; None if it was the step itself."""
 
 
+class Files(Struct, frozen=True):
+    """What the files among the inputs of a trial's steps held when it was planned."""
+
+    places: dict[str, dict[str, dict[str, str]]]
+    """Place of a step -> path, pattern or URL -> name of a file there -> digest of its content."""
+
+
 class Begun(Struct, frozen=True, omit_defaults=True):
     """A trial's first record, written together with the allocation of its id."""
 
@@ -228,6 +245,8 @@ class Begun(Struct, frozen=True, omit_defaults=True):
     """Id of the sweep that the trial belongs to."""
     source: int | None = None
     """The trial that this one reproduces."""
+    files: str | None = None
+    """Digest of the stored :class:`Files`; None if no step takes any."""
     unreached: list[str] = []
     """Names of the parameters that reach none of its steps."""
 
@@ -284,7 +303,8 @@ class StepRun(Struct, frozen=True, omit_defaults=True):
     reused: int | None = None
     """The trial that the output was taken from."""
     reason: str | None = None
-    """Why the step ran though outputs may be reused; ``None`` where they may not."""
+    """Why the step ran though outputs may be reused; ``None`` where they may not. With
+    :attr:`reused`, why the output was found only when the inputs were there."""
     cache_key: str | None = field(default=None, name="recipe")
     """Digest of all that determines the output, but for seeds; ``None`` if that is not known."""
     reusable: bool = False
@@ -297,13 +317,18 @@ class StepRun(Struct, frozen=True, omit_defaults=True):
     arguments: dict[str, Argument] = {}
     """Name of a parameter of the step -> what it got, defaults included; trials of earlier versions
     have none. :attr:`inputs` is of these together, without those that the step ignores."""
+    changed: list[str] = []
+    """Names of the arguments that were other ones when the step had run: changed in place."""
     reads: list[FileState] = []
     """What it read besides its arguments, as far as Python told."""
     written: list[FileState] = []
 
 
 class Output(Struct, frozen=True, omit_defaults=True):
-    """The first output seen for one step, code, inputs and seed; later ones must equal it."""
+    """The first output seen for one step, code, inputs and seed; the next ones must equal it.
+
+    One that did not is a record of its own, and the next ones must equal that.
+    """
 
     trial: int
     key: str
@@ -311,6 +336,8 @@ class Output(Struct, frozen=True, omit_defaults=True):
     output: str
     cache_key: str | None = field(default=None, name="recipe")
     reads: list[FileState] = []
+    by_inputs: str | None = None
+    """The cache key that is made of the inputs themselves, if the output may be found by them."""
 
 
 class CacheEntry(Struct, frozen=True, omit_defaults=True):
@@ -390,6 +417,8 @@ class StepCode(Struct, frozen=True, omit_defaults=True):
     """Global and closure values it reads: name -> fingerprint (``None``: has none)."""
     packages: dict[str, str] = {}
     """Installed packages it uses: name -> version."""
+    states: list[str] = []
+    """Names of the constants that the code itself changes."""
 
 
 class Code(Struct, frozen=True):
@@ -414,6 +443,9 @@ class Node(Struct, frozen=True, omit_defaults=True):
     """Keys of the steps that it takes input from, in order."""
     parameters: list[str] = []
     """Names of the parameters that it takes, in order."""
+    literals: dict[str, str] = {}
+    """Arguments that stand in the call itself: name -> the value in short, empty if that does not
+    tell it."""
 
 
 class Graph(Struct, frozen=True):

@@ -69,6 +69,7 @@ def test_all_is_exact() -> None:
         "copy",
         "errors",
         "list_experiments",
+        "register_fingerprint",
     ]
     assert all(hasattr(daskperiment, name) for name in daskperiment.__all__)
 

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from daskperiment.capture.code_objects import MISSING, cell_value, fingerprint_code
 from daskperiment.capture.encoding import combine
-from daskperiment.capture.fingerprint import encoder_for
+from daskperiment.capture.fingerprint import digest_of
 from daskperiment.capture.origin import module_of
 from daskperiment.capture.source import SourceInfo, SourceMark
 from daskperiment.capture.walk import CodeUnit, Constant, Lookups, Walk
@@ -35,6 +35,7 @@ __all__ = [
     "same_names",
     "source_text",
     "travelling_sources",
+    "unknown_constants",
 ]
 
 _T = TypeVar("_T")
@@ -154,6 +155,12 @@ def _capture(steps: dict[str, Callable[..., Any]], before: Code | None) -> _Capt
     return _CapturedCode(tuple(steps.items()), code, lookups, files, checks)
 
 
+def unknown_constants(code: StepCode) -> list[str]:
+    """Return the names of what a step's code reads and nobody can tell whether it changed."""
+    names = code.constants if None in code.constants.values() else ()
+    return [name for name in names if code.constants[name] is None and name not in code.states]
+
+
 def _stamp(file: str) -> tuple[int, int] | None:
     try:
         status = os.stat(file)
@@ -205,7 +212,8 @@ class _CodeCollector:
         for each, fingerprint in constants:
             _add_numbered(named, _shown_name(each.name), fingerprint)
         functions, packages = list(dict.fromkeys(keys)), dict(sorted(walk.packages.items()))
-        return StepCode(_fingerprint(walk, constants), functions, named, packages)
+        states = sorted({_shown_name(each.name) for each in read if each.state})
+        return StepCode(_fingerprint(walk, constants), functions, named, packages, states)
 
     def _add_unit(self, unit: CodeUnit) -> str:
         info, name = unit.info, _shown_name(unit.name)
@@ -265,7 +273,7 @@ def _is_fixed(value: Any) -> bool:
     """Whether a value cannot change, or only in ways that are watched elsewhere."""
     if type(value) in (tuple, frozenset):
         return len(value) <= _ITEMS and all(map(_is_fixed, value))
-    return issubclass(type(value), _FIXED)
+    return issubclass(type(value), _FIXED) or type(value) is object
 
 
 def fingerprint_constant(value: Any) -> tuple[str | None, Check | None]:
@@ -278,10 +286,9 @@ def fingerprint_constant(value: Any) -> tuple[str | None, Check | None]:
     it. Array data are quick to digest; a large table of texts that steps share is better made by a
     step.
     """
-    encoder = encoder_for()
+    code: dict[int, tuple[Any, bytes]] = {}
     try:
-        encoder.feed(value)
-        digest = encoder.digest()
+        digest = digest_of(value, code, exact=True)
     except Exception:
         return None, None
     if _is_fixed(value):
@@ -289,7 +296,7 @@ def fingerprint_constant(value: Any) -> tuple[str | None, Check | None]:
     items = _flatten(value)
     if items is not None:
         return digest.hex(), functools.partial(_same_content, value, items)
-    return digest.hex(), functools.partial(_same_digest, value, digest, encoder.code)
+    return digest.hex(), functools.partial(_same_digest, value, digest, code)
 
 
 def _same_content(value: Any, items: list[Any]) -> bool:
@@ -299,10 +306,8 @@ def _same_content(value: Any, items: list[Any]) -> bool:
 
 def _same_digest(value: Any, digest: bytes, code: dict[int, tuple[Any, bytes]]) -> bool:
     # The code of classes and functions is watched by itself, and taken from the last time.
-    encoder = encoder_for(code)
     try:
-        encoder.feed(value)
-        return encoder.digest() == digest
+        return digest_of(value, code, exact=True) == digest
     except Exception:
         return False
 

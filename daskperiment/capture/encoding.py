@@ -17,7 +17,9 @@ from xxhash import xxh3_128_digest
 
 __all__ = [
     "BULK",
+    "CyclicValueError",
     "Encoder",
+    "GraphEncoder",
     "Handler",
     "NoFingerprintError",
     "by_attributes",
@@ -72,6 +74,14 @@ class NoFingerprintError(TypeError):
         super().__init__(reason)
         self.reason = reason
 
+    def within(self, where: str) -> NoFingerprintError:
+        """Return the same error, with the place where it was found."""
+        return type(self)(f"{where}: {self.reason}")
+
+
+class CyclicValueError(NoFingerprintError):
+    """A value contains itself, so that it cannot be written from one end to the other."""
+
 
 class Encoder:
     """Writes values one after the other and digests them.
@@ -80,15 +90,16 @@ class Encoder:
     digests of the code of classes and functions that are known to be unchanged, by their id.
     """
 
-    __slots__ = ("_find", "_hash", "_inner", "_open", "_walks", "code", "coding", "out", "path")
-
-    exact = False
-    """Whether values that are equal, and yet may lead to other outputs, are told apart."""
+    __slots__ = (
+        *("_find", "_hash", "_inner", "_open", "_walks", "code", "coding", "exact", "out", "path"),
+    )
 
     def __init__(
         self, find: Callable[[type], Handler], code: dict[int, tuple[Any, bytes]] | None = None,
-        path: Callable[[Any], str] = str,
+        exact: bool = False, path: Callable[[Any], str] = str,
     ) -> None:  # fmt: skip
+        self.exact = exact
+        """Whether values that are equal, and yet may lead to other outputs, are told apart."""
         self.out = bytearray()
         # The objects are held beside their digests, so that no other object gets their ids.
         self.code: dict[int, tuple[Any, bytes]] = {} if code is None else code
@@ -130,7 +141,11 @@ class Encoder:
         """Write the bytes of a contiguous buffer, length-prefixed."""
         size = data.nbytes if isinstance(data, memoryview) else len(data)
         self.out += b"%x:" % size
-        self.out += data if size <= BULK else xxh3_128_digest(data)
+        self.append(data if size <= BULK else xxh3_128_digest(data))
+
+    def append(self, data: Any) -> None:
+        """Write what is encoded already."""
+        self.out += data
         if len(self.out) > BULK:
             self._flush()
 
@@ -164,14 +179,14 @@ class Encoder:
         """Note that a container is being written; False if it is within itself.
 
         A function that reads a container that it is itself in is no contradiction: its name
-        stands for it then. Other containers within themselves have no fingerprint.
+        stands for it then. For others a `GraphEncoder` is needed.
         """
         key = id(value)
         if key in self._open:
             if self.coding:
                 self.tag(b"again")
                 return False
-            raise NoFingerprintError(f"a {type(value).__qualname__} contains itself")
+            raise CyclicValueError(f"a {type(value).__qualname__} contains itself")
         if len(self._open) >= _DEPTH:
             raise NoFingerprintError(f"nested more than {_DEPTH} deep")
         self._open.add(key)
@@ -199,13 +214,20 @@ class Encoder:
             self._find(type(value))(self, value)
 
     def mapping(self, values: dict[Any, Any]) -> None:
-        """Write keys and values, in the order of the keys' encodings."""
+        """Write keys and values, in the order of the keys' encodings if theirs does not count."""
         self.tag(b"dict", len(values))
-        if set(map(type, values)) <= {str}:
+        if self.exact:
+            for key, value in values.items():
+                self.feed(key)
+                self.feed(value)
+        elif set(map(type, values)) <= {str}:
             for name in sorted(values):
                 self.text(name)
                 self.feed(values[name])
-            return
+        else:
+            self._write_by_keys(values)
+
+    def _write_by_keys(self, values: dict[Any, Any]) -> None:
         items = [(self.encode_separately(key), value) for key, value in values.items()]
         for key, value in sorted(items, key=itemgetter(0)):
             self.out += b"k"
@@ -218,6 +240,76 @@ class Encoder:
         if self._walks > _WALKS:
             raise NoFingerprintError("uses too many functions that use one another")
 
+
+class GraphEncoder(Encoder):
+    """Writes objects that refer to one another, each once.
+
+    An object that refers to none of those it stands in is written as the digest of what it
+    is, so that equal ones are alike, shared or not. A reference back is written as the number of
+    levels up to its target, and a further reference to an object with such ones by its number.
+    """
+
+    __slots__ = ("_cyclic", "_known", "_levels", "_lowest", "_plain", "_unordered")
+
+    def __init__(
+        self, find: Callable[[type], Handler], plain: frozenset[type],
+        code: dict[int, tuple[Any, bytes]] | None = None, exact: bool = False,
+        path: Callable[[Any], str] = str,
+    ) -> None:  # fmt: skip
+        # What refers to nothing is written as it is.
+        super().__init__(lambda kind: self._handler(find(kind), kind), code, exact, path)
+        self._plain = plain
+        self._known: dict[int, tuple[Any, bytes, int]] = {}
+        self._levels: dict[int, int] = {}
+        self._lowest = _NOWHERE
+        self._cyclic = self._unordered = 0
+
+    def _handler(self, handler: Handler, kind: type) -> Handler:
+        if kind in self._plain:
+            return handler
+        return lambda encoder, value: self._write_once(handler, value)
+
+    def _write_once(self, handler: Handler, value: Any) -> None:
+        known, level = self._known.get(id(value)), self._levels.get(id(value))
+        if known is not None:
+            self._lowest = min(self._lowest, known[2])
+            self.out += known[1]
+        elif level is not None:
+            self._lowest = min(self._lowest, level)
+            self.tag(b"up", len(self._levels) - level)
+        else:
+            self._write_first(handler, value)
+
+    def _write_first(self, handler: Handler, value: Any) -> None:
+        level = self._levels[id(value)] = len(self._levels)
+        before, self._lowest = self._lowest, _NOWHERE
+        try:
+            code = self.digest_separately(lambda encoder: handler(encoder, value))
+        finally:
+            del self._levels[id(value)]
+        lowest = self._lowest if self._lowest < level else _NOWHERE
+        self._lowest = min(before, lowest)
+        self._known[id(value)] = value, self._name(code, lowest), lowest
+        self.append(code)
+
+    def _name(self, code: bytes, lowest: int) -> bytes:
+        if lowest == _NOWHERE:
+            return code
+        if self._unordered:
+            raise NoFingerprintError("objects that contain one another are in a set or are keys")
+        self._cyclic += 1
+        return b"<again %x>" % self._cyclic
+
+    def encode_separately(self, value: Any) -> bytes:
+        """Return the encoding of a value, without writing it."""
+        self._unordered += 1
+        try:
+            return super().encode_separately(value)
+        finally:
+            self._unordered -= 1
+
+
+_NOWHERE = 1 << 30
 
 Handler = Callable[[Encoder, Any], None]
 

@@ -162,6 +162,9 @@ class Walk:
         return {source.source_mark(value): info for value, info in code if info.source is not None}
 
     def _is_state(self, name: str, value: Any) -> bool:
+        # Whoever takes from an iterator changes it.
+        if isinstance(value, Iterator) and type(value).__module__ in ("builtins", "itertools"):
+            return True
         # Code that is bound anew is followed as it is now.
         return self._state.covers(name, value) and not isinstance(value, _FOLLOWED)
 

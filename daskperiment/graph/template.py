@@ -19,6 +19,7 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.utils import funcname, key_split
 
+from daskperiment.capture.files import take_file
 from daskperiment.client.shipping import LocalRequest
 from daskperiment.execution.lifecycle import (
     TrialOfOneTask,
@@ -29,6 +30,7 @@ from daskperiment.execution.lifecycle import (
     take_parameter,
 )
 from daskperiment.execution.tasks import Call, run_between, run_parameter, run_result, run_step
+from daskperiment.formatting import brief
 from daskperiment.graph.dask_tasks import (
     DataNode,
     GraphNode,
@@ -105,6 +107,8 @@ class Template:
     """The same with those from which they are computed."""
     persisting: bool
     """Whether any step's output is kept."""
+    takes_files: bool
+    """Whether there is an input of ``ex.file``."""
 
     def reusable(self, asked: bool | None, every: bool) -> list[Key]:
         """Return the keys of the steps whose outputs may be reused.
@@ -292,6 +296,7 @@ def compile_template(result: str, key: Key, graph: HighLevelGraph, parameters: A
         parameters=tuple(survey.parameters),
         reaching=tuple({**survey.parameters, **survey.inputs}),
         persisting=survey.persisting,
+        takes_files=survey.takes_files,
     )
 
 
@@ -340,6 +345,16 @@ def _own_layers(graph: HighLevelGraph, names: set[str], gone: set[str]) -> dict[
     }
 
 
+def _literals(task: Task) -> dict[str, str]:
+    """Return the arguments of a step's call that are no nodes, in short."""
+    _, call, *forms = task.args
+    return {
+        name: brief(form)
+        for name, form in zip(call.names, forms, strict=True)
+        if not isinstance(form, (TaskRef, GraphNode))
+    }
+
+
 class _Inputs(NamedTuple):
     """What a task takes, directly or through functions that are no steps."""
 
@@ -357,6 +372,7 @@ class _Survey:
         self.inputs: dict[str, None] = {}
         """Names of the parameters from which others are computed."""
         self.persisting = False
+        self.takes_files = False
         self.places: dict[Key, str] = {}
         self._tasks = tasks
         self._last = last
@@ -395,7 +411,9 @@ class _Survey:
         call: Call = task.args[1]
         place = self.places[key] = self._place(call.step)
         self.persisting |= call.persist
-        self.nodes.append(Node(place, call.step, list(sources.steps), list(sources.parameters)))
+        self.nodes.append(
+            Node(place, call.step, list(sources.steps), list(sources.parameters), _literals(task))
+        )
         self.parameters.update(dict.fromkeys(sources.parameters))
         function = call.function.__wrapped__
         if self.functions.setdefault(call.step, function) is not function:
@@ -408,6 +426,7 @@ class _Survey:
         return _Inputs(steps=(place,))
 
     def _between(self, key: Key, task: Task) -> None:
+        self.takes_files |= task.func is take_file
         # A plain delayed function between steps: recorded only where it fails, or draws.
         label = self._place(funcname(task.func))
         self._prepared[key] = Task(

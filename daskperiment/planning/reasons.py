@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
 from daskperiment.capture.code import changed_functions, diff_functions, same_names
+from daskperiment.capture.files import FileParts, changed_files
 from daskperiment.capture.fingerprint import NoFingerprintError, fingerprint
 from daskperiment.codec import decode, find_record, from_plain, is_object
 from daskperiment.errors import CorruptRecordError
@@ -20,6 +21,7 @@ from daskperiment.records import (
     Code,
     Computed,
     Environment,
+    Files,
     Graph,
     Node,
     StepCode,
@@ -52,6 +54,8 @@ class TrialMakeup:
     graph: Graph
     python: str
     """Version of Python."""
+    files: Mapping[str, FileParts] = field(default_factory=dict)
+    """What the files among the inputs of steps held, by place."""
 
     @cached_property
     def nodes(self) -> dict[str, Node]:
@@ -102,7 +106,14 @@ def _read(store: Store) -> Iterator[TrialMakeup]:
         code, graph = codes[begun[trial].code], graphs[begun[trial].graph]
         if code is not None and graph is not None:
             known = {name: _read_value(form) for name, form in values[trial].items()}
-            yield TrialMakeup(known, code, graph, _python_of(environment))
+            yield TrialMakeup(
+                known, code, graph, _python_of(environment), _files(store, begun[trial])
+            )
+
+
+def _files(store: Store, begun: Begun) -> Mapping[str, FileParts]:
+    record = find_record(store.get, begun.files, Files) if begun.files else None
+    return record.places if record is not None else {}
 
 
 def _python_of(environment: Environment | None) -> str:
@@ -148,6 +159,7 @@ def why(place: str, now: TrialMakeup, before: TrialMakeup | None) -> list[Reason
     reaching = _reaching(place, now.nodes)
     return [
         *_parameters(reaching, now, before),
+        *_files_of(reaching, now, before),
         *_codes(reaching, now.code, before.code),
         *_wiring(reaching, before),
         *_python(now.python, before.python),
@@ -179,6 +191,15 @@ def _parameters(reaching: list[Node], now: TrialMakeup, before: TrialMakeup) -> 
         # An object of the store is not loaded to find out.
         if known and not is_object(old) and not _equal(old, new):
             yield Reason(f"parameter {name} {_shown(old, new)}")
+
+
+def _files_of(reaching: list[Node], now: TrialMakeup, before: TrialMakeup) -> Iterator[Reason]:
+    lines = [
+        line
+        for node in reaching
+        for line in changed_files(before.files.get(node.key, {}), now.files.get(node.key, {}))
+    ]
+    yield from map(Reason, dict.fromkeys(lines))
 
 
 def _equal(old: Any, new: Any) -> bool:
@@ -216,8 +237,10 @@ def _code(step: str, now: Code, before: Code) -> Iterator[Reason]:
 
 
 def _parts(step: str, now: Code, before: Code) -> Iterator[Reason]:
+    own = now.steps[step].functions[0] if now.steps[step].functions else step
     for name, old, new in changed_functions(before, now, step):
-        what = "step" if name == step else "helper"
+        # The step's own function has its module in front, unless that is the script itself.
+        what = "step" if name == own and name.rpartition(".")[2] == step else "helper"
         if old is None or new is None:
             yield Reason(f"{what} {name}() is {'used now' if old is None else 'no longer used'}")
         else:

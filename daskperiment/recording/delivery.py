@@ -131,7 +131,7 @@ class Delivery:
             If the store does not take them; nothing is lost then.
         """
         # One at a time, so that whoever delivers an output is the one to hold it against others.
-        with self._delivering, self._outputs.compared() as existing:
+        with self._delivering, self._outputs.compared(self._store.find) as existing:
             if self._held:
                 existing += self._held.place(self.journal, self._store)
             existing += self.journal.flush(timeout)

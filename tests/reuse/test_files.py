@@ -235,3 +235,70 @@ def test_an_impure_step_names_the_file(ex, data):
     (data / "x.csv").write_text("22")
     with pytest.warns(ImpureStepWarning, match=r"It read file .*x\.csv, and found something else"):
         read().compute()
+
+
+# What is told of files ----------------------------------------------------------------------------
+
+
+def test_reason_and_comparison_name_the_file(ex, data):
+    """How many parts of a folder changed, before the steps run and afterwards."""
+    for number in range(40):
+        (data / f"{number}.csv").write_text("1")
+    single = ex.parameter("single", default=data / "x.csv")
+
+    @ex.persist(reuse=True)
+    def count(folder, single):
+        return sum(len(path.read_text()) for path in folder.iterdir())
+
+    @ex.result
+    def total(number):
+        return number
+
+    result = total(count(ex.file(data), single))
+    result.compute()
+    for number in (3, 5):
+        (data / f"{number}.csv").write_text("22")
+    (data / "x.csv").write_text("22")
+    expected = "file data changed (3 of 41 parts); file x.csv changed"
+    assert ex.explain(result)["count"].reason == expected
+    result.compute()
+    comparison = ex.compare(1, 2)
+    step = next(step for step in comparison.steps if step.key == "count")
+    assert [(cause.kind, cause.name) for cause in step.causes] == [
+        ("file", "file data changed (3 of 41 parts)"),
+        ("file", "file x.csv changed"),
+    ]
+    assert "file data changed (3 of 41 parts)" in repr(comparison)
+
+
+def test_files_are_recorded_without_reuse(ex, data):
+    """Of a trial that keeps nothing too; a change without effect is told as well."""
+
+    @ex.result
+    def total(path):
+        return 1
+
+    result = total(ex.file(data / "x.csv"))
+    result.compute()
+    (data / "x.csv").write_text("2")
+    result.compute()
+    assert "What differs had no effect: file x.csv changed" in repr(ex.compare(1, 2))
+
+
+def test_comparison_names_what_a_step_read(ex, data, log, monkeypatch):
+    """A file and a variable that were not among its arguments."""
+    path = str(data / "x.csv")
+
+    @ex.result(persist=True, reuse=True)
+    def read():
+        with open(path) as file:
+            return file.read(), os.environ.get("DASKPERIMENT_TEST_MODE")
+
+    read().compute()
+    (data / "x.csv").write_text("2")
+    monkeypatch.setenv("DASKPERIMENT_TEST_MODE", "fast")
+    read().compute()
+    causes = [cause.name for cause in ex.compare(1, 2).steps[0].causes]
+    assert causes == [
+        "file x.csv changed", "environment variable DASKPERIMENT_TEST_MODE changed",
+    ]  # fmt: skip

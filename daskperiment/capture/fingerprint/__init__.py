@@ -1,57 +1,147 @@
 """Fingerprints of values: equal in every process for equal values, and different for others.
 
-What is covered: plain values and containers, NumPy arrays and scalars (by elements in C order),
-pandas objects, sparse matrices, tensors, random generators (by their state), dataclasses, enums
-and other objects of the user's classes (by code and state), functions and classes (by code, with
-all that they use), estimators (by class, parameters and fitted state), and whatever has a
-``__dask_tokenize__``. Anything else has no fingerprint, and the reason is said.
+Plain values and containers, arrays, tensors, tables, random generators, functions and classes (by
+code, with all that they use) and estimators have encodings of their own. Any other object that
+can be pickled is written by what pickle would keep of it, and by the user's code of its class.
+What cannot be pickled has no fingerprint, and the reason is said.
 
 Floats are compared by their bits, but every ``nan`` is equal to every other outside of arrays.
 """
 
 from __future__ import annotations
 
+import inspect
+import types
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from daskperiment.capture.encoding import Encoder, Handler, NoFingerprintError, combine
-from daskperiment.capture.fingerprint import arrays, instances, python_values
+from daskperiment.capture.encoding import (
+    CyclicValueError,
+    Encoder,
+    GraphEncoder,
+    Handler,
+    NoFingerprintError,
+    combine,
+)
+from daskperiment.capture.fingerprint import instances, python_values
+from daskperiment.capture.fingerprint.arrays import array_handler
+from daskperiment.capture.fingerprint.frames import table_handler
+from daskperiment.capture.fingerprint.reductions import ObjectEncoder
+from daskperiment.capture.fingerprint.tensors import tensor_handler
 
-__all__ = ["NoFingerprintError", "combine", "encoder_for", "exact_fingerprint", "fingerprint"]
+__all__ = [
+    "NoFingerprintError",
+    "combine",
+    "digest_of",
+    "exact_fingerprint",
+    "fingerprint",
+    "register_fingerprint",
+]
 
 _EXACT = {**python_values.EXACT, **instances.EXACT}
+# What refers to nothing, or to code alone.
+_PLAIN = frozenset(
+    [
+        *(type(None), bool, int, float, complex, str, bytes, type),
+        *(types.FunctionType, types.BuiltinFunctionType, types.ModuleType),
+    ]
+)
+_REGISTERED: dict[type, Callable[[Any], Any]] = {}
 
 
 @lru_cache(maxsize=1024)
 def _find(kind: type) -> Handler:
     # The one place that decides how a type is encoded. From the particular to the general:
-    # exact types, families of types, types of libraries, and at last the shape of a class.
+    # exact types, what users registered, families of types, types of libraries, the shape of a
+    # class, and at last what pickle would make of its objects.
     exact = _EXACT.get(kind)
     if exact is not None:
         return exact
+    for base in kind.__mro__:
+        if base in _REGISTERED:
+            return instances.registered_handler(_REGISTERED[base])
     for base, handler in python_values.FAMILIES:
         if issubclass(kind, base):
             return handler
-    return arrays.handler_for(kind) or instances.handler_for(kind)
+    found = array_handler(kind) or tensor_handler(kind) or table_handler(kind)
+    return found or instances.handler_for(kind) or _OBJECTS.encode
 
 
-class _OrderedEncoder(Encoder):
-    """Writes dicts in their order."""
+def register_fingerprint(type: type[Any], function: Callable[[Any], Any]) -> None:
+    """Say what the fingerprint of a class's objects is made of.
 
-    __slots__ = ()
-    exact = True
+    It comes before all that is known of the class otherwise, such as its ``__dask_tokenize__``.
+    Call it where the class is defined, so that every process that has the class does it, too.
 
-    def mapping(self, values: dict[Any, Any]) -> None:
-        self.tag(b"dict", len(values))
-        for key, value in values.items():
-            self.feed(key)
-            self.feed(value)
+    Parameters
+    ----------
+    type : type
+        The class; subclasses without a registration of their own are meant as well.
+    function : callable
+        Takes an object, and returns a value that is equal for equal objects and has a fingerprint:
+        numbers, texts, arrays, and containers of them.
+
+    Raises
+    ------
+    TypeError
+        If the first is no class, or the second cannot be called.
+    ValueError
+        If the class is one of Python's own values, such as int.
+
+    Examples
+    --------
+    >>> import daskperiment
+    >>> class Connection:
+    ...     def __init__(self, address):
+    ...         self.address = address
+    ...         self.opened = object()
+    >>> daskperiment.register_fingerprint(Connection, lambda each: each.address)
+    """
+    if not inspect.isclass(type):
+        raise TypeError(
+            f"register_fingerprint() takes a class first, not {type!r}: pass the class "
+            "whose objects are to have a fingerprint."
+        )
+    if not callable(function):
+        raise TypeError(
+            f"register_fingerprint() takes a function second, not {function!r}: pass one that "
+            "returns what an object is made of."
+        )
+    if type in _EXACT or type is object:
+        raise ValueError(
+            f"The fingerprint of {type!r} cannot be replaced: register a class of your own."
+        )
+    _REGISTERED[type] = function
+    _find.cache_clear()
 
 
-def encoder_for(code: dict[int, tuple[Any, bytes]] | None = None) -> Encoder:
-    """Return an encoder that knows all types, for values that code reads."""
-    return _OrderedEncoder(_find, code)
+def digest_of(
+    value: Any, code: dict[int, tuple[Any, bytes]] | None = None, exact: bool = False,
+    path: Callable[[Any], str] = str,
+) -> bytes:  # fmt: skip
+    """Return the digest of a value; NoFingerprintError is raised if it has none.
+
+    Parameters
+    ----------
+    value : object
+    code : dict, optional
+        Digests of code that is known to be unchanged, which those found here are added to.
+    exact : bool, optional
+        Whether values that are equal, and yet may lead to other outputs, are told apart.
+    path : callable, optional
+        Says what a path stands for.
+    """
+    encoder = Encoder(_find, code, exact, path)
+    try:
+        encoder.feed(value)
+    except CyclicValueError:
+        encoder = GraphEncoder(_find, _PLAIN, code, exact, path)
+        encoder.feed(value)
+    return encoder.digest()
+
+
+_OBJECTS = ObjectEncoder(digest_of)
 
 
 def fingerprint(value: Any, path: Callable[[Any], str] = str) -> str:
@@ -68,7 +158,7 @@ def fingerprint(value: Any, path: Callable[[Any], str] = str) -> str:
     >>> fingerprint(1) == fingerprint(1.0)
     False
     """
-    return _fingerprint(Encoder(_find, path=path), value)
+    return _fingerprint(value, exact=False, path=path)
 
 
 def exact_fingerprint(value: Any, path: Callable[[Any], str] = str) -> str:
@@ -76,12 +166,12 @@ def exact_fingerprint(value: Any, path: Callable[[Any], str] = str) -> str:
 
     Such dicts are equal, but a function that goes through them may return something else.
     """
-    return _fingerprint(_OrderedEncoder(_find, path=path), value)
+    return _fingerprint(value, exact=True, path=path)
 
 
-def _fingerprint(encoder: Encoder, value: Any) -> str:
+def _fingerprint(value: Any, exact: bool, path: Callable[[Any], str]) -> str:
     try:
-        encoder.feed(value)
+        return digest_of(value, None, exact, path).hex()
     except NoFingerprintError:
         raise
     except RecursionError:
@@ -89,4 +179,3 @@ def _fingerprint(encoder: Encoder, value: Any) -> str:
     except Exception as error:
         # The value's own code failed: a property, a comparison.
         raise NoFingerprintError(f"{type(value).__qualname__} failed: {error!r}") from None
-    return encoder.digest().hex()

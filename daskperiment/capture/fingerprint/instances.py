@@ -11,6 +11,7 @@ import re
 import sys
 import threading
 import types
+from collections.abc import Callable
 from typing import Any
 
 from daskperiment.capture.encoding import (
@@ -18,17 +19,21 @@ from daskperiment.capture.encoding import (
     Handler,
     NoFingerprintError,
     by_attributes,
+    by_parts,
     by_text,
     combine,
 )
-from daskperiment.capture.members import foreign_parts, wrapped_by
+from daskperiment.capture.fingerprint.python_values import encode_repr
+from daskperiment.capture.fingerprint.reductions import name_of, open_state, write_state
+from daskperiment.capture.members import wrapped_by
 from daskperiment.capture.origin import distribution, is_own, module_of, origin_of
 from daskperiment.capture.walk import Walk
 
-__all__ = ["EXACT", "handler_for"]
+__all__ = ["EXACT", "handler_for", "registered_handler"]
 
 _TIMING = re.compile(r"(^|_)(fit|score|refit)_time_?$")
 _LOCKS = (type(threading.Lock()), type(threading.RLock()))
+_WRAPPERS = ("_lru_cache_wrapper", "PjitFunction")
 _OPERATORS = (operator.itemgetter, operator.attrgetter, operator.methodcaller)
 
 
@@ -54,7 +59,7 @@ def _code_of(encoder: Encoder, value: Any) -> bytes:
     encoder.count_walk()
     walk = Walk(value)
     if not walk.units:
-        return b"<named 0>" + combine(*_name(value)).encode()
+        return b"<named 0>" + name_of(value).encode()
     return encoder.digest_separately(functools.partial(_write_walk, walk=walk))
 
 
@@ -76,18 +81,11 @@ def _write_walk(encoder: Encoder, walk: Walk) -> None:
         try:
             encoder.feed(constant.value)
         except NoFingerprintError as error:
-            raise NoFingerprintError(f"uses {constant.name}: {error.reason}") from None
-
-
-def _name(value: Any) -> tuple[str, ...]:
-    """The name of something that is not the user's: its module, and the version of its package."""
-    module, name = foreign_parts(value)
-    found = distribution(module) if origin_of(module) == "installed" else None
-    return ("named", module, name, *(found or ()))
+            raise error.within(f"uses {constant.name}") from None
 
 
 def encode_builtin(encoder: Encoder, value: Any) -> None:
-    encoder.tag_text(b"builtin", combine(*_name(value)))
+    encoder.tag_text(b"builtin", name_of(value))
     owner = getattr(value, "__self__", None)
     if not isinstance(owner, (types.ModuleType, type(None))):
         encoder.feed(owner)
@@ -122,14 +120,37 @@ def _wrapper(encoder: Encoder, value: Any) -> None:
     encoder.feed(wrapped_by(value))
 
 
+def registered_handler(function: Callable[[Any], Any]) -> Handler:
+    """Return the handler for a class that somebody registered with a function."""
+
+    def handler(encoder: Encoder, value: Any) -> None:
+        encoder.tag(b"registered")
+        _write_name(encoder, type(value))
+        encoder.feed(function(value))
+
+    return handler
+
+
 def _tokenized(encoder: Encoder, value: Any) -> None:
+    _write_token(encoder, value, lambda each: each.__dask_tokenize__())
+
+
+def _write_token(encoder: Encoder, value: Any, token_of: Callable[[Any], Any]) -> None:
     encoder.tag(b"token")
     _write_name(encoder, type(value))
     try:
-        token = value.__dask_tokenize__()
+        token = token_of(value)
     except Exception as error:
         raise NoFingerprintError(f"its __dask_tokenize__ failed: {error!r}") from None
     encoder.feed(token)
+
+
+def _normalizer(kind: type) -> Callable[[Any], Any] | None:
+    """Return the function that somebody registered with Dask for a class, not one of Dask's own."""
+    tokens = getattr(sys.modules.get("dask.base"), "normalize_token", None)
+    found = None if tokens is None else tokens.dispatch(kind)
+    top = (module_of(found) or "dask").partition(".")[0]
+    return None if top in ("dask", "toolz", "cytoolz", "tlz") else found
 
 
 def _instance(encoder: Encoder, value: Any) -> None:
@@ -165,29 +186,14 @@ def _write_base(encoder: Encoder, value: Any) -> None:
 
 def _write_state(encoder: Encoder, value: Any) -> None:
     kind = type(value)
-    # What a cached property remembers follows from the rest.
-    state = {
-        name: item
-        for name, item in getattr(value, "__dict__", {}).items()
-        if not isinstance(getattr(kind, name, None), functools.cached_property)
-    }
+    state = open_state(kind, dict(getattr(value, "__dict__", {})))
     # As pickle does: nothing public lists the slots of a class and of its bases.
     slots = getattr(copyreg, "_slotnames")(kind)  # noqa: B009
     state |= {name: getattr(value, name) for name in slots if hasattr(value, name)}
     if dataclasses.is_dataclass(value):
         # Fields without initial value, and those that live in no dict.
         state.update((f.name, getattr(value, f.name, None)) for f in dataclasses.fields(value))
-    _write_names(encoder, state)
-
-
-def _write_names(encoder: Encoder, state: dict[str, Any]) -> None:
-    encoder.tag(b"state", len(state))
-    for name in sorted(state):
-        encoder.text(name)
-        try:
-            encoder.feed(state[name])
-        except NoFingerprintError as error:
-            raise NoFingerprintError(f"its {name}: {error.reason}") from None
+    write_state(encoder, state)
 
 
 def _estimator(encoder: Encoder, value: Any) -> None:
@@ -199,7 +205,7 @@ def _estimator(encoder: Encoder, value: Any) -> None:
             state = {k: v for k, v in vars(value).items() if not _TIMING.search(k)}
             if isinstance(results := state.get("cv_results_"), dict):
                 state["cv_results_"] = {k: v for k, v in results.items() if "_time" not in k}
-            _write_names(encoder, state)
+            write_state(encoder, state)
 
 
 def _reduced(encoder: Encoder, value: Any) -> None:
@@ -215,46 +221,36 @@ def _reduced(encoder: Encoder, value: Any) -> None:
     encoder.feed(parts[1:3])
 
 
-def encode_named(encoder: Encoder, value: Any) -> None:
-    """Write a function of compiled code, if its name leads to it."""
-    found: Any = sys.modules.get(module_of(value) or "")
-    for part in str(getattr(value, "__qualname__", "")).split("."):
-        found = getattr(found, part, None)
-    if found is value and origin_of(module_of(value)) in ("installed", "python"):
-        encode_builtin(encoder, value)
-    else:
-        _none(encoder, value)
-
-
-def _none(encoder: Encoder, value: Any) -> None:
-    kind = type(value)
-    raise NoFingerprintError(f"{kind.__module__}.{kind.__qualname__} has no fingerprint")
-
-
-def handler_for(kind: type) -> Handler:
-    """Return the handler for any type that is not known by itself."""
+def handler_for(kind: type) -> Handler | None:
+    """Return the handler for a type that is not known by itself; None if pickle has to say it."""
     if issubclass(kind, type):
         return encode_code
+    for base in kind.__mro__:
+        known = _BY_NAME.get(f"{base.__module__}.{base.__qualname__}")
+        if known is not None:
+            return known
     if issubclass(kind, enum.Enum):
         return _enum
     if issubclass(kind, tuple) and hasattr(kind, "_fields"):
         return _namedtuple
     if hasattr(kind, "__dask_tokenize__"):
         return _tokenized
+    normalize = _normalizer(kind)
+    if normalize is not None:
+        return lambda encoder, value: _write_token(encoder, value, normalize)
     if hasattr(kind, "get_params") and hasattr(kind, "fit"):
         return _estimator
     return _handler_by_state(kind)
 
 
-def _handler_by_state(kind: type) -> Handler:
+def _handler_by_state(kind: type) -> Handler | None:
     of = origin_of(kind.__module__)
     if dataclasses.is_dataclass(kind) or (of == "own" and _keeps_state_openly(kind)):
         return _instance
-    if kind.__module__.startswith(("sklearn.", "torch.nn.")):
+    known = kind.__module__.startswith(("sklearn.", "torch.nn."))
+    if known and (_is_extension(kind) or "__getstate__" not in _special(kind)):
         return _reduced if _is_extension(kind) else _instance
-    if kind.__name__ == "_lru_cache_wrapper":
-        return _wrapper
-    return encode_named
+    return _wrapper if kind.__name__ in _WRAPPERS else None
 
 
 def _is_extension(kind: type) -> bool:
@@ -264,9 +260,15 @@ def _is_extension(kind: type) -> bool:
 
 def _keeps_state_openly(kind: type) -> bool:
     """Whether an object's dict and slots are all that there is to it."""
-    special = {"__reduce__", "__reduce_ex__", "__getstate__"}
     bases = [base for base in kind.__mro__[:-1] if base not in _PLAIN_VALUE]
-    return not any(_is_extension(base) or special & vars(base).keys() for base in bases)
+    return not _special(kind) and not any(map(_is_extension, bases))
+
+
+def _special(kind: type) -> set[str]:
+    """Return the names by which a class says itself what pickle keeps of its objects."""
+    names = {"__reduce__", "__reduce_ex__", "__getstate__"}
+    bases = [base for base in kind.__mro__[:-1] if base not in _PLAIN_VALUE]
+    return {name for base in bases for name in names & vars(base).keys()}
 
 
 _PLAIN_VALUE: dict[type, Any] = {
@@ -295,3 +297,33 @@ EXACT: dict[type, Handler] = {
     **dict.fromkeys(_LOCKS, by_text(b"nothing", lambda value: type(value).__name__)),
     **dict.fromkeys(_OPERATORS, by_text(b"operator", repr)),
 }
+
+
+# Single classes of libraries ---------------------------------------------------------------------
+
+
+def _tree(value: Any) -> list[Any]:
+    # The nodes follow from these; as they lie in memory there are addresses among them.
+    kind = type(value).__qualname__
+    return [kind, value.data, value.leafsize, value.boxsize, value.indices]
+
+
+def _spline(value: Any) -> list[Any]:
+    # Not the space that the fit worked in.
+    kind = type(value).__qualname__
+    return [kind, value.get_knots(), value.get_coeffs(), getattr(value, "ext", None)]
+
+
+_BY_NAME: dict[str, Handler] = {
+    "_struct.Struct": by_text(b"struct", lambda value: str(value.format)),
+    "typing.ForwardRef": by_text(b"forward", lambda value: str(value.__forward_arg__)),
+    "torch.finfo": encode_repr,
+    "torch.iinfo": encode_repr,
+    "jaxlib._jax.Device": by_text(b"device", str),
+    # Who listens for changes, which is counted anew on every way through pickle.
+    "matplotlib.cbook.CallbackRegistry": by_text(b"nothing", lambda value: type(value).__name__),
+    "scipy.interpolate._fitpack2.UnivariateSpline": by_parts(b"spline", _spline),
+    "scipy.spatial._ckdtree.cKDTree": by_parts(b"tree", _tree),
+    "sklearn.utils._bunch.Bunch": by_parts(b"bunch", lambda value: [dict(value)]),
+}
+"""Classes whose reductions do not say what they are, by name, so that no library is imported."""
