@@ -204,13 +204,16 @@ class Failure(Struct, frozen=True, omit_defaults=True):
 
 
 class FileState(Struct, frozen=True, omit_defaults=True):
-    """A file, the names in a folder, or an environment variable, as a step read or wrote it."""
+    """A file, the names in a folder, all within one, or an environment variable.
+
+    As a step read or wrote it.
+    """
 
     name: str
     """Absolute path, or the variable's name."""
     digest: str | None = None
     """Of what was there, empty if nothing was; None if it was not taken."""
-    kind: Literal["file", "names", "variable"] = "file"
+    kind: Literal["file", "names", "tree", "variable"] = "file"
     stamp: list[int] | None = None
     """The file's size, times of modification and change in nanoseconds, and inode."""
     step: str | None = None
@@ -303,7 +306,8 @@ class StepRun(Struct, frozen=True, omit_defaults=True):
     reused: int | None = None
     """The trial that the output was taken from."""
     reason: str | None = None
-    """Why the step ran though outputs may be reused; ``None`` where they may not."""
+    """Why the step ran though outputs may be reused; ``None`` where they may not. With
+    :attr:`reused`, why the output was found only when the inputs were there."""
     cache_key: str | None = field(default=None, name="recipe")
     """Digest of all that determines the output, but for seeds; ``None`` if that is not known."""
     reusable: bool = False
@@ -335,6 +339,8 @@ class Output(Struct, frozen=True, omit_defaults=True):
     output: str
     cache_key: str | None = field(default=None, name="recipe")
     reads: list[FileState] = []
+    by_inputs: str | None = None
+    """The cache key that is made of the inputs themselves, if the output may be found by them."""
 
 
 class CacheEntry(Struct, frozen=True, omit_defaults=True):
