@@ -49,6 +49,7 @@ __all__ = [
     "beat_id",
     "cache_entry_id",
     "changed_arguments",
+    "changed_output_id",
     "computed_id",
     "digests_within",
     "ended_id",
@@ -120,6 +121,14 @@ def impure_key_id(cache_key: str) -> str:
 def impure_step_id(key: str) -> str:
     """Return the id of the note that a step of a trial returned another output than before."""
     return f"{IMPURE}-{key}"
+
+
+def changed_output_id(id: str, number: int) -> str:
+    """Return the id of an output that followed another one for the same code, inputs and seed.
+
+    They are numbered from 1; `id` is that of the first output.
+    """
+    return f"{id}+{number}"
 
 
 def sweep_id(sweep: str) -> str:
@@ -196,13 +205,16 @@ class Failure(Struct, frozen=True, omit_defaults=True):
 
 
 class FileState(Struct, frozen=True, omit_defaults=True):
-    """A file, the names in a folder, or an environment variable, as a step read or wrote it."""
+    """A file, the names in a folder, all within one, or an environment variable.
+
+    As a step read or wrote it.
+    """
 
     name: str
     """Absolute path, or the variable's name."""
     digest: str | None = None
     """Of what was there, empty if nothing was; None if it was not taken."""
-    kind: Literal["file", "names", "variable"] = "file"
+    kind: Literal["file", "names", "tree", "variable"] = "file"
     stamp: list[int] | None = None
     """The file's size, times of modification and change in nanoseconds, and inode."""
     step: str | None = None
@@ -295,7 +307,8 @@ class StepRun(Struct, frozen=True, omit_defaults=True):
     reused: int | None = None
     """The trial that the output was taken from."""
     reason: str | None = None
-    """Why the step ran though outputs may be reused; ``None`` where they may not."""
+    """Why the step ran though outputs may be reused; ``None`` where they may not. With
+    :attr:`reused`, why the output was found only when the inputs were there."""
     cache_key: str | None = field(default=None, name="recipe")
     """Digest of all that determines the output, but for seeds; ``None`` if that is not known."""
     reusable: bool = False
@@ -308,13 +321,18 @@ class StepRun(Struct, frozen=True, omit_defaults=True):
     arguments: dict[str, Argument] = {}
     """Name of a parameter of the step -> what it got, defaults included; trials of earlier versions
     have none. :attr:`inputs` is of these together, without those that the step ignores."""
+    changed: list[str] = []
+    """Names of the arguments that were other ones when the step had run: changed in place."""
     reads: list[FileState] = []
     """What it read besides its arguments, as far as Python told."""
     written: list[FileState] = []
 
 
 class Output(Struct, frozen=True, omit_defaults=True):
-    """The first output seen for one step, code, inputs and seed; later ones must equal it."""
+    """The first output seen for one step, code, inputs and seed; the next ones must equal it.
+
+    One that did not is a record of its own, and the next ones must equal that.
+    """
 
     trial: int
     key: str
@@ -322,6 +340,8 @@ class Output(Struct, frozen=True, omit_defaults=True):
     output: str
     cache_key: str | None = field(default=None, name="recipe")
     reads: list[FileState] = []
+    by_inputs: str | None = None
+    """The cache key that is made of the inputs themselves, if the output may be found by them."""
 
 
 class CacheEntry(Struct, frozen=True, omit_defaults=True):
@@ -401,6 +421,8 @@ class StepCode(Struct, frozen=True, omit_defaults=True):
     """Global and closure values it reads: name -> fingerprint (``None``: has none)."""
     packages: dict[str, str] = {}
     """Installed packages it uses: name -> version."""
+    states: list[str] = []
+    """Names of the constants that the code itself changes."""
 
 
 class Code(Struct, frozen=True):
@@ -425,9 +447,12 @@ class Node(Struct, frozen=True, omit_defaults=True):
     """Keys of the steps that it takes input from, in order."""
     parameters: list[str] = []
     """Names of the parameters that it takes, in order."""
+    literals: dict[str, str] = {}
+    """Arguments that stand in the call itself: name -> the value in short, empty if that does not
+    tell it."""
     arguments: dict[str, Argument] = {}
-    """What the call gives it beside steps and parameters, by name: values as they were when the
-    trial began. Those that are told in full by their text have no fingerprint."""
+    """The same with what tells more: values as they were when the trial began, defaults included.
+    Those that are told in full by their text have no fingerprint."""
     ignored: list[str] = []
     """Names of the arguments that its output does not depend on."""
     beside: list[str] = []

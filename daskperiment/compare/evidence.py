@@ -46,6 +46,12 @@ class Evidence:
     problems: tuple[str, ...]
     files: Mapping[str, FileParts] = field(default_factory=dict)
     """What the files among the inputs of steps held, by key."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """Key -> the one that it has in the trial itself, where that is another."""
+
+    def own_key(self, key: str) -> str | None:
+        """Return the key that a step has in the trial itself; None if it has no such step."""
+        return self.renamed.get(key, key) if key in self.nodes else None
 
     @cached_property
     def spared(self) -> frozenset[str]:

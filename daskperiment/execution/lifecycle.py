@@ -134,7 +134,7 @@ def _handle(request: TrialRequest, allocation: Allocation) -> TrialHandle:
     origin, setup = current_origin(), request.setup
     return TrialHandle(
         store=setup.store, trial=allocation.trial, token=request.token, seed=request.seed,
-        values=request.values, codes=setup.codes, origin=setup.origin,
+        values=request.values, codes=setup.codes, doubts=setup.doubts, origin=setup.origin,
         clock=allocation.clock, monotonic=time.monotonic(), began_on=(origin.host, origin.boot),
         signing_key=setup.signing_key, step_keys=request.step_keys, followed=request.followed,
         progress=request.progress,

@@ -41,12 +41,14 @@ def report_conflicts(recorder: Recorder, quietly: bool = False) -> None:
     Quietly where another process, that of the user, reads what is written and warns.
     """
     found = recorder.outputs.conflicts()
-    for ours, theirs in found:
+    for ours, theirs, id in found:
+        recorder.write("outputs", 0, id, ours)
         reads = _changed_reads(theirs.reads, ours.reads)
         impurity = Impurity(ours.key, ours.step, theirs.trial, reads)
         recorder.write("notes", ours.trial, impure_step_id(ours.key), impurity)
         # From now on neither output may be reused, unless it is known what else it rests on.
-        for cache_key in set() if reads else {ours.cache_key, theirs.cache_key} - {None}:
+        keys = {ours.cache_key, theirs.cache_key, ours.by_inputs, theirs.by_inputs}
+        for cache_key in set() if reads else keys - {None}:
             recorder.write("outputs", 0, impure_key_id(str(cache_key)), impurity)
         if not quietly:
             _warn_impure(recorder.store, ours.trial, impurity)

@@ -47,6 +47,8 @@ class TrialSetup:
     signing_key: bytes | None = field(repr=False)
     parameters: tuple[str, ...] = ()
     """Names of the parameters that reach a step."""
+    doubts: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Step -> why its code does not tell what it returns."""
     stored: bool = False
     """Whether the store has the objects already, so that they are only named here."""
 
@@ -189,6 +191,7 @@ class TrialHandle:
     seed: int
     values: Mapping[str, Any] = field(repr=False)
     codes: Mapping[str, str] = field(repr=False)
+    doubts: Mapping[str, str] = field(repr=False)
     origin: Origin = field(repr=False)
     """The process that computes the trial."""
     clock: float = field(repr=False)

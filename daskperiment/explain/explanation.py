@@ -130,15 +130,17 @@ def _of_run(node: Node, run: StepRun | None) -> StepExplanation:
     if run is None:
         return StepExplanation(key, step, "not needed", "it did not run")
     if run.reused is not None:
-        return _hit(key, step, run.reused, node.ignored)
+        return _hit(key, step, run.reused, node.ignored, run.reason)
     if run.reason is not None:
         return StepExplanation(key, step, "miss", run.reason + _without(node.ignored))
     return StepExplanation(key, step, "run", _NOT_REUSED)
 
 
-def _hit(key: str, step: str, trial: int, ignored: Sequence[str]) -> StepExplanation:
-    reason = f"output of trial {trial}{_without(ignored)}"
-    return StepExplanation(key, step, "hit", reason, trial)
+def _hit(
+    key: str, step: str, trial: int, ignored: Sequence[str], why: str | None = None
+) -> StepExplanation:
+    text = f"output of trial {trial}" + (f": {why}" if why else "") + _without(ignored)
+    return StepExplanation(key, step, "hit", text, trial)
 
 
 def _without(ignored: Sequence[str]) -> str:

@@ -31,6 +31,7 @@ from daskperiment.execution.lifecycle import (
     take_parameter,
 )
 from daskperiment.execution.tasks import Call, run_between, run_parameter, run_result, run_step
+from daskperiment.formatting import brief
 from daskperiment.graph.dask_tasks import (
     DataNode,
     GraphNode,
@@ -354,6 +355,16 @@ def _own_layers(graph: HighLevelGraph, names: set[str], gone: set[str]) -> dict[
     }
 
 
+def _literals(task: Task) -> dict[str, str]:
+    """Return the arguments of a step's call that are no nodes, in short."""
+    _, call, *forms = task.args
+    return {
+        name: brief(form)
+        for name, form in zip(call.names, forms, strict=True)
+        if not isinstance(form, (TaskRef, GraphNode))
+    }
+
+
 class _Inputs(NamedTuple):
     """What a task takes, directly or through functions that are no steps."""
 
@@ -427,8 +438,8 @@ class _Survey:
         self.persisting |= call.persist
         self.nodes.append(
             Node(place, call.step, list(sources.steps), list(sources.parameters),
-                 fixed_arguments(call, task.args[2:]), list(call.ignore),
-                 self._beside(call, task, sources))
+                 literals=_literals(task), arguments=fixed_arguments(call, task.args[2:]),
+                 ignored=list(call.ignore), beside=self._beside(call, task, sources))
         )  # fmt: skip
         self.parameters.update(dict.fromkeys(sources.parameters))
         function = call.function.__wrapped__

@@ -5,14 +5,14 @@ from __future__ import annotations
 import platform
 import uuid
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import dask
 
-from daskperiment.capture.code import CodeCapture
+from daskperiment.capture.code import CodeCapture, unknown_constants
 from daskperiment.capture.environment import EnvironmentCapture
 from daskperiment.client.progress import ProgressReporter
 from daskperiment.client.shipping import LocalRequest, prepare
@@ -121,6 +121,8 @@ class _Setups:
                 store, result, code_blob, environment, graph,
                 codes={step: each.fingerprint for step, each in code.steps.items()},
                 origin=origin, signing_key=key, parameters=self._parameters,
+                doubts={step: _doubt(unknown) for step, each in code.steps.items()
+                        if (unknown := unknown_constants(each))},
             )  # fmt: skip
         return last
 
@@ -128,6 +130,10 @@ class _Setups:
 def _makeup(template: Template, request: TrialRequest, code: Code, graph: Graph) -> TrialMakeup:
     files = template.key_specs.files(request.values)
     return TrialMakeup(request.values, code, graph, platform.python_version(), files)
+
+
+def _doubt(unknown: Sequence[str]) -> str:
+    return f"its code reads {', '.join(unknown)}, which has no fingerprint"
 
 
 class Planner:

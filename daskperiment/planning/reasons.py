@@ -7,7 +7,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from daskperiment.capture.code import changed_functions, diff_functions, same_names
+from daskperiment.capture.code import (
+    changed_functions,
+    diff_functions,
+    same_names,
+    unknown_constants,
+)
 from daskperiment.capture.files import FileParts, changed_files
 from daskperiment.capture.fingerprint import NoFingerprintError, fingerprint
 from daskperiment.codec import decode, find_record, from_plain, is_object
@@ -29,9 +34,12 @@ from daskperiment.records import (
     record_kind,
 )
 from daskperiment.reuse.cache_keys import series_of
+from daskperiment.reuse.reuse_plan import NEVER_RUN
 from daskperiment.store.protocol import Store
 
-__all__ = ["TrialMakeup", "PastTrials", "Reason", "why"]
+__all__ = ["PastTrials", "Reason", "TrialMakeup", "fallback", "why"]
+
+NO_OUTPUT = "no output of it is known for this code and these inputs"
 
 WIDTH = 40
 """Columns that a value takes at most."""
@@ -63,6 +71,15 @@ class TrialMakeup:
         """The nodes of the graph by their places."""
         return {node.key: node for node in self.graph.nodes}
 
+    @cached_property
+    def calls(self) -> frozenset[Any]:
+        """The calls of steps, as far as they are told by what is written in them."""
+        return frozenset(map(_written, self.graph.nodes))
+
+
+def _written(node: Node) -> tuple[Any, ...]:
+    return node.step, *sorted(node.literals.items())
+
 
 class PastTrials:
     """The trials of a store that a coming one is held against: the latest that had each step."""
@@ -70,10 +87,18 @@ class PastTrials:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._latest: dict[str, TrialMakeup] | None = None
+        self._count: int | None = None
 
     def latest_with(self, place: str) -> TrialMakeup | None:
         """Return the latest trial that had a step at this place."""
         return self._known().get(place)
+
+    def unknown(self) -> str:
+        """Return what is to be said of a step that none of them had."""
+        if self._count is None:
+            self._count = self._store.state().latest
+        few = self._count <= LOOK_BACK
+        return NEVER_RUN if few else f"not run in the latest {LOOK_BACK} trials"
 
     def _known(self) -> dict[str, TrialMakeup]:
         if self._latest is None:
@@ -159,8 +184,8 @@ def why(place: str, now: TrialMakeup, before: TrialMakeup | None) -> list[Reason
         return []
     reaching = _reaching(place, now.nodes)
     return [
-        *_arguments(place, reaching, before),
         *_parameters(reaching, now, before),
+        *_literals(place, reaching, now, before),
         *_files_of(reaching, now, before),
         *_codes(reaching, now.code, before.code),
         *_wiring(reaching, before),
@@ -195,14 +220,54 @@ def _parameters(reaching: list[Node], now: TrialMakeup, before: TrialMakeup) -> 
             yield Reason(f"parameter {name} {_shown(old, new)}")
 
 
-def _arguments(place: str, reaching: list[Node], before: TrialMakeup) -> Iterator[Reason]:
-    """Yield what the calls of a step and of those before it give them that is another than then."""
+def _literals(
+    place: str, reaching: list[Node], now: TrialMakeup, before: TrialMakeup
+) -> Iterator[Reason]:
     for node in reaching:
         old = before.nodes.get(node.key)
-        where = "" if node.key == place else f" in step {node.key}"
-        for name, now, then in changed_arguments(node, old):
-            change = told_change(then.text, now.text, WIDTH)
-            yield Reason(f"argument {shorten(name, WIDTH)}{change}{where}")
+        if old is None or (old.literals, old.arguments) == (node.literals, node.arguments):
+            continue
+        where = "" if node.key == place else f" of step {node.key}"
+        if _written(old) in now.calls and _written(node) not in before.calls:
+            texts = ", ".join(f"{name}={text or '…'}" for name, text in node.literals.items())
+            yield Reason(f"a new call of step {node.step}: {shorten(texts, WIDTH)}")
+            continue
+        told = {name: (then.text, new.text) for name, new, then in changed_arguments(node, old)}
+        for name, texts_of in told.items():
+            change = told_change(*texts_of, WIDTH)
+            yield Reason(f"argument {shorten(name, WIDTH)}{where}{change}")
+        # Where other nodes are taken, an argument may have been one, or be one now.
+        left_out = None if old.wiring != node.wiring else "default"
+        for name in {**old.literals, **node.literals}:
+            first, second = old.literals.get(name, left_out), node.literals.get(name, left_out)
+            if name in told or name in node.ignored:
+                continue
+            if first is not None and second is not None and first != second:
+                pair = shorten_pair(first or "…", second or "…", WIDTH)
+                yield Reason(f"argument {name}{where} {' → '.join(pair)}")
+
+
+def fallback(place: str, now: TrialMakeup, before: TrialMakeup) -> str:
+    """Return what is to be said of a step that ran, and of which nothing is known to differ."""
+    reaching = _reaching(place, now.nodes)
+    arguments = [
+        f"argument {name}" + ("" if node.key == place else f" of step {node.key}")
+        for node in reaching
+        for name, text in node.literals.items()
+        if not text or "…" in text or "..." in text
+    ]
+    names = dict.fromkeys(name for node in reaching for name in node.wiring[1])
+    parameters = [f"parameter {name}" for name in names if _is_untold(before.values.get(name))]
+    doubts = [*parameters, *arguments][:5]
+    return NO_OUTPUT + (f"; perhaps {', '.join(doubts)} changed" if doubts else "")
+
+
+def _is_untold(value: Any) -> bool:
+    """Whether an earlier value is not there to be compared."""
+    try:
+        return is_object(value) or not fingerprint(value)
+    except NoFingerprintError:
+        return True
 
 
 def _files_of(reaching: list[Node], now: TrialMakeup, before: TrialMakeup) -> Iterator[Reason]:
@@ -244,13 +309,18 @@ def _code(step: str, now: Code, before: Code) -> Iterator[Reason]:
     if now.steps[step].fingerprint == before.steps[step].fingerprint:
         return
     reasons = list(_parts(step, now, before))
+    unknown = unknown_constants(before.steps[step])
+    if not reasons and unknown:
+        reasons = [Reason(f"perhaps the value of {unknown[0]}, which had no fingerprint")]
     # Imports and aliases of others' functions are in no list, only in the fingerprint.
     yield from reasons or [Reason(f"a name that step {step}() uses stands for something else")]
 
 
 def _parts(step: str, now: Code, before: Code) -> Iterator[Reason]:
+    own = now.steps[step].functions[0] if now.steps[step].functions else step
     for name, old, new in changed_functions(before, now, step):
-        what = "step" if name == step else "helper"
+        # The step's own function has its module in front, unless that is the script itself.
+        what = "step" if name == own and name.rpartition(".")[2] == step else "helper"
         if old is None or new is None:
             yield Reason(f"{what} {name}() is {'used now' if old is None else 'no longer used'}")
         else:
@@ -261,7 +331,9 @@ def _parts(step: str, now: Code, before: Code) -> Iterator[Reason]:
 def _values(old: StepCode, new: StepCode) -> Iterator[Reason]:
     before = same_names(old.constants, new.constants)
     for name in {**before, **new.constants}:
-        if before.get(name) != new.constants.get(name):
+        values = before.get(name, ""), new.constants.get(name, "")
+        # What had no fingerprint may be the same all the same.
+        if None not in values and values[0] != values[1]:
             yield Reason(f"the value of {name} changed")
     for name in {**old.packages, **new.packages}:
         versions = old.packages.get(name, "not used"), new.packages.get(name, "not used")

@@ -26,6 +26,7 @@ from daskperiment.seeds import step_seed
 
 __all__ = [
     "CacheKey",
+    "CallKey",
     "DefaultValue",
     "FileContent",
     "KeyOf",
@@ -136,6 +137,20 @@ class CacheKey(NamedTuple):
     """With the seeds of the node and of all before it."""
 
 
+class CallKey(NamedTuple):
+    """What determines a step's output together with what other nodes give it."""
+
+    code: str
+    """Digest of its code; with a fingerprint of all arguments it makes a cache key."""
+    call: str
+    """Digest of its code and of all that does not come from other nodes."""
+
+    def of_inputs(self, inputs: str, seed: int) -> CacheKey:
+        """Return the cache key of the output for inputs that are there."""
+        base = combine(self.code, inputs)
+        return CacheKey(base, combine(base, str(seed)))
+
+
 class NoCacheKey(NamedTuple):
     """Why a node has no cache key."""
 
@@ -175,6 +190,30 @@ class KeySpecs:
             (spec.place, name, parts) for spec in specs
             for name, parts in spec.arguments.items() if self._is_told(parts)
         ]  # fmt: skip
+
+    def takes_nodes(self, spec: KeySpec) -> bool:
+        """Return whether what a step gets depends on more than parameters and its own call."""
+        return any(key not in self._parameters for key in spec.counting)
+
+    def call_key(
+        self, spec: KeySpec, found: Mapping[Key, CacheKey | NoCacheKey],
+        values: Mapping[str, Any], steps: Mapping[str, StepCode],
+    ) -> CallKey | None:  # fmt: skip
+        """Return what determines a step's output together with its inputs; None if it has none.
+
+        The arguments are those of `cache_keys`, and what it returned.
+        """
+        # What other nodes give stands for itself once they have run.
+        direct = [part for part in spec.parts
+                  if not isinstance(part, KeyOf) or part.key in self._parameters]  # fmt: skip
+        try:
+            code = combine(SCHEME, series_of(platform.python_version()), spec.step, spec.version,
+                           _code(steps, spec.place, spec.step))  # fmt: skip
+            parts = [part if type(part) is str else _digest(part, found, values, steps)
+                     for part in direct]  # fmt: skip
+        except NoFingerprintError:
+            return None
+        return CallKey(combine("code", code), combine("call", code, *parts))
 
     def cache_keys(
         self, values: Mapping[str, Any], steps: Mapping[str, StepCode], seed: int
@@ -389,6 +428,10 @@ class StepKeys(NamedTuple):
     """Whether this trial might have reused its output."""
     reason: str | None = None
     """Why it runs, where its output might have been reused."""
+    call: CallKey | None = None
+    """By which the output is found once the inputs are there, if they are all that may differ."""
+    expected: bool = False
+    """Whether the store knows an output of the same call."""
 
 
 def first_ids(spec: KeySpec, found: CacheKey) -> tuple[str, ...]:
