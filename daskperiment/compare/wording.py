@@ -33,6 +33,8 @@ _NUMBER = re.compile(r"(?<=\w)#\d+(?='| of trial)")
 """The number of a call in the key of a step."""
 _GIT_NAMES = {"diff": "uncommitted changes", "untracked": "untracked files"}
 _WAY = {"parameter": "by way of"}
+_NAMED = {"file": "{}", "constant": "constant {}", "argument": "argument {}"}
+"""Kinds of causes that a step alone knows, and how they are named where they had no effect."""
 _OF_NAMES = {
     "environment": "the environment changed ({})",
     "in place": "what it takes was changed in place by {}",
@@ -294,13 +296,12 @@ def _conditions(d: Differences) -> str:
     texts = phrases(causes, "")
     texts += [f"code of {name}" for name in d.functions]
     texts += [f"step {s.key!r}" for s in d.steps if s.verdict in ("added", "removed")]
-    texts += dict.fromkeys(
-        change.name for step in d.steps for change in step.changes if change.kind == "file"
-    )
+    changes = [change for step in d.steps for change in step.changes if change.kind in _NAMED]
+    texts += dict.fromkeys(_NAMED[change.kind].format(change.name) for change in changes)
     texts += [f"git {name}" for name in d.git]
     texts += ["the environment"] if d.environment else []
     texts += ["the seed"] if d.stochastic and d.seeds.first != d.seeds.second else []
-    return listed(texts) or "constants"
+    return listed(texts) or "something whose name is not known"
 
 
 def _statuses(d: Differences) -> str:

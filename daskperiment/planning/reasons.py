@@ -260,8 +260,10 @@ def _code(step: str, now: Code, before: Code) -> Iterator[Reason]:
 
 
 def _parts(step: str, now: Code, before: Code) -> Iterator[Reason]:
+    own = now.steps[step].functions[0] if now.steps[step].functions else step
     for name, old, new in changed_functions(before, now, step):
-        what = "step" if name == step else "helper"
+        # The step's own function has its module in front, unless that is the script itself.
+        what = "step" if name == own and name.rpartition(".")[2] == step else "helper"
         if old is None or new is None:
             yield Reason(f"{what} {name}() is {'used now' if old is None else 'no longer used'}")
         else:

@@ -79,6 +79,16 @@ def test_each_edit(tmp_path, run, name):
     assert all(told[step].reason != "never run" for step in found)
 
 
+def test_own_code_is_no_helper(tmp_path, run):
+    """The function of a step that stands in a module is called the step, and others helpers."""
+    project, store = Project(tmp_path), tmp_path / "store"
+    run(project, store)
+    assert project.edit(EDITS["step"])
+    assert run(project, store)[1]["fit"].reason == "step steps.fit() changed"
+    assert project.edit(EDITS["class method"])
+    assert run(project, store)[1]["fit"].reason.startswith("helper ")
+
+
 def test_harmless_edits(tmp_path, run):
     """Comments, docstrings, layout and functions that no step uses re-run nothing."""
     project, store = Project(tmp_path), tmp_path / "store"
