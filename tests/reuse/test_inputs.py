@@ -112,7 +112,7 @@ def test_draws(tmp_path, log):
     """An output that random numbers went into is taken by trials of its seed alone."""
     first = make(tmp_path, log, "1", draws=True)[1].compute()
     ran(log)
-    ex, result = make(tmp_path, log, "2", draws=True)
+    _, result = make(tmp_path, log, "2", draws=True)
     assert result.compute(seed=2) != first
     assert ran(log) == {"prepare": 1, "train": 1}
     _, result = make(tmp_path, log, "3", draws=True)
