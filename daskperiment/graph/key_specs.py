@@ -12,7 +12,15 @@ from daskperiment.capture.fingerprint import NoFingerprintError, exact_fingerpri
 from daskperiment.capture.signatures import declared_names, defaults_of
 from daskperiment.execution.tasks import Call, run_between, run_parameter, run_result, run_step
 from daskperiment.formatting import brief
-from daskperiment.graph.dask_tasks import Alias, DataNode, GraphNode, Task, TaskRef, function_of
+from daskperiment.graph.dask_tasks import (
+    Alias,
+    DataNode,
+    GraphNode,
+    Task,
+    TaskRef,
+    function_of,
+    references,
+)
 from daskperiment.records import Argument
 from daskperiment.reuse.cache_keys import (
     DefaultValue,
@@ -23,6 +31,7 @@ from daskperiment.reuse.cache_keys import (
     LiveValue,
     UsedFunction,
 )
+from daskperiment.reuse.parameter_fields import ParameterField
 
 __all__ = ["fixed_arguments", "make_key_specs"]
 
@@ -31,8 +40,9 @@ _FIXED = (type(None), bool, int, float, complex, str, bytes)
 
 
 def make_key_specs(
-    tasks: Mapping[Any, GraphNode], order: Iterator[Hashable], inlined: Mapping[Hashable, str]
-) -> KeySpecs:
+    tasks: Mapping[Any, GraphNode], order: Iterator[Hashable],
+    inlined: Mapping[Hashable, str], taken: Mapping[Hashable, ParameterField],
+) -> KeySpecs:  # fmt: skip
     """Return how the cache keys of a template's tasks are made.
 
     Parameters
@@ -43,9 +53,17 @@ def make_key_specs(
         Their keys, inputs before those who take them.
     inlined : mapping
         Key of a parameter that is not computed -> its name.
+    taken : mapping
+        Key of a task that only takes a part of such a parameter -> the part.
     """
     maker = _Maker(inlined)
-    specs = [maker.spec(key, tasks[key]) for key in order]
+    specs = [
+        # Its task needs what it takes a part of; its output depends on the part alone.
+        KeySpec(key, (), taken=taken[key], beside=tuple(references(tasks[key])))
+        if key in taken
+        else maker.spec(key, tasks[key])
+        for key in order
+    ]
     return KeySpecs(specs, maker.functions, inlined)
 
 
