@@ -32,6 +32,7 @@ from daskperiment.execution.generators import (
     imported_families,
 )
 from daskperiment.execution.helper_threads import carry_steps
+from daskperiment.execution.system_entropy import watch_system_entropy
 from daskperiment.warn import warn_user
 
 __all__ = ["IsolatedLibraries", "release_step", "seed_step"]
@@ -61,6 +62,7 @@ class IsolatedLibraries:
             return False
         self._count = len(sys.modules)
         carry_steps()
+        watch_system_entropy()
         for name in sys.modules.keys() - self._seen:
             self._seen.add(name)
             if name in _ISOLATED_MODULES or name.partition(".")[0] in _ISOLATED_PACKAGES:
