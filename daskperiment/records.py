@@ -204,13 +204,16 @@ class Failure(Struct, frozen=True, omit_defaults=True):
 
 
 class FileState(Struct, frozen=True, omit_defaults=True):
-    """A file, the names in a folder, or an environment variable, as a step read or wrote it."""
+    """A file, the names in a folder, all within one, or an environment variable.
+
+    As a step read or wrote it.
+    """
 
     name: str
     """Absolute path, or the variable's name."""
     digest: str | None = None
     """Of what was there, empty if nothing was; None if it was not taken."""
-    kind: Literal["file", "names", "variable"] = "file"
+    kind: Literal["file", "names", "tree", "variable"] = "file"
     stamp: list[int] | None = None
     """The file's size, times of modification and change in nanoseconds, and inode."""
     step: str | None = None

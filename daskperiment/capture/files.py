@@ -160,6 +160,10 @@ def difference(state: FileState) -> str | None:
     if state.kind == "names":
         same = names_within(state.name) == state.digest
         return None if same else f"the files in folder {name} are others"
+    if state.kind == "tree":
+        content = content_of(state.name)
+        same = content is not None and content.digest == state.digest
+        return None if same else f"{name} {'changed' if content else 'is gone'}"
     stamp = stamp_of(state.name)
     if stamp is not None and state.stamp is not None and tuple(state.stamp) == stamp:
         return None

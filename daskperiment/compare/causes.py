@@ -311,7 +311,12 @@ def _files(both: _TrialPair, key: str) -> Iterator[Cause]:
     yield from (Cause("file", line, key) for line in dict.fromkeys(lines))
 
 
-_KINDS = {"file": "file", "names": "the files in folder", "variable": "environment variable"}
+_KINDS = {
+    "file": "file",
+    "tree": "file",
+    "names": "the files in folder",
+    "variable": "environment variable",
+}
 
 
 def changed_entries(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Pair[Any]]:

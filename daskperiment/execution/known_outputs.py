@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from daskperiment.codec import unpack
 from daskperiment.errors import CorruptRecordError, StoreError, StoreWarning
+from daskperiment.execution.kept_files import restore_files
 from daskperiment.execution.trial import TrialHandle
 from daskperiment.recording.recorder import Recorder
 from daskperiment.recording.registry import recorder_for
@@ -63,6 +64,8 @@ class OutputsByInputs:
             return None
         try:
             value = unpack(hit.entry.kept["value"], trial.store.get, trial.signing_key)
+            if "files" in hit.entry.kept:
+                restore_files(hit.entry.kept["files"], trial.store.get, trial.signing_key)
         except Exception as error:  # unpickling runs the user's code, which may fail in any way
             distrust(trial.store, hit, error)
             return None

@@ -21,6 +21,7 @@ from dask.sizeof import sizeof
 
 from daskperiment.codec import unpack
 from daskperiment.errors import StoreError
+from daskperiment.execution.kept_files import restore_files
 from daskperiment.execution.known_outputs import distrust
 from daskperiment.execution.lifecycle import end, join
 from daskperiment.execution.tasks import (
@@ -323,7 +324,10 @@ def _loaded(
     request: TrialRequest, recording: RecordingTrial, call: Call, hit: Hit
 ) -> SharedOutcome:
     watch = Stopwatch()
-    value = unpack(hit.entry.kept["value"], request.setup.store.get, request.setup.signing_key)
+    get, signing_key = request.setup.store.get, request.setup.signing_key
+    value = unpack(hit.entry.kept["value"], get, signing_key)
+    if "files" in hit.entry.kept:
+        restore_files(hit.entry.kept["files"], get, signing_key)
     run = _as_run(request, call, hit, watch)
     outcome = SharedOutcome(value, recording.seeded, run=run, trial=hit.entry.trial)
     return replace(outcome, reads=_with_reads(outcome, hit.entry.key, hit.entry.reads))

@@ -29,6 +29,7 @@ from daskperiment.capture.signatures import DEFAULT, defaults_of
 from daskperiment.cluster import worker
 from daskperiment.codec import pack
 from daskperiment.execution.context import CURRENT, RunningStep
+from daskperiment.execution.kept_files import is_within, keep_files, paths_returned, states_of
 from daskperiment.execution.known_outputs import OutputsByInputs
 from daskperiment.execution.lifecycle import (
     end,
@@ -234,6 +235,8 @@ class StepRunner:
         self.before = before
         self.reads: list[FileState] = []
         self.written: list[FileState] = []
+        self.files: dict[str, Any] = {}
+        """Those that are kept with the output."""
         self.recorder = recorder_for(trial.store)
         self.call = call
         name = call.key if call.key in trial.codes else call.step
@@ -270,6 +273,17 @@ class StepRunner:
         if files.noted:
             self._note_files(files)
         self._succeeded(self.value, usage)
+
+    def _keep_files(self, value: Any, started: float) -> None:
+        """Keep the files whose paths the step returns; whose they are not has read them."""
+        written = {state.name for state in self.written}
+        made, found = paths_returned(value, written, started)
+        if found:
+            self.reads = [*self.reads, *states_of(found)]
+        if made and self.call.persist:
+            kept = keep_files(self.recorder, made, self.trial.signing_key)
+            self.files = {"files": kept}
+            self.written = [s for s in self.written if not is_within(s.name, made)]
 
     def _note_files(self, files: ObservedFiles) -> None:
         # Reading files once more is worth its time where outputs are reused.
@@ -312,15 +326,17 @@ class StepRunner:
             fail(self.trial, failure, error)
 
     def _succeeded(self, value: Any, usage: Usage) -> None:
-        # Reading files is worth its time where outputs are reused.
-        path = by_content if self.keys is not None and self.keys.reusable else str
+        first = value[0] if isinstance(value, (list, tuple)) and value else value
+        if self.keys is not None and (self.written or isinstance(first, (Path, dict))):
+            self._keep_files(value, usage.started)
         try:
-            self.output = fingerprint(value, path)
+            self.output = fingerprint(value, by_content if self.call.persist else str)
         except Exception as error:  # user-defined objects may fail in any way
             self.note = self.note or f"its output has no fingerprint: {error}"
         if self.call.persist:
             form, blob = pack(value, self.trial.signing_key, inline=INLINE)
-            self.kept = {"value": keep_or_explain(self.recorder, form, blob)}
+            kept = {"value": keep_or_explain(self.recorder, form, blob)}
+            self.kept = {**kept, **self.files}
         self.note = self.note or _doubt(self.running)
         self._record(usage, "succeeded")
         if self.output and self.inputs and not self.note:
@@ -379,7 +395,7 @@ class StepRunner:
             # A file that changed is an input that changed.
             id = combine(id, *(f"{each.kind} {each.name} {each.digest}" for each in self.reads))
         cache_key = (self.keys and self.keys.base) or None
-        by_inputs = self.known and self.known.key.base
+        by_inputs = self.known.key.base if self.known is not None else None
         record = Output(
             self.trial.trial,
             self.call.key,

@@ -7,7 +7,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from daskperiment.capture.code import changed_functions, diff_functions, same_names
+from daskperiment.capture.code import (
+    changed_functions,
+    diff_functions,
+    same_names,
+    unknown_constants,
+)
 from daskperiment.capture.files import FileParts, changed_files
 from daskperiment.capture.fingerprint import NoFingerprintError, fingerprint
 from daskperiment.codec import decode, find_record, from_plain, is_object
@@ -28,9 +33,12 @@ from daskperiment.records import (
     record_kind,
 )
 from daskperiment.reuse.cache_keys import series_of
+from daskperiment.reuse.reuse_plan import NEVER_RUN
 from daskperiment.store.protocol import Store
 
-__all__ = ["TrialMakeup", "PastTrials", "Reason", "why"]
+__all__ = ["PastTrials", "Reason", "TrialMakeup", "fallback", "why"]
+
+NO_OUTPUT = "no output of it is known for this code and these inputs"
 
 WIDTH = 40
 """Columns that a value takes at most."""
@@ -62,6 +70,15 @@ class TrialMakeup:
         """The nodes of the graph by their places."""
         return {node.key: node for node in self.graph.nodes}
 
+    @cached_property
+    def calls(self) -> frozenset[Any]:
+        """The calls of steps, as far as they are told by what is written in them."""
+        return frozenset(map(_written, self.graph.nodes))
+
+
+def _written(node: Node) -> tuple[Any, ...]:
+    return node.step, *sorted(node.literals.items())
+
 
 class PastTrials:
     """The trials of a store that a coming one is held against: the latest that had each step."""
@@ -69,10 +86,18 @@ class PastTrials:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._latest: dict[str, TrialMakeup] | None = None
+        self._count: int | None = None
 
     def latest_with(self, place: str) -> TrialMakeup | None:
         """Return the latest trial that had a step at this place."""
         return self._known().get(place)
+
+    def unknown(self) -> str:
+        """Return what is to be said of a step that none of them had."""
+        if self._count is None:
+            self._count = self._store.state().latest
+        few = self._count <= LOOK_BACK
+        return NEVER_RUN if few else f"not run in the latest {LOOK_BACK} trials"
 
     def _known(self) -> dict[str, TrialMakeup]:
         if self._latest is None:
@@ -159,6 +184,7 @@ def why(place: str, now: TrialMakeup, before: TrialMakeup | None) -> list[Reason
     reaching = _reaching(place, now.nodes)
     return [
         *_parameters(reaching, now, before),
+        *_literals(place, reaching, now, before),
         *_files_of(reaching, now, before),
         *_codes(reaching, now.code, before.code),
         *_wiring(reaching, before),
@@ -191,6 +217,54 @@ def _parameters(reaching: list[Node], now: TrialMakeup, before: TrialMakeup) -> 
         # An object of the store is not loaded to find out.
         if known and not is_object(old) and not _equal(old, new):
             yield Reason(f"parameter {name} {_shown(old, new)}")
+
+
+def _literals(
+    place: str, reaching: list[Node], now: TrialMakeup, before: TrialMakeup
+) -> Iterator[Reason]:
+    for node in reaching:
+        old = before.nodes.get(node.key)
+        if old is None or old.literals == node.literals:
+            continue
+        where = "" if node.key == place else f" of step {node.key}"
+        if _written(old) in now.calls and _written(node) not in before.calls:
+            texts = ", ".join(f"{name}={text or '…'}" for name, text in node.literals.items())
+            yield Reason(f"a new call of step {node.step}: {shorten(texts, WIDTH)}")
+            continue
+        # Where other nodes are taken, an argument may have been one, or be one now.
+        left_out = None if _wiring_of(old) != _wiring_of(node) else "default"
+        for name in {**old.literals, **node.literals}:
+            first, second = old.literals.get(name, left_out), node.literals.get(name, left_out)
+            if first is not None and second is not None and first != second:
+                pair = shorten_pair(first or "…", second or "…", WIDTH)
+                yield Reason(f"argument {name}{where} {' → '.join(pair)}")
+
+
+def _wiring_of(node: Node) -> tuple[list[str], list[str]]:
+    return node.steps, node.parameters
+
+
+def fallback(place: str, now: TrialMakeup, before: TrialMakeup) -> str:
+    """Return what is to be said of a step that ran, and of which nothing is known to differ."""
+    reaching = _reaching(place, now.nodes)
+    arguments = [
+        f"argument {name}" + ("" if node.key == place else f" of step {node.key}")
+        for node in reaching
+        for name, text in node.literals.items()
+        if not text or "…" in text or "..." in text
+    ]
+    names = dict.fromkeys(name for node in reaching for name in node.parameters)
+    parameters = [f"parameter {name}" for name in names if _is_untold(before.values.get(name))]
+    doubts = [*parameters, *arguments][:5]
+    return NO_OUTPUT + (f"; perhaps {', '.join(doubts)} changed" if doubts else "")
+
+
+def _is_untold(value: Any) -> bool:
+    """Whether an earlier value is not there to be compared."""
+    try:
+        return is_object(value) or not fingerprint(value)
+    except NoFingerprintError:
+        return True
 
 
 def _files_of(reaching: list[Node], now: TrialMakeup, before: TrialMakeup) -> Iterator[Reason]:
@@ -232,6 +306,9 @@ def _code(step: str, now: Code, before: Code) -> Iterator[Reason]:
     if now.steps[step].fingerprint == before.steps[step].fingerprint:
         return
     reasons = list(_parts(step, now, before))
+    unknown = unknown_constants(before.steps[step])
+    if not reasons and unknown:
+        reasons = [Reason(f"perhaps the value of {unknown[0]}, which had no fingerprint")]
     # Imports and aliases of others' functions are in no list, only in the fingerprint.
     yield from reasons or [Reason(f"a name that step {step}() uses stands for something else")]
 
@@ -251,7 +328,9 @@ def _parts(step: str, now: Code, before: Code) -> Iterator[Reason]:
 def _values(old: StepCode, new: StepCode) -> Iterator[Reason]:
     before = same_names(old.constants, new.constants)
     for name in {**before, **new.constants}:
-        if before.get(name) != new.constants.get(name):
+        values = before.get(name, ""), new.constants.get(name, "")
+        # What had no fingerprint may be the same all the same.
+        if None not in values and values[0] != values[1]:
             yield Reason(f"the value of {name} changed")
     for name in {**old.packages, **new.packages}:
         versions = old.packages.get(name, "not used"), new.packages.get(name, "not used")
@@ -264,5 +343,5 @@ def _wiring(reaching: list[Node], before: TrialMakeup) -> Iterator[Reason]:
         old = before.nodes.get(node.key)
         if old is None:
             yield Reason(f"step {node.key} is new before it")
-        elif (old.steps, old.parameters) != (node.steps, node.parameters):
+        elif _wiring_of(old) != _wiring_of(node):
             yield Reason(f"step {node.key} takes other inputs")

@@ -12,7 +12,7 @@ from daskperiment.codec import check_object
 from daskperiment.errors import CorruptRecordError, UntrustedObjectError
 from daskperiment.execution.trial import TrialRequest
 from daskperiment.graph.template import Template
-from daskperiment.planning.reasons import PastTrials, Reason, TrialMakeup, why
+from daskperiment.planning.reasons import PastTrials, Reason, TrialMakeup, fallback, why
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import CacheEntry, Code, cache_entry_id
 from daskperiment.reuse.cache_entries import CacheEntries, Hit, latest, outdated, why_not
@@ -152,8 +152,15 @@ class ReusePlanner:
     def _with_reason(self, place: str, keys: StepKeys, now: TrialMakeup) -> StepKeys:
         if keys.reason != NEVER_RUN:
             return keys
-        reason = _joined(why(place, now, self._latest_with(place)))
-        return keys._replace(reason=reason)
+        return keys._replace(reason=self._told(place, now)[0])
+
+    def _told(self, place: str, now: TrialMakeup) -> tuple[str, list[Reason]]:
+        """Return why a step runs of which no output is known, in words and as what changed."""
+        before = self._latest_with(place)
+        if before is None:
+            return self._past.unknown(), []
+        reasons = why(place, now, before)
+        return _joined(reasons) or fallback(place, now, before), reasons
 
     def _latest_with(self, place: str) -> TrialMakeup | None:
         return self._planned.get(place) or self._past.latest_with(place)
@@ -164,10 +171,10 @@ class ReusePlanner:
         hit, needed = plan.hits.get(spec.key), spec.key in plan.needed
         if hit is not None:
             return StepForecast(spec, hit.entry.trial, needed, True, "")
-        text, reasons = plan.reasons.get(spec.key, ""), []
+        reasons: list[Reason] = []
+        text = plan.reasons.get(spec.key, "")
         if reusable and text == NEVER_RUN:
-            reasons = why(spec.place, now, self._latest_with(spec.place))
-            text = _joined(reasons)
+            text, reasons = self._told(spec.place, now)
         return StepForecast(spec, None, needed, reusable, text, reasons)
 
 
@@ -190,7 +197,7 @@ def _conditional(
 
 
 def _joined(reasons: Sequence[Reason]) -> str:
-    return "; ".join(reason.text for reason in reasons) or NEVER_RUN
+    return "; ".join(reason.text for reason in reasons)
 
 
 # Outputs that are found when the inputs are there -------------------------------------------------
