@@ -1,15 +1,15 @@
 """Draws from the operating system, which knows no seed.
 
 NumPy asks it for the seed of a generator that is made without one, as in ``default_rng()``. In a
-step that seed follows from the step's, so that the generator draws the same again. What a user's own
-code draws from ``os.urandom``, ``secrets``, ``random.SystemRandom`` and ``uuid.uuid4`` stays what it
-is: the step counts as drawing. Libraries name temporary files in this way; that does not count.
+step that seed follows from the step's, so that the generator draws the same again. What the code of
+a user draws from ``os.urandom``, ``secrets``, ``random.SystemRandom`` or ``uuid.uuid4`` stays what
+it is: the step counts as drawing. Libraries name temporary files in this way: that does not count.
 """
 
 from __future__ import annotations
 
+import inspect
 import os
-import random
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -21,19 +21,15 @@ from daskperiment.errors import UncertainStepError
 from daskperiment.execution.context import ACTIVE, CURRENT
 from daskperiment.execution.helper_threads import running_step
 
-__all__ = ["watch_system_entropy"]
+__all__ = ["SystemDraws", "seed_unseeded"]
 
 _NUMPY = "numpy.random.bit_generator"
-_BETWEEN = frozenset({"os", "random", "secrets", "uuid"})
+_BETWEEN = frozenset({__name__, "os", "random", "secrets", "uuid"})
 """Modules through which code draws from the operating system."""
 
 
-def watch_system_entropy() -> None:
-    """Observe the draws of steps from the operating system, from now on in this process."""
-    if getattr(os.urandom, "__wrapped__", None) is None:
-        os.urandom = _observed(os.urandom)
-        if hasattr(random, "_urandom"):
-            setattr(random, "_urandom", os.urandom)  # noqa: B010  # what SystemRandom calls
+def seed_unseeded() -> None:
+    """Let NumPy's generators that a step makes without a seed follow it, from now on."""
     module: Any = sys.modules.get(_NUMPY)
     if hasattr(module, "randbits") and not hasattr(module.randbits, "__wrapped__"):
         module.randbits = _seeded(module.randbits)
@@ -53,16 +49,23 @@ def _seeded(randbits: Callable[[int], int]) -> Callable[[int], int]:
     return bits_of_step
 
 
-def _observed(urandom: Callable[[int], bytes]) -> Callable[[int], bytes]:
-    @wraps(urandom)
-    def read(size: int, /) -> bytes:
-        step = CURRENT.get()
-        if step is not None and not step.stochastic and _is_asked_for(sys._getframe(1)):
-            step.stochastic = True
-        return urandom(size)
+class SystemDraws:
+    """Stands for ``os.urandom`` while steps run, and notices which of them draw."""
 
-    read.__module__ = "os"  # where pickle finds it
-    return read
+    def __init__(self) -> None:
+        self.read: Callable[[int], bytes] = os.urandom
+        """The function that it stands for."""
+        self.__module__ = "os"  # where pickle finds it
+
+    def __call__(self, size: int, /) -> bytes:
+        """Return random bytes; the step whose own code asks for them counts as drawing."""
+        step = CURRENT.get()
+        if step is not None and not step.stochastic and _is_asked_for(inspect.currentframe()):
+            step.stochastic = True
+        return self.read(size)
+
+    def __reduce__(self) -> str:
+        return "urandom"
 
 
 def _is_asked_for(frame: FrameType | None) -> bool:
