@@ -243,6 +243,9 @@ class Walk:
         elif isinstance(value, _LOGGERS):
             # What is logged is no output, and its name is another where a module is a script.
             self._visit(owner, f"{label}:type", f"{name}:type", kind)
+        elif of == "installed" and (parts := members.parts_of_callable(value)):
+            for key, item in parts:
+                self._visit(owner, f"{label}{key}", f"{name}{key}", item)
         elif of != "daskperiment":
             self._visit(owner, f"{label}:type", f"{name}:type", kind)
             self._add_constant(owner, label, name, value)
@@ -254,7 +257,7 @@ class Walk:
         # Not the whole: what it copied from what it wraps, such as the docstring, says nothing.
         if is_own_class(type(value)):
             found = members.settings_of(value)
-        elif origin_of(type(value).__module__) == "installed":
+        elif origin_of(type(value).__module__) != "python":
             found = members.parts_inside(value)
         else:
             return
