@@ -176,11 +176,14 @@ class KeySpecs:
         self.specs = specs
         self.functions = functions
         self._parameters = parameters
+        files = {spec.key for spec in specs if all(isinstance(p, FileContent) for p in spec.parts)}
+        self._planned = files | parameters.keys()
+        """Keys of what is known when a trial is planned: parameters, and files by their content."""
         self._capture = CodeCapture()
 
     def takes_nodes(self, spec: KeySpec) -> bool:
         """Return whether what a step gets depends on more than parameters and its own call."""
-        return any(key not in self._parameters for key in spec.counting)
+        return any(key not in self._planned for key in spec.counting)
 
     def call_key(
         self, spec: KeySpec, found: Mapping[Key, CacheKey | NoCacheKey],
