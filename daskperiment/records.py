@@ -446,6 +446,9 @@ class Node(Struct, frozen=True, omit_defaults=True):
     """Keys of the steps that it takes input from, in order."""
     parameters: list[str] = []
     """Names of the parameters that it takes, in order."""
+    parts: dict[str, list[Any]] = {}
+    """Of the parameters that it takes nothing else of: the part in words -> the parameter's name,
+    then by turns ``item`` or ``attribute`` and which one it is."""
     literals: dict[str, str] = {}
     """Arguments that stand in the call itself: name -> the value in short, empty if that does not
     tell it."""
