@@ -1,4 +1,6 @@
-"""Files that steps return by their paths: their content is kept, and a hit brings it back.
+"""Outputs that are not what they stand for: paths to files, and lazy Dask collections.
+
+Of files whose paths a step returns the content is kept, and a hit brings it back.
 
 Only what a step made itself is kept, and brought back: a path to somebody else's file is an output
 like any other, but what the file holds then counts as read.
@@ -10,6 +12,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +21,22 @@ import numpy as np
 from daskperiment.capture.encoding import NoFingerprintError
 from daskperiment.capture.files import content_of, file_digest, stamp_of
 from daskperiment.codec import pack, unpack
+from daskperiment.errors import StoreWarning
 from daskperiment.execution.lifecycle import keep_or_explain
 from daskperiment.recording.recorder import Recorder
 from daskperiment.records import FileState
 from daskperiment.store.protocol import Buffer
+from daskperiment.warn import warn_user
 
-__all__ = ["is_within", "keep_files", "paths_returned", "restore_files", "states_of"]
+__all__ = [
+    "LAZY",
+    "is_within",
+    "keep_files",
+    "paths_returned",
+    "restore_files",
+    "states_of",
+    "warn_of_lazy",
+]
 
 _COARSE = 10_000_000
 """Nanoseconds by which the clock of a file system may be behind."""
@@ -93,6 +106,18 @@ def states_of(paths: list[str]) -> list[FileState]:
             if content is not None:
                 found.append(FileState(path, content.digest, "tree"))
     return found
+
+
+LAZY = (
+    "a lazy Dask collection, which says how to compute its content and does not hold it: return "
+    "what its compute() gives, or the path of files that it was written to"
+)
+
+
+@lru_cache(maxsize=1024)
+def warn_of_lazy(step: str) -> None:
+    """Say, once for each step, that its output cannot be kept, and so is never reused."""
+    warn_user(StoreWarning(f"What step {step!r} returned is not kept or reused: it is {LAZY}."))
 
 
 # Keeping and bringing back ------------------------------------------------------------------------

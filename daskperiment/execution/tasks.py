@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import psutil
+from dask.base import is_dask_collection
 from dask.delayed import Delayed
 
 from daskperiment.capture.files import by_content, by_stamp
@@ -29,7 +30,14 @@ from daskperiment.capture.signatures import DEFAULT, defaults_of
 from daskperiment.cluster import worker
 from daskperiment.codec import pack
 from daskperiment.execution.context import CURRENT, RunningStep
-from daskperiment.execution.kept_files import is_within, keep_files, paths_returned, states_of
+from daskperiment.execution.kept_files import (
+    LAZY,
+    is_within,
+    keep_files,
+    paths_returned,
+    states_of,
+    warn_of_lazy,
+)
 from daskperiment.execution.known_outputs import OutputsByInputs
 from daskperiment.execution.lifecycle import (
     end,
@@ -335,8 +343,14 @@ class StepRunner:
             self.note = self.note or f"its output has no fingerprint: {error}"
         if self.call.persist:
             form, blob = pack(value, self.trial.signing_key, inline=INLINE)
-            kept = {"value": keep_or_explain(self.recorder, form, blob)}
-            self.kept = {**kept, **self.files}
+            if _is_lazy(value):
+                self.note = self.note or f"its output is {LAZY}"
+                kept = {**form, "size": 0, "digest": None, "reason": f"it is {LAZY}"}
+                if self.keys is not None and self.keys.reusable:
+                    warn_of_lazy(self.call.step)
+            else:
+                kept = keep_or_explain(self.recorder, form, blob)
+            self.kept = {"value": kept, **self.files}
         self.note = self.note or _doubt(self.running)
         self._record(usage, "succeeded")
         if self.output and self.inputs and not self.note:
@@ -451,6 +465,15 @@ def _holds_node(value: Any) -> bool:
     with suppress(RecursionError):  # a list that contains itself
         return any(map(_holds_node, items))
     return False
+
+
+def _is_lazy(value: Any) -> bool:
+    """Whether a value, or an item of it, is a Dask collection."""
+    if isinstance(value, (list, tuple)):
+        return any(map(is_dask_collection, value[:100]))
+    if type(value) is dict:
+        return any(map(is_dask_collection, value.values()))
+    return bool(is_dask_collection(value))
 
 
 def _exact(arguments: Mapping[str, Argument]) -> bool:

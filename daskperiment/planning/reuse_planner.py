@@ -230,8 +230,11 @@ def _with_calls(
     known = {key: entry for key, (_, call) in calls.items()
              if (entry := latest(entries.all(call.call)))}  # fmt: skip
     step_keys = dict(plan.step_keys)
-    for key, (place, call) in calls.items():
-        step_keys[place] = step_keys[place]._replace(call=call, expected=key in known)
+    for place, call in calls.values():
+        # One that rests on files as they were counts: there may be others for the same call, and
+        # a new one is to stand beside it.
+        there = bool(entries.all(call.call))
+        step_keys[place] = step_keys[place]._replace(call=call, expected=there)
     return replace(plan, step_keys=step_keys, known_calls=known)
 
 
@@ -390,12 +393,20 @@ class _Decision:
             entries = [entry for entry in entries if not entry.partial]
         entry = latest(entries)
         if entry is None:
-            last = entries[-1] if entries else None
-            self.reasons[key] = (last and (why_not(last) or outdated(last))) or NEVER_RUN
+            self.reasons[key] = self._why_none(found, entries)
             return None
         # Where it comes from tells why, should it turn out that it cannot be loaded.
         self.reasons[key] = f"the output that trial {entry.trial} kept could not be loaded"
         return Hit(name, entry)
+
+    def _why_none(self, found: CacheKey, entries: Sequence[CacheEntry]) -> str:
+        """Return why none of the outputs known under a step's key is taken."""
+        if entries:
+            return why_not(entries[-1]) or outdated(entries[-1]) or NEVER_RUN
+        with_any_seed = [entry for entry in self.entries.all(found.base) if not entry.note]
+        if with_any_seed and found.base != found.seeded:
+            return f"another seed for random numbers than in trial {with_any_seed[-1].trial}"
+        return NEVER_RUN
 
     def _present(self, hits: dict[Key, Hit]) -> dict[Key, Hit]:
         """Return the hits whose outputs are still in the store."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import dask
 import numpy as np
 import pandas as pd
@@ -110,10 +112,10 @@ def test_draws(tmp_path, log):
     """An output that random numbers went into is taken by trials of its seed alone."""
     first = make(tmp_path, log, "1", draws=True)[1].compute()
     ran(log)
-    ex, result = make(tmp_path, log, "2", draws=True)
+    _, result = make(tmp_path, log, "2", draws=True)
     assert result.compute(seed=2) != first
     assert ran(log) == {"prepare": 1, "train": 1}
-    ex, result = make(tmp_path, log, "3", draws=True)
+    _, result = make(tmp_path, log, "3", draws=True)
     assert result.compute() == first
     assert ran(log) == {"prepare": 1}
     result = make(tmp_path, log, "4", draws=True)[1]
@@ -208,3 +210,47 @@ def test_equal_calls_of_one_sweep(tmp_path, log, scheduler):
     with dask.config.set(scheduler=scheduler):
         assert [each.compute() for each in results] == [1] * 5
     assert ran(log)["train"] == 1
+
+
+def test_inputs_and_a_variable(tmp_path, log, open_again, monkeypatch):
+    """What a step read last counts, where its inputs come from code that changed since."""
+
+    def run(version, mode):
+        monkeypatch.setenv("DASKPERIMENT_TEST_MODE", mode)
+        ex = open_again("inputs", tmp_path, reuse=True)
+
+        @ex.persist(version=version)
+        def prepare():
+            return 1
+
+        @ex.persist
+        def train(value):
+            write(log, "train")
+            return os.environ["DASKPERIMENT_TEST_MODE"] * value
+
+        @ex.result
+        def give(value):
+            return value
+
+        result = give(train(prepare()))
+        assert result.compute() == mode
+
+    run("1", "a")
+    run("2", "b")
+    run("3", "c")
+    assert ran(log) == {"train": 3}
+    run("4", "c")
+    assert ran(log) == {}
+
+
+def test_another_seed_is_the_reason(tmp_path, log, open_again):
+    """A step that draws, and one behind it, run for another seed, and it is said so."""
+    ex, result = make(tmp_path, log, "1", draws=True)
+    result.compute()
+    open_again("inputs", tmp_path, seed=2)
+    ex, result = make(tmp_path, log, "1", draws=True, seed=2)
+    told = ex.explain(result)
+    for key in ("train", "test"):
+        assert told[key].reason.startswith("another seed for random numbers than in trial 1")
+    result.compute()
+    assert ran(log) == {"prepare": 1, "train": 2}
