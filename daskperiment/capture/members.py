@@ -278,7 +278,9 @@ def registered(attributes: frozenset[str]) -> Iterator[tuple[type, str, Any]]:
         (sys.modules[name], kinds) for name, kinds in _EXTENDED.items() if name in sys.modules
     ]
     for cls in [vars(module).get(kind) for module, kinds in loaded for kind in kinds]:
-        for name in sorted(attributes & vars(cls).keys()) if isinstance(cls, type) else ():
+        if not isinstance(cls, type):
+            continue
+        for name in sorted(attributes & vars(cls).keys()):
             value = vars(cls)[name]
             for item in (value, *state_of(value).values()):
                 if is_own_code(item):
