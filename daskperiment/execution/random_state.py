@@ -105,6 +105,8 @@ class _GlobalRandomState:
         with self._lock:
             if ACTIVE:
                 self._note_draws()
+                for other in ACTIVE:
+                    other.beside = (*other.beside, step.key)
             else:
                 if self._isolated.update() and self._finder not in sys.meta_path:
                     sys.meta_path.insert(0, self._finder)

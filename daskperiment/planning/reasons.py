@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -33,6 +34,7 @@ from daskperiment.records import (
     record_kind,
 )
 from daskperiment.reuse.cache_keys import series_of
+from daskperiment.reuse.parameter_fields import ParameterField
 from daskperiment.reuse.reuse_plan import NEVER_RUN
 from daskperiment.store.protocol import Store
 
@@ -210,13 +212,34 @@ def _reaching(place: str, nodes: Mapping[str, Node]) -> list[Node]:
 
 
 def _parameters(reaching: list[Node], now: TrialMakeup, before: TrialMakeup) -> Iterator[Reason]:
-    names = dict.fromkeys(name for node in reaching for name in node.parameters)
-    for name in names:
+    parts = {text: part for node in reaching for text, part in node.parts.items()}
+    whole = dict.fromkeys(name for node in reaching for name in _whole(node))
+    for text, (name, *path) in parts.items():
+        if name not in whole:
+            yield from _part(text, ParameterField(name, tuple(path)), now, before)
+    for name in whole:
         old, new = before.values.get(name), now.values.get(name)
         known = name in before.values and name in now.values
         # An object of the store is not loaded to find out.
         if known and not is_object(old) and not _equal(old, new):
             yield Reason(f"parameter {name} {_shown(old, new)}")
+
+
+def _whole(node: Node) -> list[str]:
+    """Return the parameters that a step takes whole."""
+    taken = {part[0] for part in node.parts.values()}
+    return [name for name in node.parameters if name not in taken]
+
+
+def _part(
+    text: str, part: ParameterField, now: TrialMakeup, before: TrialMakeup
+) -> Iterator[Reason]:
+    if is_object(before.values.get(part.name)):
+        return  # as below
+    with suppress(Exception):  # it may be of the user's own class, and say anything
+        old, new = part.taken_from(before.values), part.taken_from(now.values)
+        if not _equal(old, new):
+            yield Reason(f"parameter {text} {_shown(old, new)}")
 
 
 def _literals(

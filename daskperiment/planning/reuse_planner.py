@@ -453,7 +453,7 @@ class _Decision:
         for key in self.before:
             if isinstance(self.cache_keys[key], NoCacheKey) or key in self.suspects:
                 continue
-            inputs = self.specs[key].inputs
+            inputs = () if self.specs[key].taken is not None else self.specs[key].inputs
             if all(each in shared or each not in self.specs for each in inputs):
                 shared[key] = self._name(key)
         return shared

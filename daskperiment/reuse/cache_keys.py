@@ -21,6 +21,7 @@ from daskperiment.capture.files import FileSource, by_content, source_of
 from daskperiment.capture.fingerprint import NoFingerprintError, combine, exact_fingerprint
 from daskperiment.capture.signatures import DEFAULT
 from daskperiment.records import StepCode, cache_entry_id
+from daskperiment.reuse.parameter_fields import ParameterField
 from daskperiment.seeds import step_seed
 
 __all__ = [
@@ -108,6 +109,8 @@ class KeySpec:
     persist: bool = False
     reuse: bool | None = None
     """Whether the step's output may be reused; None leaves it to the experiment."""
+    taken: ParameterField | None = None
+    """The part of a parameter that it takes, if it does nothing else."""
     arguments: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)
     """The parts that each argument of a step contributes."""
     ignored: tuple[str, ...] = ()
@@ -176,11 +179,14 @@ class KeySpecs:
         self.specs = specs
         self.functions = functions
         self._parameters = parameters
+        known = {spec.key for spec in specs if spec.taken is not None or _is_file(spec)}
+        self._direct = known | parameters.keys()
+        """Keys of what is known before anything runs: parameters, their parts, and files."""
         self._capture = CodeCapture()
 
     def takes_nodes(self, spec: KeySpec) -> bool:
         """Return whether what a step gets depends on more than parameters and its own call."""
-        return any(key not in self._parameters for key in spec.counting)
+        return any(key not in self._direct for key in spec.counting)
 
     def call_key(
         self, spec: KeySpec, found: Mapping[Key, CacheKey | NoCacheKey],
@@ -192,7 +198,7 @@ class KeySpecs:
         """
         # What other nodes give stands for itself once they have run.
         direct = [part for part in spec.parts
-                  if not isinstance(part, KeyOf) or part.key in self._parameters]  # fmt: skip
+                  if not isinstance(part, KeyOf) or part.key in self._direct]  # fmt: skip
         try:
             code = combine(SCHEME, series_of(platform.python_version()), spec.step, spec.version,
                            _code(steps, spec.place, spec.step))  # fmt: skip
@@ -253,6 +259,10 @@ class KeySpecs:
         return found
 
 
+def _is_file(spec: KeySpec) -> bool:
+    return bool(spec.parts) and all(isinstance(part, FileContent) for part in spec.parts)
+
+
 def _sources(
     inputs: Iterable[FileContent | LiveValue], values: Mapping[str, Any]
 ) -> Iterator[FileSource]:
@@ -270,6 +280,8 @@ def _cache_key(
     spec: KeySpec, found: Mapping[Key, CacheKey | NoCacheKey], values: Mapping[str, Any],
     codes: Mapping[str, StepCode], seed: int, series: str,
 ) -> CacheKey | NoCacheKey:  # fmt: skip
+    if spec.taken is not None:
+        return _of_part(values, spec.taken)
     if spec.parameter in values:
         return _of_value(values, spec.parameter)
     seeded = []
@@ -348,6 +360,16 @@ def _of_value(values: Mapping[str, Any], name: str) -> CacheKey | NoCacheKey:
         known = exact_fingerprint(values[name], by_content)
     except NoFingerprintError as error:
         return NoCacheKey(f"the value of parameter {name!r} has no fingerprint: {error}")
+    return CacheKey(known, known)
+
+
+def _of_part(values: Mapping[str, Any], part: ParameterField) -> CacheKey | NoCacheKey:
+    try:
+        known = exact_fingerprint(part.taken_from(values), by_content)
+    except NoFingerprintError as error:
+        return NoCacheKey(f"{part} has no fingerprint: {error}")
+    except Exception as error:  # the trial raises it, where the user sees it
+        return NoCacheKey(f"{part} cannot be taken: {type(error).__name__}: {error}")
     return CacheKey(known, known)
 
 

@@ -112,10 +112,10 @@ def test_draws(tmp_path, log):
     """An output that random numbers went into is taken by trials of its seed alone."""
     first = make(tmp_path, log, "1", draws=True)[1].compute()
     ran(log)
-    _, result = make(tmp_path, log, "2", draws=True)
+    result = make(tmp_path, log, "2", draws=True)[1]
     assert result.compute(seed=2) != first
     assert ran(log) == {"prepare": 1, "train": 1}
-    _, result = make(tmp_path, log, "3", draws=True)
+    result = make(tmp_path, log, "3", draws=True)[1]
     assert result.compute() == first
     assert ran(log) == {"prepare": 1}
     result = make(tmp_path, log, "4", draws=True)[1]

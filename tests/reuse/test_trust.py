@@ -95,12 +95,12 @@ def test_argument_without_fingerprint(ex, log):
     def last(number):
         return number
 
-    result = last(after(take(threading.Lock(), value)))
+    result = last(after(take(Refuses(), value)))
     for _ in range(2):
         assert result.compute() == 1
     assert ran(log) == {"take": 2, "after": 1}
     assert "an argument has no fingerprint" in reasons(ex, 2)["take"][1]
-    result = last(after(take(1, value))).bind(value=threading.Lock())
+    result = last(after(take(1, value))).bind(value=Refuses())
     for _ in range(2):
         assert result.compute() == 1
     assert ran(log) == {"take": 2}
