@@ -29,7 +29,7 @@ from daskperiment.capture.fingerprint import (
 from daskperiment.capture.signatures import DEFAULT, defaults_of
 from daskperiment.cluster import worker
 from daskperiment.codec import pack
-from daskperiment.execution.context import CURRENT, RunningStep
+from daskperiment.execution.context import ACTIVE, CURRENT, RunningStep
 from daskperiment.execution.kept_files import (
     LAZY,
     is_within,
@@ -56,6 +56,7 @@ from daskperiment.recording.recorder import Recorder
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import (
     INEXACT,
+    Alteration,
     Argument,
     CacheEntry,
     Computed,
@@ -156,6 +157,8 @@ class Call:
     """Names of the last ones, which the function gets by name; the others it gets by position."""
     ignore: tuple[str, ...] = ()
     """Names of the arguments that the output does not depend on."""
+    shared: tuple[str, ...] = ()
+    """Names of the arguments that others see: literals, parameters and what several steps take."""
     defaulted: bool = False
     """Whether an argument is left out that has a default."""
 
@@ -253,6 +256,10 @@ class StepRunner:
         self.keys = trial.step_keys.get(call.key)
         self.known: OutputsByInputs | None = None
         self.arguments: dict[str, Argument] = {}
+        self.watched = False
+        """Whether it takes something that can be changed in place, and that others see."""
+        self.beside = tuple(ACTIVE)
+        self.changed: list[str] = []
         self.inputs: str | None = None
         self.note = trial.doubts.get(name)
         self.kept: Any = None
@@ -278,6 +285,8 @@ class StepRunner:
                 self._failed(error, watch.read())
             raise
         usage = watch.read()
+        if self.watched:
+            self._find_changed(values)
         if files.noted:
             self._note_files(files)
         self._succeeded(self.value, usage)
@@ -308,12 +317,34 @@ class StepRunner:
         path = by_content if self.keys is not None and self.keys.reusable else by_stamp
         for name, value in zip(call.names, values, strict=True):
             digest = None if name in call.ignore else self._digest(name, value, path)
-            found[name] = Argument(_text(value), digest)
+            text = _text(value)
+            found[name] = Argument(text, digest)
+            if not text and name in call.shared:
+                self.watched = True
         if call.defaulted:
             for name, value in defaults_of(call.function.__wrapped__):
                 if name not in found and name not in call.ignore:
                     found[name] = _default(value, path)
         self.inputs = inputs_of(found, call.ignore)
+
+    def _find_changed(self, values: Sequence[Any]) -> None:
+        """Note the arguments that are other ones than before the function ran."""
+        # What ran meanwhile may have done it: then nobody can tell which of them did.
+        beside = {*self.running.beside, *(step.key for step in (*self.beside, *ACTIVE))}
+        for name, value in zip(self.call.names, values, strict=True):
+            before = self.arguments[name].fingerprint
+            if before is not None and name in self.call.shared and not _text(value):
+                try:
+                    after = exact_fingerprint(value, by_stamp)
+                    same = after == before or exact_fingerprint(value, by_content) == before
+                except Exception:  # as before it ran: what has no fingerprint is not known
+                    continue
+                if not same:
+                    self.changed.append(name)
+        if self.changed:
+            call, others = self.call, sorted(beside - {self.call.key})
+            found = Alteration(call.key, call.step, self.changed, others)
+            self.recorder.outputs.altered(self.trial.trial, found)
 
     def _digest(self, name: str, value: Any, path: Callable[[Any], str]) -> str | None:
         with suppress(NoFingerprintError):
@@ -394,7 +425,7 @@ class StepRunner:
             cache_key=(keys and keys.base) or None, reusable=keys is not None and keys.reusable,
             reused=reused, reason=reason or (keys and keys.reason), worker=here and here.address,
             worker_name=here and here.name, arguments=self.arguments, reads=self.reads,
-            written=self.written,
+            written=self.written, changed=self.changed,
         )  # fmt: skip
         id = (step_run_id(call.key, usage.started, origin.pid) if reused is None
               else reused_run_id(call.key, reused))  # fmt: skip

@@ -180,8 +180,9 @@ class KeySpecs:
         self.specs = specs
         self.functions = functions
         self._parameters = parameters
-        self._direct = {*parameters, *(spec.key for spec in specs if spec.taken is not None)}
-        """Keys of parameters and of their parts, which are known before anything runs."""
+        known = {spec.key for spec in specs if spec.taken is not None or _is_file(spec)}
+        self._direct = known | parameters.keys()
+        """Keys of what is known before anything runs: parameters, their parts, and files."""
         self._capture = CodeCapture()
         self._places = {spec.key: spec.place for spec in specs if spec.place}
         self._places.update((key, f"parameter {name}") for key, name in parameters.items())
@@ -318,6 +319,10 @@ class KeySpecs:
         if isinstance(part, (LiveValue, DefaultValue)):
             return exact_fingerprint(part.value)  # what files hold is told of as such
         return str(part)
+
+
+def _is_file(spec: KeySpec) -> bool:
+    return bool(spec.parts) and all(isinstance(part, FileContent) for part in spec.parts)
 
 
 def _sources(
