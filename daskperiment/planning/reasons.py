@@ -212,8 +212,9 @@ def _reaching(place: str, nodes: Mapping[str, Node]) -> list[Node]:
 
 
 def _parameters(reaching: list[Node], now: TrialMakeup, before: TrialMakeup) -> Iterator[Reason]:
-    parts = {text: part for node in reaching for text, part in node.parts.items()}
-    whole = dict.fromkeys(name for node in reaching for name in _whole(node))
+    taking = [node for node in reaching if node.parameters]
+    parts = {text: part for node in taking for text, part in node.parts.items()}
+    whole = dict.fromkeys(name for node in taking for name in _whole(node))
     for text, (name, *path) in parts.items():
         if name not in whole:
             yield from _part(text, ParameterField(name, tuple(path)), now, before)
@@ -227,6 +228,8 @@ def _parameters(reaching: list[Node], now: TrialMakeup, before: TrialMakeup) -> 
 
 def _whole(node: Node) -> list[str]:
     """Return the parameters that a step takes whole."""
+    if not node.parts:
+        return node.parameters
     taken = {part[0] for part in node.parts.values()}
     return [name for name in node.parameters if name not in taken]
 
@@ -291,6 +294,8 @@ def _is_untold(value: Any) -> bool:
 
 
 def _files_of(reaching: list[Node], now: TrialMakeup, before: TrialMakeup) -> Iterator[Reason]:
+    if not before.files and not now.files:
+        return
     lines = [
         line
         for node in reaching
