@@ -55,7 +55,8 @@ START = {
 }  # fmt: skip
 NAMED = {
     "rate": "RATE", "table": "TABLE", "scale": "Settings", "operator": "helper",
-    "operand": "helper", "by": "outer", "default": "prepare|share", "body": "side", "n": "parameter n",
+    "operand": "helper", "by": "outer", "default": "prepare|share", "body": "side",
+    "n": "parameter n",
     "offset": "argument offset", "k": "argument k",
 }  # fmt: skip
 """What was changed -> what is to be named."""
