@@ -179,8 +179,9 @@ class KeySpecs:
         self.specs = specs
         self.functions = functions
         self._parameters = parameters
-        self._direct = {*parameters, *(spec.key for spec in specs if spec.taken is not None)}
-        """Keys of parameters and of their parts, which are known before anything runs."""
+        known = {spec.key for spec in specs if spec.taken is not None or _is_file(spec)}
+        self._direct = known | parameters.keys()
+        """Keys of what is known before anything runs: parameters, their parts, and files."""
         self._capture = CodeCapture()
 
     def takes_nodes(self, spec: KeySpec) -> bool:
@@ -256,6 +257,10 @@ class KeySpecs:
             if spec.step:
                 found[spec.place], before[spec.key] = inputs, []
         return found
+
+
+def _is_file(spec: KeySpec) -> bool:
+    return bool(spec.parts) and all(isinstance(part, FileContent) for part in spec.parts)
 
 
 def _sources(
