@@ -234,6 +234,9 @@ class StepRunner:
         self.arguments: dict[str, Argument] = {}
         self.inputs: str | None = None
         self.note: str | None = None
+        """Why nobody can check what it returned."""
+        self.doubt: str | None = None
+        """Why what it returned is not to be trusted."""
         self.kept: Any = None
         self.output: str | None = None
         self.value: Any = None
@@ -265,7 +268,7 @@ class StepRunner:
         changed = files.changed_meanwhile()
         self.reads, self.written = files.reads(digests), files.written(digests)
         if changed is not None:
-            self.note = self.note or f"file {changed} changed while it ran"
+            self.doubt = f"file {changed} changed while it ran"
 
     def _take(self, values: Sequence[Any]) -> None:
         """Note what the function gets, argument by argument; what has no fingerprint is noted."""
@@ -309,7 +312,8 @@ class StepRunner:
         if self.call.persist:
             form, blob = pack(value, self.trial.signing_key)
             self.kept = {"value": keep_or_explain(self.recorder, form, blob)}
-        self.note = self.note or _doubt(self.running)
+        self.doubt = self.doubt or _doubt(self.running)
+        self.note = self.note or self.doubt
         self._record(usage, "succeeded")
         if self.output and self.inputs and not self.note:
             self._record_output(self.output)
@@ -355,10 +359,10 @@ class StepRunner:
     def _record_entry(self, value: Any, ids: list[str]) -> None:
         entry = CacheEntry(
             self.trial.trial, self.call.key, self.call.step, self.running.stochastic, self.output,
-            None if self.note else self.kept, self.note, str(type(value)),
+            None if self.doubt else self.kept, self.doubt, str(type(value)),
             sorted(self.running.metrics), self._all_reads(), self.written, self.before is None,
         )  # fmt: skip
-        if self.note:
+        if self.doubt:
             # Of an output that is not to be trusted only whether the step draws is of use.
             ids = ids[:1]
         if any(map(is_replacement_id, ids)):
