@@ -124,6 +124,8 @@ def _digests(record: Stored) -> Iterator[str]:
     if record.id == BEGUN:
         begun = msgspec.json.decode(record.body, type=Begun)
         yield from (begun.code, begun.environment, begun.graph)
+        if begun.files is not None:
+            yield begun.files
     # Most records name no object: looking for the word is cheaper than decoding them.
     if b'"object"' in record.body:
         yield from digests_within(msgspec.json.decode(record.body))

@@ -53,6 +53,12 @@ class _HeldValue(Struct, gc=False):
     """How a trial ended, the value of a computed parameter, or a persisted output."""
 
     value: Any = None
+    files: Any = None
+    """Those that were kept with the output."""
+
+
+def _digests(kept: _HeldValue | None) -> Iterator[str]:
+    return digests_within([kept.value, kept.files]) if kept is not None else iter(())
 
 
 class _HoldingRun(Struct, gc=False):
@@ -232,7 +238,7 @@ class _ObjectSurvey:
     def _read_steps(self) -> None:
         for chunk in self._read("steps"):
             for stored, run in self._decoded(chunk, _HoldingRun):
-                for digest in digests_within(run.kept.value) if run.kept else ():
+                for digest in _digests(run.kept):
                     self._note(digest, stored.trial, run)
 
     def _note(self, digest: str, trial: int, run: _HoldingRun) -> None:

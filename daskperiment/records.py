@@ -13,6 +13,8 @@ from typing import Any, Literal
 from msgspec import Struct, field
 
 __all__ = [
+    "ALTERED",
+    "Alteration",
     "BEGUN",
     "COMPUTED",
     "Argument",
@@ -28,6 +30,7 @@ __all__ = [
     "Environment",
     "Failure",
     "FileState",
+    "Files",
     "Function",
     "Graph",
     "IMPURE",
@@ -45,8 +48,10 @@ __all__ = [
     "StepCode",
     "StepRun",
     "TrialStatus",
+    "altered_id",
     "beat_id",
     "cache_entry_id",
+    "changed_output_id",
     "computed_id",
     "digests_within",
     "ended_id",
@@ -66,6 +71,7 @@ STREAMS = ("trials", "steps", "points", "outputs", "notes", "beats")
 """All streams of records, in the order in which a copy writes them: first what trials are."""
 
 BEGUN, COMPUTED, ENDED, IMPURE, SWEEP = "begun", "computed", "ended", "impure", "sweep"
+ALTERED = "altered"
 """What the ids of records begin with, by kind; a trial has one record with the id ``begun``."""
 
 DESERTED = "ended-failed-deserted"
@@ -118,6 +124,19 @@ def impure_key_id(cache_key: str) -> str:
 def impure_step_id(key: str) -> str:
     """Return the id of the note that a step of a trial returned another output than before."""
     return f"{IMPURE}-{key}"
+
+
+def changed_output_id(id: str, number: int) -> str:
+    """Return the id of an output that followed another one for the same code, inputs and seed.
+
+    They are numbered from 1; `id` is that of the first output.
+    """
+    return f"{id}+{number}"
+
+
+def altered_id(key: str) -> str:
+    """Return the id of the note that a step of a trial changed what it was given."""
+    return f"{ALTERED}-{key}"
 
 
 def sweep_id(sweep: str) -> str:
@@ -194,17 +213,27 @@ class Failure(Struct, frozen=True, omit_defaults=True):
 
 
 class FileState(Struct, frozen=True, omit_defaults=True):
-    """A file, the names in a folder, or an environment variable, as a step read or wrote it."""
+    """A file, the names in a folder, all within one, or an environment variable.
+
+    As a step read or wrote it.
+    """
 
     name: str
     """Absolute path, or the variable's name."""
     digest: str | None = None
     """Of what was there, empty if nothing was; None if it was not taken."""
-    kind: Literal["file", "names", "variable"] = "file"
+    kind: Literal["file", "names", "tree", "variable"] = "file"
     stamp: list[int] | None = None
     """The file's size, times of modification and change in nanoseconds, and inode."""
     step: str | None = None
     """Place of the step before that read it; None if it was the step itself."""
+
+
+class Files(Struct, frozen=True):
+    """What the files among the inputs of a trial's steps held when it was planned."""
+
+    places: dict[str, dict[str, dict[str, str]]]
+    """Place of a step -> path, pattern or URL -> name of a file there -> digest of its content."""
 
 
 class Begun(Struct, frozen=True, omit_defaults=True):
@@ -228,6 +257,8 @@ class Begun(Struct, frozen=True, omit_defaults=True):
     """Id of the sweep that the trial belongs to."""
     source: int | None = None
     """The trial that this one reproduces."""
+    files: str | None = None
+    """Digest of the stored :class:`Files`; None if no step takes any."""
     unreached: list[str] = []
     """Names of the parameters that reach none of its steps."""
 
@@ -284,7 +315,8 @@ class StepRun(Struct, frozen=True, omit_defaults=True):
     reused: int | None = None
     """The trial that the output was taken from."""
     reason: str | None = None
-    """Why the step ran though outputs may be reused; ``None`` where they may not."""
+    """Why the step ran though outputs may be reused; ``None`` where they may not. With
+    :attr:`reused`, why the output was found only when the inputs were there."""
     cache_key: str | None = field(default=None, name="recipe")
     """Digest of all that determines the output, but for seeds; ``None`` if that is not known."""
     reusable: bool = False
@@ -297,13 +329,18 @@ class StepRun(Struct, frozen=True, omit_defaults=True):
     arguments: dict[str, Argument] = {}
     """Name of a parameter of the step -> what it got, defaults included; trials of earlier versions
     have none. :attr:`inputs` is of these together, without those that the step ignores."""
+    changed: list[str] = []
+    """Names of the arguments that were other ones when the step had run: changed in place."""
     reads: list[FileState] = []
     """What it read besides its arguments, as far as Python told."""
     written: list[FileState] = []
 
 
 class Output(Struct, frozen=True, omit_defaults=True):
-    """The first output seen for one step, code, inputs and seed; later ones must equal it."""
+    """The first output seen for one step, code, inputs and seed; the next ones must equal it.
+
+    One that did not is a record of its own, and the next ones must equal that.
+    """
 
     trial: int
     key: str
@@ -311,6 +348,8 @@ class Output(Struct, frozen=True, omit_defaults=True):
     output: str
     cache_key: str | None = field(default=None, name="recipe")
     reads: list[FileState] = []
+    by_inputs: str | None = None
+    """The cache key that is made of the inputs themselves, if the output may be found by them."""
 
 
 class CacheEntry(Struct, frozen=True, omit_defaults=True):
@@ -352,6 +391,16 @@ class Impurity(Struct, frozen=True, omit_defaults=True):
     """Files and environment variables that it read, and found otherwise than before."""
 
 
+class Alteration(Struct, frozen=True, omit_defaults=True):
+    """A step run after which arguments were other ones than before it."""
+
+    key: str
+    step: str
+    arguments: list[str]
+    beside: list[str] = []
+    """Keys of the steps that ran in the same process meanwhile, and may have done it."""
+
+
 class Point(Struct, frozen=True, array_like=True):
     """One point of a metric."""
 
@@ -390,6 +439,8 @@ class StepCode(Struct, frozen=True, omit_defaults=True):
     """Global and closure values it reads: name -> fingerprint (``None``: has none)."""
     packages: dict[str, str] = {}
     """Installed packages it uses: name -> version."""
+    states: list[str] = []
+    """Names of the constants that the code itself changes."""
 
 
 class Code(Struct, frozen=True):
@@ -414,6 +465,12 @@ class Node(Struct, frozen=True, omit_defaults=True):
     """Keys of the steps that it takes input from, in order."""
     parameters: list[str] = []
     """Names of the parameters that it takes, in order."""
+    parts: dict[str, list[Any]] = {}
+    """Of the parameters that it takes nothing else of: the part in words -> the parameter's name,
+    then by turns ``item`` or ``attribute`` and which one it is."""
+    literals: dict[str, str] = {}
+    """Arguments that stand in the call itself: name -> the value in short, empty if that does not
+    tell it."""
 
 
 class Graph(Struct, frozen=True):

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import daskperiment
+from daskperiment.execution.generators import PACKAGES
 
 PACKAGE = Path(daskperiment.__file__).parent
 PAGE = (Path(__file__).parents[1] / "docs" / "walkthrough.rst").read_text(encoding="utf-8")
@@ -71,6 +72,8 @@ def assert_in_order(named: list[Function], calls: list[Function]) -> None:
 @pytest.fixture
 def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """The experiment of the page, after some trials; what its code defines."""
+    for package in PACKAGES:  # another test may have imported one
+        monkeypatch.delitem(sys.modules, package, raising=False)
     monkeypatch.chdir(tmp_path)
     code = PAGE.partition("code-block:: python\n\n")[2].partition("\n\nPlanning\n---")[0]
     names: dict[str, Any] = {"__name__": "walk"}

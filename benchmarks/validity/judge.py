@@ -174,6 +174,9 @@ def _names(knob: Knob, text: str) -> bool:
         case "default" | "decorator" | "closure":
             # A lambda has no other name.
             words |= {"steps.<lambda>"} if "lambda" in knob.form or "list" in knob.form else own
+        case "folder":
+            # A pattern is called by its last part.
+            words |= {"*.txt"} if knob.form == "glob" else set()
         case "field":
             words |= {"parameter options"}
         case "seed":

@@ -35,6 +35,7 @@ __all__ = [
     "same_names",
     "source_text",
     "travelling_sources",
+    "unknown_constants",
 ]
 
 _T = TypeVar("_T")
@@ -154,6 +155,12 @@ def _capture(steps: dict[str, Callable[..., Any]], before: Code | None) -> _Capt
     return _CapturedCode(tuple(steps.items()), code, lookups, files, checks)
 
 
+def unknown_constants(code: StepCode) -> list[str]:
+    """Return the names of what a step's code reads and nobody can tell whether it changed."""
+    names = code.constants if None in code.constants.values() else ()
+    return [name for name in names if code.constants[name] is None and name not in code.states]
+
+
 def _stamp(file: str) -> tuple[int, int] | None:
     try:
         status = os.stat(file)
@@ -205,7 +212,8 @@ class _CodeCollector:
         for each, fingerprint in constants:
             _add_numbered(named, _shown_name(each.name), fingerprint)
         functions, packages = list(dict.fromkeys(keys)), dict(sorted(walk.packages.items()))
-        return StepCode(_fingerprint(walk, constants), functions, named, packages)
+        states = sorted({_shown_name(each.name) for each in read if each.state})
+        return StepCode(_fingerprint(walk, constants), functions, named, packages, states)
 
     def _add_unit(self, unit: CodeUnit) -> str:
         info, name = unit.info, _shown_name(unit.name)

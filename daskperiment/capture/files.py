@@ -22,10 +22,12 @@ from daskperiment.records import FileState
 
 __all__ = [
     "Content",
+    "FileParts",
     "FileSource",
     "Stamp",
     "by_content",
     "by_stamp",
+    "changed_files",
     "content_of",
     "difference",
     "file_digest",
@@ -158,6 +160,10 @@ def difference(state: FileState) -> str | None:
     if state.kind == "names":
         same = names_within(state.name) == state.digest
         return None if same else f"the files in folder {name} are others"
+    if state.kind == "tree":
+        content = content_of(state.name)
+        same = content is not None and content.digest == state.digest
+        return None if same else f"{name} {'changed' if content else 'is gone'}"
     stamp = stamp_of(state.name)
     if stamp is not None and state.stamp is not None and tuple(state.stamp) == stamp:
         return None
@@ -194,6 +200,36 @@ def by_stamp(path: PurePath) -> str:
     """Return what a path stands for where reading the file would cost too much: when it changed."""
     stamp = stamp_of(str(path)) if isinstance(path, Path) else None
     return str(path) if stamp is None else combine("stamp", str(path), repr(stamp))
+
+
+FileParts = Mapping[str, Mapping[str, str]]
+"""Path, pattern or URL -> name of a file there -> digest of its content."""
+
+
+def changed_files(old: FileParts, new: FileParts) -> list[str]:
+    """Return which files among a step's inputs are others than before, in words.
+
+    Examples
+    --------
+    >>> changed_files({"d": {"a": "1", "b": "1"}}, {"d": {"a": "2", "b": "1"}})
+    ['file d changed (1 of 2 parts)']
+    """
+    lines = [_change(text, old[text], new[text]) for text in new if text in old]
+    # What was moved stands in the same place of the call.
+    moved = zip([t for t in old if t not in new], [t for t in new if t not in old], strict=False)
+    lines += [_change(second, old[first], new[second]) for first, second in moved]
+    return [line for line in lines if line]
+
+
+def _change(text: str, old: Mapping[str, str], new: Mapping[str, str]) -> str:
+    names = {**old, **new}
+    changed = [name for name in names if old.get(name) != new.get(name)]
+    if not changed:
+        return ""
+    if len(old) == len(new) == 1 and len(names) == 2:
+        return f"file {' → '.join(names)}"
+    parts = f" ({len(changed)} of {len(names)} parts)" if len(names) > 1 else ""
+    return f"file {FileSource(text).name} changed{parts}"
 
 
 # The sources of ex.file --------------------------------------------------------------------------
@@ -241,6 +277,11 @@ class FileSource(NamedTuple):
         if found is None:
             raise NoFingerprintError(self._missing())
         return found
+
+    def parts(self) -> dict[str, str]:
+        """Return the digest of each file that is there, by its name."""
+        content = self.content()
+        return dict(content.parts) or {self.name: content.digest}
 
     def identity(self, content: Content) -> str:
         """Return what determines outputs: the content, and the own name of a single file."""

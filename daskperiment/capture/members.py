@@ -14,6 +14,7 @@ import fractions
 import functools
 import operator
 import re
+import sys
 import types
 from collections.abc import Iterator
 from itertools import islice
@@ -35,6 +36,7 @@ __all__ = [
     "is_own_code",
     "parts_inside",
     "parts_of",
+    "parts_of_callable",
     "settings_of",
     "state_of",
     "wrapped_by",
@@ -44,6 +46,7 @@ ATOMS = (type(None), bool, int, float, complex, str, bytes)
 """Types of values that hold nothing."""
 _TABLES = (dict, list, tuple, types.MappingProxyType)
 _SLOTS = (types.MemberDescriptorType, types.GetSetDescriptorType)
+_COMPILED = (types.WrapperDescriptorType, types.MethodDescriptorType)
 _DEPTH = 3
 _DEEP = 6
 _ITEMS = 256
@@ -82,9 +85,12 @@ def state_of(value: Any) -> dict[str, Any]:
     return {**found, **(held if isinstance(held, dict) else {})}
 
 
-_NO_SETTING = re.compile("time|stamp|count|calls|hits|stat|cache|seen|lock|doc")
-_FOLLOWS = re.compile("^_(original_|complete$|final$|qualifiers$|attributes_set$)")
-"""What a field of pydantic notes of itself follows from the rest."""
+_NO_SETTING = re.compile(
+    "stamp|^_*(count|calls|hits|misses|stats|statistics|cache|seen|local|lock|doc|location|store_backend)$|^__|^_func_code"
+    "|^_(sigspec|has_unknown_args|original_|complete$|final$|qualifiers$|attributes_set$)"
+)
+"""Attributes of libraries' objects that change by themselves or follow from the others."""
+_HEAP = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class that was written in Python
 _VALUES = (
     *(bytearray, range, slice, re.Pattern, operator.itemgetter, operator.attrgetter),
     *(datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, fractions.Fraction),
@@ -105,44 +111,64 @@ _SENTINELS = frozenset({"PydanticUndefinedType", "UndefinedType", "_MISSING_TYPE
 def parts_inside(value: Any) -> Iterator[tuple[str, Any]]:
     """Yield the functions, classes and settings inside a library's object that wraps a function.
 
-    What changes by itself, such as a count or the time of a call, is no setting.
+    What changes by itself, such as a count or the time of a call, is no setting, and what is
+    neither a setting nor code is passed over.
     """
-    return _attributes(value, _DEEP, _NO_SETTING)
+    return (each for each in _attributes(value, _DEEP, {id(value)}) if _is_simple(each[1]))
 
 
 def parts_of(value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield what a value holds that a class is declared with, such as a validator of a library."""
-    return _part(value, _DEEP, _FOLLOWS)
+    """Yield what a value consists of: itself, or the parts of a library's object of settings.
+
+    Such are the validators and constraints of fields, and functions made of functions. Where an
+    object holds anything else, as a table does, it counts as a whole.
+    """
+    return _part(value, _DEEP, set())
 
 
-def _attributes(value: Any, depth: int, skip: re.Pattern[str]) -> Iterator[tuple[str, Any]]:
+def parts_of_callable(value: Any) -> list[tuple[str, Any]]:
+    """Return the parts of a library's callable object, if it is nothing but code and settings."""
+    parts = list(parts_of(value)) if callable(value) else []
+    return [] if len(parts) == 1 and parts[0][1] is value else parts
+
+
+def _attributes(value: Any, depth: int, within: set[int]) -> Iterator[tuple[str, Any]]:
     inner, copied = wrapped_by(value), functools.WRAPPER_ASSIGNMENTS
     for key, item in list(state_of(value).items())[:_ITEMS]:
-        if item is not inner and key not in copied and not skip.search(key):
-            yield from ((f".{key}{rest}", found) for rest, found in _part(item, depth, skip))
+        if item is not inner and key not in copied and not _NO_SETTING.search(key):
+            yield from ((f".{key}{rest}", found) for rest, found in _part(item, depth, within))
 
 
-def _part(item: Any, depth: int, skip: re.Pattern[str]) -> Iterator[tuple[str, Any]]:
-    kind, of = type(item), origin_of(type(item).__module__)
-    if type(item).__name__ in _SENTINELS:
+def _part(item: Any, depth: int, within: set[int]) -> Iterator[tuple[str, Any]]:
+    kind = type(item)
+    if kind.__name__ in _SENTINELS:
         return
     if kind is MethodType and not is_own(type(item.__self__).__module__):
         yield "()", item.__func__
-        yield from _part(item.__self__, depth - 1, skip)
-    elif kind in ATOMS or isinstance(item, (*_CODE, BuiltinFunctionType, *_VALUES)):
-        yield "", item
-    elif kind in (list, tuple, dict, types.MappingProxyType) and depth:
+        if id(item.__self__) not in within:  # one of its own methods
+            yield from _part(item.__self__, depth - 1, within)
+    elif kind in (list, tuple, dict, types.MappingProxyType) and depth > 0:
         for key, each in list(_items_by_name(item))[:_ITEMS]:
-            yield from ((f"[{key}]{rest}", found) for rest, found in _part(each, depth - 1, skip))
-    elif wrapped_by(item) is not None or of == "own":
+            yield from ((f"[{key}]{rest}", found) for rest, found in _part(each, depth - 1, within))
+    elif _is_simple(item) or depth <= 0 or not _is_open(kind):
         yield "", item
-    elif of == "installed" and depth:
-        yield ":type", kind
-        yield from _attributes(item, depth - 1, skip)
-        if skip is _FOLLOWS and not state_of(item):
-            yield "", item
-    elif skip is _FOLLOWS:
-        yield "", item
+    else:
+        parts = list(islice(_attributes(item, depth - 1, {*within, id(item)}), _ITEMS))
+        simple = parts and all(_is_simple(found) for _, found in parts)
+        yield from [(":type", kind), *parts] if simple else [("", item)]
+
+
+def _is_simple(item: Any) -> bool:
+    """Whether this is a plain value or code."""
+    if type(item) in ATOMS or isinstance(item, (*_CODE, BuiltinFunctionType, *_VALUES)):
+        return True
+    return wrapped_by(item) is not None or is_own(type(item).__module__)
+
+
+def _is_open(kind: type) -> bool:
+    """Whether objects of a library's class keep all that they are in attributes."""
+    compiled = any(not base.__flags__ & _HEAP for base in kind.__mro__[:-1])
+    return not compiled and origin_of(kind.__module__) == "installed"
 
 
 def _items_by_name(value: Any) -> Iterator[tuple[str, Any]]:
@@ -194,6 +220,8 @@ def foreign_parts(value: Any) -> tuple[str, str]:
 def is_own_class(value: type) -> bool:
     """Whether a class is the user's own code, or was made by it with `types.new_class`."""
     module = value.__module__
+    if module not in sys.modules and any(isinstance(v, _COMPILED) for v in vars(value).values()):
+        return False  # of compiled code, which may say another name than it is imported by
     return is_own(module) or (module == "types" and not hasattr(types, value.__name__))
 
 

@@ -12,6 +12,7 @@ import importlib.util
 import inspect
 import itertools
 import linecache
+import operator
 import os
 import sys
 import textwrap
@@ -19,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
 from types import CodeType, FunctionType
-from typing import Any
+from typing import Any, NamedTuple
 
 from daskperiment.capture.code_objects import (
     Assignment,
@@ -51,6 +52,8 @@ __all__ = [
 ]
 
 NO_SOURCE = "no source: defined in a terminal or by exec"
+_RELOADED = "__autoreload_class__."
+"""What IPython's autoreload writes a method in, to put its code into the loaded class."""
 _CHANGED = "no source: the file was changed after it was loaded"
 
 
@@ -104,7 +107,12 @@ class SourceText:
 
     def find_exact(self, code: CodeType) -> ast.AST | None:
         """Return the node that compiles to this code, wherever it was moved to."""
-        same = self._codes.get(code.co_qualname, ())
+        same = self._codes.get(code.co_qualname, [])
+        if code.co_qualname.startswith(_RELOADED):
+            end = code.co_qualname.removeprefix(_RELOADED[:-1])
+            same = [
+                each for name in self._codes if name.endswith(end) for each in self._codes[name]
+            ]
         # Of several with the same name, the one at the same line is looked at first.
         for candidate in sorted(same, key=lambda c: c.co_firstlineno != code.co_firstlineno):
             if code_digest(candidate) == code_digest(code):
@@ -157,9 +165,28 @@ def _extent(node: Any) -> tuple[int, int]:
     return (node.end_lineno - node.lineno, node.end_col_offset - node.col_offset)
 
 
+class _ReadClass(NamedTuple):
+    """A class as it was when its source was read."""
+
+    codes: tuple[CodeType, ...]
+    """Of its methods."""
+    literals: dict[str, str]
+    """Attributes that stand in its source as they are, in Python's notation."""
+    info: SourceInfo | None
+
+    def is_still(self, cls: type) -> bool:
+        """Whether nothing was put into the class since, as a reload does."""
+        codes = [function.__code__ for function in methods(cls)]
+        return (
+            len(codes) == len(self.codes)
+            and all(map(operator.is_, codes, self.codes))
+            and all(repr(vars(cls).get(name)) == text for name, text in self.literals.items())
+        )
+
+
 _texts: IdentityCache[list[str], SourceText] = IdentityCache(128)
 _functions: IdentityCache[CodeType, SourceInfo] = IdentityCache()
-_classes: IdentityCache[type, SourceInfo | None] = IdentityCache()
+_classes: IdentityCache[type, list[_ReadClass]] = IdentityCache()
 
 
 def _read_file(path: str) -> SourceText:
@@ -220,7 +247,10 @@ def _shown(file: str) -> str | None:
 
 def class_source(cls: type) -> SourceInfo | None:
     """Return what is known of a class's own code; ``None`` if there is no source."""
-    return _classes.get(cls, _read_class)
+    known = _classes.get(cls, lambda _: [_read_class(cls)])
+    if not known[0].is_still(cls):
+        known[0] = _read_class(cls)
+    return known[0].info
 
 
 def register_class_source(cls: type, source: str, file: str) -> None:
@@ -228,10 +258,10 @@ def register_class_source(cls: type, source: str, file: str) -> None:
     text = SourceText(source.splitlines(keepends=True))
     node = text.find_class(cls.__name__, set())
     if node is not None:
-        _classes.get(cls, lambda _: _info(text, node, file))
+        _classes.get(cls, lambda _: [_as_read(cls, node, _info(text, node, file))])
 
 
-def _read_class(cls: type) -> SourceInfo | None:
+def _read_class(cls: type) -> _ReadClass:
     own = [f for f in methods(cls) if belongs(f, cls)]
     module = sys.modules.get(cls.__module__)
     for file, codes in _files_of(cls.__qualname__, own, module):
@@ -241,8 +271,17 @@ def _read_class(cls: type) -> SourceInfo | None:
         nodes = [_node_of(text, code, getattr(module, "__loader__", None)) for code in codes]
         node = text.find_class(cls.__qualname__, {_first_line(n) for n in nodes if n is not None})
         if node is not None and None not in nodes:
-            return _info(text, node, file)
-    return _travelled.get(_mark_of_class(cls))
+            return _as_read(cls, node, _info(text, node, file))
+    return _as_read(cls, None, _travelled.get(_mark_of_class(cls)))
+
+
+def _as_read(cls: type, node: ast.ClassDef | None, info: SourceInfo | None) -> _ReadClass:
+    codes = tuple(function.__code__ for function in methods(cls))
+    literals = {}
+    for name, value in (pair for each in (node.body if node else ()) for pair in _bound(each)):
+        if value is not _UNKNOWN and value is not ... and repr(vars(cls).get(name)) == repr(value):
+            literals[name] = repr(value)
+    return _ReadClass(codes, literals, info)
 
 
 def _files_of(
@@ -310,7 +349,8 @@ def methods(cls: type) -> list[FunctionType]:
 def belongs(function: FunctionType, cls: type) -> bool:
     """Whether a function was written in the body of a class."""
     # Not __qualname__, which a decorator copies to a function that was written elsewhere.
-    return function.__code__.co_qualname == f"{cls.__qualname__}.{function.__code__.co_name}"
+    name, within = function.__code__.co_name, function.__code__.co_qualname
+    return within in (f"{cls.__qualname__}.{name}", f"{_RELOADED}{name}")
 
 
 def _innermost(value: Any) -> Any:

@@ -162,6 +162,9 @@ class Walk:
         return {source.source_mark(value): info for value, info in code if info.source is not None}
 
     def _is_state(self, name: str, value: Any) -> bool:
+        # Whoever takes from an iterator changes it.
+        if isinstance(value, Iterator) and type(value).__module__ in ("builtins", "itertools"):
+            return True
         # Code that is bound anew is followed as it is now.
         return self._state.covers(name, value) and not isinstance(value, _FOLLOWED)
 
@@ -240,6 +243,9 @@ class Walk:
         elif isinstance(value, _LOGGERS):
             # What is logged is no output, and its name is another where a module is a script.
             self._visit(owner, f"{label}:type", f"{name}:type", kind)
+        elif of == "installed" and (parts := members.parts_of_callable(value)):
+            for key, item in parts:
+                self._visit(owner, f"{label}{key}", f"{name}{key}", item)
         elif of != "daskperiment":
             self._visit(owner, f"{label}:type", f"{name}:type", kind)
             self._add_constant(owner, label, name, value)
@@ -251,7 +257,7 @@ class Walk:
         # Not the whole: what it copied from what it wraps, such as the docstring, says nothing.
         if is_own_class(type(value)):
             found = members.settings_of(value)
-        elif origin_of(type(value).__module__) == "installed":
+        elif origin_of(type(value).__module__) != "python":
             found = members.parts_inside(value)
         else:
             return

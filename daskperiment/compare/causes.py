@@ -6,11 +6,13 @@ are not known to be equal: an equal output lets nothing through.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from daskperiment.capture.code import changed_functions, same_names
+from daskperiment.capture.code import changed_functions, same_names, unknown_constants
+from daskperiment.capture.files import changed_files
 from daskperiment.codec import is_object
 from daskperiment.compare.evidence import Evidence
 from daskperiment.compare.parts import ABSENT, Cause, Pair, StepComparison, Verdict
@@ -36,6 +38,10 @@ class _TrialPair:
     def nodes(self, key: str) -> Pair[Node | None]:
         return Pair(self.first.nodes.get(key), self.second.nodes.get(key))
 
+    def keys(self, key: str) -> Pair[str | None]:
+        """Return the keys that a step has in the trials themselves."""
+        return Pair(self.first.own_key(key), self.second.own_key(key))
+
     def codes(self, step: str) -> Pair[StepCode | None]:
         codes = self.first.code, self.second.code
         return Pair(*(code.steps.get(step) if code else None for code in codes))
@@ -56,12 +62,16 @@ def compare_steps(
 def _merged_order(first: Evidence, second: Evidence) -> list[str]:
     """Return all keys as the earlier trial has them; others stand behind what they stood behind."""
     earlier, later = sorted([first, second], key=lambda evidence: evidence.trial.trial)
-    order = list(earlier.nodes)
-    position = 0
+    behind: dict[str, list[str]] = {}
+    before = ""
     for key in later.nodes:
-        if key not in earlier.nodes:
-            order.insert(position, key)
-        position = order.index(key) + 1
+        if key in earlier.nodes:
+            before = key
+        else:
+            behind.setdefault(before, []).append(key)
+    order = behind.get("", [])
+    for key in earlier.nodes:
+        order += [key, *behind.get(key, [])]
     return order
 
 
@@ -71,6 +81,7 @@ def _compare(both: _TrialPair, key: str) -> StepComparison:
     return StepComparison(
         key=key,
         verdict=verdict,
+        keys=both.keys(key),
         statuses=Pair(*(run.status if run else None for run in runs)),
         failures=Pair(*map(_description, runs)),
         reused=Pair(*(run.reused if run else None for run in runs)),
@@ -119,22 +130,101 @@ def _description(run: StepRun | None) -> str | None:
     return run.failure.description if run and run.failure else None
 
 
+_DOUBTS = ("unchecked", "unknown")
+"""Kinds of causes that are not known to differ."""
+
+
 def _causes(both: _TrialPair, key: str) -> tuple[Cause, ...]:
     causes = [*_through_inputs(both, key), *_own_changes(both, key), *_seed(both, key)]
     causes.sort(key=lambda cause: cause.kind != "step")
-    known = [cause for cause in causes if cause.kind != "unchecked"]
-    if not known:
-        known = [Cause("environment", line, key) for line in both.environment]
-    if not causes and _same_inputs(both, key) is None:
-        causes = [Cause("unchecked", key, key)]
+    known = [cause for cause in causes if cause.kind not in _DOUBTS]
+    if known:
+        return tuple(known)
+    doubts = [*causes, *_unknown(both, key)]
+    if not doubts and _same_inputs(both, key) is None:
+        doubts = [Cause("unchecked", key, key)]
+    around = [Cause("environment", line, key) for line in both.environment]
+    return (*doubts, *around) if doubts or around else (_nothing_changed(both, key),)
+
+
+def _nothing_changed(both: _TrialPair, key: str) -> Cause:
+    """Return what is to be said where nothing recorded differs: asserted only if all is known."""
     note = next((run.note for run in both.runs(key) if run and run.note), "")
-    return tuple(known or causes) or (Cause("impure", note, key),)
+    codes = both.codes(next(node.step for node in both.nodes(key) if node))
+    known = None not in codes and both.first.environment and both.second.environment
+    if not known or _same_inputs(both, key) is None:
+        return Cause("unexplained", note, key)
+    states = list(dict.fromkeys(name for code in codes if code for name in code.states))
+    note = note or (f"its code changes {', '.join(states)}, which it reads" if states else "")
+    return Cause("impure", note, key)
+
+
+def _unknown(both: _TrialPair, key: str) -> Iterator[Cause]:
+    """Yield what a step reads or takes and that cannot be compared."""
+    nodes = [node for node in both.nodes(key) if node]
+    codes = [code for code in both.codes(nodes[0].step) if code]
+    for name in dict.fromkeys(name for code in codes for name in unknown_constants(code)):
+        yield Cause("unknown", f"constant {name}", key)
+    # Where all of them together have a fingerprint, those without are ignored ones.
+    arguments = [run.arguments for run in both.runs(key) if run and run.inputs is None]
+    unknown = [name for each in arguments for name in each if each[name].fingerprint is None]
+    for name in dict.fromkeys(unknown):
+        yield Cause("unknown", f"argument {name}", key)
 
 
 def _through_inputs(both: _TrialPair, key: str) -> list[Cause]:
     equal = _same_inputs(both, key)
-    causes = [] if equal else list(_upstream(both, key, {key}))
-    return causes or ([Cause("inputs", key, key)] if equal is False else [])
+    if equal:
+        return []
+    arguments = _arguments(both, key)
+    nodes = [node for node in both.nodes(key) if node]
+    literal = {name for node in nodes for name in node.literals}
+    causes = list(_upstream(both, key, {key}))
+    told = [one for one in arguments if one.name in literal or not causes]
+    if any(_files(both, key)):
+        told = [one for one in told if one.values.first != one.values.second]
+    if told and not causes and (changed := _changed_in_place(both, key)):
+        told = changed
+    causes += told
+    if causes or equal is not False or any(_files(both, key)):
+        return causes
+    return [Cause("inputs", key, key)]
+
+
+def _arguments(both: _TrialPair, key: str) -> list[Cause]:
+    """Return the arguments that are known to differ."""
+    old, new = (run.arguments if run else {} for run in both.runs(key))
+    pairs = {name: Pair(old[name], new[name]) for name in old if name in new}
+    return [
+        Cause("argument", name, key, Pair(*(one.text for one in pair)))
+        for name, pair in pairs.items()
+        if None not in (prints := [one.fingerprint for one in pair]) and prints[0] != prints[1]
+    ]
+
+
+def _changed_in_place(both: _TrialPair, key: str) -> list[Cause]:
+    """Return the steps that changed what they were given, and so perhaps what this one takes."""
+    found: dict[str, Cause] = {}
+    for evidence in (both.first, both.second):
+        before = _ancestors(evidence, key)
+        for other, run in evidence.runs.items():
+            shared = run.changed and before & _ancestors(evidence, other)
+            if other != key and shared:
+                found[other] = Cause("in place", other, key)
+    return list(found.values())
+
+
+def _ancestors(evidence: Evidence, key: str) -> set[str]:
+    """Return the steps and parameters that reach a step, and itself."""
+    found: set[str] = set()
+    waiting = [key]
+    while waiting:
+        each = waiting.pop()
+        if each not in found and (node := evidence.nodes.get(each)) is not None:
+            waiting += node.steps
+            found.update(f"parameter {name}" for name in node.parameters)
+        found.add(each)
+    return found
 
 
 def _same_inputs(both: _TrialPair, key: str) -> bool | None:
@@ -173,7 +263,7 @@ def _through(both: _TrialPair, key: str, seen: set[str]) -> Iterator[Cause]:
     if verdict in ("differs", "failed"):
         yield Cause("step", key, key)
     elif verdict in ("unchecked", "not run", "not needed"):
-        found = [*_own_changes(both, key), *_seed(both, key)]
+        found = [*_own_changes(both, key), *_seed(both, key), *_unknown(both, key)]
         if not _same_inputs(both, key):
             found += _upstream(both, key, seen)
         yield from found
@@ -189,6 +279,7 @@ def _seed(both: _TrialPair, key: str) -> Iterator[Cause]:
 
 def _own_changes(both: _TrialPair, key: str) -> Iterator[Cause]:
     """Yield what changed of the step's own code, its constants and the packages that it uses."""
+    yield from _files(both, key)
     step = next(node.step for node in both.nodes(key) if node)
     old, new = both.codes(step)
     runs = both.runs(key)
@@ -203,11 +294,37 @@ def _own_changes(both: _TrialPair, key: str) -> Iterator[Cause]:
     assert both.second.code is not None
     functions = changed_functions(both.first.code, both.second.code, step)
     constants = changed_entries(same_names(old.constants, new.constants), new.constants)
+    # One that has no fingerprint in one of them may be the same all the same.
+    constants = {name: pair for name, pair in constants.items() if None not in pair}
     packages = changed_entries(old.packages, new.packages)
     changes = [Cause("code", name, key) for name, _, _ in functions]
     changes += [Cause("constant", name, key) for name in constants]
     changes += [Cause("package", name, key, pair) for name, pair in packages.items()]
-    yield from changes or [Cause("code", "", key)]
+    yield from changes or ([] if _unreadable(old, new) else [Cause("code", "", key)])
+
+
+def _unreadable(old: StepCode, new: StepCode) -> bool:
+    return bool(unknown_constants(old)) != bool(unknown_constants(new))
+
+
+def _files(both: _TrialPair, key: str) -> Iterator[Cause]:
+    """Yield what differs of the files that a step takes, or read besides."""
+    lines = changed_files(both.first.files.get(key, {}), both.second.files.get(key, {}))
+    reads = [run.reads if run else [] for run in both.runs(key)]
+    before = {(state.kind, state.name): state.digest for state in reads[0]}
+    for state in reads[1]:
+        old = before.get((state.kind, state.name))
+        if None not in (old, state.digest) and old != state.digest:
+            lines.append(f"{_KINDS[state.kind]} {os.path.basename(state.name)} changed")
+    yield from (Cause("file", line, key) for line in dict.fromkeys(lines))
+
+
+_KINDS = {
+    "file": "file",
+    "tree": "file",
+    "names": "the files in folder",
+    "variable": "environment variable",
+}
 
 
 def changed_entries(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Pair[Any]]:

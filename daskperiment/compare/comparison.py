@@ -11,6 +11,7 @@ import msgspec
 from daskperiment.capture.code import changed_functions, diff_functions
 from daskperiment.capture.environment import changes
 from daskperiment.codec import is_object
+from daskperiment.compare.alignment import aligned
 from daskperiment.compare.causes import changed_entries, compare_steps
 from daskperiment.compare.evidence import Evidence, collect
 from daskperiment.compare.parts import ABSENT, Differences, Pair
@@ -97,7 +98,7 @@ def compare(store: Store, first: int, second: int) -> Comparison:
     Nothing is unpickled. What is damaged or missing is left out and named in ``problems``.
     """
     trials = trial_or_raise(store, first), trial_or_raise(store, second)
-    old, new = (collect(store, trial) for trial in trials)
+    old, new = aligned(*(collect(store, trial) for trial in trials))
     return _ComparisonBuilder(store, old, new).comparison()
 
 

@@ -5,23 +5,24 @@ What is damaged is left out and named in ``problems``; nothing is unpickled.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
 
 from msgspec import Struct
 from toolz import partition_all
 
+from daskperiment.capture.files import FileParts
 from daskperiment.codec import decode_each
 from daskperiment.errors import CorruptRecordError
 from daskperiment.history.trial_records import PointBatch, PointValue, RecordedTrial, part_of
-from daskperiment.records import Code, Environment, Graph, Node, StepRun
+from daskperiment.records import Code, Environment, Files, Graph, Node, StepRun
 from daskperiment.store.protocol import Store
 
 __all__ = ["Evidence", "collect"]
 
-R = TypeVar("R", Code, Environment, Graph)
+R = TypeVar("R", Code, Environment, Files, Graph)
 T = TypeVar("T", bound=Struct)
 
 _PIECE = 1000
@@ -43,6 +44,14 @@ class Evidence:
     metrics: dict[str, Any]
     """The value of each metric's last epoch, in JSON form."""
     problems: tuple[str, ...]
+    files: Mapping[str, FileParts] = field(default_factory=dict)
+    """What the files among the inputs of steps held, by key."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """Key -> the one that it has in the trial itself, where that is another."""
+
+    def own_key(self, key: str) -> str | None:
+        """Return the key that a step has in the trial itself; None if it has no such step."""
+        return self.renamed.get(key, key) if key in self.nodes else None
 
     @cached_property
     def spared(self) -> frozenset[str]:
@@ -75,6 +84,7 @@ def collect(store: Store, trial: RecordedTrial) -> Evidence:
     problems: list[str] = []
     runs = _runs(store, trial.trial, problems)
     graph = _load(store, trial, Graph, problems)
+    files = _load(store, trial, Files, problems) if trial.begun.files else None
     nodes = graph.nodes if graph else [Node(run.key, run.step) for run in runs.values()]
     return Evidence(
         trial=trial,
@@ -85,6 +95,7 @@ def collect(store: Store, trial: RecordedTrial) -> Evidence:
         environment=_load(store, trial, Environment, problems),
         metrics=_last_values(store, trial.trial, problems),
         problems=tuple(problems),
+        files=files.places if files else {},
     )
 
 

@@ -27,11 +27,16 @@ CauseKind = Literal[
     "code",
     "constant",
     "package",
+    "file",  # one that it takes, or reads besides: its name says in words what changed
     "seed",
-    "inputs",  # its arguments differ, and nothing recorded made them differ
+    "argument",  # an argument differs, and no step or parameter that it takes
+    "in place",  # a step changed what it was given, which others take too
+    "inputs",  # its arguments differ, and what made them differ is not recorded
     "unchecked",  # it takes input from a step whose output cannot be compared
+    "unknown",  # something that it takes or reads has no fingerprint
     "environment",
-    "impure",
+    "impure",  # all that is recorded is the same
+    "unexplained",  # what is recorded does not tell
 ]
 Verdict = Literal[
     "same", "differs", "failed", "unchecked", "not run", "not needed", "added", "removed"
@@ -86,6 +91,8 @@ class StepComparison:
     """One step of the graph in two trials."""
 
     key: str
+    """Its key in the second trial; of a step that only the first trial has, that in the first,
+    which is told by its trial where the second one uses the key for another call."""
     verdict: Verdict
     """``same``: equal outputs, or it failed alike. ``differs``: other outputs. ``failed``: it
     failed in one, or in another way. ``unchecked``: an output has no fingerprint. ``not run``: it
@@ -94,6 +101,8 @@ class StepComparison:
     statuses: Pair[str | None] = NEITHER
     """How the step runs ended; ``None`` for one that did not run."""
     failures: Pair[str | None] = NEITHER
+    keys: Pair[str | None] = NEITHER
+    """Its keys in the two trials, which differ if calls were put before it or left out."""
     reused: Pair[int | None] = NEITHER
     """The trials that the outputs were taken from."""
     note: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from textwrap import fill, wrap
@@ -26,8 +27,19 @@ __all__ = [
 _VALUE, _SHORT, _NAME, _WHY, _COLUMNS = 30, 20, 26, 52, 96
 """Widths in columns: of values in a table, in a sentence, of names, reasons and the whole text."""
 _DIFF_LINES = 40
+_MOST = 6
+"""How many things of a kind are named."""
+_NUMBER = re.compile(r"(?<=\w)#\d+(?='| of trial)")
+"""The number of a call in the key of a step."""
 _GIT_NAMES = {"diff": "uncommitted changes", "untracked": "untracked files"}
 _WAY = {"parameter": "by way of"}
+_NAMED = {"file": "{}", "constant": "constant {}", "argument": "argument {}"}
+"""Kinds of causes that a step alone knows, and how they are named where they had no effect."""
+_OF_NAMES = {
+    "environment": "the environment changed ({})",
+    "in place": "what it takes was changed in place by {}",
+    "unknown": "perhaps {}, with no fingerprint to compare",
+}
 _ELSEWHERE = ("step", "unchecked")
 """Kinds of causes that are other steps themselves."""
 
@@ -65,11 +77,15 @@ def show_texts(pair: Pair[Any], columns: int = _VALUE) -> tuple[str, str]:
 
 
 def _change(cause: Cause) -> str:
+    if cause.kind == "argument":
+        name, texts = shorten(cause.name, _NAME), cause.values
+        first, second = shorten_pair(*texts, _SHORT)
+        return f"{name} {first} -> {second}" if first != second else f"{name}: other data"
     write = show_texts if cause.kind == "package" else show_pair
     return f"{shorten(cause.name, _NAME)} {' -> '.join(write(cause.values, _SHORT))}"
 
 
-def listed(texts: Iterable[str], most: int = 6) -> str:
+def listed(texts: Iterable[str], most: int = _MOST) -> str:
     """Return an enumeration.
 
     >>> listed(["a", "b", "c"])
@@ -87,6 +103,9 @@ def phrases(causes: Iterable[Cause], key: str) -> list[str]:
     for cause in causes:
         where = key if cause.kind in _ELSEWHERE else cause.step
         groups.setdefault((cause.kind, where), []).append(cause)
+    if set(groups) == {("environment", key)}:
+        names = [cause.name for cause in groups["environment", key]]
+        return [f"nothing of its own changed, but the environment did ({listed(names)})"]
     return [
         _phrase(kind, group) if step == key
         # The key's input comes through a step whose own output is not known to be equal.
@@ -98,17 +117,19 @@ def phrases(causes: Iterable[Cause], key: str) -> list[str]:
 def _phrase(kind: str, group: list[Cause]) -> str:
     names = [cause.name for cause in group if cause.name]
     many = "s" if len(group) > 1 else ""
+    if kind in _OF_NAMES:
+        return _OF_NAMES[kind].format(listed(names))
     match kind:
         case "code":
             return "its code changed" + (f" ({listed(names)})" if names else "")
         case "constant":
             return f"constant{many} {listed(names)} changed"
-        case "parameter" | "package":
+        case "parameter" | "package" | "argument":
             return f"{kind}{many} {listed(map(_change, group))}"
+        case "file":
+            return listed(names)
         case "seed":
             return "another seed for its random numbers"
-        case "environment":
-            return f"nothing of its own changed, but the environment did ({listed(names)})"
         case "step":
             return f"input from {listed(map(repr, names))}"
         case "unchecked":
@@ -119,17 +140,29 @@ def _phrase(kind: str, group: list[Cause]) -> str:
 def _single_phrase(kind: str, cause: Cause) -> str:
     match kind:
         case "graph":
-            return f"it takes other inputs ({' -> '.join(map(listed, cause.values))})"
+            return f"it takes other inputs ({_rewiring(*cause.values)})"
         case "inputs":
             return (
-                "its inputs differ though no step or parameter that it takes does: "
-                "data from outside the experiment"
+                "its inputs differ though no step or parameter that it takes is known to: "
+                "what made them differ is not recorded"
             )
     note = f"; {cause.name}" if cause.name else ""
+    if kind == "unexplained":
+        return f"what is recorded does not tell why{note}"
     return (
         "its inputs, code, packages and seed are the same, "
         f"so it depends on something that is not recorded: it is not pure{note}"
     )
+
+
+def _rewiring(first: Sequence[str], second: Sequence[str]) -> str:
+    if max(len(first), len(second)) <= _MOST:
+        return f"{listed(first)} -> {listed(second)}"
+    added = [key for key in second if key not in first]
+    gone = [key for key in first if key not in second]
+    texts = ["with " + listed(added)] if added else []
+    texts += ["without " + listed(gone)] if gone else []
+    return ", ".join(texts) or "in another order"
 
 
 def outcome(step: StepComparison, first: int, second: int) -> str:
@@ -201,7 +234,7 @@ def _first_step(d: Differences, step: StepComparison) -> str:
 
 def _reaching(step: StepComparison) -> str:
     why = listed(phrases(step.causes, step.key))
-    if step.causes[0].kind == "impure":
+    if step.causes[0].kind in ("impure", "unexplained"):
         return why[0].upper() + why[1:]
     return f"What reaches the step: {why}"
 
@@ -263,10 +296,12 @@ def _conditions(d: Differences) -> str:
     texts = phrases(causes, "")
     texts += [f"code of {name}" for name in d.functions]
     texts += [f"step {s.key!r}" for s in d.steps if s.verdict in ("added", "removed")]
+    changes = [change for step in d.steps for change in step.changes if change.kind in _NAMED]
+    texts += dict.fromkeys(_NAMED[change.kind].format(change.name) for change in changes)
     texts += [f"git {name}" for name in d.git]
     texts += ["the environment"] if d.environment else []
     texts += ["the seed"] if d.stochastic and d.seeds.first != d.seeds.second else []
-    return listed(texts) or "constants"
+    return listed(texts) or "something whose name is not known"
 
 
 def _statuses(d: Differences) -> str:
@@ -389,10 +424,21 @@ def _same(values: Mapping[str, Any]) -> str:
 def _step_rows(d: Differences) -> list[list[str]]:
     if all(step.verdict == "same" and not step.changes for step in d.steps):
         return []
-    return [
-        [shorten(step.key, _NAME), outcome(step, d.first, d.second), one_line(reasons(step))]
-        for step in d.steps
-    ]
+    groups: dict[tuple[str, str, str], list[StepComparison]] = {}
+    for step in d.steps:
+        name, how, why = step.key.partition("#")[0], outcome(step, d.first, d.second), reasons(step)
+        groups.setdefault((name, how, _NUMBER.sub("", why)), []).append(step)
+    return [_step_row(d, name, group) for (name, _, _), group in groups.items()]
+
+
+def _step_row(d: Differences, name: str, group: Sequence[StepComparison]) -> list[str]:
+    """Return one row for calls of a step of which there is the same to tell."""
+    first, how = group[0], outcome(group[0], d.first, d.second)
+    if len(group) == 1:
+        return [shorten(first.key, _NAME), how, one_line(reasons(first))]
+    count = f" ({len(group)} calls)"
+    why = _NUMBER.sub("", reasons(first))
+    return [shorten(name, _NAME - len(count)) + count, how, one_line(why)]
 
 
 def _cut(diff: str) -> list[str]:

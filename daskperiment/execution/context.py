@@ -52,6 +52,8 @@ class RunningStep:
     """The thread in which the step itself runs."""
     submitted: int = 0
     """How many calls the step has given to threads."""
+    beside: tuple[str, ...] = ()
+    """Keys of the steps that began here while it ran."""
     metrics: set[str] = field(default_factory=set)
     """Names of the metrics that the step saved."""
     _rng: np.random.Generator | None = None

@@ -123,6 +123,8 @@ def _begun(
         if blob is not None:
             recorder.delivery.put(blob)
     recorder.delivery.put(*request.setup.blobs)
+    if request.files is not None:
+        recorder.delivery.put(request.files)
     allocation = allocate(request, recorder, _first_record(request, forms))
     recorder.remember_allocation(request.token, allocation)
     return allocation
@@ -132,7 +134,7 @@ def _handle(request: TrialRequest, allocation: Allocation) -> TrialHandle:
     origin, setup = current_origin(), request.setup
     return TrialHandle(
         store=setup.store, trial=allocation.trial, token=request.token, seed=request.seed,
-        values=request.values, codes=setup.codes, origin=setup.origin,
+        values=request.values, codes=setup.codes, doubts=setup.doubts, origin=setup.origin,
         clock=allocation.clock, monotonic=time.monotonic(), began_on=(origin.host, origin.boot),
         signing_key=setup.signing_key, step_keys=request.step_keys, followed=request.followed,
         progress=request.progress,
@@ -162,6 +164,7 @@ def _first_record(request: TrialRequest, forms: dict[str, Any]) -> bytes:
             parameters=forms, code=setup.code.digest, environment=setup.environment.digest,
             graph=setup.graph.digest, origin=setup.origin,
             sweep=request.sweep, source=request.source,
+            files=request.files and request.files.digest,
             unreached=[name for name in forms if name not in setup.parameters],
         )
     )  # fmt: skip

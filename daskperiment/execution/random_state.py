@@ -1,8 +1,8 @@
 """The global random state while steps run.
 
-Each step run has a seed of its own (:mod:`daskperiment.seeds`). ``random``, ``numpy.random`` (and
-torch, if it is imported already) are seeded with it for as long as the step runs; what the user's
-own code had there comes back afterwards.
+Each step run has a seed of its own (:mod:`daskperiment.seeds`). ``random``, ``numpy.random`` and
+the families of generators that are imported are seeded with it for as long as the step runs, one
+that a step imports as soon as it is there; what the user's own code had comes back afterwards.
 
 The global state is one per process. Steps that run at the same time in one process share it, so
 what they draw from it depends on timing. That is noticed and reported, not prevented. Dask draws
@@ -14,6 +14,8 @@ from __future__ import annotations
 import random
 import sys
 import threading
+from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -22,6 +24,13 @@ from numpy.random import mtrand
 
 from daskperiment.errors import RandomStateWarning
 from daskperiment.execution.context import ACTIVE, RunningStep
+from daskperiment.execution.generators import (
+    PACKAGES,
+    ArrivalFinder,
+    GeneratorFamily,
+    families_of,
+    imported_families,
+)
 from daskperiment.execution.helper_threads import carry_steps
 from daskperiment.warn import warn_user
 
@@ -46,16 +55,17 @@ class IsolatedLibraries:
         self._seen: set[str] = set()
         self._count = 0
 
-    def update(self) -> None:
-        """Isolate what was imported since the last time."""
+    def update(self) -> bool:
+        """Isolate what was imported since the last time, and return whether something was."""
         if len(sys.modules) == self._count:
-            return
+            return False
         self._count = len(sys.modules)
         carry_steps()
         for name in sys.modules.keys() - self._seen:
             self._seen.add(name)
             if name in _ISOLATED_MODULES or name.partition(".")[0] in _ISOLATED_PACKAGES:
                 self._replace(sys.modules.get(name))
+        return True
 
     def _replace(self, module: ModuleType | None) -> None:
         """Replace what a module draws from, where that is the generator that steps use."""
@@ -70,31 +80,6 @@ _SHARED = random.random.__self__  # type: ignore[attr-defined]  # typeshed calls
 """The generator behind the functions of the module ``random``."""
 
 
-class _TorchState:
-    """torch's global generator, if torch is imported already."""
-
-    def __init__(self) -> None:
-        self._torch: Any = sys.modules.get("torch")
-        self._outside: Any = self._save()
-        self._fresh: Any = None
-
-    def _save(self) -> Any:
-        ready = self._torch is not None and hasattr(self._torch, "get_rng_state")
-        return self._torch.get_rng_state() if ready else None
-
-    def seed(self, seed: int) -> None:
-        if self._outside is not None:
-            self._torch.manual_seed(seed)
-            self._fresh = self._save()
-
-    def drawn(self) -> bool:
-        return self._fresh is not None and not bool((self._save() == self._fresh).all())
-
-    def restore(self) -> None:
-        if self._outside is not None:
-            self._torch.set_rng_state(self._outside)
-
-
 class _GlobalRandomState:
     """Seeds the process's global random state for steps, and tells which of them drew from it.
 
@@ -106,23 +91,29 @@ class _GlobalRandomState:
         self._lock = threading.Lock()
         self._bits = np.random.MT19937(0)
         self._isolated = IsolatedLibraries()
+        self._finder = ArrivalFinder(PACKAGES, self.arrived)
         self._forget()
 
     def _forget(self) -> None:
         self._seed = 0
+        self._failed = False
         self._expected = (0, 0)
         self._outside: Any = None
-        self._torch: _TorchState | None = None
+        self._families: list[GeneratorFamily] = []
 
     def enter(self, step: RunningStep) -> None:
         with self._lock:
             if ACTIVE:
                 self._note_draws()
+                for other in ACTIVE:
+                    other.beside = (*other.beside, step.key)
             else:
-                self._isolated.update()
+                if self._isolated.update() and self._finder not in sys.meta_path:
+                    sys.meta_path.insert(0, self._finder)
                 self._outside = (random.getstate(), mtrand.get_bit_generator())
                 mtrand.set_bit_generator(self._bits)
-                self._torch = _TorchState() if "torch" in sys.modules else None
+                if sys.modules.keys() & PACKAGES:
+                    self._families = imported_families()
             ACTIVE.append(step)
             self._reseed(step.seed)
 
@@ -139,8 +130,8 @@ class _GlobalRandomState:
         python, bits = self._outside
         random.setstate(python)
         mtrand.set_bit_generator(bits)
-        if self._torch is not None:
-            self._torch.restore()
+        for family in self._families:
+            self._try(family.restore)
         self._forget()
 
     def _reseed(self, seed: int) -> None:
@@ -150,19 +141,37 @@ class _GlobalRandomState:
         self._expected = self._next()
         random.seed(seed)
         np.random.seed(bits)
-        if self._torch is not None:
-            self._torch.seed(seed)
+        for family in self._families:
+            self._try(partial(family.seed, seed))
+
+    def _try(self, act: Callable[[], Any]) -> Any:
+        """Have a family do something. If it fails, who runs now is taken to draw."""
+        try:
+            return act()
+        except Exception:  # a device in trouble must not become the step's failure
+            self._failed = True
+
+    def arrived(self, package: str) -> None:
+        """Seed a package that a step, or somebody beside it, has imported."""
+        with self._lock:
+            if ACTIVE:
+                found = families_of(package)
+                self._families += found
+                for family in found:
+                    self._try(partial(family.seed, self._seed))
 
     def _next(self) -> tuple[int, int]:
         return random.getrandbits(64), int(self._bits.random_raw())
 
     def _note_draws(self) -> None:
-        drawn = self._next() != self._expected
-        if drawn or (self._torch is not None and self._torch.drawn()):
-            alone = len(ACTIVE) == 1
-            for step in ACTIVE:
-                step.stochastic = True
-                step.disturbed = step.disturbed or not alone
+        drawn, supposed = self._next() != self._expected, False
+        for family in self._families:
+            if self._try(family.drawn):
+                drawn, supposed = drawn or family.observed, supposed or not family.observed
+        alone = len(ACTIVE) == 1
+        for step in ACTIVE if drawn or supposed or self._failed else ():
+            step.stochastic = True
+            step.disturbed = step.disturbed or (drawn and not alone)
         if len(ACTIVE) > 1:
             # The look took a draw away from the others: give them a fresh start.
             self._reseed(self._seed)

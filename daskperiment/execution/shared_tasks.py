@@ -20,7 +20,9 @@ import msgspec
 from dask.sizeof import sizeof
 
 from daskperiment.codec import unpack
-from daskperiment.errors import CorruptRecordError, StoreError, StoreWarning
+from daskperiment.errors import StoreError
+from daskperiment.execution.kept_files import restore_files
+from daskperiment.execution.known_outputs import distrust
 from daskperiment.execution.lifecycle import end, join
 from daskperiment.execution.tasks import (
     Call,
@@ -37,7 +39,6 @@ from daskperiment.records import FileState, StepRun, reused_run_id
 from daskperiment.reuse.cache_entries import Hit, look_up, reads_with
 from daskperiment.seeds import step_seed
 from daskperiment.store.liveness import current_origin
-from daskperiment.warn import warn_user
 
 __all__ = [
     "RecomputeTask",
@@ -241,7 +242,9 @@ def run_shared(
     trial = join(recording.source)
     runner = run_recorded(trial, call, values, _reads(outcomes))
     deliver_visit(trial, runner.recorder)
-    outcome = recording.outcome(runner.value, outcomes, run=runner.record, trial=trial.trial)
+    assert runner.record is not None
+    source = runner.record.reused or trial.trial
+    outcome = recording.outcome(runner.value, outcomes, run=runner.record, trial=source)
     return replace(
         outcome,
         drew=outcome.drew or runner.running.stochastic,
@@ -270,7 +273,7 @@ def _made_meanwhile(
     try:
         outcome = _loaded(request, recording, call, hit)
     except Exception as error:  # unpickling runs the user's code, which may fail in any way
-        _distrust(request, hit, error)
+        distrust(request.setup.store, hit, error)
         return None
     return replace(outcome, drew=hit.cache_key == recording.seeded)
 
@@ -314,7 +317,7 @@ def load_or_none(recording: RecordingTrial, call: Call, hit: Hit) -> SharedOutco
     try:
         return _loaded(request, recording, call, hit)
     except Exception as error:  # unpickling runs the user's code, which may fail in any way
-        _distrust(request, hit, error)
+        distrust(request.setup.store, hit, error)
         return None
 
 
@@ -322,25 +325,13 @@ def _loaded(
     request: TrialRequest, recording: RecordingTrial, call: Call, hit: Hit
 ) -> SharedOutcome:
     watch = Stopwatch()
-    value = unpack(hit.entry.kept["value"], request.setup.store.get, request.setup.signing_key)
+    get, signing_key = request.setup.store.get, request.setup.signing_key
+    value = unpack(hit.entry.kept["value"], get, signing_key)
+    if "files" in hit.entry.kept:
+        restore_files(hit.entry.kept["files"], get, signing_key)
     run = _as_run(request, call, hit, watch)
     outcome = SharedOutcome(value, recording.seeded, run=run, trial=hit.entry.trial)
     return replace(outcome, reads=_with_reads(outcome, hit.entry.key, hit.entry.reads))
-
-
-def _distrust(request: TrialRequest, hit: Hit, error: Exception) -> None:
-    entry = hit.entry
-    warn_user(
-        StoreWarning(
-            f"The output that trial {entry.trial} kept of step {entry.key!r} cannot be loaded, so "
-            f"the step runs again: {type(error).__name__}: {error}"
-        )
-    )
-    if isinstance(error, CorruptRecordError) and hit.digest:
-        # Otherwise the new output, which may have the same digest, would not be written.
-        with suppress(StoreError):
-            request.setup.store.discard([hit.digest])
-            recorder_for(request.setup.store).delivery.forget_object(hit.digest)
 
 
 def _as_run(request: TrialRequest, call: Call, hit: Hit, watch: Stopwatch) -> StepRun:
@@ -401,7 +392,8 @@ def _record_adoption(
 ) -> None:
     keys, origin = trial.step_keys.get(call.key), current_origin()
     record = msgspec.structs.replace(
-        run, key=call.key, host=origin.host, pid=origin.pid, reused=source, reason=None,
+        run, key=call.key, host=origin.host, pid=origin.pid, reused=source,
+        reason=None if run.reused is None else run.reason,
         kept=run.kept if call.persist else None, cache_key=keys and keys.base,
         reusable=keys is not None and keys.reusable, note=None,
     )  # fmt: skip

@@ -14,7 +14,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import psutil
+from dask.base import is_dask_collection
 from dask.delayed import Delayed
 
 from daskperiment.capture.files import by_content, by_stamp
@@ -27,7 +29,16 @@ from daskperiment.capture.fingerprint import (
 from daskperiment.capture.signatures import DEFAULT, defaults_of
 from daskperiment.cluster import worker
 from daskperiment.codec import pack
-from daskperiment.execution.context import CURRENT, RunningStep
+from daskperiment.execution.context import ACTIVE, CURRENT, RunningStep
+from daskperiment.execution.kept_files import (
+    LAZY,
+    is_within,
+    keep_files,
+    paths_returned,
+    states_of,
+    warn_of_lazy,
+)
+from daskperiment.execution.known_outputs import OutputsByInputs
 from daskperiment.execution.lifecycle import (
     end,
     fail,
@@ -45,6 +56,7 @@ from daskperiment.recording.recorder import Recorder
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import (
     INEXACT,
+    Alteration,
     Argument,
     CacheEntry,
     Computed,
@@ -55,9 +67,11 @@ from daskperiment.records import (
     StepRun,
     computed_id,
     is_replacement_id,
+    reused_run_id,
     step_run_id,
 )
-from daskperiment.reuse.cache_entries import reads_with, worth_writing
+from daskperiment.reuse.cache_entries import reads_with, why_not, worth_writing
+from daskperiment.reuse.cache_keys import StepKeys
 from daskperiment.seeds import fresh_seed, step_seed
 from daskperiment.store.liveness import current_origin
 
@@ -79,6 +93,10 @@ __all__ = [
     "run_step",
     "run_unrecorded",
 ]
+
+INLINE = 1000
+"""Bytes up to which what a step returned stands in its records, if it is plain: there are several.
+What is larger is an object, which is kept once and can be dropped."""
 
 
 class UserFunction:
@@ -139,6 +157,8 @@ class Call:
     """Names of the last ones, which the function gets by name; the others it gets by position."""
     ignore: tuple[str, ...] = ()
     """Names of the arguments that the output does not depend on."""
+    shared: tuple[str, ...] = ()
+    """Names of the arguments that others see: literals, parameters and what several steps take."""
     defaulted: bool = False
     """Whether an argument is left out that has a default."""
 
@@ -226,14 +246,22 @@ class StepRunner:
         self.before = before
         self.reads: list[FileState] = []
         self.written: list[FileState] = []
+        self.files: dict[str, Any] = {}
+        """Those that are kept with the output."""
         self.recorder = recorder_for(trial.store)
         self.call = call
-        self.code = trial.codes.get(call.key) or trial.codes.get(call.step, "")
+        name = call.key if call.key in trial.codes else call.step
+        self.code = trial.codes.get(name, "")
         self.running = RunningStep(call.key, step_seed(trial.seed, call.key), trial)
         self.keys = trial.step_keys.get(call.key)
+        self.known: OutputsByInputs | None = None
         self.arguments: dict[str, Argument] = {}
+        self.watched = False
+        """Whether it takes something that can be changed in place, and that others see."""
+        self.beside = tuple(ACTIVE)
+        self.changed: list[str] = []
         self.inputs: str | None = None
-        self.note: str | None = None
+        self.note: str | None = trial.doubts.get(name)
         """Why nobody can check what it returned."""
         self.doubt: str | None = None
         """Why what it returned is not to be trusted."""
@@ -248,6 +276,8 @@ class StepRunner:
             self.trial.show(self.call.key, "running")
         # Before the function runs: it might change what it was given.
         self._take(values)
+        if self.keys is not None and self.keys.call is not None and self._reuse_known(self.keys):
+            return
         files = _watched(self.running, values)
         watch = Stopwatch()
         try:
@@ -258,9 +288,22 @@ class StepRunner:
                 self._failed(error, watch.read())
             raise
         usage = watch.read()
+        if self.watched:
+            self._find_changed(values)
         if files.noted:
             self._note_files(files)
         self._succeeded(self.value, usage)
+
+    def _keep_files(self, value: Any, started: float) -> None:
+        """Keep the files whose paths the step returns; whose they are not has read them."""
+        written = {state.name for state in self.written}
+        made, found = paths_returned(value, written, started)
+        if found:
+            self.reads = [*self.reads, *states_of(found)]
+        if made and self.call.persist:
+            kept = keep_files(self.recorder, made, self.trial.signing_key)
+            self.files = {"files": kept}
+            self.written = [s for s in self.written if not is_within(s.name, made)]
 
     def _note_files(self, files: ObservedFiles) -> None:
         # Reading files once more is worth its time where outputs are reused.
@@ -277,12 +320,34 @@ class StepRunner:
         path = by_content if self.keys is not None and self.keys.reusable else by_stamp
         for name, value in zip(call.names, values, strict=True):
             digest = None if name in call.ignore else self._digest(name, value, path)
-            found[name] = Argument(_text(value), digest)
+            text = _text(value)
+            found[name] = Argument(text, digest)
+            if not text and name in call.shared:
+                self.watched = True
         if call.defaulted:
             for name, value in defaults_of(call.function.__wrapped__):
                 if name not in found and name not in call.ignore:
                     found[name] = _default(value, path)
         self.inputs = inputs_of(found, call.ignore)
+
+    def _find_changed(self, values: Sequence[Any]) -> None:
+        """Note the arguments that are other ones than before the function ran."""
+        # What ran meanwhile may have done it: then nobody can tell which of them did.
+        beside = {*self.running.beside, *(step.key for step in (*self.beside, *ACTIVE))}
+        for name, value in zip(self.call.names, values, strict=True):
+            before = self.arguments[name].fingerprint
+            if before is not None and name in self.call.shared and not _text(value):
+                try:
+                    after = exact_fingerprint(value, by_stamp)
+                    same = after == before or exact_fingerprint(value, by_content) == before
+                except Exception:  # as before it ran: what has no fingerprint is not known
+                    continue
+                if not same:
+                    self.changed.append(name)
+        if self.changed:
+            call, others = self.call, sorted(beside - {self.call.key})
+            found = Alteration(call.key, call.step, self.changed, others)
+            self.recorder.outputs.altered(self.trial.trial, found)
 
     def _digest(self, name: str, value: Any, path: Callable[[Any], str]) -> str | None:
         with suppress(NoFingerprintError):
@@ -303,15 +368,24 @@ class StepRunner:
             fail(self.trial, failure, error)
 
     def _succeeded(self, value: Any, usage: Usage) -> None:
-        # Reading files is worth its time where outputs are reused.
-        path = by_content if self.keys is not None and self.keys.reusable else str
+        first = value[0] if isinstance(value, (list, tuple)) and value else value
+        if self.keys is not None and (self.written or isinstance(first, (Path, dict))):
+            self._keep_files(value, usage.started)
         try:
-            self.output = fingerprint(value, path)
+            self.output = fingerprint(value, by_content if self.call.persist else str)
         except Exception as error:  # user-defined objects may fail in any way
             self.note = self.note or f"its output has no fingerprint: {error}"
+        if (self.call.persist or self.output is None) and _is_lazy(value):
+            self.doubt = f"its output is {LAZY}"
         if self.call.persist:
-            form, blob = pack(value, self.trial.signing_key)
-            self.kept = {"value": keep_or_explain(self.recorder, form, blob)}
+            form, blob = pack(value, self.trial.signing_key, inline=INLINE)
+            if _is_lazy(value):
+                kept = {**form, "size": 0, "digest": None, "reason": f"it is {LAZY}"}
+                if self.keys is not None and self.keys.reusable:
+                    warn_of_lazy(self.call.step)
+            else:
+                kept = keep_or_explain(self.recorder, form, blob)
+            self.kept = {"value": kept, **self.files}
         self.doubt = self.doubt or _doubt(self.running)
         self.note = self.note or self.doubt
         self._record(usage, "succeeded")
@@ -319,10 +393,33 @@ class StepRunner:
             self._record_output(self.output)
         if self.keys is not None:
             ids = self.recorder.outputs.unknown(self.keys.ids)
-            if ids:
+            if ids or self.known is not None:
                 self._record_entry(value, ids)
 
-    def _record(self, usage: Usage, status: EndStatus, failure: Failure | None = None) -> None:
+    def _reuse_known(self, keys: StepKeys) -> bool:
+        """Take an earlier trial's output for the same inputs, if there is one."""
+        if self.inputs is None or not _exact(self.arguments):
+            return False
+        watch = Stopwatch()
+        self.known = OutputsByInputs(keys, self.inputs, self.running.seed)
+        known = self.known.find(self.trial, self.recorder)
+        if known is None:
+            return False
+        entry, self.value, reason = known
+        self.running.stochastic, self.output, self.kept = entry.drew, entry.output, entry.kept
+        self.running.metrics.update(entry.metrics)
+        self.reads, self.written = entry.reads, entry.written
+        self._record(watch.read(), "succeeded", reused=entry.trial, reason=reason)
+        # From now on the cache key leads to it, so that not even the inputs are needed.
+        partial = self.before is None
+        entry = msgspec.structs.replace(entry, reads=self._all_reads(), partial=partial)
+        self.recorder.entry(worth_writing(keys.ids, entry), entry)
+        return True
+
+    def _record(
+        self, usage: Usage, status: EndStatus, failure: Failure | None = None,
+        reused: int | None = None, reason: str | None = None,
+    ) -> None:  # fmt: skip
         origin, keys, here, call = current_origin(), self.keys, worker(), self.call
         self.record = StepRun(
             key=call.key, step=call.step, status=status, started=usage.started,
@@ -331,11 +428,12 @@ class StepRunner:
             note=self.note, stochastic=self.running.stochastic, seed=self.running.seed,
             kept=self.kept, failure=failure, metrics=sorted(self.running.metrics),
             cache_key=(keys and keys.base) or None, reusable=keys is not None and keys.reusable,
-            reason=keys and keys.reason, worker=here and here.address,
+            reused=reused, reason=reason or (keys and keys.reason), worker=here and here.address,
             worker_name=here and here.name, arguments=self.arguments, reads=self.reads,
-            written=self.written,
+            written=self.written, changed=self.changed,
         )  # fmt: skip
-        id = step_run_id(call.key, usage.started, origin.pid)
+        id = (step_run_id(call.key, usage.started, origin.pid) if reused is None
+              else reused_run_id(call.key, reused))  # fmt: skip
         self.recorder.write("steps", self.trial.trial, id, self.record)
         if self.trial.progress is not None:
             self.trial.show(call.key, status)
@@ -347,8 +445,15 @@ class StepRunner:
             # A file that changed is an input that changed.
             id = combine(id, *(f"{each.kind} {each.name} {each.digest}" for each in self.reads))
         cache_key = (self.keys and self.keys.base) or None
+        by_inputs = self.known.key.base if self.known is not None else None
         record = Output(
-            self.trial.trial, self.call.key, self.call.step, output, cache_key, self.reads
+            self.trial.trial,
+            self.call.key,
+            self.call.step,
+            output,
+            cache_key,
+            self.reads,
+            by_inputs,
         )
         self.recorder.output(id, record)
 
@@ -368,6 +473,10 @@ class StepRunner:
         if any(map(is_replacement_id, ids)):
             ids = worth_writing(ids, entry)
         self.recorder.entry(ids, entry)
+        if self.known is not None and why_not(entry) is None:
+            # What the steps before it read is in its inputs.
+            own = msgspec.structs.replace(entry, reads=self.reads, partial=False)
+            self.recorder.entry(self.known.ids(entry.drew), own)
 
 
 def _refuse_node(call: Call, value: Any) -> None:
@@ -392,6 +501,21 @@ def _holds_node(value: Any) -> bool:
     with suppress(RecursionError):  # a list that contains itself
         return any(map(_holds_node, items))
     return False
+
+
+def _is_lazy(value: Any) -> bool:
+    """Whether a value, or an item of it, is a Dask collection."""
+    if isinstance(value, (list, tuple)):
+        return any(map(is_dask_collection, value[:100]))
+    if type(value) is dict:
+        return any(map(is_dask_collection, value.values()))
+    return bool(is_dask_collection(value))
+
+
+def _exact(arguments: Mapping[str, Argument]) -> bool:
+    """Return whether fingerprints tell all that an output may depend on."""
+    digests = (each.fingerprint for each in arguments.values())
+    return not any(digest is not None and digest.startswith(INEXACT) for digest in digests)
 
 
 def _default(value: Any, path: Callable[[Any], str]) -> Argument:

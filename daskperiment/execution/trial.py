@@ -47,6 +47,8 @@ class TrialSetup:
     signing_key: bytes | None = field(repr=False)
     parameters: tuple[str, ...] = ()
     """Names of the parameters that reach a step."""
+    doubts: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Step -> why its code does not tell what it returns."""
     stored: bool = False
     """Whether the store has the objects already, so that they are only named here."""
 
@@ -96,12 +98,14 @@ class TrialRequest:
     """Whether the process that submitted the trial to a cluster sees to its end."""
     progress: str | None = None
     """Id of the display that is shown each step, if somebody watches."""
+    files: Blob | None = field(default=None, repr=False)
+    """The record of what the files among the inputs hold."""
 
     @property
     def own(self) -> tuple[Any, ...]:
         """What the request has besides its setup."""
         return (self.token, self.seed, self.values, self.missing, self.sweep, self.source,
-                self.step_keys, self.followed, self.progress)  # fmt: skip
+                self.step_keys, self.followed, self.progress, self.files)  # fmt: skip
 
     def for_steps(self, *names: str) -> TrialRequest:
         """Return the same request with the code and the cache keys of some steps only."""
@@ -187,6 +191,7 @@ class TrialHandle:
     seed: int
     values: Mapping[str, Any] = field(repr=False)
     codes: Mapping[str, str] = field(repr=False)
+    doubts: Mapping[str, str] = field(repr=False)
     origin: Origin = field(repr=False)
     """The process that computes the trial."""
     clock: float = field(repr=False)

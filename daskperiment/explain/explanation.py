@@ -128,11 +128,12 @@ def _of_run(key: str, step: str, run: StepRun | None) -> StepExplanation:
     if run is None:
         return StepExplanation(key, step, "not needed", "it did not run")
     if run.reused is not None:
-        return _hit(key, step, run.reused)
+        return _hit(key, step, run.reused, run.reason)
     if run.reason is not None:
         return StepExplanation(key, step, "miss", run.reason)
     return StepExplanation(key, step, "run", _NOT_REUSED)
 
 
-def _hit(key: str, step: str, trial: int) -> StepExplanation:
-    return StepExplanation(key, step, "hit", f"output of trial {trial}", trial)
+def _hit(key: str, step: str, trial: int, why: str | None = None) -> StepExplanation:
+    text = f"output of trial {trial}" + (f": {why}" if why else "")
+    return StepExplanation(key, step, "hit", text, trial)

@@ -11,7 +11,15 @@ from daskperiment.capture.files import FileSource, take_file
 from daskperiment.capture.fingerprint import NoFingerprintError, exact_fingerprint
 from daskperiment.capture.signatures import defaults_of, parameter_names
 from daskperiment.execution.tasks import Call, run_between, run_parameter, run_result, run_step
-from daskperiment.graph.dask_tasks import Alias, DataNode, GraphNode, Task, TaskRef, function_of
+from daskperiment.graph.dask_tasks import (
+    Alias,
+    DataNode,
+    GraphNode,
+    Task,
+    TaskRef,
+    function_of,
+    references,
+)
 from daskperiment.reuse.cache_keys import (
     DefaultValue,
     FileContent,
@@ -21,6 +29,7 @@ from daskperiment.reuse.cache_keys import (
     LiveValue,
     UsedFunction,
 )
+from daskperiment.reuse.parameter_fields import ParameterField
 
 __all__ = ["make_key_specs"]
 
@@ -29,8 +38,9 @@ _FIXED = (type(None), bool, int, float, complex, str, bytes)
 
 
 def make_key_specs(
-    tasks: Mapping[Any, GraphNode], order: Iterator[Hashable], inlined: Mapping[Hashable, str]
-) -> KeySpecs:
+    tasks: Mapping[Any, GraphNode], order: Iterator[Hashable],
+    inlined: Mapping[Hashable, str], taken: Mapping[Hashable, ParameterField],
+) -> KeySpecs:  # fmt: skip
     """Return how the cache keys of a template's tasks are made.
 
     Parameters
@@ -41,9 +51,17 @@ def make_key_specs(
         Their keys, inputs before those who take them.
     inlined : mapping
         Key of a parameter that is not computed -> its name.
+    taken : mapping
+        Key of a task that only takes a part of such a parameter -> the part.
     """
     maker = _Maker(inlined)
-    specs = [maker.spec(key, tasks[key]) for key in order]
+    specs = [
+        # Its task needs what it takes a part of; its output depends on the part alone.
+        KeySpec(key, (), taken=taken[key], beside=tuple(references(tasks[key])))
+        if key in taken
+        else maker.spec(key, tasks[key])
+        for key in order
+    ]
     return KeySpecs(specs, maker.functions, inlined)
 
 

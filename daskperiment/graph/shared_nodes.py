@@ -29,6 +29,7 @@ from daskperiment.execution.shared_tasks import (
 from daskperiment.execution.tasks import Call, run_between, run_parameter, run_result, run_step
 from daskperiment.execution.trial import RequestSource
 from daskperiment.graph.dask_tasks import DataNode, List, Task, TaskRef, function_of, references
+from daskperiment.reuse.parameter_fields import ParameterField
 from daskperiment.reuse.reuse_plan import ReusePlan
 
 __all__ = ["SharedNode", "SharedNodes"]
@@ -70,11 +71,13 @@ class SharedNodes:
         Keys of those that every trial has a copy of; the others keep their keys.
     parameters : mapping
         Key of a parameter that is not computed -> its name.
+    taken : mapping
+        Key of a task that only takes a part of such a parameter -> the part.
     """
 
     def __init__(
         self, source: LocalRequest, reuse: ReusePlan, tasks: Mapping[Key, Any],
-        own: Collection[Key], parameters: Mapping[Key, str],
+        own: Collection[Key], parameters: Mapping[Key, str], taken: Mapping[Key, ParameterField],
     ) -> None:  # fmt: skip
         self._reuse = reuse
         self._source = source
@@ -82,6 +85,7 @@ class SharedNodes:
         self._tasks = tasks
         self._own = own
         self._names = parameters
+        self._taken = taken
         self._runs: dict[Key, str] = {}
         self._loads: dict[Key, str] = {}
         self._keys: dict[str, Key] = {}
@@ -93,7 +97,7 @@ class SharedNodes:
         found: dict[Key, str] = {}
         # Inputs come before those who take them, so that no name is made by recursion.
         for key in self._reuse.shared:
-            if key in self._own and key in self._reuse.needed:
+            if key in self._own and key in self._reuse.needed and self._value(key) is None:
                 name = self._best(key)
                 if function_of(self._tasks[key]) in _ADOPTING:
                     found[key] = name
@@ -254,8 +258,10 @@ class SharedNodes:
         return shared and self._value(key) is None
 
     def _value(self, key: Key) -> DataNode | None:
-        """Return the value of a parameter that would be computed but was set."""
+        """Return the value of a parameter that would be computed but was set, or of a part."""
         task, values = self._tasks[key], self._request.values
+        if key in self._taken and key in self._reuse.shared:  # else taking it raises
+            return DataNode(None, self._taken[key].taken_from(values))
         if function_of(task) is run_parameter and task.args[1] in values:
             return DataNode(None, values[task.args[1]])
         return None

@@ -19,6 +19,7 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.utils import funcname, key_split
 
+from daskperiment.capture.files import take_file
 from daskperiment.client.shipping import LocalRequest
 from daskperiment.execution.lifecycle import (
     TrialOfOneTask,
@@ -29,6 +30,7 @@ from daskperiment.execution.lifecycle import (
     take_parameter,
 )
 from daskperiment.execution.tasks import Call, run_between, run_parameter, run_result, run_step
+from daskperiment.formatting import brief
 from daskperiment.graph.dask_tasks import (
     DataNode,
     GraphNode,
@@ -43,6 +45,7 @@ from daskperiment.graph.key_specs import make_key_specs
 from daskperiment.graph.shared_nodes import SharedNodes
 from daskperiment.records import Graph, Node
 from daskperiment.reuse.cache_keys import KeySpecs
+from daskperiment.reuse.parameter_fields import ParameterField, field_of
 from daskperiment.reuse.reuse_plan import ReusePlan
 
 __all__ = ["TRIAL", "Template", "TrialGraph", "compile_template", "no_trial"]
@@ -93,6 +96,8 @@ class Template:
     """Of the shared layers."""
     inlined: Mapping[Key, str]
     """Key of a parameter -> its name: they become part of the tasks that take them."""
+    taken: Mapping[Key, ParameterField]
+    """Key of a task that only takes a part of such a parameter -> the part."""
     graph: Graph
     """The steps in graph order."""
     places: Mapping[Key, str]
@@ -105,6 +110,8 @@ class Template:
     """The same with those from which they are computed."""
     persisting: bool
     """Whether any step's output is kept."""
+    takes_files: bool
+    """Whether there is an input of ``ex.file``."""
 
     def reusable(self, asked: bool | None, every: bool) -> list[Key]:
         """Return the keys of the steps whose outputs may be reused.
@@ -140,7 +147,7 @@ class Template:
         copying = _Copying(self, token)
         if reuse is not None:
             own = {key for layer in self.own.values() for key in layer.tasks}
-            nodes = SharedNodes(source, reuse, self.tasks, own, self.inlined)
+            nodes = SharedNodes(source, reuse, self.tasks, own, self.inlined, self.taken)
             copying.share(nodes, reuse.needed)
         return copying.graph(source)
 
@@ -157,7 +164,7 @@ class Template:
     @cached_property
     def key_specs(self) -> KeySpecs:
         """How the cache keys of the nodes are made."""
-        return make_key_specs(self.tasks, in_order(self.tasks, self.key), self.inlined)
+        return make_key_specs(self.tasks, in_order(self.tasks, self.key), self.inlined, self.taken)
 
 
 class _Copying:
@@ -286,12 +293,14 @@ def compile_template(result: str, key: Key, graph: HighLevelGraph, parameters: A
         own=own,
         dependencies={n: set(d) for n, d in graph.dependencies.items() if n not in moving},
         inlined=dict(parameters),
+        taken={key: part for key, part in survey.taken.items() if part.path},
         graph=Graph(survey.nodes),
         places=survey.places,
         functions=survey.functions,
         parameters=tuple(survey.parameters),
         reaching=tuple({**survey.parameters, **survey.inputs}),
         persisting=survey.persisting,
+        takes_files=survey.takes_files,
     )
 
 
@@ -340,11 +349,33 @@ def _own_layers(graph: HighLevelGraph, names: set[str], gone: set[str]) -> dict[
     }
 
 
+def _literals(task: Task) -> dict[str, str]:
+    """Return the arguments of a step's call that are no nodes, in short."""
+    _, call, *forms = task.args
+    return {
+        name: brief(form)
+        for name, form in zip(call.names, forms, strict=True)
+        if not isinstance(form, (TaskRef, GraphNode))
+    }
+
+
 class _Inputs(NamedTuple):
     """What a task takes, directly or through functions that are no steps."""
 
     steps: tuple[str, ...] = ()
     parameters: tuple[str, ...] = ()
+    parts: tuple[ParameterField, ...] = ()
+    """Those of parameters that are taken as parts."""
+    whole: tuple[str, ...] = ()
+    """Names of the parameters that are taken whole."""
+
+
+def _parts(sources: _Inputs) -> dict[str, list[Any]]:
+    return {
+        str(part): [part.name, *part.path]
+        for part in sources.parts
+        if part.name not in sources.whole
+    }
 
 
 class _Survey:
@@ -357,14 +388,17 @@ class _Survey:
         self.inputs: dict[str, None] = {}
         """Names of the parameters from which others are computed."""
         self.persisting = False
+        self.takes_files = False
         self.places: dict[Key, str] = {}
         self._tasks = tasks
         self._last = last
         self._sources: dict[Key, _Inputs] = {
-            key: _Inputs(parameters=(name,)) for key, name in inlined.items()
+            key: _Inputs(parameters=(name,), whole=(name,)) for key, name in inlined.items()
         }
+        self.taken = {key: ParameterField(name) for key, name in inlined.items()}
         self._names: Counter[str] = Counter()
         self._prepared: dict[Key, GraphNode] = {}
+        self._takers = Counter(ref for task in tasks.values() for ref in references(task))
         for key in in_order(tasks, last):
             self._visit(key)
 
@@ -378,24 +412,38 @@ class _Survey:
         sources = _Inputs(
             tuple(dict.fromkeys(step for source in found for step in source.steps)),
             tuple(dict.fromkeys(name for source in found for name in source.parameters)),
+            tuple(dict.fromkeys(part for source in found for part in source.parts)),
+            tuple(dict.fromkeys(name for source in found for name in source.whole)),
         )
         if type(task) is not Task:
             self._sources[key] = sources
         elif task.func is run_step:
             self._sources[key] = self._step(key, task, sources)
         elif task.func is run_parameter:
-            self._sources[key] = _Inputs(parameters=(task.args[1],))
+            self._sources[key] = _Inputs(parameters=(task.args[1],), whole=(task.args[1],))
             self.parameters[task.args[1]] = None
             self.inputs.update(dict.fromkeys(sources.parameters))
         else:
-            self._sources[key] = sources
+            self._sources[key] = self._part(key, task) or sources
             self._between(key, task)
+
+    def _part(self, key: Key, task: Task) -> _Inputs | None:
+        """Note a task that only takes a part of a parameter."""
+        first = next(references(task), None)
+        part = field_of(task.func, task.args, self.taken.get(first))
+        if part is None or task.kwargs:
+            return None
+        self.taken[key] = part
+        return _Inputs(parameters=(part.name,), parts=(part,))
 
     def _step(self, key: Key, task: Task, sources: _Inputs) -> _Inputs:
         call: Call = task.args[1]
         place = self.places[key] = self._place(call.step)
         self.persisting |= call.persist
-        self.nodes.append(Node(place, call.step, list(sources.steps), list(sources.parameters)))
+        self.nodes.append(
+            Node(place, call.step, list(sources.steps), list(sources.parameters),
+                 _parts(sources), _literals(task))
+        )  # fmt: skip
         self.parameters.update(dict.fromkeys(sources.parameters))
         function = call.function.__wrapped__
         if self.functions.setdefault(call.step, function) is not function:
@@ -403,11 +451,21 @@ class _Survey:
         trial, _, *args = task.args
         # The last step ends the trial as well, so that nothing is left to do for the caller.
         run = run_result if key == self._last else run_step
-        prepared = Task(key, run, trial, replace(call, key=place), *args)
+        shared = tuple(name for name, form in zip(call.names, args, strict=True)
+                       if self._is_shared(form))  # fmt: skip
+        prepared = Task(key, run, trial, replace(call, key=place, shared=shared), *args)
         self._prepared[key] = prepared
         return _Inputs(steps=(place,))
 
+    def _is_shared(self, form: Any) -> bool:
+        """Whether others than one call see what stands there; parameters keep their value."""
+        if not isinstance(form, (TaskRef, GraphNode)):
+            return True
+        taken = [form.key] if isinstance(form, TaskRef) else list(references(form))
+        return any(self._takers[key] > 1 or key not in self._tasks for key in taken)
+
     def _between(self, key: Key, task: Task) -> None:
+        self.takes_files |= task.func is take_file
         # A plain delayed function between steps: recorded only where it fails, or draws.
         label = self._place(funcname(task.func))
         self._prepared[key] = Task(

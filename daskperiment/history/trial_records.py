@@ -36,6 +36,7 @@ from daskperiment.records import (
     Ended,
     Environment,
     Failure,
+    Files,
     Graph,
     TrialStatus,
     outweighs,
@@ -62,7 +63,7 @@ __all__ = [
 
 B = TypeVar("B", bound=Struct)
 E = TypeVar("E", bound=Any)
-P = TypeVar("P", Code, Environment, Graph)
+P = TypeVar("P", Code, Environment, Files, Graph)
 T = TypeVar("T", bound=Struct)
 
 DAMAGED = float("inf")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import uuid
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import dask
 
-from daskperiment.capture.code import CodeCapture
+from daskperiment.capture.code import CodeCapture, unknown_constants
 from daskperiment.capture.environment import EnvironmentCapture
 from daskperiment.client.progress import ProgressReporter
 from daskperiment.client.shipping import LocalRequest, prepare
@@ -25,7 +25,7 @@ from daskperiment.parameters import Parameters
 from daskperiment.planning.reuse_planner import ReusePlanner, StepForecast
 from daskperiment.planning.snapshot import ChangeWarner, Snapshot
 from daskperiment.recording.registry import recorder_for
-from daskperiment.records import Code, Environment
+from daskperiment.records import Code, Environment, Files
 from daskperiment.reuse.cache_keys import keys_without_reuse
 from daskperiment.reuse.reuse_plan import ReusePlan
 from daskperiment.seeds import fresh_seed
@@ -109,8 +109,14 @@ class _Setups:
                 store, result, code_blob, environment, self.graph,
                 codes={step: each.fingerprint for step, each in code.steps.items()},
                 origin=origin, signing_key=key, parameters=self._parameters,
+                doubts={step: _doubt(unknown) for step, each in code.steps.items()
+                        if (unknown := unknown_constants(each))},
             )  # fmt: skip
         return last
+
+
+def _doubt(unknown: Sequence[str]) -> str:
+    return f"its code reads {', '.join(unknown)}, which has no fingerprint"
 
 
 class Planner:
@@ -178,7 +184,11 @@ class Planner:
         request, code, environment = self._snapshot(template, token, options)
         if options.source is None:  # a trial that is run again is compared with its first run
             self._changes.check(code, environment)
-        if not template.persisting or request.missing:
+        if request.missing or not (template.persisting or template.takes_files):
+            return request, None
+        if files := template.key_specs.files(request.values):
+            request = replace(request, files=dump_record(Files(files)))
+        if not template.persisting:
             return request, None
         reusable = template.reusable(options.reuse, self.reuse)
         if reusable:

@@ -12,18 +12,27 @@ from daskperiment.codec import check_object
 from daskperiment.errors import CorruptRecordError, UntrustedObjectError
 from daskperiment.execution.trial import TrialRequest
 from daskperiment.graph.template import Template
-from daskperiment.planning.reasons import PastTrials, Reason, TrialMakeup, why
+from daskperiment.planning.reasons import PastTrials, Reason, TrialMakeup, fallback, why
 from daskperiment.recording.registry import recorder_for
-from daskperiment.records import Code, cache_entry_id
+from daskperiment.records import CacheEntry, Code, cache_entry_id
 from daskperiment.reuse.cache_entries import CacheEntries, Hit, latest, outdated, why_not
-from daskperiment.reuse.cache_keys import CacheKey, KeySpec, NoCacheKey, StepKeys, first_ids
-from daskperiment.reuse.reuse_plan import ReusePlan
+from daskperiment.reuse.cache_keys import (
+    CacheKey,
+    CallKey,
+    KeySpec,
+    KeySpecs,
+    NoCacheKey,
+    StepKeys,
+    first_ids,
+)
+from daskperiment.reuse.reuse_plan import NEVER_RUN, ReusePlan
 from daskperiment.store.protocol import Store
 
 __all__ = ["ReusePlanner", "StepForecast"]
 
-
-NEVER_RUN = "never run"
+IMPURE = "impure"
+MOST_NAMED = 3
+"""How many steps are named of which it depends whether another one runs."""
 
 Key = Hashable
 
@@ -80,10 +89,18 @@ class ReusePlanner:
         plan = self._loadable(template, reusable, request, code)
         now = _makeup(template, request, code)
         allowed = set(reusable)
-        return [
+        found = [
             self._forecast(spec, plan, spec.key in allowed, now)
             for spec in template.key_specs.specs
             if spec.step
+        ]
+        known = self._present(plan.known_calls)
+        taken = {template.places[key] for key in plan.hits}
+        return [
+            _conditional(forecast, known[forecast.spec.key].trial, now, taken)
+            if forecast.needed and forecast.spec.key in known
+            else forecast
+            for forecast in found
         ]
 
     def _decided(
@@ -95,7 +112,9 @@ class ReusePlanner:
         recorder.settle()
         tracker = tracker_of(recorder) if recorder.listeners else None
         in_flight = tracker.in_flight() if tracker is not None else frozenset()
-        return decide_reuse(self._store, specs.specs, cache_keys, reusable, in_flight)
+        plan = decide_reuse(self._store, specs.specs, cache_keys, reusable, in_flight)
+        calls = _calls(specs, plan, cache_keys, request, code)
+        return _with_calls(plan, calls, self._store) if calls else plan
 
     def _loadable(
         self, template: Template, reusable: Collection[Hashable], request: TrialRequest, code: Code
@@ -124,11 +143,24 @@ class ReusePlanner:
             return f"the output that trial {hit.entry.trial} kept could not be loaded: {error}"
         return ""
 
+    def _present(self, known: Mapping[Key, CacheEntry]) -> dict[Key, CacheEntry]:
+        """Return the entries whose outputs are still in the store."""
+        digests = {key: Hit("", entry).digest for key, entry in known.items()}
+        there = self._store.sizes({each for each in digests.values() if each is not None})
+        return {key: known[key] for key, each in digests.items() if each is None or each in there}
+
     def _with_reason(self, place: str, keys: StepKeys, now: TrialMakeup) -> StepKeys:
         if keys.reason != NEVER_RUN:
             return keys
-        reason = _joined(why(place, now, self._latest_with(place)))
-        return StepKeys(keys.base, keys.seeded, keys.ids, keys.reusable, reason)
+        return keys._replace(reason=self._told(place, now)[0])
+
+    def _told(self, place: str, now: TrialMakeup) -> tuple[str, list[Reason]]:
+        """Return why a step runs of which no output is known, in words and as what changed."""
+        before = self._latest_with(place)
+        if before is None:
+            return self._past.unknown(), []
+        reasons = why(place, now, before)
+        return _joined(reasons) or fallback(place, now, before), reasons
 
     def _latest_with(self, place: str) -> TrialMakeup | None:
         return self._planned.get(place) or self._past.latest_with(place)
@@ -139,19 +171,71 @@ class ReusePlanner:
         hit, needed = plan.hits.get(spec.key), spec.key in plan.needed
         if hit is not None:
             return StepForecast(spec, hit.entry.trial, needed, True, "")
-        text, reasons = plan.reasons.get(spec.key, ""), []
+        reasons: list[Reason] = []
+        text = plan.reasons.get(spec.key, "")
         if reusable and text == NEVER_RUN:
-            reasons = why(spec.place, now, self._latest_with(spec.place))
-            text = _joined(reasons)
+            text, reasons = self._told(spec.place, now)
         return StepForecast(spec, None, needed, reusable, text, reasons)
 
 
 def _makeup(template: Template, request: TrialRequest, code: Code) -> TrialMakeup:
-    return TrialMakeup(request.values, code, template.graph, platform.python_version())
+    return TrialMakeup(request.values, code, template.graph, platform.python_version(),
+                       template.key_specs.files(request.values))  # fmt: skip
+
+
+def _conditional(
+    forecast: StepForecast, trial: int, now: TrialMakeup, taken: Collection[str]
+) -> StepForecast:
+    """Return the forecast of a step that is a hit after all if its inputs are those of a trial."""
+    before = now.nodes[forecast.spec.place].steps
+    if not before or len(before) > MOST_NAMED or any(each in taken for each in before):
+        condition = f"its inputs are those of trial {trial}"
+    else:
+        verb = "return" if len(before) > 1 else "returns"
+        condition = f"{' and '.join(map(repr, before))} {verb} the same as in trial {trial}"
+    return forecast._replace(text=f"{forecast.text}; runs, unless {condition}")
 
 
 def _joined(reasons: Sequence[Reason]) -> str:
-    return "; ".join(reason.text for reason in reasons) or NEVER_RUN
+    return "; ".join(reason.text for reason in reasons)
+
+
+# Outputs that are found when the inputs are there -------------------------------------------------
+
+
+def _calls(
+    specs: KeySpecs, plan: ReusePlan, cache_keys: Mapping[Key, CacheKey | NoCacheKey],
+    request: TrialRequest, code: Code,
+) -> dict[Key, tuple[str, CallKey]]:  # fmt: skip
+    """Return place and call of the steps that run, and that take what other nodes give."""
+    found = {}
+    for spec in specs.specs:
+        reason = plan.reasons.get(spec.key)
+        if reason is None or reason.startswith(IMPURE) or spec.key in plan.hits:
+            continue
+        if not specs.takes_nodes(spec):
+            continue  # its cache key says all that its inputs could say
+        call = specs.call_key(spec, cache_keys, request.values, code.steps)
+        if call is not None and spec.place in plan.step_keys:
+            found[spec.key] = spec.place, call
+    return found
+
+
+def _with_calls(
+    plan: ReusePlan, calls: Mapping[Key, tuple[str, CallKey]], store: Store
+) -> ReusePlan:
+    """Return a plan that says of which calls the store knows an output."""
+    entries = CacheEntries(store)
+    entries.read({call.call for _, call in calls.values()})
+    known = {key: entry for key, (_, call) in calls.items()
+             if (entry := latest(entries.all(call.call)))}  # fmt: skip
+    step_keys = dict(plan.step_keys)
+    for place, call in calls.values():
+        # One that rests on files as they were counts: there may be others for the same call, and
+        # a new one is to stand beside it.
+        there = bool(entries.all(call.call))
+        step_keys[place] = step_keys[place]._replace(call=call, expected=there)
+    return replace(plan, step_keys=step_keys, known_calls=known)
 
 
 # Which outputs are taken, which steps are shared, and what must run ------------------------------
@@ -276,7 +360,7 @@ class _Decision:
         if isinstance(found, NoCacheKey):
             return None
         if found.base in self.entries.impure:
-            return "impure: with nothing changed, it once returned another output"
+            return f"{IMPURE}: with nothing changed, it once returned another output"
         entries = self.entries.all(self._name(key)) or self.entries.all(found.base)
         if entries and all(entry.note for entry in entries):
             return why_not(entries[-1])
@@ -309,12 +393,20 @@ class _Decision:
             entries = [entry for entry in entries if not entry.partial]
         entry = latest(entries)
         if entry is None:
-            last = entries[-1] if entries else None
-            self.reasons[key] = (last and (why_not(last) or outdated(last))) or NEVER_RUN
+            self.reasons[key] = self._why_none(found, entries)
             return None
         # Where it comes from tells why, should it turn out that it cannot be loaded.
         self.reasons[key] = f"the output that trial {entry.trial} kept could not be loaded"
         return Hit(name, entry)
+
+    def _why_none(self, found: CacheKey, entries: Sequence[CacheEntry]) -> str:
+        """Return why none of the outputs known under a step's key is taken."""
+        if entries:
+            return why_not(entries[-1]) or outdated(entries[-1]) or NEVER_RUN
+        with_any_seed = [entry for entry in self.entries.all(found.base) if not entry.note]
+        if with_any_seed and found.base != found.seeded:
+            return f"another seed for random numbers than in trial {with_any_seed[-1].trial}"
+        return NEVER_RUN
 
     def _present(self, hits: dict[Key, Hit]) -> dict[Key, Hit]:
         """Return the hits whose outputs are still in the store."""
@@ -361,7 +453,7 @@ class _Decision:
         for key in self.before:
             if isinstance(self.cache_keys[key], NoCacheKey) or key in self.suspects:
                 continue
-            inputs = self.specs[key].inputs
+            inputs = () if self.specs[key].taken is not None else self.specs[key].inputs
             if all(each in shared or each not in self.specs for each in inputs):
                 shared[key] = self._name(key)
         return shared

@@ -125,7 +125,9 @@ def _other_changes(old: StepCode, new: StepCode) -> list[str]:
     lines = []
     before = same_names(old.constants, new.constants)
     for name in {**before, **new.constants}:
-        if before.get(name) != new.constants.get(name):
+        values = before.get(name, ""), new.constants.get(name, "")
+        # What had no fingerprint may be the same all the same.
+        if None not in values and values[0] != values[1]:
             lines.append(f"The value of {name}, which it reads, changed.")
     for name in {**old.packages, **new.packages}:
         versions = old.packages.get(name, "not used"), new.packages.get(name, "not used")

@@ -6,18 +6,28 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from daskperiment.codec import decode
-from daskperiment.records import Output
+from daskperiment.errors import StoreError
+from daskperiment.records import Alteration, Output, changed_output_id
 from daskperiment.store.protocol import Record
 
 __all__ = ["Conflict", "ObservedOutputs", "remember"]
 
 REMEMBERED = 256
 
-Conflict = tuple[Output, Output]
-"""An output seen now, and the other one seen earlier for the same code, inputs and seed."""
+Find = Callable[[list[str]], Iterable[Record]]
+"""Returns the records that have some ids."""
+
+
+class Conflict(NamedTuple):
+    """An output seen now that differs from the latest for the same code, inputs and seed."""
+
+    ours: Output
+    theirs: Output
+    id: str
+    """By which it is to be found as the latest."""
 
 
 class ObservedOutputs:
@@ -27,6 +37,7 @@ class ObservedOutputs:
         self._waiting: dict[str, list[Output]] = {}
         self._known: OrderedDict[str, str] = OrderedDict()
         self._conflicts: list[Conflict] = []
+        self._alterations: list[tuple[int, Alteration]] = []
         self.found_conflicts = False
         self._lock = threading.RLock()
 
@@ -53,8 +64,13 @@ class ObservedOutputs:
         remember(self._known, id, output)
 
     @contextmanager
-    def compared(self) -> Iterator[list[Record]]:
+    def compared(self, find: Find) -> Iterator[list[Record]]:
         """Hold what waits against the records that a delivery finds in its place.
+
+        Parameters
+        ----------
+        find : callable
+            Finds outputs in the store, for what followed the first ones.
 
         Yields
         ------
@@ -70,27 +86,45 @@ class ObservedOutputs:
             self._take_back(waiting)
             raise
         if waiting:
-            self._compare(waiting, existing)
+            self._compare(waiting, existing, find)
 
     def _take_back(self, waiting: dict[str, list[Output]]) -> None:
         with self._lock:
             for id, outputs in waiting.items():
                 self._waiting[id] = outputs + self._waiting.get(id, [])
 
-    def _compare(self, waiting: dict[str, list[Output]], existing: list[Record]) -> None:
-        found = [
-            (ours, theirs)
-            for record in existing
-            for ours in waiting.get(record.id, ())
-            if _conflict(ours, theirs := decode(record.body, Output))
-        ]
+    def _compare(
+        self, waiting: dict[str, list[Output]], existing: list[Record], find: Find
+    ) -> None:
+        firsts = {one.id: decode(one.body, Output) for one in existing if one.id in waiting}
+        changed = _found(find, [changed_output_id(id, 1) for id in firsts])
+        found: list[Conflict] = []
+        for id, first in firsts.items():
+            latest, number = first, 0
+            if changed_output_id(id, 1) in changed:
+                latest, number = _latest(find, id)
+            for ours in waiting[id]:
+                if _conflict(ours, latest):
+                    number += 1
+                    found.append(Conflict(ours, latest, changed_output_id(id, number)))
+                    latest = ours
         with self._lock:
             self._conflicts += found
             self.found_conflicts |= bool(found)
-        strange = {ours.output for ours, _ in found}
         for id, outputs in waiting.items():
-            if outputs[0].output not in strange:
-                self.delivered(id, outputs[0].output)
+            self.delivered(id, outputs[-1].output)
+
+    def altered(self, trial: int, alteration: Alteration) -> None:
+        """Note that a step of a trial changed what it was given."""
+        with self._lock:
+            self._alterations.append((trial, alteration))
+            self.found_conflicts = True
+
+    def alterations(self) -> list[tuple[int, Alteration]]:
+        """Return what was noted of changed arguments since the last call, with the trials."""
+        with self._lock:
+            found, self._alterations = self._alterations, []
+        return found
 
     def conflicts(self) -> list[Conflict]:
         """Return the conflicts that were found since the last call."""
@@ -107,6 +141,30 @@ class ObservedOutputs:
 def _conflict(ours: Output, theirs: Output) -> bool:
     same_run = (ours.trial, ours.key) == (theirs.trial, theirs.key)
     return ours.output != theirs.output and not same_run
+
+
+def _found(find: Find, ids: list[str]) -> dict[str, Output]:
+    try:
+        return {one.id: decode(one.body, Output) for one in find(ids)} if ids else {}
+    except StoreError:
+        return {}  # it was there a moment ago: what it does not tell now raises no alarm later
+
+
+def _latest(find: Find, id: str) -> tuple[Output, int]:
+    """Return the latest of the outputs that followed the first, with its number.
+
+    There is one at least; no number is left out, so that few of them are looked up.
+    """
+    numbers = [2**n for n in range(24)]
+    powers = _found(find, [changed_output_id(id, number) for number in numbers])
+    below = max(number for number in numbers if changed_output_id(id, number) in powers)
+    latest, above = powers[changed_output_id(id, below)], 2 * below
+    while above - below > 1:
+        middle = (below + above) // 2
+        found = list(_found(find, [changed_output_id(id, middle)]).values())
+        below, above = (middle, above) if found else (below, middle)
+        latest = found[0] if found else latest
+    return latest, below
 
 
 T = TypeVar("T")

@@ -88,6 +88,27 @@ class CacheEntries:
         """Return what is known of the outputs that a key led to, oldest first."""
         return self._entries.get(cache_key, [])
 
+    def hit(self, base: str, seeded: str, drew: bool) -> Hit | None:
+        """Return the output that stands in for a step, if there is one.
+
+        Parameters
+        ----------
+        base, seeded : str
+            The step's cache key, without and with the trial's seeds; both were read.
+        drew : bool
+            Whether anything before the step drew random numbers.
+        """
+        if base in self.impure:
+            return None
+        drew = drew or any(entry.drew for entry in self.all(base))
+        cache_key = seeded if drew else base
+        entry = latest([entry for entry in self.all(cache_key) if not entry.partial])
+        return Hit(cache_key, entry) if entry is not None else None
+
+    def next_id(self, cache_key: str) -> str:
+        """Return the id of one more output of a key."""
+        return cache_entry_id(cache_key, len(self.all(cache_key)))
+
 
 def _decoded(body: bytes) -> CacheEntry:
     try:
@@ -114,12 +135,7 @@ def look_up(store: Store, base: str, seeded: str, drew: bool) -> Hit | None:
     """
     entries = CacheEntries(store)
     entries.read([base, seeded])
-    if base in entries.impure:
-        return None
-    drew = drew or any(entry.drew for entry in entries.all(base))
-    cache_key = seeded if drew else base
-    entry = latest([entry for entry in entries.all(cache_key) if not entry.partial])
-    return Hit(cache_key, entry) if entry is not None else None
+    return entries.hit(base, seeded, drew)
 
 
 def latest(entries: Sequence[CacheEntry]) -> CacheEntry | None:

@@ -9,8 +9,11 @@ the first if none of them drew random numbers.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from daskperiment.capture.code import CodeCapture
@@ -18,10 +21,12 @@ from daskperiment.capture.files import FileSource, by_content, source_of
 from daskperiment.capture.fingerprint import NoFingerprintError, combine, exact_fingerprint
 from daskperiment.capture.signatures import DEFAULT
 from daskperiment.records import StepCode, cache_entry_id
+from daskperiment.reuse.parameter_fields import ParameterField
 from daskperiment.seeds import step_seed
 
 __all__ = [
     "CacheKey",
+    "CallKey",
     "DefaultValue",
     "FileContent",
     "KeyOf",
@@ -104,6 +109,8 @@ class KeySpec:
     persist: bool = False
     reuse: bool | None = None
     """Whether the step's output may be reused; None leaves it to the experiment."""
+    taken: ParameterField | None = None
+    """The part of a parameter that it takes, if it does nothing else."""
     arguments: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)
     """The parts that each argument of a step contributes."""
     ignored: tuple[str, ...] = ()
@@ -132,6 +139,20 @@ class CacheKey(NamedTuple):
     """With the seeds of the node and of all before it."""
 
 
+class CallKey(NamedTuple):
+    """What determines a step's output together with what other nodes give it."""
+
+    code: str
+    """Digest of its code; with a fingerprint of all arguments it makes a cache key."""
+    call: str
+    """Digest of its code and of all that does not come from other nodes."""
+
+    def of_inputs(self, inputs: str, seed: int) -> CacheKey:
+        """Return the cache key of the output for inputs that are there."""
+        base = combine(self.code, inputs)
+        return CacheKey(base, combine(base, str(seed)))
+
+
 class NoCacheKey(NamedTuple):
     """Why a node has no cache key."""
 
@@ -158,7 +179,34 @@ class KeySpecs:
         self.specs = specs
         self.functions = functions
         self._parameters = parameters
+        known = {spec.key for spec in specs if spec.taken is not None or _is_file(spec)}
+        self._direct = known | parameters.keys()
+        """Keys of what is known before anything runs: parameters, their parts, and files."""
         self._capture = CodeCapture()
+
+    def takes_nodes(self, spec: KeySpec) -> bool:
+        """Return whether what a step gets depends on more than parameters and its own call."""
+        return any(key not in self._direct for key in spec.counting)
+
+    def call_key(
+        self, spec: KeySpec, found: Mapping[Key, CacheKey | NoCacheKey],
+        values: Mapping[str, Any], steps: Mapping[str, StepCode],
+    ) -> CallKey | None:  # fmt: skip
+        """Return what determines a step's output together with its inputs; None if it has none.
+
+        The arguments are those of `cache_keys`, and what it returned.
+        """
+        # What other nodes give stands for itself once they have run.
+        direct = [part for part in spec.parts
+                  if not isinstance(part, KeyOf) or part.key in self._direct]  # fmt: skip
+        try:
+            code = combine(SCHEME, series_of(platform.python_version()), spec.step, spec.version,
+                           _code(steps, spec.place, spec.step))  # fmt: skip
+            parts = [part if type(part) is str else _digest(part, found, values, steps)
+                     for part in direct]  # fmt: skip
+        except NoFingerprintError:
+            return None
+        return CallKey(combine("code", code), combine("call", code, *parts))
 
     def cache_keys(
         self, values: Mapping[str, Any], steps: Mapping[str, StepCode], seed: int
@@ -182,11 +230,58 @@ class KeySpecs:
             found[spec.key] = _cache_key(spec, found, values, steps, seed, series)
         return found
 
+    def files(self, values: Mapping[str, Any]) -> dict[str, dict[str, dict[str, str]]]:
+        """Return what the files among the inputs of each step hold, as `Files` records it."""
+        found: dict[str, dict[str, dict[str, str]]] = {}
+        for place, inputs in self._file_inputs.items():
+            for source in _sources(inputs, values):
+                with suppress(NoFingerprintError):  # its absence is an error of the trial
+                    found.setdefault(place, {})[source.text] = source.parts()
+        return found
+
+    @cached_property
+    def _file_inputs(self) -> dict[str, list[FileContent | LiveValue]]:
+        """What may name files of those that stand before each step, without another between."""
+        before: dict[Key, list[FileContent | LiveValue]] = {
+            key: [FileContent(name)] for key, name in self._parameters.items()
+        }
+        found = {}
+        for spec in self.specs:
+            inputs: list[FileContent | LiveValue] = []
+            for part in spec.parts:
+                if isinstance(part, KeyOf):
+                    inputs += before.get(part.key, [])
+                elif isinstance(part, (FileContent, LiveValue)):
+                    inputs.append(part)
+            before[spec.key] = [FileContent(spec.parameter)] if spec.parameter else inputs
+            if spec.step:
+                found[spec.place], before[spec.key] = inputs, []
+        return found
+
+
+def _is_file(spec: KeySpec) -> bool:
+    return bool(spec.parts) and all(isinstance(part, FileContent) for part in spec.parts)
+
+
+def _sources(
+    inputs: Iterable[FileContent | LiveValue], values: Mapping[str, Any]
+) -> Iterator[FileSource]:
+    for part in inputs:
+        if isinstance(part, FileContent) and isinstance(part.source, FileSource):
+            yield part.source
+            continue
+        value = part.value if isinstance(part, LiveValue) else values.get(str(part.source))
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, Path):
+                yield source_of(item)
+
 
 def _cache_key(
     spec: KeySpec, found: Mapping[Key, CacheKey | NoCacheKey], values: Mapping[str, Any],
     codes: Mapping[str, StepCode], seed: int, series: str,
 ) -> CacheKey | NoCacheKey:  # fmt: skip
+    if spec.taken is not None:
+        return _of_part(values, spec.taken)
     if spec.parameter in values:
         return _of_value(values, spec.parameter)
     seeded = []
@@ -268,6 +363,16 @@ def _of_value(values: Mapping[str, Any], name: str) -> CacheKey | NoCacheKey:
     return CacheKey(known, known)
 
 
+def _of_part(values: Mapping[str, Any], part: ParameterField) -> CacheKey | NoCacheKey:
+    try:
+        known = exact_fingerprint(part.taken_from(values), by_content)
+    except NoFingerprintError as error:
+        return NoCacheKey(f"{part} has no fingerprint: {error}")
+    except Exception as error:  # the trial raises it, where the user sees it
+        return NoCacheKey(f"{part} cannot be taken: {type(error).__name__}: {error}")
+    return CacheKey(known, known)
+
+
 # What a trial has of them --------------------------------------------------------------------
 
 
@@ -283,6 +388,10 @@ class StepKeys(NamedTuple):
     """Whether this trial might have reused its output."""
     reason: str | None = None
     """Why it runs, where its output might have been reused."""
+    call: CallKey | None = None
+    """By which the output is found once the inputs are there, if they are all that may differ."""
+    expected: bool = False
+    """Whether the store knows an output of the same call."""
 
 
 def first_ids(spec: KeySpec, found: CacheKey) -> tuple[str, ...]:

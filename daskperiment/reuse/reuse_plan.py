@@ -6,10 +6,14 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from daskperiment.records import CacheEntry
 from daskperiment.reuse.cache_entries import Hit
 from daskperiment.reuse.cache_keys import StepKeys
 
-__all__ = ["ReusePlan"]
+__all__ = ["NEVER_RUN", "ReusePlan"]
+
+NEVER_RUN = "never run"
+"""Reason of a step of which the store knows no output."""
 
 Key = Hashable
 
@@ -31,5 +35,7 @@ class ReusePlan:
     """The nodes that the trial's graph consists of; none if it is the template's as it is."""
     reasons: Mapping[Key, str] = field(default_factory=dict)
     """Why those of the reusable steps that are no hits must run."""
+    known_calls: Mapping[Key, CacheEntry] = field(default_factory=dict)
+    """Step that is no hit -> an output of the same call, which holds if its inputs are the same."""
     in_flight: frozenset[str] = frozenset()
     """Cache keys whose content the trial makes, so that others can share it meanwhile."""

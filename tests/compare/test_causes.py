@@ -129,6 +129,15 @@ def test_change_without_effect():
     )
 
 
+def test_constant_without_effect():
+    """A constant whose change had no effect is named."""
+    old, new = (code(constants={"clean": {"LIMIT": value}}) for value in "ab")
+    comparison = compared({"the_code": old}, {"the_code": new})
+    assert comparison.explanation == (
+        "Trials 1 and 2 came out the same. What differs had no effect: constant LIMIT."
+    )
+
+
 def test_equal_output_stops_a_change():
     """A change before a step whose output is equal is no cause of what comes after it."""
     changed = code({"load": "def load(path): pass"})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
+from pathlib import Path
 
 import pytest
 
@@ -235,3 +237,173 @@ def test_an_impure_step_names_the_file(ex, data):
     (data / "x.csv").write_text("22")
     with pytest.warns(ImpureStepWarning, match=r"It read file .*x\.csv, and found something else"):
         read().compute()
+
+
+# What is told of files ----------------------------------------------------------------------------
+
+
+def test_reason_and_comparison_name_the_file(ex, data):
+    """How many parts of a folder changed, before the steps run and afterwards."""
+    for number in range(40):
+        (data / f"{number}.csv").write_text("1")
+    single = ex.parameter("single", default=data / "x.csv")
+
+    @ex.persist(reuse=True)
+    def count(folder, single):
+        return sum(len(path.read_text()) for path in folder.iterdir())
+
+    @ex.result
+    def total(number):
+        return number
+
+    result = total(count(ex.file(data), single))
+    result.compute()
+    for number in (3, 5):
+        (data / f"{number}.csv").write_text("22")
+    (data / "x.csv").write_text("22")
+    expected = "file data changed (3 of 41 parts); file x.csv changed"
+    assert ex.explain(result)["count"].reason == expected
+    result.compute()
+    comparison = ex.compare(1, 2)
+    step = next(step for step in comparison.steps if step.key == "count")
+    assert [(cause.kind, cause.name) for cause in step.causes] == [
+        ("file", "file data changed (3 of 41 parts)"),
+        ("file", "file x.csv changed"),
+    ]
+    assert "file data changed (3 of 41 parts)" in repr(comparison)
+
+
+def test_files_are_recorded_without_reuse(ex, data):
+    """Of a trial that keeps nothing too; a change without effect is told as well."""
+
+    @ex.result
+    def total(path):
+        return 1
+
+    result = total(ex.file(data / "x.csv"))
+    result.compute()
+    (data / "x.csv").write_text("2")
+    result.compute()
+    assert "What differs had no effect: file x.csv changed" in repr(ex.compare(1, 2))
+
+
+def test_comparison_names_what_a_step_read(ex, data, log, monkeypatch):
+    """A file and a variable that were not among its arguments."""
+    path = str(data / "x.csv")
+
+    @ex.result(persist=True, reuse=True)
+    def read():
+        with open(path) as file:
+            return file.read(), os.environ.get("DASKPERIMENT_TEST_MODE")
+
+    read().compute()
+    (data / "x.csv").write_text("2")
+    monkeypatch.setenv("DASKPERIMENT_TEST_MODE", "fast")
+    read().compute()
+    causes = [cause.name for cause in ex.compare(1, 2).steps[0].causes]
+    assert causes == [
+        "file x.csv changed", "environment variable DASKPERIMENT_TEST_MODE changed",
+    ]  # fmt: skip
+
+
+# Files that steps return --------------------------------------------------------------------------
+
+
+def file_output(data, name):
+    (data / name).write_bytes(b"content" * 20_000)
+    return data / name
+
+
+def text_output(data, name):
+    return str(file_output(data, name))
+
+
+def folder_output(data, name):
+    (data / name / "deep").mkdir(parents=True)
+    (data / name / "deep" / "empty").touch()
+    return file_output(data, f"{name}/part").parent
+
+
+def dict_output(data, name):
+    return {"model": file_output(data, name), "score": 1}
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("make", [file_output, text_output, folder_output, dict_output])
+def test_a_hit_brings_files_back(ex, data, log, make, scheduler, request):
+    """What a step made and returned by its path is kept, and is there again after a hit."""
+    client = request.getfixturevalue("client") if scheduler == "cluster" else None
+    how = {} if client else {"scheduler": scheduler}
+    place = str(data)
+
+    @ex.persist(reuse=True)
+    def build(name):
+        write(log, "build")
+        return make(Path(place), name)
+
+    @ex.result
+    def size(made):
+        path = Path(made["model"] if isinstance(made, dict) else made)
+        files = [path] if path.is_file() else sorted(path.rglob("*"))
+        return sum(file.stat().st_size for file in files if file.is_file())
+
+    result = size(build("made"))
+    assert result.compute(**how) == 140_000
+    for spoil in ("gone", "changed"):
+        made = data / "made"
+        if made.is_dir():
+            shutil.rmtree(made)
+        elif spoil == "gone":
+            made.unlink()
+        else:
+            made.write_text("by hand")
+        assert result.compute(**how) == 140_000
+    assert ran(log) == {"build": 1}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_files_are_kept_in_every_store(kind, make_place, data, log, open_again):
+    """And brought back in a later process."""
+    backend = make_place(kind).backend
+    place = str(data)
+    for _ in range(2):
+        ex = open_again("kept", backend, reuse=True)
+
+        @ex.result(persist=True)
+        def build():
+            write(log, "build")
+            return file_output(Path(place), "made")
+
+        assert build().compute().read_bytes() == b"content" * 20_000
+        (data / "made").unlink()
+    assert ran(log) == {"build": 1}
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_somebody_elses_file_is_never_written_over(ex, data, log, kept):
+    """A path to what was there before stands for what it holds, for steps behind it too."""
+    os.utime(data / "x.csv", (1, 1))
+    time.sleep(0.02)
+    place = str(data)
+
+    @(ex.persist(reuse=True) if kept else ex)
+    def find():
+        write(log, "find")
+        return Path(place, "x.csv")
+
+    @ex.persist(reuse=True)
+    def read(path):
+        write(log, "read")
+        return path.read_text()
+
+    @ex.result
+    def total(text):
+        return text
+
+    result = total(read(find()))
+    assert (result.compute(), result.compute(), ran(log)) == ("1", "1", {"find": 1, "read": 1})
+    (data / "x.csv").write_text("2")
+    time.sleep(0.02)
+    assert "x.csv changed" in ex.explain(result)["read"].reason
+    assert (result.compute(), result.compute(), ran(log)) == ("2", "2", {"find": 1, "read": 1})
+    assert (data / "x.csv").read_text() == "2"

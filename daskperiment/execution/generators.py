@@ -1,0 +1,281 @@
+"""Families of random generators: those that a library has once in a process.
+
+Each family is seeded for steps, tells whether they drew from it, and comes back as it was. A
+library that is not imported costs nothing, and a device that nobody used is not touched: torch
+keeps a seed for when CUDA is initialised. What cannot be observed counts as drawn from.
+"""
+
+from __future__ import annotations
+
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+__all__ = ["PACKAGES", "ArrivalFinder", "GeneratorFamily", "families_of", "imported_families"]
+
+
+class GeneratorFamily(ABC):
+    """Generators that a process has once; made when steps begin, it knows the user's own state."""
+
+    observed = True
+    """Whether it is known what was drawn, and not only supposed."""
+
+    @abstractmethod
+    def seed(self, seed: int) -> None:
+        """Give the generators a seed, from 0 to 2**64 - 1."""
+
+    @abstractmethod
+    def drawn(self) -> bool:
+        """Return whether something may have been drawn since they were seeded."""
+
+    @abstractmethod
+    def restore(self) -> None:
+        """Give the generators the state back that they had when this was made."""
+
+
+class StatefulGenerators(GeneratorFamily):
+    """Generators whose whole state can be read and written.
+
+    Parameters
+    ----------
+    read, write, seed : callable
+    """
+
+    def __init__(
+        self, read: Callable[[], Any], write: Callable[[Any], None], seed: Callable[[int], Any]
+    ) -> None:
+        self._read, self._write, self._give_seed = read, write, seed
+        self._outside = self._fresh = read()
+
+    def seed(self, seed: int) -> None:
+        """Give the generators a seed, and remember the state that it makes."""
+        self._give_seed(seed)
+        self._fresh = self._read()
+
+    def drawn(self) -> bool:
+        """Return whether the state is another than after seeding."""
+        return not _same(self._read(), self._fresh)
+
+    def restore(self) -> None:
+        """Write the state that was there before."""
+        self._write(self._outside)
+
+
+class UntouchedDevices(GeneratorFamily):
+    """Generators of devices that torch has not initialised, and that this does not initialise.
+
+    Parameters
+    ----------
+    torch : module
+    devices : module
+        Such as ``torch.cuda``. A seed that it is given now is kept until it is initialised.
+    """
+
+    def __init__(self, torch: Any, devices: Any) -> None:
+        self._torch, self._devices = torch, devices
+        self._seed = 0
+
+    def seed(self, seed: int) -> None:
+        """Give the devices a seed for the moment in which they are initialised."""
+        self._seed = seed
+        self._devices.manual_seed_all(seed)
+
+    def drawn(self) -> bool:
+        """Return whether a step initialised the devices and drew there."""
+        if not self._devices.is_initialized():
+            return False
+        now = self._devices.get_rng_state_all()
+        self._devices.manual_seed_all(self._seed)
+        return not _same(now, self._devices.get_rng_state_all())
+
+    def restore(self) -> None:
+        """Give the devices the seed of the processor's generator: a user's seed is for both."""
+        self._devices.manual_seed_all(self._torch.initial_seed())
+
+
+class CupyStates(dict[int, Any]):
+    """cupy's generators by device, each made with a certain seed where a step first uses it.
+
+    Parameters
+    ----------
+    make : callable
+        Makes a generator from a seed.
+    """
+
+    def __init__(self, make: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self._make = make
+        self.seed = 0
+
+    def get(self, device: int, default: Any = None) -> Any:
+        """Return the generator of a device."""
+        if device not in self:
+            self[device] = self._make(np.uint64(self.seed))
+        return self[device]
+
+
+class CupyGenerators(GeneratorFamily):
+    """cupy's generators: their state cannot be read, so steps get others.
+
+    Parameters
+    ----------
+    module : module
+        ``cupy.random._generator``.
+    """
+
+    def __init__(self, module: Any) -> None:
+        self._module, self._outside = module, module._random_states
+        self._states = CupyStates(module.RandomState)
+
+    def seed(self, seed: int) -> None:
+        """Have generators made anew with this seed."""
+        self._states.clear()
+        self._states.seed = seed
+        self._module._random_states = self._states
+
+    def drawn(self) -> bool:
+        """Return whether a step used one."""
+        return bool(self._states)
+
+    def restore(self) -> None:
+        """Put the user's generators back."""
+        self._module._random_states = self._outside
+
+
+class OpaqueGenerators(GeneratorFamily):
+    """Generators that can be seeded at most: who runs beside them is taken to draw.
+
+    Parameters
+    ----------
+    seed : callable
+    """
+
+    observed = False
+
+    def __init__(self, seed: Callable[[int], Any] = lambda seed: None) -> None:
+        self._give_seed = seed
+
+    def seed(self, seed: int) -> None:
+        """Give the generators a seed."""
+        self._give_seed(seed)
+
+    def drawn(self) -> bool:
+        """Return True: nobody can tell."""
+        return True
+
+    def restore(self) -> None:
+        """Leave them as they are."""
+
+
+def _same(first: Any, second: Any) -> bool:
+    if isinstance(first, (list, tuple)):
+        return len(first) == len(second) and all(map(_same, first, second))
+    equal = first == second
+    return bool(equal.all() if hasattr(equal, "all") else equal)
+
+
+# Which there are ---------------------------------------------------------------------------------
+
+
+def _torch(torch: Any) -> Iterable[GeneratorFamily]:
+    if not hasattr(torch, "get_rng_state"):
+        return  # the import failed halfway
+    # Not torch.manual_seed, which seeds every device there is and takes a hundred times as long.
+    generator = getattr(torch, "default_generator", torch)
+    yield StatefulGenerators(torch.get_rng_state, torch.set_rng_state, generator.manual_seed)
+    yield _devices(torch, torch.cuda)
+    xpu = getattr(torch, "xpu", None)
+    if xpu is not None and xpu.is_available():
+        yield _devices(torch, xpu)
+    if hasattr(torch, "mps") and torch.backends.mps.is_available():
+        mps = torch.mps
+        yield StatefulGenerators(mps.get_rng_state, mps.set_rng_state, mps.manual_seed)
+
+
+def _devices(torch: Any, devices: Any) -> GeneratorFamily:
+    if not devices.is_initialized():
+        return UntouchedDevices(torch, devices)
+    return StatefulGenerators(
+        devices.get_rng_state_all, devices.set_rng_state_all, devices.manual_seed_all
+    )
+
+
+def _cupy(cupy: Any) -> Iterable[GeneratorFamily]:
+    module = sys.modules.get("cupy.random._generator")
+    known = hasattr(module, "_random_states") and hasattr(module, "RandomState")
+    yield CupyGenerators(module) if known else OpaqueGenerators()
+
+
+def _tensorflow(tensorflow: Any) -> Iterable[GeneratorFamily]:
+    yield OpaqueGenerators(lambda seed: tensorflow.random.set_seed(seed & 0x7FFFFFFF))
+
+
+_FAMILIES: dict[str, Callable[[Any], Iterable[GeneratorFamily]]] = {
+    "torch": _torch, "cupy": _cupy, "tensorflow": _tensorflow,
+}  # fmt: skip
+
+PACKAGES = frozenset(_FAMILIES)
+"""The packages that have families."""
+
+
+def imported_families() -> list[GeneratorFamily]:
+    """Return the families of the packages that this process has imported."""
+    found: list[GeneratorFamily] = []
+    for package in sorted(PACKAGES):
+        module = sys.modules.get(package)
+        spec = getattr(module, "__spec__", None)
+        if module is not None and not getattr(spec, "_initializing", False):
+            found += families_of(package)
+    return found
+
+
+def families_of(package: str) -> list[GeneratorFamily]:
+    """Return the families of an imported package."""
+    try:
+        return list(_FAMILIES[package](sys.modules[package]))
+    except Exception:  # a version that we do not know, or a device in trouble
+        return [OpaqueGenerators()]
+
+
+class ArrivalFinder(MetaPathFinder):
+    """Tells when one of some packages has been imported.
+
+    Parameters
+    ----------
+    packages : set of str
+    arrived : callable
+        Called with the package's name, in the thread that imports it.
+    """
+
+    def __init__(self, packages: frozenset[str], arrived: Callable[[str], None]) -> None:
+        self._packages, self._arrived = packages, arrived
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Find such a package as others do, and let its loader tell when it is there."""
+        if fullname not in self._packages:
+            return None
+        for finder in sys.meta_path:
+            spec = None if finder is self else finder.find_spec(fullname, path, target)
+            if spec is not None:
+                self._follow(spec)
+                return spec
+        return None
+
+    def _follow(self, spec: ModuleSpec) -> None:
+        execute: Callable[[ModuleType], None] | None = getattr(spec.loader, "exec_module", None)
+        if execute is None:
+            return
+
+        def execute_and_tell(module: ModuleType) -> None:
+            execute(module)
+            self._arrived(spec.name)
+
+        spec.loader.exec_module = execute_and_tell  # type: ignore[union-attr, method-assign]

@@ -1,0 +1,180 @@
+"""Outputs that are not what they stand for: paths to files, and lazy Dask collections.
+
+Of files whose paths a step returns the content is kept, and a hit brings it back.
+
+Only what a step made itself is kept, and brought back: a path to somebody else's file is an output
+like any other, but what the file holds then counts as read.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from daskperiment.capture.encoding import NoFingerprintError
+from daskperiment.capture.files import content_of, file_digest, stamp_of
+from daskperiment.codec import pack, unpack
+from daskperiment.errors import StoreWarning
+from daskperiment.execution.lifecycle import keep_or_explain
+from daskperiment.recording.recorder import Recorder
+from daskperiment.records import FileState
+from daskperiment.store.protocol import Buffer
+from daskperiment.warn import warn_user
+
+__all__ = [
+    "LAZY",
+    "is_within",
+    "keep_files",
+    "paths_returned",
+    "restore_files",
+    "states_of",
+    "warn_of_lazy",
+]
+
+_COARSE = 10_000_000
+"""Nanoseconds by which the clock of a file system may be behind."""
+
+
+def paths_returned(value: Any, written: set[str], started: float) -> tuple[list[str], list[str]]:
+    """Return the paths in what a step returned: to what it made, and to what was there before.
+
+    Parameters
+    ----------
+    value : object
+        Paths are found in lists, tuples and the values of dicts; a text is one if the step wrote
+        to the file of that name.
+    written : set of str
+        Absolute paths that the step is known to have written to.
+    started : float
+        When it began, in seconds since the epoch.
+    """
+    made: list[str] = []
+    found: list[str] = []
+    for path in _paths(value, written):
+        files = [path] if os.path.isfile(path) else _below(path)
+        own = any(file in written or _is_newer(file, started) for file in files)
+        (made if own else found).append(path)
+    return made, found
+
+
+def _paths(value: Any, written: set[str]) -> Iterator[str]:
+    if isinstance(value, Path):
+        path = os.path.abspath(value)
+        if os.path.exists(path):
+            yield path
+    elif isinstance(value, str):
+        path = os.path.abspath(value) if value and len(value) < 4096 and "\0" not in value else ""
+        if path in written or any(name.startswith(f"{path}{os.sep}") for name in written if path):
+            yield path
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _paths(item, written)
+    elif type(value) is dict:
+        yield from _paths(list(value.values()), written)
+
+
+def _below(folder: str) -> list[str]:
+    with suppress(NoFingerprintError):
+        content = content_of(folder)
+        return [os.path.join(folder, name) for name in content.parts] if content else []
+    return []
+
+
+def _is_newer(path: str, started: float) -> bool:
+    stamp = stamp_of(path)
+    return stamp is not None and max(stamp[1:3]) + _COARSE >= int(started * 1e9)
+
+
+def is_within(path: str, paths: list[str]) -> bool:
+    """Whether a path is one of others, or below one of them."""
+    return any(path == each or path.startswith(f"{each}{os.sep}") for each in paths)
+
+
+def states_of(paths: list[str]) -> list[FileState]:
+    """Return what files and folders hold that a step named without having made them."""
+    found = []
+    for path in paths:
+        with suppress(NoFingerprintError):
+            content = content_of(path)
+            if content is not None:
+                found.append(FileState(path, content.digest, "tree"))
+    return found
+
+
+LAZY = (
+    "a lazy Dask collection, which says how to compute its content and does not hold it: return "
+    "what its compute() gives, or the path of files that it was written to"
+)
+
+
+@lru_cache(maxsize=1024)
+def warn_of_lazy(step: str) -> None:
+    """Say, once for each step, that its output cannot be kept, and so is never reused."""
+    warn_user(StoreWarning(f"What step {step!r} returned is not kept or reused: it is {LAZY}."))
+
+
+# Keeping and bringing back ------------------------------------------------------------------------
+
+
+def keep_files(
+    recorder: Recorder, paths: list[str], signing_key: bytes | None
+) -> list[dict[str, Any]]:
+    """Keep files and folders, and return what tells where they stood and where they are kept."""
+    return [
+        {"path": path, "parts": {
+            name: [file_digest(file), _kept(recorder, file, signing_key)] for name, file in each
+        }}
+        for path in paths
+        if (each := [("", path)] if os.path.isfile(path) else
+            [(os.path.relpath(file, path), file) for file in _below(path)])
+    ]  # fmt: skip
+
+
+def _kept(recorder: Recorder, path: str, signing_key: bytes | None) -> Any:
+    # Mapped, so that a large file is written to the store without being held in memory.
+    empty = os.path.getsize(path) == 0
+    data = b"" if empty else np.asarray(np.memmap(path, np.uint8, "r"))
+    form, blob = pack(data, signing_key)
+    return keep_or_explain(recorder, form, blob)
+
+
+def restore_files(
+    kept: list[dict[str, Any]], get: Callable[[str], Buffer], signing_key: bytes | None
+) -> None:
+    """Bring files and folders back that are gone or changed.
+
+    Whatever `unpack` raises, and OSError if a file cannot be written.
+    """
+    for each in kept:
+        for name, (digest, form) in each["parts"].items():
+            path = os.path.join(each["path"], name) if name else each["path"]
+            if stamp_of(path) is None or file_digest(path) != digest:
+                _write(path, bytes(unpack(form, get, signing_key)))
+
+
+def _write(path: str, data: bytes) -> None:
+    folder = os.path.dirname(path)
+    os.makedirs(folder, exist_ok=True)
+    number, name = tempfile.mkstemp(dir=folder, prefix=".daskperiment-")
+    try:
+        with open(number, "wb") as file:
+            file.write(data)
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def _umask() -> int:
+    # Asking for it means setting it.
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

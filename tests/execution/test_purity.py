@@ -1,0 +1,182 @@
+"""Warnings of steps that return another output than before, though all that is known is equal."""
+
+from __future__ import annotations
+
+import functools
+import re
+import types
+import warnings
+
+import pytest
+
+from daskperiment.errors import ImpureStepWarning
+
+OUTPUTS = [6, 5, 5, 5, 5, 6, 6, 7, 5]
+WARNS = [False, True, False, False, False, True, False, True, True]
+
+
+def impure_warnings(compute):
+    """Compute, and return the texts of the warnings of impure steps."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        compute()
+    return [str(one.message) for one in caught if one.category is ImpureStepWarning]
+
+
+def reading_file(ex, file):
+    @ex.result
+    def read(name):
+        with open(name) as opened:
+            return int(opened.read())
+
+    return read(str(file))
+
+
+@pytest.mark.parametrize("process", ["one", "many"])
+@pytest.mark.parametrize("scheduler", ["synchronous", "threads"])
+def test_impurity_is_told_at_a_change(tmp_path, ex, again, process, scheduler):
+    """A step warns where its output differs from the latest, and not for ever after."""
+    file, told = tmp_path / "data", []
+    for output in OUTPUTS:
+        file.write_text(str(output))
+        result = reading_file(ex, file)
+        told.append(impure_warnings(lambda r=result: r.compute(scheduler=scheduler, seed=1)))
+        ex = again() if process == "many" else ex
+    assert [bool(each) for each in told] == WARNS
+    assert "in trial 9 than in trial 8" in told[-1][0]
+
+
+def test_long_history_of_changes(tmp_path, ex, again):
+    """The latest of many outputs is found, whatever their number."""
+    file = tmp_path / "data"
+    for output in range(21):
+        file.write_text(str(output))
+        assert bool(impure_warnings(reading_file(ex, file).compute)) == (output > 0)
+    for output, changed in ((20, False), (7, True), (7, False), (0, True)):
+        file.write_text(str(output))
+        assert bool(impure_warnings(reading_file(again(), file).compute)) == changed
+
+
+class Slotted:
+    """An object of which nobody can tell whether it changed."""
+
+    __slots__ = ("rate",)
+
+    def __reduce__(self):
+        raise TypeError("cannot be pickled")
+
+
+def opaque(rate):
+    value = Slotted()
+    value.rate = rate
+    return value
+
+
+SETTINGS = opaque(1)
+
+
+def test_constant_without_fingerprint_is_unknown_not_unchanged(ex):
+    """A step that reads what has no fingerprint is not checkable, and is never called impure."""
+
+    @ex.result
+    def use():
+        return SETTINGS.rate
+
+    def compute():
+        for rate in (1, 2):
+            SETTINGS.rate = rate
+            use().compute()
+
+    assert not impure_warnings(compute)
+    assert not ex.get_steps()["Checkable"].any()
+    told = ex.compare(1, 2).explanation
+    assert re.search(r"perhaps constant \S*SETTINGS", told)
+    assert "not pure" not in told
+    assert "changed" not in told
+
+
+@pytest.mark.parametrize("way", ["argument", "default", "closure", "partial", "method"])
+def test_unknown_values_of_every_kind(ex, way):
+    """However a value without fingerprint gets into a step, nothing is said to be unchanged."""
+    value = opaque(1)
+
+    def by_argument(value):
+        return value.rate
+
+    def by_default(settings=value):
+        return settings.rate
+
+    def by_closure():
+        return value.rate
+
+    bound = types.SimpleNamespace(by_partial=functools.partial(by_argument, value))
+
+    def by_partial():
+        return bound.by_partial()
+
+    class Owner:
+        settings = value
+
+        def rate(self):
+            return self.settings.rate
+
+    def by_method():
+        return Owner().rate()
+
+    function = {
+        "argument": by_argument, "default": by_default, "closure": by_closure,
+        "partial": by_partial, "method": by_method,
+    }[way]  # fmt: skip
+    step = ex.result(function)
+    result = step(value) if way == "argument" else step()
+
+    def compute():
+        for rate in (1, 2):
+            value.rate = rate
+            result.compute()
+
+    assert not impure_warnings(compute)
+    assert not ex.get_steps()["Checkable"].any()
+    assert "not pure" not in str(ex.compare(1, 2))
+
+
+@pytest.mark.parametrize("kind", ["counter", "iterator", "generator", "list"])
+def test_state_is_known_to_change(ex, kind):
+    """What the code itself changes, iterators included, makes a step impure: that is known."""
+    count = 0
+    values = iter([1, 2]) if kind == "iterator" else (n for n in (1, 2))
+    seen = []
+
+    def counter():
+        nonlocal count
+        count += 1
+        return count
+
+    def taker():
+        return next(values)
+
+    def lister():
+        seen.append(1)
+        return len(seen)
+
+    result = ex.result({"counter": counter, "list": lister}.get(kind, taker))()
+    assert not impure_warnings(result.compute)
+    assert len(impure_warnings(result.compute)) == 1
+    assert ex.get_steps()["Checkable"].all()
+    name = {"counter": "count", "list": "seen"}.get(kind, "values")
+    assert re.search(rf"its code changes \S*{name}, which it reads", ex.compare(1, 2).explanation)
+
+
+def test_pure_steps_never_warn(ex, again):
+    """Equal outputs in many trials of several processes are no change."""
+    for _ in range(3):
+        assert not impure_warnings(_double(ex)(ex.parameter("n", default=1)).compute)
+        ex = again()
+
+
+def _double(ex):
+    @ex.result
+    def double(n):
+        return 2 * n
+
+    return double

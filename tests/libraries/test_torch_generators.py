@@ -1,0 +1,202 @@
+"""torch's generators, on the processor and on devices, belong to steps as long as these run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+
+class Devices:
+    """Stands for torch.cuda with two devices: the same functions, on generators of the processor.
+
+    Like torch's, ``manual_seed_all`` waits for the initialisation, and reading a state before that
+    would initialise.
+    """
+
+    def __init__(self, monkeypatch, initialized):
+        self.generators, self.initialized, self.waiting = [], False, None
+        for name in (
+            "is_initialized", "manual_seed_all", "get_rng_state_all", "set_rng_state_all"
+        ):  # fmt: skip
+            monkeypatch.setattr(torch.cuda, name, getattr(self, name))
+        # Found by its name there, as a kernel would be: what steps read is no part of their code.
+        monkeypatch.setattr(torch.cuda, "draw", self.draw, raising=False)
+        monkeypatch.setattr(torch.cuda, "start", self.start, raising=False)
+        if initialized:
+            self.start()
+
+    def start(self):
+        """Initialise the devices."""
+        self.initialized = True
+        self.generators = [torch.Generator(), torch.Generator()]
+        if self.waiting is not None:
+            self.manual_seed_all(self.waiting)
+
+    def is_initialized(self):
+        return self.initialized
+
+    def manual_seed_all(self, seed):
+        self.waiting = seed
+        for generator in self.generators:
+            generator.manual_seed(seed)
+
+    def get_rng_state_all(self):
+        assert self.initialized, "a step's begin would initialise the device"
+        return [generator.get_state() for generator in self.generators]
+
+    def set_rng_state_all(self, states):
+        for generator, state in zip(self.generators, states, strict=True):
+            generator.set_state(state)
+
+    def draw(self, device=1):
+        """Draw a number on a device."""
+        if not self.initialized:
+            self.start()
+        return float(torch.rand(1, generator=self.generators[device]))
+
+
+@pytest.fixture
+def results(ex):
+    """Return a way to make a result of a reusable step that calls something."""
+
+    def make(draw):
+        @ex.persist(reuse=True)
+        def step():
+            return draw()
+
+        @ex.result
+        def out(value):
+            return value
+
+        return out(step())
+
+    return make
+
+
+def stochastic(ex):
+    """Whether the latest run of the step drew."""
+    return bool(ex.get_steps().query("Step == 'step'")["Stochastic"].iloc[-1])
+
+
+@pytest.mark.parametrize("initialized", [True, False], ids=["used before", "untouched"])
+def test_draws_on_a_device_follow_the_seed(ex, results, monkeypatch, initialized):
+    """A step that draws on a device is stochastic: three seeds give three draws, each again."""
+    Devices(monkeypatch, initialized)
+    result = results(lambda: torch.cuda.draw())
+    first = result.compute(seed=1, scheduler="synchronous")
+    assert stochastic(ex)
+    found = [first, *(result.compute(seed=n, scheduler="synchronous") for n in (2, 3))]
+    assert len(set(found)) == 3
+    again = [result.compute(seed=n, reuse=False, scheduler="synchronous") for n in (1, 2, 3)]
+    assert again == found
+
+
+@pytest.mark.parametrize("initialized", [True, False], ids=["used before", "untouched"])
+def test_step_that_draws_on_no_device(ex, results, monkeypatch, initialized):
+    """A step that leaves a device alone is not stochastic, and does not initialise it."""
+    devices = Devices(monkeypatch, initialized)
+    results(lambda: 1).compute(seed=1, scheduler="synchronous")
+    assert not stochastic(ex)
+    assert devices.initialized == initialized
+
+
+def test_step_that_initialises_a_device_without_a_draw(ex, results, monkeypatch):
+    """To initialise a device is no draw."""
+    devices = Devices(monkeypatch, initialized=False)
+    results(lambda: torch.cuda.start()).compute(seed=1, scheduler="synchronous")
+    assert devices.initialized
+    assert not stochastic(ex)
+
+
+def test_users_devices_come_back(results, monkeypatch):
+    """A device's generator goes on, after a trial, where the user's code left it."""
+    devices = Devices(monkeypatch, initialized=True)
+    devices.manual_seed_all(4)
+    expected = [devices.draw(0), devices.draw(1), devices.draw(1)]
+    devices.manual_seed_all(4)
+    found = [devices.draw(0), devices.draw(1)]
+    results(lambda: torch.cuda.draw()).compute(seed=1, scheduler="synchronous")
+    assert [*found, devices.draw(1)] == expected
+
+
+@pytest.mark.parametrize("by", ["the step", "the user"])
+def test_users_seed_reaches_a_device_that_is_used_later(results, monkeypatch, by):
+    """A seed given before a device is initialised holds for the user's code after a trial."""
+    devices = Devices(monkeypatch, initialized=False)
+    torch.manual_seed(4)
+    results((lambda: torch.cuda.draw()) if by == "the step" else lambda: 1).compute(
+        scheduler="synchronous"
+    )
+    expected = torch.rand(1, generator=torch.Generator().manual_seed(4))
+    assert devices.draw() == float(expected)
+
+
+def test_real_cuda_stays_uninitialised(ex, results):
+    """The real torch.cuda is not initialised by a step, and its real functions are called."""
+    if torch.cuda.is_initialized():
+        pytest.skip("something used the device before")
+    assert isinstance(results(lambda: torch.rand(1).item()).compute(), float)
+    assert stochastic(ex)
+    assert not torch.cuda.is_initialized()
+
+
+def test_mps(ex, results, monkeypatch):
+    """Apple's device is seeded, observed and restored as well."""
+    device = torch.Generator()
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.mps, "get_rng_state", device.get_state)
+    monkeypatch.setattr(torch.mps, "set_rng_state", device.set_state)
+    monkeypatch.setattr(torch.mps, "manual_seed", device.manual_seed)
+    monkeypatch.setattr(
+        torch.mps, "draw", lambda: float(torch.rand(1, generator=device)), raising=False
+    )
+    before = device.get_state()
+    result = results(lambda: torch.mps.draw())
+    found = [result.compute(seed=seed, scheduler="synchronous") for seed in (1, 2, 1)]
+    assert found[0] == found[2] != found[1]
+    assert stochastic(ex)
+    assert torch.equal(device.get_state(), before)
+
+
+def test_processor(ex, results):
+    """The processor's generator is seeded, observed and restored."""
+    torch.manual_seed(4)
+    expected = torch.rand(2).tolist()
+    torch.manual_seed(4)
+    result = results(lambda: float(torch.rand(1)))
+    found = [torch.rand(1).item()]
+    draws = [result.compute(seed=n, reuse=False, scheduler="synchronous") for n in (1, 2, 1)]
+    assert draws[0] == draws[2] != draws[1]
+    assert stochastic(ex)
+    assert [*found, torch.rand(1).item()] == expected
+
+
+def test_step_that_imports_torch_itself(tmp_path):
+    """In a fresh process the first step that imports torch draws by its seed already."""
+    program = """
+        import sys, pathlib, daskperiment
+        ex = daskperiment.Experiment("x", backend=pathlib.Path(sys.argv[1]) / sys.argv[2])
+        @ex.result
+        def draw():
+            import torch
+            return float(torch.rand(1))
+        assert "torch" not in sys.modules
+        print(draw().compute(seed=int(sys.argv[2]), scheduler="synchronous"))
+        print(draw().compute(seed=int(sys.argv[2]), scheduler="synchronous"))
+        assert ex.get_steps()["Stochastic"].all()
+        """
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(program), str(tmp_path), seed],
+            check=True, timeout=120, stdout=subprocess.PIPE, text=True,
+        ).stdout.split()
+        for seed in ("1", "2")
+    ]  # fmt: skip
+    assert found[0][0] == found[0][1]
+    assert found[1][0] == found[1][1]
+    assert found[0] != found[1]
