@@ -142,11 +142,13 @@ class _Brief(reprlib.Repr):
             names = [field.name for field in dataclasses.fields(value)][: self.maxdict]
             parts = [f"{n}={self.repr1(getattr(value, n, None), level - 1)}" for n in names]
             return f"{kind.__name__}({', '.join(parts)})"
+        if isinstance(value, type):
+            return str(value.__qualname__)
         if isinstance(value, (enum.Enum, PurePath)) or kind.__module__ in _TELLING:
             return shorten(repr(value), self.maxother)
         if kind.__module__ == "numpy" and getattr(value, "ndim", 1) == 0:
             return shorten(repr(value.item()), self.maxother)
-        if isinstance(value, type) or hasattr(value, "__code__"):
+        if hasattr(value, "__code__"):
             return str(value.__qualname__)
         raise _Untold
 

@@ -261,7 +261,10 @@ class StepRunner:
         self.beside = tuple(ACTIVE)
         self.changed: list[str] = []
         self.inputs: str | None = None
-        self.note = trial.doubts.get(name)
+        self.note: str | None = trial.doubts.get(name)
+        """Why nobody can check what it returned."""
+        self.doubt: str | None = None
+        """Why what it returned is not to be trusted."""
         self.kept: Any = None
         self.output: str | None = None
         self.value: Any = None
@@ -308,7 +311,7 @@ class StepRunner:
         changed = files.changed_meanwhile()
         self.reads, self.written = files.reads(digests), files.written(digests)
         if changed is not None:
-            self.note = self.note or f"file {changed} changed while it ran"
+            self.doubt = f"file {changed} changed while it ran"
 
     def _take(self, values: Sequence[Any]) -> None:
         """Note what the function gets, argument by argument; what has no fingerprint is noted."""
@@ -372,17 +375,19 @@ class StepRunner:
             self.output = fingerprint(value, by_content if self.call.persist else str)
         except Exception as error:  # user-defined objects may fail in any way
             self.note = self.note or f"its output has no fingerprint: {error}"
+        if (self.call.persist or self.output is None) and _is_lazy(value):
+            self.doubt = f"its output is {LAZY}"
         if self.call.persist:
             form, blob = pack(value, self.trial.signing_key, inline=INLINE)
             if _is_lazy(value):
-                self.note = self.note or f"its output is {LAZY}"
                 kept = {**form, "size": 0, "digest": None, "reason": f"it is {LAZY}"}
                 if self.keys is not None and self.keys.reusable:
                     warn_of_lazy(self.call.step)
             else:
                 kept = keep_or_explain(self.recorder, form, blob)
             self.kept = {"value": kept, **self.files}
-        self.note = self.note or _doubt(self.running)
+        self.doubt = self.doubt or _doubt(self.running)
+        self.note = self.note or self.doubt
         self._record(usage, "succeeded")
         if self.output and self.inputs and not self.note:
             self._record_output(self.output)
@@ -459,10 +464,10 @@ class StepRunner:
     def _record_entry(self, value: Any, ids: list[str]) -> None:
         entry = CacheEntry(
             self.trial.trial, self.call.key, self.call.step, self.running.stochastic, self.output,
-            None if self.note else self.kept, self.note, str(type(value)),
+            None if self.doubt else self.kept, self.doubt, str(type(value)),
             sorted(self.running.metrics), self._all_reads(), self.written, self.before is None,
         )  # fmt: skip
-        if self.note:
+        if self.doubt:
             # Of an output that is not to be trusted only whether the step draws is of use.
             ids = ids[:1]
         if any(map(is_replacement_id, ids)):

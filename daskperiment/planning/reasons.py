@@ -213,10 +213,11 @@ def _reaching(place: str, nodes: Mapping[str, Node]) -> list[Node]:
 
 
 def _parameters(reaching: list[Node], now: TrialMakeup, before: TrialMakeup) -> Iterator[Reason]:
-    parts = {text: part for node in reaching for text, part in node.parts.items()
-             if part[0] in node.wiring[1]}  # fmt: skip
-    whole = dict.fromkeys(name for node in reaching for name in _whole(node)
-                          if name in node.wiring[1])  # fmt: skip
+    taking = [(node, node.wiring[1]) for node in reaching if node.parameters]
+    parts = {text: part for node, names in taking for text, part in node.parts.items()
+             if part[0] in names}  # fmt: skip
+    whole = dict.fromkeys(name for node, names in taking for name in _whole(node)
+                          if name in names)  # fmt: skip
     for text, (name, *path) in parts.items():
         if name not in whole:
             yield from _part(text, ParameterField(name, tuple(path)), now, before)
@@ -230,6 +231,8 @@ def _parameters(reaching: list[Node], now: TrialMakeup, before: TrialMakeup) -> 
 
 def _whole(node: Node) -> list[str]:
     """Return the parameters that a step takes whole."""
+    if not node.parts:
+        return node.parameters
     taken = {part[0] for part in node.parts.values()}
     return [name for name in node.parameters if name not in taken]
 
@@ -296,6 +299,8 @@ def _is_untold(value: Any) -> bool:
 
 
 def _files_of(reaching: list[Node], now: TrialMakeup, before: TrialMakeup) -> Iterator[Reason]:
+    if not before.files and not now.files:
+        return
     lines = [
         line
         for node in reaching

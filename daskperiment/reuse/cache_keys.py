@@ -87,8 +87,9 @@ class UsedFunction(NamedTuple):
 class FileContent(NamedTuple):
     """Stands for what the files of an ``ex.file`` hold when the trial is planned."""
 
-    source: FileSource | str
-    """Or the name of the parameter that names them; empty if only a step tells."""
+    source: FileSource | ParameterField | str
+    """Or the parameter, or its part, that names them, of an empty name if only a step tells; a text
+    for a parameter of which only a path names any."""
 
 
 Part = str | KeyOf | LiveValue | DefaultValue | UsedFunction | FileContent
@@ -329,13 +330,19 @@ def _sources(
     inputs: Iterable[FileContent | LiveValue], values: Mapping[str, Any]
 ) -> Iterator[FileSource]:
     for part in inputs:
-        if isinstance(part, FileContent) and isinstance(part.source, FileSource):
-            yield part.source
-            continue
-        value = part.value if isinstance(part, LiveValue) else values.get(str(part.source))
-        for item in value if isinstance(value, list) else [value]:
-            if isinstance(item, Path):
-                yield source_of(item)
+        if isinstance(part, LiveValue):
+            yield from _paths(part.value)
+        elif isinstance(part.source, str):
+            yield from _paths(values.get(part.source))
+        else:
+            with suppress(NoFingerprintError):
+                yield _source(part, values)
+
+
+def _paths(value: Any) -> Iterator[FileSource]:
+    for item in value if isinstance(value, list) else [value]:
+        if isinstance(item, Path):
+            yield source_of(item)
 
 
 def _cache_key(
@@ -396,11 +403,12 @@ def _digest(
 def _source(part: FileContent, values: Mapping[str, Any]) -> FileSource:
     if isinstance(part.source, FileSource):
         return part.source
-    if part.source not in values:
+    field = part.source
+    if isinstance(field, str) or field.name not in values:
         raise NoFingerprintError("which file it is turns out only when a step before it has run")
     try:
-        return source_of(values[part.source])
-    except (TypeError, ValueError) as error:
+        return source_of(field.taken_from(values))
+    except Exception as error:  # the trial raises it, where the user sees it
         raise NoFingerprintError(str(error)) from None
 
 
