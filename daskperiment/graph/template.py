@@ -183,7 +183,7 @@ class _Copying:
     def __init__(self, template: Template, token: str) -> None:
         self.template = template
         self.token = token
-        self.first, self.last = f"trial-begin-{token}", last_key(template.result, token)
+        self.first, self.last = f"begin-{token}-first", last_key(template.result, token)
         self.own = dict(template.own)
         self.layers: dict[str, Any] = dict(template.shared)
         self.dependencies: dict[str, set[str]] = dict(template.dependencies)
