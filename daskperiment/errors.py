@@ -124,7 +124,7 @@ class EnvironmentChangedWarning(DaskperimentWarning):
 
 
 class ImpureStepWarning(DaskperimentWarning):
-    """A step returned another output for the same code, inputs and seed."""
+    """A step returned another output for the same code, inputs and seed, or changed an input."""
 
 
 class RandomStateWarning(DaskperimentWarning):

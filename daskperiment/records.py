@@ -13,6 +13,8 @@ from typing import Any, Literal
 from msgspec import Struct, field
 
 __all__ = [
+    "ALTERED",
+    "Alteration",
     "BEGUN",
     "COMPUTED",
     "Argument",
@@ -46,6 +48,7 @@ __all__ = [
     "StepCode",
     "StepRun",
     "TrialStatus",
+    "altered_id",
     "beat_id",
     "cache_entry_id",
     "changed_output_id",
@@ -68,6 +71,7 @@ STREAMS = ("trials", "steps", "points", "outputs", "notes", "beats")
 """All streams of records, in the order in which a copy writes them: first what trials are."""
 
 BEGUN, COMPUTED, ENDED, IMPURE, SWEEP = "begun", "computed", "ended", "impure", "sweep"
+ALTERED = "altered"
 """What the ids of records begin with, by kind; a trial has one record with the id ``begun``."""
 
 DESERTED = "ended-failed-deserted"
@@ -128,6 +132,11 @@ def changed_output_id(id: str, number: int) -> str:
     They are numbered from 1; `id` is that of the first output.
     """
     return f"{id}+{number}"
+
+
+def altered_id(key: str) -> str:
+    """Return the id of the note that a step of a trial changed what it was given."""
+    return f"{ALTERED}-{key}"
 
 
 def sweep_id(sweep: str) -> str:
@@ -380,6 +389,16 @@ class Impurity(Struct, frozen=True, omit_defaults=True):
     """The trial that returned the other output."""
     reads: list[str] = []
     """Files and environment variables that it read, and found otherwise than before."""
+
+
+class Alteration(Struct, frozen=True, omit_defaults=True):
+    """A step run after which arguments were other ones than before it."""
+
+    key: str
+    step: str
+    arguments: list[str]
+    beside: list[str] = []
+    """Keys of the steps that ran in the same process meanwhile, and may have done it."""
 
 
 class Point(Struct, frozen=True, array_like=True):

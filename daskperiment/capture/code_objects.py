@@ -194,6 +194,8 @@ class CodeNames(NamedTuple):
     globals: tuple[NameRead, ...]
     cells: tuple[NameRead, ...]
     imports: tuple[ImportStatement, ...]
+    attributes: frozenset[str]
+    """Names of all attributes that it reads, of whatever it may be."""
     rebound: frozenset[str]
     """Globals and closure variables that the code binds anew."""
 
@@ -212,7 +214,8 @@ def _find_names(code: CodeType) -> CodeNames:
         _scan(inner, found)
     reads, cells, imports = (tuple(part) for part in found)
     rebound = frozenset(name for inner in _codes(code) for name in _rebound(inner, code))
-    return CodeNames(reads, cells, imports, rebound)  # type: ignore[arg-type]  # one kind of key each
+    attributes = frozenset(name for inner in _codes(code) for name in _attributes_read(inner))
+    return CodeNames(reads, cells, imports, attributes, rebound)  # type: ignore[arg-type]  # one kind of key each
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:
@@ -220,6 +223,10 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
     for value in code.co_consts:
         if isinstance(value, CodeType):
             yield from _codes(value)
+
+
+def _attributes_read(code: CodeType) -> Iterator[str]:
+    return (each.argval for each in dis.get_instructions(code) if each.opname in _ATTRIBUTES)
 
 
 def _rebound(code: CodeType, outer: CodeType) -> Iterator[str]:

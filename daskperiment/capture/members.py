@@ -37,6 +37,7 @@ __all__ = [
     "parts_inside",
     "parts_of",
     "parts_of_callable",
+    "registered",
     "settings_of",
     "state_of",
     "wrapped_by",
@@ -260,6 +261,30 @@ def _contents(function: FunctionType) -> Iterator[tuple[str, Any]]:
         value = cell_value(cell)
         if value is not MISSING and value is not function:
             yield name, value
+
+
+_EXTENDED = {
+    "pandas": ("DataFrame", "Series", "Index"),
+    "xarray": ("Dataset", "DataArray", "DataTree"),
+    "polars": ("DataFrame", "LazyFrame", "Series", "Expr"),
+    "dask.dataframe": ("DataFrame", "Series", "Index"),
+}
+"""Classes of libraries that users put accessors and methods on."""
+
+
+def registered(attributes: frozenset[str]) -> Iterator[tuple[type, str, Any]]:
+    """Yield class, name and code of the attributes that the user gave to classes of libraries."""
+    loaded = [
+        (sys.modules[name], kinds) for name, kinds in _EXTENDED.items() if name in sys.modules
+    ]
+    for cls in [vars(module).get(kind) for module, kinds in loaded for kind in kinds]:
+        if not isinstance(cls, type):
+            continue
+        for name in sorted(attributes & vars(cls).keys()):
+            value = vars(cls)[name]
+            for item in (value, *state_of(value).values()):
+                if is_own_code(item):
+                    yield cls, name, item
 
 
 def follow_attributes(

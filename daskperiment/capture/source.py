@@ -42,6 +42,7 @@ __all__ = [
     "file_source",
     "imports_of_file",
     "methods",
+    "names_bound",
     "class_source",
     "function_source",
     "package_of",
@@ -403,6 +404,19 @@ def file_literals(file: str) -> dict[str, Any]:
     for name, value in (pair for node in tree.body for pair in _bound(node)):
         found[name] = _UNKNOWN if name in found else value
     return {k: v for k, v in found.items() if k not in again and v is not _UNKNOWN}
+
+
+def names_bound(file: str) -> frozenset[str]:
+    """Return the names that a module's file binds anywhere, also those that it imports."""
+    found: set[str] = set()
+    for node in ast.walk(_read_file(file).tree or ast.Module([], [])):
+        if isinstance(node, ast.alias):
+            found.add(node.asname or node.name.partition(".")[0])
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+    return frozenset(found)
 
 
 def _bound(node: ast.AST) -> Iterator[tuple[str, Any]]:

@@ -21,6 +21,7 @@ import logging
 import sys
 from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -327,6 +328,10 @@ class Walk:
                 reads = [read for read in names.cells if read.name == name]
                 self._read_cell(place, prefix, function, cell, reads or [NameRead(name)])
         self._scan_annotations(place, prefix, function)
+        for cls, key, item in members.registered(names.attributes):
+            self._look_up(vars(cls), key)
+            label = f"{cls.__name__}.{key}"
+            self._visit(place, f"{prefix}.{label}", label, item)
         for name, value in _defaults(function):
             self._visit(place, f"{prefix}({name})", f"{name_of_function(function)}({name})", value)
         for item in names.imports:
@@ -384,9 +389,22 @@ class Walk:
                 self._read_from(place, label, value, attributes[done:])
                 break
             name, label = f"{value.__name__}.{attribute}", f"{label}.{attribute}"
-            value = self._look_up(vars(value), attribute)
+            value = self._attribute_of(place, label, value, attribute)
         if value is not MISSING:
             self._visit(place, label, name, value)
+
+    def _attribute_of(self, place: int, label: str, module: ModuleType, name: str) -> Any:
+        """Return what a name means in a module of the user's, by its ``__getattr__`` if need be."""
+        value = self._look_up(vars(module), name)
+        hook, file = vars(module).get("__getattr__"), getattr(module, "__file__", None)
+        if hook is None or not isinstance(file, str) or name in source.names_bound(file):
+            return value
+        # Before and after it was asked for the first time, when it may have been kept.
+        self._visit(place, f"{label} by __getattr__", f"{module.__name__}.__getattr__", hook)
+        if value is MISSING:
+            with suppress(Exception):
+                value = getattr(module, name)
+        return value
 
     def _read_from(self, place: int, label: str, value: Any, attributes: tuple[str, ...]) -> None:
         """Visit attributes that users may have put on functions and on foreign modules."""

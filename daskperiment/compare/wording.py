@@ -184,7 +184,7 @@ def outcome(step: StepComparison, first: int, second: int) -> str:
         case "not needed":
             return f"needed only in {ran[0]}" if ran else "not needed"
         case "unchecked":
-            return "not checkable"
+            return "not comparable"
     return step.verdict
 
 

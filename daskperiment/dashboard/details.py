@@ -21,7 +21,16 @@ from daskperiment.dashboard.trial_index import split_damaged
 from daskperiment.errors import CorruptRecordError
 from daskperiment.history.stored_values import viewed
 from daskperiment.history.trial_records import RecordedTrial, trial_or_raise
-from daskperiment.records import Code, Environment, Failure, Graph, Impurity, StepRun
+from daskperiment.records import (
+    IMPURE,
+    Code,
+    Environment,
+    Failure,
+    Graph,
+    Impurity,
+    StepRun,
+    record_kind,
+)
 from daskperiment.store.protocol import Store
 
 __all__ = ["compare_trials", "describe_trial", "highlight"]
@@ -171,7 +180,8 @@ def _lane(run: StepRun) -> str:
 
 
 def _notes(store: Store, trial: int) -> list[dict[str, Any]]:
-    found, _ = split_damaged(list(store.read("notes", [trial])), Impurity)
+    notes = [one for one in store.read("notes", [trial]) if record_kind(one.id) == IMPURE]
+    found, _ = split_damaged(notes, Impurity)
     return [structs.asdict(note) for _, note in found]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Sequence
 from contextvars import ContextVar
@@ -52,9 +53,12 @@ class RunningStep:
     """The thread in which the step itself runs."""
     submitted: int = 0
     """How many calls the step has given to threads."""
+    beside: tuple[str, ...] = ()
+    """Keys of the steps that began here while it ran."""
     metrics: set[str] = field(default_factory=set)
     """Names of the metrics that the step saved."""
     _rng: np.random.Generator | None = None
+    _entropy: random.Random | None = None
     _drawn: tuple[int, int] = (-1, 0)
     """The latest turn in which ``ex.rng`` was asked for, and the thread that did."""
 
@@ -69,6 +73,15 @@ class RunningStep:
         if self._rng is None:
             self._rng = np.random.default_rng(self.seed)
         return self._rng
+
+    def entropy(self, bits: int) -> int:
+        """Return bits for the seed of a generator that the step makes without one."""
+        self.stochastic = True
+        if self.submitted:
+            self._note_turn()
+        if self._entropy is None:
+            self._entropy = random.Random(f"entropy {self.seed}")
+        return self._entropy.getrandbits(bits)
 
     def next_turn(self) -> int:
         """Return the turn of a call that is given to a thread now.

@@ -9,12 +9,15 @@ from daskperiment.codec import decode, find_record
 from daskperiment.errors import ImpureStepWarning
 from daskperiment.recording.recorder import Recorder
 from daskperiment.records import (
+    ALTERED,
     BEGUN,
     IMPURE,
+    Alteration,
     Begun,
     Environment,
     FileState,
     Impurity,
+    altered_id,
     impure_key_id,
     impure_step_id,
     record_kind,
@@ -40,7 +43,11 @@ def report_conflicts(recorder: Recorder, quietly: bool = False) -> None:
 
     Quietly where another process, that of the user, reads what is written and warns.
     """
-    found = recorder.outputs.conflicts()
+    altered, found = recorder.outputs.alterations(), recorder.outputs.conflicts()
+    for trial, alteration in altered:
+        recorder.write("notes", trial, altered_id(alteration.key), alteration)
+        if not quietly:
+            _warn_altered(alteration)
     for ours, theirs, id in found:
         recorder.write("outputs", 0, id, ours)
         reads = _changed_reads(theirs.reads, ours.reads)
@@ -52,7 +59,7 @@ def report_conflicts(recorder: Recorder, quietly: bool = False) -> None:
             recorder.write("outputs", 0, impure_key_id(str(cache_key)), impurity)
         if not quietly:
             _warn_impure(recorder.store, ours.trial, impurity)
-    if found and quietly:
+    if (found or altered) and quietly:
         recorder.settle()  # whoever reads it looks as soon as the task is done
 
 
@@ -78,6 +85,20 @@ def report_impurities(store: Store, trials: Collection[int]) -> None:
     for record in store.read("notes", trials):
         if record_kind(record.id) == IMPURE:
             _warn_impure(store, record.trial, decode(record.body, Impurity))
+        elif record_kind(record.id) == ALTERED:
+            _warn_altered(decode(record.body, Alteration))
+
+
+def _warn_altered(alteration: Alteration) -> None:
+    arguments, beside = ", ".join(alteration.arguments), alteration.beside[:MOST_LINES]
+    others = f", or {' or '.join(map(repr, beside))} at the same time," if beside else ""
+    warn_user(
+        ImpureStepWarning(
+            f"Step {alteration.key!r}{others} changed in place what it was given as {arguments}. "
+            "Others that take the same object get the changed one or not, depending on what runs "
+            "first and where. Let the step work on a copy, and return that."
+        )
+    )
 
 
 def _warn_impure(store: Store, trial: int, impurity: Impurity) -> None:

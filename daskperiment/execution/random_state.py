@@ -11,6 +11,7 @@ from it too, on a worker's event loop, when it estimates the size of a message: 
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 import threading
@@ -32,6 +33,7 @@ from daskperiment.execution.generators import (
     imported_families,
 )
 from daskperiment.execution.helper_threads import carry_steps
+from daskperiment.execution.system_entropy import SystemDraws, seed_unseeded
 from daskperiment.warn import warn_user
 
 __all__ = ["IsolatedLibraries", "release_step", "seed_step"]
@@ -61,6 +63,7 @@ class IsolatedLibraries:
             return False
         self._count = len(sys.modules)
         carry_steps()
+        seed_unseeded()
         for name in sys.modules.keys() - self._seen:
             self._seen.add(name)
             if name in _ISOLATED_MODULES or name.partition(".")[0] in _ISOLATED_PACKAGES:
@@ -91,6 +94,7 @@ class _GlobalRandomState:
         self._lock = threading.Lock()
         self._bits = np.random.MT19937(0)
         self._isolated = IsolatedLibraries()
+        self._system = SystemDraws()
         self._finder = ArrivalFinder(PACKAGES, self.arrived)
         self._forget()
 
@@ -105,11 +109,18 @@ class _GlobalRandomState:
         with self._lock:
             if ACTIVE:
                 self._note_draws()
+                for other in ACTIVE:
+                    other.beside = (*other.beside, step.key)
             else:
                 if self._isolated.update() and self._finder not in sys.meta_path:
                     sys.meta_path.insert(0, self._finder)
                 self._outside = (random.getstate(), mtrand.get_bit_generator())
                 mtrand.set_bit_generator(self._bits)
+                if os.urandom is not self._system:
+                    self._system.read = os.urandom
+                # The second is what SystemRandom calls.
+                os.urandom = self._system
+                setattr(random, "_urandom", self._system)  # noqa: B010
                 if sys.modules.keys() & PACKAGES:
                     self._families = imported_families()
             ACTIVE.append(step)
@@ -128,6 +139,8 @@ class _GlobalRandomState:
         python, bits = self._outside
         random.setstate(python)
         mtrand.set_bit_generator(bits)
+        os.urandom = self._system.read
+        setattr(random, "_urandom", self._system.read)  # noqa: B010
         for family in self._families:
             self._try(family.restore)
         self._forget()

@@ -248,7 +248,8 @@ def run_shared(
     return replace(
         outcome,
         drew=outcome.drew or runner.running.stochastic,
-        owner=trial.token if runner.note else outcome.owner,
+        # What can be gone through only once is of use to one trial.
+        owner=trial.token if runner.doubt or hasattr(runner.value, "__next__") else outcome.owner,
         reads=_with_reads(outcome, call.key, runner.reads),
     )
 

@@ -29,7 +29,7 @@ from daskperiment.capture.fingerprint import (
 from daskperiment.capture.signatures import DEFAULT, defaults_of
 from daskperiment.cluster import worker
 from daskperiment.codec import pack
-from daskperiment.execution.context import CURRENT, RunningStep
+from daskperiment.execution.context import ACTIVE, CURRENT, RunningStep
 from daskperiment.execution.kept_files import (
     LAZY,
     is_within,
@@ -56,6 +56,7 @@ from daskperiment.recording.recorder import Recorder
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import (
     INEXACT,
+    Alteration,
     Argument,
     CacheEntry,
     Computed,
@@ -156,6 +157,8 @@ class Call:
     """Names of the last ones, which the function gets by name; the others it gets by position."""
     ignore: tuple[str, ...] = ()
     """Names of the arguments that the output does not depend on."""
+    shared: tuple[str, ...] = ()
+    """Names of the arguments that others see: literals, parameters and what several steps take."""
     defaulted: bool = False
     """Whether an argument is left out that has a default."""
 
@@ -253,8 +256,15 @@ class StepRunner:
         self.keys = trial.step_keys.get(call.key)
         self.known: OutputsByInputs | None = None
         self.arguments: dict[str, Argument] = {}
+        self.watched = False
+        """Whether it takes something that can be changed in place, and that others see."""
+        self.beside = tuple(ACTIVE)
+        self.changed: list[str] = []
         self.inputs: str | None = None
-        self.note = trial.doubts.get(name)
+        self.note: str | None = trial.doubts.get(name)
+        """Why nobody can check what it returned."""
+        self.doubt: str | None = None
+        """Why what it returned is not to be trusted."""
         self.kept: Any = None
         self.output: str | None = None
         self.value: Any = None
@@ -278,6 +288,8 @@ class StepRunner:
                 self._failed(error, watch.read())
             raise
         usage = watch.read()
+        if self.watched:
+            self._find_changed(values)
         if files.noted:
             self._note_files(files)
         self._succeeded(self.value, usage)
@@ -299,7 +311,7 @@ class StepRunner:
         changed = files.changed_meanwhile()
         self.reads, self.written = files.reads(digests), files.written(digests)
         if changed is not None:
-            self.note = self.note or f"file {changed} changed while it ran"
+            self.doubt = f"file {changed} changed while it ran"
 
     def _take(self, values: Sequence[Any]) -> None:
         """Note what the function gets, argument by argument; what has no fingerprint is noted."""
@@ -308,12 +320,34 @@ class StepRunner:
         path = by_content if self.keys is not None and self.keys.reusable else by_stamp
         for name, value in zip(call.names, values, strict=True):
             digest = None if name in call.ignore else self._digest(name, value, path)
-            found[name] = Argument(_text(value), digest)
+            text = _text(value)
+            found[name] = Argument(text, digest)
+            if not text and name in call.shared:
+                self.watched = True
         if call.defaulted:
             for name, value in defaults_of(call.function.__wrapped__):
                 if name not in found and name not in call.ignore:
                     found[name] = _default(value, path)
         self.inputs = inputs_of(found, call.ignore)
+
+    def _find_changed(self, values: Sequence[Any]) -> None:
+        """Note the arguments that are other ones than before the function ran."""
+        # What ran meanwhile may have done it: then nobody can tell which of them did.
+        beside = {*self.running.beside, *(step.key for step in (*self.beside, *ACTIVE))}
+        for name, value in zip(self.call.names, values, strict=True):
+            before = self.arguments[name].fingerprint
+            if before is not None and name in self.call.shared and not _text(value):
+                try:
+                    after = exact_fingerprint(value, by_stamp)
+                    same = after == before or exact_fingerprint(value, by_content) == before
+                except Exception:  # as before it ran: what has no fingerprint is not known
+                    continue
+                if not same:
+                    self.changed.append(name)
+        if self.changed:
+            call, others = self.call, sorted(beside - {self.call.key})
+            found = Alteration(call.key, call.step, self.changed, others)
+            self.recorder.outputs.altered(self.trial.trial, found)
 
     def _digest(self, name: str, value: Any, path: Callable[[Any], str]) -> str | None:
         with suppress(NoFingerprintError):
@@ -341,17 +375,19 @@ class StepRunner:
             self.output = fingerprint(value, by_content if self.call.persist else str)
         except Exception as error:  # user-defined objects may fail in any way
             self.note = self.note or f"its output has no fingerprint: {error}"
+        if (self.call.persist or self.output is None) and _is_lazy(value):
+            self.doubt = f"its output is {LAZY}"
         if self.call.persist:
             form, blob = pack(value, self.trial.signing_key, inline=INLINE)
             if _is_lazy(value):
-                self.note = self.note or f"its output is {LAZY}"
                 kept = {**form, "size": 0, "digest": None, "reason": f"it is {LAZY}"}
                 if self.keys is not None and self.keys.reusable:
                     warn_of_lazy(self.call.step)
             else:
                 kept = keep_or_explain(self.recorder, form, blob)
             self.kept = {"value": kept, **self.files}
-        self.note = self.note or _doubt(self.running)
+        self.doubt = self.doubt or _doubt(self.running)
+        self.note = self.note or self.doubt
         self._record(usage, "succeeded")
         if self.output and self.inputs and not self.note:
             self._record_output(self.output)
@@ -394,7 +430,7 @@ class StepRunner:
             cache_key=(keys and keys.base) or None, reusable=keys is not None and keys.reusable,
             reused=reused, reason=reason or (keys and keys.reason), worker=here and here.address,
             worker_name=here and here.name, arguments=self.arguments, reads=self.reads,
-            written=self.written,
+            written=self.written, changed=self.changed,
         )  # fmt: skip
         id = (step_run_id(call.key, usage.started, origin.pid) if reused is None
               else reused_run_id(call.key, reused))  # fmt: skip
@@ -428,10 +464,10 @@ class StepRunner:
     def _record_entry(self, value: Any, ids: list[str]) -> None:
         entry = CacheEntry(
             self.trial.trial, self.call.key, self.call.step, self.running.stochastic, self.output,
-            None if self.note else self.kept, self.note, str(type(value)),
+            None if self.doubt else self.kept, self.doubt, str(type(value)),
             sorted(self.running.metrics), self._all_reads(), self.written, self.before is None,
         )  # fmt: skip
-        if self.note:
+        if self.doubt:
             # Of an output that is not to be trusted only whether the step draws is of use.
             ids = ids[:1]
         if any(map(is_replacement_id, ids)):

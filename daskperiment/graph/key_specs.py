@@ -54,7 +54,7 @@ def make_key_specs(
     taken : mapping
         Key of a task that only takes a part of such a parameter -> the part.
     """
-    maker = _Maker(inlined)
+    maker = _Maker(inlined, taken)
     specs = [
         # Its task needs what it takes a part of; its output depends on the part alone.
         KeySpec(key, (), taken=taken[key], beside=tuple(references(tasks[key])))
@@ -66,8 +66,11 @@ def make_key_specs(
 
 
 class _Maker:
-    def __init__(self, inlined: Mapping[Hashable, str]) -> None:
+    def __init__(
+        self, inlined: Mapping[Hashable, str], taken: Mapping[Hashable, ParameterField]
+    ) -> None:
         self.functions: dict[str, Callable[..., Any]] = {}
+        self._taken = taken
         self._names = dict(inlined)
         self._computed: set[Hashable] = set()
 
@@ -90,10 +93,12 @@ class _Maker:
     def _file(self, key: Hashable, source: Any) -> KeySpec:
         if isinstance(source, FileSource):
             return KeySpec(key, (FileContent(source),))
+        if source.key in self._taken:
+            return KeySpec(key, (FileContent(self._taken[source.key]),), beside=(source.key,))
         name = self._names.get(source.key, "")
         # A parameter that names the files is no part of the key by its value.
         before = () if name and source.key not in self._computed else (KeyOf(source.key),)
-        return KeySpec(key, (FileContent(name), *before))
+        return KeySpec(key, (FileContent(ParameterField(name)), *before))
 
     def _step(self, key: Hashable, task: Any) -> KeySpec:
         _, call, *forms = task.args

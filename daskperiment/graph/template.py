@@ -398,6 +398,7 @@ class _Survey:
         self.taken = {key: ParameterField(name) for key, name in inlined.items()}
         self._names: Counter[str] = Counter()
         self._prepared: dict[Key, GraphNode] = {}
+        self._takers = Counter(ref for task in tasks.values() for ref in references(task))
         for key in in_order(tasks, last):
             self._visit(key)
 
@@ -450,9 +451,18 @@ class _Survey:
         trial, _, *args = task.args
         # The last step ends the trial as well, so that nothing is left to do for the caller.
         run = run_result if key == self._last else run_step
-        prepared = Task(key, run, trial, replace(call, key=place), *args)
+        shared = tuple(name for name, form in zip(call.names, args, strict=True)
+                       if self._is_shared(form))  # fmt: skip
+        prepared = Task(key, run, trial, replace(call, key=place, shared=shared), *args)
         self._prepared[key] = prepared
         return _Inputs(steps=(place,))
+
+    def _is_shared(self, form: Any) -> bool:
+        """Whether others than one call see what stands there; parameters keep their value."""
+        if not isinstance(form, (TaskRef, GraphNode)):
+            return True
+        taken = [form.key] if isinstance(form, TaskRef) else list(references(form))
+        return any(self._takers[key] > 1 or key not in self._tasks for key in taken)
 
     def _between(self, key: Key, task: Task) -> None:
         self.takes_files |= task.func is take_file

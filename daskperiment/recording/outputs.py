@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 
 from daskperiment.codec import decode
 from daskperiment.errors import StoreError
-from daskperiment.records import Output, changed_output_id
+from daskperiment.records import Alteration, Output, changed_output_id
 from daskperiment.store.protocol import Record
 
 __all__ = ["Conflict", "ObservedOutputs", "remember"]
@@ -37,6 +37,7 @@ class ObservedOutputs:
         self._waiting: dict[str, list[Output]] = {}
         self._known: OrderedDict[str, str] = OrderedDict()
         self._conflicts: list[Conflict] = []
+        self._alterations: list[tuple[int, Alteration]] = []
         self.found_conflicts = False
         self._lock = threading.RLock()
 
@@ -112,6 +113,18 @@ class ObservedOutputs:
             self.found_conflicts |= bool(found)
         for id, outputs in waiting.items():
             self.delivered(id, outputs[-1].output)
+
+    def altered(self, trial: int, alteration: Alteration) -> None:
+        """Note that a step of a trial changed what it was given."""
+        with self._lock:
+            self._alterations.append((trial, alteration))
+            self.found_conflicts = True
+
+    def alterations(self) -> list[tuple[int, Alteration]]:
+        """Return what was noted of changed arguments since the last call, with the trials."""
+        with self._lock:
+            found, self._alterations = self._alterations, []
+        return found
 
     def conflicts(self) -> list[Conflict]:
         """Return the conflicts that were found since the last call."""

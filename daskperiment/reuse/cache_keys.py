@@ -86,8 +86,9 @@ class UsedFunction(NamedTuple):
 class FileContent(NamedTuple):
     """Stands for what the files of an ``ex.file`` hold when the trial is planned."""
 
-    source: FileSource | str
-    """Or the name of the parameter that names them; empty if only a step tells."""
+    source: FileSource | ParameterField | str
+    """Or the parameter, or its part, that names them, of an empty name if only a step tells; a text
+    for a parameter of which only a path names any."""
 
 
 Part = str | KeyOf | LiveValue | DefaultValue | UsedFunction | FileContent
@@ -179,8 +180,9 @@ class KeySpecs:
         self.specs = specs
         self.functions = functions
         self._parameters = parameters
-        self._direct = {*parameters, *(spec.key for spec in specs if spec.taken is not None)}
-        """Keys of parameters and of their parts, which are known before anything runs."""
+        known = {spec.key for spec in specs if spec.taken is not None or _is_file(spec)}
+        self._direct = known | parameters.keys()
+        """Keys of what is known before anything runs: parameters, their parts, and files."""
         self._capture = CodeCapture()
 
     def takes_nodes(self, spec: KeySpec) -> bool:
@@ -258,17 +260,27 @@ class KeySpecs:
         return found
 
 
+def _is_file(spec: KeySpec) -> bool:
+    return bool(spec.parts) and all(isinstance(part, FileContent) for part in spec.parts)
+
+
 def _sources(
     inputs: Iterable[FileContent | LiveValue], values: Mapping[str, Any]
 ) -> Iterator[FileSource]:
     for part in inputs:
-        if isinstance(part, FileContent) and isinstance(part.source, FileSource):
-            yield part.source
-            continue
-        value = part.value if isinstance(part, LiveValue) else values.get(str(part.source))
-        for item in value if isinstance(value, list) else [value]:
-            if isinstance(item, Path):
-                yield source_of(item)
+        if isinstance(part, LiveValue):
+            yield from _paths(part.value)
+        elif isinstance(part.source, str):
+            yield from _paths(values.get(part.source))
+        else:
+            with suppress(NoFingerprintError):
+                yield _source(part, values)
+
+
+def _paths(value: Any) -> Iterator[FileSource]:
+    for item in value if isinstance(value, list) else [value]:
+        if isinstance(item, Path):
+            yield source_of(item)
 
 
 def _cache_key(
@@ -329,11 +341,12 @@ def _digest(
 def _source(part: FileContent, values: Mapping[str, Any]) -> FileSource:
     if isinstance(part.source, FileSource):
         return part.source
-    if part.source not in values:
+    field = part.source
+    if isinstance(field, str) or field.name not in values:
         raise NoFingerprintError("which file it is turns out only when a step before it has run")
     try:
-        return source_of(values[part.source])
-    except (TypeError, ValueError) as error:
+        return source_of(field.taken_from(values))
+    except Exception as error:  # the trial raises it, where the user sees it
         raise NoFingerprintError(str(error)) from None
 
 

@@ -89,7 +89,7 @@ def test_a_trial_in_full(full):
     assert [node["key"] for node in good["graph"]["nodes"]] == ["load", "fit"]
     assert good["code"][0]["lines"][0][0] == ["def", "keyword"]
     assert good["environment"]["packages"] == {"numpy": "2.0"}
-    assert good["notes"] == [{"key": "fit", "step": "fit", "earlier": 3}]
+    assert good["notes"] == [{"key": "fit", "step": "fit", "earlier": 3, "reads": []}]
     assert bad["failure"]["description"] == "ValueError(bad)"
     assert bad["result"] is None
     assert not good["problems"]

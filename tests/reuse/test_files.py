@@ -49,6 +49,9 @@ WAYS = {
     "file": lambda ex, data: ex.file(data / "x.csv"),
     "text": lambda ex, data: ex.file(str(data / "x.csv")),
     "file of parameter": lambda ex, data: ex.file(ex.parameter("s", default=str(data / "x.csv"))),
+    "file of part": lambda ex, data: ex.file(
+        ex.parameter("config", default={"data": str(data / "x.csv"), "rate": 1})["data"]
+    ),
     "pattern": lambda ex, data: ex.file(str(data / "*.csv")),
     "folder": lambda ex, data: ex.file(data),
 }
@@ -63,6 +66,7 @@ def test_content_counts_and_nothing_else(ex, data, log, way):
     os.utime(data / "x.csv", (1, 1))
     assert (result.compute(), ran(log)) == (first, {})
     (data / "x.csv").write_text("2")
+    assert ex.explain(result)["read"].reason.startswith("file ")
     result.compute()
     assert ran(log) == {"read": 1}
     (data / "x.csv").write_text("1")

@@ -33,7 +33,8 @@ def _tensor(encoder: Encoder, value: Any) -> None:
     strided = value.layout is torch.strided and not value.is_quantized and not value.is_nested
     kind = type(value)
     encoder.tag(b"tensor" if strided else b"parts", value.dim())
-    about = "" if value.is_nested else f"{value.dtype} {tuple(value.shape)} {value.requires_grad}"
+    shape = "" if value.is_nested else tuple(value.shape)
+    about = f"{value.dtype} {shape} {value.requires_grad}"
     # Ways in which a tensor of the same elements behaves in another way.
     about += "" if kind is torch.Tensor else f" {kind.__qualname__}"
     about += "" if value.device.type == "cpu" else f" {value.device}"
@@ -42,7 +43,7 @@ def _tensor(encoder: Encoder, value: Any) -> None:
         encoder.feed(kind)
     value = value.detach()
     if not strided:
-        _write_parts(encoder, value.as_subclass(torch.Tensor))
+        _write_parts(encoder, value)
     elif value.device.type != "meta":
         _write_elements(encoder, value)
 

@@ -1,0 +1,169 @@
+"""Steps that change what they are given, which other steps take too."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from daskperiment.errors import ImpureStepWarning
+
+
+class Model:
+    """An object of the user's own."""
+
+    def __init__(self):
+        self.weights = [0.0]
+
+
+def _item(value):
+    value["w"] = 1
+
+
+def _attribute(value):
+    value.weights.append(1.0)
+
+
+KINDS = {
+    "list": (lambda: [1], lambda value: value.append(2)),
+    "dict": (lambda: {"w": 0}, _item),
+    "set": (lambda: {1}, lambda value: value.add(2)),
+    "bytearray": (lambda: bytearray(b"a"), lambda value: value.extend(b"b")),
+    "array": (lambda: np.zeros(3), lambda value: np.add(value, 1, out=value)),
+    "frame": (lambda: pd.DataFrame({"w": [0]}), _item),
+    "object": (Model, _attribute),
+    "generator": (lambda: np.random.default_rng(1), lambda value: value.random()),
+    "nested": (lambda: ({"a": [1]},), lambda value: value[0]["a"].append(2)),
+}
+
+
+def alarms(compute):
+    """Compute, and return the texts of the warnings of impure steps."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        compute()
+    return [str(one.message) for one in caught if one.category is ImpureStepWarning]
+
+
+def define(ex, make, change):
+    @ex
+    def made():
+        return make()
+
+    @ex
+    def changer(value):
+        change(value)
+        return 1
+
+    @ex
+    def reader(value):
+        return str(value)
+
+    @ex.result
+    def both(*values):
+        return len(values)
+
+    return made, changer, reader, both
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_step_that_changed_it_is_named(ex, kind):
+    """Whatever its type, a value changed in place that others take is told, with step and name."""
+    made, changer, reader, both = define(ex, *KINDS[kind])
+    value = made()
+    result = both(changer(value), reader(value))
+    (told,) = alarms(lambda: result.compute(scheduler="synchronous"))
+    assert told.startswith("Step 'changer' changed in place what it was given as value.")
+
+
+@pytest.mark.parametrize("way", ["literal", "parameter", "keyword", "in a list"])
+def test_every_way_of_giving_it(ex, way):
+    """Literals and parameters are kept for later trials: one step is enough to spoil them."""
+    _, changer, _, both = define(ex, *KINDS["list"])
+    parameter = ex.parameter("p", default=[1])
+    call = {
+        "literal": lambda: changer([1]), "parameter": lambda: changer(parameter),
+        "keyword": lambda: changer(value=[1]), "in a list": lambda: _in_list(ex)([parameter]),
+    }[way]()  # fmt: skip
+    (told,) = alarms(lambda: both(call).compute(scheduler="synchronous"))
+    assert "changed in place what it was given as value" in told
+
+
+def _in_list(ex):
+    @ex
+    def first_of(value):
+        value[0].append(2)
+
+    return first_of
+
+
+def test_no_alarm_where_nobody_else_sees_it(ex):
+    """What only one step takes may be changed, and copies may be changed always."""
+    made, changer, reader, both = define(ex, *KINDS["array"])
+
+    @ex
+    def copier(value):
+        value = value.copy()
+        value += 1
+        return value
+
+    value = made()
+    alone = both(changer(made()))
+    copied = both(copier(value), reader(value))
+    assert not alarms(lambda: alone.compute(scheduler="synchronous"))
+    assert not alarms(lambda: copied.compute(scheduler="threads"))
+
+
+def test_no_one_is_accused_alone_of_what_two_may_have_done(ex):
+    """A step that only reads while another one changes the same value is not named alone."""
+    began, changed = threading.Event(), threading.Event()
+
+    @ex
+    def made():
+        return [1]
+
+    @ex
+    def changer(value):
+        began.wait(30)
+        value.append(2)
+        changed.set()
+
+    @ex
+    def reader(value):
+        began.set()
+        changed.wait(30)
+
+    @ex.result
+    def both(*values):
+        return len(values)
+
+    value = made()
+    told = alarms(lambda: both(changer(value), reader(value)).compute(scheduler="threads"))
+    of_reader = [text for text in told if text.startswith("Step 'reader'")]
+    assert all("or 'changer' at the same time" in text for text in of_reader)
+    assert any("'changer'" in text for text in told)
+
+
+def test_compare_names_the_step(ex):
+    """Where a step got another value than in the other trial, who changed it is named."""
+    made, _, _, both = define(ex, *KINDS["list"])
+
+    @ex
+    def grow(value):
+        value.append(2)
+        return len(value)
+
+    value = made()
+    result = both(grow(value), grow(value), grow(value))
+    alarms(lambda: result.compute(scheduler="synchronous"))
+    alarms(lambda: result.compute(scheduler="processes"))
+    differing = [step for step in ex.compare(1, 2).steps if step.key.startswith("grow")]
+    found = [step for step in differing if step.differs]
+    assert len(found) == 2  # all but the one that ran first
+    for step in found:
+        assert {cause.kind for cause in step.causes} == {"in place"}
+        assert step.key not in {cause.name for cause in step.causes}
+        assert {cause.name.partition("#")[0] for cause in step.causes} == {"grow"}
