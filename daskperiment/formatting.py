@@ -27,6 +27,7 @@ __all__ = [
     "shorten",
     "shorten_pair",
     "table",
+    "told_change",
     "width",
 ]
 
@@ -173,6 +174,17 @@ def brief(value: Any) -> str:
         return shorten(_Brief().repr(value), _BRIEF)
     except Exception:  # values may fail in any way when they are to be written
         return ""
+
+
+def told_change(first: str, second: str, columns: int, arrow: str = "→") -> str:
+    """Return how a value changed of which short texts are known; the texts may be empty or equal.
+
+    >>> told_change("0.2", "0.3", 20), told_change("", "", 20)
+    (' 0.2 → 0.3', ': other data')
+    """
+    if not first or not second or first == second:
+        return ": other data"
+    return " " + f" {arrow} ".join(shorten_pair(first, second, columns))
 
 
 def _common_prefix(first: str, second: str) -> int:
