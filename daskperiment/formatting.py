@@ -27,6 +27,7 @@ __all__ = [
     "shorten",
     "shorten_pair",
     "table",
+    "told_change",
     "width",
 ]
 
@@ -141,11 +142,13 @@ class _Brief(reprlib.Repr):
             names = [field.name for field in dataclasses.fields(value)][: self.maxdict]
             parts = [f"{n}={self.repr1(getattr(value, n, None), level - 1)}" for n in names]
             return f"{kind.__name__}({', '.join(parts)})"
+        if isinstance(value, type):
+            return str(value.__qualname__)
         if isinstance(value, (enum.Enum, PurePath)) or kind.__module__ in _TELLING:
             return shorten(repr(value), self.maxother)
         if kind.__module__ == "numpy" and getattr(value, "ndim", 1) == 0:
             return shorten(repr(value.item()), self.maxother)
-        if isinstance(value, type) or hasattr(value, "__code__"):
+        if hasattr(value, "__code__"):
             return str(value.__qualname__)
         raise _Untold
 
@@ -171,6 +174,17 @@ def brief(value: Any) -> str:
         return shorten(_Brief().repr(value), _BRIEF)
     except Exception:  # values may fail in any way when they are to be written
         return ""
+
+
+def told_change(first: str, second: str, columns: int, arrow: str = "→") -> str:
+    """Return how a value changed of which short texts are known; the texts may be empty or equal.
+
+    >>> told_change("0.2", "0.3", 20), told_change("", "", 20)
+    (' 0.2 → 0.3', ': other data')
+    """
+    if not first or not second or first == second:
+        return ": other data"
+    return " " + f" {arrow} ".join(shorten_pair(first, second, columns))
 
 
 def _common_prefix(first: str, second: str) -> int:

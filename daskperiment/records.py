@@ -51,6 +51,7 @@ __all__ = [
     "altered_id",
     "beat_id",
     "cache_entry_id",
+    "changed_arguments",
     "changed_output_id",
     "computed_id",
     "digests_within",
@@ -471,6 +472,44 @@ class Node(Struct, frozen=True, omit_defaults=True):
     literals: dict[str, str] = {}
     """Arguments that stand in the call itself: name -> the value in short, empty if that does not
     tell it."""
+    arguments: dict[str, Argument] = {}
+    """The same with what tells more: values as they were when the trial began, defaults included.
+    Those that are told in full by their text have no fingerprint."""
+    ignored: list[str] = []
+    """Names of the arguments that its output does not depend on."""
+    beside: list[str] = []
+    """Those of `steps` and `parameters` that it takes for these alone."""
+
+    @property
+    def wiring(self) -> tuple[list[str], list[str]]:
+        """Steps and parameters that its output depends on."""
+        if not self.beside:
+            return self.steps, self.parameters
+        steps = [key for key in self.steps if f"step {key}" not in self.beside]
+        return steps, [name for name in self.parameters if f"parameter {name}" not in self.beside]
+
+
+def changed_arguments(
+    node: Node, other: Node | None
+) -> Iterator[tuple[str, Argument, Argument]]:
+    """Yield what a call gives a step that is known to be another than what another call gave it.
+
+    With its name, and as either of them had it.
+    """
+    for name, argument in node.arguments.items():
+        before = other.arguments.get(name) if other is not None else None
+        if before is not None and _differ(before, argument):
+            yield name, argument, before
+
+
+def _differ(one: Argument, other: Argument) -> bool:
+    """Whether two arguments are known to differ: what has neither may be equal or not."""
+    if one.fingerprint is not None and other.fingerprint is not None:
+        return one.fingerprint != other.fingerprint
+    if one.fingerprint is None and other.fingerprint is None:
+        return bool(one.text and other.text) and one.text != other.text
+    # One of them is told by its text alone, which is that of no other value.
+    return bool(one.text if one.fingerprint is None else other.text)
 
 
 class Graph(Struct, frozen=True):

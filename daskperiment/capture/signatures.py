@@ -10,7 +10,14 @@ from typing import Any, ParamSpec, TypeVar
 
 from daskperiment.formatting import nearest
 
-__all__ = ["DEFAULT", "argument_names", "defaults_of", "explained", "parameter_names"]
+__all__ = [
+    "DEFAULT",
+    "argument_names",
+    "declared_names",
+    "defaults_of",
+    "explained",
+    "parameter_names",
+]
 
 DEFAULT = "default"
 """Stands for the fingerprint of a default that has none: the code tells which it is."""
@@ -68,6 +75,13 @@ def parameter_names(function: Callable[..., Any]) -> tuple[str, ...] | None:
     ):
         return None
     return tuple(signature.parameters)
+
+
+def declared_names(function: Callable[..., Any]) -> frozenset[str]:
+    """Return the names of the arguments that a function declares one by one."""
+    signature = _cached(_signature, function)
+    declared = signature.parameters.values() if signature is not None else ()
+    return frozenset(each.name for each in declared if each.kind not in _OPEN)
 
 
 def defaults_of(function: Callable[..., Any]) -> tuple[tuple[str, Any], ...]:

@@ -53,6 +53,12 @@ from daskperiment.capture.source import SourceInfo, SourceMark, belongs
 __all__ = ["CodeUnit", "Constant", "Lookups", "Walk"]
 
 _LOGGERS = (logging.Logger, logging.LoggerAdapter)
+_ITERATING = ("builtins", "itertools")
+_COORDINATING = (
+    *("threading", "queue", "_queue"),
+    *("multiprocessing.synchronize", "multiprocessing.queues"),
+)
+"""Modules whose objects are there for threads and processes to wait for each other."""
 _FOLLOWED = (FunctionType, MethodType, ModuleType, type)
 
 
@@ -163,8 +169,9 @@ class Walk:
         return {source.source_mark(value): info for value, info in code if info.source is not None}
 
     def _is_state(self, name: str, value: Any) -> bool:
-        # Whoever takes from an iterator changes it.
-        if isinstance(value, Iterator) and type(value).__module__ in ("builtins", "itertools"):
+        # Whoever takes from an iterator changes it, and who waits for others at a barrier.
+        module = type(value).__module__
+        if module in _COORDINATING or (module in _ITERATING and isinstance(value, Iterator)):
             return True
         # Code that is bound anew is followed as it is now.
         return self._state.covers(name, value) and not isinstance(value, _FOLLOWED)

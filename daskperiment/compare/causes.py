@@ -86,7 +86,7 @@ def _compare(both: _TrialPair, key: str) -> StepComparison:
         failures=Pair(*map(_description, runs)),
         reused=Pair(*(run.reused if run else None for run in runs)),
         note=next((run.note for run in runs if run and run.note), None),
-        changes=tuple(_own_changes(both, key)),
+        changes=(*_own_changes(both, key), *_literals(both, key)),
         causes=_causes(both, key) if verdict in ("differs", "failed") else (),
     )
 
@@ -195,11 +195,20 @@ def _arguments(both: _TrialPair, key: str) -> list[Cause]:
     """Return the arguments that are known to differ."""
     old, new = (run.arguments if run else {} for run in both.runs(key))
     pairs = {name: Pair(old[name], new[name]) for name in old if name in new}
+    calls = [node.arguments if node else {} for node in both.nodes(key)]
     return [
-        Cause("argument", name, key, Pair(*(one.text for one in pair)))
+        # What is no scalar is told by the call, if by anything.
+        Cause("argument", name, key, Pair(*(one.text or call.get(name, one).text
+                                            for one, call in zip(pair, calls, strict=True))))
         for name, pair in pairs.items()
         if None not in (prints := [one.fingerprint for one in pair]) and prints[0] != prints[1]
     ]
+
+
+def _literals(both: _TrialPair, key: str) -> list[Cause]:
+    """Return the arguments that differ and stand in the call itself."""
+    literal = {name for node in both.nodes(key) if node for name in node.literals}
+    return [one for one in _arguments(both, key) if one.name in literal]
 
 
 def _changed_in_place(both: _TrialPair, key: str) -> list[Cause]:
@@ -232,6 +241,8 @@ def _same_inputs(both: _TrialPair, key: str) -> bool | None:
     old, new = both.runs(key)
     if old is None or new is None or old.inputs is None or new.inputs is None:
         return None
+    if bool(old.arguments) != bool(new.arguments):
+        return None  # an earlier version made another fingerprint of them
     return old.inputs == new.inputs
 
 
@@ -240,10 +251,10 @@ def _upstream(both: _TrialPair, key: str, seen: set[str]) -> Iterator[Cause]:
     nodes = [node for node in both.nodes(key) if node]
     if _rewired(both, nodes):
         yield Cause("graph", key, key, Pair(*map(_wiring, nodes)))
-    for name in dict.fromkeys(name for node in nodes for name in node.parameters):
+    for name in dict.fromkeys(name for node in nodes for name in node.wiring[1]):
         if name in both.parameters:
             yield Cause("parameter", name, key, both.parameters[name])
-    for before in dict.fromkeys(name for node in nodes for name in node.steps):
+    for before in dict.fromkeys(name for node in nodes for name in node.wiring[0]):
         if before not in seen:
             seen.add(before)
             yield from _through(both, before, seen)
@@ -255,7 +266,8 @@ def _rewired(both: _TrialPair, nodes: list[Node]) -> bool:
 
 
 def _wiring(node: Node) -> list[str]:
-    return [*node.steps, *node.parameters]
+    steps, parameters = node.wiring
+    return [*steps, *parameters]
 
 
 def _through(both: _TrialPair, key: str, seen: set[str]) -> Iterator[Cause]:

@@ -24,6 +24,7 @@ CauseKind = Literal[
     "step",  # a step that it takes input from ended otherwise
     "graph",  # it takes other steps or parameters
     "parameter",
+    "argument",  # its call gives it another value
     "code",
     "constant",
     "package",

@@ -10,7 +10,15 @@ from typing import Any, NamedTuple
 
 from daskperiment.codec import describe
 from daskperiment.compare.parts import Cause, Differences, Pair, StepComparison
-from daskperiment.formatting import html_table, one_line, shorten, shorten_pair, table, width
+from daskperiment.formatting import (
+    html_table,
+    one_line,
+    shorten,
+    shorten_pair,
+    table,
+    told_change,
+    width,
+)
 from daskperiment.history.stored_values import StoredObject
 
 __all__ = [
@@ -78,9 +86,7 @@ def show_texts(pair: Pair[Any], columns: int = _VALUE) -> tuple[str, str]:
 
 def _change(cause: Cause) -> str:
     if cause.kind == "argument":
-        name, texts = shorten(cause.name, _NAME), cause.values
-        first, second = shorten_pair(*texts, _SHORT)
-        return f"{name} {first} -> {second}" if first != second else f"{name}: other data"
+        return shorten(cause.name, _NAME) + told_change(*cause.values, _SHORT, "->")
     write = show_texts if cause.kind == "package" else show_pair
     return f"{shorten(cause.name, _NAME)} {' -> '.join(write(cause.values, _SHORT))}"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Literal
@@ -11,7 +11,7 @@ from daskperiment.compare.evidence import collect
 from daskperiment.formatting import html_table, one_line, table
 from daskperiment.history.trial_records import trial_or_raise
 from daskperiment.planning.reuse_planner import StepForecast
-from daskperiment.records import StepRun
+from daskperiment.records import Node, StepRun
 from daskperiment.store.protocol import Store
 
 if TYPE_CHECKING:
@@ -106,11 +106,12 @@ def _explained(forecast: StepForecast) -> StepExplanation:
     if not forecast.needed:
         return StepExplanation(key, step, "not needed", "what follows is reused")
     if forecast.trial is not None:
-        return _hit(key, step, forecast.trial)
+        return _hit(key, step, forecast.trial, forecast.spec.ignored)
     if not forecast.reusable:
         return StepExplanation(key, step, "run", _NOT_REUSED)
     diffs = tuple(reason.diff for reason in forecast.reasons if reason.diff)
-    return StepExplanation(key, step, "miss", forecast.text, diffs=diffs)
+    text = forecast.text + _without(forecast.spec.ignored)
+    return StepExplanation(key, step, "miss", text, diffs=diffs)
 
 
 def explain_trial(store: Store, trial_id: int) -> Explanation:
@@ -118,22 +119,29 @@ def explain_trial(store: Store, trial_id: int) -> Explanation:
     evidence = collect(store, trial_or_raise(store, trial_id))
     result = evidence.trial.begun.result
     steps = tuple(
-        _of_run(node.key, node.step, evidence.runs.get(node.key))
+        _of_run(node, evidence.runs.get(node.key))
         for node in evidence.nodes.values()
     )
     return Explanation(f"Trial {evidence.trial.trial}, {result} ({evidence.trial.status}):", steps)
 
 
-def _of_run(key: str, step: str, run: StepRun | None) -> StepExplanation:
+def _of_run(node: Node, run: StepRun | None) -> StepExplanation:
+    key, step = node.key, node.step
     if run is None:
         return StepExplanation(key, step, "not needed", "it did not run")
     if run.reused is not None:
-        return _hit(key, step, run.reused, run.reason)
+        return _hit(key, step, run.reused, node.ignored, run.reason)
     if run.reason is not None:
-        return StepExplanation(key, step, "miss", run.reason)
+        return StepExplanation(key, step, "miss", run.reason + _without(node.ignored))
     return StepExplanation(key, step, "run", _NOT_REUSED)
 
 
-def _hit(key: str, step: str, trial: int, why: str | None = None) -> StepExplanation:
-    text = f"output of trial {trial}" + (f": {why}" if why else "")
+def _hit(
+    key: str, step: str, trial: int, ignored: Sequence[str], why: str | None = None
+) -> StepExplanation:
+    text = f"output of trial {trial}" + (f": {why}" if why else "") + _without(ignored)
     return StepExplanation(key, step, "hit", text, trial)
+
+
+def _without(ignored: Sequence[str]) -> str:
+    return f"; {', '.join(ignored)} ignored" if ignored else ""

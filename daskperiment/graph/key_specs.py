@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 from dask.utils import funcname
 
 from daskperiment.capture.files import FileSource, take_file
 from daskperiment.capture.fingerprint import NoFingerprintError, exact_fingerprint
-from daskperiment.capture.signatures import defaults_of, parameter_names
+from daskperiment.capture.signatures import declared_names, defaults_of
 from daskperiment.execution.tasks import Call, run_between, run_parameter, run_result, run_step
+from daskperiment.formatting import brief
 from daskperiment.graph.dask_tasks import (
     Alias,
     DataNode,
@@ -20,6 +21,7 @@ from daskperiment.graph.dask_tasks import (
     function_of,
     references,
 )
+from daskperiment.records import Argument
 from daskperiment.reuse.cache_keys import (
     DefaultValue,
     FileContent,
@@ -31,7 +33,7 @@ from daskperiment.reuse.cache_keys import (
 )
 from daskperiment.reuse.parameter_fields import ParameterField
 
-__all__ = ["make_key_specs"]
+__all__ = ["fixed_arguments", "make_key_specs"]
 
 _FIXED = (type(None), bool, int, float, complex, str, bytes)
 """Types of arguments that cannot change in place."""
@@ -161,11 +163,27 @@ class _Maker:
 def _labelled(arguments: Mapping[str, tuple[Any, ...]], call: Call) -> Iterator[Any]:
     """Yield the parts of all arguments, each behind its name: equal for equal calls."""
     # What the function collects by name it may go through in the order in which it was given.
-    declared = parameter_names(call.function.__wrapped__) or ()
-    names = sorted(arguments) if declared else [*arguments]
-    for name in names:
+    declared = declared_names(call.function.__wrapped__)
+    first = sorted(arguments.keys() & declared)
+    for name in [*first, *(name for name in arguments if name not in declared)]:
         yield f"argument {name}: {len(arguments[name])}"
         yield from arguments[name]
+
+
+def fixed_arguments(call: Call, forms: Sequence[Any]) -> dict[str, Argument]:
+    """Return what the graph records of a call's arguments that cannot change in place."""
+    given = dict(zip(call.names, forms, strict=True))
+    left_out = dict(defaults_of(call.function.__wrapped__)) if call.defaulted else {}
+    values = {**left_out, **given}
+    return {
+        name: _fixed(value) for name, value in values.items()
+        if type(value) in _FIXED and name not in call.ignore
+    }  # fmt: skip
+
+
+def _fixed(value: Any) -> Argument:
+    short = type(value) not in (str, bytes, int) or (type(value) is int and abs(value) < 10**18)
+    return Argument(brief(value), None if short else exact_fingerprint(value))
 
 
 def _literal(value: Any) -> Any:

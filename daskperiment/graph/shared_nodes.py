@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from daskperiment.capture.fingerprint import combine
+from daskperiment.capture.fingerprint import NoFingerprintError, combine, exact_fingerprint
 from daskperiment.client.shipping import LocalRequest
 from daskperiment.execution.shared_tasks import (
     RecomputeTask,
@@ -146,7 +146,7 @@ class SharedNodes:
             # Equal keys have equal dependencies, which Dask's scheduler insists on.
             name = self._named(
                 self._label(task), "run", self._reuse.shared[key], *before.values(),
-                *self._outside(task),
+                *self._outside(task), *self._form(task),
             )  # fmt: skip
             self._runs[key] = name
             self._keys[name] = key
@@ -241,6 +241,25 @@ class SharedNodes:
             named = dict(zip(names, values, strict=True))
             return _NodeContent((place,), [place, wrapped.__wrapped__], named)
         return _NodeContent((), [task])
+
+    def _form(self, task: Any) -> list[str]:
+        """Return what equal calls of a step may differ in: form, and arguments that are ignored."""
+        if function_of(task) not in (run_step, run_result):
+            return []
+        _, call, *forms = task.args
+        ignored = [form for name, form in zip(call.names, forms, strict=True)
+                   if name in call.ignore]  # fmt: skip
+        kinds = [type(form).__name__ for form in forms]
+        return [*call.names, "", *call.keywords, "", *kinds, *map(self._digest, ignored)]
+
+    def _digest(self, form: Any) -> str:
+        if isinstance(form, TaskRef):
+            value = self._request.values.get(self._names.get(form.key, ""))
+            form = value if form.key in self._names else None
+        try:
+            return exact_fingerprint(form)
+        except NoFingerprintError:
+            return self._request.token  # shared with nobody
 
     def _label(self, task: Any) -> str:
         return task.args[1].step if function_of(task) in (run_step, run_result) else "shared"

@@ -10,7 +10,7 @@ Everything else, such as data that no parameter reaches, keeps its keys and is s
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.utils import funcname, key_split
+from msgspec.structs import replace as replace_fields
 
 from daskperiment.capture.files import take_file
 from daskperiment.client.shipping import LocalRequest
@@ -41,7 +42,7 @@ from daskperiment.graph.dask_tasks import (
     in_order,
     references,
 )
-from daskperiment.graph.key_specs import make_key_specs
+from daskperiment.graph.key_specs import fixed_arguments, make_key_specs
 from daskperiment.graph.shared_nodes import SharedNodes
 from daskperiment.records import Graph, Node
 from daskperiment.reuse.cache_keys import KeySpecs
@@ -161,6 +162,15 @@ class Template:
         shared = dict(HighLevelGraph(self.shared, self.dependencies))
         return {**convert_legacy_graph(shared), **own}
 
+    def graph_now(self) -> Graph:
+        """Return the graph with what its calls give the steps at this moment."""
+        arguments = self.key_specs.arguments() if self.persisting else {}
+        if not arguments:
+            return self.graph
+        nodes = [replace_fields(node, arguments={**node.arguments, **arguments[node.key]})
+                 if node.key in arguments else node for node in self.graph.nodes]  # fmt: skip
+        return Graph(nodes)
+
     @cached_property
     def key_specs(self) -> KeySpecs:
         """How the cache keys of the nodes are made."""
@@ -173,7 +183,7 @@ class _Copying:
     def __init__(self, template: Template, token: str) -> None:
         self.template = template
         self.token = token
-        self.first, self.last = f"begin-{token}", last_key(template.result, token)
+        self.first, self.last = f"trial-begin-{token}", last_key(template.result, token)
         self.own = dict(template.own)
         self.layers: dict[str, Any] = dict(template.shared)
         self.dependencies: dict[str, set[str]] = dict(template.dependencies)
@@ -408,13 +418,7 @@ class _Survey:
 
     def _visit(self, key: Key) -> None:
         task = self._tasks[key]
-        found = [self._sources.get(ref, _Inputs()) for ref in references(task)]
-        sources = _Inputs(
-            tuple(dict.fromkeys(step for source in found for step in source.steps)),
-            tuple(dict.fromkeys(name for source in found for name in source.parameters)),
-            tuple(dict.fromkeys(part for source in found for part in source.parts)),
-            tuple(dict.fromkeys(name for source in found for name in source.whole)),
-        )
+        sources = self._inputs_of(references(task))
         if type(task) is not Task:
             self._sources[key] = sources
         elif task.func is run_step:
@@ -426,6 +430,27 @@ class _Survey:
         else:
             self._sources[key] = self._part(key, task) or sources
             self._between(key, task)
+
+    def _inputs_of(self, keys: Iterable[Key]) -> _Inputs:
+        found = [self._sources.get(ref, _Inputs()) for ref in keys]
+        return _Inputs(
+            tuple(dict.fromkeys(step for source in found for step in source.steps)),
+            tuple(dict.fromkeys(name for source in found for name in source.parameters)),
+            tuple(dict.fromkeys(part for source in found for part in source.parts)),
+            tuple(dict.fromkeys(name for source in found for name in source.whole)),
+        )
+
+    def _beside(self, call: Call, task: Task, sources: _Inputs) -> list[str]:
+        """Return what a step takes only for arguments that it ignores."""
+        if not call.ignore:
+            return []
+        forms = dict(zip(call.names, task.args[2:], strict=True))
+        counting = [form for name, form in forms.items() if name not in call.ignore]
+        kept = self._inputs_of(references(Task(None, run_step, *counting)))
+        return [
+            *(f"step {key}" for key in sources.steps if key not in kept.steps),
+            *(f"parameter {name}" for name in sources.parameters if name not in kept.parameters),
+        ]
 
     def _part(self, key: Key, task: Task) -> _Inputs | None:
         """Note a task that only takes a part of a parameter."""
@@ -442,7 +467,8 @@ class _Survey:
         self.persisting |= call.persist
         self.nodes.append(
             Node(place, call.step, list(sources.steps), list(sources.parameters),
-                 _parts(sources), _literals(task))
+                 _parts(sources), _literals(task), fixed_arguments(call, task.args[2:]),
+                 list(call.ignore), self._beside(call, task, sources))
         )  # fmt: skip
         self.parameters.update(dict.fromkeys(sources.parameters))
         function = call.function.__wrapped__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import uuid
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -22,10 +23,11 @@ from daskperiment.execution.lifecycle import undefined
 from daskperiment.execution.trial import TrialRequest, TrialSetup
 from daskperiment.graph.template import Template
 from daskperiment.parameters import Parameters
+from daskperiment.planning.reasons import TrialMakeup
 from daskperiment.planning.reuse_planner import ReusePlanner, StepForecast
 from daskperiment.planning.snapshot import ChangeWarner, Snapshot
 from daskperiment.recording.registry import recorder_for
-from daskperiment.records import Code, Environment, Files
+from daskperiment.records import Code, Environment, Files, Graph
 from daskperiment.reuse.cache_keys import keys_without_reuse
 from daskperiment.reuse.reuse_plan import ReusePlan
 from daskperiment.seeds import fresh_seed
@@ -92,27 +94,42 @@ class _Setups:
 
     def __init__(self, template: Template) -> None:
         self.code: Snapshot[Code] = Snapshot(CodeCapture(), template.functions)
-        self.graph: Blob = dump_record(template.graph)
+        self.template = template
+        self._graph: tuple[Graph, Blob] | None = None
         self._parameters = template.reaching
         self._setup: TrialSetup | None = None
 
+    def graph(self) -> tuple[Graph, Blob]:
+        """Return the graph of this moment, and the object that keeps it."""
+        graph, last = self.template.graph_now(), self._graph
+        if last is None or (last[0] is not graph and last[0] != graph):
+            last = self._graph = (graph, dump_record(graph))
+        return last
+
     def setup(
-        self, store: Store, result: str, code: Code, code_blob: Blob, environment: Blob
-    ) -> TrialSetup:
+        self, store: Store, result: str, code: Code, code_blob: Blob, environment: Blob,
+        graph: Blob,
+    ) -> TrialSetup:  # fmt: skip
         """Return what coming trials have in common: the same object while nothing changes."""
         last, origin, key = self._setup, current_origin(), signing_key()
         # One object for many trials: it is pickled once, and a worker unpickles it once.
-        if last is None or (code_blob.digest, environment.digest, origin, key) != (
-            last.code.digest, last.environment.digest, last.origin, last.signing_key
+        if last is None or (code_blob.digest, environment.digest, graph.digest, origin, key) != (
+            last.code.digest, last.environment.digest, last.graph.digest, last.origin,
+            last.signing_key,
         ):  # fmt: skip
             last = self._setup = TrialSetup(
-                store, result, code_blob, environment, self.graph,
+                store, result, code_blob, environment, graph,
                 codes={step: each.fingerprint for step, each in code.steps.items()},
                 origin=origin, signing_key=key, parameters=self._parameters,
                 doubts={step: _doubt(unknown) for step, each in code.steps.items()
                         if (unknown := unknown_constants(each))},
             )  # fmt: skip
         return last
+
+
+def _makeup(template: Template, request: TrialRequest, code: Code, graph: Graph) -> TrialMakeup:
+    files = template.key_specs.files(request.values)
+    return TrialMakeup(request.values, code, graph, platform.python_version(), files)
 
 
 def _doubt(unknown: Sequence[str]) -> str:
@@ -181,7 +198,7 @@ class Planner:
     def _request(
         self, template: Template, token: str, options: TrialOptions
     ) -> tuple[TrialRequest, ReusePlan | None]:
-        request, code, environment = self._snapshot(template, token, options)
+        request, code, environment, graph = self._snapshot(template, token, options)
         if options.source is None:  # a trial that is run again is compared with its first run
             self._changes.check(code, environment)
         if request.missing or not (template.persisting or template.takes_files):
@@ -194,7 +211,8 @@ class Planner:
         if reusable:
             # A store that is away offers nothing; the trial's first task says that it is away.
             with suppress(StoreError):
-                plan = self._reuse_planner.plan(template, reusable, request, code)
+                makeup = _makeup(template, request, code, graph)
+                plan = self._reuse_planner.plan(template, reusable, request, makeup)
                 return replace(request, step_keys=plan.step_keys), plan
         specs = template.key_specs
         cache_keys = specs.cache_keys(request.values, code.steps, request.seed)
@@ -202,15 +220,19 @@ class Planner:
 
     def _snapshot(
         self, template: Template, token: str, options: TrialOptions
-    ) -> tuple[TrialRequest, Code, Environment]:
+    ) -> tuple[TrialRequest, Code, Environment, Graph]:
         """Return what a trial begins with if it begins at this moment."""
         values = self.parameters.current(options.values)
         setups = self._setups_of(template)
         code, code_blob = setups.code.now()
         environment, environment_blob = self._environment.now()
+        graph, graph_blob = setups.graph()
         chosen = self.seed if options.seed is None else options.seed
         request = TrialRequest(
-            setups.setup(self.store, template.result, code, code_blob, environment_blob), token,
+            setups.setup(
+                self.store, template.result, code, code_blob, environment_blob, graph_blob
+            ),
+            token,
             seed=fresh_seed() if chosen is None else chosen,
             values=values,
             missing=self.parameters.missing(
@@ -219,7 +241,7 @@ class Planner:
             sweep=options.sweep, source=options.source,
             progress=None if options.progress is None else options.progress.id,
         )  # fmt: skip
-        return request, code, environment
+        return request, code, environment, graph
 
     def forecasts(
         self, template: Template, options: TrialOptions
@@ -235,12 +257,13 @@ class Planner:
         StoreError
             If the store cannot be read.
         """
-        request, code, _ = self._snapshot(template, "", options)
+        request, code, _, graph = self._snapshot(template, "", options)
         if request.missing:
             raise undefined(request.missing)
         allowed = template.reusable(options.reuse, self.reuse)
         reusable = allowed or template.reusable(True, True)
-        forecasts = self._reuse_planner.forecasts(template, reusable, request, code)
+        makeup = _makeup(template, request, code, graph)
+        forecasts = self._reuse_planner.forecasts(template, reusable, request, makeup)
         return forecasts, bool(allowed)
 
     def _setups_of(self, template: Template) -> _Setups:
@@ -255,7 +278,7 @@ class Planner:
         code, code_blob = setups.code.now()
         environment, environment_blob = self._environment.now()
         if clients():
-            prepare(self.store, (code_blob, environment_blob, setups.graph))
+            prepare(self.store, (code_blob, environment_blob, setups.graph()[1]))
         self._changes.check(code, environment)
 
     def code(self, functions: Mapping[str, Callable[..., Any]]) -> Code:

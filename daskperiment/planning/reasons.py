@@ -18,7 +18,7 @@ from daskperiment.capture.files import FileParts, changed_files
 from daskperiment.capture.fingerprint import NoFingerprintError, fingerprint
 from daskperiment.codec import decode, find_record, from_plain, is_object
 from daskperiment.errors import CorruptRecordError
-from daskperiment.formatting import shorten, shorten_pair
+from daskperiment.formatting import shorten, shorten_pair, told_change
 from daskperiment.planning.snapshot import LOOK_BACK
 from daskperiment.records import (
     BEGUN,
@@ -31,6 +31,7 @@ from daskperiment.records import (
     Graph,
     Node,
     StepCode,
+    changed_arguments,
     record_kind,
 )
 from daskperiment.reuse.cache_keys import series_of
@@ -207,13 +208,16 @@ def _reaching(place: str, nodes: Mapping[str, Node]) -> list[Node]:
         key = waiting.pop(0)
         if key in nodes and key not in found:
             found[key] = nodes[key]
-            waiting += nodes[key].steps
+            waiting += nodes[key].wiring[0]
     return list(found.values())
 
 
 def _parameters(reaching: list[Node], now: TrialMakeup, before: TrialMakeup) -> Iterator[Reason]:
-    parts = {text: part for node in reaching for text, part in node.parts.items()}
-    whole = dict.fromkeys(name for node in reaching for name in _whole(node))
+    taking = [(node, node.wiring[1]) for node in reaching if node.parameters]
+    parts = {text: part for node, names in taking for text, part in node.parts.items()
+             if part[0] in names}  # fmt: skip
+    whole = dict.fromkeys(name for node, names in taking for name in _whole(node)
+                          if name in names)  # fmt: skip
     for text, (name, *path) in parts.items():
         if name not in whole:
             yield from _part(text, ParameterField(name, tuple(path)), now, before)
@@ -227,6 +231,8 @@ def _parameters(reaching: list[Node], now: TrialMakeup, before: TrialMakeup) -> 
 
 def _whole(node: Node) -> list[str]:
     """Return the parameters that a step takes whole."""
+    if not node.parts:
+        return node.parameters
     taken = {part[0] for part in node.parts.values()}
     return [name for name in node.parameters if name not in taken]
 
@@ -247,24 +253,26 @@ def _literals(
 ) -> Iterator[Reason]:
     for node in reaching:
         old = before.nodes.get(node.key)
-        if old is None or old.literals == node.literals:
+        if old is None or (old.literals, old.arguments) == (node.literals, node.arguments):
             continue
         where = "" if node.key == place else f" of step {node.key}"
         if _written(old) in now.calls and _written(node) not in before.calls:
             texts = ", ".join(f"{name}={text or '…'}" for name, text in node.literals.items())
             yield Reason(f"a new call of step {node.step}: {shorten(texts, WIDTH)}")
             continue
+        told = {name: (then.text, new.text) for name, new, then in changed_arguments(node, old)}
+        for name, texts_of in told.items():
+            change = told_change(*texts_of, WIDTH)
+            yield Reason(f"argument {shorten(name, WIDTH)}{where}{change}")
         # Where other nodes are taken, an argument may have been one, or be one now.
-        left_out = None if _wiring_of(old) != _wiring_of(node) else "default"
+        left_out = None if old.wiring != node.wiring else "default"
         for name in {**old.literals, **node.literals}:
             first, second = old.literals.get(name, left_out), node.literals.get(name, left_out)
+            if name in told or name in node.ignored:
+                continue
             if first is not None and second is not None and first != second:
                 pair = shorten_pair(first or "…", second or "…", WIDTH)
                 yield Reason(f"argument {name}{where} {' → '.join(pair)}")
-
-
-def _wiring_of(node: Node) -> tuple[list[str], list[str]]:
-    return node.steps, node.parameters
 
 
 def fallback(place: str, now: TrialMakeup, before: TrialMakeup) -> str:
@@ -276,7 +284,7 @@ def fallback(place: str, now: TrialMakeup, before: TrialMakeup) -> str:
         for name, text in node.literals.items()
         if not text or "…" in text or "..." in text
     ]
-    names = dict.fromkeys(name for node in reaching for name in node.parameters)
+    names = dict.fromkeys(name for node in reaching for name in node.wiring[1])
     parameters = [f"parameter {name}" for name in names if _is_untold(before.values.get(name))]
     doubts = [*parameters, *arguments][:5]
     return NO_OUTPUT + (f"; perhaps {', '.join(doubts)} changed" if doubts else "")
@@ -291,6 +299,8 @@ def _is_untold(value: Any) -> bool:
 
 
 def _files_of(reaching: list[Node], now: TrialMakeup, before: TrialMakeup) -> Iterator[Reason]:
+    if not before.files and not now.files:
+        return
     lines = [
         line
         for node in reaching
@@ -366,5 +376,5 @@ def _wiring(reaching: list[Node], before: TrialMakeup) -> Iterator[Reason]:
         old = before.nodes.get(node.key)
         if old is None:
             yield Reason(f"step {node.key} is new before it")
-        elif _wiring_of(old) != _wiring_of(node):
+        elif old.wiring != node.wiring:
             yield Reason(f"step {node.key} takes other inputs")

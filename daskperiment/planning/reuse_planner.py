@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -60,8 +59,9 @@ class ReusePlanner:
         """Place -> the latest trial of this process that has a step there."""
 
     def plan(
-        self, template: Template, reusable: Collection[Hashable], request: TrialRequest, code: Code
-    ) -> ReusePlan:
+        self, template: Template, reusable: Collection[Hashable], request: TrialRequest,
+        now: TrialMakeup,
+    ) -> ReusePlan:  # fmt: skip
         """Return the reuse plan of a trial that is about to be computed, with reasons.
 
         Raises
@@ -69,16 +69,16 @@ class ReusePlanner:
         StoreError
             If the store cannot be read.
         """
-        plan = self._decided(template, reusable, request, code)
-        now = _makeup(template, request, code)
+        plan = self._decided(template, reusable, request, now.code)
         step_keys = {place: self._with_reason(place, keys, now)
                      for place, keys in plan.step_keys.items()}  # fmt: skip
         self._planned.update(dict.fromkeys(template.places.values(), now))
         return replace(plan, step_keys=step_keys)
 
     def forecasts(
-        self, template: Template, reusable: Collection[Hashable], request: TrialRequest, code: Code
-    ) -> list[StepForecast]:
+        self, template: Template, reusable: Collection[Hashable], request: TrialRequest,
+        now: TrialMakeup,
+    ) -> list[StepForecast]:  # fmt: skip
         """Return what would become of each step.
 
         Raises
@@ -86,8 +86,7 @@ class ReusePlanner:
         StoreError
             If the store cannot be read.
         """
-        plan = self._loadable(template, reusable, request, code)
-        now = _makeup(template, request, code)
+        plan = self._loadable(template, reusable, request, now.code)
         allowed = set(reusable)
         found = [
             self._forecast(spec, plan, spec.key in allowed, now)
@@ -176,11 +175,6 @@ class ReusePlanner:
         if reusable and text == NEVER_RUN:
             text, reasons = self._told(spec.place, now)
         return StepForecast(spec, None, needed, reusable, text, reasons)
-
-
-def _makeup(template: Template, request: TrialRequest, code: Code) -> TrialMakeup:
-    return TrialMakeup(request.values, code, template.graph, platform.python_version(),
-                       template.key_specs.files(request.values))  # fmt: skip
 
 
 def _conditional(

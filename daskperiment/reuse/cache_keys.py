@@ -20,7 +20,8 @@ from daskperiment.capture.code import CodeCapture
 from daskperiment.capture.files import FileSource, by_content, source_of
 from daskperiment.capture.fingerprint import NoFingerprintError, combine, exact_fingerprint
 from daskperiment.capture.signatures import DEFAULT
-from daskperiment.records import StepCode, cache_entry_id
+from daskperiment.formatting import brief
+from daskperiment.records import Argument, StepCode, cache_entry_id
 from daskperiment.reuse.parameter_fields import ParameterField
 from daskperiment.seeds import step_seed
 
@@ -184,6 +185,18 @@ class KeySpecs:
         self._direct = known | parameters.keys()
         """Keys of what is known before anything runs: parameters, their parts, and files."""
         self._capture = CodeCapture()
+        self._places = {spec.key: spec.place for spec in specs if spec.place}
+        self._places.update((key, f"parameter {name}") for key, name in parameters.items())
+        self._outside: dict[Key, KeySpec] = {}
+        """The nodes that no step, parameter or file reaches: data from outside."""
+        for spec in specs:
+            files = any(isinstance(part, FileContent) for part in spec.parts)
+            if not spec.place and not files and all(k in self._outside for k in spec.inputs):
+                self._outside[spec.key] = spec
+        self._told = [
+            (spec.place, name, parts) for spec in specs
+            for name, parts in spec.arguments.items() if self._is_told(parts)
+        ]  # fmt: skip
 
     def takes_nodes(self, spec: KeySpec) -> bool:
         """Return whether what a step gets depends on more than parameters and its own call."""
@@ -258,6 +271,55 @@ class KeySpecs:
             if spec.step:
                 found[spec.place], before[spec.key] = inputs, []
         return found
+
+    def _is_told(self, parts: Sequence[Part]) -> bool:
+        """Whether an argument is told of that is neither fixed nor a node of the trial."""
+        if len(parts) > 1:
+            return True
+        part = parts[0]
+        return isinstance(part, LiveValue) or (
+            isinstance(part, KeyOf) and part.key in self._outside
+        )
+
+    def arguments(self) -> dict[str, dict[str, Argument]]:
+        """Return what is to be recorded of the arguments that may be others in a later trial.
+
+        By place and name: of values that may change in place, of Dask's collections, and of
+        containers of nodes. Fixed values are no part of it.
+        """
+        if not self._told:
+            return {}
+        codes = self._capture.capture(self.functions).steps if self.functions else {}
+        found: dict[Key, CacheKey | NoCacheKey] = {}
+        series = series_of(platform.python_version())
+        for spec in self._outside.values():
+            found[spec.key] = _cache_key(spec, found, {}, codes, 0, series)
+        arguments: dict[str, dict[str, Argument]] = {}
+        for place, name, parts in self._told:
+            arguments.setdefault(place, {})[name] = self._argument(parts, found)
+        return arguments
+
+    def _argument(
+        self, parts: Sequence[Part], found: Mapping[Key, CacheKey | NoCacheKey]
+    ) -> Argument:
+        text = brief(parts[0].value) if isinstance(parts[0], LiveValue) else ""
+        try:
+            digests = [self._part(part, found) for part in parts]
+        except NoFingerprintError:
+            return Argument(text)
+        return Argument(text, digests[0] if len(digests) == 1 else combine(*digests))
+
+    def _part(self, part: Part, found: Mapping[Key, CacheKey | NoCacheKey]) -> str:
+        if isinstance(part, KeyOf):
+            before = found.get(part.key)
+            if isinstance(before, NoCacheKey):
+                raise NoFingerprintError(before.reason)
+            return before.base if before is not None else self._places.get(part.key, "")
+        if isinstance(part, UsedFunction):
+            return part.function.split(" ", 2)[-1]  # without its number in this graph
+        if isinstance(part, (LiveValue, DefaultValue)):
+            return exact_fingerprint(part.value)  # what files hold is told of as such
+        return str(part)
 
 
 def _is_file(spec: KeySpec) -> bool:

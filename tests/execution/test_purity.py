@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import threading
 import types
 import warnings
 
@@ -165,6 +166,21 @@ def test_state_is_known_to_change(ex, kind):
     assert ex.get_steps()["Checkable"].all()
     name = {"counter": "count", "list": "seen"}.get(kind, "values")
     assert re.search(rf"its code changes \S*{name}, which it reads", ex.compare(1, 2).explanation)
+
+
+BARRIER = threading.Barrier(1)
+
+
+def test_waiting_for_others_leaves_a_step_checkable(ex):
+    """Barriers, events and queues are no data: what takes part in them can be checked."""
+
+    @ex.result
+    def wait():
+        BARRIER.wait(10)
+        return 1
+
+    wait().compute()
+    assert ex.get_steps()["Checkable"].all()
 
 
 def test_pure_steps_never_warn(ex, again):

@@ -1,0 +1,114 @@
+"""Generated changes: what explain and compare name is the change that was made."""
+
+from __future__ import annotations
+
+import importlib
+import random
+import re
+import sys
+import warnings
+
+import pytest
+
+from daskperiment.errors import CodeChangedWarning
+
+SOURCE = """
+RATE = {rate}
+TABLE = {table}
+
+
+class Settings:
+    scale = {scale}
+
+
+def helper(x):
+    return x {operator} {operand}
+
+
+def outer(x, by={by}):
+    return helper(x) + by + Settings.scale
+
+
+def build(ex):
+    @ex.persist
+    def load(n):
+        return [n + i for i in range(4)]
+
+    @ex.persist
+    def prepare(values, share={default}, offset=0):
+        return [outer(x) * RATE + share + offset for x in values]
+
+    @ex.persist
+    def side(values, k):
+        return sum(values) + {body} * k + sum(TABLE)
+
+    @ex.result
+    def score(first, second):
+        return [sum(first), second]
+
+    data = load(ex.parameter("n", default={n}))
+    return score(prepare(data, offset={offset}), side(data, k={k}))
+"""
+START = {
+    "rate": 2, "table": [1, 2], "scale": 1, "operator": "+", "operand": 3, "by": 4, "default": 5,
+    "body": 6, "n": 7, "offset": 8, "k": 9,
+}  # fmt: skip
+NAMED = {
+    "rate": "RATE", "table": "TABLE", "scale": "Settings", "operator": "helper",
+    "operand": "helper", "by": "outer", "default": "prepare|share", "body": "side",
+    "n": "parameter n",
+    "offset": "argument offset", "k": "argument k",
+}  # fmt: skip
+"""What was changed -> what is to be named."""
+
+
+def built(folder, ex, values):
+    """Write a module, import it anew, and return its result."""
+    folder.mkdir()
+    (folder / "generated.py").write_text(SOURCE.format(**values))
+    sys.path.insert(0, str(folder))
+    sys.modules.pop("generated", None)
+    importlib.invalidate_caches()
+    try:
+        return importlib.import_module("generated").build(ex)
+    finally:
+        sys.path.remove(str(folder))
+
+
+def other(rng, name, value):
+    if name == "operator":
+        return {"+": "-", "-": "*", "*": "+"}[value]
+    number = rng.randrange(10, 10**6)
+    return [*value, number] if name == "table" else number
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_change_that_was_made_is_named(tmp_path, ex, seed):
+    """Each of many random changes of all kinds is named by both, and nothing else is."""
+    rng, values = random.Random(seed), dict(START)
+    names = [*NAMED, *rng.choices(list(NAMED), k=10)]
+    rng.shuffle(names)
+    built(tmp_path / "start", ex, values).compute()
+    for number, name in enumerate(names):
+        values[name] = other(rng, name, values[name])
+        result = built(tmp_path / str(number), ex, values)
+        reasons = [step.reason for step in ex.explain(result) if step.verdict == "miss"]
+        told = {reason.partition("; runs, unless")[0] for reason in reasons}
+        assert told, name
+        assert all(re.search(NAMED[name], text) for text in told), (name, told)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CodeChangedWarning)
+            result.compute()
+        first = ex.compare(number + 1, number + 2).first_difference
+        causes = {f"{cause.kind} {cause.name}" for cause in first.causes}
+        assert causes, name
+        assert all(re.search(NAMED[name], text) for text in causes), (name, causes)
+
+
+def test_no_change_has_no_reason(tmp_path, ex):
+    """The same once more is all hits, and no difference."""
+    for name in ("one", "two"):
+        result = built(tmp_path / name, ex, START)
+        result.compute(reuse=False)
+    assert {step.verdict for step in ex.explain(result)} == {"hit", "not needed", "run"}
+    assert not ex.compare(1, 2).differs
