@@ -175,8 +175,9 @@ def _names(knob: Knob, text: str) -> bool:
             # A lambda has no other name.
             words |= {"steps.<lambda>"} if "lambda" in knob.form or "list" in knob.form else own
         case "folder":
-            # A pattern is called by its last part.
+            # A pattern is called by its last part, and a file by its name.
             words |= {"*.txt"} if knob.form == "glob" else set()
+            words |= {"file part"} if knob.form == "observed" else set()
         case "field":
             words |= {"parameter options"}
         case "seed":

@@ -86,7 +86,7 @@ def _compare(both: _TrialPair, key: str) -> StepComparison:
         failures=Pair(*map(_description, runs)),
         reused=Pair(*(run.reused if run else None for run in runs)),
         note=next((run.note for run in runs if run and run.note), None),
-        changes=tuple(_own_changes(both, key)),
+        changes=(*_own_changes(both, key), *_literals(both, key)),
         causes=_causes(both, key) if verdict in ("differs", "failed") else (),
     )
 
@@ -203,6 +203,12 @@ def _arguments(both: _TrialPair, key: str) -> list[Cause]:
         for name, pair in pairs.items()
         if None not in (prints := [one.fingerprint for one in pair]) and prints[0] != prints[1]
     ]
+
+
+def _literals(both: _TrialPair, key: str) -> list[Cause]:
+    """Return the arguments that differ and stand in the call itself."""
+    literal = {name for node in both.nodes(key) if node for name in node.literals}
+    return [one for one in _arguments(both, key) if one.name in literal]
 
 
 def _changed_in_place(both: _TrialPair, key: str) -> list[Cause]:

@@ -13,7 +13,7 @@ from daskperiment.capture.environment import changes
 from daskperiment.codec import is_object
 from daskperiment.compare.alignment import aligned
 from daskperiment.compare.causes import changed_entries, compare_steps
-from daskperiment.compare.evidence import Evidence, collect
+from daskperiment.compare.evidence import Evidence, collect, with_origins
 from daskperiment.compare.parts import ABSENT, Differences, Pair
 from daskperiment.compare.wording import as_html, as_text, explanation
 from daskperiment.history.stored_values import StoredObject, viewed
@@ -98,7 +98,8 @@ def compare(store: Store, first: int, second: int) -> Comparison:
     Nothing is unpickled. What is damaged or missing is left out and named in ``problems``.
     """
     trials = trial_or_raise(store, first), trial_or_raise(store, second)
-    old, new = aligned(*(collect(store, trial) for trial in trials))
+    found = (with_origins(store, collect(store, trial)) for trial in trials)
+    old, new = aligned(*found)
     return _ComparisonBuilder(store, old, new).comparison()
 
 

@@ -6,11 +6,11 @@ What is damaged is left out and named in ``problems``; nothing is unpickled.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
-from msgspec import Struct
+from msgspec import Struct, structs
 from toolz import partition_all
 
 from daskperiment.capture.files import FileParts
@@ -20,7 +20,7 @@ from daskperiment.history.trial_records import PointBatch, PointValue, RecordedT
 from daskperiment.records import Code, Environment, Files, Graph, Node, StepRun
 from daskperiment.store.protocol import Store
 
-__all__ = ["Evidence", "collect"]
+__all__ = ["Evidence", "collect", "with_origins"]
 
 R = TypeVar("R", Code, Environment, Files, Graph)
 T = TypeVar("T", bound=Struct)
@@ -97,6 +97,25 @@ def collect(store: Store, trial: RecordedTrial) -> Evidence:
         problems=tuple(problems),
         files=files.places if files else {},
     )
+
+
+def with_origins(store: Store, evidence: Evidence) -> Evidence:
+    """Return evidence in which reused steps have the inputs with which their outputs were made."""
+    taken = {run.reused for run in evidence.runs.values() if run.inputs is None and run.reused}
+    # What is damaged there is no problem of this trial.
+    origins = {trial: _runs(store, trial, []) for trial in taken}
+    runs = {
+        key: _with_inputs(run, origins[run.reused].get(key)) if run.reused in origins else run
+        for key, run in evidence.runs.items()
+    }
+    return replace(evidence, runs=runs)
+
+
+def _with_inputs(run: StepRun, origin: StepRun | None) -> StepRun:
+    if origin is None or run.inputs is not None:
+        return run
+    reads = run.reads or origin.reads
+    return structs.replace(run, inputs=origin.inputs, arguments=origin.arguments, reads=reads)
 
 
 def _load(store: Store, trial: RecordedTrial, type_: type[R], problems: list[str]) -> R | None:

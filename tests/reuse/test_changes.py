@@ -1,4 +1,4 @@
-"""Generated changes of projects: no hit is wrong."""
+"""Generated changes of projects: no hit is wrong, no run needless, and each change is named."""
 
 from __future__ import annotations
 
@@ -36,6 +36,16 @@ def test_what_is_tried(judged):
 def test_no_hit_is_wrong(judged):
     """No step keeps an output that the project, as it is, would not give."""
     assert [each for each in judged if each["stale"]] == []
+
+
+def test_no_run_is_needless(judged):
+    """A step runs only with code, inputs or files that it never ran with."""
+    assert [each for each in judged if each["needless"]] == []
+
+
+def test_each_change_is_named(judged):
+    """Explain and compare name what was changed, nothing else, and assert nothing more."""
+    assert [fault for each in judged for fault in each["faults"]] == []
 
 
 def test_same_seed_same_changes():

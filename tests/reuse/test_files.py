@@ -411,3 +411,21 @@ def test_somebody_elses_file_is_never_written_over(ex, data, log, kept):
     assert "x.csv changed" in ex.explain(result)["read"].reason
     assert (result.compute(), result.compute(), ran(log)) == ("2", "2", {"find": 1, "read": 1})
     assert (data / "x.csv").read_text() == "2"
+
+
+@pytest.mark.parametrize("wrap", [lambda path: path, lambda path: [path], lambda path: {"p": path}])
+def test_writing_to_a_path_changes_no_argument(ex, data, wrap):
+    """The path stays what it was, and nothing is warned of; warnings are errors here."""
+    out = ex.parameter("out", default=wrap(data))
+
+    @ex.persist(reuse=True)
+    def export(out):
+        path = out["p"] if isinstance(out, dict) else out[0] if isinstance(out, list) else out
+        (path / "new.txt").write_text("1")
+        return 1
+
+    @ex.result
+    def both(first, out):
+        return first
+
+    assert both(export(out), out).compute(scheduler="synchronous") == 1

@@ -254,3 +254,47 @@ def test_another_seed_is_the_reason(tmp_path, log, open_again):
         assert told[key].reason.startswith("another seed for random numbers than in trial 1")
     result.compute()
     assert ran(log) == {"prepare": 1, "train": 2}
+
+
+@pytest.mark.parametrize("what", ["argument amount 1 -> 2", "DASKPERIMENT_TEST_MODE changed"])
+def test_compare_with_a_trial_that_reused(tmp_path, open_again, monkeypatch, what):
+    """What a reused step was given and read is that of the trial which its output comes from."""
+
+    def run(number):
+        amount, mode = (number, 0) if what.startswith("argument") else (0, number)
+        monkeypatch.setenv("DASKPERIMENT_TEST_MODE", str(mode))
+        ex = open_again("inputs", tmp_path, reuse=True)
+
+        @ex.persist
+        def train(amount):
+            return int(os.environ["DASKPERIMENT_TEST_MODE"]) + amount
+
+        @ex.result
+        def give(value):
+            return value
+
+        give(train(amount)).compute()
+        return ex
+
+    run(1)
+    run(1)
+    assert what in run(2).compare(2, 3).explanation
+
+
+def test_argument_without_effect(ex):
+    """An argument in a call that changed to no effect is a difference, and named."""
+
+    @ex
+    def train(amount):
+        return amount > 0
+
+    @ex.result
+    def give(value):
+        return value
+
+    give(train(1)).compute()
+    give(train(2)).compute()
+    comparison = ex.compare(1, 2)
+    assert comparison.differs
+    assert comparison.same_outcome
+    assert comparison.explanation.endswith("What differs had no effect: argument amount.")

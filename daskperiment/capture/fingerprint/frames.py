@@ -71,7 +71,11 @@ def _write_columns(encoder: Encoder, frame: Any) -> None:
     """Write columns in their order; the data of those of one type are taken out together."""
     known: dict[int, tuple[bytes, Any]] = {}
     for places in _plain_places(frame).values():
-        known.update(zip(places, _written(frame.iloc[:, places]), strict=True))
+        alike = frame if len(places) == frame.shape[1] else frame.iloc[:, places]
+        known.update(zip(places, _written(alike), strict=True))
+    if len(known) == frame.shape[1]:
+        encoder.append(b"".join([part for place in range(len(known)) for part in known[place]]))
+        return
     for place in range(frame.shape[1]):
         if place in known:
             encoder.append(b"".join(known[place]))
@@ -82,11 +86,14 @@ def _write_columns(encoder: Encoder, frame: Any) -> None:
 def _plain_places(frame: Any) -> dict[Any, list[int]]:
     """Return the places of short columns of numbers, by their type."""
     found: dict[Any, list[int]] = {}
-    for place, dtype in enumerate(frame.dtypes):
-        plain = type(dtype).__module__.startswith("numpy") and dtype.kind in "biuf"
-        if plain and 0 < dtype.itemsize * len(frame) <= BULK // 2:
-            found.setdefault(dtype, []).append(place)
-    return {dtype: places for dtype, places in found.items() if len(places) > 2}
+    for place, dtype in enumerate(frame.dtypes.to_numpy().tolist()):
+        found.setdefault(dtype, []).append(place)
+    return {k: places for k, places in found.items() if len(places) > 2 and _is_plain(k, frame)}
+
+
+def _is_plain(dtype: Any, frame: Any) -> bool:
+    numbers = type(dtype).__module__.startswith("numpy") and dtype.kind in "biuf"
+    return numbers and 0 < dtype.itemsize * len(frame) <= BULK // 2
 
 
 def _written(alike: Any) -> Iterator[tuple[bytes, Any]]:
