@@ -25,7 +25,10 @@ __all__ = ["board", "main"]
 )  # fmt: skip
 @click.option("--token", help="Secret that a browser has to give.")
 @click.option("--open", "open_browser", is_flag=True, help="Open it in a browser.")
-def board(backend: str | None, experiment: str | None, **settings: Any) -> None:
+def board(
+    backend: str | None, experiment: str | None, port: int, host: str, token: str | None,
+    open_browser: bool,
+) -> None:  # fmt: skip
     """Start the dashboard, with an experiment first if one is given; Ctrl-C ends it."""
     lookup = work("lookup")
     if experiment is None:
@@ -33,8 +36,10 @@ def board(backend: str | None, experiment: str | None, **settings: Any) -> None:
         lookup.ids(backend)
     else:
         lookup.store_of(backend, experiment)
+    dashboard = _dashboard()
+    settings = {"port": port, "host": host, "token": token, "open_browser": open_browser}
     try:
-        _dashboard().serve(backend, experiment=experiment, **settings)
+        dashboard.serve(backend, experiment=experiment, **settings)
     except ValueError as error:
         raise Refused(str(error)) from error
 

@@ -16,7 +16,7 @@ from daskperiment.cli import output
 from daskperiment.cli.command_options import LATEST
 from daskperiment.cli.exit_status import Failed, Refused
 from daskperiment.cli.filters import Condition, ConditionError
-from daskperiment.cli.lookup import find, place, refusing, trial_of
+from daskperiment.cli.lookup import checked, find, place, refusing, trial_of
 from daskperiment.errors import MetricNotFoundError
 from daskperiment.experiment import Experiment
 from daskperiment.experiment import list_experiments as experiments_of
@@ -35,6 +35,7 @@ _STEP_COLUMNS = (
 
 def list_experiments(backend: str | None, format_: str) -> None:
     """Print the experiments of a store."""
+    checked(backend)
     with refusing():
         frame = experiments_of(backend)
     if frame.empty and format_ == "table":
@@ -153,8 +154,7 @@ def _summary(trial: int, name: str, series: pd.Series) -> list[Any]:
     values = list(series)
     numbers = [value for value in map(_number, values) if value is not None]
     lowest, highest = (min(numbers), max(numbers)) if numbers else ("", "")
-    edges = values[0], values[-1], lowest, highest
-    return [trial, name, len(values), *edges, sparkline(values)]
+    return [trial, name, len(values), values[0], values[-1], lowest, highest, sparkline(values)]
 
 
 def sparkline(values: Sequence[Any], columns: int = 30) -> str:

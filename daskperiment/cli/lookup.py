@@ -50,6 +50,7 @@ def place(backend: str | None) -> str:
 
 def store_of(backend: str | None, id: str) -> Store:
     """Open the store of an experiment that exists."""
+    checked(backend)
     # No listing, which may take long, where the id is one and the store has trials of it.
     if id.isidentifier() and len(id.encode("utf-8", "replace")) <= 100:
         with refusing():

@@ -40,7 +40,12 @@ def loaded(script: Path) -> Iterator[ModuleType]:
     """
     path = script.absolute()
     code = _compiled(path)
-    module = _module(path)
+    module = ModuleType(_MAIN)
+    module.__file__ = str(path)
+    module.__loader__ = SourceFileLoader(_MAIN, str(path))
+    # With a specification of this name, processes that multiprocessing starts do not run the
+    # script again: what they need of it is pickled by value.
+    module.__spec__ = ModuleSpec(_MAIN, module.__loader__, origin=str(path))
     kept = sys.modules[_MAIN], sys.argv, sys.path
     sys.modules[_MAIN], sys.argv, sys.path = module, [str(script)], [str(path.parent), *sys.path]
     try:
@@ -48,16 +53,6 @@ def loaded(script: Path) -> Iterator[ModuleType]:
         yield module
     finally:
         sys.modules[_MAIN], sys.argv, sys.path = kept
-
-
-def _module(path: Path) -> ModuleType:
-    module = ModuleType(_MAIN)
-    module.__file__ = str(path)
-    module.__loader__ = SourceFileLoader(_MAIN, str(path))
-    # With a specification of this name, processes that multiprocessing starts do not run the
-    # script again: what they need of it is pickled by value.
-    module.__spec__ = ModuleSpec(_MAIN, module.__loader__, origin=str(path))
-    return module
 
 
 def _compiled(path: Path) -> CodeType:

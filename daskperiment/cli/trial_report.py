@@ -42,9 +42,8 @@ def show(backend: str | None, id: str, trial: int, format_: str) -> None:
     output.print_pairs(_pairs(data))
     if data["steps"]:
         click.echo()
-        headers = ["step", "status", "wall", "cpu", "reused from"]
-        steps = experiment.get_steps(number)
-        output.print_table(headers, list(steps[_STEP_COLUMNS].itertuples(index=False)))
+        steps = experiment.get_steps(number)[_STEP_COLUMNS].itertuples(index=False)
+        output.print_table(["step", "status", "wall", "cpu", "reused from"], list(steps))
     if data["failure"]:
         click.echo()
         output.print_text(data["failure"]["traceback"].rstrip() or data["failure"]["description"])

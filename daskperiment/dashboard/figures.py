@@ -165,14 +165,16 @@ def _figure(
     theme: Theme, x_label: str, *, log_x: bool = False, log_y: bool = False, height: int = 280,
     factors: list[str] | None = None,
 ) -> Any:  # fmt: skip
-    across: dict[str, Any] = {"x_axis_type": "log" if log_x else "linear"}
+    # In a dictionary: Bokeh does not declare to type checkers what only figure() knows.
+    settings: dict[str, Any] = {
+        "tools": _TOOLS, "active_drag": "box_zoom", "active_scroll": None,
+        "y_axis_type": "log" if log_y else "linear", "toolbar_location": "above",
+    }  # fmt: skip
     if factors:
-        across = {"x_range": FactorRange(factors=sorted(factors)[:_MOST_FACTORS])}
-    plot = figure(
-        height=height, sizing_mode="stretch_width", tools=_TOOLS, active_drag="box_zoom",
-        active_scroll=None, y_axis_type="log" if log_y else "linear", toolbar_location="above",
-        **across,
-    )  # fmt: skip
+        settings["x_range"] = FactorRange(factors=sorted(factors)[:_MOST_FACTORS])
+    else:
+        settings["x_axis_type"] = "log" if log_x else "linear"
+    plot = figure(height=height, sizing_mode="stretch_width", **settings)
     plot.toolbar.logo = None
     plot.toolbar.autohide = True
     ink = _INKS[theme]
