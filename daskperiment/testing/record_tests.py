@@ -206,7 +206,10 @@ class RecordTests:
         """Of the stream ``outputs``, append returns what stood there before, and that alone."""
         first = Record("outputs", 0, "x", body("first"))
         assert list(store.append([first, Record("steps", 1, "x", body(1))])) == []
-        again, new = first._replace(body=body("second")), Record("outputs", 0, "new", body("new"))
+        again, new = (
+            Record("outputs", 0, "x", body("second")),
+            Record("outputs", 0, "new", body("new")),
+        )
         (standing,) = store.append([Record("steps", 1, "x", body(2)), new, again])
         assert (*standing[:3], *values([standing])) == ("outputs", 0, "x", "first")
         assert values(store.read("outputs")) == ["first", "new"]
