@@ -29,7 +29,7 @@ LINT = ["mypy>=1.15", "pandas-stubs", "ruff>=0.12", "types-psutil"]
 
 setup(
     name="daskperiment",
-    version="0.1.0",
+    version="1.0.0",
     description="Records experiments made of Dask graphs: parameters, results, metrics, code",
     long_description=(HERE / "README.rst").read_text(encoding="utf-8"),
     long_description_content_type="text/x-rst",

@@ -6,11 +6,20 @@ and endless texts harmless.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from html import escape
 from unicodedata import combining, east_asian_width
 
-__all__ = ["html_table", "one_line", "shorten", "shorten_pair", "table", "width"]
+__all__ = [
+    "html_table",
+    "install_command",
+    "one_line",
+    "shorten",
+    "shorten_pair",
+    "table",
+    "width",
+]
 
 
 def width(text: str) -> int:
@@ -105,3 +114,23 @@ def html_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _html_row(cells: Iterable[str], tag: str) -> str:
     return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+
+def install_command(extra: str) -> str:
+    """Return the command that installs what an extra of this package needs.
+
+    It names the packages themselves: ``pip install "daskperiment[extra]"`` would ask the package
+    index for this one, and take whatever has its name there.
+    """
+    # Slow to load, and only needed where something is missing.
+    from importlib.metadata import PackageNotFoundError, requires  # noqa: PLC0415
+
+    from packaging.requirements import Requirement  # noqa: PLC0415
+
+    try:
+        needed = [Requirement(text) for text in requires("daskperiment") or []]
+    except PackageNotFoundError:  # run from a folder where it is not installed
+        return f"pip install '.[{extra}]'"
+    own = [each for each in needed if each.marker and each.marker.evaluate({"extra": extra})
+           and not each.marker.evaluate({"extra": ""})]  # fmt: skip
+    return shlex.join(["pip", "install", *(f"{each.name}{each.specifier}" for each in own)])

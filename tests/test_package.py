@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import shlex
 import subprocess
 import sys
 from importlib import metadata
@@ -15,6 +16,7 @@ import pytest
 
 import daskperiment
 from daskperiment import errors
+from daskperiment.formatting import install_command
 
 ROOT = Path(__file__).parents[1]
 
@@ -148,3 +150,24 @@ def test_lowest_versions_are_the_declared_ones() -> None:
 def test_package_is_marked_as_typed() -> None:
     """The package carries the marker that lets type checkers use its annotations."""
     assert (Path(daskperiment.__file__).parent / "py.typed").exists()
+
+
+@pytest.mark.parametrize("extra", ["dashboard", "distributed", "optuna"])
+def test_command_that_installs_an_extra_works_as_written(extra: str) -> None:
+    """What a message says to run names packages of the index, and pip takes it as it stands."""
+    program, *arguments = shlex.split(install_command(extra))
+    assert program == "pip"
+    assert not any("daskperiment" in argument for argument in arguments)
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", *arguments, "--dry-run", "--disable-pip-version-check"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_no_message_asks_the_index_for_this_package() -> None:
+    """The package index may have another package of this name, or an older one."""
+    for path in [*(ROOT / "daskperiment").rglob("*.py"), *(ROOT / "docs").glob("*.rst")]:
+        asked = re.findall(r"pip install \S*daskperiment", path.read_text(encoding="utf-8"))
+        assert not asked or path.name == "formatting.py", path

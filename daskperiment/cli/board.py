@@ -9,6 +9,7 @@ import click
 
 from daskperiment.cli.command_options import EXPERIMENT, command, work
 from daskperiment.cli.exit_status import Failed, Refused
+from daskperiment.formatting import install_command
 
 __all__ = ["board", "main"]
 
@@ -51,7 +52,7 @@ def _dashboard() -> Any:
     except ImportError as error:
         raise Failed(
             f"The dashboard needs {error.name or 'a package'}, which cannot be loaded: "
-            'pip install "daskperiment[dashboard]"'
+            + install_command("dashboard")
         ) from error
 
 

@@ -30,7 +30,7 @@ from daskperiment.cli.script import choose, is_loading, loaded
 from daskperiment.cli.trial_report import print_explanation
 from daskperiment.errors import DaskperimentError, ParameterUndeclaredError, StoreError
 from daskperiment.experiment import experiment_of
-from daskperiment.formatting import shorten, table
+from daskperiment.formatting import install_command, shorten, table
 from daskperiment.history import read_trials
 from daskperiment.history.trial_records import find_trial
 from daskperiment.result import Result
@@ -206,8 +206,7 @@ def _client(address: str) -> AbstractContextManager[Any]:
         from distributed import Client  # noqa: PLC0415  # an extra
     except ImportError as error:
         raise Failed(
-            'A cluster needs a package that is not installed: pip install "daskperiment'
-            '[distributed]"'
+            f"A cluster needs a package that is not installed: {install_command('distributed')}"
         ) from error
     try:
         return Client(address, timeout=10)

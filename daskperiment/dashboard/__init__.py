@@ -11,6 +11,7 @@ import sys
 import webbrowser
 from typing import TYPE_CHECKING, Any
 
+from daskperiment.formatting import install_command
 from daskperiment.store.opening import resolve
 
 try:
@@ -20,7 +21,7 @@ except ImportError as error:
         raise
     raise ImportError(
         f"The dashboard needs the package {error.name!r}, which is not installed. "
-        "Install the extra: pip install 'daskperiment[dashboard]'",
+        f"Install what the extra needs: {install_command('dashboard')}",
         name=error.name,
     ) from error
 

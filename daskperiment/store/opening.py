@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -38,6 +39,8 @@ _EXPECTED = (
 _METHODS = [name for name, method in vars(Store).items() if name[0] != "_" and callable(method)]
 _REDIS = ("redis", "rediss", "unix")
 _MONGO = ("mongodb", "mongodb+srv")
+# Drivers, and what other trackers call theirs.
+_NO_FOLDERS = {*_REDIS, *_MONGO, "mongo", "pymongo", "file", "sqlite", "local", "localhost"}
 
 
 def open_store(backend: Any, id: str) -> Store:
@@ -101,7 +104,9 @@ def resolve(backend: Any) -> Any:
     if _family(backend) or _is_store(backend):
         return backend
     name = f"{type(backend).__module__}.{type(backend).__qualname__}"
-    raise TypeError(f"Cannot use an object of type {name} as backend. {_advice(backend)}")
+    # A client of the right driver is of a right type, and names too much or too little.
+    error = ValueError if _classes(backend) & _NEARLY else TypeError
+    raise error(f"Cannot use an object of type {name} as backend. {_advice(backend)}")
 
 
 def check_arrival(store: Store, place: str) -> None:
@@ -133,8 +138,12 @@ def journal_folder(store: Store) -> Path:
 def _resolve_text(backend: str) -> Any:
     scheme, separator, _ = backend.partition("://")
     if not separator:
-        if not backend or backend.startswith("file:"):
-            raise ValueError(f"Cannot use {backend!r} as backend. {_EXPECTED}")
+        if not backend or _looks_like_server(backend):
+            shown = backend.rpartition("@")[2]
+            raise ValueError(
+                f"Cannot use {shown!r} as backend. {_EXPECTED}. A folder of that name is "
+                f"pathlib.Path({shown!r})"
+            )
         return Path(os.path.abspath(backend))
     scheme = scheme.lower()
     if scheme == "file":
@@ -147,6 +156,16 @@ def _resolve_text(backend: str) -> Any:
     if scheme in _REDIS + _MONGO:
         return backend
     raise ValueError(f"Cannot use {_without_password(backend)!r} as backend. {_EXPECTED}")
+
+
+def _looks_like_server(text: str) -> bool:
+    """Whether a text without :// is rather a mistyped URL, a host or a driver than a folder.
+
+    Taken for a folder, it would keep a team's trials on one machine without a word.
+    """
+    first = re.split(r"[/\\]", text.strip())[0].lower()
+    drive = os.name == "nt" and len(first) == 2
+    return first in _NO_FOLDERS or (":" in first and not drive)
 
 
 def _resolve_file(url: str) -> Path:
@@ -198,6 +217,9 @@ def _classes(value: Any) -> set[tuple[str, str]]:
         package, _, rest = kind.__module__.partition(".")
         names.add((f"{package}.asyncio" if rest.startswith("asyncio") else package, kind.__name__))
     return names
+
+
+_NEARLY = {("pymongo", "MongoClient"), ("pymongo", "Collection")}
 
 
 def _advice(backend: Any) -> str:

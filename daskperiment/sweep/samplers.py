@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from daskperiment.codec import to_plain
+from daskperiment.formatting import install_command
 from daskperiment.sweep.space import (
     Choices,
     OptunaDistribution,
@@ -86,7 +87,7 @@ def make_sampler(plan: SweepPlan, done: Iterable[SweepTrial]) -> Sampler:
         from daskperiment.sweep import optuna_sampler  # noqa: PLC0415  # Optuna is an extra
     except ModuleNotFoundError as error:
         raise ImportError(
-            f"The sampler {plan.record.sampler!r} takes Optuna: pip install 'daskperiment[optuna]'"
+            f"The sampler {plan.record.sampler!r} takes Optuna: {install_command('optuna')}"
         ) from error
     return optuna_sampler.make_optuna_sampler(plan, done)
 

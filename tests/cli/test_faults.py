@@ -13,6 +13,7 @@ from urllib.request import urlopen
 import pytest
 
 from daskperiment.cli import lookup
+from daskperiment.formatting import install_command
 from tests.cli.conftest import Command, one_line
 from tests.store.redis_server import free_port
 
@@ -110,7 +111,7 @@ def test_error_that_nobody_foresaw(run: Command, monkeypatch: pytest.MonkeyPatch
 def test_board_without_its_packages(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the extra, one line says what to install."""
     monkeypatch.setitem(sys.modules, "daskperiment.dashboard", None)
-    one_line(run("board"), 1, 'pip install "daskperiment[dashboard]"')
+    one_line(run("board"), 1, install_command("dashboard"))
 
 
 def test_board_answers_until_ctrl_c(trials: Command) -> None:

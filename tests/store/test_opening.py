@@ -128,6 +128,15 @@ def test_store_is_itself(tmp_path):
     [
         "",
         "file:relative",
+        "redis:/localhost:6379/0",
+        "Redis:localhost",
+        "localhost:6379",
+        "localhost",
+        "redis",
+        "mongodb:localhost/db",
+        "mongodb:/localhost/db",
+        "local",
+        "pymongo",
         "file://server/share",
         "file:///",
         "http://me:secret@host/a?password=secret",
@@ -150,14 +159,35 @@ def test_bad_objects(client):
     """An object of another type is a TypeError that says what it is and what to give."""
     cases = {
         r"int.*Expected None": 5,
-        r"MongoClient.*client\['name'\]": client,
-        r"Collection.*collection\.database": client["db"]["collection"],
         r"asyncio.*not asynchronous": redis.asyncio.Redis(),
         r"object.*pathlib": object(),
     }
     for message, backend in cases.items():
         with pytest.raises(TypeError, match=message):
             open_store(backend, "ex")
+
+
+def test_password_without_a_scheme():
+    """A host with a password is shown without it."""
+    with pytest.raises(ValueError, match=r"'localhost:6379/0' as backend") as caught:
+        open_store("me:secret@localhost:6379/0", "ex")
+    assert "secret" not in str(caught.value)
+
+
+def test_client_without_a_database(client):
+    """A client or a collection of pymongo is a ValueError that says what of it to give."""
+    with pytest.raises(ValueError, match=r"MongoClient.*client\['name'\]"):
+        open_store(client, "ex")
+    with pytest.raises(ValueError, match=r"Collection.*collection\.database"):
+        open_store(client["db"]["collection"], "ex")
+
+
+@pytest.mark.parametrize("name", ["localhost:6379", "local", "redis:/a"])
+def test_folder_of_an_odd_name(tmp_path, monkeypatch, name):
+    """What looks like a server is a folder where a Path, or a text with ./, says so."""
+    monkeypatch.chdir(tmp_path)
+    for backend in (Path(name), f"./{name}"):
+        assert resolve(backend) == tmp_path / name
 
 
 def test_incomplete_store(tmp_path):
