@@ -10,21 +10,24 @@ import mmap
 import os
 import threading
 import uuid
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+
+from toolz import partition_all
 
 from daskperiment.codec import Blob
 from daskperiment.errors import StoreError, StoreUnavailableError, StoreWarning
 from daskperiment.recording.journal import Journal
 from daskperiment.recording.outputs import ObservedOutputs, remember
 from daskperiment.store.opening import journal_folder
-from daskperiment.store.protocol import Buffer, Store
+from daskperiment.store.protocol import Buffer, Record, Store
 from daskperiment.warn import warn_user
 
 __all__ = ["Delivery", "PendingObjects"]
 
 _ENDING = ".object"
+_HELD_AT_ONCE = 1000
 
 
 class Delivery:
@@ -50,11 +53,17 @@ class Delivery:
         self._pending = PendingObjects(self.folder / "spool")
         self._delivering = threading.Lock()
         self._kept: OrderedDict[str, str] = OrderedDict()
+        self._held = HeldRecords()
 
     @property
     def waiting(self) -> int:
         """How many records and objects are not in the store yet."""
-        return self.journal.waiting + sum(1 for _ in self._pending.files())
+        return self.journal.waiting + len(self._held) + sum(1 for _ in self._pending.files())
+
+    @property
+    def holds(self) -> bool:
+        """Whether records wait in memory, because they could not be written down."""
+        return bool(self._held)
 
     # Objects
 
@@ -85,7 +94,8 @@ class Delivery:
         try:
             # Not by memory, as in `put`: another process may have pruned it since.
             self._store.put(blob.digest, blob.parts)
-        except StoreUnavailableError as error:
+        except StoreError as error:
+            # Away, or full: either may be over in a moment.
             self._pending.keep(blob.digest, blob.parts)
             self.lost_contact(error)
 
@@ -94,6 +104,23 @@ class Delivery:
         self._kept.pop(digest, None)
 
     # Records
+
+    def hold(self, record: Record, error: StoreError) -> None:
+        """Keep a record in memory that the journal does not take, and warn once.
+
+        A full disk, or one that cannot be written for a moment, costs no record then.
+        """
+        first = not self._held
+        taken = self._held.add(record)
+        self._wake()
+        if first or not taken:
+            fate = "waits in memory until it can be written" if taken else "is lost"
+            warn_user(
+                StoreWarning(
+                    f"A record of trial {record.trial} could not be written: "
+                    f"{str(error).rstrip('.')}. It {fate}, as do those that follow."
+                )
+            )
 
     def deliver(self, timeout: float | None = None) -> None:
         """Deliver the records that wait.
@@ -105,6 +132,8 @@ class Delivery:
         """
         # One at a time, so that whoever delivers an output is the one to hold it against others.
         with self._delivering, self._outputs.compared() as existing:
+            if self._held:
+                existing += self._held.place(self.journal, self._store)
             existing += self.journal.flush(timeout)
 
     def flush(self, timeout: float | None = None) -> None:
@@ -115,8 +144,11 @@ class Delivery:
         StoreError
             If the store does not take it; nothing is lost then.
         """
-        self._pending.deliver(self._store)  # before the records that name them
-        self.deliver(timeout)
+        try:
+            self._pending.deliver(self._store)  # before the records that name them
+        finally:
+            # A store that is full for an object may have room for records.
+            self.deliver(timeout)
         self.journal.recover()
         self.away = False
 
@@ -153,6 +185,14 @@ class Delivery:
                 )
             )
 
+        if self._held:
+            warn_user(
+                StoreWarning(
+                    f"{len(self._held)} records for {self._store.address} could be written neither "
+                    f"to {str(self.folder)!r} nor to the store, and are lost with this process."
+                )
+            )
+
     def _delivered(self) -> bool:
         try:
             self._pending.deliver(self._store)
@@ -162,6 +202,54 @@ class Delivery:
             return False
         self.journal.close()
         return True
+
+
+class HeldRecords:
+    """Records in memory that could not be written down, up to a limit of bytes."""
+
+    def __init__(self, limit: int = 64 << 20) -> None:
+        self._records: deque[Record] = deque()
+        self._left = limit
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def add(self, record: Record) -> bool:
+        """Hold a record; False if there is no room, so that it is lost."""
+        with self._lock:
+            if len(record.body) > self._left:
+                return False
+            self._left -= len(record.body)
+            self._records.append(record)
+            return True
+
+    def place(self, journal: Journal, store: Store) -> list[Record]:
+        """Write what is held to the journal, or to the store if the journal takes none.
+
+        Returns what ``Store.append`` does.
+
+        Raises
+        ------
+        StoreError
+            If neither takes them; nothing is lost then.
+        """
+        # Not under the lock, which whoever adds takes: a store may take its time.
+        standing: list[Record] = []
+        try:
+            while self._records:
+                journal.write(self._records[0])
+                self._drop(1)
+        except StoreError:
+            for some in partition_all(_HELD_AT_ONCE, list(self._records)):
+                standing += store.append(some)
+                self._drop(len(some))
+        return standing
+
+    def _drop(self, count: int) -> None:
+        with self._lock:
+            for _ in range(count):
+                self._left += len(self._records.popleft().body)
 
 
 class PendingObjects:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import uuid
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
@@ -25,7 +26,6 @@ from daskperiment.recording.outputs import ObservedOutputs, remember
 from daskperiment.records import Beat, CacheEntry, Ended, Failure, Output, Point, beat_id, ended_id
 from daskperiment.store.liveness import heartbeat_timeout
 from daskperiment.store.protocol import Allocation, Record, Store
-from daskperiment.warn import warn_user
 
 __all__ = ["Recorder", "RecorderListener", "RunningTrial", "RunningTrials"]
 
@@ -89,17 +89,19 @@ class Recorder:
 
     def write(self, stream: str, trial: int, id: str, record: Struct) -> None:
         """Write a record down. Never raises: what cannot be recorded is said in a warning."""
+        written = Record(stream, trial, id, encode(record))
         try:
-            self._journal.write(Record(stream, trial, id, encode(record)))
+            self._journal.write(written)
         except StoreError as error:
-            warn_user(StoreWarning(f"A record of trial {trial} could not be written: {error}"))
+            self.delivery.hold(written, error)
 
     def point(self, trial: int, point: Point) -> None:
         """Write a metric point down. Never raises, as `write`."""
         try:
             self._journal.point(trial, point)
         except StoreError as error:
-            warn_user(StoreWarning(f"A point of trial {trial} could not be written: {error}"))
+            body = b'{"points":[%b]}' % encode(point)
+            self.delivery.hold(Record("points", trial, uuid.uuid4().hex, body), error)
         if not self._heartbeat.runs:
             self._heartbeat.start()
 
@@ -202,7 +204,8 @@ class Recorder:
     def busy(self) -> bool:
         """Whether trials run or records wait."""
         running = bool(self.trials) or any(self.listeners)
-        return running or self.delivery.away or self._journal.waiting > 0
+        waiting = self.delivery.away or self.delivery.holds or self._journal.waiting > 0
+        return running or waiting
 
     def tick(self) -> None:
         """Send signs of life, and deliver what waits."""

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from daskperiment.errors import StoreError, StoreWarning
+from daskperiment.recording.delivery import HeldRecords
 from daskperiment.recording.journal import Journal
+from daskperiment.store.protocol import Record
 
 
 @pytest.fixture
@@ -52,6 +54,92 @@ def test_exception_survives_a_full_disk(ex, full_disk, action):
         else:
             with pytest.raises(KeyError, match="mine"):
                 use().compute(scheduler="synchronous")
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    """Make a disk that tests break: writes to journals fail with what is set as its error."""
+    state = {"error": None}
+    write = os.pwrite
+
+    def pwrite(*arguments):
+        if state["error"] is not None:
+            raise OSError(state["error"], os.strerror(state["error"]))
+        return write(*arguments)
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    return state
+
+
+def break_in_a_step(ex, disk, error):
+    """Run a trial whose disk breaks after its first point."""
+
+    @ex.result
+    def use():
+        ex.save_metric("loss", 0, 0.0)
+        disk["error"] = error
+        for epoch in range(1, 50):
+            ex.save_metric("loss", epoch, float(epoch))
+        return 5
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert use().compute(scheduler="synchronous") == 5
+    told = [str(each.message) for each in caught if each.category is StoreWarning]
+    assert sum("waits in memory" in text for text in told) == 1
+
+
+def recorded(ex):
+    row = ex.get_history(verbose=True, running=True).loc[1]
+    return row["Status"], row["Result"], ex.load_metric("loss", 1)[1].tolist()
+
+
+WHOLE = ("succeeded", 5, [float(epoch) for epoch in range(50)])
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS, errno.EIO, errno.EDQUOT])
+def test_disk_that_fails_for_a_moment(ex, disk, error):
+    """What a disk did not take waits in memory and is written when it does: all of it, once."""
+    break_in_a_step(ex, disk, error)
+    disk["error"] = None
+    ex.flush()
+    assert recorded(ex) == WHOLE
+    assert len(ex.get_steps(1)) == 1
+
+
+def test_store_takes_what_the_disk_does_not(ex, disk):
+    """A journal that cannot be written is no reason to wait where the store can be reached."""
+    break_in_a_step(ex, disk, errno.EROFS)
+    assert ex._store.state().latest == 1
+    ids = {record.id for record in ex._store.read("trials")}
+    assert ids == {"begun", "ended-succeeded"}
+    disk["error"] = None
+    assert recorded(ex) == WHOLE
+
+
+def test_neither_disk_nor_store(ex, disk, monkeypatch):
+    """While neither takes a record, it waits; the experiment shows how many do."""
+    append = type(ex._store).append
+    monkeypatch.setattr(type(ex._store), "append", lambda *a: refuse())
+
+    def refuse():
+        raise StoreError("no space left")
+
+    break_in_a_step(ex, disk, errno.ENOSPC)
+    assert "records for the store" in repr(ex)
+    monkeypatch.setattr(type(ex._store), "append", append)
+    disk["error"] = None
+    ex.flush()
+    assert recorded(ex) == WHOLE
+    assert "records for the store" not in repr(ex)
+
+
+def test_limit_of_memory():
+    """Beyond its limit memory takes no record, and says so."""
+    held = HeldRecords(limit=10)
+    assert held.add(Record("trials", 1, "a", b"12345678"))
+    assert not held.add(Record("trials", 1, "b", b"123"))
+    assert len(held) == 1
 
 
 def test_object_that_cannot_be_written(ex, monkeypatch):
