@@ -144,6 +144,9 @@ class Delivery:
         StoreError
             If the store does not take it; nothing is lost then.
         """
+        if self.away:
+            # Nothing may be waiting, and then nothing below would notice that it still is.
+            self._store.state()
         try:
             self._pending.deliver(self._store)  # before the records that name them
         finally:

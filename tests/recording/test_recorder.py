@@ -9,9 +9,10 @@ import warnings
 import numpy as np
 import pytest
 
-from daskperiment.errors import StoreError, StoreWarning
+from daskperiment.errors import StoreError, StoreUnavailableError, StoreWarning
 from daskperiment.recording.delivery import HeldRecords
 from daskperiment.recording.journal import Journal
+from daskperiment.recording.registry import recorder_for
 from daskperiment.store.protocol import Record
 
 
@@ -183,3 +184,27 @@ def test_journal_of_a_deleted_experiment(ex):
     assert ex.get_metrics() == []
     use().compute()
     assert ex.get_metrics(1) == ["loss"]
+
+
+def test_store_that_stays_away_is_said_once(ex, monkeypatch):
+    """As long as a store is away one warning says so, whether anything waits or not."""
+
+    @ex.result
+    def use():
+        return 1
+
+    use().compute()
+
+    def away(*arguments, **keywords):
+        raise StoreUnavailableError("not there")
+
+    for name in ("state", "append", "put"):
+        monkeypatch.setattr(type(ex._store), name, away)
+    recorder = recorder_for(ex._store)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        recorder.delivery.lost_contact(StoreUnavailableError("not there"))
+        for _ in range(3):
+            recorder.tick()
+            recorder.delivery.lost_contact(StoreUnavailableError("not there"))
+    assert len(caught) == 1
