@@ -198,13 +198,14 @@ def test_store_that_stays_away_is_said_once(ex, monkeypatch):
     def away(*arguments, **keywords):
         raise StoreUnavailableError("not there")
 
-    for name in ("state", "append", "put"):
-        monkeypatch.setattr(type(ex._store), name, away)
     recorder = recorder_for(ex._store)
-    with warnings.catch_warnings(record=True) as caught:
+    with monkeypatch.context() as patch, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        for name in ("state", "append", "put"):
+            patch.setattr(type(ex._store), name, away)
         recorder.delivery.lost_contact(StoreUnavailableError("not there"))
         for _ in range(3):
             recorder.tick()
             recorder.delivery.lost_contact(StoreUnavailableError("not there"))
     assert len(caught) == 1
+    recorder.flush()
