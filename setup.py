@@ -48,6 +48,7 @@ setup(
         "hiredis>=3.0",  # reads what Redis answers; redis takes it where it is there
         "msgspec>=0.18.6",
         "numpy>=1.26",
+        "packaging>=22.0",
         "pandas>=2.2.2",
         "psutil>=5.9.4",
         "pymongo>=4.6",
