@@ -300,5 +300,5 @@ def test_without_the_extra(monkeypatch):
     for name in [name for name in sys.modules if name.startswith("daskperiment.dashboard")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ImportError, match=r"pip install 'daskperiment\[dashboard\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'bokeh>="):
         import daskperiment.dashboard  # noqa: F401

@@ -14,6 +14,7 @@ from distributed.client import FutureCancelledError
 
 import daskperiment
 from daskperiment.client import tracker as following
+from daskperiment.recording.registry import recorder_for
 from tests.distributed.clusters import wait_until
 
 
@@ -191,7 +192,7 @@ def test_cancelled_before_it_begins(ex, slow, cluster, monkeypatch):
     with Client(cluster.address) as client:
         future = client.compute(slow)
         monkeypatch.setattr(following, "PATIENCE", 0.0)
-        tracker = following.tracker_of(ex._recorder)
+        tracker = following.tracker_of(recorder_for(ex._store))
         assert tracker
         future.cancel()
         assert status(ex) == []
@@ -271,7 +272,7 @@ def test_kept_while_in_flight(ex, slow, cluster, tmp_path):
         def __del__(self):
             dropped.set()
 
-    recorder = ex._recorder
+    recorder = recorder_for(ex._store)
     with Client(cluster.address) as client:
         future = client.compute(slow)
         token = str(future.key).rpartition("-")[2]
