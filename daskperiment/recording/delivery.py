@@ -52,6 +52,7 @@ class Delivery:
         self._wake = wake
         self._pending = PendingObjects(self.folder / "spool")
         self._delivering = threading.Lock()
+        self._noting = threading.Lock()
         self._kept: OrderedDict[str, str] = OrderedDict()
         self._held = HeldRecords()
 
@@ -159,9 +160,11 @@ class Delivery:
         """Note that the store did not take something: warn, and try again later."""
         self._wake()
         if isinstance(error, StoreUnavailableError):
-            if self.away:
+            # Two threads that wait for one server give up at the same moment.
+            with self._noting:
+                known, self.away = self.away, True
+            if known:
                 return
-            self.away = True
             self.forget()  # the server may come back with less than it had
         warn_user(
             StoreWarning(

@@ -86,6 +86,7 @@ class Recorder:
         self.delivery = Delivery(store, self.outputs, self.wake)
         self._journal = self.delivery.journal
         self._beaten = 0.0
+        self._closed = False
         self._allocations: OrderedDict[str, Allocation] = OrderedDict()
 
     # Writing
@@ -218,8 +219,9 @@ class Recorder:
                 self._beat()
             self.flush()
         except StoreError as error:
-            with suppress(StoreWarning):  # here nobody would see it raised
-                self.delivery.lost_contact(error)
+            if not self._closed:  # else it was said, and the store is closed under this thread
+                with suppress(StoreWarning):  # here nobody would see it raised
+                    self.delivery.lost_contact(error)
 
     def _beat(self) -> None:
         clock = self.store.state().clock
@@ -248,6 +250,7 @@ class Recorder:
         """Deliver what can be delivered and let go of everything."""
         if self.pid != os.getpid():
             return  # a fork: all of this is the parent's
+        self._closed = True
         self._heartbeat.stop()
         for listener in self.listeners:
             listener.on_close()

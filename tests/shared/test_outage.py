@@ -114,7 +114,7 @@ def test_delivered_by_another_process(server, journal_root):
     done = run_program(server)
     assert (done.returncode, done.stdout) == (0, "499500\n")
     told = [line for line in done.stderr.splitlines() if "Warning" in line]
-    assert len(told) <= 2
+    assert len(told) <= 2, "\n".join(told)
     assert "Traceback" not in done.stderr
     assert list(journal_root.rglob("*.journal"))
     server.start()

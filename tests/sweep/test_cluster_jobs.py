@@ -26,7 +26,7 @@ def four_threads():
     with (
         dask.config.set({"distributed.worker.profile.enabled": False}),
         Client(
-            processes=False, n_workers=1, threads_per_worker=4, dashboard_address=None,
+            processes=False, n_workers=1, threads_per_worker=4, dashboard_address=":0",
             set_as_default=False,
         ) as client,
     ):  # fmt: skip
