@@ -11,8 +11,9 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 
 from daskperiment.errors import ParameterUndeclaredError
+from daskperiment.execution.between_steps import run_parameter
+from daskperiment.execution.calls import UserFunction
 from daskperiment.execution.lifecycle import undefined
-from daskperiment.execution.tasks import UserFunction, run_parameter
 from daskperiment.formatting import html_table, shorten
 from daskperiment.graph.arguments import find_node
 from daskperiment.graph.dask_tasks import Task, TaskRef

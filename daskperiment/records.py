@@ -489,9 +489,7 @@ class Node(Struct, frozen=True, omit_defaults=True):
         return steps, [name for name in self.parameters if f"parameter {name}" not in self.beside]
 
 
-def changed_arguments(
-    node: Node, other: Node | None
-) -> Iterator[tuple[str, Argument, Argument]]:
+def changed_arguments(node: Node, other: Node | None) -> Iterator[tuple[str, Argument, Argument]]:
     """Yield what a call gives a step that is known to be another than what another call gave it.
 
     With its name, and as either of them had it.

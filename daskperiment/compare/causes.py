@@ -113,7 +113,7 @@ def _verdict(both: _TrialPair, key: str) -> Verdict:
 def _kept_alike(old: StepRun, new: StepRun) -> bool:
     """Whether two outputs were kept as the same bytes; unequal bytes say nothing."""
     kept = [(run.kept or {}).get("value") for run in (old, new)]
-    digests = [form["digest"] if is_object(form) else None for form in kept]
+    digests = [form["digest"] if form is not None and is_object(form) else None for form in kept]
     return digests[0] is not None and digests[0] == digests[1]
 
 
@@ -198,8 +198,17 @@ def _arguments(both: _TrialPair, key: str) -> list[Cause]:
     calls = [node.arguments if node else {} for node in both.nodes(key)]
     return [
         # What is no scalar is told by the call, if by anything.
-        Cause("argument", name, key, Pair(*(one.text or call.get(name, one).text
-                                            for one, call in zip(pair, calls, strict=True))))
+        Cause(
+            "argument",
+            name,
+            key,
+            Pair(
+                *(
+                    one.text or call.get(name, one).text
+                    for one, call in zip(pair, calls, strict=True)
+                )
+            ),
+        )
         for name, pair in pairs.items()
         if None not in (prints := [one.fingerprint for one in pair]) and prints[0] != prints[1]
     ]

@@ -15,7 +15,8 @@ from daskperiment.compare.alignment import aligned
 from daskperiment.compare.causes import changed_entries, compare_steps
 from daskperiment.compare.evidence import Evidence, collect, with_origins
 from daskperiment.compare.parts import ABSENT, Differences, Pair
-from daskperiment.compare.wording import as_html, as_text, explanation
+from daskperiment.compare.report import as_html, as_text
+from daskperiment.compare.wording import explanation
 from daskperiment.history.stored_values import StoredObject, viewed
 from daskperiment.history.trial_records import RecordedTrial, trial_or_raise
 from daskperiment.records import Code, Environment, Function

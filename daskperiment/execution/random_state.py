@@ -61,9 +61,10 @@ class IsolatedLibraries:
         """Isolate what was imported since the last time, and return whether something was."""
         if len(sys.modules) == self._count:
             return False
+        if not self._count:  # what they change is imported by now
+            carry_steps()
+            seed_unseeded()
         self._count = len(sys.modules)
-        carry_steps()
-        seed_unseeded()
         for name in sys.modules.keys() - self._seen:
             self._seen.add(name)
             if name in _ISOLATED_MODULES or name.partition(".")[0] in _ISOLATED_PACKAGES:

@@ -21,18 +21,14 @@ from dask.sizeof import sizeof
 
 from daskperiment.codec import unpack
 from daskperiment.errors import StoreError
+from daskperiment.execution.between_steps import run_between, run_unrecorded
+from daskperiment.execution.calls import Call
 from daskperiment.execution.kept_files import restore_files
 from daskperiment.execution.known_outputs import distrust
 from daskperiment.execution.lifecycle import end, join
-from daskperiment.execution.tasks import (
-    Call,
-    Stopwatch,
-    deliver_visit,
-    run_between,
-    run_recorded,
-    run_unrecorded,
-)
+from daskperiment.execution.tasks import deliver_visit, run_recorded
 from daskperiment.execution.trial import RequestSource, TrialHandle, TrialRequest
+from daskperiment.execution.usage import Stopwatch
 from daskperiment.recording.recorder import Recorder
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import FileState, StepRun, reused_run_id

@@ -1,21 +1,13 @@
-"""Running one task of a trial: a step, a computed parameter, or another function between steps."""
+"""Running one step of a trial as a task of a graph, from its inputs to its record."""
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
-import threading
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
-import psutil
 from dask.base import is_dask_collection
 from dask.delayed import Delayed
 
@@ -29,6 +21,7 @@ from daskperiment.capture.fingerprint import (
 from daskperiment.capture.signatures import DEFAULT, defaults_of
 from daskperiment.cluster import worker
 from daskperiment.codec import pack
+from daskperiment.execution.calls import Call
 from daskperiment.execution.context import ACTIVE, CURRENT, RunningStep
 from daskperiment.execution.kept_files import (
     LAZY,
@@ -51,6 +44,7 @@ from daskperiment.execution.observed_files import ObservedFiles, watch_files
 from daskperiment.execution.purity import report_conflicts
 from daskperiment.execution.random_state import release_step, seed_step
 from daskperiment.execution.trial import TrialHandle
+from daskperiment.execution.usage import Stopwatch, Usage
 from daskperiment.formatting import shorten
 from daskperiment.recording.recorder import Recorder
 from daskperiment.recording.registry import recorder_for
@@ -59,13 +53,11 @@ from daskperiment.records import (
     Alteration,
     Argument,
     CacheEntry,
-    Computed,
     EndStatus,
     Failure,
     FileState,
     Output,
     StepRun,
-    computed_id,
     is_replacement_id,
     reused_run_id,
     step_run_id,
@@ -75,23 +67,18 @@ from daskperiment.reuse.cache_keys import StepKeys
 from daskperiment.seeds import fresh_seed, step_seed
 from daskperiment.store.liveness import current_origin
 
-if sys.platform != "win32":
-    import resource
-
 __all__ = [
-    "Call",
     "StepRunner",
-    "Stopwatch",
-    "UserFunction",
     "deliver_visit",
+    "doubt_of",
     "inputs_of",
-    "peak_memory",
-    "run_between",
-    "run_parameter",
+    "run_alone",
+    "run_call",
     "run_recorded",
     "run_result",
+    "run_seeded",
     "run_step",
-    "run_unrecorded",
+    "watched",
 ]
 
 INLINE = 1000
@@ -99,80 +86,10 @@ INLINE = 1000
 What is larger is an object, which is kept once and can be dropped."""
 
 
-class UserFunction:
-    """A user's function on its way to another process.
-
-    A decorated function's name stands for its decorator's object, so pickle cannot find the
-    function by name. Where that object can be imported, it leads to the function.
-    """
-
-    __slots__ = ("__wrapped__",)
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.__wrapped__ = function
-
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        """Call the function."""
-        return self.__wrapped__(*args, **kwargs)
-
-    def __reduce__(self) -> Any:
-        function = self.__wrapped__
-        module = getattr(function, "__module__", None)
-        name = getattr(function, "__qualname__", "<locals>")
-        if module and module != "__main__" and "<" not in name:
-            found = _lookup(sys.modules.get(module), name)
-            if getattr(found, "__wrapped__", None) is function:
-                return _by_name, (module, name)
-        return UserFunction, (function,)
-
-
-def _lookup(module: Any, name: str) -> Any:
-    for part in name.split("."):
-        module = getattr(module, part, None)
-    return module
-
-
-def _by_name(module: str, name: str) -> UserFunction:
-    return UserFunction(_lookup(importlib.import_module(module), name).__wrapped__)
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One call of a step, as it stands in a graph."""
-
-    step: str
-    function: UserFunction
-    persist: bool = False
-    seed: int | None = None
-    """The experiment's seed: for a step that is computed alone."""
-    reuse: bool | None = None
-    """Whether its output may be reused; None leaves it to the experiment."""
-    version: str = ""
-    """Part of its cache key, for what the code does not show."""
-    key: str = ""
-    """The call's place in the trial's graph."""
-    names: tuple[str, ...] = ()
-    """What the arguments are for: a name for each of them, in their order."""
-    keywords: tuple[str, ...] = ()
-    """Names of the last ones, which the function gets by name; the others it gets by position."""
-    ignore: tuple[str, ...] = ()
-    """Names of the arguments that the output does not depend on."""
-    shared: tuple[str, ...] = ()
-    """Names of the arguments that others see: literals, parameters and what several steps take."""
-    defaulted: bool = False
-    """Whether an argument is left out that has a default."""
-
-    def run(self, running: RunningStep, values: Sequence[Any]) -> Any:
-        """Run the function."""
-        count = len(values) - len(self.keywords)
-        named = dict(zip(self.keywords, values[count:], strict=True))
-        return _run(running, self.function.__wrapped__, values[:count], named)
-
-
 def run_step(trial: TrialHandle | None, call: Call, /, *values: Any) -> Any:
     """Run a step; in a trial, record its run."""
     if trial is None:
-        return _run_alone(call, values)
+        return run_alone(call, values)
     runner = run_recorded(trial, call, values)
     deliver_visit(trial, runner.recorder)
     return runner.value
@@ -211,12 +128,21 @@ def deliver_visit(trial: TrialHandle, recorder: Recorder) -> None:
             report_conflicts(recorder, quietly=trial.followed)
 
 
-def _run_alone(call: Call, values: Sequence[Any]) -> Any:
+def run_call(running: RunningStep, call: Call, values: Sequence[Any]) -> Any:
+    """Run the function of a call with the values of its arguments."""
+    count = len(values) - len(call.keywords)
+    named = dict(zip(call.keywords, values[count:], strict=True))
+    return run_seeded(running, call.function.__wrapped__, values[:count], named)
+
+
+def run_alone(call: Call, values: Sequence[Any]) -> Any:
+    """Run the function of a call in no trial."""
     seed = fresh_seed() if call.seed is None else call.seed
-    return call.run(RunningStep(call.step, step_seed(seed, call.step), None), values)
+    return run_call(RunningStep(call.step, step_seed(seed, call.step), None), call, values)
 
 
-def _watched(running: RunningStep, values: Sequence[Any]) -> ObservedFiles:
+def watched(running: RunningStep, values: Sequence[Any]) -> ObservedFiles:
+    """Return what will be known of the files that a function opens, besides those it is given."""
     watch_files()
     files = running.files = ObservedFiles()
     for value in values:
@@ -226,7 +152,8 @@ def _watched(running: RunningStep, values: Sequence[Any]) -> ObservedFiles:
     return files
 
 
-def _run(running: RunningStep, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+def run_seeded(running: RunningStep, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """Call a function with the global random state seeded for it."""
     reset = CURRENT.set(running)
     seed_step(running)
     try:
@@ -278,10 +205,10 @@ class StepRunner:
         self._take(values)
         if self.keys is not None and self.keys.call is not None and self._reuse_known(self.keys):
             return
-        files = _watched(self.running, values)
+        files = watched(self.running, values)
         watch = Stopwatch()
         try:
-            self.value = self.call.run(self.running, values)
+            self.value = run_call(self.running, self.call, values)
             _refuse_node(self.call, self.value)
         except BaseException as error:
             with suppress(Warning):  # made an error by a filter, it must not hide the user's
@@ -385,7 +312,7 @@ class StepRunner:
             else:
                 kept = keep_or_explain(self.recorder, form, blob)
             self.kept = {"value": kept, **self.files}
-        self.doubt = self.doubt or _doubt(self.running)
+        self.doubt = self.doubt or doubt_of(self.running)
         self.note = self.note or self.doubt
         self._record(usage, "succeeded")
         if self.output and self.inputs and not self.note:
@@ -548,13 +475,18 @@ def _text(value: Any) -> str:
 
 def inputs_of(arguments: Mapping[str, Argument], ignore: Collection[str]) -> str | None:
     """Return the fingerprint of all that a step gets; None if a part of it has none."""
-    counting = [name for name in sorted(arguments) if name not in ignore]
-    digests = [arguments[name].fingerprint for name in counting]
-    known = [digest for digest in digests if digest is not None]
-    return combine(*counting, *known) if len(known) == len(digests) else None
+    parts: list[str] = []
+    for name in sorted(arguments):
+        digest = arguments[name].fingerprint
+        if name in ignore:
+            continue
+        if digest is None:
+            return None
+        parts += (name, digest)
+    return combine(*parts)
 
 
-def _doubt(running: RunningStep) -> str | None:
+def doubt_of(running: RunningStep) -> str | None:
     """Return why what ran may return something else next time, although all known is equal."""
     if running.asked_for_trial:
         return "it read the trial's id"
@@ -563,111 +495,3 @@ def _doubt(running: RunningStep) -> str | None:
     if running.unordered:
         return "its threads drew from ex.rng in an order that timing decided"
     return None
-
-
-def run_parameter(
-    trial: TrialHandle | None, name: str, function: UserFunction, seed: int | None,
-    names: tuple[str, ...], /, *values: Any,
-) -> Any:  # fmt: skip
-    """Compute a parameter's default, unless the parameter was set; record the value."""
-    if trial is None:
-        return _run_alone(Call(name, function, seed=seed, keywords=names), values)
-    if name in trial.values:
-        return trial.values[name]
-    inputs = dict(zip(names, values, strict=True))
-    value, _ = run_unrecorded(trial, f"parameter {name}", function.__wrapped__, (), inputs)
-    recorder = recorder_for(trial.store)
-    form, blob = pack(value, trial.signing_key, inline=None)
-    form = keep_or_explain(recorder, form, blob)
-    recorder.write("trials", trial.trial, computed_id(name), Computed(name, form))
-    deliver_visit(trial, recorder)
-    return value
-
-
-def run_between(
-    trial: TrialHandle, label: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any
-) -> Any:
-    """Run a function that is no step but part of a trial, so that its failure is recorded."""
-    return run_unrecorded(trial, label, function, args, kwargs)[0]
-
-
-def run_unrecorded(
-    trial: TrialHandle, label: str, function: Callable[..., Any], args: Any, kwargs: Any
-) -> tuple[Any, RunningStep]:
-    """Run a function that is no step, seeded by its place; record only that it fails."""
-    running = RunningStep(label, step_seed(trial.seed, label), trial)
-    files = _watched(running, (*args, *kwargs.values()))
-    try:
-        value = _run(running, function, args, kwargs)
-    except BaseException as error:
-        with suppress(Warning):  # as in a step
-            fail(trial, failure_of(error, label), error)
-        raise
-    keys = trial.step_keys.get(label)
-    running.reads = files.reads(keys is not None) if files.noted else []
-    if keys is not None:
-        entry = CacheEntry(
-            trial.trial, label, "", running.stochastic, note=_doubt(running), reads=running.reads
-        )
-        recorder_for(trial.store).entry(keys.ids, entry)
-    return value, running
-
-
-# What a step used --------------------------------------------------------------------------------
-
-
-class Usage(NamedTuple):
-    """What was used between two moments."""
-
-    started: float
-    wall: float
-    cpu: float
-    peak: int
-    thread: str
-
-
-def peak_memory() -> int:
-    """Peak resident memory of this process so far, in bytes."""
-    if sys.platform == "win32":
-        return int(psutil.Process().memory_info().peak_wset)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    if sys.platform == "darwin":
-        return peak
-    # Linux gives kibibytes, and counts from the parent's size on.
-    return (peak if peak > _inherited(os.getpid()) else _peak_of_program() or peak) * 1024
-
-
-@lru_cache(maxsize=1)
-def _inherited(pid: int) -> int:
-    """Return the peak that this process was born with, in kibibytes; 0 if it is its own."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if peak > (_peak_of_program() or peak) else 0
-
-
-def _peak_of_program() -> int:
-    try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
-            return next((int(line.split()[1]) for line in file if line.startswith("VmHWM")), 0)
-    except OSError:
-        return 0
-
-
-class Stopwatch:
-    """Measures from its making on, in the thread that made it."""
-
-    __slots__ = ("_cpu", "_started", "_wall")
-
-    def __init__(self) -> None:
-        self._started = time.time()
-        self._cpu = time.thread_time()
-        self._wall = time.perf_counter()
-
-    def read(self) -> Usage:
-        """Return what was used since the start."""
-        return Usage(
-            self._started,
-            time.perf_counter() - self._wall,
-            time.thread_time() - self._cpu,
-            peak_memory(),
-            threading.current_thread().name,
-        )

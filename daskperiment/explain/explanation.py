@@ -118,10 +118,7 @@ def explain_trial(store: Store, trial_id: int) -> Explanation:
     """Return for each step of a trial whether its output was reused, and if not, why."""
     evidence = collect(store, trial_or_raise(store, trial_id))
     result = evidence.trial.begun.result
-    steps = tuple(
-        _of_run(node, evidence.runs.get(node.key))
-        for node in evidence.nodes.values()
-    )
+    steps = tuple(_of_run(node, evidence.runs.get(node.key)) for node in evidence.nodes.values())
     return Explanation(f"Trial {evidence.trial.trial}, {result} ({evidence.trial.status}):", steps)
 
 

@@ -10,7 +10,9 @@ from dask.utils import funcname
 from daskperiment.capture.files import FileSource, take_file
 from daskperiment.capture.fingerprint import NoFingerprintError, exact_fingerprint
 from daskperiment.capture.signatures import declared_names, defaults_of
-from daskperiment.execution.tasks import Call, run_between, run_parameter, run_result, run_step
+from daskperiment.execution.between_steps import run_between, run_parameter
+from daskperiment.execution.calls import Call
+from daskperiment.execution.tasks import run_result, run_step
 from daskperiment.formatting import brief
 from daskperiment.graph.dask_tasks import (
     Alias,

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 from daskperiment.capture.fingerprint import NoFingerprintError, combine, exact_fingerprint
 from daskperiment.client.shipping import LocalRequest
+from daskperiment.execution.between_steps import run_between, run_parameter
+from daskperiment.execution.calls import Call
 from daskperiment.execution.shared_tasks import (
     RecomputeTask,
     RecomputeTasks,
@@ -26,7 +28,7 @@ from daskperiment.execution.shared_tasks import (
     share_between,
     value_of,
 )
-from daskperiment.execution.tasks import Call, run_between, run_parameter, run_result, run_step
+from daskperiment.execution.tasks import run_result, run_step
 from daskperiment.execution.trial import RequestSource
 from daskperiment.graph.dask_tasks import DataNode, List, Task, TaskRef, function_of, references
 from daskperiment.reuse.parameter_fields import ParameterField

@@ -19,8 +19,9 @@ from daskperiment.capture.code import travelling_sources
 from daskperiment.capture.files import source_of, take_file
 from daskperiment.capture.signatures import argument_names, defaults_of, parameter_names
 from daskperiment.capture.source import register_travelled
+from daskperiment.execution.calls import Call, UserFunction
 from daskperiment.execution.context import CURRENT
-from daskperiment.execution.tasks import Call, UserFunction, run_step
+from daskperiment.execution.tasks import run_step
 from daskperiment.formatting import html_table, nearest
 from daskperiment.graph.arguments import CallNode, unpack, unpack_arguments
 from daskperiment.graph.dask_tasks import Task, TaskRef

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import platform
+import threading
 import uuid
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import dask
 
@@ -23,9 +24,9 @@ from daskperiment.execution.lifecycle import undefined
 from daskperiment.execution.trial import TrialRequest, TrialSetup
 from daskperiment.graph.template import Template
 from daskperiment.parameters import Parameters
+from daskperiment.planning.change_warner import ChangeWarner
 from daskperiment.planning.reasons import TrialMakeup
 from daskperiment.planning.reuse_planner import ReusePlanner, StepForecast
-from daskperiment.planning.snapshot import ChangeWarner, Snapshot
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import Code, Environment, Files, Graph
 from daskperiment.reuse.cache_keys import keys_without_reuse
@@ -35,6 +36,8 @@ from daskperiment.store.liveness import current_origin
 from daskperiment.store.protocol import Store
 
 __all__ = ["Planner", "TrialOptions", "TrialPlan", "check_reuse", "signing_key"]
+
+T = TypeVar("T", Code, Environment)
 
 
 @dataclass(frozen=True)
@@ -89,11 +92,37 @@ class TrialPlan:
     """What it reuses and shares; None if it does neither, so that the graph is the template's."""
 
 
+class _Snapshot(Generic[T]):
+    """What a capture finds at the moment when it is asked, with the object that keeps it.
+
+    Parameters
+    ----------
+    capture : CodeCapture or EnvironmentCapture
+        Returns the same record while nothing changes.
+    *arguments
+        Of its method ``capture``.
+    """
+
+    def __init__(self, capture: Any, *arguments: Any) -> None:
+        self._capture = capture
+        self._arguments = arguments
+        self._last: tuple[T, Blob] | None = None
+        self._lock = threading.Lock()
+
+    def now(self) -> tuple[T, Blob]:
+        """Return the record as it is now, and the object that keeps it."""
+        with self._lock:
+            record = self._capture.capture(*self._arguments)
+            if self._last is None or self._last[0] is not record:
+                self._last = record, dump_record(record)
+            return self._last
+
+
 class _Setups:
     """What is worked out once for each template."""
 
     def __init__(self, template: Template) -> None:
-        self.code: Snapshot[Code] = Snapshot(CodeCapture(), template.functions)
+        self.code: _Snapshot[Code] = _Snapshot(CodeCapture(), template.functions)
         self.template = template
         self._graph: tuple[Graph, Blob] | None = None
         self._parameters = template.reaching
@@ -159,9 +188,10 @@ class Planner:
         self.parameters = parameters
         self.seed: int | None = None
         self.reuse = False
-        self._environment: Snapshot[Environment] = Snapshot(EnvironmentCapture())
+        self._environment: _Snapshot[Environment] = _Snapshot(EnvironmentCapture())
         self._setups: weakref.WeakKeyDictionary[Template, _Setups] = weakref.WeakKeyDictionary()
         self._changes = ChangeWarner(store)
+        self._checked: TrialSetup | None = None
         self._reuse_planner = ReusePlanner(store)
 
     def __reduce__(self) -> Any:
@@ -199,8 +229,11 @@ class Planner:
         self, template: Template, token: str, options: TrialOptions
     ) -> tuple[TrialRequest, ReusePlan | None]:
         request, code, environment, graph = self._snapshot(template, token, options)
-        if options.source is None:  # a trial that is run again is compared with its first run
+        # A setup is the same object as long as nothing changes. A trial that is run again is
+        # compared with its first run.
+        if request.setup is not self._checked and options.source is None:
             self._changes.check(code, environment)
+            self._checked = request.setup
         if request.missing or not (template.persisting or template.takes_files):
             return request, None
         if files := template.key_specs.files(request.values):

@@ -19,7 +19,7 @@ from daskperiment.capture.fingerprint import NoFingerprintError, fingerprint
 from daskperiment.codec import decode, find_record, from_plain, is_object
 from daskperiment.errors import CorruptRecordError
 from daskperiment.formatting import shorten, shorten_pair, told_change
-from daskperiment.planning.snapshot import LOOK_BACK
+from daskperiment.planning.change_warner import LOOK_BACK
 from daskperiment.records import (
     BEGUN,
     COMPUTED,

@@ -16,11 +16,12 @@ from daskperiment.capture.code import travelling_sources
 from daskperiment.capture.source import register_travelled
 from daskperiment.client.completion import end_by_caller, finish_elsewhere
 from daskperiment.client.progress import StepBar, reporting
-from daskperiment.execution.tasks import UserFunction
+from daskperiment.execution.calls import UserFunction
 from daskperiment.formatting import html_table, nearest, shorten
 from daskperiment.graph.arguments import CallNode
+from daskperiment.graph.compiling import compile_template
 from daskperiment.graph.step import Step, StepCall, with_functions
-from daskperiment.graph.template import Template, TrialGraph, compile_template
+from daskperiment.graph.template import Template, TrialGraph
 from daskperiment.parameters import Parameters, check_values
 from daskperiment.planning.keywords import USUAL, check_keywords
 from daskperiment.planning.planner import Planner, TrialOptions, check_reuse

@@ -48,6 +48,10 @@ class StepForecast(NamedTuple):
     """Why it must run."""
     reasons: Sequence[Reason] = ()
 
+    def unless(self, condition: str) -> StepForecast:
+        """Return the forecast of a step that is a hit after all under a condition."""
+        return self._replace(text=f"{self.text}; runs, unless {condition}")
+
 
 class ReusePlanner:
     """Plans what the trials of one experiment reuse of the outputs in its store."""
@@ -151,7 +155,7 @@ class ReusePlanner:
     def _with_reason(self, place: str, keys: StepKeys, now: TrialMakeup) -> StepKeys:
         if keys.reason != NEVER_RUN:
             return keys
-        return keys._replace(reason=self._told(place, now)[0])
+        return keys.because(self._told(place, now)[0])
 
     def _told(self, place: str, now: TrialMakeup) -> tuple[str, list[Reason]]:
         """Return why a step runs of which no output is known, in words and as what changed."""
@@ -187,7 +191,7 @@ def _conditional(
     else:
         verb = "return" if len(before) > 1 else "returns"
         condition = f"{' and '.join(map(repr, before))} {verb} the same as in trial {trial}"
-    return forecast._replace(text=f"{forecast.text}; runs, unless {condition}")
+    return forecast.unless(condition)
 
 
 def _joined(reasons: Sequence[Reason]) -> str:
@@ -228,7 +232,7 @@ def _with_calls(
         # One that rests on files as they were counts: there may be others for the same call, and
         # a new one is to stand beside it.
         there = bool(entries.all(call.call))
-        step_keys[place] = step_keys[place]._replace(call=call, expected=there)
+        step_keys[place] = step_keys[place].found_by(call, there)
     return replace(plan, step_keys=step_keys, known_calls=known)
 
 

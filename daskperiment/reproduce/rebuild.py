@@ -8,7 +8,7 @@ from typing import Any
 
 from daskperiment.capture.code import CodeCapture, changed_functions, fingerprint_with, same_names
 from daskperiment.errors import ReproductionError, UntrustedObjectError
-from daskperiment.execution.tasks import UserFunction
+from daskperiment.execution.calls import UserFunction
 from daskperiment.records import Code
 from daskperiment.reproduce.recorded_code import NotRebuiltError, RebuiltFunction, RecordedCode
 from daskperiment.reproduce.resolver import CodeResolver

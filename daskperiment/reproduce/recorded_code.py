@@ -22,7 +22,7 @@ from daskperiment.capture.code_objects import NameRead, names_of
 from daskperiment.capture.origin import module_of
 from daskperiment.capture.source import methods, register_class_source
 from daskperiment.capture.walk import Constant, Walk
-from daskperiment.execution.tasks import UserFunction
+from daskperiment.execution.calls import UserFunction
 from daskperiment.records import Code, Function
 
 __all__ = [

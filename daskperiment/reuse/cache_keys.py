@@ -463,6 +463,14 @@ class StepKeys(NamedTuple):
     expected: bool = False
     """Whether the store knows an output of the same call."""
 
+    def because(self, reason: str) -> StepKeys:
+        """Return these keys with another reason."""
+        return self._replace(reason=reason)
+
+    def found_by(self, call: CallKey, expected: bool) -> StepKeys:
+        """Return these keys with the call by which the output is found."""
+        return self._replace(call=call, expected=expected)
+
 
 def first_ids(spec: KeySpec, found: CacheKey) -> tuple[str, ...]:
     """Return the ids of the records to write where nothing was looked up."""

@@ -8,7 +8,7 @@ import dask
 import pytest
 
 from daskperiment import Experiment
-from daskperiment.execution.tasks import UserFunction
+from daskperiment.execution.calls import UserFunction
 from daskperiment.result import Result
 
 

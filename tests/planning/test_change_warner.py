@@ -9,7 +9,7 @@ import warnings
 import pytest
 
 from daskperiment.errors import CodeChangedWarning, EnvironmentChangedWarning, ImpureStepWarning
-from daskperiment.planning.snapshot import ChangeWarner
+from daskperiment.planning.change_warner import ChangeWarner
 from daskperiment.records import Code, Environment, Function, StepCode
 from daskperiment.store.file import FileStore
 

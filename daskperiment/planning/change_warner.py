@@ -1,13 +1,12 @@
-"""Code and environment at the moment when a trial begins, and warnings of what changed in them."""
+"""Warnings of what changed in code and environment since the previous trials."""
 
 from __future__ import annotations
 
 import threading
-from typing import Any, Generic, TypeVar
 
 from daskperiment.capture.code import changed_functions, diff_functions, same_names
 from daskperiment.capture.environment import changes
-from daskperiment.codec import Blob, dump_record, find_record
+from daskperiment.codec import find_record
 from daskperiment.errors import CodeChangedWarning, EnvironmentChangedWarning
 from daskperiment.execution.lifecycle import latest_trials
 from daskperiment.execution.purity import joined_changes
@@ -15,42 +14,13 @@ from daskperiment.records import Code, Environment, Function, StepCode
 from daskperiment.store.protocol import Store
 from daskperiment.warn import warn_user
 
-__all__ = ["LOOK_BACK", "ChangeWarner", "Snapshot"]
+__all__ = ["LOOK_BACK", "ChangeWarner"]
 
 HERE = 0
 """Stands for a trial of this process, whose id is not known when its request is settled."""
 
 LOOK_BACK = 20
 """How many of the latest trials are looked at for the code that a step had before."""
-
-
-T = TypeVar("T", Code, Environment)
-
-
-class Snapshot(Generic[T]):
-    """What a capture finds at the moment when it is asked, with the object that keeps it.
-
-    Parameters
-    ----------
-    capture : CodeCapture or EnvironmentCapture
-        Returns the same record while nothing changes.
-    *arguments
-        Of its method ``capture``.
-    """
-
-    def __init__(self, capture: Any, *arguments: Any) -> None:
-        self._capture = capture
-        self._arguments = arguments
-        self._last: tuple[T, Blob] | None = None
-        self._lock = threading.Lock()
-
-    def now(self) -> tuple[T, Blob]:
-        """Return the record as it is now, and the object that keeps it."""
-        with self._lock:
-            record = self._capture.capture(*self._arguments)
-            if self._last is None or self._last[0] is not record:
-                self._last = record, dump_record(record)
-            return self._last
 
 
 class ChangeWarner:

@@ -1,0 +1,67 @@
+"""Running what is no step but part of a trial: computed parameters, functions between steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from daskperiment.codec import pack
+from daskperiment.execution.calls import Call, UserFunction
+from daskperiment.execution.context import RunningStep
+from daskperiment.execution.lifecycle import fail, failure_of, keep_or_explain
+from daskperiment.execution.tasks import deliver_visit, doubt_of, run_alone, run_seeded, watched
+from daskperiment.execution.trial import TrialHandle
+from daskperiment.recording.registry import recorder_for
+from daskperiment.records import CacheEntry, Computed, computed_id
+from daskperiment.seeds import step_seed
+
+__all__ = ["run_between", "run_parameter", "run_unrecorded"]
+
+
+def run_parameter(
+    trial: TrialHandle | None, name: str, function: UserFunction, seed: int | None,
+    names: tuple[str, ...], /, *values: Any,
+) -> Any:  # fmt: skip
+    """Compute a parameter's default, unless the parameter was set; record the value."""
+    if trial is None:
+        return run_alone(Call(name, function, seed=seed, keywords=names), values)
+    if name in trial.values:
+        return trial.values[name]
+    inputs = dict(zip(names, values, strict=True))
+    value, _ = run_unrecorded(trial, f"parameter {name}", function.__wrapped__, (), inputs)
+    recorder = recorder_for(trial.store)
+    form, blob = pack(value, trial.signing_key, inline=None)
+    form = keep_or_explain(recorder, form, blob)
+    recorder.write("trials", trial.trial, computed_id(name), Computed(name, form))
+    deliver_visit(trial, recorder)
+    return value
+
+
+def run_between(
+    trial: TrialHandle, label: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any
+) -> Any:
+    """Run a function that is no step but part of a trial, so that its failure is recorded."""
+    return run_unrecorded(trial, label, function, args, kwargs)[0]
+
+
+def run_unrecorded(
+    trial: TrialHandle, label: str, function: Callable[..., Any], args: Any, kwargs: Any
+) -> tuple[Any, RunningStep]:
+    """Run a function that is no step, seeded by its place; record only that it fails."""
+    running = RunningStep(label, step_seed(trial.seed, label), trial)
+    files = watched(running, (*args, *kwargs.values()))
+    try:
+        value = run_seeded(running, function, args, kwargs)
+    except BaseException as error:
+        with suppress(Warning):  # as in a step
+            fail(trial, failure_of(error, label), error)
+        raise
+    keys = trial.step_keys.get(label)
+    running.reads = files.reads(keys is not None) if files.noted else []
+    if keys is not None:
+        entry = CacheEntry(
+            trial.trial, label, "", running.stochastic, note=doubt_of(running), reads=running.reads
+        )
+        recorder_for(trial.store).entry(keys.ids, entry)
+    return value, running
