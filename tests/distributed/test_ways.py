@@ -115,8 +115,6 @@ def test_trial_within_a_step(ex, client, tmp_path):
     assert other.get_history()["Result"].tolist() == [8]
 
 
-# A function that travelled by value has no source where it arrives, with newer cloudpickles.
-@pytest.mark.filterwarnings("ignore::daskperiment.errors.CodeChangedWarning")
 def test_published(ex, squares, client, steady):
     """Another client computes what was published: the trial's result, or a trial anew."""
     client.publish_dataset(done=client.persist(squares), todo=squares.bind(a=4))
