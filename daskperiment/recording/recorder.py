@@ -23,11 +23,21 @@ from daskperiment.errors import StoreError, StoreUnavailableError, StoreWarning
 from daskperiment.recording.delivery import Delivery
 from daskperiment.recording.heartbeat import Heartbeat
 from daskperiment.recording.outputs import ObservedOutputs, remember
-from daskperiment.records import Beat, CacheEntry, Ended, Failure, Output, Point, beat_id, ended_id
+from daskperiment.records import (
+    BEGUN,
+    Beat,
+    CacheEntry,
+    Ended,
+    Failure,
+    Output,
+    Point,
+    beat_id,
+    ended_id,
+)
 from daskperiment.store.liveness import heartbeat_timeout
-from daskperiment.store.protocol import Allocation, Record, Store
+from daskperiment.store.protocol import Allocation, Owner, Record, Store
 
-__all__ = ["Recorder", "RecorderListener", "RunningTrial", "RunningTrials"]
+__all__ = ["BegunTrial", "Recorder", "RecorderListener", "RunningTrial", "RunningTrials"]
 
 
 class RecorderListener:
@@ -43,8 +53,8 @@ class RecorderListener:
     def on_flush(self) -> None:
         """Write what is still to be written, before all is delivered; may raise StoreError."""
 
-    def trials_alive(self) -> set[int]:
-        """Return the ids of trials to send signs of life for; may raise StoreError."""
+    def trials_alive(self) -> set[Owner]:
+        """Return the trials to send signs of life for; may raise StoreError."""
         return set()
 
     def on_beat(self, trials: set[int]) -> None:
@@ -52,6 +62,9 @@ class RecorderListener:
 
     def on_close(self) -> None:
         """Write what is still to be written: the process ends."""
+
+    def on_loss(self) -> None:
+        """Read anew what was read of the store: it lost records, and may give out ids again."""
 
     def on_forget(self) -> None:
         """Forget what was read of the store: its records are about to be deleted."""
@@ -84,67 +97,79 @@ class Recorder:
         self.listeners: list[RecorderListener] = []
         self._heartbeat = Heartbeat(self)
         self.delivery = Delivery(store, self.outputs, self.wake)
+        self.delivery.on_loss = self._on_loss
         self._journal = self.delivery.journal
         self._beaten = 0.0
         self._closed = False
-        self._allocations: OrderedDict[str, Allocation] = OrderedDict()
+        self._begun: OrderedDict[str, BegunTrial] = OrderedDict()
 
     # Writing
 
-    def write(self, stream: str, trial: int, id: str, record: Struct) -> None:
+    def write(
+        self, stream: str, trial: int, id: str, record: Struct, owner: Owner | None = None
+    ) -> None:
         """Write a record down. Never raises: what cannot be recorded is said in a warning."""
-        written = Record(stream, trial, id, encode(record))
+        written = Record(stream, trial, id, encode(record), owner)
         try:
             self._journal.write(written)
         except StoreError as error:
             self.delivery.hold(written, error)
 
-    def point(self, trial: int, point: Point) -> None:
-        """Write a metric point down. Never raises, as `write`."""
+    def point(self, owner: Owner, point: Point) -> None:
+        """Write a metric point of a trial down. Never raises, as `write`."""
         try:
-            self._journal.point(trial, point)
+            self._journal.point(owner.trial, point, owner)
         except StoreError as error:
             body = b'{"points":[%b]}' % encode(point)
-            self.delivery.hold(Record("points", trial, uuid.uuid4().hex, body), error)
+            id = uuid.uuid4().hex
+            self.delivery.hold(Record("points", owner.trial, id, body, owner), error)
         if not self._heartbeat.runs:
             self._heartbeat.start()
 
-    def output(self, id: str, output: Output) -> None:
+    def output(self, id: str, output: Output, owner: Owner | None = None) -> None:
         """Write down what a step returned, to be held against what it returned before."""
         if not self.outputs.has(id, output.output):
-            self.outputs.add(id, output, lambda: self.write("outputs", 0, id, output))
+            self.outputs.add(id, output, lambda: self.write("outputs", 0, id, output, owner))
 
-    def entry(self, ids: Iterable[str], entry: CacheEntry) -> None:
+    def entry(self, ids: Iterable[str], entry: CacheEntry, owner: Owner | None = None) -> None:
         """Write down what is known under cache keys; the first to do so counts."""
         for id in self.outputs.unknown(ids):
-            self.write("outputs", 0, id, entry)
+            self.write("outputs", 0, id, entry, owner)
             self.outputs.delivered(id)
 
     # Trials of this process
 
-    def begin(self, trial: int, token: str, handle: object | None) -> None:
+    def begin(self, owner: Owner, token: str, handle: object | None) -> None:
         """Count a trial as running until it ends, or until its handle is dropped."""
-        self.trials.begin(trial, token, handle)
+        self.trials.begin(owner, token, handle)
         if not self._heartbeat.runs:
             self._heartbeat.start()
 
-    def visit(self, trial: int, token: str) -> AbstractContextManager[None]:
+    def visit(self, owner: Owner, token: str, begun: bytes) -> AbstractContextManager[None]:
         """Count a trial of another process as running while one of its steps runs here."""
+        if owner.token not in self.delivery.writes.begun:
+            self._introduce(owner, begun)
         self._heartbeat.start()
-        return self.trials.visit(trial, token)
+        return self.trials.visit(owner, token)
 
     def has_settled(self, token: str) -> bool:
         """Whether a trial ended in this process, and left nothing for its caller to see to."""
         ended = self.trials.has_ended(token)
         return ended and not self.listeners and not self.outputs.found_conflicts
 
-    def allocation(self, token: str) -> Allocation | None:
-        """Return the id that a trial was given by this process, None if by none or long ago."""
-        return self._allocations.get(token)
+    def begun(self, token: str) -> BegunTrial | None:
+        """Return what a trial began with in this process, None if in none or long ago."""
+        return self._begun.get(token)
 
-    def remember_allocation(self, token: str, allocation: Allocation) -> None:
-        """Remember the id of a trial, for other tasks of it in this process."""
-        remember(self._allocations, token, allocation)
+    def remember_begun(self, token: str, begun: BegunTrial) -> None:
+        """Remember what a trial began with, for other tasks of it in this process."""
+        remember(self._begun, token, begun)
+        self._introduce(begun.owner, begun.first_record)
+
+    def _introduce(self, owner: Owner, first_record: bytes) -> None:
+        writes = self.delivery.writes
+        remember(writes.begun, owner.token, first_record)
+        writes.known = Record("trials", owner.trial, BEGUN, b"", owner)
 
     # Delivering
 
@@ -196,7 +221,8 @@ class Recorder:
         now = time.time()
         failure = Failure("Abandoned", "its computation was dropped before the trial ended")
         ended = Ended("interrupted", now, now - running.since, failure=failure)
-        self.write("trials", running.trial, ended_id("interrupted", "abandoned"), ended)
+        id, owner = ended_id("interrupted", "abandoned"), running.owner
+        self.write("trials", owner.trial, id, ended, owner)
 
     # The background thread
 
@@ -224,17 +250,24 @@ class Recorder:
                     self.delivery.lost_contact(error)
 
     def _beat(self) -> None:
-        clock = self.store.state().clock
+        state = self.store.state(self.delivery.writes.known)
+        clock = state.clock
+        if not state.stands:
+            self.delivery.went_back(state.latest)
         self._beaten = time.monotonic()
         # By the store's clock: those of two hosts may differ by more than the timeout.
         elsewhere = [listener.trials_alive() for listener in self.listeners]
-        here = self.trials.numbers
+        here = self.trials.owners
         for listener in self.listeners:
-            listener.on_beat(here)
-        for trial in here.union(*elsewhere):
-            self.write("beats", trial, beat_id(clock, self.pid), Beat(clock))
+            listener.on_beat({owner.trial for owner in here})
+        for owner in here.union(*elsewhere):
+            self.write("beats", owner.trial, beat_id(clock, self.pid), Beat(clock), owner)
 
     # The end
+
+    def _on_loss(self) -> None:
+        for listener in self.listeners:
+            listener.on_loss()
 
     def forget(self) -> None:
         """Remember nothing of the store's content, which is about to be removed."""
@@ -243,7 +276,8 @@ class Recorder:
             listener.on_forget()
         self._journal.close()
         self.delivery.forget()
-        self._allocations.clear()
+        self.delivery.writes.known = None
+        self._begun.clear()
         self.trials.forget_ended()
 
     def close(self) -> None:
@@ -261,10 +295,18 @@ class Recorder:
             self.store.close()
 
 
+class BegunTrial(NamedTuple):
+    """What a trial began with."""
+
+    allocation: Allocation
+    owner: Owner
+    first_record: bytes
+
+
 class RunningTrial(NamedTuple):
     """A trial that this process keeps alive."""
 
-    trial: int
+    owner: Owner
     since: float
     finalizer: weakref.finalize[[str], Any] | None
 
@@ -281,18 +323,19 @@ class RunningTrials:
         return bool(self._running)
 
     @property
-    def numbers(self) -> set[int]:
-        """Ids of the trials that run."""
-        return {running.trial for running in list(self._running.values())}
+    def owners(self) -> set[Owner]:
+        """The trials that run, with their tokens in the store."""
+        return {running.owner for running in list(self._running.values())}
 
-    def begin(self, trial: int, token: str, handle: object | None = None) -> None:
+    def begin(self, owner: Owner, token: str, handle: object | None = None) -> None:
         """Count a trial as running until it ends.
 
         Parameters
         ----------
-        trial : int
-            Its id.
+        owner : Owner
+            Its id, and its token in the store.
         token : str
+            The token that it was asked for with.
         handle : object, optional
             Counts as dropped when this is garbage; without one whoever follows the trial knows.
         """
@@ -301,7 +344,7 @@ class RunningTrials:
             # A garbage collector may run this anywhere: it must take no lock.
             finalizer = weakref.finalize(handle, self._dropped.append, token)
             finalizer.atexit = False  # whoever closes asks for those that are left
-        self._running[token] = RunningTrial(trial, time.time(), finalizer)
+        self._running[token] = RunningTrial(owner, time.time(), finalizer)
 
     def end(self, token: str) -> None:
         """Count a trial as ended."""
@@ -315,10 +358,10 @@ class RunningTrials:
         return token in self._ended
 
     @contextmanager
-    def visit(self, trial: int, token: str) -> Iterator[None]:
+    def visit(self, owner: Owner, token: str) -> Iterator[None]:
         """Count a trial of another process as running while one of its steps runs here."""
         visit = f"{token}/{threading.get_ident()}"
-        self._running[visit] = RunningTrial(trial, time.time(), None)
+        self._running[visit] = RunningTrial(owner, time.time(), None)
         try:
             yield
         finally:

@@ -22,6 +22,7 @@ from typing import Any
 from bson.max_key import MaxKey
 from pymongo import IndexModel
 
+from daskperiment.errors import RecordsRefusedError
 from daskperiment.store.mongo.batches import RECORD_INDEXES, RecordBatches
 from daskperiment.store.mongo.client import Database, MongoServer, MongoTarget, mongo_target
 from daskperiment.store.mongo.objects import CHUNKS, FILES, MongoObjects
@@ -82,13 +83,16 @@ class MongoStore(ObjectMethods):
         """The database's URL without password, and the experiment's id."""
         return f"{self._target.place}#{self._id}"
 
-    def allocate(self, token: str, body: bytes) -> Allocation:
+    def allocate(self, token: str, body: bytes, known: Record | None = None) -> Allocation:
         """Allocate the token's trial id, and write the trial's first record.
 
         One round trip if this store object made the last write in ``trials``, else two.
         """
         self._prepare()
-        return self._trials.allocate(token, body)
+        allocation = self._trials.allocate(token, body, known)
+        if not allocation.stands:
+            self._prepared = None  # whatever took the records may have taken the indexes
+        return allocation
 
     def append(self, records: Sequence[Record]) -> list[Record]:
         """Write records: one round trip for those of a trial's document, one per other stream.
@@ -96,6 +100,14 @@ class MongoStore(ObjectMethods):
         Other streams go first, so that a trial's end is there after all else.
         """
         self._prepare()
+        try:
+            return self._append(records)
+        except RecordsRefusedError:
+            self._prepared = None
+            self._batches.forget()
+            raise
+
+    def _append(self, records: Sequence[Record]) -> list[Record]:
         streams: dict[str, list[Record]] = {}
         for record in records:
             if record.stream not in TRIAL_STREAMS:
@@ -119,9 +131,9 @@ class MongoStore(ObjectMethods):
         """Find outputs: one round trip for 1,000 of them."""
         return self._batches.find("outputs", ids)
 
-    def state(self) -> State:
+    def state(self, known: Record | None = None) -> State:
         """Return the highest trial id and the server's clock; one round trip."""
-        return self._trials.state()
+        return self._trials.state(known)
 
     def delete(self) -> None:
         """Remove the experiment's documents, and no other; collections and indexes stay."""
