@@ -186,7 +186,9 @@ class _ArrivedRequest(RequestSource):
     """A request from another process. A scheduler passes it on without looking into it."""
 
     def __init__(self, pickled_setup: bytes, own: tuple[Any, ...], submission: str) -> None:
-        super().__init__(cache(lambda: TrialRequest(_unpickled(pickled_setup), *own, submission)))
+        super().__init__(
+            cache(lambda: TrialRequest(_unpickled(pickled_setup), *own, submission=submission))
+        )
         self._parts = pickled_setup, own, submission
 
     def __reduce__(self) -> Any:

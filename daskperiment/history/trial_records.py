@@ -328,9 +328,7 @@ def _why_lost(store: Store, pending: dict[int, Begun], clock: float | None) -> d
     return lost
 
 
-def _silent(
-    pending: dict[int, Begun], beats: dict[int, list[float]], now: float
-) -> dict[int, str]:
+def _silent(pending: dict[int, Begun], beats: dict[int, list[float]], now: float) -> dict[int, str]:
     timeout = heartbeat_timeout()
     lost = {}
     for trial, begun in pending.items():

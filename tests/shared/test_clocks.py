@@ -102,13 +102,13 @@ def test_signs_of_life(make_place, machines, tmp_path):
 def test_clock_of_the_store_is_set(kind, make_place, monkeypatch):
     """Whichever way a store's clock is set, whoever sends signs of life is running, others lost."""
     ex = daskperiment.Experiment("set", backend=make_place(kind).backend)
-    recorder, offset = recorder_for(ex._store), 0
+    recorder, clock = recorder_for(ex._store), {"ahead": 0}
     recorder.wake = lambda: None
     state = type(ex._store).state
 
     def shifted(store):
         true = state(store)
-        return true._replace(clock=true.clock + offset)
+        return true._replace(clock=true.clock + clock["ahead"])
 
     monkeypatch.setattr(type(ex._store), "state", shifted)
     origin = Origin("another host", "boot", 1, 0.0, "somebody")
@@ -119,10 +119,10 @@ def test_clock_of_the_store_is_set(kind, make_place, monkeypatch):
     def status():
         return ex.get_history(verbose=True, running=True).loc[trial, "Status"]
 
-    for offset in (0, HOUR, 0, -HOUR, -HOUR, 7 * 24 * HOUR, 0):
+    for clock["ahead"] in (0, HOUR, 0, -HOUR, -HOUR, 7 * 24 * HOUR, 0):
         monkeypatch.setattr(recorder, "_beaten", -math.inf)
         recorder.tick()
         assert status() == "running"
     recorder.trials.end("token")
-    for offset in (HOUR, -HOUR):
+    for clock["ahead"] in (HOUR, -HOUR):
         assert status() == "lost"
