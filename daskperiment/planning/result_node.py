@@ -102,7 +102,7 @@ class ResultDefinition:
         progress, store = self.options.progress, self.planner.store
         try:
             with nullcontext() if progress is None else progress.watch(self._steps(graph)):
-                result = Delayed(graph.key, graph.graph).compute(**keywords)
+                result = graph.compute(keywords)
         except BaseException as error:
             with suppress(Warning):  # made an error by a filter, it must not hide the user's
                 end_by_caller(store, graph.token, error)
