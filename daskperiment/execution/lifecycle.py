@@ -119,10 +119,12 @@ def _begun(
     allocate: Callable[[TrialRequest, Recorder, bytes], BegunTrial],
 ) -> BegunTrial:  # fmt: skip
     blobs, first_record = _put_objects(request, recorder)
+    known = recorder.delivery.writes.known
     begun = allocate(request, recorder, first_record)
     if not begun.allocation.stands:
         # The store lost what it had, perhaps these objects too.
-        recorder.delivery.went_back(begun.allocation.trial - begun.allocation.new)
+        latest = begun.allocation.trial - begun.allocation.new
+        recorder.delivery.went_back(latest, known)
         recorder.delivery.put(*blobs)
     recorder.remember_begun(request.token, begun)
     return begun
@@ -178,6 +180,7 @@ def _first_record(request: TrialRequest, forms: dict[str, Any]) -> bytes:
             sweep=request.sweep, source=request.source,
             files=request.files and request.files.digest,
             unreached=[name for name in forms if name not in setup.parameters],
+            submission=request.submission,
         )
     )  # fmt: skip
 
@@ -198,13 +201,19 @@ def _allocate(request: TrialRequest, recorder: Recorder, body: bytes) -> BegunTr
         if allocation.new or not has_ended(store, allocation.trial):
             # Not new and not ended: the same task, tried again.
             return begun
-        if request.followed and request.sweep is not None:
-            # Sweeps submit a graph once: the result was lost, with its worker, before it was seen.
+        if request.submission and _submission(store, allocation.trial) == request.submission:
+            # What it had made was lost with a worker: the cluster runs all of it again.
             return begun
         # The same graph computed once more, as when it is part of another Delayed.
         attempt += 1
         token = f"{request.token}/{attempt}"
         body = encode(msgspec.structs.replace(decode(body, Begun), token=token))
+
+
+def _submission(store: Store, trial: int) -> str | None:
+    """Return the submission by which a trial began."""
+    records = store.read("trials", [trial])
+    return next((decode(r.body, Begun).submission for r in records if r.id == BEGUN), None)
 
 
 def has_ended(store: Store, trial: int) -> bool:

@@ -12,6 +12,7 @@ import threading
 import uuid
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from toolz import partition_all
@@ -21,6 +22,7 @@ from daskperiment.errors import StoreError, StoreUnavailableError, StoreWarning
 from daskperiment.recording.journal import Journal
 from daskperiment.recording.outputs import ObservedOutputs, remember
 from daskperiment.recording.owned_writes import OwnedWrites, StoreLoss
+from daskperiment.store import rights
 from daskperiment.store.opening import journal_folder
 from daskperiment.store.protocol import Buffer, Record, Store
 from daskperiment.warn import warn_user
@@ -145,16 +147,19 @@ class Delivery:
             if self.writes.loss is not None:
                 existing += self._restore(timeout)
 
-    def went_back(self, latest: int) -> None:
+    def went_back(self, latest: int, known: Record | None) -> None:
         """Note that the store lost what this process wrote, when its highest id was this one.
+
+        `known` is the record that was not there; a loss that was noticed before is not one more.
 
         Raises
         ------
         StoreError
             If the store does not take what it lacks; nothing is lost then.
         """
-        self.writes.notice(latest)
-        self.deliver()
+        if known is self.writes.known:
+            self.writes.notice(latest)
+            self.deliver()
 
     def _restore(self, timeout: float | None) -> list[Record]:
         """Write again what the store lost of this process's, and say so."""
@@ -188,6 +193,8 @@ class Delivery:
             # A store that is full for an object may have room for records.
             self.deliver(timeout)
         self.journal.recover()
+        if self.writes.loss is not None:  # noticed by what a dead process left
+            self.deliver(timeout)
         self.away = False
 
     def lost_contact(self, error: Exception) -> None:
@@ -332,9 +339,11 @@ class PendingObjects:
         target = self._folder / f"{digest}{_ENDING}"
         temporary = self._folder / f"{digest}.{uuid.uuid4().hex}.part"
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with open(temporary, "wb") as file:
+            rights.make_folder(self._folder, rights.PRIVATE_FOLDER)
+            private = partial(os.open, mode=rights.PRIVATE_FILE)
+            with open(temporary, "wb", opener=private) as file:
                 file.writelines(parts)
+            rights.share(temporary)
             os.replace(temporary, target)
         except OSError as error:
             temporary.unlink(missing_ok=True)
@@ -359,8 +368,8 @@ class PendingObjects:
         """The files of the objects that wait."""
         try:
             entries = [entry.path for entry in os.scandir(self._folder)]
-        except (FileNotFoundError, NotADirectoryError):
-            return iter(())  # what stands in its way is for the store to say
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            return iter(())  # somebody else's, or what stands in its way is for the store to say
         except OSError as error:
             raise StoreError(
                 f"Cannot look into {str(self._folder)!r} ({error}). Make it readable for this user."

@@ -33,6 +33,7 @@ from daskperiment.errors import (
 from daskperiment.recording import journal_format as frames
 from daskperiment.recording.owned_writes import OwnedWrites
 from daskperiment.records import Point
+from daskperiment.store import rights
 from daskperiment.store.faults import explain
 from daskperiment.store.liveness import current_origin, is_gone
 from daskperiment.store.protocol import Owner, Record, Store
@@ -90,7 +91,7 @@ class Journal:
             owner = record.owner
             number = file.numbers.get(owner)
             if number is None and owner is not None:
-                number = file.introduce(owner, self._writes.begun.get(owner.token, b""))
+                number = file.introduce(owner, self._writes.begun.get(owner, b""))
             file.add(frames.encode_record(record, number or 0), 1)
 
     def point(self, trial: int, point: Point, owner: Owner | None = None) -> None:
@@ -100,7 +101,7 @@ class Journal:
             file = self._file or self._create()
             number = file.numbers.get(owner)
             if number is None and owner is not None:
-                number = file.introduce(owner, self._writes.begun.get(owner.token, b""))
+                number = file.introduce(owner, self._writes.begun.get(owner, b""))
             place = trial | (number or 0) << frames.OWNERS
             file.add(frames.encode_frame(frames.POINT, place, encoded), 1)
             file.loose = True
@@ -214,7 +215,10 @@ class Journal:
         if not writes.alters:
             with suppress(RecordsRefusedError):  # and then as below
                 standing = self._store.append(records)
-                writes.known = frames.last_owned(records, "trials") or writes.known
+                for record in reversed(records):
+                    if record.stream == "trials" and record.owner is not None:
+                        writes.known = record
+                        break
                 return standing
         return writes.append(records, file.first_records)
 
@@ -250,8 +254,10 @@ class _JournalFile:
         # Under its final name only when it says whose it is.
         temporary = self.path.with_suffix(".new")
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC)
+            rights.make_folder(folder, rights.PRIVATE_FOLDER)
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            self._handle = os.open(temporary, flags, rights.PRIVATE_FILE)
+            rights.share(temporary)
             _write_rest(self._handle, header, 0, 0)
             os.rename(temporary, self.path)
         except OSError as error:
@@ -340,8 +346,8 @@ def _orphans(folder: Path, own: Path | None) -> Iterator[Path]:
     try:
         with os.scandir(folder) as entries:
             paths = [Path(e.path) for e in entries if e.name.endswith(".journal")]
-    except FileNotFoundError:
-        return
+    except (FileNotFoundError, PermissionError):
+        return  # those of somebody else are theirs to deliver
     except OSError as error:
         raise explain(error, folder / "journal") from error
     for path in paths:

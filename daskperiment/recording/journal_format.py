@@ -47,7 +47,6 @@ __all__ = [
     "encode_mark",
     "encode_owner",
     "encode_record",
-    "last_owned",
     "read_header",
     "read_mark",
     "read_owners",
@@ -193,14 +192,6 @@ def batches(
             records, size, count = [], 0, 0
     if records:
         yield records, section.end, count
-
-
-def last_owned(records: Sequence[Record], stream: str) -> Record | None:
-    """Return the last of some records that is in a stream and has an owner, if there is one."""
-    for record in reversed(records):
-        if record.stream == stream and record.owner is not None:
-            return record
-    return None
 
 
 def _read_section(

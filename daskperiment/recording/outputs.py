@@ -167,10 +167,11 @@ def _latest(find: Find, id: str) -> tuple[Output, int]:
     return latest, below
 
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 
-def remember(known: OrderedDict[str, T], item: str, value: T) -> None:
+def remember(known: OrderedDict[K, T], item: K, value: T) -> None:
     """Add to a mapping that keeps the latest few hundred."""
     known[item] = value
     while len(known) > REMEMBERED:

@@ -16,7 +16,6 @@ import msgspec
 
 from daskperiment.codec import decode, encode
 from daskperiment.errors import CorruptRecordError, RecordsRefusedError
-from daskperiment.recording.journal_format import last_owned
 from daskperiment.records import Begun
 from daskperiment.store.protocol import Owner, Record, Store
 
@@ -52,7 +51,7 @@ class OwnedWrites:
     loss : StoreLoss or None
         What was noticed since `take_loss` was called.
     begun : OrderedDict
-        Token -> first record, of the latest trials that ran here.
+        The latest trials that ran here -> their first records.
     alters : bool
         Whether records are written otherwise than they come.
     """
@@ -64,7 +63,7 @@ class OwnedWrites:
         """Token -> the id that the trial had first, and the one that it has now."""
         self._gone: set[str] = set()
         self._lock = threading.RLock()
-        self.begun: OrderedDict[str, bytes] = OrderedDict()
+        self.begun: OrderedDict[Owner, bytes] = OrderedDict()
         self.known: Record | None = None
         self.loss: StoreLoss | None = None
         self.alters = False
@@ -101,7 +100,7 @@ class OwnedWrites:
                 refused = {Owner(*pair): number for pair, number in error.owners.items()}
                 self._begin_again(refused, first_records())
             else:
-                self.known = last_owned(placed, "trials") or self.known
+                self.known = next((one for one in reversed(placed) if _shows(one)), self.known)
                 return standing
         return self._store.append(placed)
 
@@ -113,7 +112,7 @@ class OwnedWrites:
             loss = self.loss or self.notice(self._store.state().latest)
             for owner, number in sorted(refused.items()):
                 first = Owner(self._first.setdefault(owner.token, owner.trial), owner.token)
-                body = self.begun.get(owner.token) or first_records.get(first)
+                body = self.begun.get(first) or first_records.get(first)
                 if number is None and body:
                     again = _begun_again(body, first.trial)
                     number = self._store.allocate(owner.token, again).trial
@@ -138,6 +137,10 @@ class OwnedWrites:
     def _drop(self, owner: Owner) -> None:
         loss = self.loss or self.notice(0)
         loss.dropped[owner.trial] = loss.dropped.get(owner.trial, 0) + 1
+
+
+def _shows(record: Record) -> bool:
+    return record.stream == "trials" and record.owner is not None
 
 
 def _moved(record: Record, owner: Owner, now: int) -> Record:

@@ -6,6 +6,7 @@ trial), and once a second from a background thread that also sends signs of life
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
@@ -100,6 +101,8 @@ class Recorder:
         self.delivery.on_loss = self._on_loss
         self._journal = self.delivery.journal
         self._beaten = 0.0
+        self._name = f"{self.pid}.{uuid.uuid4().hex[:8]}"
+        self._beats = itertools.count()
         self._closed = False
         self._begun: OrderedDict[str, BegunTrial] = OrderedDict()
 
@@ -147,8 +150,10 @@ class Recorder:
 
     def visit(self, owner: Owner, token: str, begun: bytes) -> AbstractContextManager[None]:
         """Count a trial of another process as running while one of its steps runs here."""
-        if owner.token not in self.delivery.writes.begun:
-            self._introduce(owner, begun)
+        writes = self.delivery.writes
+        if owner not in writes.begun:
+            remember(writes.begun, owner, begun)
+            writes.known = writes.known or Record("trials", owner.trial, BEGUN, b"", owner)
         self._heartbeat.start()
         return self.trials.visit(owner, token)
 
@@ -161,14 +166,16 @@ class Recorder:
         """Return what a trial began with in this process, None if in none or long ago."""
         return self._begun.get(token)
 
+    def owner_of(self, trial: int) -> Owner | None:
+        """Return the latest trial of this id that this process wrote to, None if it is long ago."""
+        owners = reversed(list(self.delivery.writes.begun))
+        return next((owner for owner in owners if owner.trial == trial), None)
+
     def remember_begun(self, token: str, begun: BegunTrial) -> None:
         """Remember what a trial began with, for other tasks of it in this process."""
         remember(self._begun, token, begun)
-        self._introduce(begun.owner, begun.first_record)
-
-    def _introduce(self, owner: Owner, first_record: bytes) -> None:
-        writes = self.delivery.writes
-        remember(writes.begun, owner.token, first_record)
+        writes, owner = self.delivery.writes, begun.owner
+        remember(writes.begun, owner, begun.first_record)
         writes.known = Record("trials", owner.trial, BEGUN, b"", owner)
 
     # Delivering
@@ -250,18 +257,20 @@ class Recorder:
                     self.delivery.lost_contact(error)
 
     def _beat(self) -> None:
-        state = self.store.state(self.delivery.writes.known)
+        known = self.delivery.writes.known
+        state = self.store.state(known)
         clock = state.clock
         if not state.stands:
-            self.delivery.went_back(state.latest)
+            self.delivery.went_back(state.latest, known)
         self._beaten = time.monotonic()
         # By the store's clock: those of two hosts may differ by more than the timeout.
         elsewhere = [listener.trials_alive() for listener in self.listeners]
         here = self.trials.owners
         for listener in self.listeners:
             listener.on_beat({owner.trial for owner in here})
+        id = beat_id(clock, self._name, next(self._beats))
         for owner in here.union(*elsewhere):
-            self.write("beats", owner.trial, beat_id(clock, self.pid), Beat(clock), owner)
+            self.write("beats", owner.trial, id, Beat(clock), owner)
 
     # The end
 

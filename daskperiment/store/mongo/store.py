@@ -68,7 +68,9 @@ class MongoStore(ObjectMethods):
         self._id = id
         self._server = MongoServer(target, self.address)
         self._objects = MongoObjects(self._server, id)
-        self._trials = TrialDocuments(self._server, id, self._objects, self.address)
+        self._trials = TrialDocuments(
+            self._server, id, self._objects, self.address, self._prepare_again
+        )
         self._batches = RecordBatches(self._server, id, self._objects, self.address)
         self._prepared: int | None = None
 
@@ -89,10 +91,7 @@ class MongoStore(ObjectMethods):
         One round trip if this store object made the last write in ``trials``, else two.
         """
         self._prepare()
-        allocation = self._trials.allocate(token, body, known)
-        if not allocation.stands:
-            self._prepared = None  # whatever took the records may have taken the indexes
-        return allocation
+        return self._trials.allocate(token, body, known)
 
     def append(self, records: Sequence[Record]) -> list[Record]:
         """Write records: one round trip for those of a trial's document, one per other stream.
@@ -133,7 +132,10 @@ class MongoStore(ObjectMethods):
 
     def state(self, known: Record | None = None) -> State:
         """Return the highest trial id and the server's clock; one round trip."""
-        return self._trials.state(known)
+        found = self._trials.state(known)
+        if not found.stands:
+            self._prepared = None
+        return found
 
     def delete(self) -> None:
         """Remove the experiment's documents, and no other; collections and indexes stay."""
@@ -147,6 +149,11 @@ class MongoStore(ObjectMethods):
     def close(self) -> None:
         """Close the client, unless it was given; a later call makes another one."""
         self._server.close()
+
+    def _prepare_again(self) -> None:
+        """Make the indexes again: whatever took the records may have taken them too."""
+        self._prepared = None
+        self._prepare()
 
     def _prepare(self) -> None:
         """Make the indexes, which keep ids unique, again after the connection was lost."""

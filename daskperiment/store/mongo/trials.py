@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from operator import attrgetter
@@ -83,8 +84,15 @@ class TrialDocuments:
     """The documents of one experiment's trials."""
 
     def __init__(
-        self, server: MongoServer, experiment: str, objects: MongoObjects, address: str
+        self,
+        server: MongoServer,
+        experiment: str,
+        objects: MongoObjects,
+        address: str,
+        on_loss: Callable[[], None],
     ) -> None:
+        self._on_loss = on_loss
+        self._allocating = threading.Lock()
         self._server = server
         self._experiment = experiment
         self._address = address
@@ -104,7 +112,14 @@ class TrialDocuments:
             "daskperiment": {**_marker(elements), "attempt": ObjectId()},
             "records": elements,
         }
-        return self._server.run(self._insert, document, known)
+        made = self._server.run(self._optimistic.insert, document)
+        if made is None:
+            # Threads that ask for one trial wait for the index that makes it one.
+            with self._allocating:
+                made = self._server.run(self._allocate, document, known)
+                if not made.stands:
+                    self._on_loss()
+        return made
 
     def append(self, records: Sequence[Record]) -> None:
         """Write records; those of the stream ``trials`` set fields, too."""
@@ -150,12 +165,6 @@ class TrialDocuments:
     def forget(self) -> None:
         """Remember nothing of the last write."""
         self._optimistic.forget()
-
-    def _insert(
-        self, database: Database, document: Mapping[str, Any], known: Record | None
-    ) -> Allocation:
-        made = self._optimistic.insert(database, document)
-        return made or self._allocate(database, document, known)
 
     def _allocate(
         self, database: Database, document: Mapping[str, Any], known: Record | None
