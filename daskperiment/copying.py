@@ -9,6 +9,7 @@ from typing import Any
 
 from toolz import partition_all
 
+from daskperiment.capture.signatures import explained
 from daskperiment.codec import decode, parsed
 from daskperiment.errors import CorruptRecordError, StoreError, StoreWarning
 from daskperiment.recording.registry import recorder_for
@@ -22,6 +23,7 @@ BATCH = 500
 """Records that are copied at a time."""
 
 
+@explained
 def copy(id: str, source: Any, target: Any) -> int:
     """Copy every record and object of an experiment to another store.
 

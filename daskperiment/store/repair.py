@@ -16,6 +16,7 @@ from typing import Any
 
 from daskperiment.errors import DaskperimentError, StoreError
 from daskperiment.records import BEGUN
+from daskperiment.store import rights
 from daskperiment.store.faults import explain
 
 __all__ = ["main", "readable", "rebuild", "repair", "salvage"]
@@ -85,14 +86,16 @@ def _read(
 
 def readable(path: Path) -> sqlite3.Connection:
     """Open a database that may be damaged, to read it only; text that is none comes as bytes."""
-    for mode in ("ro", "ro&immutable=1"):
+    # Who may not write leaves no lock file behind.
+    modes = ("ro", "ro&immutable=1") if rights.may_write(path.parent) else ("ro&immutable=1",)
+    for mode in modes:
         connection = sqlite3.connect(f"{path.as_uri()}?mode={mode}", uri=True, isolation_level=None)
         connection.text_factory = _text_or_bytes
         try:
             connection.execute("SELECT 1 FROM sqlite_schema")
         except sqlite3.OperationalError:
             connection.close()
-            if mode != "ro":
+            if mode == modes[-1]:
                 raise
             continue
         break
@@ -150,6 +153,7 @@ def repair(folder: Path) -> Path:
             log = Path(f"{path}{suffix}")
             if log.exists():
                 os.rename(log, f"{kept}{suffix}")
+        rights.share(new)
         os.rename(new, path)
     except (sqlite3.Error, OSError) as error:
         new.unlink(missing_ok=True)
