@@ -186,10 +186,12 @@ class _ArrivedRequest(RequestSource):
     """A request from another process. A scheduler passes it on without looking into it."""
 
     def __init__(self, pickled_setup: bytes, own: tuple[Any, ...], submission: str) -> None:
-        super().__init__(
-            cache(lambda: TrialRequest(_unpickled(pickled_setup), *own, submission=submission))
-        )
+        super().__init__(cache(self._request))
         self._parts = pickled_setup, own, submission
+
+    def _request(self) -> TrialRequest:
+        setup, own, submission = self._parts
+        return replace(TrialRequest(_unpickled(setup), *own), submission=submission)
 
     def __reduce__(self) -> Any:
         return _ArrivedRequest, self._parts
