@@ -534,7 +534,7 @@ def digests_within(data: Any) -> Iterator[str]:
     """
     if isinstance(data, dict):
         if data.get("$") == "object":
-            if data.get("digest"):
+            if isinstance(data.get("digest"), str):
                 yield data["digest"]
             return
         data = data.values()
