@@ -218,7 +218,7 @@ def _calls(
         reason = plan.reasons.get(spec.key)
         if reason is None or reason.startswith(IMPURE) or spec.key in plan.hits:
             continue
-        if not specs.takes_nodes(spec):
+        if not (specs.takes_nodes(spec) or specs.takes_folders(spec, request.values)):
             continue  # its cache key says all that its inputs could say
         call = specs.call_key(spec, cache_keys, request.values, codes)
         if call is not None and spec.place in plan.step_keys:
