@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from daskperiment.codec import check_object
 from daskperiment.errors import CorruptRecordError, UntrustedObjectError
 from daskperiment.execution.trial import TrialRequest
 from daskperiment.graph.template import Template
-from daskperiment.planning.reasons import PastTrials, Reason, TrialMakeup, fallback, why
+from daskperiment.planning.reasons import Changes, PastTrials, Reason, TrialMakeup
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import CacheEntry, Code, cache_entry_id
 from daskperiment.reuse.cache_entries import CacheEntries, Hit, latest, outdated, why_not
@@ -74,7 +74,8 @@ class ReusePlanner:
             If the store cannot be read.
         """
         plan = self._decided(template, reusable, request, now.code)
-        step_keys = {place: self._with_reason(place, keys, now)
+        told = _Telling(self._latest_with, self._past.unknown, now)
+        step_keys = {place: _with_reason(keys, told, place)
                      for place, keys in plan.step_keys.items()}  # fmt: skip
         self._planned.update(dict.fromkeys(template.places.values(), now))
         return replace(plan, step_keys=step_keys)
@@ -91,9 +92,9 @@ class ReusePlanner:
             If the store cannot be read.
         """
         plan = self._loadable(template, reusable, request, now.code)
-        allowed = set(reusable)
+        allowed, told = set(reusable), _Telling(self._latest_with, self._past.unknown, now)
         found = [
-            self._forecast(spec, plan, spec.key in allowed, now)
+            _forecast(spec, plan, spec.key in allowed, told)
             for spec in template.key_specs.specs
             if spec.step
         ]
@@ -152,33 +153,45 @@ class ReusePlanner:
         there = self._store.sizes({each for each in digests.values() if each is not None})
         return {key: known[key] for key, each in digests.items() if each is None or each in there}
 
-    def _with_reason(self, place: str, keys: StepKeys, now: TrialMakeup) -> StepKeys:
-        if keys.reason != NEVER_RUN:
-            return keys
-        return keys.because(self._told(place, now)[0])
-
-    def _told(self, place: str, now: TrialMakeup) -> tuple[str, list[Reason]]:
-        """Return why a step runs of which no output is known, in words and as what changed."""
-        before = self._latest_with(place)
-        if before is None:
-            return self._past.unknown(), []
-        reasons = why(place, now, before)
-        return _joined(reasons) or fallback(place, now, before), reasons
-
     def _latest_with(self, place: str) -> TrialMakeup | None:
         return self._planned.get(place) or self._past.latest_with(place)
 
-    def _forecast(
-        self, spec: KeySpec, plan: ReusePlan, reusable: bool, now: TrialMakeup
-    ) -> StepForecast:
-        hit, needed = plan.hits.get(spec.key), spec.key in plan.needed
-        if hit is not None:
-            return StepForecast(spec, hit.entry.trial, needed, True, "")
-        reasons: list[Reason] = []
-        text = plan.reasons.get(spec.key, "")
-        if reusable and text == NEVER_RUN:
-            text, reasons = self._told(spec.place, now)
-        return StepForecast(spec, None, needed, reusable, text, reasons)
+
+class _Telling:
+    """Why steps of one coming trial run of which no output is known."""
+
+    def __init__(
+        self, latest_with: Callable[[str], TrialMakeup | None], unknown: Callable[[], str],
+        now: TrialMakeup,
+    ) -> None:  # fmt: skip
+        self._latest_with = latest_with
+        self._unknown = unknown
+        self._now = now
+        self._changes: dict[int, Changes] = {}
+
+    def told(self, place: str) -> tuple[str, Sequence[Reason]]:
+        """Return why a step runs of which no output is known, in words and as what changed."""
+        before = self._latest_with(place)
+        if before is None:
+            return self._unknown(), ()
+        if id(before) not in self._changes:
+            self._changes[id(before)] = Changes(self._now, before)
+        return self._changes[id(before)].told(place)
+
+
+def _with_reason(keys: StepKeys, telling: _Telling, place: str) -> StepKeys:
+    return keys.because(telling.told(place)[0]) if keys.reason == NEVER_RUN else keys
+
+
+def _forecast(spec: KeySpec, plan: ReusePlan, reusable: bool, telling: _Telling) -> StepForecast:
+    hit, needed = plan.hits.get(spec.key), spec.key in plan.needed
+    if hit is not None:
+        return StepForecast(spec, hit.entry.trial, needed, True, "")
+    reasons: Sequence[Reason] = ()
+    text = plan.reasons.get(spec.key, "")
+    if reusable and text == NEVER_RUN:
+        text, reasons = telling.told(spec.place)
+    return StepForecast(spec, None, needed, reusable, text, reasons)
 
 
 def _conditional(
@@ -192,10 +205,6 @@ def _conditional(
         verb = "return" if len(before) > 1 else "returns"
         condition = f"{' and '.join(map(repr, before))} {verb} the same as in trial {trial}"
     return forecast.unless(condition)
-
-
-def _joined(reasons: Sequence[Reason]) -> str:
-    return "; ".join(reason.text for reason in reasons)
 
 
 # Outputs that are found when the inputs are there -------------------------------------------------
