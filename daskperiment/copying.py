@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from toolz import partition_all
 
+from daskperiment.capture.signatures import explained
 from daskperiment.errors import StoreError, StoreWarning
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import BEGUN, STREAMS, Begun, digests_within
@@ -21,6 +22,7 @@ BATCH = 500
 """Records that are copied at a time."""
 
 
+@explained
 def copy(id: str, source: Any, target: Any) -> int:
     """Copy every record and object of an experiment to another store.
 

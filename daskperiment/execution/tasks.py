@@ -346,7 +346,8 @@ class StepRunner:
         self, usage: Usage, status: EndStatus, failure: Failure | None = None,
         reused: int | None = None, reason: str | None = None,
     ) -> None:  # fmt: skip
-        origin, keys, here, call = current_origin(), self.keys, worker(), self.call
+        trial, keys, here, call = self.trial, self.keys, worker(), self.call
+        origin = trial.origin if trial.at_home else current_origin()
         self.record = StepRun(
             key=call.key, step=call.step, status=status, started=usage.started,
             wall=usage.wall, cpu=usage.cpu, peak=usage.peak, host=origin.host, pid=origin.pid,

@@ -14,9 +14,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import dask
+from dask import local, threaded
+from dask.base import get_scheduler
+from dask.callbacks import Callback
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
-from dask.utils import key_split
+from dask.utils import key_split, shorten_traceback
 from msgspec.structs import replace as replace_fields
 
 from daskperiment.client.shipping import LocalRequest
@@ -68,6 +72,52 @@ class TrialGraph(NamedTuple):
     graph: HighLevelGraph
     keys: Mapping[Key, Any]
     """Key in the template -> key in this graph, or the node that takes its place."""
+
+    def compute(self, keywords: Mapping[str, Any]) -> Any:
+        """Compute the last task as Dask does, and return its result.
+
+        A local scheduler gets the tasks as they are. What Dask does before, it does for graphs that
+        are to be merged, culled and named first, and it takes longer than a small trial.
+
+        Parameters
+        ----------
+        keywords : mapping
+            As for :func:`dask.compute`.
+        """
+        get = _local_scheduler(keywords)
+        tasks = None if get is None else self._needed()
+        if get is None or tasks is None:
+            return Delayed(self.key, self.graph).compute(**keywords)
+        others = {name: value for name, value in keywords.items() if name != "scheduler"}
+        with shorten_traceback():
+            return get(tasks, self.key, **others)
+
+    def _needed(self) -> dict[Key, GraphNode] | None:
+        """Return the tasks that the last one depends on; None if one is written in the old way."""
+        layer: Any  # a mapping, which Dask does not declare
+        tasks: dict[Key, Any] = {}
+        for layer in self.graph.layers.values():
+            tasks.update(layer)
+        found: dict[Key, GraphNode] = {}
+        waiting = [self.key]
+        while waiting:
+            key = waiting.pop()
+            if key not in found:
+                task = found[key] = tasks[key]
+                if not isinstance(task, GraphNode):
+                    return None
+                waiting += task.dependencies
+        return found
+
+
+def _local_scheduler(keywords: Mapping[str, Any]) -> Callable[..., Any] | None:
+    """Return Dask's scheduler for this process; None where somebody asks for more than that."""
+    if not keywords.keys() <= {"scheduler", "num_workers", "pool"} or Callback.active:
+        return None
+    if dask.config.get("delayed_optimize", None) or dask.config.get("optimizations", None):
+        return None
+    found = get_scheduler(scheduler=keywords.get("scheduler"), cls=Delayed)
+    return found if found in (local.get_sync, threaded.get) else None
 
 
 @dataclass(frozen=True)

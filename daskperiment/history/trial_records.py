@@ -39,6 +39,7 @@ from daskperiment.records import (
     Files,
     Graph,
     TrialStatus,
+    beat_sender,
     outweighs,
 )
 from daskperiment.store.liveness import heartbeat_timeout, is_gone
@@ -327,20 +328,28 @@ def _why_lost(store: Store, pending: dict[int, Begun], clock: float | None) -> d
     return lost
 
 
-def _silent(pending: dict[int, Begun], beats: dict[int, float], now: float) -> dict[int, str]:
+def _silent(pending: dict[int, Begun], beats: dict[int, list[float]], now: float) -> dict[int, str]:
     timeout = heartbeat_timeout()
     lost = {}
     for trial, begun in pending.items():
         # Beats are by the store's clock. A trial begins with one; where it is still on its way,
         # only the clock of the trial's host tells the age, and that one may be wrong.
-        beat = beats.get(trial, begun.started + _CLOCK_SKEW)
-        if now - beat > timeout:
+        limit = timeout if trial in beats else timeout + _CLOCK_SKEW
+        # From the future is what was sent before the clock was set back: no sign of life now.
+        if all(abs(now - beat) > limit for beat in beats.get(trial, [begun.started])):
             lost[trial] = f"no sign of life from {begun.origin.host} for {timeout:g} s"
     return lost
 
 
-def _latest_beats(store: Store, trials: Collection[int]) -> dict[int, float]:
-    latest: dict[int, float] = {}
-    for trial, beat in intact(store.read("beats", trials), Beat):
-        latest[trial] = max(beat.time, latest.get(trial, beat.time))
-    return latest
+def _latest_beats(store: Store, trials: Collection[int]) -> dict[int, list[float]]:
+    """Return for each trial the times of the last beats, one of each process that sent any.
+
+    The last is the one that was written last: the clock may have been set meanwhile.
+    """
+    latest: dict[int, dict[str, float]] = {}
+    for piece in partition_all(_PIECE, store.read("beats", trials)):
+        pairs, damaged = decoded(piece, Beat)
+        good = (one for one in piece if one not in damaged) if damaged else piece
+        for one, (trial, beat) in zip(good, pairs, strict=True):
+            latest.setdefault(trial, {})[beat_sender(one.id)] = beat.time
+    return {trial: list(times.values()) for trial, times in latest.items()}

@@ -20,10 +20,10 @@ from daskperiment.execution.calls import UserFunction
 from daskperiment.formatting import html_table, nearest, shorten
 from daskperiment.graph.arguments import CallNode
 from daskperiment.graph.compiling import compile_template
+from daskperiment.graph.keywords import USUAL, check_keywords
 from daskperiment.graph.step import Step, StepCall, with_functions
 from daskperiment.graph.template import Template, TrialGraph
 from daskperiment.parameters import Parameters, check_values
-from daskperiment.planning.keywords import USUAL, check_keywords
 from daskperiment.planning.planner import Planner, TrialOptions, check_reuse
 from daskperiment.planning.reuse_planner import StepForecast
 from daskperiment.recording.registry import recorder_for
@@ -102,7 +102,7 @@ class ResultDefinition:
         progress, store = self.options.progress, self.planner.store
         try:
             with nullcontext() if progress is None else progress.watch(self._steps(graph)):
-                result = Delayed(graph.key, graph.graph).compute(**keywords)
+                result = graph.compute(keywords)
         except BaseException as error:
             with suppress(Warning):  # made an error by a filter, it must not hide the user's
                 end_by_caller(store, graph.token, error)

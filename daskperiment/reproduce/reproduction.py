@@ -14,10 +14,10 @@ from daskperiment.errors import (
     StoreUnavailableError,
     UntrustedObjectError,
 )
+from daskperiment.graph.keywords import check_keywords
 from daskperiment.graph.template import Template
 from daskperiment.history.stored_values import loaded
 from daskperiment.history.trial_records import RecordedTrial, find_trial, part_of, trial_or_raise
-from daskperiment.planning.keywords import check_keywords
 from daskperiment.planning.planner import TrialOptions, signing_key
 from daskperiment.planning.result_node import ResultNode
 from daskperiment.recording.registry import recorder_for

@@ -15,6 +15,7 @@ from typing import Any
 from toolz import partition_all
 
 from daskperiment.errors import StoreError
+from daskperiment.store import rights
 from daskperiment.store.faults import explained
 from daskperiment.store.file.database import Database
 from daskperiment.store.protocol import Buffer
@@ -116,10 +117,11 @@ class FileObjects:
             return
         temporary = path.with_name(f"{uuid.uuid4().hex}.tmp")
         with explained(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            rights.make_folder(path.parent)
             try:
                 with open(temporary, "xb") as file:
                     file.writelines(parts)
+                rights.share(temporary)
                 os.replace(temporary, path)
             except BaseException:
                 temporary.unlink(missing_ok=True)

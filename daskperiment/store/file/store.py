@@ -31,6 +31,7 @@ from typing import Any
 
 from daskperiment.errors import StoreError, StoreWarning
 from daskperiment.records import BEGUN, STREAMS
+from daskperiment.store import rights
 from daskperiment.store.faults import database_name, explain, explained, is_damage
 from daskperiment.store.file.database import Database, Schema
 from daskperiment.store.file.objects import OBJECTS, FileObjects, select_in
@@ -239,7 +240,8 @@ class _FolderClock:
         with self._lock:
             try:
                 if self._file is None:
-                    self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+                    rights.create(self._path)
+                    self._file = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
                 os.utime(self._file)
                 return os.fstat(self._file).st_mtime
             except OSError:
