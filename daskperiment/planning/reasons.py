@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -40,7 +40,7 @@ from daskperiment.reuse.reuse_plan import NEVER_RUN
 from daskperiment.spreading import Item, Spreading
 from daskperiment.store.protocol import Store
 
-__all__ = ["Changes", "PastTrials", "Reason", "TrialMakeup"]
+__all__ = ["PastTrials", "Reason", "ReasonFinder", "TrialMakeup"]
 
 NO_OUTPUT = "no output of it is known for this code and these inputs"
 
@@ -187,7 +187,7 @@ _TOLD = ("part", "parameter", "argument", "file", "code", "wiring")
 """Kinds of changes, in the order in which they are told."""
 
 
-class Changes:
+class _Changes:
     """What changed from one trial to a coming one, for every step that it reaches.
 
     Parameters
@@ -445,3 +445,35 @@ def _wiring(node: Node, old: Node | None) -> Iterator[Item[_Change]]:
         yield _item("wiring", Reason(f"step {node.key} is new before it"))
     elif old.wiring != node.wiring:
         yield _item("wiring", Reason(f"step {node.key} takes other inputs"))
+
+
+class ReasonFinder:
+    """Why steps of one coming trial run of which no output is known.
+
+    Parameters
+    ----------
+    latest_with : callable
+        Returns what the latest trial was made of that had a step at a place.
+    unknown : callable
+        Returns what is to be said of a step that no trial had.
+    now : TrialMakeup
+        What the coming trial is made of.
+    """
+
+    def __init__(
+        self, latest_with: Callable[[str], TrialMakeup | None], unknown: Callable[[], str],
+        now: TrialMakeup,
+    ) -> None:  # fmt: skip
+        self._latest_with = latest_with
+        self._unknown = unknown
+        self._now = now
+        self._changes: dict[int, _Changes] = {}
+
+    def told(self, place: str) -> tuple[str, Sequence[Reason]]:
+        """Return why a step runs of which no output is known, in words and as what changed."""
+        before = self._latest_with(place)
+        if before is None:
+            return self._unknown(), ()
+        if id(before) not in self._changes:
+            self._changes[id(before)] = _Changes(self._now, before)
+        return self._changes[id(before)].told(place)

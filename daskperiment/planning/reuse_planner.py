@@ -11,7 +11,7 @@ from daskperiment.codec import check_object
 from daskperiment.errors import CorruptRecordError, UntrustedObjectError
 from daskperiment.execution.trial import TrialRequest
 from daskperiment.graph.template import Template
-from daskperiment.planning.reasons import Changes, PastTrials, Reason, TrialMakeup
+from daskperiment.planning.reasons import PastTrials, Reason, ReasonFinder, TrialMakeup
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import CacheEntry, Code, cache_entry_id
 from daskperiment.reuse.cache_entries import CacheEntries, Hit, latest, outdated, why_not
@@ -34,6 +34,7 @@ MOST_NAMED = 3
 """How many steps are named of which it depends whether another one runs."""
 
 Key = Hashable
+Refusal = Callable[[Hit], str]
 
 
 class StepForecast(NamedTuple):
@@ -74,9 +75,12 @@ class ReusePlanner:
             If the store cannot be read.
         """
         plan = self._decided(template, reusable, request, now.code)
-        told = _Telling(self._latest_with, self._past.unknown, now)
-        step_keys = {place: _with_reason(keys, told, place)
-                     for place, keys in plan.step_keys.items()}  # fmt: skip
+        step_keys = dict(plan.step_keys)
+        new = [place for place, keys in step_keys.items() if keys.reason == NEVER_RUN]
+        if new:
+            finder = ReasonFinder(self._latest_with, self._past.unknown, now)
+            for place in new:
+                step_keys[place] = step_keys[place].because(finder.told(place)[0])
         self._planned.update(dict.fromkeys(template.places.values(), now))
         return replace(plan, step_keys=step_keys)
 
@@ -91,14 +95,22 @@ class ReusePlanner:
         StoreError
             If the store cannot be read.
         """
-        plan = self._loadable(template, reusable, request, now.code)
-        allowed, told = set(reusable), _Telling(self._latest_with, self._past.unknown, now)
+        refused: set[str | None] = set()
+
+        def refusal(hit: Hit) -> str:
+            reason = self._refusal(hit, request)
+            if reason:
+                refused.add(hit.digest)
+            return reason
+
+        plan = self._decided(template, reusable, request, now.code, refusal)
+        allowed, finder = set(reusable), ReasonFinder(self._latest_with, self._past.unknown, now)
         found = [
-            _forecast(spec, plan, spec.key in allowed, told)
+            _forecast(spec, plan, spec.key in allowed, finder)
             for spec in template.key_specs.specs
             if spec.step
         ]
-        known = self._present(plan.known_calls)
+        known = self._present(plan.known_calls, refused)
         taken = {template.places[key] for key in plan.hits}
         return [
             _conditional(forecast, known[forecast.spec.key].trial, now, taken)
@@ -108,36 +120,21 @@ class ReusePlanner:
         ]
 
     def _decided(
-        self, template: Template, reusable: Collection[Hashable], request: TrialRequest, code: Code
-    ) -> ReusePlan:
+        self, template: Template, reusable: Collection[Hashable], request: TrialRequest,
+        code: Code, refusal: Refusal | None = None,
+    ) -> ReusePlan:  # fmt: skip
         specs = template.key_specs
         cache_keys = specs.cache_keys(request.values, code.steps, request.seed)
         recorder = recorder_for(self._store)
         recorder.settle()
         tracker = tracker_of(recorder) if recorder.listeners else None
         in_flight = tracker.in_flight() if tracker is not None else frozenset()
-        plan = decide_reuse(self._store, specs.specs, cache_keys, reusable, in_flight)
+        plan = decide_reuse(self._store, specs.specs, cache_keys, reusable, in_flight, refusal)
         calls = _calls(specs, plan, cache_keys, request, code)
         return _with_calls(plan, calls, self._store) if calls else plan
 
-    def _loadable(
-        self, template: Template, reusable: Collection[Hashable], request: TrialRequest, code: Code
-    ) -> ReusePlan:
-        """Return a plan without the outputs that would turn out not to be loadable."""
-        refused: dict[Hashable, str] = {}
-        while True:
-            left = [key for key in reusable if key not in refused]
-            plan = self._decided(template, left, request, code)
-            found = {
-                key: why
-                for key, hit in plan.hits.items()
-                if key in plan.needed and (why := self._refusal(hit, request))
-            }
-            if not found:
-                return replace(plan, reasons={**plan.reasons, **refused})
-            refused.update(found)
-
     def _refusal(self, hit: Hit, request: TrialRequest) -> str:
+        """Return why an output would turn out not to be loadable, empty if it would not."""
         if hit.digest is None:
             return ""
         try:
@@ -147,9 +144,12 @@ class ReusePlanner:
             return f"the output that trial {hit.entry.trial} kept could not be loaded: {error}"
         return ""
 
-    def _present(self, known: Mapping[Key, CacheEntry]) -> dict[Key, CacheEntry]:
-        """Return the entries whose outputs are still in the store."""
-        digests = {key: Hit("", entry).digest for key, entry in known.items()}
+    def _present(
+        self, known: Mapping[Key, CacheEntry], refused: Collection[str | None]
+    ) -> dict[Key, CacheEntry]:
+        """Return the entries whose outputs are still in the store, and were not refused."""
+        found = {key: Hit("", entry).digest for key, entry in known.items()}
+        digests = {key: each for key, each in found.items() if each not in refused}
         there = self._store.sizes({each for each in digests.values() if each is not None})
         return {key: known[key] for key, each in digests.items() if each is None or each in there}
 
@@ -157,40 +157,14 @@ class ReusePlanner:
         return self._planned.get(place) or self._past.latest_with(place)
 
 
-class _Telling:
-    """Why steps of one coming trial run of which no output is known."""
-
-    def __init__(
-        self, latest_with: Callable[[str], TrialMakeup | None], unknown: Callable[[], str],
-        now: TrialMakeup,
-    ) -> None:  # fmt: skip
-        self._latest_with = latest_with
-        self._unknown = unknown
-        self._now = now
-        self._changes: dict[int, Changes] = {}
-
-    def told(self, place: str) -> tuple[str, Sequence[Reason]]:
-        """Return why a step runs of which no output is known, in words and as what changed."""
-        before = self._latest_with(place)
-        if before is None:
-            return self._unknown(), ()
-        if id(before) not in self._changes:
-            self._changes[id(before)] = Changes(self._now, before)
-        return self._changes[id(before)].told(place)
-
-
-def _with_reason(keys: StepKeys, telling: _Telling, place: str) -> StepKeys:
-    return keys.because(telling.told(place)[0]) if keys.reason == NEVER_RUN else keys
-
-
-def _forecast(spec: KeySpec, plan: ReusePlan, reusable: bool, telling: _Telling) -> StepForecast:
+def _forecast(spec: KeySpec, plan: ReusePlan, reusable: bool, finder: ReasonFinder) -> StepForecast:
     hit, needed = plan.hits.get(spec.key), spec.key in plan.needed
     if hit is not None:
         return StepForecast(spec, hit.entry.trial, needed, True, "")
     reasons: Sequence[Reason] = ()
     text = plan.reasons.get(spec.key, "")
     if reusable and text == NEVER_RUN:
-        text, reasons = telling.told(spec.place)
+        text, reasons = finder.told(spec.place)
     return StepForecast(spec, None, needed, reusable, text, reasons)
 
 
@@ -250,7 +224,7 @@ def _with_calls(
 
 def decide_reuse(
     store: Store, specs: Sequence[KeySpec], cache_keys: Mapping[Key, CacheKey | NoCacheKey],
-    reusable: Collection[Key], in_flight: Collection[str],
+    reusable: Collection[Key], in_flight: Collection[str], refusal: Refusal | None = None,
 ) -> ReusePlan:  # fmt: skip
     """Decide what runs; raises StoreError if the store cannot be read.
 
@@ -266,8 +240,11 @@ def decide_reuse(
         Keys of the steps whose outputs may be reused.
     in_flight : collection of str
         Cache keys whose content a trial in flight makes.
+    refusal : callable, optional
+        Asked for each output that would be loaded why it is not to be; it answers with no text
+        if it is.
     """
-    return _Decision(store, specs, cache_keys, reusable, in_flight).plan()
+    return _Decision(store, specs, cache_keys, reusable, in_flight, refusal).plan()
 
 
 class _Decision:
@@ -280,9 +257,10 @@ class _Decision:
     def __init__(
         self, store: Store, specs: Sequence[KeySpec],
         cache_keys: Mapping[Key, CacheKey | NoCacheKey], reusable: Collection[Key],
-        in_flight: Collection[str],
+        in_flight: Collection[str], refusal: Refusal | None,
     ) -> None:  # fmt: skip
         self.store = store
+        self.refusal = refusal
         self.specs = {spec.key: spec for spec in specs}
         self.cache_keys = cache_keys
         self.last = specs[-1].key
@@ -440,14 +418,18 @@ class _Decision:
         return {key: list(found[key]) for key in hits if found[key]}
 
     def _needed(
-        self, hits: Mapping[Key, Hit], computed: Mapping[Key, Sequence[Key]]
+        self, hits: dict[Key, Hit], computed: Mapping[Key, Sequence[Key]]
     ) -> frozenset[Key]:
+        """Return what the trial's graph consists of; what is refused is no hit any more."""
         needed: set[Key] = set()
         waiting = [self.last]
         while waiting:
             key = waiting.pop()
             if key not in needed:
                 needed.add(key)
+                if key in hits and self.refusal and (reason := self.refusal(hits[key])):
+                    del hits[key]
+                    self.reasons[key] = reason
                 if key in hits:
                     waiting += computed.get(key, ())
                 elif key in self.specs:
