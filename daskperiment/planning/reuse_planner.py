@@ -75,12 +75,17 @@ class ReusePlanner:
             If the store cannot be read.
         """
         plan = self._decided(template, reusable, request, now.code)
+<<<<<<< HEAD
         step_keys = dict(plan.step_keys)
         new = [place for place, keys in step_keys.items() if keys.reason == NEVER_RUN]
         if new:
             finder = ReasonFinder(self._latest_with, self._past.unknown, now)
             for place in new:
                 step_keys[place] = step_keys[place].because(finder.told(place)[0])
+=======
+        step_keys = {place: self._with_reason(place, keys, now, plan.unfit)
+                     for place, keys in plan.step_keys.items()}  # fmt: skip
+>>>>>>> main
         self._planned.update(dict.fromkeys(template.places.values(), now))
         return replace(plan, step_keys=step_keys)
 
@@ -153,6 +158,7 @@ class ReusePlanner:
         there = self._store.sizes({each for each in digests.values() if each is not None})
         return {key: known[key] for key, each in digests.items() if each is None or each in there}
 
+<<<<<<< HEAD
     def _latest_with(self, place: str) -> TrialMakeup | None:
         return self._planned.get(place) or self._past.latest_with(place)
 
@@ -166,6 +172,37 @@ def _forecast(spec: KeySpec, plan: ReusePlan, reusable: bool, finder: ReasonFind
     if reusable and text == NEVER_RUN:
         text, reasons = finder.told(spec.place)
     return StepForecast(spec, None, needed, reusable, text, reasons)
+=======
+    def _with_reason(
+        self, place: str, keys: StepKeys, now: TrialMakeup, unfit: Mapping[str, str]
+    ) -> StepKeys:
+        if keys.reason != NEVER_RUN:
+            return keys
+        return keys.because(_or_unfit(self._told(place, now), unfit.get(place))[0])
+
+    def _told(self, place: str, now: TrialMakeup) -> tuple[str, list[Reason]]:
+        """Return why a step runs of which no output is known, in words and as what changed."""
+        before = self._latest_with(place)
+        if before is None:
+            return self._past.unknown(), []
+        reasons = why(place, now, before)
+        return _joined(reasons) or fallback(place, now, before), reasons
+
+    def _latest_with(self, place: str) -> TrialMakeup | None:
+        return self._planned.get(place) or self._past.latest_with(place)
+
+    def _forecast(
+        self, spec: KeySpec, plan: ReusePlan, reusable: bool, now: TrialMakeup
+    ) -> StepForecast:
+        hit, needed = plan.hits.get(spec.key), spec.key in plan.needed
+        if hit is not None:
+            return StepForecast(spec, hit.entry.trial, needed, True, "")
+        reasons: list[Reason] = []
+        text = plan.reasons.get(spec.key, "")
+        if reusable and text == NEVER_RUN:
+            text, reasons = _or_unfit(self._told(spec.place, now), plan.unfit.get(spec.place))
+        return StepForecast(spec, None, needed, reusable, text, reasons)
+>>>>>>> main
 
 
 def _conditional(
@@ -181,6 +218,18 @@ def _conditional(
     return forecast.unless(condition)
 
 
+<<<<<<< HEAD
+=======
+def _or_unfit(told: tuple[str, list[Reason]], unfit: str | None) -> tuple[str, list[Reason]]:
+    """Return what is told of a step; if nothing changed, why an earlier output does not fit."""
+    return told if told[1] or unfit is None else (unfit, [])
+
+
+def _joined(reasons: Sequence[Reason]) -> str:
+    return "; ".join(reason.text for reason in reasons)
+
+
+>>>>>>> main
 # Outputs that are found when the inputs are there -------------------------------------------------
 
 
@@ -194,7 +243,7 @@ def _calls(
         reason = plan.reasons.get(spec.key)
         if reason is None or reason.startswith(IMPURE) or spec.key in plan.hits:
             continue
-        if not specs.takes_nodes(spec):
+        if not (specs.takes_nodes(spec) or specs.takes_folders(spec, request.values)):
             continue  # its cache key says all that its inputs could say
         call = specs.call_key(spec, cache_keys, request.values, code.steps)
         if call is not None and spec.place in plan.step_keys:
@@ -273,6 +322,7 @@ class _Decision:
         """Nodes that read files besides their arguments, and all behind them."""
         self.suspects: dict[Key, str] = {}
         self.reasons: dict[Key, str] = {}
+        self.unfit: dict[str, str] = {}
 
     def plan(self) -> ReusePlan:
         keys = self.cache_keys
@@ -289,7 +339,7 @@ class _Decision:
         return ReusePlan(
             step_keys=self._step_keys(), hits=hits, shared=shared, computed=computed,
             seeded={key: found.seeded for key, found in known.items()},
-            needed=needed, reasons=self.reasons,
+            needed=needed, reasons=self.reasons, unfit=self.unfit,
             in_flight=frozenset([shared[key] for key in shared if key in made]),
         )  # fmt: skip
 
@@ -378,20 +428,22 @@ class _Decision:
             entries = [entry for entry in entries if not entry.partial]
         entry = latest(entries)
         if entry is None:
-            self.reasons[key] = self._why_none(found, entries)
+            self.reasons[key] = NEVER_RUN
+            if unfit := self._why_none(found, entries):
+                self.unfit[self.specs[key].place] = unfit
             return None
         # Where it comes from tells why, should it turn out that it cannot be loaded.
         self.reasons[key] = f"the output that trial {entry.trial} kept could not be loaded"
         return Hit(name, entry)
 
-    def _why_none(self, found: CacheKey, entries: Sequence[CacheEntry]) -> str:
+    def _why_none(self, found: CacheKey, entries: Sequence[CacheEntry]) -> str | None:
         """Return why none of the outputs known under a step's key is taken."""
         if entries:
-            return why_not(entries[-1]) or outdated(entries[-1]) or NEVER_RUN
+            return why_not(entries[-1]) or outdated(entries[-1])
         with_any_seed = [entry for entry in self.entries.all(found.base) if not entry.note]
         if with_any_seed and found.base != found.seeded:
             return f"another seed for random numbers than in trial {with_any_seed[-1].trial}"
-        return NEVER_RUN
+        return None
 
     def _present(self, hits: dict[Key, Hit]) -> dict[Key, Hit]:
         """Return the hits whose outputs are still in the store."""
