@@ -469,11 +469,15 @@ class ReasonFinder:
         self._now = now
         self._changes: dict[int, _Changes] = {}
 
-    def told(self, place: str) -> tuple[str, Sequence[Reason]]:
-        """Return why a step runs of which no output is known, in words and as what changed."""
+    def told(self, place: str, unfit: str | None) -> tuple[str, Sequence[Reason]]:
+        """Return why a step runs of which no output is known, in words and as what changed.
+
+        If nothing changed, it is `unfit`: why an earlier output does not fit.
+        """
         before = self._latest_with(place)
         if before is None:
-            return self._unknown(), ()
+            return unfit or self._unknown(), ()
         if id(before) not in self._changes:
             self._changes[id(before)] = _Changes(self._now, before)
-        return self._changes[id(before)].told(place)
+        text, reasons = self._changes[id(before)].told(place)
+        return (text, reasons) if reasons or unfit is None else (unfit, ())

@@ -75,17 +75,14 @@ class ReusePlanner:
             If the store cannot be read.
         """
         plan = self._decided(template, reusable, request, now.code)
-<<<<<<< HEAD
         step_keys = dict(plan.step_keys)
         new = [place for place, keys in step_keys.items() if keys.reason == NEVER_RUN]
         if new:
             finder = ReasonFinder(self._latest_with, self._past.unknown, now)
             for place in new:
-                step_keys[place] = step_keys[place].because(finder.told(place)[0])
-=======
-        step_keys = {place: self._with_reason(place, keys, now, plan.unfit)
-                     for place, keys in plan.step_keys.items()}  # fmt: skip
->>>>>>> main
+                step_keys[place] = step_keys[place].because(
+                    finder.told(place, plan.unfit.get(place))[0]
+                )
         self._planned.update(dict.fromkeys(template.places.values(), now))
         return replace(plan, step_keys=step_keys)
 
@@ -158,7 +155,6 @@ class ReusePlanner:
         there = self._store.sizes({each for each in digests.values() if each is not None})
         return {key: known[key] for key, each in digests.items() if each is None or each in there}
 
-<<<<<<< HEAD
     def _latest_with(self, place: str) -> TrialMakeup | None:
         return self._planned.get(place) or self._past.latest_with(place)
 
@@ -170,39 +166,8 @@ def _forecast(spec: KeySpec, plan: ReusePlan, reusable: bool, finder: ReasonFind
     reasons: Sequence[Reason] = ()
     text = plan.reasons.get(spec.key, "")
     if reusable and text == NEVER_RUN:
-        text, reasons = finder.told(spec.place)
+        text, reasons = finder.told(spec.place, plan.unfit.get(spec.place))
     return StepForecast(spec, None, needed, reusable, text, reasons)
-=======
-    def _with_reason(
-        self, place: str, keys: StepKeys, now: TrialMakeup, unfit: Mapping[str, str]
-    ) -> StepKeys:
-        if keys.reason != NEVER_RUN:
-            return keys
-        return keys.because(_or_unfit(self._told(place, now), unfit.get(place))[0])
-
-    def _told(self, place: str, now: TrialMakeup) -> tuple[str, list[Reason]]:
-        """Return why a step runs of which no output is known, in words and as what changed."""
-        before = self._latest_with(place)
-        if before is None:
-            return self._past.unknown(), []
-        reasons = why(place, now, before)
-        return _joined(reasons) or fallback(place, now, before), reasons
-
-    def _latest_with(self, place: str) -> TrialMakeup | None:
-        return self._planned.get(place) or self._past.latest_with(place)
-
-    def _forecast(
-        self, spec: KeySpec, plan: ReusePlan, reusable: bool, now: TrialMakeup
-    ) -> StepForecast:
-        hit, needed = plan.hits.get(spec.key), spec.key in plan.needed
-        if hit is not None:
-            return StepForecast(spec, hit.entry.trial, needed, True, "")
-        reasons: list[Reason] = []
-        text = plan.reasons.get(spec.key, "")
-        if reusable and text == NEVER_RUN:
-            text, reasons = _or_unfit(self._told(spec.place, now), plan.unfit.get(spec.place))
-        return StepForecast(spec, None, needed, reusable, text, reasons)
->>>>>>> main
 
 
 def _conditional(
@@ -218,18 +183,6 @@ def _conditional(
     return forecast.unless(condition)
 
 
-<<<<<<< HEAD
-=======
-def _or_unfit(told: tuple[str, list[Reason]], unfit: str | None) -> tuple[str, list[Reason]]:
-    """Return what is told of a step; if nothing changed, why an earlier output does not fit."""
-    return told if told[1] or unfit is None else (unfit, [])
-
-
-def _joined(reasons: Sequence[Reason]) -> str:
-    return "; ".join(reason.text for reason in reasons)
-
-
->>>>>>> main
 # Outputs that are found when the inputs are there -------------------------------------------------
 
 
