@@ -433,7 +433,9 @@ def _count(path: Path) -> int:
     except OSError:
         return 0
     try:
-        return sum(section.frames for section in _remaining(file, path, {}))
+        size = os.fstat(file).st_size
+        owners = {number: owner for number, owner, _ in frames.read_owners(file, size)}
+        return sum(section.frames for section in _remaining(file, path, owners))
     finally:
         os.close(file)
 

@@ -68,8 +68,6 @@ _SECTION = 100_000
 OWNERS = 40
 _TRIALS = (1 << OWNERS) - 1
 """The bits of a trial's id; above them stands the number of the owner."""
-_NOBODY = Owner(0, "")
-"""The owner where the frame that names it is damaged: no store has it."""
 _BATCH = 1_000_000
 """Bytes that are delivered in one call of the store, if no record is larger."""
 _CHUNK = 1 << 20
@@ -140,7 +138,7 @@ def read_header(file: int) -> JournalHeader | None:
         return None
     try:
         return msgspec.json.decode(frame[2], type=JournalHeader)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 
 
@@ -160,9 +158,9 @@ def read_owners(file: int, end: int) -> Iterator[tuple[int, Owner, bytes]]:
             offset = _resume(file, offset + 1, end)
             continue
         kind, trial, data = frame
-        if kind == OWNER:
+        if kind == OWNER and len(data) >= _TOKEN.size:
             middle = _TOKEN.size + _TOKEN.unpack_from(data)[0]
-            token = data[_TOKEN.size : middle].decode()
+            token = data[_TOKEN.size : middle].decode(errors="replace")
             yield trial >> OWNERS, Owner(trial & _TRIALS, token), data[middle:]
         offset += _FRAME.size + len(data)
 
@@ -212,15 +210,21 @@ def _read_section(
             offset = found
             continue
         kind, trial, data = frame
-        if kind == POINT:
+        if trial > _TRIALS and kind != OWNER and trial >> OWNERS not in owners:
+            skipped += len(data)  # nobody knows any more whose it is
+        elif kind == POINT:
             frames += 1
             if trial in groups:
                 groups[trial][1].append(data)
             else:
                 groups[trial] = (offset, [data])
         elif kind == RECORD:
-            frames += 1
-            records.append(_decode_record(trial, data, owners))
+            record = _decode_record(trial, data, owners)
+            if record is None:
+                skipped += len(data)
+            else:
+                frames += 1
+                records.append(record)
         elif kind == CUT:
             closed += _close(groups, journal, owners)
             groups = {}
@@ -288,17 +292,21 @@ def _close(
     found = []
     for trial, (offset, points) in groups.items():
         body = b'{"points":[%b]}' % b",".join(points)
-        number = trial >> OWNERS
-        owner = owners.get(number, _NOBODY if number else None)
+        owner = owners.get(trial >> OWNERS)
         found.append(Record("points", trial & _TRIALS, f"{journal}-{offset}", body, owner))
     return found
 
 
-def _decode_record(trial: int, data: bytes, owners: Mapping[int, Owner]) -> Record:
+def _decode_record(trial: int, data: bytes, owners: Mapping[int, Owner]) -> Record | None:
+    """Return a frame's record; None if somebody made it of something else."""
+    if len(data) < _NAMES.size:
+        return None
     stream, id = _NAMES.unpack_from(data)
     begin = _NAMES.size
     middle = begin + stream
     end = middle + id
-    names = data[begin:middle].decode(), trial & _TRIALS, data[middle:end].decode()
-    number = trial >> OWNERS
-    return Record(*names, data[end:], owners.get(number, _NOBODY if number else None))
+    try:
+        names = data[begin:middle].decode(), trial & _TRIALS, data[middle:end].decode()
+    except UnicodeDecodeError:
+        return None
+    return Record(*names, data[end:], owners.get(trial >> OWNERS))

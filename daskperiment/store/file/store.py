@@ -32,7 +32,7 @@ from typing import Any
 from daskperiment.errors import StoreError, StoreWarning
 from daskperiment.records import BEGUN, STREAMS
 from daskperiment.store import rights
-from daskperiment.store.faults import database_name, explain, explained, is_damage
+from daskperiment.store.faults import database_name, explained
 from daskperiment.store.file.database import Database, Schema
 from daskperiment.store.file.objects import OBJECTS, FileObjects, select_in
 from daskperiment.store.protocol import (
@@ -44,7 +44,6 @@ from daskperiment.store.protocol import (
     Stored,
     refused,
 )
-from daskperiment.store.repair import salvage
 
 __all__ = ["FileStore"]
 
@@ -80,6 +79,8 @@ _PAGE = 10_000
 
 _owner_of = attrgetter("owner")
 _row_of = itemgetter(1, 2, 3)
+_TYPES = ((1, int), (2, str), (3, bytes))
+"""Place in a row, and the type that is there unless SQLite's own bookkeeping is damaged."""
 
 # Makes a Stored of a row without a Python call.
 _as_stored: Any = partial(tuple.__new__, Stored)
@@ -172,6 +173,8 @@ class FileStore(ObjectMethods):
         while not complete:
             rows, complete = self._read_page(stream, None, after)
             yield from rows
+            # In pages that point at each other rows come again and again.
+            complete = complete or rows[-1].position <= after
             after = rows[-1].position if rows else after
 
     def _read_page(
@@ -179,41 +182,47 @@ class FileStore(ObjectMethods):
     ) -> tuple[list[Stored], bool]:
         """Return some records, and whether these are the last."""
         query = f'SELECT {_COLUMNS} FROM "{stream}" '
-        with self._database.reading() as connection:
-            if connection is None:
-                return [], True
+
+        def select(connection: sqlite3.Connection) -> list[Stored]:
             try:
-                found = _select(connection, query, trials, after)
-                return found, trials is not None or len(found) < _PAGE
-            except sqlite3.DatabaseError as error:
-                if _is_absent(error):
-                    return [], True
-                if not is_damage(error):
-                    raise
-                rows = list(map(_as_stored, salvage(connection, stream, _COLUMNS, after)))
-                if not rows:
-                    raise
-                self._warn_of_damage(stream, error)
-        wanted = None if trials is None else set(trials)
-        return [row for row in rows if wanted is None or row.trial in wanted], True
+                return _select(connection, query, trials, after)
+            except sqlite3.OperationalError as error:
+                # Of a stream that each database has it would be damage.
+                if _is_absent(error) and stream not in STREAMS:
+                    return []
+                raise
+
+        nothing: list[Stored] = []
+        found = self._database.ask(select, nothing)
+        rows = self._intact(stream, found)
+        return rows, trials is not None or len(found) < _PAGE or not rows
+
+    def _intact(self, stream: str, rows: list[Stored]) -> list[Stored]:
+        """Leave out rows of which damage made something else, with a warning."""
+        if not rows or all(
+            set(map(type, map(itemgetter(at), rows))) == {kind} for at, kind in _TYPES
+        ):
+            return rows
+        intact = [row for row in rows if all(type(row[at]) is kind for at, kind in _TYPES)]
+        warnings.warn(
+            f"{self._database.path} has {len(rows) - len(intact)} rows in {stream!r} that are no "
+            f"records: they are left out",
+            StoreWarning,
+            stacklevel=3,
+        )
+        return intact
 
     def find(self, ids: Collection[str]) -> list[Record]:
         """Find outputs by the index of the table's identities."""
         query = "SELECT id, CAST(body AS BLOB) FROM outputs WHERE trial = 0 AND id IN"
-        with self._database.reading() as connection:
-            if connection is None:
-                return []
-            rows = select_in(connection, query, ids)
-            return [Record("outputs", 0, id, body) for id, body in rows]
+        nothing: list[Any] = []
+        rows = self._database.ask(lambda found: list(select_in(found, query, ids)), nothing)
+        return [Record("outputs", 0, id, body) for id, body in rows if type(body) is bytes]
 
     def state(self, known: Record | None = None) -> State:
         """Return the highest trial id and the file system's clock."""
-        latest, stands = 0, known is None
-        with self._database.reading() as connection:
-            if connection is not None:
-                found = connection.execute("SELECT max(trial) FROM _tokens").fetchone()
-                latest = found[0] or 0
-                stands = known is None or _stands(connection, known)
+        row = self._database.ask(lambda found: _glance(found, known), None)
+        latest, stands = row or (0, known is None)
         return State(latest, self._clock.read(), stands)
 
     def delete(self) -> None:
@@ -233,14 +242,6 @@ class FileStore(ObjectMethods):
         """Close files and connections; a later call opens them again."""
         self._clock.close()
         self._database.close()
-
-    def _warn_of_damage(self, stream: str, error: sqlite3.Error) -> None:
-        warnings.warn(
-            f"{explain(error, self._database.path)}. The stream {stream!r} is shown without the "
-            f"records that cannot be read",
-            StoreWarning,
-            stacklevel=3,
-        )
 
 
 class _FolderClock:
@@ -313,6 +314,12 @@ def _is_name(stream: str) -> bool:
 
 def _is_absent(error: sqlite3.Error) -> bool:
     return database_name(error) == "SQLITE_ERROR" and "no such table" in str(error)
+
+
+def _glance(connection: sqlite3.Connection, known: Record | None) -> tuple[int, bool]:
+    """Return the highest trial id, and whether a record is there."""
+    row = connection.execute("SELECT max(trial) FROM _tokens").fetchone()
+    return row[0] or 0, known is None or _stands(connection, known)
 
 
 def _stands(connection: sqlite3.Connection, known: Record) -> bool:
