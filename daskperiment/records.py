@@ -450,6 +450,8 @@ class StepCode(Struct, frozen=True, omit_defaults=True):
     """Installed packages it uses: name -> version."""
     states: list[str] = []
     """Names of the constants that the code itself changes."""
+    clocks: list[str] = []
+    """Names of the clocks that the code reads, such as ``time.time``."""
 
 
 class Code(Struct, frozen=True):
@@ -534,7 +536,7 @@ def digests_within(data: Any) -> Iterator[str]:
     """
     if isinstance(data, dict):
         if data.get("$") == "object":
-            if data.get("digest"):
+            if isinstance(data.get("digest"), str):
                 yield data["digest"]
             return
         data = data.values()

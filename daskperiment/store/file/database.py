@@ -14,18 +14,21 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import psutil
 
 from daskperiment.errors import CorruptRecordError, StoreError, StoreWarning
 from daskperiment.store import rights
-from daskperiment.store.faults import database_name, explain
+from daskperiment.store.faults import database_name, explain, explained, is_damage
+from daskperiment.store.file.recovery import Recovery
 
 __all__ = ["Database", "Schema"]
+
+T = TypeVar("T")
 
 _PATIENCE = 60.0
 """Seconds to wait for other writers before giving up."""
@@ -156,6 +159,7 @@ class Database:
         self._schema = schema
         self._reader = SharedConnection()
         self._writer = SharedConnection()
+        self._recovery = Recovery(path)
         weakref.finalize(self, _close, self._reader, self._writer)
 
     def writing(self) -> _Transaction:
@@ -174,6 +178,21 @@ class Database:
             finally:
                 if shared.transient:
                     shared.close()
+
+    def ask(self, question: Callable[[sqlite3.Connection], T], nothing: T) -> T:
+        """Return an answer, of what can be recovered where damage stops the question.
+
+        `nothing` is the answer where nothing was ever written.
+        """
+        try:
+            with self.reading() as connection:
+                return nothing if connection is None else question(connection)
+        except CorruptRecordError as error:
+            cause = error.__cause__
+            if not isinstance(cause, sqlite3.Error) or not is_damage(cause):
+                raise
+            with explained(self.path):
+                return self._recovery.ask(question, cause)
 
     def remove(self) -> None:
         """Delete the database's files; a later write makes new ones."""
@@ -200,6 +219,7 @@ class Database:
     def close(self) -> None:
         """Close the connections; later calls open them again."""
         _close(self._reader, self._writer)
+        self._recovery.forget()
 
     def open_writer(self, shared: SharedConnection) -> sqlite3.Connection:
         """Return the open connection; open or create the database if need be."""
