@@ -323,8 +323,9 @@ def _fetch(reference: ObjectRef, get: Callable[[str], Buffer]) -> Buffer:
     except KeyError:
         raise PersistedResultNotFoundError(
             f"the object {reference.digest!r} with the value {reference.repr} is not in the store: "
-            "it was dropped from it, as prune() does with outputs that can be reused; "
-            "run the trial again, with its parameters and seed, to have it again"
+            "it was dropped from it, as prune() does with outputs that can be reused, or waits in "
+            "the process that ran the trial, where ex.flush() delivers it; else run the trial "
+            "again, with its parameters and seed, to have it again"
         ) from None
 
 
