@@ -113,6 +113,8 @@ class Recorder:
     ) -> None:
         """Write a record down. Never raises: what cannot be recorded is said in a warning."""
         written = Record(stream, trial, id, encode(record), owner)
+        if self.delivery.stuck:
+            self.delivery.write_held()
         try:
             self._journal.write(written)
         except StoreError as error:
@@ -120,6 +122,8 @@ class Recorder:
 
     def point(self, owner: Owner, point: Point) -> None:
         """Write a metric point of a trial down. Never raises, as `write`."""
+        if self.delivery.stuck:
+            self.delivery.write_held()
         try:
             self._journal.point(owner.trial, point, owner)
         except StoreError as error:
@@ -251,6 +255,8 @@ class Recorder:
             if running and time.monotonic() - self._beaten >= heartbeat_timeout() / 4:
                 self._beat()
             self.flush()
+        except StoreWarning:
+            return  # of a loss, made an error by a filter: here nobody would see it raised
         except StoreError as error:
             if not self._closed:  # else it was said, and the store is closed under this thread
                 with suppress(StoreWarning):  # here nobody would see it raised
