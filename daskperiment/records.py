@@ -450,6 +450,8 @@ class StepCode(Struct, frozen=True, omit_defaults=True):
     """Installed packages it uses: name -> version."""
     states: list[str] = []
     """Names of the constants that the code itself changes."""
+    clocks: list[str] = []
+    """Names of the clocks that the code reads, such as ``time.time``."""
 
 
 class Code(Struct, frozen=True):

@@ -74,7 +74,7 @@ class ReusePlanner:
             If the store cannot be read.
         """
         plan = self._decided(template, reusable, request, now.code)
-        step_keys = {place: self._with_reason(place, keys, now)
+        step_keys = {place: self._with_reason(place, keys, now, plan.unfit)
                      for place, keys in plan.step_keys.items()}  # fmt: skip
         self._planned.update(dict.fromkeys(template.places.values(), now))
         return replace(plan, step_keys=step_keys)
@@ -152,10 +152,12 @@ class ReusePlanner:
         there = self._store.sizes({each for each in digests.values() if each is not None})
         return {key: known[key] for key, each in digests.items() if each is None or each in there}
 
-    def _with_reason(self, place: str, keys: StepKeys, now: TrialMakeup) -> StepKeys:
+    def _with_reason(
+        self, place: str, keys: StepKeys, now: TrialMakeup, unfit: Mapping[str, str]
+    ) -> StepKeys:
         if keys.reason != NEVER_RUN:
             return keys
-        return keys.because(self._told(place, now)[0])
+        return keys.because(_or_unfit(self._told(place, now), unfit.get(place))[0])
 
     def _told(self, place: str, now: TrialMakeup) -> tuple[str, list[Reason]]:
         """Return why a step runs of which no output is known, in words and as what changed."""
@@ -177,7 +179,7 @@ class ReusePlanner:
         reasons: list[Reason] = []
         text = plan.reasons.get(spec.key, "")
         if reusable and text == NEVER_RUN:
-            text, reasons = self._told(spec.place, now)
+            text, reasons = _or_unfit(self._told(spec.place, now), plan.unfit.get(spec.place))
         return StepForecast(spec, None, needed, reusable, text, reasons)
 
 
@@ -192,6 +194,11 @@ def _conditional(
         verb = "return" if len(before) > 1 else "returns"
         condition = f"{' and '.join(map(repr, before))} {verb} the same as in trial {trial}"
     return forecast.unless(condition)
+
+
+def _or_unfit(told: tuple[str, list[Reason]], unfit: str | None) -> tuple[str, list[Reason]]:
+    """Return what is told of a step; if nothing changed, why an earlier output does not fit."""
+    return told if told[1] or unfit is None else (unfit, [])
 
 
 def _joined(reasons: Sequence[Reason]) -> str:
@@ -211,7 +218,7 @@ def _calls(
         reason = plan.reasons.get(spec.key)
         if reason is None or reason.startswith(IMPURE) or spec.key in plan.hits:
             continue
-        if not specs.takes_nodes(spec):
+        if not (specs.takes_nodes(spec) or specs.takes_folders(spec, request.values)):
             continue  # its cache key says all that its inputs could say
         call = specs.call_key(spec, cache_keys, request.values, code.steps)
         if call is not None and spec.place in plan.step_keys:
@@ -286,6 +293,7 @@ class _Decision:
         """Nodes that read files besides their arguments, and all behind them."""
         self.suspects: dict[Key, str] = {}
         self.reasons: dict[Key, str] = {}
+        self.unfit: dict[str, str] = {}
 
     def plan(self) -> ReusePlan:
         keys = self.cache_keys
@@ -302,7 +310,7 @@ class _Decision:
         return ReusePlan(
             step_keys=self._step_keys(), hits=hits, shared=shared, computed=computed,
             seeded={key: found.seeded for key, found in known.items()},
-            needed=needed, reasons=self.reasons,
+            needed=needed, reasons=self.reasons, unfit=self.unfit,
             in_flight=frozenset([shared[key] for key in shared if key in made]),
         )  # fmt: skip
 
@@ -391,20 +399,22 @@ class _Decision:
             entries = [entry for entry in entries if not entry.partial]
         entry = latest(entries)
         if entry is None:
-            self.reasons[key] = self._why_none(found, entries)
+            self.reasons[key] = NEVER_RUN
+            if unfit := self._why_none(found, entries):
+                self.unfit[self.specs[key].place] = unfit
             return None
         # Where it comes from tells why, should it turn out that it cannot be loaded.
         self.reasons[key] = f"the output that trial {entry.trial} kept could not be loaded"
         return Hit(name, entry)
 
-    def _why_none(self, found: CacheKey, entries: Sequence[CacheEntry]) -> str:
+    def _why_none(self, found: CacheKey, entries: Sequence[CacheEntry]) -> str | None:
         """Return why none of the outputs known under a step's key is taken."""
         if entries:
-            return why_not(entries[-1]) or outdated(entries[-1]) or NEVER_RUN
+            return why_not(entries[-1]) or outdated(entries[-1])
         with_any_seed = [entry for entry in self.entries.all(found.base) if not entry.note]
         if with_any_seed and found.base != found.seeded:
             return f"another seed for random numbers than in trial {with_any_seed[-1].trial}"
-        return NEVER_RUN
+        return None
 
     def _present(self, hits: dict[Key, Hit]) -> dict[Key, Hit]:
         """Return the hits whose outputs are still in the store."""

@@ -35,6 +35,9 @@ class ReusePlan:
     """The nodes that the trial's graph consists of; none if it is the template's as it is."""
     reasons: Mapping[Key, str] = field(default_factory=dict)
     """Why those of the reusable steps that are no hits must run."""
+    unfit: Mapping[str, str] = field(default_factory=dict)
+    """Place -> why what is known under a step's cache key is not taken: it has another seed, or
+    files that changed. What changed since the step ran last goes before it as a reason."""
     known_calls: Mapping[Key, CacheEntry] = field(default_factory=dict)
     """Step that is no hit -> an output of the same call, which holds if its inputs are the same."""
     in_flight: frozenset[str] = frozenset()
