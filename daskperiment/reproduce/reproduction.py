@@ -54,16 +54,16 @@ def reproduce(
     options = TrialOptions(values=values, seed=past.begun.seed, reuse=False, source=past.trial)
     again = result.definition.with_functions(steps.functions).with_options(options)
     before = store.state().latest
-    graph = again.trial_graph()
+    plan = again.plan()
     try:
-        again.compute(graph, keywords)
+        again.compute(plan, keywords)
     except Exception as error:
-        new = _find(store, graph.token, before)
+        new = _find(store, plan.token, before)
         if new is None or new.ended is None:
             raise
         notes.append(f"computing trial {new.trial} raised {type(error).__name__}")
     else:
-        new = _find(store, graph.token, before)
+        new = _find(store, plan.token, before)
     return _compared(store, past, new, [*notes, *steps.notes])
 
 
