@@ -19,6 +19,7 @@ Besides, the set ``daskperiment:experiments`` holds the ids of all experiments o
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache
@@ -29,7 +30,15 @@ from typing import Any
 from toolz import partition_all
 
 from daskperiment.errors import CorruptRecordError, StoreError, StoreUnavailableError, StoreWarning
-from daskperiment.store.protocol import Allocation, ObjectMethods, Record, State, Stored, batches
+from daskperiment.store.protocol import (
+    Allocation,
+    Fault,
+    ObjectMethods,
+    Record,
+    State,
+    Stored,
+    batches,
+)
 from daskperiment.store.redis.client import RedisServer, RedisTarget, redis_target
 from daskperiment.store.redis.objects import RedisObjects
 from daskperiment.store.redis.scripts import ALLOCATE, APPEND, FIND, PAGE, SELECT, STATE
@@ -45,6 +54,10 @@ _LIMIT = 256 << 20
 """Bytes of one record: a server takes no more than 512 MB in one string."""
 _END = 10**14
 _SIZES = Struct("<III")
+_KINDS = {
+    "counters": "hash", "tokens": "hash", "stream": "stream", "index": "hash", "object": "string"
+}  # fmt: skip
+"""What the name of a key begins with -> the kind that Redis says it is of."""
 
 
 def open_redis(backend: Any, id: str) -> RedisStore:
@@ -160,6 +173,64 @@ class RedisStore(ObjectMethods):
         """Close the connections; a later call opens them again."""
         self._server.close()
 
+    def faults(self, seconds: float) -> Iterator[Fault]:
+        """Yield keys of another kind, counters that are none, and entries that are missing."""
+        deadline = time.monotonic() + seconds
+        for key in self._keys("*"):
+            if time.monotonic() > deadline:
+                return
+            name = key[len(self._prefix) :]
+            kind = self._server.call("TYPE", key)
+            kind = kind.decode() if isinstance(kind, bytes) else kind
+            wanted = _KINDS.get(name.partition(":")[0])
+            if kind not in ("none", wanted):
+                yield self._fault(key, f"it is of the kind {kind}, not {wanted}")
+            elif name in ("counters", "tokens"):
+                yield from self._odd_numbers(key)
+            elif name.startswith("index:"):
+                yield from self._lost_entries(key)
+
+    def digests(self) -> Iterator[str]:
+        """Yield the digests of all objects."""
+        for key in self._keys("object:*"):
+            digest = key[len(self._prefix) :].split(":")
+            if len(digest) == 2:  # else it is a chunk
+                yield digest[1]
+
+    def _keys(self, pattern: str) -> Iterator[str]:
+        cursor, seen = 0, set()
+        while True:
+            command = ("SCAN", cursor, "MATCH", self._prefix + pattern, "COUNT", 1000)
+            cursor, keys = self._server.call_node(*command)
+            fresh = [key.decode(errors="replace") for key in keys if key not in seen]
+            seen.update(keys)
+            yield from fresh
+            if not int(cursor):
+                return
+
+    def _odd_numbers(self, key: str) -> Iterator[Fault]:
+        found = _pairs(self._server.call("HGETALL", key))
+        odd = [name for name, value in found.items() if not _is_count(value)]
+        if odd:
+            names = ", ".join(repr(name.decode(errors="replace")) for name in odd[:3])
+            yield self._fault(key, f"{len(odd)} of its fields are no numbers, such as {names}")
+
+    def _lost_entries(self, key: str) -> Iterator[Fault]:
+        stream = f"{self._prefix}stream:{key.split(':')[-2]}"
+        places = list(_pairs(self._server.call("HGETALL", key)).values())
+        lost = [
+            place
+            for place in places
+            if not _is_count(place)
+            or not self._server.call("XRANGE", stream, place + b"-0", place + b"-0")
+        ]
+        if lost:
+            yield self._fault(key, f"{len(lost)} of the {len(places)} records it names are lost")
+
+    def _fault(self, key: str, what: str) -> Fault:
+        remedy = "restore the server's data from a backup, or copy the experiment to another store"
+        return Fault(f"{self.address}, key {key!r}", what, remedy, None)
+
     def _register(self) -> None:
         self._server.call("SADD", _EXPERIMENTS, self._id)
         try:
@@ -221,6 +292,15 @@ class RedisStore(ObjectMethods):
             f"{what} in {self.address}; somebody removed it or the server lost it. Restore the"
             " server's data, or delete the experiment."
         )
+
+
+def _pairs(found: Any) -> dict[bytes, bytes]:
+    """Return a hash, which the driver gives as a dict or as a list."""
+    return found if isinstance(found, dict) else dict(zip(found[::2], found[1::2], strict=True))
+
+
+def _is_count(text: bytes) -> bool:
+    return text.isdigit() and len(text) < 16
 
 
 def _stored(sizes: bytes, entries: bytes) -> Iterator[Stored]:
