@@ -29,7 +29,7 @@ _OF_TIME = (
 _OF_DATES = ("now", "utcnow", "today")
 _CLASSES = ("datetime.datetime", "datetime.date", "pandas.Timestamp", "arrow", "pendulum")
 _CLOCKS = frozenset({
-    *(f"time.{name}" for name in _OF_TIME), "os.times", "timeit.default_timer",
+    *(f"time.{name}" for name in _OF_TIME), "os.times", "timeit.default_timer", "uuid.uuid1",
     *(f"{cls}.{name}" for cls in _CLASSES for name in _OF_DATES),
 })  # fmt: skip
 """Where clocks are found by those who import the module."""

@@ -10,6 +10,7 @@ import threading
 import time
 import timeit
 import types
+import uuid
 import warnings
 from time import perf_counter
 
@@ -240,6 +241,7 @@ CLOCKS = [
     (lambda: timeit.default_timer(), "timeit.default_timer"),
     (lambda: datetime.datetime.now(), "datetime.datetime.now"),
     (lambda: datetime.datetime.now(tz=datetime.UTC), "datetime.datetime.now"),
+    (lambda: uuid.uuid1(), "uuid.uuid1"),
     (lambda: NOW(), "datetime.datetime.now"),
     (lambda: pd.Timestamp.now(), "pandas.Timestamp.now"),
     (lambda: local_time(), "time.time_ns"),
