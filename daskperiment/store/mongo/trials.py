@@ -39,6 +39,7 @@ from daskperiment.store.mongo.pipelines import (
     add_trial,
     behind,
     glance,
+    head,
     numbered,
     own,
     set_fields,
@@ -122,14 +123,14 @@ class TrialDocuments:
     def read(self, stream: str, trials: Collection[int] | None, after: int) -> list[Stored]:
         """Return the stream's records up to the last number at this moment."""
         number = after // POSITIONS
-        head = self._server.run(self._last)
-        if head < number:
+        last = self._server.run(self._last)
+        if last < number:
             return []
         filter_ = numbered(self._experiment, number)
         if trials is not None:
             filter_["trial"] = {"$in": sorted(trials)}
         projection = {"trial": 1, "records": _of_stream(stream)}
-        places = range(after + 1, (head + 1) * POSITIONS)
+        places = range(after + 1, (last + 1) * POSITIONS)
         found: list[Stored] = []
         for document in documents(self._server, TRIALS, filter_, projection):
             found += self._elements.read(document, lambda one: self._unpack(one, places))
@@ -239,7 +240,7 @@ class TrialDocuments:
 
     def _last(self, database: Database) -> int:
         found = database[TRIALS].find_one(
-            own(self._experiment), {"_id": 0, "daskperiment.n": 1}, sort=[("records.n", -1)]
+            head(self._experiment), {"_id": 0, "daskperiment.n": 1}, sort=[("records.n", -1)]
         )
         return found["daskperiment"]["n"] if found else 0
 

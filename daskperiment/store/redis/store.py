@@ -148,14 +148,19 @@ class RedisStore(ObjectMethods):
             done, sizes, entries = self._server.run(FIND, self._counters, _PAGE, *names[:_BATCH])
             if done < 0:
                 self._first(Record("outputs", 0, entries.decode(errors="replace"), b""), None)
-            found += [Record("outputs", 0, one.id, one.body) for one in _stored(sizes, entries)]
+            found += [
+                Record("outputs", 0, one.id, one.body)
+                for one in _stored(sizes, entries, self.address)
+            ]
             names = names[done:]
         return found
 
     def state(self) -> State:
         """Return the highest trial id and the server's clock."""
         latest, seconds, micros = self._server.run(STATE, self._counters)
-        return State(latest, int(seconds) + int(micros) / 1e6)
+        if not _is_count(latest):
+            raise self._corrupt(f"The field 'latest' of {self._counters!r} is no number")
+        return State(int(latest), int(seconds) + int(micros) / 1e6)
 
     def delete(self) -> None:
         """Remove the experiment's keys: all below its prefix, and its id from the listing."""
@@ -249,7 +254,7 @@ class RedisStore(ObjectMethods):
         end = 0
         while not end:
             end, sizes, entries = self._server.run(PAGE, key, after, _PAGE)
-            for one in _stored(sizes, entries):
+            for one in _stored(sizes, entries, self.address):
                 yield one
                 after = one.position
 
@@ -264,14 +269,30 @@ class RedisStore(ObjectMethods):
     def _select(
         self, stream: str, trials: Sequence[int], after: int, upto: int
     ) -> Iterator[Stored]:
+        try:
+            for one in self._by_index(stream, trials, after, upto):
+                yield one
+                after = one.position
+        except CorruptRecordError as error:
+            # The index is a shortcut: what it leads to stands in the stream itself.
+            _warn_of_damage(f"{error} What is left of the stream is read as a whole.")
+            wanted = set(trials)
+            for one in self._page(stream, after):
+                if one.trial in wanted and one.position <= upto:
+                    yield one
+
+    def _by_index(
+        self, stream: str, trials: Sequence[int], after: int, upto: int
+    ) -> Iterator[Stored]:
         key = f"{self._prefix}stream:{stream}"
         names = ",".join(map(str, trials))
         end = not trials
         while not end:
             end, sizes, entries = self._server.run(SELECT, key, stream, names, after, upto, _PAGE)
             if end < 0:
-                raise self._corrupt(f"The entry {entries.decode()} of {key!r} is missing")
-            for one in _stored(sizes, entries):
+                name = entries.decode(errors="replace")
+                raise self._corrupt(f"The entry {name} of {key!r} is missing")
+            for one in _stored(sizes, entries, self.address):
                 yield one
                 after = one.position
 
@@ -299,23 +320,38 @@ def _pairs(found: Any) -> dict[bytes, bytes]:
     return found if isinstance(found, dict) else dict(zip(found[::2], found[1::2], strict=True))
 
 
+def _text_of(id: bytes) -> str:
+    try:
+        return id.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return id.decode("utf-8", "replace")
+
+
 def _is_count(text: bytes) -> bool:
     return text.isdigit() and len(text) < 16
 
 
-def _stored(sizes: bytes, entries: bytes) -> Iterator[Stored]:
+def _stored(sizes: bytes, entries: bytes, address: str) -> Iterator[Stored]:
     place = 0
     for name, member, body in _SIZES.iter_unpack(sizes):
         after_name, after_member = place + name, place + name + member
         end = after_member + body
         trial, _, id = entries[after_name:after_member].partition(b":")
-        yield Stored(
-            int(entries[place : after_name - 2]),
-            int(trial),
-            id.decode("utf-8", "surrogatepass"),
-            entries[after_member:end],
-        )
+        position = int(entries[place:after_name].partition(b"-")[0])
+        if _is_count(trial):
+            yield Stored(
+                position,
+                int(trial),
+                _text_of(id),
+                entries[after_member:end],
+            )
+        else:
+            _warn_of_damage(f"{address} has an entry {position} that is no record: it is left out")
         place = end
+
+
+def _warn_of_damage(what: str) -> None:
+    warnings.warn(what, StoreWarning, stacklevel=4)
 
 
 @cache
