@@ -29,6 +29,7 @@ from zlib import crc32
 
 import msgspec
 
+from daskperiment.codec import sealed
 from daskperiment.records import Origin
 from daskperiment.store.protocol import Owner, Record
 
@@ -291,7 +292,7 @@ def _close(
 ) -> list[Record]:
     found = []
     for trial, (offset, points) in groups.items():
-        body = b'{"points":[%b]}' % b",".join(points)
+        body = sealed(b'{"points":[%b]}' % b",".join(points))
         owner = owners.get(trial >> OWNERS)
         found.append(Record("points", trial & _TRIALS, f"{journal}-{offset}", body, owner))
     return found

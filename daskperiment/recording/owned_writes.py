@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from daskperiment.codec import decode, encode
+from daskperiment.codec import decode, encode, sealed
 from daskperiment.errors import CorruptRecordError, RecordsRefusedError
 from daskperiment.records import Begun
 from daskperiment.store.protocol import Owner, Record, Store
@@ -156,7 +156,9 @@ def _with_trial(body: bytes, trial: int) -> bytes:
     fields = msgspec.json.decode(body)
     if not isinstance(fields, dict) or "trial" not in fields:
         return body
-    return msgspec.json.encode({**fields, "trial": trial})
+    # As it was written, so that the checksum at its end is made anew.
+    fields.pop("checksum", None)
+    return sealed(msgspec.json.encode({**fields, "trial": trial}))
 
 
 def _begun_again(body: bytes, was: int) -> bytes:

@@ -17,9 +17,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, NamedTuple
 
+import msgspec
 from msgspec import Struct
 
-from daskperiment.codec import encode
+from daskperiment.codec import encode, sealed
 from daskperiment.errors import StoreError, StoreUnavailableError, StoreWarning
 from daskperiment.recording.delivery import Delivery
 from daskperiment.recording.heartbeat import Heartbeat
@@ -127,7 +128,7 @@ class Recorder:
         try:
             self._journal.point(owner.trial, point, owner)
         except StoreError as error:
-            body = b'{"points":[%b]}' % encode(point)
+            body = sealed(b'{"points":[%b]}' % msgspec.json.encode(point))
             id = uuid.uuid4().hex
             self.delivery.hold(Record("points", owner.trial, id, body, owner), error)
         if not self._heartbeat.runs:

@@ -37,6 +37,7 @@ from daskperiment.store.file.database import Database, Schema
 from daskperiment.store.file.objects import OBJECTS, FileObjects, select_in
 from daskperiment.store.protocol import (
     Allocation,
+    Fault,
     ObjectMethods,
     Owner,
     Record,
@@ -224,6 +225,14 @@ class FileStore(ObjectMethods):
         row = self._database.ask(lambda found: _glance(found, known), None)
         latest, stands = row or (0, known is None)
         return State(latest, self._clock.read(), stands)
+
+    def faults(self, seconds: float) -> list[Fault]:
+        """Return the damage of the database, as SQLite's own check tells it."""
+        return self._database.faults(seconds)
+
+    def digests(self) -> Iterator[str]:
+        """Yield the digests of all objects."""
+        yield from self._objects.digests()
 
     def delete(self) -> None:
         """Remove the files written here, and the folder if no other file is in it."""

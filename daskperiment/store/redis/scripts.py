@@ -49,8 +49,9 @@ if ARGV[5] ~= '' then
     if not place or number ~= string.match(ARGV[6], '^%d+') then stands = 0 end
 end
 local known = redis.call('HGET', KEYS[2], ARGV[1])
-if known then return {tonumber(known), 0, time[1], time[2], stands} end
-local trial = tonumber(redis.call('HGET', KEYS[1], 'latest') or 0) + 1
+if known then return {tonumber(known) or error('not an integer'), 0, time[1], time[2], stands} end
+local latest = redis.call('HGET', KEYS[1], 'latest') or '0'
+local trial = (tonumber(latest) or error('not an integer')) + 1
 local number = math.floor((trial + width - 1) / width) - tonumber(ARGV[4])
 local index = KEYS[5 + number]
 if number < 0 or not index then return {0, trial} end
@@ -220,8 +221,8 @@ if ARGV[1] ~= '' then
     local place = redis.call('HGET', KEYS[3], ARGV[2])
     if not place or number ~= string.match(ARGV[2], '^%d+') then stands = 0 end
 end
-return {tonumber(redis.call('HGET', KEYS[1], 'latest') or 0), time[1], time[2], stands}
+return {redis.call('HGET', KEYS[1], 'latest') or '0', time[1], time[2], stands}
 """
 )
-"""Counters, tokens, index of the known record; its token, its member -> latest trial, seconds,
-microseconds, whether the known record is there."""
+"""Counters, tokens, index of the known record; its token, its member -> latest trial as text,
+seconds, microseconds, whether the known record is there."""
