@@ -300,7 +300,6 @@ class FileSource(NamedTuple):
     def value(self) -> Any:
         """Return what a step gets: a path, for a pattern a sorted list of them, or the URL."""
         if is_url(self.text):
-            self._check_url()
             return self.text
         if is_glob(self.text):
             paths = [Path(path) for path in sorted(glob.glob(self.text, recursive=True))]
@@ -310,7 +309,8 @@ class FileSource(NamedTuple):
             return Path(self.text)
         raise InputFileError(self._missing())
 
-    def _check_url(self) -> None:
+    def check_url(self) -> None:
+        """Refuse a URL with an InputFileError if nothing is there, or nobody can tell."""
         try:
             found = _objects_of_url(self.text)
         except Exception as error:  # whatever a file system of fsspec raises
@@ -408,7 +408,10 @@ def _digest_of_object(files: Any, path: str) -> str:
 
 def take_file(source: Any) -> Any:
     """Return what a step gets for a source of ``ex.file``; InputFileError if it is not there."""
-    return source_of(source).value()
+    found = source_of(source)
+    if is_url(found.text):
+        found.check_url()
+    return found.value()
 
 
 def source_of(source: Any) -> FileSource:
