@@ -20,7 +20,7 @@ import msgspec
 from daskperiment.codec.kinds import BUILDERS, FORMS, KINDS, NotPlainError, kind_of
 from daskperiment.codec.object_format import Blob, Buffer, dump_object, load_object
 from daskperiment.errors import CorruptRecordError, PersistedResultNotFoundError
-from daskperiment.formatting import one_line
+from daskperiment.formatting import one_line, plain_repr, shorten
 from daskperiment.records import ObjectRef
 
 __all__ = [
@@ -359,8 +359,16 @@ def _short_line(text: str) -> str:
     return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
 
 
+class _BoundedRepr(Repr):
+    """Writes the first elements, and the first digits."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Return the number, by digits of base 16 where Python writes no others."""
+        return shorten(plain_repr(x), self.maxlong)
+
+
 def _bounded_repr() -> Repr:
-    bounded = Repr()
+    bounded = _BoundedRepr()
     bounded.maxlevel = 4
     bounded.maxlist = bounded.maxtuple = bounded.maxset = bounded.maxfrozenset = 20
     bounded.maxdict = bounded.maxarray = bounded.maxdeque = 20
