@@ -174,10 +174,10 @@ K = TypeVar("K")
 T = TypeVar("T")
 
 
-def remember(known: OrderedDict[K, T], item: K, value: T) -> None:
-    """Add to a mapping that keeps the latest few hundred."""
+def remember(known: OrderedDict[K, T], item: K, value: T, limit: int = REMEMBERED) -> None:
+    """Add to a mapping that keeps the latest, a few hundred if nothing else is said."""
     known[item] = value
-    while len(known) > REMEMBERED:
+    while len(known) > limit:
         try:
             known.popitem(last=False)
         except KeyError:  # another thread was faster
