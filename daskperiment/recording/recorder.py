@@ -17,9 +17,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, NamedTuple
 
+import msgspec
 from msgspec import Struct
 
-from daskperiment.codec import encode
+from daskperiment.codec import encode, sealed
 from daskperiment.errors import StoreError, StoreUnavailableError, StoreWarning
 from daskperiment.recording.delivery import Delivery
 from daskperiment.recording.heartbeat import Heartbeat
@@ -97,6 +98,8 @@ class Recorder:
     def write(self, stream: str, trial: int, id: str, record: Struct) -> None:
         """Write a record down. Never raises: what cannot be recorded is said in a warning."""
         written = Record(stream, trial, id, encode(record))
+        if self.delivery.stuck:
+            self.delivery.write_held()
         try:
             self._journal.write(written)
         except StoreError as error:
@@ -104,10 +107,12 @@ class Recorder:
 
     def point(self, trial: int, point: Point) -> None:
         """Write a metric point down. Never raises, as `write`."""
+        if self.delivery.stuck:
+            self.delivery.write_held()
         try:
             self._journal.point(trial, point)
         except StoreError as error:
-            body = b'{"points":[%b]}' % encode(point)
+            body = sealed(b'{"points":[%b]}' % msgspec.json.encode(point))
             self.delivery.hold(Record("points", trial, uuid.uuid4().hex, body), error)
         if not self._heartbeat.runs:
             self._heartbeat.start()

@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 import traceback
 import uuid
 import warnings
@@ -26,12 +27,14 @@ import numpy as np
 import pytest
 import redis
 
+import daskperiment
 from daskperiment.errors import (
     CorruptRecordError,
     StoreError,
     StoreUnavailableError,
     StoreWarning,
 )
+from daskperiment.recording.registry import close_recorders
 from daskperiment.store.protocol import Record
 from daskperiment.store.redis.store import RedisStore, list_redis, open_redis
 from daskperiment.testing import StoreConformance
@@ -403,8 +406,9 @@ def test_damaged_streams(open_store: Callable[..., RedisStore], raw: redis.Redis
     records = [Record(s, n, "x", b"{}") for s in ("steps", "outputs", "notes") for n in range(3)]
     store.append(records)
     raw.xdel("daskperiment:{a}:stream:steps", "2-0")
-    with pytest.raises(CorruptRecordError, match=r"2-0.*stream:steps"):
-        list(store.read("steps", trials=[1]))
+    with pytest.warns(StoreWarning, match=r"2-0.*stream:steps"):
+        assert [each.trial for each in store.read("steps", trials=[1, 2])] == [2]
+    assert any("index:steps" in fault.place for fault in store.faults(60))
     raw.xdel("daskperiment:{a}:stream:outputs", "1-0")
     with pytest.raises(CorruptRecordError, match="'x'"):
         store.append([records[3]])
@@ -582,6 +586,67 @@ def test_full_server(tmp_path: Path) -> None:
         store.close()
 
 
+def test_full_server_in_a_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a server without memory refuses of a trial waits, and is there when it has some again.
+
+    Points, ends and values that were kept.
+    """
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    with (
+        redis_server(server_of_wheel(), tmp_path, "--maxmemory", "30mb") as server,
+        redis.Redis(port=server.port) as client,
+    ):
+        ex = daskperiment.Experiment("full", backend=server.url)
+
+        @ex.persist
+        def keep() -> Any:
+            ex.save_metric("loss", 0, 1.0)
+            client.config_set("maxmemory", "1mb")
+            return list(range(20_000)), {1, 2}
+
+        @ex.result
+        def count(x: Any) -> int:
+            return len(x[0])
+
+        with pytest.warns(StoreWarning, match="no memory left.*Raise maxmemory") as caught:
+            assert count(keep()).compute(scheduler="synchronous") == 20_000
+        assert len(caught) == 1
+        assert "records for the store" in repr(ex)
+        client.config_set("maxmemory", 0)
+        ex.flush()
+        assert ex.get_history()["Result"].tolist() == [20_000]
+        assert ex.load_metric("loss", 1)[1].tolist() == [1.0]
+        assert ex.get_persisted("keep", 1) == (list(range(20_000)), {1, 2})
+        close_recorders()
+
+
+def test_server_that_cannot_save(tmp_path: Path) -> None:
+    """A server whose disk fails takes no writes now: the message names its disk."""
+    with (
+        redis_server(server_of_wheel(), tmp_path) as server,
+        redis.Redis(port=server.port) as client,
+    ):
+        client.config_set("save", "3600 1")
+        store = open_redis(server.url, "a")
+        store.allocate("one", b"{}")
+        (Path(client.config_get("dir")["dir"]) / "dump.rdb").mkdir()
+        client.bgsave()
+        _wait_for(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err")
+        with pytest.raises(StoreUnavailableError, match="cannot save to its disk: look for one"):
+            store.put("aa", [b"x"])
+        (Path(client.config_get("dir")["dir"]) / "dump.rdb").rmdir()
+        client.save()
+        store.put("aa", [b"x"])
+        store.close()
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_replica(tmp_path: Path, server: RedisServer) -> None:
     """A server that takes no writes now is unavailable: after a hand-over it will take them."""
     options = ("--replicaof", "127.0.0.1", str(server.port))
@@ -732,6 +797,27 @@ def test_foreign_head(open_store: Callable[..., RedisStore], raw: redis.Redis) -
     raw.set("daskperiment:{a}:object:ab", b"other")
     with pytest.raises(CorruptRecordError, match="object:ab' holds no object"):
         open_store().sizes(["ab"])
+
+
+@pytest.mark.parametrize("value", [b"x", b"-1", b"1" * 30, b"\xff", b"1.5", b""])
+def test_numbers_that_are_none(
+    open_store: Callable[..., RedisStore], raw: redis.Redis, value: bytes
+) -> None:
+    """Numbers of the server are checked: others are damage, and healthy records are read."""
+    store = open_store()
+    store.allocate("t1", b"{}")
+    store.append([Record("steps", 1, "x", b"{}")])
+    raw.hset("daskperiment:{a}:counters", "latest", value)
+    with pytest.raises(CorruptRecordError, match="latest"):
+        store.state()
+    raw.hset("daskperiment:{a}:index:steps:1", "1:x", value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", StoreWarning)
+        assert len(list(store.read("steps"))) == len(list(store.read("trials"))) == 1
+    raw.xadd("daskperiment:{a}:stream:steps", {b"no record": b"{}", b"more": b""}, "9-9")
+    with pytest.warns(StoreWarning, match="an entry 9"):
+        assert [one.id for one in store.read("steps")] == ["x"]
+    assert {fault.place.split("'")[1].split(":")[2] for fault in store.faults(60)} >= {"counters"}
 
 
 def test_lost_output(open_store: Callable[..., RedisStore], raw: redis.Redis) -> None:

@@ -45,8 +45,13 @@ _URL = re.compile(
 _KEY_PASSWORD = re.compile(r"[?&]tlsCertificateKeyFilePassword=([^&]+)", re.IGNORECASE)
 _FAILURES = (PyMongoError, BSONError, GridFSError, UnicodeError, OverflowError)
 """All that the driver raises."""
+_ODD = (KeyError, TypeError, ValueError, AttributeError)
+"""What comes of a document that somebody changed."""
 _REFUSED = (13, 18, 8000)
 """Not authorised, or not authenticated."""
+_FULL = (12501, 14031)
+"""The quota, or the disk of the server, is used up."""
+_SAYS_FULL = re.compile(r"no space left|out ?of ?disk ?space|space quota|quota exceeded", re.I)
 _LATER = (50, 64, 89, 91, 189, 202, 262, 9001, 10107, 11600, 11602, 13435, 13436)
 """Of a server that is too slow now, stops, starts, or is not the one that takes writes."""
 
@@ -163,6 +168,12 @@ class MongoServer:
                 return self._attempt(work, seconds)
             except _FAILURES as error:
                 failure = error
+            except _ODD as error:
+                raise CorruptRecordError(
+                    f"{self._address} holds a document that is not as it was written"
+                    f" ({type(error).__name__}: {error}). `daskperiment check` names it; restore"
+                    " it from a backup, or remove it."
+                ) from error
             # The server that comes back may be another one, or have lost what it had.
             self.losses += self._is_away(failure)
             if not attempts or not _is_broken(failure):
@@ -208,6 +219,11 @@ class MongoServer:
     def _translate(self, error: Exception) -> StoreError:
         text = _scrubbed(error, self._target.options or {})
         code = _code(error)
+        if isinstance(error, PyMongoError) and (code in _FULL or _SAYS_FULL.search(text)):
+            return StoreError(
+                f"{self._address} has no space left for what is recorded: {text} Make room on the"
+                " disk of the server or raise the quota, or delete what is no longer needed."
+            )
         if isinstance(error, OperationFailure) and code in _REFUSED:
             return StoreError(
                 f"{self._address} refused us: {text} Expected a user who may read and write the"
