@@ -187,16 +187,41 @@ def test_future_given_up(ex, slow, cluster, tmp_path, how):
     cluster.kill()
 
 
-def test_cancelled_before_it_begins(ex, slow, cluster, monkeypatch):
-    """A trial that never began leaves no row, and is followed no longer."""
+def test_cancelled_before_it_begins(ex, slow, cluster):
+    """A trial that never began leaves no row, and is followed until its cluster forgot it."""
     with Client(cluster.address) as client:
         future = client.compute(slow)
-        monkeypatch.setattr(following, "PATIENCE", 0.0)
         tracker = following.tracker_of(recorder_for(ex._store))
         assert tracker
         future.cancel()
         assert status(ex) == []
         wait_until(lambda: status(ex) == [] and not tracker)
+
+
+def test_hundreds_cancelled_at_any_moment(ex, cluster):
+    """Of trials that are cancelled while they begin, run and end none stays running."""
+    cluster.add()
+    cluster.add()
+
+    @ex
+    def work(a):
+        return a
+
+    @ex.result
+    def last(x):
+        return x
+
+    result = last(work(ex.parameter("a")))
+    with Client(cluster.address) as client:
+        for start in range(0, 300, 30):
+            futures = client.compute([result.bind(a=start + i) for i in range(30)])
+            wait(futures[start // 30 :: 7][:1])
+            client.cancel(futures)
+            del futures
+        tracker = following.tracker_of(recorder_for(ex._store))
+        wait_until(lambda: "running" not in status(ex) and not tracker)
+        assert set(status(ex)) <= {"succeeded", "interrupted"}
+        assert ex.get_history(verbose=True, running=True)["a"].is_unique
 
 
 def test_scheduler_gone(ex, slow, cluster, tmp_path):
