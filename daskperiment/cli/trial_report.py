@@ -26,7 +26,7 @@ __all__ = ["code", "compare", "environment", "explain", "print_explanation", "sh
 _STEP_COLUMNS = ["Key", "Status", "Wall Time", "CPU Time", "Reused From"]
 _LINES = (
     "experiment", "trial", "status", "reason", "result", "started", "finished", "elapsed", "seed",
-    "host", "user", "sweep", "reproduces",
+    "host", "user", "sweep", "reproduces", "earlier_id",
 )  # fmt: skip
 _FAILURE = ("type", "description", "step", "traceback")
 
@@ -129,6 +129,7 @@ def trial_data(experiment: Experiment, store: Store, trial: RecordedTrial) -> di
         "user": begun.origin.user,
         "sweep": begun.sweep,
         "reproduces": begun.source,
+        "earlier_id": begun.was if begun.was != number else None,
         "failure": {name: getattr(failure, name) for name in _FAILURE} if failure else None,
         "metrics": {
             name: list(experiment.load_metric(name, number)[number].items())

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import uuid
 import warnings
 
 import pytest
+from click.testing import CliRunner
 
 import daskperiment
+from daskperiment.cli import cli
 from daskperiment.codec import encode
 from daskperiment.errors import StoreWarning
 from daskperiment.recording.registry import close_recorders
@@ -227,7 +230,7 @@ def test_journal_of_the_dead_fills_no_stranger(make_place, tmp_path):
 
 
 def test_new_id_is_told_of_the_row(place):
-    """The record of a trial that was begun again says which id it had."""
+    """A trial that was begun again says which id it had."""
 
     def during(n):
         emptied(place, "gone")
@@ -237,7 +240,7 @@ def test_new_id_is_told_of_the_row(place):
     with pytest.warns(StoreWarning, match="it lacks"):
         result.bind(n=5).compute()
     close_recorders()
-    store = open_store(place.backend, "gone")
-    bodies = [each.body for each in store.read("trials", [2]) if each.id == "begun"]
-    assert b'"was":1' in bodies[0].replace(b" ", b"")
-    store.close()
+    options = ["--backend", str(place.backend), "--format", "json"]
+    said = CliRunner().invoke(cli, ["show", "gone", "2", *options], catch_exceptions=False)
+    shown = json.loads(said.stdout)
+    assert (shown["parameters"]["n"], shown["earlier_id"]) == (5, 1)
