@@ -21,6 +21,7 @@
     ├── CodeChangedWarning
     ├── EnvironmentChangedWarning
     ├── ImpureStepWarning
+    ├── NeverReusedWarning
     ├── RandomStateWarning
     └── StoreWarning
 """
@@ -36,6 +37,7 @@ __all__ = [
     "ImpureStepWarning",
     "LookupFailedError",
     "MetricNotFoundError",
+    "NeverReusedWarning",
     "ParameterUndeclaredError",
     "ParameterUndefinedError",
     "PersistedResultNotFoundError",
@@ -125,6 +127,10 @@ class EnvironmentChangedWarning(DaskperimentWarning):
 
 class ImpureStepWarning(DaskperimentWarning):
     """A step returned another output for the same code, inputs and seed, or changed an input."""
+
+
+class NeverReusedWarning(DaskperimentWarning):
+    """A step whose output may be reused can never be, and so always runs; it says why."""
 
 
 class RandomStateWarning(DaskperimentWarning):

@@ -29,7 +29,7 @@ from daskperiment.execution.kept_files import (
     keep_files,
     paths_returned,
     states_of,
-    warn_of_lazy,
+    warn_of_unkept,
 )
 from daskperiment.execution.known_outputs import OutputsByInputs
 from daskperiment.execution.lifecycle import (
@@ -306,11 +306,11 @@ class StepRunner:
         if self.call.persist:
             form, blob = pack(value, self.trial.signing_key, inline=INLINE)
             if _is_lazy(value):
-                kept = {**form, "size": 0, "digest": None, "reason": f"it is {LAZY}"}
-                if self.keys is not None and self.keys.reusable:
-                    warn_of_lazy(self.call.step)
+                form = kept = {**form, "size": 0, "digest": None, "reason": f"it is {LAZY}"}
             else:
                 kept = keep_or_explain(self.recorder, form, blob)
+            if self.keys is not None and self.keys.reusable:
+                warn_of_unkept(self.call.step, form)
             self.kept = {"value": kept, **self.files}
         self.doubt = self.doubt or doubt_of(self.running)
         self.note = self.note or self.doubt

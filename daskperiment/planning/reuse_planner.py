@@ -9,6 +9,7 @@ from typing import NamedTuple
 from daskperiment.client.tracker import tracker_of
 from daskperiment.codec import check_object
 from daskperiment.errors import CorruptRecordError, UntrustedObjectError
+from daskperiment.execution.kept_files import warn_never_reused
 from daskperiment.execution.trial import TrialRequest
 from daskperiment.graph.template import Template
 from daskperiment.planning.reasons import PastTrials, Reason, TrialMakeup, fallback, why
@@ -24,7 +25,7 @@ from daskperiment.reuse.cache_keys import (
     StepKeys,
     first_ids,
 )
-from daskperiment.reuse.reuse_plan import NEVER_RUN, ReusePlan
+from daskperiment.reuse.reuse_plan import NEVER_RUN, ReusePlan, with_cure
 from daskperiment.store.protocol import Store
 
 __all__ = ["ReusePlanner", "StepForecast"]
@@ -74,6 +75,8 @@ class ReusePlanner:
             If the store cannot be read.
         """
         plan = self._decided(template, reusable, request, now.code)
+        for key, why_never in plan.never.items():
+            warn_never_reused(template.places[key], why_never)
         step_keys = {place: self._with_reason(place, keys, now)
                      for place, keys in plan.step_keys.items()}  # fmt: skip
         self._planned.update(dict.fromkeys(template.places.values(), now))
@@ -178,6 +181,8 @@ class ReusePlanner:
         text = plan.reasons.get(spec.key, "")
         if reusable and text == NEVER_RUN:
             text, reasons = self._told(spec.place, now)
+        elif reusable and spec.key in plan.never:
+            text = f"never reused: {plan.never[spec.key]}"
         return StepForecast(spec, None, needed, reusable, text, reasons)
 
 
@@ -286,6 +291,7 @@ class _Decision:
         """Nodes that read files besides their arguments, and all behind them."""
         self.suspects: dict[Key, str] = {}
         self.reasons: dict[Key, str] = {}
+        self.never: dict[Key, str] = {}
 
     def plan(self) -> ReusePlan:
         keys = self.cache_keys
@@ -302,7 +308,7 @@ class _Decision:
         return ReusePlan(
             step_keys=self._step_keys(), hits=hits, shared=shared, computed=computed,
             seeded={key: found.seeded for key, found in known.items()},
-            needed=needed, reasons=self.reasons,
+            needed=needed, reasons=self.reasons, never=self.never,
             in_flight=frozenset([shared[key] for key in shared if key in made]),
         )  # fmt: skip
 
@@ -376,6 +382,8 @@ class _Decision:
         found = self.cache_keys[key]
         if isinstance(found, NoCacheKey):
             self.reasons[key] = found.reason
+            if found.place in ("", self.specs[key].place):
+                self._note_never(key)
             return None
         if key in self.suspects:
             self.reasons[key] = self.suspects[key]
@@ -392,10 +400,16 @@ class _Decision:
         entry = latest(entries)
         if entry is None:
             self.reasons[key] = self._why_none(found, entries)
+            self._note_never(key)
             return None
         # Where it comes from tells why, should it turn out that it cannot be loaded.
         self.reasons[key] = f"the output that trial {entry.trial} kept could not be loaded"
         return Hit(name, entry)
+
+    def _note_never(self, key: Key) -> None:
+        told = with_cure(self.reasons[key])
+        if told is not None:
+            self.never[key] = told
 
     def _why_none(self, found: CacheKey, entries: Sequence[CacheEntry]) -> str:
         """Return why none of the outputs known under a step's key is taken."""

@@ -23,6 +23,7 @@ from daskperiment.records import (
 from daskperiment.store.protocol import Store
 
 __all__ = [
+    "NOT_KEPT",
     "CacheEntries",
     "Hit",
     "latest",
@@ -32,6 +33,9 @@ __all__ = [
     "why_not",
     "worth_writing",
 ]
+
+NOT_KEPT = "output not kept"
+"""Part of the reason of a step whose output cannot be kept."""
 
 GENERATIONS = 4
 """How many outputs of one cache key are asked for at once."""
@@ -169,5 +173,5 @@ def why_not(entry: CacheEntry) -> str | None:
         return "its output was not kept: the step was not persisted"
     form = entry.kept.get("value")
     if is_object(form) and not form.get("digest"):
-        return f"output not kept: {form.get('reason') or 'no reason is known'}"
+        return f"{NOT_KEPT}: {form.get('reason') or 'no reason is known'}"
     return None

@@ -32,15 +32,20 @@ __all__ = [
     "FileContent",
     "KeyOf",
     "KeySpec",
+    "CHANGED",
     "KeySpecs",
     "LiveValue",
     "NoCacheKey",
     "StepKeys",
+    "UNKNOWN",
     "UsedFunction",
     "first_ids",
     "keys_without_reuse",
     "series_of",
 ]
+
+UNKNOWN, CHANGED = "has no fingerprint", "is changed by the code"
+"""Parts of the reasons for having no cache key that last until the code is another one."""
 
 SCHEME = "recipe 2"
 """To be raised when cache keys are made in another way; stores are full of keys of this one."""
@@ -159,6 +164,8 @@ class NoCacheKey(NamedTuple):
     """Why a node has no cache key."""
 
     reason: str
+    place: str = ""
+    """Of the step that it is the reason of; others have none because they take what it gives."""
 
 
 class KeySpecs:
@@ -358,7 +365,7 @@ def _cache_key(
     for key in spec.counting:
         before = found[key]
         if isinstance(before, NoCacheKey):
-            return before
+            return before if before.place else before._replace(place=spec.place)
         if before.seeded != before.base:
             seeded.append(before.seeded)
     try:
@@ -368,7 +375,7 @@ def _cache_key(
             for part in spec.parts
         ]
     except NoFingerprintError as error:
-        return NoCacheKey(str(error))
+        return NoCacheKey(str(error), spec.place)
     # The place in the graph is left out, so that equal calls anywhere share an output; it comes
     # in by the seed, where that counts.
     base = combine(SCHEME, series, spec.step, spec.version, code, *parts)
@@ -397,7 +404,7 @@ def _digest(
     except NoFingerprintError as error:
         if isinstance(part, DefaultValue):
             return DEFAULT
-        raise NoFingerprintError(f"an argument has no fingerprint: {error}") from None
+        raise NoFingerprintError(f"an argument {UNKNOWN}: {error}") from None
 
 
 def _source(part: FileContent, values: Mapping[str, Any]) -> FileSource:
@@ -417,9 +424,8 @@ def _code(codes: Mapping[str, StepCode], *names: str) -> str:
     code = codes[names[0]] if names[0] in codes else codes[names[-1]]
     if None in code.constants.values():
         name = next(name for name, value in code.constants.items() if value is None)
-        raise NoFingerprintError(
-            f"{name}, which its code reads, has no fingerprint or is changed by the code"
-        )
+        what = CHANGED if name in code.states else UNKNOWN
+        raise NoFingerprintError(f"{name}, which its code reads, {what}")
     return code.fingerprint
 
 
@@ -429,7 +435,7 @@ def _of_value(values: Mapping[str, Any], name: str) -> CacheKey | NoCacheKey:
     try:
         known = exact_fingerprint(values[name], by_content)
     except NoFingerprintError as error:
-        return NoCacheKey(f"the value of parameter {name!r} has no fingerprint: {error}")
+        return NoCacheKey(f"the value of parameter {name!r} {UNKNOWN}: {error}")
     return CacheKey(known, known)
 
 
@@ -437,7 +443,7 @@ def _of_part(values: Mapping[str, Any], part: ParameterField) -> CacheKey | NoCa
     try:
         known = exact_fingerprint(part.taken_from(values), by_content)
     except NoFingerprintError as error:
-        return NoCacheKey(f"{part} has no fingerprint: {error}")
+        return NoCacheKey(f"{part} {UNKNOWN}: {error}")
     except Exception as error:  # the trial raises it, where the user sees it
         return NoCacheKey(f"{part} cannot be taken: {type(error).__name__}: {error}")
     return CacheKey(known, known)
