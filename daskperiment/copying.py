@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
-import msgspec
 from toolz import partition_all
 
-from daskperiment.errors import StoreError, StoreWarning
+from daskperiment.capture.signatures import explained
+from daskperiment.codec import decode, parsed
+from daskperiment.errors import CorruptRecordError, StoreError, StoreWarning
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import BEGUN, STREAMS, Begun, digests_within
 from daskperiment.store.opening import open_store
@@ -21,6 +23,7 @@ BATCH = 500
 """Records that are copied at a time."""
 
 
+@explained
 def copy(id: str, source: Any, target: Any) -> int:
     """Copy every record and object of an experiment to another store.
 
@@ -64,11 +67,16 @@ def copy(id: str, source: Any, target: Any) -> int:
 
 def _begun(store: Store) -> dict[int, str]:
     """Return the token of each trial."""
-    return {each.trial: _token(each.body) for each in store.read("trials") if each.id == BEGUN}
+    begun = (each for each in store.read("trials") if each.id == BEGUN)
+    return {each.trial: _token(each) for each in begun}
 
 
-def _token(body: bytes) -> str:
-    return msgspec.json.decode(body, type=Begun).token
+def _token(begun: Stored) -> str:
+    """Return a trial's token; of one whose record is damaged, one that stays the same."""
+    try:
+        return decode(begun.body, Begun).token
+    except CorruptRecordError:
+        return f"damaged-{begun.trial}"
 
 
 def _check_target(target: Store, begun: dict[int, str]) -> None:
@@ -83,7 +91,7 @@ def _check_target(target: Store, begun: dict[int, str]) -> None:
 def _allocate(target: Store, batch: Sequence[Stored]) -> None:
     begun = sorted(each for each in batch if each.id == BEGUN)
     for each in begun:
-        allocation = target.allocate(_token(each.body), each.body)
+        allocation = target.allocate(_token(each), each.body)
         if allocation.trial != each.trial:
             raise StoreError(
                 f"Cannot copy to {target.address}: trial {each.trial} would be number "
@@ -120,12 +128,13 @@ def _warn_of_missing(old: Store, digests: list[str]) -> None:
 
 
 def _digests(record: Stored) -> Iterator[str]:
-    """The objects that a record names."""
-    if record.id == BEGUN:
-        begun = msgspec.json.decode(record.body, type=Begun)
-        yield from (begun.code, begun.environment, begun.graph)
-        if begun.files is not None:
-            yield begun.files
-    # Most records name no object: looking for the word is cheaper than decoding them.
-    if b'"object"' in record.body:
-        yield from digests_within(msgspec.json.decode(record.body))
+    """The objects that a record names, as far as it can be read."""
+    with suppress(CorruptRecordError):
+        if record.id == BEGUN:
+            begun = decode(record.body, Begun)
+            yield from (begun.code, begun.environment, begun.graph)
+            if begun.files is not None:
+                yield begun.files
+        # Most records name no object: looking for the word is cheaper than decoding them.
+        if b'"object"' in record.body:
+            yield from digests_within(parsed(record.body))

@@ -3,7 +3,7 @@
 ::
 
     DaskperimentError
-    ├── ParameterUndeclaredError (ValueError)
+    ├── ParameterUndeclaredError (TypeError, ValueError)
     ├── ParameterUndefinedError (ValueError)
     ├── ReproductionError (ValueError)
     ├── StepEndedError (RuntimeError)
@@ -57,7 +57,7 @@ class DaskperimentError(Exception):
     """Base of every error that daskperiment raises on its own account."""
 
 
-class ParameterUndeclaredError(DaskperimentError, ValueError):
+class ParameterUndeclaredError(DaskperimentError, TypeError, ValueError):
     """A value was given for a parameter that the experiment does not declare."""
 
 

@@ -11,14 +11,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Never, ParamSpec, TypeVar
 
 import numpy as np
 from dask.delayed import Delayed
 
 from daskperiment.capture.code import source_text
 from daskperiment.capture.environment import describe, packages_text
-from daskperiment.capture.signatures import explained
+from daskperiment.capture.signatures import explained, unknown_keyword
 from daskperiment.codec import NotPlainError, to_plain
 from daskperiment.errors import TrialIDNotFoundError
 from daskperiment.execution.context import CURRENT, RunningStep
@@ -55,7 +55,7 @@ R = TypeVar("R")
 def _explained(kind: type[E]) -> type[E]:
     """Let the methods of a class name the nearest keyword where they are given an unknown one."""
     for name, method in list(vars(kind).items()):
-        # A point of a metric is saved a thousand times a second.
+        # A point of a metric is saved a thousand times a second: it looks by itself.
         public = name == "__call__" or not name.startswith("_")
         if public and inspect.isfunction(method) and name != "save_metric":
             setattr(kind, name, explained(method))
@@ -456,7 +456,7 @@ class Experiment:
         running = running_step()
         return function if running is None else bound(running, function)
 
-    def save_metric(self, metric_key: str, epoch: Any, value: Any) -> None:
+    def save_metric(self, metric_key: str, epoch: Any, value: Any, **unknown: Never) -> None:
         """Save a point of a metric; to be called in a step.
 
         When this returns, the point survives the end of the process. In a step that is computed
@@ -478,8 +478,11 @@ class Experiment:
         StepEndedError
             If the step has ended, or its trial was interrupted.
         TypeError
-            If the name is no text, or epoch or value is no plain value.
+            If the name is no text, if epoch or value is no plain value, or for any other keyword.
         """
+        if unknown:
+            known = ("metric_key", "epoch", "value")
+            raise unknown_keyword("save_metric", next(iter(unknown)), known)
         running = self._running()
         if metric_key.__class__ is not str or not metric_key:  # a call less for each point
             check_name(metric_key, "metric")
@@ -795,6 +798,7 @@ def _plain(value: Any, what: str) -> Any:
         ) from error
 
 
+@explained
 def list_experiments(backend: Any = None) -> pd.DataFrame:
     """List the experiments of a store.
 

@@ -7,16 +7,16 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from hashlib import blake2b
 from typing import Any, Final
 
-from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 
 from daskperiment.errors import ParameterUndeclaredError
 from daskperiment.execution.between_steps import run_parameter
 from daskperiment.execution.calls import UserFunction
 from daskperiment.execution.lifecycle import undefined
-from daskperiment.formatting import html_table, shorten
+from daskperiment.formatting import html_table, nearest, shorten
 from daskperiment.graph.arguments import find_node
 from daskperiment.graph.dask_tasks import Task, TaskRef
+from daskperiment.graph.keywords import CheckedNode
 from daskperiment.graph.template import TRIAL, no_trial
 
 __all__ = ["NO_VALUE", "Parameter", "Parameters", "check_name", "check_values"]
@@ -121,9 +121,10 @@ class Parameters:
         if unknown:
             known = ", ".join(map(repr, self._defaults)) or "none yet"
             listed = ", ".join(map(repr, unknown))
+            hint = nearest(unknown[0], self._defaults)
             raise ParameterUndeclaredError(
-                f"No parameter {listed} in this experiment; declared are: {known}. "
-                f"Declare it first: ex.parameter({unknown[0]!r})."
+                f"No parameter {listed} in this experiment{f'{hint} D' if hint else '; d'}eclared "
+                f"are: {known}. Declare it first: ex.parameter({unknown[0]!r})."
             )
 
     def current(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -213,7 +214,7 @@ class _FixedValue:
         return self._value
 
 
-class Parameter(Delayed):
+class Parameter(CheckedNode):
     """A named input of an experiment, made by :meth:`Experiment.parameter`.
 
     It is a :class:`dask.delayed.Delayed`: computing it gives the current value; in a trial's graph

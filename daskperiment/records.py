@@ -50,6 +50,7 @@ __all__ = [
     "TrialStatus",
     "altered_id",
     "beat_id",
+    "beat_sender",
     "cache_entry_id",
     "changed_arguments",
     "changed_output_id",
@@ -145,9 +146,14 @@ def sweep_id(sweep: str) -> str:
     return f"{SWEEP}-{sweep}"
 
 
-def beat_id(clock: float, pid: int) -> str:
-    """Return the id of a heartbeat."""
-    return f"{clock:.0f}-{pid}"
+def beat_id(clock: float, sender: str, number: int) -> str:
+    """Return the id of a heartbeat: another one each time, also where a clock was set back."""
+    return f"{clock:.0f}-{sender}-{number}"
+
+
+def beat_sender(id: str) -> str:
+    """Return who sent a heartbeat: whoever sends several of a trial has one name for all."""
+    return id.partition("-")[2].partition("-")[0] or id
 
 
 OUTCOMES = ("succeeded", "failed", "interrupted")
@@ -262,6 +268,8 @@ class Begun(Struct, frozen=True, omit_defaults=True):
     """Digest of the stored :class:`Files`; None if no step takes any."""
     unreached: list[str] = []
     """Names of the parameters that reach none of its steps."""
+    submission: str | None = None
+    """By which it came to another process; None if it began in the one that planned it."""
 
 
 class Computed(Struct, frozen=True):
@@ -442,6 +450,8 @@ class StepCode(Struct, frozen=True, omit_defaults=True):
     """Installed packages it uses: name -> version."""
     states: list[str] = []
     """Names of the constants that the code itself changes."""
+    clocks: list[str] = []
+    """Names of the clocks that the code reads, such as ``time.time``."""
 
 
 class Code(Struct, frozen=True):
@@ -526,7 +536,7 @@ def digests_within(data: Any) -> Iterator[str]:
     """
     if isinstance(data, dict):
         if data.get("$") == "object":
-            if data.get("digest"):
+            if isinstance(data.get("digest"), str):
                 yield data["digest"]
             return
         data = data.values()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from daskperiment.capture.signatures import explained
 from daskperiment.planning.result_node import ResultNode
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ class Result(ResultNode):
 
         return reproduce(self, trial_id, code, keywords)
 
+    @explained
     def main(self, argv: Sequence[str] | None = None) -> None:
         """Run as the command line of a script: ``python script.py a=1 b=2 --seed 1``.
 

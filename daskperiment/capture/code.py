@@ -214,7 +214,8 @@ class _CodeCollector:
             _add_numbered(named, _shown_name(each.name), fingerprint)
         functions, packages = list(dict.fromkeys(keys)), dict(sorted(walk.packages.items()))
         states = sorted({_shown_name(each.name) for each in read if each.state})
-        return StepCode(_fingerprint(walk, constants), functions, named, packages, states)
+        clocks = sorted(walk.clocks)
+        return StepCode(_fingerprint(walk, constants), functions, named, packages, states, clocks)
 
     def _add_unit(self, unit: CodeUnit) -> str:
         info, name = unit.info, _shown_name(unit.name)

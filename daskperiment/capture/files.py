@@ -11,6 +11,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from daskperiment.capture.encoding import NoFingerprintError, combine
 from daskperiment.records import FileState
 
 __all__ = [
+    "HOLDING",
     "Content",
     "FileParts",
     "FileSource",
@@ -35,8 +37,10 @@ __all__ = [
     "is_settled",
     "is_url",
     "names_within",
+    "paths_in",
     "source_of",
     "stamp_of",
+    "stamps_within",
     "take_file",
     "variable_digest",
 ]
@@ -48,6 +52,9 @@ _RECENT = 2_000_000_000
 """Nanoseconds in which a file may change once more without another time: as coarse as FAT's."""
 
 _CHUNK = 1 << 20
+HOLDING = (Path, list, tuple, dict)
+"""Types of values that may have paths in them."""
+_MOST_ITEMS = 1000
 
 Stamp = tuple[int, int, int, int]
 """Size, time of modification and of change in nanoseconds, inode."""
@@ -135,6 +142,13 @@ def _walk(folder: str) -> Iterator[tuple[str, str]]:
                     yield name, entry.path
 
 
+def stamps_within(folder: str) -> dict[str, Stamp | None]:
+    """Return what the files below a folder are told by, by their names within it."""
+    with suppress(OSError, NoFingerprintError):
+        return {name: stamp_of(path) for name, path in _walk(folder)}
+    return {}
+
+
 def names_within(folder: str) -> str:
     """Return the digest of the names in a folder; empty if it is not there."""
     try:
@@ -183,6 +197,21 @@ def _content_difference(state: FileState, name: str) -> str | None:
 
 
 # Paths among arguments ---------------------------------------------------------------------------
+
+
+def paths_in(value: Any) -> Iterator[Path]:
+    """Yield the paths in a value: itself, or those in lists, tuples and the values of dicts.
+
+    A list that begins with something else is not gone through, nor is a large dict.
+    """
+    if isinstance(value, Path):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values() if len(value) <= _MOST_ITEMS else ():
+            yield from paths_in(item)
+    elif isinstance(value, (list, tuple)) and value and isinstance(value[0], HOLDING):
+        for item in value:
+            yield from paths_in(item)
 
 
 def by_content(path: PurePath) -> str:

@@ -32,6 +32,8 @@ __all__ = [
     "foreign_name",
     "foreign_parts",
     "is_absent",
+    "is_free",
+    "is_literal",
     "is_own_class",
     "is_own_code",
     "parts_inside",
@@ -300,3 +302,19 @@ def follow_attributes(
             variables = vars(value)
             value = variables.get(name, MISSING)
             yield variables, name, value
+
+
+def is_free(function: BuiltinFunctionType) -> bool:
+    """Whether a function of compiled code is no method of some object."""
+    return isinstance(function.__self__, (ModuleType, type, type(None)))
+
+
+def is_literal(value: Any, literal: Any, variables: dict[str, Any]) -> bool:
+    """Whether a module's variable is what its file says literally, `...` for a function."""
+    if literal is ...:
+        return isinstance(value, FunctionType) and value.__globals__ is variables
+    if type(value) is not type(literal):
+        return False
+    if isinstance(literal, set):  # the order of a set says nothing
+        return sorted(map(repr, value)) == sorted(map(repr, literal))
+    return repr(value) == repr(literal)

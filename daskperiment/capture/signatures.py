@@ -17,6 +17,7 @@ __all__ = [
     "defaults_of",
     "explained",
     "parameter_names",
+    "unknown_keyword",
 ]
 
 DEFAULT = "default"
@@ -104,6 +105,12 @@ def explained(function: Callable[P, T]) -> Callable[P, T]:
             raise TypeError(f"{error}{_hint(function, kwargs)}") from None
 
     return call
+
+
+def unknown_keyword(name: str, keyword: str, known: Sequence[str]) -> TypeError:
+    """Return the error that a function takes no such keyword, with the one that was meant."""
+    hint = nearest(keyword, known) or f"; its arguments are {', '.join(known)}"
+    return TypeError(f"{name}() got an unexpected keyword argument {keyword!r}{hint}")
 
 
 def _signature(function: Callable[..., Any]) -> Signature | None:

@@ -8,6 +8,7 @@ A walk starts at a function, class or callable object and collects, in a fixed o
 * *constants*: the other values that are read by name, from a closure, or are defaults, and
   whether they are state that the code itself changes;
 * *packages*: the installed distributions where the walk stopped;
+* *clocks*: the names of the clocks that the code asks for the time;
 * *lookups*: the bindings that were looked up, to see later whether they still hold.
 
 Values are not fingerprinted here, only collected.
@@ -27,6 +28,7 @@ from typing import Any
 
 from daskperiment.capture import class_members, members, source
 from daskperiment.capture.class_members import NameOf, functions_behind
+from daskperiment.capture.clocks import clocks_imported, clocks_of
 from daskperiment.capture.code_objects import (
     MISSING,
     ChangedState,
@@ -83,6 +85,7 @@ class Walk:
         self.names: dict[tuple[int, str, str], None] = {}
         self.constants: dict[tuple[int, str, int], Constant] = {}
         self.packages: dict[str, str] = {}
+        self.clocks: set[str] = set()
         self.lookups = Lookups()
         self._places: dict[int, int] = {}
         self._files: dict[ModuleFile, ModuleFile] = {}
@@ -124,7 +127,7 @@ class Walk:
         elif type(value) is MethodType:
             self._visit(owner, label, name, value.__func__, bare)
             self._visit(owner, f"{label}.self", f"{name}.self", value.__self__)
-        elif isinstance(value, BuiltinFunctionType) and _is_free(value):
+        elif isinstance(value, BuiltinFunctionType) and members.is_free(value):
             self._add_foreign(owner, label, value)
         else:
             self._visit_object(owner, label, name, value, bare)
@@ -229,6 +232,8 @@ class Walk:
         elif isinstance(value, type):
             self._scan_class(place, value)
         elif isinstance(value, ModuleFile):
+            code = compile(self.units[place].info.source or "", value.path, "exec")
+            self.clocks.update(clocks_imported(code))
             for item in source.imports_of_file(value.path):
                 self._late(place, "", item, source.package_of(value.module, value.path))
             self._set_since(place, value)
@@ -258,6 +263,7 @@ class Walk:
     def _scan(self, place: int, prefix: str, function: FunctionType) -> None:
         names = names_of(function.__code__)
         self._state.add(function, self.units[place].info.assigned, names)
+        self.clocks.update(clocks_of(function))
         # The defaults by keyword are a dict, which may change in place.
         named = dict(function.__kwdefaults__ or {})
         self.lookups.functions.append((function, function.__code__, function.__defaults__, named))
@@ -379,7 +385,7 @@ class Walk:
             value = self._look_up(variables, key)
             if isinstance(value, (list, dict, set)):
                 self.lookups.watched[id(value)] = value
-            if value is not MISSING and not _is_literal(value, literal, variables):
+            if value is not MISSING and not members.is_literal(value, literal, variables):
                 self._visit(place, key, f"{file.module}.{key}", value)
 
     # Constants and packages.
@@ -411,21 +417,6 @@ class Walk:
         fingerprint = combine("foreign", module, name, *(found or ()))
         info = SourceInfo(fingerprint, fingerprint, note=note)
         self.units.append(CodeUnit(f"{module}.{name}", info))
-
-
-def _is_free(function: BuiltinFunctionType) -> bool:
-    """Whether a function of compiled code is no method of some object."""
-    return isinstance(function.__self__, (ModuleType, type, type(None)))
-
-
-def _is_literal(value: Any, literal: Any, variables: dict[str, Any]) -> bool:
-    if literal is ...:
-        return isinstance(value, FunctionType) and value.__globals__ is variables
-    if type(value) is not type(literal):
-        return False
-    if isinstance(literal, set):  # the order of a set says nothing
-        return sorted(map(repr, value)) == sorted(map(repr, literal))
-    return repr(value) == repr(literal)
 
 
 def _defaults(function: FunctionType) -> Iterator[tuple[str, Any]]:

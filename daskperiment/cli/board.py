@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -22,13 +22,23 @@ __all__ = ["board", "main"]
 )  # fmt: skip
 @click.option(
     "--host", default="127.0.0.1", show_default=True,
-    help="Address to listen on. Others than this machine's own need a token.",
+    help="Address to listen on. For others than this machine's own a token is made, or taken.",
 )  # fmt: skip
-@click.option("--token", help="Secret that a browser has to give.")
+@click.option(
+    "--token",
+    envvar="DASKPERIMENT_TOKEN",
+    show_envvar=True,
+    help="Secret that a browser has to give; who can list processes sees it here.",
+)
+@click.option(
+    "--token-file",
+    type=click.File("r", encoding="utf-8"),
+    help="File whose first line is the token; - reads it from standard input.",
+)
 @click.option("--open", "open_browser", is_flag=True, help="Open it in a browser.")
 def board(
     backend: str | None, experiment: str | None, port: int, host: str, token: str | None,
-    open_browser: bool,
+    token_file: TextIO | None, open_browser: bool,
 ) -> None:  # fmt: skip
     """Start the dashboard, with an experiment first if one is given; Ctrl-C ends it."""
     lookup = work("lookup")
@@ -37,12 +47,21 @@ def board(
         lookup.ids(backend)
     else:
         lookup.store_of(backend, experiment)
+    if token_file is not None:
+        token = _first_line(token_file)
     dashboard = _dashboard()
     settings = {"port": port, "host": host, "token": token, "open_browser": open_browser}
     try:
         dashboard.serve(backend, experiment=experiment, **settings)
     except ValueError as error:
         raise Refused(str(error)) from error
+
+
+def _first_line(file: TextIO) -> str:
+    try:
+        return file.readline().strip()
+    except (OSError, UnicodeError) as error:
+        raise Refused(f"The token cannot be read from {file.name!r}: {error}") from error
 
 
 def _dashboard() -> Any:

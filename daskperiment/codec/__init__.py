@@ -15,6 +15,7 @@ from daskperiment.codec.bodies import (
     encode,
     find_record,
     load_record,
+    parsed,
 )
 from daskperiment.codec.fields import (
     describe,
@@ -46,6 +47,7 @@ __all__ = [
     "load_record",
     "object_ref",
     "pack",
+    "parsed",
     "to_plain",
     "unpack",
 ]

@@ -19,6 +19,7 @@ __all__ = [
     "encode",
     "find_record",
     "load_record",
+    "parsed",
 ]
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -59,6 +60,17 @@ def decode(body: bytes, type_: type[T]) -> T:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _damaged(body, type_, error) from error
     return record
+
+
+def parsed(body: bytes) -> Any:
+    """Return what JSON makes of a record's body, whatever record it is.
+
+    CorruptRecordError if it is none.
+    """
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise _damaged(body, msgspec.Struct, error) from error
 
 
 def decode_many(bodies: Sequence[bytes], type_: type[T]) -> list[T]:

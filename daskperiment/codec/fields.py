@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from daskperiment.codec.kinds import BUILDERS, KINDS, NotPlainError, kind_of
+from daskperiment.codec.kinds import BUILDERS, FORMS, KINDS, NotPlainError, kind_of
 from daskperiment.codec.object_format import Blob, Buffer, dump_object, load_object
 from daskperiment.errors import CorruptRecordError, PersistedResultNotFoundError
 from daskperiment.formatting import one_line
@@ -185,7 +185,10 @@ def _decode_tagged(data: dict[str, Any]) -> Any:
             "update daskperiment if a newer version wrote it, else restore it from a backup"
         )
     try:
-        return build(_decode(data["v"]))
+        parts = data["v"]
+        if type(parts) not in _FORMS[tag]:
+            raise TypeError(f"its parts are of type {type(parts).__name__}")
+        return build(_decode(parts))
     except (CorruptRecordError, RecursionError, MemoryError):
         raise
     except Exception as error:
@@ -219,6 +222,12 @@ _BUILDERS: dict[str, Callable[[Any], Any]] = {
     "set": set,
     "frozenset": frozenset,
     **BUILDERS,
+}
+
+_FORMS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("int", "float", "str"), (str,)),
+    **dict.fromkeys(("tuple", "dict", "set", "frozenset"), (list,)),
+    **FORMS,
 }
 
 

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-__all__ = ["BUILDERS", "KINDS", "Kind", "NotPlainError", "kind_of"]
+__all__ = ["BUILDERS", "FORMS", "KINDS", "Kind", "NotPlainError", "kind_of"]
 
 
 class NotPlainError(TypeError):
@@ -37,6 +37,9 @@ class Kind(NamedTuple):
     """Value -> a simpler plain value."""
     build: Callable[[Any], Any]
     """The simpler value -> an equal value of the same type."""
+    form: tuple[type, ...] = (list,)
+    """JSON types of the simpler value. Of others nothing is built: of a number where text belongs,
+    some types make a gigabyte, and of a range instead of a list any amount."""
 
 
 # The standard library ----------------------------------------------------------------------------
@@ -108,24 +111,37 @@ def _build_path(parts: Any) -> pathlib.PurePath:
         return pure(text)
 
 
+def _numbers(build: Callable[..., Any], *types: type) -> Callable[[Any], Any]:
+    """Return a builder that takes numbers of these types only: of text, Fraction makes any."""
+
+    def checked(parts: Any) -> Any:
+        if not set(map(type, parts)) <= set(types):
+            raise ValueError(f"expected numbers, got {parts!r}")
+        return build(*parts)
+
+    return checked
+
+
+_TEXT = (str,)
+
 KINDS: dict[type, Kind] = {
-    bytes: Kind("bytes", _text_of_bytes, _bytes_of_text),
-    bytearray: Kind("bytearray", _text_of_bytes, lambda text: bytearray(_bytes_of_text(text))),
-    complex: Kind("complex", lambda v: [v.real, v.imag], lambda parts: complex(*parts)),
-    range: Kind("range", lambda v: [v.start, v.stop, v.step], lambda parts: range(*parts)),
-    date: Kind("date", date.isoformat, date.fromisoformat),
-    datetime: Kind("datetime", _reduce_time, partial(_build_time, datetime)),
-    time: Kind("time", _reduce_time, partial(_build_time, time)),
+    bytes: Kind("bytes", _text_of_bytes, _bytes_of_text, _TEXT),
+    bytearray: Kind(
+        "bytearray", _text_of_bytes, lambda text: bytearray(_bytes_of_text(text)), _TEXT
+    ),
+    complex: Kind("complex", lambda v: [v.real, v.imag], _numbers(complex, int, float)),
+    range: Kind("range", lambda v: [v.start, v.stop, v.step], _numbers(range, int)),
+    date: Kind("date", date.isoformat, date.fromisoformat, _TEXT),
+    datetime: Kind("datetime", _reduce_time, partial(_build_time, datetime), (str, list)),
+    time: Kind("time", _reduce_time, partial(_build_time, time), (str, list)),
     timedelta: Kind(
-        "timedelta", lambda v: [v.days, v.seconds, v.microseconds], lambda parts: timedelta(*parts)
+        "timedelta", lambda v: [v.days, v.seconds, v.microseconds], _numbers(timedelta, int)
     ),
     timezone: Kind("timezone", _reduce_timezone, lambda parts: timezone(*parts)),
-    ZoneInfo: Kind("zone", _reduce_zone, ZoneInfo),
-    Decimal: Kind("decimal", str, Decimal),
-    Fraction: Kind(
-        "fraction", lambda v: [v.numerator, v.denominator], lambda parts: Fraction(*parts)
-    ),
-    UUID: Kind("uuid", str, UUID),
+    ZoneInfo: Kind("zone", _reduce_zone, ZoneInfo, _TEXT),
+    Decimal: Kind("decimal", str, Decimal, _TEXT),
+    Fraction: Kind("fraction", lambda v: [v.numerator, v.denominator], _numbers(Fraction, int)),
+    UUID: Kind("uuid", str, UUID, _TEXT),
     **{concrete: Kind("path", _reduce_path, _build_path) for concrete, _ in _PATHS.values()},
 }
 """Exact type -> its kind."""
@@ -170,9 +186,20 @@ def _build_numpy(parts: Any) -> Any:
     type_ = vars(numpy).get(_RENAMED.get(name, name))
     if not (isinstance(type_, type) and issubclass(type_, numpy.generic)):
         raise ValueError(f"{name!r} is no NumPy scalar type")
-    if name == "void" and type(value) is not bytes:
-        raise ValueError(f"expected bytes, got {value!r}")
+    wanted = _BUFFERS.get(name, _SCALARS)
+    if type(value) not in wanted:
+        raise ValueError(f"a NumPy {name} of {type(value).__name__}")
     return type_(value)
+
+
+_SCALARS: tuple[type, ...] = (bool, int, float, complex)
+# Of a number, these make zeros: so many.
+_BUFFERS: dict[str, tuple[type, ...]] = {
+    "void": (bytes,),
+    "bytes_": (bytes,),
+    "str_": (str,),
+    "longdouble": (str,),
+}
 
 
 # NumPy 2 calls bool what NumPy 1 calls bool_; the older name works in both.
@@ -237,14 +264,14 @@ def _pandas(name: str) -> Callable[[Any], Any]:
 
 _PANDAS: dict[str, Kind] = {
     "Timestamp": Kind("timestamp", _reduce_timestamp, _build_timestamp),
-    "Timedelta": Kind("pandas-timedelta", lambda v: v.asm8, _pandas("Timedelta")),
+    "Timedelta": Kind("pandas-timedelta", lambda v: v.asm8, _pandas("Timedelta"), (dict,)),
     "Period": Kind("period", _reduce_period, _build_period),
     "Interval": Kind("interval", lambda v: [v.left, v.right, v.closed], _build_interval),
 }
 
 _SCIENTIFIC: dict[str, Kind] = {
     "numpy": Kind("numpy", _reduce_numpy, _build_numpy),
-    "pandas": Kind("pandas", _reduce_missing, _build_missing),
+    "pandas": Kind("pandas", _reduce_missing, _build_missing, _TEXT),
     **{kind.tag: kind for kind in _PANDAS.values()},
 }
 """Tag -> kind."""
@@ -253,6 +280,11 @@ BUILDERS: dict[str, Callable[[Any], Any]] = {
     kind.tag: kind.build for kind in (*KINDS.values(), *_SCIENTIFIC.values())
 }
 """Tag -> what makes a value of the parts behind it."""
+
+FORMS: dict[str, tuple[type, ...]] = {
+    kind.tag: kind.form for kind in (*KINDS.values(), *_SCIENTIFIC.values())
+}
+"""Tag -> JSON types of the parts behind it."""
 
 
 def kind_of(type_: type) -> Kind | None:

@@ -196,6 +196,8 @@ def _read_layout(view: memoryview) -> _ObjectLayout:
 
 def _layout_of(head: int, signed: bool, sizes: list[int], total: int) -> _ObjectLayout:
     layout = _ObjectLayout(head, signed, [])
+    if sum(sizes) > total:
+        raise _DamageError(f"it has {total} bytes, its header tells of {sum(sizes)}")
     position = layout.body
     for size in sizes:
         position += -position % _ALIGNMENT

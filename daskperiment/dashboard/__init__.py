@@ -7,6 +7,7 @@ line call it.
 
 from __future__ import annotations
 
+import secrets
 import sys
 import webbrowser
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ except ImportError as error:
     ) from error
 
 from daskperiment.dashboard.api import Source
+from daskperiment.dashboard.guard import is_loopback
 
 if TYPE_CHECKING:
     from daskperiment.store.protocol import Store
@@ -93,12 +95,17 @@ def serve(
 
     Parameters
     ----------
-    backend, experiment, port, host, token
+    backend, experiment, port, host
         As in `start`.
+    token : str, optional
+        As in `start`. Where other machines could ask, one is made if none is given, and is shown
+        in the address this once.
     open_browser : bool
         Whether to open the page in the default browser.
     """
     resolve(backend)
+    if token is None and not is_loopback(host):
+        token = secrets.token_urlsafe()
     server = start(backend, experiment=experiment, port=port, host=host, token=token)
     if server.port != port and port:
         print(f"Port {port} is taken; using {server.port}.")

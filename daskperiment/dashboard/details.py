@@ -42,7 +42,7 @@ _STEPS = 2_000
 """Step runs that are shown at most."""
 _STEP_FIELDS = (
     "key", "step", "status", "started", "wall", "cpu", "peak", "host", "pid", "thread", "inputs",
-    "output", "note", "stochastic", "reused", "reason", "metrics",
+    "output", "note", "stochastic", "reused", "reason", "metrics", "changed",
 )  # fmt: skip
 """What the page shows of a step run as it is recorded."""
 _SHOWN_ELSEWHERE = ("requirements", "git")
@@ -165,6 +165,9 @@ def _step(run: StepRun, store: Store) -> dict[str, Any]:
     kept = run.kept["value"] if isinstance(run.kept, dict) and "value" in run.kept else None
     return {
         **{name: getattr(run, name) for name in _STEP_FIELDS},
+        "arguments": [f"{name}={one.text}" for name, one in run.arguments.items() if one.text],
+        "files": [each.name for each in run.reads if each.kind != "variable"],
+        "variables": [each.name for each in run.reads if each.kind == "variable"],
         "lane": _lane(run),
         "worker": run.worker_name or run.worker,
         "kept": None if run.kept is None else _value(kept, store),

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import ipaddress
 import socket
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import cached_property
 from urllib.parse import urlsplit
 
 from tornado.httputil import HTTPServerRequest
 
-__all__ = ["HEADERS", "Guard", "is_loopback"]
+__all__ = ["HEADERS", "Guard", "Guesses", "is_loopback"]
 
 # Even if a text of the store became part of the page as markup, nothing in it could run, and
 # nothing could be sent anywhere. A notebook on this machine may show the page in a frame.
@@ -34,6 +39,13 @@ HEADERS = {
     "Cache-Control": "no-cache",
     "Server": "daskperiment",
 }
+_ROUNDS = 100_000
+_FREE = 3
+"""Wrong tokens from an address before it has to wait."""
+_SLOWEST = 2.0
+"""Seconds between the tokens that an address may try, when many were wrong."""
+_PATIENCE = 10.0
+_ADDRESSES = 10_000
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -94,10 +106,14 @@ class Guard:
             return True
         return hmac.compare_digest(_bytes(given or ""), _bytes(self._token))
 
-    @property
+    @cached_property
     def ticket(self) -> str:
-        """What a browser that gave the token keeps: any cookie can hold it, and it is no token."""
-        return hmac.digest(_bytes(self._token or ""), b"daskperiment dashboard", "sha256").hex()
+        """What a browser that gave the token keeps: any cookie can hold it, and it is no token.
+
+        It takes time to make, so that whoever tries tokens by their tickets is slow, too.
+        """
+        salt = b"daskperiment dashboard"
+        return hashlib.pbkdf2_hmac("sha256", _bytes(self._token or ""), salt, _ROUNDS).hex()
 
     def admits(self, ticket: str | None) -> bool:
         """Return whether a browser gave the token, taking as long for any that did not."""
@@ -107,6 +123,49 @@ class Guard:
     def needs_token(self) -> bool:
         """Whether there is a token."""
         return self._token is not None
+
+
+class Guesses:
+    """Wrong tokens, by the address that they come from: the more there were, the slower it gets.
+
+    Tokens of one address are looked at one after the other, so that many at once are no faster.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._wrong: OrderedDict[str, int] = OrderedDict()
+        self._next: dict[str, float] = {}
+
+    def turn(self, address: str) -> float | None:
+        """Return in how many seconds a token of an address is looked at; None if it has to go."""
+        now = self._clock()
+        at = max(now, self._next.get(address, now))
+        if at - now > _PATIENCE:
+            return None
+        pause = self._pause(address)
+        if pause:
+            self._next[address] = at + pause
+        return at - now
+
+    def note(self, address: str, right: bool) -> None:
+        """Note whether a token of an address was right."""
+        if right:
+            self._forget(address)
+            return
+        self._wrong[address] = self._wrong.pop(address, 0) + 1
+        self._next[address] = max(
+            self._next.get(address, 0.0), self._clock() + self._pause(address)
+        )
+        if len(self._wrong) > _ADDRESSES:
+            self._forget(next(iter(self._wrong)))
+
+    def _pause(self, address: str) -> float:
+        more = self._wrong.get(address, 0) - _FREE
+        return min(_SLOWEST, 0.125 * 2 ** min(more, 10)) if more >= 0 else 0.0
+
+    def _forget(self, address: str) -> None:
+        self._wrong.pop(address, None)
+        self._next.pop(address, None)
 
 
 def _bytes(text: str) -> bytes:

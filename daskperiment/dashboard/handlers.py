@@ -21,7 +21,8 @@ from tornado.web import Application, Finish, HTTPError, RequestHandler, StaticFi
 
 from daskperiment.dashboard.api import DashboardAPI, ExperimentNotFoundError
 from daskperiment.dashboard.charts import CurveStyle, InfluenceOptions
-from daskperiment.dashboard.guard import HEADERS, Guard
+from daskperiment.dashboard.connections import Connections
+from daskperiment.dashboard.guard import HEADERS, Guard, Guesses
 from daskperiment.dashboard.query import FilterError
 from daskperiment.errors import (
     CorruptRecordError,
@@ -55,6 +56,8 @@ class HandlerContext(NamedTuple):
     guard: Guard
     executor: Executor
     cookie: str
+    connections: Connections
+    guesses: Guesses
 
 
 class _GuardedHandler(RequestHandler):
@@ -66,19 +69,20 @@ class _GuardedHandler(RequestHandler):
         for name, value in HEADERS.items():
             self.set_header(name, value)
 
-    def prepare(self) -> None:
+    async def prepare(self) -> None:
         self.context = self.settings["context"]
+        self.context.connections.has_asked(self.request.connection.stream)  # type: ignore[union-attr]
         refusal = self.context.guard.refusal(self.request)
         if refusal:
             self._refuse(403, refusal)
-        if not self._is_known():
+        if not await self._is_known():
             self._refuse(
                 401,
                 "This dashboard asks for a token. Open it by the whole address that it printed "
                 "when it started: it ends in ?token=…",
             )
 
-    def _is_known(self) -> bool:
+    async def _is_known(self) -> bool:
         return self.context.guard.admits(self.get_cookie(self.context.cookie))
 
     def _refuse(self, status: int, reason: str) -> None:
@@ -95,12 +99,12 @@ class _GuardedHandler(RequestHandler):
 class _PageHandler(_GuardedHandler):
     """The one page; its address says what it shows."""
 
-    def _is_known(self) -> bool:
+    async def _is_known(self) -> bool:
         guard = self.context.guard
         given = self.get_query_argument("token", None)
         if not guard.needs_token or given is None:
-            return super()._is_known()
-        if not guard.knows(given):
+            return await super()._is_known()
+        if not await self._guess(given):
             return False
         # From here on the cookie counts: the token stays neither in the address nor in history.
         self.set_cookie(self.context.cookie, guard.ticket, httponly=True, samesite="Strict")
@@ -108,6 +112,18 @@ class _PageHandler(_GuardedHandler):
         rest = [part for part in parts if unquote_plus(part.partition("=")[0]) != "token"]
         self.redirect("./" + ("?" + "&".join(rest) if rest else ""))
         raise Finish
+
+    async def _guess(self, token: str) -> bool:
+        """Whether a token is right; from where many were wrong, after a while."""
+        address, guesses = self.request.remote_ip or "", self.context.guesses
+        seconds = guesses.turn(address)
+        if seconds is None:
+            self._refuse(429, "Too many wrong tokens came from this address. Try again in a while.")
+        else:
+            await asyncio.sleep(seconds)
+        right = self.context.guard.knows(token)
+        guesses.note(address, right)
+        return right
 
     def get(self) -> None:
         self.set_header("Content-Type", "text/html; charset=utf-8")
@@ -126,8 +142,8 @@ class _FileHandler(_GuardedHandler, StaticFileHandler):
 class _MissingHandler(_GuardedHandler):
     """Any other address."""
 
-    def prepare(self) -> None:
-        super().prepare()
+    async def prepare(self) -> None:
+        await super().prepare()
         raise HTTPError(404)
 
 

@@ -14,7 +14,8 @@ from urllib.parse import urlencode
 from tornado.httpserver import HTTPServer
 
 from daskperiment.dashboard.api import DashboardAPI, Source
-from daskperiment.dashboard.guard import Guard
+from daskperiment.dashboard.connections import HEADER_SECONDS, Connections
+from daskperiment.dashboard.guard import Guard, Guesses
 from daskperiment.dashboard.handlers import HandlerContext, application
 
 __all__ = ["Frame", "Server"]
@@ -70,7 +71,9 @@ class Server:
         self._api = DashboardAPI(source)
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="dashboard-reader")
         cookie = f"daskperiment_token_{self.port}"
-        self._context = HandlerContext(self._api, guard, self._executor, cookie)
+        self._context = HandlerContext(
+            self._api, guard, self._executor, cookie, Connections(self._socket), Guesses()
+        )
         ready = threading.Event()
         self._thread = threading.Thread(
             target=asyncio.run, args=(self._serve(ready),), name="dashboard-server", daemon=True
@@ -121,11 +124,13 @@ class Server:
     async def _serve(self, ready: threading.Event) -> None:
         self._loop = asyncio.get_running_loop()
         self._ask_to_end = asyncio.Event()
-        server = HTTPServer(application(self._context), max_buffer_size=1_000_000)
-        server.add_socket(self._socket)
+        server = HTTPServer(
+            application(self._context), idle_connection_timeout=HEADER_SECONDS, body_timeout=10.0
+        )
+        self._context.connections.serve(server)
         ready.set()
         await self._ask_to_end.wait()
-        server.stop()
+        self._context.connections.close()
         await server.close_all_connections()
         await _answers_end()
 

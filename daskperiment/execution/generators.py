@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from daskperiment.execution.unseen_draws import notice_states
+
 __all__ = ["PACKAGES", "ArrivalFinder", "GeneratorFamily", "families_of", "imported_families"]
 
 
@@ -186,6 +188,7 @@ def _same(first: Any, second: Any) -> bool:
 def _torch(torch: Any) -> Iterable[GeneratorFamily]:
     if not hasattr(torch, "get_rng_state"):
         return  # the import failed halfway
+    _notice_states(torch)
     # Not torch.manual_seed, which seeds every device there is and takes a hundred times as long.
     generator = getattr(torch, "default_generator", torch)
     yield StatefulGenerators(torch.get_rng_state, torch.set_rng_state, generator.manual_seed)
@@ -196,6 +199,13 @@ def _torch(torch: Any) -> Iterable[GeneratorFamily]:
     if hasattr(torch, "mps") and torch.backends.mps.is_available():
         mps = torch.mps
         yield StatefulGenerators(mps.get_rng_state, mps.set_rng_state, mps.manual_seed)
+
+
+def _notice_states(torch: Any) -> None:
+    devices = [getattr(torch, name, None) for name in ("cuda", "xpu", "mps")]
+    for module in (torch, *devices):
+        for owner in (module, getattr(module, "random", None)):
+            notice_states(owner, ("set_rng_state", "set_rng_state_all"))
 
 
 def _devices(torch: Any, devices: Any) -> GeneratorFamily:

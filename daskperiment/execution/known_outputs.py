@@ -71,11 +71,17 @@ class OutputsByInputs:
             return None
         return KnownOutput(hit.entry, value, _reason(hit.entry.trial, self._keys.reason))
 
-    def _hit(self, recorder: Recorder) -> Hit | None:
-        self._entries = entries = CacheEntries(recorder.store)
-        recorder.settle()  # what ran a moment ago in this process counts too
+    def read(self, store: Store) -> CacheEntries:
+        """Read what is known under the key."""
+        self._entries = entries = CacheEntries(store)
         with suppress(StoreError):  # a store that is away knows nothing
             entries.read(self.key)
+        return entries
+
+    def _hit(self, recorder: Recorder) -> Hit | None:
+        recorder.settle()  # what ran a moment ago in this process counts too
+        entries = self.read(recorder.store)
+        with suppress(StoreError):  # as above
             hit = entries.hit(*self.key, drew=False)
             # One that was dropped to make room is nothing to warn of.
             gone = hit is not None and hit.digest and not recorder.store.sizes([hit.digest])

@@ -166,6 +166,7 @@ def _first_record(request: TrialRequest, forms: dict[str, Any]) -> bytes:
             sweep=request.sweep, source=request.source,
             files=request.files and request.files.digest,
             unreached=[name for name in forms if name not in setup.parameters],
+            submission=request.submission,
         )
     )  # fmt: skip
 
@@ -183,12 +184,18 @@ def _allocate(request: TrialRequest, recorder: Recorder, body: bytes) -> Allocat
         if allocation.new or not has_ended(store, allocation.trial):
             # Not new and not ended: the same task, tried again.
             return allocation
-        if request.followed and request.sweep is not None:
-            # Sweeps submit a graph once: the result was lost, with its worker, before it was seen.
+        if request.submission and _submission(store, allocation.trial) == request.submission:
+            # What it had made was lost with a worker: the cluster runs all of it again.
             return allocation
         # The same graph computed once more, as when it is part of another Delayed.
         attempt += 1
         token = f"{request.token}/{attempt}"
+
+
+def _submission(store: Store, trial: int) -> str | None:
+    """Return the submission by which a trial began."""
+    records = store.read("trials", [trial])
+    return next((decode(r.body, Begun).submission for r in records if r.id == BEGUN), None)
 
 
 def has_ended(store: Store, trial: int) -> bool:

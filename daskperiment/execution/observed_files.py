@@ -17,7 +17,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from inspect import currentframe
-from pathlib import Path
 from types import FrameType
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -27,7 +26,9 @@ from daskperiment.capture.files import (
     file_digest,
     is_settled,
     names_within,
+    paths_in,
     stamp_of,
+    stamps_within,
     variable_digest,
 )
 from daskperiment.capture.origin import origin_of_file
@@ -62,17 +63,22 @@ class ObservedFiles:
     """How often each variable was read."""
     _copied: list[set[str]] = field(default_factory=list)
     """The names in the environment, whenever they were gone through."""
+    _folders: dict[str, dict[str, Stamp | None]] = field(default_factory=dict)
+    """Folders among the arguments -> the stamps of the files in them at the begin."""
     _written: set[str] = field(default_factory=set)
+    _touched: set[str] = field(default_factory=set)
+    """What else it changed: files that it added to, and those that it took away."""
     _temporary: tuple[str, ...] = ()
     _databases: set[str] = field(default_factory=set)
 
-    def give(self, value: Any) -> None:
-        """Note the paths in an argument."""
-        for path in value if isinstance(value, (list, tuple)) else [value]:
-            if isinstance(path, Path):
-                self.noted = True
-                name = os.path.abspath(path)
-                self._given[name] = stamp_of(name)
+    def give(self, value: Any, folders: bool = False) -> None:
+        """Note the paths in an argument, and what is in folders if that is asked for."""
+        for path in paths_in(value):
+            self.noted = True
+            name = os.path.abspath(path)
+            self._given[name] = stamp_of(name)
+            if folders and os.path.isdir(name):
+                self._folders[name] = stamps_within(name)
 
     def opened(self, path: Any, flags: int, mode: str | None = None) -> None:
         """Note that a file is about to be opened."""
@@ -86,6 +92,8 @@ class ObservedFiles:
         elif not flags & _APPENDING:  # a log that grows is nobody's output
             self._note_read_before(name, flags)
             self._written.add(name)
+        else:
+            self._touched.add(name)
 
     def _note_read_before(self, name: str, flags: int) -> None:
         """Keep what a file held that was read, or might be, before it is written to."""
@@ -95,10 +103,16 @@ class ObservedFiles:
         if name in self._read or flags & os.O_RDWR:
             self._read[name] = _digest(name)
 
-    def moved(self, path: Any) -> None:
+    def moved(self, path: Any, old: Any = None) -> None:
         """Note that a file gets its content from elsewhere at once."""
         if (name := self._name(path)) is not None:
             self._written.add(name)
+        self.removed(old)
+
+    def removed(self, path: Any) -> None:
+        """Note that a file is taken away."""
+        if (name := self._name(path)) is not None:
+            self._touched.add(name)
 
     def listed(self, path: Any) -> None:
         """Note that the names in a folder are read."""
@@ -152,6 +166,15 @@ class ObservedFiles:
             if stamp_of(name) != stamp:
                 return name
         return None
+
+    def folders_changed(self) -> bool:
+        """Return whether folders among the arguments hold something else now, by the step alone."""
+        changed: set[str] = set()
+        for folder, before in self._folders.items():
+            now = stamps_within(folder)
+            names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+            changed.update(os.path.join(folder, name) for name in names)
+        return bool(changed) and changed <= self._written | self._touched
 
     def reads(self, digests: bool) -> list[FileState]:
         """Return what was read and is not among the arguments.
@@ -280,7 +303,8 @@ _EVENTS: dict[str, Callable[..., None]] = {
     "open": lambda files, path, mode, flags: files.opened(path, flags, mode),
     "os.listdir": lambda files, path: files.listed(path),
     "os.scandir": lambda files, path: files.listed(path),
-    "os.rename": lambda files, old, new, *folders: files.moved(new),
+    "os.rename": lambda files, old, new, *folders: files.moved(new, old),
+    "os.remove": lambda files, path, folder: files.removed(path),
     "os.link": lambda files, old, new, *folders: files.moved(new),
     "sqlite3.connect": lambda files, database: files.connected(database),
     "tempfile.mkstemp": lambda files, path: files.made_temporary(path),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
+from typing import Any
 
 from daskperiment.capture.environment import changes
+from daskperiment.capture.fingerprint import exact_fingerprint
 from daskperiment.codec import decode, find_record
 from daskperiment.errors import ImpureStepWarning
 from daskperiment.recording.recorder import Recorder
@@ -14,6 +16,7 @@ from daskperiment.records import (
     IMPURE,
     Alteration,
     Begun,
+    Code,
     Environment,
     FileState,
     Impurity,
@@ -25,7 +28,7 @@ from daskperiment.records import (
 from daskperiment.store.protocol import Store
 from daskperiment.warn import warn_user
 
-__all__ = ["joined_changes", "report_conflicts", "report_impurities"]
+__all__ = ["is_changed", "joined_changes", "report_conflicts", "report_impurities"]
 
 MOST_LINES = 20
 """How many changes of the environment a warning names."""
@@ -36,6 +39,26 @@ def joined_changes(lines: list[str]) -> str:
     with_options = sorted(lines, key=lambda line: " -> " not in line)
     rest = len(with_options) - MOST_LINES
     return "; ".join(with_options[:MOST_LINES]) + (f"; and {rest} more" if rest > 0 else "")
+
+
+def is_changed(before: str | None, value: Any) -> bool:
+    """Whether a value that had a fingerprint has another now, and holds no path.
+
+    What a path leads to may be other files for good reason.
+    """
+    paths: list[Any] = []
+
+    def note(path: Any) -> str:
+        paths.append(path)
+        return ""
+
+    if before is None:
+        return False
+    try:
+        after = exact_fingerprint(value, note)
+    except Exception:  # what has no fingerprint is not known, and the user's classes may fail
+        return False
+    return not paths and after != before
 
 
 def report_conflicts(recorder: Recorder, quietly: bool = False) -> None:
@@ -102,7 +125,9 @@ def _warn_altered(alteration: Alteration) -> None:
 
 
 def _warn_impure(store: Store, trial: int, impurity: Impurity) -> None:
-    lines = list(_environment_changes(store, impurity.earlier, trial))
+    begun = _begun(store, impurity.earlier, trial)
+    lines = _environment_changes(store, begun.get(impurity.earlier), begun.get(trial))
+    clocks = _clocks(store, begun.get(trial), impurity)
     where = "in this trial" if impurity.earlier == trial else f"in trial {impurity.earlier}"
     if impurity.reads:
         cause = (
@@ -111,6 +136,11 @@ def _warn_impure(store: Store, trial: int, impurity: Impurity) -> None:
         )
     elif lines:
         cause = f"What did change is the environment: {joined_changes(lines)}."
+    elif clocks:
+        cause = (
+            f"Its code reads a clock: {', '.join(clocks[:MOST_LINES])}. Make the time an argument "
+            "or a parameter."
+        )
     else:
         cause = (
             "Nothing else that is recorded changed either, so it depends on something that is not "
@@ -125,12 +155,26 @@ def _warn_impure(store: Store, trial: int, impurity: Impurity) -> None:
     )
 
 
-def _environment_changes(store: Store, first: int, second: int) -> Iterable[str]:
-    digests = {}
-    for record in store.read("trials", [first, second]):
-        if record.id == BEGUN:
-            digests[record.trial] = decode(record.body, Begun).environment
-    if len(set(digests.values())) < 2:
+def _begun(store: Store, *trials: int) -> dict[int, Begun]:
+    return {
+        record.trial: decode(record.body, Begun)
+        for record in store.read("trials", list(dict.fromkeys(trials)))
+        if record.id == BEGUN
+    }
+
+
+def _environment_changes(store: Store, first: Begun | None, second: Begun | None) -> list[str]:
+    if first is None or second is None or first.environment == second.environment:
         return []
-    old, new = (find_record(store.get, digests[one], Environment) for one in (first, second))
-    return changes(old, new) if old and new else []
+    digests = first.environment, second.environment
+    old, new = (find_record(store.get, digest, Environment) for digest in digests)
+    return list(changes(old, new)) if old and new else []
+
+
+def _clocks(store: Store, begun: Begun | None, impurity: Impurity) -> list[str]:
+    """Return the clocks that a step's code reads, as far as its code names them."""
+    code = find_record(store.get, begun.code, Code) if begun is not None else None
+    if code is None:
+        return []
+    step = code.steps.get(impurity.key) or code.steps.get(impurity.step)
+    return step.clocks if step is not None else []

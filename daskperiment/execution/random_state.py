@@ -33,12 +33,12 @@ from daskperiment.execution.generators import (
     imported_families,
 )
 from daskperiment.execution.helper_threads import carry_steps
-from daskperiment.execution.system_entropy import SystemDraws, seed_unseeded
+from daskperiment.execution.system_entropy import ISOLATED_PACKAGES, SystemDraws, seed_unseeded
+from daskperiment.execution.unseen_draws import notice_states
 from daskperiment.warn import warn_user
 
 __all__ = ["IsolatedLibraries", "release_step", "seed_step"]
 
-_ISOLATED_PACKAGES = frozenset({"distributed", "gridfs", "pymongo", "redis", "tornado"})
 _ISOLATED_MODULES = frozenset({"dask.sizeof"})
 
 
@@ -64,10 +64,12 @@ class IsolatedLibraries:
         if not self._count:  # what they change is imported by now
             carry_steps()
             seed_unseeded()
+            notice_states(random, ["setstate"])
+            notice_states(np.random, ["set_state"])
         self._count = len(sys.modules)
         for name in sys.modules.keys() - self._seen:
             self._seen.add(name)
-            if name in _ISOLATED_MODULES or name.partition(".")[0] in _ISOLATED_PACKAGES:
+            if name in _ISOLATED_MODULES or name.partition(".")[0] in ISOLATED_PACKAGES:
                 self._replace(sys.modules.get(name))
         return True
 
@@ -82,6 +84,9 @@ class IsolatedLibraries:
 
 _SHARED = random.random.__self__  # type: ignore[attr-defined]  # typeshed calls it a function
 """The generator behind the functions of the module ``random``."""
+
+_give_seed, _set_state = random.seed, random.setstate
+"""Without what notices that a step calls them."""
 
 
 class _GlobalRandomState:
@@ -138,7 +143,7 @@ class _GlobalRandomState:
 
     def _restore(self) -> None:
         python, bits = self._outside
-        random.setstate(python)
+        _set_state(python)
         mtrand.set_bit_generator(bits)
         os.urandom = self._system.read
         setattr(random, "_urandom", self._system.read)  # noqa: B010
@@ -148,10 +153,10 @@ class _GlobalRandomState:
 
     def _reseed(self, seed: int) -> None:
         self._seed, bits = seed, seed & 0xFFFFFFFF
-        random.seed(seed)
+        _give_seed(seed)
         np.random.seed(bits)
         self._expected = self._next()
-        random.seed(seed)
+        _give_seed(seed)
         np.random.seed(bits)
         for family in self._families:
             self._try(partial(family.seed, seed))

@@ -11,7 +11,7 @@ import msgspec
 from dask.base import is_dask_collection
 from dask.delayed import Delayed
 
-from daskperiment.capture.files import by_content, by_stamp
+from daskperiment.capture.files import by_content, by_stamp, paths_in
 from daskperiment.capture.fingerprint import (
     NoFingerprintError,
     combine,
@@ -41,7 +41,7 @@ from daskperiment.execution.lifecycle import (
     watch_for_interruption,
 )
 from daskperiment.execution.observed_files import ObservedFiles, watch_files
-from daskperiment.execution.purity import report_conflicts
+from daskperiment.execution.purity import is_changed, report_conflicts
 from daskperiment.execution.random_state import release_step, seed_step
 from daskperiment.execution.trial import TrialHandle
 from daskperiment.execution.usage import Stopwatch, Usage
@@ -141,14 +141,17 @@ def run_alone(call: Call, values: Sequence[Any]) -> Any:
     return run_call(RunningStep(call.step, step_seed(seed, call.step), None), call, values)
 
 
-def watched(running: RunningStep, values: Sequence[Any]) -> ObservedFiles:
-    """Return what will be known of the files that a function opens, besides those it is given."""
+def watched(running: RunningStep, values: Sequence[Any], folders: bool = False) -> ObservedFiles:
+    """Return what will be known of the files that a function opens, besides those it is given.
+
+    Of folders that it is given also who changes what is in them, if that is asked for.
+    """
     watch_files()
     files = running.files = ObservedFiles()
     for value in values:
         several = isinstance(value, (list, tuple)) and value
-        if isinstance(value[0] if several else value, Path):
-            files.give(value)
+        if isinstance(value[0] if several else value, (Path, dict)):
+            files.give(value, folders)
     return files
 
 
@@ -182,6 +185,8 @@ class StepRunner:
         self.running = RunningStep(call.key, step_seed(trial.seed, call.key), trial)
         self.keys = trial.step_keys.get(call.key)
         self.known: OutputsByInputs | None = None
+        self.known_now: OutputsByInputs | None = None
+        """By what its inputs are once it has written into a folder that it was given."""
         self.arguments: dict[str, Argument] = {}
         self.watched = False
         """Whether it takes something that can be changed in place, and that others see."""
@@ -205,11 +210,11 @@ class StepRunner:
         self._take(values)
         if self.keys is not None and self.keys.call is not None and self._reuse_known(self.keys):
             return
-        files = watched(self.running, values)
+        files = watched(self.running, values, folders=self.known is not None)
         watch = Stopwatch()
         try:
             self.value = run_call(self.running, self.call, values)
-            _refuse_node(self.call, self.value)
+            _refuse_node(self.call.step, self.value)
         except BaseException as error:
             with suppress(Warning):  # made an error by a filter, it must not hide the user's
                 self._failed(error, watch.read())
@@ -219,6 +224,8 @@ class StepRunner:
             self._find_changed(values)
         if files.noted:
             self._note_files(files)
+            if self.known is not None and files.folders_changed():
+                self._note_inputs_now(values)
         self._succeeded(self.value, usage)
 
     def _keep_files(self, value: Any, started: float) -> None:
@@ -239,6 +246,17 @@ class StepRunner:
         self.reads, self.written = files.reads(digests), files.written(digests)
         if changed is not None:
             self.doubt = f"file {changed} changed while it ran"
+
+    def _note_inputs_now(self, values: Sequence[Any]) -> None:
+        """Note what the step would get now, which it made of a folder that it was given."""
+        assert self.keys is not None
+        found = dict(self.arguments)
+        for name, value in zip(self.call.names, values, strict=True):
+            if any(paths_in(value)):
+                found[name] = Argument("", self._digest(name, value, by_content))
+        if (inputs := inputs_of(found, self.call.ignore)) is not None:
+            self.known_now = OutputsByInputs(self.keys, inputs, self.running.seed)
+            self.known_now.read(self.recorder.store)
 
     def _take(self, values: Sequence[Any]) -> None:
         """Note what the function gets, argument by argument; what has no fingerprint is noted."""
@@ -263,13 +281,8 @@ class StepRunner:
         beside = {*self.running.beside, *(step.key for step in (*self.beside, *ACTIVE))}
         for name, value in zip(self.call.names, values, strict=True):
             before = self.arguments[name].fingerprint
-            if before is not None and name in self.call.shared and not _text(value):
-                try:
-                    after = _without_paths(value)
-                except Exception:  # as before it ran: what has no fingerprint is not known
-                    continue
-                if after not in (None, before):
-                    self.changed.append(name)
+            if name in self.call.shared and not _text(value) and is_changed(before, value):
+                self.changed.append(name)
         if self.changed:
             call, others = self.call, sorted(beside - {self.call.key})
             found = Alteration(call.key, call.step, self.changed, others)
@@ -306,9 +319,8 @@ class StepRunner:
         if self.call.persist:
             form, blob = pack(value, self.trial.signing_key, inline=INLINE)
             if _is_lazy(value):
-                form = kept = {**form, "size": 0, "digest": None, "reason": f"it is {LAZY}"}
-            else:
-                kept = keep_or_explain(self.recorder, form, blob)
+                form = {**form, "size": 0, "digest": None, "reason": f"it is {LAZY}"}
+            kept = keep_or_explain(self.recorder, form, None if _is_lazy(value) else blob)
             if self.keys is not None and self.keys.reusable:
                 warn_of_unkept(self.call.step, form)
             self.kept = {"value": kept, **self.files}
@@ -346,7 +358,8 @@ class StepRunner:
         self, usage: Usage, status: EndStatus, failure: Failure | None = None,
         reused: int | None = None, reason: str | None = None,
     ) -> None:  # fmt: skip
-        origin, keys, here, call = current_origin(), self.keys, worker(), self.call
+        trial, keys, here, call = self.trial, self.keys, worker(), self.call
+        origin = trial.origin if trial.at_home else current_origin()
         self.record = StepRun(
             key=call.key, step=call.step, status=status, started=usage.started,
             wall=usage.wall, cpu=usage.cpu, peak=usage.peak, host=origin.host, pid=origin.pid,
@@ -399,17 +412,19 @@ class StepRunner:
         if any(map(is_replacement_id, ids)):
             ids = worth_writing(ids, entry)
         self.recorder.entry(ids, entry)
-        if self.known is not None and why_not(entry) is None:
+        assert self.keys is not None
+        if self.keys.call is not None and why_not(entry) is None:
             # What the steps before it read is in its inputs.
             own = msgspec.structs.replace(entry, reads=self.reads, partial=False)
-            self.recorder.entry(self.known.ids(entry.drew), own)
+            for known in (self.known if self.keys.call.by_nodes else None, self.known_now):
+                self.recorder.entry(known.ids(entry.drew) if known is not None else (), own)
 
 
-def _refuse_node(call: Call, value: Any) -> None:
+def _refuse_node(step: str, value: Any) -> None:
     """Refuse what a step returns, if it is a node or a container of nodes: nobody computes them."""
     if type(value) not in _SCALARS and _holds_node(value):
         raise TypeError(
-            f"Step {call.step!r} returned {shorten(repr(value), 60)}, which is not computed. Call "
+            f"Step {step!r} returned {shorten(repr(value), 60)}, which is not computed. Call "
             "its compute() in the step and return that, or make the node outside and pass it to "
             "the step as an argument."
         )
@@ -436,18 +451,6 @@ def _is_lazy(value: Any) -> bool:
     if type(value) is dict:
         return any(map(is_dask_collection, value.values()))
     return bool(is_dask_collection(value))
-
-
-def _without_paths(value: Any) -> str | None:
-    """Return the fingerprint of a value; None if a path is in it, whose file may be another now."""
-    paths: list[Any] = []
-
-    def note(path: Any) -> str:
-        paths.append(path)
-        return ""
-
-    digest = exact_fingerprint(value, note)
-    return None if paths else digest
 
 
 def _exact(arguments: Mapping[str, Argument]) -> bool:

@@ -6,6 +6,7 @@ Both are picklable, so that the tasks of a trial run anywhere.
 from __future__ import annotations
 
 import pickle
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property, lru_cache
@@ -100,6 +101,9 @@ class TrialRequest:
     """Id of the display that is shown each step, if somebody watches."""
     files: Blob | None = field(default=None, repr=False)
     """The record of what the files among the inputs hold."""
+    submission: str | None = None
+    """By which it came here from another process: equal for all tasks of one submission, and
+    for those of them that a cluster runs again."""
 
     @property
     def own(self) -> tuple[Any, ...]:
@@ -113,6 +117,13 @@ class TrialRequest:
         codes = {name: every[name] for name in names if name in every}
         keys = {name: self.step_keys[name] for name in names if name in self.step_keys}
         return replace(self, setup=replace(self.setup, codes=codes), step_keys=keys)
+
+
+class SubmissionId:
+    """Arrives as text in another process: one for all that is pickled at once, new each time."""
+
+    def __reduce__(self) -> Any:
+        return str, (uuid.uuid4().hex,)
 
 
 class RequestSource:
@@ -135,6 +146,7 @@ class RequestSource:
         self._make = make
         self.in_flight = in_flight
         self.watched = watched
+        self.submission: Any = SubmissionId()
 
     def request(self) -> TrialRequest:
         """Return the request."""
@@ -156,7 +168,7 @@ class RequestSource:
 
     def __reduce__(self) -> Any:
         request = self.travelling()
-        return _ArrivedRequest, (request.setup.pickled, request.own)
+        return _ArrivedRequest, (request.setup.pickled, request.own, self.submission)
 
 
 class _PartialRequest(RequestSource):
@@ -164,6 +176,7 @@ class _PartialRequest(RequestSource):
         super().__init__(cache(lambda: whole.request().for_steps(*names)))
         self._whole = whole
         self._names = names
+        self.submission = whole.submission
 
     def travelling(self) -> TrialRequest:
         return self._whole.travelling().for_steps(*self._names)
@@ -172,9 +185,13 @@ class _PartialRequest(RequestSource):
 class _ArrivedRequest(RequestSource):
     """A request from another process. A scheduler passes it on without looking into it."""
 
-    def __init__(self, pickled_setup: bytes, own: tuple[Any, ...]) -> None:
-        super().__init__(cache(lambda: TrialRequest(_unpickled(pickled_setup), *own)))
-        self._parts = pickled_setup, own
+    def __init__(self, pickled_setup: bytes, own: tuple[Any, ...], submission: str) -> None:
+        super().__init__(cache(self._request))
+        self._parts = pickled_setup, own, submission
+
+    def _request(self) -> TrialRequest:
+        setup, own, submission = self._parts
+        return replace(TrialRequest(_unpickled(setup), *own), submission=submission)
 
     def __reduce__(self) -> Any:
         return _ArrivedRequest, self._parts

@@ -21,6 +21,7 @@ from dask.highlevelgraph import HighLevelGraph
 from dask.utils import is_namedtuple_instance
 
 from daskperiment.graph.dask_tasks import Dict, GraphNode, List, Task, TaskRef
+from daskperiment.graph.keywords import CheckedNode
 
 __all__ = ["CallNode", "find_node", "unpack", "unpack_arguments"]
 
@@ -40,7 +41,7 @@ _LAZY: tuple[type, ...] = (
 _VIEWS = (KeysView, ValuesView, ItemsView)
 
 
-class CallNode(Delayed):
+class CallNode(CheckedNode):
     """What the call of a step makes."""
 
     __slots__ = ()

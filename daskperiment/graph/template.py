@@ -9,11 +9,16 @@ Everything else, such as data that no parameter reaches, keeps its keys and is s
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import dask
+from dask import local, threaded
+from dask.base import get_scheduler
+from dask.callbacks import Callback
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.utils import key_split
@@ -29,6 +34,7 @@ from daskperiment.execution.lifecycle import (
     take_optional,
     take_parameter,
 )
+from daskperiment.execution.trial import TrialHandle
 from daskperiment.graph.dask_tasks import (
     DataNode,
     GraphNode,
@@ -39,13 +45,21 @@ from daskperiment.graph.dask_tasks import (
     references,
 )
 from daskperiment.graph.key_specs import make_key_specs
-from daskperiment.graph.shared_nodes import SharedNodes
+from daskperiment.graph.shared_nodes import SharedNode, SharedNodes
 from daskperiment.records import Graph
 from daskperiment.reuse.cache_keys import KeySpecs
 from daskperiment.reuse.parameter_fields import ParameterField
 from daskperiment.reuse.reuse_plan import ReusePlan
 
-__all__ = ["TRIAL", "Template", "TaskLayer", "TrialGraph", "no_trial"]
+__all__ = [
+    "TRIAL",
+    "TaskLayer",
+    "Template",
+    "TrialGraph",
+    "TrialTasks",
+    "local_scheduler",
+    "no_trial",
+]
 
 TRIAL = "daskperiment-trial"
 """Key of the node that stands for the current trial in every template."""
@@ -68,6 +82,35 @@ class TrialGraph(NamedTuple):
     graph: HighLevelGraph
     keys: Mapping[Key, Any]
     """Key in the template -> key in this graph, or the node that takes its place."""
+
+
+class TrialTasks(NamedTuple):
+    """The tasks of a trial that has begun, for a scheduler in this process."""
+
+    key: str
+    """Of its last task."""
+    tasks: dict[Key, GraphNode]
+    keys: Mapping[Key, Any]
+    """As in a `TrialGraph`."""
+
+
+def local_scheduler(keywords: Mapping[str, Any]) -> Callable[..., Any] | None:
+    """Return the scheduler of Dask for this process that takes a trial's tasks as they are.
+
+    What Dask does before, it does for graphs that are to be merged, culled and named first, and it
+    takes longer than a small trial. None where somebody asks for that, or for another scheduler.
+
+    Parameters
+    ----------
+    keywords : mapping
+        As for :func:`dask.compute`.
+    """
+    if not keywords.keys() <= {"scheduler", "num_workers", "pool"} or Callback.active:
+        return None
+    if dask.config.get("delayed_optimize", None) or dask.config.get("optimizations", None):
+        return None
+    found = get_scheduler(scheduler=keywords.get("scheduler"), cls=Delayed)
+    return found if found in (local.get_sync, threaded.get) else None
 
 
 @dataclass(frozen=True)
@@ -142,13 +185,25 @@ class Template:
         reuse : ReusePlan, optional
             What it reuses and shares.
         """
+        return self._copying(token, source, reuse).graph(source)
+
+    def begun(
+        self, token: str, source: LocalRequest, reuse: ReusePlan | None, trial: TrialHandle
+    ) -> TrialTasks:
+        """Return the tasks of a trial that has begun in this process, for this process alone.
+
+        Parameters are as for `instantiate`; `trial` is what its tasks get.
+        """
+        return self._copying(token, source, reuse).tasks(trial)
+
+    def _copying(self, token: str, source: LocalRequest, reuse: ReusePlan | None) -> _Copying:
         # Dask takes equal keys for equal work, so each trial has keys of its own.
         copying = _Copying(self, token)
         if reuse is not None:
             own = {key for layer in self.own.values() for key in layer.tasks}
             nodes = SharedNodes(source, reuse, self.tasks, own, self.inlined, self.taken)
             copying.share(nodes, reuse.needed)
-        return copying.graph(source)
+        return copying
 
     @cached_property
     def tasks(self) -> dict[Key, GraphNode]:
@@ -183,8 +238,7 @@ class _Copying:
         self.token = token
         self.first, self.last = f"begin-{token}-first", last_key(template.result, token)
         self.own = dict(template.own)
-        self.layers: dict[str, Any] = dict(template.shared)
-        self.dependencies: dict[str, set[str]] = dict(template.dependencies)
+        self.made: Mapping[str, SharedNode] = {}
         self.extra: dict[str, set[str]] = {}
 
     def share(self, nodes: SharedNodes, needed: Collection[Key]) -> None:
@@ -198,45 +252,96 @@ class _Copying:
             self.extra[name] = set(taken.values())
             if not tasks:
                 del self.own[name]
-        layers = {key: layer for layer in self.template.own.values() for key in layer.tasks}
-        for key, (task, dependencies, source) in nodes.made.items():
-            layer = layers[source]
-            outside = layer.dependencies & self.template.shared.keys()
-            self.layers[key] = _layer({key: task}, layer.annotations)
-            self.dependencies[key] = dependencies | outside
+        self.made = nodes.made
+
+    def tasks(self, trial: TrialHandle) -> TrialTasks:
+        """Return the tasks that the last one depends on, as a plain dict."""
+        own = [key for layer in self.own.values() for key in layer.tasks]
+        given, optional = self._given(DataNode(None, trial))
+        keys = self._keys(given, own)
+        tasks: dict[Key, GraphNode] = {}
+        for layer in self.own.values():
+            tasks.update(_copies(layer, keys, optional))
+        found: dict[Key, GraphNode] = {}
+        waiting: list[Key] = [self.last]
+        while waiting:
+            key = waiting.pop()
+            if key not in found:
+                task = tasks.get(key)
+                found[key] = task = self._outside(key) if task is None else task
+                waiting += task.dependencies
+        return TrialTasks(self.last, self._nested(found) if self.made else found, keys)
+
+    def _nested(self, tasks: dict[Key, GraphNode]) -> dict[Key, GraphNode]:
+        """Put what is loaded for one task alone into that task: Dask's scheduling takes longer."""
+        uses = Counter(key for task in tasks.values() for key in task.dependencies)
+        loads: dict[Any, Any] = {
+            key: node.task
+            for key, node in self.made.items()
+            if uses[key] == 1 and not node.task.dependencies
+        }
+        return {
+            key: task if loads.keys().isdisjoint(task.dependencies) else task.substitute(loads)
+            for key, task in tasks.items()
+            if key not in loads
+        }
+
+    def _outside(self, key: Key) -> GraphNode:
+        """Return a task that is not this trial's own."""
+        made = self.made.get(key)  # type: ignore[call-overload]
+        return self.template.tasks[key] if made is None else made.task
 
     def graph(self, source: LocalRequest) -> TrialGraph:
-        """Put the graph together."""
-        tasks = [key for layer in self.own.values() for key in layer.tasks]
-        if len(tasks) == 1 and not self.extra:  # its only task begins the trial as well
+        """Put the graph together, layer by layer."""
+        own = [key for layer in self.own.values() for key in layer.tasks]
+        layers: dict[str, Any] = dict(self.template.shared)
+        dependencies: dict[str, set[str]] = dict(self.template.dependencies)
+        self._add_made(layers, dependencies)
+        if len(own) == 1 and not self.extra:  # its only task begins the trial as well
             begins: Any = Task(None, begin_within, TrialOfOneTask(source))
         else:
             begins = TaskRef(self.first)
-            self.layers[self.first] = _layer({self.first: Task(self.first, begin, source)}, None)
-            self.dependencies[self.first] = set()
-        keys = self._keys(begins, tasks)
-        # What a computed parameter is computed from may have no value where it was set itself.
-        optional = {key: Task(None, take_optional, begins, name)
-                    for key, name in self.template.inlined.items()}  # fmt: skip
+            layers[self.first] = _layer({self.first: Task(self.first, begin, source)}, None)
+            dependencies[self.first] = set()
+        given, optional = self._given(begins)
+        keys = self._keys(given, own)
         names = {name: self.last if name == self.template.key else f"{name}-{self.token}"
                  for name in self.own}  # fmt: skip
         for name, layer in self.own.items():
             before = {self.first, *self.extra.get(name, ())}
             before.update([names.get(each, each) for each in layer.dependencies])
-            self.layers[names[name]] = _copy(layer, keys, optional)
-            self.dependencies[names[name]] = before
+            layers[names[name]] = _layer(_copies(layer, keys, optional), layer.annotations)
+            dependencies[names[name]] = before
         for name in names.values():
-            self.dependencies[name] &= self.layers.keys()  # what nobody needs is not there
-        graph = HighLevelGraph(self.layers, self.dependencies)
-        return TrialGraph(self.token, self.last, graph, keys)
+            dependencies[name] &= layers.keys()  # what nobody needs is not there
+        return TrialGraph(self.token, self.last, HighLevelGraph(layers, dependencies), keys)
 
-    def _keys(self, begins: Any, tasks: list[Key]) -> dict[Key, Any]:
-        """Old key -> new key, or the node that takes its place."""
-        keys: dict[Key, Any] = {TRIAL: begins}
+    def _add_made(self, layers: dict[str, Any], dependencies: dict[str, set[str]]) -> None:
+        """Add the tasks that trials share, each as a layer of its own."""
+        sources = {key: layer for layer in self.template.own.values() for key in layer.tasks}
+        for key, (task, before, source) in self.made.items():
+            layer = sources[source]
+            outside = layer.dependencies & self.template.shared.keys()
+            layers[key] = _layer({key: task}, layer.annotations)
+            dependencies[key] = before | outside
+
+    def _given(self, begins: Any) -> tuple[dict[Key, Any], dict[Key, Any]]:
+        """Return what stands for the trial and its parameters, in two ways.
+
+        What a computed parameter is computed from may have no value where it was set itself.
+        """
+        given: dict[Key, Any] = {TRIAL: begins}
+        optional: dict[Key, Any] = {}
         for key, name in self.template.inlined.items():
             # Inside the tasks that take it: a task of its own would cost as much as a small step.
-            keys[key] = Task(None, take_parameter, begins, name)
-        for number, key in enumerate(tasks):
+            given[key] = Task(None, take_parameter, begins, name)
+            optional[key] = Task(None, take_optional, begins, name)
+        return given, optional
+
+    def _keys(self, given: Mapping[Key, Any], own: list[Key]) -> dict[Key, Any]:
+        """Old key -> new key, or the node that takes its place."""
+        keys = dict(given)
+        for number, key in enumerate(own):
             keys[key] = _rename(key, self.token, number)
         keys[self.template.key] = self.last
         return keys
@@ -248,16 +353,16 @@ def _rename(key: Key, token: str, number: int) -> Key:
     return f"{key_split(key)}-{token}-{number}"
 
 
-def _copy(
+def _copies(
     layer: TaskLayer, keys: Mapping[Key, Any], optional: Mapping[Key, Any]
-) -> MaterializedLayer:
+) -> dict[Key, GraphNode]:
     tasks = {}
     for old, task in layer.tasks.items():
         new = keys[old]
         computes = type(task) is Task and task.func is run_parameter
         known = {**keys, **optional} if computes else keys
         tasks[new] = task.substitute(known, key=new)
-    return _layer(tasks, layer.annotations)
+    return tasks
 
 
 def _layer(tasks: dict[Any, Any], annotations: Any) -> MaterializedLayer:

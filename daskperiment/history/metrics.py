@@ -41,7 +41,7 @@ class _MetricNames(Struct, gc=False):
 
 def get_metrics(store: Store, trial_id: int | None = None) -> list[str]:
     """Return the names of a trial's metrics, or those of all trials, in alphabetical order."""
-    trials = None if trial_id is None else [as_trial_id(trial_id)]
+    trials = None if trial_id is None else [as_trial_id(store, trial_id)]
     names = set().union(*_names(store, trials).values())
     if trials:
         names |= {name for _, _, metrics in _reused(store, trials) for name in metrics}
@@ -56,7 +56,7 @@ def load_metric(store: Store, metric_key: str, trial_id: int | Sequence[int]) ->
     Epochs are sorted where they can be compared. If one was saved more than once, the last value
     holds. A step that was reused brings the metrics that it saved.
     """
-    trials = _trial_ids(trial_id)
+    trials = _trial_ids(store, trial_id)
     points = _load_points(store, metric_key, trials)
     _add_reused(store, metric_key, points)
     without = [trial for trial in trials if not points[trial]]
@@ -65,10 +65,10 @@ def load_metric(store: Store, metric_key: str, trial_id: int | Sequence[int]) ->
     return _side_by_side({trial: _series(points[trial], store) for trial in trials})
 
 
-def _trial_ids(trial_id: Any) -> list[int]:
+def _trial_ids(store: Store, trial_id: Any) -> list[int]:
     if isinstance(trial_id, Iterable) and not isinstance(trial_id, str | bytes):
-        return list(dict.fromkeys(map(as_trial_id, trial_id)))
-    return [as_trial_id(trial_id)]
+        return list(dict.fromkeys(as_trial_id(store, one) for one in trial_id))
+    return [as_trial_id(store, trial_id)]
 
 
 def _names(store: Store, trials: list[int] | None) -> dict[int, set[str]]:

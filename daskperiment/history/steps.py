@@ -49,7 +49,7 @@ def get_steps(store: Store, trial_id: int | None = None) -> pd.DataFrame:
     it drew random numbers. ``Reused From`` is the trial that the output was taken from. ``Worker``
     and ``Worker Name`` are missing where no worker of a cluster ran the step.
     """
-    trials = None if trial_id is None else [as_trial_id(trial_id)]
+    trials = None if trial_id is None else [as_trial_id(store, trial_id)]
     runs = list(intact(store.read("steps", trials), _RunSummary))
     if trials and not runs:
         require_trial(store, trials[0])
@@ -106,7 +106,7 @@ def get_persisted(
     Raises TrialIDNotFoundError, CorruptRecordError, UntrustedObjectError, and
     PersistedResultNotFoundError if the trial kept no such value, or it is not clear which is meant.
     """
-    trial = as_trial_id(trial_id)
+    trial = as_trial_id(store, trial_id)
     runs = _runs(store, trial)
     if not runs:
         require_trial(store, trial)

@@ -24,6 +24,7 @@ from daskperiment.errors import (
     StoreWarning,
     TrialIDNotFoundError,
 )
+from daskperiment.formatting import shorten
 from daskperiment.records import (
     BEGUN,
     COMPUTED,
@@ -39,6 +40,7 @@ from daskperiment.records import (
     Files,
     Graph,
     TrialStatus,
+    beat_sender,
     outweighs,
 )
 from daskperiment.store.liveness import heartbeat_timeout, is_gone
@@ -69,6 +71,8 @@ T = TypeVar("T", bound=Struct)
 DAMAGED = float("inf")
 """The finishing time of a trial whose last record says no more than how it ended."""
 
+_LARGEST = 2**53
+"""A trial id beyond which Redis' scripts, which count in floats, would take it for another one."""
 _PIECE = 1000
 """Of records that are decoded at once: the bodies of all are never in memory together."""
 _PREFIX = 5
@@ -135,7 +139,7 @@ def _trial(trial: int, begun: Begun, found: Fold[Begun, Ended], lost: str | None
 
 def trial_or_raise(store: Store, trial_id: int) -> RecordedTrial:
     """Return one trial, or raise TrialIDNotFoundError."""
-    trial = as_trial_id(trial_id)
+    trial = as_trial_id(store, trial_id)
     found = read_trials(store, [trial]).get(trial)
     if found is None:
         raise TrialIDNotFoundError(_not_found(store, trial))
@@ -154,7 +158,7 @@ def find_trial(store: Store, token: str | None, after: int) -> RecordedTrial | N
 
 def require_trial(store: Store, trial_id: int) -> None:
     """Raise TrialIDNotFoundError if there is no such trial; its records are not decoded."""
-    trial = as_trial_id(trial_id)
+    trial = as_trial_id(store, trial_id)
     if not any(stored.id == BEGUN for stored in store.read("trials", [trial])):
         raise TrialIDNotFoundError(_not_found(store, trial))
 
@@ -177,28 +181,35 @@ def part_of(store: Store, trial: RecordedTrial, type_: type[P]) -> P:
         ) from error
 
 
-def as_trial_id(trial_id: Any) -> int:
-    """Return any integer as a trial id, and refuse all else."""
+def as_trial_id(store: Store, trial_id: Any) -> int:
+    """Return any integer that may be a trial's as an id, and refuse all else.
+
+    No store is asked for ids that none can hold: each would answer in a way of its own.
+    """
     try:
         if isinstance(trial_id, bool):
             raise TypeError
-        return index(trial_id)
+        trial = index(trial_id)
     except TypeError:
         raise TrialIDNotFoundError(
-            f"A trial id is an integer from 1, not {trial_id!r} ({type(trial_id).__name__}). "
-            "The index of get_history() lists the ids."
+            f"A trial id is an integer from 1, not {shorten(repr(trial_id), 60)} "
+            f"({type(trial_id).__name__}). The index of get_history() lists the ids."
         ) from None
+    if not 1 <= trial <= _LARGEST:
+        raise TrialIDNotFoundError(_not_found(store, trial))
+    return trial
 
 
 def _not_found(store: Store, trial: int) -> str:
     latest = store.state().latest
+    shown = repr(trial) if abs(trial) < 10**100 else "of so many digits"
     if not latest:
-        return f"There is no trial {trial!r}: no trial was run yet. Compute a result first."
+        return f"There is no trial {shown}: no trial was run yet. Compute a result first."
     if 1 <= trial <= latest:
         return f"The first record of trial {trial!r} is not in {store.address}, or is damaged."
     known = "only trial 1" if latest == 1 else f"trials 1 to {latest}"
     return (
-        f"There is no trial {trial!r}: this experiment has {known}. "
+        f"There is no trial {shown}: this experiment has {known}. "
         "The index of get_history(running=True) lists them."
     )
 
@@ -252,7 +263,7 @@ def _holds(record: Any, other: Any) -> bool:
 
 def _from_id(id: str, ended_type: type[E], failure_type: type[Any]) -> E | None:
     """Return what takes the place of a damaged record: its id says how the trial ended."""
-    status = id.split("-")[1]
+    status = id.removeprefix(f"{ENDED}-").partition("-")[0]
     if status not in OUTCOMES:
         return None
     failure = failure_type(
@@ -327,20 +338,28 @@ def _why_lost(store: Store, pending: dict[int, Begun], clock: float | None) -> d
     return lost
 
 
-def _silent(pending: dict[int, Begun], beats: dict[int, float], now: float) -> dict[int, str]:
+def _silent(pending: dict[int, Begun], beats: dict[int, list[float]], now: float) -> dict[int, str]:
     timeout = heartbeat_timeout()
     lost = {}
     for trial, begun in pending.items():
         # Beats are by the store's clock. A trial begins with one; where it is still on its way,
         # only the clock of the trial's host tells the age, and that one may be wrong.
-        beat = beats.get(trial, begun.started + _CLOCK_SKEW)
-        if now - beat > timeout:
+        limit = timeout if trial in beats else timeout + _CLOCK_SKEW
+        # From the future is what was sent before the clock was set back: no sign of life now.
+        if all(abs(now - beat) > limit for beat in beats.get(trial, [begun.started])):
             lost[trial] = f"no sign of life from {begun.origin.host} for {timeout:g} s"
     return lost
 
 
-def _latest_beats(store: Store, trials: Collection[int]) -> dict[int, float]:
-    latest: dict[int, float] = {}
-    for trial, beat in intact(store.read("beats", trials), Beat):
-        latest[trial] = max(beat.time, latest.get(trial, beat.time))
-    return latest
+def _latest_beats(store: Store, trials: Collection[int]) -> dict[int, list[float]]:
+    """Return for each trial the times of the last beats, one of each process that sent any.
+
+    The last is the one that was written last: the clock may have been set meanwhile.
+    """
+    latest: dict[int, dict[str, float]] = {}
+    for piece in partition_all(_PIECE, store.read("beats", trials)):
+        pairs, damaged = decoded(piece, Beat)
+        good = (one for one in piece if one not in damaged) if damaged else piece
+        for one, (trial, beat) in zip(good, pairs, strict=True):
+            latest.setdefault(trial, {})[beat_sender(one.id)] = beat.time
+    return {trial: list(times.values()) for trial, times in latest.items()}

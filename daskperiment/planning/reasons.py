@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -37,14 +37,21 @@ from daskperiment.records import (
 from daskperiment.reuse.cache_keys import series_of
 from daskperiment.reuse.parameter_fields import ParameterField
 from daskperiment.reuse.reuse_plan import NEVER_RUN
+from daskperiment.spreading import Item, Spreading
 from daskperiment.store.protocol import Store
 
-__all__ = ["PastTrials", "Reason", "TrialMakeup", "fallback", "why"]
+__all__ = ["PastTrials", "Reason", "ReasonFinder", "TrialMakeup"]
 
 NO_OUTPUT = "no output of it is known for this code and these inputs"
 
 WIDTH = 40
 """Columns that a value takes at most."""
+
+MOST = 8
+"""How many changes of one kind are told of a step at most, the nearest ones."""
+
+MOST_DOUBTS = 5
+"""How many values are named of which it is not known whether they changed."""
 
 
 class Reason(NamedTuple):
@@ -167,32 +174,152 @@ def _read_value(form: Any) -> Any:
         return form
 
 
-def why(place: str, now: TrialMakeup, before: TrialMakeup | None) -> list[Reason]:
-    """Return what changed of all that reaches a step.
+class _Change(NamedTuple):
+    """A reason, as it is told of the step where the change is and of those behind that."""
+
+    here: Reason
+    behind: Reason
+    parameter: str = ""
+    """Name of the parameter that changed."""
+
+
+_TOLD = ("part", "parameter", "argument", "file", "code", "wiring")
+"""Kinds of changes, in the order in which they are told."""
+
+
+class _Changes:
+    """What changed from one trial to a coming one, for every step that it reaches.
 
     Parameters
     ----------
-    place : str
-        The step's place in the graph.
     now, before : TrialMakeup
-        What the coming trial is made of, and the latest that had the step.
-
-    Returns
-    -------
-    list of Reason
-        Empty if it is not known, or if the step is new.
+        What the coming trial is made of, and an earlier one.
     """
-    if before is None:
-        return []
-    reaching = _reaching(place, now.nodes)
-    return [
-        *_parameters(reaching, now, before),
-        *_literals(place, reaching, now, before),
-        *_files_of(reaching, now, before),
-        *_codes(reaching, now.code, before.code),
-        *_wiring(reaching, before),
-        *_python(now.python, before.python),
-    ]
+
+    def __init__(self, now: TrialMakeup, before: TrialMakeup) -> None:
+        self._now, self._before = now, before
+        self._changes = Spreading(self._nodes_before, self._own, MOST)
+        self._doubts = Spreading(self._nodes_before, self._own_doubts, MOST_DOUBTS)
+        self._owned: dict[str, list[Item[_Change]]] = {}
+        self._of_parameters: dict[str, list[Item[_Change]]] = {}
+        self._of_steps: dict[str, list[Item[_Change]]] = {}
+        self._untold: dict[str, bool] = {}
+        self._said: dict[int, tuple[str, Sequence[Reason]]] = {}
+
+    def told(self, place: str) -> tuple[str, Sequence[Reason]]:
+        """Return why a step runs that both trials have: in words, and what changed.
+
+        Nothing changed if it is not known.
+        """
+        own, behind = self._own(place), self._changes.arriving(place)
+        # Most steps have the reasons of those before them, and share them.
+        if not own and (said := self._said.get(id(behind))) is not None:
+            return said
+        reasons = _in_words(own, behind) + list(_python(self._now.python, self._before.python))
+        if not reasons:
+            return self._fallback(place), ()
+        said = "; ".join(reason.text for reason in reasons), reasons
+        if not own:
+            self._said[id(behind)] = said
+        return said
+
+    def _nodes_before(self, place: str) -> list[str]:
+        node = self._now.nodes.get(place)
+        return node.wiring[0] if node is not None else []
+
+    def _own(self, place: str) -> list[Item[_Change]]:
+        """Return what changed of a step itself."""
+        if place not in self._owned:
+            node = self._now.nodes.get(place)
+            self._owned[place] = list(self._found(node)) if node is not None else []
+        return self._owned[place]
+
+    def _found(self, node: Node) -> Iterator[Item[_Change]]:
+        now, before = self._now, self._before
+        old = before.nodes.get(node.key)
+        yield from self._parameters(node)
+        if old is not None:
+            yield from _literals(node, old, now, before)
+        if before.files or now.files:
+            lines = changed_files(before.files.get(node.key, {}), now.files.get(node.key, {}))
+            yield from (_item("file", Reason(line)) for line in lines)
+        yield from self._code(node.step)
+        yield from _wiring(node, old)
+
+    def _parameters(self, node: Node) -> Iterator[Item[_Change]]:
+        if not node.parameters:
+            return
+        names = set(node.wiring[1])
+        for text, (name, *path) in node.parts.items():
+            if name in names:
+                if text not in self._of_parameters:
+                    part = ParameterField(name, tuple(path))
+                    self._of_parameters[text] = list(_part(text, part, self._now, self._before))
+                yield from self._of_parameters[text]
+        for name in _whole(node):
+            if name in names:
+                whole = f"{name} "  # no part is called so
+                if whole not in self._of_parameters:
+                    self._of_parameters[whole] = list(_parameter(name, self._now, self._before))
+                yield from self._of_parameters[whole]
+
+    def _code(self, step: str) -> list[Item[_Change]]:
+        now, before = self._now.code, self._before.code
+        if now is before or step not in before.steps or step not in now.steps:
+            return []
+        if step not in self._of_steps:
+            self._of_steps[step] = [_item("code", each) for each in _code(step, now, before)]
+        return self._of_steps[step]
+
+    def _fallback(self, place: str) -> str:
+        """Return what is to be said of a step that ran, and of which nothing is known to differ."""
+        doubts = [
+            *(each.what.here.text for each in self._own_doubts(place)),
+            *(each.what.behind.text for each in self._doubts.arriving(place)),
+        ]
+        doubts.sort(key=lambda text: text.startswith("argument"))
+        named = list(dict.fromkeys(doubts))[:MOST_DOUBTS]
+        return NO_OUTPUT + (f"; perhaps {', '.join(named)} changed" if named else "")
+
+    def _own_doubts(self, place: str) -> list[Item[_Change]]:
+        """Return what a step takes that may have changed, and of which nobody can tell."""
+        node = self._now.nodes.get(place)
+        if node is None:
+            return []
+        doubts = [_item("parameter", Reason(f"parameter {name}"))
+                  for name in node.wiring[1] if self._is_untold(name)]  # fmt: skip
+        for name, text in node.literals.items():
+            if not text or "…" in text or "..." in text:
+                told = f"argument {name}"
+                behind = Reason(f"{told} of step {place}")
+                doubts.append(_item("argument", Reason(told), behind))
+        return doubts
+
+    def _is_untold(self, name: str) -> bool:
+        if name not in self._untold:
+            self._untold[name] = _is_untold(self._before.values.get(name))
+        return self._untold[name]
+
+
+def _item(
+    kind: str, here: Reason, behind: Reason | None = None, parameter: str = ""
+) -> Item[_Change]:
+    behind = behind or here
+    return Item(kind, behind.text, _Change(here, behind, parameter))
+
+
+def _in_words(
+    own: Sequence[Item[_Change]], behind: Sequence[Item[_Change]]
+) -> list[Reason]:  # fmt: skip
+    """Return reasons by their kinds; parts of a parameter are not told beside the whole."""
+    whole = {each.what.parameter for each in (*own, *behind) if each.kind == "parameter"}
+    found: dict[str, dict[str, Reason]] = {kind: {} for kind in _TOLD}
+    for items, here in ((own, True), (behind, False)):
+        for kind, _, change in items:
+            reason = change.here if here else change.behind
+            if (kind != "part" or change.parameter not in whole) and len(found[kind]) < MOST:
+                found[kind].setdefault(reason.text, reason)
+    return [reason for kind in _TOLD for reason in found[kind].values()]
 
 
 def _python(now: str, before: str) -> Iterator[Reason]:
@@ -200,33 +327,13 @@ def _python(now: str, before: str) -> Iterator[Reason]:
         yield Reason(f"Python {before} → {now}")
 
 
-def _reaching(place: str, nodes: Mapping[str, Node]) -> list[Node]:
-    """Return a step and those before it, the nearest first."""
-    found: dict[str, Node] = {}
-    waiting = [place]
-    while waiting:
-        key = waiting.pop(0)
-        if key in nodes and key not in found:
-            found[key] = nodes[key]
-            waiting += nodes[key].wiring[0]
-    return list(found.values())
-
-
-def _parameters(reaching: list[Node], now: TrialMakeup, before: TrialMakeup) -> Iterator[Reason]:
-    taking = [(node, node.wiring[1]) for node in reaching if node.parameters]
-    parts = {text: part for node, names in taking for text, part in node.parts.items()
-             if part[0] in names}  # fmt: skip
-    whole = dict.fromkeys(name for node, names in taking for name in _whole(node)
-                          if name in names)  # fmt: skip
-    for text, (name, *path) in parts.items():
-        if name not in whole:
-            yield from _part(text, ParameterField(name, tuple(path)), now, before)
-    for name in whole:
-        old, new = before.values.get(name), now.values.get(name)
-        known = name in before.values and name in now.values
-        # An object of the store is not loaded to find out.
-        if known and not is_object(old) and not _equal(old, new):
-            yield Reason(f"parameter {name} {_shown(old, new)}")
+def _parameter(name: str, now: TrialMakeup, before: TrialMakeup) -> Iterator[Item[_Change]]:
+    old, new = before.values.get(name), now.values.get(name)
+    known = name in before.values and name in now.values
+    # An object of the store is not loaded to find out.
+    if known and not is_object(old) and not _equal(old, new):
+        reason = Reason(f"parameter {name} {_shown(old, new)}")
+        yield _item("parameter", reason, parameter=name)
 
 
 def _whole(node: Node) -> list[str]:
@@ -239,55 +346,42 @@ def _whole(node: Node) -> list[str]:
 
 def _part(
     text: str, part: ParameterField, now: TrialMakeup, before: TrialMakeup
-) -> Iterator[Reason]:
+) -> Iterator[Item[_Change]]:
     if is_object(before.values.get(part.name)):
-        return  # as below
+        return  # as above
     with suppress(Exception):  # it may be of the user's own class, and say anything
         old, new = part.taken_from(before.values), part.taken_from(now.values)
         if not _equal(old, new):
-            yield Reason(f"parameter {text} {_shown(old, new)}")
+            reason = Reason(f"parameter {text} {_shown(old, new)}")
+            yield _item("part", reason, parameter=part.name)
 
 
 def _literals(
-    place: str, reaching: list[Node], now: TrialMakeup, before: TrialMakeup
-) -> Iterator[Reason]:
-    for node in reaching:
-        old = before.nodes.get(node.key)
-        if old is None or (old.literals, old.arguments) == (node.literals, node.arguments):
+    node: Node, old: Node, now: TrialMakeup, before: TrialMakeup
+) -> Iterator[Item[_Change]]:
+    if (old.literals, old.arguments) == (node.literals, node.arguments):
+        return
+    if _written(old) in now.calls and _written(node) not in before.calls:
+        texts = ", ".join(f"{name}={text or '…'}" for name, text in node.literals.items())
+        yield _item("argument", Reason(f"a new call of step {node.step}: {shorten(texts, WIDTH)}"))
+        return
+    told = {name: (then.text, new.text) for name, new, then in changed_arguments(node, old)}
+    for name, texts_of in told.items():
+        yield _argument(node, shorten(name, WIDTH), told_change(*texts_of, WIDTH))
+    # Where other nodes are taken, an argument may have been one, or be one now.
+    left_out = None if old.wiring != node.wiring else "default"
+    for name in {**old.literals, **node.literals}:
+        first, second = old.literals.get(name, left_out), node.literals.get(name, left_out)
+        if name in told or name in node.ignored:
             continue
-        where = "" if node.key == place else f" of step {node.key}"
-        if _written(old) in now.calls and _written(node) not in before.calls:
-            texts = ", ".join(f"{name}={text or '…'}" for name, text in node.literals.items())
-            yield Reason(f"a new call of step {node.step}: {shorten(texts, WIDTH)}")
-            continue
-        told = {name: (then.text, new.text) for name, new, then in changed_arguments(node, old)}
-        for name, texts_of in told.items():
-            change = told_change(*texts_of, WIDTH)
-            yield Reason(f"argument {shorten(name, WIDTH)}{where}{change}")
-        # Where other nodes are taken, an argument may have been one, or be one now.
-        left_out = None if old.wiring != node.wiring else "default"
-        for name in {**old.literals, **node.literals}:
-            first, second = old.literals.get(name, left_out), node.literals.get(name, left_out)
-            if name in told or name in node.ignored:
-                continue
-            if first is not None and second is not None and first != second:
-                pair = shorten_pair(first or "…", second or "…", WIDTH)
-                yield Reason(f"argument {name}{where} {' → '.join(pair)}")
+        if first is not None and second is not None and first != second:
+            pair = shorten_pair(first or "…", second or "…", WIDTH)
+            yield _argument(node, name, f" {' → '.join(pair)}")
 
 
-def fallback(place: str, now: TrialMakeup, before: TrialMakeup) -> str:
-    """Return what is to be said of a step that ran, and of which nothing is known to differ."""
-    reaching = _reaching(place, now.nodes)
-    arguments = [
-        f"argument {name}" + ("" if node.key == place else f" of step {node.key}")
-        for node in reaching
-        for name, text in node.literals.items()
-        if not text or "…" in text or "..." in text
-    ]
-    names = dict.fromkeys(name for node in reaching for name in node.wiring[1])
-    parameters = [f"parameter {name}" for name in names if _is_untold(before.values.get(name))]
-    doubts = [*parameters, *arguments][:5]
-    return NO_OUTPUT + (f"; perhaps {', '.join(doubts)} changed" if doubts else "")
+def _argument(node: Node, name: str, change: str) -> Item[_Change]:
+    here, behind = f"argument {name}{change}", f"argument {name} of step {node.key}{change}"
+    return _item("argument", Reason(here), Reason(behind))
 
 
 def _is_untold(value: Any) -> bool:
@@ -296,17 +390,6 @@ def _is_untold(value: Any) -> bool:
         return is_object(value) or not fingerprint(value)
     except NoFingerprintError:
         return True
-
-
-def _files_of(reaching: list[Node], now: TrialMakeup, before: TrialMakeup) -> Iterator[Reason]:
-    if not before.files and not now.files:
-        return
-    lines = [
-        line
-        for node in reaching
-        for line in changed_files(before.files.get(node.key, {}), now.files.get(node.key, {}))
-    ]
-    yield from map(Reason, dict.fromkeys(lines))
 
 
 def _equal(old: Any, new: Any) -> bool:
@@ -319,20 +402,6 @@ def _equal(old: Any, new: Any) -> bool:
 def _shown(old: Any, new: Any) -> str:
     pair = shorten_pair(repr(old), repr(new), WIDTH)
     return " → ".join(pair)
-
-
-def _codes(reaching: list[Node], now: Code, before: Code) -> Iterator[Reason]:
-    if now is before:
-        return
-    told: set[str] = set()
-    for node in reaching:
-        step = node.step
-        if step not in before.steps or step not in now.steps:
-            continue
-        for reason in _code(step, now, before):
-            if reason.text not in told:
-                told.add(reason.text)
-                yield reason
 
 
 def _code(step: str, now: Code, before: Code) -> Iterator[Reason]:
@@ -371,10 +440,44 @@ def _values(old: StepCode, new: StepCode) -> Iterator[Reason]:
             yield Reason(f"package {shorten(name, WIDTH)} {versions[0]} → {versions[1]}")
 
 
-def _wiring(reaching: list[Node], before: TrialMakeup) -> Iterator[Reason]:
-    for node in reaching:
-        old = before.nodes.get(node.key)
-        if old is None:
-            yield Reason(f"step {node.key} is new before it")
-        elif old.wiring != node.wiring:
-            yield Reason(f"step {node.key} takes other inputs")
+def _wiring(node: Node, old: Node | None) -> Iterator[Item[_Change]]:
+    if old is None:
+        yield _item("wiring", Reason(f"step {node.key} is new before it"))
+    elif old.wiring != node.wiring:
+        yield _item("wiring", Reason(f"step {node.key} takes other inputs"))
+
+
+class ReasonFinder:
+    """Why steps of one coming trial run of which no output is known.
+
+    Parameters
+    ----------
+    latest_with : callable
+        Returns what the latest trial was made of that had a step at a place.
+    unknown : callable
+        Returns what is to be said of a step that no trial had.
+    now : TrialMakeup
+        What the coming trial is made of.
+    """
+
+    def __init__(
+        self, latest_with: Callable[[str], TrialMakeup | None], unknown: Callable[[], str],
+        now: TrialMakeup,
+    ) -> None:  # fmt: skip
+        self._latest_with = latest_with
+        self._unknown = unknown
+        self._now = now
+        self._changes: dict[int, _Changes] = {}
+
+    def told(self, place: str, unfit: str | None) -> tuple[str, Sequence[Reason]]:
+        """Return why a step runs of which no output is known, in words and as what changed.
+
+        If nothing changed, it is `unfit`: why an earlier output does not fit.
+        """
+        before = self._latest_with(place)
+        if before is None:
+            return unfit or self._unknown(), ()
+        if id(before) not in self._changes:
+            self._changes[id(before)] = _Changes(self._now, before)
+        text, reasons = self._changes[id(before)].told(place)
+        return (text, reasons) if reasons or unfit is None else (unfit, ())

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from dask.base import visualize
 from dask.delayed import Delayed, single_key
 from dask.highlevelgraph import HighLevelGraph
+from dask.utils import shorten_traceback
 
 from daskperiment.capture.code import travelling_sources
 from daskperiment.capture.source import register_travelled
 from daskperiment.client.completion import end_by_caller, finish_elsewhere
 from daskperiment.client.progress import StepBar, reporting
 from daskperiment.execution.calls import UserFunction
+from daskperiment.execution.lifecycle import begin
 from daskperiment.formatting import html_table, nearest, shorten
 from daskperiment.graph.arguments import CallNode
 from daskperiment.graph.compiling import compile_template
+from daskperiment.graph.keywords import USUAL, check_keywords
 from daskperiment.graph.step import Step, StepCall, with_functions
-from daskperiment.graph.template import Template, TrialGraph
+from daskperiment.graph.template import Template, TrialGraph, local_scheduler
 from daskperiment.parameters import Parameters, check_values
-from daskperiment.planning.keywords import USUAL, check_keywords
-from daskperiment.planning.planner import Planner, TrialOptions, check_reuse
+from daskperiment.planning.planner import Planner, TrialOptions, TrialPlan, check_reuse
 from daskperiment.planning.reuse_planner import StepForecast
 from daskperiment.recording.registry import recorder_for
 from daskperiment.seeds import check_seed
@@ -85,36 +87,56 @@ class ResultDefinition:
 
     def trial_graph(self, later: bool = False, watched: bool = False) -> TrialGraph:
         """Return the graph of a new trial; see :meth:`Planner.plan`."""
-        template = self.template
-        plan = self.planner.plan(template, self.options, later, watched)
-        return template.instantiate(plan.token, plan.source, plan.reuse)
+        plan = self.plan(later, watched)
+        return self.template.instantiate(plan.token, plan.source, plan.reuse)
 
-    def compute(self, graph: TrialGraph, keywords: Mapping[str, Any]) -> Any:
+    def plan(self, later: bool = False, watched: bool = False) -> TrialPlan:
+        """Return the plan of a new trial; see :meth:`Planner.plan`."""
+        return self.planner.plan(self.template, self.options, later, watched)
+
+    def compute(self, plan: TrialPlan, keywords: Mapping[str, Any]) -> Any:
         """Run a trial in the way that Dask computes, and return its result.
 
         Parameters
         ----------
-        graph : TrialGraph
-            From `trial_graph`.
+        plan : TrialPlan
+            From `plan`.
         keywords : mapping
             As for :func:`dask.compute`.
         """
-        progress, store = self.options.progress, self.planner.store
+        store, get = self.planner.store, local_scheduler(keywords)
         try:
-            with nullcontext() if progress is None else progress.watch(self._steps(graph)):
-                result = Delayed(graph.key, graph.graph).compute(**keywords)
+            result = (
+                self._by_dask(plan, keywords) if get is None else self._here(plan, get, keywords)
+            )
         except BaseException as error:
             with suppress(Warning):  # made an error by a filter, it must not hide the user's
-                end_by_caller(store, graph.token, error)
+                end_by_caller(store, plan.token, error)
             raise
         # On a local scheduler the trial has seen to itself by now.
-        if not recorder_for(store).has_settled(graph.token):
-            finish_elsewhere(store, graph.token)
+        if not recorder_for(store).has_settled(plan.token):
+            finish_elsewhere(store, plan.token)
         return result
 
-    def _steps(self, graph: TrialGraph) -> dict[Any, str]:
-        places = self.template.places
-        return {graph.keys[key]: place for key, place in places.items() if key in graph.keys}
+    def _here(self, plan: TrialPlan, get: Callable[..., Any], keywords: Mapping[str, Any]) -> Any:
+        """Begin a trial, and give its tasks to a scheduler in this process."""
+        trial = begin(plan.source)
+        key, tasks, keys = self.template.begun(plan.token, plan.source, plan.reuse, trial)
+        others = {name: value for name, value in keywords.items() if name != "scheduler"}
+        with self._watching(keys), shorten_traceback():
+            return get(tasks, key, **others)
+
+    def _by_dask(self, plan: TrialPlan, keywords: Mapping[str, Any]) -> Any:
+        graph = self.template.instantiate(plan.token, plan.source, plan.reuse)
+        with self._watching(graph.keys):
+            return Delayed(graph.key, graph.graph).compute(**keywords)
+
+    def _watching(self, keys: Mapping[Any, Any]) -> AbstractContextManager[Any]:
+        progress = self.options.progress
+        if progress is None:
+            return nullcontext()
+        places = self.template.places.items()
+        return progress.watch({keys[key]: place for key, place in places if key in keys})
 
     def forecasts(self) -> tuple[list[StepForecast], bool]:
         """Return what would become of each step, and whether any may reuse an output.
@@ -260,9 +282,9 @@ class ResultNode(CallNode):
 
     def _compute(self, options: TrialOptions, kwargs: Mapping[str, Any]) -> Any:
         definition = self._definition.with_options(options)
-        graph = definition.trial_graph()
-        self._local.computed = graph.token
-        return definition.compute(graph, kwargs)
+        plan = definition.plan()
+        self._local.computed = plan.token
+        return definition.compute(plan, kwargs)
 
     def bind(self, /, **values: Any) -> Self:
         """Return a result with these parameter values; the experiment stays as it is.

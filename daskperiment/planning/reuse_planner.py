@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from daskperiment.errors import CorruptRecordError, UntrustedObjectError
 from daskperiment.execution.kept_files import warn_never_reused
 from daskperiment.execution.trial import TrialRequest
 from daskperiment.graph.template import Template
-from daskperiment.planning.reasons import PastTrials, Reason, TrialMakeup, fallback, why
+from daskperiment.planning.reasons import PastTrials, Reason, ReasonFinder, TrialMakeup
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import CacheEntry, Code, cache_entry_id
 from daskperiment.reuse.cache_entries import CacheEntries, Hit, latest, outdated, why_not
@@ -35,6 +35,7 @@ MOST_NAMED = 3
 """How many steps are named of which it depends whether another one runs."""
 
 Key = Hashable
+Refusal = Callable[[Hit], str]
 
 
 class StepForecast(NamedTuple):
@@ -77,8 +78,14 @@ class ReusePlanner:
         plan = self._decided(template, reusable, request, now.code)
         for key, why_never in plan.never.items():
             warn_never_reused(template.places[key], why_never)
-        step_keys = {place: self._with_reason(place, keys, now)
-                     for place, keys in plan.step_keys.items()}  # fmt: skip
+        step_keys = dict(plan.step_keys)
+        new = [place for place, keys in step_keys.items() if keys.reason == NEVER_RUN]
+        if new:
+            finder = ReasonFinder(self._latest_with, self._past.unknown, now)
+            for place in new:
+                step_keys[place] = step_keys[place].because(
+                    finder.told(place, plan.unfit.get(place))[0]
+                )
         self._planned.update(dict.fromkeys(template.places.values(), now))
         return replace(plan, step_keys=step_keys)
 
@@ -93,14 +100,22 @@ class ReusePlanner:
         StoreError
             If the store cannot be read.
         """
-        plan = self._loadable(template, reusable, request, now.code)
-        allowed = set(reusable)
+        refused: set[str | None] = set()
+
+        def refusal(hit: Hit) -> str:
+            reason = self._refusal(hit, request)
+            if reason:
+                refused.add(hit.digest)
+            return reason
+
+        plan = self._decided(template, reusable, request, now.code, refusal)
+        allowed, finder = set(reusable), ReasonFinder(self._latest_with, self._past.unknown, now)
         found = [
-            self._forecast(spec, plan, spec.key in allowed, now)
+            _forecast(spec, plan, spec.key in allowed, finder)
             for spec in template.key_specs.specs
             if spec.step
         ]
-        known = self._present(plan.known_calls)
+        known = self._present(plan.known_calls, refused)
         taken = {template.places[key] for key in plan.hits}
         return [
             _conditional(forecast, known[forecast.spec.key].trial, now, taken)
@@ -110,36 +125,21 @@ class ReusePlanner:
         ]
 
     def _decided(
-        self, template: Template, reusable: Collection[Hashable], request: TrialRequest, code: Code
-    ) -> ReusePlan:
+        self, template: Template, reusable: Collection[Hashable], request: TrialRequest,
+        code: Code, refusal: Refusal | None = None,
+    ) -> ReusePlan:  # fmt: skip
         specs = template.key_specs
         cache_keys = specs.cache_keys(request.values, code.steps, request.seed)
         recorder = recorder_for(self._store)
         recorder.settle()
         tracker = tracker_of(recorder) if recorder.listeners else None
         in_flight = tracker.in_flight() if tracker is not None else frozenset()
-        plan = decide_reuse(self._store, specs.specs, cache_keys, reusable, in_flight)
+        plan = decide_reuse(self._store, specs.specs, cache_keys, reusable, in_flight, refusal)
         calls = _calls(specs, plan, cache_keys, request, code)
         return _with_calls(plan, calls, self._store) if calls else plan
 
-    def _loadable(
-        self, template: Template, reusable: Collection[Hashable], request: TrialRequest, code: Code
-    ) -> ReusePlan:
-        """Return a plan without the outputs that would turn out not to be loadable."""
-        refused: dict[Hashable, str] = {}
-        while True:
-            left = [key for key in reusable if key not in refused]
-            plan = self._decided(template, left, request, code)
-            found = {
-                key: why
-                for key, hit in plan.hits.items()
-                if key in plan.needed and (why := self._refusal(hit, request))
-            }
-            if not found:
-                return replace(plan, reasons={**plan.reasons, **refused})
-            refused.update(found)
-
     def _refusal(self, hit: Hit, request: TrialRequest) -> str:
+        """Return why an output would turn out not to be loadable, empty if it would not."""
         if hit.digest is None:
             return ""
         try:
@@ -149,41 +149,30 @@ class ReusePlanner:
             return f"the output that trial {hit.entry.trial} kept could not be loaded: {error}"
         return ""
 
-    def _present(self, known: Mapping[Key, CacheEntry]) -> dict[Key, CacheEntry]:
-        """Return the entries whose outputs are still in the store."""
-        digests = {key: Hit("", entry).digest for key, entry in known.items()}
+    def _present(
+        self, known: Mapping[Key, CacheEntry], refused: Collection[str | None]
+    ) -> dict[Key, CacheEntry]:
+        """Return the entries whose outputs are still in the store, and were not refused."""
+        found = {key: Hit("", entry).digest for key, entry in known.items()}
+        digests = {key: each for key, each in found.items() if each not in refused}
         there = self._store.sizes({each for each in digests.values() if each is not None})
         return {key: known[key] for key, each in digests.items() if each is None or each in there}
-
-    def _with_reason(self, place: str, keys: StepKeys, now: TrialMakeup) -> StepKeys:
-        if keys.reason != NEVER_RUN:
-            return keys
-        return keys.because(self._told(place, now)[0])
-
-    def _told(self, place: str, now: TrialMakeup) -> tuple[str, list[Reason]]:
-        """Return why a step runs of which no output is known, in words and as what changed."""
-        before = self._latest_with(place)
-        if before is None:
-            return self._past.unknown(), []
-        reasons = why(place, now, before)
-        return _joined(reasons) or fallback(place, now, before), reasons
 
     def _latest_with(self, place: str) -> TrialMakeup | None:
         return self._planned.get(place) or self._past.latest_with(place)
 
-    def _forecast(
-        self, spec: KeySpec, plan: ReusePlan, reusable: bool, now: TrialMakeup
-    ) -> StepForecast:
-        hit, needed = plan.hits.get(spec.key), spec.key in plan.needed
-        if hit is not None:
-            return StepForecast(spec, hit.entry.trial, needed, True, "")
-        reasons: list[Reason] = []
-        text = plan.reasons.get(spec.key, "")
-        if reusable and text == NEVER_RUN:
-            text, reasons = self._told(spec.place, now)
-        elif reusable and spec.key in plan.never:
-            text = f"never reused: {plan.never[spec.key]}"
-        return StepForecast(spec, None, needed, reusable, text, reasons)
+
+def _forecast(spec: KeySpec, plan: ReusePlan, reusable: bool, finder: ReasonFinder) -> StepForecast:
+    hit, needed = plan.hits.get(spec.key), spec.key in plan.needed
+    if hit is not None:
+        return StepForecast(spec, hit.entry.trial, needed, True, "")
+    reasons: Sequence[Reason] = ()
+    text = plan.reasons.get(spec.key, "")
+    if reusable and spec.key in plan.never:
+        text = f"never reused: {plan.never[spec.key]}"
+    elif reusable and text == NEVER_RUN:
+        text, reasons = finder.told(spec.place, plan.unfit.get(spec.place))
+    return StepForecast(spec, None, needed, reusable, text, reasons)
 
 
 def _conditional(
@@ -199,10 +188,6 @@ def _conditional(
     return forecast.unless(condition)
 
 
-def _joined(reasons: Sequence[Reason]) -> str:
-    return "; ".join(reason.text for reason in reasons)
-
-
 # Outputs that are found when the inputs are there -------------------------------------------------
 
 
@@ -216,7 +201,7 @@ def _calls(
         reason = plan.reasons.get(spec.key)
         if reason is None or reason.startswith(IMPURE) or spec.key in plan.hits:
             continue
-        if not specs.takes_nodes(spec):
+        if not (specs.takes_nodes(spec) or specs.takes_folders(spec, request.values)):
             continue  # its cache key says all that its inputs could say
         call = specs.call_key(spec, cache_keys, request.values, code.steps)
         if call is not None and spec.place in plan.step_keys:
@@ -246,7 +231,7 @@ def _with_calls(
 
 def decide_reuse(
     store: Store, specs: Sequence[KeySpec], cache_keys: Mapping[Key, CacheKey | NoCacheKey],
-    reusable: Collection[Key], in_flight: Collection[str],
+    reusable: Collection[Key], in_flight: Collection[str], refusal: Refusal | None = None,
 ) -> ReusePlan:  # fmt: skip
     """Decide what runs; raises StoreError if the store cannot be read.
 
@@ -262,8 +247,11 @@ def decide_reuse(
         Keys of the steps whose outputs may be reused.
     in_flight : collection of str
         Cache keys whose content a trial in flight makes.
+    refusal : callable, optional
+        Asked for each output that would be loaded why it is not to be; it answers with no text
+        if it is.
     """
-    return _Decision(store, specs, cache_keys, reusable, in_flight).plan()
+    return _Decision(store, specs, cache_keys, reusable, in_flight, refusal).plan()
 
 
 class _Decision:
@@ -276,9 +264,10 @@ class _Decision:
     def __init__(
         self, store: Store, specs: Sequence[KeySpec],
         cache_keys: Mapping[Key, CacheKey | NoCacheKey], reusable: Collection[Key],
-        in_flight: Collection[str],
+        in_flight: Collection[str], refusal: Refusal | None,
     ) -> None:  # fmt: skip
         self.store = store
+        self.refusal = refusal
         self.specs = {spec.key: spec for spec in specs}
         self.cache_keys = cache_keys
         self.last = specs[-1].key
@@ -291,6 +280,7 @@ class _Decision:
         """Nodes that read files besides their arguments, and all behind them."""
         self.suspects: dict[Key, str] = {}
         self.reasons: dict[Key, str] = {}
+        self.unfit: dict[str, str] = {}
         self.never: dict[Key, str] = {}
 
     def plan(self) -> ReusePlan:
@@ -308,7 +298,7 @@ class _Decision:
         return ReusePlan(
             step_keys=self._step_keys(), hits=hits, shared=shared, computed=computed,
             seeded={key: found.seeded for key, found in known.items()},
-            needed=needed, reasons=self.reasons, never=self.never,
+            needed=needed, reasons=self.reasons, unfit=self.unfit, never=self.never,
             in_flight=frozenset([shared[key] for key in shared if key in made]),
         )  # fmt: skip
 
@@ -383,7 +373,7 @@ class _Decision:
         if isinstance(found, NoCacheKey):
             self.reasons[key] = found.reason
             if found.place in ("", self.specs[key].place):
-                self._note_never(key)
+                self._note_never(key, found.reason)
             return None
         if key in self.suspects:
             self.reasons[key] = self.suspects[key]
@@ -399,26 +389,27 @@ class _Decision:
             entries = [entry for entry in entries if not entry.partial]
         entry = latest(entries)
         if entry is None:
-            self.reasons[key] = self._why_none(found, entries)
-            self._note_never(key)
+            self.reasons[key] = NEVER_RUN
+            if unfit := self._why_none(found, entries):
+                self.unfit[self.specs[key].place] = unfit
+                self._note_never(key, unfit)
             return None
         # Where it comes from tells why, should it turn out that it cannot be loaded.
         self.reasons[key] = f"the output that trial {entry.trial} kept could not be loaded"
         return Hit(name, entry)
 
-    def _note_never(self, key: Key) -> None:
-        told = with_cure(self.reasons[key])
-        if told is not None:
+    def _note_never(self, key: Key, reason: str) -> None:
+        if (told := with_cure(reason)) is not None:
             self.never[key] = told
 
-    def _why_none(self, found: CacheKey, entries: Sequence[CacheEntry]) -> str:
+    def _why_none(self, found: CacheKey, entries: Sequence[CacheEntry]) -> str | None:
         """Return why none of the outputs known under a step's key is taken."""
         if entries:
-            return why_not(entries[-1]) or outdated(entries[-1]) or NEVER_RUN
+            return why_not(entries[-1]) or outdated(entries[-1])
         with_any_seed = [entry for entry in self.entries.all(found.base) if not entry.note]
         if with_any_seed and found.base != found.seeded:
             return f"another seed for random numbers than in trial {with_any_seed[-1].trial}"
-        return NEVER_RUN
+        return None
 
     def _present(self, hits: dict[Key, Hit]) -> dict[Key, Hit]:
         """Return the hits whose outputs are still in the store."""
@@ -445,14 +436,18 @@ class _Decision:
         return {key: list(found[key]) for key in hits if found[key]}
 
     def _needed(
-        self, hits: Mapping[Key, Hit], computed: Mapping[Key, Sequence[Key]]
+        self, hits: dict[Key, Hit], computed: Mapping[Key, Sequence[Key]]
     ) -> frozenset[Key]:
+        """Return what the trial's graph consists of; what is refused is no hit any more."""
         needed: set[Key] = set()
         waiting = [self.last]
         while waiting:
             key = waiting.pop()
             if key not in needed:
                 needed.add(key)
+                if key in hits and self.refusal and (reason := self.refusal(hits[key])):
+                    del hits[key]
+                    self.reasons[key] = reason
                 if key in hits:
                     waiting += computed.get(key, ())
                 elif key in self.specs:

@@ -12,6 +12,7 @@ import threading
 import uuid
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from toolz import partition_all
@@ -20,6 +21,7 @@ from daskperiment.codec import Blob
 from daskperiment.errors import StoreError, StoreUnavailableError, StoreWarning
 from daskperiment.recording.journal import Journal
 from daskperiment.recording.outputs import ObservedOutputs, remember
+from daskperiment.store import rights
 from daskperiment.store.opening import journal_folder
 from daskperiment.store.protocol import Buffer, Record, Store
 from daskperiment.warn import warn_user
@@ -275,9 +277,11 @@ class PendingObjects:
         target = self._folder / f"{digest}{_ENDING}"
         temporary = self._folder / f"{digest}.{uuid.uuid4().hex}.part"
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with open(temporary, "wb") as file:
+            rights.make_folder(self._folder, rights.PRIVATE_FOLDER)
+            private = partial(os.open, mode=rights.PRIVATE_FILE)
+            with open(temporary, "wb", opener=private) as file:
                 file.writelines(parts)
+            rights.share(temporary)
             os.replace(temporary, target)
         except OSError as error:
             temporary.unlink(missing_ok=True)
@@ -302,8 +306,8 @@ class PendingObjects:
         """The files of the objects that wait."""
         try:
             entries = [entry.path for entry in os.scandir(self._folder)]
-        except (FileNotFoundError, NotADirectoryError):
-            return iter(())  # what stands in its way is for the store to say
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            return iter(())  # somebody else's, or what stands in its way is for the store to say
         except OSError as error:
             raise StoreError(
                 f"Cannot look into {str(self._folder)!r} ({error}). Make it readable for this user."

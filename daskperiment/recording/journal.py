@@ -27,6 +27,7 @@ import msgspec
 from daskperiment.errors import StoreError, StoreUnavailableError, StoreWarning
 from daskperiment.recording import journal_format as frames
 from daskperiment.records import Point
+from daskperiment.store import rights
 from daskperiment.store.faults import explain
 from daskperiment.store.liveness import current_origin, is_gone
 from daskperiment.store.protocol import Record, Store
@@ -212,8 +213,10 @@ class _JournalFile:
         # Under its final name only when it says whose it is.
         temporary = self.path.with_suffix(".new")
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC)
+            rights.make_folder(folder, rights.PRIVATE_FOLDER)
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            self._handle = os.open(temporary, flags, rights.PRIVATE_FILE)
+            rights.share(temporary)
             _write_rest(self._handle, header, 0, 0)
             os.rename(temporary, self.path)
         except OSError as error:
@@ -286,8 +289,8 @@ def _orphans(folder: Path, own: Path | None) -> Iterator[Path]:
     try:
         with os.scandir(folder) as entries:
             paths = [Path(e.path) for e in entries if e.name.endswith(".journal")]
-    except FileNotFoundError:
-        return
+    except (FileNotFoundError, PermissionError):
+        return  # those of somebody else are theirs to deliver
     except OSError as error:
         raise explain(error, folder / "journal") from error
     for path in paths:

@@ -59,6 +59,8 @@ _BATCH = 1_000_000
 """Bytes that are delivered in one call of the store, if no record is larger."""
 _CHUNK = 1 << 20
 _LONGEST = 1 << 31
+_LARGEST = 1 << 53
+"""A trial id above which no store holds any."""
 
 _pack = _FRAME.pack
 
@@ -116,7 +118,7 @@ def read_header(file: int) -> JournalHeader | None:
         return None
     try:
         return msgspec.json.decode(frame[2], type=JournalHeader)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 
 
@@ -175,8 +177,12 @@ def _read_section(file: int, journal: str, start: int, end: int) -> JournalSecti
             else:
                 groups[trial] = (offset, [data])
         elif kind == RECORD:
-            frames += 1
-            records.append(_decode_record(trial, data))
+            record = _decode_record(trial, data)
+            if record is None:
+                skipped += len(data)
+            else:
+                frames += 1
+                records.append(record)
         elif kind == CUT:
             closed += _close(groups, journal)
             groups = {}
@@ -244,9 +250,15 @@ def _close(groups: dict[int, tuple[int, list[bytes]]], journal: str) -> list[Rec
     ]
 
 
-def _decode_record(trial: int, data: bytes) -> Record:
+def _decode_record(trial: int, data: bytes) -> Record | None:
+    """Return a frame's record; None if somebody made it of something else."""
+    if len(data) < _NAMES.size or trial > _LARGEST:
+        return None
     stream, id = _NAMES.unpack_from(data)
     begin = _NAMES.size
     middle = begin + stream
     end = middle + id
-    return Record(data[begin:middle].decode(), trial, data[middle:end].decode(), data[end:])
+    try:
+        return Record(data[begin:middle].decode(), trial, data[middle:end].decode(), data[end:])
+    except UnicodeDecodeError:
+        return None

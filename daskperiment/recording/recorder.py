@@ -6,6 +6,7 @@ trial), and once a second from a background thread that also sends signs of life
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
@@ -86,6 +87,8 @@ class Recorder:
         self.delivery = Delivery(store, self.outputs, self.wake)
         self._journal = self.delivery.journal
         self._beaten = 0.0
+        self._name = f"{self.pid}.{uuid.uuid4().hex[:8]}"
+        self._beats = itertools.count()
         self._closed = False
         self._allocations: OrderedDict[str, Allocation] = OrderedDict()
 
@@ -231,8 +234,9 @@ class Recorder:
         here = self.trials.numbers
         for listener in self.listeners:
             listener.on_beat(here)
+        id = beat_id(clock, self._name, next(self._beats))
         for trial in here.union(*elsewhere):
-            self.write("beats", trial, beat_id(clock, self.pid), Beat(clock))
+            self.write("beats", trial, id, Beat(clock))
 
     # The end
 

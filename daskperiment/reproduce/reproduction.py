@@ -14,10 +14,10 @@ from daskperiment.errors import (
     StoreUnavailableError,
     UntrustedObjectError,
 )
+from daskperiment.graph.keywords import check_keywords
 from daskperiment.graph.template import Template
 from daskperiment.history.stored_values import loaded
 from daskperiment.history.trial_records import RecordedTrial, find_trial, part_of, trial_or_raise
-from daskperiment.planning.keywords import check_keywords
 from daskperiment.planning.planner import TrialOptions, signing_key
 from daskperiment.planning.result_node import ResultNode
 from daskperiment.recording.registry import recorder_for
@@ -54,16 +54,16 @@ def reproduce(
     options = TrialOptions(values=values, seed=past.begun.seed, reuse=False, source=past.trial)
     again = result.definition.with_functions(steps.functions).with_options(options)
     before = store.state().latest
-    graph = again.trial_graph()
+    plan = again.plan()
     try:
-        again.compute(graph, keywords)
+        again.compute(plan, keywords)
     except Exception as error:
-        new = _find(store, graph.token, before)
+        new = _find(store, plan.token, before)
         if new is None or new.ended is None:
             raise
         notes.append(f"computing trial {new.trial} raised {type(error).__name__}")
     else:
-        new = _find(store, graph.token, before)
+        new = _find(store, plan.token, before)
     return _compared(store, past, new, [*notes, *steps.notes])
 
 

@@ -23,7 +23,9 @@ from daskperiment.records import (
 from daskperiment.store.protocol import Store
 
 __all__ = [
+    "CHANGED",
     "NOT_KEPT",
+    "UNKNOWN",
     "CacheEntries",
     "Hit",
     "latest",
@@ -34,8 +36,8 @@ __all__ = [
     "worth_writing",
 ]
 
-NOT_KEPT = "output not kept"
-"""Part of the reason of a step whose output cannot be kept."""
+CHANGED, UNKNOWN, NOT_KEPT = "is changed by the code", "has no fingerprint", "output not kept"
+"""Parts of the reasons for which a step always runs, as long as its code is the same."""
 
 GENERATIONS = 4
 """How many outputs of one cache key are asked for at once."""

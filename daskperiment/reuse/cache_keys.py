@@ -8,20 +8,21 @@ the first if none of them drew random numbers.
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from daskperiment.capture.code import CodeCapture
-from daskperiment.capture.files import FileSource, by_content, source_of
+from daskperiment.capture.files import HOLDING, FileSource, by_content, paths_in, source_of
 from daskperiment.capture.fingerprint import NoFingerprintError, combine, exact_fingerprint
 from daskperiment.capture.signatures import DEFAULT
 from daskperiment.formatting import brief
 from daskperiment.records import Argument, StepCode, cache_entry_id
+from daskperiment.reuse.cache_entries import CHANGED, UNKNOWN
 from daskperiment.reuse.parameter_fields import ParameterField
 from daskperiment.seeds import step_seed
 
@@ -32,20 +33,15 @@ __all__ = [
     "FileContent",
     "KeyOf",
     "KeySpec",
-    "CHANGED",
     "KeySpecs",
     "LiveValue",
     "NoCacheKey",
     "StepKeys",
-    "UNKNOWN",
     "UsedFunction",
     "first_ids",
     "keys_without_reuse",
     "series_of",
 ]
-
-UNKNOWN, CHANGED = "has no fingerprint", "is changed by the code"
-"""Parts of the reasons for having no cache key that last until the code is another one."""
 
 SCHEME = "recipe 2"
 """To be raised when cache keys are made in another way; stores are full of keys of this one."""
@@ -92,10 +88,12 @@ class UsedFunction(NamedTuple):
 class FileContent(NamedTuple):
     """Stands for what the files of an ``ex.file`` hold when the trial is planned."""
 
-    source: FileSource | ParameterField | str
-    """Or the parameter, or its part, that names them, of an empty name if only a step tells; a text
-    for a parameter of which only a path names any."""
+    source: FileSource | ParameterField
+    """Or the parameter, or its part, that names them, of an empty name if only a step tells."""
 
+
+_FileInput = FileContent | LiveValue | ParameterField
+"""What may name files; a value, or a parameter or a part of one, does if it is a path."""
 
 Part = str | KeyOf | LiveValue | DefaultValue | UsedFunction | FileContent
 
@@ -153,6 +151,8 @@ class CallKey(NamedTuple):
     """Digest of its code; with a fingerprint of all arguments it makes a cache key."""
     call: str
     """Digest of its code and of all that does not come from other nodes."""
+    by_nodes: bool = True
+    """Whether other nodes give it something, and it does not only get a folder to write into."""
 
     def of_inputs(self, inputs: str, seed: int) -> CacheKey:
         """Return the cache key of the output for inputs that are there."""
@@ -209,6 +209,11 @@ class KeySpecs:
         """Return whether what a step gets depends on more than parameters and its own call."""
         return any(key not in self._direct for key in spec.counting)
 
+    def takes_folders(self, spec: KeySpec, values: Mapping[str, Any]) -> bool:
+        """Return whether a step gets a folder that is known before: it may write into it."""
+        sources = _sources(self._file_inputs.get(spec.place, ()), values)
+        return any(os.path.isdir(source.text) for source in sources)
+
     def call_key(
         self, spec: KeySpec, found: Mapping[Key, CacheKey | NoCacheKey],
         values: Mapping[str, Any], steps: Mapping[str, StepCode],
@@ -217,9 +222,13 @@ class KeySpecs:
 
         The arguments are those of `cache_keys`, and what it returned.
         """
-        # What other nodes give stands for itself once they have run.
+        # What other nodes give stands for itself once they have run; and so does what a folder
+        # holds that the step itself may have written.
+        by_nodes = self.takes_nodes(spec)
+        known = self._direct if by_nodes else set()
         direct = [part for part in spec.parts
-                  if not isinstance(part, KeyOf) or part.key in self._direct]  # fmt: skip
+                  if (part.key in known if isinstance(part, KeyOf) else known or type(part) is str)
+                  ]  # fmt: skip
         try:
             code = combine(SCHEME, series_of(platform.python_version()), spec.step, spec.version,
                            _code(steps, spec.place, spec.step))  # fmt: skip
@@ -227,7 +236,7 @@ class KeySpecs:
                      for part in direct]  # fmt: skip
         except NoFingerprintError:
             return None
-        return CallKey(combine("code", code), combine("call", code, *parts))
+        return CallKey(combine("code", code), combine("call", code, *parts), by_nodes)
 
     def cache_keys(
         self, values: Mapping[str, Any], steps: Mapping[str, StepCode], seed: int
@@ -261,20 +270,22 @@ class KeySpecs:
         return found
 
     @cached_property
-    def _file_inputs(self) -> dict[str, list[FileContent | LiveValue]]:
+    def _file_inputs(self) -> dict[str, list[_FileInput]]:
         """What may name files of those that stand before each step, without another between."""
-        before: dict[Key, list[FileContent | LiveValue]] = {
-            key: [FileContent(name)] for key, name in self._parameters.items()
+        before: dict[Key, list[_FileInput]] = {
+            key: [ParameterField(name, ())] for key, name in self._parameters.items()
         }
         found = {}
         for spec in self.specs:
-            inputs: list[FileContent | LiveValue] = []
-            for part in spec.parts:
+            inputs: list[_FileInput] = [spec.taken] if spec.taken is not None else []
+            for part in () if inputs else spec.parts:
                 if isinstance(part, KeyOf):
                     inputs += before.get(part.key, [])
                 elif isinstance(part, (FileContent, LiveValue)):
                     inputs.append(part)
-            before[spec.key] = [FileContent(spec.parameter)] if spec.parameter else inputs
+            if spec.parameter:
+                inputs = [ParameterField(spec.parameter, ())]
+            before[spec.key] = inputs
             if spec.step:
                 found[spec.place], before[spec.key] = inputs, []
         return found
@@ -333,23 +344,17 @@ def _is_file(spec: KeySpec) -> bool:
     return bool(spec.parts) and all(isinstance(part, FileContent) for part in spec.parts)
 
 
-def _sources(
-    inputs: Iterable[FileContent | LiveValue], values: Mapping[str, Any]
-) -> Iterator[FileSource]:
+def _sources(inputs: Iterable[_FileInput], values: Mapping[str, Any]) -> Iterator[FileSource]:
     for part in inputs:
         if isinstance(part, LiveValue):
-            yield from _paths(part.value)
-        elif isinstance(part.source, str):
-            yield from _paths(values.get(part.source))
+            yield from map(source_of, paths_in(part.value))
+        elif isinstance(part, ParameterField):
+            if part.path or isinstance(values.get(part.name), HOLDING):
+                with suppress(Exception):  # the trial raises it, where the user sees it
+                    yield from map(source_of, paths_in(part.taken_from(values)))
         else:
             with suppress(NoFingerprintError):
                 yield _source(part, values)
-
-
-def _paths(value: Any) -> Iterator[FileSource]:
-    for item in value if isinstance(value, list) else [value]:
-        if isinstance(item, Path):
-            yield source_of(item)
 
 
 def _cache_key(
@@ -411,7 +416,7 @@ def _source(part: FileContent, values: Mapping[str, Any]) -> FileSource:
     if isinstance(part.source, FileSource):
         return part.source
     field = part.source
-    if isinstance(field, str) or field.name not in values:
+    if field.name not in values:
         raise NoFingerprintError("which file it is turns out only when a step before it has run")
     try:
         return source_of(field.taken_from(values))

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from daskperiment.records import CacheEntry
-from daskperiment.reuse.cache_entries import NOT_KEPT, Hit
-from daskperiment.reuse.cache_keys import CHANGED, UNKNOWN, StepKeys
+from daskperiment.reuse.cache_entries import CHANGED, NOT_KEPT, UNKNOWN, Hit
+from daskperiment.reuse.cache_keys import StepKeys
 
 __all__ = ["NEVER_RUN", "ReusePlan", "with_cure"]
 
@@ -51,6 +51,9 @@ class ReusePlan:
     """Why those of the reusable steps that are no hits must run."""
     never: Mapping[Key, str] = field(default_factory=dict)
     """Why some of them must always run, and what would change that."""
+    unfit: Mapping[str, str] = field(default_factory=dict)
+    """Place -> why what is known under a step's cache key is not taken: it has another seed, or
+    files that changed. What changed since the step ran last goes before it as a reason."""
     known_calls: Mapping[Key, CacheEntry] = field(default_factory=dict)
     """Step that is no hit -> an output of the same call, which holds if its inputs are the same."""
     in_flight: frozenset[str] = frozenset()

@@ -50,7 +50,11 @@ def _is_full(error: BaseException) -> bool:
 
 def is_damage(error: BaseException) -> bool:
     """Return whether an error says that a database is damaged."""
-    return database_name(error).startswith(_DAMAGE)
+    name, text = database_name(error), str(error)
+    if isinstance(error, sqlite3.OperationalError) and name in ("", "SQLITE_ERROR"):
+        # Text that is none, and a table or column that the database of each release has.
+        return "decode to UTF-8" in text or "no such " in text
+    return name.startswith(_DAMAGE)
 
 
 def database_name(error: BaseException) -> str:

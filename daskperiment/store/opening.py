@@ -239,5 +239,6 @@ def _advice(backend: Any) -> str:
 def _folders(root: Path) -> Iterator[str]:
     with explained(root / "records.sqlite"), suppress(FileNotFoundError):
         for entry in os.scandir(root):
-            if entry.is_dir() and (root / entry.name / "records.sqlite").exists():
+            # Not Path.exists, which raises for the private folder of somebody else.
+            if entry.is_dir() and os.path.exists(root / entry.name / "records.sqlite"):
                 yield entry.name

@@ -10,46 +10,128 @@ import os
 import sqlite3
 import sys
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
 from daskperiment.errors import DaskperimentError, StoreError
 from daskperiment.records import BEGUN
+from daskperiment.store import rights
 from daskperiment.store.faults import explain
 
-__all__ = ["main", "repair", "salvage"]
+__all__ = ["main", "readable", "rebuild", "repair", "salvage"]
+
+OBJECTS = "_objects"
+_SCHEMA = "SELECT name, sql FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+_STEPS = 1000
+"""SQLite's own steps between two looks at the clock."""
+_PATIENCE = 60.0
+"""Seconds that a repair takes to look for rows of each table in what is damaged."""
+
+_Row = tuple[Any, ...]
 
 
 def salvage(
-    connection: sqlite3.Connection, table: str, columns: str = "*", after: int = 0
-) -> list[Any]:
-    """Return the rows that can be read of a table with row ids, those above `after`.
+    connection: sqlite3.Connection, table: str, largest: int, seconds: float
+) -> tuple[list[_Row], bool]:
+    """Return the rows that can be read of a table with row ids, and whether these are all.
 
-    Ranges that cannot be read are halved until single rows are left.
+    A stretch is read from either end as far as it can be, and what is left is halved: the widest
+    stretches first, so that little is left out when the time is up. Row ids above `largest` are
+    found from the end only: no table has that many rows.
     """
-    found: list[Any] = []
-    query = f'SELECT {columns} FROM "{table}" WHERE rowid > ? AND rowid <= ? ORDER BY rowid'
-    ranges = [(after, _last(connection, table))]
-    while ranges:
-        low, high = ranges.pop()
-        try:
-            found += connection.execute(query, (low, high)).fetchall()
-        except sqlite3.DatabaseError:
-            if high - low > 1:
+    found: dict[int, _Row] = {}
+    deadline = time.monotonic() + seconds
+    stretches = deque([(0, 2**62)])
+    complete = True
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
+    try:
+        while stretches and time.monotonic() < deadline:
+            low, high = stretches.popleft()
+            low, whole = _read(connection, table, (low, high), "ASC", found)
+            if whole:
+                continue
+            high, whole = _read(connection, table, (low, high), "DESC", found)
+            complete = complete and whole
+            high = min(high, max(largest, low) + 1)
+            if not whole and high - low > 2:
                 middle = (low + high) // 2
-                ranges += [(middle, high), (low, middle)]
-    return found
+                stretches += [(low, middle + 1), (middle, high)]
+    finally:
+        connection.set_progress_handler(None, 0)
+    return [found[rowid] for rowid in sorted(found)], complete and not stretches
 
 
-def _last(connection: sqlite3.Connection, table: str) -> int:
-    """Return the last row id, from the index if the table's own end is damaged."""
-    for index in ("", f' INDEXED BY "sqlite_autoindex_{table}_1"'):
+def _read(
+    connection: sqlite3.Connection,
+    table: str,
+    between: tuple[int, int],
+    order: str,
+    found: dict[int, _Row],
+) -> tuple[int, bool]:
+    """Read rows from one end until one cannot be read; return its place, and whether none was."""
+    last = between[0] if order == "ASC" else between[1]
+    query = f'SELECT rowid, * FROM "{table}" WHERE rowid > ? AND rowid < ? ORDER BY rowid {order}'
+    try:
+        for rowid, *row in connection.execute(query, between):
+            # Pages that point at each other would go on for ever.
+            if rowid in found or not between[0] < rowid < between[1]:
+                return last, False
+            found[rowid] = tuple(row)
+            last = rowid
+    except sqlite3.Error:
+        return last, False
+    return last, True
+
+
+def readable(path: Path) -> sqlite3.Connection:
+    """Open a database that may be damaged, to read it only; text that is none comes as bytes."""
+    # Who may not write leaves no lock file behind.
+    modes = ("ro", "ro&immutable=1") if rights.may_write(path.parent) else ("ro&immutable=1",)
+    for mode in modes:
+        connection = sqlite3.connect(f"{path.as_uri()}?mode={mode}", uri=True, isolation_level=None)
+        connection.text_factory = _text_or_bytes
         try:
-            query = f'SELECT max(rowid) FROM "{table}"{index}'
-            return connection.execute(query).fetchone()[0] or 0
-        except sqlite3.DatabaseError:
+            connection.execute("SELECT 1 FROM sqlite_schema")
+        except sqlite3.OperationalError:
+            connection.close()
+            if mode == modes[-1]:
+                raise
             continue
-    return 100_000  # both ends are damaged: as far as it is worth to search
+        break
+    return connection
+
+
+def _text_or_bytes(data: bytes) -> str | bytes:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data
+
+
+def rebuild(
+    source: sqlite3.Connection, target: sqlite3.Connection, largest: int, seconds: float
+) -> list[str]:
+    """Write to a new database what can be read of another one; return the tables with losses."""
+    deadline = time.monotonic() + seconds
+    losses = []
+    target.execute("BEGIN")
+    # Objects last: they may be large, and records are worth more.
+    for table, sql in sorted(source.execute(_SCHEMA).fetchall(), key=lambda one: one[0] == OBJECTS):
+        target.execute(sql)
+        rows, complete = salvage(source, table, largest, max(deadline - time.monotonic(), 0.1))
+        losses += [] if complete else [table]
+        if rows:
+            marks = ", ".join("?" * len(rows[0]))
+            target.executemany(f'INSERT OR IGNORE INTO "{table}" VALUES ({marks})', rows)
+    # A trial whose token was lost keeps its id all the same.
+    target.execute(
+        "INSERT INTO _tokens (trial) SELECT DISTINCT trial FROM trials WHERE id = ? "
+        "AND trial > 0 AND trial NOT IN (SELECT trial FROM _tokens)",
+        (BEGUN,),
+    )
+    target.execute("COMMIT")
+    return losses
 
 
 def repair(folder: Path) -> Path:
@@ -71,6 +153,7 @@ def repair(folder: Path) -> Path:
             log = Path(f"{path}{suffix}")
             if log.exists():
                 os.rename(log, f"{kept}{suffix}")
+        rights.share(new)
         os.rename(new, path)
     except (sqlite3.Error, OSError) as error:
         new.unlink(missing_ok=True)
@@ -79,24 +162,9 @@ def repair(folder: Path) -> Path:
 
 
 def _rebuild(path: Path, new: Path) -> None:
-    source = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, isolation_level=None)
-    target = sqlite3.connect(new, isolation_level=None)
+    source, target = readable(path), sqlite3.connect(new, isolation_level=None)
     try:
-        tables = source.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'table'")
-        target.execute("BEGIN")
-        for table, sql in tables.fetchall():
-            target.execute(sql)
-            rows = salvage(source, table)
-            if rows:
-                marks = ", ".join("?" * len(rows[0]))
-                target.executemany(f'INSERT INTO "{table}" VALUES ({marks})', rows)
-        # A trial whose token was lost keeps its id all the same.
-        target.execute(
-            "INSERT INTO _tokens (trial) SELECT trial FROM trials WHERE id = ? "
-            "AND trial NOT IN (SELECT trial FROM _tokens)",
-            (BEGUN,),
-        )
-        target.execute("COMMIT")
+        rebuild(source, target, path.stat().st_size, _PATIENCE)
         for pragma in ("application_id", "user_version"):
             value = source.execute(f"PRAGMA {pragma}").fetchone()[0]
             target.execute(f"PRAGMA {pragma} = {value}")

@@ -8,8 +8,8 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from daskperiment.errors import DaskperimentWarning
+from daskperiment.graph.keywords import check_keywords
 from daskperiment.history.tables import get_history
-from daskperiment.planning.keywords import check_keywords
 from daskperiment.planning.result_node import ResultNode
 from daskperiment.recording.registry import recorder_for
 from daskperiment.sweep.cluster_jobs import ClusterJobs, client_for

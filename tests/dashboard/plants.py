@@ -95,7 +95,7 @@ def plant_trial(lab: FolderLab, *, succeeds: bool) -> int:
     )
     lab.add("steps", trial, "two", plain)
     lab.add("steps", trial, "three", replace(plain, key=f"three {step.key}", worker=None))
-    lab.add("notes", trial, "note", grown(Impurity))
+    lab.add("notes", trial, "impure-note", grown(Impurity))
     point = grown(Point)
     rows = [msgspec.to_builtins(point), [point.metric, point.epoch, 1.0, 2.0]]
     lab.add("points", trial, "batch", msgspec.json.encode({"points": rows}))

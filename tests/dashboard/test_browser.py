@@ -309,8 +309,11 @@ INWARD = {
     # The key of a step, and the description of a failure, hold these; of points numbers are drawn.
     "Node.step", "Node.steps", "StepRun.step", "Impurity.step", "StepCode.functions",
     "StepCode.packages", "Failure.type", "Point.epoch", "Point.value",
-    # A value that shows more stands in its place.
-    "Ended.value",
+    # A value that shows more stands in its place; arguments and files are shown where they were
+    # taken, by the runs of the steps.
+    "Ended.value", "Node.literals", "Node.parts", "Node.beside", "Node.ignored", "Begun.files",
+    "Begun.unreached", "Argument.fingerprint", "FileState.digest", "FileState.step",
+    "StepCode.states",
 }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import dask
 import pytest
-from distributed import Client, KilledWorker, worker_client
+from distributed import Client, KilledWorker, wait, worker_client
 from distributed.client import FutureCancelledError
 
 import daskperiment
@@ -283,3 +283,48 @@ def test_kept_while_in_flight(ex, slow, cluster, tmp_path):
         (tmp_path / "gate").touch()
         assert future.result(timeout=60) == 1
         assert dropped.wait(60)
+
+
+def test_computed_again_after_a_loss(ex, cluster):
+    """What a cluster computes again is the same trial, however it was submitted; all else is not.
+
+    The only worker is killed while results are held: so all of them are computed again.
+    """
+    a = ex.parameter("a", default=0)
+
+    @ex
+    def double(a):
+        return 2 * a
+
+    @ex.result
+    def total(x):
+        return x
+
+    results = [total(double(a)).bind(a=number) for number in range(12)]
+    cluster.add()
+    with Client(cluster.address) as client:
+        nested = dask.delayed(sum)(results[6:8])
+        held = [
+            client.compute(results[0]),
+            *client.compute(results[1:3]),
+            client.persist(results[3]),
+            *dask.persist(*results[4:6]),
+            client.compute(nested),
+            client.submit(abs, client.compute(results[8])),
+            client.compute(results[9], retries=2),
+        ]
+        assert results[10].compute() == 20
+        wait(held)
+        cluster.kill()
+        cluster.add()
+        wait(held)
+        assert client.gather(client.compute(held)) == [0, 2, 4, 6, 8, 10, 26, 16, 18]
+        history = ex.get_history(verbose=True, running=True)
+        assert sorted(history["a"]) == list(range(11))
+        assert set(history["Status"]) == {"succeeded"}
+        assert ex.get_steps()["Trial ID"].value_counts().max() > 2  # it did compute them again
+        # A new computation of the same graph is a trial of its own.
+        del held
+        wait_until(lambda: not client.futures)
+        assert nested.compute() == 26
+        assert len(ex.get_history()) == 13

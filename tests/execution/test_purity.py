@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
+import itertools
 import re
 import threading
+import time
+import timeit
 import types
+import uuid
 import warnings
+from time import perf_counter
 
+import pandas as pd
 import pytest
 
 from daskperiment.errors import ImpureStepWarning
@@ -196,3 +203,110 @@ def _double(ex):
         return 2 * n
 
     return double
+
+
+# Clocks -------------------------------------------------------------------------------------------
+
+
+def local_time():
+    import time as clock
+
+    return clock.time_ns()
+
+
+def local_datetime():
+    from datetime import datetime
+
+    return datetime.now()
+
+
+def method_time():
+    class Stamp:
+        def get(self):
+            return time.monotonic_ns()
+
+    return Stamp().get()
+
+
+def with_clock(clock):
+    return lambda: clock.now()
+
+
+NOW = datetime.datetime.now
+
+CLOCKS = [
+    (lambda: time.time(), "time.time"),
+    (lambda: time.strftime("%S") + str(time.time_ns()), "time.strftime, time.time_ns"),
+    (lambda: perf_counter(), "time.perf_counter"),
+    (lambda: timeit.default_timer(), "timeit.default_timer"),
+    (lambda: datetime.datetime.now(), "datetime.datetime.now"),
+    (lambda: datetime.datetime.now(tz=datetime.UTC), "datetime.datetime.now"),
+    (lambda: uuid.uuid1(), "uuid.uuid1"),
+    (lambda: NOW(), "datetime.datetime.now"),
+    (lambda: pd.Timestamp.now(), "pandas.Timestamp.now"),
+    (lambda: local_time(), "time.time_ns"),
+    (lambda: local_datetime(), "datetime.datetime.now"),
+    (lambda: method_time(), "time.monotonic_ns"),
+    (with_clock(datetime.datetime), "datetime.datetime.now"),
+]
+
+
+def stamping(ex, read):
+    @ex.result
+    def stamp():
+        return str(read())
+
+    return stamp()
+
+
+def clock_told(result, **how):
+    """Compute twice, and return what a warning of an impure step says of clocks."""
+    texts = impure_warnings(lambda: [result.compute(**how), result.compute(**how)])
+    return re.findall(r"reads a clock: ([\w., ]+)\. Make the time an argument", " ".join(texts))
+
+
+@pytest.mark.parametrize(("read", "name"), CLOCKS)
+def test_warning_names_the_clock(ex, read, name):
+    """However the code comes by a clock, directly or in a helper, the warning names it."""
+    (told,) = clock_told(stamping(ex, read))
+    assert told == name
+
+
+@pytest.mark.parametrize("scheduler", ["threads", "processes"])
+def test_warning_names_the_clock_elsewhere(ex, scheduler):
+    """On other schedulers, where the step runs in another thread or process."""
+    assert clock_told(stamping(ex, time.time_ns), scheduler=scheduler) == ["time.time_ns"]
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda: (time.sleep(0), next(COUNTER)),
+        lambda: (datetime.datetime(2026, 1, 1), next(COUNTER)),
+        lambda: (types.SimpleNamespace(time=len, now=len).time, next(COUNTER)),
+    ],
+)
+def test_no_clock_is_named_that_is_not_read(ex, read):
+    """What else the module of a clock has, and what only has its name, is no clock."""
+    assert clock_told(stamping(ex, read)) == []
+
+
+COUNTER = itertools.count()
+
+
+def test_changed_file_is_named_before_a_clock(tmp_path, ex):
+    """What is known to have changed is the cause, not what a step reads besides."""
+    file = tmp_path / "data"
+
+    @ex.result
+    def read(name):
+        time.perf_counter()
+        with open(name) as opened:
+            return opened.read()
+
+    texts = []
+    for text in ("1", "2"):
+        file.write_text(text)
+        texts += impure_warnings(read(str(file)).compute)
+    assert "It read file" in texts[0]
+    assert "clock" not in texts[0]

@@ -18,12 +18,23 @@ import numpy as np
 import pytest
 import scipy.stats
 
+
+class Dice(random.Random):
+    """A generator of the user's own."""
+
+    def roll(self):
+        return self.randrange(10**9)
+
+
 UNSEEDED = {
     "default_rng": lambda: float(np.random.default_rng().random()),
     "RandomState": lambda: float(np.random.RandomState().rand()),
     "SeedSequence": lambda: np.random.SeedSequence().entropy,
     "Generator": lambda: float(np.random.Generator(np.random.Philox()).random()),
     "np.random.seed": lambda: (np.random.seed(), float(np.random.rand()))[1],
+    "random.Random": lambda: random.Random().random(),
+    "random.Random subclass": lambda: Dice().roll(),
+    "random.seed": lambda: (random.seed(), random.random())[1],
     "library": lambda: float(scipy.stats.Normal(mu=0.0, sigma=1.0).sample()),
     "thread": lambda: joblib.Parallel(2, prefer="threads")(
         [joblib.delayed(lambda: float(np.random.default_rng().random()))()]
@@ -83,6 +94,14 @@ def test_draw_from_the_operating_system_counts(ex, name):
     assert ex.get_steps().query("Step == 'step'")["Stochastic"].all()
 
 
+@pytest.mark.parametrize("make", [lambda: random.Random(5).random(), lambda: Dice("a").roll()])
+def test_generator_with_a_seed_is_no_draw(ex, make):
+    """What gives the same numbers in every trial is left as it is, and counts as no draw."""
+    result = reusable(ex, make)
+    assert result.compute(seed=1) == result.compute(seed=2) == make()
+    assert not ex.get_steps()["Stochastic"].any()
+
+
 def test_libraries_names_do_not_count(ex):
     """Names of temporary files and of joblib's calls are no draws of a step."""
 
@@ -106,10 +125,10 @@ def test_outside_of_steps_nothing_is_seeded(ex):
     computing = threading.Thread(target=lambda: wait().compute(seed=1, scheduler="synchronous"))
     computing.start()
     begun.wait(30)
-    during = np.random.default_rng().random()
+    during = np.random.default_rng().random(), random.Random().random()
     done.set()
     computing.join()
-    assert len({during, np.random.default_rng().random(), np.random.default_rng().random()}) == 3
+    assert len({*during, random.Random().random(), np.random.default_rng().random()}) == 4
     assert not ex.get_steps()["Stochastic"].any()
 
 
@@ -128,9 +147,10 @@ def test_urandom_can_be_pickled(ex):
 def test_first_trial_of_a_process_is_like_the_second(tmp_path):
     """That steps are observed from the first one on does not look like a change of their code."""
     program = """
-        import os, pathlib, sys, threading, warnings
+        import os, pathlib, random, sys, threading, warnings
         from concurrent.futures import ThreadPoolExecutor
         from os import urandom
+        from random import Random, seed
         warnings.simplefilter("error")
         import daskperiment
         import numpy as np
@@ -144,7 +164,9 @@ def test_first_trial_of_a_process_is_like_the_second(tmp_path):
             worker.start()
             worker.join()
             with ThreadPoolExecutor(1) as pool:
-                return worker.found + pool.submit(int).result(), np.random.default_rng().random()
+                seed()
+                found = np.random.default_rng().random(), Random().random(), random.random()
+                return worker.found + pool.submit(int).result(), found
         @ex.result
         def out(value):
             return value

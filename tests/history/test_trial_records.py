@@ -14,7 +14,7 @@ from daskperiment.codec import encode
 from daskperiment.errors import StoreWarning, TrialIDNotFoundError
 from daskperiment.history import read_trials, trial_or_raise
 from daskperiment.history.trial_records import DAMAGED
-from daskperiment.records import Begun, Computed, Ended
+from daskperiment.records import Beat, Begun, Computed, Ended, beat_id
 from daskperiment.store.liveness import current_origin
 from daskperiment.store.protocol import Record
 from tests.helpers.memory import MemoryStore
@@ -267,3 +267,47 @@ def test_damaged_trial_by_id(lab):
         pytest.raises(TrialIDNotFoundError, match="memory://lab, or is damaged"),
     ):
         trial_or_raise(lab.store, 1)
+
+
+def sent(lab, trial, time, sender="7.abc"):
+    """Write a sign of life as a recorder does."""
+    number = len(list(lab.store.read("beats")))
+    lab.add("beats", trial, beat_id(time, sender, number), Beat(time))
+
+
+DAY = 86400
+CLOCKS = {
+    "went on": ([-30, -15], 0, "running"),
+    "stopped": ([-90, -75], 0, "lost"),
+    "set back": ([DAY - 15, DAY, -10], 0, "running"),
+    "set back, then dead": ([DAY - 15, DAY, -200, -185], 0, "lost"),
+    "set back after death": ([DAY - 15, DAY], 0, "lost"),
+    "set forward": ([-DAY, -5], 0, "running"),
+    "set forward and back": ([-60, DAY, -30], 0, "running"),
+    "set forward, then dead": ([-DAY, -100], 0, "lost"),
+    "the same second again": ([0, -3600, -15, 0], 0, "running"),
+}
+
+
+@pytest.mark.parametrize("name", CLOCKS)
+def test_clocks_that_are_set(lab, name):
+    """The sign of life that was written last counts, whatever the store's clock did meanwhile."""
+    beats, now, status = CLOCKS[name]
+    id = lab.begin(origin=ELSEWHERE)
+    for time in beats:
+        sent(lab, id, NOW + time)
+    assert only(lab, clock=NOW + now).status == status
+
+
+def test_late_delivery_of_another_process(lab):
+    """What one process sent late says nothing of another that has just sent something."""
+    id = lab.begin(origin=ELSEWHERE)
+    sent(lab, id, NOW - 5, "client")
+    sent(lab, id, NOW - 900, "worker")
+    assert only(lab).status == "running"
+
+
+def test_begun_in_the_far_future(lab):
+    """A trial of a host whose clock is years ahead is not running for years."""
+    lab.begin(origin=ELSEWHERE, started=NOW + 1000 * DAY)
+    assert only(lab).status == "lost"

@@ -18,15 +18,15 @@ class Devices:
     would initialise.
     """
 
-    def __init__(self, monkeypatch, initialized):
+    def __init__(self, monkeypatch, initialized, family=torch.cuda):
         self.generators, self.initialized, self.waiting = [], False, None
         for name in (
             "is_initialized", "manual_seed_all", "get_rng_state_all", "set_rng_state_all"
         ):  # fmt: skip
-            monkeypatch.setattr(torch.cuda, name, getattr(self, name))
+            monkeypatch.setattr(family, name, getattr(self, name))
         # Found by its name there, as a kernel would be: what steps read is no part of their code.
-        monkeypatch.setattr(torch.cuda, "draw", self.draw, raising=False)
-        monkeypatch.setattr(torch.cuda, "start", self.start, raising=False)
+        monkeypatch.setattr(family, "draw", self.draw, raising=False)
+        monkeypatch.setattr(family, "start", self.start, raising=False)
         if initialized:
             self.start()
 
@@ -145,6 +145,18 @@ def test_real_cuda_stays_uninitialised(ex, results):
     assert not torch.cuda.is_initialized()
 
 
+def test_xpu(ex, results, monkeypatch):
+    """Intel's devices are seeded, observed and restored as well."""
+    devices = Devices(monkeypatch, initialized=True, family=torch.xpu)
+    monkeypatch.setattr(torch.xpu, "is_available", lambda: True)
+    before = devices.get_rng_state_all()
+    result = results(lambda: torch.xpu.draw())
+    found = [result.compute(seed=seed, scheduler="synchronous") for seed in (1, 2, 1)]
+    assert found[0] == found[2] != found[1]
+    assert stochastic(ex)
+    assert all(map(torch.equal, devices.get_rng_state_all(), before))
+
+
 def test_mps(ex, results, monkeypatch):
     """Apple's device is seeded, observed and restored as well."""
     device = torch.Generator()
@@ -161,6 +173,45 @@ def test_mps(ex, results, monkeypatch):
     assert found[0] == found[2] != found[1]
     assert stochastic(ex)
     assert torch.equal(device.get_state(), before)
+
+
+def forked():
+    with torch.random.fork_rng():
+        return float(torch.rand(1))
+
+
+def state_set_again():
+    state = torch.get_rng_state()
+    number = float(torch.rand(1))
+    torch.random.set_rng_state(state)
+    return number
+
+
+@pytest.mark.parametrize("draw", [forked, state_set_again])
+@pytest.mark.parametrize("scheduler", ["synchronous", "threads"])
+def test_draws_that_leave_no_trace(ex, results, draw, scheduler):
+    """A step that sets the state back after its draws counts as drawing, and runs per seed."""
+    result = results(draw)
+    found = [result.compute(seed=seed, scheduler=scheduler) for seed in (1, 2, 3, 1)]
+    assert len(set(found[:3])) == 3
+    assert found[3] == found[0]
+    assert stochastic(ex)
+
+
+def test_draws_that_leave_no_trace_on_a_device(ex, results, monkeypatch):
+    """The same on a device."""
+    Devices(monkeypatch, initialized=True)
+
+    def draw():
+        states = torch.cuda.get_rng_state_all()
+        number = torch.cuda.draw()
+        torch.cuda.set_rng_state_all(states)
+        return number
+
+    result = results(draw)
+    found = [result.compute(seed=seed, reuse=False, scheduler="synchronous") for seed in (1, 2, 1)]
+    assert found[0] == found[2] != found[1]
+    assert stochastic(ex)
 
 
 def test_processor(ex, results):

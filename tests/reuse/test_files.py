@@ -243,6 +243,105 @@ def test_an_impure_step_names_the_file(ex, data):
         read().compute()
 
 
+# Folders that a step writes into ------------------------------------------------------------------
+
+
+def into(ex, source, log):
+    """Make a result of a kept step that leaves something else in a folder each time."""
+
+    @ex.persist(reuse=True)
+    def export(folder):
+        write(log, "export")
+        folder = folder if isinstance(folder, Path) else next(iter(folder.values()))
+        (folder / "deep").mkdir(exist_ok=True)
+        (folder / "deep" / f"{time.time_ns()}.txt").write_text(str(time.time_ns()))
+        with open(folder / "steps.log", "a") as file:
+            file.write("it ran\n")
+        (folder / "old.tmp").write_text("")
+        os.replace(folder / "old.tmp", folder / "new.txt")
+        return (folder / "x.csv").read_text()
+
+    @ex.result
+    def total(text):
+        return text
+
+    return total(export(source))
+
+
+FOLDERS = {
+    "path": lambda ex, data: data,
+    "parameter": lambda ex, data: ex.parameter("folder", default=data),
+    "part": lambda ex, data: ex.parameter("config", default={"rate": 1, "out": data})["out"],
+    "dict": lambda ex, data: ex.parameter("config", default={"out": data}),
+    "file": lambda ex, data: ex.file(data),
+}
+
+
+@pytest.mark.parametrize("way", FOLDERS)
+def test_a_folder_that_a_step_writes_into(ex, data, log, way):
+    """What the step itself left there runs nothing; what somebody else changes there does."""
+    result = into(ex, FOLDERS[way](ex, data), log)
+    assert [result.compute() for _ in range(3)] == ["1"] * 3
+    assert ran(log) == {"export": 1}
+    (data / "x.csv").write_text("2")
+    assert [result.compute() for _ in range(3)] == ["2"] * 3
+    assert ran(log) == {"export": 1}
+    (data / "new.txt").unlink()
+    assert (result.compute(), result.compute(), ran(log)) == ("2", "2", {"export": 1})
+
+
+@pytest.mark.parametrize("scheduler", ["synchronous", "processes", "cluster"])
+def test_a_folder_that_a_step_writes_into_elsewhere(ex, data, log, scheduler, request):
+    """Wherever the step runs."""
+    client = request.getfixturevalue("client") if scheduler == "cluster" else None
+    how = {} if client else {"scheduler": scheduler, "num_workers": 1}
+    result = into(ex, data, log)
+    assert (result.compute(**how), result.compute(**how), ran(log)) == ("1", "1", {"export": 1})
+
+
+def test_a_folder_that_others_write_into_meanwhile(ex, data, log):
+    """What somebody else put there while the step ran is not taken for the step's own."""
+
+    @ex.result(persist=True, reuse=True)
+    def export(folder):
+        write(log, "export")
+        (folder / "mine.txt").write_text("1")
+        os.system(f"echo 2 > '{folder / 'theirs.csv'}'")
+        return sorted(path.name for path in folder.glob("*.csv"))
+
+    assert export(data).compute()
+    assert export(data).compute() == ["theirs.csv", "x.csv"]
+    assert ran(log) == {"export": 2}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_folder_that_a_step_writes_into_in_every_store(kind, make_place, data, log, open_again):
+    """A later process knows what the step left there."""
+    backend = make_place(kind).backend
+    for _ in range(3):
+        ex = open_again("into", backend)
+        assert into(ex, ex.file(data), log).compute() == "1"
+    assert ran(log) == {"export": 1}
+
+
+def test_a_path_deep_in_a_parameter_is_told(ex, data):
+    """A file that a part of a parameter names is recorded, and the reason names it."""
+    config = ex.parameter("config", default={"rate": 1, "data": {"train": data / "x.csv"}})
+
+    @ex.persist(reuse=True)
+    def read(config):
+        return config["data"]["train"].read_text()
+
+    @ex.result
+    def total(text):
+        return text
+
+    result = total(read(config))
+    result.compute()
+    (data / "x.csv").write_text("2")
+    assert ex.explain(result)["read"].reason == "file x.csv changed"
+
+
 # What is told of files ----------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import random
 import re
 import sys
@@ -10,6 +11,7 @@ import warnings
 
 import pytest
 
+import daskperiment
 from daskperiment.errors import CodeChangedWarning
 
 SOURCE = """
@@ -112,3 +114,43 @@ def test_no_change_has_no_reason(tmp_path, ex):
         result.compute(reuse=False)
     assert {step.verdict for step in ex.explain(result)} == {"hit", "not needed", "run"}
     assert not ex.compare(1, 2).differs
+
+
+MEANWHILE = {
+    "seed": "another seed for random numbers than in trial 1",
+    "file": "part.txt changed since noisy read it",
+    "variable": "DASKPERIMENT_TEST_PART changed since noisy read it",
+}
+"""What becomes otherwise while a parameter has another value -> what is said of that alone."""
+
+
+@pytest.mark.parametrize("what", MEANWHILE)
+def test_a_value_that_comes_back_is_the_reason(tmp_path, monkeypatch, what):
+    """Named is what changed since the trial before, not what an older output of the value lacks.
+
+    Where nothing changed since then, that is what is said.
+    """
+    monkeypatch.setenv("DASKPERIMENT_TEST_PART", "1")
+    (tmp_path / "part.txt").write_text("1")
+    ex = daskperiment.Experiment("back", backend=tmp_path / "store", seed=1)
+
+    @ex.persist(reuse=True)
+    def noisy(rate):
+        part = (tmp_path / "part.txt").read_text() + os.environ["DASKPERIMENT_TEST_PART"]
+        return [rate, part, *([random.random()] if what == "seed" else [])]
+
+    result = ex.result(len)(noisy(ex.parameter("rate", default=1)))
+    result.compute()
+    if what == "file":
+        (tmp_path / "part.txt").write_text("22")
+    elif what == "variable":
+        monkeypatch.setenv("DASKPERIMENT_TEST_PART", "22")
+    else:
+        ex = daskperiment.Experiment("back", backend=tmp_path / "store", seed=2)
+    assert MEANWHILE[what] in ex.explain(result)["noisy"].reason
+    ex.set_parameters(rate=2)
+    result.compute()
+    ex.set_parameters(rate=1)
+    assert ex.explain(result)["noisy"].reason == "parameter rate 2 → 1"
+    result.compute()
+    assert ex.explain(3)["noisy"].reason == "parameter rate 2 → 1"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import time
@@ -12,6 +13,9 @@ import pandas as pd
 import pytest
 
 import daskperiment
+from daskperiment.codec import encode
+from daskperiment.recording.registry import recorder_for
+from daskperiment.records import Begun, Origin
 from tests.shared.conftest import KINDS
 from tests.survival.processes import nursery
 
@@ -92,3 +96,33 @@ def test_signs_of_life(make_place, machines, tmp_path):
             os.kill(one.pid, signal.SIGCONT)
             assert machines.join(one.pid) == 0
         assert [one.status() for one in waiting] == ["succeeded"] * len(waiting)
+
+
+@pytest.mark.parametrize("kind", KINDS[:3])
+def test_clock_of_the_store_is_set(kind, make_place, monkeypatch):
+    """Whichever way a store's clock is set, whoever sends signs of life is running, others lost."""
+    ex = daskperiment.Experiment("set", backend=make_place(kind).backend)
+    recorder, clock = recorder_for(ex._store), {"ahead": 0}
+    recorder.wake = lambda: None
+    state = type(ex._store).state
+
+    def shifted(store):
+        true = state(store)
+        return true._replace(clock=true.clock + clock["ahead"])
+
+    monkeypatch.setattr(type(ex._store), "state", shifted)
+    origin = Origin("another host", "boot", 1, 0.0, "somebody")
+    body = Begun("token", "use", time.time(), 0, {}, "", "", "", origin)
+    trial = recorder.store.allocate("token", encode(body)).trial
+    recorder.trials.begin(trial, "token")
+
+    def status():
+        return ex.get_history(verbose=True, running=True).loc[trial, "Status"]
+
+    for clock["ahead"] in (0, HOUR, 0, -HOUR, -HOUR, 7 * 24 * HOUR, 0):
+        monkeypatch.setattr(recorder, "_beaten", -math.inf)
+        recorder.tick()
+        assert status() == "running"
+    recorder.trials.end("token")
+    for clock["ahead"] in (HOUR, -HOUR):
+        assert status() == "lost"

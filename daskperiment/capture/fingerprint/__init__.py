@@ -29,6 +29,7 @@ from daskperiment.capture.fingerprint.arrays import array_handler
 from daskperiment.capture.fingerprint.frames import table_handler
 from daskperiment.capture.fingerprint.reductions import ObjectEncoder
 from daskperiment.capture.fingerprint.tensors import tensor_handler
+from daskperiment.capture.signatures import explained
 
 __all__ = [
     "NoFingerprintError",
@@ -68,6 +69,7 @@ def _find(kind: type) -> Handler:
     return found or instances.handler_for(kind) or _OBJECTS.encode
 
 
+@explained
 def register_fingerprint(type: type[Any], function: Callable[[Any], Any]) -> None:
     """Say what the fingerprint of a class's objects is made of.
 

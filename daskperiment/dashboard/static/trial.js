@@ -45,7 +45,7 @@ export function trial(page) {
       found.problems.map((one) => h("p", { class: "warning" }, one)),
       h("div", { class: "pairof" }, outcome(found), given(found)),
       failure(found),
-      found.notes.length ? card("Noticed", h("ul", {}, found.notes.map((one) => h("li", {}, `Step ${one.key} returned another output than in trial ${one.earlier}, for no recorded reason: it is not pure.`)))) : null,
+      found.notes.length ? card("Noticed", h("ul", {}, found.notes.map((one) => h("li", {}, `Step ${one.key} returned another output than in trial ${one.earlier}, ${one.reads.length ? `having read ${one.reads.join(", ")}` : "for no recorded reason: it is not pure"}.`)))) : null,
       card("Graph", found.graph?.nodes.length ? graph(found) : h("p", { class: "quiet" }, found.graph?.steps ? `The graph has ${plural(found.graph.steps, "step")}: too many to draw. The table of steps tells of each.` : "This trial has no recorded graph.")),
       card("Timeline", found.steps.length ? timeline(found) : h("p", { class: "quiet" }, found.status === "running" ? "No step has ended yet." : "No step ran to an end.")),
       steps(found), kept(found), code(found), environment(found),
@@ -90,7 +90,7 @@ export function trial(page) {
     if (!found.steps.length) return null;
     const headers = ["Step", "Status", "Wall time", "CPU time", "Peak memory", "Where", "Notes"];
     return card("Steps", table(headers, found.steps.map((one) => h("tr", { id: `step-${one.key}` },
-      h("th", { scope: "row", class: "mono" }, one.key), h("td", {}, badge(one.status)),
+      h("th", { scope: "row", class: "mono" }, one.key, one.arguments.length ? h("div", { class: "quiet" }, one.arguments.join(", ")) : null), h("td", {}, badge(one.status)),
       h("td", { class: "number" }, duration(one.wall)), h("td", { class: "number" }, duration(one.cpu)),
       h("td", { class: "number" }, size(one.peak)), h("td", { class: "quiet roomy" }, one.lane), h("td", { class: "quiet wrap" }, notes(one)))), { "aria-label": "Steps" }),
     found.steps_left_out ? h("p", { class: "quiet" }, `${plural(found.steps_left_out, "more step run")} left out.`) : null);
@@ -99,7 +99,8 @@ export function trial(page) {
   function notes(one) {
     return [one.reused ? `reused from trial ${one.reused}` : "", one.stochastic ? "drew random numbers" : "",
       one.note ? `not checkable: ${one.note}` : "", one.reason ?? "", one.failure ?? "",
-      one.metrics.length ? `metrics ${one.metrics.join(", ")}` : ""].filter(Boolean).join("; ");
+      one.changed.length ? `changed ${one.changed.join(", ")} in place` : "", one.files.length ? `read ${one.files.join(", ")}` : "",
+      one.variables.length ? `read the environment variables ${one.variables.join(", ")}` : "", one.metrics.length ? `metrics ${one.metrics.join(", ")}` : ""].filter(Boolean).join("; ");
   }
 
   function kept(found) {

@@ -14,17 +14,21 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import psutil
 
 from daskperiment.errors import CorruptRecordError, StoreError, StoreWarning
-from daskperiment.store.faults import database_name, explain
+from daskperiment.store import rights
+from daskperiment.store.faults import database_name, explain, explained, is_damage
+from daskperiment.store.file.recovery import Recovery
 
 __all__ = ["Database", "Schema"]
+
+T = TypeVar("T")
 
 _PATIENCE = 60.0
 """Seconds to wait for other writers before giving up."""
@@ -49,7 +53,7 @@ class SharedConnection:
         self.connection: sqlite3.Connection | None = None
         self.file: tuple[int, int] | None = None
         self.transient = False
-        """Whether SQLite does not watch the file for changes, so that it must be opened anew."""
+        """Whether it must be opened anew for each reading, because it cannot lock the file."""
         with _registry_lock:
             _registry.add(self)
 
@@ -59,7 +63,7 @@ class SharedConnection:
         self.connection = sqlite3.connect(
             url, uri=True, isolation_level=None, timeout=_BUSY, check_same_thread=False
         )
-        self.transient = "immutable" in mode
+        self.transient = mode.startswith("ro&")
         self.file = _file_at(path)
         return self.connection
 
@@ -99,6 +103,12 @@ def _file_at(path: Path) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _uses_log(path: Path) -> bool:
+    """Return whether a database is in the mode of write-ahead logging, by its first page."""
+    with open(path, "rb") as file:
+        return file.read(20)[18:] == b"\x02\x02"
 
 
 # SQLite's locks do not survive a fork: a connection that was open then makes the child believe
@@ -149,6 +159,7 @@ class Database:
         self._schema = schema
         self._reader = SharedConnection()
         self._writer = SharedConnection()
+        self._recovery = Recovery(path)
         weakref.finalize(self, _close, self._reader, self._writer)
 
     def writing(self) -> _Transaction:
@@ -167,6 +178,21 @@ class Database:
             finally:
                 if shared.transient:
                     shared.close()
+
+    def ask(self, question: Callable[[sqlite3.Connection], T], nothing: T) -> T:
+        """Return an answer, of what can be recovered where damage stops the question.
+
+        `nothing` is the answer where nothing was ever written.
+        """
+        try:
+            with self.reading() as connection:
+                return nothing if connection is None else question(connection)
+        except CorruptRecordError as error:
+            cause = error.__cause__
+            if not isinstance(cause, sqlite3.Error) or not is_damage(cause):
+                raise
+            with explained(self.path):
+                return self._recovery.ask(question, cause)
 
     def remove(self) -> None:
         """Delete the database's files; a later write makes new ones."""
@@ -193,14 +219,16 @@ class Database:
     def close(self) -> None:
         """Close the connections; later calls open them again."""
         _close(self._reader, self._writer)
+        self._recovery.forget()
 
     def open_writer(self, shared: SharedConnection) -> sqlite3.Connection:
         """Return the open connection; open or create the database if need be."""
         if shared.connection is not None and shared.is_at(self.path):
             return shared.connection
         shared.close()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        connection = shared.open(self.path, "rwc")
+        rights.make_folder(self.path.parent)
+        rights.create(self.path)  # SQLite gives its log the rights of the database
+        connection = shared.open(self.path, "rw")
         complete = self._check(connection)
         self._set_journal_mode(connection, complete)
         # Not synced at every commit: a killed process loses nothing, a machine without power might.
@@ -226,8 +254,11 @@ class Database:
         return None
 
     def _open_for_reading(self, shared: SharedConnection) -> sqlite3.Connection:
-        """Open a connection; on media that cannot be written, one that needs no lock file."""
-        for mode in ("rw", "ro"):
+        """Open a connection; for who may not write, one that makes no lock and log files.
+
+        They would belong to this user, and stand in the way of those who may.
+        """
+        for mode in self._reading_modes():
             try:
                 connection = shared.open(self.path, mode)
                 _execute(connection, "SELECT 1 FROM sqlite_schema")
@@ -236,15 +267,43 @@ class Database:
                 shared.close()
                 if not database_name(error).startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")):
                     raise
-        log = Path(f"{self.path}-wal")
-        if log.exists() and log.stat().st_size:
+        if self._has_log():
             warnings.warn(
-                f"{log} holds records that cannot be shown from a folder where this user may not "
-                f"write: copy the folder {self.path.parent} and open the copy to see them",
+                f"{self.path}-wal holds records that cannot be shown from a folder where this user "
+                f"may not write: copy the folder {self.path.parent} and open the copy to see them",
                 StoreWarning,
                 stacklevel=2,
             )
         return shared.open(self.path, "ro&immutable=1")
+
+    def _reading_modes(self) -> tuple[str, ...]:
+        if rights.may_write(self.path):
+            return ("rw", "ro")
+        if not _uses_log(self.path):
+            return ("ro",)
+        # Who writes at this moment has made both files, and they can be read.
+        return ("ro&readonly_shm=1",) if self._has_log() else ()
+
+    def _has_log(self) -> bool:
+        """Return whether records may stand in SQLite's log, and not yet in the database."""
+        try:
+            return os.stat(f"{self.path}-wal").st_size > 0
+        except FileNotFoundError:
+            return False
+
+    def clear_way(self) -> bool:
+        """Remove an empty log and its index that this user may not write to; True if there was one.
+
+        Somebody who may only read left them. Who may not write to the database can have put
+        nothing there.
+        """
+        files = [Path(f"{self.path}{suffix}") for suffix in ("-wal", "-shm")]
+        foreign = [file for file in files if file.exists() and not rights.may_write(file)]
+        if not foreign or self._has_log() or not rights.may_write(self.path):
+            return False
+        for file in files:
+            file.unlink(missing_ok=True)
+        return True
 
     def _check(self, connection: sqlite3.Connection) -> bool:
         """Return whether the database has its tables; refuse one that is not ours or is newer."""
@@ -322,7 +381,7 @@ class _Transaction:
                 if shared.is_at(path):
                     return connection
             except (sqlite3.OperationalError, FileNotFoundError, FileExistsError):
-                if last or shared.is_at(path):
+                if last or (shared.is_at(path) and not self._database.clear_way()):
                     raise
             shared.close()  # the file was deleted meanwhile: begin again with a new one
         raise StoreError(f"{path} vanishes as soon as it is created: see who deletes it")
@@ -356,6 +415,7 @@ def _hide_from_git(folder: Path) -> None:
     """Keep what is recorded out of the user's repository, and out of what is recorded of it."""
     try:
         (folder / ".gitignore").write_text("*\n", encoding="utf-8")
+        rights.share(folder / ".gitignore")
     except OSError:
         pass  # nothing depends on it
 

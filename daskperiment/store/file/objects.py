@@ -15,6 +15,7 @@ from typing import Any
 from toolz import partition_all
 
 from daskperiment.errors import StoreError
+from daskperiment.store import rights
 from daskperiment.store.faults import explained
 from daskperiment.store.file.database import Database
 from daskperiment.store.protocol import Buffer
@@ -80,8 +81,7 @@ class FileObjects:
     def _sizes_of_rows(self, digests: Collection[str]) -> dict[str, int]:
         # SQLite tells the length of a blob from the head of its row.
         query = "SELECT digest, length(body) FROM _objects WHERE digest IN"
-        with self._database.reading() as connection:
-            return {} if connection is None else dict(select_in(connection, query, digests))
+        return self._database.ask(lambda found: dict(select_in(found, query, digests)), {})
 
     def _size_of_file(self, digest: str) -> int | None:
         path = self._file(digest)
@@ -90,12 +90,10 @@ class FileObjects:
         return None
 
     def _get_row(self, digest: str) -> bytes | None:
-        with self._database.reading() as connection:
-            if connection is None:
-                return None
-            query = "SELECT body FROM _objects WHERE digest = ?"
-            row = connection.execute(query, (digest,)).fetchone()
-        return None if row is None else row[0]
+        query = "SELECT body FROM _objects WHERE digest = ?"
+        row = self._database.ask(lambda found: found.execute(query, (digest,)).fetchone(), None)
+        # Damage may make any type of what was bytes.
+        return None if row is None else row[0] if isinstance(row[0], bytes) else b""
 
     def _file(self, digest: str) -> Path:
         place = digest.ljust(4, "_")
@@ -116,10 +114,11 @@ class FileObjects:
             return
         temporary = path.with_name(f"{uuid.uuid4().hex}.tmp")
         with explained(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            rights.make_folder(path.parent)
             try:
                 with open(temporary, "xb") as file:
                     file.writelines(parts)
+                rights.share(temporary)
                 os.replace(temporary, path)
             except BaseException:
                 temporary.unlink(missing_ok=True)

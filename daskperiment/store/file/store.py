@@ -25,17 +25,17 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property, lru_cache, partial
 from itertools import chain, groupby
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any
 
 from daskperiment.errors import StoreError, StoreWarning
 from daskperiment.records import BEGUN, STREAMS
-from daskperiment.store.faults import database_name, explain, explained, is_damage
+from daskperiment.store import rights
+from daskperiment.store.faults import database_name, explained
 from daskperiment.store.file.database import Database, Schema
 from daskperiment.store.file.objects import OBJECTS, FileObjects, select_in
 from daskperiment.store.protocol import Allocation, ObjectMethods, Record, State, Stored
-from daskperiment.store.repair import salvage
 
 __all__ = ["FileStore"]
 
@@ -68,6 +68,9 @@ _SCHEMA = Schema(
 
 # So many records at once: a long history is never in memory as a whole.
 _PAGE = 10_000
+
+_TYPES = ((1, int), (2, str), (3, bytes))
+"""Place in a row, and the type that is there unless SQLite's own bookkeeping is damaged."""
 
 # Makes a Stored of a row without a Python call.
 _as_stored: Any = partial(tuple.__new__, Stored)
@@ -156,6 +159,8 @@ class FileStore(ObjectMethods):
         while not complete:
             rows, complete = self._read_page(stream, None, after)
             yield from rows
+            # In pages that point at each other rows come again and again.
+            complete = complete or rows[-1].position <= after
             after = rows[-1].position if rows else after
 
     def _read_page(
@@ -163,41 +168,48 @@ class FileStore(ObjectMethods):
     ) -> tuple[list[Stored], bool]:
         """Return some records, and whether these are the last."""
         query = f'SELECT {_COLUMNS} FROM "{stream}" '
-        with self._database.reading() as connection:
-            if connection is None:
-                return [], True
+
+        def select(connection: sqlite3.Connection) -> list[Stored]:
             try:
-                found = _select(connection, query, trials, after)
-                return found, trials is not None or len(found) < _PAGE
-            except sqlite3.DatabaseError as error:
-                if _is_absent(error):
-                    return [], True
-                if not is_damage(error):
-                    raise
-                rows = list(map(_as_stored, salvage(connection, stream, _COLUMNS, after)))
-                if not rows:
-                    raise
-                self._warn_of_damage(stream, error)
-        wanted = None if trials is None else set(trials)
-        return [row for row in rows if wanted is None or row.trial in wanted], True
+                return _select(connection, query, trials, after)
+            except sqlite3.OperationalError as error:
+                # Of a stream that each database has it would be damage.
+                if _is_absent(error) and stream not in STREAMS:
+                    return []
+                raise
+
+        nothing: list[Stored] = []
+        found = self._database.ask(select, nothing)
+        rows = self._intact(stream, found)
+        return rows, trials is not None or len(found) < _PAGE or not rows
+
+    def _intact(self, stream: str, rows: list[Stored]) -> list[Stored]:
+        """Leave out rows of which damage made something else, with a warning."""
+        if not rows or all(
+            set(map(type, map(itemgetter(at), rows))) == {kind} for at, kind in _TYPES
+        ):
+            return rows
+        intact = [row for row in rows if all(type(row[at]) is kind for at, kind in _TYPES)]
+        warnings.warn(
+            f"{self._database.path} has {len(rows) - len(intact)} rows in {stream!r} that are no "
+            f"records: they are left out",
+            StoreWarning,
+            stacklevel=3,
+        )
+        return intact
 
     def find(self, ids: Collection[str]) -> list[Record]:
         """Find outputs by the index of the table's identities."""
         query = "SELECT id, CAST(body AS BLOB) FROM outputs WHERE trial = 0 AND id IN"
-        with self._database.reading() as connection:
-            if connection is None:
-                return []
-            rows = select_in(connection, query, ids)
-            return [Record("outputs", 0, id, body) for id, body in rows]
+        nothing: list[Any] = []
+        rows = self._database.ask(lambda found: list(select_in(found, query, ids)), nothing)
+        return [Record("outputs", 0, id, body) for id, body in rows if type(body) is bytes]
 
     def state(self) -> State:
         """Return the highest trial id and the file system's clock."""
-        latest = 0
-        with self._database.reading() as connection:
-            if connection is not None:
-                found = connection.execute("SELECT max(trial) FROM _tokens").fetchone()
-                latest = found[0] or 0
-        return State(latest, self._clock.read())
+        query = "SELECT max(trial) FROM _tokens"
+        row = self._database.ask(lambda found: found.execute(query).fetchone(), None)
+        return State(row[0] or 0 if row else 0, self._clock.read())
 
     def delete(self) -> None:
         """Remove the files written here, and the folder if no other file is in it."""
@@ -217,14 +229,6 @@ class FileStore(ObjectMethods):
         self._clock.close()
         self._database.close()
 
-    def _warn_of_damage(self, stream: str, error: sqlite3.Error) -> None:
-        warnings.warn(
-            f"{explain(error, self._database.path)}. The stream {stream!r} is shown without the "
-            f"records that cannot be read",
-            StoreWarning,
-            stacklevel=3,
-        )
-
 
 class _FolderClock:
     """The file system's clock: the same for all machines that share it."""
@@ -239,7 +243,8 @@ class _FolderClock:
         with self._lock:
             try:
                 if self._file is None:
-                    self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+                    rights.create(self._path)
+                    self._file = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
                 os.utime(self._file)
                 return os.fstat(self._file).st_mtime
             except OSError:

@@ -9,6 +9,7 @@ from typing import Any
 from bson.max_key import MaxKey
 from bson.objectid import ObjectId
 from gridfs import GridFSBucket
+from gridfs.errors import CorruptGridFile
 from gridfs.grid_file import GridOut
 from pymongo.errors import PyMongoError
 from toolz import partition_all
@@ -23,6 +24,8 @@ _BUCKET = "daskperiment.objects"
 FILES = f"{_BUCKET}.files"
 CHUNKS = f"{_BUCKET}.chunks"
 _CHUNK = 1 << 20
+_LARGEST = 1 << 50
+"""Bytes that no object has."""
 _MANY = 500
 """Objects looked for in one round trip."""
 _SPEED = 1e6
@@ -143,7 +146,9 @@ class _PartsReader:
 
 def _is_intact(file: dict[str, Any]) -> bool:
     length, chunk = file.get("length"), file.get("chunkSize")
-    return isinstance(length, int) and isinstance(chunk, int) and length >= 0 and chunk > 0
+    if not isinstance(length, int) or not isinstance(chunk, int):
+        return False
+    return 0 <= length <= _LARGEST and 0 < chunk <= _LARGEST
 
 
 def _delete(database: Database, collection: str, field: str, keys: list[Any]) -> None:
@@ -151,10 +156,11 @@ def _delete(database: Database, collection: str, field: str, keys: list[Any]) ->
 
 
 def _read(database: Database, file: dict[str, Any]) -> memoryview:
-    buffer = memoryview(bytearray(file["length"]))
+    # Grown as chunks arrive: what the document says of the length may be wrong by any amount.
+    buffer = bytearray()
     stream = GridOut(database[_BUCKET], file_document=file)
-    place = 0
     while chunk := stream.readchunk():
-        buffer[place : place + len(chunk)] = chunk
-        place += len(chunk)
-    return buffer
+        buffer += chunk
+    if len(buffer) != file["length"]:
+        raise CorruptGridFile(f"{len(buffer)} bytes of {file['length']} are there")
+    return memoryview(buffer)

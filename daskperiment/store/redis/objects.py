@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from toolz import partition_all
@@ -20,6 +21,8 @@ _FEW = 100
 _CHUNK = 4 << 20
 """Bytes of an object in one string."""
 _ATTEMPTS = 10
+_HEAD = re.compile(rb"#([0-9]{1,15}) ([1-9][0-9]{0,9})")
+"""Of an object in chunks: its size and theirs."""
 
 
 class RedisObjects:
@@ -60,16 +63,19 @@ class RedisObjects:
             raise KeyError(digest)
         if head[:1] == b"=":
             return memoryview(bytearray(head))[1:]
-        try:
-            size, step = map(int, head[1:].split(b" ") if head[:1] == b"#" else ())
-        except ValueError:
-            raise self._corrupt(f"The key {key!r} holds no object") from None
-        buffer = bytearray(size)
-        for offset in range(0, size, step):
-            chunk = self._get_chunk(key, offset)
-            if len(chunk) != min(step, size - offset):
-                raise self._corrupt(f"The chunk '{key}:{offset}' of an object is missing or cut")
-            buffer[offset : offset + len(chunk)] = chunk
+        found = _HEAD.fullmatch(head)
+        if found is None:
+            raise self._corrupt(f"The key {key!r} holds no object")
+        size, step = map(int, found.groups())
+        # Grown as chunks arrive: what a head says of the size may be wrong by any amount.
+        buffer = bytearray()
+        while len(buffer) < size:
+            chunk = self._get_chunk(key, len(buffer))
+            if len(chunk) != min(step, size - len(buffer)):
+                raise self._corrupt(
+                    f"The chunk '{key}:{len(buffer)}' of an object is missing or cut"
+                )
+            buffer += chunk
         return memoryview(buffer)
 
     def sizes(self, digests: Collection[str]) -> dict[str, int]:

@@ -4,22 +4,51 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import dask
 from dask import local, multiprocessing, threaded
+from dask.delayed import Delayed
 
 from daskperiment.formatting import nearest
 
-__all__ = ["USUAL", "check_keywords"]
+__all__ = ["USUAL", "CheckedNode", "check_keywords"]
 
 USUAL = frozenset({"scheduler", "num_workers", "optimize_graph", "pool"})
 """Keywords of Dask that need no looking up."""
 _OPEN = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 
 
-def check_keywords(method: str, keywords: Mapping[str, Any], own: Iterable[str]) -> None:
+class CheckedNode(Delayed):
+    """A node that refuses, when it is computed, keywords that nobody knows."""
+
+    __slots__ = ()
+
+    def compute(self, **kwargs: Any) -> Any:
+        """Compute this node alone; `kwargs` as for :func:`dask.compute`.
+
+        Raises
+        ------
+        TypeError
+            For a keyword that Dask does not know.
+        """
+        check_keywords("compute", kwargs, ())
+        return super().compute(**kwargs)  # type: ignore[no-untyped-call]  # dask's
+
+    def persist(self, **kwargs: Any) -> Any:
+        """Return this node computed; `kwargs` as for :func:`dask.persist`.
+
+        Raises
+        ------
+        TypeError
+            For a keyword that Dask does not know.
+        """
+        check_keywords("persist", kwargs, ())
+        return super().persist(**kwargs)  # type: ignore[no-untyped-call]  # dask's
+
+
+def check_keywords(method: str, keywords: Mapping[str, Any], own: Collection[str]) -> None:
     """Refuse keywords that neither a method nor Dask knows.
 
     Parameters
@@ -28,7 +57,7 @@ def check_keywords(method: str, keywords: Mapping[str, Any], own: Iterable[str])
         Its name.
     keywords : mapping
         What was given beside the method's own arguments.
-    own : iterable of str
+    own : collection of str
         The names of those.
 
     Raises
@@ -41,7 +70,8 @@ def check_keywords(method: str, keywords: Mapping[str, Any], own: Iterable[str])
     known = {*own, *USUAL, *_of_dask()}
     unknown = [name for name in keywords if name not in known]
     if unknown and not _is_open(keywords.get("scheduler") or dask.config.get("scheduler", None)):
-        hint = nearest(unknown[0], known) or f"; its own are {', '.join(own)}, others go to Dask"
+        listed = f"; its own are {', '.join(own)}, others go to Dask" if own else ""
+        hint = nearest(unknown[0], known) or listed or "; all that it takes goes to Dask"
         raise TypeError(f"{method}() got an unexpected keyword argument {unknown[0]!r}{hint}")
 
 

@@ -1,0 +1,77 @@
+"""Rights of the files that are written here: those of the folder in which they stand.
+
+Where a folder's group, or everybody, may write, they may write to what is made in it too, whatever
+the umask of whoever came first: otherwise the second person of a group could not record. In a
+folder with the sticky bit, such as ``/tmp``, each has files of their own.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+__all__ = ["PRIVATE_FILE", "PRIVATE_FOLDER", "create", "make_folder", "may_write", "share"]
+
+PRIVATE_FILE = 0o600
+"""The mode of files that nobody else needs, unless the folder is shared."""
+PRIVATE_FOLDER = 0o700
+"""The same of folders."""
+
+
+def make_folder(path: Path, mode: int = 0o777) -> None:
+    """Make a folder, and those above it that are missing; each takes the rights of the one above.
+
+    As with ``Path.mkdir``, the umask limits the mode.
+    """
+    if not path.is_dir():
+        if not path.parent.is_dir():
+            make_folder(path.parent)
+        path.mkdir(mode, exist_ok=True)
+    share(path)
+
+
+def create(path: Path) -> None:
+    """Make an empty file with the rights of its folder, unless it is there."""
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+    except FileExistsError:
+        pass
+    share(path)
+
+
+def share(path: Path) -> None:
+    """Let those write to a file or folder who may write to the folder in which it stands.
+
+    Without effect on what belongs to somebody else, and where there are no such rights.
+    """
+    if os.name != "posix":
+        return
+    with suppress(OSError):  # a file system that has no rights
+        folder, found = os.stat(path.parent), os.lstat(path)
+        writers = folder.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        if not writers or folder.st_mode & stat.S_ISVTX or found.st_uid != os.geteuid():
+            return
+        if writers & stat.S_IWGRP and not _has_group(path, found, folder.st_gid):
+            writers &= ~stat.S_IWGRP
+        wanted = found.st_mode | writers | writers << 1
+        if stat.S_ISDIR(found.st_mode):
+            wanted |= writers >> 1 | (stat.S_ISGID if writers & stat.S_IWGRP else 0)
+        if wanted != found.st_mode:
+            os.chmod(path, stat.S_IMODE(wanted))
+
+
+def _has_group(path: Path, found: os.stat_result, group: int) -> bool:
+    """Return whether a file belongs to a group, after an attempt to give it to that group."""
+    if found.st_gid != group:
+        try:
+            os.chown(path, -1, group)
+        except OSError:
+            return False  # not a group of this user
+    return True
+
+
+def may_write(path: Path) -> bool:
+    """Return whether this user may write to a file or folder."""
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)

@@ -1,0 +1,125 @@
+"""A damaged folder: what is healthy stays readable, in bounded time, and nothing else is raised."""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import time
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+
+from daskperiment.errors import CorruptRecordError, StoreWarning
+from daskperiment.store.file import FileStore
+from daskperiment.store.file import recovery as recovering
+from daskperiment.store.protocol import Record
+from tests.damage.fuzz import FolderTarget, Fuzzer
+
+
+def filled(folder: Path, trials: int = 300) -> FileStore:
+    """Return a store of about 160 kB with a few streams."""
+    store = FileStore(folder)
+    for number in range(1, trials + 1):
+        store.allocate(f"token{number}", b'{"pad":"%b"}' % (b"." * 100))
+    store.append(
+        [Record("steps", n, "s", b'{"pad":"%b"}' % (b"." * 200)) for n in range(1, trials + 1)]
+    )
+    store.close()
+    return store
+
+
+def flip(file: Path, count: int, seed: int) -> None:
+    data = bytearray(file.read_bytes())
+    rng = random.Random(seed)
+    for _ in range(count):
+        data[rng.randrange(100, len(data))] ^= 1 << rng.randrange(8)
+    file.write_bytes(data)
+
+
+@pytest.mark.filterwarnings("ignore::daskperiment.errors.StoreWarning")
+@pytest.mark.parametrize("seed", range(5))
+def test_twenty_flipped_bits(tmp_path: Path, seed: int) -> None:
+    """The first question takes seconds at most, those after it next to nothing."""
+    store = filled(tmp_path / "ex")
+    flip(tmp_path / "ex" / "records.sqlite", 20, seed)
+    waits = []
+    for _ in range(4):
+        began = time.perf_counter()
+        for stream in ("trials", "steps"):
+            with suppress(CorruptRecordError):
+                list(store.read(stream))
+        waits.append(time.perf_counter() - began)
+    assert waits[0] < 10
+    assert max(waits[1:]) < 1
+    store.close()
+
+
+def test_recovery_is_remembered_until_the_file_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One recovery serves all questions about one state of a file, and a new file gets its own."""
+    store = filled(tmp_path / "ex")
+    file = tmp_path / "ex" / "records.sqlite"
+    page, data = 4096, file.read_bytes()
+    wanted = [n for n in range(1, len(data) // page) if b"." * 200 in data[n * page :][:page]]
+    hurt = bytearray(data)
+    hurt[wanted[3] * page : (wanted[3] + 1) * page] = b"\xa5" * page
+    file.write_bytes(hurt)
+    times = []
+    recovered = recovering._recovered
+    monkeypatch.setattr(
+        recovering, "_recovered", lambda path: times.append(path) or recovered(path)
+    )
+    with pytest.warns(StoreWarning, match="missing is a part of 'steps'"):
+        few = len(list(store.read("steps")))
+    assert 250 < few < 300
+    with pytest.warns(StoreWarning):
+        assert len(list(store.read("steps"))) == few
+    assert len(list(store.read("trials"))) == 300
+    assert len(times) == 1
+    anew = file.with_name("anew")
+    anew.write_bytes(data)
+    os.replace(anew, file)
+    assert len(list(store.read("steps"))) == 300
+    store.close()
+
+
+@pytest.mark.parametrize("value", [None, "x", 1.5, b"\xff"])
+def test_a_row_of_another_type(tmp_path: Path, value: object) -> None:
+    """A row of which damage made something else is left out with a warning; the others are read."""
+    store = filled(tmp_path / "ex", 5)
+    with closing(sqlite3.connect(tmp_path / "ex" / "records.sqlite")) as connection:
+        connection.execute("PRAGMA writable_schema = 1")
+        connection.execute(
+            "UPDATE sqlite_schema SET sql = replace(sql, 'NOT NULL', '') WHERE name = 'steps'"
+        )
+        connection.commit()
+    with closing(sqlite3.connect(tmp_path / "ex" / "records.sqlite")) as connection:
+        connection.execute("UPDATE steps SET trial = ? WHERE trial = 3", (value,))
+        connection.commit()
+    with pytest.warns(StoreWarning, match="1 rows in 'steps' that are no records"):
+        assert [each.trial for each in store.read("steps")] == [1, 2, 4, 5]
+    store.close()
+
+
+def test_text_that_is_none(tmp_path: Path) -> None:
+    """An id that is no text hides no other record."""
+    store = filled(tmp_path / "ex", 5)
+    with closing(sqlite3.connect(tmp_path / "ex" / "records.sqlite")) as connection:
+        connection.execute("UPDATE steps SET id = CAST(x'fffe' AS TEXT) WHERE trial = 3")
+        connection.commit()
+    with pytest.warns(StoreWarning):
+        assert [each.trial for each in store.read("steps")] == [1, 2, 4, 5]
+    store.close()
+
+
+def test_fuzzed_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is damaged, no other exception, no hang and no false row comes of it."""
+    monkeypatch.chdir(tmp_path)
+    seconds = float(os.environ.get("DASKPERIMENT_FUZZ_SECONDS", "5"))
+    fuzzer = Fuzzer(FolderTarget(tmp_path), tmp_path, seed=1)
+    tally = fuzzer.run(10_000, seconds)
+    assert tally.mutations >= 3
+    assert tally.faults == []

@@ -1,0 +1,205 @@
+"""A local scheduler that gets a trial's tasks as they are does what Dask does with its graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import dask
+import dask.array as da
+import pytest
+from dask.callbacks import Callback
+from dask.delayed import Delayed
+
+import daskperiment
+from daskperiment import Experiment
+
+Build = Callable[[Experiment], Any]
+
+
+def chain(ex: Experiment) -> Any:
+    """A step that takes what another returns."""
+
+    @ex
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    @ex.result
+    def double(x: int) -> int:
+        ex.save_metric("x", 0, x)
+        return 2 * x
+
+    return double(add(ex.parameter("a", default=1), 2))
+
+
+def reused(ex: Experiment) -> Any:
+    """A step whose output is taken from the trial before."""
+
+    @ex.persist(reuse=True)
+    def prepare(a: int) -> list[int]:
+        return [a] * 3
+
+    @ex.result
+    def total(values: list[int]) -> int:
+        return sum(values)
+
+    return total(prepare(ex.parameter("a", default=1)))
+
+
+def blocks(ex: Experiment) -> Any:
+    """Steps that take an array of Dask, of which most is not needed, and a parameter inside one."""
+    data = da.arange(40, chunks=4)
+
+    @ex.result
+    def total(some: Any, more: Any) -> int:
+        return int(some.sum() + more.sum())
+
+    return total(data[:8], data[30:] + 1)
+
+
+def computed(ex: Experiment) -> Any:
+    """A parameter that is computed from another one, and a plain function between steps."""
+    a = ex.parameter("a", default=3)
+
+    @ex.parameter
+    def squared(a: int) -> int:
+        return a * a
+
+    @ex.result
+    def total(x: int, y: int) -> int:
+        return x + y
+
+    return total(dask.delayed(abs)(squared), a)
+
+
+def failing(ex: Experiment) -> Any:
+    """A step that raises."""
+
+    @ex
+    def fail(a: int) -> int:
+        raise ZeroDivisionError(f"of {a}")
+
+    @ex.result
+    def give(x: int) -> int:
+        return x
+
+    return give(fail(ex.parameter("a", default=1)))
+
+
+class Watching(Callback):
+    """Asks for Dask's ordinary way, and notes the tasks that it sees."""
+
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+        super().__init__(pretask=lambda key, dsk, state: self.seen.append(key))
+
+
+def outcome(result: Any, **keywords: Any) -> Any:
+    """What a computation gives, or the exception and its frames outside of Dask."""
+    try:
+        return result.compute(**keywords)
+    except ZeroDivisionError as error:
+        frames = []
+        trace = error.__traceback__
+        while trace is not None:
+            frames.append(trace.tb_frame.f_code.co_name)
+            trace = trace.tb_next
+        return str(error), frames[-1]
+
+
+def recorded(ex: Experiment) -> Any:
+    """What two trials recorded, but for times and ids."""
+    steps = ex.get_steps()
+    rows = [
+        tuple(row)
+        for row in steps[
+            ["Trial ID", "Key", "Status", "Output Fingerprint", "Reused From"]
+        ].to_numpy()
+    ]
+    history = ex.get_history(verbose=True)
+    history = history.drop(columns=["Started", "Finished", "Process Time"])
+    return sorted(map(repr, rows)), history.astype(str).to_dict("list")
+
+
+@pytest.mark.parametrize("scheduler", ["synchronous", "threads"])
+@pytest.mark.parametrize("build", [chain, reused, blocks, computed, failing])
+def test_both_ways_record_the_same(tmp_path, build, scheduler):
+    """Result or exception, step runs and history are those of the graph that Dask prepares."""
+    found = []
+    for name in ("direct", "ordinary"):
+        ex = Experiment("same", backend=tmp_path / name, seed=1)
+        result = build(ex)
+        watching = Watching()
+        values = []
+        for _ in range(2):
+            if name == "ordinary":
+                with watching:
+                    values.append(outcome(result, scheduler=scheduler))
+            else:
+                values.append(outcome(result, scheduler=scheduler))
+        assert bool(watching.seen) == (name == "ordinary")
+        found.append((values, recorded(ex)))
+    assert found[0] == found[1]
+
+
+@pytest.fixture
+def ordinary(monkeypatch):
+    """Notes the collections that Dask computes in its own way."""
+    seen: list[Any] = []
+    compute = Delayed.compute
+
+    def noted(self: Any, **keywords: Any) -> Any:
+        seen.append(keywords)
+        return compute(self, **keywords)
+
+    monkeypatch.setattr(Delayed, "compute", noted)
+    return seen
+
+
+def test_a_local_scheduler_gets_the_tasks(tmp_path, ordinary):
+    """Whether it is named, configured or Dask's own choice, and whatever it is told of workers."""
+    result = chain(Experiment("same", backend=tmp_path))
+    with dask.config.set(scheduler="synchronous"):
+        assert result.compute() == 6
+    assert [result.compute(), result.compute(scheduler="threads", num_workers=1)] == [6, 6]
+    assert ordinary == []
+
+
+@pytest.mark.parametrize(
+    "config", [{"delayed_optimize": lambda dsk, keys, **_: dsk}, {"scheduler": "processes"}]
+)
+def test_what_users_configure_is_asked(tmp_path, ordinary, config):
+    """An optimisation or a scheduler of one's own is Dask's affair."""
+    result = chain(Experiment("same", backend=tmp_path))
+    with dask.config.set(config):
+        assert result.compute() == 6
+    assert len(ordinary) == 1
+
+
+def test_a_scheduler_of_ones_own(tmp_path, ordinary):
+    """A function that is given as the scheduler gets the graph from Dask."""
+    asked = []
+
+    def get(dsk, keys, **keywords):
+        asked.append(keywords)
+        return dask.local.get_sync(dsk, keys)
+
+    result = chain(Experiment("same", backend=tmp_path))
+    assert result.compute(scheduler=get, note=1) == 6
+    assert asked == [{"note": 1}]
+    assert len(ordinary) == 1
+
+
+def test_unoptimised(tmp_path, ordinary):
+    """Who asks for another graph than the usual one gets it from Dask."""
+    result = chain(Experiment("same", backend=tmp_path))
+    assert result.compute(optimize_graph=False, scheduler="synchronous") == 6
+    assert len(ordinary) == 1
+
+
+def test_unknown_keywords(tmp_path):
+    """They are refused in both ways."""
+    result = chain(Experiment("same", backend=tmp_path))
+    with pytest.raises(TypeError, match="num_workers"):
+        result.compute(num_worker=1)
+    assert daskperiment.Experiment("same", backend=tmp_path).get_history().empty

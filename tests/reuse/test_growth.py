@@ -1,0 +1,92 @@
+"""What is done for a graph grows with its size and no faster."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import pytest
+
+import daskperiment
+
+SIZES = (100, 400)
+WIDTH = 10
+
+
+def add(*values):
+    return sum(values) % 1000
+
+
+def chain(step, start, size):
+    """Return the last node of a chain."""
+    value = start
+    for _ in range(size):
+        value = step(value, 1)
+    return [value]
+
+
+def spread(step, start, size):
+    """Return the nodes of a map."""
+    return [step(start, number) for number in range(size)]
+
+
+def grid(step, start, size):
+    """Return the last row of a grid in which each step takes two of the row before it."""
+    row = [step(start, number) for number in range(WIDTH)]
+    for _ in range(size // WIDTH - 1):
+        row = [step(row[i], row[i - 1]) for i in range(WIDTH)]
+    return row
+
+
+def calls_of(action: Callable[[], object]) -> int:
+    """Return how many functions were called, those of C included."""
+    count = 0
+
+    def note(frame, event, argument):
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        action()
+    finally:
+        sys.setprofile(before)
+    return count
+
+
+def operations(folder, shape, size):
+    """Build, plan, compute, explain and compare, and return the calls of each."""
+    ex = daskperiment.Experiment("growth", backend=folder / str(size), seed=0)
+    start = ex.parameter("start", default=0)
+
+    @ex.result
+    def last(values):
+        return len(values)
+
+    def build(size):
+        return last(shape(ex.persist(add, reuse=True), start, size))
+
+    build(WIDTH).compute()  # what is done once in a process or a store
+    result = build(size)
+    changed = result.bind(start=1)
+    counts = {"compile": calls_of(lambda: result.definition.template.key_specs)}
+    counts["compute"] = calls_of(result.compute)
+    counts["plan of hits"] = calls_of(result.definition.trial_graph)
+    counts["hits"] = calls_of(result.compute)
+    counts["explain hits"] = calls_of(lambda: ex.explain(result))
+    counts["plan of a change"] = calls_of(changed.definition.trial_graph)
+    counts["explain a change"] = calls_of(lambda: ex.explain(changed))
+    counts["compute a change"] = calls_of(changed.compute)
+    counts["explain a trial"] = calls_of(lambda: ex.explain(4))
+    counts["compare"] = calls_of(lambda: str(ex.compare(2, 4)))
+    assert ex.explain(changed)["add"].verdict in ("hit", "not needed")
+    return counts
+
+
+@pytest.mark.parametrize("shape", [chain, spread, grid])
+def test_linear(tmp_path, shape):
+    """Whatever is done for a graph of four times the steps takes less than five times the calls."""
+    small, large = (operations(tmp_path, shape, size) for size in SIZES)
+    ratios = {name: round(large[name] / small[name], 2) for name in small}
+    assert max(ratios.values()) < 5, ratios
