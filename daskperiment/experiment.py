@@ -24,7 +24,7 @@ from daskperiment.errors import TrialIDNotFoundError
 from daskperiment.execution.context import CURRENT, RunningStep
 from daskperiment.execution.helper_threads import bound, running_step
 from daskperiment.execution.lifecycle import undefined
-from daskperiment.formatting import html_table, shorten, table
+from daskperiment.formatting import html_table, plain_repr, shorten, table
 from daskperiment.graph.step import Step, StepCall, StepFunction, file_node
 from daskperiment.parameters import NO_VALUE, Parameter, Parameters, check_name
 from daskperiment.planning.planner import Planner, check_reuse, signing_key
@@ -762,7 +762,7 @@ class Experiment:
         return f"Experiment({self.id!r}) in {self._store.address}{listed}"
 
     def _rows(self) -> list[list[str]]:
-        texts = {name: repr(value) for name, value in self._parameters.current({}).items()}
+        texts = {name: plain_repr(value) for name, value in self._parameters.current({}).items()}
         rows = [[f"parameter {n}", texts.get(n, "no value")] for n in self._parameters.names]
         if self._steps:
             rows.append(["steps", ", ".join(self._steps)])

@@ -20,10 +20,12 @@ from unicodedata import combining, east_asian_width
 
 __all__ = [
     "brief",
+    "harmless",
     "html_table",
     "install_command",
     "nearest",
     "one_line",
+    "plain_repr",
     "shorten",
     "shorten_pair",
     "table",
@@ -60,6 +62,29 @@ def one_line(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def harmless(text: str) -> str:
+    r"""Return a text with control characters as escapes; only its lines stay.
+
+    >>> harmless("a\tb")
+    'a\\tb'
+    """
+    return "\n".join(map(one_line, text.split("\n")))
+
+
+def plain_repr(value: Any) -> str:
+    """Return a value's ``repr``, and digits of base 16 where Python writes no others.
+
+    >>> plain_repr(10**10_000)[:12]
+    '0x9b84ea2855'
+    """
+    try:
+        return repr(value)
+    except ValueError:
+        if isinstance(value, int):
+            return hex(value)
+        return f"<{type(value).__name__} that holds an integer of very many digits>"
 
 
 def shorten(text: str, columns: int) -> str:
@@ -224,7 +249,7 @@ def html_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _html_row(cells: Iterable[str], tag: str) -> str:
-    return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+    return "<tr>" + "".join(f"<{tag}>{escape(harmless(cell))}</{tag}>" for cell in cells) + "</tr>"
 
 
 def install_command(extra: str) -> str:

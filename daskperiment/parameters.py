@@ -13,7 +13,7 @@ from daskperiment.errors import ParameterUndeclaredError
 from daskperiment.execution.between_steps import run_parameter
 from daskperiment.execution.calls import UserFunction
 from daskperiment.execution.lifecycle import undefined
-from daskperiment.formatting import html_table, nearest, shorten
+from daskperiment.formatting import html_table, nearest, plain_repr, shorten
 from daskperiment.graph.arguments import find_node
 from daskperiment.graph.dask_tasks import Task, TaskRef
 from daskperiment.graph.keywords import CheckedNode
@@ -262,7 +262,7 @@ class Parameter(CheckedNode):
     def _state(self) -> str:
         values = self._parameters.current({})
         if self._name in values:
-            return shorten(repr(values[self._name]), 60)
+            return shorten(plain_repr(values[self._name]), 60)
         return "computed in each trial" if self._parameters.is_computed(self._name) else "no value"
 
     def __dir__(self) -> list[str]:

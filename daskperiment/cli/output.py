@@ -21,7 +21,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from daskperiment.formatting import one_line, shorten, table, width
+from daskperiment.formatting import one_line, plain_repr, shorten, table, width
 
 __all__ = [
     "as_json", "as_text", "exact", "is_nothing", "is_terminal", "plain_json", "print_pairs",
@@ -41,6 +41,10 @@ _STATUS_STYLES = {
     "succeeded": "green", "True": "green", "failed": "red", "False": "red", "lost": "red",
     "interrupted": "yellow", "running": "cyan",
 }  # fmt: skip
+_FORMULAS = tuple("=+-@|%＝＋－＠")
+"""What a spreadsheet takes for the beginning of a formula."""
+_LONG = 10_000
+"""Bits of an integer that JSON has as text."""
 _STYLED = {"Status", "Success", "status"}
 
 
@@ -80,7 +84,7 @@ def exact(value: Any) -> str:
         return value.isoformat()
     if type(value).__module__ == "numpy" and value.ndim == 0 and value.dtype.kind in "biufc":
         return repr(value.item())
-    return repr(value)
+    return plain_repr(value)
 
 
 def plain_json(value: Any) -> Any:
@@ -105,7 +109,9 @@ def plain_json(value: Any) -> Any:
         return [plain_json(item) for item in value]
     if type(value).__name__ == "StoredObject":  # importing the class would load the history
         return {name: getattr(value, name) for name in ("type", "repr", "size", "reason")}
-    return value if isinstance(value, bool | int | float | str) else repr(value)
+    if type(value) is int and value.bit_length() > _LONG:
+        return plain_repr(value)
+    return value if isinstance(value, bool | int | float | str) else plain_repr(value)
 
 
 def safe(text: str) -> str:
@@ -210,8 +216,19 @@ def as_text(headers: Sequence[str], rows: Iterable[Sequence[Any]], format_: str)
     if format_ == "json":
         return as_json([dict(zip(headers, row, strict=True)) for row in rows]) + "\n"
     file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows(_lines(headers, rows))
+    cells = ([_harmless(cell) for cell in row] for row in [headers, *rows])
+    csv.writer(file, lineterminator="\n").writerows(cells)
     return file.getvalue()
+
+
+def _harmless(cell: Any) -> str:
+    """Return a cell of CSV that no terminal acts on and no spreadsheet computes.
+
+    A text that begins like a formula gets an apostrophe in front, as spreadsheets want it.
+    """
+    text = safe(exact(cell))
+    is_formula = isinstance(cell, str) and text.lstrip("\t\n '\"")[:1] in _FORMULAS
+    return f"'{text}" if is_formula else text
 
 
 def as_json(data: Any, ascii_only: bool = True) -> str:

@@ -20,7 +20,7 @@ import msgspec
 from daskperiment.codec.kinds import BUILDERS, FORMS, KINDS, NotPlainError, kind_of
 from daskperiment.codec.object_format import Blob, Buffer, dump_object, load_object
 from daskperiment.errors import CorruptRecordError, PersistedResultNotFoundError
-from daskperiment.formatting import one_line
+from daskperiment.formatting import one_line, plain_repr, shorten
 from daskperiment.records import ObjectRef
 
 __all__ = [
@@ -323,8 +323,9 @@ def _fetch(reference: ObjectRef, get: Callable[[str], Buffer]) -> Buffer:
     except KeyError:
         raise PersistedResultNotFoundError(
             f"the object {reference.digest!r} with the value {reference.repr} is not in the store: "
-            "it was dropped from it, as prune() does with outputs that can be reused; "
-            "run the trial again, with its parameters and seed, to have it again"
+            "it was dropped from it, as prune() does with outputs that can be reused, or waits in "
+            "the process that ran the trial, where ex.flush() delivers it; else run the trial "
+            "again, with its parameters and seed, to have it again"
         ) from None
 
 
@@ -358,8 +359,16 @@ def _short_line(text: str) -> str:
     return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
 
 
+class _BoundedRepr(Repr):
+    """Writes the first elements, and the first digits."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Return the number, by digits of base 16 where Python writes no others."""
+        return shorten(plain_repr(x), self.maxlong)
+
+
 def _bounded_repr() -> Repr:
-    bounded = Repr()
+    bounded = _BoundedRepr()
     bounded.maxlevel = 4
     bounded.maxlist = bounded.maxtuple = bounded.maxset = bounded.maxfrozenset = 20
     bounded.maxdict = bounded.maxarray = bounded.maxdeque = 20

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from daskperiment.codec import describe
 from daskperiment.compare.parts import Cause, Differences, Pair, StepComparison
 from daskperiment.formatting import (
     one_line,
+    plain_repr,
     shorten,
     shorten_pair,
     told_change,
@@ -49,10 +49,7 @@ def show(value: Any) -> str:
         return value.repr
     if type(value).__module__ == "numpy" and getattr(value, "ndim", 1) == 0:
         value = value.item() if value.dtype.kind in "biufc" else value  # 0.5, not np.float64(0.5)
-    try:
-        return repr(value)
-    except ValueError:  # an integer of more digits than Python writes
-        return hex(value) if isinstance(value, int) else describe(value)[1]
+    return plain_repr(value)
 
 
 def show_pair(pair: Pair[Any], columns: int = _VALUE) -> tuple[str, str]:

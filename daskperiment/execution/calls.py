@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = ["Call", "UserFunction"]
@@ -71,5 +71,7 @@ class Call:
     """Names of the arguments that the output does not depend on."""
     shared: tuple[str, ...] = ()
     """Names of the arguments that others see: literals, parameters and what several steps take."""
+    lent: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Argument -> places of steps that give it, and may hand on what others see, too."""
     defaulted: bool = False
     """Whether an argument is left out that has a default."""

@@ -52,6 +52,10 @@ __all__ = [
 ]
 
 
+_LONGEST_TEXT = 100_000
+"""Characters of an exception's text, and of its traceback, that are recorded."""
+
+
 def begin(source: RequestSource) -> TrialHandle:
     """Begin a trial: give it an id in the store and write down what it begins with.
 
@@ -334,4 +338,13 @@ def failure_of(error: BaseException, step: str | None = None) -> Failure:
         lines = "".join(traceback.format_exception(error))
     except Exception:  # formatting calls the user's __str__ too
         lines = ""
-    return Failure(name, f"{name}({text})", lines, step)
+    return Failure(name, f"{name}({_cut(text)})", _cut(lines), step)
+
+
+def _cut(text: str) -> str:
+    """Return a text of any length without its middle; its end says most of a traceback."""
+    left_out = len(text) - _LONGEST_TEXT
+    if left_out <= 0:
+        return text
+    half = _LONGEST_TEXT // 2
+    return f"{text[:half]}\n… ({left_out:,} characters left out) …\n{text[-half:]}"

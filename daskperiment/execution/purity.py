@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
+
+import numpy as np
 
 from daskperiment.capture.environment import changes
 from daskperiment.capture.fingerprint import exact_fingerprint
@@ -39,6 +42,40 @@ def joined_changes(lines: list[str]) -> str:
     with_options = sorted(lines, key=lambda line: " -> " not in line)
     rest = len(with_options) - MOST_LINES
     return "; ".join(with_options[:MOST_LINES]) + (f"; and {rest} more" if rest > 0 else "")
+
+
+_SCALARS = frozenset({bool, int, float, complex, str, bytes, type(None)})
+_MOST = 1000
+"""How many items of a container are looked at."""
+
+
+def hands_on(value: Any, given: Iterable[Any]) -> bool:
+    """Whether a step returns what it was given, or holds it: what is done to the one is to both.
+
+    Looked at are the items of containers, the attributes of objects, and the memory of arrays.
+    """
+    if type(value) in _SCALARS:
+        return False
+    before = {id(part): part for each in given for part in _parts(each)}
+    after = list(_parts(value))
+    arrays = [part for part in before.values() if isinstance(part, np.ndarray)]
+    return any(id(part) in before for part in after) or any(
+        np.may_share_memory(part, each)
+        for part in after if isinstance(part, np.ndarray) for each in arrays
+    )  # fmt: skip
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    """Yield a value and what it holds, but for scalars."""
+    held: Iterable[Any] = ()
+    if isinstance(value, (list, tuple, set, frozenset)):
+        held = value
+    elif isinstance(value, dict):
+        held = value.values()
+    elif not isinstance(value, type):
+        held = getattr(value, "__dict__", {}).values()
+    yield value
+    yield from (each for each in islice(held, _MOST) if type(each) not in _SCALARS)
 
 
 def is_changed(before: str | None, value: Any) -> bool:

@@ -41,7 +41,7 @@ from daskperiment.execution.lifecycle import (
     watch_for_interruption,
 )
 from daskperiment.execution.observed_files import ObservedFiles, watch_files
-from daskperiment.execution.purity import is_changed, report_conflicts
+from daskperiment.execution.purity import hands_on, is_changed, report_conflicts
 from daskperiment.execution.random_state import release_step, seed_step
 from daskperiment.execution.trial import TrialHandle
 from daskperiment.execution.usage import Stopwatch, Usage
@@ -188,8 +188,8 @@ class StepRunner:
         self.known_now: OutputsByInputs | None = None
         """By what its inputs are once it has written into a folder that it was given."""
         self.arguments: dict[str, Argument] = {}
-        self.watched = False
-        """Whether it takes something that can be changed in place, and that others see."""
+        self.watched: list[str] = []
+        """Names of the arguments that can be changed in place, and that others see."""
         self.beside = tuple(ACTIVE)
         self.changed: list[str] = []
         self.inputs: str | None = None
@@ -260,15 +260,15 @@ class StepRunner:
 
     def _take(self, values: Sequence[Any]) -> None:
         """Note what the function gets, argument by argument; what has no fingerprint is noted."""
-        call, found = self.call, self.arguments
+        call, found, handing = self.call, self.arguments, self.trial.handing
         # Reading files is worth its time where outputs are reused.
         path = by_content if self.keys is not None and self.keys.reusable else by_stamp
         for name, value in zip(call.names, values, strict=True):
             digest = None if name in call.ignore else self._digest(name, value, path)
             text = _text(value)
             found[name] = Argument(text, digest)
-            if not text and name in call.shared:
-                self.watched = True
+            if not text and (name in call.shared or (handing and self._is_handed_on(name))):
+                self.watched.append(name)
         if call.defaulted:
             for name, value in defaults_of(call.function.__wrapped__):
                 if name not in found and name not in call.ignore:
@@ -281,12 +281,20 @@ class StepRunner:
         beside = {*self.running.beside, *(step.key for step in (*self.beside, *ACTIVE))}
         for name, value in zip(self.call.names, values, strict=True):
             before = self.arguments[name].fingerprint
-            if name in self.call.shared and not _text(value) and is_changed(before, value):
+            if name in self.watched and is_changed(before, value):
                 self.changed.append(name)
+        given = [each for name, each in zip(self.call.names, values, strict=True)
+                 if name in self.watched]  # fmt: skip
+        if hands_on(self.value, given):
+            self.trial.handing.add(self.call.key)
         if self.changed:
             call, others = self.call, sorted(beside - {self.call.key})
             found = Alteration(call.key, call.step, self.changed, others)
             self.recorder.outputs.altered(self.trial.trial, found)
+
+    def _is_handed_on(self, name: str) -> bool:
+        """Whether an argument came here by a step that returned what others see, too."""
+        return not self.trial.handing.isdisjoint(self.call.lent.get(name, ()))
 
     def _digest(self, name: str, value: Any, path: Callable[[Any], str]) -> str | None:
         with suppress(NoFingerprintError):

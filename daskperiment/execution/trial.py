@@ -223,9 +223,12 @@ class TrialHandle:
     progress: str | None = field(repr=False)
     at_home: bool = field(init=False, repr=False)
     """Whether this is the process that computes the trial."""
+    handing: set[str] = field(init=False, repr=False, compare=False)
+    """Places of the steps that returned here what they were given, and others see."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "at_home", self.origin == current_origin())
+        object.__setattr__(self, "handing", set())
 
     def __reduce__(self) -> Any:
         # Made anew where it arrives, so that it knows where it is.

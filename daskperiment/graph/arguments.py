@@ -7,8 +7,19 @@ and parameters could not be told apart afterwards, so they are found here, as th
 from __future__ import annotations
 
 import itertools
+import time
+import uuid
 from collections import UserDict, UserList, deque
-from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, Sequence, ValuesView
+from collections.abc import (
+    Collection,
+    ItemsView,
+    Iterable,
+    Iterator,
+    KeysView,
+    Mapping,
+    Sequence,
+    ValuesView,
+)
 from dataclasses import fields, is_dataclass
 from functools import partial
 from types import FunctionType, GeneratorType, MappingProxyType, ModuleType, SimpleNamespace
@@ -20,13 +31,15 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 from dask.utils import is_namedtuple_instance
 
-from daskperiment.graph.dask_tasks import Dict, GraphNode, List, Task, TaskRef
+from daskperiment.execution.tasks import run_step
+from daskperiment.graph.dask_tasks import Dict, GraphNode, List, Task, TaskRef, function_of
 from daskperiment.graph.keywords import CheckedNode
 
-__all__ = ["CallNode", "find_node", "unpack", "unpack_arguments"]
+__all__ = ["CallNode", "find_node", "new_key", "unpack", "unpack_arguments"]
 
 _PLAIN = frozenset({bool, int, float, complex, str, bytes, type(None)})
 _SEQUENCES = frozenset({list, tuple, set, frozenset})
+_SETS = frozenset({set, frozenset})
 _ITERATORS: dict[type, type] = {
     type(iter([])): list,
     type(iter(())): tuple,
@@ -115,7 +128,7 @@ def unpack(value: Any, nodes: list[Any]) -> Any:
         nodes.append(node)
         return TaskRef(node.key)
     if kind in _SEQUENCES:
-        return _container(value, kind, value, nodes)
+        return _container(value, kind, _members(value) if kind in _SETS else value, nodes)
     if kind is dict:
         return _dict(value, nodes)
     if kind is slice:
@@ -152,6 +165,41 @@ def _container(value: Any, make: Any, items: Iterable[Any], nodes: list[Any]) ->
     if not any(map(_is_reference, forms)):
         return value
     return List(*forms) if make is list else Task(None, make, List(*forms))
+
+
+def _members(value: Collection[Any]) -> Collection[Any]:
+    """Return the members of a set, nodes as they were made.
+
+    The order of calls tells the seeds of steps, and that of a set is another in each process.
+    """
+    rich = [item for item in value if type(item) not in _PLAIN]
+    if len(rich) < 2 or find_node(rich) is None:
+        return value
+    return [*(item for item in value if type(item) in _PLAIN), *sorted(rich, key=_made)]
+
+
+def _made(value: Any) -> tuple[str, str]:
+    """Return what tells when a node was made, or the node in another value."""
+    found = find_node(value)
+    if found is None:
+        return "", ""
+    node = found[1]
+    if isinstance(node, CallNode):
+        return _stamp(node.as_input().key), ""
+    # Of other nodes, when the latest step before it was called.
+    layers = node.dask.layers if isinstance(node.dask, HighLevelGraph) else {}
+    calls = [name for name, layer in layers.items()
+             if name in layer and function_of(layer[name]) is run_step]  # fmt: skip
+    return max(map(_stamp, calls), default=""), str(node.key)
+
+
+def new_key(name: str) -> str:
+    """Return a key for the call of a step: they are in the order of the calls, but for the name."""
+    return f"{name}-{time.perf_counter_ns():016x}{uuid.uuid4().hex[:16]}"
+
+
+def _stamp(key: Any) -> str:
+    return str(key).rpartition("-")[2]
 
 
 def _dict(value: dict[Any, Any], nodes: list[Any]) -> Any:

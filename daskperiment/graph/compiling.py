@@ -173,6 +173,8 @@ class _Survey:
         self.taken = {key: ParameterField(name) for key, name in inlined.items()}
         self._names: Counter[str] = Counter()
         self._prepared: dict[Key, GraphNode] = {}
+        self._lending: set[str] = set()
+        """Places of the steps that take what others see, or what such a step returned."""
         self._takers = Counter(ref for task in tasks.values() for ref in references(task))
         for key in in_order(tasks, last):
             self._visit(key)
@@ -244,7 +246,11 @@ class _Survey:
         run = run_result if key == self._last else run_step
         shared = tuple(name for name, form in zip(call.names, args, strict=True)
                        if self._is_shared(form))  # fmt: skip
-        prepared = Task(key, run, trial, replace(call, key=place, shared=shared), *args)
+        lent = {name: places for name, form in zip(call.names, args, strict=True)
+                if name not in shared and (places := self._lenders(form))}  # fmt: skip
+        if shared or lent:
+            self._lending.add(place)
+        prepared = Task(key, run, trial, replace(call, key=place, shared=shared, lent=lent), *args)
         self._prepared[key] = prepared
         return _Inputs(steps=(place,))
 
@@ -254,6 +260,12 @@ class _Survey:
             return True
         taken = [form.key] if isinstance(form, TaskRef) else list(references(form))
         return any(self._takers[key] > 1 or key not in self._tasks for key in taken)
+
+    def _lenders(self, form: Any) -> tuple[str, ...]:
+        """Return the steps that give an argument, and that may hand on what others see."""
+        keys = [form.key] if isinstance(form, TaskRef) else list(references(form))
+        places = [self.places[key] for key in keys if key in self.places]
+        return tuple(place for place in places if place in self._lending)
 
     def _between(self, key: Key, task: Task) -> None:
         self.takes_files |= task.func is take_file

@@ -18,6 +18,8 @@ from daskperiment.graph.dask_tasks import (
     Alias,
     DataNode,
     GraphNode,
+    List,
+    Set,
     Task,
     TaskRef,
     function_of,
@@ -34,6 +36,7 @@ from daskperiment.reuse.cache_keys import (
     UsedFunction,
 )
 from daskperiment.reuse.parameter_fields import ParameterField
+from daskperiment.reuse.unordered import END, MEMBER, SET
 
 __all__ = ["fixed_arguments", "make_key_specs"]
 
@@ -150,6 +153,13 @@ class _Maker:
             yield KeyOf(item.target)
         elif isinstance(item, DataNode):
             yield _literal(item.value)
+        elif (members := _members(item)) is not None:
+            yield f"{'frozenset' if function_of(item) is frozenset else 'set'} of {len(members)}"
+            yield SET
+            for member in members:
+                yield MEMBER
+                yield from self._parts(member)
+            yield END
         elif isinstance(item, Task):
             # A list or dict with nodes in it is a task too, of a type of its own.
             plain = type(item) is Task
@@ -160,6 +170,16 @@ class _Maker:
             yield ")"
         else:
             yield _literal(item)
+
+
+def _members(item: Any) -> Sequence[Any] | None:
+    """Return what a set is made of, of a list or in Dask's own way; None for all else."""
+    if isinstance(item, Set):
+        return item.args
+    if isinstance(item, Task) and function_of(item) in (set, frozenset):
+        made_of = item.args[0] if len(item.args) == 1 else None
+        return made_of.args if isinstance(made_of, List) else None
+    return None
 
 
 def _labelled(arguments: Mapping[str, tuple[Any, ...]], call: Call) -> Iterator[Any]:

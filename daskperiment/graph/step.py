@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MethodType
@@ -23,7 +22,7 @@ from daskperiment.execution.calls import Call, UserFunction
 from daskperiment.execution.context import CURRENT
 from daskperiment.execution.tasks import run_step
 from daskperiment.formatting import html_table, nearest
-from daskperiment.graph.arguments import CallNode, unpack, unpack_arguments
+from daskperiment.graph.arguments import CallNode, new_key, unpack, unpack_arguments
 from daskperiment.graph.dask_tasks import Task, TaskRef
 from daskperiment.graph.template import TRIAL, no_trial
 
@@ -134,7 +133,7 @@ class StepFunction:
             defaulted=any(name not in names for name, _ in defaults_of(self.__wrapped__)),
         )  # fmt: skip
         # Not a token of the arguments: two equal calls are two step runs.
-        key = f"{self.name}-{uuid.uuid4().hex}"
+        key = new_key(self.name)
         nodes: list[Any] = []
         own = args[0] if args and getattr(type(args[0]), self.name, None) is self else None
         values = (*args, *kwargs.values())

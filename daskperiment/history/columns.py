@@ -18,18 +18,25 @@ A number that would change, such as 10**400 or 2**53 + 1 among floats, makes the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from operator import methodcaller
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
+from daskperiment.formatting import harmless, plain_repr, shorten
 from daskperiment.history.stored_values import MISSING, MissingValue
 
-__all__ = ["column", "durations", "frame_of", "moments", "objects"]
+__all__ = ["HarmlessFrame", "column", "durations", "frame_of", "moments", "objects"]
+
+T = TypeVar("T")
 
 _EXACT = 2**53
+_LONG = 1000
+"""Characters of a value that is shown in short, where one has too many digits for pandas."""
+_SHORT = 40
 _KINDS: dict[type, str] = {
     int: "int",
     float: "float",
@@ -48,6 +55,45 @@ _BASES: tuple[tuple[type | tuple[type, ...], str], ...] = (
     (datetime, "datetime"),
     (timedelta, "timedelta"),
 )
+
+
+class HarmlessFrame(pd.DataFrame):
+    """A DataFrame whose printed form no terminal acts on, and that shows numbers of any length.
+
+    Its values are what they are; only showing it is different from pandas.
+    """
+
+    @property
+    def _constructor(self) -> type[HarmlessFrame]:
+        return HarmlessFrame
+
+    def __repr__(self) -> str:
+        return harmless(_tried(str, self))
+
+    def _repr_html_(self) -> str | None:
+        html: str | None = _tried(methodcaller("_repr_html_"), self)
+        return None if html is None else harmless(html)
+
+
+def _tried(show: Callable[[pd.DataFrame], T], frame: pd.DataFrame) -> T:
+    """Return how pandas shows a frame, if need be with texts in the place of long numbers."""
+    plain = pd.DataFrame(frame.copy(deep=False))
+    try:
+        return show(plain)
+    except ValueError:
+        for at, dtype in enumerate(frame.dtypes):
+            if dtype.kind == "O":
+                plain.isetitem(at, [_shown(value) for value in frame.iloc[:, at].array])
+        return show(plain)
+
+
+def _shown(value: Any) -> Any:
+    try:
+        if isinstance(value, str) or len(repr(value)) <= _LONG:
+            return value
+    except ValueError:
+        pass
+    return shorten(plain_repr(value), _SHORT)
 
 
 def column(values: Sequence[Any], index: pd.Index, nullable: bool = True) -> pd.Series:
@@ -86,7 +132,7 @@ def durations(seconds: Sequence[float], index: pd.Index) -> pd.Series:
 def frame_of(columns: Iterable[tuple[str, pd.Series]], index: pd.Index) -> pd.DataFrame:
     """Return columns as a frame; two may have the same name, as a parameter called Result."""
     named = list(columns)
-    frame = pd.DataFrame(dict(enumerate(series for _, series in named)), index=index)
+    frame = HarmlessFrame(dict(enumerate(series for _, series in named)), index=index)
     frame.columns = pd.Index([name for name, _ in named], dtype=object if not named else None)
     return frame
 

@@ -19,7 +19,7 @@ from daskperiment.client.completion import end_by_caller, finish_elsewhere
 from daskperiment.client.progress import StepBar, reporting
 from daskperiment.execution.calls import UserFunction
 from daskperiment.execution.lifecycle import begin
-from daskperiment.formatting import html_table, nearest, shorten
+from daskperiment.formatting import html_table, nearest, plain_repr, shorten
 from daskperiment.graph.arguments import CallNode
 from daskperiment.graph.compiling import compile_template
 from daskperiment.graph.keywords import USUAL, check_keywords
@@ -356,13 +356,13 @@ class ResultNode(CallNode):
 
     def _described(self) -> str:
         values = self._definition.options.values
-        bound = [f"{name}={shorten(repr(value), 30)}" for name, value in values.items()]
+        bound = [f"{name}={shorten(plain_repr(value), 30)}" for name, value in values.items()]
         return "".join(f", {item}" for item in bound)
 
     def _repr_html_(self) -> str:
         definition = self.definition
         values = definition.planner.parameters.current(definition.options.values)
-        rows = [[name, shorten(repr(values.get(name, "no value or computed")), 60)]
+        rows = [[name, shorten(plain_repr(values.get(name, "no value or computed")), 60)]
                 for name in definition.template.parameters]  # fmt: skip
         return html_table([f"Result {self.name}", "Value"], rows)
 

@@ -196,14 +196,14 @@ def _calls(
     request: TrialRequest, code: Code,
 ) -> dict[Key, tuple[str, CallKey]]:  # fmt: skip
     """Return place and call of the steps that run, and that take what other nodes give."""
-    found = {}
+    found, codes = {}, specs.codes(code.steps)
     for spec in specs.specs:
         reason = plan.reasons.get(spec.key)
         if reason is None or reason.startswith(IMPURE) or spec.key in plan.hits:
             continue
         if not (specs.takes_nodes(spec) or specs.takes_folders(spec, request.values)):
             continue  # its cache key says all that its inputs could say
-        call = specs.call_key(spec, cache_keys, request.values, code.steps)
+        call = specs.call_key(spec, cache_keys, request.values, codes)
         if call is not None and spec.place in plan.step_keys:
             found[spec.key] = spec.place, call
     return found

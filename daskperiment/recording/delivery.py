@@ -6,14 +6,10 @@ and a warning says so once. What is not known to have arrived is sent again, whi
 
 from __future__ import annotations
 
-import mmap
-import os
 import threading
-import uuid
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import suppress
 
 from toolz import partition_all
 
@@ -21,14 +17,13 @@ from daskperiment.codec import Blob
 from daskperiment.errors import StoreError, StoreUnavailableError, StoreWarning
 from daskperiment.recording.journal import Journal
 from daskperiment.recording.outputs import ObservedOutputs, remember
-from daskperiment.store import rights
+from daskperiment.recording.pending_objects import PendingObjects
 from daskperiment.store.opening import journal_folder
-from daskperiment.store.protocol import Buffer, Record, Store
+from daskperiment.store.protocol import Record, Store
 from daskperiment.warn import warn_user
 
-__all__ = ["Delivery", "PendingObjects"]
+__all__ = ["Delivery"]
 
-_ENDING = ".object"
 _HELD_AT_ONCE = 1000
 
 
@@ -57,16 +52,20 @@ class Delivery:
         self._noting = threading.Lock()
         self._kept: OrderedDict[str, str] = OrderedDict()
         self._held = HeldRecords()
+        self._told = False
+        """Whether it was said that something waits, since all was delivered."""
+        self.stuck = False
+        """Whether a record waits in memory: looked at before each write."""
 
     @property
     def waiting(self) -> int:
         """How many records and objects are not in the store yet."""
-        return self.journal.waiting + len(self._held) + sum(1 for _ in self._pending.files())
+        return self.journal.waiting + len(self._held) + len(self._pending)
 
     @property
     def holds(self) -> bool:
-        """Whether records wait in memory, because they could not be written down."""
-        return bool(self._held)
+        """Whether something waits beside the journal: in memory, or objects on this machine."""
+        return bool(self._held) or self._pending.expected
 
     # Objects
 
@@ -92,15 +91,25 @@ class Delivery:
             If it could be kept neither in the store nor here.
         """
         if self.away:
-            self._pending.keep(blob.digest, blob.parts)
+            self._keep_here(blob)
             return
         try:
             # Not by memory, as in `put`: another process may have pruned it since.
             self._store.put(blob.digest, blob.parts)
         except StoreError as error:
             # Away, or full: either may be over in a moment.
+            self._keep_here(blob)
+            with suppress(StoreWarning):  # made an error, it must not cost the value
+                self.lost_contact(error)
+
+    def _keep_here(self, blob: Blob) -> None:
+        try:
             self._pending.keep(blob.digest, blob.parts)
-            self.lost_contact(error)
+        except StoreError as error:
+            text = f"A value of {blob.size:,} bytes is lost: the store does not take it, and here "
+            warn_user(StoreWarning(f"{text}it cannot wait: {error}"))
+            raise
+        self._wake()
 
     def forget_object(self, digest: str) -> None:
         """Remember no longer that the store has an object."""
@@ -113,10 +122,11 @@ class Delivery:
 
         A full disk, or one that cannot be written for a moment, costs no record then.
         """
-        first = not self._held
         taken = self._held.add(record)
+        self.stuck = True
         self._wake()
-        if first or not taken:
+        if not taken or not self._told:
+            self._told = True
             fate = "waits in memory until it can be written" if taken else "is lost"
             warn_user(
                 StoreWarning(
@@ -124,6 +134,16 @@ class Delivery:
                     f"{str(error).rstrip('.')}. It {fate}, as do those that follow."
                 )
             )
+
+    def write_held(self) -> None:
+        """Write the records down that wait in memory, if that is possible again."""
+        if self._delivering.acquire(blocking=False):  # else they are delivered just now
+            try:
+                with suppress(StoreError):
+                    self._held.write_down(self.journal)
+                self.stuck = bool(self._held)
+            finally:
+                self._delivering.release()
 
     def deliver(self, timeout: float | None = None) -> None:
         """Deliver the records that wait.
@@ -137,6 +157,7 @@ class Delivery:
         with self._delivering, self._outputs.compared(self._store.find) as existing:
             if self._held:
                 existing += self._held.place(self.journal, self._store)
+                self.stuck = bool(self._held)
             existing += self.journal.flush(timeout)
 
     def flush(self, timeout: float | None = None) -> None:
@@ -156,22 +177,25 @@ class Delivery:
             # A store that is full for an object may have room for records.
             self.deliver(timeout)
         self.journal.recover()
-        self.away = False
+        self.away = self._told = False
 
     def lost_contact(self, error: Exception) -> None:
-        """Note that the store did not take something: warn, and try again later."""
+        """Note that the store did not take something: say so once, and try again later."""
         self._wake()
-        if isinstance(error, StoreUnavailableError):
-            # Two threads that wait for one server give up at the same moment.
-            with self._noting:
-                known, self.away = self.away, True
-            if known:
-                return
+        away = isinstance(error, StoreUnavailableError)
+        # Two threads that wait for one server give up at the same moment.
+        with self._noting:
+            known, self._told = self.away if away else self._told, True
+            self.away |= away
+        if known:
+            return
+        if away:
             self.forget()  # the server may come back with less than it had
+        place = "in memory" if self._pending.in_memory else f"in {str(self.folder)!r}"
         warn_user(
             StoreWarning(
-                f"{str(error).rstrip('.')}. What is recorded meanwhile waits in "
-                f"{str(self.folder)!r} and is delivered when the store is back; "
+                f"{str(error).rstrip('.')}. What is recorded meanwhile waits {place} and is "
+                f"delivered when the store {'is back' if away else 'takes it'}; "
                 "ex.flush() does it at once."
             )
         )
@@ -182,34 +206,42 @@ class Delivery:
         self._kept.clear()
 
     def close(self) -> None:
-        """Deliver what can be delivered, and warn of what is left."""
+        """Deliver what can be delivered, and say in one line what is left."""
         # A store that is away was tried a moment ago, and the process may end at once.
-        if self.away or not self._delivered():
-            warn_user(
-                StoreWarning(
-                    f"{self.waiting} records and objects for {self._store.address} wait in "
-                    f"{str(self.folder)!r}. The next process that opens the experiment "
-                    "when the store can be reached delivers them."
-                )
+        reason = "it is away" if self.away else self._refusal()
+        if reason is None:
+            self.journal.close()
+            return
+        lost = self._write_all_down()
+        texts = [f"The store {self._store.address} did not take all: {reason.rstrip('.')}."]
+        if waiting := self.waiting - lost:
+            texts.append(
+                f"{waiting} records and objects for it wait in {str(self.folder)!r}; the next "
+                "process that opens the experiment when the store takes them delivers them."
             )
-
-        if self._held:
-            warn_user(
-                StoreWarning(
-                    f"{len(self._held)} records for {self._store.address} could be written neither "
-                    f"to {str(self.folder)!r} nor to the store, and are lost with this process."
-                )
+        if lost:
+            texts.append(
+                f"{lost} records and objects could be written neither there nor to the store, and "
+                "are lost with this process."
             )
+        warn_user(StoreWarning(" ".join(texts)))
 
-    def _delivered(self) -> bool:
+    def _refusal(self) -> str | None:
+        """Deliver all, and return why the store does not take it."""
         try:
-            self._pending.deliver(self._store)
-            self.deliver()
+            try:
+                self._pending.deliver(self._store)
+            finally:
+                self.deliver()
         except StoreError as error:
-            warn_user(StoreWarning(str(error)))
-            return False
-        self.journal.close()
-        return True
+            return str(error)
+        return None
+
+    def _write_all_down(self) -> int:
+        """Write down what waits in memory, and return of how much that is not possible."""
+        with suppress(StoreError):
+            self._held.write_down(self.journal)
+        return len(self._held) + self._pending.write_down()
 
 
 class HeldRecords:
@@ -245,80 +277,20 @@ class HeldRecords:
         # Not under the lock, which whoever adds takes: a store may take its time.
         standing: list[Record] = []
         try:
-            while self._records:
-                journal.write(self._records[0])
-                self._drop(1)
+            self.write_down(journal)
         except StoreError:
             for some in partition_all(_HELD_AT_ONCE, list(self._records)):
                 standing += store.append(some)
                 self._drop(len(some))
         return standing
 
+    def write_down(self, journal: Journal) -> None:
+        """Write what is held to the journal; StoreError if it does not take all."""
+        while self._records:
+            journal.write(self._records[0])
+            self._drop(1)
+
     def _drop(self, count: int) -> None:
         with self._lock:
             for _ in range(count):
                 self._left += len(self._records.popleft().body)
-
-
-class PendingObjects:
-    """A folder of objects that wait for a store that is away.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        Made when the first object is kept.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def keep(self, digest: str, parts: Sequence[Buffer]) -> None:
-        """Write an object down, whole or not at all."""
-        target = self._folder / f"{digest}{_ENDING}"
-        temporary = self._folder / f"{digest}.{uuid.uuid4().hex}.part"
-        try:
-            rights.make_folder(self._folder, rights.PRIVATE_FOLDER)
-            private = partial(os.open, mode=rights.PRIVATE_FILE)
-            with open(temporary, "wb", opener=private) as file:
-                file.writelines(parts)
-            rights.share(temporary)
-            os.replace(temporary, target)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise StoreError(
-                f"Cannot keep an object in {str(self._folder)!r} ({error}). Free some space there, "
-                "or name another folder in the configuration 'daskperiment.journal'."
-            ) from error
-
-    def deliver(self, store: Store) -> int:
-        """Hand every object to the store, and return how many there were."""
-        count = 0
-        for path in self.files():
-            try:
-                _put(store, path)
-                path.unlink()
-            except FileNotFoundError:
-                continue  # another process delivered it
-            count += 1
-        return count
-
-    def files(self) -> Iterator[Path]:
-        """The files of the objects that wait."""
-        try:
-            entries = [entry.path for entry in os.scandir(self._folder)]
-        except (FileNotFoundError, NotADirectoryError, PermissionError):
-            return iter(())  # somebody else's, or what stands in its way is for the store to say
-        except OSError as error:
-            raise StoreError(
-                f"Cannot look into {str(self._folder)!r} ({error}). Make it readable for this user."
-            ) from error
-        return (Path(path) for path in entries if path.endswith(_ENDING))
-
-
-def _put(store: Store, path: Path) -> None:
-    with open(path, "rb") as file:
-        if os.fstat(file.fileno()).st_size == 0:
-            store.put(path.stem, [])
-            return
-        # Never closed: an error that a store raised may still refer to parts of it.
-        store.put(path.stem, [mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)])

@@ -97,6 +97,8 @@ class Recorder:
     def write(self, stream: str, trial: int, id: str, record: Struct) -> None:
         """Write a record down. Never raises: what cannot be recorded is said in a warning."""
         written = Record(stream, trial, id, encode(record))
+        if self.delivery.stuck:
+            self.delivery.write_held()
         try:
             self._journal.write(written)
         except StoreError as error:
@@ -104,6 +106,8 @@ class Recorder:
 
     def point(self, trial: int, point: Point) -> None:
         """Write a metric point down. Never raises, as `write`."""
+        if self.delivery.stuck:
+            self.delivery.write_held()
         try:
             self._journal.point(trial, point)
         except StoreError as error:

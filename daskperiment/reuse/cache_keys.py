@@ -24,6 +24,7 @@ from daskperiment.formatting import brief
 from daskperiment.records import Argument, StepCode, cache_entry_id
 from daskperiment.reuse.cache_entries import CHANGED, UNKNOWN
 from daskperiment.reuse.parameter_fields import ParameterField
+from daskperiment.reuse.unordered import SET, in_any_order
 from daskperiment.seeds import step_seed
 
 __all__ = [
@@ -220,7 +221,7 @@ class KeySpecs:
     ) -> CallKey | None:  # fmt: skip
         """Return what determines a step's output together with its inputs; None if it has none.
 
-        The arguments are those of `cache_keys`, and what it returned.
+        The arguments are those of `cache_keys`, and what it returned; `steps` has all `codes`.
         """
         # What other nodes give stands for itself once they have run; and so does what a folder
         # holds that the step itself may have written.
@@ -236,7 +237,12 @@ class KeySpecs:
                      for part in direct]  # fmt: skip
         except NoFingerprintError:
             return None
+        parts = in_any_order(parts) if SET in parts else parts
         return CallKey(combine("code", code), combine("call", code, *parts), by_nodes)
+
+    def codes(self, steps: Mapping[str, StepCode]) -> Mapping[str, StepCode]:
+        """Return the code of steps, with that of the functions that are none."""
+        return {**self._capture.capture(self.functions).steps, **steps} if self.functions else steps
 
     def cache_keys(
         self, values: Mapping[str, Any], steps: Mapping[str, StepCode], seed: int
@@ -253,8 +259,7 @@ class KeySpecs:
             The trial's seed.
         """
         found = {key: _of_value(values, name) for key, name in self._parameters.items()}
-        if self.functions:
-            steps = {**self._capture.capture(self.functions).steps, **steps}
+        steps = self.codes(steps)
         series = series_of(platform.python_version())
         for spec in self.specs:
             found[spec.key] = _cache_key(spec, found, values, steps, seed, series)
@@ -307,7 +312,7 @@ class KeySpecs:
         """
         if not self._told:
             return {}
-        codes = self._capture.capture(self.functions).steps if self.functions else {}
+        codes = self.codes({})
         found: dict[Key, CacheKey | NoCacheKey] = {}
         series = series_of(platform.python_version())
         for spec in self._outside.values():
@@ -325,6 +330,7 @@ class KeySpecs:
             digests = [self._part(part, found) for part in parts]
         except NoFingerprintError:
             return Argument(text)
+        digests = in_any_order(digests) if SET in digests else digests
         return Argument(text, digests[0] if len(digests) == 1 else combine(*digests))
 
     def _part(self, part: Part, found: Mapping[Key, CacheKey | NoCacheKey]) -> str:
@@ -381,6 +387,7 @@ def _cache_key(
         ]
     except NoFingerprintError as error:
         return NoCacheKey(str(error), spec.place)
+    parts = in_any_order(parts) if SET in parts else parts
     # The place in the graph is left out, so that equal calls anywhere share an output; it comes
     # in by the seed, where that counts.
     base = combine(SCHEME, series, spec.step, spec.version, code, *parts)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import os
 import shlex
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from daskperiment.errors import CorruptRecordError, StoreError, StoreUnavailableError
@@ -15,6 +16,15 @@ from daskperiment.errors import CorruptRecordError, StoreError, StoreUnavailable
 __all__ = ["database_name", "explain", "explained", "is_damage"]
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_REMEDIES = {
+    errno.EROFS: ". The file system is mounted read-only, as it is after a fault of the device: "
+    "have it mounted for writing, or give another folder as backend",
+    errno.EIO: ". The device reports a fault: look into the system's log, and copy the folder to "
+    "another device while it can be read",
+    errno.EMFILE: ". This process has too many files open: raise the limit (ulimit -n)",
+    errno.ENFILE: ". The system has too many files open: end what opens them",
+}
+"""What to do about errors of the system."""
 _DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 
 
@@ -23,10 +33,7 @@ def explain(error: BaseException, path: Path) -> StoreError:
     if isinstance(error, StoreError):
         return error
     if _is_full(error) or _has_no_room(error, path):
-        return StoreError(
-            f"No space is left on the device that holds {path}: nothing of this call was "
-            f"written. Free some space and try again ({error})"
-        )
+        return StoreError(f"{_why_full(error, path)} ({error})")
     if isinstance(error, sqlite3.Error):
         return _explain_database(error, path)
     return _explain_system(error, path)
@@ -46,6 +53,26 @@ def _is_full(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno in _FULL
     return database_name(error) == "SQLITE_FULL"
+
+
+def _why_full(error: BaseException, path: Path) -> str:
+    """Return what is used up, and what to do."""
+    if getattr(error, "errno", None) == errno.EDQUOT:
+        return (
+            f"The quota of this user is used up on the device that holds {path}: nothing of this "
+            "call was written. Delete files of yours there, or have the quota raised"
+        )
+    with suppress(OSError, AttributeError):  # not every system tells
+        found = os.statvfs(next(folder for folder in path.parents if folder.exists()))
+        if found.f_files and not found.f_ffree:
+            return (
+                f"No more files can be made on the device that holds {path}, though it may have "
+                "space left: its inodes are used up. Delete files there"
+            )
+    return (
+        f"No space is left on the device that holds {path}: nothing of this call was written. "
+        "Free some space and try again"
+    )
 
 
 def is_damage(error: BaseException) -> bool:
@@ -94,8 +121,9 @@ def _explain_database(error: sqlite3.Error, path: Path) -> StoreError:
         )
     if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")):
         return StoreError(
-            f"{path} cannot be opened for writing ({error}): check that it is a file and that you "
-            f"may write to it and its folder, or give another folder as backend"
+            f"{path} cannot be opened for writing ({error}): check that it is a file, that you may "
+            f"write to it and its folder, and that its file system is not mounted read-only; or "
+            f"give another folder as backend"
         )
     return StoreError(f"{path}: {error} ({name or type(error).__name__})")
 
@@ -111,4 +139,5 @@ def _explain_system(error: BaseException, path: Path) -> StoreError:
             f"{path} may not be read or written by this user ({error}): change its permissions, "
             f"or give another folder as backend"
         )
-    return StoreError(f"{path}: {error or type(error).__name__}")
+    remedy = _REMEDIES.get(getattr(error, "errno", None) or 0, "")
+    return StoreError(f"{path}: {error or type(error).__name__}{remedy}")

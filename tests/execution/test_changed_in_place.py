@@ -167,3 +167,109 @@ def test_compare_names_the_step(ex):
         assert {cause.kind for cause in step.causes} == {"in place"}
         assert step.key not in {cause.name for cause in step.causes}
         assert {cause.name.partition("#")[0] for cause in step.causes} == {"grow"}
+
+
+class Holder:
+    """An object that holds another."""
+
+    def __init__(self, held):
+        self.held = held
+
+
+HANDED_ON = {
+    "itself": (lambda value: value, lambda value: value),
+    "in a list": (lambda value: [value], lambda value: value[0]),
+    "in a dict": (lambda value: {"a": value}, lambda value: value["a"]),
+    "in an object": (Holder, lambda value: value.held),
+    "as a view": (lambda value: value[1:], lambda value: value),
+}
+
+
+def hand_on(ex, way, steps=1):
+    """Return a result of a value that one step reads, and another gets by way of others."""
+    give, take = HANDED_ON[way]
+
+    @ex
+    def made():
+        return np.zeros(3)
+
+    @ex
+    def hand(value):
+        return give(value) if way != "itself" else value
+
+    @ex
+    def changer(value):
+        take(value)[:] = 7
+        return 1
+
+    @ex
+    def reader(value):
+        return value.sum()
+
+    @ex.result
+    def both(*values):
+        return [float(each) for each in values]
+
+    value = handed = made()
+    for _ in range(steps):
+        handed = hand(handed)
+    return both(changer(handed), reader(value))
+
+
+@pytest.mark.parametrize("way", HANDED_ON)
+def test_what_is_handed_on(ex, way):
+    """A step that alone takes what another returned, and others see, is named if it changes it."""
+    result = hand_on(ex, way)
+    (told,) = alarms(lambda: result.compute(scheduler="synchronous"))
+    assert told.startswith("Step 'changer' changed in place what it was given as value.")
+
+
+@pytest.mark.parametrize("steps", [2, 4])
+def test_what_is_handed_on_and_on(ex, steps):
+    """However many steps hand a value on, the one that changes it is named, by compare as well."""
+    result = hand_on(ex, "itself", steps)
+    (told,) = alarms(lambda: result.compute(scheduler="synchronous"))
+    assert told.startswith("Step 'changer' changed in place")
+    alarms(lambda: result.compute(scheduler="processes"))
+    (step,) = [step for step in ex.compare(1, 2).steps if step.key == "reader"]
+    assert step.differs
+    assert [(cause.kind, cause.name) for cause in step.causes] == [("in place", "changer")]
+
+
+def test_chains_of_which_nobody_else_sees_anything(ex):
+    """A value that goes from step to step, changed by each, is nobody's but theirs: no alarm."""
+
+    @ex
+    def made():
+        return [0]
+
+    @ex
+    def train(model):
+        model.append(len(model))
+        return model
+
+    model = train(train(train(made())))
+    result = ex.result(list)(model)
+    assert not alarms(lambda: result.compute(scheduler="synchronous"))
+    assert not alarms(lambda: result.compute(scheduler="threads"))
+
+
+def test_copies_that_are_handed_on(ex):
+    """A step that returns a copy hands nothing on, and what becomes of the copy is told to none."""
+
+    @ex
+    def made():
+        return np.zeros(3)
+
+    @ex
+    def copied(value):
+        return value.copy()
+
+    @ex
+    def changer(value):
+        value += 1
+        return value
+
+    value = made()
+    result = ex.result(len)([changer(copied(value)), changer(copied(value))])
+    assert not alarms(lambda: result.compute(scheduler="synchronous"))

@@ -12,7 +12,9 @@ import pytest
 from daskperiment.errors import StoreError, StoreUnavailableError, StoreWarning
 from daskperiment.recording.delivery import HeldRecords
 from daskperiment.recording.journal import Journal
-from daskperiment.recording.registry import recorder_for
+from daskperiment.recording.pending_objects import PendingObjects
+from daskperiment.recording.registry import close_recorders, recorder_for
+from daskperiment.records import Impurity
 from daskperiment.store.protocol import Record
 
 
@@ -143,31 +145,169 @@ def test_limit_of_memory():
     assert len(held) == 1
 
 
-def test_object_that_cannot_be_written(ex, monkeypatch):
-    """Where a large value cannot be kept, the trial succeeds and its row says why."""
+def test_next_write_takes_what_waits_along(ex, disk):
+    """The first write that succeeds again writes what waits in memory too."""
+    recorder_for(ex._store).wake = lambda: None  # nobody else does it meanwhile
+    break_in_a_step(ex, disk, errno.ENOSPC)
+    delivery = recorder_for(ex._store).delivery
+    delivery.hold(Record("steps", 1, "x", b"{}"), StoreError("no space left"))
+    disk["error"] = None
+    recorder_for(ex._store).write("notes", 1, "impure-y", Impurity("y", "y", ""))
+    assert not delivery.stuck
+    assert delivery.journal.waiting >= 2
+
+
+class Refusal:
+    """What a store does not take while it is set, by the name of its method."""
+
+    def __init__(self, monkeypatch, store):
+        self.error = None
+        for name in ("put", "append"):
+            monkeypatch.setattr(type(store), name, self.guarded(getattr(type(store), name)))
+
+    def guarded(self, method):
+        def call(*arguments):
+            if self.error is not None:
+                raise self.error
+            return method(*arguments)
+
+        return call
+
+
+@pytest.fixture
+def keeping(ex):
+    """Make a result with kept outputs, one large and one reusable, that breaks things midway."""
+
+    @ex.persist
+    def large(x):
+        return np.arange(200_000.0)
+
+    @ex.persist(reuse=True)
+    def text(x):
+        return "text" * 1000
+
+    @ex.result(persist=True)
+    def both(x, y):
+        return np.zeros(2000)
+
+    def made(break_it):
+        @ex
+        def start():
+            break_it()
+            return 1
+
+        first = start()
+        return both(large(first), text(first))
+
+    return made
+
+
+def kept(ex):
+    return (
+        ex.get_persisted("large", 1).tolist() == list(range(200_000)),
+        ex.get_persisted("text", 1) == "text" * 1000,
+        ex.get_persisted("both", 1).tolist() == [0.0] * 2000,
+    )
+
+
+@pytest.mark.parametrize("disk_error", [None, errno.ENOSPC, errno.EROFS])
+@pytest.mark.parametrize("when", ["flush", "tick", "close"])
+def test_objects_that_a_store_refuses(ex, keeping, disk, monkeypatch, when, disk_error):
+    """Values that a full store refuses wait on disk or in memory, and are kept when it has room."""
+    refusal = Refusal(monkeypatch, ex._store)
+    folder = recorder_for(ex._store).delivery.folder
+    real = os.open
+
+    def refuse(path, *arguments, **options):
+        if disk["error"] is not None and str(folder) in str(path):
+            raise OSError(disk["error"], os.strerror(disk["error"]))
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+
+    def break_it():
+        refusal.error = StoreError("no memory left")
+        disk["error"] = disk_error
+
+    result = keeping(break_it)
+    recorder_for(ex._store).wake = lambda: None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result.compute(scheduler="synchronous")
+    told = [str(each.message) for each in caught if each.category is StoreWarning]
+    assert len(told) == 1  # once, however much waits
+    assert "records for the store" in repr(ex)
+    refusal.error = disk["error"] = None
+    if when == "close":
+        close_recorders()
+    elif when == "tick":
+        recorder_for(ex._store).tick()
+    else:
+        ex.flush()
+    assert kept(ex) == (True, True, True)
+    assert "records for the store" not in repr(ex)
+    assert ex.get_history()["Success"].tolist() == [True]
+
+
+def test_one_line_at_exit(ex, keeping, monkeypatch):
+    """A process that ends while nothing takes its records says in one line what waits where."""
+    refusal = Refusal(monkeypatch, ex._store)
+
+    def break_it():
+        refusal.error = StoreError("no memory left")
+
+    with pytest.warns(StoreWarning, match="no memory left"):
+        keeping(break_it).compute(scheduler="synchronous")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        close_recorders()
+    (text,) = [str(each.message) for each in caught]
+    assert "no memory left" in text
+    assert "wait in" in text
+    assert "lost" not in text
+    refusal.error = None
+    monkeypatch.setattr("daskperiment.recording.journal.is_gone", lambda origin: True)
+    ex.flush()  # as another process does, of one that is gone
+    assert kept(ex) == (True, True, True)
+
+
+def test_memory_for_objects_is_bounded(tmp_path, monkeypatch):
+    """Beyond a limit memory takes no object: whoever keeps it learns why."""
+    pending = PendingObjects(tmp_path / "spool", limit=10)
+    (tmp_path / "spool").write_text("in the way")
+    pending.keep("aa", [b"12345678"])
+    pending.keep("aa", [b"12345678"])
+    with pytest.raises(StoreError, match="file stands where a folder is expected"):
+        pending.keep("bb", [b"123"])
+    assert len(pending) == 1
+    (tmp_path / "spool").unlink()
+    assert pending.write_down() == 0
+    assert len(pending) == 1
+    assert not pending.in_memory
+
+
+def test_object_too_large_to_wait(ex, monkeypatch):
+    """Where a value can wait nowhere, the trial succeeds, its row says why, and a warning too."""
+    pending = PendingObjects(recorder_for(ex._store).delivery.folder / "spool", limit=10)
+    monkeypatch.setattr(recorder_for(ex._store).delivery, "_pending", pending)
 
     def refuse(*arguments, **options):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     @ex.persist
     def make():
+        monkeypatch.setattr("os.replace", refuse)
         return np.zeros(1_000_000)
 
     @ex.result
     def use(x):
         return len(x)
 
-    use(make()).compute()
-    monkeypatch.setattr("os.replace", refuse)
-
-    @ex.persist
-    def other():
-        return np.ones(1_000_000)
-
-    assert use(other()).compute() == 1_000_000
-    assert ex.get_history()["Success"].tolist() == [True, True]
+    with pytest.warns(StoreWarning, match="8,000,.* bytes is lost.*No space left"):
+        assert use(make()).compute(scheduler="synchronous") == 1_000_000
+    assert ex.get_history()["Success"].tolist() == [True]
     with pytest.raises(KeyError, match="No space left"):
-        ex.get_persisted("other", 2)
+        ex.get_persisted("make", 1)
 
 
 def test_journal_of_a_deleted_experiment(ex):

@@ -25,6 +25,7 @@ import pytest
 from bson.decimal128 import Decimal128
 from bson.objectid import ObjectId
 from pymongo import monitoring
+from pymongo.errors import OperationFailure, WriteError
 
 from daskperiment import codec, records
 from daskperiment.errors import CorruptRecordError, StoreError, StoreUnavailableError
@@ -844,6 +845,28 @@ def test_passwords(tmp_path: Path, impatient: None) -> None:
         assert server.host in text
         assert _PASSWORD not in text
         assert secret not in text
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OperationFailure("No space left on device", code=14031),
+        OperationFailure("you are over your space quota, using 512 MB of 512 MB", code=8000),
+        WriteError("Quota exceeded", code=12501),
+    ],
+)
+def test_full_server(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server whose disk or quota is used up refuses with a message that says so."""
+
+    def refuse(*arguments: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr("daskperiment.store.mongo.client.MongoServer._attempt", refuse)
+    store = open_mongo("mongodb://127.0.0.1:1/lab", "a")
+    text = _error(StoreError, lambda: store.put("aa", [b"x"]))
+    assert "no space left for what is recorded" in text
+    assert "Make room on the disk" in text
+    assert "password" not in text
 
 
 def _error(kind: type[Exception], call: Callable[[], Any]) -> str:

@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 import traceback
 import uuid
 import warnings
@@ -26,12 +27,14 @@ import numpy as np
 import pytest
 import redis
 
+import daskperiment
 from daskperiment.errors import (
     CorruptRecordError,
     StoreError,
     StoreUnavailableError,
     StoreWarning,
 )
+from daskperiment.recording.registry import close_recorders
 from daskperiment.store.protocol import Record
 from daskperiment.store.redis.store import RedisStore, list_redis, open_redis
 from daskperiment.testing import StoreConformance
@@ -580,6 +583,67 @@ def test_full_server(tmp_path: Path) -> None:
         store.append([Record("steps", 1, "x", b"{}")])
         assert bodies(store, "steps") == [{}]
         store.close()
+
+
+def test_full_server_in_a_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a server without memory refuses of a trial waits, and is there when it has some again.
+
+    Points, ends and values that were kept.
+    """
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    with (
+        redis_server(server_of_wheel(), tmp_path, "--maxmemory", "30mb") as server,
+        redis.Redis(port=server.port) as client,
+    ):
+        ex = daskperiment.Experiment("full", backend=server.url)
+
+        @ex.persist
+        def keep() -> Any:
+            ex.save_metric("loss", 0, 1.0)
+            client.config_set("maxmemory", "1mb")
+            return list(range(20_000)), {1, 2}
+
+        @ex.result
+        def count(x: Any) -> int:
+            return len(x[0])
+
+        with pytest.warns(StoreWarning, match="no memory left.*Raise maxmemory") as caught:
+            assert count(keep()).compute(scheduler="synchronous") == 20_000
+        assert len(caught) == 1
+        assert "records for the store" in repr(ex)
+        client.config_set("maxmemory", 0)
+        ex.flush()
+        assert ex.get_history()["Result"].tolist() == [20_000]
+        assert ex.load_metric("loss", 1)[1].tolist() == [1.0]
+        assert ex.get_persisted("keep", 1) == (list(range(20_000)), {1, 2})
+        close_recorders()
+
+
+def test_server_that_cannot_save(tmp_path: Path) -> None:
+    """A server whose disk fails takes no writes now: the message names its disk."""
+    with (
+        redis_server(server_of_wheel(), tmp_path) as server,
+        redis.Redis(port=server.port) as client,
+    ):
+        client.config_set("save", "3600 1")
+        store = open_redis(server.url, "a")
+        store.allocate("one", b"{}")
+        (Path(client.config_get("dir")["dir"]) / "dump.rdb").mkdir()
+        client.bgsave()
+        _wait_for(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err")
+        with pytest.raises(StoreUnavailableError, match="cannot save to its disk: look for one"):
+            store.put("aa", [b"x"])
+        (Path(client.config_get("dir")["dir"]) / "dump.rdb").rmdir()
+        client.save()
+        store.put("aa", [b"x"])
+        store.close()
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_replica(tmp_path: Path, server: RedisServer) -> None:

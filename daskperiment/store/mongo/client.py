@@ -47,6 +47,9 @@ _FAILURES = (PyMongoError, BSONError, GridFSError, UnicodeError, OverflowError)
 """All that the driver raises."""
 _REFUSED = (13, 18, 8000)
 """Not authorised, or not authenticated."""
+_FULL = (12501, 14031)
+"""The quota, or the disk of the server, is used up."""
+_SAYS_FULL = re.compile(r"no space left|out ?of ?disk ?space|space quota|quota exceeded", re.I)
 _LATER = (50, 64, 89, 91, 189, 202, 262, 9001, 10107, 11600, 11602, 13435, 13436)
 """Of a server that is too slow now, stops, starts, or is not the one that takes writes."""
 
@@ -208,6 +211,11 @@ class MongoServer:
     def _translate(self, error: Exception) -> StoreError:
         text = _scrubbed(error, self._target.options or {})
         code = _code(error)
+        if isinstance(error, PyMongoError) and (code in _FULL or _SAYS_FULL.search(text)):
+            return StoreError(
+                f"{self._address} has no space left for what is recorded: {text} Make room on the"
+                " disk of the server or raise the quota, or delete what is no longer needed."
+            )
         if isinstance(error, OperationFailure) and code in _REFUSED:
             return StoreError(
                 f"{self._address} refused us: {text} Expected a user who may read and write the"

@@ -54,6 +54,15 @@ _LATER = re.compile(
     r"\b(BUSY|LOADING|MISCONF|NOREPLICAS|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN)\b"
 )
 
+_TAKES_NO_WRITES = {
+    "MISCONF": "It cannot save to its disk: look for one that is full or read-only there, and into "
+    "the server's log.",
+    "NOREPLICAS": "It has fewer replicas than it is set to write to: start them, or change "
+    "min-replicas-to-write.",
+    "READONLY": "It is a replica: give the URL of the primary, or wait until it takes over.",
+}
+"""What to do about a server that answers, and takes no writes now."""
+
 _SCHEMES = ("redis", "rediss", "unix")
 # What describes the server and the way to it. The driver adds objects of its own to a pool's
 # options, which belong to that pool and do not pickle.
@@ -279,15 +288,17 @@ def _translate(error: Exception, target: RedisTarget, address: str) -> StoreErro
             f"{address} is a node of a Redis Cluster; expected a single server. Add"
             " ?cluster=true to the URL, or give a redis.RedisCluster."
         )
+    if no_writes := next((r for word, r in _TAKES_NO_WRITES.items() if word in text), None):
+        return StoreUnavailableError(f"{address} takes no writes now: {text} {no_writes}")
     if isinstance(error, _AWAY) or _LATER.search(text):
         return StoreUnavailableError(
             f"{address} cannot be reached or did not answer in time: {text} Check that the"
             " server runs and that the URL is right."
         )
-    if "OOM " in text:
+    if isinstance(error, redis.exceptions.OutOfMemoryError) or "OOM " in text:
         return StoreError(
-            f"{address} has no memory left for a record: {text} Raise maxmemory of the server,"
-            " or delete what is no longer needed."
+            f"{address} has no memory left for what is recorded: {text} Raise maxmemory of the"
+            " server, or delete what is no longer needed."
         )
     if "WRONGTYPE" in text:
         return CorruptRecordError(

@@ -1,0 +1,171 @@
+"""Objects that wait for a store which does not take them now: on this machine's disk, or in memory.
+
+A disk that is full as well is no reason to lose a value: up to a limit it waits in memory, and is
+written where there is room first, in the store or on the disk.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from daskperiment.errors import StoreError, StoreUnavailableError
+from daskperiment.store import rights
+from daskperiment.store.faults import explain
+from daskperiment.store.protocol import Buffer, Store, flat
+
+__all__ = ["PendingObjects"]
+
+_ENDING = ".object"
+
+
+class PendingObjects:
+    """Objects on their way to a store: in a folder, or in memory where that cannot be written.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Made when the first object is kept.
+    limit : int
+        Bytes of the objects that may wait in memory, in all.
+
+    Attributes
+    ----------
+    expected : bool
+        Whether an object was kept here that may still wait.
+    """
+
+    def __init__(self, folder: Path, limit: int = 256 << 20) -> None:
+        self._folder = folder
+        self._left = limit
+        self._memory: dict[str, bytes] = {}
+        self._lock = threading.Lock()
+        self.expected = False
+
+    def __len__(self) -> int:
+        return len(self._memory) + sum(1 for _ in self._files())
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether some wait in memory."""
+        return bool(self._memory)
+
+    def keep(self, digest: str, parts: Sequence[Buffer]) -> None:
+        """Keep an object, whole or not at all.
+
+        Raises
+        ------
+        StoreError
+            If it cannot be written, and is too large to wait in memory.
+        """
+        try:
+            self._write(digest, parts)
+        except StoreError:
+            if not self._hold(digest, parts):
+                raise
+        self.expected = True
+
+    def deliver(self, store: Store) -> int:
+        """Hand every object to the store, and return how many there were.
+
+        Raises
+        ------
+        StoreError
+            If the store does not take one of them; the others were tried as well, unless it is
+            away.
+        """
+        count, refused = 0, None
+        for hand_over in self._waiting(store):
+            try:
+                hand_over()
+                count += 1
+            except FileNotFoundError:
+                continue  # another process delivered it
+            except StoreUnavailableError:
+                raise
+            except StoreError as error:
+                refused = refused or error
+        if refused is not None:
+            raise refused
+        self.expected = bool(self._memory)
+        return count
+
+    def write_down(self) -> int:
+        """Write those in memory to the folder, and return how many are left."""
+        for digest, body in list(self._memory.items()):
+            try:
+                self._write(digest, [body])
+            except StoreError:
+                continue  # a smaller one may still fit
+            self._drop(digest)
+        return len(self._memory)
+
+    def _waiting(self, store: Store) -> Iterator[Callable[[], None]]:
+        for digest in list(self._memory):
+            yield partial(self._put_held, store, digest)
+        for path in self._files():
+            yield partial(_put_file, store, path)
+
+    def _hold(self, digest: str, parts: Sequence[Buffer]) -> bool:
+        with self._lock:
+            size = sum(len(flat(part)) for part in parts)
+            if digest in self._memory or size > self._left:
+                return digest in self._memory
+            self._left -= size
+            # A copy: what it was made of may change before it is written.
+            self._memory[digest] = b"".join(map(flat, parts))
+            return True
+
+    def _put_held(self, store: Store, digest: str) -> None:
+        body = self._memory.get(digest)
+        if body is not None:
+            store.put(digest, [body])
+            self._drop(digest)
+
+    def _drop(self, digest: str) -> None:
+        with self._lock:
+            self._left += len(self._memory.pop(digest, b""))
+
+    def _write(self, digest: str, parts: Sequence[Buffer]) -> None:
+        target = self._folder / f"{digest}{_ENDING}"
+        temporary = self._folder / f"{digest}.{uuid.uuid4().hex}.part"
+        try:
+            rights.make_folder(self._folder, rights.PRIVATE_FOLDER)
+            private = partial(os.open, mode=rights.PRIVATE_FILE)
+            with open(temporary, "wb", opener=private) as file:
+                file.writelines(parts)
+            rights.share(temporary)
+            os.replace(temporary, target)
+        except OSError as error:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise explain(error, target) from error
+
+    def _files(self) -> Iterator[Path]:
+        try:
+            entries = [entry.path for entry in os.scandir(self._folder)]
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            return iter(())  # somebody else's, or what stands in its way is for the store to say
+        except OSError as error:
+            raise explain(error, self._folder) from error
+        return (Path(path) for path in entries if path.endswith(_ENDING))
+
+
+def _put_file(store: Store, path: Path) -> None:
+    with open(path, "rb") as file:
+        # Never closed: an error that a store raised may still refer to parts of it.
+        empty = os.fstat(file.fileno()).st_size == 0
+        parts = [] if empty else [mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)]
+        store.put(path.stem, parts)
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise explain(error, path) from error

@@ -1,0 +1,65 @@
+"""Steps on a cluster that change in place what others take from the same worker."""
+
+from __future__ import annotations
+
+import warnings
+
+import dask
+import pytest
+
+from daskperiment.errors import ImpureStepWarning
+
+
+@pytest.fixture
+def chain(ex):
+    """Make a result of steps of which one changes what another reads, directly or handed on."""
+
+    @ex
+    def made():
+        return [0]
+
+    @ex
+    def hand(model):
+        return model
+
+    @ex
+    def changer(model):
+        model.append(1)
+        return 1
+
+    @ex
+    def reader(model, done):
+        return len(model)
+
+    @ex.result
+    def both(*values):
+        return list(values)
+
+    def make(handed, address):
+        with dask.annotate(workers=[address], allow_other_workers=False):
+            model = made()
+            done = changer(hand(model) if handed else model)
+            return both(done, reader(model, done))
+
+    return make
+
+
+@pytest.mark.parametrize("handed", [False, True], ids=["taken by two", "handed on"])
+@pytest.mark.parametrize("way", ["compute", "client.compute"])
+def test_the_step_that_changed_it_is_named(ex, chain, client, handed, way):
+    """The client warns of the step, wherever it ran, and compare names it."""
+    address = sorted(client.scheduler_info()["workers"])[0]
+    result = chain(handed, address)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        value = result.compute() if way == "compute" else client.compute(result).result()
+        ex.flush()
+    told = [str(each.message) for each in caught if each.category is ImpureStepWarning]
+    assert value == [1, 2]
+    assert len(told) == 1
+    assert told[0].startswith("Step 'changer' changed in place what it was given as model.")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ImpureStepWarning)
+        assert result.compute(scheduler="processes") == [1, 1]
+    (step,) = [step for step in ex.compare(1, 2).steps if step.key == "reader"]
+    assert [(cause.kind, cause.name) for cause in step.causes] == [("in place", "changer")]

@@ -1,0 +1,70 @@
+"""A trial on a disk that fills while it runs."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+import daskperiment
+
+disk, role, *how = sys.argv[1:]
+ballast = Path(disk) / "ballast"
+warnings.simplefilter("always", daskperiment.errors.StoreWarning)
+ex = daskperiment.Experiment("full", backend=Path(disk) / "store")
+
+
+def fill():
+    """Leave no room for a byte, or for a file."""
+    ballast.mkdir()
+    with suppress(OSError):
+        if "files" in how:
+            for number in range(1000):
+                (ballast / str(number)).touch()
+        with open(ballast / "bytes", "wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+
+
+@ex
+def train():
+    ex.save_metric("loss", 0, 0.0)
+    fill()
+    for epoch in range(1, 300):
+        ex.save_metric("loss", epoch, float(epoch))
+    return 42
+
+
+@ex.persist
+def small(x):
+    return np.arange(2000.0)
+
+
+@ex.persist(reuse=True)
+def large(x):
+    return np.arange(400_000.0)
+
+
+@ex.result
+def last(x, y, z):
+    return x
+
+
+if role == "trial":
+    trained = train()
+    print(last(trained, small(trained), large(trained)).compute(scheduler="synchronous"))
+    print("waiting" if "records for the store" in repr(ex) else "all there")
+    if "stay" not in how:
+        for path in ballast.iterdir():
+            path.unlink()
+        ex.flush()
+else:
+    row = ex.get_history(verbose=True, running=True).loc[1]
+    print(
+        row["Status"], row["Result"], "points", len(ex.load_metric("loss", 1)),
+        "steps", len(ex.get_steps(1)),
+        "kept", len(ex.get_persisted("small", 1)), len(ex.get_persisted("large", 1)),
+    )  # fmt: skip

@@ -1,0 +1,63 @@
+"""Disks that are really full: of bytes, or of files."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(__file__).with_name("full_disk.py")
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """Mount a small disk, where this user may."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    order = ["mount", "-t", "tmpfs", "-o", "size=24m,nr_inodes=60", "tmpfs", str(folder)]
+    try:
+        mounted = subprocess.run(order, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        mounted = False
+    if not mounted:
+        pytest.skip("this user may not mount a disk")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def run(disk, *arguments):
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    order = [sys.executable, str(PROGRAM), str(disk), *arguments]
+    found = subprocess.run(order, env=env, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    return found
+
+
+WHOLE = "succeeded 42 points 300 steps 4 kept 2000 400000"
+
+
+@pytest.mark.parametrize(
+    ("what", "cause"), [("bytes", "No space is left"), ("files", "inodes are used up")]
+)
+def test_full_for_a_moment(disk, what, cause):
+    """A disk that fills in a step and has room after the trial: all of it is on record.
+
+    What waits meanwhile is shown, and the cause is named once.
+    """
+    found = run(disk, "trial", what)
+    assert found.stdout.splitlines() == ["42", "waiting"]
+    assert found.stderr.count("StoreWarning") == 1
+    assert cause in found.stderr
+    assert run(disk, "ask").stdout.strip() == WHOLE
+
+
+def test_full_at_the_end(disk):
+    """A process that ends while the disk is full says in one line what is lost with it."""
+    found = run(disk, "trial", "bytes", "stay")
+    assert found.stdout.splitlines() == ["42", "waiting"]
+    lines = [line for line in found.stderr.splitlines() if "lost with this process" in line]
+    assert len(lines) == 1
+    assert "No space is left" in lines[0]
