@@ -3,6 +3,7 @@
 ::
 
     DaskperimentError
+    ├── InputFileError (FileNotFoundError)
     ├── ParameterUndeclaredError (TypeError, ValueError)
     ├── ParameterUndefinedError (ValueError)
     ├── ReproductionError (ValueError)
@@ -35,6 +36,7 @@ __all__ = [
     "DaskperimentWarning",
     "EnvironmentChangedWarning",
     "ImpureStepWarning",
+    "InputFileError",
     "LookupFailedError",
     "MetricNotFoundError",
     "NeverReusedWarning",
@@ -63,6 +65,10 @@ class ParameterUndeclaredError(DaskperimentError, TypeError, ValueError):
 
 class ParameterUndefinedError(DaskperimentError, ValueError):
     """A parameter that a computation needs has neither a default nor a value."""
+
+
+class InputFileError(DaskperimentError, FileNotFoundError):
+    """An ``ex.file`` names nothing that is there, or what cannot be read."""
 
 
 class ReproductionError(DaskperimentError, ValueError):

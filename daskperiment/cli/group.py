@@ -258,10 +258,30 @@ def flush(**given: Any) -> None:
     work("maintenance").flush(**given)
 
 
+@command("check")
+@click.argument("id", metavar="[ID]", type=EXPERIMENT, required=False)
+@click.option(
+    "--repair", is_flag=True,
+    help="Put right what can be. Nobody may write to the store meanwhile.",
+)  # fmt: skip
+@click.option(
+    "--timeout", type=click.FloatRange(min=0.1), default=60.0, show_default=True,
+    metavar="SECONDS", help="Look for so long, at each experiment.",
+)  # fmt: skip
+def check(**given: Any) -> int:
+    """Look for damage: of one experiment or of all, one line each with its remedy.
+
+    Looked for are damaged pages, keys and documents, damaged records, objects that are missing,
+    damaged or named by nothing, and journals that wait. The exit status is 1 if anything is left.
+    """
+    status: int = work("checkup").check(**given)
+    return status
+
+
 _SECTIONS = {
     "With a script": (run, reproduce),
     "What was recorded": (ls, history, show, steps, metrics, code, env, compare, explain, board),
-    "Keeping house": (copy, export, delete, prune, flush),
+    "Keeping house": (copy, export, delete, prune, flush, check),
 }
 
 

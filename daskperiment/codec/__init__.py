@@ -16,6 +16,7 @@ from daskperiment.codec.bodies import (
     find_record,
     load_record,
     parsed,
+    sealed,
 )
 from daskperiment.codec.fields import (
     describe,
@@ -48,6 +49,7 @@ __all__ = [
     "object_ref",
     "pack",
     "parsed",
+    "sealed",
     "to_plain",
     "unpack",
 ]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from daskperiment.cluster import retries, worker
-from daskperiment.codec import Blob, decode, encode, pack
+from daskperiment.codec import Blob, decode, decode_each, encode, pack
 from daskperiment.errors import ParameterUndefinedError, StoreError
 from daskperiment.execution.context import ACTIVE, halt_steps
 from daskperiment.execution.purity import report_conflicts
@@ -215,10 +215,13 @@ def latest_trials(store: Store, count: int) -> list[tuple[int, Begun]]:
     if not latest:
         return []
     wanted = range(max(1, latest - count + 1), latest + 1)
+    stored = [record for record in store.read("trials", wanted) if record.id == BEGUN]
+    records = decode_each([record.body for record in stored], Begun)
+    # A damaged record of the past is no reason not to go on.
     found = [
-        (record.trial, decode(record.body, Begun))
-        for record in store.read("trials", wanted)
-        if record.id == BEGUN
+        (one.trial, begun)
+        for one, begun in zip(stored, records, strict=True)
+        if isinstance(begun, Begun)
     ]
     return sorted(found, key=lambda item: item[0])
 
@@ -286,7 +289,8 @@ class InterruptionWatch(RecorderListener):
         tokens = {one.trial: one.token for one in here if not one.at_home and one.trial in trials}
         for record in self._store.read("trials", sorted(tokens)) if tokens else ():
             ended = record_kind(record.id) == ENDED and record.id != DESERTED
-            if ended and decode(record.body, Ended).status == "interrupted":
+            # Its id says how it ended, should the rest be damaged.
+            if ended and record.id.startswith(ended_id("interrupted")):
                 halt_steps(tokens[record.trial])
 
 

@@ -249,6 +249,8 @@ class Planner:
                 return replace(request, step_keys=plan.step_keys), plan
         specs = template.key_specs
         cache_keys = specs.cache_keys(request.values, code.steps, request.seed)
+        with suppress(StoreError):  # as above
+            self._reuse_planner.note(template, _makeup(template, request, code, graph))
         return replace(request, step_keys=keys_without_reuse(specs.specs, cache_keys)), None
 
     def _snapshot(

@@ -61,8 +61,6 @@ class ReusePlanner:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._past = PastTrials(store)
-        self._planned: dict[str, TrialMakeup] = {}
-        """Place -> the latest trial of this process that has a step there."""
 
     def plan(
         self, template: Template, reusable: Collection[Hashable], request: TrialRequest,
@@ -81,13 +79,18 @@ class ReusePlanner:
         step_keys = dict(plan.step_keys)
         new = [place for place, keys in step_keys.items() if keys.reason == NEVER_RUN]
         if new:
-            finder = ReasonFinder(self._latest_with, self._past.unknown, now)
+            self._past.catch_up()
+            finder = ReasonFinder(self._past.latest_with, self._past.unknown, now)
             for place in new:
                 step_keys[place] = step_keys[place].because(
                     finder.told(place, plan.unfit.get(place))[0]
                 )
-        self._planned.update(dict.fromkeys(template.places.values(), now))
+        self.note(template, now)
         return replace(plan, step_keys=step_keys)
+
+    def note(self, template: Template, now: TrialMakeup) -> None:
+        """Note a trial that is about to be computed: later ones are held against it."""
+        self._past.add(template.places.values(), now)
 
     def forecasts(
         self, template: Template, reusable: Collection[Hashable], request: TrialRequest,
@@ -109,7 +112,9 @@ class ReusePlanner:
             return reason
 
         plan = self._decided(template, reusable, request, now.code, refusal)
-        allowed, finder = set(reusable), ReasonFinder(self._latest_with, self._past.unknown, now)
+        self._past.catch_up()
+        allowed = set(reusable)
+        finder = ReasonFinder(self._past.latest_with, self._past.unknown, now)
         found = [
             _forecast(spec, plan, spec.key in allowed, finder)
             for spec in template.key_specs.specs
@@ -157,9 +162,6 @@ class ReusePlanner:
         digests = {key: each for key, each in found.items() if each not in refused}
         there = self._store.sizes({each for each in digests.values() if each is not None})
         return {key: known[key] for key, each in digests.items() if each is None or each in there}
-
-    def _latest_with(self, place: str) -> TrialMakeup | None:
-        return self._planned.get(place) or self._past.latest_with(place)
 
 
 def _forecast(spec: KeySpec, plan: ReusePlan, reusable: bool, finder: ReasonFinder) -> StepForecast:

@@ -24,6 +24,7 @@ from zlib import crc32
 
 import msgspec
 
+from daskperiment.codec import sealed
 from daskperiment.records import Origin
 from daskperiment.store.protocol import Record
 
@@ -245,7 +246,9 @@ def _resume(file: int, offset: int, end: int) -> int:
 
 def _close(groups: dict[int, tuple[int, list[bytes]]], journal: str) -> list[Record]:
     return [
-        Record("points", trial, f"{journal}-{offset}", b'{"points":[%b]}' % b",".join(points))
+        Record(
+            "points", trial, f"{journal}-{offset}", sealed(b'{"points":[%b]}' % b",".join(points))
+        )
         for trial, (offset, points) in groups.items()
     ]
 

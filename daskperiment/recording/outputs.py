@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple, TypeVar
 
-from daskperiment.codec import decode
+from daskperiment.codec import decode, decode_each
 from daskperiment.errors import StoreError
 from daskperiment.records import Alteration, Output, changed_output_id
 from daskperiment.store.protocol import Record
@@ -96,7 +96,10 @@ class ObservedOutputs:
     def _compare(
         self, waiting: dict[str, list[Output]], existing: list[Record], find: Find
     ) -> None:
-        firsts = {one.id: decode(one.body, Output) for one in existing if one.id in waiting}
+        known = [one for one in existing if one.id in waiting]
+        pairs = zip(known, decode_each([one.body for one in known], Output), strict=True)
+        # A damaged one of the past raises no alarm, and no exception.
+        firsts = {one.id: output for one, output in pairs if isinstance(output, Output)}
         changed = _found(find, [changed_output_id(id, 1) for id in firsts])
         found: list[Conflict] = []
         for id, first in firsts.items():
@@ -170,10 +173,10 @@ def _latest(find: Find, id: str) -> tuple[Output, int]:
 T = TypeVar("T")
 
 
-def remember(known: OrderedDict[str, T], item: str, value: T) -> None:
-    """Add to a mapping that keeps the latest few hundred."""
+def remember(known: OrderedDict[str, T], item: str, value: T, limit: int = REMEMBERED) -> None:
+    """Add to a mapping that keeps the latest, a few hundred if nothing else is said."""
     known[item] = value
-    while len(known) > REMEMBERED:
+    while len(known) > limit:
         try:
             known.popitem(last=False)
         except KeyError:  # another thread was faster

@@ -17,9 +17,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, NamedTuple
 
+import msgspec
 from msgspec import Struct
 
-from daskperiment.codec import encode
+from daskperiment.codec import encode, sealed
 from daskperiment.errors import StoreError, StoreUnavailableError, StoreWarning
 from daskperiment.recording.delivery import Delivery
 from daskperiment.recording.heartbeat import Heartbeat
@@ -111,7 +112,7 @@ class Recorder:
         try:
             self._journal.point(trial, point)
         except StoreError as error:
-            body = b'{"points":[%b]}' % encode(point)
+            body = sealed(b'{"points":[%b]}' % msgspec.json.encode(point))
             self.delivery.hold(Record("points", trial, uuid.uuid4().hex, body), error)
         if not self._heartbeat.runs:
             self._heartbeat.start()

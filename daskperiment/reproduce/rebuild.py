@@ -10,7 +10,12 @@ from daskperiment.capture.code import CodeCapture, changed_functions, fingerprin
 from daskperiment.errors import ReproductionError, UntrustedObjectError
 from daskperiment.execution.calls import UserFunction
 from daskperiment.records import Code
-from daskperiment.reproduce.recorded_code import NotRebuiltError, RebuiltFunction, RecordedCode
+from daskperiment.reproduce.recorded_code import (
+    NotRebuiltError,
+    RebuiltFunction,
+    RecordedCode,
+    check_source,
+)
 from daskperiment.reproduce.resolver import CodeResolver
 
 __all__ = ["RebuiltSteps", "rebuild"]
@@ -45,6 +50,8 @@ def rebuild(
         raise _untrusted(trial, changed[0])
     record = RecordedCode(recorded)
     resolver = CodeResolver(record, today, functions.values())
+    for step in changed:
+        _check_sources(trial, recorded, today, step)
     built: dict[str, Callable[..., Any]] = {}
     for step in changed:
         try:
@@ -72,6 +79,15 @@ def _is_unchanged(trial: int, recorded: Code, today: Code, step: str, function: 
     return old.fingerprint in (
         today.steps[step].fingerprint, fingerprint_with(function, old.packages)
     )  # fmt: skip
+
+
+def _check_sources(trial: int, recorded: Code, today: Code, step: str) -> None:
+    now = list(today.functions.values())
+    try:
+        for key in recorded.steps[step].functions:
+            check_source(recorded.functions[key], now)
+    except NotRebuiltError as error:
+        raise _refused(trial, step, str(error)) from error
 
 
 def _refused(trial: int, step: str, reason: str) -> ReproductionError:

@@ -13,12 +13,13 @@ import re
 import textwrap
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from types import CodeType, FunctionType
 from typing import Any, Final, NamedTuple
 
 from daskperiment.capture.code import fingerprint_constant
-from daskperiment.capture.code_objects import NameRead, names_of
+from daskperiment.capture.code_objects import NameRead, fingerprint_tree, names_of
 from daskperiment.capture.origin import module_of
 from daskperiment.capture.source import methods, register_class_source
 from daskperiment.capture.walk import Walk
@@ -34,6 +35,7 @@ __all__ = [
     "RecordedCode",
     "RecordedDefinition",
     "RecordedSources",
+    "check_source",
 ]
 
 POSTPONED: Final = __future__.annotations.compiler_flag
@@ -102,6 +104,68 @@ class RecordedCode:
 
 def _recorded_name(name: str) -> str:
     return name.removeprefix("__main__.")
+
+
+def check_source(function: Function, today: Iterable[Function] = ()) -> None:
+    """Hold a recorded source against its fingerprint, before any of it runs.
+
+    NotRebuiltError if they do not fit: one of them is not what was recorded. What has no source
+    cannot be run either. The fingerprint of a step says nothing of its decorators; these have to
+    be plain names, or those of a function of `today`.
+    """
+    if function.source is None:
+        return
+    try:
+        tree = ast.parse(textwrap.dedent(function.source))
+    except SyntaxError:
+        return  # who would build it says so
+    whole = {fingerprint_tree(node) for node in _nodes(tree)}
+    bare = {fingerprint_tree(node, decorators=False) for node in _nodes(tree)}
+    if function.fingerprint not in whole | bare:
+        raise NotRebuiltError(
+            f"the source of {function.name} is not the one that was recorded: its fingerprint is "
+            "another"
+        )
+    if function.fingerprint not in whole:
+        known = {text for each in today for text in _decorators(each.source)}
+        strange = [text for text in _decorators(function.source) if text not in known]
+        if strange:
+            raise NotRebuiltError(
+                f"the source of {function.name} is not the one that was recorded, or its "
+                f"decorators are others today: @{strange[0]}"
+            )
+
+
+def _nodes(tree: ast.Module) -> list[ast.AST]:
+    """Return what a source may be: a file, a definition, or a lambda."""
+    first = tree.body[0] if len(tree.body) == 1 else tree
+    return [tree, first, getattr(first, "value", tree)]
+
+
+def _decorators(source: str | None) -> Iterator[str]:
+    """Yield those of a definition's decorators that run more than what they name."""
+    with suppress(SyntaxError):
+        for node in ast.parse(textwrap.dedent(source or "")).body[:1]:
+            for decorator in getattr(node, "decorator_list", ()):
+                if not _only_names(decorator):
+                    yield ast.unparse(decorator)
+
+
+def _only_names(node: ast.expr) -> bool:
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        # Those of an experiment, which are left out when a step is built.
+        given = [*node.args, *(keyword.value for keyword in node.keywords)]
+        plain = all(_is_constant(each) for each in given)
+        return node.func.attr in ("persist", "result") and plain and _only_names(node.func)
+    return isinstance(node, ast.Name) or (
+        isinstance(node, ast.Attribute) and _only_names(node.value)
+    )
+
+
+def _is_constant(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) or (
+        isinstance(node, ast.Tuple) and all(map(_is_constant, node.elts))
+    )
 
 
 # One definition ----------------------------------------------------------------------------------

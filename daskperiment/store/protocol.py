@@ -35,11 +35,11 @@ No other exception leaves a store. Messages never show a password.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pickle import PickleBuffer
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-__all__ = ["Allocation", "Buffer", "Record", "State", "Store", "Stored"]
+__all__ = ["Allocation", "Buffer", "Fault", "Inspectable", "Record", "State", "Store", "Stored"]
 
 Buffer = Any
 """Something that supports the buffer protocol: bytes, memoryview, mmap."""
@@ -197,6 +197,27 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Close connections and files; a later call opens them again."""
+
+
+class Fault(NamedTuple):
+    """Something in a store that is not as the store writes it."""
+
+    place: str
+    what: str
+    remedy: str
+    mend: Callable[[], object] | None
+    """Puts it right while nobody writes to the store; ``None`` where the store cannot."""
+
+
+@runtime_checkable
+class Inspectable(Protocol):
+    """A store that can look itself over, as those of the package can; others need not."""
+
+    def faults(self, seconds: float) -> Iterable[Fault]:
+        """Return what is damaged or odd below the records, looked for so long at most."""
+
+    def digests(self) -> Iterable[str]:
+        """Return the digests of all objects that are there, in any order."""
 
 
 class ObjectMethods:

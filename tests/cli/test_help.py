@@ -27,7 +27,7 @@ CLI_PAGE = (ROOT / "docs" / "cli.rst").read_text(encoding="utf-8")
 def test_commands_are_these() -> None:
     """No command is missing, and none is there that nobody tests."""
     assert NAMES == [
-        "board", "code", "compare", "copy", "delete", "env", "explain", "export", "flush",
+        "board", "check", "code", "compare", "copy", "delete", "env", "explain", "export", "flush",
         "history", "ls", "metrics", "prune", "reproduce", "run", "show", "steps",
     ]  # fmt: skip
 

@@ -12,6 +12,7 @@ import warnings
 import pytest
 
 import daskperiment
+from daskperiment import experiment
 from daskperiment.errors import CodeChangedWarning
 
 SOURCE = """
@@ -154,3 +155,34 @@ def test_a_value_that_comes_back_is_the_reason(tmp_path, monkeypatch, what):
     assert ex.explain(result)["noisy"].reason == "parameter rate 2 → 1"
     result.compute()
     assert ex.explain(3)["noisy"].reason == "parameter rate 2 → 1"
+
+
+def rated(folder):
+    """Return the experiment as a process of its own has it, and its result."""
+    experiment._EXPERIMENTS.clear()
+    ex = daskperiment.Experiment("latest", backend=folder, seed=1)
+
+    @ex.persist(reuse=True)
+    def prepare(rate, values):
+        return [rate, len(values)]
+
+    return ex, ex.result(len)(prepare(ex.parameter("rate", default=1), [1, 2]))
+
+
+@pytest.mark.parametrize("between", ["without reuse", "elsewhere", "both", "neither"])
+def test_the_latest_trial_is_what_is_held_against(tmp_path, between):
+    """What changed is told since the latest trial, also if that reused nothing or ran elsewhere."""
+    elsewhere, other = rated(tmp_path)
+    ex, result = rated(tmp_path)
+    result.compute()
+    assert ex.explain(result.bind(rate=5))["prepare"].reason == "parameter rate 1 → 5"
+    if between in ("elsewhere", "both"):
+        other.bind(rate=2).compute()
+    if between in ("without reuse", "both"):
+        result.bind(rate=3).compute(reuse=False)
+    latest = {"elsewhere": 2, "neither": 1}.get(between, 3)
+    reason = f"parameter rate {latest} → 5"
+    assert ex.explain(result.bind(rate=5))["prepare"].reason == reason
+    result.bind(rate=5).compute()
+    assert ex.explain(ex.trial_id)["prepare"].reason == reason
+    assert elsewhere.explain(other.bind(rate=7))["prepare"].reason == "parameter rate 5 → 7"

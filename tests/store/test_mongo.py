@@ -9,9 +9,10 @@ import pickle
 import socket
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -25,10 +26,10 @@ import pytest
 from bson.decimal128 import Decimal128
 from bson.objectid import ObjectId
 from pymongo import monitoring
-from pymongo.errors import OperationFailure, WriteError
+from pymongo.errors import DuplicateKeyError, OperationFailure, WriteError
 
 from daskperiment import codec, records
-from daskperiment.errors import CorruptRecordError, StoreError, StoreUnavailableError
+from daskperiment.errors import CorruptRecordError, StoreError, StoreUnavailableError, StoreWarning
 from daskperiment.store.mongo import trials as mongo_trials
 from daskperiment.store.mongo.store import MongoStore, list_mongo, open_mongo
 from daskperiment.store.protocol import Record
@@ -623,13 +624,42 @@ def test_object_that_lost_a_chunk(store: MongoStore, database: Any) -> None:
     ],
 )
 def test_damaged_document(store: MongoStore, database: Any, change: dict[str, Any]) -> None:
-    """A document of another form than ours is named by its key."""
-    store.append([Record("points", 1, "x", b"{}")])
-    store.allocate("t", begun())
+    """A document of another form than ours is named by its key, and hides no other."""
+    for n in (1, 2, 3):
+        store.append([Record("points", n, "x", b"{}")])
+        store.allocate(f"t{n}", begun())
     for name, stream in (("trials", "trials"), ("daskperiment.records", "points")):
         database[name].update_one({}, change)
-        with pytest.raises(CorruptRecordError, match="'experiment': 'a'"):
-            list(store.read(stream))
+        with pytest.warns(StoreWarning, match="'experiment': 'a'"):
+            assert [each.trial for each in store.read(stream)] == [2, 3]
+    faults = list(store.faults(60))
+    assert len(faults) >= 2
+    assert all("'experiment': 'a'" in fault.what for fault in faults)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"daskperiment": {"format": 1}},
+        {"daskperiment": {"format": 1, "n": "x", "latest": []}, "records": [{"n": "z"}]},
+        {"daskperiment": {"format": 1, "n": None}, "records": "x", "trial": -1},
+    ],
+)
+def test_odd_document_hides_no_experiment(
+    store: MongoStore, database: Any, odd: dict[str, Any]
+) -> None:
+    """Documents that others put among ours keep nobody from listing, reading and recording."""
+    store.allocate("t1", begun())
+    for key in ("x", {"experiment": "a", "trial": "?"}, {"experiment": "not one"}, 7):
+        with suppress(DuplicateKeyError):  # the indexes take one such document
+            database["trials"].insert_one({"_id": key, "experiment": "a", **odd})
+    database["trials"].insert_one({"_id": {"experiment": "not one"}, "experiment": "b", **odd})
+    assert list_mongo(database) == ["a"]
+    assert store.state().latest == 1
+    assert store.allocate("t2", begun()).trial == 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", StoreWarning)
+        assert [each.trial for each in store.read("trials")] == [1, 2]
 
 
 # Outages -----------------------------------------------------------------------------------------

@@ -406,8 +406,9 @@ def test_damaged_streams(open_store: Callable[..., RedisStore], raw: redis.Redis
     records = [Record(s, n, "x", b"{}") for s in ("steps", "outputs", "notes") for n in range(3)]
     store.append(records)
     raw.xdel("daskperiment:{a}:stream:steps", "2-0")
-    with pytest.raises(CorruptRecordError, match=r"2-0.*stream:steps"):
-        list(store.read("steps", trials=[1]))
+    with pytest.warns(StoreWarning, match=r"2-0.*stream:steps"):
+        assert [each.trial for each in store.read("steps", trials=[1, 2])] == [2]
+    assert any("index:steps" in fault.place for fault in store.faults(60))
     raw.xdel("daskperiment:{a}:stream:outputs", "1-0")
     with pytest.raises(CorruptRecordError, match="'x'"):
         store.append([records[3]])
@@ -796,6 +797,27 @@ def test_foreign_head(open_store: Callable[..., RedisStore], raw: redis.Redis) -
     raw.set("daskperiment:{a}:object:ab", b"other")
     with pytest.raises(CorruptRecordError, match="object:ab' holds no object"):
         open_store().sizes(["ab"])
+
+
+@pytest.mark.parametrize("value", [b"x", b"-1", b"1" * 30, b"\xff", b"1.5", b""])
+def test_numbers_that_are_none(
+    open_store: Callable[..., RedisStore], raw: redis.Redis, value: bytes
+) -> None:
+    """Numbers of the server are checked: others are damage, and healthy records are read."""
+    store = open_store()
+    store.allocate("t1", b"{}")
+    store.append([Record("steps", 1, "x", b"{}")])
+    raw.hset("daskperiment:{a}:counters", "latest", value)
+    with pytest.raises(CorruptRecordError, match="latest"):
+        store.state()
+    raw.hset("daskperiment:{a}:index:steps:1", "1:x", value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", StoreWarning)
+        assert len(list(store.read("steps"))) == len(list(store.read("trials"))) == 1
+    raw.xadd("daskperiment:{a}:stream:steps", {b"no record": b"{}", b"more": b""}, "9-9")
+    with pytest.warns(StoreWarning, match="an entry 9"):
+        assert [one.id for one in store.read("steps")] == ["x"]
+    assert {fault.place.split("'")[1].split(":")[2] for fault in store.faults(60)} >= {"counters"}
 
 
 def test_lost_output(open_store: Callable[..., RedisStore], raw: redis.Redis) -> None:

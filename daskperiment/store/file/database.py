@@ -25,6 +25,8 @@ from daskperiment.errors import CorruptRecordError, StoreError, StoreWarning
 from daskperiment.store import rights
 from daskperiment.store.faults import database_name, explain, explained, is_damage
 from daskperiment.store.file.recovery import Recovery
+from daskperiment.store.protocol import Fault
+from daskperiment.store.repair import repair
 
 __all__ = ["Database", "Schema"]
 
@@ -193,6 +195,39 @@ class Database:
                 raise
             with explained(self.path):
                 return self._recovery.ask(question, cause)
+
+    def faults(self, seconds: float) -> list[Fault]:
+        """Return what SQLite's check says within so many seconds."""
+        deadline = time.monotonic() + seconds
+        try:
+            with self.reading() as connection:
+                if connection is None:
+                    return []
+                connection.set_progress_handler(lambda: time.monotonic() > deadline, 10_000)
+                try:
+                    said = connection.execute("PRAGMA integrity_check(3)").fetchall()
+                finally:
+                    connection.set_progress_handler(None, 0)
+        except StoreError as error:
+            cause = error.__cause__
+            if database_name(cause or error) == "SQLITE_INTERRUPT":
+                return []
+            return [self._fault(str(cause or error))]
+        texts = [" ".join(str(text).split()) for (text,) in said]
+        return [] if texts == ["ok"] else [self._fault("; ".join(texts))]
+
+    def _fault(self, said: str) -> Fault:
+        # Only what is a database that was damaged can be built anew.
+        remedy = (
+            "run `daskperiment check --repair` while nobody writes to it, which builds it anew of "
+            "all that can be read and keeps the damaged file"
+        )
+        what = f"damaged: {said[:300]}"
+        return Fault(str(self.path), what, remedy, self._repair)
+
+    def _repair(self) -> None:
+        self.close()
+        repair(self.path.parent)
 
     def remove(self) -> None:
         """Delete the database's files; a later write makes new ones."""

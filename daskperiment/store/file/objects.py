@@ -78,6 +78,14 @@ class FileObjects:
             with explained(self._file(digest)):
                 self._file(digest).unlink(missing_ok=True)
 
+    def digests(self) -> Iterator[str]:
+        """Yield the digests of all objects."""
+        query = "SELECT digest FROM _objects"
+        nothing: list[Any] = []
+        rows = self._database.ask(lambda found: found.execute(query).fetchall(), nothing)
+        yield from (digest for (digest,) in rows if isinstance(digest, str))
+        yield from (path.name for path in self._folder.glob("*/*/*") if _is_digest(path.name))
+
     def _sizes_of_rows(self, digests: Collection[str]) -> dict[str, int]:
         # SQLite tells the length of a blob from the head of its row.
         query = "SELECT digest, length(body) FROM _objects WHERE digest IN"

@@ -35,7 +35,7 @@ from daskperiment.store import rights
 from daskperiment.store.faults import database_name, explained
 from daskperiment.store.file.database import Database, Schema
 from daskperiment.store.file.objects import OBJECTS, FileObjects, select_in
-from daskperiment.store.protocol import Allocation, ObjectMethods, Record, State, Stored
+from daskperiment.store.protocol import Allocation, Fault, ObjectMethods, Record, State, Stored
 
 __all__ = ["FileStore"]
 
@@ -210,6 +210,14 @@ class FileStore(ObjectMethods):
         query = "SELECT max(trial) FROM _tokens"
         row = self._database.ask(lambda found: found.execute(query).fetchone(), None)
         return State(row[0] or 0 if row else 0, self._clock.read())
+
+    def faults(self, seconds: float) -> list[Fault]:
+        """Return the damage of the database, as SQLite's own check tells it."""
+        return self._database.faults(seconds)
+
+    def digests(self) -> Iterator[str]:
+        """Yield the digests of all objects."""
+        yield from self._objects.digests()
 
     def delete(self) -> None:
         """Remove the files written here, and the folder if no other file is in it."""

@@ -10,6 +10,7 @@ from pymongo import ASCENDING, IndexModel
 from pymongo.errors import OperationFailure
 from toolz import partition_all, unique
 
+from daskperiment.errors import CorruptRecordError
 from daskperiment.store.mongo.client import Database, MongoServer
 from daskperiment.store.mongo.documents import (
     POSITIONS,
@@ -93,9 +94,7 @@ class RecordBatches:
         filter_["_id"] = {"$gte": {**key, "n": after // POSITIONS}, "$lte": {**key, "n": last}}
         found = documents(self._server, RECORDS, filter_, {"records": 1}, [("_id", ASCENDING)])
         for document in found:
-            with self._elements.reading(document):
-                stored = list(self._unpack(document))
-            for one in stored:
+            for one in self._elements.read(document, self._unpack):
                 if one.position > after and (trials is None or one.trial in trials):
                     yield one
 
@@ -104,10 +103,21 @@ class RecordBatches:
         found: list[Record] = []
         for some in partition_all(_SOUGHT, dict.fromkeys(map(pack_text, ids))):
             for document in self._server.run(_pick, self._experiment, stream, list(some)):
-                with self._elements.reading(document):
-                    one = self._elements.unpack(document["records"], 0, 0)
-                found.append(Record(stream, 0, one.id, one.body))
+                stored = self._elements.read(document, self._unpack_one)
+                found += [Record(stream, 0, one.id, one.body) for one in stored]
         return found
+
+    def damage(self, stream: str) -> Iterator[CorruptRecordError]:
+        """Yield what is wrong with documents of a stream."""
+        filter_ = head_of_stream(self._experiment, pack_text(stream))
+        for document in documents(self._server, RECORDS, filter_, {"records": 1}):
+            try:
+                self._elements.read_or_raise(document, self._unpack)
+            except CorruptRecordError as error:
+                yield error
+
+    def _unpack_one(self, document: dict[str, Any]) -> list[Stored]:
+        return [self._elements.unpack(document["records"], 0, 0)]
 
     def _pack(self, record: Record) -> dict[str, Any]:
         return {"trial": record.trial, **self._elements.pack(record)}
@@ -180,8 +190,7 @@ class RecordBatches:
         }
         found: list[Stored] = []
         for document in database[RECORDS].find(filter_, {"records": 1}):
-            with self._elements.reading(document):
-                found += self._unpack(document)
+            found += self._elements.read(document, self._unpack)
         return {_identity_of(one): one.body for one in found if _identity_of(one) in wanted}
 
 

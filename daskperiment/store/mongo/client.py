@@ -45,6 +45,8 @@ _URL = re.compile(
 _KEY_PASSWORD = re.compile(r"[?&]tlsCertificateKeyFilePassword=([^&]+)", re.IGNORECASE)
 _FAILURES = (PyMongoError, BSONError, GridFSError, UnicodeError, OverflowError)
 """All that the driver raises."""
+_ODD = (KeyError, TypeError, ValueError, AttributeError)
+"""What comes of a document that somebody changed."""
 _REFUSED = (13, 18, 8000)
 """Not authorised, or not authenticated."""
 _FULL = (12501, 14031)
@@ -166,6 +168,12 @@ class MongoServer:
                 return self._attempt(work, seconds)
             except _FAILURES as error:
                 failure = error
+            except _ODD as error:
+                raise CorruptRecordError(
+                    f"{self._address} holds a document that is not as it was written"
+                    f" ({type(error).__name__}: {error}). `daskperiment check` names it; restore"
+                    " it from a backup, or remove it."
+                ) from error
             # The server that comes back may be another one, or have lost what it had.
             self.losses += self._is_away(failure)
             if not attempts or not _is_broken(failure):

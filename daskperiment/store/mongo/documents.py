@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import random
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from datetime import date, datetime
 from decimal import Decimal
 from functools import partial
@@ -21,7 +21,7 @@ from bson import decode_all
 from bson.decimal128 import Decimal128
 from pymongo.errors import DuplicateKeyError, OperationFailure
 
-from daskperiment.errors import CorruptRecordError, StoreUnavailableError
+from daskperiment.errors import CorruptRecordError, StoreUnavailableError, StoreWarning
 from daskperiment.records import ObjectRef
 from daskperiment.store.mongo.client import Database, MongoServer
 from daskperiment.store.mongo.objects import MongoObjects
@@ -49,6 +49,8 @@ _CHANGED = (112, 241)
 _DEPTH = 20
 """Levels shown of a nested value: a server takes no more than 100 in one document."""
 _INT64 = 2**63
+_ODD = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
+"""What comes of a document that somebody changed."""
 _CHARACTERS = str.maketrans({".": "．", "\0": "␀"})
 
 
@@ -132,12 +134,23 @@ class Elements:
         text = id_ if isinstance(id_, str) else id_.decode("utf-8", "surrogatepass")
         return Stored(position, int(trial), text, body)
 
-    @contextmanager
-    def reading(self, document: dict[str, Any]) -> Iterator[None]:
-        """Name the document in the error if it has not the expected form."""
+    def read(
+        self, document: dict[str, Any], unpack: Callable[[dict[str, Any]], Iterable[Stored]]
+    ) -> list[Stored]:
+        """Return the records of a document; one that cannot be read is warned of."""
         try:
-            yield
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            return self.read_or_raise(document, unpack)
+        except CorruptRecordError as error:
+            warnings.warn(f"{error} The others are read without it.", StoreWarning, stacklevel=3)
+            return []
+
+    def read_or_raise(
+        self, document: dict[str, Any], unpack: Callable[[dict[str, Any]], Iterable[Stored]]
+    ) -> list[Stored]:
+        """Return the records of a document; the error names one that has not the expected form."""
+        try:
+            return list(unpack(document))
+        except _ODD as error:
             raise CorruptRecordError(
                 f"{self._place} holds the document with _id {document.get('_id')!r} that cannot"
                 f" be read ({type(error).__name__}: {error}). Restore it from a backup, or remove"

@@ -27,6 +27,7 @@ __all__ = [
     "add_trial",
     "behind",
     "glance",
+    "head",
     "head_of_stream",
     "numbered",
     "own",
@@ -47,6 +48,12 @@ Pipeline = list[dict[str, Any]]
 def own(experiment: str) -> dict[str, Any]:
     """Filter for an experiment's documents."""
     return {"experiment": experiment, **FORMAT}
+
+
+def head(experiment: str) -> dict[str, Any]:
+    """Filter for those of an experiment's documents that can be the last write."""
+    numbers = {name: {"$type": "number"} for name in ("daskperiment.n", "daskperiment.latest")}
+    return {**own(experiment), **numbers}
 
 
 def numbered(experiment: str, number: int) -> dict[str, Any]:
@@ -179,7 +186,7 @@ def _lookup(name: str, pipeline: Pipeline) -> dict[str, Any]:
 def _following(experiment: str) -> Pipeline:
     """Add ``n``, the next number, and ``latest``, the highest trial id."""
     last: Pipeline = [
-        {"$match": own(experiment)},
+        {"$match": head(experiment)},
         {"$sort": {"records.n": -1}},
         {"$limit": 1},
         {"$project": {"_id": 0, "n": "$daskperiment.n", "latest": "$daskperiment.latest"}},

@@ -16,18 +16,21 @@ collection that others use too, are marked by the field ``daskperiment.format``.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from bson.max_key import MaxKey
 from pymongo import IndexModel
 
+from daskperiment.records import STREAMS
 from daskperiment.store.mongo.batches import RECORD_INDEXES, RecordBatches
 from daskperiment.store.mongo.client import Database, MongoServer, MongoTarget, mongo_target
 from daskperiment.store.mongo.objects import CHUNKS, FILES, MongoObjects
-from daskperiment.store.mongo.pipelines import FORMAT, RECORDS, TRIALS
+from daskperiment.store.mongo.pipelines import FORMAT, RECORDS, TRIALS, Pipeline
 from daskperiment.store.mongo.trials import TRIAL_INDEXES, TRIAL_STREAMS, TrialDocuments
-from daskperiment.store.protocol import Allocation, ObjectMethods, Record, State, Stored
+from daskperiment.store.protocol import Allocation, Fault, ObjectMethods, Record, State, Stored
 
 __all__ = ["MongoStore", "list_mongo", "open_mongo"]
 
@@ -51,7 +54,12 @@ def list_mongo(backend: Any) -> list[str]:
     server = MongoServer(target, target.place)
     try:
         return sorted(
-            {name for collection in (TRIALS, RECORDS, FILES) for name in _names(server, collection)}
+            {
+                name
+                for collection in (TRIALS, RECORDS, FILES)
+                for name in _names(server, collection)
+                if name.isidentifier()  # others no store can open
+            }
         )
     finally:
         server.close()
@@ -136,6 +144,30 @@ class MongoStore(ObjectMethods):
         """Close the client, unless it was given; a later call makes another one."""
         self._server.close()
 
+    def faults(self, seconds: float) -> Iterator[Fault]:
+        """Yield documents that cannot be read, and pieces of objects that nothing leads to."""
+        deadline = time.monotonic() + seconds
+        for stream in STREAMS:
+            part = self._trials if stream in TRIAL_STREAMS else self._batches
+            for error in part.damage(stream):
+                if time.monotonic() > deadline:
+                    return
+                yield Fault(self.address, str(error), "all others are read without it", None)
+        pieces = self._server.run_long(max(seconds, 0), _uploads, CHUNKS, "files_id", self._id)
+        files = self._server.run_long(max(seconds, 0), _uploads, FILES, "_id", self._id)
+        left = [key for name, key in pieces.items() if name not in files]
+        if left:
+            remedy = "run `daskperiment check --repair` while nobody writes, to remove them"
+            what = f"pieces of {len(left)} objects that were never written to the end"
+            mend = partial(self._server.run_long, 60.0, _remove_pieces, left)
+            yield Fault(f"{self.address}, collection {CHUNKS!r}", what, remedy, mend)
+
+    def digests(self) -> Iterator[str]:
+        """Yield the digests of all objects."""
+        for key in self._server.run_long(_INDEXING, _uploads, FILES, "_id", self._id).values():
+            if isinstance(key.get("digest"), str):
+                yield key["digest"]
+
     def _prepare(self) -> None:
         """Make the indexes, which keep ids unique, again after the connection was lost."""
         losses = self._server.losses
@@ -160,6 +192,19 @@ def _delete(database: Database, collection: str, filter: dict[str, Any]) -> int:
     if keys:
         database[collection].delete_many({"_id": {"$in": keys}})
     return len(keys)
+
+
+def _uploads(
+    database: Database, collection: str, field: str, experiment: str
+) -> dict[str, dict[str, Any]]:
+    """Return the keys of an experiment's uploads, by their text."""
+    pipeline: Pipeline = [{"$match": {field: _range(experiment)}}, {"$group": {"_id": f"${field}"}}]
+    found = [one["_id"] for one in database[collection].aggregate(pipeline)]
+    return {repr(key): key for key in found if isinstance(key, dict)}
+
+
+def _remove_pieces(database: Database, keys: list[dict[str, Any]]) -> None:
+    database[CHUNKS].delete_many({"files_id": {"$in": keys}})
 
 
 def _first(database: Database, collection: str, filter: dict[str, Any]) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ from pymongo.results import BulkWriteResult
 from toolz import unique
 
 from daskperiment.codec.trial_view import TrialView, added_view, begun_view
+from daskperiment.errors import CorruptRecordError
 from daskperiment.records import BEGUN
 from daskperiment.store.mongo.client import Database, MongoServer
 from daskperiment.store.mongo.documents import (
@@ -38,6 +39,7 @@ from daskperiment.store.mongo.pipelines import (
     add_trial,
     behind,
     glance,
+    head,
     numbered,
     own,
     set_fields,
@@ -121,24 +123,33 @@ class TrialDocuments:
     def read(self, stream: str, trials: Collection[int] | None, after: int) -> list[Stored]:
         """Return the stream's records up to the last number at this moment."""
         number = after // POSITIONS
-        head = self._server.run(self._last)
-        if head < number:
+        last = self._server.run(self._last)
+        if last < number:
             return []
         filter_ = numbered(self._experiment, number)
         if trials is not None:
             filter_["trial"] = {"$in": sorted(trials)}
         projection = {"trial": 1, "records": _of_stream(stream)}
-        places = range(after + 1, (head + 1) * POSITIONS)
+        places = range(after + 1, (last + 1) * POSITIONS)
         found: list[Stored] = []
         for document in documents(self._server, TRIALS, filter_, projection):
-            with self._elements.reading(document):
-                found += (
-                    self._elements.unpack(element, document["trial"], place)
-                    for place, element in _places(document["records"])
-                    if place in places
-                )
+            found += self._elements.read(document, lambda one: self._unpack(one, places))
         # A trial's document has records of many writes, between those of other trials.
         return sorted(found)
+
+    def damage(self, stream: str) -> Iterator[CorruptRecordError]:
+        """Yield what is wrong with documents that have records of a stream."""
+        projection = {"trial": 1, "records": _of_stream(stream)}
+        for document in documents(self._server, TRIALS, own(self._experiment), projection):
+            try:
+                self._elements.read_or_raise(document, self._unpack)
+            except CorruptRecordError as error:
+                yield error
+
+    def _unpack(self, document: dict[str, Any], places: range | None = None) -> Iterator[Stored]:
+        for place, element in _places(document["records"]):
+            if places is None or place in places:
+                yield self._elements.unpack(element, document["trial"], place)
 
     def state(self) -> State:
         """Return the highest trial id and the server's clock."""
@@ -229,7 +240,7 @@ class TrialDocuments:
 
     def _last(self, database: Database) -> int:
         found = database[TRIALS].find_one(
-            own(self._experiment), {"_id": 0, "daskperiment.n": 1}, sort=[("records.n", -1)]
+            head(self._experiment), {"_id": 0, "daskperiment.n": 1}, sort=[("records.n", -1)]
         )
         return found["daskperiment"]["n"] if found else 0
 

@@ -54,6 +54,8 @@ _LATER = re.compile(
     r"\b(BUSY|LOADING|MISCONF|NOREPLICAS|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN)\b"
 )
 
+_ODD = re.compile(r"not an integer|attempt to (compare|perform arithmetic|concatenate|index)")
+"""What a server says of a number that is none, within a script and outside."""
 _TAKES_NO_WRITES = {
     "MISCONF": "It cannot save to its disk: look for one that is full or read-only there, and into "
     "the server's log.",
@@ -299,6 +301,12 @@ def _translate(error: Exception, target: RedisTarget, address: str) -> StoreErro
         return StoreError(
             f"{address} has no memory left for what is recorded: {text} Raise maxmemory of the"
             " server, or delete what is no longer needed."
+        )
+    if _ODD.search(text):
+        return CorruptRecordError(
+            f"{address} holds something else than a number where one belongs: {text} Some other"
+            " program wrote below the experiment's prefix, or the server lost data; `daskperiment"
+            " check` names the key: restore it."
         )
     if "WRONGTYPE" in text:
         return CorruptRecordError(

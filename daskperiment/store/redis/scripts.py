@@ -53,7 +53,7 @@ ALLOCATE = _script(
     """
 local time = redis.call('TIME')
 local known = redis.call('HGET', prefix .. 'tokens', ARGV[1])
-if known then return {tonumber(known), 0, time[1], time[2]} end
+if known then return {tonumber(known) or error('not an integer'), 0, time[1], time[2]} end
 local trial = redis.call('HINCRBY', KEYS[1], 'latest', 1)
 local place = redis.call('HINCRBY', KEYS[1], 'stream:trials', 1)
 redis.call('XADD', prefix .. 'stream:trials', place .. '-0', trial .. begun, ARGV[2])
@@ -228,7 +228,7 @@ return 1
 STATE = _script(
     """
 local time = redis.call('TIME')
-return {tonumber(redis.call('HGET', KEYS[1], 'latest') or 0), time[1], time[2]}
+return {redis.call('HGET', KEYS[1], 'latest') or '0', time[1], time[2]}
 """
 )
-"""Counters -> latest trial, seconds, microseconds."""
+"""Counters -> latest trial as text, seconds, microseconds."""

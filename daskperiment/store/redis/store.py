@@ -19,6 +19,7 @@ Besides, the set ``daskperiment:experiments`` holds the ids of all experiments o
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache
@@ -29,7 +30,15 @@ from typing import Any
 from toolz import partition_all
 
 from daskperiment.errors import CorruptRecordError, StoreError, StoreUnavailableError, StoreWarning
-from daskperiment.store.protocol import Allocation, ObjectMethods, Record, State, Stored, batches
+from daskperiment.store.protocol import (
+    Allocation,
+    Fault,
+    ObjectMethods,
+    Record,
+    State,
+    Stored,
+    batches,
+)
 from daskperiment.store.redis.client import RedisServer, RedisTarget, redis_target
 from daskperiment.store.redis.objects import RedisObjects
 from daskperiment.store.redis.scripts import ALLOCATE, APPEND, FIND, PAGE, SELECT, STATE
@@ -45,6 +54,10 @@ _LIMIT = 256 << 20
 """Bytes of one record: a server takes no more than 512 MB in one string."""
 _END = 10**14
 _SIZES = Struct("<III")
+_KINDS = {
+    "counters": "hash", "tokens": "hash", "stream": "stream", "index": "hash", "object": "string"
+}  # fmt: skip
+"""What the name of a key begins with -> the kind that Redis says it is of."""
 
 
 def open_redis(backend: Any, id: str) -> RedisStore:
@@ -135,14 +148,19 @@ class RedisStore(ObjectMethods):
             done, sizes, entries = self._server.run(FIND, self._counters, _PAGE, *names[:_BATCH])
             if done < 0:
                 self._first(Record("outputs", 0, entries.decode(errors="replace"), b""), None)
-            found += [Record("outputs", 0, one.id, one.body) for one in _stored(sizes, entries)]
+            found += [
+                Record("outputs", 0, one.id, one.body)
+                for one in _stored(sizes, entries, self.address)
+            ]
             names = names[done:]
         return found
 
     def state(self) -> State:
         """Return the highest trial id and the server's clock."""
         latest, seconds, micros = self._server.run(STATE, self._counters)
-        return State(latest, int(seconds) + int(micros) / 1e6)
+        if not _is_count(latest):
+            raise self._corrupt(f"The field 'latest' of {self._counters!r} is no number")
+        return State(int(latest), int(seconds) + int(micros) / 1e6)
 
     def delete(self) -> None:
         """Remove the experiment's keys: all below its prefix, and its id from the listing."""
@@ -159,6 +177,64 @@ class RedisStore(ObjectMethods):
     def close(self) -> None:
         """Close the connections; a later call opens them again."""
         self._server.close()
+
+    def faults(self, seconds: float) -> Iterator[Fault]:
+        """Yield keys of another kind, counters that are none, and entries that are missing."""
+        deadline = time.monotonic() + seconds
+        for key in self._keys("*"):
+            if time.monotonic() > deadline:
+                return
+            name = key[len(self._prefix) :]
+            kind = self._server.call("TYPE", key)
+            kind = kind.decode() if isinstance(kind, bytes) else kind
+            wanted = _KINDS.get(name.partition(":")[0])
+            if kind not in ("none", wanted):
+                yield self._fault(key, f"it is of the kind {kind}, not {wanted}")
+            elif name in ("counters", "tokens"):
+                yield from self._odd_numbers(key)
+            elif name.startswith("index:"):
+                yield from self._lost_entries(key)
+
+    def digests(self) -> Iterator[str]:
+        """Yield the digests of all objects."""
+        for key in self._keys("object:*"):
+            digest = key[len(self._prefix) :].split(":")
+            if len(digest) == 2:  # else it is a chunk
+                yield digest[1]
+
+    def _keys(self, pattern: str) -> Iterator[str]:
+        cursor, seen = 0, set()
+        while True:
+            command = ("SCAN", cursor, "MATCH", self._prefix + pattern, "COUNT", 1000)
+            cursor, keys = self._server.call_node(*command)
+            fresh = [key.decode(errors="replace") for key in keys if key not in seen]
+            seen.update(keys)
+            yield from fresh
+            if not int(cursor):
+                return
+
+    def _odd_numbers(self, key: str) -> Iterator[Fault]:
+        found = _pairs(self._server.call("HGETALL", key))
+        odd = [name for name, value in found.items() if not _is_count(value)]
+        if odd:
+            names = ", ".join(repr(name.decode(errors="replace")) for name in odd[:3])
+            yield self._fault(key, f"{len(odd)} of its fields are no numbers, such as {names}")
+
+    def _lost_entries(self, key: str) -> Iterator[Fault]:
+        stream = f"{self._prefix}stream:{key.split(':')[-2]}"
+        places = list(_pairs(self._server.call("HGETALL", key)).values())
+        lost = [
+            place
+            for place in places
+            if not _is_count(place)
+            or not self._server.call("XRANGE", stream, place + b"-0", place + b"-0")
+        ]
+        if lost:
+            yield self._fault(key, f"{len(lost)} of the {len(places)} records it names are lost")
+
+    def _fault(self, key: str, what: str) -> Fault:
+        remedy = "restore the server's data from a backup, or copy the experiment to another store"
+        return Fault(f"{self.address}, key {key!r}", what, remedy, None)
 
     def _register(self) -> None:
         self._server.call("SADD", _EXPERIMENTS, self._id)
@@ -178,7 +254,7 @@ class RedisStore(ObjectMethods):
         end = 0
         while not end:
             end, sizes, entries = self._server.run(PAGE, key, after, _PAGE)
-            for one in _stored(sizes, entries):
+            for one in _stored(sizes, entries, self.address):
                 yield one
                 after = one.position
 
@@ -193,14 +269,30 @@ class RedisStore(ObjectMethods):
     def _select(
         self, stream: str, trials: Sequence[int], after: int, upto: int
     ) -> Iterator[Stored]:
+        try:
+            for one in self._by_index(stream, trials, after, upto):
+                yield one
+                after = one.position
+        except CorruptRecordError as error:
+            # The index is a shortcut: what it leads to stands in the stream itself.
+            _warn_of_damage(f"{error} What is left of the stream is read as a whole.")
+            wanted = set(trials)
+            for one in self._page(stream, after):
+                if one.trial in wanted and one.position <= upto:
+                    yield one
+
+    def _by_index(
+        self, stream: str, trials: Sequence[int], after: int, upto: int
+    ) -> Iterator[Stored]:
         key = f"{self._prefix}stream:{stream}"
         names = ",".join(map(str, trials))
         end = not trials
         while not end:
             end, sizes, entries = self._server.run(SELECT, key, stream, names, after, upto, _PAGE)
             if end < 0:
-                raise self._corrupt(f"The entry {entries.decode()} of {key!r} is missing")
-            for one in _stored(sizes, entries):
+                name = entries.decode(errors="replace")
+                raise self._corrupt(f"The entry {name} of {key!r} is missing")
+            for one in _stored(sizes, entries, self.address):
                 yield one
                 after = one.position
 
@@ -223,19 +315,43 @@ class RedisStore(ObjectMethods):
         )
 
 
-def _stored(sizes: bytes, entries: bytes) -> Iterator[Stored]:
+def _pairs(found: Any) -> dict[bytes, bytes]:
+    """Return a hash, which the driver gives as a dict or as a list."""
+    return found if isinstance(found, dict) else dict(zip(found[::2], found[1::2], strict=True))
+
+
+def _text_of(id: bytes) -> str:
+    try:
+        return id.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return id.decode("utf-8", "replace")
+
+
+def _is_count(text: bytes) -> bool:
+    return text.isdigit() and len(text) < 16
+
+
+def _stored(sizes: bytes, entries: bytes, address: str) -> Iterator[Stored]:
     place = 0
     for name, member, body in _SIZES.iter_unpack(sizes):
         after_name, after_member = place + name, place + name + member
         end = after_member + body
         trial, _, id = entries[after_name:after_member].partition(b":")
-        yield Stored(
-            int(entries[place : after_name - 2]),
-            int(trial),
-            id.decode("utf-8", "surrogatepass"),
-            entries[after_member:end],
-        )
+        position = int(entries[place:after_name].partition(b"-")[0])
+        if _is_count(trial):
+            yield Stored(
+                position,
+                int(trial),
+                _text_of(id),
+                entries[after_member:end],
+            )
+        else:
+            _warn_of_damage(f"{address} has an entry {position} that is no record: it is left out")
         place = end
+
+
+def _warn_of_damage(what: str) -> None:
+    warnings.warn(what, StoreWarning, stacklevel=4)
 
 
 @cache

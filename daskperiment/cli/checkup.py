@@ -1,0 +1,278 @@
+"""Looking an experiment over: what in its store is damaged, missing or left over.
+
+Each finding is one line that names the place and the remedy. Nothing is unpickled, and nothing is
+changed unless that is asked for.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from msgspec import Struct
+from toolz import partition_all
+
+from daskperiment.cli import output
+from daskperiment.cli.exit_status import Refused
+from daskperiment.cli.lookup import ids, place
+from daskperiment.codec import decode, parsed
+from daskperiment.codec.object_format import digest_of
+from daskperiment.errors import CorruptRecordError, StoreError, StoreWarning
+from daskperiment.history.trial_records import read_trials
+from daskperiment.recording.registry import recorder_for
+from daskperiment.records import (
+    BEGUN,
+    COMPUTED,
+    ENDED,
+    STREAMS,
+    Beat,
+    Begun,
+    Computed,
+    Ended,
+    StepRun,
+    digests_within,
+    record_kind,
+)
+from daskperiment.store.opening import journal_folder, open_store
+from daskperiment.store.protocol import Fault, Inspectable, Store, Stored
+
+__all__ = ["Checkup", "Finding", "check", "examine"]
+
+_MANY = 500
+_DIGITS = 32
+"""Of a digest; a store may keep objects of its own under longer ones."""
+_KINDS: dict[str, type[Struct]] = {BEGUN: Begun, ENDED: Ended, COMPUTED: Computed}
+_TYPES: dict[str, type[Struct]] = {"steps": StepRun, "beats": Beat}
+_BACKUP = "restore it from a backup; all others are read without it"
+_RERUN = "run the trial again, or restore the store from a backup"
+
+
+class Finding(NamedTuple):
+    """Something that is not as it should be."""
+
+    place: str
+    what: str
+    remedy: str
+    mend: Callable[[], object] | None = None
+    """Puts it right; ``None`` where only a person can."""
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.what}; {self.remedy}"
+
+
+class Checkup(NamedTuple):
+    """What a check found."""
+
+    findings: list[Finding]
+    records: int
+    objects: int
+    """How many were looked at."""
+    complete: bool
+    """Whether there was time for all of them."""
+
+
+def check(backend: str | None, id: str | None, repair: bool, timeout: float) -> int:
+    """Look over one experiment or all; return 1 if something wrong is left."""
+    # Not by the number of its trials: a store that cannot tell that is to be looked at too.
+    known = ids(backend)
+    if id is not None and id not in known:
+        names = ", ".join(known[:20]) or "none"
+        raise Refused(f"There is no experiment {id!r} in {place(backend)}. It has: {names}.")
+    left = [_check(backend, name, repair, timeout) for name in (known if id is None else [id])]
+    return int(any(left))
+
+
+def _check(backend: str | None, id: str, repair: bool, timeout: float) -> bool:
+    store = open_store(backend, id)
+    found = examine(store, timeout)
+    left = [_told(id, one, repair) for one in found.findings]
+    if repair and found.findings:
+        # What rests on something damaged is seen when that is mended; orphans too.
+        store.close()
+        found = examine(store, timeout)
+        left = [_told(id, one, repair=False) for one in found.findings]
+    looked = f"{found.records} records and {found.objects} objects were looked at"
+    rest = "" if found.complete else ", and there was no time for the others: give --timeout"
+    output.print_text(
+        f"{id}: {'nothing is damaged' if not left else f'{len(left)} found'}; {looked}{rest}."
+    )
+    return bool(left) or not found.complete
+
+
+def _told(id: str, one: Finding, repair: bool) -> bool:
+    """Print a finding, or what was done about it; return whether it is left."""
+    if not repair or one.mend is None:
+        if not repair:
+            output.print_text(f"{id}: {one}")
+        return True
+    try:
+        one.mend()
+    except (StoreError, OSError) as error:
+        output.print_text(f"{id}: {one.place}: it could not be repaired: {error}")
+        return True
+    output.print_text(f"{id}: {one.place}: repaired ({one.what})")
+    return False
+
+
+def examine(store: Store, seconds: float = 60.0) -> Checkup:
+    """Look over an experiment's store for so many seconds at most.
+
+    Looked for are damaged pages, keys or documents, damaged records, objects that records name and
+    that are missing or damaged, objects that no record names, and journals that wait to be
+    delivered.
+    """
+    examination = _Examination(store, time.monotonic() + seconds)
+    with warnings.catch_warnings():
+        # Each is a finding with a line of its own.
+        warnings.simplefilter("ignore", StoreWarning)
+        findings = list(examination.run())
+    return Checkup(findings, examination.records, examination.objects, not examination.late)
+
+
+class _Reference(NamedTuple):
+    """Where an object is named."""
+
+    stream: str
+    trial: int
+    id: str
+    vital: bool
+    """Whether it is missed: outputs that can be had again may have been pruned."""
+
+
+class _Examination:
+    """One look over a store."""
+
+    def __init__(self, store: Store, deadline: float) -> None:
+        self._store = store
+        self._deadline = deadline
+        self._references: dict[str, _Reference] = {}
+        self._damaged = False
+        self.records = self.objects = 0
+
+    @property
+    def late(self) -> bool:
+        """Whether the time is up."""
+        return time.monotonic() > self._deadline
+
+    def run(self) -> Iterator[Finding]:
+        """Yield what is found: the store itself first, and what rests on it after that."""
+        yield from self._journals()
+        yield from self._faults()
+        for stream in STREAMS:
+            yield from self._stream(stream)
+        sizes = self._sizes()
+        yield from self._missing(sizes)
+        yield from self._contents(sizes)
+        yield from self._orphans()
+
+    def _journals(self) -> Iterator[Finding]:
+        folder = journal_folder(self._store)
+        recorder = recorder_for(self._store)
+        waiting = recorder.delivery.waiting
+        if waiting:
+            what = f"{waiting} records and objects wait to be delivered to the store"
+            yield Finding(str(folder), what, "run `daskperiment flush`", recorder.flush)
+        for path in sorted(folder.glob("*.damaged")) if folder.is_dir() else ():
+            what = "a journal with bytes that could not be read; the rest of it was delivered"
+            yield Finding(str(path), what, "delete it if you do not need it")
+
+    def _faults(self) -> Iterator[Finding]:
+        if not isinstance(self._store, Inspectable):
+            return
+        try:
+            faults: list[Fault] = list(self._store.faults(self._deadline - time.monotonic()))
+        except StoreError as error:
+            faults = [Fault(self._store.address, str(error), "see there", None)]
+        self._damaged = bool(faults)
+        for fault in faults:
+            yield Finding(*fault)
+
+    def _stream(self, stream: str) -> Iterator[Finding]:
+        try:
+            for one in self._store.read(stream):
+                if self.late:
+                    return
+                self.records += 1
+                try:
+                    self._note(stream, one)
+                except CorruptRecordError as error:
+                    self._damaged = True
+                    place = f"record {one.id!r} of trial {one.trial} in {stream!r}"
+                    yield Finding(place, str(error).partition("; restore")[0], _BACKUP)
+        except StoreError as error:
+            self._damaged = True
+            yield Finding(f"stream {stream!r}", str(error), "what it holds cannot be read")
+
+    def _note(self, stream: str, one: Stored) -> None:
+        """Decode a record, and note the objects that it names."""
+        kind = _TYPES.get(stream) or _KINDS.get(record_kind(one.id) if stream == "trials" else "")
+        record: Any = decode(one.body, kind) if kind is not None else None
+        vital = stream == "trials" or (stream == "steps" and not record.reusable)
+        named = list(digests_within(parsed(one.body)) if b'"object"' in one.body else ())
+        if isinstance(record, Begun):
+            parts = (record.code, record.environment, record.graph, record.files)
+            named += [digest for digest in parts if digest is not None]
+        for digest in named:
+            known = self._references.get(digest)
+            if known is None or (vital and not known.vital):
+                self._references[digest] = _Reference(stream, one.trial, one.id, vital)
+
+    def _sizes(self) -> dict[str, int]:
+        sizes: dict[str, int] = {}
+        for some in partition_all(_MANY, self._references):
+            if not self.late:
+                sizes.update(self._sizes_of(some))
+        return sizes
+
+    def _sizes_of(self, digests: Sequence[str]) -> Mapping[str, int]:
+        try:
+            return self._store.sizes(digests)
+        except StoreError:  # one of them is damaged, and is found below
+            return dict.fromkeys(digests, 0)
+
+    def _missing(self, sizes: Mapping[str, int]) -> Iterator[Finding]:
+        if self.late:
+            return
+        for digest, reference in self._references.items():
+            if reference.vital and digest not in sizes:
+                yield Finding(f"object {digest}", f"missing, {_named(reference)}", _RERUN)
+
+    def _contents(self, sizes: Mapping[str, int]) -> Iterator[Finding]:
+        for digest in sizes:
+            if self.late:
+                return
+            self.objects += 1
+            reason = self._damage(digest)
+            if reason:
+                what = f"damaged ({reason}), {_named(self._references[digest])}"
+                yield Finding(f"object {digest}", what, _RERUN)
+
+    def _damage(self, digest: str) -> str:
+        try:
+            found = digest_of([self._store.get(digest)])
+        except KeyError:
+            return ""  # pruned meanwhile
+        except StoreError as error:
+            return str(error)
+        return "" if found == digest else f"its bytes have the digest {found}"
+
+    def _orphans(self) -> Iterator[Finding]:
+        """Find objects that nothing names; only where it is known what is named."""
+        if self._damaged or self.late or not isinstance(self._store, Inspectable):
+            return
+        trials = read_trials(self._store).values()
+        if any(trial.status == "running" for trial in trials):
+            return  # an object may be there before its record is
+        listed = [digest for digest in self._store.digests() if len(digest) == _DIGITS]
+        orphans = [digest for digest in listed if digest not in self._references]
+        if orphans:
+            size = sum(self._sizes_of(orphans).values())
+            what = f"{len(orphans)} objects of {size:,} bytes that no record names"
+            remedy = "run `daskperiment check --repair` to remove them"
+            yield Finding(self._store.address, what, remedy, lambda: self._store.discard(orphans))
+
+
+def _named(reference: _Reference) -> str:
+    return f"named by {reference.id!r} of trial {reference.trial} in {reference.stream!r}"

@@ -1,0 +1,81 @@
+"""``daskperiment check``: one line for each finding, an exit status, and a repair if asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Command, as_new_process, one_line
+
+PAGE = 4096
+
+
+def database(folder: Path) -> Path:
+    return folder / "daskperiment_cache" / "pairs" / "records.sqlite"
+
+
+def damage_points(file: Path) -> None:
+    """Overwrite the pages that hold step runs, which all name a thread."""
+    data = bytearray(file.read_bytes())
+    hurt = [n for n in range(1, len(data) // PAGE) if b'"thread"' in data[n * PAGE :][:PAGE]]
+    assert hurt
+    for n in hurt[:1]:
+        data[n * PAGE : (n + 1) * PAGE] = b"\xa5" * PAGE
+    file.write_bytes(data)
+
+
+def test_healthy(trials: Command) -> None:
+    """A store without damage is one line, and status 0, for one experiment and for all."""
+    as_new_process()
+    for command in (["check"], ["check", "pairs"], ["check", "pairs", "--repair"]):
+        answer = trials(*command)
+        assert answer.status == 0, answer
+        assert answer.out.startswith("pairs: nothing is damaged; ")
+        assert answer.out.count("\n") == 1
+
+
+@pytest.mark.filterwarnings("ignore::daskperiment.errors.StoreWarning")
+def test_damaged_page_is_repaired(trials: Command, folder: Path) -> None:
+    """A damaged page is told with its remedy, status 1; the remedy works and keeps the file."""
+    as_new_process()
+    before = trials("history", "pairs").out
+    as_new_process()
+    damage_points(database(folder))
+    answer = trials("check", "pairs")
+    assert answer.status == 1, answer
+    assert f"{database(folder)}: damaged: " in answer.out
+    assert "run `daskperiment check --repair`" in answer.out
+    assert trials("history", "pairs").out == before
+    as_new_process()
+    answer = trials("check", "--repair")
+    assert answer.status == 0, answer
+    assert "records.sqlite: repaired" in answer.out
+    assert len(list(database(folder).parent.glob("records.*.sqlite"))) == 1
+    as_new_process()
+    assert trials("check").status == 0
+    assert trials("history", "pairs").out == before
+
+
+def test_damage_that_cannot_be_repaired_stays_told(trials: Command, folder: Path) -> None:
+    """A file that is no database is one line, with and without --repair, and is left alone."""
+    as_new_process()
+    database(folder).write_bytes(b"something else" * 1000)
+    for options in ([], ["--repair"]):
+        answer = trials("check", "pairs", *options)
+        assert answer.status == 1, answer
+        assert "records.sqlite" in answer.out + answer.err
+    assert database(folder).read_bytes() == b"something else" * 1000
+
+
+def test_wrong_use(trials: Command) -> None:
+    """An unknown experiment is status 2, and the known ones are named."""
+    one_line(trials("check", "pears"), 2, "'pears'", "pairs")
+    assert trials("check", "--timeout", "0").status == 2
+
+
+def test_no_time(trials: Command) -> None:
+    """A check that was cut short says so, and is no success."""
+    answer = trials("check", "pairs", "--timeout", "0.1")
+    if answer.status:
+        assert "no time for the others" in answer.out
