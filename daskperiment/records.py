@@ -270,6 +270,10 @@ class Begun(Struct, frozen=True, omit_defaults=True):
     """Names of the parameters that reach none of its steps."""
     submission: str | None = None
     """By which it came to another process; None if it began in the one that planned it."""
+    code_hash: str | None = None
+    """SHA-256 of the object :attr:`code`, where the record is signed."""
+    signature: str | None = None
+    """Of the record and what it is for, with the signing key; ``None`` where there was none."""
 
 
 class Computed(Struct, frozen=True):
@@ -343,6 +347,8 @@ class StepRun(Struct, frozen=True, omit_defaults=True):
     reads: list[FileState] = []
     """What it read besides its arguments, as far as Python told."""
     written: list[FileState] = []
+    signature: str | None = None
+    """Of the record and what it is for, with the signing key; ``None`` where there was none."""
 
 
 class Output(Struct, frozen=True, omit_defaults=True):
@@ -383,6 +389,8 @@ class CacheEntry(Struct, frozen=True, omit_defaults=True):
     """What the step wrote, but for what is kept: it must still be there."""
     partial: bool = False
     """Whether what the steps before it read is not among `reads`."""
+    signature: str | None = None
+    """Of the record and what it is for, with the signing key; ``None`` where there was none."""
 
 
 Recipe = CacheEntry
