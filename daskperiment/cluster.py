@@ -41,10 +41,30 @@ class Submission(NamedTuple):
 
     client: Any
     state: FutureState
+    key: Any = None
+    """The task's."""
 
     def call(self, function: Callable[[], Any]) -> None:
         """Call a function on the client's event loop, where the state changes."""
         self.client.loop.add_callback(function)
+
+    def ask(self, keys: list[Any], tell: Callable[[set[Any] | None], None]) -> None:
+        """Ask the cluster which tasks it has, and tell it on the client's event loop.
+
+        Told are those of the keys that the scheduler knows, and the keys of all tasks that workers
+        are at, known to the scheduler or not; None if the cluster does not answer.
+        """
+
+        async def ask() -> None:
+            found = None
+            with suppress(Exception):  # whatever a connection that breaks raises
+                states = await self.client.scheduler.get_task_status(keys=keys)
+                stacks = await self.client.scheduler.call_stack(keys=None)
+                known = {key for key in keys if states.get(key)}
+                found = known.union(*stacks.values())
+            tell(found)
+
+        self.call(ask)
 
     def has_workers(self) -> bool:
         """Whether the cluster has workers, as far as the client knows."""
@@ -84,7 +104,7 @@ def submission(key: Any) -> Submission | None:
     for client in clients():
         state: FutureState | None = client.futures.get(key)
         if state is not None:
-            return Submission(client, state)
+            return Submission(client, state, key)
     return None
 
 

@@ -3,6 +3,7 @@
 ::
 
     DaskperimentError
+    ├── InputFileError (FileNotFoundError)
     ├── ParameterUndeclaredError (TypeError, ValueError)
     ├── ParameterUndefinedError (ValueError)
     ├── ReproductionError (ValueError)
@@ -34,6 +35,7 @@ __all__ = [
     "DaskperimentWarning",
     "EnvironmentChangedWarning",
     "ImpureStepWarning",
+    "InputFileError",
     "LookupFailedError",
     "MetricNotFoundError",
     "ParameterUndeclaredError",
@@ -61,6 +63,10 @@ class ParameterUndeclaredError(DaskperimentError, TypeError, ValueError):
 
 class ParameterUndefinedError(DaskperimentError, ValueError):
     """A parameter that a computation needs has neither a default nor a value."""
+
+
+class InputFileError(DaskperimentError, FileNotFoundError):
+    """An ``ex.file`` names nothing that is there, or what cannot be read."""
 
 
 class ReproductionError(DaskperimentError, ValueError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import stat
 import time
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple
 from xxhash import xxh3_128
 
 from daskperiment.capture.encoding import NoFingerprintError, combine
+from daskperiment.errors import InputFileError
 from daskperiment.records import FileState
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "is_settled",
     "is_url",
     "names_within",
+    "native_name",
     "paths_in",
     "source_of",
     "stamp_of",
@@ -52,6 +55,7 @@ _RECENT = 2_000_000_000
 """Nanoseconds in which a file may change once more without another time: as coarse as FAT's."""
 
 _CHUNK = 1 << 20
+_ESCAPED = re.compile(r"\\u(dc[89a-f][0-9a-f])")
 HOLDING = (Path, list, tuple, dict)
 """Types of values that may have paths in them."""
 _MOST_ITEMS = 1000
@@ -160,6 +164,14 @@ def names_within(folder: str) -> str:
 # What steps read and wrote ------------------------------------------------------------------------
 
 
+def native_name(name: str) -> str:
+    """Return the name of a file as the system has it, from its record.
+
+    Records escape what is no text in names: the bytes of names that are not UTF-8.
+    """
+    return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), name) if "\\udc" in name else name
+
+
 def variable_digest(value: str | None) -> str:
     """Return the digest of an environment variable's value; empty if it is not set."""
     return "" if value is None else combine("variable", value)
@@ -170,15 +182,15 @@ def difference(state: FileState) -> str | None:
     if state.kind == "variable":
         same = variable_digest(os.environ.get(state.name)) == state.digest
         return None if same else f"environment variable {state.name} changed"
-    name = os.path.basename(state.name) or state.name
+    name, path = os.path.basename(state.name) or state.name, native_name(state.name)
     if state.kind == "names":
-        same = names_within(state.name) == state.digest
+        same = names_within(path) == state.digest
         return None if same else f"the files in folder {name} are others"
     if state.kind == "tree":
-        content = content_of(state.name)
+        content = content_of(path)
         same = content is not None and content.digest == state.digest
         return None if same else f"{name} {'changed' if content else 'is gone'}"
-    stamp = stamp_of(state.name)
+    stamp = stamp_of(path)
     if stamp is not None and state.stamp is not None and tuple(state.stamp) == stamp:
         return None
     if stamp is None:
@@ -190,7 +202,7 @@ def _content_difference(state: FileState, name: str) -> str | None:
     if state.digest is None:
         return f"file {name} may have changed, only its time was kept"
     try:
-        same = file_digest(state.name) == state.digest
+        same = file_digest(native_name(state.name)) == state.digest
     except OSError as error:
         return f"file {name} cannot be read: {error}"
     return None if same else f"file {name} {'changed' if state.digest else 'is there now'}"
@@ -290,10 +302,22 @@ class FileSource(NamedTuple):
         if is_url(self.text):
             return self.text
         if is_glob(self.text):
-            return [Path(path) for path in sorted(glob.glob(self.text, recursive=True))]
-        if not os.path.exists(self.text):
-            raise FileNotFoundError(self._missing())
-        return Path(self.text)
+            paths = [Path(path) for path in sorted(glob.glob(self.text, recursive=True))]
+            if paths:
+                return paths
+        elif os.path.exists(self.text):
+            return Path(self.text)
+        raise InputFileError(self._missing())
+
+    def check_url(self) -> None:
+        """Refuse a URL with an InputFileError if nothing is there, or nobody can tell."""
+        try:
+            found = _objects_of_url(self.text)
+        except Exception as error:  # whatever a file system of fsspec raises
+            text = f"ex.file({self.text!r}) cannot be read: {type(error).__name__}: {error}"
+            raise InputFileError(text) from error
+        if found is None:
+            raise InputFileError(self._missing())
 
     def content(self) -> Content:
         """Return what is there; NoFingerprintError if nothing is, or it cannot be read."""
@@ -323,33 +347,45 @@ class FileSource(NamedTuple):
             found = content_of(path)
             if found is not None:
                 parts[os.path.relpath(path, root or os.curdir)] = found.digest
-        return _together(parts)
+        return _together(parts) if parts else None
 
     def _missing(self) -> str:
+        pattern = is_glob(self.text) or (is_url(self.text) and glob.has_magic(self.text))
+        what = "there is nothing of that name" if not pattern else "no name fits the pattern"
         return (
-            f"ex.file({self.text!r}) names no file or folder: {os.path.abspath(self.text)!r} does "
-            "not exist. Give the path of one that does, a pattern such as 'data/*.csv', or a URL."
+            f"ex.file({self.text!r}) names no file or folder: {what}. Give the path of one that is "
+            "there, a pattern such as 'data/*.csv', or a URL."
         )
+
+
+def _objects_of_url(url: str) -> tuple[Any, dict[str, str]] | None:
+    """Return the file system of a URL, and what is there: name -> path, the name of one is empty.
+
+    None if nothing is there; whatever fsspec raises if it cannot tell.
+    """
+    import fsspec  # noqa: PLC0415  # it takes a while, and few need it
+
+    files, root = fsspec.core.url_to_fs(url)
+    if glob.has_magic(root):
+        base, found = root.partition("*")[0].rpartition("/")[0], sorted(files.glob(root))
+    elif files.isdir(root):
+        base, found = root, sorted(files.find(root))
+    else:
+        return (files, {"": root}) if files.exists(root) else None
+    names = {name.removeprefix(base).lstrip("/"): name for name in found}
+    return (files, names) if found or not glob.has_magic(root) else None
 
 
 def _content_of_url(url: str) -> Content | None:
-    import fsspec  # noqa: PLC0415  # it takes a while, and few need it
-
     try:
-        files, root = fsspec.core.url_to_fs(url)
-        if glob.has_magic(root):
-            found = sorted(files.glob(root))
-        elif files.isdir(root):
-            found = sorted(files.find(root))
-        else:
-            return Content(_digest_of_object(files, root), {}) if files.exists(root) else None
-        base = root.partition("*")[0].rpartition("/")[0] if glob.has_magic(root) else root
-        names = [name.removeprefix(base).lstrip("/") for name in found]
-        return _together(
-            {n: _digest_of_object(files, f) for n, f in zip(names, found, strict=True)}
-        )
-    except (OSError, ImportError, ValueError) as error:
+        found = _objects_of_url(url)
+        if found is None:
+            return None
+        files, names = found
+        parts = {name: _digest_of_object(files, path) for name, path in names.items()}
+    except Exception as error:  # whatever a file system of fsspec raises
         raise NoFingerprintError(f"{url} cannot be read: {error}") from None
+    return Content(parts[""], {}) if "" in parts else _together(parts)
 
 
 _VERSIONS = ("ETag", "etag", "VersionId", "version_id", "md5Hash", "md5", "content_md5", "crc32c")
@@ -371,15 +407,18 @@ def _digest_of_object(files: Any, path: str) -> str:
 
 
 def take_file(source: Any) -> Any:
-    """Return what a step gets for a source of ``ex.file``; FileNotFoundError if it is not there."""
-    return source_of(source).value()
+    """Return what a step gets for a source of ``ex.file``; InputFileError if it is not there."""
+    found = source_of(source)
+    if is_url(found.text):
+        found.check_url()
+    return found.value()
 
 
 def source_of(source: Any) -> FileSource:
     """Return the source that a text or a path names; TypeError for anything else."""
     if isinstance(source, FileSource):
         return source
-    if not isinstance(source, str | os.PathLike):
+    if not isinstance(source, str | bytes | os.PathLike):
         raise TypeError(
             f"ex.file got {source!r} ({type(source).__name__}); expected a path, a pattern such as "
             "'data/*.csv', a URL such as 's3://bucket/key', or a node that gives one."

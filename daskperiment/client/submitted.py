@@ -19,6 +19,10 @@ from daskperiment.store.protocol import Store
 __all__ = ["Beginning", "SubmittedTrial", "TaskOutcome", "TrialBegan", "TrialNews"]
 
 
+SETTLED = 1.0
+"""Seconds between two answers of a cluster: what was on its way at the first has come by then."""
+
+
 class Beginning(NamedTuple):
     """When a trial began, and its id."""
 
@@ -47,8 +51,10 @@ class SubmittedTrial:
     """Whether an end is on record."""
     deserted: float | None = None
     """Since when its cluster has no workers, by the monotonic clock."""
+    gone: bool = False
+    """Whether its cluster said twice that it has nothing of it, so that it will not begin."""
     _seen: TaskOutcome | None = None
-    _over: float | None = None
+    _absent: float | None = None
 
     async def watch(self) -> None:
         """Note what becomes of the task: whoever waits for it may release it at once."""
@@ -66,15 +72,14 @@ class SubmittedTrial:
             return TaskOutcome(state.status, state.exception, state.traceback)
         return self._seen
 
-    def note_over(self) -> None:
-        """Note, the first time it is called, since when nothing more is to come."""
-        if self._over is None:
-            self._over = time.monotonic()
-
-    @property
-    def over_for(self) -> float:
-        """Seconds since nothing more is to come; 0 before that."""
-        return 0.0 if self._over is None else time.monotonic() - self._over
+    def note_presence(self, present: bool) -> None:
+        """Note the cluster's word: whether it still has anything of the trial."""
+        if present:
+            self._absent = None
+        elif self._absent is None:
+            self._absent = time.monotonic()
+        else:
+            self.gone = time.monotonic() - self._absent >= SETTLED
 
     def note_workers(self) -> None:
         """Note whether anybody is there to compute it."""

@@ -8,11 +8,16 @@ background thread, once a second, and whoever asks for the history do the rest.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Any
+
+from toolz import groupby
 
 from daskperiment.client.submitted import (
     Beginning,
@@ -27,14 +32,15 @@ from daskperiment.errors import CorruptRecordError, StoreError
 from daskperiment.execution.context import halt_steps
 from daskperiment.execution.lifecycle import failure_of, status_of
 from daskperiment.execution.purity import report_impurities
+from daskperiment.recording.outputs import remember
 from daskperiment.recording.recorder import Recorder, RecorderListener
 from daskperiment.records import DESERTED, Ended, EndStatus, Failure, StepRun, ended_id
 from daskperiment.store.liveness import heartbeat_timeout
 
 __all__ = ["Tracker", "follow", "tracker_of"]
 
-PATIENCE = 10.0
-"""Seconds in which a trial that was cancelled may still begin, on a worker that was at it."""
+_REMEMBERED = 100_000
+"""Of trials that are followed no more though they never began."""
 
 _DESERTED = Failure("NoWorkersError", "NoWorkersError(all workers of the cluster are gone)")
 
@@ -74,6 +80,10 @@ def follow(
     return True
 
 
+def _client_number(item: tuple[str, SubmittedTrial]) -> int:
+    return id(item[1].submission.client)
+
+
 def tracker_of(recorder: Recorder) -> Tracker | None:
     """Return what follows the trials of a recorder's store, ``None`` if none was ever followed."""
     return next((each for each in recorder.listeners if isinstance(each, Tracker)), None)
@@ -92,6 +102,8 @@ class Tracker(RecorderListener):
         self._recorder = recorder
         self._submitted: dict[str, SubmittedTrial] = {}
         self._begun: dict[int, SubmittedTrial] = {}
+        self._given_up: OrderedDict[str, TaskOutcome] = OrderedDict()
+        self._asked: set[int] = set()
         self._news = TrialNews(recorder.store)
         self._lock = threading.RLock()
 
@@ -118,7 +130,7 @@ class Tracker(RecorderListener):
         with self._lock:
             if not self._submitted:
                 with suppress(StoreError):  # then all is read, once
-                    self._news.start()
+                    self._catch_up() if self._given_up else self._news.start()
             trial = self._submitted[token] = SubmittedTrial(submitted, in_flight)
         if not watched:
             # On the client's event loop: whoever waits for the future may release it at once, and
@@ -177,23 +189,25 @@ class Tracker(RecorderListener):
             done = [(token, one, outcome) for token, one in trials if (outcome := one.outcome())]
             # Before the others: a cluster without workers tells nothing of its tasks.
             self._give_up([trial for _, trial in trials if trial.outcome() is None])
-            if not done:
-                return
-            self._catch_up()
+            if done or self._given_up:
+                self._catch_up()
             over = {token: trial for token, trial, outcome in done if self._see_to(trial, outcome)}
             self._report(over)
             for token, _, outcome in done:
                 if outcome.status == "cancelled":
                     halt_steps(token)  # a cluster of threads may have its workers here
-            for token in over:
+            for token, trial in over.items():
                 self._recorder.trials.end(token)
                 self.drop(token)
+                if trial.gone and (outcome := trial.outcome()):
+                    remember(self._given_up, token, outcome, _REMEMBERED)
+            self._ask({token: trial for token, trial, _ in done if token not in over})
 
     def on_close(self) -> None:
         """Write down that trials which have not ended are given up: this process ends."""
         with self._lock, suppress(StoreError):
             self.on_flush()
-            if self._submitted:
+            if self._submitted or self._given_up:
                 self._catch_up()
             for trial in list(self._submitted.values()):
                 if trial.began is not None and not trial.ended:
@@ -210,12 +224,17 @@ class Tracker(RecorderListener):
     def _clear(self) -> None:
         self._submitted.clear()
         self._begun.clear()
+        self._given_up.clear()
 
     def _catch_up(self) -> None:
         with self._lock:
             for news in self._news.read():
                 if isinstance(news, TrialBegan):
-                    trial = self._submitted.get(news.token.partition("/")[0])
+                    token = news.token.partition("/")[0]
+                    trial = self._submitted.get(token)
+                    if trial is None and token in self._given_up:
+                        # Against its cluster's word: it was very late.
+                        self._close(news.began, self._given_up.pop(token))
                     if trial is not None:
                         trial.began, trial.ended = news.began, False
                         self._begun[news.began.trial] = trial
@@ -227,13 +246,34 @@ class Tracker(RecorderListener):
         if outcome.status == "finished" or trial.ended:
             return True
         if trial.began is None:
-            trial.note_over()
-            return trial.over_for > PATIENCE
+            return trial.gone
         if outcome.status == "cancelled" and trial.deserted is not None:
             self._end(trial.began, "failed", _DESERTED)
         else:
             self._close(trial.began, outcome)
         return True
+
+    def _ask(self, unclear: dict[str, SubmittedTrial]) -> None:
+        """Ask clusters whether trials that are over, and never began, may still begin."""
+        for number, group in groupby(_client_number, unclear.items()).items():
+            submission = group[0][1].submission
+            if submission.client.status == "closed":
+                for _, trial in group:
+                    trial.gone = True  # nobody can tell any more
+            elif number not in self._asked:
+                self._asked.add(number)
+                keys = [trial.submission.key for _, trial in group]
+                submission.ask(keys, partial(self._told, number, group))
+
+    def _told(
+        self, number: int, group: list[tuple[str, SubmittedTrial]], tasks: set[Any] | None
+    ) -> None:
+        if tasks is not None:
+            # The keys of a trial's tasks have its token in them.
+            tokens = {part for key in tasks for part in re.split(r"\W", str(key))}
+            for token, trial in group:
+                trial.note_presence(token in tokens)
+        self._asked.discard(number)
 
     def _close(self, began: Beginning, outcome: TaskOutcome) -> None:
         error = outcome.error

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from daskperiment.capture.encoding import NoFingerprintError
-from daskperiment.capture.files import content_of, file_digest, stamp_of
+from daskperiment.capture.files import content_of, file_digest, native_name, stamp_of
 from daskperiment.codec import pack, unpack
 from daskperiment.errors import StoreWarning
 from daskperiment.execution.lifecycle import keep_or_explain
@@ -154,7 +154,7 @@ def restore_files(
     """
     for each in kept:
         for name, (digest, form) in each["parts"].items():
-            path = os.path.join(each["path"], name) if name else each["path"]
+            path = native_name(os.path.join(each["path"], name) if name else each["path"])
             if stamp_of(path) is None or file_digest(path) != digest:
                 _write(path, bytes(unpack(form, get, signing_key)))
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from daskperiment.capture.environment import changes
+from daskperiment.capture.files import native_name
 from daskperiment.capture.fingerprint import exact_fingerprint
 from daskperiment.codec import decode, find_record
 from daskperiment.errors import ImpureStepWarning
@@ -125,11 +126,11 @@ def report_conflicts(recorder: Recorder, quietly: bool = False) -> None:
 
 def _changed_reads(old: Sequence[FileState], new: Sequence[FileState]) -> list[str]:
     """Return the names of files and variables that a step found otherwise than before."""
-    before = {(state.kind, state.name): state for state in old}
+    before = {(state.kind, native_name(state.name)): state for state in old}
     return [
         f"environment variable {state.name}" if state.kind == "variable" else f"file {state.name}"
         for state in new
-        if _differ(before.get((state.kind, state.name), state), state)
+        if _differ(before.get((state.kind, native_name(state.name)), state), state)
     ]
 
 

@@ -173,10 +173,10 @@ def _latest(find: Find, id: str) -> tuple[Output, int]:
 T = TypeVar("T")
 
 
-def remember(known: OrderedDict[str, T], item: str, value: T) -> None:
-    """Add to a mapping that keeps the latest few hundred."""
+def remember(known: OrderedDict[str, T], item: str, value: T, limit: int = REMEMBERED) -> None:
+    """Add to a mapping that keeps the latest, a few hundred if nothing else is said."""
     known[item] = value
-    while len(known) > REMEMBERED:
+    while len(known) > limit:
         try:
             known.popitem(last=False)
         except KeyError:  # another thread was faster

@@ -8,6 +8,7 @@ import dask
 import pytest
 
 from daskperiment import cluster
+from daskperiment.client import submitted
 from daskperiment.client import tracker as following
 from daskperiment.client.shipping import LocalRequest
 from daskperiment.client.tracker import Tracker
@@ -41,6 +42,14 @@ class FakeClient:
         self.status = "running"
         self.loop = self
         self._scheduler_identity = {"n_workers": workers}
+        self.scheduler = self
+        self.states, self.stacks = {}, {}
+
+    async def get_task_status(self, keys):
+        return {key: self.states.get(key) for key in keys}
+
+    async def call_stack(self, keys):
+        return self.stacks
 
     def add_callback(self, function):
         self.called = function
@@ -63,7 +72,7 @@ def tracker(recorder):
 
 def submit(tracker, token, client=None):
     state = State()
-    tracker.add(token, Submission(client or FakeClient(), state))
+    tracker.add(token, Submission(client or FakeClient(), state, f"last-{token}"))
     return state
 
 
@@ -127,7 +136,15 @@ def test_a_worker_had_the_last_word(recorder, tracker):
     assert not tracker
 
 
-def test_begun_after_it_was_cancelled(ex, recorder, tracker, monkeypatch):
+def answer(client, recorder):
+    """Let a client's event loop bring the cluster's answer."""
+    recorder.flush()
+    with pytest.raises(StopIteration):
+        client.called().send(None)
+    recorder.flush()
+
+
+def test_begun_after_it_was_cancelled(ex, recorder, tracker):
     """A worker that was beginning a trial when it was cancelled leaves nothing running."""
     state = submit(tracker, "mine")
     state.status = "cancelled"
@@ -135,10 +152,40 @@ def test_begun_after_it_was_cancelled(ex, recorder, tracker, monkeypatch):
     trial = begin(recorder, "mine", current_origin())
     assert status(ex) == {trial: "interrupted"}
     assert not tracker
-    submit(tracker, "other").status = "cancelled"
-    monkeypatch.setattr(following, "PATIENCE", -1.0)
+
+
+def test_cancelled_until_the_cluster_says_so(ex, recorder, tracker, monkeypatch):
+    """A trial that was cancelled is followed until its cluster has nothing of it, twice."""
+    client = FakeClient()
+    submit(tracker, "mine", client).status = "cancelled"
+    for client.states, client.stacks in [
+        ({"last-mine": "waiting"}, {}),
+        ({}, {"tcp://worker": {"begin-mine": ()}}),
+        ({"last-mine": None}, {"tcp://worker": {"begin-other": ()}}),
+        (None, {}),  # which fails, as a broken connection does
+        ({}, {}),
+    ]:
+        answer(client, recorder)
+        assert tracker
+    monkeypatch.setattr(submitted, "SETTLED", 0.0)
+    answer(client, recorder)
+    assert not tracker
+    # Whoever was that late anyway is ended with the next question, here or in another trial.
+    late = begin(recorder, "mine", current_origin())
+    assert status(ex) == {late: "interrupted"}
+
+
+def test_late_though_another_trial_is_followed(ex, recorder, tracker):
+    """What was given up is not lost from sight when another trial is submitted."""
+    closed = FakeClient()
+    closed.status = "closed"
+    submit(tracker, "mine", closed).status = "cancelled"
+    recorder.flush()
     recorder.flush()
     assert not tracker
+    late = begin(recorder, "mine", current_origin())
+    submit(tracker, "other")
+    assert status(ex) == {late: "interrupted"}
 
 
 def test_the_loop_notes_what_is_released_at_once(ex, recorder, tracker):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import dask
@@ -187,16 +189,103 @@ def test_future_given_up(ex, slow, cluster, tmp_path, how):
     cluster.kill()
 
 
-def test_cancelled_before_it_begins(ex, slow, cluster, monkeypatch):
-    """A trial that never began leaves no row, and is followed no longer."""
+@contextmanager
+def interrupted_when(condition):
+    """Send Ctrl-C to this thread as soon as something is the case."""
+
+    def interrupt():
+        wait_until(condition)
+        signal.pthread_kill(here, signal.SIGINT)
+
+    here = threading.get_ident()
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+@pytest.mark.parametrize(("end", "act"), [("cancelled", "save_metric"), ("Ctrl-C", "rng")])
+def test_step_stops_on_its_worker_when_its_trial_was_interrupted(ex, cluster, tmp_path, act, end):
+    """The worker learns of it by its heartbeat: the step draws and saves no more, and ends."""
+    inside, said = tmp_path / "inside", tmp_path / "said"
+
+    @ex
+    def endless(inside, said, act):
+        # So that it beats with each tick.
+        dask.config.set({"daskperiment.heartbeat-timeout": 0.1})
+        for epoch in range(3):
+            ex.save_metric("loss", epoch, 1.0)
+        Path(inside).touch()
+        try:
+            while True:
+                ex.rng.random() if act == "rng" else ex.save_metric("loss", 3, 1.0)
+                time.sleep(0.02)
+        except BaseException as error:
+            Path(said).write_text(f"{type(error).__name__}: {error}")
+            raise
+
+    @ex.result
+    def last(value):
+        return value
+
+    cluster.add()
+    with Client(cluster.address) as client:
+        result = last(endless(str(inside), str(said), act))
+        if end == "cancelled":
+            future = client.compute(result)
+            wait_until(inside.exists)
+            future.cancel()
+        else:
+            with interrupted_when(inside.exists), pytest.raises(KeyboardInterrupt):
+                result.compute()
+        wait_until(lambda: status(ex) == ["interrupted"])
+        text = wait_until(lambda: said.exists() and said.read_text())
+        assert text.startswith("StepEndedError: Step 'endless' of trial 1 can")
+        assert "its trial was interrupted" in text
+        wait_until(lambda: ex.get_steps(1)["Status"].tolist() == ["interrupted"])
+        points = len(ex.load_metric("loss", 1))
+        assert status(ex) == ["interrupted"]
+        assert client.submit(sum, [1, 2]).result() == 3  # the worker is free again
+        assert len(ex.load_metric("loss", 1)) == points
+
+
+def test_cancelled_before_it_begins(ex, slow, cluster):
+    """A trial that never began leaves no row, and is followed until its cluster forgot it."""
     with Client(cluster.address) as client:
         future = client.compute(slow)
-        monkeypatch.setattr(following, "PATIENCE", 0.0)
         tracker = following.tracker_of(recorder_for(ex._store))
         assert tracker
         future.cancel()
         assert status(ex) == []
         wait_until(lambda: status(ex) == [] and not tracker)
+
+
+def test_hundreds_cancelled_at_any_moment(ex, cluster):
+    """Of trials that are cancelled while they begin, run and end none stays running."""
+    cluster.add()
+    cluster.add()
+
+    @ex
+    def work(a):
+        return a
+
+    @ex.result
+    def last(x):
+        return x
+
+    result = last(work(ex.parameter("a")))
+    with Client(cluster.address) as client:
+        for start in range(0, 300, 30):
+            futures = client.compute([result.bind(a=start + i) for i in range(30)])
+            wait(futures[start // 30 :: 7][:1])
+            client.cancel(futures)
+            del futures
+        tracker = following.tracker_of(recorder_for(ex._store))
+        wait_until(lambda: "running" not in status(ex) and not tracker)
+        assert set(status(ex)) <= {"succeeded", "interrupted"}
+        assert ex.get_history(verbose=True, running=True)["a"].is_unique
 
 
 def test_scheduler_gone(ex, slow, cluster, tmp_path):
