@@ -396,5 +396,5 @@ def _record_adoption(
     )  # fmt: skip
     if trial.signing_key is not None:
         record = signed(record, trial.signing_key, recorder.store.address, trial.trial)
-    recorder.write("steps", trial.trial, reused_run_id(call.key, source), record)
+    recorder.write("steps", trial.trial, reused_run_id(call.key, source), record, trial.owner)
     trial.show(call.key, "succeeded")

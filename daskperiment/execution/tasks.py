@@ -114,7 +114,7 @@ def run_recorded(
     if trial.at_home:
         runner.run(values)
     else:
-        with runner.recorder.visit(trial.trial, trial.token):
+        with runner.recorder.visit(trial.owner, trial.token, trial.first_record):
             watch_for_interruption(runner.recorder)
             runner.run(values)
     return runner
@@ -360,7 +360,9 @@ class StepRunner:
         # From now on the cache key leads to it, so that not even the inputs are needed.
         partial = self.before is None
         entry = msgspec.structs.replace(entry, reads=self._all_reads(), partial=partial)
-        self.recorder.entry(worth_writing(keys.ids, entry), entry, self.trial.signing_key)
+        self.recorder.entry(
+            worth_writing(keys.ids, entry), entry, self.trial.owner, self.trial.signing_key
+        )
         return True
 
     def _record(
@@ -385,7 +387,7 @@ class StepRunner:
         record, key = self.record, self.trial.signing_key
         if key is not None:
             record = signed(record, key, self.recorder.store.address, self.trial.trial)
-        self.recorder.write("steps", self.trial.trial, id, record)
+        self.recorder.write("steps", self.trial.trial, id, record, self.trial.owner)
         if self.trial.progress is not None:
             self.trial.show(call.key, status)
 
@@ -406,7 +408,7 @@ class StepRunner:
             self.reads,
             by_inputs,
         )
-        self.recorder.output(id, record)
+        self.recorder.output(id, record, self.trial.owner)
 
     def _all_reads(self) -> list[FileState]:
         before = self.before or []
@@ -423,14 +425,14 @@ class StepRunner:
             ids = ids[:1]
         if any(map(is_replacement_id, ids)):
             ids = worth_writing(ids, entry)
-        self.recorder.entry(ids, entry, self.trial.signing_key)
+        self.recorder.entry(ids, entry, self.trial.owner, self.trial.signing_key)
         assert self.keys is not None
         if self.keys.call is not None and why_not(entry) is None:
             # What the steps before it read is in its inputs.
             own = msgspec.structs.replace(entry, reads=self.reads, partial=False)
             for known in (self.known if self.keys.call.by_nodes else None, self.known_now):
                 ids = known.ids(entry.drew) if known is not None else []
-                self.recorder.entry(ids, own, self.trial.signing_key)
+                self.recorder.entry(ids, own, self.trial.owner, self.trial.signing_key)
 
 
 def _refuse_node(step: str, value: Any) -> None:
