@@ -264,9 +264,11 @@ class StepRunner:
         # Reading files is worth its time where outputs are reused.
         path = by_content if self.keys is not None and self.keys.reusable else by_stamp
         for name, value in zip(call.names, values, strict=True):
-            digest = None if name in call.ignore else self._digest(name, value, path)
+            digest = self.trial.untouched and self._of_untouched(name, value)
+            if not digest and name not in call.ignore:
+                digest = self._digest(name, value, path)
             text = _text(value)
-            found[name] = Argument(text, digest)
+            found[name] = Argument(text, digest or None)
             if not text and (name in call.shared or (handing and self._is_handed_on(name))):
                 self.watched.append(name)
         if call.defaulted:
@@ -291,6 +293,12 @@ class StepRunner:
             call, others = self.call, sorted(beside - {self.call.key})
             found = Alteration(call.key, call.step, self.changed, others)
             self.recorder.outputs.altered(self.trial.trial, found)
+
+    def _of_untouched(self, name: str, value: Any) -> str | None:
+        """Return the fingerprint of an array that was loaded for this step alone: it is known."""
+        found, digest = self.trial.untouched.pop(id(value), (None, ""))
+        fits = found is value and name not in self.call.shared and name not in self.call.ignore
+        return digest if fits else None
 
     def _is_handed_on(self, name: str) -> bool:
         """Whether an argument came here by a step that returned what others see, too."""
