@@ -495,8 +495,9 @@ class Node(Struct, frozen=True, omit_defaults=True):
         """Steps and parameters that its output depends on."""
         if not self.beside:
             return self.steps, self.parameters
-        steps = [key for key in self.steps if f"step {key}" not in self.beside]
-        return steps, [name for name in self.parameters if f"parameter {name}" not in self.beside]
+        beside = set(self.beside)
+        steps = [key for key in self.steps if f"step {key}" not in beside]
+        return steps, [name for name in self.parameters if f"parameter {name}" not in beside]
 
 
 def changed_arguments(node: Node, other: Node | None) -> Iterator[tuple[str, Argument, Argument]]:

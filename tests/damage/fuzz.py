@@ -19,7 +19,6 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -29,9 +28,15 @@ import numpy as np
 
 import daskperiment
 from daskperiment import experiment
+from daskperiment.cli.checkup import examine
 from daskperiment.copying import copy
 from daskperiment.errors import DaskperimentError
+from daskperiment.recording import journal_format as frames
 from daskperiment.recording.registry import close_recorders
+from daskperiment.records import Origin
+from daskperiment.store.liveness import current_origin
+from daskperiment.store.opening import open_store
+from daskperiment.store.protocol import Record
 
 __all__ = ["FolderTarget", "Fuzzer", "Tally"]
 
@@ -48,7 +53,13 @@ class Canary:
         self.file = str(file)
 
     def __reduce__(self) -> Any:
-        return open, (self.file, "w")
+        return sing, (self.file,)
+
+
+def sing(file: str) -> Canary:
+    """Show that something is unpickled."""
+    Path(file).touch()
+    return Canary(Path(file))
 
 
 class Tally(NamedTuple):
@@ -62,7 +73,7 @@ class Tally(NamedTuple):
     """What must never happen: one line each, the mutation with it."""
 
 
-def record_trials(backend: Any) -> Any:
+def record_trials(backend: Any, canary: Path) -> Any:
     """Record trials that succeeded and failed, with metrics and objects; return their rows."""
     ex = daskperiment.Experiment(ID, seed=1, backend=backend)
     x = ex.parameter("x", default=1)
@@ -77,6 +88,8 @@ def record_trials(backend: Any) -> Any:
             ex.save_metric("loss", epoch, x / (epoch + 1))
         if x == 3:
             raise ValueError("three")
+        if x == 4:
+            return Canary(canary)
         return {"score": int(values.sum()), "when": (x, 2.5)}
 
     result = fit(load(x), x)
@@ -85,6 +98,7 @@ def record_trials(backend: Any) -> Any:
             result.bind(x=value).compute(scheduler="synchronous")
         except ValueError:
             assert value == 3
+    canary.unlink(missing_ok=True)  # recording takes values apart; looking must not
     return shown(ex)
 
 
@@ -102,6 +116,16 @@ def forget() -> None:
     experiment._EXPERIMENTS.clear()
 
 
+def write_journal(folder: Path) -> None:
+    """Leave the journal of a process that is gone, with records and points of trial 1."""
+    origin = Origin(current_origin().host, "another boot", 1, 0.0, "somebody")
+    point = frames.encode_frame(frames.POINT, 1, b'["extra",0,0.5,1.0]')
+    record = frames.encode_record(Record("notes", 1, "extra", b'{"a":1}'))
+    data = frames.encode_header(frames.JournalHeader("a" * 32, origin)) + (point + record) * 20
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"gone-1-{'a' * 32}.journal").write_bytes(data)
+
+
 # What is damaged -------------------------------------------------------------------------------
 
 
@@ -110,8 +134,10 @@ class FolderTarget:
 
     def __init__(self, root: Path) -> None:
         self.healthy, self.backend = root / "healthy", root / "damaged"
-        self.rows = record_trials(self.healthy)
+        self.canary = root / "canary"
+        self.rows = record_trials(self.healthy, self.canary)
         forget()
+        write_journal(self.healthy / ID / "journal")
         with closing(sqlite3.connect(self._file(self.healthy))) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
@@ -122,13 +148,22 @@ class FolderTarget:
 
     def mutate(self, rng: random.Random) -> str:
         """Damage something, and say what."""
-        return rng.choice([self._bits, self._bits, self._cut, self._hole, self._record, self._row])(
-            rng
-        )
+        ways = [self._bits, self._bits, self._cut, self._hole, self._record, self._row]
+        return rng.choice([*ways, self._journal])(rng)
 
     @staticmethod
     def _file(backend: Path) -> Path:
         return backend / ID / "records.sqlite"
+
+    def _journal(self, rng: random.Random) -> str:
+        (file,) = (self.backend / ID / "journal").glob("*.journal")
+        data = file.read_bytes()
+        for _ in range(rng.choice([1, 3, 20])):
+            place = rng.randrange(len(data))
+            piece = rng.choice([b"", b"\xff\xfe", b"\x00", b"\xff" * 8, rng.randbytes(4)])
+            data = data[:place] + piece + data[place + rng.randrange(12) :]
+        file.write_bytes(data)
+        return "bytes of a journal changed"
 
     def _bits(self, rng: random.Random) -> str:
         file = self._file(self.backend)
@@ -217,6 +252,7 @@ def questions(backend: Any, target: Path) -> Iterator[tuple[str, Callable[[], An
     yield "persisted", lambda: ex.get_persisted("load", 1)
     yield "experiments", lambda: daskperiment.list_experiments(backend)
     yield "prune", lambda: ex.prune(max_bytes=0, dry_run=True)
+    yield "check", lambda: examine(open_store(backend, ID), 5)
     yield "copy", lambda: copied(backend, target)
 
 
@@ -252,7 +288,7 @@ class Fuzzer:
 
     def __init__(self, target: Any, scratch: Path, seed: int) -> None:
         self.target, self._scratch, self._seed = target, scratch, seed
-        self.slowest: Counter[str] = Counter()
+        self.slowest: dict[str, float] = {}
         self.report: Callable[[str], object] = lambda line: None
 
     def run(self, mutations: int, seconds: float = float("inf")) -> Tally:
@@ -307,7 +343,10 @@ class Fuzzer:
             where = traceback.extract_tb(error.__traceback__)[-1]
             return f"{type(error).__name__}: {error!s:.200} ({where.filename}:{where.lineno})"
         finally:
-            self.slowest[name] = max(self.slowest[name], time.monotonic() - began)  # type: ignore[assignment]
+            self.slowest[name] = max(self.slowest.get(name, 0), time.monotonic() - began)
+        if self.target.canary.exists():
+            self.target.canary.unlink()
+            return "ran a pickle"
         if name in ("history", "copy"):
             return self._changed(answer)
         return ""

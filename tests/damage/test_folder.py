@@ -119,7 +119,9 @@ def test_fuzzed_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is damaged, no other exception, no hang and no false row comes of it."""
     monkeypatch.chdir(tmp_path)
     seconds = float(os.environ.get("DASKPERIMENT_FUZZ_SECONDS", "5"))
-    fuzzer = Fuzzer(FolderTarget(tmp_path), tmp_path, seed=1)
+    fuzzer = Fuzzer(
+        FolderTarget(tmp_path), tmp_path, seed=int(os.environ.get("DASKPERIMENT_FUZZ_SEED", "1"))
+    )
     tally = fuzzer.run(10_000, seconds)
     assert tally.mutations >= 3
     assert tally.faults == []
