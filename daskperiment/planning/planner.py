@@ -25,7 +25,7 @@ from daskperiment.execution.trial import TrialRequest, TrialSetup
 from daskperiment.graph.template import Template
 from daskperiment.parameters import Parameters
 from daskperiment.planning.change_warner import ChangeWarner
-from daskperiment.planning.reasons import TrialMakeup
+from daskperiment.planning.reasons import TrialMakeup, TrialsHere
 from daskperiment.planning.reuse_planner import ReusePlanner, StepForecast
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import Code, Environment, Files, Graph
@@ -192,7 +192,8 @@ class Planner:
         self._setups: weakref.WeakKeyDictionary[Template, _Setups] = weakref.WeakKeyDictionary()
         self._changes = ChangeWarner(store)
         self._checked: TrialSetup | None = None
-        self._reuse_planner = ReusePlanner(store)
+        self._here = TrialsHere()
+        self._reuse_planner = ReusePlanner(store, self._here)
 
     def __reduce__(self) -> Any:
         state = {"seed": self.seed, "reuse": self.reuse}
@@ -246,12 +247,19 @@ class Planner:
             with suppress(StoreError):
                 makeup = _makeup(template, request, code, graph)
                 plan = self._reuse_planner.plan(template, reusable, request, makeup)
+                self._note(template, makeup)
                 return replace(request, step_keys=plan.step_keys), plan
         specs = template.key_specs
         cache_keys = specs.cache_keys(request.values, code.steps, request.seed)
-        with suppress(StoreError):  # as above
-            self._reuse_planner.note(template, _makeup(template, request, code, graph))
+        self._note(template, _makeup(template, request, code, graph))
         return replace(request, step_keys=keys_without_reuse(specs.specs, cache_keys)), None
+
+    def _note(self, template: Template, trial: TrialMakeup) -> None:
+        """Note a trial that is about to begin: later ones are held against it."""
+        places = template.all_places
+        self._here.latest.pop(places, None)
+        self._here.latest[places] = trial
+        self._here.count += 1
 
     def _snapshot(
         self, template: Template, token: str, options: TrialOptions
@@ -328,4 +336,4 @@ class Planner:
         """Remember no records: they are about to be deleted."""
         recorder_for(self.store).forget()
         self._changes = ChangeWarner(self.store)
-        self._reuse_planner = ReusePlanner(self.store)
+        self._reuse_planner = ReusePlanner(self.store, self._here)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -90,6 +90,16 @@ def _written(node: Node) -> tuple[Any, ...]:
     return node.step, *sorted(node.literals.items())
 
 
+@dataclass
+class TrialsHere:
+    """What began in this process since somebody asked: later trials are held against it."""
+
+    latest: dict[tuple[str, ...], TrialMakeup] = field(default_factory=dict)
+    """Places of steps -> the latest trial with these."""
+    count: int = 0
+    """How many there were."""
+
+
 class PastTrials:
     """The trials of a store that a coming one is held against: the latest that had each step."""
 
@@ -102,19 +112,18 @@ class PastTrials:
         self._expected = -1
         """The greatest id that those trials can have; -1 as long as nobody asked."""
 
-    def add(self, places: Iterable[str], trial: TrialMakeup) -> None:
-        """Note a trial that is about to begin here."""
-        if self._expected < 0:
-            self._expected = self._store.state().latest
-        self._expected += 1
-        self._planned.update(dict.fromkeys(places, trial))
-
-    def catch_up(self) -> None:
-        """Look whether trials began that are not known here, and read them when asked then."""
+    def catch_up(self, here: TrialsHere) -> None:
+        """Learn of the trials that began here, and look whether others did elsewhere."""
         latest = self._store.state().latest
+        begun, here.latest = here.latest, {}
+        count, here.count = here.count, 0
+        self._expected = latest if self._expected < 0 else self._expected + count
         if latest > self._expected:
             self._latest, self._count, self._expected = None, None, latest
             self._planned.clear()
+            return
+        for places, trial in begun.items():
+            self._planned.update(dict.fromkeys(places, trial))
 
     def latest_with(self, place: str) -> TrialMakeup | None:
         """Return the latest trial that had a step at this place."""

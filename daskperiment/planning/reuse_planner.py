@@ -11,7 +11,7 @@ from daskperiment.codec import check_object
 from daskperiment.errors import CorruptRecordError, UntrustedObjectError
 from daskperiment.execution.trial import TrialRequest
 from daskperiment.graph.template import Template
-from daskperiment.planning.reasons import PastTrials, Reason, ReasonFinder, TrialMakeup
+from daskperiment.planning.reasons import PastTrials, Reason, ReasonFinder, TrialMakeup, TrialsHere
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import CacheEntry, Code, cache_entry_id
 from daskperiment.reuse.cache_entries import CacheEntries, Hit, latest, outdated, why_not
@@ -57,8 +57,9 @@ class StepForecast(NamedTuple):
 class ReusePlanner:
     """Plans what the trials of one experiment reuse of the outputs in its store."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, here: TrialsHere) -> None:
         self._store = store
+        self._here = here
         self._past = PastTrials(store)
 
     def plan(
@@ -76,18 +77,13 @@ class ReusePlanner:
         step_keys = dict(plan.step_keys)
         new = [place for place, keys in step_keys.items() if keys.reason == NEVER_RUN]
         if new:
-            self._past.catch_up()
+            self._past.catch_up(self._here)
             finder = ReasonFinder(self._past.latest_with, self._past.unknown, now)
             for place in new:
                 step_keys[place] = step_keys[place].because(
                     finder.told(place, plan.unfit.get(place))[0]
                 )
-        self.note(template, now)
         return replace(plan, step_keys=step_keys)
-
-    def note(self, template: Template, now: TrialMakeup) -> None:
-        """Note a trial that is about to be computed: later ones are held against it."""
-        self._past.add(template.places.values(), now)
 
     def forecasts(
         self, template: Template, reusable: Collection[Hashable], request: TrialRequest,
@@ -109,7 +105,7 @@ class ReusePlanner:
             return reason
 
         plan = self._decided(template, reusable, request, now.code, refusal)
-        self._past.catch_up()
+        self._past.catch_up(self._here)
         allowed = set(reusable)
         finder = ReasonFinder(self._past.latest_with, self._past.unknown, now)
         found = [
