@@ -268,6 +268,8 @@ class Begun(Struct, frozen=True, omit_defaults=True):
     """Digest of the stored :class:`Files`; None if no step takes any."""
     unreached: list[str] = []
     """Names of the parameters that reach none of its steps."""
+    was: int | None = None
+    """The id that the trial had before its store lost it, and it was begun again."""
     submission: str | None = None
     """By which it came to another process; None if it began in the one that planned it."""
 

@@ -114,7 +114,7 @@ def run_recorded(
     if trial.at_home:
         runner.run(values)
     else:
-        with runner.recorder.visit(trial.trial, trial.token):
+        with runner.recorder.visit(trial.owner, trial.token, trial.first_record):
             watch_for_interruption(runner.recorder)
             runner.run(values)
     return runner
@@ -368,7 +368,7 @@ class StepRunner:
         # From now on the cache key leads to it, so that not even the inputs are needed.
         partial = self.before is None
         entry = msgspec.structs.replace(entry, reads=self._all_reads(), partial=partial)
-        self.recorder.entry(worth_writing(keys.ids, entry), entry)
+        self.recorder.entry(worth_writing(keys.ids, entry), entry, self.trial.owner)
         return True
 
     def _record(
@@ -390,7 +390,7 @@ class StepRunner:
         )  # fmt: skip
         id = (step_run_id(call.key, usage.started, origin.pid) if reused is None
               else reused_run_id(call.key, reused))  # fmt: skip
-        self.recorder.write("steps", self.trial.trial, id, self.record)
+        self.recorder.write("steps", self.trial.trial, id, self.record, self.trial.owner)
         if self.trial.progress is not None:
             self.trial.show(call.key, status)
 
@@ -411,7 +411,7 @@ class StepRunner:
             self.reads,
             by_inputs,
         )
-        self.recorder.output(id, record)
+        self.recorder.output(id, record, self.trial.owner)
 
     def _all_reads(self) -> list[FileState]:
         before = self.before or []
@@ -428,13 +428,14 @@ class StepRunner:
             ids = ids[:1]
         if any(map(is_replacement_id, ids)):
             ids = worth_writing(ids, entry)
-        self.recorder.entry(ids, entry)
+        self.recorder.entry(ids, entry, self.trial.owner)
         assert self.keys is not None
         if self.keys.call is not None and why_not(entry) is None:
             # What the steps before it read is in its inputs.
             own = msgspec.structs.replace(entry, reads=self.reads, partial=False)
             for known in (self.known if self.keys.call.by_nodes else None, self.known_now):
-                self.recorder.entry(known.ids(entry.drew) if known is not None else (), own)
+                ids = known.ids(entry.drew) if known is not None else []
+                self.recorder.entry(ids, own, self.trial.owner)
 
 
 def _refuse_node(step: str, value: Any) -> None:

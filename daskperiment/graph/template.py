@@ -227,11 +227,6 @@ class Template:
         return Graph(nodes)
 
     @cached_property
-    def all_places(self) -> tuple[str, ...]:
-        """The places of all steps."""
-        return tuple(self.places.values())
-
-    @cached_property
     def key_specs(self) -> KeySpecs:
         """How the cache keys of the nodes are made."""
         return make_key_specs(self.tasks, in_order(self.tasks, self.key), self.inlined, self.taken)

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import dask
 
@@ -25,7 +25,7 @@ from daskperiment.execution.trial import TrialRequest, TrialSetup
 from daskperiment.graph.template import Template
 from daskperiment.parameters import Parameters
 from daskperiment.planning.change_warner import ChangeWarner
-from daskperiment.planning.reasons import TrialMakeup, TrialsHere
+from daskperiment.planning.reasons import TrialMakeup
 from daskperiment.planning.reuse_planner import ReusePlanner, StepForecast
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import Code, Environment, Files, Graph
@@ -156,6 +156,19 @@ class _Setups:
         return last
 
 
+class _Passed(NamedTuple):
+    """The latest trial that reused nothing, as long as none that may came after it."""
+
+    template: Template
+    request: TrialRequest
+    code: Code
+    graph: Graph
+    number: int
+    """How many such trials there were."""
+    alone: bool
+    """Whether all of them were of one template."""
+
+
 def _makeup(template: Template, request: TrialRequest, code: Code, graph: Graph) -> TrialMakeup:
     files = template.key_specs.files(request.values)
     return TrialMakeup(request.values, code, graph, platform.python_version(), files)
@@ -192,8 +205,8 @@ class Planner:
         self._setups: weakref.WeakKeyDictionary[Template, _Setups] = weakref.WeakKeyDictionary()
         self._changes = ChangeWarner(store)
         self._checked: TrialSetup | None = None
-        self._here = TrialsHere()
-        self._reuse_planner = ReusePlanner(store, self._here)
+        self._reuse_planner = ReusePlanner(store)
+        self._passed: _Passed | None = None
 
     def __reduce__(self) -> Any:
         state = {"seed": self.seed, "reuse": self.reuse}
@@ -245,21 +258,17 @@ class Planner:
         if reusable:
             # A store that is away offers nothing; the trial's first task says that it is away.
             with suppress(StoreError):
+                self._note_passed()
                 makeup = _makeup(template, request, code, graph)
                 plan = self._reuse_planner.plan(template, reusable, request, makeup)
-                self._note(template, makeup)
                 return replace(request, step_keys=plan.step_keys), plan
         specs = template.key_specs
         cache_keys = specs.cache_keys(request.values, code.steps, request.seed)
-        self._note(template, _makeup(template, request, code, graph))
+        last = self._passed
+        number, alone = (last.number, last.alone) if last else (0, True)
+        alone = alone and (last is None or last.template is template)
+        self._passed = _Passed(template, request, code, graph, number + 1, alone)
         return replace(request, step_keys=keys_without_reuse(specs.specs, cache_keys)), None
-
-    def _note(self, template: Template, trial: TrialMakeup) -> None:
-        """Note a trial that is about to begin: later ones are held against it."""
-        places = template.all_places
-        self._here.latest.pop(places, None)
-        self._here.latest[places] = trial
-        self._here.count += 1
 
     def _snapshot(
         self, template: Template, token: str, options: TrialOptions
@@ -306,8 +315,17 @@ class Planner:
         allowed = template.reusable(options.reuse, self.reuse)
         reusable = allowed or template.reusable(True, True)
         makeup = _makeup(template, request, code, graph)
+        self._note_passed()
         forecasts = self._reuse_planner.forecasts(template, reusable, request, makeup)
         return forecasts, bool(allowed)
+
+    def _note_passed(self) -> None:
+        """Note the latest trial that reused nothing: what comes is held against it."""
+        if self._passed is not None:
+            template, request, code, graph, number, alone = self._passed
+            makeup = _makeup(template, request, code, graph)
+            self._reuse_planner.note(template, makeup, number if alone else None)
+            self._passed = None
 
     def _setups_of(self, template: Template) -> _Setups:
         setups = self._setups.get(template)
@@ -336,4 +354,4 @@ class Planner:
         """Remember no records: they are about to be deleted."""
         recorder_for(self.store).forget()
         self._changes = ChangeWarner(self.store)
-        self._reuse_planner = ReusePlanner(self.store, self._here)
+        self._reuse_planner, self._passed = ReusePlanner(self.store), None

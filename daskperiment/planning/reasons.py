@@ -90,16 +90,6 @@ def _written(node: Node) -> tuple[Any, ...]:
     return node.step, *sorted(node.literals.items())
 
 
-@dataclass
-class TrialsHere:
-    """What began in this process since somebody asked: later trials are held against it."""
-
-    latest: dict[tuple[str, ...], TrialMakeup] = field(default_factory=dict)
-    """Places of steps -> the latest trial with these."""
-    count: int = 0
-    """How many there were."""
-
-
 class PastTrials:
     """The trials of a store that a coming one is held against: the latest that had each step."""
 
@@ -107,27 +97,23 @@ class PastTrials:
         self._store = store
         self._latest: dict[str, TrialMakeup] | None = None
         self._count: int | None = None
-        self._planned: dict[str, TrialMakeup] = {}
-        """Place -> the latest trial of this process that has a step there."""
-        self._expected = -1
-        """The greatest id that those trials can have; -1 as long as nobody asked."""
+        self._before: int | None = None
+        """The latest trial, without those that began in this process; None: nobody asked."""
 
-    def catch_up(self, here: TrialsHere) -> None:
-        """Learn of the trials that began here, and look whether others did elsewhere."""
+    def covers(self, begun: int) -> bool:
+        """Whether no trials began that are not known here; else they are read when asked then.
+
+        `begun` is how many began in this process.
+        """
         latest = self._store.state().latest
-        begun, here.latest = here.latest, {}
-        count, here.count = here.count, 0
-        self._expected = latest if self._expected < 0 else self._expected + count
-        if latest > self._expected:
-            self._latest, self._count, self._expected = None, None, latest
-            self._planned.clear()
-            return
-        for places, trial in begun.items():
-            self._planned.update(dict.fromkeys(places, trial))
+        if self._before is not None and latest <= self._before + begun:
+            return True
+        self._latest, self._count, self._before = None, None, latest - begun
+        return False
 
     def latest_with(self, place: str) -> TrialMakeup | None:
         """Return the latest trial that had a step at this place."""
-        return self._planned.get(place) or self._known().get(place)
+        return self._known().get(place)
 
     def unknown(self) -> str:
         """Return what is to be said of a step that none of them had."""
