@@ -6,13 +6,14 @@ import time
 import traceback
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
 from daskperiment.cluster import retries, worker
 from daskperiment.codec import Blob, decode, decode_each, encode, pack
-from daskperiment.errors import ParameterUndefinedError, StoreError
+from daskperiment.errors import ParameterUndefinedError, StoreError, StoreWarning
 from daskperiment.execution.context import ACTIVE, halt_steps
 from daskperiment.execution.purity import report_conflicts
 from daskperiment.execution.trial import RequestSource, TrialHandle, TrialRequest
@@ -43,6 +44,7 @@ __all__ = [
     "failure_of",
     "has_ended",
     "join",
+    "keep_again",
     "keep_or_explain",
     "last_key",
     "latest_trials",
@@ -266,6 +268,8 @@ def end(trial: TrialHandle, recorder: Recorder, result: Any) -> Any:
     )  # fmt: skip
     recorder.trials.end(trial.token)
     recorder.settle()
+    if blob is not None:
+        keep_again(recorder, blob)
     if recorder.outputs.found_conflicts:
         report_conflicts(recorder, quietly=trial.followed and not trial.at_home)
     return result
@@ -327,6 +331,17 @@ def keep_or_explain(recorder: Recorder, form: Any, blob: Blob | None) -> Any:
     except Exception as error:  # a result must reach its user whatever happens to its record
         return {**form, "digest": None, "reason": f"{type(error).__name__}: {error}"}
     return form
+
+
+def keep_again(recorder: Recorder, blob: Blob) -> None:
+    """Deliver the record that names an object; keep that again if it was dropped before it came.
+
+    Whoever prunes drops nothing that a record names, so it stays from now on.
+    """
+    with suppress(StoreError, StoreWarning):  # what is refused waits, and is told at the end
+        recorder.settle()
+        if not recorder.delivery.away and not recorder.store.sizes([blob.digest]):
+            recorder.delivery.keep(blob)
 
 
 def elapsed(trial: TrialHandle) -> float:

@@ -20,7 +20,7 @@ from daskperiment.capture.fingerprint import (
 )
 from daskperiment.capture.signatures import DEFAULT, defaults_of
 from daskperiment.cluster import worker
-from daskperiment.codec import pack
+from daskperiment.codec import Blob, pack
 from daskperiment.execution.calls import Call
 from daskperiment.execution.context import ACTIVE, CURRENT, RunningStep
 from daskperiment.execution.kept_files import (
@@ -36,6 +36,7 @@ from daskperiment.execution.lifecycle import (
     end,
     fail,
     failure_of,
+    keep_again,
     keep_or_explain,
     status_of,
     watch_for_interruption,
@@ -332,24 +333,32 @@ class StepRunner:
             self.note = self.note or f"its output has no fingerprint: {error}"
         if (self.call.persist or self.output is None) and _is_lazy(value):
             self.doubt = f"its output is {LAZY}"
-        if self.call.persist:
-            form, blob = pack(value, self.trial.signing_key, inline=INLINE)
-            if _is_lazy(value):
-                kept = {**form, "size": 0, "digest": None, "reason": f"it is {LAZY}"}
-                if self.keys is not None and self.keys.reusable:
-                    warn_of_lazy(self.call.step)
-            else:
-                kept = keep_or_explain(self.recorder, form, blob)
-            self.kept = {"value": kept, **self.files}
+        blob = self._keep(value) if self.call.persist else None
         self.doubt = self.doubt or doubt_of(self.running)
         self.note = self.note or self.doubt
         self._record(usage, "succeeded")
+        if blob is not None:
+            keep_again(self.recorder, blob)
         if self.output and self.inputs and not self.note:
             self._record_output(self.output)
         if self.keys is not None:
             ids = self.recorder.outputs.unknown(self.keys.ids)
             if ids or self.known is not None:
                 self._record_entry(value, ids)
+
+    def _keep(self, value: Any) -> Blob | None:
+        """Keep what the step returned, and return the object if it has to stay for good."""
+        reusable = self.keys is not None and self.keys.reusable
+        form, blob = pack(value, self.trial.signing_key, inline=INLINE)
+        if _is_lazy(value):
+            blob = None
+            kept = {**form, "size": 0, "digest": None, "reason": f"it is {LAZY}"}
+            if reusable:
+                warn_of_lazy(self.call.step)
+        else:
+            kept = keep_or_explain(self.recorder, form, blob)
+        self.kept = {"value": kept, **self.files}
+        return None if reusable else blob
 
     def _reuse_known(self, keys: StepKeys) -> bool:
         """Take an earlier trial's output for the same inputs, if there is one."""
