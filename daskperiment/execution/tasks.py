@@ -27,7 +27,7 @@ from daskperiment.execution.kept_files import (
     LAZY,
     files_returned,
     keep_files,
-    warn_of_lazy,
+    warn_of_unkept,
 )
 from daskperiment.execution.known_outputs import OutputsByInputs, are_exact
 from daskperiment.execution.lifecycle import (
@@ -156,7 +156,7 @@ def watched(running: RunningStep, values: Sequence[Any], folders: bool = False) 
 def run_seeded(running: RunningStep, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """Call a function with the global random state seeded for it."""
     reset = CURRENT.set(running)
-    seed_step(running)
+    seed_step(running, reset.old_value)
     try:
         return function(*args, **kwargs)
     finally:
@@ -343,12 +343,10 @@ class StepRunner:
         reusable = self.keys is not None and self.keys.reusable
         form, blob = pack(value, self.trial.signing_key, inline=INLINE)
         if _is_lazy(value):
-            blob = None
-            kept = {**form, "size": 0, "digest": None, "reason": f"it is {LAZY}"}
-            if reusable:
-                warn_of_lazy(self.call.step)
-        else:
-            kept = keep_or_explain(self.recorder, form, blob)
+            form, blob = {**form, "size": 0, "digest": None, "reason": f"it is {LAZY}"}, None
+        if reusable:
+            warn_of_unkept(self.call.step, form)
+        kept = keep_or_explain(self.recorder, form, blob)
         self.kept = {"value": kept, **self.files}
         return None if reusable else blob
 

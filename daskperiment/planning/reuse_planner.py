@@ -9,6 +9,7 @@ from typing import NamedTuple
 from daskperiment.client.tracker import tracker_of
 from daskperiment.codec import check_object
 from daskperiment.errors import CorruptRecordError, UntrustedObjectError
+from daskperiment.execution.kept_files import warn_never_reused
 from daskperiment.execution.trial import TrialRequest
 from daskperiment.graph.template import Template
 from daskperiment.planning.reasons import PastTrials, Reason, ReasonFinder, TrialMakeup
@@ -24,7 +25,7 @@ from daskperiment.reuse.cache_keys import (
     StepKeys,
     first_ids,
 )
-from daskperiment.reuse.reuse_plan import NEVER_RUN, ReusePlan
+from daskperiment.reuse.reuse_plan import NEVER_RUN, ReusePlan, with_cure
 from daskperiment.store.protocol import Store
 
 __all__ = ["ReusePlanner", "StepForecast"]
@@ -77,6 +78,8 @@ class ReusePlanner:
             If the store cannot be read.
         """
         plan = self._decided(template, reusable, request, now.code)
+        for key, why_never in plan.never.items():
+            warn_never_reused(template.places[key], why_never)
         step_keys = dict(plan.step_keys)
         new = [place for place, keys in step_keys.items() if keys.reason == NEVER_RUN]
         if new:
@@ -184,7 +187,9 @@ def _forecast(spec: KeySpec, plan: ReusePlan, reusable: bool, finder: ReasonFind
         return StepForecast(spec, hit.entry.trial, needed, True, "")
     reasons: Sequence[Reason] = ()
     text = plan.reasons.get(spec.key, "")
-    if reusable and text == NEVER_RUN:
+    if reusable and spec.key in plan.never:
+        text = f"never reused: {plan.never[spec.key]}"
+    elif reusable and text == NEVER_RUN:
         text, reasons = finder.told(spec.place, plan.unfit.get(spec.place))
     return StepForecast(spec, None, needed, reusable, text, reasons)
 
@@ -295,6 +300,7 @@ class _Decision:
         self.suspects: dict[Key, str] = {}
         self.reasons: dict[Key, str] = {}
         self.unfit: dict[str, str] = {}
+        self.never: dict[Key, str] = {}
 
     def plan(self) -> ReusePlan:
         keys = self.cache_keys
@@ -311,7 +317,7 @@ class _Decision:
         return ReusePlan(
             step_keys=self._step_keys(), hits=hits, shared=shared, computed=computed,
             seeded={key: found.seeded for key, found in known.items()},
-            needed=needed, reasons=self.reasons, unfit=self.unfit,
+            needed=needed, reasons=self.reasons, unfit=self.unfit, never=self.never,
             in_flight=frozenset([shared[key] for key in shared if key in made]),
         )  # fmt: skip
 
@@ -385,6 +391,8 @@ class _Decision:
         found = self.cache_keys[key]
         if isinstance(found, NoCacheKey):
             self.reasons[key] = found.reason
+            if found.place in ("", self.specs[key].place):
+                self._note_never(key, found.reason)
             return None
         if key in self.suspects:
             self.reasons[key] = self.suspects[key]
@@ -403,10 +411,15 @@ class _Decision:
             self.reasons[key] = NEVER_RUN
             if unfit := self._why_none(found, entries):
                 self.unfit[self.specs[key].place] = unfit
+                self._note_never(key, unfit)
             return None
         # Where it comes from tells why, should it turn out that it cannot be loaded.
         self.reasons[key] = f"the output that trial {entry.trial} kept could not be loaded"
         return Hit(name, entry)
+
+    def _note_never(self, key: Key, reason: str) -> None:
+        if (told := with_cure(reason)) is not None:
+            self.never[key] = told
 
     def _why_none(self, found: CacheKey, entries: Sequence[CacheEntry]) -> str | None:
         """Return why none of the outputs known under a step's key is taken."""

@@ -23,6 +23,9 @@ from daskperiment.records import (
 from daskperiment.store.protocol import Store
 
 __all__ = [
+    "CHANGED",
+    "NOT_KEPT",
+    "UNKNOWN",
     "CacheEntries",
     "Hit",
     "latest",
@@ -32,6 +35,9 @@ __all__ = [
     "why_not",
     "worth_writing",
 ]
+
+CHANGED, UNKNOWN, NOT_KEPT = "is changed by the code", "has no fingerprint", "output not kept"
+"""Parts of the reasons for which a step always runs, as long as its code is the same."""
 
 GENERATIONS = 4
 """How many outputs of one cache key are asked for at once."""
@@ -169,5 +175,5 @@ def why_not(entry: CacheEntry) -> str | None:
         return "its output was not kept: the step was not persisted"
     form = entry.kept.get("value")
     if is_object(form) and not form.get("digest"):
-        return f"output not kept: {form.get('reason') or 'no reason is known'}"
+        return f"{NOT_KEPT}: {form.get('reason') or 'no reason is known'}"
     return None
