@@ -16,6 +16,7 @@
     └── StoreError
         ├── StoreUnavailableError (ConnectionError)
         ├── CorruptRecordError
+        ├── RecordsRefusedError
         └── UntrustedObjectError
 
     DaskperimentWarning (UserWarning)
@@ -27,6 +28,9 @@
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 __all__ = [
     "CodeChangedWarning",
@@ -42,6 +46,7 @@ __all__ = [
     "ParameterUndefinedError",
     "PersistedResultNotFoundError",
     "RandomStateWarning",
+    "RecordsRefusedError",
     "ReproductionError",
     "StepEndedError",
     "StoreError",
@@ -111,6 +116,24 @@ class StoreUnavailableError(StoreError, ConnectionError):
 
 class CorruptRecordError(StoreError):
     """Something in the store is damaged; the message names it and the remedy."""
+
+
+class RecordsRefusedError(StoreError):
+    """A store does not have the trials that records were written for: it lost or renumbered them.
+
+    Attributes
+    ----------
+    owners : dict
+        For each refused pair of trial id and token the id that the token has now, None if the
+        store does not know the token.
+    """
+
+    def __init__(self, message: str, owners: Mapping[Any, int | None]) -> None:
+        super().__init__(message)
+        self.owners: dict[Any, int | None] = dict(owners)
+
+    def __reduce__(self) -> Any:
+        return RecordsRefusedError, (str(self), self.owners)
 
 
 class UntrustedObjectError(StoreError):

@@ -491,7 +491,7 @@ class Experiment:
             raise running.refusal("save points")
         if running.trial is not None:
             running.metrics.add(metric_key)
-            recorder_for(running.trial.store).point(running.trial.trial, point)
+            recorder_for(running.trial.store).point(running.trial.owner, point)
 
     # Asking
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from operator import index
 from typing import Any, NamedTuple, TypeVar
@@ -33,6 +34,8 @@ T = TypeVar("T", bound=Struct)
 
 _MANY = 1000
 """Objects that are asked for, or dropped, at a time."""
+_IN_HAND = 64 << 20
+"""Bytes of objects that are in memory while they are dropped, but for one that is larger."""
 _PIECE = 500
 """Records that are decoded at a time; twice as many are in memory, as toolz reads one piece on."""
 
@@ -123,11 +126,43 @@ def prune(
     candidates = survey.candidates(sizes)
     chosen = _choose(candidates, survey.busy, limit, _oldest(store, age))
     if not dry_run:
-        for some in partition_all(_MANY, [each.digest for each in chosen]):
-            store.discard(some)
-            for digest in some:
-                recorder.delivery.forget_object(digest)
+        chosen = [each for some in _batches(chosen) for each in _drop(store, survey, some)]
+        for each in chosen:
+            recorder.delivery.forget_object(each.digest)
     return _frame(chosen)
+
+
+def _drop(
+    store: Store, survey: _ObjectSurvey, chosen: Sequence[_ReusableObject]
+) -> list[_ReusableObject]:
+    """Drop objects, and return those that are gone: what a trial keeps meanwhile stays.
+
+    Whoever keeps one writes its record first, and looks for the object then. So it finds it gone,
+    or the record is found here.
+    """
+    survey.read_on()
+    bodies = {}
+    for each in chosen:
+        with suppress(KeyError):
+            if not survey.holds(each.digest):
+                bodies[each.digest] = store.get(each.digest)
+    store.discard(list(bodies))
+    survey.read_on()
+    for digest in filter(survey.holds, bodies):
+        store.put(digest, [bodies[digest]])
+    return [each for each in chosen if not survey.holds(each.digest)]
+
+
+def _batches(chosen: Sequence[_ReusableObject]) -> Iterator[list[_ReusableObject]]:
+    """Cut what is to go into pieces that may be in memory at once."""
+    piece: list[_ReusableObject] = []
+    for each in chosen:
+        if piece and (len(piece) == _MANY or sum(one.size for one in piece) > _IN_HAND):
+            yield piece
+            piece = []
+        piece.append(each)
+    if piece:
+        yield piece
 
 
 # Limits ----------------------------------------------------------------------------------------
@@ -206,6 +241,10 @@ class _ObjectSurvey:
     def droppable(self) -> Iterator[str]:
         """The digests of reusable objects that nothing else needs."""
         return (digest for digest in self._uses if digest not in self._needed)
+
+    def holds(self, digest: str) -> bool:
+        """Whether something needs an object that is no reusable output, or a running trial."""
+        return digest in self._needed or digest in self.busy
 
     def candidates(self, sizes: dict[str, int]) -> list[_ReusableObject]:
         """The droppable objects that are in the store, the least recently used first."""

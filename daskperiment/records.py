@@ -268,6 +268,8 @@ class Begun(Struct, frozen=True, omit_defaults=True):
     """Digest of the stored :class:`Files`; None if no step takes any."""
     unreached: list[str] = []
     """Names of the parameters that reach none of its steps."""
+    was: int | None = None
+    """The id that the trial had before its store lost it, and it was begun again."""
     submission: str | None = None
     """By which it came to another process; None if it began in the one that planned it."""
 
@@ -495,8 +497,9 @@ class Node(Struct, frozen=True, omit_defaults=True):
         """Steps and parameters that its output depends on."""
         if not self.beside:
             return self.steps, self.parameters
-        steps = [key for key in self.steps if f"step {key}" not in self.beside]
-        return steps, [name for name in self.parameters if f"parameter {name}" not in self.beside]
+        beside = set(self.beside)
+        steps = [key for key in self.steps if f"step {key}" not in beside]
+        return steps, [name for name in self.parameters if f"parameter {name}" not in beside]
 
 
 def changed_arguments(node: Node, other: Node | None) -> Iterator[tuple[str, Argument, Argument]]:

@@ -9,6 +9,7 @@ import warnings
 from datetime import UTC, datetime, timedelta
 
 import dask
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,7 +24,7 @@ from daskperiment.errors import (
 from daskperiment.history.steps import get_persisted
 from daskperiment.pruning import prune
 from daskperiment.recording.registry import recorder_for
-from daskperiment.records import Computed, Ended, Output, Recipe, StepRun
+from daskperiment.records import Computed, Ended, Output, Recipe, StepRun, digests_within
 from tests.helpers.shop import Shop, Value
 from tests.history.lab import ELSEWHERE, NOW, Lab
 
@@ -185,6 +186,48 @@ def test_used_meanwhile(shop):
     shop.store.sizes = sizes
     assert shop.prune(max_bytes=0) == []
     assert asked([digest])
+
+
+@pytest.mark.parametrize("moment", ["get", "discard"])
+def test_kept_while_it_is_dropped(shop, monkeypatch, moment):
+    """What a running trial keeps for good at the moment when it would be dropped is still there."""
+    digest = shop.keep(Value("a"), ago=10)
+    other = shop.keep(Value("b"), ago=20)
+    method = getattr(shop.store, moment)
+
+    def keep_meanwhile(*arguments):
+        found = method(*arguments)
+        monkeypatch.setattr(shop.store, moment, method)
+        shop.step(shop.begin(), "late", kept={"value": shop.form(Value("a"))})
+        return found
+
+    monkeypatch.setattr(shop.store, moment, keep_meanwhile)
+    assert shop.prune(max_bytes=0) == [other]
+    assert shop.has(digest)
+    assert not shop.has(other)
+
+
+def test_record_before_the_object(ex, monkeypatch):
+    """An object that is dropped before its record has come is kept again at once."""
+    store, append = ex._store, type(ex._store).append
+
+    def drop_first(store, records):
+        for record in records:
+            if record.stream == "steps":
+                store.discard(list(digests_within(msgspec.json.decode(record.body))))
+        return append(store, records)
+
+    @ex.persist
+    def keep():
+        return np.arange(1000.0)
+
+    @ex.result
+    def use(x):
+        return np.zeros(10)
+
+    monkeypatch.setattr(type(store), "append", drop_first)
+    use(keep()).compute(scheduler="synchronous")
+    assert ex.get_persisted("keep", 1).tolist() == list(range(1000))
 
 
 def test_waiting_records(shop):

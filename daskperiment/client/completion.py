@@ -45,7 +45,7 @@ def end_by_caller(store: Store, token: str, error: BaseException) -> None:
         return  # the user's exception matters more than its record
     now, status = time.time(), status_of(error)
     ended = Ended(status, now, max(0.0, now - found.started), failure=failure_of(error))
-    recorder.write("trials", found.trial, ended_id(status, "caller"), ended)
+    recorder.write("trials", found.trial, ended_id(status, "caller"), ended, found.owner)
     recorder.trials.end(token)
     recorder.settle()
 
@@ -68,7 +68,7 @@ def _find(recorder: Recorder, token: str) -> Beginning | None:
         return tracker.find(token)
     for trial, begun in reversed(latest_trials(recorder.store, _LOOK_BACK)):
         if begun.token.partition("/")[0] == token:
-            return Beginning(trial, begun.started)
+            return Beginning(trial, begun.started, begun.token)
     return None
 
 

@@ -14,7 +14,7 @@ from daskperiment.cluster import Submission
 from daskperiment.codec import decode
 from daskperiment.errors import CorruptRecordError
 from daskperiment.records import BEGUN, ENDED, record_kind
-from daskperiment.store.protocol import Store
+from daskperiment.store.protocol import Owner, Store
 
 __all__ = ["Beginning", "SubmittedTrial", "TaskOutcome", "TrialBegan", "TrialNews"]
 
@@ -28,6 +28,13 @@ class Beginning(NamedTuple):
 
     trial: int
     started: float
+    token: str
+    """Its token in the store."""
+
+    @property
+    def owner(self) -> Owner:
+        """What its records belong to."""
+        return Owner(self.trial, self.token)
 
 
 class TaskOutcome(NamedTuple):
@@ -135,6 +142,8 @@ class TrialNews:
             if record.id == BEGUN:
                 with suppress(CorruptRecordError):
                     first = decode(record.body, _FirstRecord)
-                    yield TrialBegan(first.token, Beginning(record.trial, first.started))
+                    yield TrialBegan(
+                        first.token, Beginning(record.trial, first.started, first.token)
+                    )
             elif record_kind(record.id) == ENDED:
                 yield record.trial

@@ -36,6 +36,7 @@ from daskperiment.recording.outputs import remember
 from daskperiment.recording.recorder import Recorder, RecorderListener
 from daskperiment.records import DESERTED, Ended, EndStatus, Failure, StepRun, ended_id
 from daskperiment.store.liveness import heartbeat_timeout
+from daskperiment.store.protocol import Owner
 
 __all__ = ["Tracker", "follow", "tracker_of"]
 
@@ -164,8 +165,8 @@ class Tracker(RecorderListener):
             self._catch_up()
         return None if trial is None else trial.began
 
-    def trials_alive(self) -> set[int]:
-        """Return the ids of the trials that have begun and not ended.
+    def trials_alive(self) -> set[Owner]:
+        """Return the trials that have begun and not ended.
 
         Raises
         ------
@@ -174,7 +175,7 @@ class Tracker(RecorderListener):
         """
         self._catch_up()
         trials = list(self._submitted.values())
-        return {t.began.trial for t in trials if t.began is not None and not t.ended}
+        return {t.began.owner for t in trials if t.began is not None and not t.ended}
 
     def on_flush(self) -> None:
         """Write down the ends that only the client knows, and report what workers noticed.
@@ -214,6 +215,11 @@ class Tracker(RecorderListener):
                     text = "the process that waited for its result ended before it did"
                     self._end(trial.began, "interrupted", Failure("Abandoned", text))
             self._clear()
+
+    def on_loss(self) -> None:
+        """Read the stream of trials from its beginning: positions may stand for others now."""
+        with self._lock:
+            self._news = TrialNews(self._recorder.store)
 
     def on_forget(self) -> None:
         """Follow nothing: the records are about to be deleted."""
@@ -315,7 +321,8 @@ class Tracker(RecorderListener):
     ) -> None:
         now = time.time()
         ended = Ended(status, now, max(0.0, now - began.started), failure=failure)
-        self._recorder.write("trials", began.trial, id or ended_id(status, "caller"), ended)
+        id = id or ended_id(status, "caller")
+        self._recorder.write("trials", began.trial, id, ended, began.owner)
 
     def _report(self, over: dict[str, SubmittedTrial]) -> None:
         """Warn here, in the process of the user, of impure steps that workers found."""

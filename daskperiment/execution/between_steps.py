@@ -33,7 +33,7 @@ def run_parameter(
     recorder = recorder_for(trial.store)
     form, blob = pack(value, trial.signing_key, inline=None)
     form = keep_or_explain(recorder, form, blob)
-    recorder.write("trials", trial.trial, computed_id(name), Computed(name, form))
+    recorder.write("trials", trial.trial, computed_id(name), Computed(name, form), trial.owner)
     deliver_visit(trial, recorder)
     return value
 
@@ -63,5 +63,5 @@ def run_unrecorded(
         entry = CacheEntry(
             trial.trial, label, "", running.stochastic, note=doubt_of(running), reads=running.reads
         )
-        recorder_for(trial.store).entry(keys.ids, entry)
+        recorder_for(trial.store).entry(keys.ids, entry, trial.owner)
     return value, running

@@ -6,15 +6,18 @@ import time
 import traceback
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
+
+import msgspec
 
 from daskperiment.cluster import retries, worker
 from daskperiment.codec import Blob, decode, decode_each, encode, pack
-from daskperiment.errors import ParameterUndefinedError, StoreError
+from daskperiment.errors import ParameterUndefinedError, StoreError, StoreWarning
 from daskperiment.execution.context import ACTIVE, halt_steps
 from daskperiment.execution.purity import report_conflicts
 from daskperiment.execution.trial import RequestSource, TrialHandle, TrialRequest
-from daskperiment.recording.recorder import Recorder, RecorderListener
+from daskperiment.recording.recorder import BegunTrial, Recorder, RecorderListener
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import (
     BEGUN,
@@ -28,7 +31,7 @@ from daskperiment.records import (
     record_kind,
 )
 from daskperiment.store.liveness import current_origin
-from daskperiment.store.protocol import Allocation, Store
+from daskperiment.store.protocol import Owner, Store
 
 __all__ = [
     "InterruptionWatch",
@@ -41,6 +44,7 @@ __all__ = [
     "failure_of",
     "has_ended",
     "join",
+    "keep_again",
     "keep_or_explain",
     "last_key",
     "latest_trials",
@@ -72,7 +76,7 @@ def begin(source: RequestSource) -> TrialHandle:
     recorder = recorder_for(request.setup.store)
     trial = _handle(request, _begun(request, recorder, _allocate))
     if trial.at_home:
-        recorder.begin(trial.trial, trial.token, None if trial.followed else trial)
+        recorder.begin(trial.owner, trial.token, None if trial.followed else trial)
     return trial
 
 
@@ -112,36 +116,48 @@ def join(source: RequestSource) -> TrialHandle:
     """
     request = source.request()
     recorder = recorder_for(request.setup.store)
-    known = recorder.allocation(request.token)
+    known = recorder.begun(request.token)
     return _handle(request, known or _begun(request, recorder, _allocate_once))
 
 
 def _begun(
     request: TrialRequest, recorder: Recorder,
-    allocate: Callable[[TrialRequest, Recorder, bytes], Allocation],
-) -> Allocation:  # fmt: skip
+    allocate: Callable[[TrialRequest, Recorder, bytes], BegunTrial],
+) -> BegunTrial:  # fmt: skip
+    blobs, first_record = _put_objects(request, recorder)
+    known = recorder.delivery.writes.known
+    begun = allocate(request, recorder, first_record)
+    if not begun.allocation.stands:
+        # The store lost what it had, perhaps these objects too.
+        latest = begun.allocation.trial - begun.allocation.new
+        recorder.delivery.went_back(latest, known)
+        recorder.delivery.put(*blobs)
+    recorder.remember_begun(request.token, begun)
+    return begun
+
+
+def _put_objects(request: TrialRequest, recorder: Recorder) -> tuple[list[Blob], bytes]:
+    """Put what a trial begins with into the store; return it, and the trial's first record."""
     # Objects before the record that names them: whoever reads it finds them.
-    forms = {}
+    forms, blobs = {}, list(request.setup.blobs)
     for name, value in request.values.items():
         forms[name], blob = pack(value, request.setup.signing_key, inline=None)
         if blob is not None:
-            recorder.delivery.put(blob)
-    recorder.delivery.put(*request.setup.blobs)
+            blobs.append(blob)
     if request.files is not None:
-        recorder.delivery.put(request.files)
-    allocation = allocate(request, recorder, _first_record(request, forms))
-    recorder.remember_allocation(request.token, allocation)
-    return allocation
+        blobs.append(request.files)
+    recorder.delivery.put(*blobs)
+    return blobs, _first_record(request, forms)
 
 
-def _handle(request: TrialRequest, allocation: Allocation) -> TrialHandle:
-    origin, setup = current_origin(), request.setup
+def _handle(request: TrialRequest, begun: BegunTrial) -> TrialHandle:
+    origin, setup, allocation = current_origin(), request.setup, begun.allocation
     return TrialHandle(
         store=setup.store, trial=allocation.trial, token=request.token, seed=request.seed,
         values=request.values, codes=setup.codes, doubts=setup.doubts, origin=setup.origin,
         clock=allocation.clock, monotonic=time.monotonic(), began_on=(origin.host, origin.boot),
         signing_key=setup.signing_key, step_keys=request.step_keys, followed=request.followed,
-        progress=request.progress,
+        progress=request.progress, owner=begun.owner, first_record=begun.first_record,
     )  # fmt: skip
 
 
@@ -175,25 +191,29 @@ def _first_record(request: TrialRequest, forms: dict[str, Any]) -> bytes:
     )  # fmt: skip
 
 
-def _allocate_once(request: TrialRequest, recorder: Recorder, body: bytes) -> Allocation:
-    return recorder.store.allocate(request.token, body)
+def _allocate_once(request: TrialRequest, recorder: Recorder, body: bytes) -> BegunTrial:
+    known = recorder.delivery.writes.known
+    allocation = recorder.store.allocate(request.token, body, known)
+    return BegunTrial(allocation, Owner(allocation.trial, request.token), body)
 
 
-def _allocate(request: TrialRequest, recorder: Recorder, body: bytes) -> Allocation:
+def _allocate(request: TrialRequest, recorder: Recorder, body: bytes) -> BegunTrial:
     attempt, token = 0, request.token
     # Each request that comes from another process brings a store that would connect anew.
     store = recorder.store
     while True:
-        allocation = store.allocate(token, body)
+        allocation = store.allocate(token, body, recorder.delivery.writes.known)
+        begun = BegunTrial(allocation, Owner(allocation.trial, token), body)
         if allocation.new or not has_ended(store, allocation.trial):
             # Not new and not ended: the same task, tried again.
-            return allocation
+            return begun
         if request.submission and _submission(store, allocation.trial) == request.submission:
             # What it had made was lost with a worker: the cluster runs all of it again.
-            return allocation
+            return begun
         # The same graph computed once more, as when it is part of another Delayed.
         attempt += 1
         token = f"{request.token}/{attempt}"
+        body = encode(msgspec.structs.replace(decode(body, Begun), token=token))
 
 
 def _submission(store: Store, trial: int) -> str | None:
@@ -244,10 +264,12 @@ def end(trial: TrialHandle, recorder: Recorder, result: Any) -> Any:
     form = keep_or_explain(recorder, form, blob)
     recorder.write(
         "trials", trial.trial, ended_id("succeeded"),
-        Ended("succeeded", time.time(), elapsed(trial), str(type(result)), form),
+        Ended("succeeded", time.time(), elapsed(trial), str(type(result)), form), trial.owner,
     )  # fmt: skip
     recorder.trials.end(trial.token)
     recorder.settle()
+    if blob is not None:
+        keep_again(recorder, blob)
     if recorder.outputs.found_conflicts:
         report_conflicts(recorder, quietly=trial.followed and not trial.at_home)
     return result
@@ -265,7 +287,7 @@ def fail(trial: TrialHandle, failure: Failure, error: BaseException) -> None:
         return
     recorder.write(
         "trials", trial.trial, ended_id(status, failure.step or ""),
-        Ended(status, time.time(), elapsed(trial), failure=failure),
+        Ended(status, time.time(), elapsed(trial), failure=failure), trial.owner,
     )  # fmt: skip
     recorder.trials.end(trial.token)
     recorder.settle()
@@ -309,6 +331,17 @@ def keep_or_explain(recorder: Recorder, form: Any, blob: Blob | None) -> Any:
     except Exception as error:  # a result must reach its user whatever happens to its record
         return {**form, "digest": None, "reason": f"{type(error).__name__}: {error}"}
     return form
+
+
+def keep_again(recorder: Recorder, blob: Blob) -> None:
+    """Deliver the record that names an object; keep that again if it was dropped before it came.
+
+    Whoever prunes drops nothing that a record names, so it stays from now on.
+    """
+    with suppress(StoreError, StoreWarning):  # what is refused waits, and is told at the end
+        recorder.settle()
+        if not recorder.delivery.away and not recorder.store.sizes([blob.digest]):
+            recorder.delivery.keep(blob)
 
 
 def elapsed(trial: TrialHandle) -> float:

@@ -106,14 +106,16 @@ def report_conflicts(recorder: Recorder, quietly: bool = False) -> None:
     """
     altered, found = recorder.outputs.alterations(), recorder.outputs.conflicts()
     for trial, alteration in altered:
-        recorder.write("notes", trial, altered_id(alteration.key), alteration)
+        owner = recorder.owner_of(trial)
+        recorder.write("notes", trial, altered_id(alteration.key), alteration, owner)
         if not quietly:
             _warn_altered(alteration)
     for ours, theirs, id in found:
-        recorder.write("outputs", 0, id, ours)
+        owner = recorder.owner_of(ours.trial)
+        recorder.write("outputs", 0, id, ours, owner)
         reads = _changed_reads(theirs.reads, ours.reads)
         impurity = Impurity(ours.key, ours.step, theirs.trial, reads)
-        recorder.write("notes", ours.trial, impure_step_id(ours.key), impurity)
+        recorder.write("notes", ours.trial, impure_step_id(ours.key), impurity, owner)
         # From now on neither output may be reused, unless it is known what else it rests on.
         keys = {ours.cache_key, theirs.cache_key, ours.by_inputs, theirs.by_inputs}
         for cache_key in set() if reads else keys - {None}:

@@ -393,5 +393,5 @@ def _record_adoption(
         kept=run.kept if call.persist else None, cache_key=keys and keys.base,
         reusable=keys is not None and keys.reusable, note=None,
     )  # fmt: skip
-    recorder.write("steps", trial.trial, reused_run_id(call.key, source), record)
+    recorder.write("steps", trial.trial, reused_run_id(call.key, source), record, trial.owner)
     trial.show(call.key, "succeeded")

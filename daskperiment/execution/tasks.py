@@ -20,7 +20,7 @@ from daskperiment.capture.fingerprint import (
 )
 from daskperiment.capture.signatures import DEFAULT, defaults_of
 from daskperiment.cluster import worker
-from daskperiment.codec import pack
+from daskperiment.codec import Blob, pack
 from daskperiment.execution.calls import Call
 from daskperiment.execution.context import ACTIVE, CURRENT, RunningStep
 from daskperiment.execution.kept_files import (
@@ -36,6 +36,7 @@ from daskperiment.execution.lifecycle import (
     end,
     fail,
     failure_of,
+    keep_again,
     keep_or_explain,
     status_of,
     watch_for_interruption,
@@ -114,7 +115,7 @@ def run_recorded(
     if trial.at_home:
         runner.run(values)
     else:
-        with runner.recorder.visit(trial.trial, trial.token):
+        with runner.recorder.visit(trial.owner, trial.token, trial.first_record):
             watch_for_interruption(runner.recorder)
             runner.run(values)
     return runner
@@ -324,24 +325,32 @@ class StepRunner:
             self.note = self.note or f"its output has no fingerprint: {error}"
         if (self.call.persist or self.output is None) and _is_lazy(value):
             self.doubt = f"its output is {LAZY}"
-        if self.call.persist:
-            form, blob = pack(value, self.trial.signing_key, inline=INLINE)
-            if _is_lazy(value):
-                kept = {**form, "size": 0, "digest": None, "reason": f"it is {LAZY}"}
-                if self.keys is not None and self.keys.reusable:
-                    warn_of_lazy(self.call.step)
-            else:
-                kept = keep_or_explain(self.recorder, form, blob)
-            self.kept = {"value": kept, **self.files}
+        blob = self._keep(value) if self.call.persist else None
         self.doubt = self.doubt or doubt_of(self.running)
         self.note = self.note or self.doubt
         self._record(usage, "succeeded")
+        if blob is not None:
+            keep_again(self.recorder, blob)
         if self.output and self.inputs and not self.note:
             self._record_output(self.output)
         if self.keys is not None:
             ids = self.recorder.outputs.unknown(self.keys.ids)
             if ids or self.known is not None:
                 self._record_entry(value, ids)
+
+    def _keep(self, value: Any) -> Blob | None:
+        """Keep what the step returned, and return the object if it has to stay for good."""
+        reusable = self.keys is not None and self.keys.reusable
+        form, blob = pack(value, self.trial.signing_key, inline=INLINE)
+        if _is_lazy(value):
+            blob = None
+            kept = {**form, "size": 0, "digest": None, "reason": f"it is {LAZY}"}
+            if reusable:
+                warn_of_lazy(self.call.step)
+        else:
+            kept = keep_or_explain(self.recorder, form, blob)
+        self.kept = {"value": kept, **self.files}
+        return None if reusable else blob
 
     def _reuse_known(self, keys: StepKeys) -> bool:
         """Take an earlier trial's output for the same inputs, if there is one."""
@@ -360,7 +369,7 @@ class StepRunner:
         # From now on the cache key leads to it, so that not even the inputs are needed.
         partial = self.before is None
         entry = msgspec.structs.replace(entry, reads=self._all_reads(), partial=partial)
-        self.recorder.entry(worth_writing(keys.ids, entry), entry)
+        self.recorder.entry(worth_writing(keys.ids, entry), entry, self.trial.owner)
         return True
 
     def _record(
@@ -382,7 +391,7 @@ class StepRunner:
         )  # fmt: skip
         id = (step_run_id(call.key, usage.started, origin.pid) if reused is None
               else reused_run_id(call.key, reused))  # fmt: skip
-        self.recorder.write("steps", self.trial.trial, id, self.record)
+        self.recorder.write("steps", self.trial.trial, id, self.record, self.trial.owner)
         if self.trial.progress is not None:
             self.trial.show(call.key, status)
 
@@ -403,7 +412,7 @@ class StepRunner:
             self.reads,
             by_inputs,
         )
-        self.recorder.output(id, record)
+        self.recorder.output(id, record, self.trial.owner)
 
     def _all_reads(self) -> list[FileState]:
         before = self.before or []
@@ -420,13 +429,14 @@ class StepRunner:
             ids = ids[:1]
         if any(map(is_replacement_id, ids)):
             ids = worth_writing(ids, entry)
-        self.recorder.entry(ids, entry)
+        self.recorder.entry(ids, entry, self.trial.owner)
         assert self.keys is not None
         if self.keys.call is not None and why_not(entry) is None:
             # What the steps before it read is in its inputs.
             own = msgspec.structs.replace(entry, reads=self.reads, partial=False)
             for known in (self.known if self.keys.call.by_nodes else None, self.known_now):
-                self.recorder.entry(known.ids(entry.drew) if known is not None else (), own)
+                ids = known.ids(entry.drew) if known is not None else []
+                self.recorder.entry(ids, own, self.trial.owner)
 
 
 def _refuse_node(step: str, value: Any) -> None:

@@ -19,7 +19,7 @@ from daskperiment.codec import Blob
 from daskperiment.records import Origin
 from daskperiment.reuse.cache_keys import StepKeys
 from daskperiment.store.liveness import current_origin
-from daskperiment.store.protocol import Store
+from daskperiment.store.protocol import Owner, Store
 
 __all__ = [
     "PROGRESS_TOPIC",
@@ -221,6 +221,10 @@ class TrialHandle:
     step_keys: Mapping[str, StepKeys] = field(repr=False)
     followed: bool
     progress: str | None = field(repr=False)
+    owner: Owner = field(repr=False)
+    """Its id and its token in the store, which its records belong to."""
+    first_record: bytes = field(repr=False)
+    """What it began with, so that any process can begin it again if the store loses it."""
     at_home: bool = field(init=False, repr=False)
     """Whether this is the process that computes the trial."""
     handing: set[str] = field(init=False, repr=False, compare=False)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import replace
+from graphlib import TopologicalSorter
 from typing import Any, NamedTuple
 
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
@@ -65,7 +66,7 @@ def compile_template(result: str, key: Key, graph: HighLevelGraph, parameters: A
         result=result,
         key=key,
         shared={n: layer for n, layer in graph.layers.items() if n not in moving},
-        own=own,
+        own=_grouped(own, key),
         dependencies={n: set(d) for n, d in graph.dependencies.items() if n not in moving},
         inlined=dict(parameters),
         taken={key: part for key, part in survey.taken.items() if part.path},
@@ -86,16 +87,15 @@ def _plain(graph: HighLevelGraph, parameters: Mapping[Key, str]) -> dict[Key, st
     """
     found = dict(parameters)
     for layer in graph.layers.values():
-        if isinstance(layer, MaterializedLayer):
-            for key in [key for key in found if key in layer]:
-                if function_of(layer[key]) is run_parameter:
-                    del found[key]
+        for key in _mentioned(layer, found):
+            if function_of(layer[key]) is run_parameter:
+                del found[key]
     return found
 
 
-def _moving_layers(graph: HighLevelGraph, seeds: set[str]) -> set[str]:
+def _moving_layers(graph: HighLevelGraph, seeds: set[Any]) -> set[str]:
     """Find the layers that depend on the trial or a parameter, those two included."""
-    moving = {name for name, layer in graph.layers.items() if _mentions(layer, seeds)}
+    moving = {name for name, layer in graph.layers.items() if _mentioned(layer, seeds)}
     waiting = list(moving)
     dependents = graph.dependents
     while waiting:
@@ -105,9 +105,13 @@ def _moving_layers(graph: HighLevelGraph, seeds: set[str]) -> set[str]:
     return moving
 
 
-def _mentions(layer: Any, keys: set[str]) -> bool:
-    """Whether one of the keys is in the layer, which may be a whole graph of a collection."""
-    return isinstance(layer, MaterializedLayer) and any(key in layer for key in keys)
+def _mentioned(layer: Any, keys: Collection[Key]) -> list[Any]:
+    """Return which of some keys are in a layer, which may be a whole graph of a collection."""
+    if not isinstance(layer, MaterializedLayer):
+        return []
+    if len(layer) < len(keys):
+        return [key for key in layer if key in keys]
+    return [key for key in keys if key in layer]
 
 
 def _own_layers(graph: HighLevelGraph, names: set[str], gone: set[str]) -> dict[str, TaskLayer]:
@@ -122,6 +126,33 @@ def _own_layers(graph: HighLevelGraph, names: set[str], gone: set[str]) -> dict[
         for name, layer in graph.layers.items()
         if name in names
     }
+
+
+def _grouped(own: Mapping[str, TaskLayer], last: Any) -> dict[str, TaskLayer]:
+    """Put layers without annotations together, and name the one of the last task by that.
+
+    What a scheduler does for each layer it does for all keys. A layer with annotations stays
+    apart; what stands behind it goes into another group than what stands before it, so that groups
+    make no circle.
+    """
+    before = {name: layer.dependencies & own.keys() for name, layer in own.items()}
+    apart = {name for name, layer in own.items() if layer.annotations}
+    phases: dict[str, int] = {}
+    for name in TopologicalSorter(before).static_order():
+        later = [phases[each] + (each in apart and name not in apart) for each in before[name]]
+        phases[name] = max(later, default=0)
+    firsts: dict[int, str] = {}
+    for name in (last, *own):
+        if name not in apart:
+            firsts.setdefault(phases[name], name)
+    group = {name: name if name in apart else firsts[phases[name]] for name in own}
+    found: dict[str, TaskLayer] = {}
+    for name, layer in own.items():
+        to = group[name]
+        known = found.setdefault(to, TaskLayer({}, layer.annotations, set()))
+        known.tasks.update(layer.tasks)
+        known.dependencies.update({group.get(each, each) for each in layer.dependencies} - {to})
+    return found
 
 
 def _literals(task: Task) -> dict[str, str]:
@@ -214,9 +245,10 @@ class _Survey:
         forms = dict(zip(call.names, task.args[2:], strict=True))
         counting = [form for name, form in forms.items() if name not in call.ignore]
         kept = self._inputs_of(references(Task(None, run_step, *counting)))
+        steps, parameters = set(kept.steps), set(kept.parameters)
         return [
-            *(f"step {key}" for key in sources.steps if key not in kept.steps),
-            *(f"parameter {name}" for name in sources.parameters if name not in kept.parameters),
+            *(f"step {key}" for key in sources.steps if key not in steps),
+            *(f"parameter {name}" for name in sources.parameters if name not in parameters),
         ]
 
     def _part(self, key: Key, task: Task) -> _Inputs | None:

@@ -35,9 +35,72 @@ class StepCall(NamedTuple):
     step: str
     """Name of the step."""
     key: str
-    graph: HighLevelGraph
+    parts: CallGraph | HighLevelGraph
     length: int | None
     """Number of outputs, if it returns a sequence of known length."""
+
+    @property
+    def graph(self) -> HighLevelGraph:
+        """The graph up to this call."""
+        return self.parts.graph() if isinstance(self.parts, CallGraph) else self.parts
+
+
+class CallGraph:
+    """The graph up to one call, put together once somebody asks for it.
+
+    Most calls are taken by others, and nobody asks: a graph for each would hold all before it.
+    """
+
+    __slots__ = ("_graph", "_key", "_layer", "_nodes")
+
+    def __init__(self, key: str, task: Task, nodes: list[Any]) -> None:
+        self._key = key
+        # It takes the annotations in force at this moment.
+        self._layer = MaterializedLayer({key: task})
+        self._nodes = nodes
+        self._graph: HighLevelGraph | None = None
+
+    def graph(self) -> HighLevelGraph:
+        """Return the graph."""
+        if self._graph is None:
+            self._graph = self._made()
+        return self._graph
+
+    def _made(self) -> HighLevelGraph:
+        layers, dependencies = _parts_of(no_trial())
+        del dependencies[""]
+        names: dict[int, set[str]] = {}
+        waiting = [self]
+        while waiting:
+            call = waiting.pop()
+            if call._key in layers:
+                continue
+            layers[call._key] = call._layer
+            before = dependencies[call._key] = {TRIAL}
+            for node in call._nodes:
+                parts = node.call_graph if isinstance(node, Step) else None
+                if parts is None and id(node) not in names:
+                    found, those = _parts_of(node)
+                    names[id(node)] = those.pop("")
+                    layers.update(found)
+                    dependencies.update(those)
+                before.update(names[id(node)] if parts is None else [parts._key])
+            waiting += [node.call_graph for node in reversed(call._nodes)
+                        if isinstance(node, Step) and node.call_graph is not None]  # fmt: skip
+        return HighLevelGraph(layers, dependencies)
+
+    def __reduce__(self) -> Any:
+        return _as_it_is, (self.graph(),)
+
+
+def _as_it_is(graph: HighLevelGraph) -> HighLevelGraph:
+    return graph
+
+
+def _parts_of(node: Any) -> tuple[dict[str, Any], dict[str, set[str]]]:
+    """Return layers and dependencies of a collection; what depends on it is called by no name."""
+    graph = HighLevelGraph.from_collections("", {}, dependencies=[node])
+    return {name: layer for name, layer in graph.layers.items() if name}, dict(graph.dependencies)
 
 
 class Step(CallNode):
@@ -47,20 +110,40 @@ class Step(CallNode):
     is computed that takes it.
     """
 
-    __slots__ = ("_step",)
+    __slots__ = ("_call",)
 
     def __init__(self, call: StepCall) -> None:
-        super().__init__(call.key, call.graph, length=call.length)  # type: ignore[no-untyped-call]  # dask's
-        object.__setattr__(self, "_step", call.step)
+        # Not Delayed.__init__, which wants the graph.
+        for name, value in {
+            "_call": call, "_key": call.key, "_layer": call.key, "_length": call.length,
+        }.items():  # fmt: skip
+            object.__setattr__(self, name, value)
+
+    @property
+    def dask(self) -> HighLevelGraph:
+        """The graph up to this call."""
+        return self._call.graph  # type: ignore[no-any-return]  # a slot of an untyped class
+
+    # Dask reads it in place of the property, here and there.
+    _dask = dask
+
+    @property
+    def call_graph(self) -> CallGraph | None:
+        """What the graph is put together from; None if it is there already."""
+        parts = self._call.parts
+        return parts if isinstance(parts, CallGraph) else None
+
+    def __reduce__(self) -> Any:
+        return type(self), (self._call,)
 
     def __dir__(self) -> list[str]:
-        return [name for name in dir(type(self)) if name != "as_input"]
+        return [name for name in dir(type(self)) if name not in ("as_input", "call_graph")]
 
     def __repr__(self) -> str:
-        return f"Step({self._step!r})"
+        return f"Step({self._call.step!r})"
 
     def _repr_html_(self) -> str:
-        return html_table(["Step", "Key"], [[self._step, str(self._key)]])
+        return html_table(["Step", "Key"], [[self._call.step, str(self._key)]])
 
 
 class StepFunction:
@@ -139,7 +222,7 @@ class StepFunction:
         values = (*args, *kwargs.values())
         forms = unpack_arguments(self.name, names, values, nodes, own)
         task = Task(key, run_step, TaskRef(TRIAL), call, *forms)
-        return self._wrap(StepCall(self.name, key, _graph(key, task, nodes), self._nout))
+        return self._wrap(StepCall(self.name, key, CallGraph(key, task, nodes), self._nout))
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         """Bind to an object as functions do: a decorated method is a step."""
@@ -152,10 +235,6 @@ class StepFunction:
         return html_table(["Step function"], [[self.name]])
 
 
-def _graph(key: str, task: Task, nodes: list[Any]) -> HighLevelGraph:
-    return HighLevelGraph.from_collections(key, {key: task}, dependencies=[*nodes, no_trial()])
-
-
 def file_node(source: Any) -> Delayed:
     """Return the node of an input file: a path, a pattern, a URL, or a node that gives one.
 
@@ -166,7 +245,7 @@ def file_node(source: Any) -> Delayed:
     if not isinstance(form, TaskRef):
         form = source_of(source)
     name = f"file-{tokenize(form)}"
-    return Delayed(name, _graph(name, Task(name, take_file, form), nodes))
+    return Delayed(name, CallGraph(name, Task(name, take_file, form), nodes).graph())
 
 
 def _check_function(function: Any) -> None:

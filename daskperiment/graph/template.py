@@ -296,7 +296,8 @@ class _Copying:
         own = [key for layer in self.own.values() for key in layer.tasks]
         layers: dict[str, Any] = dict(self.template.shared)
         dependencies: dict[str, set[str]] = dict(self.template.dependencies)
-        self._add_made(layers, dependencies)
+        if self.made:
+            self._add_made(layers, dependencies)
         if len(own) == 1 and not self.extra:  # its only task begins the trial as well
             begins: Any = Task(None, begin_within, TrialOfOneTask(source))
         else:
@@ -317,7 +318,15 @@ class _Copying:
         return TrialGraph(self.token, self.last, HighLevelGraph(layers, dependencies), keys)
 
     def _add_made(self, layers: dict[str, Any], dependencies: dict[str, set[str]]) -> None:
-        """Add the tasks that trials share, each as a layer of its own."""
+        """Add the tasks that trials share: together, or each apart where some have annotations."""
+        if len(self.template.own) == 1:
+            (layer,) = self.template.own.values()
+            name = f"shared-{self.token}"
+            tasks = {key: node.task for key, node in self.made.items()}
+            layers[name] = _layer(tasks, layer.annotations)
+            dependencies[name] = layer.dependencies & self.template.shared.keys()
+            self.extra = {each: {name} for each in self.extra}
+            return
         sources = {key: layer for layer in self.template.own.values() for key in layer.tasks}
         for key, (task, before, source) in self.made.items():
             layer = sources[source]
@@ -357,11 +366,11 @@ def _copies(
     layer: TaskLayer, keys: Mapping[Key, Any], optional: Mapping[Key, Any]
 ) -> dict[Key, GraphNode]:
     tasks = {}
+    computing = {**keys, **optional} if optional else keys
     for old, task in layer.tasks.items():
         new = keys[old]
         computes = type(task) is Task and task.func is run_parameter
-        known = {**keys, **optional} if computes else keys
-        tasks[new] = task.substitute(known, key=new)
+        tasks[new] = task.substitute(computing if computes else keys, key=new)
     return tasks
 
 

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import dask
 
@@ -156,6 +156,19 @@ class _Setups:
         return last
 
 
+class _Passed(NamedTuple):
+    """The latest trial that reused nothing, as long as none that may came after it."""
+
+    template: Template
+    request: TrialRequest
+    code: Code
+    graph: Graph
+    number: int
+    """How many such trials there were."""
+    alone: bool
+    """Whether all of them were of one template."""
+
+
 def _makeup(template: Template, request: TrialRequest, code: Code, graph: Graph) -> TrialMakeup:
     files = template.key_specs.files(request.values)
     return TrialMakeup(request.values, code, graph, platform.python_version(), files)
@@ -193,6 +206,7 @@ class Planner:
         self._changes = ChangeWarner(store)
         self._checked: TrialSetup | None = None
         self._reuse_planner = ReusePlanner(store)
+        self._passed: _Passed | None = None
 
     def __reduce__(self) -> Any:
         state = {"seed": self.seed, "reuse": self.reuse}
@@ -244,13 +258,16 @@ class Planner:
         if reusable:
             # A store that is away offers nothing; the trial's first task says that it is away.
             with suppress(StoreError):
+                self._note_passed()
                 makeup = _makeup(template, request, code, graph)
                 plan = self._reuse_planner.plan(template, reusable, request, makeup)
                 return replace(request, step_keys=plan.step_keys), plan
         specs = template.key_specs
         cache_keys = specs.cache_keys(request.values, code.steps, request.seed)
-        with suppress(StoreError):  # as above
-            self._reuse_planner.note(template, _makeup(template, request, code, graph))
+        last = self._passed
+        number, alone = (last.number, last.alone) if last else (0, True)
+        alone = alone and (last is None or last.template is template)
+        self._passed = _Passed(template, request, code, graph, number + 1, alone)
         return replace(request, step_keys=keys_without_reuse(specs.specs, cache_keys)), None
 
     def _snapshot(
@@ -298,8 +315,17 @@ class Planner:
         allowed = template.reusable(options.reuse, self.reuse)
         reusable = allowed or template.reusable(True, True)
         makeup = _makeup(template, request, code, graph)
+        self._note_passed()
         forecasts = self._reuse_planner.forecasts(template, reusable, request, makeup)
         return forecasts, bool(allowed)
+
+    def _note_passed(self) -> None:
+        """Note the latest trial that reused nothing: what comes is held against it."""
+        if self._passed is not None:
+            template, request, code, graph, number, alone = self._passed
+            makeup = _makeup(template, request, code, graph)
+            self._reuse_planner.note(template, makeup, number if alone else None)
+            self._passed = None
 
     def _setups_of(self, template: Template) -> _Setups:
         setups = self._setups.get(template)
@@ -328,4 +354,4 @@ class Planner:
         """Remember no records: they are about to be deleted."""
         recorder_for(self.store).forget()
         self._changes = ChangeWarner(self.store)
-        self._reuse_planner = ReusePlanner(self.store)
+        self._reuse_planner, self._passed = ReusePlanner(self.store), None

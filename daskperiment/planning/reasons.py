@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -97,28 +97,23 @@ class PastTrials:
         self._store = store
         self._latest: dict[str, TrialMakeup] | None = None
         self._count: int | None = None
-        self._planned: dict[str, TrialMakeup] = {}
-        """Place -> the latest trial of this process that has a step there."""
-        self._expected = -1
-        """The greatest id that those trials can have; -1 as long as nobody asked."""
+        self._before: int | None = None
+        """The latest trial, without those that began in this process; None: nobody asked."""
 
-    def add(self, places: Iterable[str], trial: TrialMakeup) -> None:
-        """Note a trial that is about to begin here."""
-        if self._expected < 0:
-            self._expected = self._store.state().latest
-        self._expected += 1
-        self._planned.update(dict.fromkeys(places, trial))
+    def covers(self, begun: int) -> bool:
+        """Whether no trials began that are not known here; else they are read when asked then.
 
-    def catch_up(self) -> None:
-        """Look whether trials began that are not known here, and read them when asked then."""
+        `begun` is how many began in this process.
+        """
         latest = self._store.state().latest
-        if latest > self._expected:
-            self._latest, self._count, self._expected = None, None, latest
-            self._planned.clear()
+        if self._before is not None and latest <= self._before + begun:
+            return True
+        self._latest, self._count, self._before = None, None, latest - begun
+        return False
 
     def latest_with(self, place: str) -> TrialMakeup | None:
         """Return the latest trial that had a step at this place."""
-        return self._planned.get(place) or self._known().get(place)
+        return self._known().get(place)
 
     def unknown(self) -> str:
         """Return what is to be said of a step that none of them had."""

@@ -60,6 +60,10 @@ class ReusePlanner:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._past = PastTrials(store)
+        self._planned: dict[str, TrialMakeup] = {}
+        """Place -> the latest trial of this process that has a step there."""
+        self._begun = 0
+        """How many trials of this process are known."""
 
     def plan(
         self, template: Template, reusable: Collection[Hashable], request: TrialRequest,
@@ -76,18 +80,31 @@ class ReusePlanner:
         step_keys = dict(plan.step_keys)
         new = [place for place, keys in step_keys.items() if keys.reason == NEVER_RUN]
         if new:
-            self._past.catch_up()
-            finder = ReasonFinder(self._past.latest_with, self._past.unknown, now)
+            self._catch_up()
+            finder = ReasonFinder(self._latest_with, self._past.unknown, now)
             for place in new:
                 step_keys[place] = step_keys[place].because(
                     finder.told(place, plan.unfit.get(place))[0]
                 )
-        self.note(template, now)
+        self._planned.update(dict.fromkeys(template.places.values(), now))
+        self._begun += 1
         return replace(plan, step_keys=step_keys)
 
-    def note(self, template: Template, now: TrialMakeup) -> None:
-        """Note a trial that is about to be computed: later ones are held against it."""
-        self._past.add(template.places.values(), now)
+    def note(self, template: Template, trial: TrialMakeup, count: int | None) -> None:
+        """Note a trial that reused nothing, the last of so many; later ones are held against it.
+
+        Without a count there were others whose steps are not known.
+        """
+        self._planned.update(dict.fromkeys(template.places.values(), trial))
+        self._begun += count or 0
+
+    def _latest_with(self, place: str) -> TrialMakeup | None:
+        return self._planned.get(place) or self._past.latest_with(place)
+
+    def _catch_up(self) -> None:
+        """Forget the trials of this process, if any began elsewhere: the store has them all."""
+        if not self._past.covers(self._begun):
+            self._planned.clear()
 
     def forecasts(
         self, template: Template, reusable: Collection[Hashable], request: TrialRequest,
@@ -109,9 +126,9 @@ class ReusePlanner:
             return reason
 
         plan = self._decided(template, reusable, request, now.code, refusal)
-        self._past.catch_up()
+        self._catch_up()
         allowed = set(reusable)
-        finder = ReasonFinder(self._past.latest_with, self._past.unknown, now)
+        finder = ReasonFinder(self._latest_with, self._past.unknown, now)
         found = [
             _forecast(spec, plan, spec.key in allowed, finder)
             for spec in template.key_specs.specs

@@ -17,6 +17,7 @@ from daskperiment.codec import Blob
 from daskperiment.errors import StoreError, StoreUnavailableError, StoreWarning
 from daskperiment.recording.journal import Journal
 from daskperiment.recording.outputs import ObservedOutputs, remember
+from daskperiment.recording.owned_writes import OwnedWrites, StoreLoss
 from daskperiment.recording.pending_objects import PendingObjects
 from daskperiment.store.opening import journal_folder
 from daskperiment.store.protocol import Record, Store
@@ -25,6 +26,8 @@ from daskperiment.warn import warn_user
 __all__ = ["Delivery"]
 
 _HELD_AT_ONCE = 1000
+_SMALL = 1 << 20
+"""Bytes of an object up to which it is remembered, to be put again if the store loses it."""
 
 
 class Delivery:
@@ -42,7 +45,10 @@ class Delivery:
 
     def __init__(self, store: Store, outputs: ObservedOutputs, wake: Callable[[], None]) -> None:
         self.folder = journal_folder(store)
-        self.journal = Journal(self.folder, store)
+        self.writes = OwnedWrites(store)
+        self.journal = Journal(self.folder, store, self.writes)
+        self.on_loss: Callable[[], None] = lambda: None
+        """Called when the store turns out to have lost records."""
         self.away = False
         self._store = store
         self._outputs = outputs
@@ -50,7 +56,7 @@ class Delivery:
         self._pending = PendingObjects(self.folder / "spool")
         self._delivering = threading.Lock()
         self._noting = threading.Lock()
-        self._kept: OrderedDict[str, str] = OrderedDict()
+        self._kept: OrderedDict[str, Blob | None] = OrderedDict()
         self._held = HeldRecords()
         self._told = False
         """Whether it was said that something waits, since all was delivered."""
@@ -80,7 +86,7 @@ class Delivery:
         for blob in blobs:
             if blob.digest not in self._kept:
                 self._store.put(blob.digest, blob.parts)
-                remember(self._kept, blob.digest, "")
+                remember(self._kept, blob.digest, _to_keep(blob))
 
     def keep(self, blob: Blob) -> None:
         """Keep an object, on this machine if the store is away.
@@ -156,9 +162,40 @@ class Delivery:
         # One at a time, so that whoever delivers an output is the one to hold it against others.
         with self._delivering, self._outputs.compared(self._store.find) as existing:
             if self._held:
-                existing += self._held.place(self.journal, self._store)
+                existing += self._held.place(self.journal, self.writes)
                 self.stuck = bool(self._held)
             existing += self.journal.flush(timeout)
+            if self.writes.loss is not None:
+                existing += self._restore(timeout)
+
+    def went_back(self, latest: int, known: Record | None) -> None:
+        """Note that the store lost what this process wrote, when its highest id was this one.
+
+        `known` is the record that was not there; a loss that was noticed before is not one more.
+
+        Raises
+        ------
+        StoreError
+            If the store does not take what it lacks; nothing is lost then.
+        """
+        if known is self.writes.known:
+            self.writes.notice(latest)
+            self.deliver()
+
+    def _restore(self, timeout: float | None) -> list[Record]:
+        """Write again what the store lost of this process's, and say so."""
+        blobs = [blob for blob in self._kept.values() if blob is not None]
+        self.forget()
+        self.on_loss()
+        for blob in blobs:
+            self._store.put(blob.digest, blob.parts)
+            remember(self._kept, blob.digest, blob)
+        self.journal.rewind()
+        standing = self.journal.flush(timeout)
+        loss = self.writes.take_loss()
+        if loss is not None:
+            warn_user(StoreWarning(_told_of(self._store.address, loss)))
+        return standing
 
     def flush(self, timeout: float | None = None) -> None:
         """Deliver everything that waits, of this process and of dead ones.
@@ -177,6 +214,8 @@ class Delivery:
             # A store that is full for an object may have room for records.
             self.deliver(timeout)
         self.journal.recover()
+        if self.writes.loss is not None:  # noticed by what a dead process left
+            self.deliver(timeout)
         self.away = self._told = False
 
     def lost_contact(self, error: Exception) -> None:
@@ -244,6 +283,29 @@ class Delivery:
         return len(self._held) + self._pending.write_down()
 
 
+def _to_keep(blob: Blob) -> Blob | None:
+    """Return an object that is small and cannot change, so that it can be put once more."""
+    whole = blob.size <= _SMALL and all(isinstance(part, bytes) for part in blob.parts)
+    return blob if whole and blob.parts else None
+
+
+def _told_of(address: str, loss: StoreLoss) -> str:
+    """Return what to say of a loss."""
+    went = f"went back to trial {loss.latest}" if loss.latest else "was emptied or made anew"
+    lines = [f"{address} {went}: it lacks what this process wrote since"]
+    if loss.moved:
+        moved = [
+            f"{was} (now {now})" if was != now else f"{was}" for was, now in loss.moved.items()
+        ]
+        lines.append(f"What the journal has was written again, of trials {', '.join(moved)}")
+    for trial, count in loss.dropped.items():
+        lines.append(
+            f"{count} records of trial {trial} are lost: the store has no such trial any more, and "
+            "this process does not know how it began"
+        )
+    return ". ".join(lines) + ". Values that only the store had are lost"
+
+
 class HeldRecords:
     """Records in memory that could not be written down, up to a limit of bytes."""
 
@@ -264,7 +326,7 @@ class HeldRecords:
             self._records.append(record)
             return True
 
-    def place(self, journal: Journal, store: Store) -> list[Record]:
+    def place(self, journal: Journal, writes: OwnedWrites) -> list[Record]:
         """Write what is held to the journal, or to the store if the journal takes none.
 
         Returns what ``Store.append`` does.
@@ -280,7 +342,7 @@ class HeldRecords:
             self.write_down(journal)
         except StoreError:
             for some in partition_all(_HELD_AT_ONCE, list(self._records)):
-                standing += store.append(some)
+                standing += writes.append(some, dict)
                 self._drop(len(some))
         return standing
 

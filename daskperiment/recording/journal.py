@@ -17,20 +17,26 @@ import time
 import uuid
 import warnings
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 
 import msgspec
 
-from daskperiment.errors import StoreError, StoreUnavailableError, StoreWarning
+from daskperiment.errors import (
+    RecordsRefusedError,
+    StoreError,
+    StoreUnavailableError,
+    StoreWarning,
+)
 from daskperiment.recording import journal_format as frames
+from daskperiment.recording.owned_writes import OwnedWrites
 from daskperiment.records import Point
 from daskperiment.store import rights
 from daskperiment.store.faults import explain
 from daskperiment.store.liveness import current_origin, is_gone
-from daskperiment.store.protocol import Record, Store
+from daskperiment.store.protocol import Owner, Record, Store
 
 __all__ = ["Journal"]
 
@@ -55,11 +61,14 @@ class Journal:
         Where the journals of this store's writers are; created by the first write.
     store : Store
         Where the records go.
+    writes : OwnedWrites, optional
+        Writes them, and knows the first records of the trials that they belong to.
     """
 
-    def __init__(self, folder: Path, store: Store) -> None:
+    def __init__(self, folder: Path, store: Store, writes: OwnedWrites | None = None) -> None:
         self.folder = folder
         self._store = store
+        self._writes = writes or OwnedWrites(store)
         self.reset()
         _JOURNALS.add(self)
 
@@ -77,17 +86,31 @@ class Journal:
         StoreError
             If the file cannot be written, as on a full disk. Nothing of the record was written.
         """
-        data = frames.encode_record(record)
-        with self._writing:
-            (self._file or self._create()).add(data, 1)
-
-    def point(self, trial: int, point: Point) -> None:
-        """Write a point of a metric; as `write`, and as fast as can be."""
-        data = frames.encode_frame(frames.POINT, trial, _encode_point(point))
         with self._writing:
             file = self._file or self._create()
-            file.add(data, 1)
+            owner = record.owner
+            number = file.numbers.get(owner)
+            if number is None and owner is not None:
+                number = file.introduce(owner, self._writes.begun.get(owner, b""))
+            file.add(frames.encode_record(record, number or 0), 1)
+
+    def point(self, trial: int, point: Point, owner: Owner | None = None) -> None:
+        """Write a point of a metric; as `write`, and as fast as can be."""
+        encoded = _encode_point(point)
+        with self._writing:
+            file = self._file or self._create()
+            number = file.numbers.get(owner)
+            if number is None and owner is not None:
+                number = file.introduce(owner, self._writes.begun.get(owner, b""))
+            place = trial | (number or 0) << frames.OWNERS
+            file.add(frames.encode_frame(frames.POINT, place, encoded), 1)
             file.loose = True
+
+    def rewind(self) -> None:
+        """Deliver everything again that the file has: the store may have lost it."""
+        with self._flushing, self._writing:
+            if self._file is not None:
+                self._file.rewind()
 
     def flush(self, timeout: float | None = None) -> list[Record]:
         """Deliver everything that was written so far.
@@ -130,7 +153,7 @@ class Journal:
         StoreError
             From the store. Nothing is lost.
         """
-        return sum(_adopt(path, self._store) for path in self._orphans())
+        return sum(_adopt(path, self._writes) for path in self._orphans())
 
     @property
     def waiting(self) -> int:
@@ -174,16 +197,30 @@ class Journal:
             for records, done, count in frames.batches(file.sections(end)):
                 if deadline is not None and time.monotonic() >= deadline:
                     raise self._late(timeout)
-                standing += self._store.append(records)
+                standing += self._append(records, file)
                 with self._writing:
                     file.delivered, file.waiting = done, file.waiting - count
         finally:
             file.mark()
         with self._writing:
-            if not file.waiting and file.is_spent() and self._file is file:
+            # What a store has lost is read from the file once more, if it was removed or not.
+            spent = self._writes.loss is None and not file.waiting and file.is_spent()
+            if spent and self._file is file:
                 file.remove()
                 self._file = None
         return standing
+
+    def _append(self, records: list[Record], file: _JournalFile) -> list[Record]:
+        writes = self._writes
+        if not writes.alters:
+            with suppress(RecordsRefusedError):  # and then as below
+                standing = self._store.append(records)
+                for record in reversed(records):
+                    if record.stream == "trials" and record.owner is not None:
+                        writes.known = record
+                        break
+                return standing
+        return writes.append(records, file.first_records)
 
     def _late(self, timeout: float | None) -> StoreUnavailableError:
         return StoreUnavailableError(
@@ -208,8 +245,12 @@ class _JournalFile:
         self.waiting = 0
         self.loose = False
         """Whether points were written since the last cut."""
+        self.numbers: dict[Owner | None, int] = {None: 0}
+        """The numbers that owners have in this file."""
+        self._owners: dict[int, Owner] = {}
+        self._frames = 0
         header = frames.encode_header(frames.JournalHeader(self.name, origin))
-        self.size = self.delivered = len(header)
+        self.size = self.delivered = self._first = len(header)
         # Under its final name only when it says whose it is.
         temporary = self.path.with_suffix(".new")
         try:
@@ -235,6 +276,22 @@ class _JournalFile:
             raise explain(error, self.path) from error
         self.size += len(data)
         self.waiting += count
+        self._frames += count
+
+    def introduce(self, owner: Owner, begun: bytes) -> int:
+        """Say who an owner is, and return its number in this file."""
+        number = len(self.numbers)
+        self.add(frames.encode_owner(owner, number, begun), 0)
+        self.numbers[owner], self._owners[number] = number, owner
+        return number
+
+    def rewind(self) -> None:
+        """Count nothing as delivered."""
+        self.delivered, self.waiting = self._first, self._frames
+
+    def first_records(self) -> dict[Owner, bytes]:
+        """Return the first records of the owners' trials."""
+        return {owner: begun for _, owner, begun in frames.read_owners(self._handle, self.size)}
 
     def cut(self) -> int:
         """End the groups of points here, and give the offset up to which all is whole."""
@@ -245,7 +302,7 @@ class _JournalFile:
 
     def sections(self, end: int) -> Iterator[frames.JournalSection]:
         """Read what is not delivered yet."""
-        return frames.sections(self._handle, self.name, self.delivered, end)
+        return frames.sections(self._handle, self.name, self._owners, self.delivered, end)
 
     def mark(self) -> None:
         """Note in the file what is delivered, so that nobody reads it again in vain."""
@@ -311,7 +368,7 @@ def _is_orphan(path: Path) -> bool:
         os.close(file)
 
 
-def _adopt(path: Path, store: Store) -> int:
+def _adopt(path: Path, writes: OwnedWrites) -> int:
     """Deliver a journal to a store and remove it; return the number of its records."""
     delivered = skipped = 0
 
@@ -328,8 +385,11 @@ def _adopt(path: Path, store: Store) -> int:
     except OSError as error:
         raise explain(error, path) from error
     try:
-        for records, _, _ in frames.batches(watched(_remaining(file, path))):
-            store.append(records)
+        found = list(frames.read_owners(file, os.fstat(file).st_size))
+        owners = {number: owner for number, owner, _ in found}
+        begun = {owner: body for _, owner, body in found}
+        for records, _, _ in frames.batches(watched(_remaining(file, path, owners))):
+            writes.append(records, lambda: begun)
             delivered += len(records)
     finally:
         os.close(file)
@@ -357,11 +417,13 @@ def _set_aside(path: Path, skipped: int) -> None:
     )
 
 
-def _remaining(file: int, path: Path) -> Iterator[frames.JournalSection]:
+def _remaining(
+    file: int, path: Path, owners: Mapping[int, Owner]
+) -> Iterator[frames.JournalSection]:
     # The name is in the file's name too, should the header be damaged.
     header = frames.read_header(file)
     name = header.journal if header else path.stem.rpartition("-")[2]
-    return frames.sections(file, name, frames.read_mark(file), os.fstat(file).st_size)
+    return frames.sections(file, name, owners, frames.read_mark(file), os.fstat(file).st_size)
 
 
 def _count(path: Path) -> int:
@@ -371,7 +433,9 @@ def _count(path: Path) -> int:
     except OSError:
         return 0
     try:
-        return sum(section.frames for section in _remaining(file, path))
+        size = os.fstat(file).st_size
+        owners = {number: owner for number, owner, _ in frames.read_owners(file, size)}
+        return sum(section.frames for section in _remaining(file, path, owners))
     finally:
         os.close(file)
 

@@ -5,6 +5,11 @@
     [magic text, 8 bytes][mark: delivered up to this offset, 8][its CRC-32, 4][zero, 4]
     then frames: [magic, 2][kind, 1][zero, 1][length of data, 4][CRC-32, 4][trial, 8][data]
 
+The upper 24 bits of what a frame calls its trial are the number of its owner: 0 if it has none,
+else as an owner's frame before it says. Such a frame has the owner's token and the trial's first
+record, so that whoever reads the journal can see whether the store still has that trial, and can
+begin it again if not.
+
 The first frame is the header: JSON with the journal's name and the process that writes it. The
 CRC covers the data and starts from kind and trial. The magic number of a frame is no part of any
 UTF-8 text, so that reading finds its way again behind damage.
@@ -17,7 +22,7 @@ of 100 kB ends.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from struct import Struct
 from typing import NamedTuple
 from zlib import crc32
@@ -26,10 +31,12 @@ import msgspec
 
 from daskperiment.codec import sealed
 from daskperiment.records import Origin
-from daskperiment.store.protocol import Record
+from daskperiment.store.protocol import Owner, Record
 
 __all__ = [
     "CUT",
+    "OWNER",
+    "OWNERS",
     "POINT",
     "RECORD",
     "START",
@@ -39,13 +46,15 @@ __all__ = [
     "encode_frame",
     "encode_header",
     "encode_mark",
+    "encode_owner",
     "encode_record",
     "read_header",
     "read_mark",
+    "read_owners",
     "sections",
 ]
 
-HEADER, POINT, RECORD, CUT = range(4)
+HEADER, POINT, RECORD, CUT, OWNER = range(5)
 START = 24
 """Offset of the first frame."""
 
@@ -55,13 +64,15 @@ _MAGIC_BYTES = _MAGIC.to_bytes(2, "little")
 _FRAME = Struct("<HBxIIQ")
 _MARK = Struct("<QI")
 _NAMES = Struct("<BH")
+_TOKEN = Struct("<H")
 _SECTION = 100_000
+OWNERS = 40
+_TRIALS = (1 << OWNERS) - 1
+"""The bits of a trial's id; above them stands the number of the owner."""
 _BATCH = 1_000_000
 """Bytes that are delivered in one call of the store, if no record is larger."""
 _CHUNK = 1 << 20
 _LONGEST = 1 << 31
-_LARGEST = 1 << 53
-"""A trial id above which no store holds any."""
 
 _pack = _FRAME.pack
 
@@ -88,15 +99,24 @@ class JournalSection(NamedTuple):
 
 def encode_frame(kind: int, trial: int, data: bytes) -> bytes:
     """Return the bytes of a frame."""
-    crc = crc32(data, (trial << 2 | kind) & 0xFFFFFFFF)
+    crc = crc32(data, (trial << 2 | kind) + (trial >> 32) & 0xFFFFFFFF)
     return _pack(_MAGIC, kind, len(data), crc, trial) + data
 
 
-def encode_record(record: Record) -> bytes:
-    """Return the bytes of a record's frame."""
-    stream, id = record.stream.encode(), record.id.encode()
+def encode_record(record: Record, owner: int) -> bytes:
+    """Return the bytes of a record's frame, with the number of its owner."""
+    stream, id, trial = record.stream.encode(), record.id.encode(), record.trial | owner << OWNERS
     data = b"".join((_NAMES.pack(len(stream), len(id)), stream, id, record.body))
-    return encode_frame(RECORD, record.trial, data)
+    # Not by the function above: this is called for each record.
+    crc = crc32(data, (trial << 2 | RECORD) + (trial >> 32) & 0xFFFFFFFF)
+    return _pack(_MAGIC, RECORD, len(data), crc, trial) + data
+
+
+def encode_owner(owner: Owner, number: int, begun: bytes) -> bytes:
+    """Return the bytes of the frame that says who the owner of a number is."""
+    token = owner.token.encode()
+    data = b"".join((_TOKEN.pack(len(token)), token, begun))
+    return encode_frame(OWNER, owner.trial | number << OWNERS, data)
 
 
 def encode_mark(offset: int) -> bytes:
@@ -130,10 +150,28 @@ def read_mark(file: int) -> int:
     return max(int.from_bytes(mark[:8], "little"), START) if whole else START
 
 
-def sections(file: int, journal: str, start: int, end: int) -> Iterator[JournalSection]:
+def read_owners(file: int, end: int) -> Iterator[tuple[int, Owner, bytes]]:
+    """Read the numbers and owners of a file, with the first records of their trials."""
+    offset = START
+    while offset < end:
+        frame = _frame_in(file, offset, end)
+        if frame is None:
+            offset = _resume(file, offset + 1, end)
+            continue
+        kind, trial, data = frame
+        if kind == OWNER and len(data) >= _TOKEN.size:
+            middle = _TOKEN.size + _TOKEN.unpack_from(data)[0]
+            token = data[_TOKEN.size : middle].decode(errors="replace")
+            yield trial >> OWNERS, Owner(trial & _TRIALS, token), data[middle:]
+        offset += _FRAME.size + len(data)
+
+
+def sections(
+    file: int, journal: str, owners: Mapping[int, Owner], start: int, end: int
+) -> Iterator[JournalSection]:
     """Read what lies between two offsets, of which the first is at a frame."""
     while start < end:
-        section = _read_section(file, journal, start, end)
+        section = _read_section(file, journal, owners, start, end)
         start = section.end
         yield section
 
@@ -155,7 +193,9 @@ def batches(
         yield records, section.end, count
 
 
-def _read_section(file: int, journal: str, start: int, end: int) -> JournalSection:
+def _read_section(
+    file: int, journal: str, owners: Mapping[int, Owner], start: int, end: int
+) -> JournalSection:
     limit = min((start // _SECTION + 1) * _SECTION, end)
     window = os.pread(file, min(limit + 4096, end) - start, start)
     groups: dict[int, tuple[int, list[bytes]]] = {}
@@ -171,25 +211,28 @@ def _read_section(file: int, journal: str, start: int, end: int) -> JournalSecti
             offset = found
             continue
         kind, trial, data = frame
-        if kind == POINT:
+        if trial > _TRIALS and kind != OWNER and trial >> OWNERS not in owners:
+            skipped += len(data)  # nobody knows any more whose it is
+        elif kind == POINT:
             frames += 1
             if trial in groups:
                 groups[trial][1].append(data)
             else:
                 groups[trial] = (offset, [data])
         elif kind == RECORD:
-            record = _decode_record(trial, data)
+            record = _decode_record(trial, data, owners)
             if record is None:
                 skipped += len(data)
             else:
                 frames += 1
                 records.append(record)
         elif kind == CUT:
-            closed += _close(groups, journal)
+            closed += _close(groups, journal, owners)
             groups = {}
         offset += _FRAME.size + len(data)
     # Points go first: who sees that a trial has ended sees its points too.
-    return JournalSection(closed + _close(groups, journal) + records, offset, frames, skipped)
+    closed += _close(groups, journal, owners)
+    return JournalSection(closed + records, offset, frames, skipped)
 
 
 def _frame_at(window: bytes, place: int, end: int) -> tuple[int, int, bytes] | None:
@@ -202,7 +245,7 @@ def _frame_at(window: bytes, place: int, end: int) -> tuple[int, int, bytes] | N
     if magic != _MAGIC or stop > len(window) or stop > end:
         return None
     data = window[begin:stop]
-    if crc32(data, (trial << 2 | kind) & 0xFFFFFFFF) != crc:
+    if crc32(data, (trial << 2 | kind) + (trial >> 32) & 0xFFFFFFFF) != crc:
         return None
     return kind, trial, data
 
@@ -244,24 +287,27 @@ def _resume(file: int, offset: int, end: int) -> int:
     return end
 
 
-def _close(groups: dict[int, tuple[int, list[bytes]]], journal: str) -> list[Record]:
-    return [
-        Record(
-            "points", trial, f"{journal}-{offset}", sealed(b'{"points":[%b]}' % b",".join(points))
-        )
-        for trial, (offset, points) in groups.items()
-    ]
+def _close(
+    groups: dict[int, tuple[int, list[bytes]]], journal: str, owners: Mapping[int, Owner]
+) -> list[Record]:
+    found = []
+    for trial, (offset, points) in groups.items():
+        body = sealed(b'{"points":[%b]}' % b",".join(points))
+        owner = owners.get(trial >> OWNERS)
+        found.append(Record("points", trial & _TRIALS, f"{journal}-{offset}", body, owner))
+    return found
 
 
-def _decode_record(trial: int, data: bytes) -> Record | None:
+def _decode_record(trial: int, data: bytes, owners: Mapping[int, Owner]) -> Record | None:
     """Return a frame's record; None if somebody made it of something else."""
-    if len(data) < _NAMES.size or trial > _LARGEST:
+    if len(data) < _NAMES.size:
         return None
     stream, id = _NAMES.unpack_from(data)
     begin = _NAMES.size
     middle = begin + stream
     end = middle + id
     try:
-        return Record(data[begin:middle].decode(), trial, data[middle:end].decode(), data[end:])
+        names = data[begin:middle].decode(), trial & _TRIALS, data[middle:end].decode()
     except UnicodeDecodeError:
         return None
+    return Record(*names, data[end:], owners.get(trial >> OWNERS))

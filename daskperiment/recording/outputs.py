@@ -170,10 +170,11 @@ def _latest(find: Find, id: str) -> tuple[Output, int]:
     return latest, below
 
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 
-def remember(known: OrderedDict[str, T], item: str, value: T, limit: int = REMEMBERED) -> None:
+def remember(known: OrderedDict[K, T], item: K, value: T, limit: int = REMEMBERED) -> None:
     """Add to a mapping that keeps the latest, a few hundred if nothing else is said."""
     known[item] = value
     while len(known) > limit:

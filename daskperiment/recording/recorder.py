@@ -25,11 +25,21 @@ from daskperiment.errors import StoreError, StoreUnavailableError, StoreWarning
 from daskperiment.recording.delivery import Delivery
 from daskperiment.recording.heartbeat import Heartbeat
 from daskperiment.recording.outputs import ObservedOutputs, remember
-from daskperiment.records import Beat, CacheEntry, Ended, Failure, Output, Point, beat_id, ended_id
+from daskperiment.records import (
+    BEGUN,
+    Beat,
+    CacheEntry,
+    Ended,
+    Failure,
+    Output,
+    Point,
+    beat_id,
+    ended_id,
+)
 from daskperiment.store.liveness import heartbeat_timeout
-from daskperiment.store.protocol import Allocation, Record, Store
+from daskperiment.store.protocol import Allocation, Owner, Record, Store
 
-__all__ = ["Recorder", "RecorderListener", "RunningTrial", "RunningTrials"]
+__all__ = ["BegunTrial", "Recorder", "RecorderListener", "RunningTrial", "RunningTrials"]
 
 
 class RecorderListener:
@@ -45,8 +55,8 @@ class RecorderListener:
     def on_flush(self) -> None:
         """Write what is still to be written, before all is delivered; may raise StoreError."""
 
-    def trials_alive(self) -> set[int]:
-        """Return the ids of trials to send signs of life for; may raise StoreError."""
+    def trials_alive(self) -> set[Owner]:
+        """Return the trials to send signs of life for; may raise StoreError."""
         return set()
 
     def on_beat(self, trials: set[int]) -> None:
@@ -54,6 +64,9 @@ class RecorderListener:
 
     def on_close(self) -> None:
         """Write what is still to be written: the process ends."""
+
+    def on_loss(self) -> None:
+        """Read anew what was read of the store: it lost records, and may give out ids again."""
 
     def on_forget(self) -> None:
         """Forget what was read of the store: its records are about to be deleted."""
@@ -86,18 +99,21 @@ class Recorder:
         self.listeners: list[RecorderListener] = []
         self._heartbeat = Heartbeat(self)
         self.delivery = Delivery(store, self.outputs, self.wake)
+        self.delivery.on_loss = self._on_loss
         self._journal = self.delivery.journal
         self._beaten = 0.0
         self._name = f"{self.pid}.{uuid.uuid4().hex[:8]}"
         self._beats = itertools.count()
         self._closed = False
-        self._allocations: OrderedDict[str, Allocation] = OrderedDict()
+        self._begun: OrderedDict[str, BegunTrial] = OrderedDict()
 
     # Writing
 
-    def write(self, stream: str, trial: int, id: str, record: Struct) -> None:
+    def write(
+        self, stream: str, trial: int, id: str, record: Struct, owner: Owner | None = None
+    ) -> None:
         """Write a record down. Never raises: what cannot be recorded is said in a warning."""
-        written = Record(stream, trial, id, encode(record))
+        written = Record(stream, trial, id, encode(record), owner)
         if self.delivery.stuck:
             self.delivery.write_held()
         try:
@@ -105,54 +121,67 @@ class Recorder:
         except StoreError as error:
             self.delivery.hold(written, error)
 
-    def point(self, trial: int, point: Point) -> None:
-        """Write a metric point down. Never raises, as `write`."""
+    def point(self, owner: Owner, point: Point) -> None:
+        """Write a metric point of a trial down. Never raises, as `write`."""
         if self.delivery.stuck:
             self.delivery.write_held()
         try:
-            self._journal.point(trial, point)
+            self._journal.point(owner.trial, point, owner)
         except StoreError as error:
             body = sealed(b'{"points":[%b]}' % msgspec.json.encode(point))
-            self.delivery.hold(Record("points", trial, uuid.uuid4().hex, body), error)
+            id = uuid.uuid4().hex
+            self.delivery.hold(Record("points", owner.trial, id, body, owner), error)
         if not self._heartbeat.runs:
             self._heartbeat.start()
 
-    def output(self, id: str, output: Output) -> None:
+    def output(self, id: str, output: Output, owner: Owner | None = None) -> None:
         """Write down what a step returned, to be held against what it returned before."""
         if not self.outputs.has(id, output.output):
-            self.outputs.add(id, output, lambda: self.write("outputs", 0, id, output))
+            self.outputs.add(id, output, lambda: self.write("outputs", 0, id, output, owner))
 
-    def entry(self, ids: Iterable[str], entry: CacheEntry) -> None:
+    def entry(self, ids: Iterable[str], entry: CacheEntry, owner: Owner | None = None) -> None:
         """Write down what is known under cache keys; the first to do so counts."""
         for id in self.outputs.unknown(ids):
-            self.write("outputs", 0, id, entry)
+            self.write("outputs", 0, id, entry, owner)
             self.outputs.delivered(id)
 
     # Trials of this process
 
-    def begin(self, trial: int, token: str, handle: object | None) -> None:
+    def begin(self, owner: Owner, token: str, handle: object | None) -> None:
         """Count a trial as running until it ends, or until its handle is dropped."""
-        self.trials.begin(trial, token, handle)
+        self.trials.begin(owner, token, handle)
         if not self._heartbeat.runs:
             self._heartbeat.start()
 
-    def visit(self, trial: int, token: str) -> AbstractContextManager[None]:
+    def visit(self, owner: Owner, token: str, begun: bytes) -> AbstractContextManager[None]:
         """Count a trial of another process as running while one of its steps runs here."""
+        writes = self.delivery.writes
+        if owner not in writes.begun:
+            remember(writes.begun, owner, begun)
+            writes.known = writes.known or Record("trials", owner.trial, BEGUN, b"", owner)
         self._heartbeat.start()
-        return self.trials.visit(trial, token)
+        return self.trials.visit(owner, token)
 
     def has_settled(self, token: str) -> bool:
         """Whether a trial ended in this process, and left nothing for its caller to see to."""
         ended = self.trials.has_ended(token)
         return ended and not self.listeners and not self.outputs.found_conflicts
 
-    def allocation(self, token: str) -> Allocation | None:
-        """Return the id that a trial was given by this process, None if by none or long ago."""
-        return self._allocations.get(token)
+    def begun(self, token: str) -> BegunTrial | None:
+        """Return what a trial began with in this process, None if in none or long ago."""
+        return self._begun.get(token)
 
-    def remember_allocation(self, token: str, allocation: Allocation) -> None:
-        """Remember the id of a trial, for other tasks of it in this process."""
-        remember(self._allocations, token, allocation)
+    def owner_of(self, trial: int) -> Owner | None:
+        """Return the latest trial of this id that this process wrote to, None if it is long ago."""
+        owners = reversed(list(self.delivery.writes.begun))
+        return next((owner for owner in owners if owner.trial == trial), None)
+
+    def remember_begun(self, token: str, begun: BegunTrial) -> None:
+        """Remember what a trial began with, for other tasks of it in this process."""
+        remember(self._begun, token, begun)
+        writes, owner = self.delivery.writes, begun.owner
+        remember(writes.begun, owner, begun.first_record)
+        writes.known = Record("trials", owner.trial, BEGUN, b"", owner)
 
     # Delivering
 
@@ -204,7 +233,8 @@ class Recorder:
         now = time.time()
         failure = Failure("Abandoned", "its computation was dropped before the trial ended")
         ended = Ended("interrupted", now, now - running.since, failure=failure)
-        self.write("trials", running.trial, ended_id("interrupted", "abandoned"), ended)
+        id, owner = ended_id("interrupted", "abandoned"), running.owner
+        self.write("trials", owner.trial, id, ended, owner)
 
     # The background thread
 
@@ -226,24 +256,34 @@ class Recorder:
             if running and time.monotonic() - self._beaten >= heartbeat_timeout() / 4:
                 self._beat()
             self.flush()
+        except StoreWarning:
+            return  # of a loss, made an error by a filter: here nobody would see it raised
         except StoreError as error:
             if not self._closed:  # else it was said, and the store is closed under this thread
                 with suppress(StoreWarning):  # here nobody would see it raised
                     self.delivery.lost_contact(error)
 
     def _beat(self) -> None:
-        clock = self.store.state().clock
+        known = self.delivery.writes.known
+        state = self.store.state(known)
+        clock = state.clock
+        if not state.stands:
+            self.delivery.went_back(state.latest, known)
         self._beaten = time.monotonic()
         # By the store's clock: those of two hosts may differ by more than the timeout.
         elsewhere = [listener.trials_alive() for listener in self.listeners]
-        here = self.trials.numbers
+        here = self.trials.owners
         for listener in self.listeners:
-            listener.on_beat(here)
+            listener.on_beat({owner.trial for owner in here})
         id = beat_id(clock, self._name, next(self._beats))
-        for trial in here.union(*elsewhere):
-            self.write("beats", trial, id, Beat(clock))
+        for owner in here.union(*elsewhere):
+            self.write("beats", owner.trial, id, Beat(clock), owner)
 
     # The end
+
+    def _on_loss(self) -> None:
+        for listener in self.listeners:
+            listener.on_loss()
 
     def forget(self) -> None:
         """Remember nothing of the store's content, which is about to be removed."""
@@ -252,7 +292,8 @@ class Recorder:
             listener.on_forget()
         self._journal.close()
         self.delivery.forget()
-        self._allocations.clear()
+        self.delivery.writes.known = None
+        self._begun.clear()
         self.trials.forget_ended()
 
     def close(self) -> None:
@@ -270,10 +311,18 @@ class Recorder:
             self.store.close()
 
 
+class BegunTrial(NamedTuple):
+    """What a trial began with."""
+
+    allocation: Allocation
+    owner: Owner
+    first_record: bytes
+
+
 class RunningTrial(NamedTuple):
     """A trial that this process keeps alive."""
 
-    trial: int
+    owner: Owner
     since: float
     finalizer: weakref.finalize[[str], Any] | None
 
@@ -290,18 +339,19 @@ class RunningTrials:
         return bool(self._running)
 
     @property
-    def numbers(self) -> set[int]:
-        """Ids of the trials that run."""
-        return {running.trial for running in list(self._running.values())}
+    def owners(self) -> set[Owner]:
+        """The trials that run, with their tokens in the store."""
+        return {running.owner for running in list(self._running.values())}
 
-    def begin(self, trial: int, token: str, handle: object | None = None) -> None:
+    def begin(self, owner: Owner, token: str, handle: object | None = None) -> None:
         """Count a trial as running until it ends.
 
         Parameters
         ----------
-        trial : int
-            Its id.
+        owner : Owner
+            Its id, and its token in the store.
         token : str
+            The token that it was asked for with.
         handle : object, optional
             Counts as dropped when this is garbage; without one whoever follows the trial knows.
         """
@@ -310,7 +360,7 @@ class RunningTrials:
             # A garbage collector may run this anywhere: it must take no lock.
             finalizer = weakref.finalize(handle, self._dropped.append, token)
             finalizer.atexit = False  # whoever closes asks for those that are left
-        self._running[token] = RunningTrial(trial, time.time(), finalizer)
+        self._running[token] = RunningTrial(owner, time.time(), finalizer)
 
     def end(self, token: str) -> None:
         """Count a trial as ended."""
@@ -324,10 +374,10 @@ class RunningTrials:
         return token in self._ended
 
     @contextmanager
-    def visit(self, trial: int, token: str) -> Iterator[None]:
+    def visit(self, owner: Owner, token: str) -> Iterator[None]:
         """Count a trial of another process as running while one of its steps runs here."""
         visit = f"{token}/{threading.get_ident()}"
-        self._running[visit] = RunningTrial(trial, time.time(), None)
+        self._running[visit] = RunningTrial(owner, time.time(), None)
         try:
             yield
         finally:

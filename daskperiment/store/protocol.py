@@ -22,6 +22,13 @@ Record ids
 A record is identified by ``(stream, trial, id)``. A trial number of 0 stands for the experiment
 itself. The id is text of at most 200 characters; the trial's first record has the id ``begun``.
 
+Owners
+------
+A store may lose trials: somebody deletes the experiment, an older backup takes its place, a server
+comes back with less than it had. Then an id is given out a second time. So a record may name its
+*owner*, a trial id together with the token that it was allocated to. Whether the store still has
+that pair is looked at in the same step as the write, so that no record joins a stranger's trial.
+
 For every method
 ----------------
 *Threads and processes.* Any number of threads and processes may use stores on the same address at
@@ -35,14 +42,33 @@ No other exception leaves a store. Messages never show a password.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pickle import PickleBuffer
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-__all__ = ["Allocation", "Buffer", "Fault", "Inspectable", "Record", "State", "Store", "Stored"]
+from daskperiment.errors import RecordsRefusedError
+
+__all__ = [
+    "Allocation",
+    "Buffer",
+    "Fault",
+    "Inspectable",
+    "Owner",
+    "Record",
+    "State",
+    "Store",
+    "Stored",
+]
 
 Buffer = Any
 """Something that supports the buffer protocol: bytes, memoryview, mmap."""
+
+
+class Owner(NamedTuple):
+    """A trial id and the token that it was allocated to."""
+
+    trial: int
+    token: str
 
 
 class Record(NamedTuple):
@@ -53,6 +79,9 @@ class Record(NamedTuple):
     id: str
     body: bytes
     """UTF-8 encoded JSON object. A store may look into it, but must give back equal JSON."""
+    owner: Owner | None = None
+    """What the store must have for the record to be written; None if it need have nothing. The
+    owner of a record of trial 0 is the trial that wrote it."""
 
 
 class Stored(NamedTuple):
@@ -74,6 +103,8 @@ class Allocation(NamedTuple):
     """The store's clock, in seconds since the Unix epoch."""
     new: bool
     """False if the token had its trial already."""
+    stands: bool = True
+    """Whether the record that the caller knew is there; True if it named none."""
 
 
 class State(NamedTuple):
@@ -83,6 +114,8 @@ class State(NamedTuple):
     """The highest trial id given out, 0 before the first."""
     clock: float
     """The store's clock, in seconds since the Unix epoch: one clock for all who use it."""
+    stands: bool = True
+    """Whether the record that the caller knew is there; True if it named none."""
 
 
 @runtime_checkable
@@ -93,7 +126,7 @@ class Store(Protocol):
     def address(self) -> str:
         """Names the store and experiment for people and logs: a URL without password."""
 
-    def allocate(self, token: str, body: bytes) -> Allocation:
+    def allocate(self, token: str, body: bytes, known: Record | None = None) -> Allocation:
         """Allocate the token's trial id, and write the trial's first record.
 
         Ids are 1, 2, 3 … without gaps. The id and the record ``("trials", id, "begun", body)``
@@ -106,10 +139,15 @@ class Store(Protocol):
             Unique for each trial, at most 100 ASCII characters.
         body : bytes
             Body of the trial's first record.
+        known : Record, optional
+            A record of the stream ``trials``, with its owner, that the caller knows to be there:
+            where it is not, the store lost something. Its body does not matter.
         """
 
     def append(self, records: Sequence[Record]) -> list[Record]:
         """Write records; those whose identity is there already are left as they are.
+
+        Each owner among the records is looked up in the same step as the write.
 
         All or nothing where the store has transactions; else in order, so that the same call
         made again completes what was cut off. When it returns, the records survive the end of
@@ -121,6 +159,11 @@ class Store(Protocol):
             Of the stream ``outputs`` alone: what stands in the store for those records whose
             identity was there already, with the body that was written first. Other streams'
             repeated records are passed over in silence.
+
+        Raises
+        ------
+        RecordsRefusedError
+            If the store does not have the owner of a record; that record is not written.
         """
 
     def read(
@@ -186,8 +229,8 @@ class Store(Protocol):
         whole object or raises the KeyError. Afterwards `put` keeps an object of this digest anew.
         """
 
-    def state(self) -> State:
-        """Return the highest trial id and the store's clock."""
+    def state(self, known: Record | None = None) -> State:
+        """Return the highest trial id and the store's clock; `known` is as in `allocate`."""
 
     def delete(self) -> None:
         """Remove everything that this experiment wrote, and nothing else.
@@ -241,6 +284,16 @@ class ObjectMethods:
     def discard(self, digests: Collection[str]) -> None:
         """Remove objects, see `Store.discard`."""
         self._objects.discard(digests)
+
+
+def refused(address: str, owners: Mapping[Owner, int | None]) -> RecordsRefusedError:
+    """Return the error for records whose owners a store does not have."""
+    listed = ", ".join(f"trial {owner.trial} ({owner.token})" for owner in list(owners)[:3])
+    return RecordsRefusedError(
+        f"{address} does not have {listed}{' and others' if len(owners) > 3 else ''}: it lost or "
+        "renumbered what records were written for. Begin the trial again, and write them for that.",
+        owners,
+    )
 
 
 def flat(part: Buffer) -> memoryview:

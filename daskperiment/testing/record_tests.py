@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -13,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from daskperiment.errors import RecordsRefusedError
 from daskperiment.records import BEGUN, STREAMS
-from daskperiment.store.protocol import Allocation, Record, Store, Stored
+from daskperiment.store.protocol import Allocation, Owner, Record, Store, Stored
 
 __all__ = ["MakeStore", "RecordTests", "allocate_many", "body", "values"]
 
@@ -132,6 +134,97 @@ class RecordTests:
         begun, steps = (_by_trial(store.read(stream)) for stream in ("trials", "steps"))
         assert begun == steps
         assert sorted(found) == sorted(begun) == list(range(1, 101))
+
+    # Owners ----------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("stream", STREAMS)
+    def test_owner_is_there(self, store: Store, stream: str) -> None:
+        """Records whose trial has the owner's token are written, of trial 0 and of its own."""
+        store.allocate("one", body(1))
+        owner = Owner(store.allocate("two", body(2)).trial, "two")
+        records = [Record(stream, trial, "x", body(trial), owner) for trial in (0, 2)]
+        for _ in range(2):
+            store.append(records)
+        assert [each for each in values(store.read(stream))[-2:] if each != 2] == [0]
+        assert [(each.trial, each.id) for each in store.read(stream)][-2:] == [(0, "x"), (2, "x")]
+
+    @pytest.mark.parametrize("stream", STREAMS)
+    @pytest.mark.parametrize("owner", [Owner(1, "two"), Owner(2, "one"), Owner(7, "gone")])
+    def test_owner_is_another(self, store: Store, stream: str, owner: Owner) -> None:
+        """Records whose owner is not there are refused, and told where the token is."""
+        for token in ("one", "two"):
+            store.allocate(token, body(token))
+        before = list(store.read(stream))
+        for trial in {0, owner.trial}:
+            with pytest.raises(RecordsRefusedError) as caught:
+                store.append([Record(stream, trial, "x", body(0), owner)])
+            number = {"one": 1, "two": 2}.get(owner.token)
+            assert caught.value.owners == {owner: number}
+        assert list(store.read(stream)) == before
+
+    def test_owners_mixed(self, open_store: MakeStore) -> None:
+        """Of records of several owners none joins a stranger's trial; the owner is named."""
+        store = open_store("a")
+        owners = [Owner(store.allocate(f"t{n}", body(n)).trial, f"t{n}") for n in range(3)]
+        open_store("a").delete()
+        for n in (0, 5, 2):
+            open_store("a").allocate(f"t{n}", body(n))
+        records = [
+            Record(stream, trial, f"{stream}-x", body(trial), owner)
+            for owner in owners
+            for stream, trial in (("points", owner.trial), ("steps", owner.trial), ("outputs", 0))
+        ]
+        for _ in range(2):
+            with pytest.raises(RecordsRefusedError) as caught:
+                store.append(records)
+            assert caught.value.owners.get(owners[1], 0) is None
+            assert not {owners[0], owners[2]} & set(caught.value.owners)
+        written = [each.trial for s in ("points", "steps") for each in store.read(s)]
+        assert 2 not in written
+        store.append([one for one in records if one.owner != owners[1]])
+        assert sorted(each.trial for each in store.read("steps")) == [1, 3]
+        assert sorted(each.trial for each in store.read("points")) == [1, 3]
+
+    def test_records_set_no_fields_of_a_stranger(self, store: Store) -> None:
+        """A refused end does not change the end that the other trial has, whatever its id."""
+        store.allocate("one", body(1))
+        ended = Record("trials", 1, "ended-succeeded", body("theirs"), Owner(1, "one"))
+        store.append([ended])
+        for id in ("ended-succeeded", "ended-failed"):
+            with pytest.raises(RecordsRefusedError):
+                store.append([Record("trials", 1, id, body("ours"), Owner(1, "gone"))])
+        assert values(store.read("trials")) == [1, "theirs"]
+
+    def test_refusal_travels(self, store: Store) -> None:
+        """The error comes back equal from a pickle, as between processes."""
+        with pytest.raises(RecordsRefusedError) as caught:
+            store.append([Record("steps", 1, "x", body(1), Owner(1, "gone"))])
+        again = pickle.loads(pickle.dumps(caught.value))
+        assert (str(again), again.owners) == (str(caught.value), caught.value.owners)
+
+    def test_known_record(self, open_store: MakeStore) -> None:
+        """A known record is said to be there while it is, and not when the store lost it."""
+        store, other = open_store("a"), open_store("a")
+        store.allocate("one", body(1))
+        begun = Record("trials", 1, BEGUN, b"", Owner(1, "one"))
+        ended = begun._replace(id="ended-succeeded")
+        assert store.allocate("two", body(2), begun).stands
+        assert not other.allocate("three", body(3), ended).stands
+        store.append([ended._replace(body=body("end"))])
+        for handle in (store, other):
+            assert handle.state(ended).stands
+            assert handle.allocate("three", body(3), ended).stands
+            assert not handle.state(ended._replace(trial=2, owner=Owner(2, "two"))).stands
+        store.delete()
+        assert not other.state(begun).stands
+        assert not other.allocate("new", body(4), begun).stands
+        assert not other.state(begun).stands  # the id is another's now
+        assert other.state(Record("trials", 1, BEGUN, b"", Owner(1, "new"))).stands
+
+    def test_nothing_known(self, store: Store) -> None:
+        """Who knows of no record is told of no loss."""
+        assert store.state().stands
+        assert store.allocate("one", body(1)).stands
 
     # Records ---------------------------------------------------------------------------------
 

@@ -103,7 +103,7 @@ def test_no_sign_of_life_after_the_end(recorder, tracker):
     """A trial that a worker ended is not kept alive."""
     submit(tracker, "mine")
     trial = begin(recorder, "mine")
-    assert tracker.trials_alive() == {trial}
+    assert {owner.trial for owner in tracker.trials_alive()} == {trial}
     ended = encode(Ended("succeeded", 1001.0, 1.0))
     recorder.store.append([Record("trials", trial, "ended-succeeded", ended)])
     assert tracker.trials_alive() == set()

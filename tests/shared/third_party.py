@@ -14,7 +14,7 @@ from threading import Lock, Thread
 from typing import Any
 
 from daskperiment.errors import StoreUnavailableError
-from daskperiment.store.protocol import Allocation, Buffer, Record, State, Stored
+from daskperiment.store.protocol import Allocation, Buffer, Owner, Record, State, Stored, refused
 
 __all__ = ["ThirdPartyStore", "library"]
 
@@ -40,16 +40,21 @@ class Librarian:
             shelf = self._shelves.setdefault(name, Shelf())
             return getattr(self, f"_{work}")(shelf, *arguments)
 
-    def _allocate(self, shelf: Shelf, token: str, body: bytes) -> Allocation:
+    def _allocate(self, shelf: Shelf, token: str, body: bytes, known: Record | None) -> Allocation:
         new = token not in shelf.tokens
         if new:
             shelf.tokens[token] = len(shelf.tokens) + 1
-            self._append(shelf, [("trials", shelf.tokens[token], "begun", body)])
-        return Allocation(shelf.tokens[token], time.time(), new)
+            self._append(shelf, [Record("trials", shelf.tokens[token], "begun", body)])
+        return Allocation(shelf.tokens[token], time.time(), new, _stands(shelf, known))
 
-    def _append(self, shelf: Shelf, records: list[tuple[str, int, str, bytes]]) -> list[Record]:
+    def _append(self, shelf: Shelf, records: list[Record]) -> Any:
+        owners = {record.owner for record in records} - {None}
+        found: dict[Owner, int | None] = {one: shelf.tokens.get(one.token) for one in owners if one}
+        strangers = {one: number for one, number in found.items() if number != one.trial}
+        if strangers:
+            return refused("library", strangers)
         standing = []
-        for stream, trial, id, body in records:
+        for stream, trial, id, body, _ in records:
             known = shelf.streams.setdefault(stream, {})
             if (trial, id) in known and stream == "outputs":
                 standing.append(Record(stream, trial, id, known[trial, id]))
@@ -84,8 +89,15 @@ class Librarian:
     def _delete(self, shelf: Shelf) -> None:
         shelf.__init__()  # type: ignore[misc]
 
-    def _state(self, shelf: Shelf) -> State:
-        return State(len(shelf.tokens), time.time())
+    def _state(self, shelf: Shelf, known: Record | None) -> State:
+        return State(len(shelf.tokens), time.time(), _stands(shelf, known))
+
+
+def _stands(shelf: Shelf, known: Record | None) -> bool:
+    if known is None or known.owner is None:
+        return True
+    there = shelf.tokens.get(known.owner.token) == known.trial
+    return there and (known.trial, known.id) in shelf.streams.get(known.stream, {})
 
 
 def serve(told: Any) -> None:
@@ -132,11 +144,14 @@ class ThirdPartyStore:
         host, port = self._place
         return f"library://{host}:{port}/{self._name}"
 
-    def allocate(self, token: str, body: bytes) -> Allocation:
-        return self._do("allocate", token, body)
+    def allocate(self, token: str, body: bytes, known: Record | None = None) -> Allocation:
+        return self._do("allocate", token, body, known)
 
     def append(self, records: Sequence[Record]) -> list[Record]:
-        return self._do("append", [tuple(record) for record in records])
+        found = self._do("append", list(records))
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     def read(
         self, stream: str, trials: Collection[int] | None = None, after: int = 0
@@ -161,8 +176,8 @@ class ThirdPartyStore:
     def discard(self, digests: Collection[str]) -> None:
         self._do("discard", set(digests))
 
-    def state(self) -> State:
-        return self._do("state")
+    def state(self, known: Record | None = None) -> State:
+        return self._do("state", known)
 
     def delete(self) -> None:
         self._do("delete")

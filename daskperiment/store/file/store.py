@@ -35,7 +35,16 @@ from daskperiment.store import rights
 from daskperiment.store.faults import database_name, explained
 from daskperiment.store.file.database import Database, Schema
 from daskperiment.store.file.objects import OBJECTS, FileObjects, select_in
-from daskperiment.store.protocol import Allocation, Fault, ObjectMethods, Record, State, Stored
+from daskperiment.store.protocol import (
+    Allocation,
+    Fault,
+    ObjectMethods,
+    Owner,
+    Record,
+    State,
+    Stored,
+    refused,
+)
 
 __all__ = ["FileStore"]
 
@@ -69,6 +78,8 @@ _SCHEMA = Schema(
 # So many records at once: a long history is never in memory as a whole.
 _PAGE = 10_000
 
+_owner_of = attrgetter("owner")
+_row_of = itemgetter(1, 2, 3)
 _TYPES = ((1, int), (2, str), (3, bytes))
 """Place in a row, and the type that is there unless SQLite's own bookkeeping is damaged."""
 
@@ -120,7 +131,7 @@ class FileStore(ObjectMethods):
         """The folder as a ``file://`` URL."""
         return self.folder.as_uri()
 
-    def allocate(self, token: str, body: bytes) -> Allocation:
+    def allocate(self, token: str, body: bytes, known: Record | None = None) -> Allocation:
         """Allocate the token's trial id, in one transaction with its first record."""
         with self._database.writing() as connection:
             execute = connection.execute
@@ -130,14 +141,18 @@ class FileStore(ObjectMethods):
                 execute(_insert("trials"), (trial, BEGUN, body))
             else:
                 trial = row[0]
-        return Allocation(trial, self._clock.read(), row is None)
+            stands = known is None or _stands(connection, known)
+        return Allocation(trial, self._clock.read(), row is None, stands)
 
     def append(self, records: Sequence[Record]) -> list[Record]:
         """Write records in one transaction."""
         if not records:
             return []
         standing: list[Record] = []
+        owners = {*map(_owner_of, records)} - {None}
         with self._database.writing() as connection:
+            if owners and (strangers := _strangers(connection, owners)):
+                raise refused(self.address, strangers)
             for stream, batch in groupby(records, attrgetter("stream")):
                 if stream == "outputs":
                     standing += _add_outputs(connection, batch)
@@ -205,11 +220,11 @@ class FileStore(ObjectMethods):
         rows = self._database.ask(lambda found: list(select_in(found, query, ids)), nothing)
         return [Record("outputs", 0, id, body) for id, body in rows if type(body) is bytes]
 
-    def state(self) -> State:
+    def state(self, known: Record | None = None) -> State:
         """Return the highest trial id and the file system's clock."""
-        query = "SELECT max(trial) FROM _tokens"
-        row = self._database.ask(lambda found: found.execute(query).fetchone(), None)
-        return State(row[0] or 0 if row else 0, self._clock.read())
+        row = self._database.ask(lambda found: _glance(found, known), None)
+        latest, stands = row or (0, known is None)
+        return State(latest, self._clock.read(), stands)
 
     def faults(self, seconds: float) -> list[Fault]:
         """Return the damage of the database, as SQLite's own check tells it."""
@@ -310,6 +325,36 @@ def _is_absent(error: sqlite3.Error) -> bool:
     return database_name(error) == "SQLITE_ERROR" and "no such table" in str(error)
 
 
+def _glance(connection: sqlite3.Connection, known: Record | None) -> tuple[int, bool]:
+    """Return the highest trial id, and whether a record is there."""
+    row = connection.execute("SELECT max(trial) FROM _tokens").fetchone()
+    return row[0] or 0, known is None or _stands(connection, known)
+
+
+def _stands(connection: sqlite3.Connection, known: Record) -> bool:
+    """Whether a record of the stream ``trials`` is there, in the trial of its owner."""
+    query = (
+        "SELECT 1 FROM trials JOIN _tokens USING (trial) WHERE trial = ? AND id = ? AND token = ?"
+    )
+    token = known.owner.token if known.owner else ""
+    return connection.execute(query, (known.trial, known.id, token)).fetchone() is not None
+
+
+def _strangers(
+    connection: sqlite3.Connection, owners: Collection[Owner]
+) -> dict[Owner, int | None]:
+    """Return those owners that are not there, with the ids that their tokens have."""
+    query = "SELECT token, trial FROM _tokens WHERE token IN (SELECT value FROM json_each(?))"
+    tokens = json.dumps([*map(itemgetter(1), owners)])
+    numbers: dict[str, int] = dict(connection.execute(query, (tokens,)))
+    found = {}
+    for owner in owners:
+        number = numbers.get(owner.token)
+        if number != owner.trial:
+            found[owner] = number
+    return found
+
+
 @lru_cache
 def _insert(stream: str) -> str:
     return (
@@ -319,21 +364,20 @@ def _insert(stream: str) -> str:
 
 
 def _add(connection: sqlite3.Connection, stream: str, batch: list[Record]) -> None:
-    rows = [record[1:] for record in batch]
     try:
-        connection.executemany(_insert(stream), rows)
+        connection.executemany(_insert(stream), map(_row_of, batch))
     except sqlite3.OperationalError as error:
         if not _is_absent(error) or not _is_name(stream):
             raise
         connection.execute(_STREAM.format(f'"{stream}"'))
-        connection.executemany(_insert(stream), rows)
+        connection.executemany(_insert(stream), map(_row_of, batch))
 
 
 def _add_outputs(connection: sqlite3.Connection, batch: Iterable[Record]) -> list[Record]:
     standing = []
     query = "SELECT CAST(body AS BLOB) FROM outputs WHERE trial = ? AND id = ?"
     for record in batch:
-        if not connection.execute(_insert("outputs"), record[1:]).rowcount:
+        if not connection.execute(_insert("outputs"), record[1:4]).rowcount:
             body = connection.execute(query, (record.trial, record.id)).fetchone()[0]
             standing.append(Record(*record[:3], body))
     return standing

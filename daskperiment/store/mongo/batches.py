@@ -22,7 +22,7 @@ from daskperiment.store.mongo.documents import (
     pack_text,
 )
 from daskperiment.store.mongo.objects import MongoObjects
-from daskperiment.store.mongo.pipelines import RECORDS, add_batch, head_of_stream
+from daskperiment.store.mongo.pipelines import RECORDS, add_batch, check_owners, head_of_stream
 from daskperiment.store.protocol import Record, Stored
 
 __all__ = ["RECORD_INDEXES", "RecordBatches"]
@@ -152,6 +152,7 @@ class RecordBatches:
         known: dict[_Identity, bytes],
     ) -> None:
         """Insert one document with those of the elements that turn out not to be there."""
+        owners = {record.owner for record in chunk if record.owner is not None}
         for _ in attempts(self._address):
             document = {
                 "_id": None,
@@ -161,9 +162,11 @@ class RecordBatches:
                 "records": list(elements.values()),
             }
             try:
-                database.aggregate(add_batch(self._experiment, pack_text(stream), document))
+                database.aggregate(add_batch(self._experiment, pack_text(stream), document, owners))
             except OperationFailure as error:
-                if clashing_index(error) != "records.id":
+                index = clashing_index(error)
+                check_owners(database, self._experiment, owners, self._address)
+                if index != "records.id":
                     continue
             else:
                 return

@@ -11,10 +11,13 @@ Filters name the experiment even where the key would do, for it is what one shar
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from daskperiment.codec.trial_view import TrialView
+from daskperiment.store.mongo.client import Database
+from daskperiment.store.mongo.documents import pack_text
+from daskperiment.store.protocol import Owner, Record, refused
 
 __all__ = [
     "FORMAT",
@@ -26,12 +29,14 @@ __all__ = [
     "add_records",
     "add_trial",
     "behind",
+    "check_owners",
     "glance",
     "head",
     "head_of_stream",
     "numbered",
     "own",
     "set_fields",
+    "stands",
 ]
 
 TRIALS = "trials"
@@ -68,13 +73,26 @@ def head_of_stream(experiment: str, stream: str | bytes) -> dict[str, Any]:
     return {"_id": {"$gt": key, "$lt": {**key, "n": float("inf")}}}
 
 
-def glance(experiment: str) -> Pipeline:
-    """Highest number and trial id, and the server's clock."""
+def glance(experiment: str, known: Record | None) -> Pipeline:
+    """Highest number and trial id, the server's clock, and whether a record is there."""
+    fields = {"n": {"$subtract": ["$n", 1]}, "latest": 1, "clock": "$$NOW", "stands": 1}
     return [
         {"$documents": [{}]},
         *_following(experiment),
-        {"$project": {"n": {"$subtract": ["$n", 1]}, "latest": 1, "clock": "$$NOW"}},
+        *stands(experiment, known),
+        {"$project": fields},
     ]
+
+
+def stands(experiment: str, known: Record | None) -> Pipeline:
+    """Add ``stands``, whether a record of a trial's own document is there."""
+    if known is None or known.owner is None:
+        return [{"$set": {"stands": True}}]
+    record = {"stream": pack_text(known.stream), "id": pack_text(known.id)}
+    filter_ = {"_id": {"experiment": experiment, "trial": known.trial}, **FORMAT}
+    filter_ |= {"token": known.owner.token, "records": {"$elemMatch": record}}
+    found = _lookup("stands", [{"$match": filter_}, {"$project": {"_id": 1}}])
+    return [found, {"$set": {"stands": {"$ne": ["$stands", []]}}}]
 
 
 def add_trial(experiment: str, document: Mapping[str, Any]) -> Pipeline:
@@ -95,7 +113,9 @@ def add_trial(experiment: str, document: Mapping[str, Any]) -> Pipeline:
     ]
 
 
-def behind(head: Mapping[str, Any], number: int, latest: int) -> tuple[dict[str, Any], Pipeline]:
+def behind(
+    head: Mapping[str, Any], token: str | None, number: int, latest: int
+) -> tuple[dict[str, Any], Pipeline]:
     """Filter and update that fail, if upserted, unless this document is there with this number.
 
     They change nothing: an insertion that follows them in one ordered command takes place only
@@ -103,28 +123,38 @@ def behind(head: Mapping[str, Any], number: int, latest: int) -> tuple[dict[str,
     """
     place = {"_id": head, "experiment": head["experiment"]}
     filter_ = {**place, "daskperiment.n": number, "daskperiment.latest": latest}
+    if token is not None:
+        filter_["token"] = token
     # A document that would be inserted has no such field, and its key is no number.
     check = {"$ifNull": ["$trial", {"$toInt": "$_id"}]}
     return filter_, [{"$set": {"trial": check}}]
 
 
 def add_records(
-    experiment: str, document: Mapping[str, Any], update: Pipeline, *, own_document: bool
+    experiment: str,
+    document: Mapping[str, Any],
+    update: Pipeline,
+    owner: Owner | None,
+    *,
+    own_document: bool,
 ) -> Pipeline:
     """Put records into the document of their trial, or into one of their own.
 
     `document` is what the latter would be, with the ``_id`` of the trial's; `update` is what
     `set_fields` returned. Without `own_document` they go to the trial's, unless that is full and
-    they set nothing in it, or there is none.
+    they set nothing in it, or there is none. It fails where the trial has another owner.
     """
     # Records that set fields must be where the fields are, full or not.
     limit = 0 if own_document else float("inf") if update else _FULL
-    merged = [*_join("$$new.records", "$$new.daskperiment"), *update]
+    own_trial = owner is not None and owner.trial == document["trial"]
+    joined = _join("$$new.records", "$$new.daskperiment", owner if own_trial else None)
+    merged = [*joined, *update]
     return [
         {"$documents": [{"$literal": document}]},
         *_following(experiment),
         _lookup("home", [{"$match": {"_id": document["_id"], **FORMAT}}, {"$project": _SIZE}]),
         {"$set": {"_id": _target(limit), "records": _with_number("$records")}},
+        *_of_owner(experiment, document["trial"], owner),
         {"$set": {"part": "$_id.part", "daskperiment": _with_place("$latest")}},
         {"$unset": ["n", "latest", "home"]},
         {"$merge": {"into": TRIALS, "whenMatched": merged}},
@@ -146,7 +176,7 @@ def set_fields(view: TrialView) -> Pipeline:
 
 
 def add_next_records(
-    document: Mapping[str, Any], update: Pipeline
+    document: Mapping[str, Any], update: Pipeline, owner: Owner | None
 ) -> tuple[dict[str, Any], Pipeline]:
     """Filter and update of a trial's document that has room, for records that have a number."""
     marker = document["daskperiment"]
@@ -154,12 +184,19 @@ def add_next_records(
     filter_["daskperiment.n"] = {"$lt": marker["n"]}
     if not update:
         filter_["daskperiment.size"] = {"$lt": _FULL}
+    if owner is not None:
+        filter_["token"] = owner.token
     records = {"$literal": document["records"]}
     return filter_, [*_join(records, {"$literal": marker}), *update]
 
 
-def add_batch(experiment: str, stream: str | bytes, document: Mapping[str, Any]) -> Pipeline:
-    """Insert a document of records into ``daskperiment.records``."""
+def add_batch(
+    experiment: str, stream: str | bytes, document: Mapping[str, Any], owners: Collection[Owner]
+) -> Pipeline:
+    """Insert a document of records into ``daskperiment.records``.
+
+    It fails unless all owners are there.
+    """
     last: Pipeline = [
         {"$match": head_of_stream(experiment, stream)},
         {"$sort": {"_id": -1}},
@@ -172,11 +209,56 @@ def add_batch(experiment: str, stream: str | bytes, document: Mapping[str, Any])
         {"$lookup": {"from": RECORDS, "pipeline": last, "as": "head"}},
         {"$set": {"_id": {"experiment": "$experiment", "stream": "$stream", "n": number}}},
         {"$unset": "head"},
+        *_with_owners(experiment, owners),
         {"$merge": {"into": RECORDS, "whenMatched": "fail"}},
     ]
 
 
-_SIZE = {"_id": 0, "size": "$daskperiment.size"}
+_SIZE = {"_id": 0, "size": "$daskperiment.size", "token": 1}
+
+
+def check_owners(
+    database: Database, experiment: str, owners: Collection[Owner] | None, address: str
+) -> None:
+    """Raise RecordsRefusedError if owners are not there: a write failed, and that may be why."""
+    if owners:
+        found = database[TRIALS].aggregate(_of_tokens(experiment, owners))
+        numbers: dict[str, int] = {one["token"]: one["trial"] for one in found}
+        strangers = {one: numbers.get(one.token) for one in owners}
+        if any(number != one.trial for one, number in strangers.items()):
+            raise refused(address, {one: now for one, now in strangers.items() if now != one.trial})
+
+
+def _of_tokens(experiment: str, owners: Collection[Owner]) -> Pipeline:
+    """Ids and tokens of the trials that have the tokens of some owners."""
+    tokens = {"$in": sorted({owner.token for owner in owners})}
+    return [
+        {"$match": {**own(experiment), "token": tokens}},
+        {"$project": {"_id": 0, "trial": 1, "token": 1}},
+    ]
+
+
+def _with_owners(experiment: str, owners: Collection[Owner]) -> Pipeline:
+    """Fail unless all owners are there."""
+    if not owners:
+        return []
+    pairs = {"$map": {"input": "$owners", "in": ["$$this.trial", "$$this.token"]}}
+    there = {"$setIsSubset": [{"$literal": [list(owner) for owner in owners]}, pairs]}
+    return [
+        _lookup("owners", _of_tokens(experiment, owners)),
+        {"$set": {"owners": {"$cond": [there, 0, {"$toInt": "$experiment"}]}}},
+        {"$unset": "owners"},
+    ]
+
+
+def _of_owner(experiment: str, trial: int, owner: Owner | None) -> Pipeline:
+    """Fail unless the trial's document, ``home``, has the owner's token."""
+    if owner is None:
+        return []
+    if owner.trial != trial:
+        return _with_owners(experiment, [owner])
+    same = {"$eq": [{"$first": "$home.token"}, {"$literal": owner.token}]}
+    return [{"$set": {"home": {"$cond": [same, "$home", {"$toInt": "$_id"}]}}}]
 
 
 def _lookup(name: str, pipeline: Pipeline) -> dict[str, Any]:
@@ -218,11 +300,11 @@ def _target(limit: float) -> dict[str, Any]:
     return {"$cond": [{"$lt": [size, limit]}, "$_id", another]}
 
 
-def _join(records: Any, marker: Any) -> Pipeline:
+def _join(records: Any, marker: Any, owner: Owner | None = None) -> Pipeline:
     """Update of a trial's document that adds those records which it does not have.
 
     It fails if the document got the same number, or a later one, meanwhile: an index sees no two
-    equal numbers in one document.
+    equal numbers in one document. It also fails if the document is another owner's by now.
     """
     identity = ["$$this.stream", "$$this.id"]
     fresh = {
@@ -232,7 +314,8 @@ def _join(records: Any, marker: Any) -> Pipeline:
         }
     }
     later = {"$gt": [{"$getField": {"field": "n", "input": marker}}, "$daskperiment.n"]}
-    grown = {"$cond": [later, _grown(marker), {"$toInt": "$_id"}]}
+    ours = True if owner is None else {"$eq": ["$token", {"$literal": owner.token}]}
+    grown = {"$cond": [{"$and": [later, ours]}, _grown(marker), {"$toInt": "$_id"}]}
     return [
         {"$set": {"fresh": fresh}},
         {

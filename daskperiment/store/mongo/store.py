@@ -24,6 +24,7 @@ from typing import Any
 from bson.max_key import MaxKey
 from pymongo import IndexModel
 
+from daskperiment.errors import RecordsRefusedError
 from daskperiment.records import STREAMS
 from daskperiment.store.mongo.batches import RECORD_INDEXES, RecordBatches
 from daskperiment.store.mongo.client import Database, MongoServer, MongoTarget, mongo_target
@@ -75,7 +76,9 @@ class MongoStore(ObjectMethods):
         self._id = id
         self._server = MongoServer(target, self.address)
         self._objects = MongoObjects(self._server, id)
-        self._trials = TrialDocuments(self._server, id, self._objects, self.address)
+        self._trials = TrialDocuments(
+            self._server, id, self._objects, self.address, self._prepare_again
+        )
         self._batches = RecordBatches(self._server, id, self._objects, self.address)
         self._prepared: int | None = None
 
@@ -90,13 +93,13 @@ class MongoStore(ObjectMethods):
         """The database's URL without password, and the experiment's id."""
         return f"{self._target.place}#{self._id}"
 
-    def allocate(self, token: str, body: bytes) -> Allocation:
+    def allocate(self, token: str, body: bytes, known: Record | None = None) -> Allocation:
         """Allocate the token's trial id, and write the trial's first record.
 
         One round trip if this store object made the last write in ``trials``, else two.
         """
         self._prepare()
-        return self._trials.allocate(token, body)
+        return self._trials.allocate(token, body, known)
 
     def append(self, records: Sequence[Record]) -> list[Record]:
         """Write records: one round trip for those of a trial's document, one per other stream.
@@ -104,6 +107,14 @@ class MongoStore(ObjectMethods):
         Other streams go first, so that a trial's end is there after all else.
         """
         self._prepare()
+        try:
+            return self._append(records)
+        except RecordsRefusedError:
+            self._prepared = None
+            self._batches.forget()
+            raise
+
+    def _append(self, records: Sequence[Record]) -> list[Record]:
         streams: dict[str, list[Record]] = {}
         for record in records:
             if record.stream not in TRIAL_STREAMS:
@@ -127,9 +138,12 @@ class MongoStore(ObjectMethods):
         """Find outputs: one round trip for 1,000 of them."""
         return self._batches.find("outputs", ids)
 
-    def state(self) -> State:
+    def state(self, known: Record | None = None) -> State:
         """Return the highest trial id and the server's clock; one round trip."""
-        return self._trials.state()
+        found = self._trials.state(known)
+        if not found.stands:
+            self._prepared = None
+        return found
 
     def delete(self) -> None:
         """Remove the experiment's documents, and no other; collections and indexes stay."""
@@ -143,6 +157,11 @@ class MongoStore(ObjectMethods):
     def close(self) -> None:
         """Close the client, unless it was given; a later call makes another one."""
         self._server.close()
+
+    def _prepare_again(self) -> None:
+        """Make the indexes again: whatever took the records may have taken them too."""
+        self._prepared = None
+        self._prepare()
 
     def faults(self, seconds: float) -> Iterator[Fault]:
         """Yield documents that cannot be read, and pieces of objects that nothing leads to."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from operator import attrgetter
@@ -38,13 +39,15 @@ from daskperiment.store.mongo.pipelines import (
     add_records,
     add_trial,
     behind,
+    check_owners,
     glance,
     head,
     numbered,
     own,
     set_fields,
+    stands,
 )
-from daskperiment.store.protocol import Allocation, Record, State, Stored
+from daskperiment.store.protocol import Allocation, Owner, Record, State, Stored
 
 __all__ = ["TRIAL_INDEXES", "TRIAL_STREAMS", "TrialDocuments"]
 
@@ -83,15 +86,22 @@ class TrialDocuments:
     """The documents of one experiment's trials."""
 
     def __init__(
-        self, server: MongoServer, experiment: str, objects: MongoObjects, address: str
+        self,
+        server: MongoServer,
+        experiment: str,
+        objects: MongoObjects,
+        address: str,
+        on_loss: Callable[[], None],
     ) -> None:
+        self._on_loss = on_loss
+        self._allocating = threading.Lock()
         self._server = server
         self._experiment = experiment
         self._address = address
         self._elements = Elements(objects, _INLINE, f"{address}, collection {TRIALS!r},")
         self._optimistic = OptimisticWriter(experiment)
 
-    def allocate(self, token: str, body: bytes) -> Allocation:
+    def allocate(self, token: str, body: bytes, known: Record | None) -> Allocation:
         """Insert a trial's document, unless the token has one."""
         elements = [self._pack(Record("trials", 0, BEGUN, body))]
         view = _in_mongo_types(begun_view(body))
@@ -104,21 +114,28 @@ class TrialDocuments:
             "daskperiment": {**_marker(elements), "attempt": ObjectId()},
             "records": elements,
         }
-        return self._server.run(self._insert, document)
+        made = self._server.run(self._optimistic.insert, document)
+        if made is None:
+            # Threads that ask for one trial wait for the index that makes it one.
+            with self._allocating:
+                made = self._server.run(self._allocate, document, known)
+                if not made.stands:
+                    self._on_loss()
+        return made
 
     def append(self, records: Sequence[Record]) -> None:
         """Write records; those of the stream ``trials`` set fields, too."""
-        for trial, run in groupby(records, attrgetter("trial")):
+        for _, run in groupby(records, attrgetter("trial", "owner")):
             batch = list(run)
             size = sum(len(record.body) for record in batch)
             if len(batch) <= _TOGETHER and size <= _TOGETHER_SIZE:
-                self._join(trial, batch)
+                self._join(batch)
                 continue
             # A document takes 16 MB at most. Those that set fields go where the fields are.
             for chunk in chunks(record for record in batch if record.stream != "trials"):
-                self._join(trial, chunk, own_document=True)
+                self._join(chunk, own_document=True)
             for chunk in chunks(record for record in batch if record.stream == "trials"):
-                self._join(trial, chunk)
+                self._join(chunk)
 
     def read(self, stream: str, trials: Collection[int] | None, after: int) -> list[Stored]:
         """Return the stream's records up to the last number at this moment."""
@@ -153,19 +170,18 @@ class TrialDocuments:
             if places is None or place in places:
                 yield self._elements.unpack(element, document["trial"], place)
 
-    def state(self) -> State:
+    def state(self, known: Record | None) -> State:
         """Return the highest trial id and the server's clock."""
-        found = self._server.run(self._glance)
-        return State(found["latest"], _seconds(found["clock"]))
+        found = self._server.run(self._glance, known)
+        return State(found["latest"], _seconds(found["clock"]), found["stands"])
 
     def forget(self) -> None:
         """Remember nothing of the last write."""
         self._optimistic.forget()
 
-    def _insert(self, database: Database, document: Mapping[str, Any]) -> Allocation:
-        return self._optimistic.insert(database, document) or self._allocate(database, document)
-
-    def _allocate(self, database: Database, document: Mapping[str, Any]) -> Allocation:
+    def _allocate(
+        self, database: Database, document: Mapping[str, Any], known: Record | None
+    ) -> Allocation:
         """Insert the document behind the last write, whosever; two round trips."""
         pipeline = add_trial(self._experiment, document)
         for _ in attempts(self._address):
@@ -178,33 +194,38 @@ class TrialDocuments:
                     pipeline = add_trial(self._experiment, {**document, "records": [_NOTHING]})
                 if index != "token":
                     continue
-            found = self._by_token(database, document["token"])
+            found = self._by_token(database, document["token"], known)
             if found is not None:
                 break
         clock = _seconds(found["clock"])
-        self._optimistic.remember(found["_id"], found["n"], found["latest"], clock)
+        token = document["token"]
+        self._optimistic.remember(found["_id"], token, found["n"], found["latest"], clock)
         new = found["attempt"] == document["daskperiment"]["attempt"]
-        return Allocation(found["_id"]["trial"], clock, new)
+        return Allocation(found["_id"]["trial"], clock, new, found["stands"])
 
-    def _by_token(self, database: Database, token: str) -> Any:
+    def _by_token(self, database: Database, token: str, known: Record | None) -> Any:
         fields = {name: f"$daskperiment.{name}" for name in ("n", "latest", "attempt")}
         pipeline = [
             {"$match": {**own(self._experiment), "token": token}},
             {"$project": {**fields, "clock": "$$NOW"}},
+            *stands(self._experiment, known),
         ]
         return next(database[TRIALS].aggregate(pipeline), None)
 
-    def _join(self, trial: int, records: list[Record], *, own_document: bool = False) -> None:
+    def _join(self, records: list[Record], *, own_document: bool = False) -> None:
+        """Write records of one trial and owner."""
         view = added_view(one.body for one in records if one.stream == "trials")
         update = set_fields(_in_mongo_types(view))
         # Of records with one identity the first counts.
         elements = [self._pack(one) for one in unique(records, key=attrgetter("stream", "id"))]
-        self._server.run(self._write, trial, elements, update, own_document)
+        first = records[0]
+        self._server.run(self._write, first.trial, first.owner, elements, update, own_document)
 
     def _write(
         self,
         database: Database,
         trial: int,
+        owner: Owner | None,
         elements: list[dict[str, Any]],
         update: Pipeline,
         own_document: bool,
@@ -213,17 +234,23 @@ class TrialDocuments:
         for _ in attempts(self._address):
             if not elements:
                 if update:
-                    database[TRIALS].update_one({"_id": key, **own(self._experiment)}, update)
+                    token = {} if owner is None else {"token": owner.token}
+                    filter_ = {"_id": key, **own(self._experiment), **token}
+                    database[TRIALS].update_one(filter_, update)
                 return
             document = {"_id": key, **key, "daskperiment": _marker(elements), "records": elements}
-            if not own_document and self._optimistic.join(database, document, update):
+            joins = not own_document and (owner is None or owner.trial == trial)
+            if joins and self._optimistic.join(database, document, update, owner):
                 return
-            pipeline = add_records(self._experiment, document, update, own_document=own_document)
+            pipeline = add_records(
+                self._experiment, document, update, owner, own_document=own_document
+            )
             try:
                 database.aggregate(pipeline)
             except OperationFailure as error:
                 if clashing_index(error) == "records.id":
                     elements = self._missing(database, trial, elements)
+                check_owners(database, self._experiment, owner and [owner], self._address)
             else:
                 return
 
@@ -237,8 +264,8 @@ class TrialDocuments:
         there = {(one["stream"], one["id"]) for document in found for one in document["records"]}
         return [one for one in elements if (one["stream"], one["id"]) not in there]
 
-    def _glance(self, database: Database) -> dict[str, Any]:
-        return next(database.aggregate(glance(self._experiment)))
+    def _glance(self, database: Database, known: Record | None) -> dict[str, Any]:
+        return next(database.aggregate(glance(self._experiment, known)))
 
     def _last(self, database: Database) -> int:
         found = database[TRIALS].find_one(
@@ -283,6 +310,8 @@ class _LastWrite(NamedTuple):
 
     key: Mapping[str, Any]
     """Of the document that it went to."""
+    token: str | None
+    """The token of that document's trial, None where it is not known."""
     number: int
     latest: int
     """The highest trial id with it."""
@@ -294,9 +323,9 @@ class _LastWrite(NamedTuple):
         # Rounded down like the server's own, which this must not be ahead of.
         return int((self.clock + _ticks() - self.asked) * 1000) / 1000
 
-    def followed(self, key: Mapping[str, Any], latest: int) -> _LastWrite:
+    def followed(self, key: Mapping[str, Any], token: str | None, latest: int) -> _LastWrite:
         """Return the write that came right behind this one."""
-        return _LastWrite(key, self.number + 1, latest, self.clock, self.asked)
+        return _LastWrite(key, token, self.number + 1, latest, self.clock, self.asked)
 
 
 class OptimisticWriter:
@@ -314,9 +343,11 @@ class OptimisticWriter:
         """Make no guess until the next write is known."""
         self._last = None
 
-    def remember(self, key: Mapping[str, Any], number: int, latest: int, clock: float) -> None:
+    def remember(
+        self, key: Mapping[str, Any], token: str, number: int, latest: int, clock: float
+    ) -> None:
         """Go on from a write, with the highest trial id and the server's clock just now."""
-        self._last = _LastWrite(key, number, latest, clock, _ticks())
+        self._last = _LastWrite(key, token, number, latest, clock, _ticks())
 
     def insert(self, database: Database, document: Mapping[str, Any]) -> Allocation | None:
         """Insert a trial's document; None if the guess was wrong or the token has one."""
@@ -331,26 +362,32 @@ class OptimisticWriter:
         result = self._write(database, last, insert)
         if result is None or 1 not in (result.upserted_ids or {}):
             return None
-        self._last = last.followed(key, trial)
+        self._last = last.followed(key, document["token"], trial)
         return Allocation(trial, last.now(), True)
 
-    def join(self, database: Database, document: Mapping[str, Any], update: Pipeline) -> bool:
+    def join(
+        self,
+        database: Database,
+        document: Mapping[str, Any],
+        update: Pipeline,
+        owner: Owner | None,
+    ) -> bool:
         """Add records to their trial's document; False if the guess was wrong or it has no room."""
         last = self._last
         if last is None:
             return False
         records = _numbered(document, last.number + 1, last.latest)
-        joining = UpdateOne(*add_next_records(records, update))
+        joining = UpdateOne(*add_next_records(records, update, owner))
         result = self._write(database, last, joining)
         if result is None or result.matched_count < 2:
             return False
-        self._last = last.followed(document["_id"], last.latest)
+        self._last = last.followed(document["_id"], owner and owner.token, last.latest)
         return True
 
     def _write(
         self, database: Database, last: _LastWrite, write: UpdateOne
     ) -> BulkWriteResult | None:
-        filter_, check = behind(last.key, last.number, last.latest)
+        filter_, check = behind(last.key, last.token, last.number, last.latest)
         try:
             return database[TRIALS].bulk_write([UpdateOne(filter_, check, upsert=True), write])
         except BulkWriteError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
@@ -205,9 +205,9 @@ class RedisServer:
         """Send one command."""
         return self._guard(lambda: self._connected().execute_command(*command))
 
-    def run(self, script: Script, key: str, *arguments: Any) -> Any:
-        """Run a script."""
-        return self._guard(lambda: self._evaluate(script, 1, key, *arguments))
+    def run(self, script: Script, keys: Sequence[str], *arguments: Any) -> Any:
+        """Run a script, which touches these keys and no other."""
+        return self._guard(lambda: self._evaluate(script, len(keys), *keys, *arguments))
 
     def call_node(self, *command: Any) -> Any:
         """Send a command that names no key to the node that has the experiment's keys."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from toolz import partition_all
 
 from daskperiment.errors import CorruptRecordError, StoreError
 from daskperiment.store.protocol import Buffer, flat
 from daskperiment.store.redis.client import RedisServer
-from daskperiment.store.redis.scripts import DISCARD, SEAL, SIZES
+from daskperiment.store.redis.scripts import SEAL, SIZES
 
 __all__ = ["RedisObjects"]
 
@@ -20,6 +20,8 @@ _FEW = 100
 """Objects that are removed in one call: a large one has many keys."""
 _CHUNK = 4 << 20
 """Bytes of an object in one string."""
+_MOST = 1 << 17
+"""Chunks of one object: 512 GB."""
 _ATTEMPTS = 10
 _HEAD = re.compile(rb"#([0-9]{1,15}) ([1-9][0-9]{0,9})")
 """Of an object in chunks: its size and theirs."""
@@ -28,20 +30,17 @@ _HEAD = re.compile(rb"#([0-9]{1,15}) ([1-9][0-9]{0,9})")
 class RedisObjects:
     """The objects of one experiment.
 
-    All its keys begin with `prefix`; from any one, `key`, scripts derive the others. `corrupt`
-    returns the error for what is damaged.
+    All its keys begin with `prefix`; `corrupt` returns the error for what is damaged.
     """
 
     def __init__(
         self,
         server: RedisServer,
         prefix: str,
-        key: str,
         corrupt: Callable[[str], CorruptRecordError],
     ) -> None:
         self._server = server
         self._prefix = prefix
-        self._key = key
         self._corrupt = corrupt
 
     def put(self, digest: str, parts: Sequence[Buffer]) -> None:
@@ -80,25 +79,36 @@ class RedisObjects:
 
     def sizes(self, digests: Collection[str]) -> dict[str, int]:
         """Return the sizes of those objects that are there."""
-        sizes: dict[str, int] = {}
-        for batch in partition_all(_MANY, dict.fromkeys(digests)):
-            sizes.update(zip(batch, self._server.run(SIZES, self._key, *batch), strict=True))
-        for digest, size in sizes.items():
+        heads = self._heads(digests, _MANY)
+        for digest, (size, _) in heads.items():
             if size < -1:
                 raise self._corrupt(f"The key '{self._prefix}object:{digest}' holds no object")
-        return {digest: size for digest, size in sizes.items() if size >= 0}
+        return {digest: size for digest, (size, _) in heads.items() if size >= 0}
 
     def discard(self, digests: Collection[str]) -> None:
         """Remove objects, each with its chunks at one moment."""
         for batch in partition_all(_FEW, dict.fromkeys(digests)):
-            self._server.run(DISCARD, self._key, *batch)
+            keys = []
+            for digest, (size, step) in self._heads(batch, _FEW).items():
+                key = f"{self._prefix}object:{digest}"
+                keys += [key, *_chunk_keys(key, size, step)]
+            self._server.call("UNLINK", *keys)
+
+    def _heads(self, digests: Iterable[str], count: int) -> dict[str, tuple[int, int]]:
+        """Return size and chunk size of objects, as the server tells them."""
+        heads: dict[str, tuple[int, int]] = {}
+        for batch in partition_all(count, dict.fromkeys(digests)):
+            keys = [f"{self._prefix}object:{digest}" for digest in batch]
+            found = self._server.run(SIZES, keys)
+            heads.update(zip(batch, zip(found[::2], found[1::2], strict=True), strict=True))
+        return heads
 
     def _put_chunks(self, key: str, views: Sequence[memoryview], size: int) -> None:
         # Somebody else may keep the same object meanwhile, and discard it with our chunks.
         for _ in range(_ATTEMPTS):
             for offset, chunk in _chunks(views):
                 self._server.call("SET", f"{key}:{offset}", chunk)
-            if self._server.run(SEAL, key, size, _CHUNK):
+            if self._server.run(SEAL, [key, *_chunk_keys(key, size, _CHUNK)], size, _CHUNK):
                 return
         raise StoreError(
             f"The object {key!r} lost chunks while it was written. Check the server's"
@@ -112,6 +122,12 @@ class RedisObjects:
                 raise KeyError(key.rpartition(":")[2])  # discarded meanwhile
             chunk = self._server.call("GET", f"{key}:{offset}")  # and kept again
         return chunk or b""
+
+
+def _chunk_keys(key: str, size: int, step: int) -> list[str]:
+    # A head may be damaged: of one that tells of too many chunks, none is believed.
+    believed = step > 0 and size <= step * _MOST
+    return [f"{key}:{offset}" for offset in range(0, size, step)] if believed else []
 
 
 def _chunks(views: Sequence[memoryview]) -> Iterator[tuple[int, Buffer]]:

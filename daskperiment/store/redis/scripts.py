@@ -1,7 +1,8 @@
 """The scripts that run inside a Redis server, where a call must be atomic and one round trip.
 
 All keys of an experiment share the prefix ``daskperiment:{<id>}:`` and so one hash slot. Each
-script is given one key under that prefix; it derives the others from it.
+script is given every key that it touches: while a slot moves from one node of a cluster to another,
+a node that has only some of them says so, and nothing is written beside what is on its way.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from daskperiment.records import BEGUN
 __all__ = [
     "ALLOCATE",
     "APPEND",
-    "DISCARD",
     "FIND",
     "PAGE",
     "SEAL",
@@ -37,56 +37,73 @@ def _script(*parts: str) -> Script:
     return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-# One index hash serves a few trials: that shares out the cost of a key. Points and heartbeats
-# can be many in one trial, so that each trial has its own.
-_INDEX = """
-local prefix = string.match(KEYS[1], '^(.-}:)')
-local function index(stream, trial)
-    local width = (stream == 'points' or stream == 'beats') and 1 or 16
-    return prefix .. 'index:' .. stream .. ':' .. math.floor((trial + width - 1) / width)
-end
-"""
-
 ALLOCATE = _script(
-    _INDEX,
     f"local begun = ':{BEGUN}'",
     """
+local width = tonumber(ARGV[3])
 local time = redis.call('TIME')
-local known = redis.call('HGET', prefix .. 'tokens', ARGV[1])
-if known then return {tonumber(known) or error('not an integer'), 0, time[1], time[2]} end
-local trial = redis.call('HINCRBY', KEYS[1], 'latest', 1)
+local stands = 1
+if ARGV[5] ~= '' then
+    local number = redis.call('HGET', KEYS[2], ARGV[5])
+    local place = redis.call('HGET', KEYS[4], ARGV[6])
+    if not place or number ~= string.match(ARGV[6], '^%d+') then stands = 0 end
+end
+local known = redis.call('HGET', KEYS[2], ARGV[1])
+if known then return {tonumber(known) or error('not an integer'), 0, time[1], time[2], stands} end
+local latest = redis.call('HGET', KEYS[1], 'latest') or '0'
+local trial = (tonumber(latest) or error('not an integer')) + 1
+local number = math.floor((trial + width - 1) / width) - tonumber(ARGV[4])
+local index = KEYS[5 + number]
+if number < 0 or not index then return {0, trial} end
+redis.call('HSET', KEYS[1], 'latest', trial)
 local place = redis.call('HINCRBY', KEYS[1], 'stream:trials', 1)
-redis.call('XADD', prefix .. 'stream:trials', place .. '-0', trial .. begun, ARGV[2])
-redis.call('HSET', index('trials', trial), trial .. begun, place)
-redis.call('HSET', prefix .. 'tokens', ARGV[1], trial)
-return {trial, 1, time[1], time[2]}
+redis.call('XADD', KEYS[3], place .. '-0', trial .. begun, ARGV[2])
+redis.call('HSET', index, trial .. begun, place)
+redis.call('HSET', KEYS[2], ARGV[1], trial)
+return {trial, 1, time[1], time[2], stands}
 """,
 )
-"""Counters; token, body -> trial, whether it is new, seconds, microseconds."""
+"""Counters, tokens, stream of trials, index of the known record, some indexes of trials in order;
+token, body, trials per index, number of the first index, known record's token, its member ->
+trial, whether it is new, seconds, microseconds, whether the known record is there; or 0 and the
+next trial, if its index is not among those."""
 
 APPEND = _script(
-    _INDEX,
     """
+local owners = tonumber(ARGV[1])
+local strangers = {}
+for i = 2, owners * 2, 2 do
+    local number = redis.call('HGET', KEYS[2], ARGV[i + 1])
+    if number ~= ARGV[i] then
+        strangers[#strangers + 1] = i / 2 - 1
+        strangers[#strangers + 1] = number or ''
+    end
+end
+if #strangers > 0 then return {0, strangers} end
 local known = {}
-for i = 1, #ARGV, 3 do
-    local stream, member = ARGV[i], ARGV[i + 1]
-    local hash = index(stream, tonumber(string.match(member, '^%d+')))
+local first = owners * 2 + 2
+for i = first, #ARGV, 5 do
+    local stream, member = ARGV[i + 2], ARGV[i + 3]
+    local entries, hash = KEYS[tonumber(ARGV[i])], KEYS[tonumber(ARGV[i + 1])]
     local place = redis.call('HGET', hash, member)
     if not place then
         place = redis.call('HINCRBY', KEYS[1], 'stream:' .. stream, 1)
-        redis.call('XADD', prefix .. 'stream:' .. stream, place .. '-0', member, ARGV[i + 2])
+        redis.call('XADD', entries, place .. '-0', member, ARGV[i + 4])
         redis.call('HSET', hash, member, place)
     elseif stream == 'outputs' then
         local name = place .. '-0'
-        local entry = redis.call('XRANGE', prefix .. 'stream:outputs', name, name)[1]
-        known[#known + 1] = (i - 1) / 3
+        local entry = redis.call('XRANGE', entries, name, name)[1]
+        known[#known + 1] = (i - first) / 5
         known[#known + 1] = entry and entry[2][2] or false
     end
 end
-return known
+return {1, known}
 """,
 )
-"""Counters; stream, trial:id, body, … -> number of a known output in the batch, its body, …"""
+"""Counters, tokens, streams and indexes; number of owners, trial, token, … of each, then place
+among the keys of stream and index, stream, trial:id, body, … of each record -> 1 and number of a
+known output in the batch, its body, …; or 0 and number of an owner that is not there, the trial
+that its token has, …"""
 
 # A reply is two strings, sizes and bytes: a driver written in Python is slow with many small ones.
 _ENTRIES = """
@@ -119,17 +136,13 @@ return reply(0)
 """Stream; position before the first, bytes -> whether it is the end, three sizes each, entries."""
 
 SELECT = _script(
-    _INDEX,
     _ENTRIES,
     """
-local stream, after, upto, budget = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local wanted, hashes, places = {}, {}, {}
-for trial in string.gmatch(ARGV[2], '%d+') do
-    wanted[trial] = true
-    hashes[index(stream, tonumber(trial))] = true
-end
-for hash in pairs(hashes) do
-    local pairs_ = redis.call('HGETALL', hash)
+local after, upto, budget = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local wanted, places = {}, {}
+for trial in string.gmatch(ARGV[1], '%d+') do wanted[trial] = true end
+for key = 2, #KEYS do
+    local pairs_ = redis.call('HGETALL', KEYS[key])
     for i = 1, #pairs_, 2 do
         local place = tonumber(pairs_[i + 1])
         if place > after and place <= upto and wanted[string.match(pairs_[i], '^%d+')] then
@@ -148,19 +161,17 @@ end
 return reply(1)
 """,
 )
-"""Stream; its name, trials, position before the first, last position, bytes -> as ``PAGE``."""
+"""Stream, its indexes; trials, position before the first, last position, bytes -> as ``PAGE``."""
 
 FIND = _script(
-    _INDEX,
     _ENTRIES,
     """
 local budget = tonumber(ARGV[1])
-local hash = index('outputs', 0)
 for i = 2, #ARGV do
-    local place = redis.call('HGET', hash, '0:' .. ARGV[i])
+    local place = redis.call('HGET', KEYS[2], '0:' .. ARGV[i])
     if place then
         local name = place .. '-0'
-        local entry = redis.call('XRANGE', prefix .. 'stream:outputs', name, name)[1]
+        local entry = redis.call('XRANGE', KEYS[1], name, name)[1]
         if not entry then return {-1, '', ARGV[i]} end
         add(entry)
         if used >= budget then return reply(i - 1) end
@@ -169,66 +180,49 @@ end
 return reply(#ARGV - 1)
 """,
 )
-"""Counters; bytes, ids of outputs -> how many ids were looked for, as ``PAGE``."""
-
-# The head of a large object is one short string; a head that is neither is nobody's.
-_HEAD = """
-local prefix = string.match(KEYS[1], '^(.-}:)')
-local function head(key)
-    local text = redis.call('GETRANGE', key, 0, 63)
-    local size, step = string.match(text, '^#(%d+) (%d+)$')
-    return string.sub(text, 1, 1), tonumber(size), tonumber(step)
-end
-"""
+"""Stream of outputs, its index; bytes, ids -> how many ids were looked for, as ``PAGE``."""
 
 SIZES = _script(
-    _HEAD,
     """
 local sizes = {}
-for i = 1, #ARGV do
-    local key = prefix .. 'object:' .. ARGV[i]
-    local kind, size = head(key)
-    if kind == '' then sizes[i] = -1
-    elseif kind == '=' then sizes[i] = redis.call('STRLEN', key) - 1
-    else sizes[i] = size or -2 end
+for i, key in ipairs(KEYS) do
+    -- The head of a large object is one short string; a head that is neither is nobody's.
+    local text = redis.call('GETRANGE', key, 0, 63)
+    local size, step = string.match(text, '^#(%d+) (%d+)$')
+    local kind = string.sub(text, 1, 1)
+    if kind == '' then size = -1
+    elseif kind == '=' then size, step = redis.call('STRLEN', key) - 1, 0
+    end
+    sizes[i * 2 - 1], sizes[i * 2] = tonumber(size or -2), tonumber(step or 0)
 end
 return sizes
 """,
 )
-"""Counters; digests -> their sizes; -1 where there is no object, -2 where there is no head."""
-
-DISCARD = _script(
-    _HEAD,
-    """
-for i = 1, #ARGV do
-    local key = prefix .. 'object:' .. ARGV[i]
-    local _, size, step = head(key)
-    redis.call('UNLINK', key)
-    for offset = 0, (size or 0) - 1, step or 1 do
-        redis.call('UNLINK', key .. ':' .. string.format('%.0f', offset))
-    end
-end
-""",
-)
-"""Counters; digests."""
+"""Objects -> size and chunk size of each; the size is -1 where there is no object, -2 where there
+is no head, the chunk size 0 where there are no chunks."""
 
 SEAL = _script(
     """
-local size, step = tonumber(ARGV[1]), tonumber(ARGV[2])
-for offset = 0, size - 1, step do
-    local key = KEYS[1] .. ':' .. string.format('%.0f', offset)
-    if redis.call('EXISTS', key) == 0 then return 0 end
+for i = 2, #KEYS do
+    if redis.call('EXISTS', KEYS[i]) == 0 then return 0 end
 end
 redis.call('SET', KEYS[1], '#' .. ARGV[1] .. ' ' .. ARGV[2])
 return 1
 """
 )
-"""Object; size, chunk size -> 0 if a chunk is missing, else the head is written."""
+"""Object, its chunks; size, chunk size -> 0 if a chunk is missing, else the head is written."""
 
 STATE = _script(
     """
 local time = redis.call('TIME')
-return {redis.call('HGET', KEYS[1], 'latest') or '0', time[1], time[2]}
+local stands = 1
+if ARGV[1] ~= '' then
+    local number = redis.call('HGET', KEYS[2], ARGV[1])
+    local place = redis.call('HGET', KEYS[3], ARGV[2])
+    if not place or number ~= string.match(ARGV[2], '^%d+') then stands = 0 end
+end
+return {redis.call('HGET', KEYS[1], 'latest') or '0', time[1], time[2], stands}
 """
 )
-"""Counters -> latest trial as text, seconds, microseconds."""
+"""Counters, tokens, index of the known record; its token, its member -> latest trial as text,
+seconds, microseconds, whether the known record is there."""

@@ -38,6 +38,7 @@ from daskperiment.store.protocol import (
     State,
     Stored,
     batches,
+    refused,
 )
 from daskperiment.store.redis.client import RedisServer, RedisTarget, redis_target
 from daskperiment.store.redis.objects import RedisObjects
@@ -53,6 +54,9 @@ _PAGE = 4 << 20
 _LIMIT = 256 << 20
 """Bytes of one record: a server takes no more than 512 MB in one string."""
 _END = 10**14
+_WIDTH = 16
+_BUCKETS = 4
+"""Indexes of trials that are named to the server when it gives out an id."""
 _SIZES = Struct("<III")
 _KINDS = {
     "counters": "hash", "tokens": "hash", "stream": "stream", "index": "hash", "object": "string"
@@ -90,8 +94,11 @@ class RedisStore(ObjectMethods):
         self._prefix = f"daskperiment:{{{id}}}:"
         self._counters = self._prefix + "counters"
         self._server = RedisServer(target, self._counters, self.address)
-        self._objects = RedisObjects(self._server, self._prefix, self._counters, self._corrupt)
+        self._tokens = self._prefix + "tokens"
+        self._objects = RedisObjects(self._server, self._prefix, self._corrupt)
         self._registered = False
+        self._next = 1
+        """The trial id that is given out next, as far as is known here."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return RedisStore, (self._target, self._id)
@@ -104,30 +111,69 @@ class RedisStore(ObjectMethods):
         """The server's URL without password, and the experiment's id."""
         return f"{self._target.url}#{self._id}"
 
-    def allocate(self, token: str, body: bytes) -> Allocation:
+    def allocate(self, token: str, body: bytes, known: Record | None = None) -> Allocation:
         """Allocate the token's trial id, and write the trial's first record."""
         self._check(body)
         if not self._registered:
             self._register()
-        trial, new, seconds, micros = self._server.run(ALLOCATE, self._counters, token, body)
+        trial, new, seconds, micros, stands = self._allocate(token, body, known)
+        self._next = max(self._next, trial + 1) if not new else trial + 1
         if new and trial == 1:
             # Somebody may have deleted the experiment since we registered it.
             self._server.call("SADD", _EXPERIMENTS, self._id)
-        return Allocation(trial, int(seconds) + int(micros) / 1e6, bool(new))
+        return Allocation(trial, int(seconds) + int(micros) / 1e6, bool(new), bool(stands))
+
+    def _allocate(self, token: str, body: bytes, known: Record | None) -> list[Any]:
+        index, *witness = self._witness(known)
+        while True:
+            # Which index the id goes into is known when the server gives it out, and not before.
+            first = _bucket("trials", self._next)
+            indexes = [f"{self._prefix}index:trials:{first + n}" for n in range(_BUCKETS)]
+            keys = [self._counters, self._tokens, self._stream("trials"), index, *indexes]
+            found = self._server.run(ALLOCATE, keys, token, body, _WIDTH, first, *witness)
+            if found[0]:
+                return list(found)
+            self._next = found[1]
+
+    def _witness(self, known: Record | None) -> tuple[str, str, str | bytes]:
+        """Return index, token and member of a record of the stream of trials."""
+        if known is None or known.owner is None:
+            return self._index("trials", 0), "", ""
+        return self._index("trials", known.trial), known.owner.token, _member(known)
+
+    def _stream(self, stream: str) -> str:
+        return f"{self._prefix}stream:{stream}"
+
+    def _index(self, stream: str, trial: int) -> str:
+        return f"{self._prefix}index:{stream}:{_bucket(stream, trial)}"
 
     def append(self, records: Sequence[Record]) -> list[Record]:
         """Write records in one round trip, or one for each 1,000 of them or 4 MB."""
         known: list[Record] = []
         for batch in batches(records, _BATCH, _PAGE):
-            arguments: list[str | bytes] = []
-            for record in batch:
-                self._check(record.body)
-                member = f"{record.trial}:{record.id}".encode("utf-8", "surrogatepass")
-                arguments += (record.stream, member, record.body)
-            found = self._server.run(APPEND, self._counters, *arguments)
+            found = self._append(batch)
             for number, body in zip(found[::2], found[1::2], strict=True):
                 known.append(self._first(batch[number], body))
         return known
+
+    def _append(self, batch: Sequence[Record]) -> list[Any]:
+        keys = {self._counters: 1, self._tokens: 2}
+        owners = list({one.owner: None for one in batch if one.owner is not None})
+        arguments: list[Any] = [len(owners)]
+        for owner in owners:
+            arguments += owner
+        for record in batch:
+            self._check(record.body)
+            for key in (self._stream(record.stream), self._index(record.stream, record.trial)):
+                arguments.append(keys.setdefault(key, len(keys) + 1))
+            arguments += (record.stream, _member(record), record.body)
+        taken, found = self._server.run(APPEND, list(keys), *arguments)
+        if not taken:
+            numbers = zip(found[::2], found[1::2], strict=True)
+            raise refused(
+                self.address, {owners[n]: int(now) if now else None for n, now in numbers}
+            )
+        return list(found)
 
     def read(
         self, stream: str, trials: Collection[int] | None = None, after: int = 0
@@ -144,8 +190,9 @@ class RedisStore(ObjectMethods):
         """Find outputs: one round trip for 1,000 of them or 4 MB."""
         names = [id.encode("utf-8", "surrogatepass") for id in dict.fromkeys(ids)]
         found: list[Record] = []
+        keys = [self._stream("outputs"), self._index("outputs", 0)]
         while names:
-            done, sizes, entries = self._server.run(FIND, self._counters, _PAGE, *names[:_BATCH])
+            done, sizes, entries = self._server.run(FIND, keys, _PAGE, *names[:_BATCH])
             if done < 0:
                 self._first(Record("outputs", 0, entries.decode(errors="replace"), b""), None)
             found += [
@@ -155,12 +202,14 @@ class RedisStore(ObjectMethods):
             names = names[done:]
         return found
 
-    def state(self) -> State:
+    def state(self, known: Record | None = None) -> State:
         """Return the highest trial id and the server's clock."""
-        latest, seconds, micros = self._server.run(STATE, self._counters)
+        index, *witness = self._witness(known)
+        keys = [self._counters, self._tokens, index]
+        latest, seconds, micros, stands = self._server.run(STATE, keys, *witness)
         if not _is_count(latest):
             raise self._corrupt(f"The field 'latest' of {self._counters!r} is no number")
-        return State(int(latest), int(seconds) + int(micros) / 1e6)
+        return State(int(latest), int(seconds) + int(micros) / 1e6, bool(stands))
 
     def delete(self) -> None:
         """Remove the experiment's keys: all below its prefix, and its id from the listing."""
@@ -250,10 +299,10 @@ class RedisStore(ObjectMethods):
         self._registered = True
 
     def _page(self, stream: str, after: int) -> Iterator[Stored]:
-        key = f"{self._prefix}stream:{stream}"
+        keys = [self._stream(stream)]
         end = 0
         while not end:
-            end, sizes, entries = self._server.run(PAGE, key, after, _PAGE)
+            end, sizes, entries = self._server.run(PAGE, keys, after, _PAGE)
             for one in _stored(sizes, entries, self.address):
                 yield one
                 after = one.position
@@ -284,14 +333,15 @@ class RedisStore(ObjectMethods):
     def _by_index(
         self, stream: str, trials: Sequence[int], after: int, upto: int
     ) -> Iterator[Stored]:
-        key = f"{self._prefix}stream:{stream}"
+        indexes = dict.fromkeys(self._index(stream, trial) for trial in trials)
+        keys = [self._stream(stream), *indexes]
         names = ",".join(map(str, trials))
         end = not trials
         while not end:
-            end, sizes, entries = self._server.run(SELECT, key, stream, names, after, upto, _PAGE)
+            end, sizes, entries = self._server.run(SELECT, keys, names, after, upto, _PAGE)
             if end < 0:
                 name = entries.decode(errors="replace")
-                raise self._corrupt(f"The entry {name} of {key!r} is missing")
+                raise self._corrupt(f"The entry {name} of {keys[0]!r} is missing")
             for one in _stored(sizes, entries, self.address):
                 yield one
                 after = one.position
@@ -313,6 +363,20 @@ class RedisStore(ObjectMethods):
             f"{what} in {self.address}; somebody removed it or the server lost it. Restore the"
             " server's data, or delete the experiment."
         )
+
+
+def _bucket(stream: str, trial: int) -> int:
+    """Return the number of the index that has a trial's records.
+
+    One hash serves a few trials: that shares out the cost of a key. Points and heartbeats can be
+    many in one trial, so that each trial has its own.
+    """
+    width = 1 if stream in ("points", "beats") else _WIDTH
+    return (trial + width - 1) // width
+
+
+def _member(record: Record) -> bytes:
+    return f"{record.trial}:{record.id}".encode("utf-8", "surrogatepass")
 
 
 def _pairs(found: Any) -> dict[bytes, bytes]:

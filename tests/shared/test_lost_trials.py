@@ -1,0 +1,243 @@
+"""A store loses trials while processes go on: no row mixes two, and nothing is lost in silence."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import uuid
+import warnings
+
+import pytest
+
+import daskperiment
+from daskperiment.codec import encode
+from daskperiment.errors import StoreWarning
+from daskperiment.recording.registry import close_recorders
+from daskperiment.records import Begun, Ended, Point, ended_id
+from daskperiment.store.liveness import current_origin
+from daskperiment.store.opening import open_store
+from daskperiment.store.protocol import Owner, Record
+from tests.shared.conftest import open_again
+from tests.shared.losses import LOSSES, emptied, restorer
+
+
+@pytest.fixture(autouse=True)
+def no_ticks(monkeypatch):
+    """Nothing is noticed by the background thread: each test says when."""
+    monkeypatch.setattr("daskperiment.recording.heartbeat.TICK", 3600)
+
+
+def stranger(place, n=-1):
+    """Run a trial as another client would, by a store object of its own."""
+    store, token = open_store(place.backend, "gone"), uuid.uuid4().hex
+    begun = Begun(token, "theirs", 0.0, 0, {"n": n}, "", "", "", current_origin())
+    owner = Owner(store.allocate(token, encode(begun)).trial, token)
+    body = b'{"points":[%b]}' % encode(Point("loss", 0, n, 0.0))
+    ended = encode(Ended("succeeded", 1.0, 1.0, str(str), f"theirs of {n}"))
+    store.append(
+        [
+            Record("points", owner.trial, "p", body, owner),
+            Record("trials", owner.trial, ended_id("succeeded"), ended, owner),
+        ]
+    )
+    store.close()
+
+
+def experiment(place, during):
+    """Define an experiment whose step calls a function while it runs."""
+    ex = daskperiment.Experiment("gone", backend=place.backend)
+    n = ex.parameter("n", default=0)
+
+    @ex.persist(reuse=True)
+    def keep(n):
+        return {"keep of": n}
+
+    @ex
+    def train(n, kept):
+        ex.save_metric("loss", 0, n)
+        during(n)
+        ex.save_metric("loss", 1, n)
+        return n
+
+    @ex.result
+    def ours(n):
+        return f"ours of {n}"
+
+    return ex, ours(train(n, keep(n)))
+
+
+def told(caught):
+    """Return what was said of losses."""
+    texts = [str(each.message) for each in caught if issubclass(each.category, StoreWarning)]
+    return [text for text in texts if "it lacks what this process wrote" in text]
+
+
+def only(texts):
+    """Return the one text that there is."""
+    assert len(texts) == 1, texts
+    return texts[0]
+
+
+def check_rows(ex, expected):
+    """Check that each row is of one trial, and ours with code, environment, graph and steps."""
+    history = ex.get_history(verbose=True, running=True)
+    assert history["n"].tolist() == expected
+    for trial, row in history.iterrows():
+        side = "theirs" if row["n"] < 0 else "ours"
+        assert (row["Result"], row["Status"]) == (f"{side} of {row['n']}", "succeeded")
+        points = ex.load_metric("loss", trial)[trial].tolist()
+        assert points == [row["n"]] * (1 if side == "theirs" else 2)
+        if side == "ours":
+            assert ex.get_code(trial)
+            assert len(ex.get_environment(trial))
+            assert ex.get_persisted("keep", trial) == {"keep of": row["n"]}
+            assert len(ex.get_steps(trial)) == 3
+    ours = [trial for trial, n in history["n"].items() if n > 0]
+    assert ex.compare(ours[0], ours[-1]) is not None
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_late_records_make_a_row_of_their_own(place, loss):
+    """What a trial writes after the store lost it does not join the trial that got its id."""
+
+    def during(n):
+        if n == 111:
+            loss(place, "gone")
+            stranger(place)
+
+    ex, result = experiment(place, during)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert result.bind(n=111).compute() == "ours of 111"
+        ex.flush()
+    check_rows(ex, [-1, 111])
+    text = only(told(caught))
+    assert "1 (now 2)" in text
+    check_rows(open_again("gone", place.backend), [-1, 111])
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_idle_process_notices(place, loss):
+    """The next trial of a process whose store was emptied says so, and is whole."""
+    _, result = experiment(place, lambda n: None)
+    result.bind(n=1).compute()
+    loss(place, "gone")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert result.bind(n=2).compute() == "ours of 2"
+    text = only(told(caught))
+    assert "was emptied or made anew" in text
+    assert "1 (now 2)" in text
+    check_rows(open_again("gone", place.backend), [2, 1])
+
+
+def test_backup_is_restored(place):
+    """A store that went back is told of, and what it lacks is there again under free ids."""
+    ex, result = experiment(place, lambda n: None)
+    result.bind(n=1).compute()
+    ex.flush()
+    restore = restorer(place)
+    for n in (2, 3):
+        result.bind(n=n).compute()
+    restore()
+    stranger(place)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert result.bind(n=4).compute() == "ours of 4"
+    text = only(told(caught))
+    assert "went back to trial 2" in text
+    assert "2 (now 4), 3 (now 5)" in text
+    check_rows(open_again("gone", place.backend), [1, -1, 4, 2, 3])
+
+
+def test_lost_end_is_written_again(place):
+    """A trial that the backup has, but not its end, gets what is missing under its own id."""
+    restores = []
+
+    def during(n):
+        if n == 1:
+            ex.flush()
+            restores.append(restorer(place))
+
+    ex, result = experiment(place, during)
+    result.bind(n=1).compute()
+    restores[0]()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result.bind(n=2).compute()
+    text = only(told(caught))
+    assert "went back to trial 1" in text
+    check_rows(open_again("gone", place.backend), [1, 2])
+
+
+def test_nothing_is_said_without_a_loss(place):
+    """Trials beside those of others, before and after them, tell of no loss."""
+    ex, result = experiment(place, lambda n: stranger(place) if n == 2 else None)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for n in (1, 2, 3):
+            result.bind(n=n).compute()
+    assert told(caught) == []
+    check_rows(ex, [1, 2, -1, 3])
+
+
+def test_lost_twice(place):
+    """A trial that is lost once more is written once more, and has one row."""
+
+    def during(n):
+        if n == 1:
+            emptied(place, "gone")
+            stranger(place)
+            ex.flush()
+            emptied(place, "gone")
+
+    ex, result = experiment(place, during)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result.bind(n=1).compute()
+    assert len(told(caught)) == 2
+    check_rows(open_again("gone", place.backend), [1])
+
+
+def test_journal_of_the_dead_fills_no_stranger(make_place, tmp_path):
+    """Records that a killed process left for a lost trial become a row of their own."""
+    place = make_place("redis")
+    code = (
+        "import daskperiment, os, sys\n"
+        "ex = daskperiment.Experiment('gone', backend=sys.argv[1])\n"
+        "n = ex.parameter('n', default=7)\n"
+        "@ex.result\n"
+        "def ours(n):\n"
+        "    ex.save_metric('loss', 0, n)\n"
+        "    ex.save_metric('loss', 1, n)\n"
+        "    os.kill(os.getpid(), 9)\n"
+        "ours(n).compute()\n"
+    )
+    subprocess.run([sys.executable, "-c", code, place.backend], check=False)
+    emptied(place, "gone")
+    stranger(place)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        ex = daskperiment.Experiment("gone", backend=place.backend)
+        history = ex.get_history(verbose=True, running=True)
+    assert history["n"].tolist() == [-1, 7]
+    assert ex.load_metric("loss", 1)[1].tolist() == [-1]
+    assert ex.load_metric("loss", 2)[2].tolist() == [7, 7]
+    assert len(told(caught)) == 1
+
+
+def test_new_id_is_told_of_the_row(place):
+    """The record of a trial that was begun again says which id it had."""
+
+    def during(n):
+        emptied(place, "gone")
+        stranger(place)
+
+    _, result = experiment(place, during)
+    with pytest.warns(StoreWarning, match="it lacks"):
+        result.bind(n=5).compute()
+    close_recorders()
+    store = open_store(place.backend, "gone")
+    bodies = [each.body for each in store.read("trials", [2]) if each.id == "begun"]
+    assert b'"was":1' in bodies[0].replace(b" ", b"")
+    store.close()
