@@ -8,11 +8,17 @@ import platform
 import tempfile
 from pathlib import Path
 
-from benchmarks import cluster, local, shared, validity
+from benchmarks import cluster, growth, local, shared, validity
 from benchmarks.timing import Figure
 
-PARTS = {"local": local, "shared": shared, "cluster": cluster, "validity": validity}
-SPEED = ("local", "shared", "cluster")
+PARTS = {
+    "local": local,
+    "growth": growth,
+    "shared": shared,
+    "cluster": cluster,
+    "validity": validity,
+}
+SPEED = ("local", "growth", "shared", "cluster")
 """What runs if nothing is named; the others need more than the extra ``test``."""
 
 

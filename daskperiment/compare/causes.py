@@ -179,7 +179,7 @@ def _through_inputs(both: _TrialPair, key: str) -> list[Cause]:
     arguments = _arguments(both, key)
     nodes = [node for node in both.nodes(key) if node]
     literal = {name for node in nodes for name in node.literals}
-    causes = list(_upstream(both, key, {key}))
+    causes = _upstream(both, key, {key})
     told = [one for one in arguments if one.name in literal or not causes]
     if any(_files(both, key)):
         told = [one for one in told if one.values.first != one.values.second]
@@ -224,10 +224,10 @@ def _changed_in_place(both: _TrialPair, key: str) -> list[Cause]:
     """Return the steps that changed what they were given, and so perhaps what this one takes."""
     found: dict[str, Cause] = {}
     for evidence in (both.first, both.second):
-        before = _ancestors(evidence, key)
-        for other, run in evidence.runs.items():
-            shared = run.changed and before & _ancestors(evidence, other)
-            if other != key and shared:
+        changing = [other for other, run in evidence.runs.items() if run.changed and other != key]
+        before = _ancestors(evidence, key) if changing else set()
+        for other in changing:
+            if not before.isdisjoint(_ancestors(evidence, other)):
                 found[other] = Cause("in place", other, key)
     return list(found.values())
 
@@ -255,18 +255,35 @@ def _same_inputs(both: _TrialPair, key: str) -> bool | None:
     return old.inputs == new.inputs
 
 
-def _upstream(both: _TrialPair, key: str, seen: set[str]) -> Iterator[Cause]:
-    """Yield what comes in by the step's arguments, directly or through steps not known equal."""
+def _upstream(both: _TrialPair, key: str, seen: set[str]) -> list[Cause]:
+    """Return what comes in by the step's arguments, directly or through steps not known equal."""
+    found: list[Cause] = []
+    # Not by recursion: a graph may be deeper than Python's stack.
+    waiting = [_arriving(both, key, seen, found)]
+    while waiting:
+        below = next(waiting[-1], None)
+        if below is None:
+            waiting.pop()
+        else:
+            waiting.append(below)
+    return found
+
+
+_Visit = Iterator["_Visit"]
+"""Visits a step, which adds causes; it yields the visits that are to be made in between."""
+
+
+def _arriving(both: _TrialPair, key: str, seen: set[str], found: list[Cause]) -> _Visit:
     nodes = [node for node in both.nodes(key) if node]
     if _rewired(both, nodes):
-        yield Cause("graph", key, key, Pair(*map(_wiring, nodes)))
+        found.append(Cause("graph", key, key, Pair(*map(_wiring, nodes))))
     for name in dict.fromkeys(name for node in nodes for name in node.wiring[1]):
         if name in both.parameters:
-            yield Cause("parameter", name, key, both.parameters[name])
+            found.append(Cause("parameter", name, key, both.parameters[name]))
     for before in dict.fromkeys(name for node in nodes for name in node.wiring[0]):
         if before not in seen:
             seen.add(before)
-            yield from _through(both, before, seen)
+            yield _through(both, before, seen, found)
 
 
 def _rewired(both: _TrialPair, nodes: list[Node]) -> bool:
@@ -279,17 +296,17 @@ def _wiring(node: Node) -> list[str]:
     return [*steps, *parameters]
 
 
-def _through(both: _TrialPair, key: str, seen: set[str]) -> Iterator[Cause]:
+def _through(both: _TrialPair, key: str, seen: set[str], found: list[Cause]) -> _Visit:
     verdict = _verdict(both, key)
     if verdict in ("differs", "failed"):
-        yield Cause("step", key, key)
+        found.append(Cause("step", key, key))
     elif verdict in ("unchecked", "not run", "not needed"):
-        found = [*_own_changes(both, key), *_seed(both, key), *_unknown(both, key)]
+        known = len(found)
+        found += [*_own_changes(both, key), *_seed(both, key), *_unknown(both, key)]
         if not _same_inputs(both, key):
-            found += _upstream(both, key, seen)
-        yield from found
-        if not found:
-            yield Cause("unchecked", key, key)
+            yield _arriving(both, key, seen, found)
+        if len(found) == known:
+            found.append(Cause("unchecked", key, key))
 
 
 def _seed(both: _TrialPair, key: str) -> Iterator[Cause]:

@@ -103,7 +103,7 @@ def encode_frame(kind: int, trial: int, data: bytes) -> bytes:
     return _pack(_MAGIC, kind, len(data), crc, trial) + data
 
 
-def encode_record(record: Record, owner: int) -> bytes:
+def encode_record(record: Record, owner: int = 0) -> bytes:
     """Return the bytes of a record's frame, with the number of its owner."""
     stream, id, trial = record.stream.encode(), record.id.encode(), record.trial | owner << OWNERS
     data = b"".join((_NAMES.pack(len(stream), len(id)), stream, id, record.body))

@@ -65,9 +65,9 @@ class MemoryStore:
         return Allocation(trial, 0.0, True)
 
     def append(self, records: Sequence[Record]) -> list[Record]:
-        for stream, trial, id, body in records:
-            stored = self.streams.setdefault(stream, [])
-            stored.append(Stored(len(stored) + 1, trial, id, body))
+        for each in records:
+            stored = self.streams.setdefault(each.stream, [])
+            stored.append(Stored(len(stored) + 1, each.trial, each.id, each.body))
         return []
 
     def read(

@@ -102,6 +102,6 @@ def test_a_frame_that_is_no_record(tmp_path: Any, trial: int, data: bytes) -> No
     path.write_bytes(frames.encode_mark(0) + _record_frame(trial, data) + good)
     with open(path, "rb") as file:
         end = path.stat().st_size
-        found = list(frames.sections(file.fileno(), "j", frames.START, end))
+        found = list(frames.sections(file.fileno(), "j", {}, frames.START, end))
     assert [record.id for section in found for record in section.records] == ["x"]
     assert sum(section.skipped for section in found) >= len(data) > -1

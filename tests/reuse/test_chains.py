@@ -83,6 +83,30 @@ def test_lost_outputs(tmp_path, scheduler):
             assert result.compute(scheduler=scheduler) == expected
 
 
+@pytest.mark.usefixtures("shallow")
+def test_unchecked_chain(tmp_path):
+    """What comes through a chain of outputs that nobody can compare is found without recursion."""
+    ex = daskperiment.Experiment("deep", backend=tmp_path, seed=0)
+
+    @ex
+    def hide(holder):
+        value = holder if isinstance(holder, int) else next(holder)
+        return iter([value])
+
+    value = ex.parameter("start", default=0)
+    for _ in range(DEPTH):
+        value = hide(value)
+
+    @ex.result
+    def last(holder):
+        return next(holder)
+
+    result = last(value)
+    assert result.compute(scheduler="synchronous") == 0
+    assert result.bind(start=1).compute(scheduler="synchronous") == 1
+    assert "parameter start 0 -> 1 by way of step 'hide'" in str(ex.compare(1, 2))
+
+
 def test_nearest_output(tmp_path):
     """Where one output cannot be loaded, only its step runs, on what was kept before it."""
     ex = daskperiment.Experiment("deep", backend=tmp_path, seed=0)
