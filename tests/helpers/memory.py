@@ -57,7 +57,7 @@ class MemoryStore:
             numbered = list(enumerate(self._streams.get(stream, {}).values(), start=1))
         return [
             Stored(position, trial, id, body)
-            for position, (_, trial, id, body) in numbered
+            for position, (_, trial, id, body, *_) in numbered
             if position > after and (trials is None or trial in trials)
         ]
 
