@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -46,7 +47,7 @@ def _chain(step: Any, start: Any, size: int) -> list[Any]:
 
 def _seconds(folder: Path, shape: Callable[..., list[Any]], size: int) -> dict[str, float]:
     """Processor time of each operation on one graph."""
-    ex = daskperiment.Experiment(f"growth-{shape.__name__}-{size}", backend=folder, seed=0)
+    ex = daskperiment.Experiment(f"growth{shape.__name__}{size}", backend=folder, seed=0)
     start = ex.parameter("start", default=0)
     step = ex.persist(_add, reuse=True)
 
@@ -75,6 +76,7 @@ def _add(*values: int) -> int:
 
 
 def _timed(found: dict[str, float], name: str, action: Callable[[], Any]) -> Any:
+    gc.collect()
     start = time.process_time()
     value = action()
     found[name] = time.process_time() - start

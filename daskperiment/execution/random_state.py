@@ -5,8 +5,9 @@ the families of generators that are imported are seeded with it for as long as t
 that a step imports as soon as it is there; what the user's own code had comes back afterwards.
 
 The global state is one per process. Steps that run at the same time in one process share it, so
-what they draw from it depends on timing. That is noticed and reported, not prevented. Dask draws
-from it too, on a worker's event loop, when it estimates the size of a message: that is prevented.
+what they draw from it depends on timing. That is noticed and reported, not prevented. A step that
+computes another trial and waits for it draws on afterwards where it was. Dask draws from the state
+too, on a worker's event loop, when it estimates the size of a message: that is prevented.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.random import mtrand
@@ -89,6 +90,25 @@ _give_seed, _set_state = random.seed, random.setstate
 """Without what notices that a step calls them."""
 
 
+class _Level(NamedTuple):
+    """A step that waits for the steps of trials that it computes, and where its draws were."""
+
+    step: RunningStep
+    state: tuple[Any, Any]
+    seed: int
+    families: list[GeneratorFamily]
+
+
+def _waits(outer: RunningStep, step: RunningStep) -> bool:
+    """Whether a step waits in Dask for another one to run."""
+    if outer.thread == step.thread:
+        return True
+    frame = sys._current_frames().get(outer.thread)
+    while frame is not None and frame.f_globals.get("__name__") != "dask.local":
+        frame = frame.f_back
+    return frame is not None
+
+
 class _GlobalRandomState:
     """Seeds the process's global random state for steps, and tells which of them drew from it.
 
@@ -99,6 +119,10 @@ class _GlobalRandomState:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._bits = np.random.MT19937(0)
+        self._levels: list[_Level] = []
+        """Those below that of the steps that draw now, the outermost first."""
+        self._steps: list[RunningStep] = []
+        """The steps that draw now: all that run here, but for those that wait for others."""
         self._isolated = IsolatedLibraries()
         self._system = SystemDraws()
         self._finder = ArrivalFinder(PACKAGES, self.arrived)
@@ -111,12 +135,12 @@ class _GlobalRandomState:
         self._outside: Any = None
         self._families: list[GeneratorFamily] = []
 
-    def enter(self, step: RunningStep) -> None:
+    def enter(self, step: RunningStep, outer: object) -> None:
         with self._lock:
+            if self._levels and not self._expects(outer):
+                self._join_levels()
             if ACTIVE:
-                self._note_draws()
-                for other in ACTIVE:
-                    other.beside = (*other.beside, step.key)
+                self._enter_beside(step, outer)
             else:
                 if self._isolated.update() and self._finder not in sys.meta_path:
                     sys.meta_path.insert(0, self._finder)
@@ -130,16 +154,68 @@ class _GlobalRandomState:
                 if sys.modules.keys() & PACKAGES:
                     self._families = imported_families()
             ACTIVE.append(step)
+            self._steps.append(step)
             self._reseed(step.seed)
+
+    def _expects(self, outer: object) -> bool:
+        """Whether a step comes from the one that waits, or from the only one that draws."""
+        return outer is self._levels[-1].step or self._alone(outer)
+
+    def _alone(self, step: object) -> bool:
+        return len(self._steps) == 1 and self._steps[0] is step
+
+    def _enter_beside(self, step: RunningStep, outer: object) -> None:
+        state = random.getstate(), self._bits.state  # a look takes a draw away
+        self._note_draws()
+        for other in ACTIVE:
+            other.beside = (*other.beside, step.key)
+        if self._alone(outer) and _waits(self._steps[0], step):
+            level = _Level(self._steps[0], state, self._seed, self._families)
+            self._levels.append(level)
+            self._steps, self._families = [], imported_families()
 
     def leave(self, step: RunningStep) -> None:
         with self._lock:
+            rest = self._steps[1:]
+            if rest or self._steps[0] is not step:
+                rest = self._others(step)
             self._note_draws()
             step.halted = step.halted or "ended"
             # By identity: two steps of two trials may be equal records.
             ACTIVE[:] = [other for other in ACTIVE if other is not step]
+            self._steps = rest
             if not ACTIVE:
                 self._restore()
+            elif not self._steps:
+                self._go_on(self._levels.pop())
+
+    def _others(self, step: RunningStep) -> list[RunningStep]:
+        """Return the steps that draw besides one that ends."""
+        if not any(other is step for other in self._steps):
+            self._join_levels()
+        return [other for other in self._steps if other is not step]
+
+    def _go_on(self, level: _Level) -> None:
+        """Let the step draw on that waited for those of a level."""
+        for family in self._families:
+            arrived = any(each is family for each in level.families)
+            self._try(partial(family.seed, level.seed) if arrived else family.restore)
+        self._steps, self._seed, self._families = [level.step], level.seed, level.families
+        self._set(level.state)
+        self._expected = self._next()
+        self._set(level.state)
+
+    def _set(self, state: tuple[Any, Any]) -> None:
+        _set_state(state[0])
+        self._bits.state = state[1]
+
+    def _join_levels(self) -> None:
+        """Let all steps share the state: somebody is there whom none of them waits for."""
+        self._note_draws()
+        while self._levels:
+            steps, level = self._steps, self._levels.pop()
+            self._go_on(level)
+            self._steps += steps
 
     def _restore(self) -> None:
         python, bits = self._outside
@@ -173,7 +249,8 @@ class _GlobalRandomState:
         with self._lock:
             if ACTIVE:
                 found = families_of(package)
-                self._families += found
+                for families in (self._families, *(level.families for level in self._levels)):
+                    families += found
                 for family in found:
                     self._try(partial(family.seed, self._seed))
 
@@ -185,11 +262,11 @@ class _GlobalRandomState:
         for family in self._families:
             if self._try(family.drawn):
                 drawn, supposed = drawn or family.observed, supposed or not family.observed
-        alone = len(ACTIVE) == 1
-        for step in ACTIVE if drawn or supposed or self._failed else ():
+        alone = len(self._steps) == 1
+        for step in self._steps if drawn or supposed or self._failed else ():
             step.stochastic = True
             step.disturbed = step.disturbed or (drawn and not alone)
-        if len(ACTIVE) > 1:
+        if len(self._steps) > 1:
             # The look took a draw away from the others: give them a fresh start.
             self._reseed(self._seed)
 
@@ -198,9 +275,12 @@ class _GlobalRandomState:
 _STATE = _GlobalRandomState()
 
 
-def seed_step(step: RunningStep) -> None:
-    """Seed the global random state for one step, until `release_step`."""
-    _STATE.enter(step)
+def seed_step(step: RunningStep, outer: object = None) -> None:
+    """Seed the global random state for one step, until `release_step`.
+
+    A step that computes a trial, and waits for it, draws on where it was: `outer` is that one.
+    """
+    _STATE.enter(step, outer)
 
 
 def release_step(step: RunningStep) -> None:

@@ -159,7 +159,7 @@ def watched(running: RunningStep, values: Sequence[Any], folders: bool = False) 
 def run_seeded(running: RunningStep, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """Call a function with the global random state seeded for it."""
     reset = CURRENT.set(running)
-    seed_step(running)
+    seed_step(running, reset.old_value)
     try:
         return function(*args, **kwargs)
     finally:

@@ -56,9 +56,9 @@ class MemoryStore:
         with self._lock:
             numbered = list(enumerate(self._streams.get(stream, {}).values(), start=1))
         return [
-            Stored(position, trial, id, body)
-            for position, (_, trial, id, body, *_) in numbered
-            if position > after and (trials is None or trial in trials)
+            Stored(position, one.trial, one.id, one.body)
+            for position, one in numbered
+            if position > after and (trials is None or one.trial in trials)
         ]
 
     def find(self, ids: Collection[str]) -> list[Record]:
