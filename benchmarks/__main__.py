@@ -8,17 +8,18 @@ import platform
 import tempfile
 from pathlib import Path
 
-from benchmarks import cluster, growth, local, shared, validity
+from benchmarks import cluster, frames, growth, local, shared, validity
 from benchmarks.timing import Figure
 
 PARTS = {
     "local": local,
+    "frames": frames,
     "growth": growth,
     "shared": shared,
     "cluster": cluster,
     "validity": validity,
 }
-SPEED = ("local", "growth", "shared", "cluster")
+SPEED = ("local", "frames", "growth", "shared", "cluster")
 """What runs if nothing is named; the others need more than the extra ``test``."""
 
 

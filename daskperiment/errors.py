@@ -23,6 +23,7 @@
     ├── CodeChangedWarning
     ├── EnvironmentChangedWarning
     ├── ImpureStepWarning
+    ├── NeverReusedWarning
     ├── RandomStateWarning
     └── StoreWarning
 """
@@ -42,6 +43,7 @@ __all__ = [
     "InputFileError",
     "LookupFailedError",
     "MetricNotFoundError",
+    "NeverReusedWarning",
     "ParameterUndeclaredError",
     "ParameterUndefinedError",
     "PersistedResultNotFoundError",
@@ -154,6 +156,10 @@ class EnvironmentChangedWarning(DaskperimentWarning):
 
 class ImpureStepWarning(DaskperimentWarning):
     """A step returned another output for the same code, inputs and seed, or changed an input."""
+
+
+class NeverReusedWarning(DaskperimentWarning):
+    """A step whose output may be reused can never be, and so always runs; it says why."""
 
 
 class RandomStateWarning(DaskperimentWarning):

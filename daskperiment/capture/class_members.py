@@ -14,7 +14,7 @@ import re
 import types
 import typing
 from collections.abc import Iterator
-from types import CodeType, FunctionType
+from types import FunctionType
 from typing import Any
 
 from daskperiment.capture.code_objects import fingerprint_code
@@ -61,7 +61,7 @@ def _is_generated(cls: type, key: str, value: Any) -> bool:
     functions = [_innermost(function) for function in functions_behind(value)]
     if functions:
         # Dataclasses and others write special methods, which follow from the class's fields.
-        return special and all(_is_generated_code(key, f.__code__) for f in functions)
+        return special and all(_is_generated_function(key, f) for f in functions)
     if special:
         return _is_written_by_library(cls, key, value)
     # Slots, and what Python itself makes of functions, follow from the source.
@@ -95,10 +95,16 @@ def _is_plain(value: Any) -> bool:
     return type(value) in ATOMS or is_own(type(value).__module__) or isinstance(value, type)
 
 
-def _is_generated_code(key: str, code: CodeType) -> bool:
-    name = code.co_qualname
-    written = not name.endswith(f".{key}") or "__create_fn__" in name
-    return code.co_filename.startswith("<") and written
+def _is_generated_function(key: str, function: FunctionType) -> bool:
+    """Whether a special method was written by a library, from what the class says otherwise."""
+    name, file = function.__code__.co_qualname, function.__code__.co_filename
+    if name.startswith("_ClassBuilder."):
+        return True  # of attrs, which has these in its own file
+    if not file.startswith("<"):
+        return False
+    # Not any function without a file: what came by pickle has none either, nor has a terminal.
+    named = str(function.__globals__.get("__name__")).startswith("namedtuple_")
+    return name == key or "__create_fn__" in name or (named and name == "<lambda>")
 
 
 def _innermost(function: FunctionType) -> FunctionType:

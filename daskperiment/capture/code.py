@@ -23,7 +23,8 @@ from daskperiment.capture.encoding import combine
 from daskperiment.capture.fingerprint import digest_of
 from daskperiment.capture.origin import module_of
 from daskperiment.capture.source import SourceInfo, SourceMark
-from daskperiment.capture.walk import CodeUnit, Constant, Lookups, Walk
+from daskperiment.capture.walk import Walk
+from daskperiment.capture.walk_findings import CodeUnit, Constant, Lookups
 from daskperiment.records import Code, Function, StepCode
 
 __all__ = [

@@ -205,7 +205,11 @@ def _read_function(code: CodeType, function: FunctionType) -> SourceInfo:
     loader = function.__globals__.get("__loader__")
     node = None if text is None else _node_of(text, code, loader)
     if text is not None and node is not None:
-        return _info(text, node, code.co_filename)
+        info = _info(text, node, code.co_filename)
+        if function.__module__ in _BY_VALUE:
+            # It may come back from another process, without its file.
+            register_travelled({_mark_of_code(code): info})
+        return info
     travelled = _travelled.get(_mark_of_code(code))
     if travelled is not None:
         return travelled
@@ -272,7 +276,10 @@ def _read_class(cls: type) -> _ReadClass:
         nodes = [_node_of(text, code, getattr(module, "__loader__", None)) for code in codes]
         node = text.find_class(cls.__qualname__, {_first_line(n) for n in nodes if n is not None})
         if node is not None and None not in nodes:
-            return _as_read(cls, node, _info(text, node, file))
+            info = _info(text, node, file)
+            if cls.__module__ in _BY_VALUE and own:
+                register_travelled({_mark_of_class(cls): info})
+            return _as_read(cls, node, info)
     return _as_read(cls, None, _travelled.get(_mark_of_class(cls)))
 
 
@@ -305,6 +312,8 @@ def _files_of(
 SourceMark = tuple[str, ...]
 """What a function or class is known by in another process."""
 
+_BY_VALUE = ("__main__", "__mp_main__")
+"""Modules whose functions and classes pickle takes along by value."""
 _travelled: dict[SourceMark, SourceInfo] = {}
 _TRAVELLED = 10_000
 

@@ -15,9 +15,13 @@ signature alone, which covers every byte but its own and thereby the lengths too
 
 from __future__ import annotations
 
+import functools
 import hmac
+import io
 import pickle
-from collections.abc import Iterable
+import re
+import weakref
+from collections.abc import Callable, Iterable
 from struct import Struct as Packer
 from typing import Annotated, Any, NamedTuple
 
@@ -241,10 +245,51 @@ def _buffers(view: memoryview, layout: _ObjectLayout) -> list[Buffer]:
 
 def _unpickle(stream: Buffer, buffers: list[Buffer], digest: str) -> Any:
     try:
-        return pickle.loads(stream, buffers=buffers)
+        if _CLASSES.search(stream) is None:
+            return pickle.loads(stream, buffers=buffers)
+        return _CarefulUnpickler(io.BytesIO(stream), buffers=buffers).load()
     except Exception as error:
         error.add_note(
             f"This came from the object {digest!r}, whose bytes are intact. Unpickling needs the "
             "classes and packages that it was written with: install or import them and try again."
         )
         raise
+
+
+_CLASSES = re.compile(b"_make_skeleton_(class|enum)")
+"""What a pickle names that has classes in it, of a script or of a function."""
+_LOADED: weakref.WeakSet[type] = weakref.WeakSet()
+"""Classes that came out of objects."""
+
+
+class _CarefulUnpickler(pickle.Unpickler):
+    """Unpickles values together with their classes, and leaves the classes of this process alone.
+
+    A class that pickle knows is given back its attributes as they were when the value was kept:
+    what was set since, and each method that was edited, would be gone without a word.
+    """
+
+    def __init__(self, file: io.BytesIO, buffers: list[Buffer]) -> None:
+        super().__init__(file, buffers=buffers)
+        self._in_use: set[type] = set()
+
+    def find_class(self, module: str, name: str) -> Any:
+        found = super().find_class(module, name)
+        if module != "cloudpickle.cloudpickle":
+            return found
+        if name in ("_make_skeleton_class", "_make_skeleton_enum"):
+            return functools.partial(self._class, found)
+        return functools.partial(self._set, found) if name == "_class_setstate" else found
+
+    def _class(self, make: Callable[..., type], *arguments: Any) -> type:
+        known = getattr(cloudpickle.cloudpickle, "_DYNAMIC_CLASS_TRACKER_BY_ID", {})
+        in_use = arguments[-2] in known
+        cls = make(*arguments)
+        if not in_use:
+            _LOADED.add(cls)
+        elif cls not in _LOADED:
+            self._in_use.add(cls)
+        return cls
+
+    def _set(self, set_state: Callable[[type, Any], type], cls: type, state: Any) -> type:
+        return cls if cls in self._in_use else set_state(cls, state)

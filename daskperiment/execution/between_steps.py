@@ -63,5 +63,5 @@ def run_unrecorded(
         entry = CacheEntry(
             trial.trial, label, "", running.stochastic, note=doubt_of(running), reads=running.reads
         )
-        recorder_for(trial.store).entry(keys.ids, entry, trial.owner)
+        recorder_for(trial.store).entry(keys.ids, entry, trial.owner, trial.signing_key)
     return value, running

@@ -9,6 +9,7 @@ like any other, but what the file holds then counts as read.
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -20,11 +21,13 @@ import numpy as np
 
 from daskperiment.capture.encoding import NoFingerprintError
 from daskperiment.capture.files import content_of, file_digest, native_name, stamp_of
-from daskperiment.codec import pack, unpack
-from daskperiment.errors import StoreWarning
+from daskperiment.codec import is_object, pack, unpack
+from daskperiment.errors import NeverReusedWarning, StoreWarning
 from daskperiment.execution.lifecycle import keep_or_explain
 from daskperiment.recording.recorder import Recorder
 from daskperiment.records import FileState
+from daskperiment.reuse.cache_entries import NOT_KEPT
+from daskperiment.reuse.reuse_plan import with_cure
 from daskperiment.store.protocol import Buffer
 from daskperiment.warn import warn_user
 
@@ -35,7 +38,9 @@ __all__ = [
     "paths_returned",
     "restore_files",
     "states_of",
+    "warn_never_reused",
     "warn_of_lazy",
+    "warn_of_unkept",
 ]
 
 _COARSE = 10_000_000
@@ -112,6 +117,28 @@ LAZY = (
     "a lazy Dask collection, which says how to compute its content and does not hold it: return "
     "what its compute() gives, or the path of files that it was written to"
 )
+
+
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+
+
+def warn_never_reused(step: str, reason: str) -> None:
+    """Say, once for each step and reason, that it always runs though it may be reused, and why."""
+    _warn_once(step, _ADDRESS.sub("", reason))
+
+
+@lru_cache(maxsize=1024)
+def _warn_once(step: str, reason: str) -> None:
+    warn_user(NeverReusedWarning(f"Step {step!r} is never reused, but always run: {reason}."))
+
+
+def warn_of_unkept(step: str, form: Any) -> None:
+    """Say so if the form of an output that may be reused tells that it is not kept."""
+    if is_object(form) and form.get("digest") is None:
+        if LAZY in form["reason"]:
+            warn_of_lazy(step)
+        else:
+            warn_never_reused(step, str(with_cure(f"{NOT_KEPT}: {form['reason']}")))
 
 
 @lru_cache(maxsize=1024)

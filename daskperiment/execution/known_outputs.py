@@ -59,7 +59,7 @@ class OutputsByInputs:
         """Return the output of an earlier trial, loaded; None if the step has to run."""
         if not self._keys.expected and recorder.outputs.unknown([self._hint]):
             return None  # whoever runs for the first time need not ask for each step
-        hit = self._hit(recorder)
+        hit = self._hit(recorder, trial.signing_key)
         if hit is None:
             return None
         try:
@@ -71,16 +71,16 @@ class OutputsByInputs:
             return None
         return KnownOutput(hit.entry, value, _reason(hit.entry.trial, self._keys.reason))
 
-    def read(self, store: Store) -> CacheEntries:
+    def read(self, store: Store, signing_key: bytes | None = None) -> CacheEntries:
         """Read what is known under the key."""
-        self._entries = entries = CacheEntries(store)
+        self._entries = entries = CacheEntries(store, signing_key)
         with suppress(StoreError):  # a store that is away knows nothing
             entries.read(self.key)
         return entries
 
-    def _hit(self, recorder: Recorder) -> Hit | None:
+    def _hit(self, recorder: Recorder, signing_key: bytes | None) -> Hit | None:
         recorder.settle()  # what ran a moment ago in this process counts too
-        entries = self.read(recorder.store)
+        entries = self.read(recorder.store, signing_key)
         with suppress(StoreError):  # as above
             hit = entries.hit(*self.key, drew=False)
             # One that was dropped to make room is nothing to warn of.

@@ -19,7 +19,7 @@ import cloudpickle
 import msgspec
 from dask.sizeof import sizeof
 
-from daskperiment.codec import unpack
+from daskperiment.codec import signed, unpack
 from daskperiment.errors import StoreError
 from daskperiment.execution.between_steps import run_between, run_unrecorded
 from daskperiment.execution.calls import Call
@@ -263,7 +263,8 @@ def _made_meanwhile(
     if request.followed and keys is not None and keys.reusable:
         drew = any(outcome.drew for outcome in outcomes)
         with suppress(StoreError):
-            hit = look_up(request.setup.store, keys.base, keys.seeded, drew)
+            setup = request.setup
+            hit = look_up(setup.store, keys.base, keys.seeded, drew, setup.signing_key)
     if hit is None:
         return None
     try:
@@ -393,5 +394,7 @@ def _record_adoption(
         kept=run.kept if call.persist else None, cache_key=keys and keys.base,
         reusable=keys is not None and keys.reusable, note=None,
     )  # fmt: skip
+    if trial.signing_key is not None:
+        record = signed(record, trial.signing_key, recorder.store.address, trial.trial)
     recorder.write("steps", trial.trial, reused_run_id(call.key, source), record, trial.owner)
     trial.show(call.key, "succeeded")

@@ -20,7 +20,7 @@ from daskperiment.capture.fingerprint import (
 )
 from daskperiment.capture.signatures import DEFAULT, defaults_of
 from daskperiment.cluster import worker
-from daskperiment.codec import Blob, pack
+from daskperiment.codec import Blob, pack, signed
 from daskperiment.execution.calls import Call
 from daskperiment.execution.context import ACTIVE, CURRENT, RunningStep
 from daskperiment.execution.kept_files import (
@@ -29,7 +29,7 @@ from daskperiment.execution.kept_files import (
     keep_files,
     paths_returned,
     states_of,
-    warn_of_lazy,
+    warn_of_unkept,
 )
 from daskperiment.execution.known_outputs import OutputsByInputs
 from daskperiment.execution.lifecycle import (
@@ -257,7 +257,7 @@ class StepRunner:
                 found[name] = Argument("", self._digest(name, value, by_content))
         if (inputs := inputs_of(found, self.call.ignore)) is not None:
             self.known_now = OutputsByInputs(self.keys, inputs, self.running.seed)
-            self.known_now.read(self.recorder.store)
+            self.known_now.read(self.recorder.store, self.trial.signing_key)
 
     def _take(self, values: Sequence[Any]) -> None:
         """Note what the function gets, argument by argument; what has no fingerprint is noted."""
@@ -343,12 +343,10 @@ class StepRunner:
         reusable = self.keys is not None and self.keys.reusable
         form, blob = pack(value, self.trial.signing_key, inline=INLINE)
         if _is_lazy(value):
-            blob = None
-            kept = {**form, "size": 0, "digest": None, "reason": f"it is {LAZY}"}
-            if reusable:
-                warn_of_lazy(self.call.step)
-        else:
-            kept = keep_or_explain(self.recorder, form, blob)
+            form, blob = {**form, "size": 0, "digest": None, "reason": f"it is {LAZY}"}, None
+        if reusable:
+            warn_of_unkept(self.call.step, form)
+        kept = keep_or_explain(self.recorder, form, blob)
         self.kept = {"value": kept, **self.files}
         return None if reusable else blob
 
@@ -369,7 +367,9 @@ class StepRunner:
         # From now on the cache key leads to it, so that not even the inputs are needed.
         partial = self.before is None
         entry = msgspec.structs.replace(entry, reads=self._all_reads(), partial=partial)
-        self.recorder.entry(worth_writing(keys.ids, entry), entry, self.trial.owner)
+        self.recorder.entry(
+            worth_writing(keys.ids, entry), entry, self.trial.owner, self.trial.signing_key
+        )
         return True
 
     def _record(
@@ -391,7 +391,10 @@ class StepRunner:
         )  # fmt: skip
         id = (step_run_id(call.key, usage.started, origin.pid) if reused is None
               else reused_run_id(call.key, reused))  # fmt: skip
-        self.recorder.write("steps", self.trial.trial, id, self.record, self.trial.owner)
+        record, key = self.record, self.trial.signing_key
+        if key is not None:
+            record = signed(record, key, self.recorder.store.address, self.trial.trial)
+        self.recorder.write("steps", self.trial.trial, id, record, self.trial.owner)
         if self.trial.progress is not None:
             self.trial.show(call.key, status)
 
@@ -429,14 +432,14 @@ class StepRunner:
             ids = ids[:1]
         if any(map(is_replacement_id, ids)):
             ids = worth_writing(ids, entry)
-        self.recorder.entry(ids, entry, self.trial.owner)
+        self.recorder.entry(ids, entry, self.trial.owner, self.trial.signing_key)
         assert self.keys is not None
         if self.keys.call is not None and why_not(entry) is None:
             # What the steps before it read is in its inputs.
             own = msgspec.structs.replace(entry, reads=self.reads, partial=False)
             for known in (self.known if self.keys.call.by_nodes else None, self.known_now):
                 ids = known.ids(entry.drew) if known is not None else []
-                self.recorder.entry(ids, own, self.trial.owner)
+                self.recorder.entry(ids, own, self.trial.owner, self.trial.signing_key)
 
 
 def _refuse_node(step: str, value: Any) -> None:

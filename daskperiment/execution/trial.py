@@ -50,6 +50,8 @@ class TrialSetup:
     """Names of the parameters that reach a step."""
     doubts: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Step -> why its code does not tell what it returns."""
+    code_hash: str | None = None
+    """A cryptographic digest of the code, where there is a signing key."""
     stored: bool = False
     """Whether the store has the objects already, so that they are only named here."""
 

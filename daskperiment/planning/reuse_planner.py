@@ -9,6 +9,7 @@ from typing import NamedTuple
 from daskperiment.client.tracker import tracker_of
 from daskperiment.codec import check_object
 from daskperiment.errors import CorruptRecordError, UntrustedObjectError
+from daskperiment.execution.kept_files import warn_never_reused
 from daskperiment.execution.trial import TrialRequest
 from daskperiment.graph.template import Template
 from daskperiment.planning.reasons import PastTrials, Reason, ReasonFinder, TrialMakeup
@@ -24,7 +25,7 @@ from daskperiment.reuse.cache_keys import (
     StepKeys,
     first_ids,
 )
-from daskperiment.reuse.reuse_plan import NEVER_RUN, ReusePlan
+from daskperiment.reuse.reuse_plan import NEVER_RUN, ReusePlan, with_cure
 from daskperiment.store.protocol import Store
 
 __all__ = ["ReusePlanner", "StepForecast"]
@@ -77,6 +78,8 @@ class ReusePlanner:
             If the store cannot be read.
         """
         plan = self._decided(template, reusable, request, now.code)
+        for key, why_never in plan.never.items():
+            warn_never_reused(template.places[key], why_never)
         step_keys = dict(plan.step_keys)
         new = [place for place, keys in step_keys.items() if keys.reason == NEVER_RUN]
         if new:
@@ -153,9 +156,12 @@ class ReusePlanner:
         recorder.settle()
         tracker = tracker_of(recorder) if recorder.listeners else None
         in_flight = tracker.in_flight() if tracker is not None else frozenset()
-        plan = decide_reuse(self._store, specs.specs, cache_keys, reusable, in_flight, refusal)
+        plan = decide_reuse(
+            self._store, specs.specs, cache_keys, reusable, in_flight, refusal,
+            request.setup.signing_key,
+        )  # fmt: skip
         calls = _calls(specs, plan, cache_keys, request, code)
-        return _with_calls(plan, calls, self._store) if calls else plan
+        return _with_calls(plan, calls, self._store, request.setup.signing_key) if calls else plan
 
     def _refusal(self, hit: Hit, request: TrialRequest) -> str:
         """Return why an output would turn out not to be loadable, empty if it would not."""
@@ -184,7 +190,9 @@ def _forecast(spec: KeySpec, plan: ReusePlan, reusable: bool, finder: ReasonFind
         return StepForecast(spec, hit.entry.trial, needed, True, "")
     reasons: Sequence[Reason] = ()
     text = plan.reasons.get(spec.key, "")
-    if reusable and text == NEVER_RUN:
+    if reusable and spec.key in plan.never:
+        text = f"never reused: {plan.never[spec.key]}"
+    elif reusable and text == NEVER_RUN:
         text, reasons = finder.told(spec.place, plan.unfit.get(spec.place))
     return StepForecast(spec, None, needed, reusable, text, reasons)
 
@@ -224,10 +232,11 @@ def _calls(
 
 
 def _with_calls(
-    plan: ReusePlan, calls: Mapping[Key, tuple[str, CallKey]], store: Store
-) -> ReusePlan:
+    plan: ReusePlan, calls: Mapping[Key, tuple[str, CallKey]], store: Store,
+    signing_key: bytes | None,
+) -> ReusePlan:  # fmt: skip
     """Return a plan that says of which calls the store knows an output."""
-    entries = CacheEntries(store)
+    entries = CacheEntries(store, signing_key)
     entries.read({call.call for _, call in calls.values()})
     known = {key: entry for key, (_, call) in calls.items()
              if (entry := latest(entries.all(call.call)))}  # fmt: skip
@@ -246,6 +255,7 @@ def _with_calls(
 def decide_reuse(
     store: Store, specs: Sequence[KeySpec], cache_keys: Mapping[Key, CacheKey | NoCacheKey],
     reusable: Collection[Key], in_flight: Collection[str], refusal: Refusal | None = None,
+    signing_key: bytes | None = None,
 ) -> ReusePlan:  # fmt: skip
     """Decide what runs; raises StoreError if the store cannot be read.
 
@@ -264,8 +274,10 @@ def decide_reuse(
     refusal : callable, optional
         Asked for each output that would be loaded why it is not to be; it answers with no text
         if it is.
+    signing_key : bytes, optional
+        Outputs whose records are not signed with it are not taken.
     """
-    return _Decision(store, specs, cache_keys, reusable, in_flight, refusal).plan()
+    return _Decision(store, specs, cache_keys, reusable, in_flight, refusal, signing_key).plan()
 
 
 class _Decision:
@@ -278,7 +290,7 @@ class _Decision:
     def __init__(
         self, store: Store, specs: Sequence[KeySpec],
         cache_keys: Mapping[Key, CacheKey | NoCacheKey], reusable: Collection[Key],
-        in_flight: Collection[str], refusal: Refusal | None,
+        in_flight: Collection[str], refusal: Refusal | None, signing_key: bytes | None,
     ) -> None:  # fmt: skip
         self.store = store
         self.refusal = refusal
@@ -287,7 +299,7 @@ class _Decision:
         self.last = specs[-1].key
         self.reusable = set(reusable)
         self.in_flight = in_flight
-        self.entries = CacheEntries(store)
+        self.entries = CacheEntries(store, signing_key)
         self.before = self._ancestors(reusable)
         self.drew: dict[Key, bool | None] = {}
         self.reading: set[Key] = set()
@@ -295,6 +307,7 @@ class _Decision:
         self.suspects: dict[Key, str] = {}
         self.reasons: dict[Key, str] = {}
         self.unfit: dict[str, str] = {}
+        self.never: dict[Key, str] = {}
 
     def plan(self) -> ReusePlan:
         keys = self.cache_keys
@@ -311,7 +324,7 @@ class _Decision:
         return ReusePlan(
             step_keys=self._step_keys(), hits=hits, shared=shared, computed=computed,
             seeded={key: found.seeded for key, found in known.items()},
-            needed=needed, reasons=self.reasons, unfit=self.unfit,
+            needed=needed, reasons=self.reasons, unfit=self.unfit, never=self.never,
             in_flight=frozenset([shared[key] for key in shared if key in made]),
         )  # fmt: skip
 
@@ -385,6 +398,8 @@ class _Decision:
         found = self.cache_keys[key]
         if isinstance(found, NoCacheKey):
             self.reasons[key] = found.reason
+            if found.place in ("", self.specs[key].place):
+                self._note_never(key, found.reason)
             return None
         if key in self.suspects:
             self.reasons[key] = self.suspects[key]
@@ -403,10 +418,15 @@ class _Decision:
             self.reasons[key] = NEVER_RUN
             if unfit := self._why_none(found, entries):
                 self.unfit[self.specs[key].place] = unfit
+                self._note_never(key, unfit)
             return None
         # Where it comes from tells why, should it turn out that it cannot be loaded.
         self.reasons[key] = f"the output that trial {entry.trial} kept could not be loaded"
         return Hit(name, entry)
+
+    def _note_never(self, key: Key, reason: str) -> None:
+        if (told := with_cure(reason)) is not None:
+            self.never[key] = told
 
     def _why_none(self, found: CacheKey, entries: Sequence[CacheEntry]) -> str | None:
         """Return why none of the outputs known under a step's key is taken."""

@@ -22,7 +22,8 @@ from daskperiment.capture.code import fingerprint_constant
 from daskperiment.capture.code_objects import NameRead, fingerprint_tree, names_of
 from daskperiment.capture.origin import module_of
 from daskperiment.capture.source import methods, register_class_source
-from daskperiment.capture.walk import Constant, Walk
+from daskperiment.capture.walk import Walk
+from daskperiment.capture.walk_findings import Constant
 from daskperiment.execution.calls import UserFunction
 from daskperiment.records import Code, Function
 

@@ -22,6 +22,7 @@ from daskperiment.capture.fingerprint import NoFingerprintError, combine, exact_
 from daskperiment.capture.signatures import DEFAULT
 from daskperiment.formatting import brief
 from daskperiment.records import Argument, StepCode, cache_entry_id
+from daskperiment.reuse.cache_entries import CHANGED, UNKNOWN
 from daskperiment.reuse.parameter_fields import ParameterField
 from daskperiment.reuse.unordered import SET, in_any_order
 from daskperiment.seeds import step_seed
@@ -164,6 +165,8 @@ class NoCacheKey(NamedTuple):
     """Why a node has no cache key."""
 
     reason: str
+    place: str = ""
+    """Of the step that it is the reason of; others have none because they take what it gives."""
 
 
 class KeySpecs:
@@ -373,7 +376,7 @@ def _cache_key(
     for key in spec.counting:
         before = found[key]
         if isinstance(before, NoCacheKey):
-            return before
+            return before if before.place else before._replace(place=spec.place)
         if before.seeded != before.base:
             seeded.append(before.seeded)
     try:
@@ -383,7 +386,7 @@ def _cache_key(
             for part in spec.parts
         ]
     except NoFingerprintError as error:
-        return NoCacheKey(str(error))
+        return NoCacheKey(str(error), spec.place)
     parts = in_any_order(parts) if SET in parts else parts
     # The place in the graph is left out, so that equal calls anywhere share an output; it comes
     # in by the seed, where that counts.
@@ -413,7 +416,7 @@ def _digest(
     except NoFingerprintError as error:
         if isinstance(part, DefaultValue):
             return DEFAULT
-        raise NoFingerprintError(f"an argument has no fingerprint: {error}") from None
+        raise NoFingerprintError(f"an argument {UNKNOWN}: {error}") from None
 
 
 def _source(part: FileContent, values: Mapping[str, Any]) -> FileSource:
@@ -433,9 +436,8 @@ def _code(codes: Mapping[str, StepCode], *names: str) -> str:
     code = codes[names[0]] if names[0] in codes else codes[names[-1]]
     if None in code.constants.values():
         name = next(name for name, value in code.constants.items() if value is None)
-        raise NoFingerprintError(
-            f"{name}, which its code reads, has no fingerprint or is changed by the code"
-        )
+        what = CHANGED if name in code.states else UNKNOWN
+        raise NoFingerprintError(f"{name}, which its code reads, {what}")
     return code.fingerprint
 
 
@@ -445,7 +447,7 @@ def _of_value(values: Mapping[str, Any], name: str) -> CacheKey | NoCacheKey:
     try:
         known = exact_fingerprint(values[name], by_content)
     except NoFingerprintError as error:
-        return NoCacheKey(f"the value of parameter {name!r} has no fingerprint: {error}")
+        return NoCacheKey(f"the value of parameter {name!r} {UNKNOWN}: {error}")
     return CacheKey(known, known)
 
 
@@ -453,7 +455,7 @@ def _of_part(values: Mapping[str, Any], part: ParameterField) -> CacheKey | NoCa
     try:
         known = exact_fingerprint(part.taken_from(values), by_content)
     except NoFingerprintError as error:
-        return NoCacheKey(f"{part} has no fingerprint: {error}")
+        return NoCacheKey(f"{part} {UNKNOWN}: {error}")
     except Exception as error:  # the trial raises it, where the user sees it
         return NoCacheKey(f"{part} cannot be taken: {type(error).__name__}: {error}")
     return CacheKey(known, known)

@@ -7,13 +7,27 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from daskperiment.records import CacheEntry
-from daskperiment.reuse.cache_entries import Hit
+from daskperiment.reuse.cache_entries import CHANGED, NOT_KEPT, UNKNOWN, Hit
 from daskperiment.reuse.cache_keys import StepKeys
 
-__all__ = ["NEVER_RUN", "ReusePlan"]
+__all__ = ["NEVER_RUN", "ReusePlan", "with_cure"]
 
 NEVER_RUN = "never run"
 """Reason of a step of which the store knows no output."""
+
+_CURES = {
+    CHANGED: "make it an argument, or something that only the step's own call has",
+    UNKNOWN: "make it in the step, or say what counts of its class with "
+    "daskperiment.register_fingerprint()",
+    NOT_KEPT: "return something that can be pickled, or what it can be made of",
+}
+
+
+def with_cure(reason: str) -> str | None:
+    """Return a reason that lasts, with what to do about it; None if another trial has another."""
+    cure = next((cure for part, cure in _CURES.items() if part in reason), None)
+    return None if cure is None else f"{reason}; {cure}"
+
 
 Key = Hashable
 
@@ -35,6 +49,8 @@ class ReusePlan:
     """The nodes that the trial's graph consists of; none if it is the template's as it is."""
     reasons: Mapping[Key, str] = field(default_factory=dict)
     """Why those of the reusable steps that are no hits must run."""
+    never: Mapping[Key, str] = field(default_factory=dict)
+    """Why some of them must always run, and what would change that."""
     unfit: Mapping[str, str] = field(default_factory=dict)
     """Place -> why what is known under a step's cache key is not taken: it has another seed, or
     files that changed. What changed since the step ran last goes before it as a reason."""

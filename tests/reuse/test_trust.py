@@ -15,6 +15,10 @@ from tests.reuse.work import ran, write
 KINDS = ["folder", "redis", "mongo"]
 
 
+told = pytest.mark.filterwarnings("ignore::daskperiment.errors.NeverReusedWarning")
+"""Of these a warning tells that they always run: see tests/reuse/test_never_reused.py."""
+
+
 @pytest.fixture
 def ex(tmp_path):
     return daskperiment.Experiment("trust", backend=tmp_path / "store", reuse=True)
@@ -95,6 +99,7 @@ def test_no_fingerprint_is_not_comparable(ex, log):
     }  # fmt: skip
 
 
+@told
 def test_argument_without_fingerprint(ex, log):
     """What takes an argument or a parameter without fingerprint runs; what follows need not."""
     value = ex.parameter("value", default=1)
@@ -358,6 +363,7 @@ class Kind:
         raise TypeError("made of smoke")
 
 
+@told
 @pytest.mark.parametrize("make", [Kind, Refuses])
 def test_not_kept(ex, log, make):
     """Where an output cannot be pickled, its step runs when it is needed, and says why."""
@@ -380,6 +386,7 @@ def test_not_kept(ex, log, make):
     assert "made of smoke" in told
 
 
+@told
 def test_no_endless_trail(ex, log):
     """Outputs that are never reused leave no further record for each trial."""
     result = chain(ex, log, lambda: ex.current_trial_id, lambda value: Refuses())

@@ -125,7 +125,9 @@ def write_items(encoder: Encoder, items: list[Any]) -> None:
     if not items or set(map(type, items)) != {str}:
         encoder.sequence(b"items", items, len(items))
         return
-    encoder.tag_text(b"texts", " ".join(map(str, map(len, items))), len(items))
+    # The text of a list is made faster than those of its items.
+    lengths = str(list(map(len, items)))[1:-1].replace(",", "")
+    encoder.tag_text(b"texts", lengths, len(items))
     encoder.text("".join(items))
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from daskperiment.capture.encoding import BULK, Encoder, Handler, by_attributes, by_parts
+from xxhash import xxh3_128
+
+from daskperiment.capture.encoding import Encoder, Handler, by_attributes, by_parts
 from daskperiment.capture.fingerprint.arrays import encode_ndarray, write_items
 from daskperiment.capture.fingerprint.python_values import encode_repr
 from daskperiment.capture.origin import is_own
@@ -14,8 +16,8 @@ from daskperiment.capture.origin import is_own
 __all__ = ["table_handler"]
 
 _WIDTHS = ("Int8", "Int16", "Int32", "Int64", "Float32", "Float64")
-# Columns that are looked at together: few enough that their copies stay small.
-_BATCH = 2000
+# Cells of a frame that are looked at together: few enough that their copies stay small.
+_CELLS = 1 << 21
 
 
 def table_handler(kind: type) -> Handler | None:
@@ -62,53 +64,117 @@ def _frame(encoder: Encoder, value: Any) -> None:
     _write_subclass(encoder, value, "DataFrame")
     encoder.feed(value.columns)
     encoder.feed(value.index)
-    for first in range(0, value.shape[1], _BATCH):
-        _write_columns(encoder, value.iloc[:, first : first + _BATCH])
+    # Type by type: tens of thousands of columns, looked at one by one, would take seconds. Not by
+    # the blocks of pandas, which depend on how the frame was made.
+    for text, (dtype, places) in _columns_by_type(value).items():
+        encoder.tag_text(b"columns", text, len(places))
+        encoder.raw(places.astype("<u4").tobytes())
+        _writer_for(dtype)(encoder, value, places)
     encoder.feed(value.attrs)
 
 
-def _write_columns(encoder: Encoder, frame: Any) -> None:
-    """Write columns in their order; the data of those of one type are taken out together."""
-    known: dict[int, tuple[bytes, Any]] = {}
-    for places in _plain_places(frame).values():
-        alike = frame if len(places) == frame.shape[1] else frame.iloc[:, places]
-        known.update(zip(places, _written(alike), strict=True))
-    if len(known) == frame.shape[1]:
-        encoder.append(b"".join([part for place in range(len(known)) for part in known[place]]))
+def _columns_by_type(frame: Any) -> dict[str, tuple[Any, Any]]:
+    """Return the types of a frame's columns by their texts, each with the places of its columns."""
+    np: Any = sys.modules["numpy"]
+    dtypes = frame.dtypes.to_numpy()
+    found: dict[str, tuple[Any, list[Any]]] = {}
+    # Most columns share their type, as an object: it need not be asked for its text each time.
+    ids = np.fromiter(map(id, dtypes.tolist()), "u8", len(dtypes))
+    for first, places in _alike(np, ids):
+        found.setdefault(str(dtypes[first]), (dtypes[first], []))[1].append(places)
+    return {text: (dtype, np.sort(np.concatenate(places)))
+            for text, (dtype, places) in found.items()}  # fmt: skip
+
+
+def _alike(np: Any, ids: Any) -> Iterator[tuple[int, Any]]:
+    """Yield the place where a number is first, and all of its places, in their order."""
+    _, firsts, counts = np.unique(ids, return_index=True, return_counts=True)
+    ends = counts.cumsum()
+    ordered = np.argsort(ids, kind="stable")
+    for place in np.argsort(firsts):
+        yield firsts[place], ordered[ends[place] - counts[place] : ends[place]]
+
+
+def _writer_for(dtype: Any) -> Callable[[Encoder, Any, Any], None]:
+    pd: Any = sys.modules["pandas"]
+    if isinstance(dtype, pd.api.extensions.ExtensionDtype):
+        if isinstance(dtype, (pd.DatetimeTZDtype, pd.PeriodDtype)):
+            return _write_instants
+        if isinstance(dtype, pd.StringDtype):
+            return _write_texts
+        return _write_nullable if _is_nullable_number(dtype) else _write_single
+    if dtype.kind == "O":
+        return _write_objects
+    # The longest floats have bytes between them that say nothing.
+    return _write_numbers if dtype.isnative and dtype.char not in "gG" else _write_single
+
+
+def _write_single(encoder: Encoder, frame: Any, places: Any) -> None:
+    for place in places:
+        _column(encoder, frame.iloc[:, place].array)
+
+
+def _write_numbers(encoder: Encoder, frame: Any, places: Any) -> None:
+    _write_streams(encoder, ([_rows(part.to_numpy())] for part in _parts(frame, places)))
+
+
+def _write_instants(encoder: Encoder, frame: Any, places: Any) -> None:
+    parts = (part.astype("int64") for part in _parts(frame, places))
+    _write_streams(encoder, ([_rows(part.to_numpy())] for part in parts))
+
+
+def _write_nullable(encoder: Encoder, frame: Any, places: Any) -> None:
+    kind = frame.dtypes.iloc[places[0]].numpy_dtype
+    _write_streams(
+        encoder,
+        ([_rows(part.isna().to_numpy()), _rows(part.to_numpy(dtype=kind, na_value=0))]
+         for part in _parts(frame, places)),
+    )  # fmt: skip
+
+
+def _write_texts(encoder: Encoder, frame: Any, places: Any) -> None:
+    _write_streams(encoder, map(_text_streams, _parts(frame, places)))
+
+
+def _text_streams(part: Any) -> list[Any]:
+    missing = part.isna().to_numpy()
+    items = part.to_numpy(dtype=object).T[~missing.T].tolist()
+    lengths = sys.modules["numpy"].fromiter(map(len, items), "<u8", len(items))
+    return [_rows(missing), lengths, "".join(items).encode("utf-8", "surrogatepass")]
+
+
+def _write_objects(encoder: Encoder, frame: Any, places: Any) -> None:
+    for part in _parts(frame, places):
+        for items in part.to_numpy().T.tolist():
+            write_items(encoder, items)
+
+
+def _write_streams(encoder: Encoder, parts: Iterable[list[Any]]) -> None:
+    """Write what parts consist of, one behind the other: the same in however many parts."""
+    states: list[xxh3_128] = []
+    for part in parts:
+        states = states or [xxh3_128() for _ in part]
+        for state, data in zip(states, part, strict=True):
+            state.update(data)
+    encoder.append(b"".join(state.digest() for state in states))
+
+
+def _rows(cells: Any) -> Any:
+    """Return the bytes of a table's cells, column by column."""
+    return sys.modules["numpy"].ascontiguousarray(cells.T).reshape(-1).view("u1")
+
+
+def _parts(frame: Any, places: Any) -> Iterator[Any]:
+    """Yield some columns of a frame, as many at a time as keep copies small."""
+    width = max(1, _CELLS // max(1, len(frame)))
+    if len(places) == frame.shape[1] <= width:
+        yield frame
         return
-    for place in range(frame.shape[1]):
-        if place in known:
-            encoder.append(b"".join(known[place]))
-        else:
-            _column(encoder, frame.iloc[:, place].array)
-
-
-def _plain_places(frame: Any) -> dict[Any, list[int]]:
-    """Return the places of short columns of numbers, by their type."""
-    found: dict[Any, list[int]] = {}
-    for place, dtype in enumerate(frame.dtypes.to_numpy().tolist()):
-        found.setdefault(dtype, []).append(place)
-    return {k: places for k, places in found.items() if len(places) > 2 and _is_plain(k, frame)}
-
-
-def _is_plain(dtype: Any, frame: Any) -> bool:
-    numbers = type(dtype).__module__.startswith("numpy") and dtype.kind in "biuf"
-    return numbers and 0 < dtype.itemsize * len(frame) <= BULK // 2
-
-
-def _written(alike: Any) -> Iterator[tuple[bytes, Any]]:
-    """Yield what is written of each column of one type: the same beginning, and the data."""
-    rows = sys.modules["numpy"].ascontiguousarray(alike.to_numpy().T)
-    size = rows[0].nbytes
-    first = Encoder(_no_other)
-    _column(first, alike.iloc[:, 0].array)
-    begin = bytes(first.out[: len(first.out) - size])
-    data = memoryview(rows.reshape(-1).view("u1"))
-    return ((begin, data[start : start + size]) for start in range(0, len(data), size))
-
-
-def _no_other(kind: type) -> Handler:
-    raise AssertionError(f"a column of numbers holds no {kind}")
+    for first in range(0, len(places), width):
+        some = places[first : first + width]
+        # What stands side by side need not be copied.
+        whole = some[-1] - some[0] + 1 == len(some)
+        yield frame.iloc[:, some[0] : some[-1] + 1] if whole else frame.take(some, axis=1)
 
 
 def _series(encoder: Encoder, value: Any) -> None:
@@ -175,12 +241,16 @@ def _extension(encoder: Encoder, value: Any) -> None:
         return
     missing = value.isna()
     encode_ndarray(encoder, missing)
-    kind = getattr(value.dtype, "numpy_dtype", None)
-    if getattr(kind, "kind", "O") in "biuf" and hasattr(value.dtype, "na_value"):
-        encode_ndarray(encoder, value.to_numpy(dtype=kind, na_value=0))
+    if _is_nullable_number(value.dtype):
+        encode_ndarray(encoder, value.to_numpy(dtype=value.dtype.numpy_dtype, na_value=0))
     else:
         # Texts and what else there is, without the many forms of a missing value.
         write_items(encoder, value[~missing].to_numpy(dtype=object).tolist())
+
+
+def _is_nullable_number(dtype: Any) -> bool:
+    kind = getattr(dtype, "numpy_dtype", None)
+    return getattr(kind, "kind", "O") in "biuf" and hasattr(dtype, "na_value")
 
 
 def _polars(kind: type) -> Handler | None:

@@ -1,0 +1,60 @@
+"""Fingerprints of wide frames against pickle of them and one hash of the bytes."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from xxhash import xxh3_128
+
+from benchmarks.timing import Figure, side_by_side
+from daskperiment.capture.fingerprint import fingerprint
+
+__all__ = ["run"]
+
+WIDTH = 20_000
+ROWS = 100
+BUDGET = 3.0
+
+
+def run(folder: Path) -> Iterator[Figure]:
+    """Measure frames that are made in ways in which wide frames are made."""
+    for name, make in FRAMES.items():
+        frame = make()
+        ours, floor = side_by_side(
+            lambda frame=frame: fingerprint(frame),
+            lambda frame=frame: xxh3_128(pickle.dumps(frame, 5)).digest(),
+        )
+        yield Figure(
+            f"fingerprint of {WIDTH:,} columns, {name} / pickle, hash",
+            ours * 1e3, floor * 1e3, "ms", BUDGET,
+        )  # fmt: skip
+
+
+def _numbers() -> pd.DataFrame:
+    values = np.random.default_rng(1).normal(size=(ROWS, WIDTH))
+    return pd.DataFrame(values, columns=[f"c{n}" for n in range(WIDTH)])
+
+
+def _by_column(column: Callable[[int], object]) -> pd.DataFrame:
+    return pd.DataFrame({f"c{n}": column(n) for n in range(WIDTH)})
+
+
+def _mixed() -> pd.DataFrame:
+    kinds = (np.arange(ROWS), np.linspace(0, 1, ROWS), np.arange(ROWS) % 2 == 0)
+    return _by_column(lambda n: kinds[n % len(kinds)]).copy()
+
+
+FRAMES: dict[str, Callable[[], pd.DataFrame]] = {
+    "numbers": _numbers,
+    "mixed numbers": _mixed,
+    "many blocks": lambda: _by_column(lambda n: pd.array(np.arange(ROWS), dtype="Int64")),
+    "dates": lambda: _by_column(lambda n: pd.date_range("2020", periods=ROWS)).copy(),
+    "texts": lambda: _by_column(lambda n: ["a", f"b{n}"] * (ROWS // 2)),
+    "text beside numbers": lambda: _by_column(
+        lambda n: ["a", f"b{n}"] * (ROWS // 2) if n % 10 == 0 else np.linspace(n, 1, ROWS)
+    ),
+}
