@@ -7,6 +7,7 @@ looked up in the step's own task, when the inputs are there.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -16,14 +17,19 @@ from daskperiment.execution.kept_files import restore_files
 from daskperiment.execution.trial import TrialHandle
 from daskperiment.recording.recorder import Recorder
 from daskperiment.recording.registry import recorder_for
-from daskperiment.records import CacheEntry, cache_entry_id
+from daskperiment.records import INEXACT, Argument, CacheEntry, cache_entry_id
 from daskperiment.reuse.cache_entries import CacheEntries, Hit
 from daskperiment.reuse.cache_keys import CacheKey, StepKeys
 from daskperiment.reuse.reuse_plan import NEVER_RUN
 from daskperiment.store.protocol import Store
 from daskperiment.warn import warn_user
 
-__all__ = ["KnownOutput", "OutputsByInputs", "distrust"]
+__all__ = ["KnownOutput", "OutputsByInputs", "are_exact", "distrust"]
+
+
+def are_exact(arguments: Iterable[Argument]) -> bool:
+    """Return whether fingerprints of arguments tell all that an output may depend on."""
+    return not any((each.fingerprint or "").startswith(INEXACT) for each in arguments)
 
 
 class KnownOutput(NamedTuple):

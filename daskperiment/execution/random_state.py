@@ -38,7 +38,7 @@ from daskperiment.execution.system_entropy import ISOLATED_PACKAGES, SystemDraws
 from daskperiment.execution.unseen_draws import notice_states
 from daskperiment.warn import warn_user
 
-__all__ = ["IsolatedLibraries", "release_step", "seed_step"]
+__all__ = ["IsolatedLibraries", "doubt_of", "release_step", "seed_step"]
 
 _ISOLATED_MODULES = frozenset({"dask.sizeof"})
 
@@ -294,6 +294,17 @@ def release_step(step: RunningStep) -> None:
     _STATE.leave(step)
     if step.disturbed or step.unordered:
         _warn(step)
+
+
+def doubt_of(running: RunningStep) -> str | None:
+    """Return why what ran may return something else next time, although all known is equal."""
+    if running.asked_for_trial:
+        return "it read the trial's id"
+    if running.disturbed:
+        return "it shared the global random state with another step"
+    if running.unordered:
+        return "its threads drew from ex.rng in an order that timing decided"
+    return None
 
 
 def _warn(step: RunningStep) -> None:

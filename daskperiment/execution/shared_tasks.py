@@ -44,6 +44,7 @@ __all__ = [
     "adopt",
     "adopt_between",
     "adopt_result",
+    "adopt_untouched",
     "load_or_none",
     "load_shared",
     "pass_shared",
@@ -351,6 +352,24 @@ def adopt(
     value = _adopted(trial, recorder, seeded, outcome, call, values)
     deliver_visit(trial, recorder)
     return value
+
+
+def adopt_untouched(
+    trial: TrialHandle, seeded: str, outcome: SharedOutcome, call: Call, /, *values: Any
+) -> Any:
+    """Adopt an output that was loaded for this trial and one step of it, and for nobody else."""
+    value = adopt(trial, seeded, outcome, call, *values)
+    run = outcome.run
+    if value is outcome.value and run is not None and run.output and _is_array(value):
+        # Reading megabytes once more, to learn what is on record, takes longer than the trial.
+        trial.untouched[id(value)] = value, run.output
+    return value
+
+
+def _is_array(value: Any) -> bool:
+    """Whether a value has one fingerprint, that its order within does not change."""
+    dtype = getattr(value, "dtype", None)
+    return type(value).__module__ == "numpy" and dtype is not None and not dtype.hasobject
 
 
 def adopt_result(
