@@ -272,6 +272,10 @@ class Begun(Struct, frozen=True, omit_defaults=True):
     """The id that the trial had before its store lost it, and it was begun again."""
     submission: str | None = None
     """By which it came to another process; None if it began in the one that planned it."""
+    code_hash: str | None = None
+    """SHA-256 of the object :attr:`code`, where the record is signed."""
+    signature: str | None = None
+    """Of the record and what it is for, with the signing key; ``None`` where there was none."""
 
 
 class Computed(Struct, frozen=True):
@@ -345,6 +349,8 @@ class StepRun(Struct, frozen=True, omit_defaults=True):
     reads: list[FileState] = []
     """What it read besides its arguments, as far as Python told."""
     written: list[FileState] = []
+    signature: str | None = None
+    """Of the record and what it is for, with the signing key; ``None`` where there was none."""
 
 
 class Output(Struct, frozen=True, omit_defaults=True):
@@ -385,6 +391,8 @@ class CacheEntry(Struct, frozen=True, omit_defaults=True):
     """What the step wrote, but for what is kept: it must still be there."""
     partial: bool = False
     """Whether what the steps before it read is not among `reads`."""
+    signature: str | None = None
+    """Of the record and what it is for, with the signing key; ``None`` where there was none."""
 
 
 Recipe = CacheEntry

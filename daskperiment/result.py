@@ -110,7 +110,7 @@ class Result(ResultNode):
             If a parameter has neither a recorded value nor one today. Nothing is recorded then.
         UntrustedObjectError
             If a signing key is configured, and a parameter's object is not signed with it, or
-            recorded code, which is never signed, would have to be run.
+            recorded code that was not signed with it would have to be run.
         """
         from daskperiment.reproduce import reproduce  # noqa: PLC0415  # as above
 

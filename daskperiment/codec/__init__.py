@@ -29,11 +29,19 @@ from daskperiment.codec.fields import (
 )
 from daskperiment.codec.kinds import NotPlainError
 from daskperiment.codec.object_format import Blob, check_object, dump_object, load_object
+from daskperiment.codec.signed_records import (
+    check_signature,
+    content_hash,
+    has_signature,
+    signed,
+)
 
 __all__ = [
     "Blob",
     "NotPlainError",
     "check_object",
+    "check_signature",
+    "content_hash",
     "decode",
     "decode_each",
     "decode_many",
@@ -43,6 +51,7 @@ __all__ = [
     "encode",
     "find_record",
     "from_plain",
+    "has_signature",
     "is_object",
     "load_object",
     "load_record",
@@ -50,6 +59,7 @@ __all__ = [
     "pack",
     "parsed",
     "sealed",
+    "signed",
     "to_plain",
     "unpack",
 ]

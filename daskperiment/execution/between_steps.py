@@ -10,7 +10,8 @@ from daskperiment.codec import pack
 from daskperiment.execution.calls import Call, UserFunction
 from daskperiment.execution.context import RunningStep
 from daskperiment.execution.lifecycle import fail, failure_of, keep_or_explain
-from daskperiment.execution.tasks import deliver_visit, doubt_of, run_alone, run_seeded, watched
+from daskperiment.execution.random_state import doubt_of
+from daskperiment.execution.tasks import deliver_visit, run_alone, run_seeded, watched
 from daskperiment.execution.trial import TrialHandle
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import CacheEntry, Computed, computed_id
@@ -63,5 +64,5 @@ def run_unrecorded(
         entry = CacheEntry(
             trial.trial, label, "", running.stochastic, note=doubt_of(running), reads=running.reads
         )
-        recorder_for(trial.store).entry(keys.ids, entry, trial.owner)
+        recorder_for(trial.store).entry(keys.ids, entry, trial.owner, trial.signing_key)
     return value, running

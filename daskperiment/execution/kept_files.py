@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,11 +33,10 @@ from daskperiment.warn import warn_user
 
 __all__ = [
     "LAZY",
-    "is_within",
+    "FilesReturned",
+    "files_returned",
     "keep_files",
-    "paths_returned",
     "restore_files",
-    "states_of",
     "warn_never_reused",
     "warn_of_lazy",
     "warn_of_unkept",
@@ -47,26 +46,39 @@ _COARSE = 10_000_000
 """Nanoseconds by which the clock of a file system may be behind."""
 
 
-def paths_returned(value: Any, written: set[str], started: float) -> tuple[list[str], list[str]]:
-    """Return the paths in what a step returned: to what it made, and to what was there before.
+class FilesReturned(NamedTuple):
+    """The files whose paths a step returned."""
+
+    made: list[str]
+    """Files and folders that it made."""
+    read: list[FileState]
+    """What others hold that it named without having made them."""
+    besides: list[FileState]
+    """What it wrote besides those that it made and returned."""
+
+
+def files_returned(value: Any, written: list[FileState], started: float) -> FilesReturned:
+    """Return the files whose paths stand in what a step returned.
 
     Parameters
     ----------
     value : object
         Paths are found in lists, tuples and the values of dicts; a text is one if the step wrote
         to the file of that name.
-    written : set of str
-        Absolute paths that the step is known to have written to.
+    written : list of FileState
+        Files that the step is known to have written to.
     started : float
         When it began, in seconds since the epoch.
     """
+    names = {state.name for state in written}
     made: list[str] = []
     found: list[str] = []
-    for path in _paths(value, written):
+    for path in _paths(value, names):
         files = [path] if os.path.isfile(path) else _below(path)
-        own = any(file in written or _is_newer(file, started) for file in files)
+        own = any(file in names or _is_newer(file, started) for file in files)
         (made if own else found).append(path)
-    return made, found
+    besides = [state for state in written if not _is_within(state.name, made)]
+    return FilesReturned(made, _states_of(found), besides)
 
 
 def _paths(value: Any, written: set[str]) -> Iterator[str]:
@@ -97,12 +109,12 @@ def _is_newer(path: str, started: float) -> bool:
     return stamp is not None and max(stamp[1:3]) + _COARSE >= int(started * 1e9)
 
 
-def is_within(path: str, paths: list[str]) -> bool:
+def _is_within(path: str, paths: list[str]) -> bool:
     """Whether a path is one of others, or below one of them."""
     return any(path == each or path.startswith(f"{each}{os.sep}") for each in paths)
 
 
-def states_of(paths: list[str]) -> list[FileState]:
+def _states_of(paths: list[str]) -> list[FileState]:
     """Return what files and folders hold that a step named without having made them."""
     found = []
     for path in paths:

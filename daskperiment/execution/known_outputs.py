@@ -7,6 +7,7 @@ looked up in the step's own task, when the inputs are there.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -16,14 +17,19 @@ from daskperiment.execution.kept_files import restore_files
 from daskperiment.execution.trial import TrialHandle
 from daskperiment.recording.recorder import Recorder
 from daskperiment.recording.registry import recorder_for
-from daskperiment.records import CacheEntry, cache_entry_id
+from daskperiment.records import INEXACT, Argument, CacheEntry, cache_entry_id
 from daskperiment.reuse.cache_entries import CacheEntries, Hit
 from daskperiment.reuse.cache_keys import CacheKey, StepKeys
 from daskperiment.reuse.reuse_plan import NEVER_RUN
 from daskperiment.store.protocol import Store
 from daskperiment.warn import warn_user
 
-__all__ = ["KnownOutput", "OutputsByInputs", "distrust"]
+__all__ = ["KnownOutput", "OutputsByInputs", "are_exact", "distrust"]
+
+
+def are_exact(arguments: Iterable[Argument]) -> bool:
+    """Return whether fingerprints of arguments tell all that an output may depend on."""
+    return not any((each.fingerprint or "").startswith(INEXACT) for each in arguments)
 
 
 class KnownOutput(NamedTuple):
@@ -59,7 +65,7 @@ class OutputsByInputs:
         """Return the output of an earlier trial, loaded; None if the step has to run."""
         if not self._keys.expected and recorder.outputs.unknown([self._hint]):
             return None  # whoever runs for the first time need not ask for each step
-        hit = self._hit(recorder)
+        hit = self._hit(recorder, trial.signing_key)
         if hit is None:
             return None
         try:
@@ -71,16 +77,16 @@ class OutputsByInputs:
             return None
         return KnownOutput(hit.entry, value, _reason(hit.entry.trial, self._keys.reason))
 
-    def read(self, store: Store) -> CacheEntries:
+    def read(self, store: Store, signing_key: bytes | None = None) -> CacheEntries:
         """Read what is known under the key."""
-        self._entries = entries = CacheEntries(store)
+        self._entries = entries = CacheEntries(store, signing_key)
         with suppress(StoreError):  # a store that is away knows nothing
             entries.read(self.key)
         return entries
 
-    def _hit(self, recorder: Recorder) -> Hit | None:
+    def _hit(self, recorder: Recorder, signing_key: bytes | None) -> Hit | None:
         recorder.settle()  # what ran a moment ago in this process counts too
-        entries = self.read(recorder.store)
+        entries = self.read(recorder.store, signing_key)
         with suppress(StoreError):  # as above
             hit = entries.hit(*self.key, drew=False)
             # One that was dropped to make room is nothing to warn of.

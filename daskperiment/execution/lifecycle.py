@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from daskperiment.cluster import retries, worker
-from daskperiment.codec import Blob, decode, decode_each, encode, pack
+from daskperiment.codec import Blob, decode, decode_each, encode, pack, signed
 from daskperiment.errors import ParameterUndefinedError, StoreError, StoreWarning
 from daskperiment.execution.context import ACTIVE, halt_steps
 from daskperiment.execution.purity import report_conflicts
@@ -178,17 +178,18 @@ def undefined(names: tuple[str, ...]) -> ParameterUndefinedError:
 
 def _first_record(request: TrialRequest, forms: dict[str, Any]) -> bytes:
     setup = request.setup
-    return encode(
-        Begun(
-            token=request.token, result=setup.result, started=time.time(), seed=request.seed,
-            parameters=forms, code=setup.code.digest, environment=setup.environment.digest,
-            graph=setup.graph.digest, origin=setup.origin,
-            sweep=request.sweep, source=request.source,
-            files=request.files and request.files.digest,
-            unreached=[name for name in forms if name not in setup.parameters],
-            submission=request.submission,
-        )
+    begun = Begun(
+        token=request.token, result=setup.result, started=time.time(), seed=request.seed,
+        parameters=forms, code=setup.code.digest, environment=setup.environment.digest,
+        graph=setup.graph.digest, origin=setup.origin,
+        sweep=request.sweep, source=request.source,
+        files=request.files and request.files.digest,
+        unreached=[name for name in forms if name not in setup.parameters],
+        submission=request.submission, code_hash=setup.code_hash,
     )  # fmt: skip
+    if setup.signing_key is not None:
+        begun = signed(begun, setup.signing_key, setup.store.address)
+    return encode(begun)
 
 
 def _allocate_once(request: TrialRequest, recorder: Recorder, body: bytes) -> BegunTrial:

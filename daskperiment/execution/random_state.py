@@ -38,7 +38,7 @@ from daskperiment.execution.system_entropy import ISOLATED_PACKAGES, SystemDraws
 from daskperiment.execution.unseen_draws import notice_states
 from daskperiment.warn import warn_user
 
-__all__ = ["IsolatedLibraries", "release_step", "seed_step"]
+__all__ = ["IsolatedLibraries", "doubt_of", "release_step", "seed_step"]
 
 _ISOLATED_MODULES = frozenset({"dask.sizeof"})
 
@@ -90,7 +90,7 @@ _give_seed, _set_state = random.seed, random.setstate
 """Without what notices that a step calls them."""
 
 
-class _Level(NamedTuple):
+class _WaitingStep(NamedTuple):
     """A step that waits for the steps of trials that it computes, and where its draws were."""
 
     step: RunningStep
@@ -103,7 +103,7 @@ def _waits(outer: RunningStep, step: RunningStep) -> bool:
     """Whether a step waits in Dask for another one to run."""
     if outer.thread == step.thread:
         return True
-    frame = sys._current_frames().get(outer.thread)
+    frame = getattr(sys, "_current_frames")().get(outer.thread)  # noqa: B009
     while frame is not None and frame.f_globals.get("__name__") != "dask.local":
         frame = frame.f_back
     return frame is not None
@@ -119,7 +119,7 @@ class _GlobalRandomState:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._bits = np.random.MT19937(0)
-        self._levels: list[_Level] = []
+        self._levels: list[_WaitingStep] = []
         """Those below that of the steps that draw now, the outermost first."""
         self._steps: list[RunningStep] = []
         """The steps that draw now: all that run here, but for those that wait for others."""
@@ -170,7 +170,7 @@ class _GlobalRandomState:
         for other in ACTIVE:
             other.beside = (*other.beside, step.key)
         if self._alone(outer) and _waits(self._steps[0], step):
-            level = _Level(self._steps[0], state, self._seed, self._families)
+            level = _WaitingStep(self._steps[0], state, self._seed, self._families)
             self._levels.append(level)
             self._steps, self._families = [], imported_families()
 
@@ -195,7 +195,7 @@ class _GlobalRandomState:
             self._join_levels()
         return [other for other in self._steps if other is not step]
 
-    def _go_on(self, level: _Level) -> None:
+    def _go_on(self, level: _WaitingStep) -> None:
         """Let the step draw on that waited for those of a level."""
         for family in self._families:
             arrived = any(each is family for each in level.families)
@@ -294,6 +294,17 @@ def release_step(step: RunningStep) -> None:
     _STATE.leave(step)
     if step.disturbed or step.unordered:
         _warn(step)
+
+
+def doubt_of(running: RunningStep) -> str | None:
+    """Return why what ran may return something else next time, although all known is equal."""
+    if running.asked_for_trial:
+        return "it read the trial's id"
+    if running.disturbed:
+        return "it shared the global random state with another step"
+    if running.unordered:
+        return "its threads drew from ex.rng in an order that timing decided"
+    return None
 
 
 def _warn(step: RunningStep) -> None:

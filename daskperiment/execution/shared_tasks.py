@@ -19,7 +19,7 @@ import cloudpickle
 import msgspec
 from dask.sizeof import sizeof
 
-from daskperiment.codec import unpack
+from daskperiment.codec import signed, unpack
 from daskperiment.errors import StoreError
 from daskperiment.execution.between_steps import run_between, run_unrecorded
 from daskperiment.execution.calls import Call
@@ -44,6 +44,7 @@ __all__ = [
     "adopt",
     "adopt_between",
     "adopt_result",
+    "adopt_untouched",
     "load_or_none",
     "load_shared",
     "pass_shared",
@@ -263,7 +264,8 @@ def _made_meanwhile(
     if request.followed and keys is not None and keys.reusable:
         drew = any(outcome.drew for outcome in outcomes)
         with suppress(StoreError):
-            hit = look_up(request.setup.store, keys.base, keys.seeded, drew)
+            setup = request.setup
+            hit = look_up(setup.store, keys.base, keys.seeded, drew, setup.signing_key)
     if hit is None:
         return None
     try:
@@ -352,6 +354,24 @@ def adopt(
     return value
 
 
+def adopt_untouched(
+    trial: TrialHandle, seeded: str, outcome: SharedOutcome, call: Call, /, *values: Any
+) -> Any:
+    """Adopt an output that was loaded for this trial and one step of it, and for nobody else."""
+    value = adopt(trial, seeded, outcome, call, *values)
+    run = outcome.run
+    if value is outcome.value and run is not None and run.output and _is_array(value):
+        # Reading megabytes once more, to learn what is on record, takes longer than the trial.
+        trial.untouched[id(value)] = value, run.output
+    return value
+
+
+def _is_array(value: Any) -> bool:
+    """Whether a value has one fingerprint, that its order within does not change."""
+    dtype = getattr(value, "dtype", None)
+    return type(value).__module__ == "numpy" and dtype is not None and not dtype.hasobject
+
+
 def adopt_result(
     trial: TrialHandle, seeded: str, outcome: SharedOutcome, call: Call, /, *values: Any
 ) -> Any:
@@ -393,5 +413,7 @@ def _record_adoption(
         kept=run.kept if call.persist else None, cache_key=keys and keys.base,
         reusable=keys is not None and keys.reusable, note=None,
     )  # fmt: skip
+    if trial.signing_key is not None:
+        record = signed(record, trial.signing_key, recorder.store.address, trial.trial)
     recorder.write("steps", trial.trial, reused_run_id(call.key, source), record, trial.owner)
     trial.show(call.key, "succeeded")

@@ -20,18 +20,16 @@ from daskperiment.capture.fingerprint import (
 )
 from daskperiment.capture.signatures import DEFAULT, defaults_of
 from daskperiment.cluster import worker
-from daskperiment.codec import Blob, pack
+from daskperiment.codec import Blob, pack, signed
 from daskperiment.execution.calls import Call
 from daskperiment.execution.context import ACTIVE, CURRENT, RunningStep
 from daskperiment.execution.kept_files import (
     LAZY,
-    is_within,
+    files_returned,
     keep_files,
-    paths_returned,
-    states_of,
     warn_of_unkept,
 )
-from daskperiment.execution.known_outputs import OutputsByInputs
+from daskperiment.execution.known_outputs import OutputsByInputs, are_exact
 from daskperiment.execution.lifecycle import (
     end,
     fail,
@@ -43,7 +41,7 @@ from daskperiment.execution.lifecycle import (
 )
 from daskperiment.execution.observed_files import ObservedFiles, watch_files
 from daskperiment.execution.purity import hands_on, is_changed, report_conflicts
-from daskperiment.execution.random_state import release_step, seed_step
+from daskperiment.execution.random_state import doubt_of, release_step, seed_step
 from daskperiment.execution.trial import TrialHandle
 from daskperiment.execution.usage import Stopwatch, Usage
 from daskperiment.formatting import shorten
@@ -71,7 +69,6 @@ from daskperiment.store.liveness import current_origin
 __all__ = [
     "StepRunner",
     "deliver_visit",
-    "doubt_of",
     "inputs_of",
     "run_alone",
     "run_call",
@@ -231,14 +228,11 @@ class StepRunner:
 
     def _keep_files(self, value: Any, started: float) -> None:
         """Keep the files whose paths the step returns; whose they are not has read them."""
-        written = {state.name for state in self.written}
-        made, found = paths_returned(value, written, started)
-        if found:
-            self.reads = [*self.reads, *states_of(found)]
+        made, read, besides = files_returned(value, self.written, started)
+        self.reads = [*self.reads, *read]
         if made and self.call.persist:
-            kept = keep_files(self.recorder, made, self.trial.signing_key)
-            self.files = {"files": kept}
-            self.written = [s for s in self.written if not is_within(s.name, made)]
+            self.files = {"files": keep_files(self.recorder, made, self.trial.signing_key)}
+            self.written = besides
 
     def _note_files(self, files: ObservedFiles) -> None:
         # Reading files once more is worth its time where outputs are reused.
@@ -257,7 +251,7 @@ class StepRunner:
                 found[name] = Argument("", self._digest(name, value, by_content))
         if (inputs := inputs_of(found, self.call.ignore)) is not None:
             self.known_now = OutputsByInputs(self.keys, inputs, self.running.seed)
-            self.known_now.read(self.recorder.store)
+            self.known_now.read(self.recorder.store, self.trial.signing_key)
 
     def _take(self, values: Sequence[Any]) -> None:
         """Note what the function gets, argument by argument; what has no fingerprint is noted."""
@@ -265,9 +259,11 @@ class StepRunner:
         # Reading files is worth its time where outputs are reused.
         path = by_content if self.keys is not None and self.keys.reusable else by_stamp
         for name, value in zip(call.names, values, strict=True):
-            digest = None if name in call.ignore else self._digest(name, value, path)
+            digest = self.trial.untouched and self._of_untouched(name, value)
+            if not digest and name not in call.ignore:
+                digest = self._digest(name, value, path)
             text = _text(value)
-            found[name] = Argument(text, digest)
+            found[name] = Argument(text, digest or None)
             if not text and (name in call.shared or (handing and self._is_handed_on(name))):
                 self.watched.append(name)
         if call.defaulted:
@@ -280,18 +276,22 @@ class StepRunner:
         """Note the arguments that are other ones than before the function ran."""
         # What ran meanwhile may have done it: then nobody can tell which of them did.
         beside = {*self.running.beside, *(step.key for step in (*self.beside, *ACTIVE))}
-        for name, value in zip(self.call.names, values, strict=True):
-            before = self.arguments[name].fingerprint
-            if name in self.watched and is_changed(before, value):
-                self.changed.append(name)
-        given = [each for name, each in zip(self.call.names, values, strict=True)
-                 if name in self.watched]  # fmt: skip
-        if hands_on(self.value, given):
+        given = {name: value for name, value in zip(self.call.names, values, strict=True)
+                 if name in self.watched}  # fmt: skip
+        if hands_on(self.value, given.values()):
             self.trial.handing.add(self.call.key)
+        self.changed = [name for name, value in given.items()
+                        if is_changed(self.arguments[name].fingerprint, value)]  # fmt: skip
         if self.changed:
             call, others = self.call, sorted(beside - {self.call.key})
             found = Alteration(call.key, call.step, self.changed, others)
             self.recorder.outputs.altered(self.trial.trial, found)
+
+    def _of_untouched(self, name: str, value: Any) -> str | None:
+        """Return the fingerprint of an array that was loaded for this step alone: it is known."""
+        found, digest = self.trial.untouched.pop(id(value), (None, ""))
+        fits = found is value and name not in self.call.shared and name not in self.call.ignore
+        return digest if fits else None
 
     def _is_handed_on(self, name: str) -> bool:
         """Whether an argument came here by a step that returned what others see, too."""
@@ -352,7 +352,7 @@ class StepRunner:
 
     def _reuse_known(self, keys: StepKeys) -> bool:
         """Take an earlier trial's output for the same inputs, if there is one."""
-        if self.inputs is None or not _exact(self.arguments):
+        if self.inputs is None or not are_exact(self.arguments.values()):
             return False
         watch = Stopwatch()
         self.known = OutputsByInputs(keys, self.inputs, self.running.seed)
@@ -367,7 +367,9 @@ class StepRunner:
         # From now on the cache key leads to it, so that not even the inputs are needed.
         partial = self.before is None
         entry = msgspec.structs.replace(entry, reads=self._all_reads(), partial=partial)
-        self.recorder.entry(worth_writing(keys.ids, entry), entry, self.trial.owner)
+        self.recorder.entry(
+            worth_writing(keys.ids, entry), entry, self.trial.owner, self.trial.signing_key
+        )
         return True
 
     def _record(
@@ -389,7 +391,10 @@ class StepRunner:
         )  # fmt: skip
         id = (step_run_id(call.key, usage.started, origin.pid) if reused is None
               else reused_run_id(call.key, reused))  # fmt: skip
-        self.recorder.write("steps", self.trial.trial, id, self.record, self.trial.owner)
+        record, key = self.record, self.trial.signing_key
+        if key is not None:
+            record = signed(record, key, self.recorder.store.address, self.trial.trial)
+        self.recorder.write("steps", self.trial.trial, id, record, self.trial.owner)
         if self.trial.progress is not None:
             self.trial.show(call.key, status)
 
@@ -402,14 +407,9 @@ class StepRunner:
         cache_key = (self.keys and self.keys.base) or None
         by_inputs = self.known.key.base if self.known is not None else None
         record = Output(
-            self.trial.trial,
-            self.call.key,
-            self.call.step,
-            output,
-            cache_key,
-            self.reads,
+            self.trial.trial, self.call.key, self.call.step, output, cache_key, self.reads,
             by_inputs,
-        )
+        )  # fmt: skip
         self.recorder.output(id, record, self.trial.owner)
 
     def _all_reads(self) -> list[FileState]:
@@ -427,14 +427,14 @@ class StepRunner:
             ids = ids[:1]
         if any(map(is_replacement_id, ids)):
             ids = worth_writing(ids, entry)
-        self.recorder.entry(ids, entry, self.trial.owner)
+        self.recorder.entry(ids, entry, self.trial.owner, self.trial.signing_key)
         assert self.keys is not None
         if self.keys.call is not None and why_not(entry) is None:
             # What the steps before it read is in its inputs.
             own = msgspec.structs.replace(entry, reads=self.reads, partial=False)
             for known in (self.known if self.keys.call.by_nodes else None, self.known_now):
                 ids = known.ids(entry.drew) if known is not None else []
-                self.recorder.entry(ids, own, self.trial.owner)
+                self.recorder.entry(ids, own, self.trial.owner, self.trial.signing_key)
 
 
 def _refuse_node(step: str, value: Any) -> None:
@@ -470,12 +470,6 @@ def _is_lazy(value: Any) -> bool:
     return bool(is_dask_collection(value))
 
 
-def _exact(arguments: Mapping[str, Argument]) -> bool:
-    """Return whether fingerprints tell all that an output may depend on."""
-    digests = (each.fingerprint for each in arguments.values())
-    return not any(digest is not None and digest.startswith(INEXACT) for digest in digests)
-
-
 def _default(value: Any, path: Callable[[Any], str]) -> Argument:
     """Return what a step gets that is given nothing: its code tells a value that says nothing."""
     try:
@@ -504,14 +498,3 @@ def inputs_of(arguments: Mapping[str, Argument], ignore: Collection[str]) -> str
             return None
         parts += (name, digest)
     return combine(*parts)
-
-
-def doubt_of(running: RunningStep) -> str | None:
-    """Return why what ran may return something else next time, although all known is equal."""
-    if running.asked_for_trial:
-        return "it read the trial's id"
-    if running.disturbed:
-        return "it shared the global random state with another step"
-    if running.unordered:
-        return "its threads drew from ex.rng in an order that timing decided"
-    return None

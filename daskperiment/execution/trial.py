@@ -50,6 +50,8 @@ class TrialSetup:
     """Names of the parameters that reach a step."""
     doubts: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Step -> why its code does not tell what it returns."""
+    code_hash: str | None = None
+    """A cryptographic digest of the code, where there is a signing key."""
     stored: bool = False
     """Whether the store has the objects already, so that they are only named here."""
 
@@ -229,10 +231,14 @@ class TrialHandle:
     """Whether this is the process that computes the trial."""
     handing: set[str] = field(init=False, repr=False, compare=False)
     """Places of the steps that returned here what they were given, and others see."""
+    untouched: dict[int, tuple[Any, str]] = field(init=False, repr=False, compare=False)
+    """Arrays that were loaded here and that no step has had yet, with their fingerprints: by the id
+    of each."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "at_home", self.origin == current_origin())
         object.__setattr__(self, "handing", set())
+        object.__setattr__(self, "untouched", {})
 
     def __reduce__(self) -> Any:
         # Made anew where it arrives, so that it knows where it is.

@@ -34,6 +34,7 @@ from daskperiment.execution.lifecycle import (
     take_optional,
     take_parameter,
 )
+from daskperiment.execution.shared_tasks import adopt, adopt_untouched
 from daskperiment.execution.trial import TrialHandle
 from daskperiment.graph.dask_tasks import (
     DataNode,
@@ -41,6 +42,7 @@ from daskperiment.graph.dask_tasks import (
     Task,
     TaskRef,
     convert_legacy_graph,
+    function_of,
     in_order,
     references,
 )
@@ -281,7 +283,7 @@ class _Copying:
             if uses[key] == 1 and not node.task.dependencies
         }
         return {
-            key: task if loads.keys().isdisjoint(task.dependencies) else task.substitute(loads)
+            key: task if loads.keys().isdisjoint(task.dependencies) else _with_loads(task, loads)
             for key, task in tasks.items()
             if key not in loads
         }
@@ -354,6 +356,13 @@ class _Copying:
             keys[key] = _rename(key, self.token, number)
         keys[self.template.key] = self.last
         return keys
+
+
+def _with_loads(task: Any, loads: dict[Any, Any]) -> Any:
+    function = function_of(task)
+    if function is adopt:
+        task = Task(task.key, adopt_untouched, *task.args, **task.kwargs)
+    return task.substitute(loads)
 
 
 def _rename(key: Key, token: str, number: int) -> Key:

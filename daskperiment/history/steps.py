@@ -8,9 +8,14 @@ from typing import Any
 import pandas as pd
 from msgspec import Struct
 
-from daskperiment.errors import PersistedResultNotFoundError
+from daskperiment.codec import check_signature, decode_each
+from daskperiment.errors import (
+    CorruptRecordError,
+    PersistedResultNotFoundError,
+    UntrustedObjectError,
+)
 from daskperiment.history.columns import column, durations, frame_of, moments
-from daskperiment.history.stored_values import MISSING, loaded
+from daskperiment.history.stored_values import MISSING, as_key, loaded
 from daskperiment.history.trial_records import as_trial_id, intact, require_trial
 from daskperiment.records import EndStatus, StepRun
 from daskperiment.store.protocol import Store
@@ -107,10 +112,29 @@ def get_persisted(
     PersistedResultNotFoundError if the trial kept no such value, or it is not clear which is meant.
     """
     trial = as_trial_id(store, trial_id)
+    key = as_key(signing_key)
+    if key is not None:
+        _check_readable(store, trial)
     runs = _runs(store, trial)
     if not runs:
         require_trial(store, trial)
-    return loaded(_chosen(runs, step, trial).kept["value"], store, signing_key)
+    run = _chosen(runs, step, trial)
+    value = loaded(run.kept["value"], store, signing_key)
+    what = f"The record of step {step!r} in trial {trial}"
+    check_signature(what, run, key, store.address, trial)
+    return value
+
+
+def _check_readable(store: Store, trial: int) -> None:
+    """Refuse a trial with a record that cannot be read: it may have been changed on purpose."""
+    stored = list(store.read("steps", [trial]))
+    records = decode_each([one.body for one in stored], StepRun)
+    for one, record in zip(stored, records, strict=True):
+        if isinstance(record, CorruptRecordError):
+            raise UntrustedObjectError(
+                f"The record {one.id!r} of trial {trial} is refused, because a signing key is "
+                f"configured and it was changed, or is damaged: {record}"
+            ) from record
 
 
 def _runs(store: Store, trial: int) -> dict[str, StepRun]:

@@ -15,7 +15,7 @@ from daskperiment.records import ObjectRef
 from daskperiment.store.file import FileStore
 from daskperiment.store.protocol import Buffer, Store
 
-__all__ = ["MISSING", "MissingValue", "StoredObject", "loaded", "viewed", "viewed_all"]
+__all__ = ["MISSING", "MissingValue", "StoredObject", "loaded", "viewed", "viewed_all", "as_key"]
 
 
 class MissingValue:
@@ -128,8 +128,13 @@ class _AbsentStore(NamedTuple):
 
 def loaded(data: Any, store: _ObjectSource, signing_key: str | bytes | None = None) -> Any:
     """Return the Python object that a recorded value was, unpickled if need be."""
+    return unpack(data, store.get, as_key(signing_key))
+
+
+def as_key(signing_key: str | bytes | None) -> bytes | None:
+    """Return a signing key as bytes; without one, that of the configuration, if there is one."""
     key = config.get("daskperiment.signing-key", None) if signing_key is None else signing_key
-    return unpack(data, store.get, key.encode() if isinstance(key, str) else key)
+    return key.encode() if isinstance(key, str) else key
 
 
 def viewed(data: Any, store: Store) -> Any:

@@ -18,7 +18,7 @@ from daskperiment.capture.environment import EnvironmentCapture
 from daskperiment.client.progress import ProgressReporter
 from daskperiment.client.shipping import LocalRequest, prepare
 from daskperiment.cluster import clients
-from daskperiment.codec import Blob, dump_record
+from daskperiment.codec import Blob, content_hash, dump_record
 from daskperiment.errors import StoreError
 from daskperiment.execution.lifecycle import undefined
 from daskperiment.execution.trial import TrialRequest, TrialSetup
@@ -152,6 +152,7 @@ class _Setups:
                 origin=origin, signing_key=key, parameters=self._parameters,
                 doubts={step: _doubt(unknown) for step, each in code.steps.items()
                         if (unknown := unknown_constants(each))},
+                code_hash=None if key is None else content_hash(code_blob.parts),
             )  # fmt: skip
         return last
 

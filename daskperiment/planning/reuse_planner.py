@@ -156,9 +156,12 @@ class ReusePlanner:
         recorder.settle()
         tracker = tracker_of(recorder) if recorder.listeners else None
         in_flight = tracker.in_flight() if tracker is not None else frozenset()
-        plan = decide_reuse(self._store, specs.specs, cache_keys, reusable, in_flight, refusal)
+        plan = decide_reuse(
+            self._store, specs.specs, cache_keys, reusable, in_flight, refusal,
+            request.setup.signing_key,
+        )  # fmt: skip
         calls = _calls(specs, plan, cache_keys, request, code)
-        return _with_calls(plan, calls, self._store) if calls else plan
+        return _with_calls(plan, calls, self._store, request.setup.signing_key) if calls else plan
 
     def _refusal(self, hit: Hit, request: TrialRequest) -> str:
         """Return why an output would turn out not to be loadable, empty if it would not."""
@@ -229,10 +232,11 @@ def _calls(
 
 
 def _with_calls(
-    plan: ReusePlan, calls: Mapping[Key, tuple[str, CallKey]], store: Store
-) -> ReusePlan:
+    plan: ReusePlan, calls: Mapping[Key, tuple[str, CallKey]], store: Store,
+    signing_key: bytes | None,
+) -> ReusePlan:  # fmt: skip
     """Return a plan that says of which calls the store knows an output."""
-    entries = CacheEntries(store)
+    entries = CacheEntries(store, signing_key)
     entries.read({call.call for _, call in calls.values()})
     known = {key: entry for key, (_, call) in calls.items()
              if (entry := latest(entries.all(call.call)))}  # fmt: skip
@@ -251,6 +255,7 @@ def _with_calls(
 def decide_reuse(
     store: Store, specs: Sequence[KeySpec], cache_keys: Mapping[Key, CacheKey | NoCacheKey],
     reusable: Collection[Key], in_flight: Collection[str], refusal: Refusal | None = None,
+    signing_key: bytes | None = None,
 ) -> ReusePlan:  # fmt: skip
     """Decide what runs; raises StoreError if the store cannot be read.
 
@@ -269,8 +274,10 @@ def decide_reuse(
     refusal : callable, optional
         Asked for each output that would be loaded why it is not to be; it answers with no text
         if it is.
+    signing_key : bytes, optional
+        Outputs whose records are not signed with it are not taken.
     """
-    return _Decision(store, specs, cache_keys, reusable, in_flight, refusal).plan()
+    return _Decision(store, specs, cache_keys, reusable, in_flight, refusal, signing_key).plan()
 
 
 class _Decision:
@@ -283,7 +290,7 @@ class _Decision:
     def __init__(
         self, store: Store, specs: Sequence[KeySpec],
         cache_keys: Mapping[Key, CacheKey | NoCacheKey], reusable: Collection[Key],
-        in_flight: Collection[str], refusal: Refusal | None,
+        in_flight: Collection[str], refusal: Refusal | None, signing_key: bytes | None,
     ) -> None:  # fmt: skip
         self.store = store
         self.refusal = refusal
@@ -292,7 +299,7 @@ class _Decision:
         self.last = specs[-1].key
         self.reusable = set(reusable)
         self.in_flight = in_flight
-        self.entries = CacheEntries(store)
+        self.entries = CacheEntries(store, signing_key)
         self.before = self._ancestors(reusable)
         self.drew: dict[Key, bool | None] = {}
         self.reading: set[Key] = set()

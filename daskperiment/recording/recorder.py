@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from daskperiment.codec import encode, sealed
+from daskperiment.codec import encode, sealed, signed
 from daskperiment.errors import StoreError, StoreUnavailableError, StoreWarning
 from daskperiment.recording.delivery import Delivery
 from daskperiment.recording.heartbeat import Heartbeat
@@ -139,10 +139,17 @@ class Recorder:
         if not self.outputs.has(id, output.output):
             self.outputs.add(id, output, lambda: self.write("outputs", 0, id, output, owner))
 
-    def entry(self, ids: Iterable[str], entry: CacheEntry, owner: Owner | None = None) -> None:
-        """Write down what is known under cache keys; the first to do so counts."""
+    def entry(
+        self, ids: Iterable[str], entry: CacheEntry, owner: Owner | None = None,
+        key: bytes | None = None,
+    ) -> None:  # fmt: skip
+        """Write down what is known under cache keys, signed if there is a signing key.
+
+        The first to do so counts.
+        """
         for id in self.outputs.unknown(ids):
-            self.write("outputs", 0, id, entry, owner)
+            known = entry if key is None else signed(entry, key, self.store.address, id)
+            self.write("outputs", 0, id, known, owner)
             self.outputs.delivered(id)
 
     # Trials of this process

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from daskperiment.capture.code import CodeCapture, changed_functions, fingerprint_with, same_names
-from daskperiment.errors import ReproductionError, UntrustedObjectError
+from daskperiment.errors import ReproductionError
 from daskperiment.execution.calls import UserFunction
 from daskperiment.records import Code
 from daskperiment.reproduce.recorded_code import (
@@ -33,12 +33,12 @@ class RebuiltSteps:
 
 def rebuild(
     trial: int, recorded: Code, today: Code, functions: Mapping[str, Callable[..., Any]],
-    key: bytes | None = None,
+    trust: Callable[[str], None] = lambda step: None,
 ) -> RebuiltSteps:  # fmt: skip
     """Return the functions of a trial's steps, built from its record where the code has changed.
 
-    `functions` are today's, by step. With a signing `key` no code of the record is run: if it would
-    have to be, UntrustedObjectError is raised; ReproductionError if a step cannot be built as it
+    `functions` are today's, by step. `trust` is called with a step whose recorded code would run,
+    and raises if that must not be. ReproductionError is raised if a step cannot be built as it
     was. What is built is captured again and compared with the record, so that nothing else is run
     in its place.
     """
@@ -46,11 +46,10 @@ def rebuild(
         step for step, function in functions.items()
         if not _is_unchanged(trial, recorded, today, step, function)
     ]  # fmt: skip
-    if changed and key is not None:
-        raise _untrusted(trial, changed[0])
     record = RecordedCode(recorded)
     resolver = CodeResolver(record, today, functions.values())
     for step in changed:
+        trust(step)
         _check_sources(trial, recorded, today, step)
     built: dict[str, Callable[..., Any]] = {}
     for step in changed:
@@ -94,15 +93,6 @@ def _refused(trial: int, step: str, reason: str) -> ReproductionError:
     return ReproductionError(
         f"Step {step!r} cannot be made as it was in trial {trial}: {reason}. Nothing was run. "
         "Check out the code of that time, or use code='current' to run today's code."
-    )
-
-
-def _untrusted(trial: int, step: str) -> UntrustedObjectError:
-    return UntrustedObjectError(
-        f"The recorded code of step {step!r} in trial {trial} differs from today's, and a signing "
-        "key is configured. Recorded code is not signed, so whoever writes to the store could have "
-        "it run here. If you trust the store, unset the key for this call: "
-        "with dask.config.set({'daskperiment.signing-key': None})."
     )
 
 

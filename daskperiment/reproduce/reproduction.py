@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from daskperiment.capture.origin import is_own, module_of
+from daskperiment.codec import check_signature, content_hash
 from daskperiment.compare import Comparison, compare
 from daskperiment.errors import (
     CorruptRecordError,
@@ -176,8 +178,25 @@ def _rebuilt(store: Store, past: RecordedTrial, result: ResultNode) -> RebuiltSt
     _check_graph(past.trial, _load(store, past, Graph), template.graph)
     recorded = _load(store, past, Code)
     today = result.definition.planner.code(template.functions)
-    steps = rebuild(past.trial, recorded, today, template.functions, signing_key())
+    trust = partial(_check_signed, store, past, signing_key())
+    steps = rebuild(past.trial, recorded, today, template.functions, trust)
     return replace(steps, notes=(*steps.notes, *_unrecorded(template)))
+
+
+def _check_signed(store: Store, past: RecordedTrial, key: bytes | None, step: str) -> None:
+    """Raise UntrustedObjectError if there is a key, and the code is not what its holder recorded.
+
+    `step` is one whose recorded code would run.
+    """
+    if key is None:
+        return
+    what = f"The recorded code of step {step!r} in trial {past.trial}"
+    check_signature(what, past.begun, key, store.address)
+    if past.begun.code_hash != content_hash([store.get(past.begun.code)]):
+        raise UntrustedObjectError(
+            f"{what} is refused: its object {past.begun.code!r} is not the one that was signed. "
+            "Restore it from a backup, or use code='current'."
+        )
 
 
 def _load(store: Store, trial: RecordedTrial, type_: type[T]) -> T:

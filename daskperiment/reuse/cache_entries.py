@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from daskperiment.capture.files import difference
-from daskperiment.codec import decode, is_object
+from daskperiment.codec import decode, has_signature, is_object
 from daskperiment.errors import CorruptRecordError
 from daskperiment.records import (
     CacheEntry,
@@ -57,10 +59,11 @@ class Hit(NamedTuple):
 
 
 class CacheEntries:
-    """What a store knows under cache keys."""
+    """What a store knows under cache keys; with a signing key, what is signed with it."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, signing_key: bytes | None = None) -> None:
         self._store = store
+        self._signing_key = signing_key
         self._entries: dict[str, list[CacheEntry]] = {}
         self.impure: set[str] = set()
 
@@ -87,8 +90,19 @@ class CacheEntries:
         self.impure.update([impure[id] for id in bodies if id in impure])
         for id, cache_key in ids.items():
             if id in bodies:
-                found.setdefault(cache_key, []).append(_decoded(bodies[id]))
+                found.setdefault(cache_key, []).append(self._decoded(id, bodies[id]))
         return found
+
+    def _decoded(self, id: str, body: bytes) -> CacheEntry:
+        key = self._signing_key
+        try:
+            entry = decode(body, CacheEntry)
+        except CorruptRecordError as error:
+            return CacheEntry(0, "", "", note=f"its record is damaged: {error}")
+        if key is None or has_signature(entry, key, self._store.address, id):
+            return entry
+        note = "its record is not signed with the signing key, or was changed"
+        return msgspec.structs.replace(entry, note=note, kept=None)
 
     def all(self, cache_key: str) -> list[CacheEntry]:
         """Return what is known of the outputs that a key led to, oldest first."""
@@ -116,19 +130,14 @@ class CacheEntries:
         return cache_entry_id(cache_key, len(self.all(cache_key)))
 
 
-def _decoded(body: bytes) -> CacheEntry:
-    try:
-        return decode(body, CacheEntry)
-    except CorruptRecordError as error:
-        return CacheEntry(0, "", "", note=f"its record is damaged: {error}")
-
-
 def worth_writing(ids: Sequence[str], entry: CacheEntry) -> list[str]:
     """Return the ids to write an entry under: another output of a key only if it can be reused."""
     return [id for id in ids if not is_replacement_id(id) or why_not(entry) is None]
 
 
-def look_up(store: Store, base: str, seeded: str, drew: bool) -> Hit | None:
+def look_up(
+    store: Store, base: str, seeded: str, drew: bool, signing_key: bytes | None = None
+) -> Hit | None:
     """Find the output of a step that another trial may have run since the trial was arranged.
 
     Parameters
@@ -138,8 +147,10 @@ def look_up(store: Store, base: str, seeded: str, drew: bool) -> Hit | None:
         The step's cache key, without and with the trial's seeds.
     drew : bool
         Whether anything before the step drew random numbers.
+    signing_key : bytes, optional
+        What is not signed with it does not count.
     """
-    entries = CacheEntries(store)
+    entries = CacheEntries(store, signing_key)
     entries.read([base, seeded])
     return entries.hit(base, seeded, drew)
 

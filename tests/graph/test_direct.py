@@ -7,12 +7,14 @@ from typing import Any
 
 import dask
 import dask.array as da
+import numpy as np
 import pytest
 from dask.callbacks import Callback
 from dask.delayed import Delayed
 
 import daskperiment
 from daskperiment import Experiment
+from daskperiment.execution import tasks
 
 Build = Callable[[Experiment], Any]
 
@@ -203,3 +205,40 @@ def test_unknown_keywords(tmp_path):
     with pytest.raises(TypeError, match="num_workers"):
         result.compute(num_worker=1)
     assert daskperiment.Experiment("same", backend=tmp_path).get_history().empty
+
+
+def test_an_array_that_was_loaded_for_one_step_is_digested_once(tmp_path, monkeypatch):
+    """Its fingerprint is on record; an array that several steps take is looked at by each."""
+    ex = Experiment("same", backend=tmp_path, seed=1)
+
+    @ex.persist(reuse=True)
+    def make(k: int) -> Any:
+        return np.full(1000, float(k))
+
+    @ex
+    def first(values: Any) -> float:
+        return float(values[0])
+
+    @ex.result
+    def alone(values: Any) -> float:
+        return float(values[-1])
+
+    @ex.result
+    def both(x: float, values: Any) -> float:
+        return x + float(values[-1])
+
+    made = make(ex.parameter("k", default=1))
+    one, several = alone(made), both(first(made), made)
+    assert one.compute(scheduler="synchronous") == 1
+    digested = []
+    digest = tasks.exact_fingerprint
+    monkeypatch.setattr(
+        tasks, "exact_fingerprint",
+        lambda value, *rest: (digested.append(type(value)), digest(value, *rest))[1],
+    )  # fmt: skip
+    assert one.compute(scheduler="synchronous") == 1
+    assert np.ndarray not in digested
+    runs = ex.get_steps().set_index(["Trial ID", "Key"])["Input Fingerprint"]
+    assert runs[1, "alone"] == runs[2, "alone"]
+    assert several.compute(scheduler="synchronous") == 2
+    assert digested.count(np.ndarray) >= 2

@@ -14,10 +14,12 @@ import pytest
 
 import daskperiment
 from daskperiment import experiment
+from daskperiment.codec import decode
 from daskperiment.compare import Comparison
 from daskperiment.errors import CodeChangedWarning, ReproductionError, UntrustedObjectError
 from daskperiment.history.trial_records import trial_or_raise
 from daskperiment.recording.registry import close_recorders
+from daskperiment.records import Begun
 from daskperiment.reproduce import reproduce
 from daskperiment.store.file import FileStore
 from tests.reproduce.project import Project
@@ -409,7 +411,7 @@ def test_other_version_of_a_package_is_noted(
     assert changed.notes == comparison.notes
 
 
-def test_recorded_code_is_not_run_with_a_signing_key(project: Project) -> None:
+def test_unsigned_code_is_not_run_with_a_signing_key(project: Project) -> None:
     """Code that anyone may have put in the store is refused where only what is signed counts."""
     module = write(project, SCALE, PLAIN)
     with dask.config.set({"daskperiment.signing-key": "secret"}):
@@ -551,3 +553,29 @@ def test_other_trials_are_not_compared_with_it(project: Project) -> None:
     close_recorders()
     experiment._EXPERIMENTS.clear()
     project.write().result.compute(scheduler="synchronous")
+
+
+def test_signed_code_is_run_with_its_key(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Code that was recorded with the key is run with it; another key, or other code, is not."""
+    with dask.config.set({"daskperiment.signing-key": "secret"}):
+        write(project, SCALE, PLAIN)
+        edited = project.edit("x * 2", "x * 3")
+        assert run_anew(edited.result).identical
+        with (
+            dask.config.set({"daskperiment.signing-key": "another secret"}),
+            pytest.raises(UntrustedObjectError, match="signature does not fit"),
+        ):
+            run_anew(edited.result)
+        get = FileStore.get
+        digest = next(
+            decode(one.body, Begun).code for one in project.ex._store.read("trials")
+            if one.id == "begun"
+        )  # fmt: skip
+
+        def other(store: FileStore, asked: str) -> Any:
+            found = get(store, asked)
+            return bytes(found).replace(b"x * 2", b"x * 4") if asked == digest else found
+
+        monkeypatch.setattr(FileStore, "get", other)
+        with pytest.raises((UntrustedObjectError, ReproductionError)):
+            run_anew(edited.result)

@@ -1,0 +1,83 @@
+"""Signatures of records: with a signing key, a record says only what its writer let it say.
+
+A signature covers all of a record and what it is for: its experiment, its trial, its id. So a
+record cannot be changed, nor put in the place of another, nor can the object that it names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from msgspec.structs import replace
+
+from daskperiment.codec.bodies import encode
+from daskperiment.codec.object_format import Buffer
+from daskperiment.errors import UntrustedObjectError
+
+__all__ = ["check_signature", "content_hash", "has_signature", "signed"]
+
+R = TypeVar("R", bound=Any)
+"""A record with a field ``signature``."""
+
+
+def signed(record: R, key: bytes, address: str, *purpose: object) -> R:
+    """Return a record with its signature.
+
+    Parameters
+    ----------
+    record : Struct
+        It has a field ``signature``.
+    key : bytes
+        The signing key.
+    address : str
+        Of the store; its last part is the experiment, which keeps it when it is copied.
+    *purpose : object
+        What the record is for, such as its trial and its id.
+    """
+    return replace(record, signature=_signature(record, key, address, purpose))
+
+
+def has_signature(record: Any, key: bytes, address: str, *purpose: object) -> bool:
+    """Return whether a record has the signature that `signed` gave it."""
+    given = record.signature or ""
+    return hmac.compare_digest(given.encode(), _signature(record, key, address, purpose).encode())
+
+
+def check_signature(
+    what: str, record: Any, key: bytes | None, address: str, *purpose: object
+) -> None:
+    """Raise UntrustedObjectError if there is a key, and a record is not signed with it.
+
+    `what` names the record in the message.
+    """
+    if key is None or has_signature(record, key, address, *purpose):
+        return
+    wrong = "its signature does not fit" if record.signature else "it is not signed"
+    raise UntrustedObjectError(
+        f"{what} is refused, because a signing key is configured and {wrong}: it was changed, "
+        "belongs to another trial, or was written without this key. Run its trial again with the "
+        "key, or, if you trust all who could write to the store, read it with "
+        "daskperiment.signing-key unset"
+    )
+
+
+def content_hash(parts: Iterable[Buffer]) -> str:
+    """Return a cryptographic digest of an object's bytes, which the digest of a store is not."""
+    state = hashlib.sha256()
+    for part in parts:
+        state.update(part)
+    return state.hexdigest()
+
+
+def _signature(record: Any, key: bytes, address: str, purpose: Iterable[object]) -> str:
+    if not key:
+        raise ValueError("the signing key is empty; expected a secret of some length")
+    experiment = re.split(r"[/#]", address)[-1]
+    text = "\0".join([type(record).__name__, experiment, *map(str, purpose)])
+    state = hmac.new(key, text.encode("utf-8", "surrogatepass"), "sha256")
+    state.update(b"\0" + encode(replace(record, signature=None)))
+    return state.hexdigest()
