@@ -29,6 +29,7 @@ BENCHMARKS = ["attrs>=23", "joblib>=1.4", "pydantic>=2", "redun>=0.30", "sf-hami
 # Libraries whose values are reused and fingerprinted; heavy, so nothing else installs them.
 LIBRARIES = [
     "attrs>=23.2",
+    "ipython>=8.20",
     "jax>=0.4.30",
     "lightgbm>=4.3",
     "matplotlib>=3.8",
@@ -39,8 +40,10 @@ LIBRARIES = [
     "pyarrow>=16",
     "pydantic>=2.7",
     "scikit-learn>=1.4",
+    "tenacity>=8.2",
     # Pinned, as other versions come with several gigabytes for GPUs.
     "torch==2.13.0",
+    "wrapt>=1.16",
     "xarray>=2024.3",
     "xgboost-cpu>=3.0",
 ]

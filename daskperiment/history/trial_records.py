@@ -239,7 +239,17 @@ def fold(
         _fold_ended(kinds[ended], ended_type, failure_type, found.ended)
         for trial, record in decoded(kinds[computed], Computed)[0]:
             found.computed.setdefault(trial, {})[record.name] = record.value
+    if found.begun and not 1 <= min(found.begun) <= max(found.begun) <= _LARGEST:
+        _drop_impossible(found.begun)
     return found
+
+
+def _drop_impossible(begun: dict[int, B]) -> None:
+    """Leave out trials of a number that none is given."""
+    odd = [trial for trial in begun if not 1 <= trial <= _LARGEST]
+    for trial in odd:
+        del begun[trial]
+    _warn_of([f"{BEGUN!r} of trial {trial} (there is none of this number)" for trial in odd])
 
 
 def _fold_ended(

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from daskperiment.errors import CorruptRecordError, StoreWarning
+from daskperiment.history.trial_records import read_trials
 from daskperiment.store.file import FileStore
 from daskperiment.store.file import recovery as recovering
 from daskperiment.store.protocol import Record
@@ -125,3 +126,17 @@ def test_fuzzed_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tally = fuzzer.run(10_000, seconds)
     assert tally.mutations >= 3
     assert tally.faults == []
+
+
+@pytest.mark.parametrize("trial", [-1, 0, 10**18])
+def test_a_trial_of_a_number_that_none_has(tmp_path: Path, trial: int) -> None:
+    """A record whose number no trial is given is left out with a warning, not shown as a trial."""
+    target = FolderTarget(tmp_path)
+    target.restore()
+    with closing(sqlite3.connect(target.backend / "fuzzed" / "records.sqlite")) as connection:
+        moved = "UPDATE trials SET trial = ? WHERE trial = 2 AND id = 'begun'"
+        assert connection.execute(moved, (trial,)).rowcount == 1
+        connection.commit()
+    with pytest.warns(StoreWarning, match=f"trial {trial} "):
+        found = read_trials(FileStore(target.backend / "fuzzed"))
+    assert list(found) == [1, 3, 4, 5, 6]

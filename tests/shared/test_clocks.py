@@ -16,6 +16,7 @@ import daskperiment
 from daskperiment.codec import encode
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import Begun, Origin
+from daskperiment.store.protocol import Owner
 from tests.shared.conftest import KINDS
 from tests.survival.processes import nursery
 
@@ -106,15 +107,15 @@ def test_clock_of_the_store_is_set(kind, make_place, monkeypatch):
     recorder.wake = lambda: None
     state = type(ex._store).state
 
-    def shifted(store):
-        true = state(store)
+    def shifted(store, *owners):
+        true = state(store, *owners)
         return true._replace(clock=true.clock + clock["ahead"])
 
     monkeypatch.setattr(type(ex._store), "state", shifted)
     origin = Origin("another host", "boot", 1, 0.0, "somebody")
     body = Begun("token", "use", time.time(), 0, {}, "", "", "", origin)
     trial = recorder.store.allocate("token", encode(body)).trial
-    recorder.trials.begin(trial, "token")
+    recorder.trials.begin(Owner(trial, "token"), "token")
 
     def status():
         return ex.get_history(verbose=True, running=True).loc[trial, "Status"]

@@ -164,6 +164,8 @@ class TrialDocuments:
                 yield error
 
     def _unpack(self, document: dict[str, Any], places: range | None = None) -> Iterator[Stored]:
+        if document["trial"] != document["_id"]["trial"]:
+            raise ValueError(f"its field 'trial' is {document['trial']!r}")
         for place, element in _places(document["records"]):
             if places is None or place in places:
                 yield self._elements.unpack(element, document["trial"], place)
