@@ -36,30 +36,20 @@ HALVES = [b"", b"G", b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n",
           b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n1"]  # fmt: skip
 
 
-@pytest.mark.parametrize("files", [False, True])
-def test_half_requests_stop_nobody(tmp_path, monkeypatch, caplog, files):
-    """With more half requests than there is room for, also for files, others are answered."""
+def test_half_requests_stop_nobody(tmp_path, monkeypatch, caplog):
+    """With more half requests than there is room for, others are answered; the log says it once."""
     caplog.set_level(logging.WARNING)
-    monkeypatch.setattr(connections, "_PAUSE", 0.05)
-    if not files:
-        monkeypatch.setattr(connections, "_MOST", 20)
+    monkeypatch.setattr(connections, "_MOST", 20)
     with dashboard.start(tmp_path, port=0, token=TOKEN) as server:
-        before = resource.getrlimit(resource.RLIMIT_NOFILE)
         strangers = [half_asked(server, HALVES[n % 4]) for n in range(60)]
-        assert ask(server) == 302  # all that came before were taken then
-        if files:  # so many that nothing can be opened any more
-            top = max(stranger.fileno() for stranger in strangers)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (top + 2, before[1]))
         try:
             assert [ask(server) for _ in range(5)] == [302] * 5
         finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, before)
             for stranger in strangers:
                 stranger.close()
-        assert ask(server) == 302
     told = [r for r in caplog.records if r.name.startswith(("daskperiment", "tornado", "asyncio"))]
-    assert len(told) <= 1, [r.getMessage() for r in told]
-    assert files or "closed" in told[0].getMessage()
+    assert len(told) == 1
+    assert "closed" in told[0].getMessage()
 
 
 @pytest.mark.parametrize("half", HALVES[:3])
