@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from daskperiment.compare.evidence import collect
 from daskperiment.formatting import html_table, one_line, table
 from daskperiment.history.trial_records import trial_or_raise
-from daskperiment.planning.reuse_planner import StepForecast
+from daskperiment.planning.forecasts import StepForecast
 from daskperiment.records import Node, StepRun
 from daskperiment.store.protocol import Store
 

@@ -25,8 +25,9 @@ from daskperiment.execution.trial import TrialRequest, TrialSetup
 from daskperiment.graph.template import Template
 from daskperiment.parameters import Parameters
 from daskperiment.planning.change_warner import ChangeWarner
+from daskperiment.planning.forecasts import StepForecast, forecast_steps
 from daskperiment.planning.reasons import TrialMakeup
-from daskperiment.planning.reuse_planner import ReusePlanner, StepForecast
+from daskperiment.planning.reuse_planner import ReusePlanner
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import Code, Environment, Files, Graph
 from daskperiment.reuse.cache_keys import keys_without_reuse
@@ -317,7 +318,9 @@ class Planner:
         reusable = allowed or template.reusable(True, True)
         makeup = _makeup(template, request, code, graph)
         self._note_passed()
-        forecasts = self._reuse_planner.forecasts(template, reusable, request, makeup)
+        forecasts = forecast_steps(
+            self._reuse_planner, self.store, template, reusable, request, makeup
+        )
         return forecasts, bool(allowed)
 
     def _note_passed(self) -> None:

@@ -26,8 +26,8 @@ from daskperiment.graph.keywords import USUAL, check_keywords
 from daskperiment.graph.step import Step, StepCall, with_functions
 from daskperiment.graph.template import Template, TrialGraph, local_scheduler
 from daskperiment.parameters import Parameters, check_values
+from daskperiment.planning.forecasts import StepForecast
 from daskperiment.planning.planner import Planner, TrialOptions, TrialPlan, check_reuse
-from daskperiment.planning.reuse_planner import StepForecast
 from daskperiment.recording.registry import recorder_for
 from daskperiment.seeds import check_seed
 

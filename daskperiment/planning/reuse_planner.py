@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 from daskperiment.client.tracker import tracker_of
-from daskperiment.codec import check_object
-from daskperiment.errors import CorruptRecordError, UntrustedObjectError
 from daskperiment.execution.kept_files import warn_never_reused
 from daskperiment.execution.trial import TrialRequest
 from daskperiment.graph.template import Template
-from daskperiment.planning.reasons import PastTrials, Reason, ReasonFinder, TrialMakeup
+from daskperiment.planning.reasons import PastTrials, ReasonFinder, TrialMakeup
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import CacheEntry, Code, cache_entry_id
 from daskperiment.reuse.cache_entries import CacheEntries, Hit, latest, outdated, why_not
@@ -28,31 +25,12 @@ from daskperiment.reuse.cache_keys import (
 from daskperiment.reuse.reuse_plan import NEVER_RUN, ReusePlan, with_cure
 from daskperiment.store.protocol import Store
 
-__all__ = ["ReusePlanner", "StepForecast"]
+__all__ = ["ReusePlanner"]
 
 IMPURE = "impure"
-MOST_NAMED = 3
-"""How many steps are named of which it depends whether another one runs."""
 
 Key = Hashable
 Refusal = Callable[[Hit], str]
-
-
-class StepForecast(NamedTuple):
-    """What becomes of one step, if the trial is computed now."""
-
-    spec: KeySpec
-    trial: int | None
-    """The trial whose output is taken, None if the step runs or is not needed."""
-    needed: bool
-    reusable: bool
-    text: str
-    """Why it must run."""
-    reasons: Sequence[Reason] = ()
-
-    def unless(self, condition: str) -> StepForecast:
-        """Return the forecast of a step that is a hit after all under a condition."""
-        return self._replace(text=f"{self.text}; runs, unless {condition}")
 
 
 class ReusePlanner:
@@ -77,14 +55,13 @@ class ReusePlanner:
         StoreError
             If the store cannot be read.
         """
-        plan = self._decided(template, reusable, request, now.code)
+        plan = self.decided(template, reusable, request, now.code)
         for key, why_never in plan.never.items():
             warn_never_reused(template.places[key], why_never)
         step_keys = dict(plan.step_keys)
         new = [place for place, keys in step_keys.items() if keys.reason == NEVER_RUN]
         if new:
-            self._catch_up()
-            finder = ReasonFinder(self._latest_with, self._past.unknown, now)
+            finder = self.finder(now)
             for place in new:
                 step_keys[place] = step_keys[place].because(
                     finder.told(place, plan.unfit.get(place))[0]
@@ -109,47 +86,19 @@ class ReusePlanner:
         if not self._past.covers(self._begun):
             self._planned.clear()
 
-    def forecasts(
-        self, template: Template, reusable: Collection[Hashable], request: TrialRequest,
-        now: TrialMakeup,
-    ) -> list[StepForecast]:  # fmt: skip
-        """Return what would become of each step.
-
-        Raises
-        ------
-        StoreError
-            If the store cannot be read.
-        """
-        refused: set[str | None] = set()
-
-        def refusal(hit: Hit) -> str:
-            reason = self._refusal(hit, request)
-            if reason:
-                refused.add(hit.digest)
-            return reason
-
-        plan = self._decided(template, reusable, request, now.code, refusal)
+    def finder(self, now: TrialMakeup) -> ReasonFinder:
+        """Return what finds the reasons why steps of a trial run."""
         self._catch_up()
-        allowed = set(reusable)
-        finder = ReasonFinder(self._latest_with, self._past.unknown, now)
-        found = [
-            _forecast(spec, plan, spec.key in allowed, finder)
-            for spec in template.key_specs.specs
-            if spec.step
-        ]
-        known = self._present(plan.known_calls, refused)
-        taken = {template.places[key] for key in plan.hits}
-        return [
-            _conditional(forecast, known[forecast.spec.key].trial, now, taken)
-            if forecast.needed and forecast.spec.key in known
-            else forecast
-            for forecast in found
-        ]
+        return ReasonFinder(self._latest_with, self._past.unknown, now)
 
-    def _decided(
+    def decided(
         self, template: Template, reusable: Collection[Hashable], request: TrialRequest,
         code: Code, refusal: Refusal | None = None,
     ) -> ReusePlan:  # fmt: skip
+        """Return the reuse plan of a trial, in which a reason stands for each step that is new.
+
+        `refusal` says why an output is not to be taken, empty if it may be.
+        """
         specs = template.key_specs
         cache_keys = specs.cache_keys(request.values, code.steps, request.seed)
         recorder = recorder_for(self._store)
@@ -162,52 +111,6 @@ class ReusePlanner:
         )  # fmt: skip
         calls = _calls(specs, plan, cache_keys, request, code)
         return _with_calls(plan, calls, self._store, request.setup.signing_key) if calls else plan
-
-    def _refusal(self, hit: Hit, request: TrialRequest) -> str:
-        """Return why an output would turn out not to be loadable, empty if it would not."""
-        if hit.digest is None:
-            return ""
-        try:
-            data = self._store.get(hit.digest)
-            check_object(data, hit.digest, request.setup.signing_key)
-        except (CorruptRecordError, UntrustedObjectError, KeyError) as error:
-            return f"the output that trial {hit.entry.trial} kept could not be loaded: {error}"
-        return ""
-
-    def _present(
-        self, known: Mapping[Key, CacheEntry], refused: Collection[str | None]
-    ) -> dict[Key, CacheEntry]:
-        """Return the entries whose outputs are still in the store, and were not refused."""
-        found = {key: Hit("", entry).digest for key, entry in known.items()}
-        digests = {key: each for key, each in found.items() if each not in refused}
-        there = self._store.sizes({each for each in digests.values() if each is not None})
-        return {key: known[key] for key, each in digests.items() if each is None or each in there}
-
-
-def _forecast(spec: KeySpec, plan: ReusePlan, reusable: bool, finder: ReasonFinder) -> StepForecast:
-    hit, needed = plan.hits.get(spec.key), spec.key in plan.needed
-    if hit is not None:
-        return StepForecast(spec, hit.entry.trial, needed, True, "")
-    reasons: Sequence[Reason] = ()
-    text = plan.reasons.get(spec.key, "")
-    if reusable and spec.key in plan.never:
-        text = f"never reused: {plan.never[spec.key]}"
-    elif reusable and text == NEVER_RUN:
-        text, reasons = finder.told(spec.place, plan.unfit.get(spec.place))
-    return StepForecast(spec, None, needed, reusable, text, reasons)
-
-
-def _conditional(
-    forecast: StepForecast, trial: int, now: TrialMakeup, taken: Collection[str]
-) -> StepForecast:
-    """Return the forecast of a step that is a hit after all if its inputs are those of a trial."""
-    before = now.nodes[forecast.spec.place].steps
-    if not before or len(before) > MOST_NAMED or any(each in taken for each in before):
-        condition = f"its inputs are those of trial {trial}"
-    else:
-        verb = "return" if len(before) > 1 else "returns"
-        condition = f"{' and '.join(map(repr, before))} {verb} the same as in trial {trial}"
-    return forecast.unless(condition)
 
 
 # Outputs that are found when the inputs are there -------------------------------------------------

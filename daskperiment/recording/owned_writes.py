@@ -145,10 +145,11 @@ def _shows(record: Record) -> bool:
 
 def _moved(record: Record, owner: Owner, now: int) -> Record:
     """Return a record as it is written for the id that its trial has now."""
-    owner = owner._replace(trial=now)
-    if record.trial:
-        return record._replace(trial=now, owner=owner)
-    return record._replace(body=_with_trial(record.body, now), owner=owner)
+    owner = Owner(now, owner.token)
+    stream, trial, id, body, _ = record
+    if trial:
+        return Record(stream, now, id, body, owner)
+    return Record(stream, 0, id, _with_trial(body, now), owner)
 
 
 def _with_trial(body: bytes, trial: int) -> bytes:

@@ -23,7 +23,7 @@ from daskperiment.capture.signatures import DEFAULT
 from daskperiment.formatting import brief
 from daskperiment.records import Argument, StepCode, cache_entry_id
 from daskperiment.reuse.cache_entries import CHANGED, UNKNOWN
-from daskperiment.reuse.parameter_fields import ParameterField
+from daskperiment.reuse.parameter_fields import ParameterField, source_in
 from daskperiment.reuse.unordered import SET, in_any_order
 from daskperiment.seeds import step_seed
 
@@ -360,7 +360,7 @@ def _sources(inputs: Iterable[_FileInput], values: Mapping[str, Any]) -> Iterato
                     yield from map(source_of, paths_in(part.taken_from(values)))
         else:
             with suppress(NoFingerprintError):
-                yield _source(part, values)
+                yield source_in(part.source, values)
 
 
 def _cache_key(
@@ -376,7 +376,7 @@ def _cache_key(
     for key in spec.counting:
         before = found[key]
         if isinstance(before, NoCacheKey):
-            return before if before.place else before._replace(place=spec.place)
+            return before if before.place else NoCacheKey(before.reason, spec.place)
         if before.seeded != before.base:
             seeded.append(before.seeded)
     try:
@@ -409,7 +409,7 @@ def _digest(
     if isinstance(part, str):
         return part
     if isinstance(part, FileContent):
-        source = _source(part, values)
+        source = source_in(part.source, values)
         return source.identity(source.content())
     try:
         return exact_fingerprint(part.value, by_content)
@@ -417,18 +417,6 @@ def _digest(
         if isinstance(part, DefaultValue):
             return DEFAULT
         raise NoFingerprintError(f"an argument {UNKNOWN}: {error}") from None
-
-
-def _source(part: FileContent, values: Mapping[str, Any]) -> FileSource:
-    if isinstance(part.source, FileSource):
-        return part.source
-    field = part.source
-    if field.name not in values:
-        raise NoFingerprintError("which file it is turns out only when a step before it has run")
-    try:
-        return source_of(field.taken_from(values))
-    except Exception as error:  # the trial raises it, where the user sees it
-        raise NoFingerprintError(str(error)) from None
 
 
 def _code(codes: Mapping[str, StepCode], *names: str) -> str:

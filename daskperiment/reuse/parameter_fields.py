@@ -10,7 +10,10 @@ from collections.abc import Mapping, Sequence
 from operator import getitem
 from typing import Any, NamedTuple
 
-__all__ = ["ParameterField", "field_of"]
+from daskperiment.capture.encoding import NoFingerprintError
+from daskperiment.capture.files import FileSource, source_of
+
+__all__ = ["ParameterField", "field_of", "source_in"]
 
 _TAKING = {getitem: "item", getattr: "attribute"}
 
@@ -60,3 +63,15 @@ def field_of(
         return None
     key = arguments[1]
     return ParameterField(whole.name, (*whole.path, kind, key)) if type(key) in (str, int) else None
+
+
+def source_in(source: FileSource | ParameterField, values: Mapping[str, Any]) -> FileSource:
+    """Return what files a part of a parameter names; NoFingerprintError if nobody knows."""
+    if isinstance(source, FileSource):
+        return source
+    if source.name not in values:
+        raise NoFingerprintError("which file it is turns out only when a step before it has run")
+    try:
+        return source_of(source.taken_from(values))
+    except Exception as error:  # the trial raises it, where the user sees it
+        raise NoFingerprintError(str(error)) from None

@@ -206,15 +206,17 @@ class RecordTests:
         """A known record is said to be there while it is, and not when the store lost it."""
         store, other = open_store("a"), open_store("a")
         store.allocate("one", body(1))
-        begun = Record("trials", 1, BEGUN, b"", Owner(1, "one"))
-        ended = begun._replace(id="ended-succeeded")
+        one = Owner(1, "one")
+        begun = Record("trials", 1, BEGUN, b"", one)
+        ended = Record("trials", 1, "ended-succeeded", b"", one)
         assert store.allocate("two", body(2), begun).stands
         assert not other.allocate("three", body(3), ended).stands
-        store.append([ended._replace(body=body("end"))])
+        store.append([Record("trials", 1, "ended-succeeded", body("end"), one)])
         for handle in (store, other):
             assert handle.state(ended).stands
             assert handle.allocate("three", body(3), ended).stands
-            assert not handle.state(ended._replace(trial=2, owner=Owner(2, "two"))).stands
+            stranger = Record("trials", 2, "ended-succeeded", b"", Owner(2, "two"))
+            assert not handle.state(stranger).stands
         store.delete()
         assert not other.state(begun).stands
         assert not other.allocate("new", body(4), begun).stands
