@@ -285,6 +285,7 @@ def test_gone_while_the_trial_runs(ex, log, scheduler, monkeypatch):
     def vanishing(self, digests):
         found = sizes(self, digests)
         self.discard([digest])
+        patch.setattr(type(store), "sizes", sizes)  # once, and what is kept anew stays
         return found
 
     with monkeypatch.context() as patch:
@@ -300,7 +301,7 @@ def test_gone_while_the_trial_runs(ex, log, scheduler, monkeypatch):
 
 
 def test_unsigned(tmp_path, log, open_again):
-    """With a key, an unsigned object or one of another key is not used; the new one is."""
+    """With a key, what is not signed or signed with another is not used; the new one is."""
 
     def compute(reason=""):
         ex = open_again("trust", tmp_path / "store", reuse=True)
@@ -309,15 +310,14 @@ def test_unsigned(tmp_path, log, open_again):
         value = result.compute().tolist()
         after = ex.explain(ex.trial_id)["second"].reason
         assert reason in before
-        assert "could not be loaded" in after or not reason
+        assert reason in after
         return value, ran(log)
 
     assert compute() == ([0, 1, 2], {"first": 1, "second": 1})
-    reasons = {"secret": "it is not signed", "other": "its signature does not fit"}
-    for key, reason in reasons.items():
+    for key in ("secret", "other"):
         with dask.config.set({"daskperiment.signing-key": key}):
-            with pytest.warns(StoreWarning, match="cannot be loaded"):
-                assert compute(reason) == ([0, 1, 2], {"second": 1})
+            reason = "its record is not signed with the signing key, or was changed"
+            assert compute(reason) == ([0, 1, 2], {"first": 1, "second": 1})
             assert compute() == ([0, 1, 2], {})
     assert compute() == ([0, 1, 2], {})  # without a key whatever is signed will do
 
