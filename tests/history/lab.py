@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from daskperiment.codec import dump_record, encode, pack, to_plain, signed
+from daskperiment.codec import dump_record, encode, pack, signed, to_plain
 from daskperiment.records import (
     Beat,
     Begun,
