@@ -32,7 +32,7 @@ COLUMNS = [
 
 
 def keep(lab, trial, key, value, signing_key=None):
-    lab.step(trial, key, signing_key=signing_key, kept={"value": lab.form(value, signing_key)})
+    lab.step(trial, key, kept={"value": lab.form(value, signing_key)})
 
 
 def test_get_steps(lab):
