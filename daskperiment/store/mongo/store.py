@@ -76,9 +76,7 @@ class MongoStore(ObjectMethods):
         self._id = id
         self._server = MongoServer(target, self.address)
         self._objects = MongoObjects(self._server, id)
-        self._trials = TrialDocuments(
-            self._server, id, self._objects, self.address, self._prepare_again
-        )
+        self._trials = TrialDocuments(self._server, id, self._objects, self.address)
         self._batches = RecordBatches(self._server, id, self._objects, self.address)
         self._prepared: int | None = None
 
@@ -99,7 +97,7 @@ class MongoStore(ObjectMethods):
         One round trip if this store object made the last write in ``trials``, else two.
         """
         self._prepare()
-        return self._trials.allocate(token, body, known)
+        return self._trials.allocate(token, body, known, self._prepare_again)
 
     def append(self, records: Sequence[Record]) -> list[Record]:
         """Write records: one round trip for those of a trial's document, one per other stream.

@@ -91,9 +91,7 @@ class TrialDocuments:
         experiment: str,
         objects: MongoObjects,
         address: str,
-        on_loss: Callable[[], None],
     ) -> None:
-        self._on_loss = on_loss
         self._allocating = threading.Lock()
         self._server = server
         self._experiment = experiment
@@ -101,8 +99,10 @@ class TrialDocuments:
         self._elements = Elements(objects, _INLINE, f"{address}, collection {TRIALS!r},")
         self._optimistic = OptimisticWriter(experiment)
 
-    def allocate(self, token: str, body: bytes, known: Record | None) -> Allocation:
-        """Insert a trial's document, unless the token has one."""
+    def allocate(
+        self, token: str, body: bytes, known: Record | None, on_loss: Callable[[], None]
+    ) -> Allocation:
+        """Insert a trial's document, unless the token has one; say so if the known one is lost."""
         elements = [self._pack(Record("trials", 0, BEGUN, body))]
         view = _in_mongo_types(begun_view(body))
         document = {
@@ -120,7 +120,7 @@ class TrialDocuments:
             with self._allocating:
                 made = self._server.run(self._allocate, document, known)
                 if not made.stands:
-                    self._on_loss()
+                    on_loss()
         return made
 
     def append(self, records: Sequence[Record]) -> None:
