@@ -300,9 +300,11 @@ class _Decision:
     def _hit(self, key: Key) -> Hit | None:
         found = self.cache_keys[key]
         if isinstance(found, NoCacheKey):
-            self.reasons[key] = found.reason
             if found.place in ("", self.specs[key].place):
+                self.reasons[key] = found.reason
                 self._note_never(key, found.reason)
+            else:
+                self.reasons[key] = f"before it, {found.place}: {found.reason}"
             return None
         if key in self.suspects:
             self.reasons[key] = self.suspects[key]

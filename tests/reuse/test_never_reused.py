@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 
+import dask
 import pytest
 
 import daskperiment
@@ -132,4 +133,31 @@ def test_another_process(tmp_path, ex):
     kept_files._warn_once.cache_clear()
     with pytest.warns(NeverReusedWarning, match="output not kept") as told:
         result.compute()
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "scheduler"),
+    [("constant", "threads"), ("constant", "processes"), ("constant", "cluster"),
+     ("state", "cluster"), ("default", "cluster")],
+)  # fmt: skip
+def test_wherever_it_runs(request, ex, kind, scheduler):
+    """The process that computes tells it, once, whichever process runs the step."""
+    if scheduler == "cluster":
+        request.getfixturevalue("client")
+    options = {} if scheduler == "cluster" else {"scheduler": scheduler, "num_workers": 1}
+    result = made(ex, kind)
+    with pytest.warns(NeverReusedWarning, match="never reused, but always run: ") as told:
+        assert [result.compute(**options) for _ in range(2)] == [1, 1]
+    assert len(told) == 1
+    assert ex.get_steps()["Reused From"].isna().all()
+
+
+def test_output_on_a_cluster(client, ex):
+    """What a worker found out of an output is told where it is planned again."""
+    result = made(ex, "output")
+    with dask.annotate(workers=[next(iter(client.scheduler_info()["workers"]))]):
+        result.compute()
+        with pytest.warns(NeverReusedWarning, match="output not kept: .*; return some") as told:
+            result.compute()
     assert len(told) == 1

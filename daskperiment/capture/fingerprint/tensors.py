@@ -12,6 +12,7 @@ from daskperiment.capture.origin import is_own
 __all__ = ["tensor_handler"]
 
 _COMPRESSED = ("crow_indices", "col_indices", "ccol_indices", "row_indices")
+_KINDS = ("_is_buffer", "_is_param")
 
 
 def tensor_handler(kind: type) -> Handler | None:
@@ -30,6 +31,10 @@ def _torch(kind: type) -> Handler | None:
 
 def _tensor(encoder: Encoder, value: Any) -> None:
     torch: Any = sys.modules["torch"]
+    if torch.nn.parameter.is_lazy(value):  # has neither shape nor elements before its first use
+        about = f"{type(value).__qualname__} {value.dtype} {value.device} {value.requires_grad}"
+        encoder.tag_text(b"lazytensor", about)
+        return
     strided = value.layout is torch.strided and not value.is_quantized and not value.is_nested
     kind = type(value)
     encoder.tag(b"tensor" if strided else b"parts", value.dim())
@@ -41,6 +46,7 @@ def _tensor(encoder: Encoder, value: Any) -> None:
     encoder.text(about)
     if is_own(kind.__module__):
         encoder.feed(kind)
+    _write_attributes(encoder, value)
     value = value.detach()
     if not strided:
         _write_parts(encoder, value)
@@ -48,11 +54,25 @@ def _tensor(encoder: Encoder, value: Any) -> None:
         _write_elements(encoder, value)
 
 
+def _write_attributes(encoder: Encoder, value: Any) -> None:
+    """Write what was set on a tensor, such as that it is a buffer; not the notes of libraries."""
+    named = {
+        name: each
+        for name, each in vars(value).items()
+        if name in _KINDS or not name.startswith("_")
+    }
+    if named:
+        encoder.feed(named)
+
+
 def _write_elements(encoder: Encoder, value: Any) -> None:
     torch: Any = sys.modules["torch"]
     plain = value.as_subclass(torch.Tensor).resolve_conj().resolve_neg().cpu().contiguous()
+    flat = plain.reshape(-1)
+    if flat.stride() != (1,):  # a single element may keep the stride of what it was taken from
+        flat = flat.clone(memory_format=torch.contiguous_format)
     # As bytes: NumPy does not have all of its types, such as bfloat16.
-    encode_ndarray(encoder, plain.reshape(-1).view(torch.uint8).numpy())
+    encode_ndarray(encoder, flat.view(torch.uint8).numpy())
 
 
 def _write_parts(encoder: Encoder, value: Any) -> None:
