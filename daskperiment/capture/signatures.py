@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, wraps
 from inspect import Parameter, Signature
 from typing import Any, ParamSpec, TypeVar
@@ -16,6 +16,7 @@ __all__ = [
     "declared_names",
     "defaults_of",
     "explained",
+    "in_order",
     "parameter_names",
     "unknown_keyword",
 ]
@@ -83,6 +84,15 @@ def declared_names(function: Callable[..., Any]) -> frozenset[str]:
     signature = _cached(_signature, function)
     declared = signature.parameters.values() if signature is not None else ()
     return frozenset(each.name for each in declared if each.kind not in _OPEN)
+
+
+def in_order(function: Callable[..., Any], names: Iterable[str]) -> list[str]:
+    """Return the names of arguments in an order of their own: one for all calls that are equal.
+
+    What a function collects by name it may go through in the order in which it was given.
+    """
+    declared = declared_names(function)
+    return sorted(names, key=lambda name: (False, name) if name in declared else (True, ""))
 
 
 def defaults_of(function: Callable[..., Any]) -> tuple[tuple[str, Any], ...]:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from daskperiment.capture.signatures import in_order
+
 __all__ = ["Call", "UserFunction"]
 
 
@@ -75,3 +77,9 @@ class Call:
     """Argument -> places of steps that give it, and may hand on what others see, too."""
     defaulted: bool = False
     """Whether an argument is left out that has a default."""
+
+    def turned(self) -> list[str]:
+        """Return the arguments' names in their order, if that counts and is not the usual one."""
+        counted = [name for name in self.keywords if name not in self.ignore]
+        names = in_order(self.function.__wrapped__, counted)
+        return [] if names == in_order(self.function.__wrapped__, sorted(counted)) else names

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -249,7 +249,7 @@ class StepRunner:
         for name, value in zip(self.call.names, values, strict=True):
             if any(paths_in(value)):
                 found[name] = Argument("", self._digest(name, value, by_content))
-        if (inputs := inputs_of(found, self.call.ignore)) is not None:
+        if (inputs := inputs_of(found, self.call)) is not None:
             self.known_now = OutputsByInputs(self.keys, inputs, self.running.seed)
             self.known_now.read(self.recorder.store, self.trial.signing_key)
 
@@ -270,7 +270,7 @@ class StepRunner:
             for name, value in defaults_of(call.function.__wrapped__):
                 if name not in found and name not in call.ignore:
                     found[name] = _default(value, path)
-        self.inputs = inputs_of(found, call.ignore)
+        self.inputs = inputs_of(found, call)
 
     def _find_changed(self, values: Sequence[Any]) -> None:
         """Note the arguments that are other ones than before the function ran."""
@@ -487,14 +487,14 @@ def _text(value: Any) -> str:
     return repr(value) if fits or kind is float or kind is bool or value is None else ""
 
 
-def inputs_of(arguments: Mapping[str, Argument], ignore: Collection[str]) -> str | None:
+def inputs_of(arguments: Mapping[str, Argument], call: Call) -> str | None:
     """Return the fingerprint of all that a step gets; None if a part of it has none."""
     parts: list[str] = []
     for name in sorted(arguments):
         digest = arguments[name].fingerprint
-        if name in ignore:
+        if name in call.ignore:
             continue
         if digest is None:
             return None
         parts += (name, digest)
-    return combine(*parts)
+    return combine(*parts, *(call.turned() if call.keywords else ()))

@@ -9,7 +9,7 @@ from dask.utils import funcname
 
 from daskperiment.capture.files import FileSource, take_file
 from daskperiment.capture.fingerprint import NoFingerprintError, exact_fingerprint
-from daskperiment.capture.signatures import declared_names, defaults_of
+from daskperiment.capture.signatures import defaults_of, in_order
 from daskperiment.execution.between_steps import run_between, run_parameter
 from daskperiment.execution.calls import Call
 from daskperiment.execution.tasks import run_result, run_step
@@ -91,7 +91,7 @@ class _Maker:
             _, label, function, *args = task.args
             if function is take_file:
                 return self._file(key, args[0])
-            parts = [self._uses(function), *self._arguments(args, task.kwargs)]
+            parts = [self._uses(function), *self._arguments(function, args, task.kwargs)]
             return KeySpec(key, tuple(parts), place=label)
         if function is take_file:
             return self._file(key, task.args[0])
@@ -127,7 +127,8 @@ class _Maker:
         self._names[key] = name
         self._computed.add(key)
         inputs = dict(zip(names, values, strict=True))
-        parts = [self._uses(function.__wrapped__), *self._arguments([], inputs)]
+        function = function.__wrapped__
+        parts = [self._uses(function), *self._arguments(function, [], inputs)]
         return KeySpec(key, tuple(parts), place=f"parameter {name}", parameter=name)
 
     def _uses(self, function: Callable[..., Any]) -> UsedFunction:
@@ -138,11 +139,13 @@ class _Maker:
         self.functions[label] = function
         return UsedFunction(label)
 
-    def _arguments(self, args: Any, kwargs: Mapping[str, Any]) -> Iterator[Any]:
+    def _arguments(
+        self, function: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]
+    ) -> Iterator[Any]:
         yield f"{len(args)} and {len(kwargs)} arguments"
         for value in args:
             yield from self._parts(value)
-        for name in sorted(kwargs):
+        for name in in_order(function, kwargs):
             yield name
             yield from self._parts(kwargs[name])
 
@@ -166,7 +169,7 @@ class _Maker:
             yield f"({type(item).__name__}"
             if plain:
                 yield self._uses(item.func)
-            yield from self._arguments(item.args, item.kwargs if plain else {})
+            yield from self._arguments(item.func, item.args, item.kwargs if plain else {})
             yield ")"
         else:
             yield _literal(item)
@@ -184,10 +187,7 @@ def _members(item: Any) -> Sequence[Any] | None:
 
 def _labelled(arguments: Mapping[str, tuple[Any, ...]], call: Call) -> Iterator[Any]:
     """Yield the parts of all arguments, each behind its name: equal for equal calls."""
-    # What the function collects by name it may go through in the order in which it was given.
-    declared = declared_names(call.function.__wrapped__)
-    first = sorted(arguments.keys() & declared)
-    for name in [*first, *(name for name in arguments if name not in declared)]:
+    for name in in_order(call.function.__wrapped__, arguments):
         yield f"argument {name}: {len(arguments[name])}"
         yield from arguments[name]
 

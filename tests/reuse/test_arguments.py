@@ -54,6 +54,54 @@ def test_equal_calls_are_one(ex, fit, log, first):
     assert not ex.compare(1, len(EQUAL)).differs
 
 
+def _between(order):
+    """Return what Dask's own node of a function that collects by name gives."""
+    return dask.delayed(lambda **named: list(named))(**dict.fromkeys(order))
+
+
+ORDERED = {
+    "literals": lambda step, order: step(1, **dict.fromkeys(order, 0)),
+    "beside a declared one": lambda step, order: step(1, **dict.fromkeys(order, 0), c=5),
+    "nodes": lambda step, order: step(1, **{name: dask.delayed(abs)(-1) for name in order}),
+    "a function between": lambda step, order: step(_between(order)),
+    "a class between": lambda step, order: step(dask.delayed(dict)(**dict.fromkeys(order, 1))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("call", ORDERED.values(), ids=ORDERED.keys())
+def test_the_order_of_what_is_collected_by_name(ex, fit, log, recwarn, call):
+    """Collected in another order, arguments are other ones: it runs, and none is called impure."""
+    for order in ("xy", "yx", "xy", "yx"):
+        got = call(fit, order).compute()
+        assert got == call(fit, order).compute(reuse=False)
+    assert ran(log) == {"step": 6}
+    assert not [each for each in recwarn if each.category is ImpureStepWarning]
+
+
+def test_another_order_behind_an_early_cutoff(ex, log):
+    """A step whose inputs turn out as before in another order is no hit; in the same it is."""
+    which = ex.parameter("which", default=1)
+
+    @ex.persist(reuse=True)
+    def first(which):
+        return 0
+
+    @ex.persist(reuse=True)
+    def step(**named):
+        write(log, "step")
+        return list(named)
+
+    @ex.result
+    def out(value):
+        return value
+
+    assert out(step(x=first(which), y=1)).compute() == ["x", "y"]
+    assert out(step(y=1, x=first(which))).bind(which=2).compute() == ["y", "x"]
+    assert out(step(y=1, x=first(which))).bind(which=3).compute() == ["y", "x"]
+    assert out(step(x=first(which), y=1)).bind(which=4).compute() == ["x", "y"]
+    assert ran(log) == {"step": 2}
+
+
 def test_a_parameter_of_the_same_value(ex, fit, log):
     """An argument that a parameter gives is the same as a value that stands in the call."""
     b = ex.parameter("b", default=2)
