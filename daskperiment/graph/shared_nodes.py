@@ -236,7 +236,7 @@ class SharedNodes:
 
     def _task(
         self, name: str, key: Key, before: Mapping[Key, str], source: RequestSource,
-        given: Mapping[Key, Any],
+        given: dict[Key, Any],
     ) -> Task:  # fmt: skip
         seeded, content = self._reuse.seeded, self._content(key)
         fits = tuple(seeded[ref] for ref in before)
@@ -317,7 +317,7 @@ class SharedNodes:
         return f"{label}-{combine(self._request.setup.store.address, *content)}"
 
 
-def _given(argument: Any, given: Mapping[Key, Any]) -> Any:
+def _given(argument: Any, given: dict[Key, Any]) -> Any:
     if isinstance(argument, (GraphNode, TaskRef)):
         return argument.substitute(given)
     return argument
