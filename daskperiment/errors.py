@@ -16,6 +16,7 @@
     └── StoreError
         ├── StoreUnavailableError (ConnectionError)
         ├── CorruptRecordError
+        ├── OtherPythonError
         ├── RecordsRefusedError
         └── UntrustedObjectError
 
@@ -24,6 +25,7 @@
     ├── EnvironmentChangedWarning
     ├── ImpureStepWarning
     ├── NeverReusedWarning
+    ├── OtherPythonWarning
     ├── RandomStateWarning
     └── StoreWarning
 """
@@ -44,6 +46,8 @@ __all__ = [
     "LookupFailedError",
     "MetricNotFoundError",
     "NeverReusedWarning",
+    "OtherPythonError",
+    "OtherPythonWarning",
     "ParameterUndeclaredError",
     "ParameterUndefinedError",
     "PersistedResultNotFoundError",
@@ -138,6 +142,10 @@ class RecordsRefusedError(StoreError):
         return RecordsRefusedError, (str(self), self.owners)
 
 
+class OtherPythonError(StoreError):
+    """An object has code in it that another minor version of Python compiled."""
+
+
 class UntrustedObjectError(StoreError):
     """An object is unsigned or altered while a signing key is configured."""
 
@@ -160,6 +168,10 @@ class ImpureStepWarning(DaskperimentWarning):
 
 class NeverReusedWarning(DaskperimentWarning):
     """A step whose output may be reused can never be, and so always runs; it says why."""
+
+
+class OtherPythonWarning(DaskperimentWarning):
+    """An object is loaded that another minor version of Python pickled."""
 
 
 class RandomStateWarning(DaskperimentWarning):

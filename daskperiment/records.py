@@ -181,6 +181,8 @@ class ObjectRef(Struct, frozen=True, omit_defaults=True, tag="object", tag_field
     """Digest of the object's bytes; ``None`` if the value was not kept."""
     reason: str | None = None
     """Why the value was not kept."""
+    python: str | None = None
+    """Minor version of Python that pickled it, such as ``3.11``; ``None`` if it is not known."""
 
 
 class Origin(Struct, frozen=True, omit_defaults=True):

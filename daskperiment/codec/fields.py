@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from daskperiment.codec.kinds import BUILDERS, FORMS, KINDS, NotPlainError, kind_of
-from daskperiment.codec.object_format import Blob, Buffer, dump_object, load_object
+from daskperiment.codec.object_format import PYTHON, Blob, Buffer, dump_object, load_object
 from daskperiment.errors import CorruptRecordError, PersistedResultNotFoundError
 from daskperiment.formatting import one_line, plain_repr, shorten
 from daskperiment.records import ObjectRef
@@ -288,7 +288,7 @@ def _as_object(value: Any, signing_key: bytes | None) -> tuple[Any, Blob | None]
     except Exception as error:
         reason = f"{type(error).__name__}: {_guarded(str, error)}"
         return msgspec.to_builtins(ObjectRef(type_, text, reason=_short_line(reason))), None
-    reference = ObjectRef(type_, text, size=blob.size, digest=blob.digest)
+    reference = ObjectRef(type_, text, size=blob.size, digest=blob.digest, python=PYTHON)
     return msgspec.to_builtins(reference), blob
 
 
@@ -302,7 +302,7 @@ def unpack(data: Any, get: Callable[[str], Buffer], signing_key: bytes | None = 
     ------
     PersistedResultNotFoundError
         If the value was not kept, or its object is no longer in the store.
-    CorruptRecordError, UntrustedObjectError
+    CorruptRecordError, OtherPythonError, UntrustedObjectError
         As from `from_plain` and `load_object`.
     """
     if not is_object(data):
@@ -313,7 +313,7 @@ def unpack(data: Any, get: Callable[[str], Buffer], signing_key: bytes | None = 
             f"the value {reference.repr} of type {reference.type} was not kept: "
             f"{reference.reason}; return something that can be pickled instead"
         )
-    return load_object(_fetch(reference, get), reference.digest, signing_key)
+    return load_object(_fetch(reference, get), reference.digest, signing_key, reference.python)
 
 
 def _fetch(reference: ObjectRef, get: Callable[[str], Buffer]) -> Buffer:

@@ -20,6 +20,7 @@ import hmac
 import io
 import pickle
 import re
+import sys
 import weakref
 from collections.abc import Callable, Iterable
 from struct import Struct as Packer
@@ -30,12 +31,21 @@ import msgspec
 from msgspec import Meta, Struct
 from xxhash import xxh3_128
 
-from daskperiment.errors import CorruptRecordError, UntrustedObjectError
+from daskperiment.errors import (
+    CorruptRecordError,
+    OtherPythonError,
+    OtherPythonWarning,
+    UntrustedObjectError,
+)
+from daskperiment.warn import warn_user
 
-__all__ = ["Blob", "Buffer", "check_object", "digest_of", "dump_object", "load_object"]
+__all__ = ["PYTHON", "Blob", "Buffer", "check_object", "digest_of", "dump_object", "load_object"]
 
 Buffer = Any
 """Something that supports the buffer protocol: bytes, memoryview, mmap."""
+
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+"""The minor version of Python that runs here: pickled code is for that one alone."""
 
 _MAGIC = b"\x89daskex\n"
 _VERSION = 1
@@ -136,8 +146,13 @@ def _sign(key: bytes, parts: Iterable[Buffer]) -> bytes:
     return state.digest()
 
 
-def load_object(data: Buffer, digest: str, signing_key: bytes | None = None) -> Any:
+def load_object(
+    data: Buffer, digest: str, signing_key: bytes | None = None, python: str | None = None
+) -> Any:
     """Return the value of an object, whose bytes are checked first.
+
+    `python` is the minor version that pickled it, if that is known. An `OtherPythonWarning` says
+    that it is not the one that runs here.
 
     Unpickling runs code of whoever wrote the object. With a signing key, that is somebody who had
     the key; without one, anybody who could write to the store. Signed objects load without a key.
@@ -153,8 +168,17 @@ def load_object(data: Buffer, digest: str, signing_key: bytes | None = None) -> 
     UntrustedObjectError
         The same, and also if they were not signed, when a signing key is given. Nothing has been
         unpickled then.
+    OtherPythonError
+        If another version of Python compiled code that is in it: to run it can end this process.
     """
-    return _unpickle(*_checked(data, digest, signing_key), digest)
+    stream, buffers = _checked(data, digest, signing_key)
+    if python is not None and python != PYTHON:
+        warn_user(OtherPythonWarning(
+            f"The object {digest!r} was pickled by Python {python} and is loaded by {PYTHON}: what "
+            f"comes out may not be what went in. Load it with Python {python}, or run its trial "
+            "again with this one."
+        ))  # fmt: skip
+    return _unpickle(stream, buffers, digest, python or PYTHON)
 
 
 def check_object(data: Buffer, digest: str, signing_key: bytes | None = None) -> None:
@@ -243,11 +267,15 @@ def _buffers(view: memoryview, layout: _ObjectLayout) -> list[Buffer]:
     return [bytearray(buffer) for buffer in buffers] if view.readonly else buffers
 
 
-def _unpickle(stream: Buffer, buffers: list[Buffer], digest: str) -> Any:
+def _unpickle(stream: Buffer, buffers: list[Buffer], digest: str, python: str) -> Any:
     try:
+        if python != PYTHON:
+            return _ForeignUnpickler(io.BytesIO(stream), buffers, digest, python).load()
         if _CLASSES.search(stream) is None:
             return pickle.loads(stream, buffers=buffers)
         return _CarefulUnpickler(io.BytesIO(stream), buffers=buffers).load()
+    except OtherPythonError:
+        raise
     except Exception as error:
         error.add_note(
             f"This came from the object {digest!r}, whose bytes are intact. Unpickling needs the "
@@ -293,3 +321,52 @@ class _CarefulUnpickler(pickle.Unpickler):
 
     def _set(self, set_state: Callable[[type, Any], type], cls: type, state: Any) -> type:
         return cls if cls in self._in_use else set_state(cls, state)
+
+
+_CODE = frozenset(
+    {
+        ("builtins", "code"),
+        ("cloudpickle.cloudpickle", "_fill_function"),
+        ("cloudpickle.cloudpickle", "_make_function"),
+        ("cloudpickle.cloudpickle", "_make_skel_func"),
+        ("marshal", "loads"),
+        ("types", "CodeType"),
+        ("types", "FunctionType"),
+    }
+)
+"""What a pickle names before it hands over code: module and name."""
+
+
+class _ForeignUnpickler(_CarefulUnpickler):
+    """Unpickles what another version of Python pickled, but no code that it compiled.
+
+    Bytecode is for one minor version alone: functions of another one do not fail, but end the
+    interpreter.
+    """
+
+    def __init__(
+        self, file: io.BytesIO, buffers: list[Buffer], digest: str, python: str
+    ) -> None:  # fmt: skip
+        super().__init__(file, buffers=buffers)
+        self._digest = digest
+        self._python = python
+
+    def find_class(self, module: str, name: str) -> Any:
+        # Older protocols name modules by what they were called in Python 2.
+        if (module.replace("__builtin__", "builtins"), name) in _CODE:
+            raise self._refusal()
+        found = super().find_class(module, name)
+        return self._named_type if name == "_builtin_type" else found
+
+    def _named_type(self, name: str) -> Any:
+        if name == "CodeType":
+            raise self._refusal()
+        return super().find_class("cloudpickle.cloudpickle", "_builtin_type")(name)
+
+    def _refusal(self) -> OtherPythonError:
+        return OtherPythonError(
+            f"the object {self._digest!r} has a function in it that Python {self._python} "
+            f"compiled; Python {PYTHON}, which runs here, might crash on it. Load it with Python "
+            f"{self._python}, or run its trial again with this one. Functions of modules that can "
+            "be imported are kept by name, and load everywhere"
+        )

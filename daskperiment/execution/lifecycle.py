@@ -16,7 +16,7 @@ from daskperiment.codec import Blob, decode, decode_each, encode, pack, signed
 from daskperiment.errors import ParameterUndefinedError, StoreError, StoreWarning
 from daskperiment.execution.context import ACTIVE, halt_steps
 from daskperiment.execution.purity import report_conflicts
-from daskperiment.execution.trial import RequestSource, TrialHandle, TrialRequest
+from daskperiment.execution.trial import RequestSource, TrialHandle, TrialRequest, TrialSetup
 from daskperiment.recording.recorder import BegunTrial, Recorder, RecorderListener
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import (
@@ -187,6 +187,10 @@ def _first_record(request: TrialRequest, forms: dict[str, Any]) -> bytes:
         unreached=[name for name in forms if name not in setup.parameters],
         submission=request.submission, code_hash=setup.code_hash,
     )  # fmt: skip
+    return _encoded(begun, setup)
+
+
+def _encoded(begun: Begun, setup: TrialSetup) -> bytes:
     if setup.signing_key is not None:
         begun = signed(begun, setup.signing_key, setup.store.address)
     return encode(begun)
@@ -208,19 +212,23 @@ def _allocate(request: TrialRequest, recorder: Recorder, body: bytes) -> BegunTr
         if allocation.new or not has_ended(store, allocation.trial):
             # Not new and not ended: the same task, tried again.
             return begun
-        if request.submission and _submission(store, allocation.trial) == request.submission:
+        if request.submission and _is_repeated(store, allocation.trial, request.submission):
             # What it had made was lost with a worker: the cluster runs all of it again.
             return begun
         # The same graph computed once more, as when it is part of another Delayed.
         attempt += 1
         token = f"{request.token}/{attempt}"
-        body = encode(msgspec.structs.replace(decode(body, Begun), token=token))
+        body = _encoded(msgspec.structs.replace(decode(body, Begun), token=token), request.setup)
 
 
-def _submission(store: Store, trial: int) -> str | None:
-    """Return the submission by which a trial began."""
-    records = store.read("trials", [trial])
-    return next((decode(r.body, Begun).submission for r in records if r.id == BEGUN), None)
+def _is_repeated(store: Store, trial: int, submission: str) -> bool:
+    """Whether a cluster computes again what a trial made that began by this submission.
+
+    What failed it leaves alone: then somebody asked for another try.
+    """
+    records = list(store.read("trials", [trial]))
+    began = next((decode(r.body, Begun).submission for r in records if r.id == BEGUN), None)
+    return began == submission and not any(r.id.startswith(ended_id("failed")) for r in records)
 
 
 def has_ended(store: Store, trial: int) -> bool:

@@ -64,6 +64,11 @@ class StoredObject:
         return self._ref.size
 
     @property
+    def python(self) -> str | None:
+        """Minor version of Python that pickled the value; ``None`` if nobody wrote it down."""
+        return self._ref.python
+
+    @property
     def reason(self) -> str | None:
         """Why the value was not kept; ``None`` if it was."""
         return self._ref.reason
@@ -83,6 +88,9 @@ class StoredObject:
             If the value was not kept, or is no longer in the store.
         CorruptRecordError
             If the object is damaged.
+        OtherPythonError
+            If there is a function in it that another minor version of Python compiled. Loading
+            other objects of that version gives an OtherPythonWarning.
         UntrustedObjectError
             If a signing key is set and does not fit.
         """
@@ -98,10 +106,15 @@ class StoredObject:
         return html_table(["Stored object", ""], [[n, shorten(text, 100)] for n, text in rows])
 
     def __eq__(self, other: object) -> bool:
-        return self._ref == other._ref if isinstance(other, StoredObject) else NotImplemented
+        return self._what == other._what if isinstance(other, StoredObject) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash(self._ref)
+        return hash(self._what)
+
+    @property
+    def _what(self) -> ObjectRef:
+        """The reference without who pickled the value."""
+        return msgspec.structs.replace(self._ref, python=None)
 
 
 class _ObjectSource(Protocol):

@@ -314,6 +314,9 @@ INWARD = {
     "Ended.value", "Node.literals", "Node.parts", "Node.beside", "Node.ignored", "Begun.files",
     "Begun.unreached", "Argument.fingerprint", "FileState.digest", "FileState.step",
     "StepCode.states",
+    # What tells equal submissions and hosts, and what was signed; clocks are named in warnings.
+    "Begun.submission", "Begun.code_hash", "Begun.signature", "StepRun.signature",
+    "StepCode.clocks",
 }  # fmt: skip
 
 

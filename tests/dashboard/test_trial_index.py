@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
+from daskperiment.codec import decode, encode
 from daskperiment.dashboard import trial_index
 from daskperiment.dashboard.api import TrialCounter
 from daskperiment.dashboard.cells import TruncatedText
 from daskperiment.history.stored_values import MISSING
+from daskperiment.records import Begun
 from tests.dashboard.stores import look
 from tests.history.lab import ELSEWHERE, NOW
 
@@ -82,9 +85,9 @@ def test_deleted_and_begun_anew(lab):
     lab.run(1, a=1)
     lab.run(2, a=2)
     trials = look(lab)
-    body = next(iter(lab.store.read("trials"))).body
+    first = decode(next(iter(lab.store.read("trials"))).body, Begun)
     lab.store.delete()
-    lab.store.allocate("token-x", body.replace(b"token-1", b"token-x"))
+    lab.store.allocate("token-x", encode(replace(first, token="token-x")))
     trials.refresh()
     assert trials.ids == [1]
     assert trials.running == {1}

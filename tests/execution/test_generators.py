@@ -89,6 +89,7 @@ def test_draws_follow_the_seed(cupy, ex, drawing, before):
     assert ex.get_steps().query("Step == 'draw'")["Stochastic"].all()
 
 
+@pytest.mark.filterwarnings("ignore::daskperiment.errors.NeverReusedWarning")
 def test_users_generator_comes_back(cupy, drawing):
     """The generator that the user's code had goes on as if no trial had run."""
     import cupy

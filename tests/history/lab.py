@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from daskperiment.codec import dump_record, encode, pack, to_plain
+from daskperiment.codec.signed_records import signed
 from daskperiment.records import (
     Beat,
     Begun,
@@ -89,7 +90,10 @@ class Lab:
     def beat(self, trial: int, time: float) -> None:
         self.add("beats", trial, f"{time}", Beat(time))
 
-    def step(self, trial: int, key: str, status: str = "succeeded", **fields: Any) -> None:
+    def step(
+        self, trial: int, key: str, status: str = "succeeded", signing_key: bytes | None = None,
+        **fields: Any,
+    ) -> None:  # fmt: skip
         run = StepRun(
             **{
                 "key": key,
@@ -106,6 +110,8 @@ class Lab:
                 **fields,
             }
         )
+        if signing_key is not None:
+            run = signed(run, signing_key, self.store.address, trial)
         id = f"{key}-{len(list(self.store.read('steps')))}"
         self.add("steps", trial, id, run)
 

@@ -32,7 +32,7 @@ COLUMNS = [
 
 
 def keep(lab, trial, key, value, signing_key=None):
-    lab.step(trial, key, kept={"value": lab.form(value, signing_key)})
+    lab.step(trial, key, signing_key=signing_key, kept={"value": lab.form(value, signing_key)})
 
 
 def test_get_steps(lab):
@@ -178,10 +178,13 @@ def test_persisted_value_cut_off(lab):
 
 
 def test_persisted_value_with_key(lab):
-    """With a signing key, unsigned values are refused."""
+    """With a signing key, values and records that it did not sign are refused."""
     id = lab.begin()
+    lab.step(id, "value", signing_key=b"key", kept={"value": lab.form(range)})
+    with pytest.raises(UntrustedObjectError):
+        get_persisted(lab.store, "value", id, b"key")
     keep(lab, id, "signed", print, b"key")
     keep(lab, id, "unsigned", range)
     assert get_persisted(lab.store, "signed", id, b"key") is print
     with pytest.raises(UntrustedObjectError):
-        get_persisted(lab.store, "unsigned", id, "key")
+        get_persisted(lab.store, "unsigned", id, b"key")

@@ -153,6 +153,7 @@ def test_lost(tmp_path, log):
         assert ran(log) == expected
 
 
+@pytest.mark.filterwarnings("ignore::daskperiment.errors.NeverReusedWarning")
 def test_impure(tmp_path):
     """Of an impure step no output is taken, whatever its inputs are."""
     ex = daskperiment.Experiment("inputs", backend=tmp_path, seed=1)

@@ -1,7 +1,8 @@
 """The state of the Git repository that the user's work is in.
 
 Commit, branch, remote (without credentials), the changes to tracked files, and the digests of
-untracked files. Whatever cannot be told is said as a note; nothing here raises.
+untracked files, both without what looks like secrets. Whatever cannot be told is said as a note;
+nothing here raises.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from daskperiment.capture.environment.secret_looks import SecretFinder
 
 __all__ = ["Repository", "find_repository", "read_state", "without_credentials"]
 
@@ -109,6 +112,7 @@ class _RepositoryReader:
         self._git = git
         self._root = root
         self._notes: list[str] = []
+        self._secrets = SecretFinder()
 
     def read(self) -> dict[str, str]:
         commit = self._ask("rev-parse", "--verify", "--quiet", "HEAD")
@@ -122,7 +126,7 @@ class _RepositoryReader:
         elif commit and not facts["branch"]:
             self._notes.append("detached HEAD")
         facts |= self._changes(bool(commit))
-        facts["note"] = "; ".join(self._notes)
+        facts["note"] = "; ".join(filter(None, [*self._notes, _clean(self._secrets.note())]))
         return {name: text for name, text in facts.items() if text}
 
     def _remote(self) -> str:
@@ -142,18 +146,22 @@ class _RepositoryReader:
         if self._ask("diff", *options, "HEAD", output_stream=diff) is None:
             self._notes.append("the changes could not be read")
             return {}
+        shown = self._secrets.without_secrets(diff.text())
         if diff.size > DIFF_LIMIT:
+            # A short secret could be guessed by a digest of what is left out.
+            digest = "" if self._secrets.names else f", SHA-256 {diff.digest.hexdigest()}"
             self._notes.append(
                 f"the diff is cut off after {DIFF_LIMIT} bytes; "
-                f"all of it: {diff.size} bytes, SHA-256 {diff.digest.hexdigest()}"
+                f"all of it: {diff.size} bytes{digest}"
             )
         dirty = "yes" if diff.size else "no"
-        return {"dirty": dirty, "diff": diff.text(), "untracked": self._untracked()}
+        return {"dirty": dirty, "diff": shown, "untracked": self._untracked()}
 
     def _untracked(self) -> str:
         names = self._ask("ls-files", "--others", "--exclude-standard", "-z") or ""
         # What this library writes is no part of the user's work.
-        files = sorted(n for n in names.split("\0") if n and _STORE not in n.split("/"))
+        own = sorted(n for n in names.split("\0") if n and _STORE not in n.split("/"))
+        files = [name for name in own if not self._secrets.leaves_out(name)]
         shown = files[:UNTRACKED_LIMIT]
         lines = [f"{_file_digest(os.path.join(self._root, n))}  {_clean(n)}" for n in shown]
         if len(files) > UNTRACKED_LIMIT:
