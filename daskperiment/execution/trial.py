@@ -175,10 +175,17 @@ class RequestSource:
 
 class _PartialRequest(RequestSource):
     def __init__(self, whole: RequestSource, *names: str) -> None:
-        super().__init__(cache(lambda: whole.request().for_steps(*names)))
+        super().__init__(whole.request)
         self._whole = whole
         self._names = names
+        self._some: TrialRequest | None = None
         self.submission = whole.submission
+
+    def request(self) -> TrialRequest:
+        # A graph has one of these a step, and few of them are asked.
+        if self._some is None:
+            self._some = self._whole.request().for_steps(*self._names)
+        return self._some
 
     def travelling(self) -> TrialRequest:
         return self._whole.travelling().for_steps(*self._names)

@@ -30,7 +30,15 @@ from daskperiment.execution.shared_tasks import (
 )
 from daskperiment.execution.tasks import run_result, run_step
 from daskperiment.execution.trial import RequestSource
-from daskperiment.graph.dask_tasks import DataNode, List, Task, TaskRef, function_of, references
+from daskperiment.graph.dask_tasks import (
+    DataNode,
+    GraphNode,
+    List,
+    Task,
+    TaskRef,
+    function_of,
+    references,
+)
 from daskperiment.reuse.parameter_fields import ParameterField
 from daskperiment.reuse.reuse_plan import ReusePlan
 
@@ -91,6 +99,7 @@ class SharedNodes:
         self._runs: dict[Key, str] = {}
         self._loads: dict[Key, str] = {}
         self._keys: dict[str, Key] = {}
+        self._taking: dict[Key, list[Key]] = {}
         self.made: dict[str, SharedNode] = {}
         """The tasks that the graph needs, by key."""
 
@@ -156,8 +165,11 @@ class SharedNodes:
 
     def _refs(self, key: Key) -> list[Key]:
         """Return the nodes that a node takes."""
-        refs = dict.fromkeys(references(self._tasks[key]))
-        return [ref for ref in refs if self._is_node(ref)]
+        found = self._taking.get(key)
+        if found is None:
+            refs = dict.fromkeys(references(self._tasks[key]))
+            self._taking[key] = found = [ref for ref in refs if self._is_node(ref)]
+        return found
 
     def _made(self, name: str) -> SharedNode:
         key = self._keys[name]
@@ -176,10 +188,10 @@ class SharedNodes:
 
     def _running(self, key: Key, source: RequestSource) -> Task:
         task, before = self._tasks[key], {ref: self._best(ref) for ref in self._refs(key)}
-        made = self._task(self._run(key), key, before, source)
-        values = {ref: Task(None, value_of, TaskRef(known)) for ref, known in before.items()}
-        running: Task = made.substitute({**self._parameters(task), **values}, key=self._run(key))
-        return running
+        given: dict[Key, Any] = self._parameters(task)
+        # Under the keys that they stand for, or Dask makes each of them anew where it is put in.
+        given.update((ref, Task(ref, value_of, TaskRef(known))) for ref, known in before.items())
+        return self._task(self._run(key), key, before, source, given)
 
     def _tasks_behind(self, last: Key) -> dict[Key, RecomputeTask]:
         """Return the tasks that run a step, with all before it."""
@@ -222,13 +234,18 @@ class SharedNodes:
                 waiting += references(self._tasks[key])
         return found
 
-    def _task(self, name: str, key: Key, before: Mapping[Key, str], source: RequestSource) -> Task:
+    def _task(
+        self, name: str, key: Key, before: Mapping[Key, str], source: RequestSource,
+        given: dict[Key, Any],
+    ) -> Task:  # fmt: skip
         seeded, content = self._reuse.seeded, self._content(key)
         fits = tuple(seeded[ref] for ref in before)
         recording = RecordingTrial(source, seeded[key], fits)
         outcomes = List(*map(TaskRef, before.values()))
         shared = _SHARING.get(function_of(self._tasks[key]), pass_shared)
-        return Task(name, shared, recording, outcomes, *content.arguments, **content.named)
+        arguments = [_given(each, given) for each in content.arguments]
+        named = {name: _given(each, given) for name, each in content.named.items()}
+        return Task(name, shared, recording, outcomes, *arguments, **named)
 
     def _content(self, key: Key) -> _NodeContent:
         task = self._tasks[key]
@@ -282,22 +299,28 @@ class SharedNodes:
         """Return the value of a parameter that would be computed but was set, or of a part."""
         task, values = self._tasks[key], self._request.values
         if key in self._taken and key in self._reuse.shared:  # else taking it raises
-            return DataNode(None, self._taken[key].taken_from(values))
+            return DataNode(key, self._taken[key].taken_from(values))
         if function_of(task) is run_parameter and task.args[1] in values:
-            return DataNode(None, values[task.args[1]])
+            return DataNode(key, values[task.args[1]])
         return None
 
     def _parameters(self, task: Any) -> dict[Key, DataNode]:
         found = {}
         for ref in references(task):
             if ref in self._names:
-                found[ref] = DataNode(None, self._request.values.get(self._names[ref]))
+                found[ref] = DataNode(ref, self._request.values.get(self._names[ref]))
             elif ref in self._tasks and (node := self._value(ref)) is not None:
                 found[ref] = node
         return found
 
     def _named(self, label: str, *content: str) -> str:
         return f"{label}-{combine(self._request.setup.store.address, *content)}"
+
+
+def _given(argument: Any, given: dict[Key, Any]) -> Any:
+    if isinstance(argument, (GraphNode, TaskRef)):
+        return argument.substitute(given)
+    return argument
 
 
 _ADOPTING: dict[Any, Any] = {

@@ -345,8 +345,9 @@ class _Copying:
         optional: dict[Key, Any] = {}
         for key, name in self.template.inlined.items():
             # Inside the tasks that take it: a task of its own would cost as much as a small step.
-            given[key] = Task(None, take_parameter, begins, name)
-            optional[key] = Task(None, take_optional, begins, name)
+            # Under the key that it stands for, or Dask makes it anew for each of them.
+            given[key] = Task(key, take_parameter, begins, name)
+            optional[key] = Task(key, take_optional, begins, name)
         return given, optional
 
     def _keys(self, given: Mapping[Key, Any], own: list[Key]) -> dict[Key, Any]:

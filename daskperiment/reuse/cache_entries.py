@@ -41,7 +41,7 @@ __all__ = [
 CHANGED, UNKNOWN, NOT_KEPT = "is changed by the code", "has no fingerprint", "output not kept"
 """Parts of the reasons for which a step always runs, as long as its code is the same."""
 
-GENERATIONS = 4
+GENERATIONS = 2
 """How many outputs of one cache key are asked for at once."""
 
 

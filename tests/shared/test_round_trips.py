@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 import pymongo
 import pymongo.monitoring
 import pytest
@@ -91,3 +93,55 @@ def test_round_trips_of_reuse(counted):
         used.append(count() - before)
     assert used == [1, 1]
     store.close()
+
+
+def _round_trips_of_plans(backend, count, size):
+    ex = daskperiment.Experiment(f"plans{size}", backend=backend, seed=0)
+    start = ex.parameter("start", default=0)
+    shifted = ex.persist(shift, reuse=True)
+
+    @ex.result
+    def last(values):
+        return len(values)
+
+    result = last([shifted(start, number) for number in range(size)])
+    changed = result.bind(start=1)
+    result.compute(scheduler="synchronous")
+    used = []
+    for plan in (result.definition.trial_graph, changed.definition.trial_graph):
+        plan()  # what is read once in a process
+        before = count()
+        plan()
+        used.append(count() - before)
+    return used
+
+
+def shift(value, number):
+    return value + number
+
+
+def test_round_trips_of_a_plan(counted, monkeypatch):
+    """The plan of four times the steps takes as many round trips, hits or not."""
+    monkeypatch.setattr("daskperiment.recording.heartbeat.TICK", 3600)
+    small, large = (_round_trips_of_plans(*counted, size) for size in (60, 240))
+    assert small == large
+    assert max(small) <= 5
+
+
+def test_statements_of_a_plan(tmp_path, monkeypatch):
+    """In a folder it takes as many statements, whatever its size."""
+    monkeypatch.setattr("daskperiment.recording.heartbeat.TICK", 3600)
+    statements = []
+    connect = sqlite3.connect
+
+    def traced(*args, **kwargs):
+        connection = connect(*args, **kwargs)
+        connection.set_trace_callback(statements.append)
+        return connection
+
+    monkeypatch.setattr("sqlite3.connect", traced)
+    small, large = (
+        _round_trips_of_plans(tmp_path, lambda: len(statements), size) for size in (300, 1200)
+    )
+    assert small == large
+    assert 0 < min(small) <= max(small) <= 12

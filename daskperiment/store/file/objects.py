@@ -26,8 +26,8 @@ OBJECTS = "CREATE TABLE IF NOT EXISTS _objects (digest TEXT PRIMARY KEY, body BL
 """Makes the table of small objects."""
 _INLINE = 1_000_000
 """Objects of more bytes than this are files."""
-_MANY = 500
-"""Values in one statement: fewer than any SQLite takes."""
+_MANY = 30_000 if sqlite3.sqlite_version_info >= (3, 32) else 900
+"""Values in one statement: fewer than SQLite takes."""
 
 
 class FileObjects:

@@ -38,7 +38,7 @@ _INLINE = 1 << 20
 """Bytes of a record above which it becomes an object."""
 _HINTS = 10_000
 """Identities remembered as being there."""
-_SOUGHT = 1000
+_SOUGHT = 10_000
 """Records looked for in one round trip."""
 
 _Identity = tuple[int, str]

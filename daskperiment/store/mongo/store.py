@@ -133,7 +133,7 @@ class MongoStore(ObjectMethods):
         return part.read(stream, trials, after)
 
     def find(self, ids: Collection[str]) -> list[Record]:
-        """Find outputs: one round trip for 1,000 of them."""
+        """Find outputs: one round trip for 10,000 of them."""
         return self._batches.find("outputs", ids)
 
     def state(self, known: Record | None = None) -> State:

@@ -14,7 +14,7 @@ from daskperiment.store.redis.scripts import SEAL, SIZES
 
 __all__ = ["RedisObjects"]
 
-_MANY = 1000
+_MANY = 5000
 """Objects that are measured in one call: a server does nothing else meanwhile."""
 _FEW = 100
 """Objects that are removed in one call: a large one has many keys."""

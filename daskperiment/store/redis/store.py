@@ -49,6 +49,8 @@ __all__ = ["RedisStore", "list_redis", "open_redis"]
 _EXPERIMENTS = "daskperiment:experiments"
 _BATCH = 1000
 """Records, or trials, in one call of a script: a server does nothing else meanwhile."""
+_SOUGHT = 10_000
+"""Outputs that one call of a script looks for."""
 _PAGE = 4 << 20
 """Bytes of records in one call, either way."""
 _LIMIT = 256 << 20
@@ -187,12 +189,12 @@ class RedisStore(ObjectMethods):
         return self._by_trials(stream, sorted(set(trials)), after)
 
     def find(self, ids: Collection[str]) -> list[Record]:
-        """Find outputs: one round trip for 1,000 of them or 4 MB."""
+        """Find outputs: one round trip for 10,000 of them or 4 MB."""
         names = [id.encode("utf-8", "surrogatepass") for id in dict.fromkeys(ids)]
         found: list[Record] = []
         keys = [self._stream("outputs"), self._index("outputs", 0)]
         while names:
-            done, sizes, entries = self._server.run(FIND, keys, _PAGE, *names[:_BATCH])
+            done, sizes, entries = self._server.run(FIND, keys, _PAGE, *names[:_SOUGHT])
             if done < 0:
                 self._first(Record("outputs", 0, entries.decode(errors="replace"), b""), None)
             found += [
