@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from daskperiment.capture.fingerprint import fingerprint, frames
 
+pytest.importorskip("pyarrow")
+
 ROWS = 4
 COLUMNS = {
     "float": lambda n: np.linspace(n, n + 1, ROWS),

@@ -316,7 +316,7 @@ INWARD = {
     "StepCode.states",
     # What tells equal submissions and hosts, and what was signed; clocks are named in warnings.
     "Begun.submission", "Begun.code_hash", "Begun.signature", "StepRun.signature",
-    "StepCode.clocks",
+    "StepCode.clocks", "ObjectRef.python",
 }  # fmt: skip
 
 

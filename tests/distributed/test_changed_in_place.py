@@ -44,6 +44,7 @@ def chain(ex):
     return make
 
 
+@pytest.mark.filterwarnings("ignore:Running on a single-machine scheduler:UserWarning")
 @pytest.mark.parametrize("handed", [False, True], ids=["taken by two", "handed on"])
 @pytest.mark.parametrize("way", ["compute", "client.compute"])
 def test_the_step_that_changed_it_is_named(ex, chain, client, handed, way):

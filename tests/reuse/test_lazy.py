@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dask.array as da
 import dask.bag as db
-import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +12,9 @@ import daskperiment
 from daskperiment.errors import PersistedResultNotFoundError, StoreWarning
 from daskperiment.execution import kept_files
 from tests.reuse.work import ran, write
+
+pytest.importorskip("pyarrow")
+dd = pytest.importorskip("dask.dataframe")
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import pytest
 from dask import delayed
 
 import daskperiment
+from daskperiment.graph.dask_tasks import Alias, Dict
 
 ROOT = Path(__file__).parents[2]
 
@@ -77,6 +78,19 @@ def _flat(values):
             yield from _flat(each)
     else:
         yield repr(values)
+
+
+def _substitutes_keys():
+    """Whether this version of Dask can put nodes in the place of others that are keys of dicts."""
+    try:
+        Dict({Alias("a"): 1}).substitute({"a": "b"})
+    except TypeError:
+        return False
+    return True
+
+
+if not _substitutes_keys():
+    del KINDS["keys"]
 
 
 def main(folder):
