@@ -90,7 +90,7 @@ def _substitutes_keys():
 
 
 if not _substitutes_keys():
-    del KINDS["keys"]
+    del KINDS["keys"], KINDS["nested"]
 
 
 def main(folder):
