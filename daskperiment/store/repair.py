@@ -93,9 +93,9 @@ def readable(path: Path) -> sqlite3.Connection:
         connection.text_factory = _text_or_bytes
         try:
             connection.execute("SELECT 1 FROM sqlite_schema")
-        except sqlite3.OperationalError:
+        except sqlite3.Error as error:
             connection.close()
-            if mode == modes[-1]:
+            if mode == modes[-1] or not isinstance(error, sqlite3.OperationalError):
                 raise
             continue
         break

@@ -38,11 +38,16 @@ class Recovery:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = RLock()
+        self._copy: sqlite3.Connection | None = None
+        self._pid = os.getpid()
         self.forget()
 
     def forget(self) -> None:
         """Keep nothing: the next question makes a copy anew."""
-        self._copy: sqlite3.Connection | None = None
+        with self._lock:
+            if self._copy is not None and self._pid == os.getpid():
+                self._copy.close()
+            self._copy = None
         self._of: _Stamp | None = None
         self._failure: StoreError | None = None
         self._until = 0.0
@@ -67,6 +72,9 @@ class Recovery:
                 stacklevel=4,
             )
             return question(self._copy)
+
+    def __del__(self) -> None:
+        self.forget()
 
     def _is_current(self) -> bool:
         now = _stamp(self._path)
