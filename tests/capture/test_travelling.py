@@ -67,6 +67,8 @@ KINDS = {
         "def use(x):\n    return use(x - 1) if x else other(x)\ndef other(x):\n    return use(0)"
     ),
 }
+if sys.version_info >= (3, 13):  # cloudpickle loses the slots: another class arrives
+    del KINDS["dataclass with slots"]
 
 NAMES = re.compile(r"\b(use|helper|Use|Base|made_of|times|E|M|A|T|TABLE|ARRAY|COUNT|other)\b")
 STEP = """
