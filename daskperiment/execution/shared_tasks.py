@@ -360,7 +360,9 @@ def adopt_untouched(
     """Adopt an output that was loaded for this trial and one step of it, and for nobody else."""
     value = adopt(trial, seeded, outcome, call, *values)
     run = outcome.run
-    if value is outcome.value and run is not None and run.output and _is_array(value):
+    # What could not be loaded was made here, by a step that may have kept it.
+    loaded = value is outcome.value and outcome.trial != trial.trial
+    if loaded and run is not None and run.output and _is_array(value):
         # Reading megabytes once more, to learn what is on record, takes longer than the trial.
         trial.untouched[id(value)] = value, run.output
     return value

@@ -323,9 +323,10 @@ class StepRunner:
             self.output = fingerprint(value, by_content if self.call.persist else str)
         except Exception as error:  # user-defined objects may fail in any way
             self.note = self.note or f"its output has no fingerprint: {error}"
-        if (self.call.persist or self.output is None) and _is_lazy(value):
+        lazy = (self.call.persist or self.output is None) and _is_lazy(value)
+        if lazy:
             self.doubt = f"its output is {LAZY}"
-        blob = self._keep(value) if self.call.persist else None
+        blob = self._keep(value, lazy) if self.call.persist else None
         self.doubt = self.doubt or doubt_of(self.running)
         self.note = self.note or self.doubt
         self._record(usage, "succeeded")
@@ -338,11 +339,11 @@ class StepRunner:
             if ids or self.known is not None:
                 self._record_entry(value, ids)
 
-    def _keep(self, value: Any) -> Blob | None:
+    def _keep(self, value: Any, lazy: bool) -> Blob | None:
         """Keep what the step returned, and return the object if it has to stay for good."""
         reusable = self.keys is not None and self.keys.reusable
         form, blob = pack(value, self.trial.signing_key, inline=INLINE)
-        if _is_lazy(value):
+        if lazy:
             form, blob = {**form, "size": 0, "digest": None, "reason": f"it is {LAZY}"}, None
         if reusable:
             warn_of_unkept(self.call.step, form)

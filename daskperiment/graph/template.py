@@ -34,7 +34,7 @@ from daskperiment.execution.lifecycle import (
     take_optional,
     take_parameter,
 )
-from daskperiment.execution.shared_tasks import adopt, adopt_untouched
+from daskperiment.execution.shared_tasks import adopt, adopt_untouched, load_shared
 from daskperiment.execution.trial import TrialHandle
 from daskperiment.graph.dask_tasks import (
     DataNode,
@@ -280,7 +280,7 @@ class _Copying:
         loads: dict[Any, Any] = {
             key: node.task
             for key, node in self.made.items()
-            if uses[key] == 1 and not node.task.dependencies
+            if uses[key] == 1 and function_of(node.task) is load_shared
         }
         return {
             key: task if loads.keys().isdisjoint(task.dependencies) else _with_loads(task, loads)

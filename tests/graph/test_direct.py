@@ -242,3 +242,26 @@ def test_an_array_that_was_loaded_for_one_step_is_digested_once(tmp_path, monkey
     assert runs[1, "alone"] == runs[2, "alone"]
     assert several.compute(scheduler="synchronous") == 2
     assert digested.count(np.ndarray) >= 2
+
+
+def test_an_array_that_its_step_may_have_kept_is_looked_at(tmp_path, monkeypatch):
+    """A step that runs hands on what others may hold: the step that takes it digests it."""
+    ex = Experiment("same", backend=tmp_path, seed=1)
+    held = np.zeros(1000)
+
+    @ex.persist(reuse=True)
+    def hand() -> Any:
+        return held
+
+    @ex.result
+    def last(values: Any) -> float:
+        return float(values[-1])
+
+    digested = []
+    digest = tasks.exact_fingerprint
+    monkeypatch.setattr(
+        tasks, "exact_fingerprint",
+        lambda value, *rest: (digested.append(type(value)), digest(value, *rest))[1],
+    )  # fmt: skip
+    assert last(hand()).compute(scheduler="synchronous") == 0
+    assert digested.count(np.ndarray) == 1
