@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from tests.helpers.draws import reusable
+
 
 class Dice(random.Random):
     """A generator of the user's own."""
@@ -48,20 +50,6 @@ UNKNOWN = {
     "SystemRandom": lambda: random.SystemRandom().random(),
     "uuid4": lambda: str(uuid.uuid4()),
 }
-
-
-def reusable(ex, draw):
-    """Make a result of a reusable step that calls something."""
-
-    @ex.persist(reuse=True)
-    def step():
-        return draw()
-
-    @ex.result
-    def out(value):
-        return value
-
-    return out(step())
 
 
 @pytest.mark.parametrize("name", UNSEEDED)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import random
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
+
+from tests.helpers.draws import reusable
 
 
 def python():
@@ -34,19 +37,7 @@ def in_thread():
 @pytest.fixture
 def result(ex):
     """Return a way to make a result of a reusable step that calls something."""
-
-    def make(draw):
-        @ex.persist(reuse=True)
-        def step():
-            return draw()
-
-        @ex.result
-        def out(value):
-            return value
-
-        return out(step())
-
-    return make
+    return partial(reusable, ex)
 
 
 @pytest.mark.parametrize("draw", [python, numpy, in_thread])

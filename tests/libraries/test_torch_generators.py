@@ -5,8 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+from functools import partial
 
 import pytest
+
+from tests.helpers.draws import reusable
 
 torch = pytest.importorskip("torch")
 
@@ -63,19 +66,7 @@ class Devices:
 @pytest.fixture
 def results(ex):
     """Return a way to make a result of a reusable step that calls something."""
-
-    def make(draw):
-        @ex.persist(reuse=True)
-        def step():
-            return draw()
-
-        @ex.result
-        def out(value):
-            return value
-
-        return out(step())
-
-    return make
+    return partial(reusable, ex)
 
 
 def stochastic(ex):
