@@ -207,7 +207,25 @@ def test_unknown_keywords(tmp_path):
     assert daskperiment.Experiment("same", backend=tmp_path).get_history().empty
 
 
-def test_an_array_that_was_loaded_for_one_step_is_digested_once(tmp_path, monkeypatch):
+@pytest.fixture
+def digested_types(monkeypatch):
+    """Return a way to note, from then on, the types of the arguments that are digested."""
+
+    def start() -> list[type]:
+        found: list[type] = []
+        digest = tasks.exact_fingerprint
+
+        def noted(value: Any, *rest: Any) -> str:
+            found.append(type(value))
+            return digest(value, *rest)
+
+        monkeypatch.setattr(tasks, "exact_fingerprint", noted)
+        return found
+
+    return start
+
+
+def test_an_array_that_was_loaded_for_one_step_is_digested_once(tmp_path, digested_types):
     """Its fingerprint is on record; an array that several steps take is looked at by each."""
     ex = Experiment("same", backend=tmp_path, seed=1)
 
@@ -230,12 +248,7 @@ def test_an_array_that_was_loaded_for_one_step_is_digested_once(tmp_path, monkey
     made = make(ex.parameter("k", default=1))
     one, several = alone(made), both(first(made), made)
     assert one.compute(scheduler="synchronous") == 1
-    digested = []
-    digest = tasks.exact_fingerprint
-    monkeypatch.setattr(
-        tasks, "exact_fingerprint",
-        lambda value, *rest: (digested.append(type(value)), digest(value, *rest))[1],
-    )  # fmt: skip
+    digested = digested_types()
     assert one.compute(scheduler="synchronous") == 1
     assert np.ndarray not in digested
     runs = ex.get_steps().set_index(["Trial ID", "Key"])["Input Fingerprint"]
@@ -244,7 +257,7 @@ def test_an_array_that_was_loaded_for_one_step_is_digested_once(tmp_path, monkey
     assert digested.count(np.ndarray) >= 2
 
 
-def test_an_array_that_its_step_may_have_kept_is_looked_at(tmp_path, monkeypatch):
+def test_an_array_that_its_step_may_have_kept_is_looked_at(tmp_path, digested_types):
     """A step that runs hands on what others may hold: the step that takes it digests it."""
     ex = Experiment("same", backend=tmp_path, seed=1)
     held = np.zeros(1000)
@@ -257,11 +270,6 @@ def test_an_array_that_its_step_may_have_kept_is_looked_at(tmp_path, monkeypatch
     def last(values: Any) -> float:
         return float(values[-1])
 
-    digested = []
-    digest = tasks.exact_fingerprint
-    monkeypatch.setattr(
-        tasks, "exact_fingerprint",
-        lambda value, *rest: (digested.append(type(value)), digest(value, *rest))[1],
-    )  # fmt: skip
+    digested = digested_types()
     assert last(hand()).compute(scheduler="synchronous") == 0
     assert digested.count(np.ndarray) == 1

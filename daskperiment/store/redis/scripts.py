@@ -37,17 +37,23 @@ def _script(*parts: str) -> Script:
     return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
+_STANDING = """
+local function standing(numbers, token, places, id)
+    if token == '' then return 1 end
+    local number = redis.call('HGET', numbers, token)
+    local place = redis.call('HGET', places, id)
+    return place and number == string.match(id, '^%d+') and 1 or 0
+end
+"""
+"""Whether a known record is there, and its trial has the id that it had; 1 if none is known."""
+
 ALLOCATE = _script(
+    _STANDING,
     f"local begun = ':{BEGUN}'",
     """
 local width = tonumber(ARGV[3])
 local time = redis.call('TIME')
-local stands = 1
-if ARGV[5] ~= '' then
-    local number = redis.call('HGET', KEYS[2], ARGV[5])
-    local place = redis.call('HGET', KEYS[4], ARGV[6])
-    if not place or number ~= string.match(ARGV[6], '^%d+') then stands = 0 end
-end
+local stands = standing(KEYS[2], ARGV[5], KEYS[4], ARGV[6])
 local known = redis.call('HGET', KEYS[2], ARGV[1])
 if known then return {tonumber(known) or error('not an integer'), 0, time[1], time[2], stands} end
 local latest = redis.call('HGET', KEYS[1], 'latest') or '0'
@@ -213,16 +219,12 @@ return 1
 """Object, its chunks; size, chunk size -> 0 if a chunk is missing, else the head is written."""
 
 STATE = _script(
+    _STANDING,
     """
 local time = redis.call('TIME')
-local stands = 1
-if ARGV[1] ~= '' then
-    local number = redis.call('HGET', KEYS[2], ARGV[1])
-    local place = redis.call('HGET', KEYS[3], ARGV[2])
-    if not place or number ~= string.match(ARGV[2], '^%d+') then stands = 0 end
-end
+local stands = standing(KEYS[2], ARGV[1], KEYS[3], ARGV[2])
 return {redis.call('HGET', KEYS[1], 'latest') or '0', time[1], time[2], stands}
-"""
+""",
 )
 """Counters, tokens, index of the known record; its token, its member -> latest trial as text,
 seconds, microseconds, whether the known record is there."""
