@@ -10,7 +10,10 @@ from typing import Any
 
 from daskperiment.capture.signatures import in_order
 
-__all__ = ["Call", "UserFunction"]
+__all__ = ["SCALARS", "Call", "UserFunction"]
+
+SCALARS = frozenset({bool, int, float, complex, str, bytes, type(None)})
+"""Types of values that hold no others, and that nobody can change."""
 
 
 class UserFunction:

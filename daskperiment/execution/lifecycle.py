@@ -227,8 +227,10 @@ def _is_repeated(store: Store, trial: int, submission: str) -> bool:
     What failed it leaves alone: then somebody asked for another try.
     """
     records = list(store.read("trials", [trial]))
-    began = next((decode(r.body, Begun).submission for r in records if r.id == BEGUN), None)
-    return began == submission and not any(r.id.startswith(ended_id("failed")) for r in records)
+    if any(record.id.startswith(ended_id("failed")) for record in records):
+        return False
+    begun = decode_each([record.body for record in records if record.id == BEGUN], Begun)
+    return any(isinstance(each, Begun) and each.submission == submission for each in begun)
 
 
 def has_ended(store: Store, trial: int) -> bool:

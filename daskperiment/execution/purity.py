@@ -13,6 +13,7 @@ from daskperiment.capture.files import native_name
 from daskperiment.capture.fingerprint import exact_fingerprint
 from daskperiment.codec import decode, find_record
 from daskperiment.errors import ImpureStepWarning
+from daskperiment.execution.calls import SCALARS
 from daskperiment.recording.recorder import Recorder
 from daskperiment.records import (
     ALTERED,
@@ -45,7 +46,6 @@ def joined_changes(lines: list[str]) -> str:
     return "; ".join(with_options[:MOST_LINES]) + (f"; and {rest} more" if rest > 0 else "")
 
 
-_SCALARS = frozenset({bool, int, float, complex, str, bytes, type(None)})
 _MOST = 1000
 """How many items of a container are looked at."""
 
@@ -55,7 +55,7 @@ def hands_on(value: Any, given: Iterable[Any]) -> bool:
 
     Looked at are the items of containers, the attributes of objects, and the memory of arrays.
     """
-    if type(value) in _SCALARS:
+    if type(value) in SCALARS:
         return False
     before = {id(part): part for each in given for part in _parts(each)}
     after = list(_parts(value))
@@ -76,7 +76,7 @@ def _parts(value: Any) -> Iterator[Any]:
     elif not isinstance(value, type):
         held = getattr(value, "__dict__", {}).values()
     yield value
-    yield from (each for each in islice(held, _MOST) if type(each) not in _SCALARS)
+    yield from (each for each in islice(held, _MOST) if type(each) not in SCALARS)
 
 
 def is_changed(before: str | None, value: Any) -> bool:

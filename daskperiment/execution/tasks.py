@@ -21,7 +21,7 @@ from daskperiment.capture.fingerprint import (
 from daskperiment.capture.signatures import DEFAULT, defaults_of
 from daskperiment.cluster import worker
 from daskperiment.codec import Blob, pack, signed
-from daskperiment.execution.calls import Call
+from daskperiment.execution.calls import SCALARS, Call
 from daskperiment.execution.context import ACTIVE, CURRENT, RunningStep
 from daskperiment.execution.kept_files import (
     LAZY,
@@ -440,7 +440,7 @@ class StepRunner:
 
 def _refuse_node(step: str, value: Any) -> None:
     """Refuse what a step returns, if it is a node or a container of nodes: nobody computes them."""
-    if type(value) not in _SCALARS and _holds_node(value):
+    if type(value) not in SCALARS and _holds_node(value):
         raise TypeError(
             f"Step {step!r} returned {shorten(repr(value), 60)}, which is not computed. Call "
             "its compute() in the step and return that, or make the node outside and pass it to "
@@ -448,14 +448,11 @@ def _refuse_node(step: str, value: Any) -> None:
         )
 
 
-_SCALARS = frozenset({bool, int, float, complex, str, bytes, type(None)})
-
-
 def _holds_node(value: Any) -> bool:
     if type(value) not in (list, tuple, set, frozenset, dict):
         return isinstance(value, Delayed)
     items = value.values() if type(value) is dict else value
-    if set(map(type, items)) <= _SCALARS:
+    if set(map(type, items)) <= SCALARS:
         return False
     with suppress(RecursionError):  # a list that contains itself
         return any(map(_holds_node, items))

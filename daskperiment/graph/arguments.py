@@ -31,13 +31,13 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 from dask.utils import is_namedtuple_instance
 
+from daskperiment.execution.calls import SCALARS
 from daskperiment.execution.tasks import run_step
 from daskperiment.graph.dask_tasks import Dict, GraphNode, List, Task, TaskRef, function_of
 from daskperiment.graph.keywords import CheckedNode
 
 __all__ = ["CallNode", "find_node", "new_key", "unpack", "unpack_arguments"]
 
-_PLAIN = frozenset({bool, int, float, complex, str, bytes, type(None)})
 _SEQUENCES = frozenset({list, tuple, set, frozenset})
 _SETS = frozenset({set, frozenset})
 _ITERATORS: dict[type, type] = {
@@ -121,7 +121,7 @@ def unpack(value: Any, nodes: list[Any]) -> Any:
         The argument itself if there is no node in it.
     """
     kind = type(value)
-    if kind in _PLAIN:
+    if kind in SCALARS:
         return value
     if isinstance(value, Delayed):
         node = value.as_input() if isinstance(value, CallNode) else value
@@ -159,7 +159,7 @@ def _container(value: Any, make: Any, items: Iterable[Any], nodes: list[Any]) ->
     forms = []
     for item in items:
         try:
-            forms.append(item if type(item) in _PLAIN else unpack(item, nodes))
+            forms.append(item if type(item) in SCALARS else unpack(item, nodes))
         except _HiddenNodeError as error:
             raise error.within(f"[{len(forms)}]") from None
     if not any(map(_is_reference, forms)):
@@ -172,10 +172,10 @@ def _members(value: Collection[Any]) -> Collection[Any]:
 
     The order of calls tells the seeds of steps, and that of a set is another in each process.
     """
-    rich = [item for item in value if type(item) not in _PLAIN]
+    rich = [item for item in value if type(item) not in SCALARS]
     if len(rich) < 2 or find_node(rich) is None:
         return value
-    return [*(item for item in value if type(item) in _PLAIN), *sorted(rich, key=_made)]
+    return [*(item for item in value if type(item) in SCALARS), *sorted(rich, key=_made)]
 
 
 def _made(value: Any) -> tuple[str, str]:
@@ -390,7 +390,7 @@ def find_node(value: Any) -> tuple[str, Delayed] | None:
         path, value = waiting.pop()
         if isinstance(value, Delayed):
             return path, value
-        if type(value) not in _PLAIN and id(value) not in seen:
+        if type(value) not in SCALARS and id(value) not in seen:
             seen.add(id(value))
             waiting += [(path + place, item) for place, item in _parts(value)]
     return None
@@ -413,7 +413,7 @@ def _parts(value: Any) -> Iterable[tuple[str, Any]]:
 
 def _numbered(values: Iterable[Any], name: str = "") -> list[tuple[str, Any]]:
     return [(f"{name}[{n}]", item) for n, item in enumerate(itertools.islice(values, _MOST))
-            if type(item) not in _PLAIN]  # fmt: skip
+            if type(item) not in SCALARS]  # fmt: skip
 
 
 def _attributes(value: Any) -> list[tuple[str, Any]]:

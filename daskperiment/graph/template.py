@@ -47,6 +47,7 @@ from daskperiment.graph.dask_tasks import (
     references,
 )
 from daskperiment.graph.key_specs import make_key_specs
+from daskperiment.graph.keywords import USUAL
 from daskperiment.graph.shared_nodes import SharedNode, SharedNodes
 from daskperiment.records import Graph
 from daskperiment.reuse.cache_keys import KeySpecs
@@ -107,7 +108,7 @@ def local_scheduler(keywords: Mapping[str, Any]) -> Callable[..., Any] | None:
     keywords : mapping
         As for :func:`dask.compute`.
     """
-    if not keywords.keys() <= {"scheduler", "num_workers", "pool"} or Callback.active:
+    if not keywords.keys() <= USUAL - {"optimize_graph"} or Callback.active:
         return None
     if dask.config.get("delayed_optimize", None) or dask.config.get("optimizations", None):
         return None

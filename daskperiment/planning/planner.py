@@ -357,5 +357,5 @@ class Planner:
     def forget(self) -> None:
         """Remember no records: they are about to be deleted."""
         recorder_for(self.store).forget()
-        self._changes = ChangeWarner(self.store)
+        self._changes, self._checked = ChangeWarner(self.store), None
         self._reuse_planner, self._passed = ReusePlanner(self.store), None
