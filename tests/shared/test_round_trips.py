@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import tracemalloc
 
 import pymongo
 import pymongo.monitoring
@@ -145,3 +146,21 @@ def test_statements_of_a_plan(tmp_path, monkeypatch):
     )
     assert small == large
     assert 0 < min(small) <= max(small) <= 12
+
+
+def test_one_question_lays_out_no_batch(place):
+    """Looking for one output, or one object, takes the memory of one and not that of a batch."""
+    store = open_store(place.backend, "small")
+    store.put("aa", [b"x"])
+    questions = [lambda: store.find(["r-x"]), lambda: store.sizes(["aa"])]
+    peaks = []
+    for ask in questions:
+        ask()  # what is made once is there
+        tracemalloc.start()
+        try:
+            ask()
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    store.close()
+    assert max(peaks) < 60_000, peaks

@@ -12,8 +12,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from toolz import partition_all
-
 from daskperiment.errors import StoreError
 from daskperiment.store import rights
 from daskperiment.store.faults import explained
@@ -137,7 +135,10 @@ def select_in(
     connection: sqlite3.Connection, query: str, values: Collection[str]
 ) -> Iterator[tuple[Any, ...]]:
     """Yield the rows of a query that ends in ``IN``, for any number of values."""
-    for chunk in partition_all(_MANY, dict.fromkeys(values)):
+    # Not by toolz, which lays out a whole batch even for one value.
+    wanted = list(dict.fromkeys(values))
+    for start in range(0, len(wanted), _MANY):
+        chunk = wanted[start : start + _MANY]
         yield from connection.execute(f"{query} ({','.join('?' * len(chunk))})", chunk)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pymongo import ASCENDING, IndexModel
 from pymongo.errors import OperationFailure
-from toolz import partition_all, unique
+from toolz import unique
 
 from daskperiment.errors import CorruptRecordError
 from daskperiment.store.mongo.client import Database, MongoServer
@@ -101,8 +101,10 @@ class RecordBatches:
     def find(self, stream: str, ids: Collection[str]) -> list[Record]:
         """Return the records of trial 0 with these ids, by the index that keeps them unique."""
         found: list[Record] = []
-        for some in partition_all(_SOUGHT, dict.fromkeys(map(pack_text, ids))):
-            for document in self._server.run(_pick, self._experiment, stream, list(some)):
+        wanted = list(dict.fromkeys(map(pack_text, ids)))  # in slices: toolz lays out whole batches
+        for start in range(0, len(wanted), _SOUGHT):
+            some = wanted[start : start + _SOUGHT]
+            for document in self._server.run(_pick, self._experiment, stream, some):
                 stored = self._elements.read(document, self._unpack_one)
                 found += [Record(stream, 0, one.id, one.body) for one in stored]
         return found

@@ -97,7 +97,9 @@ class RedisObjects:
     def _heads(self, digests: Iterable[str], count: int) -> dict[str, tuple[int, int]]:
         """Return size and chunk size of objects, as the server tells them."""
         heads: dict[str, tuple[int, int]] = {}
-        for batch in partition_all(count, dict.fromkeys(digests)):
+        wanted = list(dict.fromkeys(digests))  # in slices: toolz lays out whole batches
+        for start in range(0, len(wanted), count):
+            batch = wanted[start : start + count]
             keys = [f"{self._prefix}object:{digest}" for digest in batch]
             found = self._server.run(SIZES, keys)
             heads.update(zip(batch, zip(found[::2], found[1::2], strict=True), strict=True))
