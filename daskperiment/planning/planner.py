@@ -15,6 +15,7 @@ import dask
 
 from daskperiment.capture.code import CodeCapture, unknown_constants
 from daskperiment.capture.environment import EnvironmentCapture
+from daskperiment.capture.secret_key import secret_parameters
 from daskperiment.client.progress import ProgressReporter
 from daskperiment.client.shipping import LocalRequest, prepare
 from daskperiment.cluster import clients
@@ -294,6 +295,7 @@ class Planner:
             ),
             sweep=options.sweep, source=options.source,
             progress=None if options.progress is None else options.progress.id,
+            secrets=secret_parameters(secrets) if (secrets := self.parameters.secrets) else None,
         )  # fmt: skip
         return request, code, environment, graph
 
