@@ -752,10 +752,11 @@ class Experiment:
     def delete(self) -> None:
         """Remove this experiment's records from the store, and nothing else.
 
-        Parameters and steps stay declared; the next trial is number 1.
+        What waits on this machine to be delivered goes with them. Parameters and steps stay
+        declared; the next trial is number 1.
         """
+        recorder_for(self._store).delete()
         self._planner.forget()
-        self._store.delete()
 
     def __repr__(self) -> str:
         rows = [[name, shorten(value, 50)] for name, value in self._rows()]

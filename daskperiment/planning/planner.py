@@ -28,7 +28,6 @@ from daskperiment.planning.change_warner import ChangeWarner
 from daskperiment.planning.forecasts import StepForecast, forecast_steps
 from daskperiment.planning.reasons import TrialMakeup
 from daskperiment.planning.reuse_planner import ReusePlanner
-from daskperiment.recording.registry import recorder_for
 from daskperiment.records import Code, Environment, Files, Graph
 from daskperiment.reuse.cache_keys import keys_without_reuse
 from daskperiment.reuse.reuse_plan import ReusePlan
@@ -355,7 +354,6 @@ class Planner:
         return self._environment.now()[0]
 
     def forget(self) -> None:
-        """Remember no records: they are about to be deleted."""
-        recorder_for(self.store).forget()
+        """Remember no records: they were deleted."""
         self._changes, self._checked = ChangeWarner(self.store), None
         self._reuse_planner, self._passed = ReusePlanner(self.store), None
