@@ -510,8 +510,9 @@ class Experiment:
         Parameters
         ----------
         verbose : bool
-            Whether to add the result's step, seed, type of the result, status, start, host, user
-            and Git commit.
+            Whether to add the result's step, seed, type of the result, status, start, host, user,
+            Git commit and, where histories were merged, the store and the id that each trial was
+            recorded under.
         running : bool
             Whether to add the trials that are still running.
 
