@@ -29,6 +29,7 @@ from daskperiment.codec.fields import (
 )
 from daskperiment.codec.kinds import NotPlainError
 from daskperiment.codec.object_format import Blob, check_object, dump_object, load_object
+from daskperiment.codec.renumbering import Renumbering, with_trial
 from daskperiment.codec.signed_records import (
     check_signature,
     content_hash,
@@ -39,6 +40,7 @@ from daskperiment.codec.signed_records import (
 __all__ = [
     "Blob",
     "NotPlainError",
+    "Renumbering",
     "check_object",
     "check_signature",
     "content_hash",
@@ -62,4 +64,5 @@ __all__ = [
     "signed",
     "to_plain",
     "unpack",
+    "with_trial",
 ]
