@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
@@ -174,7 +173,7 @@ def test_slots_move_while_processes_write(
     Each trial that was acknowledged is there, under ids without a gap, none twice, and the cluster
     is in order.
     """
-    monkeypatch.setenv("DASK_DASKPERIMENT__JOURNAL", str(tmp_path / "journals"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("DASK_DASKPERIMENT__TIMEOUT", "60")
     slot = Slot(cluster)
     writers = Writers(tmp_path, url(cluster[:2]), 4)
@@ -193,8 +192,7 @@ def test_slots_move_while_processes_write(
     found = check(cluster[0])
     assert "[OK] All nodes agree about slots configuration." in found, found
     assert "[OK] All 16384 slots covered." in found, found
-    assert "[WARNING]" not in found and "[ERR]" not in found, found
-    monkeypatch.delenv("DASK_DASKPERIMENT__JOURNAL")
+    assert not re.search(r"\[(WARNING|ERR)\]", found), found
     ex = daskperiment.Experiment("moving", backend=url(cluster[1:3]))
     history = ex.get_history(verbose=True)
     assert history.index.tolist() == list(range(1, len(history) + 1))
@@ -215,7 +213,8 @@ def half_moved(slot: Slot, prefix: bytes) -> Iterator[None]:
     names = (b"counters", b"stream:steps", b"object:00", b"object:01")
     slot.migrate_keys(source, goal, *(prefix + name for name in names))
     left, gone = slot.clients[source].keys(prefix + b"*"), slot.clients[goal].keys(prefix + b"*")
-    assert left and gone
+    assert left
+    assert gone
     try:
         yield
     finally:

@@ -228,7 +228,7 @@ def _translate(error: Exception, target: RedisTarget, address: str) -> StoreErro
     if target.kind is None and _MOVES.search(text):
         return KeysMovingError(
             f"{address} is on its way from one node of its cluster to another, and neither has all"
-            " that is asked for. Try again when its slot has moved; redis-cli --cluster check tells."
+            " that is asked for. Try again when its slot has moved: redis-cli --cluster check."
         )
     if isinstance(error, redis.exceptions.MovedError) or text.startswith(("MOVED ", "ASK ")):
         return StoreError(
