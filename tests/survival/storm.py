@@ -272,7 +272,8 @@ class Storm:
         An object that no record names yet, and pieces of one, are removed by a repair. A value that
         waited in memory while all was full is gone with its process, and was not told of.
         """
-        for found in examine(store).findings:
+        # What rests on something damaged is seen when that is mended.
+        for found in (found for _ in range(2) for found in examine(store).findings):
             if found.mend is not None:
                 self._logbook.tell("left-over")
                 found.mend()
