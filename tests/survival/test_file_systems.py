@@ -1,4 +1,4 @@
-"""File systems with ways of their own: layers, user space, and one that is read-only for a while."""
+"""File systems with ways of their own: layers, user space, one that is read-only at times."""
 
 from __future__ import annotations
 
