@@ -103,6 +103,8 @@ class TrialRequest:
     """Id of the display that is shown each step, if somebody watches."""
     files: Blob | None = field(default=None, repr=False)
     """The record of what the files among the inputs hold."""
+    patience: float = 0.0
+    """Seconds that it waits, when it begins, for a store that is away."""
     submission: str | None = None
     """By which it came here from another process: equal for all tasks of one submission, and
     for those of them that a cluster runs again."""
@@ -110,8 +112,10 @@ class TrialRequest:
     @property
     def own(self) -> tuple[Any, ...]:
         """What the request has besides its setup."""
-        return (self.token, self.seed, self.values, self.missing, self.sweep, self.source,
-                self.step_keys, self.followed, self.progress, self.files)  # fmt: skip
+        return (
+            self.token, self.seed, self.values, self.missing, self.sweep, self.source,
+            self.step_keys, self.followed, self.progress, self.files, self.patience,
+        )  # fmt: skip
 
     def for_steps(self, *names: str) -> TrialRequest:
         """Return the same request with the code and the cache keys of some steps only."""
