@@ -184,6 +184,9 @@ class ObjectRef(Struct, frozen=True, omit_defaults=True, tag="object", tag_field
     """Why the value was not kept."""
     python: str | None = None
     """Minor version of Python that pickled it, such as ``3.11``; ``None`` if it is not known."""
+    mark: str | None = None
+    """Of the value of a secret parameter, by which others with the same key compare it; empty if it
+    has no fingerprint. ``None`` for what is no secret."""
 
 
 class Origin(Struct, frozen=True, omit_defaults=True):

@@ -18,6 +18,7 @@ from daskperiment.cluster import log_event
 from daskperiment.codec import Blob
 from daskperiment.records import Origin
 from daskperiment.reuse.cache_keys import StepKeys
+from daskperiment.secret_values import Secret, SecretParameters
 from daskperiment.store.liveness import current_origin
 from daskperiment.store.protocol import Owner, Store
 
@@ -103,6 +104,8 @@ class TrialRequest:
     """Id of the display that is shown each step, if somebody watches."""
     files: Blob | None = field(default=None, repr=False)
     """The record of what the files among the inputs hold."""
+    secrets: SecretParameters | None = field(default=None, repr=False)
+    """Which parameters are secret; None if none is."""
     patience: float = 0.0
     """Seconds that it waits, when it begins, for a store that is away."""
     submission: str | None = None
@@ -114,8 +117,14 @@ class TrialRequest:
         """What the request has besides its setup."""
         return (
             self.token, self.seed, self.values, self.missing, self.sweep, self.source,
-            self.step_keys, self.followed, self.progress, self.files, self.patience,
+            self.step_keys, self.followed, self.progress, self.files, self.secrets,
+            self.patience,
         )  # fmt: skip
+
+    @property
+    def secret_values(self) -> list[Secret]:
+        """The values that are to be shown and written nowhere."""
+        return [value for value in self.values.values() if type(value) is Secret]
 
     def for_steps(self, *names: str) -> TrialRequest:
         """Return the same request with the code and the cache keys of some steps only."""
@@ -238,6 +247,8 @@ class TrialHandle:
     """Its id and its token in the store, which its records belong to."""
     first_record: bytes = field(repr=False)
     """What it began with, so that any process can begin it again if the store loses it."""
+    secrets: SecretParameters | None = field(repr=False)
+    """Which parameters are secret; None if none is."""
     at_home: bool = field(init=False, repr=False)
     """Whether this is the process that computes the trial."""
     handing: set[str] = field(init=False, repr=False, compare=False)
@@ -254,6 +265,11 @@ class TrialHandle:
     def __reduce__(self) -> Any:
         # Made anew where it arrives, so that it knows where it is.
         return TrialHandle, tuple(getattr(self, each.name) for each in fields(self) if each.init)
+
+    @property
+    def secret_values(self) -> list[Secret]:
+        """The values that are to be shown and written nowhere."""
+        return [value for value in self.values.values() if type(value) is Secret]
 
     def show(self, key: str, event: str) -> None:
         """Report what became of a step to the display of another process, if there is one."""

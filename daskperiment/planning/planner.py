@@ -16,6 +16,7 @@ from dask.utils import parse_timedelta
 
 from daskperiment.capture.code import CodeCapture, unknown_constants
 from daskperiment.capture.environment import EnvironmentCapture
+from daskperiment.capture.secret_key import secret_parameters
 from daskperiment.client.progress import ProgressReporter
 from daskperiment.client.shipping import LocalRequest, prepare
 from daskperiment.cluster import clients
@@ -338,6 +339,7 @@ class Planner:
             ),
             sweep=options.sweep, source=options.source, patience=patience(options.sweep),
             progress=None if options.progress is None else options.progress.id,
+            secrets=secret_parameters(secrets) if (secrets := self.parameters.secrets) else None,
         )  # fmt: skip
         return request, code, environment, graph
 
