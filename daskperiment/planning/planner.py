@@ -28,6 +28,7 @@ from daskperiment.graph.template import Key, Template
 from daskperiment.parameters import Parameters
 from daskperiment.planning.change_warner import ChangeWarner
 from daskperiment.planning.forecasts import StepForecast, forecast_steps
+from daskperiment.planning.left_out import SecretSources
 from daskperiment.planning.reasons import TrialMakeup
 from daskperiment.planning.reuse_planner import ReusePlanner
 from daskperiment.recording.patience import patiently
@@ -235,6 +236,7 @@ class Planner:
         self._environment: _Snapshot[Environment] = _Snapshot(EnvironmentCapture())
         self._setups: weakref.WeakKeyDictionary[Template, _Setups] = weakref.WeakKeyDictionary()
         self._changes = ChangeWarner(store)
+        self._sources = SecretSources()
         self._checked: TrialSetup | None = None
         self._reuse_planner = ReusePlanner(store)
         self._passed: _Passed | None = None
@@ -325,6 +327,11 @@ class Planner:
         setups = self._setups_of(template)
         code, code_blob = setups.code.now()
         environment, environment_blob = self._environment.now()
+        if self.parameters.secrets:
+            captured = (code, code_blob), (environment, environment_blob)
+            (code, code_blob), (environment, environment_blob) = self._sources.left_out(
+                captured, values
+            )
         graph, graph_blob = setups.graph()
         chosen = self.seed if options.seed is None else options.seed
         request = TrialRequest(
@@ -383,17 +390,17 @@ class Planner:
             setups = self._setups[template] = _Setups(template)
         return setups
 
-    def before_submission(self, template: Template, sweep: str | None = None) -> None:
-        """Warn, in the process of the user, of what changed since the previous trial.
-
-        `sweep` is the one that the coming trials belong to.
-        """
+    def before_submission(self, template: Template, options: TrialOptions) -> None:
+        """Warn, in the process of the user, of what changed since the previous trial."""
         setups = self._setups_of(template)
-        code, code_blob = setups.code.now()
-        environment, environment_blob = self._environment.now()
+        captured = setups.code.now(), self._environment.now()
+        if self.parameters.secrets:
+            values = self.parameters.current(options.values)
+            captured = self._sources.left_out(captured, values)
+        (code, code_blob), (environment, environment_blob) = captured
         if clients():
             blobs = code_blob, environment_blob, setups.graph()[1]
-            prepare(self.store, blobs, patience(sweep))
+            prepare(self.store, blobs, patience(options.sweep))
         self._changes.check(code, environment)
 
     def code(self, functions: Mapping[str, Callable[..., Any]]) -> Code:
