@@ -210,7 +210,8 @@ class ResultNode(CallNode):
 
     def __dask_postcompute__(self) -> Any:
         # The one call that every kind of submission makes, once, and in the user's process.
-        self._definition.planner.before_submission(self._definition.template)
+        definition = self._definition
+        definition.planner.before_submission(definition.template, definition.options)
         self._local.submitted, self._local.current = self._next(), None
         return single_key, ()
 
