@@ -13,10 +13,16 @@ import msgspec
 
 from daskperiment.cluster import retries, worker
 from daskperiment.codec import Blob, decode, decode_each, encode, pack, signed
-from daskperiment.errors import ParameterUndefinedError, StoreError, StoreWarning
+from daskperiment.errors import (
+    ParameterUndefinedError,
+    StoreError,
+    StoreUnavailableError,
+    StoreWarning,
+)
 from daskperiment.execution.context import ACTIVE, halt_steps
 from daskperiment.execution.purity import report_conflicts
 from daskperiment.execution.trial import RequestSource, TrialHandle, TrialRequest, TrialSetup
+from daskperiment.recording.patience import patiently
 from daskperiment.recording.recorder import BegunTrial, Recorder, RecorderListener
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import (
@@ -69,13 +75,17 @@ def begin(source: RequestSource) -> TrialHandle:
     ParameterUndefinedError
         If a parameter that the graph needs has no value. Nothing is recorded then.
     StoreUnavailableError
-        If the store is away. Nothing is computed then.
+        If the store is away, and stays so for as long as the trial waits. Nothing is computed then.
     """
     request = source.request()
     if request.missing:
         raise undefined(request.missing)
     recorder = recorder_for(request.setup.store)
-    trial = _handle(request, _begun(request, recorder, _allocate))
+    try:
+        begun = _begun(request, recorder, _allocate)
+    except StoreUnavailableError as error:
+        begun = _begun_late(request, recorder, _allocate, error)
+    trial = _handle(request, begun)
     if trial.at_home:
         handle = None if trial.followed else trial
         recorder.begin(trial.owner, trial.token, handle, trial.signing_key)
@@ -119,7 +129,21 @@ def join(source: RequestSource) -> TrialHandle:
     request = source.request()
     recorder = recorder_for(request.setup.store)
     known = recorder.begun(request.token)
-    return _handle(request, known or _begun(request, recorder, _allocate_once))
+    try:
+        known = known or _begun(request, recorder, _allocate_once)
+    except StoreUnavailableError as error:
+        known = _begun_late(request, recorder, _allocate_once, error)
+    return _handle(request, known)
+
+
+def _begun_late(
+    request: TrialRequest, recorder: Recorder,
+    allocate: Callable[[TrialRequest, Recorder, bytes], BegunTrial], error: Exception,
+) -> BegunTrial:  # fmt: skip
+    """Begin a trial when a store is back that is away, if the trial waits for it."""
+    if not request.patience:
+        raise error
+    return patiently(lambda: _begun(request, recorder, allocate), request.patience)
 
 
 def _begun(
