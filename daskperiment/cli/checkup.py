@@ -17,7 +17,7 @@ from toolz import partition_all
 from daskperiment.cli import output
 from daskperiment.cli.exit_status import Refused
 from daskperiment.cli.lookup import ids, place
-from daskperiment.cli.signatures import SignatureCheck
+from daskperiment.cli.signature_check import SignatureCheck
 from daskperiment.codec import decode, parsed
 from daskperiment.codec.object_format import digest_of
 from daskperiment.errors import CorruptRecordError, StoreError, StoreWarning

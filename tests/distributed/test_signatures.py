@@ -8,7 +8,7 @@ import dask
 import pytest
 from dask.distributed import wait
 
-from daskperiment.cli.signatures import SignatureCheck
+from daskperiment.cli.signature_check import SignatureCheck
 
 KEY = "a secret of the tests"
 

@@ -10,7 +10,7 @@ import pytest
 
 import daskperiment
 from daskperiment.cli.checkup import examine
-from daskperiment.cli.signatures import SignatureCheck
+from daskperiment.cli.signature_check import SignatureCheck
 from daskperiment.codec import decode, encode, signed
 from daskperiment.records import Begun, Computed, Ended, StepRun
 from tests.shared.conftest import open_again
