@@ -117,6 +117,14 @@ class Tracker(RecorderListener):
         """Whether this trial is one of them."""
         return token in self._submitted
 
+    def is_over(self, token: str) -> bool:
+        """Whether nobody waits for a trial any more, so that it has an end or is about to get one.
+
+        One that was cancelled may begin all the same, if a worker was about to begin it.
+        """
+        trial = self._submitted.get(token)
+        return token in self._given_up if trial is None else trial.outcome() is not None
+
     def in_flight(self) -> frozenset[str]:
         """Cache keys whose content the trials make whose last tasks have not ended."""
         trials = [trial for trial in list(self._submitted.values()) if trial.outcome() is None]
