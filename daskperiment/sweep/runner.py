@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from daskperiment.client.tracker import tracker_of
 from daskperiment.errors import DaskperimentWarning
 from daskperiment.graph.keywords import check_keywords
 from daskperiment.history.tables import get_history
@@ -81,7 +82,13 @@ def _planned(
 
 def _done(result: ResultNode, record: Sweep) -> list[SweepTrial]:
     """Return the trials of a sweep that need not be run again."""
-    trials = trials_of(result.definition.planner.store, record)
+    store = result.definition.planner.store
+    tracker = tracker_of(recorder_for(store))
+    trials = [
+        one for one in trials_of(store, record)
+        # What was cancelled as it began is not on record as ended before the tracker wrote it.
+        if one.status != "running" or tracker is None or not tracker.is_over(one.token)
+    ]  # fmt: skip
     running = [str(one.trial) for one in trials if one.status == "running"]
     if running:
         shown = ", ".join(running[:5]) + (", …" if running[5:] else "")
