@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import dask
 import pytest
+from msgspec.structs import replace
 
 from daskperiment.recording import journal as journals
 from daskperiment.recording.journal import Journal

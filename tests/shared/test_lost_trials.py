@@ -186,7 +186,7 @@ def test_new_id_is_told_of_the_row(place):
 
 
 def test_copied_while_a_trial_runs(make_place, tmp_path):
-    """A folder that is copied under a process, and then written like the first: each has its own."""
+    """A folder that is copied under a process, and then written as well: each has its own."""
     place = make_place("folder")
     copy = SimpleNamespace(backend=tmp_path / "copy")
 

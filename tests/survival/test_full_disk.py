@@ -56,7 +56,7 @@ def test_full_for_a_moment(disk, what, cause):
 
 @pytest.mark.parametrize("place", ["state", "temporary"])
 def test_full_at_the_end(disk, tmp_path, monkeypatch, place):
-    """What a process cannot write before it ends waits on another disk, and is delivered from there.
+    """What a process cannot write before it ends waits on another disk, and comes from there.
 
     One line says where it is, and the next process that asks finds all.
     """
