@@ -87,7 +87,8 @@ def begin(source: RequestSource) -> TrialHandle:
         begun = _begun_late(request, recorder, _allocate, error)
     trial = _handle(request, begun)
     if trial.at_home:
-        recorder.begin(trial.owner, trial.token, None if trial.followed else trial)
+        handle = None if trial.followed else trial
+        recorder.begin(trial.owner, trial.token, handle, trial.signing_key)
     return trial
 
 
@@ -212,6 +213,7 @@ def _first_record(request: TrialRequest, forms: dict[str, Any]) -> bytes:
         files=request.files and request.files.digest,
         unreached=[name for name in forms if name not in setup.parameters],
         submission=request.submission, code_hash=setup.code_hash,
+        numbered=setup.signing_key is not None,
     )  # fmt: skip
     return _encoded(begun, setup)
 
@@ -300,10 +302,12 @@ def end(trial: TrialHandle, recorder: Recorder, result: Any) -> Any:
     """End a trial that succeeded, and return its result unchanged."""
     form, blob = pack(result, trial.signing_key)
     form = keep_or_explain(recorder, form, blob)
-    recorder.write(
-        "trials", trial.trial, ended_id("succeeded"),
-        Ended("succeeded", time.time(), elapsed(trial), str(type(result)), form), trial.owner,
-    )  # fmt: skip
+    ended = Ended("succeeded", time.time(), elapsed(trial), str(type(result)), form)
+    id, key = ended_id("succeeded"), trial.signing_key
+    if key is None:
+        recorder.write("trials", trial.trial, id, ended, trial.owner)
+    else:
+        recorder.write_signed("trials", trial.trial, id, ended, trial.owner, key)
     recorder.trials.end(trial.token)
     recorder.settle()
     if blob is not None:
@@ -323,9 +327,10 @@ def fail(trial: TrialHandle, failure: Failure, error: BaseException) -> None:
     if trial.followed and _is_tried_again(error, status):
         recorder.settle()
         return
-    recorder.write(
+    recorder.write_signed(
         "trials", trial.trial, ended_id(status, failure.step or ""),
         Ended(status, time.time(), elapsed(trial), failure=failure), trial.owner,
+        trial.signing_key,
     )  # fmt: skip
     recorder.trials.end(trial.token)
     recorder.settle()

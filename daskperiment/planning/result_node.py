@@ -116,7 +116,9 @@ class ResultDefinition:
             )
         except BaseException as error:
             with suppress(Warning):  # made an error by a filter, it must not hide the user's
-                end_by_caller(store, plan.token, error, plan.source.request().secret_values)
+                request = plan.source.request()
+                key = request.setup.signing_key
+                end_by_caller(store, plan.token, error, request.secret_values, key)
             raise
         # On a local scheduler the trial has seen to itself by now.
         if not recorder_for(store).has_settled(plan.token):
