@@ -28,7 +28,13 @@ from daskperiment.codec.fields import (
     unpack,
 )
 from daskperiment.codec.kinds import NotPlainError
-from daskperiment.codec.object_format import Blob, check_object, dump_object, load_object
+from daskperiment.codec.object_format import (
+    Blob,
+    ObjectFile,
+    check_object,
+    dump_object,
+    load_object,
+)
 from daskperiment.codec.signed_records import (
     check_signature,
     content_hash,
@@ -39,6 +45,7 @@ from daskperiment.codec.signed_records import (
 __all__ = [
     "Blob",
     "NotPlainError",
+    "ObjectFile",
     "check_object",
     "check_signature",
     "content_hash",
