@@ -1,4 +1,8 @@
-"""Moving an experiment from one store to another."""
+"""Moving an experiment from one store to another, and merging it from several.
+
+A trial is known by its token, whatever its id: what the target has already gets no second place
+there, on whichever ways it came.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +11,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
+from dask import config
 from toolz import partition_all
 
 from daskperiment.capture.signatures import explained
-from daskperiment.codec import decode, parsed
-from daskperiment.errors import CorruptRecordError, StoreError, StoreWarning
+from daskperiment.codec import Renumbering, decode, parsed
+from daskperiment.errors import CorruptRecordError, RecordsRefusedError, StoreWarning
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import BEGUN, STREAMS, Begun, digests_within
 from daskperiment.store.opening import open_store
-from daskperiment.store.protocol import Record, Store, Stored
+from daskperiment.store.protocol import Owner, Record, Store, Stored
 
 __all__ = ["copy"]
 
@@ -30,12 +35,18 @@ def copy(id: str, source: Any, target: Any) -> int:
     What was cut off can be done again: what is there already is left alone. The source stays as
     it is. Trials that are added to the source later are added to the target by another call.
 
+    Where the target has other trials, or there are several sources, histories are merged: trials
+    whose ids are taken get the next free ones. No trial is there twice, on whichever ways it came.
+    ``get_history(verbose=True)`` tells where those were recorded that have other ids.
+
     Parameters
     ----------
     id : str
-        The experiment's id, in both stores.
-    source, target : object
-        Backends, as for :class:`Experiment`.
+        The experiment's id, in all stores.
+    source : object or list of objects
+        Backend, as for :class:`Experiment`, or several, which are copied one after the other.
+    target : object
+        Backend.
 
     Returns
     -------
@@ -44,31 +55,109 @@ def copy(id: str, source: Any, target: Any) -> int:
 
     Raises
     ------
-    StoreError
-        If the target has other trials under this id.
+    ValueError
+        If a source is the target, or there is none.
     """
-    old, new = open_store(source, id), open_store(target, id)
-    if old.address == new.address:
-        raise ValueError(f"Source and target are the same store: {old.address}")
-    recorder_for(old).catch_up()
-    begun = _begun(old)
-    _check_target(new, begun)
-    objects: dict[str, bool] = {}
-    for stream in STREAMS:
-        for batch in partition_all(BATCH, old.read(stream)):
-            # Objects first: no record of the copy ever names one that is still to come.
-            _copy_objects(old, new, batch, objects)
-            if stream == "trials":
-                _allocate(new, batch)
-            new.append([Record(stream, each.trial, each.id, each.body) for each in batch])
-    _warn_of_missing(old, [digest for digest, there in objects.items() if not there])
+    new = open_store(target, id)
+    given = source if isinstance(source, list | tuple) else [source]
+    sources = {store.address: store for store in (open_store(each, id) for each in given)}
+    if not sources:
+        raise ValueError("Got no source; expected a backend, or a list of some.")
+    if new.address in sources:
+        raise ValueError(f"Source and target are the same store: {new.address}")
+    for old in sources.values():
+        recorder_for(old).catch_up()
+        _StoreCopy(old, new).run()
     return new.state().latest
 
 
-def _begun(store: Store) -> dict[int, str]:
-    """Return the token of each trial."""
-    begun = (each for each in store.read("trials") if each.id == BEGUN)
-    return {each.trial: _token(each) for each in begun}
+class _StoreCopy:
+    """One copy of a source to a target."""
+
+    def __init__(self, old: Store, new: Store) -> None:
+        key = config.get("daskperiment.signing-key", None)
+        self._old, self._new = old, new
+        self._numbers = Renumbering(old.address, key.encode() if isinstance(key, str) else key)
+        self._owners: dict[int, Owner] = {}
+        """Id of a trial in the source -> its place in the target."""
+        self._known: dict[str, int] = {}
+        """Token -> id of the trials that the target had."""
+        self._objects: dict[str, bool] = {}
+        """Digest -> whether the source has the object."""
+
+    def run(self) -> None:
+        """Copy what the target lacks."""
+        self._known = {token: trial for trial, token in _begun(self._new)}
+        for trial, token in _begun(self._old):
+            if token in self._known:
+                self._place(trial, self._known[token], token)
+        for stream in STREAMS:
+            for batch in partition_all(BATCH, self._old.read(stream)):
+                # Objects first: no record of the copy ever names one that is still to come.
+                self._copy_objects(batch)
+                if stream == "trials":
+                    self._allocate(batch)
+                self._append([one for each in batch for one in self._moved(stream, each)])
+        _warn_of_missing(
+            self._old, [digest for digest, there in self._objects.items() if not there]
+        )
+        if self._numbers.unsigned:
+            _warn_of_signatures(self._new, self._numbers.unsigned)
+
+    def _place(self, trial: int, now: int, token: str) -> None:
+        self._owners[trial] = Owner(now, token)
+        self._numbers.add(trial, now)
+
+    def _allocate(self, batch: Sequence[Stored]) -> None:
+        """Give the trials that begin in a batch their places in the target."""
+        for each in sorted(one for one in batch if one.id == BEGUN):
+            if each.trial not in self._owners:
+                token = _token(each)
+                with suppress(CorruptRecordError):
+                    each = each._replace(body=self._numbers.first_record(each.body, each.trial))
+                self._place(each.trial, self._new.allocate(token, each.body).trial, token)
+
+    def _moved(self, stream: str, each: Stored) -> Iterator[Record]:
+        """Yield a record as it is written to the target; none of a trial that came meanwhile."""
+        if each.id == BEGUN or (each.trial and each.trial not in self._owners):
+            return
+        owner, id, body = self._owners.get(each.trial), each.id, each.body
+        with suppress(CorruptRecordError):
+            id, body = self._numbers.record(stream, each.trial, id, body)
+            if stream == "outputs" and not each.trial:
+                of = self._numbers.trial_of(each.body)
+                owner = self._owners.get(of)
+                if of and owner is None and self._numbers.changes:
+                    return
+        yield Record(stream, owner.trial if owner and each.trial else 0, id, body, owner)
+
+    def _append(self, records: Sequence[Record]) -> None:
+        """Write records, for their owners as long as the target has these."""
+        try:
+            self._new.append(records)
+        except RecordsRefusedError as error:
+            # A target that was repaired may have a trial, and not know its token any more.
+            if not all(self._has(Owner(*owner)) for owner in error.owners):
+                raise
+            self._new.append([one._replace(owner=None) for one in records])
+
+    def _has(self, owner: Owner) -> bool:
+        """Whether the target has a trial, by what its first record says."""
+        begun = (one for one in self._new.read("trials", [owner.trial]) if one.id == BEGUN)
+        return any(_token(each) == owner.token for each in begun)
+
+    def _copy_objects(self, batch: Sequence[Stored]) -> None:
+        for each in batch:
+            for digest in _digests(each):
+                if digest not in self._objects:
+                    self._objects[digest] = _copy_object(self._old, self._new, digest)
+
+
+def _begun(store: Store) -> Iterator[tuple[int, str]]:
+    """Yield each trial with its token."""
+    for each in store.read("trials"):
+        if each.id == BEGUN:
+            yield each.trial, _token(each)
 
 
 def _token(begun: Stored) -> str:
@@ -77,34 +166,6 @@ def _token(begun: Stored) -> str:
         return decode(begun.body, Begun).token
     except CorruptRecordError:
         return f"damaged-{begun.trial}"
-
-
-def _check_target(target: Store, begun: dict[int, str]) -> None:
-    for trial, token in _begun(target).items():
-        if begun.get(trial) != token:
-            raise StoreError(
-                f"Cannot copy to {target.address}: it has a trial {trial} that is not the "
-                "source's. Copy to an empty store, or under another id."
-            )
-
-
-def _allocate(target: Store, batch: Sequence[Stored]) -> None:
-    begun = sorted(each for each in batch if each.id == BEGUN)
-    for each in begun:
-        allocation = target.allocate(_token(each), each.body)
-        if allocation.trial != each.trial:
-            raise StoreError(
-                f"Cannot copy to {target.address}: trial {each.trial} would be number "
-                f"{allocation.trial} there. Copy to a store that nobody writes to meanwhile."
-            )
-
-
-def _copy_objects(old: Store, new: Store, batch: Sequence[Stored], done: dict[str, bool]) -> None:
-    """Copy the objects that records name; `done` then has for each whether it was there."""
-    for each in batch:
-        for digest in _digests(each):
-            if digest not in done:
-                done[digest] = _copy_object(old, new, digest)
 
 
 def _copy_object(old: Store, new: Store, digest: str) -> bool:
@@ -123,8 +184,18 @@ def _warn_of_missing(old: Store, digests: list[str]) -> None:
             f"{old.address} lacks objects that its records name: {', '.join(digests[:3])}{more}. "
             "They were pruned or lost; what they held is missing in the copy too.",
             StoreWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
+
+
+def _warn_of_signatures(new: Store, count: int) -> None:
+    warnings.warn(
+        f"{count} records were signed for the ids that their trials had, and have others in "
+        f"{new.address}: no signing key is configured to sign them anew. Where one is, what they "
+        "keep is refused. Make the copy with daskperiment.signing-key set to be able to load it.",
+        StoreWarning,
+        stacklevel=4,
+    )
 
 
 def _digests(record: Stored) -> Iterator[str]:

@@ -7,6 +7,7 @@
     ├── ParameterUndeclaredError (TypeError, ValueError)
     ├── ParameterUndefinedError (ValueError)
     ├── ReproductionError (ValueError)
+    ├── SecretKeyError (ValueError)
     ├── StepEndedError (RuntimeError)
     ├── TrialIDNotFoundError (ValueError)
     │   └── UncertainStepError
@@ -54,6 +55,7 @@ __all__ = [
     "RandomStateWarning",
     "RecordsRefusedError",
     "ReproductionError",
+    "SecretKeyError",
     "StepEndedError",
     "StoreError",
     "StoreUnavailableError",
@@ -82,6 +84,10 @@ class InputFileError(DaskperimentError, FileNotFoundError):
 
 class ReproductionError(DaskperimentError, ValueError):
     """A trial cannot be run again as it was asked for; the message names what is in the way."""
+
+
+class SecretKeyError(DaskperimentError, ValueError):
+    """The key that secret parameters are compared by cannot be read, made, or trusted."""
 
 
 class StepEndedError(DaskperimentError, RuntimeError):

@@ -159,7 +159,9 @@ class Experiment:
 
     # Declaring
 
-    def parameter(self, name: str | Callable[..., Any], default: Any = NO_VALUE) -> Parameter:
+    def parameter(
+        self, name: str | Callable[..., Any], default: Any = NO_VALUE, secret: bool = False
+    ) -> Parameter:
         """Declare a parameter.
 
         Parameters
@@ -170,6 +172,10 @@ class Experiment:
             it was set.
         default : object, optional
             The value while none is set; None is a value.
+        secret : bool
+            Whether the value, such as a password, is used and compared only: no record, text or
+            message has it. What is computed from a secret parameter by functions that are no
+            steps is secret, too. What a step returns is not.
 
         Returns
         -------
@@ -181,9 +187,11 @@ class Experiment:
         ParameterUndeclaredError
             If a function's argument names no parameter.
         """
+        if not isinstance(secret, bool):
+            raise TypeError(f"secret is {secret!r}; expected True or False")
         if callable(name):
-            return self._computed_parameter(name)
-        self._parameters.declare(name, default)
+            return self._computed_parameter(name, secret)
+        self._parameters.declare(name, default, secret)
         self._nodes[name] = Parameter.plain(self._parameters, name)
         return self._nodes[name]
 
@@ -232,11 +240,11 @@ class Experiment:
         """
         return file_node(source)
 
-    def _computed_parameter(self, function: Callable[..., Any]) -> Parameter:
+    def _computed_parameter(self, function: Callable[..., Any], secret: bool) -> Parameter:
         name, arguments = function.__name__, inspect.signature(function).parameters
         # An argument with a default may name something else than a parameter.
         wanted = [n for n, a in arguments.items() if n in self._nodes or a.default is a.empty]
-        self._parameters.declare_computed(name, tuple(wanted))
+        self._parameters.declare_computed(name, tuple(wanted), secret)
         inputs = {argument: self._nodes[argument] for argument in wanted}
         self._nodes[name] = Parameter.computed(self._parameters, name, function, inputs, self.seed)
         return self._nodes[name]
@@ -339,7 +347,8 @@ class Experiment:
         Parameters
         ----------
         trial_id : int, optional
-            Of that trial. Without it, the current values of those that have one.
+            Of that trial. Without it, the current values of those that have one. Secrets are not
+            shown: compute the parameter to have its value.
         """
         if trial_id is None:
             return self._parameters.current({})
@@ -501,8 +510,9 @@ class Experiment:
         Parameters
         ----------
         verbose : bool
-            Whether to add the result's step, seed, type of the result, status, start, host, user
-            and Git commit.
+            Whether to add the result's step, seed, type of the result, status, start, host, user,
+            Git commit and, where histories were merged, the store and the id that each trial was
+            recorded under.
         running : bool
             Whether to add the trials that are still running.
 
@@ -751,10 +761,11 @@ class Experiment:
     def delete(self) -> None:
         """Remove this experiment's records from the store, and nothing else.
 
-        Parameters and steps stay declared; the next trial is number 1.
+        What waits on this machine to be delivered goes with them. Parameters and steps stay
+        declared; the next trial is number 1.
         """
+        recorder_for(self._store).delete()
         self._planner.forget()
-        self._store.delete()
 
     def __repr__(self) -> str:
         rows = [[name, shorten(value, 50)] for name, value in self._rows()]

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from dask.highlevelgraph import HighLevelGraph
 
+from daskperiment.capture.secret_key import covered, secret_parameters
 from daskperiment.errors import ParameterUndeclaredError
 from daskperiment.execution.between_steps import run_parameter
 from daskperiment.execution.calls import UserFunction
@@ -18,6 +19,7 @@ from daskperiment.graph.arguments import find_node
 from daskperiment.graph.dask_tasks import Task, TaskRef
 from daskperiment.graph.keywords import CheckedNode
 from daskperiment.graph.template import TRIAL, no_trial
+from daskperiment.secret_values import revealed
 
 __all__ = ["NO_VALUE", "Parameter", "Parameters", "check_name", "check_values"]
 
@@ -53,6 +55,8 @@ class Parameters:
         self._values: Mapping[str, Any] = {}
         self._computed: dict[str, tuple[str, ...]] = {}
         self._changes = 0
+        self.secrets: frozenset[str] = frozenset()
+        """Names of those whose values are shown and written nowhere."""
 
     def __reduce__(self) -> Any:
         # A result that a task computes has the values of the moment when it was sent.
@@ -80,22 +84,29 @@ class Parameters:
         text = f"{self._scope}\0{name}".encode("utf-8", "surrogatepass")
         return f"{name}-{blake2b(text, digest_size=16).hexdigest()}"
 
-    def declare(self, name: str, default: Any = NO_VALUE) -> None:
+    def declare(self, name: str, default: Any = NO_VALUE, secret: bool = False) -> None:
         """Declare a parameter, or give it another default."""
         check_name(name, "parameter")
         check_values({name: default})
         with self._lock:
             self._defaults[name] = default
             self._computed.pop(name, None)
-            self._changes += 1
+            self._note_secret(name, secret)
 
-    def declare_computed(self, name: str, inputs: tuple[str, ...]) -> None:
-        """Declare a parameter whose default is computed from others in each trial."""
+    def declare_computed(self, name: str, inputs: tuple[str, ...], secret: bool = False) -> None:
+        """Declare a parameter whose default is computed from others in each trial.
+
+        What is made of a secret is one, too.
+        """
         self.check_declared(inputs)
         with self._lock:
             self._defaults[name] = NO_VALUE
             self._computed[name] = inputs
-            self._changes += 1
+            self._note_secret(name, secret or not self.secrets.isdisjoint(inputs))
+
+    def _note_secret(self, name: str, secret: bool) -> None:
+        self.secrets = self.secrets | {name} if secret else self.secrets - {name}
+        self._changes += 1
 
     def is_computed(self, name: str) -> bool:
         """Whether a parameter's default is computed from others in each trial."""
@@ -105,9 +116,16 @@ class Parameters:
         """Set values of parameters; TypeError for a node among them."""
         self.check_declared(values)
         check_values(values)
+        values = self.covered(values)
         with self._lock:
             self._values = {**self._values, **values}
             self._changes += 1
+
+    def covered(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return values with those of secret parameters as secrets."""
+        if self.secrets.isdisjoint(values):
+            return values
+        return covered(values, secret_parameters(self.secrets))
 
     def check_declared(self, names: Iterable[str]) -> None:
         """Refuse names that are not declared.
@@ -131,7 +149,8 @@ class Parameters:
         """All values of this moment, in order of declaration."""
         # Without the lock: `set` puts a whole new mapping in place of the old one.
         values = {**self._defaults, **self._values, **overrides}
-        return {name: value for name, value in values.items() if value is not NO_VALUE}
+        found = {name: value for name, value in values.items() if value is not NO_VALUE}
+        return dict(self.covered(found)) if self.secrets else found
 
     def missing(
         self, needed: Iterable[str], values: Mapping[str, Any], plain: Collection[str] = ()
@@ -196,7 +215,7 @@ class _CurrentValue:
         values = self._parameters.current({})
         if self._name not in values:
             raise undefined((self._name,))
-        return values[self._name]
+        return revealed(values[self._name])
 
     def __reduce__(self) -> Any:
         values = self._parameters.current({})
@@ -211,7 +230,7 @@ class _FixedValue:
     def __call__(self) -> Any:
         if self._value is NO_VALUE:
             raise undefined((self._name,))
-        return self._value
+        return revealed(self._value)
 
 
 class Parameter(CheckedNode):

@@ -20,6 +20,7 @@ __all__ = [
     "Argument",
     "Beat",
     "Begun",
+    "Birthplace",
     "CacheEntry",
     "Code",
     "Computed",
@@ -183,6 +184,9 @@ class ObjectRef(Struct, frozen=True, omit_defaults=True, tag="object", tag_field
     """Why the value was not kept."""
     python: str | None = None
     """Minor version of Python that pickled it, such as ``3.11``; ``None`` if it is not known."""
+    mark: str | None = None
+    """Of the value of a secret parameter, by which others with the same key compare it; empty if it
+    has no fingerprint. ``None`` for what is no secret."""
 
 
 class Origin(Struct, frozen=True, omit_defaults=True):
@@ -245,6 +249,14 @@ class Files(Struct, frozen=True):
     """Place of a step -> path, pattern or URL -> name of a file there -> digest of its content."""
 
 
+class Birthplace(Struct, frozen=True):
+    """Where a trial was recorded that was copied to another store."""
+
+    address: str
+    trial: int
+    """Its id there."""
+
+
 class Begun(Struct, frozen=True, omit_defaults=True):
     """A trial's first record, written together with the allocation of its id."""
 
@@ -276,6 +288,9 @@ class Begun(Struct, frozen=True, omit_defaults=True):
     """By which it came to another process; None if it began in the one that planned it."""
     code_hash: str | None = None
     """SHA-256 of the object :attr:`code`, where the record is signed."""
+    birthplace: Birthplace | None = None
+    """Where it was recorded; ``None`` where that is here. No signature covers it, so that whoever
+    has no key can copy a signed trial."""
     signature: str | None = None
     """Of the record and what it is for, with the signing key; ``None`` where there was none."""
 

@@ -22,7 +22,9 @@ def pytest_configure():
 @pytest.fixture(autouse=True)
 def _fresh_process_state():
     """Leave no recorder, thread, experiment or setting of one test to the next."""
-    yield
+    # No test makes the key of whoever runs it.
+    with dask.config.set({"daskperiment.secret-key": "the key of the tests"}):
+        yield
     # Clients that are not closed in the order of their making leave theirs behind.
     for setting in ("scheduler", "shuffle"):
         dask.config.config.pop(setting, None)

@@ -47,14 +47,17 @@ def work(module: str) -> ModuleType:
 # Declaring commands ----------------------------------------------------------------------------
 
 
-def command(name: str, **settings: Any) -> Callable[[F], click.Command]:
-    """Return a decorator as :func:`click.command` does, with the options that all commands have."""
+def command(name: str, *, backends: bool = False, **settings: Any) -> Callable[[F], click.Command]:
+    """Return a decorator as :func:`click.command` does, with the options that all commands have.
+
+    With `backends`, a store may be given more than once.
+    """
 
     def declare(function: F) -> click.Command:
         # Each its own: what a command makes of a group's depends on how it is first asked.
         context = {"help_option_names": ["-h", "--help"]}
         declared = click.command(name, cls=Command, context_settings=context, **settings)
-        return declared(_backend_option(debug_option(function)))
+        return declared(_backend_option(backends)(debug_option(function)))
 
     return declare
 
@@ -69,11 +72,15 @@ debug_option = click.option(
     help="Show the traceback of an error.",
 )  # fmt: skip
 
-_backend_option = click.option(
-    "--backend", metavar="STORE",
-    help="Folder or URL of the store (file://, redis://, mongodb://). Without it: the variable "
-    "DASK_DASKPERIMENT__BACKEND or Dask's configuration, else the folder daskperiment_cache.",
-)  # fmt: skip
+
+def _backend_option(multiple: bool) -> Callable[[F], F]:
+    again = " May be given more than once." if multiple else ""
+    return click.option(
+        "--backend", metavar="STORE", multiple=multiple,
+        help="Folder or URL of the store (file://, redis://, mongodb://). Without it: the variable "
+        "DASK_DASKPERIMENT__BACKEND or Dask's configuration, else the folder daskperiment_cache."
+        f"{again}",
+    )  # fmt: skip
 
 
 class _ExperimentId(_ParamType):
@@ -81,7 +88,9 @@ class _ExperimentId(_ParamType):
 
     def shell_complete(self, ctx: click.Context, param: Any, incomplete: str) -> list[Any]:
         try:
-            ids = work("lookup").ids(ctx.params.get("backend"))
+            given = ctx.params.get("backend")
+            backend = (given or [None])[0] if isinstance(given, tuple) else given
+            ids = work("lookup").ids(backend)
         except Exception:
             return []  # completing a word is no place to complain about a store
         shell = importlib.import_module("click.shell_completion")

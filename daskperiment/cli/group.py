@@ -206,13 +206,16 @@ def explain(
 # Keeping house ---------------------------------------------------------------------------------
 
 
-@command("copy")
+@command("copy", backends=True)
 @experiment_argument
+@click.argument("sources", metavar="[SOURCE]...", nargs=-1)
 @click.argument("target", metavar="TARGET")
 def copy(**given: Any) -> None:
     """Copy an experiment to another store, given as a folder or URL.
 
-    What is there already is left alone, so that a copy that was cut off can be completed.
+    What is there already is left alone, so that a copy that was cut off can be completed. Several
+    stores, given before the target or with --backend, are merged into it: trials whose ids are
+    taken get the next free ones, and none is there twice.
     """
     work("maintenance").copy(**given)
 

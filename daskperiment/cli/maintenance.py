@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,20 @@ __all__ = ["copy", "delete", "export", "flush", "prune"]
 _MARK = "daskperiment.json"
 
 
-def copy(backend: str | None, id: str, target: str) -> None:
-    """Copy an experiment."""
-    address = store_of(backend, id).address
+def copy(backend: Sequence[str], id: str, sources: Sequence[str], target: str) -> None:
+    """Copy an experiment, from one store or from several."""
+    given: Sequence[str | None] = [*backend, *sources] or [None]
+    stores = [store_of(each, id) for each in given]
     try:
-        trials = copying.copy(id, checked(backend), checked(target))
+        trials = copying.copy(id, [checked(each) for each in given], checked(target))
     except ValueError as error:
         raise Refused(str(error)) from error
     there = open_store(target, id).address
-    output.print_text(f"{_trials(trials)} of {id} copied from {address} to {there}.")
+    names = ", ".join(dict.fromkeys(store.address for store in stores))
+    if len(stores) == 1 and trials == stores[0].state().latest:
+        output.print_text(f"{_trials(trials)} of {id} copied from {names} to {there}.")
+    else:
+        output.print_text(f"{there} has {_trials(trials)} of {id}, with those of {names}.")
 
 
 def delete(backend: str | None, id: str, yes: bool) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from typing import Any
 
 from daskperiment.client.submitted import Beginning
 from daskperiment.client.tracker import tracker_of
@@ -21,7 +23,9 @@ _LOOK_BACK = 200
 """Among how many of the latest trials one is looked for that another process began."""
 
 
-def end_by_caller(store: Store, token: str, error: BaseException) -> None:
+def end_by_caller(
+    store: Store, token: str, error: BaseException, secrets: Sequence[Any] = ()
+) -> None:
     """Write down that a trial ended by an error, unless one of its tasks did.
 
     Parameters
@@ -31,6 +35,8 @@ def end_by_caller(store: Store, token: str, error: BaseException) -> None:
         The trial's token.
     error : BaseException
         What the computation raised.
+    secrets : sequence of Secret
+        What no text may quote.
     """
     recorder = recorder_for(store)
     if status_of(error) == "interrupted":
@@ -44,7 +50,8 @@ def end_by_caller(store: Store, token: str, error: BaseException) -> None:
     except StoreError:
         return  # the user's exception matters more than its record
     now, status = time.time(), status_of(error)
-    ended = Ended(status, now, max(0.0, now - found.started), failure=failure_of(error))
+    failure = failure_of(error, secrets=secrets)
+    ended = Ended(status, now, max(0.0, now - found.started), failure=failure)
     recorder.write("trials", found.trial, ended_id(status, "caller"), ended, found.owner)
     recorder.trials.end(token)
     recorder.settle()

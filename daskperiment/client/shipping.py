@@ -31,7 +31,9 @@ class LocalRequest(RequestSource):
         recorder = recorder_for(setup.store)
         key = last_key(setup.result, request.token)
         # First: the client knows the key already, and the tracker must not miss a short trial.
-        followed = follow(recorder, request.token, key, self.in_flight, self.watched)
+        followed = follow(
+            recorder, request.token, key, self.in_flight, self.watched, request.secret_values
+        )
         with suppress(StoreError):  # then all of it travels, and the first task says what is wrong
             if not request.missing:
                 recorder.delivery.put(*setup.blobs)

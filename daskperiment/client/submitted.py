@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -44,6 +44,8 @@ class TaskOutcome(NamedTuple):
     """``finished``, ``error`` or ``cancelled``."""
     error: BaseException | None
     traceback: Any
+    secrets: Sequence[Any] = ()
+    """What no record of it may quote."""
 
 
 @dataclass(eq=False)
@@ -60,6 +62,8 @@ class SubmittedTrial:
     """Since when its cluster has no workers, by the monotonic clock."""
     gone: bool = False
     """Whether its cluster said twice that it has nothing of it, so that it will not begin."""
+    secrets: Sequence[Any] = ()
+    """Values of its secret parameters."""
     _seen: TaskOutcome | None = None
     _absent: float | None = None
 
@@ -76,7 +80,7 @@ class SubmittedTrial:
         """Return what became of the task, ``None`` while it is not known."""
         state = self.submission.state
         if self._seen is None and state.status in ("finished", "error", "cancelled"):
-            return TaskOutcome(state.status, state.exception, state.traceback)
+            return TaskOutcome(state.status, state.exception, state.traceback, self.secrets)
         return self._seen
 
     def note_presence(self, present: bool) -> None:

@@ -12,7 +12,7 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -48,7 +48,7 @@ _DESERTED = Failure("NoWorkersError", "NoWorkersError(all workers of the cluster
 
 def follow(
     recorder: Recorder, token: str, key: Any, in_flight: frozenset[str] = frozenset(),
-    watched: bool = False,
+    watched: bool = False, secrets: Sequence[Any] = (),
 ) -> bool:  # fmt: skip
     """See to the end of a trial that a client of this process submits.
 
@@ -64,6 +64,8 @@ def follow(
         Cache keys whose content the trial makes.
     watched : bool
         Whether somebody calls `Tracker.note` before what became of the task is forgotten.
+    secrets : sequence of Secret
+        What no record of its end may quote.
 
     Returns
     -------
@@ -77,7 +79,7 @@ def follow(
     if tracker is None:
         tracker = Tracker(recorder)
         recorder.listeners.append(tracker)
-    tracker.add(token, found, in_flight, watched)
+    tracker.add(token, found, in_flight, watched, secrets)
     return True
 
 
@@ -122,7 +124,7 @@ class Tracker(RecorderListener):
 
     def add(
         self, token: str, submitted: Submission, in_flight: frozenset[str] = frozenset(),
-        watched: bool = False,
+        watched: bool = False, secrets: Sequence[Any] = (),
     ) -> None:  # fmt: skip
         """Follow a trial."""
         known = self._submitted.get(token)
@@ -132,7 +134,7 @@ class Tracker(RecorderListener):
             if not self._submitted:
                 with suppress(StoreError):  # then all is read, once
                     self._catch_up() if self._given_up else self._news.start()
-            trial = self._submitted[token] = SubmittedTrial(submitted, in_flight)
+            trial = self._submitted[token] = SubmittedTrial(submitted, in_flight, secrets=secrets)
         if not watched:
             # On the client's event loop: whoever waits for the future may release it at once, and
             # then nobody can tell any more how it ended.
@@ -286,7 +288,7 @@ class Tracker(RecorderListener):
         if error is None:
             failure = Failure("CancelledError", "its computation was cancelled")
             return self._end(began, "interrupted", failure)
-        failure = failure_of(error.with_traceback(outcome.traceback))
+        failure = failure_of(error.with_traceback(outcome.traceback), secrets=outcome.secrets)
         if outcome.status == "cancelled":
             return self._end(began, "interrupted", failure)
         known = self._failed_step(began.trial, failure)

@@ -35,6 +35,7 @@ from daskperiment.codec.object_format import (
     dump_object,
     load_object,
 )
+from daskperiment.codec.renumbering import Renumbering, with_trial
 from daskperiment.codec.signed_records import (
     check_signature,
     content_hash,
@@ -46,6 +47,7 @@ __all__ = [
     "Blob",
     "NotPlainError",
     "ObjectFile",
+    "Renumbering",
     "check_object",
     "check_signature",
     "content_hash",
@@ -69,4 +71,5 @@ __all__ = [
     "signed",
     "to_plain",
     "unpack",
+    "with_trial",
 ]

@@ -22,6 +22,7 @@ from daskperiment.codec.object_format import PYTHON, Blob, Buffer, dump_object, 
 from daskperiment.errors import CorruptRecordError, PersistedResultNotFoundError
 from daskperiment.formatting import one_line, plain_repr, shorten
 from daskperiment.records import ObjectRef
+from daskperiment.secret_values import HIDDEN, Secret
 
 __all__ = [
     "MAX_DEPTH",
@@ -129,6 +130,8 @@ def _encode_set(value: set[Any] | frozenset[Any], tag: str, depth: int) -> dict[
 
 
 def _encode_kind(value: Any, type_: type, depth: int) -> dict[str, Any]:
+    if type_ is Secret:
+        return _hidden(value)
     try:
         kind = kind_of(type_)
         parts = kind.reduce(value) if kind else None
@@ -138,6 +141,12 @@ def _encode_kind(value: Any, type_: type, depth: int) -> dict[str, Any]:
     if kind is None:
         raise NotPlainError(f"a value of {type.__repr__(type_)} is not plain data")
     return _tagged(kind.tag, _encode(parts, depth))
+
+
+def _hidden(secret: Secret) -> dict[str, Any]:
+    form = ObjectRef("secret", HIDDEN, reason="secrets are not kept", mark=secret.mark)
+    data: dict[str, Any] = msgspec.to_builtins(form)
+    return data
 
 
 def from_plain(data: Any) -> Any:
@@ -308,6 +317,10 @@ def unpack(data: Any, get: Callable[[str], Buffer], signing_key: bytes | None = 
     if not is_object(data):
         return from_plain(data)
     reference = object_ref(data)
+    if reference.mark is not None:
+        raise PersistedResultNotFoundError(
+            "it is the value of a secret parameter, which no store keeps; who has it can give it"
+        )
     if reference.digest is None:
         raise PersistedResultNotFoundError(
             f"the value {reference.repr} of type {reference.type} was not kept: "

@@ -23,6 +23,9 @@ __all__ = ["check_signature", "content_hash", "has_signature", "signed"]
 R = TypeVar("R", bound=Any)
 """A record with a field ``signature``."""
 
+_UNSIGNED = frozenset({"signature", "birthplace"})
+"""Fields that a signature does not cover; a record without signature has None there."""
+
 
 def signed(record: R, key: bytes, address: str, *purpose: object) -> R:
     """Return a record with its signature.
@@ -79,5 +82,6 @@ def _signature(record: Any, key: bytes, address: str, purpose: Iterable[object])
     experiment = re.split(r"[/#]", address)[-1]
     text = "\0".join([type(record).__name__, experiment, *map(str, purpose)])
     state = hmac.new(key, text.encode("utf-8", "surrogatepass"), "sha256")
-    state.update(b"\0" + encode(replace(record, signature=None)))
+    unsigned: dict[str, None] = dict.fromkeys(_UNSIGNED.intersection(record.__struct_fields__))
+    state.update(b"\0" + encode(replace(record, **unsigned)))
     return state.hexdigest()

@@ -13,13 +13,14 @@ from daskperiment.capture.environment import changes
 from daskperiment.codec import is_object
 from daskperiment.compare.alignment import aligned
 from daskperiment.compare.causes import changed_entries, compare_steps
-from daskperiment.compare.evidence import Evidence, collect, with_origins
+from daskperiment.compare.evidence import Evidence, collect, comparable, with_origins
 from daskperiment.compare.parts import ABSENT, Differences, Pair
 from daskperiment.compare.report import as_html, as_text
 from daskperiment.compare.wording import explanation
 from daskperiment.history.stored_values import StoredObject, viewed
 from daskperiment.history.trial_records import RecordedTrial, trial_or_raise
 from daskperiment.records import Code, Environment, Function
+from daskperiment.secret_values import may_differ
 from daskperiment.store.protocol import Store
 
 __all__ = ["Comparison", "compare"]
@@ -100,7 +101,7 @@ def compare(store: Store, first: int, second: int) -> Comparison:
     """
     trials = trial_or_raise(store, first), trial_or_raise(store, second)
     found = (with_origins(store, collect(store, trial)) for trial in trials)
-    old, new = aligned(*found)
+    old, new = comparable(*aligned(*found))
     return _ComparisonBuilder(store, old, new).comparison()
 
 
@@ -136,7 +137,15 @@ class _ComparisonBuilder:
             packages=around.packages,
             git=around.git,
             environment=around.environment,
-            problems=tuple(dict.fromkeys([*self.old.problems, *self.new.problems])),
+            problems=tuple(
+                dict.fromkeys(
+                    [
+                        *self.old.problems,
+                        *self.new.problems,
+                        *_untold_secrets(old.parameters, new.parameters),
+                    ]
+                )
+            ),
             sources=Pair(old.begun.source, new.begun.source),
         )
 
@@ -148,10 +157,12 @@ class _ComparisonBuilder:
     ) -> tuple[dict[str, Pair[Any]], dict[str, Any]]:
         """Return the recorded values that differ by name, and those that are the same."""
         changed = changed_entries(*({k: _canonical(v) for k, v in d.items()} for d in (old, new)))
+        unknown = {name for name in changed if _is_untold(old.get(name), new.get(name))}
         return (
-            {name: Pair(self._view(old, name), self._view(new, name)) for name in changed},
+            {name: Pair(self._view(old, name), self._view(new, name))
+             for name in changed if name not in unknown},
             {name: self._view(old, name) for name in old if name not in changed},
-        )
+        )  # fmt: skip
 
     def _view(self, forms: Mapping[str, Any], name: str) -> Any:
         return viewed(forms[name], self.store) if name in forms else ABSENT
@@ -195,6 +206,26 @@ def _result_output(evidence: Evidence) -> str | None:
 def _canonical(form: Any) -> bytes:
     """Return bytes that are equal if two recorded values are: 1, 1.0 and True are not."""
     return msgspec.json.encode(form, order="deterministic")
+
+
+def _is_untold(old: Any, new: Any) -> bool:
+    """Whether two recorded values are secrets, or one is, and nobody can tell whether they differ.
+
+    The same text of marks without a fingerprint says nothing either.
+    """
+    marks = [form.get("mark") if is_object(form) else None for form in (old, new)]
+    if old is None or new is None or marks == [None, None]:
+        return False
+    return may_differ(*(mark or "" for mark in marks)) is None
+
+
+def _untold_secrets(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    return [
+        f"parameter {name!r} is a secret that is not comparable: it was recorded with another key, "
+        "or has no fingerprint"
+        for name in old
+        if name in new and _is_untold(old[name], new[name])
+    ]
 
 
 def _function_diffs(old: Code | None, new: Code | None) -> dict[str, str]:

@@ -17,10 +17,11 @@ from daskperiment.capture.files import FileParts
 from daskperiment.codec import decode_each
 from daskperiment.errors import CorruptRecordError
 from daskperiment.history.trial_records import PointBatch, PointValue, RecordedTrial, part_of
-from daskperiment.records import Code, Environment, Files, Graph, Node, StepRun
+from daskperiment.records import Argument, Code, Environment, Files, Graph, Node, StepRun
+from daskperiment.secret_values import is_mark, may_differ
 from daskperiment.store.protocol import Store
 
-__all__ = ["Evidence", "collect", "with_origins"]
+__all__ = ["Evidence", "collect", "comparable", "with_origins"]
 
 R = TypeVar("R", Code, Environment, Files, Graph)
 T = TypeVar("T", bound=Struct)
@@ -116,6 +117,35 @@ def _with_inputs(run: StepRun, origin: StepRun | None) -> StepRun:
         return run
     reads = run.reads or origin.reads
     return structs.replace(run, inputs=origin.inputs, arguments=origin.arguments, reads=reads)
+
+
+def comparable(old: Evidence, new: Evidence) -> tuple[Evidence, Evidence]:
+    """Return evidence without what cannot be held against the other's: marks of other keys."""
+    pairs = {key: _without_other_marks(old.runs[key], new.runs[key])
+             for key in old.runs if key in new.runs}  # fmt: skip
+    first, second = ({key: pair[i] for key, pair in pairs.items()} for i in (0, 1))
+    return (replace(old, runs={**old.runs, **first}), replace(new, runs={**new.runs, **second}))
+
+
+def _without_other_marks(old: StepRun, new: StepRun) -> tuple[StepRun, StepRun]:
+    names = [
+        name for name in old.arguments
+        if name in new.arguments and _is_untold(old.arguments[name], new.arguments[name])
+    ]  # fmt: skip
+    if not names:
+        return old, new
+    first, second = (
+        structs.replace(run, inputs=None, arguments={
+            **run.arguments, **{name: Argument(run.arguments[name].text) for name in names}
+        })
+        for run in (old, new)
+    )  # fmt: skip
+    return first, second
+
+
+def _is_untold(old: Argument, new: Argument) -> bool:
+    marks = [each.fingerprint or "" for each in (old, new)]
+    return any(map(is_mark, marks)) and may_differ(*marks) is None
 
 
 def _load(store: Store, trial: RecordedTrial, type_: type[R], problems: list[str]) -> R | None:

@@ -14,6 +14,7 @@ from daskperiment.formatting import (
     told_change,
 )
 from daskperiment.history.stored_values import StoredObject
+from daskperiment.secret_values import HIDDEN
 
 __all__ = [
     "explanation",
@@ -54,6 +55,8 @@ def show(value: Any) -> str:
 
 def show_pair(pair: Pair[Any], columns: int = _VALUE) -> tuple[str, str]:
     """Return two values that differ, shortened so that the difference is seen."""
+    if all(isinstance(value, StoredObject) and value.is_secret for value in pair):
+        return HIDDEN, "another secret"
     first, second = shorten_pair(show(pair.first), show(pair.second), columns)
     if first != second:
         return first, second

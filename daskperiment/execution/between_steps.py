@@ -6,15 +6,18 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from daskperiment.capture.secret_key import covered
 from daskperiment.codec import pack
 from daskperiment.execution.calls import Call, UserFunction
 from daskperiment.execution.context import RunningStep
 from daskperiment.execution.lifecycle import fail, failure_of, keep_or_explain
+from daskperiment.execution.observed_files import HIDDEN_NAME, without_secrets
 from daskperiment.execution.random_state import doubt_of
 from daskperiment.execution.tasks import deliver_visit, run_alone, run_seeded, watched
 from daskperiment.execution.trial import TrialHandle
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import CacheEntry, Computed, computed_id
+from daskperiment.secret_values import revealed
 from daskperiment.seeds import step_seed
 
 __all__ = ["run_between", "run_parameter", "run_unrecorded"]
@@ -28,11 +31,12 @@ def run_parameter(
     if trial is None:
         return run_alone(Call(name, function, seed=seed, keywords=names), values)
     if name in trial.values:
-        return trial.values[name]
+        return revealed(trial.values[name])
     inputs = dict(zip(names, values, strict=True))
     value, _ = run_unrecorded(trial, f"parameter {name}", function.__wrapped__, (), inputs)
     recorder = recorder_for(trial.store)
-    form, blob = pack(value, trial.signing_key, inline=None)
+    known = value if trial.secrets is None else covered({name: value}, trial.secrets)[name]
+    form, blob = pack(known, trial.signing_key, inline=None)
     form = keep_or_explain(recorder, form, blob)
     recorder.write("trials", trial.trial, computed_id(name), Computed(name, form), trial.owner)
     deliver_visit(trial, recorder)
@@ -56,13 +60,17 @@ def run_unrecorded(
         value = run_seeded(running, function, args, kwargs)
     except BaseException as error:
         with suppress(Warning):  # as in a step
-            fail(trial, failure_of(error, label), error)
+            secrets = () if trial.secrets is None else trial.secret_values
+            fail(trial, failure_of(error, label, secrets), error)
         raise
     keys = trial.step_keys.get(label)
-    running.reads = files.reads(keys is not None) if files.noted else []
+    reads = files.reads(keys is not None) if files.noted else []
+    running.reads = without_secrets(reads, trial.secret_values) if trial.secrets else reads
     if keys is not None:
+        hidden = HIDDEN_NAME if len(running.reads) < len(reads) else None
         entry = CacheEntry(
-            trial.trial, label, "", running.stochastic, note=doubt_of(running), reads=running.reads
-        )
+            trial.trial, label, "", running.stochastic, note=hidden or doubt_of(running),
+            reads=running.reads,
+        )  # fmt: skip
         recorder_for(trial.store).entry(keys.ids, entry, trial.owner, trial.signing_key)
     return value, running

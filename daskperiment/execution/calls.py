@@ -78,6 +78,8 @@ class Call:
     """Names of the arguments that others see: literals, parameters and what several steps take."""
     lent: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Argument -> places of steps that give it, and may hand on what others see, too."""
+    secret: tuple[str, ...] = ()
+    """Names of the arguments that are made of secret parameters, without a step between."""
     defaulted: bool = False
     """Whether an argument is left out that has a default."""
 

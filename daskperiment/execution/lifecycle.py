@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -30,6 +30,7 @@ from daskperiment.records import (
     ended_id,
     record_kind,
 )
+from daskperiment.secret_values import concealed, revealed
 from daskperiment.store.liveness import current_origin
 from daskperiment.store.protocol import Owner, Store
 
@@ -158,6 +159,7 @@ def _handle(request: TrialRequest, begun: BegunTrial) -> TrialHandle:
         clock=allocation.clock, monotonic=time.monotonic(), began_on=(origin.host, origin.boot),
         signing_key=setup.signing_key, step_keys=request.step_keys, followed=request.followed,
         progress=request.progress, owner=begun.owner, first_record=begun.first_record,
+        secrets=request.secrets,
     )  # fmt: skip
 
 
@@ -261,12 +263,13 @@ def take_parameter(trial: TrialHandle, name: str) -> Any:
     """Return a parameter's value; ParameterUndefinedError if it has none."""
     if name not in trial.values:
         raise undefined((name,))
-    return trial.values[name]
+    value = trial.values[name]
+    return value if trial.secrets is None else revealed(value)
 
 
 def take_optional(trial: TrialHandle, name: str) -> Any:
     """Return a parameter's value, None if it has none: what takes it was itself set then."""
-    return trial.values.get(name)
+    return revealed(trial.values.get(name))
 
 
 def end(trial: TrialHandle, recorder: Recorder, result: Any) -> Any:
@@ -375,8 +378,10 @@ def status_of(error: BaseException) -> EndStatus:
     return "interrupted" if interrupted or cancelled else "failed"
 
 
-def failure_of(error: BaseException, step: str | None = None) -> Failure:
-    """Return the record of an exception."""
+def failure_of(
+    error: BaseException, step: str | None = None, secrets: Iterable[Any] = ()
+) -> Failure:
+    """Return the record of an exception, without what its text quotes of secrets."""
     name = type(error).__name__
     try:
         text = str(error)
@@ -386,6 +391,8 @@ def failure_of(error: BaseException, step: str | None = None) -> Failure:
         lines = "".join(traceback.format_exception(error))
     except Exception:  # formatting calls the user's __str__ too
         lines = ""
+    if secrets := list(secrets):
+        text, lines = concealed(text, secrets), concealed(lines, secrets)
     return Failure(name, f"{name}({_cut(text)})", _cut(lines), step)
 
 

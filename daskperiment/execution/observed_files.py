@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -34,8 +34,12 @@ from daskperiment.capture.files import (
 from daskperiment.capture.origin import origin_of_file
 from daskperiment.execution.context import ACTIVE, CURRENT
 from daskperiment.records import FileState
+from daskperiment.secret_values import Secret, concealed
 
-__all__ = ["ObservedFiles", "watch_files"]
+__all__ = ["HIDDEN_NAME", "ObservedFiles", "watch_files", "without_secrets"]
+
+HIDDEN_NAME = "it opened a file whose name is a secret"
+"""Why an output is not reused that depends on a file that no record may name."""
 
 _WRITING = os.O_WRONLY | os.O_RDWR
 _APPENDING = os.O_APPEND
@@ -333,3 +337,8 @@ class _WatchedEnvironment(type(os.environ)):  # type: ignore[misc]  # private to
         for files in _files_here() if ACTIVE else ():
             files.gone_through(names)
         return iter(names)
+
+
+def without_secrets(states: Sequence[FileState], secrets: Sequence[Secret]) -> list[FileState]:
+    """Return what was read or written, but for files whose names quote a secret."""
+    return [each for each in states if concealed(each.name, secrets) == each.name]

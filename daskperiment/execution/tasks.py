@@ -39,7 +39,12 @@ from daskperiment.execution.lifecycle import (
     status_of,
     watch_for_interruption,
 )
-from daskperiment.execution.observed_files import ObservedFiles, watch_files
+from daskperiment.execution.observed_files import (
+    HIDDEN_NAME,
+    ObservedFiles,
+    watch_files,
+    without_secrets,
+)
 from daskperiment.execution.purity import hands_on, is_changed, report_conflicts
 from daskperiment.execution.random_state import doubt_of, release_step, seed_step
 from daskperiment.execution.trial import TrialHandle
@@ -215,7 +220,7 @@ class StepRunner:
             _refuse_node(self.call.step, self.value)
         except BaseException as error:
             with suppress(Warning):  # made an error by a filter, it must not hide the user's
-                self._failed(error, watch.read())
+                self._failed(error, watch.read(), values)
             raise
         usage = watch.read()
         if self.watched:
@@ -241,6 +246,13 @@ class StepRunner:
         self.reads, self.written = files.reads(digests), files.written(digests)
         if changed is not None:
             self.doubt = f"file {changed} changed while it ran"
+        if self.trial.secrets is not None:
+            noted = [*self.reads, *self.written]
+            secrets = self.trial.secret_values
+            self.reads = without_secrets(self.reads, secrets)
+            self.written = without_secrets(self.written, secrets)
+            if len(self.reads) + len(self.written) < len(noted):
+                self.doubt = HIDDEN_NAME
 
     def _note_inputs_now(self, values: Sequence[Any]) -> None:
         """Note what the step would get now, which it made of a folder that it was given."""
@@ -259,6 +271,9 @@ class StepRunner:
         # Reading files is worth its time where outputs are reused.
         path = by_content if self.keys is not None and self.keys.reusable else by_stamp
         for name, value in zip(call.names, values, strict=True):
+            if name in call.secret:
+                found[name] = self._of_secret(name, value, path)
+                continue
             digest = self.trial.untouched and self._of_untouched(name, value)
             if not digest and name not in call.ignore:
                 digest = self._digest(name, value, path)
@@ -287,6 +302,23 @@ class StepRunner:
             found = Alteration(call.key, call.step, self.changed, others)
             self.recorder.outputs.altered(self.trial.trial, found)
 
+    def _of_secret(self, name: str, value: Any, path: Callable[[Any], str]) -> Argument:
+        """Return what is recorded of an argument that is a secret, or holds one: its mark."""
+        secrets = self.trial.secrets
+        if name in self.call.ignore or secrets is None:
+            return Argument()
+        try:
+            return Argument("", secrets.mark(exact_fingerprint(value, path)))
+        except Exception:  # whose text may quote it
+            self.note = self.note or f"its input has no fingerprint: argument {name}, a secret"
+            return Argument()
+
+    def _secrets(self, values: Sequence[Any]) -> list[Any]:
+        """Return what no text of an exception may quote."""
+        pairs = zip(self.call.names, values, strict=True)
+        given = [value for name, value in pairs if name in self.call.secret]
+        return given if self.trial.secrets is None else [*self.trial.secret_values, *given]
+
     def _of_untouched(self, name: str, value: Any) -> str | None:
         """Return the fingerprint of an array that was loaded for this step alone: it is known."""
         found, digest = self.trial.untouched.pop(id(value), (None, ""))
@@ -307,9 +339,9 @@ class StepRunner:
             self.note = self.note or f"its input has no fingerprint: argument {name}: {error}"
         return None
 
-    def _failed(self, error: BaseException, usage: Usage) -> None:
+    def _failed(self, error: BaseException, usage: Usage, values: Sequence[Any]) -> None:
         halted = self.running.halted == "interrupted"
-        failure = failure_of(error, self.call.key)
+        failure = failure_of(error, self.call.key, self._secrets(values))
         status = "interrupted" if halted else status_of(error)
         self._record(usage, status, failure=failure)
         if not halted:  # else the trial's end is on record, and this is no failure of it

@@ -18,6 +18,7 @@ from daskperiment.cluster import log_event
 from daskperiment.codec import Blob
 from daskperiment.records import Origin
 from daskperiment.reuse.cache_keys import StepKeys
+from daskperiment.secret_values import Secret, SecretParameters
 from daskperiment.store.liveness import current_origin
 from daskperiment.store.protocol import Owner, Store
 
@@ -103,6 +104,8 @@ class TrialRequest:
     """Id of the display that is shown each step, if somebody watches."""
     files: Blob | None = field(default=None, repr=False)
     """The record of what the files among the inputs hold."""
+    secrets: SecretParameters | None = field(default=None, repr=False)
+    """Which parameters are secret; None if none is."""
     submission: str | None = None
     """By which it came here from another process: equal for all tasks of one submission, and
     for those of them that a cluster runs again."""
@@ -111,7 +114,12 @@ class TrialRequest:
     def own(self) -> tuple[Any, ...]:
         """What the request has besides its setup."""
         return (self.token, self.seed, self.values, self.missing, self.sweep, self.source,
-                self.step_keys, self.followed, self.progress, self.files)  # fmt: skip
+                self.step_keys, self.followed, self.progress, self.files, self.secrets)  # fmt: skip
+
+    @property
+    def secret_values(self) -> list[Secret]:
+        """The values that are to be shown and written nowhere."""
+        return [value for value in self.values.values() if type(value) is Secret]
 
     def for_steps(self, *names: str) -> TrialRequest:
         """Return the same request with the code and the cache keys of some steps only."""
@@ -227,6 +235,8 @@ class TrialHandle:
     """Its id and its token in the store, which its records belong to."""
     first_record: bytes = field(repr=False)
     """What it began with, so that any process can begin it again if the store loses it."""
+    secrets: SecretParameters | None = field(repr=False)
+    """Which parameters are secret; None if none is."""
     at_home: bool = field(init=False, repr=False)
     """Whether this is the process that computes the trial."""
     handing: set[str] = field(init=False, repr=False, compare=False)
@@ -243,6 +253,11 @@ class TrialHandle:
     def __reduce__(self) -> Any:
         # Made anew where it arrives, so that it knows where it is.
         return TrialHandle, tuple(getattr(self, each.name) for each in fields(self) if each.init)
+
+    @property
+    def secret_values(self) -> list[Secret]:
+        """The values that are to be shown and written nowhere."""
+        return [value for value in self.values.values() if type(value) is Secret]
 
     def show(self, key: str, event: str) -> None:
         """Report what became of a step to the display of another process, if there is one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from graphlib import TopologicalSorter
 from typing import Any, NamedTuple
@@ -35,7 +35,10 @@ __all__ = ["compile_template"]
 Key = Hashable
 
 
-def compile_template(result: str, key: Key, graph: HighLevelGraph, parameters: Any) -> Template:
+def compile_template(
+    result: str, key: Key, graph: HighLevelGraph, parameters: Any,
+    secrets: frozenset[str] = frozenset(),
+) -> Template:  # fmt: skip
     """Find out what a trial's graph needs.
 
     Parameters
@@ -48,6 +51,8 @@ def compile_template(result: str, key: Key, graph: HighLevelGraph, parameters: A
         As the calls of steps made it.
     parameters : mapping
         Key of a parameter -> its name.
+    secrets : frozenset of str
+        Names of the secret ones.
     """
     parameters = _plain(graph, parameters)
     # Only what depends on the trial is copied: data that no parameter reaches stays one layer
@@ -56,7 +61,7 @@ def compile_template(result: str, key: Key, graph: HighLevelGraph, parameters: A
     gone = {TRIAL, *parameters}
     raw = _own_layers(graph, moving - gone, gone)
     survey = _Survey({k: task for layer in raw.values() for k, task in layer.tasks.items()},
-                     parameters, key)  # fmt: skip
+                     parameters, key, secrets)  # fmt: skip
     own = {
         name: replace(layer, tasks={k: survey.prepared(k) for k in layer.tasks})
         for name, layer in raw.items()
@@ -187,7 +192,11 @@ def _parts(sources: _Inputs) -> dict[str, list[Any]]:
 class _Survey:
     """Walks a result's graph once: inputs before those who take them, in order of arguments."""
 
-    def __init__(self, tasks: Mapping[Key, GraphNode], inlined: Mapping[Key, str], last: Key):
+    def __init__(
+        self, tasks: Mapping[Key, GraphNode], inlined: Mapping[Key, str], last: Key,
+        secrets: frozenset[str],
+    ) -> None:  # fmt: skip
+        self._secrets = secrets
         self.nodes: list[Node] = []
         self.functions: dict[str, Callable[..., Any]] = {}
         self.parameters: dict[str, None] = {}
@@ -282,9 +291,22 @@ class _Survey:
                 if name not in shared and (places := self._lenders(form))}  # fmt: skip
         if shared or lent:
             self._lending.add(place)
-        prepared = Task(key, run, trial, replace(call, key=place, shared=shared, lent=lent), *args)
+        call = replace(call, key=place, shared=shared, lent=lent,
+                       secret=self._secret(call.names, args))  # fmt: skip
+        prepared = Task(key, run, trial, call, *args)
         self._prepared[key] = prepared
         return _Inputs(steps=(place,))
+
+    def _secret(self, names: Sequence[str], forms: Sequence[Any]) -> tuple[str, ...]:
+        """Return the arguments that secret parameters reach; what a step returns is its own."""
+        if not self._secrets:
+            return ()
+        return tuple(
+            name for name, form in zip(names, forms, strict=True)
+            if not self._secrets.isdisjoint(
+                self._inputs_of(references(Task(None, run_step, form))).parameters
+            )
+        )  # fmt: skip
 
     def _is_shared(self, form: Any) -> bool:
         """Whether others than one call see what stands there; parameters keep their value."""

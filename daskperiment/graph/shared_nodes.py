@@ -41,6 +41,7 @@ from daskperiment.graph.dask_tasks import (
 )
 from daskperiment.reuse.parameter_fields import ParameterField
 from daskperiment.reuse.reuse_plan import ReusePlan
+from daskperiment.secret_values import revealed
 
 __all__ = ["SharedNode", "SharedNodes"]
 
@@ -299,16 +300,17 @@ class SharedNodes:
         """Return the value of a parameter that would be computed but was set, or of a part."""
         task, values = self._tasks[key], self._request.values
         if key in self._taken and key in self._reuse.shared:  # else taking it raises
-            return DataNode(key, self._taken[key].taken_from(values))
+            return DataNode(key, revealed(self._taken[key].taken_from(values)))
         if function_of(task) is run_parameter and task.args[1] in values:
-            return DataNode(key, values[task.args[1]])
+            return DataNode(key, revealed(values[task.args[1]]))
         return None
 
     def _parameters(self, task: Any) -> dict[Key, DataNode]:
         found = {}
         for ref in references(task):
             if ref in self._names:
-                found[ref] = DataNode(ref, self._request.values.get(self._names[ref]))
+                value = self._request.values.get(self._names[ref])
+                found[ref] = DataNode(ref, revealed(value))
             elif ref in self._tasks and (node := self._value(ref)) is not None:
                 found[ref] = node
         return found

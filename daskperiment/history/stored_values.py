@@ -12,6 +12,7 @@ from daskperiment.codec import from_plain, is_object, object_ref, unpack
 from daskperiment.errors import CorruptRecordError, StoreError
 from daskperiment.formatting import html_table, shorten
 from daskperiment.records import ObjectRef
+from daskperiment.secret_values import HIDDEN
 from daskperiment.store.file import FileStore
 from daskperiment.store.protocol import Buffer, Store
 
@@ -73,6 +74,11 @@ class StoredObject:
         """Why the value was not kept; ``None`` if it was."""
         return self._ref.reason
 
+    @property
+    def is_secret(self) -> bool:
+        """Whether it is the value of a secret parameter, which no store has."""
+        return self._ref.mark is not None
+
     def load(self, signing_key: str | bytes | None = None) -> Any:
         """Load the value. This runs code of whoever wrote it: do so only if you trust the store.
 
@@ -97,6 +103,8 @@ class StoredObject:
         return loaded(msgspec.to_builtins(self._ref), self._store, signing_key)
 
     def __repr__(self) -> str:
+        if self.is_secret:
+            return HIDDEN
         state = format_bytes(self.size) if self.reason is None else "not kept"
         return f"StoredObject({shorten(self.repr, 60)}, {state})"
 

@@ -185,7 +185,19 @@ def _circumstances(rows: _Rows, index: pd.Index, store: Store) -> _Columns:
         ("Host", column([one.origin.host for one in begun], index)),
         ("User", column([one.origin.user for one in begun], index)),
         ("Git Commit", column([commits[one.environment] for one in begun], index)),
+        *_birthplaces(rows, index),
     ]
+
+
+def _birthplaces(rows: _Rows, index: pd.Index) -> _Columns:
+    """Where trials were recorded, unless all are a copy of one store, under the ids they had."""
+    born = [begun.birthplace for begun in rows.begun]
+    copied = [(one, trial) for one, trial in zip(born, rows.trials, strict=True) if one]
+    places = {one.address for one, _ in copied}
+    if len(places) < 2 and all(one.trial == trial for one, trial in copied):
+        return []
+    texts = [f"{one.address} trial {one.trial}" if one else MISSING for one in born]
+    return [("Copied From", column(texts, index))]
 
 
 def _result(end: Any) -> Any:

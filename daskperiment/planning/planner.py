@@ -15,6 +15,7 @@ import dask
 
 from daskperiment.capture.code import CodeCapture, unknown_constants
 from daskperiment.capture.environment import EnvironmentCapture
+from daskperiment.capture.secret_key import secret_parameters
 from daskperiment.client.progress import ProgressReporter
 from daskperiment.client.shipping import LocalRequest, prepare
 from daskperiment.cluster import clients
@@ -28,7 +29,6 @@ from daskperiment.planning.change_warner import ChangeWarner
 from daskperiment.planning.forecasts import StepForecast, forecast_steps
 from daskperiment.planning.reasons import TrialMakeup
 from daskperiment.planning.reuse_planner import ReusePlanner
-from daskperiment.recording.registry import recorder_for
 from daskperiment.records import Code, Environment, Files, Graph
 from daskperiment.reuse.cache_keys import keys_without_reuse
 from daskperiment.reuse.reuse_plan import ReusePlan
@@ -294,6 +294,7 @@ class Planner:
             ),
             sweep=options.sweep, source=options.source,
             progress=None if options.progress is None else options.progress.id,
+            secrets=secret_parameters(secrets) if (secrets := self.parameters.secrets) else None,
         )  # fmt: skip
         return request, code, environment, graph
 
@@ -355,7 +356,6 @@ class Planner:
         return self._environment.now()[0]
 
     def forget(self) -> None:
-        """Remember no records: they are about to be deleted."""
-        recorder_for(self.store).forget()
+        """Remember no records: they were deleted."""
         self._changes, self._checked = ChangeWarner(self.store), None
         self._reuse_planner, self._passed = ReusePlanner(self.store), None

@@ -37,6 +37,7 @@ from daskperiment.records import (
 from daskperiment.reuse.cache_keys import series_of
 from daskperiment.reuse.parameter_fields import ParameterField
 from daskperiment.reuse.reuse_plan import NEVER_RUN
+from daskperiment.secret_values import Secret, may_differ
 from daskperiment.spreading import Item, Spreading
 from daskperiment.store.protocol import Store
 
@@ -310,7 +311,10 @@ class _Changes:
 
     def _is_untold(self, name: str) -> bool:
         if name not in self._untold:
-            self._untold[name] = _is_untold(self._before.values.get(name))
+            old, new = self._before.values.get(name), self._now.values.get(name)
+            # Equal marks are of equal values.
+            same = type(new) is Secret and may_differ(_mark_of(old), new.mark) is False
+            self._untold[name] = not same and (_is_untold(old) or type(new) is Secret)
         return self._untold[name]
 
 
@@ -343,8 +347,11 @@ def _python(now: str, before: str) -> Iterator[Reason]:
 def _parameter(name: str, now: TrialMakeup, before: TrialMakeup) -> Iterator[Item[_Change]]:
     old, new = before.values.get(name), now.values.get(name)
     known = name in before.values and name in now.values
+    if type(new) is Secret:
+        if may_differ(_mark_of(old), new.mark):
+            yield _item("parameter", Reason(f"parameter {name} changed (a secret)"), parameter=name)
     # An object of the store is not loaded to find out.
-    if known and not is_object(old) and not _equal(old, new):
+    elif known and not is_object(old) and type(old) is not Secret and not _equal(old, new):
         reason = Reason(f"parameter {name} {_shown(old, new)}")
         yield _item("parameter", reason, parameter=name)
 
@@ -360,13 +367,33 @@ def _whole(node: Node) -> list[str]:
 def _part(
     text: str, part: ParameterField, now: TrialMakeup, before: TrialMakeup
 ) -> Iterator[Item[_Change]]:
-    if is_object(before.values.get(part.name)):
+    old, new = before.values.get(part.name), now.values.get(part.name)
+    if is_object(old) or Secret in (type(old), type(new)):
+        yield from _secret_part(text, part, old, new)
         return  # as above
     with suppress(Exception):  # it may be of the user's own class, and say anything
         old, new = part.taken_from(before.values), part.taken_from(now.values)
         if not _equal(old, new):
             reason = Reason(f"parameter {text} {_shown(old, new)}")
             yield _item("part", reason, parameter=part.name)
+
+
+def _secret_part(text: str, part: ParameterField, old: Any, new: Any) -> Iterator[Item[_Change]]:
+    """Yield that a part of a secret changed, where both are at hand."""
+    if type(old) is Secret and type(new) is Secret:
+        with suppress(Exception):  # as below
+            parts = (part.taken_from({part.name: each}) for each in (old, new))
+            if may_differ(*(each.mark for each in parts)):
+                yield _item(
+                    "part", Reason(f"parameter {text} changed (a secret)"), parameter=part.name
+                )
+
+
+def _mark_of(value: Any) -> str:
+    """Return the mark of a secret, or of its recorded form; nothing for what is none."""
+    if type(value) is Secret:
+        return value.mark
+    return (value.get("mark") or "") if is_object(value) else ""
 
 
 def _literals(

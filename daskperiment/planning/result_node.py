@@ -39,11 +39,16 @@ class _Compiled:
 
     def __init__(self) -> None:
         self._template: Template | None = None
+        self._secrets: frozenset[str] = frozenset()
 
     def template(self, call: StepCall, parameters: Parameters) -> Template:
         """Return the template."""
-        if self._template is None:
-            self._template = compile_template(call.step, call.key, call.graph, parameters.keys)
+        secrets = parameters.secrets
+        if self._template is None or self._secrets != secrets:
+            self._secrets = secrets
+            self._template = compile_template(
+                call.step, call.key, call.graph, parameters.keys, secrets
+            )
         return self._template
 
 
@@ -111,7 +116,7 @@ class ResultDefinition:
             )
         except BaseException as error:
             with suppress(Warning):  # made an error by a filter, it must not hide the user's
-                end_by_caller(store, plan.token, error)
+                end_by_caller(store, plan.token, error, plan.source.request().secret_values)
             raise
         # On a local scheduler the trial has seen to itself by now.
         if not recorder_for(store).has_settled(plan.token):
@@ -309,6 +314,7 @@ class ResultNode(CallNode):
         options = self._definition.options
         self._definition.planner.parameters.check_declared(values)
         check_values(values)
+        values = dict(self._definition.planner.parameters.covered(values))
         return self.with_options(replace(options, values={**options.values, **values}))
 
     def visualize(self, *args: Any, **kwargs: Any) -> Any:
@@ -355,7 +361,8 @@ class ResultNode(CallNode):
         return f"Result({self.name!r}{self._described()})"
 
     def _described(self) -> str:
-        values = self._definition.options.values
+        definition = self._definition
+        values = definition.planner.parameters.covered(definition.options.values)
         bound = [f"{name}={shorten(plain_repr(value), 30)}" for name, value in values.items()]
         return "".join(f", {item}" for item in bound)
 

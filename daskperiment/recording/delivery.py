@@ -244,6 +244,23 @@ class Delivery:
         self._outputs.forget()
         self._kept.clear()
 
+    def delete(self) -> None:
+        """Delete all that the store has, with what waits for it on this machine.
+
+        Raises
+        ------
+        StoreError
+            If the store cannot be deleted; what waits is still there then.
+        """
+        with self._delivering:
+            self._store.delete()
+            self.journal.discard()
+            self._pending.discard()
+            self._held.clear()
+            self.stuck = self._told = False
+            self.writes.known = None
+        self.forget()
+
     def close(self) -> None:
         """Deliver what can be delivered, and say in one line what is left."""
         # A store that is away was tried a moment ago, and the process may end at once.
@@ -325,6 +342,10 @@ class HeldRecords:
             self._left -= len(record.body)
             self._records.append(record)
             return True
+
+    def clear(self) -> None:
+        """Hold nothing any more."""
+        self._drop(len(self._records))
 
     def place(self, journal: Journal, writes: OwnedWrites) -> list[Record]:
         """Write what is held to the journal, or to the store if the journal takes none.

@@ -182,6 +182,16 @@ class Journal:
                 self._file.remove()
                 self._file = None
 
+    def discard(self) -> None:
+        """Drop what waits, of this process and of dead ones: the store was deleted."""
+        with self._flushing, self._writing:
+            if self._file is not None:
+                self._file.remove()
+                self._file = None
+            for path in self._orphans():
+                with suppress(OSError):  # adopted meanwhile
+                    path.unlink()
+
     def _create(self) -> _JournalFile:
         self._file = _JournalFile(self.folder)
         return self._file

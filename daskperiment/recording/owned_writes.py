@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from daskperiment.codec import decode, encode, sealed
+from daskperiment.codec import decode, encode, with_trial
 from daskperiment.errors import CorruptRecordError, RecordsRefusedError
 from daskperiment.records import Begun
 from daskperiment.store.protocol import Owner, Record, Store
@@ -149,17 +149,7 @@ def _moved(record: Record, owner: Owner, now: int) -> Record:
     stream, trial, id, body, _ = record
     if trial:
         return Record(stream, now, id, body, owner)
-    return Record(stream, 0, id, _with_trial(body, now), owner)
-
-
-def _with_trial(body: bytes, trial: int) -> bytes:
-    """Return the body of an output or a cache entry of another trial."""
-    fields = msgspec.json.decode(body)
-    if not isinstance(fields, dict) or "trial" not in fields:
-        return body
-    # As it was written, so that the checksum at its end is made anew.
-    fields.pop("checksum", None)
-    return sealed(msgspec.json.encode({**fields, "trial": trial}))
+    return Record(stream, 0, id, with_trial(body, now), owner)
 
 
 def _begun_again(body: bytes, was: int) -> bytes:

@@ -106,6 +106,15 @@ class PendingObjects:
             self._drop(digest)
         return len(self._memory)
 
+    def discard(self) -> None:
+        """Let no object wait any more."""
+        for digest in list(self._memory):
+            self._drop(digest)
+        for path in self._files():
+            with suppress(OSError):  # another process delivered it
+                path.unlink()
+        self.expected = False
+
     def _waiting(self, store: Store) -> Iterator[Callable[[], None]]:
         for digest in list(self._memory):
             yield partial(self._put_held, store, digest)

@@ -292,14 +292,18 @@ class Recorder:
         for listener in self.listeners:
             listener.on_loss()
 
-    def forget(self) -> None:
-        """Remember nothing of the store's content, which is about to be removed."""
-        self.settle()
+    def delete(self) -> None:
+        """Delete all that the store has, and what waits here for it: nothing of it comes back.
+
+        Raises
+        ------
+        StoreError
+            If the store cannot be deleted; what waits is still there then.
+        """
         for listener in self.listeners:
             listener.on_forget()
-        self._journal.close()
-        self.delivery.forget()
-        self.delivery.writes.known = None
+        self.delivery.delete()
+        self.trials.take_dropped()
         self._begun.clear()
         self.trials.forget_ended()
 

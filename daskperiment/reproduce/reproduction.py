@@ -8,7 +8,8 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from daskperiment.capture.origin import is_own, module_of
-from daskperiment.codec import check_signature, content_hash
+from daskperiment.capture.secret_key import covered, secret_parameters
+from daskperiment.codec import check_signature, content_hash, is_object
 from daskperiment.compare import Comparison, compare
 from daskperiment.errors import (
     CorruptRecordError,
@@ -26,6 +27,7 @@ from daskperiment.recording.registry import recorder_for
 from daskperiment.records import Code, Graph, Node
 from daskperiment.reproduce.rebuild import RebuiltSteps, rebuild
 from daskperiment.reuse.cache_keys import UsedFunction
+from daskperiment.secret_values import may_differ
 from daskperiment.store.protocol import Store
 
 __all__ = ["CODES", "reproduce"]
@@ -137,6 +139,9 @@ def _recorded_values(
         if name not in parameters.names:
             notes.append(f"parameter {name!r} is not declared any more: its value is not used")
             continue
+        if is_object(form) and form.get("mark") is not None:
+            notes += _take_secret(values, name, form["mark"], trial.trial, result)
+            continue
         try:
             values[name] = loaded(form, store, key)
         except (StoreUnavailableError, UntrustedObjectError):
@@ -148,6 +153,30 @@ def _recorded_values(
             notes.append(f"the recorded value of parameter {name!r} cannot be loaded: the one "
                          "that the result is bound to is used")  # fmt: skip
     return values, [*notes, *_not_recorded(result, values)]
+
+
+def _take_secret(
+    values: dict[str, Any], name: str, mark: str, trial: int, result: ResultNode
+) -> list[str]:
+    """Add the value of a parameter that was secret, as it is today; return notes on it."""
+    definition = result.definition
+    parameters = definition.planner.parameters
+    today = parameters.current(definition.options.values)
+    if name not in today:
+        if parameters.is_computed(name):
+            return []
+        kwargs = f"{name}=..." if name.isidentifier() else f"**{{{name!r}: ...}}"
+        raise ReproductionError(
+            f"Parameter {name!r} was secret in trial {trial}, so that no record has its value. "
+            f"Give it: bind({kwargs}).reproduce({trial}), or ex.set_parameters({kwargs})."
+        )
+    values[name] = today[name]
+    given = covered({name: today[name]}, secret_parameters(frozenset([name])))[name]
+    differs = may_differ(mark, given.mark)
+    if differs is None:
+        return [f"whether the secret {name!r} is that of trial {trial} is not known: it was "
+                "recorded with another key, or has no fingerprint"]  # fmt: skip
+    return [f"the secret {name!r} is another one than in trial {trial}"] if differs else []
 
 
 def _not_loaded(trial: int, name: str, error: Exception) -> ReproductionError:

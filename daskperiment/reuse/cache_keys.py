@@ -25,6 +25,7 @@ from daskperiment.records import Argument, StepCode, cache_entry_id
 from daskperiment.reuse.cache_entries import CHANGED, UNKNOWN
 from daskperiment.reuse.parameter_fields import ParameterField, source_in
 from daskperiment.reuse.unordered import SET, in_any_order
+from daskperiment.secret_values import Secret, concealed
 from daskperiment.seeds import step_seed
 
 __all__ = [
@@ -473,8 +474,13 @@ def _of_part(values: Mapping[str, Any], part: ParameterField) -> CacheKey | NoCa
     except NoFingerprintError as error:
         return NoCacheKey(f"{part} {UNKNOWN}: {error}")
     except Exception as error:  # the trial raises it, where the user sees it
-        return NoCacheKey(f"{part} cannot be taken: {type(error).__name__}: {error}")
+        text = concealed(str(error), [values[part.name]]) if _is_secret(values, part) else error
+        return NoCacheKey(f"{part} cannot be taken: {type(error).__name__}: {text}")
     return CacheKey(known, known)
+
+
+def _is_secret(values: Mapping[str, Any], part: ParameterField) -> bool:
+    return type(values.get(part.name)) is Secret
 
 
 # What a trial has of them --------------------------------------------------------------------

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 from daskperiment.capture.encoding import NoFingerprintError
 from daskperiment.capture.files import FileSource, source_of
+from daskperiment.capture.secret_key import part_of
+from daskperiment.secret_values import Secret
 
 __all__ = ["ParameterField", "field_of", "source_in"]
 
@@ -30,9 +32,14 @@ class ParameterField(NamedTuple):
         """Return the part of a parameter's value.
 
         Whatever taking it raises is raised: KeyError, AttributeError, or an error of the user's
-        own class.
+        own class. A part of a secret is one, too.
         """
-        value = values[self.name]
+        whole = values[self.name]
+        if type(whole) is Secret:
+            return part_of(whole, self._of(whole.value)) if self.path else whole
+        return self._of(whole)
+
+    def _of(self, value: Any) -> Any:
         for kind, key in zip(self.path[::2], self.path[1::2], strict=True):
             value = value[key] if kind == "item" else getattr(value, str(key))
         return value
@@ -69,6 +76,8 @@ def source_in(source: FileSource | ParameterField, values: Mapping[str, Any]) ->
     """Return what files a part of a parameter names; NoFingerprintError if nobody knows."""
     if isinstance(source, FileSource):
         return source
+    if type(values.get(source.name)) is Secret:
+        raise NoFingerprintError(f"which file it is tells the secret parameter {source.name}")
     if source.name not in values:
         raise NoFingerprintError("which file it is turns out only when a step before it has run")
     try:

@@ -23,6 +23,7 @@ __all__ = [
     "SweepPoint",
     "identity",
     "is_optuna",
+    "listed_secrets",
     "make_space",
 ]
 
@@ -213,6 +214,17 @@ def _listed(name: str, given: Any) -> list[Any]:
             "or a distribution to draw from."
         )
     return values
+
+
+def listed_secrets(name: str, given: Any) -> list[Any]:
+    """Return the values of a secret parameter; TypeError if it is no list, which says no value."""
+    plain = isinstance(given, (str, bytes, bytearray, Mapping)) or not isinstance(given, Iterable)
+    if plain or is_optuna(given, "distributions") or callable(getattr(given, "rvs", None)):
+        raise TypeError(
+            f"The space has a {type(given).__name__} for the secret parameter {name!r}; expected a "
+            "list of values."
+        )
+    return list(islice(iter(given), MOST_VALUES))
 
 
 def _form(name: str, value: Any) -> Any:

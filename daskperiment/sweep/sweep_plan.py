@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -16,15 +16,23 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from daskperiment.codec import NotPlainError, decode, encode, from_plain, to_plain
+from daskperiment.codec import NotPlainError, decode, encode, from_plain, is_object, to_plain
 from daskperiment.execution.lifecycle import undefined
 from daskperiment.formatting import shorten
 from daskperiment.history import RecordedTrial, read_trials
 from daskperiment.planning.result_node import ResultNode
 from daskperiment.records import SWEEP, TrialStatus, record_kind, sweep_id
+from daskperiment.secret_values import may_differ
 from daskperiment.seeds import check_seed, fresh_seed
 from daskperiment.store.protocol import Record, Store
-from daskperiment.sweep.space import OptunaDistribution, Space, identity, is_optuna, make_space
+from daskperiment.sweep.space import (
+    OptunaDistribution,
+    Space,
+    identity,
+    is_optuna,
+    listed_secrets,
+    make_space,
+)
 
 __all__ = [
     "Sweep",
@@ -105,7 +113,7 @@ def new_plan(result: ResultNode, request: SweepRequest) -> SweepPlan:
         raise ValueError(
             "A sweep needs a space, such as {'lr': [0.1, 0.2]}, or the id of a sweep to resume."
         )
-    space = make_space(request.space)
+    space = _space(result, request)
     record = Sweep(
         id=uuid.uuid4().hex[:12], result=result.name, started=time.time(),
         latest=result.definition.planner.store.state().latest, space=space.recorded,
@@ -116,6 +124,21 @@ def new_plan(result: ResultNode, request: SweepRequest) -> SweepPlan:
         direction=_direction(request), others=_other_values(result, space.dimensions),
     )  # fmt: skip
     return SweepPlan(record, space, request.sampler, request.n_trials)
+
+
+def _space(result: ResultNode, request: SweepRequest) -> Space:
+    """Return the space that is asked for, with the values of secret parameters as secrets."""
+    parameters = result.definition.planner.parameters
+    given = request.space
+    if not isinstance(given, Mapping) or parameters.secrets.isdisjoint(given):
+        return make_space(given)
+    listed = {name: listed_secrets(name, values) if name in parameters.secrets else values
+              for name, values in given.items()}  # fmt: skip
+    return make_space({
+        name: [parameters.covered({name: value})[name] for value in values]
+        if name in parameters.secrets else values
+        for name, values in listed.items()
+    })  # fmt: skip
 
 
 def _direction(request: SweepRequest) -> str | None:
@@ -172,11 +195,17 @@ def resumed_plan(result: ResultNode, id: Any, request: SweepRequest) -> SweepPla
     _check_unchanged(record, request, result)
     n_trials = record.n_trials if request.n_trials is None else request.n_trials
     sampler = record.sampler if record.sampler in NAMED_SAMPLERS else request.sampler
-    return SweepPlan(record, _resumed_space(record, request), sampler, n_trials)
+    return SweepPlan(record, _resumed_space(record, request, result), sampler, n_trials)
 
 
 def _check_unchanged(record: Sweep, request: SweepRequest, result: ResultNode) -> None:
-    space = record.space if request.space is None else make_space(request.space).recorded
+    space = record.space if request.space is None else _space(result, request).recorded
+    if _is_unknown(record.space, space):
+        raise ValueError(
+            f"Sweep {record.id!r} has secret values that were recorded with another key, so that "
+            "nobody can tell which of its points were run. Use the key that it began with (the "
+            "setting daskperiment.secret-key), or leave resume out to begin a new sweep."
+        )
     seed = record.seed if request.seed is None else check_seed(request.seed)
     _check_equal(record, "space", record.space, space)
     _check_equal(record, "seed", record.seed, seed)
@@ -192,7 +221,23 @@ def _check_unchanged(record: Sweep, request: SweepRequest, result: ResultNode) -
     _check_equal(record, "direction", record.direction, direction)
     now = _other_values(result, record.space)
     for name in sorted(record.others.keys() & now.keys()):
-        _check_equal(record, f"parameter {name!r}", record.others[name], now[name])
+        if not _is_unknown(record.others[name], now[name]):
+            _check_equal(record, f"parameter {name!r}", record.others[name], now[name])
+
+
+def _is_unknown(before: Any, now: Any) -> bool:
+    """Whether there are marks of secrets in both that were made with other keys."""
+    pairs = zip(*(sorted(_marks(form)) for form in (before, now)), strict=False)
+    return any(may_differ(*pair) is None for pair in pairs)
+
+
+def _marks(form: Any) -> Iterator[str]:
+    if isinstance(form, Mapping):
+        if is_object(form):
+            yield from [form["mark"]] if form.get("mark") is not None else []
+        form = list(form.values())
+    for item in form if isinstance(form, list) else ():
+        yield from _marks(item)
 
 
 def _check_equal(record: Sweep, what: str, before: Any, now: Any) -> None:
@@ -206,9 +251,9 @@ def _check_equal(record: Sweep, what: str, before: Any, now: Any) -> None:
     )
 
 
-def _resumed_space(record: Sweep, request: SweepRequest) -> Space:
+def _resumed_space(record: Sweep, request: SweepRequest, result: ResultNode) -> Space:
     # In the record's order of parameters, which is the order of a grid.
-    given = {} if request.space is None else make_space(request.space).dimensions
+    given = {} if request.space is None else _space(result, request).dimensions
     return Space(
         {
             name: given[name] if name in given else _recorded_dimension(record, name, form)
@@ -218,6 +263,11 @@ def _resumed_space(record: Sweep, request: SweepRequest) -> Space:
 
 
 def _recorded_dimension(record: Sweep, name: str, form: Mapping[str, Any]) -> Any:
+    if next(_marks(form), None) is not None:
+        raise ValueError(
+            f"Parameter {name!r} of sweep {record.id!r} is secret, so that no record has its "
+            f"values; give the space again: sweep(space, resume={record.id!r})."
+        )
     if "values" in form:
         made = make_space({name: [from_plain(value) for value in form["values"]]})
         return made.dimensions[name]

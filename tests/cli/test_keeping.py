@@ -31,6 +31,24 @@ def test_copy_to_another_store(trials: Command) -> None:
     assert trials("copy", "pairs", "elsewhere").status == 0
 
 
+def test_copy_of_several_stores(trials: Command, script: Path) -> None:
+    """Stores that are given before the target, or with --backend, are merged into it."""
+    assert trials("run", script, "a=5", "--backend", "second").status == 0
+    for given in (
+        ["daskperiment_cache", "second", "both"],
+        ["both", "--backend", "daskperiment_cache", "--backend", "second"],
+        ["second", "both", "--backend", "daskperiment_cache"],
+    ):
+        answer = trials("copy", "pairs", *given)
+        assert (answer.status, answer.err) == (0, ""), answer
+        assert "has 4 trials of pairs, with those of file://" in answer.out
+    history = trials("history", "pairs", "--verbose", "--columns", "a,Copied From",
+                     "--backend", "both").table[1:]  # fmt: skip
+    assert history[-1][0] == "5"
+    assert history[-1][1].endswith("second/pairs trial 1")
+    assert "second/pairs trial 1" in trials("show", "pairs", 4, "--backend", "both").out
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -38,6 +56,8 @@ def test_copy_to_another_store(trials: Command) -> None:
         (["pairs", "daskperiment_cache"], ["same store"]),
         (["pairs", "nope://x"], ["'nope://x'"]),
         (["pairs"], ["TARGET"]),
+        (["pairs", "nothing_here", "elsewhere"], ["'pairs'", "nothing_here"]),
+        (["pairs", "elsewhere", "--backend", "nope://x"], ["'nope://x'"]),
     ],
 )
 def test_copies_that_cannot_be(

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 import daskperiment
+from daskperiment.errors import StoreError, StoreWarning
+from daskperiment.recording import journal_format as frames
+from daskperiment.recording.journal import Journal
+from daskperiment.recording.pending_objects import PendingObjects
+from daskperiment.recording.registry import recorder_for
+from daskperiment.records import Origin
+from daskperiment.store.liveness import current_origin
+from daskperiment.store.protocol import Record
 from tests.shared.conftest import open_again
 
 NAMES = ["ab", "a", "a_b", "_a", "A", "a1", "ä"]
@@ -57,3 +66,58 @@ def test_deleted_experiment_begins_anew(place):
     assert ex.trial_id == 0
     assert len(ex.get_history()) == 0
     assert len(use("again", place.backend).get_steps()) == 4
+
+
+@pytest.mark.parametrize("journal", ["written", "full"])
+def test_what_waits_for_a_deleted_experiment_goes_too(place, monkeypatch, journal_root, journal):
+    """Records and values that the store did not take come back under no id after `delete`."""
+    ex = daskperiment.Experiment("waits", backend=place.backend)
+    recorder = recorder_for(ex._store)
+    monkeypatch.setattr(recorder, "wake", lambda: None)
+
+    def refuse(*_):
+        raise StoreError("it is full for a moment")
+
+    @ex.persist
+    def keep(text):
+        return np.arange(3000.0)
+
+    @ex.result
+    def give(array):
+        return len(array)
+
+    give(keep("x")).compute()
+    with monkeypatch.context() as full:
+        for name in ("append", "put"):
+            full.setattr(type(ex._store), name, refuse)
+        if journal == "full":
+            for target in (Journal, "write"), (Journal, "point"), (PendingObjects, "_write"):
+                full.setattr(*target, refuse)
+        with pytest.warns(StoreWarning, match="wait"):
+            assert give(keep("x")).compute() == 3000
+        assert recorder.delivery.waiting
+        left = leave_journal(recorder.delivery.folder)
+        with full.context() as away:
+            away.setattr(type(ex._store), "delete", refuse)
+            with pytest.raises(StoreError, match="full for a moment"):
+                ex.delete()
+        assert left.exists()  # it was not deleted: what waits for it still does
+        assert recorder.delivery.waiting
+        ex.delete()
+    assert not recorder.delivery.waiting
+    ex.flush()
+    assert (ex.trial_id, len(ex.get_history())) == (0, 0)
+    assert give(keep("x")).compute() == 3000
+    assert ex.get_history(verbose=True, running=True)["Status"].tolist() == ["succeeded"]
+    assert len(ex.get_steps()) == 2
+
+
+def leave_journal(folder):
+    """Leave the journal of a dead process, with a record of a trial that it ran."""
+    gone = Origin(current_origin().host, "another boot", 1, 0.0, "somebody")
+    note = Record("notes", 1, "left", b"{}")
+    data = frames.encode_header(frames.JournalHeader("b" * 32, gone)) + frames.encode_record(note)
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"gone-1-{'b' * 32}.journal"
+    file.write_bytes(data)
+    return file

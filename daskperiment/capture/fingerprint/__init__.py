@@ -30,6 +30,7 @@ from daskperiment.capture.fingerprint.frames import table_handler
 from daskperiment.capture.fingerprint.reductions import ObjectEncoder
 from daskperiment.capture.fingerprint.tensors import tensor_handler
 from daskperiment.capture.signatures import explained
+from daskperiment.secret_values import Secret, SecretParameters
 
 __all__ = [
     "NoFingerprintError",
@@ -40,7 +41,18 @@ __all__ = [
     "register_fingerprint",
 ]
 
-_EXACT = {**python_values.EXACT, **instances.EXACT}
+
+def _secret(encoder: Encoder, value: Secret) -> None:
+    try:
+        digest = _fingerprint(value.value, encoder.exact, encoder.path)
+    except NoFingerprintError:  # whose reason may quote it
+        raise NoFingerprintError("a secret without a fingerprint") from None
+    encoder.tag_text(b"secret", SecretParameters(frozenset(), value.key).mark(digest))
+
+
+_EXACT: dict[type, Handler] = {
+    **python_values.EXACT, **instances.EXACT, Secret: _secret,
+}  # fmt: skip
 # What refers to nothing, or to code alone.
 _PLAIN = frozenset(
     [
