@@ -417,6 +417,7 @@ def test_colours_can_be_chosen(site):
     site.until(lambda: page.evaluate(ink) not in (None, before))
     page.reload()
     page.wait_for_selector("html[data-theme=dark]")
+    site.drawn(2)
     page.click("#theme")
     site.until(lambda: page.evaluate("document.documentElement.dataset.theme") is None)
 
