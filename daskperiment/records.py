@@ -286,6 +286,8 @@ class Begun(Struct, frozen=True, omit_defaults=True):
     """The id that the trial had before its store lost it, and it was begun again."""
     submission: str | None = None
     """By which it came to another process; None if it began in the one that planned it."""
+    numbered: bool = False
+    """Whether all other records of the trial's steps and ends are signed and numbered."""
     code_hash: str | None = None
     """SHA-256 of the object :attr:`code`, where the record is signed."""
     birthplace: Birthplace | None = None
@@ -295,12 +297,17 @@ class Begun(Struct, frozen=True, omit_defaults=True):
     """Of the record and what it is for, with the signing key; ``None`` where there was none."""
 
 
-class Computed(Struct, frozen=True):
+class Computed(Struct, frozen=True, omit_defaults=True):
     """The value that a computed parameter took in a trial."""
 
     name: str
     value: Any
     """Plain value or :class:`ObjectRef` in JSON form."""
+    serial: str | None = None
+    """With a signing key: who wrote it, and how many step runs of the trial they had written by
+    then, this one included and reused ones not."""
+    signature: str | None = None
+    """Of the record and what it is for, with the signing key; ``None`` where there was none."""
 
 
 class Ended(Struct, frozen=True, omit_defaults=True):
@@ -314,6 +321,11 @@ class Ended(Struct, frozen=True, omit_defaults=True):
     value: Any = None
     """Plain value or :class:`ObjectRef` in JSON form."""
     failure: Failure | None = None
+    serial: str | None = None
+    """With a signing key: who wrote it, and how many step runs of the trial they had written by
+    then, this one included and reused ones not."""
+    signature: str | None = None
+    """Of the record and what it is for, with the signing key; ``None`` where there was none."""
 
 
 class StepRun(Struct, frozen=True, omit_defaults=True):
@@ -366,6 +378,9 @@ class StepRun(Struct, frozen=True, omit_defaults=True):
     reads: list[FileState] = []
     """What it read besides its arguments, as far as Python told."""
     written: list[FileState] = []
+    serial: str | None = None
+    """With a signing key: who wrote it, and how many step runs of the trial they had written by
+    then, this one included and reused ones not."""
     signature: str | None = None
     """Of the record and what it is for, with the signing key; ``None`` where there was none."""
 

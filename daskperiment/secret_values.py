@@ -19,6 +19,7 @@ __all__ = [
     "concealed",
     "is_mark",
     "may_differ",
+    "quoted",
     "revealed",
 ]
 
@@ -28,6 +29,8 @@ HIDDEN: Final = "<secret>"
 _MARK = "secret:"
 _DEPTH, _ITEMS = 8, 1000
 """How deep, and how far, the texts within a secret are looked for."""
+_LONG = 6
+"""Texts of at least so many characters are hardly in a source by chance."""
 _SHORT = 4
 """Shorter texts are left out of others only where they stand as words of their own."""
 
@@ -98,13 +101,22 @@ def concealed(text: str, secrets: Iterable[Any]) -> str:
     secrets : iterable of object
         The values.
     """
-    leaves = {leaf for value in secrets for leaf in _leaves(revealed(value), _DEPTH)}
-    spelled = sorted({each for leaf in leaves for each in _spellings(leaf)}, key=len, reverse=True)
+    spelled = sorted(_spelled(secrets), key=len, reverse=True)
     if not spelled:
         return text
     parts = [re.escape(each) if len(each) >= _SHORT else rf"(?<!\w){re.escape(each)}(?!\w)"
              for each in spelled]  # fmt: skip
     return re.sub("|".join(parts), HIDDEN, text)
+
+
+def quoted(text: str, secrets: Iterable[Any]) -> bool:
+    """Whether a text has any longer part of secrets in it, however that is spelled."""
+    return any(each in text for each in _spelled(secrets) if len(each) >= _LONG)
+
+
+def _spelled(secrets: Iterable[Any]) -> set[str]:
+    leaves = {leaf for value in secrets for leaf in _leaves(revealed(value), _DEPTH)}
+    return {each for leaf in leaves for each in _spellings(leaf)}
 
 
 def _leaves(value: Any, depth: int) -> Iterator[str | bytes]:

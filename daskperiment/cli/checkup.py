@@ -17,9 +17,11 @@ from toolz import partition_all
 from daskperiment.cli import output
 from daskperiment.cli.exit_status import Refused
 from daskperiment.cli.lookup import ids, place
+from daskperiment.cli.signature_check import SignatureCheck
 from daskperiment.codec import decode, parsed
 from daskperiment.codec.object_format import digest_of
 from daskperiment.errors import CorruptRecordError, StoreError, StoreWarning
+from daskperiment.history.stored_values import as_key
 from daskperiment.history.trial_records import read_trials
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import (
@@ -121,7 +123,7 @@ def examine(store: Store, seconds: float = 60.0) -> Checkup:
 
     Looked for are damaged pages, keys or documents, damaged records, objects that records name and
     that are missing or damaged, objects that no record names, and journals that wait to be
-    delivered.
+    delivered. With a signing key also records that were changed, swapped or removed.
     """
     examination = _Examination(store, time.monotonic() + seconds)
     with warnings.catch_warnings():
@@ -162,6 +164,7 @@ class _Examination:
         yield from self._faults()
         for stream in STREAMS:
             yield from self._stream(stream)
+        yield from self._signatures()
         sizes = self._sizes()
         yield from self._missing(sizes)
         yield from self._contents(sizes)
@@ -218,6 +221,16 @@ class _Examination:
             known = self._references.get(digest)
             if known is None or (vital and not known.vital):
                 self._references[digest] = _Reference(stream, one.trial, one.id, vital)
+
+    def _signatures(self) -> Iterator[Finding]:
+        key = as_key(None)
+        if key is None:
+            return
+        try:
+            for fault in SignatureCheck(self._store, key, lambda: self.late).run():
+                yield Finding(*fault)
+        except StoreError as error:
+            yield Finding("signatures", str(error), "what cannot be read cannot be trusted")
 
     def _sizes(self) -> dict[str, int]:
         sizes: dict[str, int] = {}

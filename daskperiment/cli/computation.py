@@ -256,8 +256,10 @@ def _failure(result: Result, trial: int | None, error: BaseException) -> str:
     ended = read_trials(result.definition.planner.store, [trial])[trial].ended
     failure = ended.failure if ended else None
     step = f" in step {failure.step!r}" if failure and failure.step else ""
+    # As it is recorded, where it quotes no secret.
+    told = shorten(failure.description, 300) if failure else _error_text(error)
     return (
-        f"Trial {trial} failed{step}: {_error_text(error)}. "
+        f"Trial {trial} failed{step}: {told}. "
         f"'daskperiment show {experiment_of(result).id} {trial}' shows where, and so does --debug."
     )
 

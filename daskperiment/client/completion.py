@@ -24,8 +24,9 @@ _LOOK_BACK = 200
 
 
 def end_by_caller(
-    store: Store, token: str, error: BaseException, secrets: Sequence[Any] = ()
-) -> None:
+    store: Store, token: str, error: BaseException, secrets: Sequence[Any] = (),
+    key: bytes | None = None,
+) -> None:  # fmt: skip
     """Write down that a trial ended by an error, unless one of its tasks did.
 
     Parameters
@@ -37,6 +38,8 @@ def end_by_caller(
         What the computation raised.
     secrets : sequence of Secret
         What no text may quote.
+    key : bytes, optional
+        The trial's signing key.
     """
     recorder = recorder_for(store)
     if status_of(error) == "interrupted":
@@ -52,7 +55,8 @@ def end_by_caller(
     now, status = time.time(), status_of(error)
     failure = failure_of(error, secrets=secrets)
     ended = Ended(status, now, max(0.0, now - found.started), failure=failure)
-    recorder.write("trials", found.trial, ended_id(status, "caller"), ended, found.owner)
+    id = ended_id(status, "caller")
+    recorder.write_signed("trials", found.trial, id, ended, found.owner, key)
     recorder.trials.end(token)
     recorder.settle()
 

@@ -15,6 +15,7 @@ from daskperiment.codec import Blob
 from daskperiment.errors import StoreError
 from daskperiment.execution.lifecycle import last_key
 from daskperiment.execution.trial import RequestSource, TrialRequest
+from daskperiment.recording.patience import patiently
 from daskperiment.recording.registry import recorder_for
 from daskperiment.store.protocol import Store
 
@@ -32,8 +33,9 @@ class LocalRequest(RequestSource):
         key = last_key(setup.result, request.token)
         # First: the client knows the key already, and the tracker must not miss a short trial.
         followed = follow(
-            recorder, request.token, key, self.in_flight, self.watched, request.secret_values
-        )
+            recorder, request.token, key, self.in_flight, self.watched, request.secret_values,
+            setup.signing_key,
+        )  # fmt: skip
         with suppress(StoreError):  # then all of it travels, and the first task says what is wrong
             if not request.missing:
                 recorder.delivery.put(*setup.blobs)
@@ -41,12 +43,14 @@ class LocalRequest(RequestSource):
         return replace(request, setup=setup, followed=followed)
 
 
-def prepare(store: Store, blobs: tuple[Blob, ...]) -> None:
+def prepare(store: Store, blobs: tuple[Blob, ...], patience: float) -> None:
     """Put what coming trials have in common into the store, before they go to a cluster.
+
+    For so many seconds it is waited for a store that is away.
 
     Raises
     ------
     StoreUnavailableError
         If the store is away: whoever submits is told now, and not by the first task.
     """
-    recorder_for(store).delivery.put(*blobs)
+    patiently(lambda: recorder_for(store).delivery.put(*blobs), patience)

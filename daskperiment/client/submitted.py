@@ -46,6 +46,8 @@ class TaskOutcome(NamedTuple):
     traceback: Any
     secrets: Sequence[Any] = ()
     """What no record of it may quote."""
+    key: bytes | None = None
+    """The trial's signing key."""
 
 
 @dataclass(eq=False)
@@ -64,6 +66,8 @@ class SubmittedTrial:
     """Whether its cluster said twice that it has nothing of it, so that it will not begin."""
     secrets: Sequence[Any] = ()
     """Values of its secret parameters."""
+    key: bytes | None = None
+    """Its signing key."""
     _seen: TaskOutcome | None = None
     _absent: float | None = None
 
@@ -80,7 +84,9 @@ class SubmittedTrial:
         """Return what became of the task, ``None`` while it is not known."""
         state = self.submission.state
         if self._seen is None and state.status in ("finished", "error", "cancelled"):
-            return TaskOutcome(state.status, state.exception, state.traceback, self.secrets)
+            return TaskOutcome(
+                state.status, state.exception, state.traceback, self.secrets, self.key
+            )
         return self._seen
 
     def note_presence(self, present: bool) -> None:

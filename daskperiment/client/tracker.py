@@ -48,7 +48,7 @@ _DESERTED = Failure("NoWorkersError", "NoWorkersError(all workers of the cluster
 
 def follow(
     recorder: Recorder, token: str, key: Any, in_flight: frozenset[str] = frozenset(),
-    watched: bool = False, secrets: Sequence[Any] = (),
+    watched: bool = False, secrets: Sequence[Any] = (), signing_key: bytes | None = None,
 ) -> bool:  # fmt: skip
     """See to the end of a trial that a client of this process submits.
 
@@ -66,6 +66,8 @@ def follow(
         Whether somebody calls `Tracker.note` before what became of the task is forgotten.
     secrets : sequence of Secret
         What no record of its end may quote.
+    signing_key : bytes, optional
+        By which that is signed.
 
     Returns
     -------
@@ -79,7 +81,7 @@ def follow(
     if tracker is None:
         tracker = Tracker(recorder)
         recorder.listeners.append(tracker)
-    tracker.add(token, found, in_flight, watched, secrets)
+    tracker.add(token, found, in_flight, watched, secrets, signing_key)
     return True
 
 
@@ -117,6 +119,14 @@ class Tracker(RecorderListener):
         """Whether this trial is one of them."""
         return token in self._submitted
 
+    def is_over(self, token: str) -> bool:
+        """Whether nobody waits for a trial any more, so that it has an end or is about to get one.
+
+        One that was cancelled may begin all the same, if a worker was about to begin it.
+        """
+        trial = self._submitted.get(token)
+        return token in self._given_up if trial is None else trial.outcome() is not None
+
     def in_flight(self) -> frozenset[str]:
         """Cache keys whose content the trials make whose last tasks have not ended."""
         trials = [trial for trial in list(self._submitted.values()) if trial.outcome() is None]
@@ -124,7 +134,7 @@ class Tracker(RecorderListener):
 
     def add(
         self, token: str, submitted: Submission, in_flight: frozenset[str] = frozenset(),
-        watched: bool = False, secrets: Sequence[Any] = (),
+        watched: bool = False, secrets: Sequence[Any] = (), signing_key: bytes | None = None,
     ) -> None:  # fmt: skip
         """Follow a trial."""
         known = self._submitted.get(token)
@@ -134,7 +144,9 @@ class Tracker(RecorderListener):
             if not self._submitted:
                 with suppress(StoreError):  # then all is read, once
                     self._catch_up() if self._given_up else self._news.start()
-            trial = self._submitted[token] = SubmittedTrial(submitted, in_flight, secrets=secrets)
+            trial = self._submitted[token] = SubmittedTrial(
+                submitted, in_flight, secrets=secrets, key=signing_key
+            )
         if not watched:
             # On the client's event loop: whoever waits for the future may release it at once, and
             # then nobody can tell any more how it ended.
@@ -256,7 +268,7 @@ class Tracker(RecorderListener):
         if trial.began is None:
             return trial.gone
         if outcome.status == "cancelled" and trial.deserted is not None:
-            self._end(trial.began, "failed", _DESERTED)
+            self._end(trial.began, "failed", _DESERTED, key=trial.key)
         else:
             self._close(trial.began, outcome)
         return True
@@ -287,12 +299,12 @@ class Tracker(RecorderListener):
         error = outcome.error
         if error is None:
             failure = Failure("CancelledError", "its computation was cancelled")
-            return self._end(began, "interrupted", failure)
+            return self._end(began, "interrupted", failure, key=outcome.key)
         failure = failure_of(error.with_traceback(outcome.traceback), secrets=outcome.secrets)
         if outcome.status == "cancelled":
-            return self._end(began, "interrupted", failure)
+            return self._end(began, "interrupted", failure, key=outcome.key)
         known = self._failed_step(began.trial, failure)
-        return self._end(began, status_of(error), known or failure)
+        return self._end(began, status_of(error), known or failure, key=outcome.key)
 
     def _give_up(self, trials: list[SubmittedTrial]) -> None:
         """Write down that trials failed whose cluster has had no workers for long.
@@ -307,7 +319,7 @@ class Tracker(RecorderListener):
             self._catch_up()
         for trial in alone:
             if trial.began is not None and not trial.ended:
-                self._end(trial.began, "failed", _DESERTED, DESERTED)
+                self._end(trial.began, "failed", _DESERTED, DESERTED, trial.key)
 
     def _failed_step(self, trial: int, failure: Failure) -> Failure | None:
         """Return the failure of the step that raised an error, as it wrote it down."""
@@ -319,12 +331,13 @@ class Tracker(RecorderListener):
         return None
 
     def _end(
-        self, began: Beginning, status: EndStatus, failure: Failure, id: str | None = None
-    ) -> None:
+        self, began: Beginning, status: EndStatus, failure: Failure, id: str | None = None,
+        key: bytes | None = None,
+    ) -> None:  # fmt: skip
         now = time.time()
         ended = Ended(status, now, max(0.0, now - began.started), failure=failure)
         id = id or ended_id(status, "caller")
-        self._recorder.write("trials", began.trial, id, ended, began.owner)
+        self._recorder.write_signed("trials", began.trial, id, ended, began.owner, key)
 
     def _report(self, over: dict[str, SubmittedTrial]) -> None:
         """Warn here, in the process of the user, of impure steps that workers found."""

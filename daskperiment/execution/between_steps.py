@@ -38,7 +38,10 @@ def run_parameter(
     known = value if trial.secrets is None else covered({name: value}, trial.secrets)[name]
     form, blob = pack(known, trial.signing_key, inline=None)
     form = keep_or_explain(recorder, form, blob)
-    recorder.write("trials", trial.trial, computed_id(name), Computed(name, form), trial.owner)
+    computed = Computed(name, form)
+    recorder.write_signed(
+        "trials", trial.trial, computed_id(name), computed, trial.owner, trial.signing_key
+    )
     deliver_visit(trial, recorder)
     return value
 

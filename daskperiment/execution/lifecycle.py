@@ -13,10 +13,16 @@ import msgspec
 
 from daskperiment.cluster import retries, worker
 from daskperiment.codec import Blob, decode, decode_each, encode, pack, signed
-from daskperiment.errors import ParameterUndefinedError, StoreError, StoreWarning
+from daskperiment.errors import (
+    ParameterUndefinedError,
+    StoreError,
+    StoreUnavailableError,
+    StoreWarning,
+)
 from daskperiment.execution.context import ACTIVE, halt_steps
 from daskperiment.execution.purity import report_conflicts
 from daskperiment.execution.trial import RequestSource, TrialHandle, TrialRequest, TrialSetup
+from daskperiment.recording.patience import patiently
 from daskperiment.recording.recorder import BegunTrial, Recorder, RecorderListener
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import (
@@ -69,15 +75,20 @@ def begin(source: RequestSource) -> TrialHandle:
     ParameterUndefinedError
         If a parameter that the graph needs has no value. Nothing is recorded then.
     StoreUnavailableError
-        If the store is away. Nothing is computed then.
+        If the store is away, and stays so for as long as the trial waits. Nothing is computed then.
     """
     request = source.request()
     if request.missing:
         raise undefined(request.missing)
     recorder = recorder_for(request.setup.store)
-    trial = _handle(request, _begun(request, recorder, _allocate))
+    try:
+        begun = _begun(request, recorder, _allocate)
+    except StoreUnavailableError as error:
+        begun = _begun_late(request, recorder, _allocate, error)
+    trial = _handle(request, begun)
     if trial.at_home:
-        recorder.begin(trial.owner, trial.token, None if trial.followed else trial)
+        handle = None if trial.followed else trial
+        recorder.begin(trial.owner, trial.token, handle, trial.signing_key)
     return trial
 
 
@@ -118,7 +129,21 @@ def join(source: RequestSource) -> TrialHandle:
     request = source.request()
     recorder = recorder_for(request.setup.store)
     known = recorder.begun(request.token)
-    return _handle(request, known or _begun(request, recorder, _allocate_once))
+    try:
+        known = known or _begun(request, recorder, _allocate_once)
+    except StoreUnavailableError as error:
+        known = _begun_late(request, recorder, _allocate_once, error)
+    return _handle(request, known)
+
+
+def _begun_late(
+    request: TrialRequest, recorder: Recorder,
+    allocate: Callable[[TrialRequest, Recorder, bytes], BegunTrial], error: Exception,
+) -> BegunTrial:  # fmt: skip
+    """Begin a trial when a store is back that is away, if the trial waits for it."""
+    if not request.patience:
+        raise error
+    return patiently(lambda: _begun(request, recorder, allocate), request.patience)
 
 
 def _begun(
@@ -188,6 +213,7 @@ def _first_record(request: TrialRequest, forms: dict[str, Any]) -> bytes:
         files=request.files and request.files.digest,
         unreached=[name for name in forms if name not in setup.parameters],
         submission=request.submission, code_hash=setup.code_hash,
+        numbered=setup.signing_key is not None,
     )  # fmt: skip
     return _encoded(begun, setup)
 
@@ -276,10 +302,12 @@ def end(trial: TrialHandle, recorder: Recorder, result: Any) -> Any:
     """End a trial that succeeded, and return its result unchanged."""
     form, blob = pack(result, trial.signing_key)
     form = keep_or_explain(recorder, form, blob)
-    recorder.write(
-        "trials", trial.trial, ended_id("succeeded"),
-        Ended("succeeded", time.time(), elapsed(trial), str(type(result)), form), trial.owner,
-    )  # fmt: skip
+    ended = Ended("succeeded", time.time(), elapsed(trial), str(type(result)), form)
+    id, key = ended_id("succeeded"), trial.signing_key
+    if key is None:
+        recorder.write("trials", trial.trial, id, ended, trial.owner)
+    else:
+        recorder.write_signed("trials", trial.trial, id, ended, trial.owner, key)
     recorder.trials.end(trial.token)
     recorder.settle()
     if blob is not None:
@@ -299,9 +327,10 @@ def fail(trial: TrialHandle, failure: Failure, error: BaseException) -> None:
     if trial.followed and _is_tried_again(error, status):
         recorder.settle()
         return
-    recorder.write(
+    recorder.write_signed(
         "trials", trial.trial, ended_id(status, failure.step or ""),
         Ended(status, time.time(), elapsed(trial), failure=failure), trial.owner,
+        trial.signing_key,
     )  # fmt: skip
     recorder.trials.end(trial.token)
     recorder.settle()

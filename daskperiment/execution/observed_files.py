@@ -34,12 +34,12 @@ from daskperiment.capture.files import (
 from daskperiment.capture.origin import origin_of_file
 from daskperiment.execution.context import ACTIVE, CURRENT
 from daskperiment.records import FileState
-from daskperiment.secret_values import Secret, concealed
+from daskperiment.secret_values import Secret, quoted
 
 __all__ = ["HIDDEN_NAME", "ObservedFiles", "watch_files", "without_secrets"]
 
-HIDDEN_NAME = "it opened a file whose name is a secret"
-"""Why an output is not reused that depends on a file that no record may name."""
+HIDDEN_NAME = "it read a file or variable that tells a secret"
+"""Why an output is not reused that depends on what no record may tell."""
 
 _WRITING = os.O_WRONLY | os.O_RDWR
 _APPENDING = os.O_APPEND
@@ -346,5 +346,9 @@ class _WatchedEnvironment(type(os.environ)):  # type: ignore[misc]  # private to
 
 
 def without_secrets(states: Sequence[FileState], secrets: Sequence[Secret]) -> list[FileState]:
-    """Return what was read or written, but for files whose names quote a secret."""
-    return [each for each in states if concealed(each.name, secrets) == each.name]
+    """Return what was read or written, but for files and variables that quote a secret."""
+    return [each for each in states if not quoted(_text_of(each), secrets)]
+
+
+def _text_of(state: FileState) -> str:
+    return os.environ.get(state.name, "") if state.kind == "variable" else state.name

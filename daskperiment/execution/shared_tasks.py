@@ -19,7 +19,7 @@ import cloudpickle
 import msgspec
 from dask.sizeof import sizeof
 
-from daskperiment.codec import signed, unpack
+from daskperiment.codec import unpack
 from daskperiment.errors import StoreError
 from daskperiment.execution.between_steps import run_between, run_unrecorded
 from daskperiment.execution.calls import Call
@@ -415,7 +415,9 @@ def _record_adoption(
         kept=run.kept if call.persist else None, cache_key=keys and keys.base,
         reusable=keys is not None and keys.reusable, note=None,
     )  # fmt: skip
-    if trial.signing_key is not None:
-        record = signed(record, trial.signing_key, recorder.store.address, trial.trial)
-    recorder.write("steps", trial.trial, reused_run_id(call.key, source), record, trial.owner)
+    id, key = reused_run_id(call.key, source), trial.signing_key
+    if key is None:
+        recorder.write("steps", trial.trial, id, record, trial.owner)
+    else:
+        recorder.write_signed("steps", trial.trial, id, record, trial.owner, key)
     trial.show(call.key, "succeeded")

@@ -20,7 +20,7 @@ from daskperiment.capture.fingerprint import (
 )
 from daskperiment.capture.signatures import DEFAULT, defaults_of
 from daskperiment.cluster import worker
-from daskperiment.codec import Blob, pack, signed
+from daskperiment.codec import Blob, pack
 from daskperiment.execution.calls import SCALARS, Call
 from daskperiment.execution.context import ACTIVE, CURRENT, RunningStep
 from daskperiment.execution.kept_files import (
@@ -425,9 +425,10 @@ class StepRunner:
         id = (step_run_id(call.key, usage.started, origin.pid) if reused is None
               else reused_run_id(call.key, reused))  # fmt: skip
         record, key = self.record, self.trial.signing_key
-        if key is not None:
-            record = signed(record, key, self.recorder.store.address, self.trial.trial)
-        self.recorder.write("steps", self.trial.trial, id, record, self.trial.owner)
+        if key is None:
+            self.recorder.write("steps", self.trial.trial, id, record, self.trial.owner)
+        else:
+            self.recorder.write_signed("steps", trial.trial, id, record, trial.owner, key)
         if self.trial.progress is not None:
             self.trial.show(call.key, status)
 

@@ -106,6 +106,8 @@ class TrialRequest:
     """The record of what the files among the inputs hold."""
     secrets: SecretParameters | None = field(default=None, repr=False)
     """Which parameters are secret; None if none is."""
+    patience: float = 0.0
+    """Seconds that it waits, when it begins, for a store that is away."""
     submission: str | None = None
     """By which it came here from another process: equal for all tasks of one submission, and
     for those of them that a cluster runs again."""
@@ -113,8 +115,11 @@ class TrialRequest:
     @property
     def own(self) -> tuple[Any, ...]:
         """What the request has besides its setup."""
-        return (self.token, self.seed, self.values, self.missing, self.sweep, self.source,
-                self.step_keys, self.followed, self.progress, self.files, self.secrets)  # fmt: skip
+        return (
+            self.token, self.seed, self.values, self.missing, self.sweep, self.source,
+            self.step_keys, self.followed, self.progress, self.files, self.secrets,
+            self.patience,
+        )  # fmt: skip
 
     @property
     def secret_values(self) -> list[Secret]:

@@ -41,7 +41,7 @@ from daskperiment.graph.dask_tasks import (
 )
 from daskperiment.reuse.parameter_fields import ParameterField
 from daskperiment.reuse.reuse_plan import ReusePlan
-from daskperiment.secret_values import revealed
+from daskperiment.secret_values import Secret, revealed
 
 __all__ = ["SharedNode", "SharedNodes"]
 
@@ -296,27 +296,32 @@ class SharedNodes:
         shared = key in self._reuse.shared and key in self._own
         return shared and self._value(key) is None
 
-    def _value(self, key: Key) -> DataNode | None:
+    def _value(self, key: Key) -> DataNode | Task | None:
         """Return the value of a parameter that would be computed but was set, or of a part."""
         task, values = self._tasks[key], self._request.values
         if key in self._taken and key in self._reuse.shared:  # else taking it raises
-            return DataNode(key, revealed(self._taken[key].taken_from(values)))
+            return _given_value(key, self._taken[key].taken_from(values))
         if function_of(task) is run_parameter and task.args[1] in values:
-            return DataNode(key, revealed(values[task.args[1]]))
+            return _given_value(key, values[task.args[1]])
         return None
 
-    def _parameters(self, task: Any) -> dict[Key, DataNode]:
-        found = {}
+    def _parameters(self, task: Any) -> dict[Key, DataNode | Task]:
+        found: dict[Key, DataNode | Task] = {}
         for ref in references(task):
             if ref in self._names:
                 value = self._request.values.get(self._names[ref])
-                found[ref] = DataNode(ref, revealed(value))
+                found[ref] = _given_value(ref, value)
             elif ref in self._tasks and (node := self._value(ref)) is not None:
                 found[ref] = node
         return found
 
     def _named(self, label: str, *content: str) -> str:
         return f"{label}-{combine(self._request.setup.store.address, *content)}"
+
+
+def _given_value(key: Key, value: Any) -> DataNode | Task:
+    """Return the node of a value; a secret is taken out when the node is computed."""
+    return Task(key, revealed, value) if type(value) is Secret else DataNode(key, value)
 
 
 def _given(argument: Any, given: dict[Key, Any]) -> Any:

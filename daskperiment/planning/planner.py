@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import threading
 import uuid
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import dask
+from dask.utils import parse_timedelta
 
 from daskperiment.capture.code import CodeCapture, unknown_constants
 from daskperiment.capture.environment import EnvironmentCapture
@@ -20,15 +21,17 @@ from daskperiment.client.progress import ProgressReporter
 from daskperiment.client.shipping import LocalRequest, prepare
 from daskperiment.cluster import clients
 from daskperiment.codec import Blob, content_hash, dump_record
-from daskperiment.errors import StoreError
+from daskperiment.errors import StoreError, StoreUnavailableError
 from daskperiment.execution.lifecycle import undefined
 from daskperiment.execution.trial import TrialRequest, TrialSetup
-from daskperiment.graph.template import Template
+from daskperiment.graph.template import Key, Template
 from daskperiment.parameters import Parameters
 from daskperiment.planning.change_warner import ChangeWarner
 from daskperiment.planning.forecasts import StepForecast, forecast_steps
+from daskperiment.planning.left_out import SecretSources
 from daskperiment.planning.reasons import TrialMakeup
 from daskperiment.planning.reuse_planner import ReusePlanner
+from daskperiment.recording.patience import patiently
 from daskperiment.records import Code, Environment, Files, Graph
 from daskperiment.reuse.cache_keys import keys_without_reuse
 from daskperiment.reuse.reuse_plan import ReusePlan
@@ -36,7 +39,10 @@ from daskperiment.seeds import fresh_seed
 from daskperiment.store.liveness import current_origin
 from daskperiment.store.protocol import Store
 
-__all__ = ["Planner", "TrialOptions", "TrialPlan", "check_reuse", "signing_key"]
+__all__ = ["Planner", "TrialOptions", "TrialPlan", "check_reuse", "patience", "signing_key"]
+
+_IN_SWEEPS = 30.0
+"""Seconds that the trials of a sweep wait where nothing is configured: one must not end all."""
 
 T = TypeVar("T", Code, Environment)
 
@@ -81,6 +87,30 @@ def signing_key() -> bytes | None:
     """Return the configured key that objects are signed with."""
     key = dask.config.get("daskperiment.signing-key", None)
     return key.encode() if isinstance(key, str) else key
+
+
+def patience(sweep: str | None = None) -> float:
+    """Return how many seconds a trial waits, when it begins, for a store that is away.
+
+    It is the Dask configuration value ``daskperiment.patience``; where there is none, trials of a
+    sweep wait and others do not.
+    """
+    given = dask.config.get("daskperiment.patience", None)
+    if given is None:
+        return 0.0 if sweep is None else _IN_SWEEPS
+    seconds = _seconds(given)
+    if not 0 <= seconds < math.inf:
+        raise ValueError(
+            f"daskperiment.patience is {given!r}; expected a time from 0, such as 30 or '30s'"
+        )
+    return seconds
+
+
+def _seconds(given: Any) -> float:
+    try:
+        return math.nan if isinstance(given, bool) else float(parse_timedelta(given))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return math.nan
 
 
 @dataclass(frozen=True)
@@ -206,6 +236,7 @@ class Planner:
         self._environment: _Snapshot[Environment] = _Snapshot(EnvironmentCapture())
         self._setups: weakref.WeakKeyDictionary[Template, _Setups] = weakref.WeakKeyDictionary()
         self._changes = ChangeWarner(store)
+        self._sources = SecretSources()
         self._checked: TrialSetup | None = None
         self._reuse_planner = ReusePlanner(store)
         self._passed: _Passed | None = None
@@ -237,7 +268,7 @@ class Planner:
             return TrialPlan(token, source, None)
         request, reuse = self._request(template, token, options)
         if clients() and not request.missing:
-            prepare(self.store, request.setup.blobs)
+            prepare(self.store, request.setup.blobs, request.patience)
         in_flight = reuse.in_flight if reuse is not None else frozenset()
         return TrialPlan(token, LocalRequest(lambda: request, in_flight, watched), reuse)
 
@@ -259,11 +290,15 @@ class Planner:
         reusable = template.reusable(options.reuse, self.reuse)
         if reusable:
             # A store that is away offers nothing; the trial's first task says that it is away.
-            with suppress(StoreError):
+            try:
                 self._note_passed()
                 makeup = _makeup(template, request, code, graph)
-                plan = self._reuse_planner.plan(template, reusable, request, makeup)
+                plan = self._plan_of_reuse(template, reusable, request, makeup)
                 return replace(request, step_keys=plan.step_keys), plan
+            except StoreUnavailableError:
+                request = replace(request, patience=0.0)  # it was waited for as long as that
+            except StoreError:
+                pass
         specs = template.key_specs
         cache_keys = specs.cache_keys(request.values, code.steps, request.seed)
         last = self._passed
@@ -271,6 +306,18 @@ class Planner:
         alone = alone and (last is None or last.template is template)
         self._passed = _Passed(template, request, code, graph, number + 1, alone)
         return replace(request, step_keys=keys_without_reuse(specs.specs, cache_keys)), None
+
+    def _plan_of_reuse(
+        self, template: Template, reusable: list[Key], request: TrialRequest,
+        makeup: TrialMakeup,
+    ) -> ReusePlan:  # fmt: skip
+        try:
+            return self._reuse_planner.plan(template, reusable, request, makeup)
+        except StoreUnavailableError:
+            return patiently(
+                lambda: self._reuse_planner.plan(template, reusable, request, makeup),
+                request.patience,
+            )
 
     def _snapshot(
         self, template: Template, token: str, options: TrialOptions
@@ -280,6 +327,11 @@ class Planner:
         setups = self._setups_of(template)
         code, code_blob = setups.code.now()
         environment, environment_blob = self._environment.now()
+        if self.parameters.secrets:
+            captured = (code, code_blob), (environment, environment_blob)
+            (code, code_blob), (environment, environment_blob) = self._sources.left_out(
+                captured, values
+            )
         graph, graph_blob = setups.graph()
         chosen = self.seed if options.seed is None else options.seed
         request = TrialRequest(
@@ -292,7 +344,7 @@ class Planner:
             missing=self.parameters.missing(
                 template.parameters, values, template.inlined.values()
             ),
-            sweep=options.sweep, source=options.source,
+            sweep=options.sweep, source=options.source, patience=patience(options.sweep),
             progress=None if options.progress is None else options.progress.id,
             secrets=secret_parameters(secrets) if (secrets := self.parameters.secrets) else None,
         )  # fmt: skip
@@ -338,13 +390,17 @@ class Planner:
             setups = self._setups[template] = _Setups(template)
         return setups
 
-    def before_submission(self, template: Template) -> None:
+    def before_submission(self, template: Template, options: TrialOptions) -> None:
         """Warn, in the process of the user, of what changed since the previous trial."""
         setups = self._setups_of(template)
-        code, code_blob = setups.code.now()
-        environment, environment_blob = self._environment.now()
+        captured = setups.code.now(), self._environment.now()
+        if self.parameters.secrets:
+            values = self.parameters.current(options.values)
+            captured = self._sources.left_out(captured, values)
+        (code, code_blob), (environment, environment_blob) = captured
         if clients():
-            prepare(self.store, (code_blob, environment_blob, setups.graph()[1]))
+            blobs = code_blob, environment_blob, setups.graph()[1]
+            prepare(self.store, blobs, patience(options.sweep))
         self._changes.check(code, environment)
 
     def code(self, functions: Mapping[str, Callable[..., Any]]) -> Code:

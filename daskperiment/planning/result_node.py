@@ -116,7 +116,9 @@ class ResultDefinition:
             )
         except BaseException as error:
             with suppress(Warning):  # made an error by a filter, it must not hide the user's
-                end_by_caller(store, plan.token, error, plan.source.request().secret_values)
+                request = plan.source.request()
+                key = request.setup.signing_key
+                end_by_caller(store, plan.token, error, request.secret_values, key)
             raise
         # On a local scheduler the trial has seen to itself by now.
         if not recorder_for(store).has_settled(plan.token):
@@ -210,7 +212,8 @@ class ResultNode(CallNode):
 
     def __dask_postcompute__(self) -> Any:
         # The one call that every kind of submission makes, once, and in the user's process.
-        self._definition.planner.before_submission(self._definition.template)
+        definition = self._definition
+        definition.planner.before_submission(definition.template, definition.options)
         self._local.submitted, self._local.current = self._next(), None
         return single_key, ()
 

@@ -309,7 +309,7 @@ def _to_keep(blob: Blob) -> Blob | None:
 def _told_of(address: str, loss: StoreLoss) -> str:
     """Return what to say of a loss."""
     went = f"went back to trial {loss.latest}" if loss.latest else "was emptied or made anew"
-    lines = [f"{address} {went}: it lacks what this process wrote since"]
+    lines = [f"{address} {went}: it lacks what was written here since"]
     if loss.moved:
         moved = [
             f"{was} (now {now})" if was != now else f"{was}" for was, now in loss.moved.items()

@@ -170,7 +170,8 @@ def _put_file(store: Store, path: Path) -> None:
     with open(path, "rb") as file:
         # Never closed: an error that a store raised may still refer to parts of it.
         empty = os.fstat(file.fileno()).st_size == 0
-        parts = [] if empty else [mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)]
+        # Not shared: there are file systems that map files for one process only.
+        parts = [] if empty else [mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)]
         store.put(path.stem, parts)
     try:
         path.unlink()

@@ -33,6 +33,7 @@ from daskperiment.records import (
     Failure,
     Output,
     Point,
+    StepRun,
     beat_id,
     ended_id,
 )
@@ -40,6 +41,10 @@ from daskperiment.store.liveness import heartbeat_timeout
 from daskperiment.store.protocol import Allocation, Owner, Record, Store
 
 __all__ = ["BegunTrial", "Recorder", "RecorderListener", "RunningTrial", "RunningTrials"]
+
+
+_NUMBERED = 100_000
+"""Trials whose step runs are counted, so that their records can be numbered."""
 
 
 class RecorderListener:
@@ -105,6 +110,8 @@ class Recorder:
         self._name = f"{self.pid}.{uuid.uuid4().hex[:8]}"
         self._beats = itertools.count()
         self._closed = False
+        self._signing = threading.RLock()
+        self._numbers: OrderedDict[Owner, int] = OrderedDict()
         self._begun: OrderedDict[str, BegunTrial] = OrderedDict()
 
     # Writing
@@ -120,6 +127,26 @@ class Recorder:
             self._journal.write(written)
         except StoreError as error:
             self.delivery.hold(written, error)
+
+    def write_signed(
+        self, stream: str, trial: int, id: str, record: Any, owner: Owner, key: bytes | None
+    ) -> None:
+        """Write a record of a trial down, with its number and signature if there is a key.
+
+        Only step runs that ran here are counted: each has an id of its own, so that the store
+        takes all of them, and a number that is missing is of a record that was removed.
+        """
+        if key is None:
+            return self.write(stream, trial, id, record, owner)
+        with self._signing:  # so that numbers come into the journal in their order
+            is_run = isinstance(record, StepRun)
+            number = self._numbers.get(owner, 0) + (is_run and record.reused is None)
+            remember(self._numbers, owner, number, _NUMBERED)
+            record = msgspec.structs.replace(record, serial=f"{self._name}:{number}")
+            # An end and a computed value say of no trial which number it has.
+            purpose = trial if is_run else owner.token
+            record = signed(record, key, self.store.address, purpose)
+            return self.write(stream, trial, id, record, owner)
 
     def point(self, owner: Owner, point: Point) -> None:
         """Write a metric point of a trial down. Never raises, as `write`."""
@@ -154,9 +181,14 @@ class Recorder:
 
     # Trials of this process
 
-    def begin(self, owner: Owner, token: str, handle: object | None) -> None:
-        """Count a trial as running until it ends, or until its handle is dropped."""
-        self.trials.begin(owner, token, handle)
+    def begin(
+        self, owner: Owner, token: str, handle: object | None, key: bytes | None = None
+    ) -> None:
+        """Count a trial as running until it ends, or until its handle is dropped.
+
+        By `key` its end is signed then.
+        """
+        self.trials.begin(owner, token, handle, key)
         if not self._heartbeat.runs:
             self._heartbeat.start()
 
@@ -241,7 +273,7 @@ class Recorder:
         failure = Failure("Abandoned", "its computation was dropped before the trial ended")
         ended = Ended("interrupted", now, now - running.since, failure=failure)
         id, owner = ended_id("interrupted", "abandoned"), running.owner
-        self.write("trials", owner.trial, id, ended, owner)
+        self.write_signed("trials", owner.trial, id, ended, owner, running.key)
 
     # The background thread
 
@@ -336,6 +368,8 @@ class RunningTrial(NamedTuple):
     owner: Owner
     since: float
     finalizer: weakref.finalize[[str], Any] | None
+    key: bytes | None = None
+    """By which its records are signed."""
 
 
 class RunningTrials:
@@ -354,7 +388,9 @@ class RunningTrials:
         """The trials that run, with their tokens in the store."""
         return {running.owner for running in list(self._running.values())}
 
-    def begin(self, owner: Owner, token: str, handle: object | None = None) -> None:
+    def begin(
+        self, owner: Owner, token: str, handle: object | None = None, key: bytes | None = None
+    ) -> None:
         """Count a trial as running until it ends.
 
         Parameters
@@ -365,13 +401,15 @@ class RunningTrials:
             The token that it was asked for with.
         handle : object, optional
             Counts as dropped when this is garbage; without one whoever follows the trial knows.
+        key : bytes, optional
+            By which its records are signed.
         """
         finalizer = None
         if handle is not None:
             # A garbage collector may run this anywhere: it must take no lock.
             finalizer = weakref.finalize(handle, self._dropped.append, token)
             finalizer.atexit = False  # whoever closes asks for those that are left
-        self._running[token] = RunningTrial(owner, time.time(), finalizer)
+        self._running[token] = RunningTrial(owner, time.time(), finalizer, key)
 
     def end(self, token: str) -> None:
         """Count a trial as ended."""

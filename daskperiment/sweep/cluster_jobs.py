@@ -95,8 +95,8 @@ class ClusterJobs:
         return self._limit
 
     def _submit(self, jobs: list[TrialJob]) -> None:
-        definition = self._jobs.result.definition
-        definition.planner.before_submission(definition.template)
+        definition = jobs[0].result.definition
+        definition.planner.before_submission(definition.template, definition.options)
         graphs = [job.result.definition.trial_graph(watched=True) for job in jobs]
         # Layers tell what a task is for without being hashed, and keep the annotations.
         merged = HighLevelGraph.merge(*(each.graph for each in graphs))

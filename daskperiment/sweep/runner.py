@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from daskperiment.client.tracker import tracker_of
 from daskperiment.errors import DaskperimentWarning
 from daskperiment.graph.keywords import check_keywords
 from daskperiment.history.tables import get_history
+from daskperiment.planning.planner import patience
 from daskperiment.planning.result_node import ResultNode
+from daskperiment.recording.patience import patiently
 from daskperiment.recording.registry import recorder_for
 from daskperiment.sweep.cluster_jobs import ClusterJobs, client_for
 from daskperiment.sweep.jobs import SweepBar, SweepJobs
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["sweep"]
 
+T = TypeVar("T")
 
 _OWN = (
     "space", "n_trials", "sampler", "seed", "on_error", "resume", "progress", "direction", "reuse",
@@ -51,20 +55,40 @@ def sweep(
     check_keywords("sweep", dask_keywords, _OWN)
     request = SweepRequest(space, n_trials, sampler, seed, on_error, direction)
     store = result.definition.planner.store
-    recorder_for(store).catch_up()
-    plan = new_plan(result, request) if resume is None else resumed_plan(result, resume, request)
-    done = [] if resume is None else _done(result, plan.record)
+    plan, done = _patiently(lambda: _planned(result, request, resume))
     jobs = _jobs(result, plan, done, stops=on_error == "raise", reuse=reuse, shown=progress)
     if resume is None:
-        keep_sweep(store, plan.record)
+        _patiently(lambda: keep_sweep(store, plan.record))
     with _resume_noted(plan.record.id, jobs):
         _run(jobs, dask_keywords)
-    return _table(result, plan.record, jobs, len(done))
+    return _patiently(lambda: _table(result, plan.record, jobs, len(done)))
+
+
+def _patiently(act: Callable[[], T]) -> T:
+    """Do what a sweep does besides its trials, which wait for a store as these do."""
+    return patiently(act, patience(sweep=""))
+
+
+def _planned(
+    result: ResultNode, request: SweepRequest, resume: str | None
+) -> tuple[SweepPlan, list[SweepTrial]]:
+    """Return the plan of a sweep, and those of its trials that need not be run again."""
+    recorder_for(result.definition.planner.store).catch_up()
+    if resume is None:
+        return new_plan(result, request), []
+    plan = resumed_plan(result, resume, request)
+    return plan, _done(result, plan.record)
 
 
 def _done(result: ResultNode, record: Sweep) -> list[SweepTrial]:
     """Return the trials of a sweep that need not be run again."""
-    trials = trials_of(result.definition.planner.store, record)
+    store = result.definition.planner.store
+    tracker = tracker_of(recorder_for(store))
+    trials = [
+        one for one in trials_of(store, record)
+        # What was cancelled as it began is not on record as ended before the tracker wrote it.
+        if one.status != "running" or tracker is None or not tracker.is_over(one.token)
+    ]  # fmt: skip
     running = [str(one.trial) for one in trials if one.status == "running"]
     if running:
         shown = ", ".join(running[:5]) + (", …" if running[5:] else "")

@@ -319,6 +319,8 @@ class SweepTrial(NamedTuple):
     """Recorded forms of the values of the space's parameters."""
     value: Any
     """Recorded form of the result."""
+    token: str
+    """By which whoever computed it knows it."""
 
 
 def keep_sweep(store: Store, sweep: Sweep) -> None:
@@ -364,4 +366,8 @@ def trials_of(store: Store, sweep: Sweep) -> list[SweepTrial]:
 def _sweep_trial(trial: RecordedTrial, sweep: Sweep) -> SweepTrial:
     forms = {name: trial.parameters.get(name) for name in sweep.space}
     value = None if trial.ended is None else trial.ended.value
-    return SweepTrial(trial.trial, trial.status, identity(forms), trial.begun.seed, forms, value)
+    begun = trial.begun
+    return SweepTrial(
+        trial.trial, trial.status, identity(forms), begun.seed, forms, value,
+        begun.token.partition("/")[0],
+    )  # fmt: skip

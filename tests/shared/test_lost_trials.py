@@ -72,7 +72,7 @@ def experiment(place, during):
 def told(caught):
     """Return what was said of losses."""
     texts = [str(each.message) for each in caught if issubclass(each.category, StoreWarning)]
-    return [text for text in texts if "it lacks what this process wrote" in text]
+    return [text for text in texts if "it lacks what was written here" in text]
 
 
 def only(texts):

@@ -57,6 +57,12 @@ class MongoServer:
         options = f"?replicaSet={self._replica_set}" if self._replica_set else ""
         return f"mongodb://{self.host}/{database}{options}"
 
+    @property
+    def pid(self) -> int:
+        """The id of its process."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Start it and wait until it takes writes."""
         command = [mongod(), "--dbpath", str(self.folder), "--port", str(self.port)]

@@ -23,6 +23,7 @@ __all__ = [
     "PASSWORD",
     "CountingProxy",
     "RedisServer",
+    "add_node",
     "free_port",
     "missing",
     "redis_cluster",
@@ -149,6 +150,24 @@ def redis_cluster(program: str, folder: Path, *options: str) -> Iterator[list[Re
         yield servers
 
 
+@contextmanager
+def add_node(
+    program: str, folder: Path, member: RedisServer, *options: str
+) -> Iterator[RedisServer]:
+    """Run one more node of a cluster, that has no slots yet."""
+    server = _node(program, folder, options)
+    try:
+        server.start(password=PASSWORD)
+        with redis.Redis(port=member.port, password=PASSWORD) as client:
+            known = int(client.execute_command("CLUSTER INFO")["cluster_known_nodes"])
+            client.execute_command("CLUSTER", "MEET", "127.0.0.1", server.port)
+        with redis.Redis(port=server.port, password=PASSWORD) as client:
+            _wait_for([client], known + 1)
+        yield server
+    finally:
+        server.stop()
+
+
 def _node(program: str, folder: Path, options: Sequence[str]) -> RedisServer:
     # A node talks to the others at its port + 10000.
     while (port := free_port()) + 10000 >= 65536:
@@ -166,17 +185,22 @@ def _join(nodes: list[redis.Redis]) -> None:
     for node in nodes[1:]:
         port = node.connection_pool.connection_kwargs["port"]
         nodes[0].execute_command("CLUSTER", "MEET", "127.0.0.1", port)
-    deadline = time.monotonic() + _PATIENCE
-    while not all(_is_joined(node) for node in nodes):
-        assert time.monotonic() < deadline, "the cluster's nodes do not find each other"
-        time.sleep(0.05)
+    _wait_for(nodes, len(nodes))
     for node in nodes:
         node.close()
 
 
-def _is_joined(node: redis.Redis) -> bool:
+def _wait_for(nodes: Sequence[redis.Redis], count: int) -> None:
+    """Wait until each node knows so many, and takes the cluster for complete."""
+    deadline = time.monotonic() + _PATIENCE
+    while not all(_is_joined(node, count) for node in nodes):
+        assert time.monotonic() < deadline, "the cluster's nodes do not find each other"
+        time.sleep(0.05)
+
+
+def _is_joined(node: redis.Redis, count: int) -> bool:
     info = node.execute_command("CLUSTER INFO")
-    return bool(info["cluster_state"] == "ok" and info["cluster_known_nodes"] == "3")
+    return bool(info["cluster_state"] == "ok" and int(info["cluster_known_nodes"]) >= count)
 
 
 class CountingProxy:

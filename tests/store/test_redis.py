@@ -181,6 +181,14 @@ def test_address(open_store: Callable[..., RedisStore], server: RedisServer) -> 
     assert open_store("iris", url).address == "redis://bob@[::1]:7/3#iris"
     assert open_store("iris", "rediss://h").address == "rediss://h:6379/0#iris"
     assert open_store("iris", "unix:///run/r.sock?db=4").address == "unix:///run/r.sock?db=4#iris"
+    several = [
+        "redis://bob:secret@b:2,[::1]:7,a,b:2/0",
+        "redis://bob:x@a:6379,[::1]:7,b:2?cluster=true",
+    ]
+    for url in several:
+        given = "redis://bob@[::1]:7,a:6379,b:2?cluster=true#iris"
+        assert open_store("iris", url).address == given
+    assert open_store("iris", "rediss://b:2,a:1").address == "rediss://a:1,b:2?cluster=true#iris"
     assert open_store().address == f"{server.url}#a"
 
 
@@ -191,11 +199,29 @@ def test_address(open_store: Callable[..., RedisStore], server: RedisServer) -> 
         "redis://u:secret@h?socket_timeout=soon",
         "http://u:secret@h",
         "redis://u:secret@h:port/0",
+        "redis://u:secret@h:99999/0",
+        "redis://u:secret@h1:1,/0",
+        "redis://u:secret@,h1:1",
+        "redis://u:secret@h1:1,,h2:2",
+        "redis://u:secret@h1:1,h2:two",
+        "redis://u:secret@h1:1,h2:2:3",
+        "redis://u:secret@h1:1, :2",
+        "redis://u:secret@[::1:1,h2",
+        "redis://u:secret@h1:1,u:secret@h2:2",
+        "redis://u:secret@h1:1,h2:2/3",
+        "redis://u:secret@h1:1,h2:2?cluster=false",
+        "redis://u:secret@h1:1?cluster=true&db=3",
+        "unix://u:secret@/run/r.sock?cluster=true",
+        "unix://u:secret@run/r.sock",
+        "redis://:secret/secret@h:1/0",
+        "redis://:secret?secret@h:1/0",
+        "redis://:secret#secret@h:1/0",
+        "redis://:secret,h2:2",
     ],
 )
 def test_bad_url(url: str) -> None:
     """A URL that cannot be used is a ValueError at once, without its password."""
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="is no usable URL: ") as caught:
         open_redis(url, "a")
     assert "secret" not in "".join(traceback.format_exception(caught.value))
 

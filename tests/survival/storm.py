@@ -40,10 +40,12 @@ from tests.store.redis_server import redis_server, server_of_wheel
 from tests.survival.processes import Nursery
 from tests.survival.storm_roles import ID, Logbook, Told, check_rows, check_trials, points_in
 
-__all__ = ["PROGRAM", "Storm", "Tally", "Weather", "small_disk", "stores"]
+__all__ = ["PROGRAM", "WORK", "Storm", "Tally", "Weather", "small_disk", "stores"]
 
 PROGRAM = Path(__file__).with_name("storm_roles.py")
 _ROLES = ["writer"] * 4 + ["reader"] * 2 + ["board", "pruner", "copier", "neighbour"]
+WORK = ("stored", "read", "copied", "pruned", "deleted", "answered")
+"""What each of them tells when it did its work once."""
 _PATIENCE = 60.0
 
 
@@ -168,6 +170,7 @@ class Storm:
                 stack.callback(thread.join)
             stack.callback(blowing.set)
             self._kill(place, seconds, kills)
+            self._wait_for_all()
             blowing.set()
             self._weather.clear()
             self._logbook.end()
@@ -195,6 +198,12 @@ class Storm:
             self._pids[number] = self._start(place, _ROLES[number])
             self._kills += 1
         time.sleep(max(0.0, begin + seconds - time.monotonic()))
+
+    def _wait_for_all(self) -> None:
+        """Go on until each kind of work was done, on a machine that is slow."""
+        deadline = time.monotonic() + _PATIENCE
+        while not set(WORK) <= set(self._logbook.counts()) and time.monotonic() < deadline:
+            time.sleep(0.1)
 
     def _join(self, place: Nursery) -> None:
         for role, pid in zip(_ROLES, self._pids, strict=True):
@@ -272,7 +281,8 @@ class Storm:
         An object that no record names yet, and pieces of one, are removed by a repair. A value that
         waited in memory while all was full is gone with its process, and was not told of.
         """
-        for found in examine(store).findings:
+        # What rests on something damaged is seen when that is mended.
+        for found in (found for _ in range(2) for found in examine(store).findings):
             if found.mend is not None:
                 self._logbook.tell("left-over")
                 found.mend()

@@ -56,9 +56,9 @@ def number_of(token: str) -> int:
 
 
 def kept_by(token: str) -> Any:
-    """Return what the trial of a token keeps: of one in eight so much that it is a file."""
+    """Return what the trial of a token keeps: of one in 40 so much that it is a file."""
     number = number_of(token)
-    return np.arange(200_000.0 if number % 8 == 0 else 2_000.0) + number
+    return np.arange(200_000.0 if number % 40 == 0 else 2_000.0) + number
 
 
 class Told(NamedTuple):

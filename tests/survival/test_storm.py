@@ -7,7 +7,7 @@ import pytest
 
 from daskperiment.errors import StoreError
 from tests.survival.processes import Nursery
-from tests.survival.storm import PROGRAM, Storm, stores
+from tests.survival.storm import PROGRAM, WORK, Storm, stores
 from tests.survival.storm_roles import (
     Logbook,
     Told,
@@ -39,9 +39,9 @@ def test_storm(kind, seconds, kills, place, tmp_path):
         assert not tally.faults
         assert (tally.lost, tally.mixed, tally.doubled) == (0, 0, 0)
         assert tally.kills == kills
-        assert tally.told > 5
+        assert tally.told
         assert tally.points >= 6 * tally.told
-        assert {"read", "copied", "pruned", "deleted", "answered"} <= set(tally.events)
+        assert set(WORK) <= set(tally.events)
 
 
 def row(token: str, **changed: object) -> dict[str, object]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 
 import dask
 import pytest
 from distributed import Client
 
-from daskperiment.sweep import cluster_jobs
+from daskperiment.client.tracker import tracker_of
+from daskperiment.recording.registry import recorder_for
+from daskperiment.store.file.store import FileStore
+from daskperiment.sweep import cluster_jobs, runner
 from daskperiment.sweep.sweep_plan import known_sweeps
 from tests.sweep import hooks
 
@@ -141,6 +145,61 @@ def test_raise_cancels_what_is_in_flight(client, ex, cutting, quiet) -> None:
     failed = frame[frame["Description"].str.startswith("ZeroDivisionError", na=False)]["a"]
     assert len(failed) == 1
     assert set(frame.loc[frame["Success"], "a"]) == set(range(12)) - set(failed)
+
+
+@pytest.mark.parametrize("told", [0, 2], ids=["at once", "after the cluster said that it is gone"])
+def test_what_begins_after_its_sweep_was_cancelled(
+    client, ex, cutting, quiet, monkeypatch, told
+) -> None:
+    """A trial that a worker begins while the sweep is resumed counts as cancelled, not running."""
+    result, hooks = cutting
+    held, go_on, failed, finish = (threading.Event() for _ in range(4))
+    late: list[int] = []
+    allocate, trials_of = FileStore.allocate, runner.trials_of
+    calls = itertools.count(1)
+
+    def slow_to_begin(self, *args):
+        if next(calls) == 2:
+            late.append(threading.get_ident())
+            held.set()
+            go_on.wait(30)
+        return allocate(self, *args)
+
+    def fail(a):
+        if not failed.is_set():
+            held.wait(30)
+            failed.set()
+            raise ZeroDivisionError("nought")
+        if threading.get_ident() in late and not finish.is_set():
+            finish.wait(30)
+
+    def read_late(store, record):
+        go_on.set()
+        deadline = time.monotonic() + 30
+        while store.state().latest < begun + 1:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        return trials_of(store, record)
+
+    hooks.append(fail)
+    monkeypatch.setattr(FileStore, "allocate", slow_to_begin)
+    with pytest.raises(ZeroDivisionError, match="nought"):
+        quiet(result, {"a": [0, 1]}, on_error="raise")
+    (id,) = known_sweeps(ex._store)
+    begun = ex.trial_id
+    tracker = tracker_of(recorder_for(ex._store))
+    for trial in list(tracker._submitted.values()) if told else ():
+        trial.gone = True
+        tracker.on_flush()
+    monkeypatch.setattr(runner, "trials_of", read_late)
+    frame = quiet(result, resume=id)
+    finish.set()
+    monkeypatch.undo()
+    assert begun == 1
+    assert len(frame.loc[frame["Success"]]) == 1, "the one that had not failed"
+    statuses = ex.get_history(verbose=True, running=True)["Status"].tolist()
+    assert statuses[0] == "failed"
+    assert set(statuses[1:]) <= {"succeeded", "interrupted"}
 
 
 def waiting_tasks(dask_worker):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 
+import dask
 import pytest
 
 import daskperiment
@@ -103,7 +104,10 @@ def test_a_store_that_is_away_ends_the_sweep(ex, adding, quiet, monkeypatch) -> 
 
     with monkeypatch.context() as patch:
         patch.setattr(type(ex._store), "allocate", lambda self, *args: failing(*args))
-        with pytest.raises(StoreUnavailableError) as caught:
+        with (
+            dask.config.set({"daskperiment.patience": 0}),
+            pytest.raises(StoreUnavailableError) as caught,
+        ):
             quiet(adding, {"a": [1, 2, 4, 5]})
     assert len(calls) == 3
     (id,) = known_sweeps(ex._store)

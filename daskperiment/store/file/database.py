@@ -7,15 +7,17 @@ instead of polling the database for it.
 
 from __future__ import annotations
 
+import mmap
 import os
 import random
 import sqlite3
+import tempfile
 import threading
 import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -37,10 +39,10 @@ _PATIENCE = 60.0
 _BUSY = 10.0
 """Seconds of these that SQLite waits by itself at a time."""
 
+_NO_SHARED_MEMORY = "SQLITE_IOERR_SHMMAP"
+_NO_ACCESS = ("SQLITE_CANTOPEN", "SQLITE_READONLY", _NO_SHARED_MEMORY)
 _NETWORK = ("nfs", "cifs", "smb", "9p", "fuse.sshfs", "afs", "lustre", "gpfs", "beegfs")
 
-
-# Connections --------------------------------------------------------------------------------------
 
 _registry: weakref.WeakSet[SharedConnection] = weakref.WeakSet()
 # Held over a fork too, so that no connection is made between closing them all and the fork itself.
@@ -107,6 +109,13 @@ def _file_at(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
+def _leave_log(path: Path) -> None:
+    """Give up a log that was begun elsewhere: whoever has the database alone shares no memory."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as alone:
+        _execute(alone, "PRAGMA locking_mode = EXCLUSIVE")
+        _execute(alone, "PRAGMA journal_mode = DELETE")
+
+
 def _uses_log(path: Path) -> bool:
     """Return whether a database is in the mode of write-ahead logging, by its first page."""
     with open(path, "rb") as file:
@@ -134,9 +143,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(
         before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork
     )
-
-
-# Databases ----------------------------------------------------------------------------------------
 
 
 class Schema(NamedTuple):
@@ -213,8 +219,8 @@ class Database:
             if database_name(cause or error) == "SQLITE_INTERRUPT":
                 return []
             return [self._fault(str(cause or error))]
-        texts = [" ".join(str(text).split()) for (text,) in said]
-        return [] if texts == ["ok"] else [self._fault("; ".join(texts))]
+        text = "; ".join(" ".join(str(text).split()) for (text,) in said)
+        return [] if text == "ok" else [self._fault(text)]
 
     def _fault(self, said: str) -> Fault:
         # Only what is a database that was damaged can be built anew.
@@ -263,7 +269,7 @@ class Database:
         shared.close()
         rights.make_folder(self.path.parent)
         rights.create(self.path)  # SQLite gives its log the rights of the database
-        connection = shared.open(self.path, "rw")
+        connection = self._open(shared, "rw")
         complete = self._check(connection)
         self._set_journal_mode(connection, complete)
         # Not synced at every commit: a killed process loses nothing, a machine without power might.
@@ -288,6 +294,19 @@ class Database:
         shared.close()
         return None
 
+    def _open(self, shared: SharedConnection, mode: str) -> sqlite3.Connection:
+        """Open a connection, and see that it can read."""
+        connection = shared.open(self.path, mode)
+        try:
+            _execute(connection, "SELECT 1 FROM sqlite_schema")
+        except sqlite3.OperationalError as error:
+            if database_name(error) != _NO_SHARED_MEMORY or mode != "rw":
+                raise
+            connection.close()
+            _leave_log(self.path)
+            return shared.open(self.path, mode)
+        return connection
+
     def _open_for_reading(self, shared: SharedConnection) -> sqlite3.Connection:
         """Open a connection; for who may not write, one that makes no lock and log files.
 
@@ -295,12 +314,10 @@ class Database:
         """
         for mode in self._reading_modes():
             try:
-                connection = shared.open(self.path, mode)
-                _execute(connection, "SELECT 1 FROM sqlite_schema")
-                return connection
+                return self._open(shared, mode)
             except sqlite3.OperationalError as error:
                 shared.close()
-                if not database_name(error).startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")):
+                if not database_name(error).startswith(_NO_ACCESS):
                     raise
         if self._has_log():
             warnings.warn(
@@ -366,11 +383,13 @@ class Database:
         return bool(found == self._schema.application)
 
     def _set_journal_mode(self, connection: sqlite3.Connection, complete: bool) -> None:
-        # Write-ahead logging needs shared memory, which network file systems do not have. A
-        # complete database that is in another mode may be in use from such a file system.
+        # Write-ahead logging needs shared memory, which network and some other file systems do not
+        # have. A complete database that is in another mode may be in use from such a file system.
         mode = _execute(connection, "PRAGMA journal_mode")[0]
         local = "delete" if complete and mode != "wal" else "wal"
-        wanted = "delete" if _on_network(self.path.parent) else local
+        folder, new = self.path.parent, local == "wal" != mode
+        apart = _on_network(folder) or (new and not _shares_memory(folder))
+        wanted = "delete" if apart else local
         if mode != wanted:
             _execute(connection, f"PRAGMA journal_mode = {wanted}")
 
@@ -448,11 +467,18 @@ class _Transaction:
 
 def _hide_from_git(folder: Path) -> None:
     """Keep what is recorded out of the user's repository, and out of what is recorded of it."""
-    try:
+    with suppress(OSError):  # nothing depends on it
         (folder / ".gitignore").write_text("*\n", encoding="utf-8")
         rights.share(folder / ".gitignore")
-    except OSError:
-        pass  # nothing depends on it
+
+
+def _shares_memory(folder: Path) -> bool:
+    """Return whether processes can share memory that is a file in a folder."""
+    with tempfile.TemporaryFile(dir=folder) as file, suppress(OSError):
+        file.truncate(mmap.PAGESIZE)
+        mmap.mmap(file.fileno(), 0).close()
+        return True
+    return False
 
 
 def _on_network(folder: Path) -> bool:

@@ -1,16 +1,15 @@
-"""Which Redis server a backend names, how to talk to it, and what goes wrong with that."""
+"""How to talk to a Redis server or cluster, and what goes wrong with that."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from threading import Lock
-from typing import Any
-from urllib.parse import quote, urlsplit
+from typing import Any, TypeVar
 
 import redis
-from dask import config
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode
 from redis.exceptions import NoScriptError
@@ -19,18 +18,26 @@ from toolz import dissoc
 
 from daskperiment.errors import CorruptRecordError, StoreError, StoreUnavailableError
 from daskperiment.store.redis.scripts import Script
+from daskperiment.store.redis.targets import RedisTarget
 
-__all__ = ["RedisServer", "RedisTarget", "redis_target"]
+__all__ = ["RedisServer"]
 
+T = TypeVar("T")
 _Client = Any
 """A ``redis.Redis`` or a ``redis.RedisCluster``."""
 
 # The driver is annotated in part only.
 _Pool: Any = redis.BlockingConnectionPool
 _ClusterNode: Any = ClusterNode
+_RedisCluster: Any = redis.RedisCluster
 
 _FAILURES = (redis.RedisError, redis.exceptions.RedisClusterException, OSError)
 """All that the driver raises."""
+
+_MOVES = re.compile(r"\bTRYAGAIN\b|^ASK |^TTL exhausted|^MOVED ")
+"""Of a cluster whose slots move: what the driver gives up after a third of a second."""
+_PAUSE = 0.05
+"""Seconds between two attempts."""
 
 _REFUSED = (
     redis.AuthenticationError,
@@ -65,128 +72,6 @@ _TAKES_NO_WRITES = {
 }
 """What to do about a server that answers, and takes no writes now."""
 
-_SCHEMES = ("redis", "rediss", "unix")
-# What describes the server and the way to it. The driver adds objects of its own to a pool's
-# options, which belong to that pool and do not pickle.
-_OPTIONS = {
-    "host", "port", "path", "db", "username", "password", "credential_provider",
-    "redis_connect_func", "client_name", "protocol", "health_check_interval",
-    "socket_timeout", "socket_connect_timeout", "socket_keepalive", "socket_keepalive_options",
-    "socket_type", "socket_read_size",
-}  # fmt: skip
-_CONNECTIONS = 100
-# The driver's own default, 32 or 64 kB, costs a third of the time that a large object takes.
-_READ_SIZE = 1 << 20
-
-
-# Targets -----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class RedisTarget:
-    """A server, and all that is needed to connect to it. It pickles with its password."""
-
-    url: str
-    """For people: without password."""
-    options: dict[str, Any] = field(repr=False)
-    """Of the connections."""
-    kind: type | None = None
-    """Class of the connections; ``None`` for a cluster, which has its own."""
-    nodes: tuple[tuple[str, int], ...] = ()
-    """Where to ask for the layout of a cluster."""
-    limit: int = _CONNECTIONS
-    """How many connections a store may have open at once."""
-
-    def scrub(self, text: str) -> str:
-        """Return a message without passwords: a server may echo the command that it refuses."""
-        for name in ("password", "ssl_password"):
-            secret = self.options.get(name)
-            if secret:
-                text = text.replace(str(secret), "***")
-        return text
-
-
-def redis_target(backend: Any) -> RedisTarget:
-    """Return the server behind a URL, a client or a connection pool."""
-    if isinstance(backend, str):
-        return _from_url(backend)
-    if isinstance(backend, redis.RedisCluster):
-        # The client hooks itself into its connections; behind it is the user's own hook.
-        hook = {"redis_connect_func": backend.user_on_connect_func}
-        known: Any = backend.get_nodes  # The driver is annotated in part only.
-        nodes = tuple((node.host, int(node.port)) for node in known())
-        return _target({**backend.nodes_manager.connection_kwargs, **hook}, None, nodes)
-    pool = backend.connection_pool if isinstance(backend, redis.Redis) else backend
-    if type(pool) not in (redis.ConnectionPool, redis.BlockingConnectionPool):
-        raise ValueError(
-            f"The backend is {type(pool).__name__}; expected a redis://, rediss:// or unix:// URL,"
-            " a redis.Redis, a redis.RedisCluster, a redis.ConnectionPool or a"
-            " redis.BlockingConnectionPool. Give one of these."
-        )
-    return _target(pool.connection_kwargs, pool.connection_class, (), pool.max_connections)
-
-
-def _from_url(url: str) -> RedisTarget:
-    parts = urlsplit(url)
-    url = parts.scheme + url[len(parts.scheme) :]  # The driver knows lower case only.
-    place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-    name = parts.path.strip("/")
-    if parts.scheme not in _SCHEMES or (parts.scheme != "unix" and name and not name.isdigit()):
-        raise ValueError(
-            f"The backend is {place!r}; expected redis://host:port/number, rediss://… or"
-            " unix:///path?db=number, where number is that of a database. Correct the URL."
-        )
-    try:
-        pool = redis.ConnectionPool.from_url(url)
-    except (ValueError, TypeError) as error:
-        reason = str(error)
-    else:
-        options = dict(pool.connection_kwargs)
-        if options.pop("cluster", "false").lower() not in ("true", "1", "yes"):
-            return _target(options, pool.connection_class, (), pool.max_connections)
-        node = (options.get("host", "localhost"), options.get("port", 6379))
-        secure = {"ssl": True} if parts.scheme == "rediss" else {}
-        return _target({**options, **secure}, None, (node,))
-    raise ValueError(f"The backend {place!r} is no usable URL ({reason}). Correct it.")
-
-
-def _target(
-    given: Mapping[str, Any],
-    kind: type | None,
-    nodes: tuple[tuple[str, int], ...],
-    limit: int = _CONNECTIONS,
-) -> RedisTarget:
-    wanted = [name for name in given if name in _OPTIONS or name.startswith("ssl")]
-    options = {name: given[name] for name in wanted if given[name] is not None}
-    if not isinstance(options.get("socket_keepalive_options"), Mapping):
-        options.pop("socket_keepalive_options", None)
-    timeout = float(config.get("daskperiment.timeout", 5))
-    options.setdefault("socket_timeout", timeout)
-    options.setdefault("socket_connect_timeout", timeout)
-    if options.get("socket_read_size", 0) < _READ_SIZE:
-        options["socket_read_size"] = _READ_SIZE
-    return RedisTarget(_url(options, kind, nodes), options, kind, nodes, min(limit, _CONNECTIONS))
-
-
-def _url(options: Mapping[str, Any], kind: type | None, nodes: tuple[tuple[str, int], ...]) -> str:
-    user = quote(str(options["username"]), safe="") + "@" if options.get("username") else ""
-    database = options.get("db", 0)
-    if "path" in options:
-        return f"unix://{user}{quote(options['path'])}?db={database}"
-    secure = options.get("ssl") or (kind is not None and issubclass(kind, redis.SSLConnection))
-    scheme = "rediss" if secure else "redis"
-    if nodes:
-        return f"{scheme}://{user}{_host(*min(nodes))}?cluster=true"
-    place = _host(options.get("host", "localhost"), options.get("port", 6379))
-    return f"{scheme}://{user}{place}/{database}"
-
-
-def _host(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-# Servers -----------------------------------------------------------------------------------------
-
 
 class RedisServer:
     """A Redis server or cluster as one experiment sees it; raises a store's errors only.
@@ -212,6 +97,24 @@ class RedisServer:
     def call_node(self, *command: Any) -> Any:
         """Send a command that names no key to the node that has the experiment's keys."""
         return self._guard(lambda: self._node().execute_command(*command))
+
+    def scan(self, pattern: str) -> Iterator[list[bytes]]:
+        """Yield the keys of a pattern, from each node that has some of the experiment's."""
+        for node in self._guard(self._holders):
+            cursor: Any = None
+            while cursor != 0:
+                command = ("SCAN", cursor or 0, "MATCH", pattern, "COUNT", 1000)
+                cursor, keys = self._guard(partial(node.execute_command, *command))
+                yield keys
+
+    def unlink(self, keys: Sequence[str | bytes]) -> None:
+        """Remove keys; the server frees their memory in the background."""
+        try:
+            self.call("UNLINK", *keys)
+        except KeysMovingError:
+            # Some are gone or on another node, and there is none that has all.
+            for key in keys:
+                self.call("UNLINK", key)
 
     def close(self) -> None:
         """Close the connections; a later call opens them again."""
@@ -243,16 +146,51 @@ class RedisServer:
             return client.get_redis_connection(client.get_node_from_key(self._key))
         return client
 
-    def _guard(self, function: Callable[[], Any]) -> Any:
-        try:
-            return function()
-        except _FAILURES as error:
-            failure = _translate(error, self._target, self._address)
+    def _holders(self) -> list[_Client]:
+        """Return the node that has the experiment's keys, and the one to which they move now."""
+        client = self._connected()
+        if self._target.kind is not None:
+            return [client]
+        client.execute_command("EXISTS", self._key)  # by which it learns of keys that moved
+        owner, slot = self._node(), str(client.keyslot(self._key))
+        known = owner.execute_command("CLUSTER NODES")
+        itself = next(node for node in known.values() if "myself" in node["flags"])
+        goals = {one["node_id"] for one in itself["migrations"] if one["slot"] == slot}
+        moving = [place for place, node in known.items() if node["node_id"] in goals]
+        nodes = [client.get_node(node_name=place) for place in moving]
+        return [owner, *(client.get_redis_connection(node) for node in nodes)]
+
+    def _guard(self, function: Callable[[], T]) -> T:
+        deadline = time.monotonic() + self._target.options["socket_timeout"]
+        while True:
+            try:
+                return function()
+            except _FAILURES as error:
+                failure = _translate(error, self._target, self._address)
+            moves = isinstance(failure, KeysMovingError)
+            if not moves or time.monotonic() > deadline:
+                break
+            time.sleep(_PAUSE)
         # Raised out here it has no context: what the driver said may show a password.
         try:
             raise failure
         finally:
             del failure  # Its traceback refers to this frame: no cycle with the caller's buffers.
+
+
+class _Cluster(_RedisCluster):  # type: ignore[misc]  # annotated in part only
+    """A client that is sent to nodes that have no slot yet, too: the driver knows none of these."""
+
+    def get_node(self, host: Any = None, port: Any = None, node_name: Any = None) -> Any:
+        node = super().get_node(host, port, node_name)
+        if node is None and node_name:
+            host, _, port = node_name.rpartition(":")
+            node = self.nodes_manager.nodes_cache[node_name] = _ClusterNode(host, int(port))
+        return node
+
+
+class KeysMovingError(StoreUnavailableError):
+    """The keys of an experiment are on their way from one node of a cluster to another."""
 
 
 def _connect(target: RedisTarget) -> _Client:
@@ -264,7 +202,9 @@ def _connect(target: RedisTarget) -> _Client:
     if target.kind is None:
         options = dissoc(target.options, "host", "port", "db", "path")
         nodes = [_ClusterNode(host, port) for host, port in target.nodes]
-        return redis.RedisCluster(startup_nodes=nodes, retry=Retry(NoBackoff(), 1), **options)
+        # One experiment needs one slot, whatever the others do.
+        options["require_full_coverage"] = False
+        return _Cluster(startup_nodes=nodes, retry=Retry(NoBackoff(), 1), **options)
     pool = _Pool(
         max_connections=target.limit,
         timeout=target.options["socket_timeout"],
@@ -285,7 +225,12 @@ def _translate(error: Exception, target: RedisTarget, address: str) -> StoreErro
             f"{address} refused us: {text} Expected a user who may use the keys daskperiment:*"
             " and scripts; check user and password."
         )
-    if isinstance(error, redis.exceptions.MovedError) or text.startswith("MOVED "):
+    if target.kind is None and _MOVES.search(text):
+        return KeysMovingError(
+            f"{address} is on its way from one node of its cluster to another, and neither has all"
+            " that is asked for. Try again when its slot has moved: redis-cli --cluster check."
+        )
+    if isinstance(error, redis.exceptions.MovedError) or text.startswith(("MOVED ", "ASK ")):
         return StoreError(
             f"{address} is a node of a Redis Cluster; expected a single server. Add"
             " ?cluster=true to the URL, or give a redis.RedisCluster."

@@ -92,7 +92,7 @@ class RedisObjects:
             for digest, (size, step) in self._heads(batch, _FEW).items():
                 key = f"{self._prefix}object:{digest}"
                 keys += [key, *_chunk_keys(key, size, step)]
-            self._server.call("UNLINK", *keys)
+            self._server.unlink(keys)
 
     def _heads(self, digests: Iterable[str], count: int) -> dict[str, tuple[int, int]]:
         """Return size and chunk size of objects, as the server tells them."""

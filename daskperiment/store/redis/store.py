@@ -19,6 +19,7 @@ Besides, the set ``daskperiment:experiments`` holds the ids of all experiments o
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -40,9 +41,10 @@ from daskperiment.store.protocol import (
     batches,
     refused,
 )
-from daskperiment.store.redis.client import RedisServer, RedisTarget, redis_target
+from daskperiment.store.redis.client import RedisServer
 from daskperiment.store.redis.objects import RedisObjects
 from daskperiment.store.redis.scripts import ALLOCATE, APPEND, FIND, PAGE, SELECT, STATE
+from daskperiment.store.redis.targets import RedisTarget, redis_target
 
 __all__ = ["RedisStore", "list_redis", "open_redis"]
 
@@ -55,6 +57,8 @@ _PAGE = 4 << 20
 """Bytes of records in one call, either way."""
 _LIMIT = 256 << 20
 """Bytes of one record: a server takes no more than 512 MB in one string."""
+_LISTED_AGAIN = 30.0
+"""Seconds until an experiment is listed that could not be."""
 _END = 10**14
 _WIDTH = 16
 _BUCKETS = 4
@@ -98,7 +102,8 @@ class RedisStore(ObjectMethods):
         self._server = RedisServer(target, self._counters, self.address)
         self._tokens = self._prefix + "tokens"
         self._objects = RedisObjects(self._server, self._prefix, self._corrupt)
-        self._registered = False
+        self._register_at = 0.0
+        """When to see to the listing of experiments, by this process's clock."""
         self._next = 1
         """The trial id that is given out next, as far as is known here."""
 
@@ -116,13 +121,13 @@ class RedisStore(ObjectMethods):
     def allocate(self, token: str, body: bytes, known: Record | None = None) -> Allocation:
         """Allocate the token's trial id, and write the trial's first record."""
         self._check(body)
-        if not self._registered:
+        if time.monotonic() >= self._register_at:
             self._register()
         trial, new, seconds, micros, stands = self._allocate(token, body, known)
         self._next = max(self._next, trial + 1) if not new else trial + 1
         if new and trial == 1:
             # Somebody may have deleted the experiment since we registered it.
-            self._server.call("SADD", _EXPERIMENTS, self._id)
+            self._list()
         return Allocation(trial, int(seconds) + int(micros) / 1e6, bool(new), bool(stands))
 
     def _allocate(self, token: str, body: bytes, known: Record | None) -> list[Any]:
@@ -215,14 +220,9 @@ class RedisStore(ObjectMethods):
 
     def delete(self) -> None:
         """Remove the experiment's keys: all below its prefix, and its id from the listing."""
-        pattern = self._prefix + "*"
-        cursor = None
-        while cursor != 0:
-            command = ("SCAN", cursor or 0, "MATCH", pattern, "COUNT", 1000)
-            cursor, keys = self._server.call_node(*command)
+        for keys in self._server.scan(self._prefix + "*"):
             if keys:
-                # The server frees their memory in the background; DEL would stop it meanwhile.
-                self._server.call_node("UNLINK", *keys)
+                self._server.unlink(keys)
         self._server.call("SREM", _EXPERIMENTS, self._id)
 
     def close(self) -> None:
@@ -254,15 +254,11 @@ class RedisStore(ObjectMethods):
                 yield digest[1]
 
     def _keys(self, pattern: str) -> Iterator[str]:
-        cursor, seen = 0, set()
-        while True:
-            command = ("SCAN", cursor, "MATCH", self._prefix + pattern, "COUNT", 1000)
-            cursor, keys = self._server.call_node(*command)
+        seen: set[bytes] = set()
+        for keys in self._server.scan(self._prefix + pattern):
             fresh = [key.decode(errors="replace") for key in keys if key not in seen]
             seen.update(keys)
             yield from fresh
-            if not int(cursor):
-                return
 
     def _odd_numbers(self, key: str) -> Iterator[Fault]:
         found = _pairs(self._server.call("HGETALL", key))
@@ -288,17 +284,29 @@ class RedisStore(ObjectMethods):
         return Fault(f"{self.address}, key {key!r}", what, remedy, None)
 
     def _register(self) -> None:
-        self._server.call("SADD", _EXPERIMENTS, self._id)
+        self._register_at = math.inf
+        self._list()
         try:
             memory = self._server.call_node("INFO", "memory")
         except StoreUnavailableError:
+            self._register_at = 0.0
             raise
         except StoreError:
             memory = {}  # Some servers show it to their operators only.
         policy = str(memory.get("maxmemory_policy", ""))
         if int(memory.get("maxmemory", 0)) and policy.startswith("allkeys"):
             _warn_of_eviction(self._target.url, policy, int(memory["maxmemory"]))
-        self._registered = True
+
+    def _list(self) -> None:
+        """Add the experiment to the listing, which may be on another node of a cluster."""
+        try:
+            self._server.call("SADD", _EXPERIMENTS, self._id)
+        except StoreUnavailableError:
+            self._register_at = 0.0
+            if self._target.kind is not None:
+                raise
+            # That node is down. It stops no trial, and is tried again now and then.
+            self._register_at = time.monotonic() + _LISTED_AGAIN
 
     def _page(self, stream: str, after: int) -> Iterator[Stored]:
         keys = [self._stream(stream)]
