@@ -316,7 +316,8 @@ INWARD = {
     "StepCode.states",
     # What tells equal submissions and hosts, and what was signed; clocks are named in warnings.
     "Begun.submission", "Begun.code_hash", "Begun.signature", "StepRun.signature",
-    "StepCode.clocks", "ObjectRef.python",
+    "StepCode.clocks", "ObjectRef.python", "ObjectRef.mark", "StepRun.serial", "Ended.serial",
+    "Ended.signature", "Computed.serial", "Computed.signature",
 }  # fmt: skip
 
 

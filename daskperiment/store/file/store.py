@@ -282,7 +282,8 @@ class _FolderClock:
                 os.close(file)
 
     def __del__(self) -> None:
-        self.close()
+        if os is not None:  # as a module's names are when the interpreter ends
+            self.close()
 
 
 # Identity: two machines may have different folders of one name ------------------------------------
