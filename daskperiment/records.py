@@ -273,6 +273,9 @@ class Birthplace(Struct, frozen=True):
     trial: int
     """Its id there."""
 
+    def __str__(self) -> str:
+        return f"{self.address} trial {self.trial}"
+
 
 class Begun(Struct, frozen=True, omit_defaults=True):
     """A trial's first record, written together with the allocation of its id."""

@@ -139,14 +139,15 @@ class FileStore(ObjectMethods):
         """Allocate the token's trial id, in one transaction with its first record."""
         with self._database.writing() as connection:
             execute = connection.execute
-            row = execute("SELECT trial FROM _tokens WHERE token = ?", (token,)).fetchone()
-            if row is None:
-                trial = execute("INSERT INTO _tokens (token) VALUES (?)", (token,)).lastrowid or 0
+            added = execute("INSERT OR IGNORE INTO _tokens (token) VALUES (?)", (token,))
+            if new := added.rowcount == 1:
+                trial = added.lastrowid or 0
                 execute(_insert("trials"), (trial, BEGUN, body))
             else:
-                trial = row[0]
+                found = execute("SELECT trial FROM _tokens WHERE token = ?", (token,))
+                (trial,) = found.fetchone()
             stands = known is None or _stands(connection, known)
-        return Allocation(trial, self._clock.read(), row is None, stands)
+        return Allocation(trial, self._clock.read(), new, stands)
 
     def append(self, records: Sequence[Record]) -> list[Record]:
         """Write records in one transaction."""
@@ -299,7 +300,8 @@ class _FolderClock:
                 os.close(file)
 
     def __del__(self) -> None:
-        self.close()
+        if os is not None:  # as a module's names are when the interpreter ends
+            self.close()
 
 
 # Identity: two machines may have different folders of one name ------------------------------------
