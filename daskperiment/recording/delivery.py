@@ -265,6 +265,7 @@ class Delivery:
             self.journal.discard()
             self._pending.discard()
             self._held.clear()
+            self.values.clear()
             self.stuck = self._told = False
             self.writes.known = None
         self.forget()
