@@ -15,7 +15,7 @@ from dask import config
 from toolz import partition_all
 
 from daskperiment.capture.signatures import explained
-from daskperiment.codec import Renumbering, decode, parsed
+from daskperiment.codec import Renumbering, decode, parsed, placed
 from daskperiment.errors import CorruptRecordError, RecordsRefusedError, StoreWarning
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import BEGUN, STREAMS, Begun, digests_within
@@ -129,7 +129,8 @@ class _StoreCopy:
                 owner = self._owners.get(of)
                 if of and owner is None and self._numbers.changes:
                     return
-        yield Record(stream, owner.trial if owner and each.trial else 0, id, body, owner)
+        number = owner.trial if owner and each.trial else 0
+        yield Record(stream, number, id, placed(body, number), owner)
 
     def _append(self, records: Sequence[Record]) -> None:
         """Write records, for their owners as long as the target has these."""

@@ -18,7 +18,7 @@ from daskperiment.cli import output
 from daskperiment.cli.exit_status import Refused
 from daskperiment.cli.lookup import ids, place
 from daskperiment.cli.signature_check import SignatureCheck
-from daskperiment.codec import decode, parsed
+from daskperiment.codec import decode, is_of, parsed
 from daskperiment.codec.object_format import digest_of
 from daskperiment.errors import CorruptRecordError, StoreError, StoreWarning
 from daskperiment.history.stored_values import as_key
@@ -210,6 +210,8 @@ class _Examination:
 
     def _note(self, stream: str, one: Stored) -> None:
         """Decode a record, and note the objects that it names."""
+        if not is_of(one.body, one.trial):
+            raise CorruptRecordError("it is of another trial, by what it says itself")
         kind = _TYPES.get(stream) or _KINDS.get(record_kind(one.id) if stream == "trials" else "")
         record: Any = decode(one.body, kind) if kind is not None else None
         vital = stream == "trials" or (stream == "steps" and not record.reusable)
