@@ -15,7 +15,7 @@ from dask import config
 from toolz import partition_all
 
 from daskperiment.capture.signatures import explained
-from daskperiment.codec import Renumbering, decode, parsed, placed
+from daskperiment.codec import Renumbering, decode, is_of, parsed, placed
 from daskperiment.errors import CorruptRecordError, RecordsRefusedError, StoreWarning
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import BEGUN, STREAMS, Begun, digests_within
@@ -130,7 +130,9 @@ class _StoreCopy:
                 if of and owner is None and self._numbers.changes:
                     return
         number = owner.trial if owner and each.trial else 0
-        yield Record(stream, number, id, placed(body, number), owner)
+        if is_of(each.body, each.trial):  # else it is damage, and stays so
+            body = placed(body, number)
+        yield Record(stream, number, id, body, owner)
 
     def _append(self, records: Sequence[Record]) -> None:
         """Write records, for their owners as long as the target has these."""
