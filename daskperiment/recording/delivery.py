@@ -20,7 +20,7 @@ from daskperiment.recording.outputs import ObservedOutputs, remember
 from daskperiment.recording.owned_writes import OwnedWrites, StoreLoss
 from daskperiment.recording.pending_objects import PendingObjects
 from daskperiment.store.opening import journal_folder
-from daskperiment.store.protocol import Record, Store
+from daskperiment.store.protocol import Record, Store, flat
 from daskperiment.warn import warn_user
 
 __all__ = ["Delivery"]
@@ -57,6 +57,7 @@ class Delivery:
         self._delivering = threading.Lock()
         self._noting = threading.Lock()
         self._kept: OrderedDict[str, Blob | None] = OrderedDict()
+        self.values = LatestValues()
         self._held = HeldRecords()
         self._told = False
         """Whether it was said that something waits, since all was delivered."""
@@ -102,6 +103,7 @@ class Delivery:
         try:
             # Not by memory, as in `put`: another process may have pruned it since.
             self._store.put(blob.digest, blob.parts)
+            self.values.add(blob)
         except StoreError as error:
             # Away, or full: either may be over in a moment.
             self._keep_here(blob)
@@ -120,6 +122,7 @@ class Delivery:
     def forget_object(self, digest: str) -> None:
         """Remember no longer that the store has an object."""
         self._kept.pop(digest, None)
+        self.values.drop(digest)
 
     # Records
 
@@ -130,6 +133,7 @@ class Delivery:
         """
         taken = self._held.add(record)
         self.stuck = True
+        self.journal.make_room()
         self._wake()
         if not taken or not self._told:
             self._told = True
@@ -190,6 +194,8 @@ class Delivery:
         for blob in blobs:
             self._store.put(blob.digest, blob.parts)
             remember(self._kept, blob.digest, blob)
+        for blob in self.values.all():
+            self._store.put(blob.digest, blob.parts)
         self.journal.rewind()
         standing = self.journal.flush(timeout)
         loss = self.writes.take_loss()
@@ -222,6 +228,8 @@ class Delivery:
         """Note that the store did not take something: say so once, and try again later."""
         self._wake()
         away = isinstance(error, StoreUnavailableError)
+        if not away:
+            self.journal.make_room()  # it may be this disk that is full
         # Two threads that wait for one server give up at the same moment.
         with self._noting:
             known, self._told = self.away if away else self._told, True
@@ -314,13 +322,53 @@ def _told_of(address: str, loss: StoreLoss) -> str:
         moved = [
             f"{was} (now {now})" if was != now else f"{was}" for was, now in loss.moved.items()
         ]
-        lines.append(f"What the journal has was written again, of trials {', '.join(moved)}")
+        lines.append(f"What this process has was written again, of trials {', '.join(moved)}")
     for trial, count in loss.dropped.items():
         lines.append(
             f"{count} records of trial {trial} are lost: the store has no such trial any more, and "
             "this process does not know how it began"
         )
-    return ". ".join(lines) + ". Values that only the store had are lost"
+    return ". ".join(lines) + ". Older and large values that only the store had are lost"
+
+
+class LatestValues:
+    """Copies of the small values that were kept last, up to a limit of bytes.
+
+    The store may go back to a moment before it had them.
+    """
+
+    def __init__(self, limit: int = 16 << 20) -> None:
+        self._blobs: OrderedDict[str, Blob] = OrderedDict()
+        self._left = limit
+        self._lock = threading.Lock()
+
+    def add(self, blob: Blob) -> None:
+        """Remember a value, if it is small."""
+        if blob.size > _SMALL:
+            return
+        copy = Blob(blob.digest, [b"".join(map(flat, blob.parts))], blob.size)
+        self.drop(blob.digest)
+        with self._lock:
+            self._blobs[blob.digest] = copy
+            self._left -= blob.size
+            while self._left < 0:
+                self._left += self._blobs.popitem(last=False)[1].size
+
+    def clear(self) -> None:
+        """Remember none."""
+        for blob in self.all():
+            self.drop(blob.digest)
+
+    def all(self) -> list[Blob]:
+        """Return them, the latest last."""
+        with self._lock:
+            return list(self._blobs.values())
+
+    def drop(self, digest: str) -> None:
+        """Remember one no longer."""
+        with self._lock:
+            found = self._blobs.pop(digest, None)
+            self._left += 0 if found is None else found.size
 
 
 class HeldRecords:

@@ -17,6 +17,7 @@ import time
 import uuid
 import warnings
 import weakref
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -41,7 +42,10 @@ from daskperiment.store.protocol import Owner, Record, Store
 __all__ = ["Journal"]
 
 _ROTATE = 1_000_000
-"""A file of more bytes than this is removed when all of it is delivered."""
+"""A file of more bytes than this is followed by another when all of it is delivered."""
+
+_KEPT = 32 << 20
+"""Bytes of files that are kept though they are delivered: the store may go back."""
 
 _ABANDONED = 86_400.0
 """Seconds without a write after which another host's journal is adopted."""
@@ -77,6 +81,9 @@ class Journal:
         self._writing = Lock()
         self._flushing = Lock()
         self._file: _JournalFile | None = None
+        self._spent: deque[_JournalFile] = deque()
+        """Files of before, delivered: what the store loses is read from them again."""
+        self._rewound = False
 
     def write(self, record: Record) -> None:
         """Write a record; it survives SIGKILL of this process when this returns.
@@ -107,10 +114,17 @@ class Journal:
             file.loose = True
 
     def rewind(self) -> None:
-        """Deliver everything again that the file has: the store may have lost it."""
+        """Deliver everything again that the files have: the store may have lost it."""
         with self._flushing, self._writing:
-            if self._file is not None:
-                self._file.rewind()
+            self._rewound = bool(self._spent)
+            for file in (*self._spent, self._file):
+                if file is not None:
+                    file.rewind()
+
+    def make_room(self) -> None:
+        """Remove what is kept though it is delivered: room is needed for what is not."""
+        with self._writing:
+            self._trim(0)
 
     def flush(self, timeout: float | None = None) -> list[Record]:
         """Deliver everything that was written so far.
@@ -159,7 +173,7 @@ class Journal:
     def waiting(self) -> int:
         """How many points and records are not delivered yet, dead processes' included."""
         with self._writing:
-            own = self._file.waiting if self._file else 0
+            own = sum(file.waiting for file in (*self._spent, self._file) if file is not None)
         return own + sum(map(_count, self._orphans()))
 
     def close(self) -> None:
@@ -178,6 +192,7 @@ class Journal:
                 stacklevel=2,
             )
         with self._writing:
+            self._trim(0)
             if self._file is not None and not self._file.waiting:
                 self._file.remove()
                 self._file = None
@@ -185,9 +200,11 @@ class Journal:
     def discard(self) -> None:
         """Drop what waits, of this process and of dead ones: the store was deleted."""
         with self._flushing, self._writing:
-            if self._file is not None:
-                self._file.remove()
-                self._file = None
+            for file in (*self._spent, self._file):
+                if file is not None:
+                    file.remove()
+            self._spent.clear()
+            self._file = None
             for path in self._orphans():
                 with suppress(OSError):  # adopted meanwhile
                     path.unlink()
@@ -197,11 +214,30 @@ class Journal:
         return self._file
 
     def _deliver(self, deadline: float | None, timeout: float | None) -> list[Record]:
+        standing: list[Record] = []
+        while self._rewound:
+            waiting = next((file for file in self._spent if file.waiting), None)
+            if waiting is not None:
+                standing += self._send(waiting, waiting.size, deadline, timeout)
+            self._rewound = waiting is not None
         with self._writing:
             file = self._file
             if file is None or not file.waiting:
-                return []
+                return standing
             end = file.cut()
+        standing += self._send(file, end, deadline, timeout)
+        with self._writing:
+            # What a store has lost is read from the file once more, if it was removed or not.
+            spent = self._writes.loss is None and not file.waiting and file.is_spent()
+            if spent and self._file is file:
+                self._file = None
+                self._spent.append(file)
+                self._trim(_KEPT)
+        return standing
+
+    def _send(
+        self, file: _JournalFile, end: int, deadline: float | None, timeout: float | None
+    ) -> list[Record]:
         standing: list[Record] = []
         try:
             for records, done, count in frames.batches(file.sections(end)):
@@ -212,13 +248,14 @@ class Journal:
                     file.delivered, file.waiting = done, file.waiting - count
         finally:
             file.mark()
-        with self._writing:
-            # What a store has lost is read from the file once more, if it was removed or not.
-            spent = self._writes.loss is None and not file.waiting and file.is_spent()
-            if spent and self._file is file:
-                file.remove()
-                self._file = None
         return standing
+
+    def _trim(self, limit: int) -> None:
+        """Remove the oldest files that are delivered, as far as the others are within a limit."""
+        size = sum(file.size for file in self._spent)
+        while self._spent and size > limit and not self._spent[0].waiting:
+            size -= self._spent[0].size
+            self._spent.popleft().remove()
 
     def _append(self, records: list[Record], file: _JournalFile) -> list[Record]:
         writes = self._writes

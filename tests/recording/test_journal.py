@@ -314,15 +314,46 @@ def test_close_while_the_store_is_away(folder: Path, journal: Journal, store: Me
 # The file ------------------------------------------------------------------------------------
 
 
-def test_one_file_that_goes_away(folder: Path, journal: Journal) -> None:
-    """A process has one file, small as long as all is delivered, and none after closing."""
+def test_files_that_go_away(
+    folder: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is delivered stays on disk for a while, within a limit, and goes with the process."""
+    monkeypatch.setattr(journals, "_KEPT", 3_000_000)
     for n in range(100):
         journal.write(record(f"r{n}", body=b"x" * 100_000))
         journal.flush()
-        assert len(files(folder)) <= 1
-        assert sum(file.stat().st_size for file in files(folder)) < 1_200_000
+        assert sum(file.stat().st_size for file in files(folder)) < 4_200_000
+    assert len(files(folder)) >= 2
+    journal.make_room()
+    assert len(files(folder)) <= 1
     journal.close()
     assert files(folder) == []
+
+
+def test_rewound_to_files_of_before(
+    folder: Path, journal: Journal, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a store lost is there again, each once, also of files that are followed by others.
+
+    So it is when the store goes away meanwhile.
+    """
+    monkeypatch.setattr(journals, "_ROTATE", 500)
+    for n in range(60):
+        journal.point(1, point(n))
+        journal.flush()
+    assert len(files(folder)) > 5
+    store.records.clear()
+    journal.rewind()
+    assert journal.waiting == 60
+    store.away = "before"
+    with pytest.raises(StoreUnavailableError):
+        journal.flush()
+    journal.point(1, point(60))
+    journal.make_room()
+    store.away = None
+    journal.flush()
+    assert journal.waiting == 0
+    assert sorted(store.points()) == [(1, "loss", n) for n in range(61)]
 
 
 def test_usable_after_closing(journal: Journal, store: MemoryStore) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import uuid
 import warnings
 
 import pytest
@@ -13,90 +12,25 @@ from click.testing import CliRunner
 
 import daskperiment
 from daskperiment.cli import cli
-from daskperiment.codec import encode
 from daskperiment.errors import StoreWarning
 from daskperiment.recording.registry import close_recorders
-from daskperiment.records import Begun, Ended, Point, ended_id
-from daskperiment.store.liveness import current_origin
-from daskperiment.store.opening import open_store
-from daskperiment.store.protocol import Owner, Record
 from tests.shared.conftest import open_again
-from tests.shared.losses import LOSSES, emptied, restorer
+from tests.shared.losses import (
+    LOSSES,
+    check_rows,
+    emptied,
+    experiment,
+    only,
+    restorer,
+    stranger,
+    told,
+)
 
 
 @pytest.fixture(autouse=True)
 def no_ticks(monkeypatch):
     """Nothing is noticed by the background thread: each test says when."""
     monkeypatch.setattr("daskperiment.recording.heartbeat.TICK", 3600)
-
-
-def stranger(place, n=-1):
-    """Run a trial as another client would, by a store object of its own."""
-    store, token = open_store(place.backend, "gone"), uuid.uuid4().hex
-    begun = Begun(token, "theirs", 0.0, 0, {"n": n}, "", "", "", current_origin())
-    owner = Owner(store.allocate(token, encode(begun)).trial, token)
-    body = b'{"points":[%b]}' % encode(Point("loss", 0, n, 0.0))
-    ended = encode(Ended("succeeded", 1.0, 1.0, str(str), f"theirs of {n}"))
-    store.append(
-        [
-            Record("points", owner.trial, "p", body, owner),
-            Record("trials", owner.trial, ended_id("succeeded"), ended, owner),
-        ]
-    )
-    store.close()
-
-
-def experiment(place, during):
-    """Define an experiment whose step calls a function while it runs."""
-    ex = daskperiment.Experiment("gone", backend=place.backend)
-    n = ex.parameter("n", default=0)
-
-    @ex.persist(reuse=True)
-    def keep(n):
-        return {"keep of": n}
-
-    @ex
-    def train(n, kept):
-        ex.save_metric("loss", 0, n)
-        during(n)
-        ex.save_metric("loss", 1, n)
-        return n
-
-    @ex.result
-    def ours(n):
-        return f"ours of {n}"
-
-    return ex, ours(train(n, keep(n)))
-
-
-def told(caught):
-    """Return what was said of losses."""
-    texts = [str(each.message) for each in caught if issubclass(each.category, StoreWarning)]
-    return [text for text in texts if "it lacks what was written here" in text]
-
-
-def only(texts):
-    """Return the one text that there is."""
-    assert len(texts) == 1, texts
-    return texts[0]
-
-
-def check_rows(ex, expected):
-    """Check that each row is of one trial, and ours with code, environment, graph and steps."""
-    history = ex.get_history(verbose=True, running=True)
-    assert history["n"].tolist() == expected
-    for trial, row in history.iterrows():
-        side = "theirs" if row["n"] < 0 else "ours"
-        assert (row["Result"], row["Status"]) == (f"{side} of {row['n']}", "succeeded")
-        points = ex.load_metric("loss", trial)[trial].tolist()
-        assert points == [row["n"]] * (1 if side == "theirs" else 2)
-        if side == "ours":
-            assert ex.get_code(trial)
-            assert len(ex.get_environment(trial))
-            assert ex.get_persisted("keep", trial) == {"keep of": row["n"]}
-            assert len(ex.get_steps(trial)) == 3
-    ours = [trial for trial, n in history["n"].items() if n > 0]
-    assert ex.compare(ours[0], ours[-1]) is not None
 
 
 @pytest.mark.parametrize("loss", LOSSES)

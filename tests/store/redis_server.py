@@ -219,12 +219,20 @@ class CountingProxy:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let nothing through any more."""
         for one in (self._listener, *self._sockets):
             with _suppressed():
                 one.shutdown(socket.SHUT_RDWR)
             one.close()
         for thread in self._threads:
             thread.join()
+
+    def lead_to(self, port: int) -> None:
+        """Bring whoever connects from now on to another server."""
+        self._server_port = port
 
     def _accept(self) -> None:
         while True:

@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import dask
 import pytest
 import redis
 from redis.cluster import key_slot
 
 import daskperiment
-from daskperiment.errors import StoreUnavailableError
+from daskperiment.errors import StoreUnavailableError, StoreWarning
 from daskperiment.recording.registry import close_recorders
 from daskperiment.store.protocol import Record
 from daskperiment.store.redis.store import RedisStore, open_redis
@@ -33,7 +34,7 @@ from tests.store.redis_server import (
 WRITER = """
 import pathlib, sys
 import daskperiment
-from daskperiment.errors import StoreUnavailableError
+from daskperiment.errors import StoreUnavailableError, StoreWarning
 stop, backend, name = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 ex = daskperiment.Experiment("moving", backend=backend)
 a = ex.parameter("a", default=0)
@@ -304,3 +305,77 @@ def test_start_while_a_node_is_down(tmp_path: Path) -> None:
                 hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
                 assert store.address == f"redis://{hosts}?cluster=true#{id}"
                 store.close()
+
+
+def test_master_is_killed_in_a_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replica takes over while a trial runs: it and those around it are there, each once."""
+    monkeypatch.setenv("DASK_DASKPERIMENT__JOURNAL", str(tmp_path / "journals"))
+    options = ("--requirepass", PASSWORD, "--masterauth", PASSWORD)
+    options += ("--cluster-require-full-coverage", "no", "--cluster-node-timeout", "500")
+    options += ("--repl-diskless-sync-delay", "0")
+    program = server_on_path()
+    with (
+        redis_cluster(program, tmp_path / "nodes", *options) as servers,
+        add_node(program, tmp_path / "replica", servers[0], *options) as replica,
+        dask.config.set(
+            {"daskperiment.journal": str(tmp_path / "journals"), "daskperiment.timeout": 1}
+        ),
+    ):
+        master = servers[Slot(servers, SLOT).owner]
+        follow(replica, master)
+        ex = daskperiment.Experiment("moving", backend=url(servers))
+
+        @ex.result
+        def train(a: int) -> int:
+            for epoch in range(10):
+                ex.save_metric("loss", epoch, a + epoch)
+                if (a, epoch) == (2, 5):
+                    wait_for_replica(master)
+                    master.kill()
+            return a
+
+        result = train(ex.parameter("a"))
+        result.bind(a=1).compute(scheduler="synchronous")
+        with pytest.warns(StoreWarning, match="waits in"):
+            assert result.bind(a=2).compute(scheduler="synchronous") == 2
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                result.bind(a=3).compute(scheduler="synchronous")
+                break
+            except StoreUnavailableError:  # not taken over yet
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        history = ex.get_history(verbose=True, running=True)
+        assert history["a"].tolist() == history["Result"].tolist() == [1, 2, 3]
+        assert history["Status"].tolist() == ["succeeded"] * 3
+        points = ex.load_metric("loss", [1, 2, 3])
+        assert all(points[a].tolist() == [a + epoch for epoch in range(10)] for a in (1, 2, 3))
+        close_recorders()
+
+
+def follow(replica: RedisServer, master: RedisServer) -> None:
+    """Make a node the replica of another, and wait until it is up to date."""
+    with (
+        redis.Redis(port=replica.port, password=PASSWORD) as near,
+        redis.Redis(port=master.port, password=PASSWORD) as far,
+    ):
+        id = far.execute_command("CLUSTER MYID")
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                near.execute_command("CLUSTER", "REPLICATE", id)
+                break
+            except redis.ResponseError:  # it does not know that node yet
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        while near.info("replication").get("master_link_status") != "up":
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def wait_for_replica(master: RedisServer) -> None:
+    """Wait until a replica has what was written so far."""
+    with redis.Redis(port=master.port, password=PASSWORD) as client:
+        client.set("{moving}mark", 1)
+        assert client.execute_command("WAIT", 1, 10_000) == 1

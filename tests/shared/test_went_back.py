@@ -1,0 +1,176 @@
+"""Real servers that come back with less than they had, while a process goes on recording."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import redis
+
+import daskperiment
+from daskperiment.errors import StoreWarning
+from tests.shared.conftest import open_again
+from tests.shared.losses import check_rows, experiment, only, stranger, told
+from tests.store.redis_server import (
+    CountingProxy,
+    RedisServer,
+    server_of_wheel,
+    server_on_path,
+)
+
+
+class CutServer:
+    """A server whose append-only file loses its last third, by a crash."""
+
+    def __init__(self, program: str, folder: Path) -> None:
+        options = ("--appendonly", "yes", "--appendfsync", "always")
+        self._server = RedisServer(program, folder, *options)
+        self._server.start()
+        self.backend = self._server.url
+
+    def fall_behind(self) -> None:
+        """Nothing: the end of the file is what will be missing."""
+
+    def lose(self) -> None:
+        self._server.kill()
+        # The file of version 6, or the one of version 7 to which it appends.
+        names = ("appendonly.aof", "appendonlydir/*.incr.aof")
+        [file] = [file for name in names for file in self._server.folder.glob(name)]
+        with open(file, "rb+") as handle:
+            handle.truncate(int(file.stat().st_size * 0.7))
+        self._server.start()
+
+    def stop(self) -> None:
+        self._server.stop()
+
+
+class LaggingReplica:
+    """A server whose replica takes over, after it had not heard of it for a while."""
+
+    def __init__(self, program: str, folder: Path) -> None:
+        self._primary = RedisServer(program, folder / "primary")
+        self._primary.start()
+        self._line = CountingProxy(self._primary.port)
+        place = ("--replicaof", "127.0.0.1", str(self._line.port))
+        self._replica = RedisServer(program, folder / "replica", *place)
+        self._replica.start()
+        self._way = CountingProxy(self._primary.port)
+        self.backend = f"redis://127.0.0.1:{self._way.port}/0"
+
+    def fall_behind(self) -> None:
+        """From now on the replica hears nothing."""
+        with redis.Redis(port=self._primary.port) as primary, self._client() as replica:
+            here, there = "master_repl_offset", "slave_repl_offset"
+            deadline = time.monotonic() + 30
+            while replica.info("replication").get(there) != primary.info("replication")[here]:
+                assert time.monotonic() < deadline, "the replica does not catch up"
+                time.sleep(0.01)
+        self._line.close()
+
+    def lose(self) -> None:
+        """The primary dies, and its clients are sent to the replica."""
+        self._primary.kill()
+        with self._client() as replica:
+            replica.execute_command("REPLICAOF", "NO", "ONE")
+        self._way.lead_to(self._replica.port)
+
+    def stop(self) -> None:
+        self._way.close()
+        self._line.close()
+        self._replica.stop()
+        self._primary.stop()
+
+    def _client(self) -> redis.Redis:
+        return redis.Redis(port=self._replica.port)
+
+
+@pytest.fixture(params=["cut", "cut-7", "replica"])
+def weather(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+    """Run a server that can lose what it took last."""
+    program = server_on_path() if request.param == "cut-7" else server_of_wheel()
+    kind = LaggingReplica if request.param == "replica" else CutServer
+    server = kind(program, tmp_path / "server")
+    yield server
+    daskperiment.recording.registry.close_recorders()
+    server.stop()
+
+
+@pytest.mark.parametrize("when", ["between trials", "in a trial"])
+def test_server_went_back(weather: Any, when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A running process notices, and writes what is its own under ids of its own.
+
+    Others got some of the ids meanwhile; they keep them, and no row mixes two trials. That the
+    process has begun another journal since what is lost was delivered makes no difference.
+    """
+    monkeypatch.setattr("daskperiment.recording.journal._ROTATE", 5_000)
+    place = SimpleNamespace(backend=weather.backend)
+
+    def lose() -> None:
+        weather.lose()
+        for n in (-1, -2, -3):
+            stranger(place, n)
+
+    def during(n: int) -> None:
+        if n == 15 and when == "in a trial":
+            lose()
+
+    ex, result = experiment(place, during)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for n in range(1, 9):
+            result.bind(n=n).compute()
+        ex.flush()
+        weather.fall_behind()
+        for n in range(9, 15):
+            result.bind(n=n).compute()
+        ex.flush()
+        if when == "between trials":
+            lose()
+        for n in (15, 16):
+            assert result.bind(n=n).compute() == f"ours of {n}"
+        ex.flush()
+    text = only(told(caught))
+    assert "went back to trial" in text
+    found = open_again("gone", weather.backend)
+    history = found.get_history()
+    assert history.index.tolist() == list(range(1, 20))
+    assert sorted(history["n"]) == [-3, -2, -1, *range(1, 17)]
+    assert history["n"].tolist()[:8] == list(range(1, 9))
+    check_rows(found, history["n"].tolist())
+
+
+def test_kept_values_come_back(weather: Any) -> None:
+    """What steps kept, and the store lost, is there again as long as it is small."""
+    ex = daskperiment.Experiment("kept", backend=weather.backend)
+    n = ex.parameter("n", default=0)
+
+    @ex.persist(reuse=True)
+    def keep(n: int) -> Any:
+        return np.arange(1000) + n
+
+    @ex.result
+    def first(values: Any) -> int:
+        return int(values[0])
+
+    result = first(keep(n))
+    assert result.bind(n=1).compute() == 1
+    ex.flush()
+    weather.fall_behind()
+    for n in range(2, 9):
+        assert result.bind(n=n).compute() == n
+    ex.flush()
+    weather.lose()
+    with pytest.warns(StoreWarning, match="went back to trial"):
+        assert result.bind(n=9).compute() == 9
+    ex.flush()
+    found = open_again("kept", weather.backend)
+    history = found.get_history(verbose=True)
+    assert sorted(history["n"]) == list(range(1, 10))
+    assert set(history["Status"]) == {"succeeded"}
+    assert [found.get_persisted("keep", trial)[0] for trial in history.index] == list(history["n"])
