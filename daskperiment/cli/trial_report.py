@@ -16,7 +16,6 @@ from daskperiment.experiment import Experiment
 from daskperiment.history import RecordedTrial, trial_or_raise
 from daskperiment.history.stored_values import viewed
 from daskperiment.history.trial_records import DAMAGED
-from daskperiment.records import Begun
 from daskperiment.store.protocol import Store
 
 if TYPE_CHECKING:
@@ -132,7 +131,7 @@ def trial_data(experiment: Experiment, store: Store, trial: RecordedTrial) -> di
         "sweep": begun.sweep,
         "reproduces": begun.source,
         "earlier_id": begun.was if begun.was != number else None,
-        "copied_from": _birthplace(begun),
+        "copied_from": begun.birthplace and str(begun.birthplace),
         "failure": {name: getattr(failure, name) for name in _FAILURE} if failure else None,
         "metrics": {
             name: list(experiment.load_metric(name, number)[number].items())
@@ -142,11 +141,6 @@ def trial_data(experiment: Experiment, store: Store, trial: RecordedTrial) -> di
     }
     plain: dict[str, Any] = output.plain_json(data)
     return plain
-
-
-def _birthplace(begun: Begun) -> str | None:
-    born = begun.birthplace
-    return None if born is None else f"{born.address} trial {born.trial}"
 
 
 def _time(seconds: float) -> datetime | None:

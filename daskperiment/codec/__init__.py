@@ -30,7 +30,13 @@ from daskperiment.codec.fields import (
     unpack,
 )
 from daskperiment.codec.kinds import NotPlainError
-from daskperiment.codec.object_format import Blob, check_object, dump_object, load_object
+from daskperiment.codec.object_format import (
+    Blob,
+    ObjectFile,
+    check_object,
+    dump_object,
+    load_object,
+)
 from daskperiment.codec.renumbering import Renumbering, with_trial
 from daskperiment.codec.signed_records import (
     check_signature,
@@ -42,6 +48,7 @@ from daskperiment.codec.signed_records import (
 __all__ = [
     "Blob",
     "NotPlainError",
+    "ObjectFile",
     "Renumbering",
     "check_object",
     "check_signature",

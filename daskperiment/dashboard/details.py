@@ -82,6 +82,7 @@ def describe_trial(store: Store, trial_id: int) -> dict[str, Any]:
         "pid": begun.origin.pid,
         "sweep": begun.sweep,
         "source": begun.source,
+        "copied_from": begun.birthplace and str(begun.birthplace),
         "parameters": [{"name": n, **_value(f, store)} for n, f in trial.parameters.items()],
         "steps": [_step(run, store) for run in runs[:_STEPS]],
         "steps_left_out": max(0, len(runs) - _STEPS),

@@ -261,19 +261,25 @@ def _state(name: str, stamp: Stamp | str | None, digests: bool) -> FileState:
 @lru_cache(maxsize=1)
 def watch_files() -> None:
     """Begin to watch what the steps of this process read and write."""
+    # When the interpreter ends, a module's names are gone before the last file is closed.
+    events, active = _EVENTS, ACTIVE
+
+    def notice(event: str, arguments: tuple[Any, ...]) -> None:
+        note = events.get(event)
+        if note is not None and active:
+            _notice(note, arguments, currentframe())
+
     # For good: an audit hook cannot be taken away.
-    sys.addaudithook(_notice)
+    sys.addaudithook(notice)
     os.environ.__class__ = _WatchedEnvironment
 
 
-def _notice(event: str, arguments: tuple[Any, ...]) -> None:
-    note = _EVENTS.get(event)
-    if note is not None and ACTIVE:
-        with suppress(Exception):  # it must not fail what the user does
-            if (here := _files_here()) and _is_of_interest(currentframe()):
-                for files in here:
-                    note(files, *arguments)
-                    files.noted = True
+def _notice(note: Callable[..., None], arguments: tuple[Any, ...], frame: FrameType | None) -> None:
+    with suppress(Exception):  # it must not fail what the user does
+        if (here := _files_here()) and _is_of_interest(frame):
+            for files in here:
+                note(files, *arguments)
+                files.noted = True
 
 
 def _files_here() -> list[ObservedFiles]:

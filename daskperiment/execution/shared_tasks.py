@@ -209,12 +209,12 @@ def _reads(outcomes: Sequence[SharedOutcome]) -> list[FileState]:
 
 
 def _with_reads(
-    outcome: SharedOutcome, place: str, reads: Sequence[FileState]
+    before: tuple[FileState, ...], place: str, reads: Sequence[FileState]
 ) -> tuple[FileState, ...]:
     if not reads:
-        return outcome.reads
+        return before
     own = [msgspec.structs.replace(each, step=each.step or place) for each in reads]
-    return tuple(reads_with(outcome.reads, own))
+    return tuple(reads_with(before, own))
 
 
 def value_of(outcome: SharedOutcome) -> Any:
@@ -247,7 +247,7 @@ def run_shared(
         drew=outcome.drew or runner.running.stochastic,
         # What can be gone through only once is of use to one trial.
         owner=trial.token if runner.doubt or hasattr(runner.value, "__next__") else outcome.owner,
-        reads=_with_reads(outcome, call.key, runner.reads),
+        reads=_with_reads(outcome.reads, call.key, runner.reads),
     )
 
 
@@ -289,7 +289,7 @@ def share_between(
     return replace(
         outcome,
         drew=outcome.drew or running.stochastic,
-        reads=_with_reads(outcome, label, running.reads),
+        reads=_with_reads(outcome.reads, label, running.reads),
         owner=recording.source.request().token if private else outcome.owner,
     )
 
@@ -328,8 +328,8 @@ def _loaded(
     if "files" in hit.entry.kept:
         restore_files(hit.entry.kept["files"], get, signing_key)
     run = _as_run(request, call, hit, watch)
-    outcome = SharedOutcome(value, recording.seeded, run=run, trial=hit.entry.trial)
-    return replace(outcome, reads=_with_reads(outcome, hit.entry.key, hit.entry.reads))
+    reads = _with_reads((), hit.entry.key, hit.entry.reads)
+    return SharedOutcome(value, recording.seeded, run=run, trial=hit.entry.trial, reads=reads)
 
 
 def _as_run(request: TrialRequest, call: Call, hit: Hit, watch: Stopwatch) -> StepRun:

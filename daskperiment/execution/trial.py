@@ -172,7 +172,7 @@ class RequestSource:
         return self._make()
 
     def for_steps(self, *names: str) -> RequestSource:
-        """Return a source of the same request that names some steps only, and their places.
+        """Return a source of the same request that takes but some steps along, and their places.
 
         By it a shared task joins the trial that it is recorded in.
         """
@@ -191,14 +191,7 @@ class _PartialRequest(RequestSource):
         super().__init__(whole.request)
         self._whole = whole
         self._names = names
-        self._some: TrialRequest | None = None
         self.submission = whole.submission
-
-    def request(self) -> TrialRequest:
-        # A graph has one of these a step, and few of them are asked.
-        if self._some is None:
-            self._some = self._whole.request().for_steps(*self._names)
-        return self._some
 
     def travelling(self) -> TrialRequest:
         return self._whole.travelling().for_steps(*self._names)

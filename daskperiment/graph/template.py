@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import dask
 from dask import local, threaded
-from dask.base import get_scheduler
+from dask.base import get_scheduler, named_schedulers
 from dask.callbacks import Callback
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
@@ -62,10 +62,14 @@ __all__ = [
     "TrialTasks",
     "local_scheduler",
     "no_trial",
+    "run_here",
 ]
 
 TRIAL = "daskperiment-trial"
 """Key of the node that stands for the current trial in every template."""
+
+FEW = 16
+"""Tasks up to which setting up Dask's scheduler is worth more than what it decides."""
 
 Key = Hashable
 
@@ -112,8 +116,48 @@ def local_scheduler(keywords: Mapping[str, Any]) -> Callable[..., Any] | None:
         return None
     if dask.config.get("delayed_optimize", None) or dask.config.get("optimizations", None):
         return None
-    found = get_scheduler(scheduler=keywords.get("scheduler"), cls=Delayed)
+    asked = keywords.get("scheduler")
+    # Dask looks for a client first, also where the name says that there is none to be asked.
+    found = named_schedulers.get(asked) if isinstance(asked, str) else None
+    found = found or get_scheduler(scheduler=asked, cls=Delayed)
     return found if found in (local.get_sync, threaded.get) else None
+
+
+def run_here(
+    tasks: Mapping[Key, GraphNode], key: Key, get: Callable[..., Any], **keywords: Any
+) -> Any:
+    """Run tasks by a local scheduler of Dask, and return what one of them gives.
+
+    Where the caller's thread runs them one after the other, few of them are run without it: to set
+    the scheduler up takes longer than a small trial. Their order is depth first, as Dask's is.
+
+    Parameters
+    ----------
+    tasks : mapping
+        Key -> task: those that the last one depends on.
+    key : hashable
+        Of the last one.
+    get : callable
+        From `local_scheduler`.
+    **keywords
+        For the scheduler.
+    """
+    if get is not local.get_sync or len(tasks) > FEW or Callback.active:
+        return get(tasks, key, **keywords)
+    values: dict[Key, Any] = {}
+    waiting = Counter(each for task in tasks.values() for each in task.dependencies)
+    stack = [key]
+    while stack:
+        task = tasks[stack[-1]]
+        if missing := task.dependencies - values.keys():
+            stack.append(min(missing, key=str))  # in the same order in every process
+            continue
+        values[stack.pop()] = task(values)
+        waiting.subtract(task.dependencies)
+        for before in task.dependencies:
+            if not waiting[before]:
+                del values[before]  # nobody takes it any more
+    return values[key]
 
 
 @dataclass(frozen=True)
@@ -251,7 +295,7 @@ class _Copying:
             tasks = {key: task for key, task in layer.tasks.items() if key in needed}
             taken = {key: shared[key] for key in tasks if key in shared}
             tasks.update((key, nodes.own(key, taken[key])) for key in taken)
-            self.own[name] = replace(layer, tasks=tasks)
+            self.own[name] = TaskLayer(tasks, layer.annotations, layer.dependencies)
             self.extra[name] = set(taken.values())
             if not tasks:
                 del self.own[name]

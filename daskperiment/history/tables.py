@@ -196,7 +196,7 @@ def _birthplaces(rows: _Rows, index: pd.Index) -> _Columns:
     places = {one.address for one, _ in copied}
     if len(places) < 2 and all(one.trial == trial for one, trial in copied):
         return []
-    texts = [f"{one.address} trial {one.trial}" if one else MISSING for one in born]
+    texts = [str(one) if one else MISSING for one in born]
     return [("Copied From", column(texts, index))]
 
 

@@ -24,7 +24,7 @@ from daskperiment.graph.arguments import CallNode
 from daskperiment.graph.compiling import compile_template
 from daskperiment.graph.keywords import USUAL, check_keywords
 from daskperiment.graph.step import Step, StepCall, with_functions
-from daskperiment.graph.template import Template, TrialGraph, local_scheduler
+from daskperiment.graph.template import Template, TrialGraph, local_scheduler, run_here
 from daskperiment.parameters import Parameters, check_values
 from daskperiment.planning.forecasts import StepForecast
 from daskperiment.planning.planner import Planner, TrialOptions, TrialPlan, check_reuse
@@ -73,7 +73,7 @@ class ResultDefinition:
 
     def with_options(self, options: TrialOptions) -> ResultDefinition:
         """Return the same result with other options."""
-        return replace(self, options=options)
+        return self if options is self.options else replace(self, options=options)
 
     def with_functions(self, functions: Mapping[str, UserFunction]) -> ResultDefinition:
         """Return a result with the same graph, in which steps call other functions.
@@ -131,7 +131,7 @@ class ResultDefinition:
         key, tasks, keys = self.template.begun(plan.token, plan.source, plan.reuse, trial)
         others = {name: value for name, value in keywords.items() if name != "scheduler"}
         with self._watching(keys), shorten_traceback():
-            return get(tasks, key, **others)
+            return run_here(tasks, key, get, **others)
 
     def _by_dask(self, plan: TrialPlan, keywords: Mapping[str, Any]) -> Any:
         graph = self.template.instantiate(plan.token, plan.source, plan.reuse)

@@ -68,7 +68,7 @@ class ReusePlanner:
                 )
         self._planned.update(dict.fromkeys(template.places.values(), now))
         self._begun += 1
-        return replace(plan, step_keys=step_keys)
+        return replace(plan, step_keys=step_keys) if new else plan
 
     def note(self, template: Template, trial: TrialMakeup, count: int | None) -> None:
         """Note a trial that reused nothing, the last of so many; later ones are held against it.

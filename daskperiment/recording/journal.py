@@ -370,7 +370,8 @@ class _JournalFile:
             pass  # its mark says that all is delivered
 
     def __del__(self) -> None:
-        if self._handle >= 0:
+        # When the interpreter ends, a module's names are None.
+        if self._handle >= 0 and os is not None:
             os.close(self._handle)
 
 

@@ -170,6 +170,18 @@ class NoCacheKey(NamedTuple):
     """Of the step that it is the reason of; others have none because they take what it gives."""
 
 
+class _Given(NamedTuple):
+    """What the cache keys of a trial are made of, where its arguments are fixed."""
+
+    steps: Mapping[str, StepCode]
+    seed: int
+    values: tuple[tuple[Key, CacheKey | NoCacheKey], ...]
+
+    def is_same(self, other: _Given) -> bool:
+        """Whether cache keys are those of another trial; code that is the same is one object."""
+        return self[1:] == other[1:] and self.steps is other.steps
+
+
 class KeySpecs:
     """How the cache keys of one result's graph are made.
 
@@ -196,6 +208,12 @@ class KeySpecs:
         self._capture = CodeCapture()
         self._places = {spec.key: spec.place for spec in specs if spec.place}
         self._places.update((key, f"parameter {name}") for key, name in parameters.items())
+        self._given = [spec for spec in specs if spec.taken is not None or spec.parameter]
+        self._is_steady = not functions and all(
+            isinstance(part, (str, KeyOf)) for spec in specs for part in spec.parts
+        )
+        """Whether cache keys depend on nothing but what a trial is given."""
+        self._last: tuple[_Given, dict[Key, CacheKey | NoCacheKey]] | None = None
         self._outside: dict[Key, KeySpec] = {}
         """The nodes that no step, parameter or file reaches: data from outside."""
         for spec in specs:
@@ -260,10 +278,17 @@ class KeySpecs:
             The trial's seed.
         """
         found = {key: _of_value(values, name) for key, name in self._parameters.items()}
+        found.update((spec.key, key) for spec in self._given if (key := _of_given(spec, values)))
+        given, last = _Given(steps, seed, tuple(found.items())), self._last
+        if last is not None and last[0].is_same(given):
+            return last[1]
         steps = self.codes(steps)
         series = series_of(platform.python_version())
         for spec in self.specs:
-            found[spec.key] = _cache_key(spec, found, values, steps, seed, series)
+            if spec.key not in found:
+                found[spec.key] = _cache_key(spec, found, values, steps, seed, series)
+        if self._is_steady:
+            self._last = given, found
         return found
 
     def files(self, values: Mapping[str, Any]) -> dict[str, dict[str, dict[str, str]]]:
@@ -368,10 +393,6 @@ def _cache_key(
     spec: KeySpec, found: Mapping[Key, CacheKey | NoCacheKey], values: Mapping[str, Any],
     codes: Mapping[str, StepCode], seed: int, series: str,
 ) -> CacheKey | NoCacheKey:  # fmt: skip
-    if spec.taken is not None:
-        return _of_part(values, spec.taken)
-    if spec.parameter in values:
-        return _of_value(values, spec.parameter)
     seeded = []
     # What takes something that has no key has none either, for the same reason.
     for key in spec.counting:
@@ -438,6 +459,13 @@ def _of_value(values: Mapping[str, Any], name: str) -> CacheKey | NoCacheKey:
     except NoFingerprintError as error:
         return NoCacheKey(f"the value of parameter {name!r} {UNKNOWN}: {error}")
     return CacheKey(known, known)
+
+
+def _of_given(spec: KeySpec, values: Mapping[str, Any]) -> CacheKey | NoCacheKey | None:
+    """Return the cache key of what a trial gets a value for; None for what is computed in it."""
+    if spec.taken is not None:
+        return _of_part(values, spec.taken)
+    return _of_value(values, spec.parameter) if spec.parameter in values else None
 
 
 def _of_part(values: Mapping[str, Any], part: ParameterField) -> CacheKey | NoCacheKey:

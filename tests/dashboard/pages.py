@@ -58,8 +58,10 @@ class Site:
         page.on("request", lambda request: self.requests.append(request.url))
 
     def _note(self, message: Any) -> None:
-        # A question that is answered by 404 or 503 is told by the page itself.
-        if message.type in ("error", "warning") and "status of" not in message.text:
+        # A question that is answered by 404 or 503 is told by the page itself, and a connection
+        # that was not made yet ends with the page that is left or loaded anew.
+        expected = ("status of", "closed before the connection is established")
+        if message.type in ("error", "warning") and not any(x in message.text for x in expected):
             self.trouble.append(message.text)
 
     def open(self, query: str = "", wait: str = "main h1") -> Any:

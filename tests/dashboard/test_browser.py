@@ -316,7 +316,8 @@ INWARD = {
     "StepCode.states",
     # What tells equal submissions and hosts, and what was signed; clocks are named in warnings.
     "Begun.submission", "Begun.code_hash", "Begun.signature", "StepRun.signature",
-    "StepCode.clocks", "ObjectRef.python",
+    "StepCode.clocks", "ObjectRef.python", "ObjectRef.mark", "StepRun.serial", "Ended.serial",
+    "Ended.signature", "Computed.serial", "Computed.signature",
 }  # fmt: skip
 
 
@@ -417,6 +418,7 @@ def test_colours_can_be_chosen(site):
     site.until(lambda: page.evaluate(ink) not in (None, before))
     page.reload()
     page.wait_for_selector("html[data-theme=dark]")
+    site.drawn(2)
     page.click("#theme")
     site.until(lambda: page.evaluate("document.documentElement.dataset.theme") is None)
 

@@ -206,3 +206,40 @@ def test_nothing_is_watched_outside_of_steps(data):
     opened(data)
     assert os.environ["PATH"] == dict(os.environ)["PATH"]
     assert "WATCHED" not in os.environ
+
+
+LATE = """
+import os, sys
+import daskperiment
+
+ex = daskperiment.Experiment("late", backend=sys.argv[1], seed=1)
+
+@ex.persist(reuse=True)
+def read(name):
+    return open(name).read()
+
+@ex.result
+def size(text):
+    return len(text)
+
+size(read(sys.argv[0])).compute(scheduler="synchronous")
+daskperiment.recording.registry.close_recorders()
+# As the interpreter clears a module that something still refers to.
+names = vars(sys.modules["daskperiment.execution.observed_files"])
+for name in names:
+    names[name] = None
+open(sys.argv[0]).close()
+os.listdir(".")
+os.environ.get("HOME")
+os._exit(0)
+"""
+
+
+def test_files_opened_while_the_interpreter_ends(tmp_path):
+    """What is opened when all modules are gone is no trouble of the program's."""
+    program = tmp_path / "program.py"
+    program.write_text(LATE)
+    done = subprocess.run(
+        [sys.executable, program, tmp_path / "store"], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -9,12 +10,15 @@ import dask
 import dask.array as da
 import numpy as np
 import pytest
+from dask._task_spec import Task, TaskRef
 from dask.callbacks import Callback
 from dask.delayed import Delayed
+from dask.order import order
 
 import daskperiment
 from daskperiment import Experiment
 from daskperiment.execution import tasks
+from daskperiment.graph.template import run_here
 
 Build = Callable[[Experiment], Any]
 
@@ -190,6 +194,61 @@ def test_a_scheduler_of_ones_own(tmp_path, ordinary):
     assert result.compute(scheduler=get, note=1) == 6
     assert asked == [{"note": 1}]
     assert len(ordinary) == 1
+
+
+class Held:
+    """Something that tells whether anybody still has it."""
+
+
+def grid(width: int, gone: list[Any], order: list[str]) -> dict[Any, Task]:
+    """Tasks of which each pair is joined, and the last joins those."""
+
+    def make(name: str) -> Any:
+        order.append(name)
+        held = Held()
+        gone.append(weakref.ref(held))
+        return held
+
+    def join(*parts: Any) -> int:
+        order.append("join")
+        return sum(ref() is not None for ref in gone)
+
+    tasks = {f"a{i}": Task(f"a{i}", make, f"a{i}") for i in range(2 * width)}
+    for i in range(width):
+        pair = TaskRef(f"a{2 * i}"), TaskRef(f"a{2 * i + 1}")
+        tasks[f"b{i}"] = Task(f"b{i}", join, *pair)
+    tasks["last"] = Task("last", lambda *parts: parts, *(TaskRef(f"b{i}") for i in range(width)))
+    return tasks
+
+
+@pytest.mark.parametrize("width", [1, 3, 5])
+def test_few_tasks_run_depth_first(width):
+    """As by Dask's scheduler, each value is let go of as soon as nobody takes it any more."""
+    order: list[str] = []
+    ours = run_here(grid(width, [], order), "last", dask.local.get_sync)
+    assert ours == dask.local.get_sync(grid(width, [], []), "last") == (2,) * width
+    assert order == [name for i in range(width) for name in (f"a{2 * i}", f"a{2 * i + 1}", "join")]
+
+
+def test_many_tasks_and_threads_are_for_dask():
+    """Only where the caller's thread runs few tasks is there nothing to be decided."""
+    asked = []
+
+    def get(tasks: Any, key: Any, **keywords: Any) -> str:
+        asked.append((len(tasks), keywords))
+        return "from the scheduler"
+
+    assert run_here(grid(2, [], []), "last", get, num_workers=3) == "from the scheduler"
+    assert asked == [(7, {"num_workers": 3})]
+    with Watching() as watching:
+        run_here(grid(2, [], []), "last", dask.local.get_sync)
+    assert len(watching.seen) == 7
+    seen: list[Any] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dask.local, "order", lambda dsk: seen.append(len(dsk)) or order(dsk))
+        run_here(grid(9, [], []), "last", dask.local.get_sync)
+        run_here(grid(2, [], []), "last", dask.local.get_sync)
+    assert seen == [28]
 
 
 def test_unoptimised(tmp_path, ordinary):

@@ -67,6 +67,7 @@ class MongoServer:
         """Start it and wait until it takes writes."""
         command = [mongod(), "--dbpath", str(self.folder), "--port", str(self.port)]
         command += ["--bind_ip", "127.0.0.1", "--nounixsocket", "--wiredTigerCacheSizeGB", "0.25"]
+        command += ["--journalCommitInterval", "2"]
         command += ["--setParameter", "enableTestCommands=1"]
         command += ["--setParameter", "diagnosticDataCollectionEnabled=false"]
         command += ["--replSet", self._replica_set] if self._replica_set else []

@@ -61,6 +61,7 @@ export function trial(page) {
       ["Seed", found.seed],
       ["Process", `${found.pid} of ${found.user} on ${found.host}`],
       found.sweep ? ["Sweep", found.sweep] : null,
+      found.copied_from ? ["Copied from", found.copied_from] : null,
       found.source ? ["Reproduces", h("a", page.to({ trial: found.source }), `Trial ${found.source}`)] : null,
     ].filter(Boolean);
     return card("Result", result(found), h("dl", { class: "facts" }, rows.map(([name, text]) => [h("dt", {}, name), h("dd", {}, text)])),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import re
 import sqlite3
@@ -12,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from daskperiment.codec import ObjectFile
 from daskperiment.errors import StoreError
 from daskperiment.store import rights
 from daskperiment.store.faults import explained
@@ -34,6 +34,7 @@ class FileObjects:
     def __init__(self, folder: Path, database: Database) -> None:
         self._folder = folder
         self._database = database
+        self._intact: dict[str, tuple[int, ...]] = {}
 
     def put(self, digest: str, parts: Sequence[Buffer]) -> None:
         """Keep an object unless it is there."""
@@ -108,9 +109,7 @@ class FileObjects:
     def _get_file(self, digest: str) -> Buffer:
         path = self._file(digest)
         with explained(path), suppress(FileNotFoundError), open(path, "rb") as file:
-            if os.fstat(file.fileno()).st_size == 0:
-                return b""  # cut off by a power failure; an empty file cannot be mapped
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            return ObjectFile.of(file, self._intact)
         raise KeyError(digest)
 
     def _put_file(self, digest: str, parts: Sequence[Buffer], size: int) -> None:

@@ -74,7 +74,8 @@ class Recovery:
             return question(self._copy)
 
     def __del__(self) -> None:
-        self.forget()
+        if os is not None:  # as a module's names are when the interpreter ends
+            self.forget()
 
     def _is_current(self) -> bool:
         now = _stamp(self._path)

@@ -61,6 +61,10 @@ _IDENTITY = (
     "WHERE NOT EXISTS (SELECT 1 FROM _identity)",
 )
 """Statements that give a database a random identity, unless it has one."""
+_ASIDE = (
+    "CREATE TABLE IF NOT EXISTS _aside "
+    "(stream TEXT, position INTEGER, trial INTEGER, id TEXT, body TEXT)"
+)
 _COLUMNS = "position, trial, id, CAST(body AS BLOB)"
 _SCHEMA = Schema(
     application=0x64706572,
@@ -135,14 +139,15 @@ class FileStore(ObjectMethods):
         """Allocate the token's trial id, in one transaction with its first record."""
         with self._database.writing() as connection:
             execute = connection.execute
-            row = execute("SELECT trial FROM _tokens WHERE token = ?", (token,)).fetchone()
-            if row is None:
-                trial = execute("INSERT INTO _tokens (token) VALUES (?)", (token,)).lastrowid or 0
+            added = execute("INSERT OR IGNORE INTO _tokens (token) VALUES (?)", (token,))
+            if new := added.rowcount == 1:
+                trial = added.lastrowid or 0
                 execute(_insert("trials"), (trial, BEGUN, body))
             else:
-                trial = row[0]
+                found = execute("SELECT trial FROM _tokens WHERE token = ?", (token,))
+                (trial,) = found.fetchone()
             stands = known is None or _stands(connection, known)
-        return Allocation(trial, self._clock.read(), row is None, stands)
+        return Allocation(trial, self._clock.read(), new, stands)
 
     def append(self, records: Sequence[Record]) -> list[Record]:
         """Write records in one transaction."""
@@ -234,6 +239,20 @@ class FileStore(ObjectMethods):
         """Yield the digests of all objects."""
         yield from self._objects.digests()
 
+    def set_aside(self, stream: str, record: Stored) -> None:
+        """Move a record to the table of those that were set aside."""
+        with self._database.writing() as connection:
+            connection.execute(_ASIDE)
+            rows = f'"{stream}" WHERE position = ?'
+            insert = f"INSERT INTO _aside SELECT ?, position, trial, id, body FROM {rows}"
+            connection.execute(insert, (stream, record.position))
+            connection.execute(f"DELETE FROM {rows}", (record.position,))
+
+    def has_aside(self) -> bool:
+        """Whether any record was set aside."""
+        query = "SELECT 1 FROM sqlite_schema WHERE name = '_aside'"
+        return self._database.ask(lambda found: bool(found.execute(query).fetchone()), False)
+
     def delete(self) -> None:
         """Remove the files written here, and the folder if no other file is in it."""
         self._clock.close()
@@ -281,7 +300,8 @@ class _FolderClock:
                 os.close(file)
 
     def __del__(self) -> None:
-        self.close()
+        if os is not None:  # as a module's names are when the interpreter ends
+            self.close()
 
 
 # Identity: two machines may have different folders of one name ------------------------------------
