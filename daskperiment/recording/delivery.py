@@ -278,7 +278,7 @@ class Delivery:
             return
         lost = self._write_all_down()
         texts = [f"The store {self._store.address} did not take all: {reason.rstrip('.')}."]
-        if waiting := self.waiting - lost:
+        if waiting := self._left(lost):
             texts.append(
                 f"{waiting} records and objects for it wait in {str(self.folder)!r}; the next "
                 "process that opens the experiment when the store takes them delivers them."
@@ -289,6 +289,13 @@ class Delivery:
                 "are lost with this process."
             )
         warn_user(StoreWarning(" ".join(texts)))
+
+    def _left(self, lost: int) -> str:
+        """Return how many records and objects are left on this machine, empty if none is."""
+        try:
+            return str(self.waiting - lost or "")
+        except StoreError:  # such as for want of descriptors
+            return "An unknown number of"
 
     def _refusal(self) -> str | None:
         """Deliver all, and return why the store does not take it."""
