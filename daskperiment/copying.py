@@ -16,7 +16,7 @@ from toolz import partition_all
 from xxhash import xxh3_64_hexdigest
 
 from daskperiment.capture.signatures import explained
-from daskperiment.codec import Renumbering, decode, parsed
+from daskperiment.codec import Renumbering, decode, is_of, parsed, placed
 from daskperiment.errors import CorruptRecordError, RecordsRefusedError, StoreWarning
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import (
@@ -184,7 +184,10 @@ class _StoreCopy:
                 owner = self._owners.get(of)
                 if of and owner is None and self._numbers.changes:
                     return
-        yield Record(stream, owner.trial if owner and each.trial else 0, id, body, owner)
+        number = owner.trial if owner and each.trial else 0
+        if is_of(each.body, each.trial):  # else it is damage, and stays so
+            body = placed(body, number)
+        yield Record(stream, number, id, body, owner)
 
     def _append(self, records: Sequence[Record]) -> None:
         """Write records, for their owners as long as the target has these."""

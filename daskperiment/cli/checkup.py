@@ -18,7 +18,7 @@ from daskperiment.cli import output
 from daskperiment.cli.exit_status import Refused
 from daskperiment.cli.lookup import ids, place
 from daskperiment.cli.signature_check import SignatureCheck
-from daskperiment.codec import decode, parsed
+from daskperiment.codec import decode, is_of, parsed
 from daskperiment.codec.object_format import digest_of
 from daskperiment.errors import CorruptRecordError, StoreError, StoreWarning
 from daskperiment.history.stored_values import as_key
@@ -206,6 +206,8 @@ class _Examination:
 
     def _note(self, stream: str, one: Stored) -> None:
         """Decode a record, and note the objects that it names."""
+        if not is_of(one.body, one.trial):
+            raise CorruptRecordError("it is of another trial, by what it says itself")
         kind = record_type(stream, one.id)
         record: Any = parsed(one.body) if kind is None else decode(one.body, kind)
         vital = stream == "trials" or (stream == "steps" and not record.reusable)
