@@ -271,6 +271,7 @@ class Delivery:
             self._pending.discard()
             self._spare.discard()
             self._held.clear()
+            self.values.clear()
             self.stuck = self._told = False
             self.writes.known = None
         self.forget()

@@ -231,8 +231,8 @@ class FileStore(ObjectMethods):
         return State(latest, self._clock.read(), stands)
 
     def faults(self, seconds: float) -> list[Fault]:
-        """Return the damage of the database, as SQLite's own check tells it."""
-        return self._database.faults(seconds)
+        """Return damage of the database, as SQLite's own check tells it, and files half written."""
+        return [*self._database.faults(seconds), *self._objects.faults()]
 
     def digests(self) -> Iterator[str]:
         """Yield the digests of all objects."""
