@@ -68,9 +68,15 @@ def sealed(body: bytes, trial: int | None = None) -> bytes:
 
 
 def placed(body: bytes, trial: int) -> bytes:
-    """Return a record's body as it is written for another trial; one that names none stays."""
+    """Return a record's body as it is written for another trial; one that names none stays.
+
+    The checksum of one that was changed does not come to fit by that.
+    """
     if not _names_trial(body):
         return body
+    if _changed([body]):
+        start = len(body) - _PLACE + len(_OF)
+        return b"%b%010x%b" % (body[:start], trial, body[start + 10 :])
     return sealed(b"%b}" % body[:-_PLACE], trial)
 
 
