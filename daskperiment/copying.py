@@ -13,19 +13,30 @@ from typing import Any
 
 from dask import config
 from toolz import partition_all
+from xxhash import xxh3_64_hexdigest
 
 from daskperiment.capture.signatures import explained
-from daskperiment.codec import Renumbering, decode, parsed
+from daskperiment.codec import Renumbering, decode, is_of, parsed, placed
 from daskperiment.errors import CorruptRecordError, RecordsRefusedError, StoreWarning
 from daskperiment.recording.registry import recorder_for
-from daskperiment.records import BEGUN, STREAMS, Begun, digests_within
+from daskperiment.records import (
+    BEGUN,
+    STREAMS,
+    Begun,
+    digests_within,
+    record_type,
+    tells_outcome,
+)
 from daskperiment.store.opening import open_store
-from daskperiment.store.protocol import Owner, Record, Store, Stored
+from daskperiment.store.protocol import Inspectable, Owner, Record, Store, Stored
 
 __all__ = ["copy"]
 
 BATCH = 500
 """Records that are copied at a time."""
+_GAP = 10_000
+"""Ids in a row that have no trial, at most, so that the trials behind them keep theirs."""
+_NOTHING = b'{"left_out":true}'
 
 
 @explained
@@ -84,6 +95,9 @@ class _StoreCopy:
         """Token -> id of the trials that the target had."""
         self._objects: dict[str, bool] = {}
         """Digest -> whether the source has the object."""
+        self._damaged: list[str] = []
+        self._next = new.state().latest + 1
+        """The id that the target gives out next, if nobody else writes there."""
 
     def run(self) -> None:
         """Copy what the target lacks."""
@@ -93,14 +107,16 @@ class _StoreCopy:
                 self._place(trial, self._known[token], token)
         for stream in STREAMS:
             for batch in partition_all(BATCH, self._old.read(stream)):
+                intact = [each for each in batch if self._is_intact(stream, each)]
                 # Objects first: no record of the copy ever names one that is still to come.
-                self._copy_objects(batch)
+                self._copy_objects(intact)
                 if stream == "trials":
-                    self._allocate(batch)
-                self._append([one for each in batch for one in self._moved(stream, each)])
-        _warn_of_missing(
-            self._old, [digest for digest, there in self._objects.items() if not there]
-        )
+                    for begun in sorted(each for each in batch if each.id == BEGUN):
+                        self._allocate(begun)
+                self._append([one for each in intact for one in self._moved(stream, each)])
+        _warn_of_damaged(self._old, self._damaged)
+        missing = [digest for digest, there in self._objects.items() if not there]
+        _warn_of_missing(self._old, missing)
         if self._numbers.unsigned:
             _warn_of_signatures(self._new, self._numbers.unsigned)
 
@@ -108,14 +124,53 @@ class _StoreCopy:
         self._owners[trial] = Owner(now, token)
         self._numbers.add(trial, now)
 
-    def _allocate(self, batch: Sequence[Stored]) -> None:
-        """Give the trials that begin in a batch their places in the target."""
-        for each in sorted(one for one in batch if one.id == BEGUN):
-            if each.trial not in self._owners:
-                token = _token(each)
-                with suppress(CorruptRecordError):
-                    each = each._replace(body=self._numbers.first_record(each.body, each.trial))
-                self._place(each.trial, self._new.allocate(token, each.body).trial, token)
+    def _is_intact(self, stream: str, each: Stored) -> bool:
+        """Whether a record can be read; else note that it is left behind."""
+        type_ = record_type(stream, each.id)
+        try:
+            parsed(each.body) if type_ is None else decode(each.body, type_)
+        except CorruptRecordError:
+            if tells_outcome(stream, each.id):
+                return True  # its id says how the trial ended
+            self._damaged.append(f"{each.id!r} of trial {each.trial} in {stream!r}")
+            return False
+        return True
+
+    def _allocate(self, begun: Stored) -> None:
+        """Give a trial its place in the target, by its first record."""
+        if begun.trial in self._owners:
+            return
+        self._leave_out(begun.trial)
+        token = _token(begun)
+        try:
+            body = self._numbers.first_record(begun.body, begun.trial)
+        except CorruptRecordError:
+            now = self._leave_room(token, begun.body)
+        else:
+            now = self._new.allocate(token, body).trial
+        self._place(begun.trial, now, token)
+        self._next = max(self._next, now + 1)
+
+    def _leave_out(self, trial: int) -> None:
+        """Leave out ids that the source has no trial of any more, while others keep theirs."""
+        if self._numbers.changes or not self._next < trial <= self._next + _GAP:
+            return
+        source = xxh3_64_hexdigest(self._old.address.encode())
+        for number in range(self._next, trial):
+            begun = [each for each in self._old.read("trials", [number]) if each.id == BEGUN]
+            if begun:  # it stands further behind
+                self._allocate(begun[0])
+            else:
+                self._leave_room(f"left-out-{number}-{source}", _NOTHING)
+
+    def _leave_room(self, token: str, body: bytes) -> int:
+        """Give out an id under which no trial is shown; return it."""
+        trial = self._new.allocate(token, body).trial
+        if isinstance(self._new, Inspectable):
+            for each in self._new.read("trials", [trial]):
+                if each.id == BEGUN and not _is_first_record(each.body):
+                    self._new.set_aside("trials", each)
+        return trial
 
     def _moved(self, stream: str, each: Stored) -> Iterator[Record]:
         """Yield a record as it is written to the target; none of a trial that came meanwhile."""
@@ -129,7 +184,10 @@ class _StoreCopy:
                 owner = self._owners.get(of)
                 if of and owner is None and self._numbers.changes:
                     return
-        yield Record(stream, owner.trial if owner and each.trial else 0, id, body, owner)
+        number = owner.trial if owner and each.trial else 0
+        if is_of(each.body, each.trial):  # else it is damage, and stays so
+            body = placed(body, number)
+        yield Record(stream, number, id, body, owner)
 
     def _append(self, records: Sequence[Record]) -> None:
         """Write records, for their owners as long as the target has these."""
@@ -160,12 +218,19 @@ def _begun(store: Store) -> Iterator[tuple[int, str]]:
             yield each.trial, _token(each)
 
 
+def _is_first_record(body: bytes) -> bool:
+    try:
+        return bool(decode(body, Begun))
+    except CorruptRecordError:
+        return False
+
+
 def _token(begun: Stored) -> str:
     """Return a trial's token; of one whose record is damaged, one that stays the same."""
     try:
         return decode(begun.body, Begun).token
     except CorruptRecordError:
-        return f"damaged-{begun.trial}"
+        return f"damaged-{begun.trial}-{xxh3_64_hexdigest(begun.body)}"
 
 
 def _copy_object(old: Store, new: Store, digest: str) -> bool:
@@ -175,6 +240,17 @@ def _copy_object(old: Store, new: Store, digest: str) -> bool:
         return False
     new.put(digest, [data])
     return True
+
+
+def _warn_of_damaged(old: Store, damaged: list[str]) -> None:
+    if damaged:
+        more = f" and {len(damaged) - 3} more" if damaged[3:] else ""
+        warnings.warn(
+            f"{len(damaged)} damaged records of {old.address} were left behind: "
+            f"{', '.join(damaged[:3])}{more}. All others are in the copy.",
+            StoreWarning,
+            stacklevel=4,
+        )
 
 
 def _warn_of_missing(old: Store, digests: list[str]) -> None:

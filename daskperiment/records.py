@@ -63,9 +63,11 @@ __all__ = [
     "is_replacement_id",
     "outweighs",
     "record_kind",
+    "record_type",
     "reused_run_id",
     "step_run_id",
     "sweep_id",
+    "tells_outcome",
 ]
 
 # Streams, ids and outcomes -----------------------------------------------------------------------
@@ -84,6 +86,21 @@ DESERTED = "ended-failed-deserted"
 def record_kind(id: str) -> str:
     """Return what kind of record has this id, such as :data:`ENDED`."""
     return id.partition("-")[0]
+
+
+def record_type(stream: str, id: str) -> type[Struct] | None:
+    """Return of which type a record is; ``None`` where that is not told by stream and id."""
+    if stream in ("steps", "beats"):
+        return StepRun if stream == "steps" else Beat
+    if stream == "outputs":
+        return CacheEntry if id.startswith(cache_entry_id("")) else None
+    kinds: dict[str, type[Struct]] = {BEGUN: Begun, ENDED: Ended, COMPUTED: Computed}
+    return kinds.get(record_kind(id)) if stream == "trials" else None
+
+
+def tells_outcome(stream: str, id: str) -> bool:
+    """Whether a record's id says how a trial ended, so that it counts whatever its body holds."""
+    return stream == "trials" and id.split("-")[:2] in ([ENDED, status] for status in OUTCOMES)
 
 
 def computed_id(name: str) -> str:

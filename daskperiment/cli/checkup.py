@@ -9,34 +9,22 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
-from msgspec import Struct
 from toolz import partition_all
 
 from daskperiment.cli import output
 from daskperiment.cli.exit_status import Refused
 from daskperiment.cli.lookup import ids, place
 from daskperiment.cli.signature_check import SignatureCheck
-from daskperiment.codec import decode, parsed
+from daskperiment.codec import decode, is_of, parsed
 from daskperiment.codec.object_format import digest_of
 from daskperiment.errors import CorruptRecordError, StoreError, StoreWarning
 from daskperiment.history.stored_values import as_key
 from daskperiment.history.trial_records import read_trials
 from daskperiment.recording.registry import recorder_for
-from daskperiment.records import (
-    BEGUN,
-    COMPUTED,
-    ENDED,
-    STREAMS,
-    Beat,
-    Begun,
-    Computed,
-    Ended,
-    StepRun,
-    digests_within,
-    record_kind,
-)
+from daskperiment.records import STREAMS, Begun, digests_within, record_type, tells_outcome
 from daskperiment.store.opening import journal_folder, open_store
 from daskperiment.store.protocol import Fault, Inspectable, Store, Stored
 
@@ -45,9 +33,11 @@ __all__ = ["Checkup", "Finding", "check", "examine"]
 _MANY = 500
 _DIGITS = 32
 """Of a digest; a store may keep objects of its own under longer ones."""
-_KINDS: dict[str, type[Struct]] = {BEGUN: Begun, ENDED: Ended, COMPUTED: Computed}
-_TYPES: dict[str, type[Struct]] = {"steps": StepRun, "beats": Beat}
 _BACKUP = "restore it from a backup; all others are read without it"
+_ASIDE = (
+    "restore it from a backup, or run `daskperiment check --repair` to set it aside; all others "
+    "are read without it"
+)
 _RERUN = "run the trial again, or restore the store from a backup"
 
 
@@ -202,16 +192,24 @@ class _Examination:
                     self._note(stream, one)
                 except CorruptRecordError as error:
                     self._damaged = True
-                    place = f"record {one.id!r} of trial {one.trial} in {stream!r}"
-                    yield Finding(place, str(error).partition("; restore")[0], _BACKUP)
+                    yield self._damaged_record(stream, one, str(error).partition("; restore")[0])
         except StoreError as error:
             self._damaged = True
             yield Finding(f"stream {stream!r}", str(error), "what it holds cannot be read")
 
+    def _damaged_record(self, stream: str, one: Stored, what: str) -> Finding:
+        place = f"record {one.id!r} of trial {one.trial} in {stream!r}"
+        # An end whose id says how the trial ended is worth more where it is.
+        if not isinstance(self._store, Inspectable) or tells_outcome(stream, one.id):
+            return Finding(place, what, _BACKUP)
+        return Finding(place, what, _ASIDE, partial(self._store.set_aside, stream, one))
+
     def _note(self, stream: str, one: Stored) -> None:
         """Decode a record, and note the objects that it names."""
-        kind = _TYPES.get(stream) or _KINDS.get(record_kind(one.id) if stream == "trials" else "")
-        record: Any = decode(one.body, kind) if kind is not None else None
+        if not is_of(one.body, one.trial):
+            raise CorruptRecordError("it is of another trial, by what it says itself")
+        kind = record_type(stream, one.id)
+        record: Any = parsed(one.body) if kind is None else decode(one.body, kind)
         vital = stream == "trials" or (stream == "steps" and not record.reusable)
         named = list(digests_within(parsed(one.body)) if b'"object"' in one.body else ())
         if isinstance(record, Begun):
@@ -278,6 +276,8 @@ class _Examination:
         trials = read_trials(self._store).values()
         if any(trial.status == "running" for trial in trials):
             return  # an object may be there before its record is
+        if self._store.has_aside():
+            return  # what was set aside may name any
         listed = [digest for digest in self._store.digests() if len(digest) == _DIGITS]
         orphans = [digest for digest in listed if digest not in self._references]
         if orphans:

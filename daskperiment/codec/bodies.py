@@ -3,12 +3,13 @@
 The body of a record ends with a checksum, so that a digit that changed is seen though it is still
 JSON. It stands there as a last field, which readers of any version pass over; records that were
 written before there was any have none. It is no signature: whoever changes a record on purpose
-can make another one.
+can make another one. Before it stands the trial that the record is of, so that one whose number
+changed is seen as well; not in a trial's first record, which is written before there is a number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
@@ -25,8 +26,10 @@ __all__ = [
     "dump_record",
     "encode",
     "find_record",
+    "is_of",
     "load_record",
     "parsed",
+    "placed",
     "sealed",
 ]
 
@@ -36,10 +39,13 @@ _ENCODER = msgspec.json.Encoder()
 _CHECKSUM = b',"checksum":"'
 _DIGITS = 16
 _TAIL = len(_CHECKSUM) + _DIGITS + len(b'"}')
+_OF = b',"of":"'
+_PLACE = _TAIL + len(_OF) + 11
+"""Bytes from the end at which the trial stands, as ten hexadecimal digits."""
 
 
-def encode(record: msgspec.Struct) -> bytes:
-    """Return a record's JSON, with its checksum.
+def encode(record: msgspec.Struct, trial: int | None = None) -> bytes:
+    """Return a record's JSON, with its checksum, and with the trial that it is of if that is known.
 
     Text that UTF-8 cannot hold (a file name, say, or an exception's message) is written with
     backslash escapes, so that it never costs the record.
@@ -51,14 +57,39 @@ def encode(record: msgspec.Struct) -> bytes:
     if not body.endswith(b"}"):
         return body  # a point, which stands in a record
     # As `sealed` does: a call for each record is felt in a trial.
-    whole = body[:-1]
+    whole = body[:-1] if trial is None else b'%b%b%010x"' % (body[:-1], _OF, trial)
     return b'%b%b%b"}' % (whole, _CHECKSUM, xxh3_64_hexdigest(whole).encode())
 
 
-def sealed(body: bytes) -> bytes:
-    """Return a body, which is a JSON object that is not empty, with its checksum."""
-    whole = body[:-1]
+def sealed(body: bytes, trial: int | None = None) -> bytes:
+    """Return a body, which is a JSON object that is not empty, with its checksum, as `encode`."""
+    whole = body[:-1] if trial is None else b'%b%b%010x"' % (body[:-1], _OF, trial)
     return b'%b%b%b"}' % (whole, _CHECKSUM, xxh3_64_hexdigest(whole).encode())
+
+
+def placed(body: bytes, trial: int) -> bytes:
+    """Return a record's body as it is written for another trial; one that names none stays."""
+    if not _names_trial(body):
+        return body
+    return sealed(b"%b}" % body[:-_PLACE], trial)
+
+
+def is_of(body: bytes, trial: int) -> bool:
+    """Whether a record is of this trial, as far as it says."""
+    return not _names_trial(body) or not _misplaced([body], [trial])
+
+
+def _names_trial(body: bytes) -> bool:
+    return body[-_PLACE:].startswith(_OF)
+
+
+def _misplaced(bodies: Sequence[bytes], trials: Iterable[int]) -> bool:
+    """Whether any body says that it is of another trial than the one that it stands in."""
+    start, end = len(_OF) - _PLACE, -_TAIL - 1
+    return True in [
+        body[-_PLACE:start] == _OF and body[start:end] != b"%010x" % trial
+        for body, trial in zip(bodies, trials, strict=True)
+    ]
 
 
 def _changed(bodies: Sequence[bytes]) -> bool:
@@ -118,8 +149,12 @@ def parsed(body: bytes) -> Any:
         raise _damaged(body, msgspec.Struct, error) from error
 
 
-def decode_many(bodies: Sequence[bytes], type_: type[T]) -> list[T]:
+def decode_many(
+    bodies: Sequence[bytes], type_: type[T], trials: Sequence[int] | None = None
+) -> list[T]:
     """Return many records of one type, decoded in one pass.
+
+    `trials` are those in which they stand; one that is of another is damaged.
 
     CorruptRecordError if any of them is damaged; `decode_each` returns the others.
     """
@@ -127,25 +162,38 @@ def decode_many(bodies: Sequence[bytes], type_: type[T]) -> list[T]:
         records: list[T] = _list_decoder(type_).decode(b"[" + b",".join(bodies) + b"]")
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         records = []
-    if len(records) == len(bodies) and not _changed(bodies):
+    misplaced = trials is not None and _misplaced(bodies, trials)
+    if len(records) == len(bodies) and not misplaced and not _changed(bodies):
         return records
     # One by one, so that the message is about the damaged one.
-    return [decode(body, type_) for body in bodies]
+    if trials is None:
+        return [decode(body, type_) for body in bodies]
+    return [_decode_of(body, type_, trial) for body, trial in zip(bodies, trials, strict=True)]
 
 
-def decode_each(bodies: Sequence[bytes], type_: type[T]) -> list[T | CorruptRecordError]:
+def decode_each(
+    bodies: Sequence[bytes], type_: type[T], trials: Sequence[int] | None = None
+) -> list[T | CorruptRecordError]:
     """Return the record of each body, or in its place the error that says what is wrong with it."""
     try:
-        return list(decode_many(bodies, type_))
+        return list(decode_many(bodies, type_, trials))
     except CorruptRecordError:
-        return [_decode_or_error(body, type_) for body in bodies]
+        given = [None] * len(bodies) if trials is None else trials
+        return [_decode_or_error(*pair, type_) for pair in zip(bodies, given, strict=True)]
 
 
-def _decode_or_error(body: bytes, type_: type[T]) -> T | CorruptRecordError:
+def _decode_or_error(body: bytes, trial: int | None, type_: type[T]) -> T | CorruptRecordError:
     try:
-        return decode(body, type_)
+        return decode(body, type_) if trial is None else _decode_of(body, type_, trial)
     except CorruptRecordError as error:
         return error
+
+
+def _decode_of(body: bytes, type_: type[T], trial: int) -> T:
+    record = decode(body, type_)
+    if not is_of(body, trial):
+        raise _damaged(body, type_, f"it is of another trial than {trial}, in which it stands")
+    return record
 
 
 def _damaged(body: bytes, type_: type, error: Exception | str) -> CorruptRecordError:

@@ -160,7 +160,7 @@ def _records(
     store: Store, stream: str, trial: int, type_: type[T], problems: list[str]
 ) -> Iterator[T]:
     for piece in partition_all(_PIECE, store.read(stream, [trial])):
-        records = decode_each([stored.body for stored in piece], type_)
+        records = decode_each([stored.body for stored in piece], type_, [trial] * len(piece))
         for stored, record in zip(piece, records, strict=True):
             if not isinstance(record, CorruptRecordError):
                 yield record

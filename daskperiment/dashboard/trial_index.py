@@ -252,7 +252,7 @@ def split_damaged(
     stored: Sequence[Stored], type_: type[T]
 ) -> tuple[list[tuple[Stored, T]], list[Stored]]:
     """Return what was stored with its records, and what is damaged. Nobody is warned."""
-    records = decode_each([one.body for one in stored], type_)
+    records = decode_each([one.body for one in stored], type_, [one.trial for one in stored])
     pairs = list(zip(stored, records, strict=True))
     found = [(one, each) for one, each in pairs if not isinstance(each, CorruptRecordError)]
     return found, [one for one, each in pairs if isinstance(each, CorruptRecordError)]

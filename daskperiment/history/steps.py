@@ -128,7 +128,7 @@ def get_persisted(
 def _check_readable(store: Store, trial: int) -> None:
     """Refuse a trial with a record that cannot be read: it may have been changed on purpose."""
     stored = list(store.read("steps", [trial]))
-    records = decode_each([one.body for one in stored], StepRun)
+    records = decode_each([one.body for one in stored], StepRun, [trial] * len(stored))
     for one, record in zip(stored, records, strict=True):
         if isinstance(record, CorruptRecordError):
             raise UntrustedObjectError(

@@ -16,7 +16,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from msgspec import Struct
 from toolz import partition_all
 
-from daskperiment.codec import decode_each, load_record
+from daskperiment.codec import decode_each, is_of, load_record
 from daskperiment.errors import (
     CorruptRecordError,
     StoreError,
@@ -256,7 +256,8 @@ def _fold_ended(
     stored: list[Stored], ended_type: type[E], failure_type: type[Any], found: dict[int, E]
 ) -> None:
     pairs, damaged = decoded(stored, ended_type)
-    made_up = [(one.trial, _from_id(one.id, ended_type, failure_type)) for one in damaged]
+    made_up = [(one.trial, _from_id(one.id, ended_type, failure_type)) for one in damaged
+               if is_of(one.body, one.trial)]  # fmt: skip
     for trial, record in (*pairs, *made_up):
         if record is not None and (trial not in found or _holds(record, found[trial])):
             found[trial] = record
@@ -308,7 +309,7 @@ def intact(records: Iterable[Stored], type_: type[T]) -> Iterator[tuple[int, T]]
 
 def decoded(stored: Sequence[Stored], type_: type[T]) -> tuple[list[tuple[int, T]], list[Stored]]:
     """Return records of one type with their trials, and besides those that are damaged."""
-    records = decode_each(list(map(_body, stored)), type_)
+    records = decode_each(list(map(_body, stored)), type_, list(map(_number, stored)))
     # The types are collected in C: a call for each record is felt in a million of them.
     if CorruptRecordError not in set(map(type, records)):
         return list(zip(map(_number, stored), records, strict=True)), []  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 from toolz import partition_all
 
@@ -19,6 +20,7 @@ from daskperiment.recording.journal import Journal
 from daskperiment.recording.outputs import ObservedOutputs, remember
 from daskperiment.recording.owned_writes import OwnedWrites, StoreLoss
 from daskperiment.recording.pending_objects import PendingObjects
+from daskperiment.recording.spare_places import SparePlaces
 from daskperiment.store.opening import journal_folder
 from daskperiment.store.protocol import Record, Store, flat
 from daskperiment.warn import warn_user
@@ -54,6 +56,7 @@ class Delivery:
         self._outputs = outputs
         self._wake = wake
         self._pending = PendingObjects(self.folder / "spool")
+        self._spare = SparePlaces(store, self.writes)
         self._delivering = threading.Lock()
         self._noting = threading.Lock()
         self._kept: OrderedDict[str, Blob | None] = OrderedDict()
@@ -67,7 +70,8 @@ class Delivery:
     @property
     def waiting(self) -> int:
         """How many records and objects are not in the store yet."""
-        return self.journal.waiting + len(self._held) + len(self._pending)
+        here = self.journal.waiting + len(self._held) + len(self._pending)
+        return here + self._spare.waiting
 
     @property
     def holds(self) -> bool:
@@ -220,6 +224,7 @@ class Delivery:
             # A store that is full for an object may have room for records.
             self.deliver(timeout)
         self.journal.recover()
+        self._spare.deliver()
         if self.writes.loss is not None:  # noticed by what a dead process left
             self.deliver(timeout)
         self.away = self._told = False
@@ -264,7 +269,9 @@ class Delivery:
             self._store.delete()
             self.journal.discard()
             self._pending.discard()
+            self._spare.discard()
             self._held.clear()
+            self.values.clear()
             self.stuck = self._told = False
             self.writes.known = None
         self.forget()
@@ -276,11 +283,14 @@ class Delivery:
         if reason is None:
             self.journal.close()
             return
-        lost = self._write_all_down()
+        waiting = self.waiting
+        elsewhere = self._write_all_down()
+        lost = len(self._held) + self._pending.in_memory
         texts = [f"The store {self._store.address} did not take all: {reason.rstrip('.')}."]
-        if waiting := self.waiting - lost:
+        if waiting > lost:
+            places = " and ".join(repr(str(place)) for place in (self.folder, *elsewhere))
             texts.append(
-                f"{waiting} records and objects for it wait in {str(self.folder)!r}; the next "
+                f"{waiting - lost} records and objects for it wait in {places}; the next "
                 "process that opens the experiment when the store takes them delivers them."
             )
         if lost:
@@ -301,11 +311,14 @@ class Delivery:
             return str(error)
         return None
 
-    def _write_all_down(self) -> int:
-        """Write down what waits in memory, and return of how much that is not possible."""
+    def _write_all_down(self) -> list[Path]:
+        """Write down what waits in memory, and return where it waits beside the folder."""
         with suppress(StoreError):
             self._held.write_down(self.journal)
-        return len(self._held) + self._pending.write_down()
+        self._pending.write_down()
+        if self._held or self._pending.in_memory:
+            return self._spare.take(self._held.write_down, self._pending)
+        return []
 
 
 def _to_keep(blob: Blob) -> Blob | None:

@@ -215,40 +215,36 @@ class Journal:
 
     def _deliver(self, deadline: float | None, timeout: float | None) -> list[Record]:
         standing: list[Record] = []
-        while self._rewound:
-            waiting = next((file for file in self._spent if file.waiting), None)
-            if waiting is not None:
-                standing += self._send(waiting, waiting.size, deadline, timeout)
-            self._rewound = waiting is not None
-        with self._writing:
-            file = self._file
-            if file is None or not file.waiting:
+        while True:
+            with self._writing:
+                file = self._next_rewound() if self._rewound else self._file
+                if file is None or not file.waiting:
+                    return standing
+                end = file.cut()
+            try:
+                for records, done, count in frames.batches(file.sections(end)):
+                    if deadline is not None and time.monotonic() >= deadline:
+                        raise self._late(timeout)
+                    standing += self._append(records, file)
+                    with self._writing:
+                        file.delivered, file.waiting = done, file.waiting - count
+            finally:
+                file.mark()
+            with self._writing:
+                # What a store has lost is read from the file once more, if it was removed or not.
+                spent = self._writes.loss is None and not file.waiting and file.is_spent()
+                if spent and self._file is file:
+                    self._file = None
+                    self._spent.append(file)
+                    self._trim(_KEPT)
+            if not self._rewound:
                 return standing
-            end = file.cut()
-        standing += self._send(file, end, deadline, timeout)
-        with self._writing:
-            # What a store has lost is read from the file once more, if it was removed or not.
-            spent = self._writes.loss is None and not file.waiting and file.is_spent()
-            if spent and self._file is file:
-                self._file = None
-                self._spent.append(file)
-                self._trim(_KEPT)
-        return standing
 
-    def _send(
-        self, file: _JournalFile, end: int, deadline: float | None, timeout: float | None
-    ) -> list[Record]:
-        standing: list[Record] = []
-        try:
-            for records, done, count in frames.batches(file.sections(end)):
-                if deadline is not None and time.monotonic() >= deadline:
-                    raise self._late(timeout)
-                standing += self._append(records, file)
-                with self._writing:
-                    file.delivered, file.waiting = done, file.waiting - count
-        finally:
-            file.mark()
-        return standing
+    def _next_rewound(self) -> _JournalFile | None:
+        """Return the next file of those that are delivered once more, this process's last."""
+        file = next((file for file in self._spent if file.waiting), None)
+        self._rewound = file is not None
+        return file or self._file
 
     def _trim(self, limit: int) -> None:
         """Remove the oldest files that are delivered, as far as the others are within a limit."""

@@ -292,9 +292,10 @@ def _close(
 ) -> list[Record]:
     found = []
     for trial, (offset, points) in groups.items():
-        body = sealed(b'{"points":[%b]}' % b",".join(points))
+        number = trial & _TRIALS
+        body = sealed(b'{"points":[%b]}' % b",".join(points), number)
         owner = owners.get(trial >> OWNERS)
-        found.append(Record("points", trial & _TRIALS, f"{journal}-{offset}", body, owner))
+        found.append(Record("points", number, f"{journal}-{offset}", body, owner))
     return found
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from daskperiment.codec import decode, encode, with_trial
+from daskperiment.codec import decode, encode, placed, with_trial
 from daskperiment.errors import CorruptRecordError, RecordsRefusedError
 from daskperiment.records import Begun
 from daskperiment.store.protocol import Owner, Record, Store
@@ -148,7 +148,7 @@ def _moved(record: Record, owner: Owner, now: int) -> Record:
     owner = Owner(now, owner.token)
     stream, trial, id, body, _ = record
     if trial:
-        return Record(stream, now, id, body, owner)
+        return Record(stream, now, id, placed(body, now), owner)
     return Record(stream, 0, id, with_trial(body, now), owner)
 
 

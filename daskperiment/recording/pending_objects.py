@@ -52,9 +52,9 @@ class PendingObjects:
         return len(self._memory) + sum(1 for _ in self._files())
 
     @property
-    def in_memory(self) -> bool:
-        """Whether some wait in memory."""
-        return bool(self._memory)
+    def in_memory(self) -> int:
+        """How many wait in memory."""
+        return len(self._memory)
 
     def keep(self, digest: str, parts: Sequence[Buffer]) -> None:
         """Keep an object, whole or not at all.
@@ -96,11 +96,11 @@ class PendingObjects:
         self.expected = bool(self._memory)
         return count
 
-    def write_down(self) -> int:
-        """Write those in memory to the folder, and return how many are left."""
+    def write_down(self, place: PendingObjects | None = None) -> int:
+        """Write those in memory to the folder, or to another, and return how many are left."""
         for digest, body in list(self._memory.items()):
             try:
-                self._write(digest, [body])
+                (self if place is None else place)._write(digest, [body])
             except StoreError:
                 continue  # a smaller one may still fit
             self._drop(digest)

@@ -120,7 +120,7 @@ class Recorder:
         self, stream: str, trial: int, id: str, record: Struct, owner: Owner | None = None
     ) -> None:
         """Write a record down. Never raises: what cannot be recorded is said in a warning."""
-        written = Record(stream, trial, id, encode(record), owner)
+        written = Record(stream, trial, id, encode(record, trial), owner)
         if self.delivery.stuck:
             self.delivery.write_held()
         try:
@@ -155,7 +155,7 @@ class Recorder:
         try:
             self._journal.point(owner.trial, point, owner)
         except StoreError as error:
-            body = sealed(b'{"points":[%b]}' % msgspec.json.encode(point))
+            body = sealed(b'{"points":[%b]}' % msgspec.json.encode(point), owner.trial)
             id = uuid.uuid4().hex
             self.delivery.hold(Record("points", owner.trial, id, body, owner), error)
         if not self._heartbeat.runs:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -28,6 +29,7 @@ __all__ = [
     "list_experiments",
     "open_store",
     "resolve",
+    "spare_folders",
 ]
 
 _FOLDER = "daskperiment_cache"
@@ -127,12 +129,31 @@ def journal_folder(store: Store) -> Path:
     """
     if isinstance(store, FileStore):
         return store.folder / "journal"
+    return _local_root() / _digest(store)
+
+
+def spare_folders(store: Store) -> list[Path]:
+    """Return folders of this machine where records may wait that the journal's does not take.
+
+    The folder of the journals of servers, and one of this user's among the temporary files.
+    """
+    user = os.getuid() if os.name == "posix" else "user"
+    folders = [] if not isinstance(store, FileStore) else [_local_root() / "folders"]
+    with suppress(OSError):  # there is none that can be written
+        folders.append(Path(tempfile.gettempdir()) / f"daskperiment-{user}")
+    return [folder / _digest(store) for folder in folders]
+
+
+def _local_root() -> Path:
     root = dask.config.get("daskperiment.journal", None)
     if root is None:
         state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
         root = Path(state) / "daskperiment" / "journal"
-    digest = hashlib.sha256(store.address.encode()).hexdigest()[:32]
-    return Path(os.path.abspath(root)) / digest
+    return Path(os.path.abspath(root))
+
+
+def _digest(store: Store) -> str:
+    return hashlib.sha256(store.address.encode()).hexdigest()[:32]
 
 
 def _resolve_text(backend: str) -> Any:

@@ -262,6 +262,16 @@ class Inspectable(Protocol):
     def digests(self) -> Iterable[str]:
         """Return the digests of all objects that are there, in any order."""
 
+    def set_aside(self, stream: str, record: Stored) -> None:
+        """Take a record out of its stream, and keep it where no question reads it.
+
+        Another record may have its identity then. The others keep their positions. One that is
+        not there is passed over in silence.
+        """
+
+    def has_aside(self) -> bool:
+        """Whether any record was set aside: what it named is not known."""
+
 
 class ObjectMethods:
     """The methods for objects of a store that leaves these to a part of its own."""

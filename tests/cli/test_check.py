@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,31 @@ def test_damaged_page_is_repaired(trials: Command, folder: Path) -> None:
     as_new_process()
     assert trials("check").status == 0
     assert trials("history", "pairs").out == before
+
+
+def test_single_damaged_record_is_set_aside(trials: Command, folder: Path) -> None:
+    """A step run of which a byte changed is told with its remedy, which works and keeps it."""
+    as_new_process()
+    connection = sqlite3.connect(database(folder))
+    with connection:
+        connection.execute(
+            "UPDATE steps SET body = replace(body, 'succeeded', 'succeedet') WHERE position = 1"
+        )
+    connection.close()
+    answer = trials("check", "pairs")
+    assert answer.status == 1, answer
+    assert "of trial 1 in 'steps'" in answer.out
+    assert "run `daskperiment check --repair` to set it aside" in answer.out
+    answer = trials("check", "--repair")
+    assert answer.status == 0, answer
+    assert "in 'steps': repaired" in answer.out
+    as_new_process()
+    assert trials("check").status == 0
+    assert len(trials("steps", "pairs").table) == 1 + 5
+    connection = sqlite3.connect(database(folder))
+    (body,) = connection.execute("SELECT body FROM _aside").fetchone()
+    connection.close()
+    assert "succeedet" in body
 
 
 def test_damage_that_cannot_be_repaired_stays_told(trials: Command, folder: Path) -> None:

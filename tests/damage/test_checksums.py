@@ -8,7 +8,16 @@ from contextlib import suppress
 import msgspec
 import pytest
 
-from daskperiment.codec import decode, decode_each, decode_many, dump_record, encode, sealed
+from daskperiment.codec import (
+    decode,
+    decode_each,
+    decode_many,
+    dump_record,
+    encode,
+    is_of,
+    placed,
+    sealed,
+)
 from daskperiment.errors import CorruptRecordError
 from daskperiment.recording import journal_format as frames
 from daskperiment.records import Beat, Computed, Ended, Environment
@@ -68,7 +77,46 @@ def test_points_of_a_journal_have_one() -> None:
     assert decode(record.body, Points).points == [["loss", 0, 0.5, 1.0]]
     with pytest.raises(CorruptRecordError, match="checksum"):
         decode(record.body.replace(b"0.5", b"0.6"), Points)
-    assert record.body == sealed(b'{"points":[["loss",0,0.5,1.0]]}')
+    assert record.body == sealed(b'{"points":[["loss",0,0.5,1.0]]}', 1)
+
+
+@pytest.mark.parametrize("trial", [0, 1, 17, 2**40 - 1])
+def test_a_record_of_another_trial_is_seen(trial: int) -> None:
+    """Where a store's number of the trial changed, it is damage: alone, and among others."""
+    body = encode(Beat(1.5), trial)
+    assert decode(body, Beat) == Beat(1.5)
+    assert is_of(body, trial)
+    assert decode_many([body, body], Beat, [trial] * 2) == [Beat(1.5)] * 2
+    for bit in range(41):
+        other = trial ^ 1 << bit
+        assert not is_of(body, other)
+        good, bad = decode_each([body, body], Beat, [trial, other])
+        assert good == Beat(1.5)
+        assert isinstance(bad, CorruptRecordError)
+        assert f"another trial than {other}" in str(bad)
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda one: type(one).__name__)
+def test_no_changed_byte_of_a_trial_goes_unseen(record: msgspec.Struct) -> None:
+    """The number within is covered by the checksum as all else is."""
+    body, type_ = encode(record, 5), type(record)
+    whole = decode(body, type_)
+    for place in range(len(body)):
+        for new in b"0", b"6", b"", bytes([body[place] ^ 1]):
+            changed = body[:place] + new + body[place + 1 :]
+            (read,) = decode_each([changed], type_, [5])
+            assert isinstance(read, CorruptRecordError) or read == whole, changed
+
+
+def test_a_record_is_placed_anew() -> None:
+    """Written for another trial it says that, with a checksum that fits; one of old stays."""
+    body = encode(Ended("failed", 1.0, 2.0), 7)
+    assert placed(body, 9) == encode(Ended("failed", 1.0, 2.0), 9)
+    assert placed(body, 7) == body
+    for old in (encode(Beat(1.0)), msgspec.json.encode(Beat(1.0))):
+        assert placed(old, 9) == old
+        assert is_of(old, 9)
+        assert decode_many([old], Beat, [9]) == [Beat(1.0)]
 
 
 def test_shared_records_need_none() -> None:

@@ -50,13 +50,16 @@ def emptied(place: Place, id: str) -> None:
 LOSSES = [deleted, emptied]
 
 
-def restorer(place: Place) -> Callable[[], None]:
-    """Take a backup of all that is there; return what puts it back in the place of all."""
+def restorer(place: Place, drop: bool = False) -> Callable[[], None]:
+    """Take a backup of all that is there; return what puts it back in the place of all.
+
+    With `drop` a database of MongoDB is dropped before, so that it comes back without indexes.
+    """
     if place.kind == "folder":
         return _folder(place.backend)
     if place.kind == "redis":
         return _redis(place.backend)
-    return _mongo(place.backend)
+    return _mongo(place.backend, drop)
 
 
 def _folder(folder: Path) -> Callable[[], None]:
@@ -83,7 +86,7 @@ def _redis(url: str) -> Callable[[], None]:
     return restore
 
 
-def _mongo(url: str) -> Callable[[], None]:
+def _mongo(url: str, drop: bool = False) -> Callable[[], None]:
     with pymongo.MongoClient(url) as client:
         database = client.get_default_database()
         names = database.list_collection_names()
@@ -93,7 +96,11 @@ def _mongo(url: str) -> Callable[[], None]:
         with pymongo.MongoClient(url) as client:
             database = client.get_default_database()
             for name in database.list_collection_names():
-                database[name].delete_many({})
+                # A database that is dropped loses its indexes, and documents bring none back.
+                if drop:
+                    database.drop_collection(name)
+                else:
+                    database[name].delete_many({})
             for name, documents in kept.items():
                 if documents:
                     database[name].insert_many(documents)

@@ -92,6 +92,75 @@ def test_damaged_record(store: Any, body: bytes) -> None:
     assert found.objects >= 5
 
 
+DAMAGED = {
+    "steps": ("steps", "odd-1", b"{"),
+    "points": ("points", "odd-1", b'{"points":[],"checksum":"0123456789abcdef"}'),
+    "beats": ("beats", "odd-1", b'{"when":1}'),
+    "notes": ("notes", "impure-ä", b"\xff"),
+    "computed": ("trials", "computed-x", b"[1]"),
+    "outputs": ("outputs", "r-odd", b'{"trial":"x"}'),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_damaged_record_is_set_aside_if_asked_for(kind: str, store: Any) -> None:
+    """A single damaged record is taken out of the way and kept; all others stay as they are."""
+    stream, id, body = DAMAGED[kind]
+    trial = 0 if stream == "outputs" else 1
+    before = everything(store)
+    store.append([Record(stream, trial, id, body)])
+    healthy = Record(stream, trial, "healthy", b'{"points":[]}')
+    store.append([healthy] if stream == "points" else [])
+    between = [one.position for one in store.read(stream) if one.id == "healthy"]
+    (finding,) = examine(store).findings
+    assert f"record {id!r} of trial {trial}" in str(finding)
+    assert "--repair` to set it aside" in str(finding)
+    assert finding.mend is not None
+    finding.mend()
+    finding.mend()  # again, as two at once would
+    assert examine(store).findings == []
+    assert [one.position for one in store.read(stream) if one.id == "healthy"] == between
+    left = {key: value for key, value in everything(store).items() if key[2] != "healthy"}
+    assert left == before
+    store.append([Record(stream, trial, id, b'{"a":1}')])
+    bodies = [one.body for one in store.read(stream, [trial]) if one.id == id]
+    assert [b'"a"' in one for one in bodies] == [True], "the identity is free again"
+    store.append([Record(stream, trial, f"{id}-2", b"{")])
+    store.put(ODD, [b"x"])
+    store.append([])
+    assert store.has_aside()
+    assert not any("no record names" in line for line in lines(store))
+
+
+def everything(store: Any) -> dict[tuple[str, int, str], bytes]:
+    streams = ("trials", "steps", "points", "outputs", "notes", "beats")
+    return {(s, one.trial, one.id): one.body for s in streams for one in store.read(s)}
+
+
+def test_damaged_first_record_is_set_aside(store: Any, place: Place) -> None:
+    """A trial whose first record is set aside is not shown; the others are, and the next begins."""
+    begun = next(one for one in store.read("trials", [1]) if one.id == "begun")
+    store.set_aside("trials", begun)
+    damaged = begun.body.replace(b'"result":"total"', b'"result":"totem"')
+    assert damaged != begun.body
+    store.append([Record("trials", 1, "begun", damaged)])
+    (finding,) = examine(store).findings
+    assert finding.mend is not None
+    finding.mend()
+    assert examine(store).findings == []
+    ex = daskperiment.Experiment(ID, seed=1, backend=place.backend)
+    assert ex.get_history().index.tolist() == [2]
+    assert ex.result(lambda: 1)().compute(scheduler="synchronous") == 1
+    assert ex.trial_id == 3
+
+
+def test_a_damaged_end_stays(store: Any) -> None:
+    """An end whose id says how the trial ended is worth more where it is, and is not set aside."""
+    store.append([Record("trials", 1, "ended-interrupted-x", b"{")])
+    (finding,) = examine(store).findings
+    assert finding.mend is None
+
+
 def test_changed_digit(store: Any) -> None:
     """A record that is JSON as ever, but for a digit, is found by its checksum."""
     (ended,) = [one for one in store.read("trials", [1]) if one.id.startswith("ended")]

@@ -16,6 +16,7 @@ import pytest
 from dask import config
 
 import daskperiment
+from daskperiment.cli.checkup import examine
 from daskperiment.errors import (
     StoreError,
     StoreUnavailableError,
@@ -25,6 +26,7 @@ from daskperiment.errors import (
 from daskperiment.history import read_trials
 from daskperiment.recording.registry import close_recorders
 from daskperiment.store.opening import open_store
+from daskperiment.store.protocol import Record
 from tests.shared.conftest import KINDS, open_again
 from tests.shared.scenario import ID, VALUES, answers, define, perform, table
 
@@ -372,3 +374,58 @@ def test_no_source(tmp_path: Path) -> None:
     """No source is an error that says what to give."""
     with pytest.raises(ValueError, match="no source; expected a backend"):
         daskperiment.copy("merged", [], tmp_path)
+
+
+# Damage ------------------------------------------------------------------------------------------
+
+
+def damage(store: Any, stream: str, trial: int, id: str) -> None:
+    """Change a byte of a record, as its store keeps it."""
+    (one,) = [each for each in store.read(stream, [trial]) if each.id.startswith(id)]
+    store.set_aside(stream, one)
+    store.append([Record(stream, trial, one.id, one.body[:-30] + b"~" + one.body[-29:])])
+
+
+@pytest.mark.parametrize("kind", STORES)
+def test_damaged_records_are_left_behind(kind: str, make_place: Any) -> None:
+    """A copy names what is damaged and leaves it behind; trials keep their ids and outcomes."""
+    old, new = make_place(kind).backend, make_place(kind).backend
+    fill(old, *range(5))
+    close_recorders()
+    store = open_store(old, "merged")
+    for stream, trial, id in [("trials", 2, "begun"), ("steps", 3, "train"), ("points", 4, ""),
+                              ("trials", 5, "ended")]:  # fmt: skip
+        damage(store, stream, trial, id)
+    for _ in range(2):
+        with pytest.warns(StoreWarning, match=r"3 damaged records of .* left behind: "
+                                              r"'begun' of trial 2 in 'trials'"):  # fmt: skip
+            assert daskperiment.copy("merged", old, new) == 5
+    copied = open_store(new, "merged")
+    found = examine(copied).findings
+    assert [one.place for one in found] == ["record 'ended-succeeded' of trial 5 in 'trials'"]
+    with pytest.warns(StoreWarning, match="Damaged records are left out"):
+        history = open_again("merged", new).get_history(verbose=True)
+    assert history["n"].to_dict() == {1: 0, 3: 2, 4: 3, 5: 4}
+    assert history["Status"].tolist() == ["succeeded"] * 4
+    assert sorted({one.trial for one in copied.read("steps")}) == [1, 2, 3, 4, 5]
+    assert len(list(copied.read("steps", [3]))) == 2
+    copied.close()
+    store.close()
+
+
+@pytest.mark.parametrize("target", STORES)
+def test_ids_without_trials_are_left_out(target: str, make_place: Any) -> None:
+    """Where the source has no trial of an id any more, those behind it keep theirs all the same."""
+    old, new = make_place("folder").backend, make_place(target).backend
+    fill(old, *range(4))
+    close_recorders()
+    store = open_store(old, "merged")
+    for trial in (1, 3):
+        begun = next(one for one in store.read("trials", [trial]) if one.id == "begun")
+        store.set_aside("trials", begun)
+    for _ in range(2):
+        assert daskperiment.copy("merged", old, new) == 4
+    ex = open_again("merged", new)
+    assert ex.get_history()["n"].to_dict() == {2: 1, 4: 3}
+    assert "Copied From" not in ex.get_history(verbose=True)
+    store.close()

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import warnings
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 
 import daskperiment
 from daskperiment.cli import cli
-from daskperiment.errors import StoreWarning
+from daskperiment.errors import CodeChangedWarning, StoreWarning
 from daskperiment.recording.registry import close_recorders
 from tests.shared.conftest import open_again
 from tests.shared.losses import (
@@ -68,12 +70,15 @@ def test_idle_process_notices(place, loss):
     check_rows(open_again("gone", place.backend), [2, 1])
 
 
-def test_backup_is_restored(place):
+@pytest.mark.parametrize("drop", [False, True])
+def test_backup_is_restored(place, drop):
     """A store that went back is told of, and what it lacks is there again under free ids."""
+    if drop and not place.kind.startswith("mongo"):
+        pytest.skip("nothing but MongoDB keeps indexes apart")
     ex, result = experiment(place, lambda n: None)
     result.bind(n=1).compute()
     ex.flush()
-    restore = restorer(place)
+    restore = restorer(place, drop)
     for n in (2, 3):
         result.bind(n=n).compute()
     restore()
@@ -178,3 +183,34 @@ def test_new_id_is_told_of_the_row(place):
     said = CliRunner().invoke(cli, ["show", "gone", "2", *options], catch_exceptions=False)
     shown = json.loads(said.stdout)
     assert (shown["parameters"]["n"], shown["earlier_id"]) == (5, 1)
+
+
+def test_copied_while_a_trial_runs(make_place, tmp_path):
+    """A folder that is copied under a process, and then written as well: each has its own."""
+    place = make_place("folder")
+    copy = SimpleNamespace(backend=tmp_path / "copy")
+
+    def during(n):
+        if n == 3:
+            shutil.copytree(place.backend, copy.backend)
+            stranger(copy, -1)
+            stranger(copy, -2)
+
+    _, result = experiment(place, during)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for n in range(1, 6):
+            assert result.bind(n=n).compute() == f"ours of {n}"
+        again = open_again("gone", place.backend)
+    assert told(caught) == []
+    check_rows(again, [1, 2, 3, 4, 5])
+    other = open_again("gone", copy.backend)
+    history = other.get_history(verbose=True, running=True)
+    assert history["n"].tolist() == [1, 2, 3, -1, -2]
+    assert history["Status"].tolist() == ["succeeded"] * 2 + ["running"] + ["succeeded"] * 2
+    _, result = experiment(copy, lambda n: None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CodeChangedWarning)
+        assert result.bind(n=6).compute() == "ours of 6"
+    assert other.get_history()["n"].tolist() == [1, 2, -1, -2, 6]
+    check_rows(open_again("gone", place.backend), [1, 2, 3, 4, 5])

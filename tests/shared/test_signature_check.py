@@ -11,7 +11,7 @@ import pytest
 import daskperiment
 from daskperiment.cli.checkup import examine
 from daskperiment.cli.signature_check import SignatureCheck
-from daskperiment.codec import decode, encode, signed
+from daskperiment.codec import decode, encode, placed, signed
 from daskperiment.records import Begun, Computed, Ended, StepRun
 from tests.shared.conftest import open_again
 
@@ -154,20 +154,20 @@ def test_an_edited_beginning_is_found(store: Any) -> None:
 
 
 def test_swapped_records_are_found(store: Any) -> None:
-    """Two ends, or two step runs, that changed places are found in both trials."""
+    """Two ends, or two step runs, that changed places are found, though checksums were mended."""
     ends = {one.trial: one for one in store.read("trials") if one.id.startswith("ended-succ")}
     runs = {(one.trial, one.id.partition("-")[0]): one for one in store.read("steps")}
 
     def ends_swapped(stream: str, one: Any) -> Any:
         other = {1: 3, 3: 1}.get(one.trial)
         swaps = stream == "trials" and one.id.startswith("ended") and other
-        return one._replace(body=ends[other].body) if swaps else one
+        return one._replace(body=placed(ends[other].body, one.trial)) if swaps else one
 
     def runs_swapped(stream: str, one: Any) -> Any:
         other = {1: 3, 3: 1}.get(one.trial)
         name = one.id.partition("-")[0]
         swaps = stream == "steps" and name == "second" and other
-        return one._replace(body=runs[other, name].body) if swaps else one
+        return one._replace(body=placed(runs[other, name].body, one.trial)) if swaps else one
 
     for edit in (ends_swapped, runs_swapped):
         lines = found(store, edit)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import warnings
 from collections import namedtuple
 from collections.abc import Callable, Iterator
@@ -209,6 +210,24 @@ def test_discarded_file(folder: Path, store: FileStore) -> None:
     assert [path for path in folder.rglob("objects/**/*") if path.is_file()] == []
     assert view[:3] + view[-3:] == b"xxxxxx"
     assert len(view) == 2_000_000
+
+
+def test_object_that_was_never_finished(folder: Path, store: FileStore) -> None:
+    """A file that a killed process did not finish is found when it is old, and removed."""
+    store.put("ab" * 16, [bytes(2_000_000)])
+    (file,) = (folder / "objects").glob("*/*/*")
+    fresh, old = (file.with_name(f"{name * 32}.tmp") for name in "cd")
+    for path in (fresh, old):
+        path.write_bytes(b"half")
+    assert store.faults(10) == []
+    hours_ago = time.time() - 7200
+    os.utime(old, (hours_ago, hours_ago))
+    (found,) = store.faults(10)
+    assert "1 files that were never written to the end" in found.what
+    assert found.mend is not None
+    found.mend()
+    assert store.faults(10) == []
+    assert sorted(path.name for path in file.parent.iterdir()) == sorted([file.name, fresh.name])
 
 
 @pytest.mark.parametrize("size", [0, 1000])

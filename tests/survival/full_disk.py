@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,8 @@ import daskperiment
 disk, role, *how = sys.argv[1:]
 ballast = Path(disk) / "ballast"
 warnings.simplefilter("always", daskperiment.errors.StoreWarning)
+if "nowhere" in how:
+    tempfile.tempdir = disk  # where even the system's own folder has no room
 ex = daskperiment.Experiment("full", backend=Path(disk) / "store")
 
 
@@ -61,6 +64,8 @@ if role == "trial":
         for path in ballast.iterdir():
             path.unlink()
         ex.flush()
+elif role == "look":
+    print(len(ex.get_history(running=True)))
 else:
     row = ex.get_history(verbose=True, running=True).loc[1]
     print(

@@ -54,9 +54,35 @@ def test_full_for_a_moment(disk, what, cause):
     assert run(disk, "ask").stdout.strip() == WHOLE
 
 
-def test_full_at_the_end(disk):
-    """A process that ends while the disk is full says in one line what is lost with it."""
+@pytest.mark.parametrize("place", ["state", "temporary"])
+def test_full_at_the_end(disk, tmp_path, monkeypatch, place):
+    """What a process cannot write before it ends waits on another disk, and comes from there.
+
+    One line says where it is, and the next process that asks finds all.
+    """
+    away = tmp_path / "away"
+    away.mkdir()
+    state = away if place == "state" else disk
+    monkeypatch.setenv("XDG_STATE_HOME", str(state / "state"))
+    monkeypatch.setenv("TMPDIR", str(away))
     found = run(disk, "trial", "bytes", "stay")
+    assert found.stdout.splitlines() == ["42", "waiting"]
+    [line] = [line for line in found.stderr.splitlines() if "did not take all" in line]
+    assert "No space is left" in line
+    assert "lost with this process" not in line
+    parent = away / "state" / "daskperiment" if place == "state" else away
+    assert f"and {str(parent)!r}"[:-1] in line
+    assert run(disk, "look").stdout.strip() == "1"  # the disk is full still: it goes on waiting
+    for path in (disk / "ballast").iterdir():
+        path.unlink()
+    assert run(disk, "ask").stdout.strip() == WHOLE
+    assert [path for path in away.rglob("*") if path.is_file()] == []
+
+
+def test_full_everywhere_at_the_end(disk, monkeypatch):
+    """A process that ends while no disk takes anything says in one line what is lost with it."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(disk / "state"))
+    found = run(disk, "trial", "bytes", "stay", "nowhere")
     assert found.stdout.splitlines() == ["42", "waiting"]
     lines = [line for line in found.stderr.splitlines() if "lost with this process" in line]
     assert len(lines) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+import time
 import uuid
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
@@ -16,7 +17,7 @@ from daskperiment.errors import StoreError
 from daskperiment.store import rights
 from daskperiment.store.faults import explained
 from daskperiment.store.file.database import Database
-from daskperiment.store.protocol import Buffer
+from daskperiment.store.protocol import Buffer, Fault
 
 __all__ = ["OBJECTS", "FileObjects", "select_in"]
 
@@ -24,6 +25,8 @@ OBJECTS = "CREATE TABLE IF NOT EXISTS _objects (digest TEXT PRIMARY KEY, body BL
 """Makes the table of small objects."""
 _INLINE = 1_000_000
 """Objects of more bytes than this are files."""
+_ABANDONED = 3600.0
+"""Seconds after which nobody writes any more to a file that was not written to."""
 _MANY = 30_000 if sqlite3.sqlite_version_info >= (3, 32) else 900
 """Values in one statement: fewer than SQLite takes."""
 
@@ -85,6 +88,15 @@ class FileObjects:
         yield from (digest for (digest,) in rows if isinstance(digest, str))
         yield from (path.name for path in self._folder.glob("*/*/*") if _is_digest(path.name))
 
+    def faults(self) -> list[Fault]:
+        """Return what killed processes began to write and never finished."""
+        left = [path for path in self._folder.glob("*/*/*.tmp") if _is_abandoned(path)]
+        if not left:
+            return []
+        what = f"{len(left)} files that were never written to the end"
+        remedy = "run `daskperiment check --repair` to remove them"
+        return [Fault(str(self._folder), what, remedy, lambda: _remove(left))]
+
     def _sizes_of_rows(self, digests: Collection[str]) -> dict[str, int]:
         # SQLite tells the length of a blob from the head of its row.
         query = "SELECT digest, length(body) FROM _objects WHERE digest IN"
@@ -139,6 +151,19 @@ def select_in(
     for start in range(0, len(wanted), _MANY):
         chunk = wanted[start : start + _MANY]
         yield from connection.execute(f"{query} ({','.join('?' * len(chunk))})", chunk)
+
+
+def _is_abandoned(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime > _ABANDONED
+    except FileNotFoundError:
+        return False  # finished meanwhile
+
+
+def _remove(paths: Sequence[Path]) -> None:
+    for path in paths:
+        with explained(path):
+            path.unlink(missing_ok=True)
 
 
 def _is_digest(digest: str) -> bool:

@@ -61,6 +61,10 @@ _IDENTITY = (
     "WHERE NOT EXISTS (SELECT 1 FROM _identity)",
 )
 """Statements that give a database a random identity, unless it has one."""
+_ASIDE = (
+    "CREATE TABLE IF NOT EXISTS _aside "
+    "(stream TEXT, position INTEGER, trial INTEGER, id TEXT, body TEXT)"
+)
 _COLUMNS = "position, trial, id, CAST(body AS BLOB)"
 _SCHEMA = Schema(
     application=0x64706572,
@@ -228,12 +232,26 @@ class FileStore(ObjectMethods):
         return State(latest, self._clock.read(), stands)
 
     def faults(self, seconds: float) -> list[Fault]:
-        """Return the damage of the database, as SQLite's own check tells it."""
-        return self._database.faults(seconds)
+        """Return damage of the database, as SQLite's own check tells it, and files half written."""
+        return [*self._database.faults(seconds), *self._objects.faults()]
 
     def digests(self) -> Iterator[str]:
         """Yield the digests of all objects."""
         yield from self._objects.digests()
+
+    def set_aside(self, stream: str, record: Stored) -> None:
+        """Move a record to the table of those that were set aside."""
+        with self._database.writing() as connection:
+            connection.execute(_ASIDE)
+            rows = f'"{stream}" WHERE position = ?'
+            insert = f"INSERT INTO _aside SELECT ?, position, trial, id, body FROM {rows}"
+            connection.execute(insert, (stream, record.position))
+            connection.execute(f"DELETE FROM {rows}", (record.position,))
+
+    def has_aside(self) -> bool:
+        """Whether any record was set aside."""
+        query = "SELECT 1 FROM sqlite_schema WHERE name = '_aside'"
+        return self._database.ask(lambda found: bool(found.execute(query).fetchone()), False)
 
     def delete(self) -> None:
         """Remove the files written here, and the folder if no other file is in it."""

@@ -13,6 +13,7 @@ from toolz import unique
 from daskperiment.errors import CorruptRecordError
 from daskperiment.store.mongo.client import Database, MongoServer
 from daskperiment.store.mongo.documents import (
+    ASIDE,
     POSITIONS,
     Elements,
     attempts,
@@ -20,6 +21,7 @@ from daskperiment.store.mongo.documents import (
     clashing_index,
     documents,
     pack_text,
+    set_aside,
 )
 from daskperiment.store.mongo.objects import MongoObjects
 from daskperiment.store.mongo.pipelines import RECORDS, add_batch, check_owners, head_of_stream
@@ -118,6 +120,13 @@ class RecordBatches:
             except CorruptRecordError as error:
                 yield error
 
+    def set_aside(self, stream: str, record: Stored) -> None:
+        """Mark a record as set aside."""
+        self.forget()
+        filter_ = {"experiment": self._experiment, "stream": pack_text(stream)}
+        element = {"trial": record.trial, "id": pack_text(record.id)}
+        self._server.run(set_aside, RECORDS, filter_, element)
+
     def _unpack_one(self, document: dict[str, Any]) -> list[Stored]:
         return [self._elements.unpack(document["records"], 0, 0)]
 
@@ -126,7 +135,8 @@ class RecordBatches:
 
     def _unpack(self, document: dict[str, Any]) -> Iterator[Stored]:
         for position, element in enumerate(document["records"], document["_id"]["n"] * POSITIONS):
-            yield self._elements.unpack(element, element["trial"], position)
+            if ASIDE not in element:
+                yield self._elements.unpack(element, element["trial"], position)
 
     def forget(self) -> None:
         """Remember nothing of what is there."""

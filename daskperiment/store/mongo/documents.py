@@ -19,6 +19,7 @@ from typing import Any
 
 from bson import decode_all
 from bson.decimal128 import Decimal128
+from bson.objectid import ObjectId
 from pymongo.errors import DuplicateKeyError, OperationFailure
 
 from daskperiment.errors import CorruptRecordError, StoreUnavailableError, StoreWarning
@@ -28,6 +29,7 @@ from daskperiment.store.mongo.objects import MongoObjects
 from daskperiment.store.protocol import Record, Stored, batches
 
 __all__ = [
+    "ASIDE",
     "POSITIONS",
     "Elements",
     "attempts",
@@ -36,8 +38,11 @@ __all__ = [
     "documents",
     "pack_text",
     "queryable",
+    "set_aside",
 ]
 
+ASIDE = "aside"
+"""Field that an element has which was set aside: the id that it had."""
 POSITIONS = 1 << 16
 """Positions between one write and the next: more than there are records in one."""
 _MANY = 1000
@@ -162,6 +167,15 @@ class Elements:
             return bytes(self._objects.get(element["object"]))
         body = element["body"]
         return body.encode() if isinstance(body, str) else bytes(body)
+
+
+def set_aside(
+    database: Database, collection: str, filter: dict[str, Any], element: dict[str, Any]
+) -> None:
+    """Give such an element of a document another id, and a mark by which readers pass it over."""
+    changes = {"records.$.id": f"aside-{ObjectId()}", f"records.$.{ASIDE}": element["id"]}
+    found = {**filter, "records": {"$elemMatch": element}}
+    database[collection].update_one(found, {"$set": changes})
 
 
 def chunks(records: Iterable[Record]) -> Iterator[list[Record]]:

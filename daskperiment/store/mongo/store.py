@@ -28,6 +28,7 @@ from daskperiment.errors import RecordsRefusedError
 from daskperiment.records import STREAMS
 from daskperiment.store.mongo.batches import RECORD_INDEXES, RecordBatches
 from daskperiment.store.mongo.client import Database, MongoServer, MongoTarget, mongo_target
+from daskperiment.store.mongo.documents import ASIDE
 from daskperiment.store.mongo.objects import CHUNKS, FILES, MongoObjects
 from daskperiment.store.mongo.pipelines import FORMAT, RECORDS, TRIALS, Pipeline
 from daskperiment.store.mongo.trials import TRIAL_INDEXES, TRIAL_STREAMS, TrialDocuments
@@ -185,6 +186,15 @@ class MongoStore(ObjectMethods):
             if isinstance(key.get("digest"), str):
                 yield key["digest"]
 
+    def set_aside(self, stream: str, record: Stored) -> None:
+        """Mark a record as set aside, under another id."""
+        part = self._trials if stream in TRIAL_STREAMS else self._batches
+        part.set_aside(stream, record)
+
+    def has_aside(self) -> bool:
+        """Whether any record was set aside."""
+        return self._server.run_long(_INDEXING, _has_aside, self._id)
+
     def _prepare(self) -> None:
         """Make the indexes, which keep ids unique, again after the connection was lost."""
         losses = self._server.losses
@@ -201,6 +211,11 @@ class MongoStore(ObjectMethods):
 def _range(experiment: str) -> dict[str, Any]:
     """Filter for keys of an experiment, by the index of the keys."""
     return {"$gt": {"experiment": experiment}, "$lt": {"experiment": experiment, "": MaxKey()}}
+
+
+def _has_aside(database: Database, experiment: str) -> bool:
+    marked = {"experiment": experiment, f"records.{ASIDE}": {"$exists": True}}
+    return any(database[one].find_one(marked, {"_id": 1}) for one in (TRIALS, RECORDS))
 
 
 def _delete(database: Database, collection: str, filter: dict[str, Any]) -> int:

@@ -21,6 +21,7 @@ from daskperiment.errors import CorruptRecordError
 from daskperiment.records import BEGUN
 from daskperiment.store.mongo.client import Database, MongoServer
 from daskperiment.store.mongo.documents import (
+    ASIDE,
     POSITIONS,
     Elements,
     attempts,
@@ -29,6 +30,7 @@ from daskperiment.store.mongo.documents import (
     documents,
     pack_text,
     queryable,
+    set_aside,
 )
 from daskperiment.store.mongo.objects import MongoObjects
 from daskperiment.store.mongo.pipelines import (
@@ -163,11 +165,17 @@ class TrialDocuments:
             except CorruptRecordError as error:
                 yield error
 
+    def set_aside(self, stream: str, record: Stored) -> None:
+        """Mark a record as set aside."""
+        filter_ = {**own(self._experiment), "trial": record.trial}
+        element = {"stream": pack_text(stream), "id": pack_text(record.id)}
+        self._server.run(set_aside, TRIALS, filter_, element)
+
     def _unpack(self, document: dict[str, Any], places: range | None = None) -> Iterator[Stored]:
         if document["trial"] != document["_id"]["trial"]:
             raise ValueError(f"its field 'trial' is {document['trial']!r}")
         for place, element in _places(document["records"]):
-            if places is None or place in places:
+            if ASIDE not in element and (places is None or place in places):
                 yield self._elements.unpack(element, document["trial"], place)
 
     def state(self, known: Record | None) -> State:

@@ -18,6 +18,7 @@ __all__ = [
     "FIND",
     "PAGE",
     "SEAL",
+    "SET_ASIDE",
     "SELECT",
     "SIZES",
     "STATE",
@@ -110,6 +111,20 @@ return {1, known}
 among the keys of stream and index, stream, trial:id, body, … of each record -> 1 and number of a
 known output in the batch, its body, …; or 0 and number of an owner that is not there, the trial
 that its token has, …"""
+
+SET_ASIDE = _script(
+    """
+local entry = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1]
+if not entry then return 0 end
+local member = entry[2][1]
+redis.call('HSET', KEYS[3], ARGV[2] .. ':' .. ARGV[1] .. ':' .. member, entry[2][2])
+if (redis.call('HGET', KEYS[2], member) or '') .. '-0' == ARGV[1] then
+    redis.call('HDEL', KEYS[2], member)
+end
+return redis.call('XDEL', KEYS[1], ARGV[1])
+""",
+)
+"""Stream, index, records that were set aside; name of the entry, stream -> how many were moved."""
 
 # A reply is two strings, sizes and bytes: a driver written in Python is slow with many small ones.
 _ENTRIES = """

@@ -43,7 +43,7 @@ from daskperiment.store.protocol import (
 )
 from daskperiment.store.redis.client import RedisServer
 from daskperiment.store.redis.objects import RedisObjects
-from daskperiment.store.redis.scripts import ALLOCATE, APPEND, FIND, PAGE, SELECT, STATE
+from daskperiment.store.redis.scripts import ALLOCATE, APPEND, FIND, PAGE, SELECT, SET_ASIDE, STATE
 from daskperiment.store.redis.targets import RedisTarget, redis_target
 
 __all__ = ["RedisStore", "list_redis", "open_redis"]
@@ -65,7 +65,8 @@ _BUCKETS = 4
 """Indexes of trials that are named to the server when it gives out an id."""
 _SIZES = Struct("<III")
 _KINDS = {
-    "counters": "hash", "tokens": "hash", "stream": "stream", "index": "hash", "object": "string"
+    "counters": "hash", "tokens": "hash", "stream": "stream", "index": "hash", "object": "string",
+    "aside": "hash",
 }  # fmt: skip
 """What the name of a key begins with -> the kind that Redis says it is of."""
 
@@ -252,6 +253,16 @@ class RedisStore(ObjectMethods):
             digest = key[len(self._prefix) :].split(":")
             if len(digest) == 2:  # else it is a chunk
                 yield digest[1]
+
+    def set_aside(self, stream: str, record: Stored) -> None:
+        """Move a record from its stream to a hash of those that were set aside."""
+        index = self._index(stream, record.trial)
+        keys = [self._stream(stream), index, f"{self._prefix}aside"]
+        self._server.run(SET_ASIDE, keys, f"{record.position}-0", stream)
+
+    def has_aside(self) -> bool:
+        """Whether any record was set aside."""
+        return bool(self._server.call("EXISTS", f"{self._prefix}aside"))
 
     def _keys(self, pattern: str) -> Iterator[str]:
         seen: set[bytes] = set()
