@@ -41,6 +41,7 @@ from daskperiment.store.protocol import Store
 
 __all__ = ["Planner", "TrialOptions", "TrialPlan", "check_reuse", "patience", "signing_key"]
 
+_PATIENCE = "daskperiment.patience"
 _IN_SWEEPS = 30.0
 """Seconds that the trials of a sweep wait where nothing is configured: one must not end all."""
 
@@ -95,7 +96,7 @@ def patience(sweep: str | None = None) -> float:
     It is the Dask configuration value ``daskperiment.patience``; where there is none, trials of a
     sweep wait and others do not.
     """
-    given = dask.config.get("daskperiment.patience", None)
+    given = dask.config.get(_PATIENCE, None)
     if given is None:
         return 0.0 if sweep is None else _IN_SWEEPS
     seconds = _seconds(given)
@@ -335,6 +336,8 @@ class Planner:
             )
         graph, graph_blob = setups.graph()
         chosen = self.seed if options.seed is None else options.seed
+        # Most trials wait for nothing: they are spared the call.
+        waits = options.sweep is not None or dask.config.get(_PATIENCE, None) is not None
         request = TrialRequest(
             setups.setup(
                 self.store, template.result, code, code_blob, environment_blob, graph_blob
@@ -345,7 +348,8 @@ class Planner:
             missing=self.parameters.missing(
                 template.parameters, values, template.inlined.values()
             ),
-            sweep=options.sweep, source=options.source, patience=patience(options.sweep),
+            sweep=options.sweep, source=options.source,
+            patience=patience(options.sweep) if waits else 0.0,
             progress=None if options.progress is None else options.progress.id,
             secrets=secret_parameters(secrets) if (secrets := self.parameters.secrets) else None,
         )  # fmt: skip

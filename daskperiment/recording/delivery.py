@@ -283,7 +283,7 @@ class Delivery:
         if reason is None:
             self.journal.close()
             return
-        waiting = self.waiting
+        waiting = self._known_to_wait()
         elsewhere = self._write_all_down()
         lost = len(self._held) + self._pending.in_memory
         texts = [f"The store {self._store.address} did not take all: {reason.rstrip('.')}."]
@@ -299,6 +299,13 @@ class Delivery:
                 "are lost with this process."
             )
         warn_user(StoreWarning(" ".join(texts)))
+
+    def _known_to_wait(self) -> int:
+        """Return how much waits, as far as that can be told: folders cannot always be listed."""
+        try:
+            return self.waiting
+        except StoreError:  # such as for want of descriptors
+            return len(self._held) + self._pending.in_memory
 
     def _refusal(self) -> str | None:
         """Deliver all, and return why the store does not take it."""

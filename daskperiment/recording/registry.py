@@ -69,5 +69,11 @@ def recorder_for(store: Store) -> Recorder:
 
 def close_recorders() -> None:
     """Close all recorders of this process; asked again, they are made anew."""
+    failure: Exception | None = None
     for recorder in _REGISTRY.take_all():
-        recorder.close()
+        try:
+            recorder.close()
+        except Exception as error:  # of one store; the others have records to deliver, too
+            failure = failure or error
+    if failure is not None:
+        raise failure

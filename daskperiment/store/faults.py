@@ -13,7 +13,7 @@ from pathlib import Path
 
 from daskperiment.errors import CorruptRecordError, StoreError, StoreUnavailableError
 
-__all__ = ["database_name", "explain", "explained", "is_damage"]
+__all__ = ["database_name", "explain", "explained", "has_no_descriptors", "is_damage"]
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REMEDIES = {
@@ -25,6 +25,8 @@ _REMEDIES = {
     errno.ENFILE: ". The system has too many files open: end what opens them",
 }
 """What to do about errors of the system."""
+_OPENED = 6
+"""Descriptors that SQLite takes at most to open a database, and those of its last try."""
 _DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 
 
@@ -34,6 +36,8 @@ def explain(error: BaseException, path: Path) -> StoreError:
         return error
     if _is_full(error) or _has_no_room(error, path):
         return StoreError(f"{_why_full(error, path)} ({error})")
+    if has_no_descriptors(error):
+        return StoreError(f"{path}: {error}{_REMEDIES[errno.EMFILE]}")
     if isinstance(error, sqlite3.Error):
         return _explain_database(error, path)
     return _explain_system(error, path)
@@ -98,6 +102,22 @@ def _has_no_room(error: BaseException, path: Path) -> bool:
         return shutil.disk_usage(path.parent).free < 65536
     except OSError:
         return False
+
+
+def has_no_descriptors(error: BaseException) -> bool:
+    """Return whether SQLite could not open a file for want of descriptors: it does not say so."""
+    if not database_name(error).startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN")):
+        return False
+    taken: list[int] = []
+    try:
+        while len(taken) < _OPENED:
+            taken.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as failure:
+        return failure.errno in (errno.EMFILE, errno.ENFILE)
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+    return False
 
 
 def _explain_database(error: sqlite3.Error, path: Path) -> StoreError:

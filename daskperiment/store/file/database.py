@@ -25,7 +25,13 @@ import psutil
 
 from daskperiment.errors import CorruptRecordError, StoreError, StoreWarning
 from daskperiment.store import rights
-from daskperiment.store.faults import database_name, explain, explained, is_damage
+from daskperiment.store.faults import (
+    database_name,
+    explain,
+    explained,
+    has_no_descriptors,
+    is_damage,
+)
 from daskperiment.store.file.recovery import Recovery
 from daskperiment.store.protocol import Fault
 from daskperiment.store.repair import repair
@@ -317,7 +323,8 @@ class Database:
                 return self._open(shared, mode)
             except sqlite3.OperationalError as error:
                 shared.close()
-                if not database_name(error).startswith(_NO_ACCESS):
+                # Without descriptors another mode would show the database without its log.
+                if not database_name(error).startswith(_NO_ACCESS) or has_no_descriptors(error):
                     raise
         if self._has_log():
             warnings.warn(

@@ -18,7 +18,6 @@ import os
 import re
 import shutil
 import sqlite3
-import threading
 import time
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -255,7 +254,6 @@ class FileStore(ObjectMethods):
 
     def delete(self) -> None:
         """Remove the files written here, and the folder if no other file is in it."""
-        self._clock.close()
         self._database.remove()
         with explained(self.folder):
             for name in ("objects", "journal"):
@@ -268,40 +266,29 @@ class FileStore(ObjectMethods):
 
     def close(self) -> None:
         """Close files and connections; a later call opens them again."""
-        self._clock.close()
         self._database.close()
 
 
 class _FolderClock:
-    """The file system's clock: the same for all machines that share it."""
+    """The file system's clock: the same for all machines that share it.
+
+    No file is kept open for it, so that a process may have any number of experiments.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lock = threading.Lock()
-        self._file: int | None = None
 
     def read(self) -> float:
         """Return the time, by this machine's clock where the folder is absent or read-only."""
-        with self._lock:
+        try:
             try:
-                if self._file is None:
-                    rights.create(self._path)
-                    self._file = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
-                os.utime(self._file)
-                return os.fstat(self._file).st_mtime
-            except OSError:
-                return time.time()
-
-    def close(self) -> None:
-        """Close the file; the next reading opens it again."""
-        with self._lock:
-            file, self._file = self._file, None
-            if file is not None:
-                os.close(file)
-
-    def __del__(self) -> None:
-        if os is not None:  # as a module's names are when the interpreter ends
-            self.close()
+                os.utime(self._path)
+            except FileNotFoundError:
+                rights.create(self._path)
+                os.utime(self._path)
+            return os.stat(self._path).st_mtime
+        except OSError:
+            return time.time()
 
 
 # Identity: two machines may have different folders of one name ------------------------------------

@@ -49,6 +49,8 @@ _ODD = (KeyError, TypeError, ValueError, AttributeError)
 """What comes of a document that somebody changed."""
 _REFUSED = (13, 18, 8000)
 """Not authorised, or not authenticated."""
+_COMMAND = " to execute command"
+"""In what the server says to a user who is who they say, and may not do it."""
 _FULL = (12501, 14031)
 """The quota, or the disk of the server, is used up."""
 _SAYS_FULL = re.compile(r"no space left|out ?of ?disk ?space|space quota|quota exceeded", re.I)
@@ -223,6 +225,12 @@ class MongoServer:
             return StoreError(
                 f"{self._address} has no space left for what is recorded: {text} Make room on the"
                 " disk of the server or raise the quota, or delete what is no longer needed."
+            )
+        if isinstance(error, OperationFailure) and code in _REFUSED and _COMMAND in text:
+            # What follows is the command, with all that is to be written.
+            return StoreError(
+                f"{self._address} refused us: {text.partition(_COMMAND)[0]}. Have the"
+                " role readWrite on the database granted to this user, or give another one."
             )
         if isinstance(error, OperationFailure) and code in _REFUSED:
             return StoreError(
