@@ -257,6 +257,13 @@ class FileState(Struct, frozen=True, omit_defaults=True):
     """The file's size, times of modification and change in nanoseconds, and inode."""
     step: str | None = None
     """Place of the step before that read it; None if it was the step itself."""
+    relative: str | None = None
+    """The path as the step gave it, if it depends on the working directory of who computes."""
+
+    @property
+    def place(self) -> str:
+        """What names it wherever the trial is computed: the relative path, if it has one."""
+        return self.relative or self.name
 
 
 class Files(Struct, frozen=True):

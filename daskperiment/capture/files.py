@@ -182,7 +182,9 @@ def difference(state: FileState) -> str | None:
     if state.kind == "variable":
         same = variable_digest(os.environ.get(state.name)) == state.digest
         return None if same else f"environment variable {state.name} changed"
-    name, path = os.path.basename(state.name) or state.name, native_name(state.name)
+    name = os.path.basename(state.name) or state.name
+    # Computed elsewhere, the step would read another file.
+    path = os.path.abspath(native_name(state.place))
     if state.kind == "names":
         same = names_within(path) == state.digest
         return None if same else f"the files in folder {name} are others"
@@ -195,14 +197,15 @@ def difference(state: FileState) -> str | None:
         return None
     if stamp is None:
         return None if state.digest == "" else f"file {name} is gone"
-    return _content_difference(state, name)
+    return _content_difference(state, path)
 
 
-def _content_difference(state: FileState, name: str) -> str | None:
+def _content_difference(state: FileState, path: str) -> str | None:
+    name = os.path.basename(state.name) or state.name
     if state.digest is None:
         return f"file {name} may have changed, only its time was kept"
     try:
-        same = file_digest(native_name(state.name)) == state.digest
+        same = file_digest(path) == state.digest
     except OSError as error:
         return f"file {name} cannot be read: {error}"
     return None if same else f"file {name} {'changed' if state.digest else 'is there now'}"

@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -20,6 +20,8 @@ from inspect import currentframe
 from types import FrameType
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from msgspec.structs import replace
 
 from daskperiment.capture.files import (
     Stamp,
@@ -35,6 +37,7 @@ from daskperiment.capture.origin import origin_of_file
 from daskperiment.execution.context import ACTIVE, CURRENT
 from daskperiment.records import FileState
 from daskperiment.secret_values import Secret, quoted
+from daskperiment.store.liveness import current_folder
 
 __all__ = ["HIDDEN_NAME", "ObservedFiles", "watch_files", "without_secrets"]
 
@@ -55,6 +58,9 @@ _NOT_READERS = ("importlib", "linecache", "distributed", "zict", __name__.partit
 class ObservedFiles:
     """What one step read and wrote, from its begin on."""
 
+    home: str = ""
+    """The working directory where the trial was planned: a path that is relative to it is that of
+    another file when a later trial is planned elsewhere."""
     noted: bool = False
     """Whether there is anything to tell."""
     _given: dict[str, Stamp | None] = field(default_factory=dict)
@@ -72,6 +78,8 @@ class ObservedFiles:
     _written: set[str] = field(default_factory=set)
     _touched: set[str] = field(default_factory=set)
     """What else it changed: files that it added to, and those that it took away."""
+    _forms: dict[str, set[str | None]] = field(default_factory=dict)
+    """Path -> how the step gave it: as a relative path, or None for the path itself."""
     _temporary: tuple[str, ...] = ()
     _databases: set[str] = field(default_factory=set)
 
@@ -150,10 +158,18 @@ class ObservedFiles:
     def _name(self, path: Any) -> str | None:
         if isinstance(path, int) or path is None:
             return None
-        name = os.path.abspath(os.fsdecode(path))
+        text = os.fsdecode(path)
+        name = os.path.abspath(text)
         if name.startswith(_NOT_FILES) or not _is_users(name):
             return None
+        relative = not os.path.isabs(text) and self.home and self.home == current_folder()
+        self._forms.setdefault(name, set()).add(text if relative else None)
         return name
+
+    def _as_given(self, state: FileState) -> Iterator[FileState]:
+        """Yield the state of what was read or written once for each way in which it was named."""
+        for relative in self._forms.get(state.name, {None}):
+            yield state if relative is None else replace(state, relative=relative)
 
     # What came of it
 
@@ -185,16 +201,17 @@ class ObservedFiles:
 
         Without digests, files are told by their stamps alone, so that none is read again.
         """
-        found = [
+        files = [
             _state(name, stamp, digests)
             for name, stamp in self._read.items()
             if not (self._is_known(name) or (stamp is None and name in self._written))
         ]
-        found += [
+        files += [
             FileState(name, self._names_now(name, digest), "names")
             for name, digest in self._listed.items()
             if not self._is_known(name)
         ]
+        found = [each for state in files for each in self._as_given(state)]
         found += [
             FileState(name, variable_digest(value), "variable")
             for name, value in self._variables_read()
@@ -210,11 +227,12 @@ class ObservedFiles:
 
     def written(self, digests: bool) -> list[FileState]:
         """Return what was written and is still there."""
-        return [
+        files = [
             _state(name, stamp, digests)
             for name in sorted(self._written)
             if not self._is_temporary(name) and (stamp := stamp_of(name)) is not None
         ]
+        return [each for state in files for each in self._as_given(state)]
 
     def _names_now(self, folder: str, before: str) -> str:
         """Return the names in a folder, those included that the step itself made there."""

@@ -145,7 +145,9 @@ def run_here(
     if get is not local.get_sync or len(tasks) > FEW or Callback.active:
         return get(tasks, key, **keywords)
     values: dict[Key, Any] = {}
-    waiting = Counter(each for task in tasks.values() for each in task.dependencies)
+    waiting: Counter[Key] = Counter()
+    for task in tasks.values():
+        waiting.update(task.dependencies)
     stack = [key]
     while stack:
         task = tasks[stack[-1]]

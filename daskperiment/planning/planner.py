@@ -36,7 +36,7 @@ from daskperiment.records import Code, Environment, Files, Graph
 from daskperiment.reuse.cache_keys import keys_without_reuse
 from daskperiment.reuse.reuse_plan import ReusePlan
 from daskperiment.seeds import fresh_seed
-from daskperiment.store.liveness import current_origin
+from daskperiment.store.liveness import current_folder, current_origin
 from daskperiment.store.protocol import Store
 
 __all__ = ["Planner", "TrialOptions", "TrialPlan", "check_reuse", "patience", "signing_key"]
@@ -172,11 +172,12 @@ class _Setups:
         graph: Blob,
     ) -> TrialSetup:  # fmt: skip
         """Return what coming trials have in common: the same object while nothing changes."""
-        last, origin, key = self._setup, current_origin(), signing_key()
+        last, origin, key, folder = self._setup, current_origin(), signing_key(), current_folder()
+        now = code_blob.digest, environment.digest, graph.digest, origin, key, folder
         # One object for many trials: it is pickled once, and a worker unpickles it once.
-        if last is None or (code_blob.digest, environment.digest, graph.digest, origin, key) != (
+        if last is None or now != (
             last.code.digest, last.environment.digest, last.graph.digest, last.origin,
-            last.signing_key,
+            last.signing_key, last.folder,
         ):  # fmt: skip
             last = self._setup = TrialSetup(
                 store, result, code_blob, environment, graph,
@@ -184,7 +185,7 @@ class _Setups:
                 origin=origin, signing_key=key, parameters=self._parameters,
                 doubts={step: _doubt(unknown) for step, each in code.steps.items()
                         if (unknown := unknown_constants(each))},
-                code_hash=None if key is None else content_hash(code_blob.parts),
+                code_hash=None if key is None else content_hash(code_blob.parts), folder=folder,
             )  # fmt: skip
         return last
 

@@ -174,7 +174,8 @@ def outdated(entry: CacheEntry) -> str | None:
 
 def reads_with(*entries: Iterable[FileState]) -> list[FileState]:
     """Return what several lists name, each once."""
-    found = {(each.kind, each.name, each.digest): each for states in entries for each in states}
+    found = {(each.kind, each.name, each.digest, each.relative): each
+             for states in entries for each in states}  # fmt: skip
     return list(found.values())
 
 

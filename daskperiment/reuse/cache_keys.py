@@ -278,7 +278,9 @@ class KeySpecs:
             The trial's seed.
         """
         found = {key: _of_value(values, name) for key, name in self._parameters.items()}
-        found.update((spec.key, key) for spec in self._given if (key := _of_given(spec, values)))
+        for spec in self._given:
+            if (known := _of_given(spec, values)) is not None:
+                found[spec.key] = known
         given, last = _Given(steps, seed, tuple(found.items())), self._last
         if last is not None and last[0].is_same(given):
             return last[1]

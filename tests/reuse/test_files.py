@@ -11,6 +11,7 @@ import pytest
 
 import daskperiment
 from daskperiment.errors import ImpureStepWarning
+from daskperiment.execution.observed_files import ObservedFiles
 from tests.reuse.work import ran, write
 
 
@@ -148,6 +149,93 @@ def test_a_file_that_a_step_opens_counts(ex, data, log, scheduler, request):
     assert (result.compute(**how), ran(log)) == ("11", {})
     os.utime(data / "x.csv", (1, 1))
     assert (result.compute(**how), ran(log)) == ("11", {})
+
+
+def by_open(name):
+    with open(name) as file:
+        return file.read()
+
+
+ASKING = {
+    "open": by_open,
+    "Path": lambda name: Path(name).read_text(),
+    "folder": lambda name: by_open(os.listdir()[0]),
+    "if it is there": lambda name: by_open(name) if Path(name).is_file() else "",
+}
+
+
+@pytest.mark.parametrize("way", ASKING)
+@pytest.mark.parametrize("scheduler", [each for each in SCHEDULERS if each != "cluster"])
+def test_a_relative_path_counts_where_the_trial_is_computed(
+    ex, tmp_path, log, scheduler, way, monkeypatch
+):
+    """In another working directory it is another file; the same content there is the same input."""
+    for name, content in {"first": "1", "second": "2", "copy": "1"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.csv").write_text(content)
+    ask = ASKING[way]
+
+    @ex.persist(reuse=True)
+    def load():
+        write(log, "load")
+        return ask("x.csv")
+
+    @ex.result
+    def total(text):
+        return text
+
+    def compute(name):
+        monkeypatch.chdir(tmp_path / name)
+        return total(load()).compute(scheduler=scheduler), ran(log).get("load", 0)
+
+    assert [compute("first"), compute("first")] == [("1", 1), ("1", 0)]
+    assert compute("second") == ("2", 1)
+    assert [compute("first"), compute("second"), compute("copy")] == [("1", 0), ("2", 0), ("1", 0)]
+    (tmp_path / "second" / "x.csv").write_text("3")
+    assert [compute("second"), compute("first")] == [("3", 1), ("1", 0)]
+
+
+def test_a_relative_path_in_another_working_directory(tmp_path, monkeypatch):
+    """A worker that is somewhere else than who planned the trial tells the whole path."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.csv").write_text("1")
+    told = {}
+    for home in (str(tmp_path), "/elsewhere", ""):
+        files = ObservedFiles(home)
+        files.opened("x.csv", os.O_RDONLY)
+        files.opened(str(tmp_path / "x.csv"), os.O_RDONLY)
+        told[home] = {(state.name, state.relative) for state in files.reads(digests=True)}
+    name = str(tmp_path / "x.csv")
+    assert told.pop(str(tmp_path)) == {(name, "x.csv"), (name, None)}
+    assert list(told.values()) == [{(name, None)}] * 2
+
+
+def test_a_step_that_goes_elsewhere_itself(ex, tmp_path, log, monkeypatch):
+    """What it opens there counts under its whole path, wherever the trial is computed."""
+    for name in ("there", "here"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "there" / "x.csv").write_text("1")
+
+    @ex.persist(reuse=True)
+    def load(there):
+        write(log, "load")
+        before = os.getcwd()
+        os.chdir(there)
+        try:
+            return by_open("x.csv")
+        finally:
+            os.chdir(before)
+
+    @ex.result
+    def total(text):
+        return text
+
+    result = total(load(str(tmp_path / "there")))
+    found = []
+    for place in (tmp_path, tmp_path / "here", tmp_path):
+        monkeypatch.chdir(place)
+        found.append((result.compute(scheduler="synchronous"), ran(log).get("load", 0)))
+    assert found == [("1", 1), ("1", 0), ("1", 0)]
 
 
 @pytest.mark.parametrize("kind", KINDS)
