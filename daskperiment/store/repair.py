@@ -114,10 +114,13 @@ def rebuild(
 ) -> list[str]:
     """Write to a new database what can be read of another one; return the tables with losses."""
     deadline = time.monotonic() + seconds
-    losses = []
     target.execute("BEGIN")
+    found = source.execute(_SCHEMA).fetchall()
+    # Of a damaged schema either may be bytes that are no text.
+    tables = [one for one in found if all(type(part) is str for part in one)]
+    losses = [] if len(tables) == len(found) else ["the schema"]
     # Objects last: they may be large, and records are worth more.
-    for table, sql in sorted(source.execute(_SCHEMA).fetchall(), key=lambda one: one[0] == OBJECTS):
+    for table, sql in sorted(tables, key=lambda one: one[0] == OBJECTS):
         target.execute(sql)
         rows, complete = salvage(source, table, largest, max(deadline - time.monotonic(), 0.1))
         losses += [] if complete else [table]

@@ -16,6 +16,7 @@ from daskperiment.history.trial_records import read_trials
 from daskperiment.store.file import FileStore
 from daskperiment.store.file import recovery as recovering
 from daskperiment.store.protocol import Record
+from daskperiment.store.repair import rebuild
 from tests.damage.fuzz import FolderTarget, Fuzzer
 
 
@@ -140,3 +141,17 @@ def test_a_trial_of_a_number_that_none_has(tmp_path: Path, trial: int) -> None:
     with pytest.warns(StoreWarning, match=f"trial {trial} "):
         found = read_trials(FileStore(target.backend / "fuzzed"))
     assert list(found) == [1, 3, 4, 5, 6]
+
+
+def test_a_table_whose_schema_is_no_text() -> None:
+    """Damage in the schema costs the table that it is of, and is told; all others are saved."""
+    source, target = (sqlite3.connect(":memory:", isolation_level=None) for _ in range(2))
+    source.execute("CREATE TABLE _tokens (trial INTEGER PRIMARY KEY, token TEXT)")
+    for name in ("trials", "steps"):
+        source.execute(f"CREATE TABLE {name} (position INTEGER PRIMARY KEY, trial, id, body)")
+        source.execute(f"INSERT INTO {name} VALUES (1, 1, 'begun', 'x')")
+    source.text_factory = lambda data: data if b"steps" in data else data.decode()
+    assert rebuild(source, target, 10, 5.0) == ["the schema"]
+    assert target.execute("SELECT * FROM trials").fetchall() == [(1, 1, "begun", "x")]
+    for connection in (source, target):
+        connection.close()
