@@ -68,9 +68,6 @@ __all__ = [
 TRIAL = "daskperiment-trial"
 """Key of the node that stands for the current trial in every template."""
 
-FEW = 16
-"""Tasks up to which setting up Dask's scheduler is worth more than what it decides."""
-
 Key = Hashable
 
 
@@ -128,8 +125,8 @@ def run_here(
 ) -> Any:
     """Run tasks by a local scheduler of Dask, and return what one of them gives.
 
-    Where the caller's thread runs them one after the other, few of them are run without it: to set
-    the scheduler up takes longer than a small trial. Their order is depth first, as Dask's is.
+    Where the caller's thread runs them, and each takes but one other, there is nothing that a
+    scheduler would decide, and to set it up takes longer than a small trial: they run without it.
 
     Parameters
     ----------
@@ -142,23 +139,16 @@ def run_here(
     **keywords
         For the scheduler.
     """
-    if get is not local.get_sync or len(tasks) > FEW or Callback.active:
+    if get is not local.get_sync or Callback.active:
         return get(tasks, key, **keywords)
+    line = [key]
+    while before := tasks[line[-1]].dependencies:
+        if len(before) > 1:
+            return get(tasks, key, **keywords)
+        line += before
     values: dict[Key, Any] = {}
-    waiting: Counter[Key] = Counter()
-    for task in tasks.values():
-        waiting.update(task.dependencies)
-    stack = [key]
-    while stack:
-        task = tasks[stack[-1]]
-        if missing := task.dependencies - values.keys():
-            stack.append(min(missing, key=str))  # in the same order in every process
-            continue
-        values[stack.pop()] = task(values)
-        waiting.subtract(task.dependencies)
-        for before in task.dependencies:
-            if not waiting[before]:
-                del values[before]  # nobody takes it any more
+    for each in reversed(line):
+        values = {each: tasks[each](values)}  # nobody takes what was there any more
     return values[key]
 
 

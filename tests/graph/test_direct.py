@@ -199,56 +199,65 @@ def test_a_scheduler_of_ones_own(tmp_path, ordinary):
 class Held:
     """Something that tells whether anybody still has it."""
 
+    count = 0
 
-def grid(width: int, gone: list[Any], order: list[str]) -> dict[Any, Task]:
-    """Tasks of which each pair is joined, and the last joins those."""
 
-    def make(name: str) -> Any:
-        order.append(name)
+def line(length: int, gone: list[Any]) -> dict[Any, Task]:
+    """Tasks of which each takes the one before, and tells how many others are still there."""
+
+    def make(*before: Any) -> Any:
         held = Held()
+        held.count = sum(ref() is not None for ref in gone)
         gone.append(weakref.ref(held))
         return held
 
-    def join(*parts: Any) -> int:
-        order.append("join")
-        return sum(ref() is not None for ref in gone)
-
-    tasks = {f"a{i}": Task(f"a{i}", make, f"a{i}") for i in range(2 * width)}
-    for i in range(width):
-        pair = TaskRef(f"a{2 * i}"), TaskRef(f"a{2 * i + 1}")
-        tasks[f"b{i}"] = Task(f"b{i}", join, *pair)
-    tasks["last"] = Task("last", lambda *parts: parts, *(TaskRef(f"b{i}") for i in range(width)))
-    return tasks
+    first = {"t0": Task("t0", make)}
+    return first | {f"t{i}": Task(f"t{i}", make, TaskRef(f"t{i - 1}")) for i in range(1, length)}
 
 
-@pytest.mark.parametrize("width", [1, 3, 5])
-def test_few_tasks_run_depth_first(width):
+@pytest.mark.parametrize("length", [1, 2, 3000])
+def test_a_line_of_tasks_runs_here(length):
     """As by Dask's scheduler, each value is let go of as soon as nobody takes it any more."""
-    order: list[str] = []
-    ours = run_here(grid(width, [], order), "last", dask.local.get_sync)
-    assert ours == dask.local.get_sync(grid(width, [], []), "last") == (2,) * width
-    assert order == [name for i in range(width) for name in (f"a{2 * i}", f"a{2 * i + 1}", "join")]
+    seen: list[Any] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dask.local, "order", lambda dsk: seen.append(len(dsk)) or order(dsk))
+        ours = run_here(line(length, []), f"t{length - 1}", dask.local.get_sync)
+        assert seen == []
+        dasks = dask.local.get_sync(line(length, []), f"t{length - 1}")
+        assert seen == [length]
+    assert ours.count == dasks.count == min(length - 1, 1)
 
 
-def test_many_tasks_and_threads_are_for_dask():
-    """Only where the caller's thread runs few tasks is there nothing to be decided."""
+def fork(*last: str) -> dict[Any, Task]:
+    """Tasks whose last one takes several, each of which notes that it ran."""
+    tasks = {name: Task(name, str, name) for name in ("a", "b", "c")}
+    return tasks | {"last": Task("last", lambda *parts: parts, *map(TaskRef, last))}
+
+
+@pytest.mark.parametrize("names", [("c", "a", "b"), ("b", "a"), ("a", "c")])
+def test_where_there_is_a_choice_dask_makes_it(names):
+    """Whoever fails first, and writes last, is the same with and without callbacks."""
+    tasks = {key: task for key, task in fork(*names).items() if key in (*names, "last")}
+    asked: list[Any] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dask.local, "order", lambda dsk: asked.append(len(dsk)) or order(dsk))
+        assert run_here(tasks, "last", dask.local.get_sync) == names
+    assert asked == [len(names) + 1]
+
+
+def test_threads_and_callbacks_are_for_dask():
+    """Only where the caller's thread runs the tasks and nobody looks on they run without it."""
     asked = []
 
     def get(tasks: Any, key: Any, **keywords: Any) -> str:
         asked.append((len(tasks), keywords))
         return "from the scheduler"
 
-    assert run_here(grid(2, [], []), "last", get, num_workers=3) == "from the scheduler"
-    assert asked == [(7, {"num_workers": 3})]
+    assert run_here(line(2, []), "t1", get, num_workers=3) == "from the scheduler"
+    assert asked == [(2, {"num_workers": 3})]
     with Watching() as watching:
-        run_here(grid(2, [], []), "last", dask.local.get_sync)
-    assert len(watching.seen) == 7
-    seen: list[Any] = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dask.local, "order", lambda dsk: seen.append(len(dsk)) or order(dsk))
-        run_here(grid(9, [], []), "last", dask.local.get_sync)
-        run_here(grid(2, [], []), "last", dask.local.get_sync)
-    assert seen == [28]
+        run_here(line(3, []), "t2", dask.local.get_sync)
+    assert len(watching.seen) == 3
 
 
 def test_unoptimised(tmp_path, ordinary):
