@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from daskperiment.capture.code_objects import MISSING, cell_value, fingerprint_code
-from daskperiment.capture.encoding import combine
+from daskperiment.capture.encoding import KnownCode, combine
 from daskperiment.capture.fingerprint import digest_of
 from daskperiment.capture.origin import module_of
 from daskperiment.capture.source import SourceInfo, SourceMark
 from daskperiment.capture.walk import Walk
-from daskperiment.capture.walk_findings import CodeUnit, Constant, Lookups
+from daskperiment.capture.walk_findings import CodeUnit, Constant, Lookups, is_same_list
 from daskperiment.records import Code, Function, StepCode
 
 __all__ = [
@@ -91,6 +91,9 @@ class _CapturedCode:
                 return False
             now = function.__kwdefaults__
             if (now or named) and not _same_named(now or {}, named):
+                return False
+        for value, parts_of, parts in self.lookups.parts:
+            if not is_same_list(parts, parts_of(value)):
                 return False
         return all(len(vars(cls)) == count for cls, count in self.lookups.classes.items())
 
@@ -225,11 +228,20 @@ class _CodeCollector:
     def watch(self, value: Any) -> str | None:
         """Return the fingerprint of a value, and watch it for changes."""
         if id(value) not in self._constants:
-            fingerprint, check = fingerprint_constant(value)
+            fingerprint, check, walks = fingerprint_constant(value)
             self._constants[id(value)] = (value, fingerprint)
             if check is not None:
                 self.checks[id(value)] = check
+            for walk in walks:
+                self._watch_code(walk)
         return self._constants[id(value)][1]
+
+    def _watch_code(self, walk: Walk) -> None:
+        """Watch what code reads that was found in a value, and nowhere else perhaps."""
+        self.lookups.add(walk.lookups)
+        for constant in walk.constants.values():
+            if not constant.state:
+                self.watch(constant.value)
 
     def _unreadable(self, name: str, function: Any, error: Exception) -> StepCode:
         code = getattr(function, "__code__", None)
@@ -278,8 +290,10 @@ def _is_fixed(value: Any) -> bool:
     return issubclass(type(value), _FIXED) or type(value) is object
 
 
-def fingerprint_constant(value: Any) -> tuple[str | None, Check | None]:
+def fingerprint_constant(value: Any) -> tuple[str | None, Check | None, list[Walk]]:
     """Return the fingerprint of a value that code reads, and how to see whether it is the same.
+
+    And what the code of the functions and classes in it reads, which is to be watched too.
 
     The fingerprint is ``None`` if it has none, the check if the binding says enough: a value that
     cannot change is the same while the name is bound to the same object. Lists, dicts and sets of
@@ -288,17 +302,19 @@ def fingerprint_constant(value: Any) -> tuple[str | None, Check | None]:
     it. Array data are quick to digest; a large table of texts that steps share is better made by a
     step.
     """
-    code: dict[int, tuple[Any, bytes]] = {}
+    code: dict[int, KnownCode] = {}
     try:
         digest = digest_of(value, code, exact=True)
     except Exception:
-        return None, None
+        return None, None, []
+    walks = [each.walk for each in code.values()]
     if _is_fixed(value):
-        return digest.hex(), None
+        return digest.hex(), None, walks
     items = _flatten(value)
     if items is not None:
-        return digest.hex(), functools.partial(_same_content, value, items)
-    return digest.hex(), functools.partial(_same_digest, value, digest, code)
+        return digest.hex(), functools.partial(_same_content, value, items), walks
+    known = {key: each._replace(walk=None) for key, each in code.items()}
+    return digest.hex(), functools.partial(_same_digest, value, digest, known), walks
 
 
 def _same_content(value: Any, items: list[Any]) -> bool:
@@ -306,7 +322,7 @@ def _same_content(value: Any, items: list[Any]) -> bool:
     return now is not None and len(now) == len(items) and all(map(operator.is_, now, items))
 
 
-def _same_digest(value: Any, digest: bytes, code: dict[int, tuple[Any, bytes]]) -> bool:
+def _same_digest(value: Any, digest: bytes, code: dict[int, KnownCode]) -> bool:
     # The code of classes and functions is watched by itself, and taken from the last time.
     try:
         return digest_of(value, code, exact=True) == digest

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 from operator import attrgetter, itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from xxhash import xxh3_128_digest
 
@@ -83,6 +83,16 @@ class CyclicValueError(NoFingerprintError):
     """A value contains itself, so that it cannot be written from one end to the other."""
 
 
+class KnownCode(NamedTuple):
+    """A function or class whose code was written, by its id."""
+
+    value: Any
+    """The object itself, held so that no other one gets its id."""
+    written: bytes
+    walk: Any = None
+    """What its code was found to read: it is unchanged while all of that is."""
+
+
 class Encoder:
     """Writes values one after the other and digests them.
 
@@ -95,14 +105,13 @@ class Encoder:
     )
 
     def __init__(
-        self, find: Callable[[type], Handler], code: dict[int, tuple[Any, bytes]] | None = None,
+        self, find: Callable[[type], Handler], code: dict[int, KnownCode] | None = None,
         exact: bool = False, path: Callable[[Any], str] = str,
     ) -> None:  # fmt: skip
         self.exact = exact
         """Whether values that are equal, and yet may lead to other outputs, are told apart."""
         self.out = bytearray()
-        # The objects are held beside their digests, so that no other object gets their ids.
-        self.code: dict[int, tuple[Any, bytes]] = {} if code is None else code
+        self.code: dict[int, KnownCode] = {} if code is None else code
         self.coding: set[int] = set()
         """Functions and classes whose code is being written."""
         self.path = path
@@ -253,7 +262,7 @@ class GraphEncoder(Encoder):
 
     def __init__(
         self, find: Callable[[type], Handler], plain: frozenset[type],
-        code: dict[int, tuple[Any, bytes]] | None = None, exact: bool = False,
+        code: dict[int, KnownCode] | None = None, exact: bool = False,
         path: Callable[[Any], str] = str,
     ) -> None:  # fmt: skip
         # What refers to nothing is written as it is.

@@ -50,7 +50,7 @@ from daskperiment.capture.origin import (
     origin_of_file,
 )
 from daskperiment.capture.source import SourceInfo, SourceMark, belongs
-from daskperiment.capture.walk_findings import CodeUnit, Constant, Lookups, ModuleFile
+from daskperiment.capture.walk_findings import CodeUnit, Constant, Lookups, ModuleFile, PartsOf
 
 __all__ = ["Walk"]
 
@@ -145,7 +145,7 @@ class Walk:
         inner = wrapped_by(value)
         if inner is not None:
             self._visit(owner, label, name, inner, bare)
-        for key, item in members.code_held_by(value):
+        for key, item in self.lookups.hold(value, members.code_held_by):
             if item is not inner:
                 self._visit(owner, f"{label}<{key}>", f"{name}<{key}>", item)
 
@@ -187,7 +187,7 @@ class Walk:
         elif isinstance(value, _LOGGERS):
             # What is logged is no output, and its name is another where a module is a script.
             self._visit(owner, f"{label}:type", f"{name}:type", kind)
-        elif of == "installed" and (parts := members.parts_of_callable(value)):
+        elif of == "installed" and (parts := self.lookups.hold(value, members.parts_of_callable)):
             for key, item in parts:
                 self._visit(owner, f"{label}{key}", f"{name}{key}", item)
         elif of != "daskperiment":
@@ -200,12 +200,12 @@ class Walk:
         self._visit(owner, f"{label}:type", f"{name}:type", type(value))
         # Not the whole: what it copied from what it wraps, such as the docstring, says nothing.
         if is_own_class(type(value)):
-            found = members.settings_of(value)
+            parts_of: PartsOf = members.settings_of
         elif origin_of(type(value).__module__) != "python":
-            found = members.parts_inside(value)
+            parts_of = members.parts_inside
         else:
             return
-        for key, item in found:
+        for key, item in self.lookups.hold(value, parts_of):
             self._visit(owner, f"{label}{key}", f"{name}{key}", item)
 
     # Units, and what they use.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import CodeType, FunctionType
 from typing import Any
 
 from daskperiment.capture.source import SourceInfo
 
-__all__ = ["CodeUnit", "Constant", "Lookups", "ModuleFile"]
+__all__ = ["CodeUnit", "Constant", "Lookups", "ModuleFile", "PartsOf", "is_same_list"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,18 @@ class Constant:
     """Whether the code changes the value itself."""
 
 
+PartsOf = Callable[[Any], Iterable[tuple[str, Any]]]
+"""Gives what a library's function or object holds: names, and code or settings."""
+
+
+def is_same_list(before: Sequence[tuple[str, Any]], now: Iterable[tuple[str, Any]]) -> bool:
+    """Whether names and objects are the same ones, in the same order."""
+    found = list(now)
+    return len(before) == len(found) and all(
+        old[0] == new[0] and old[1] is new[1] for old, new in zip(before, found, strict=True)
+    )
+
+
 @dataclass(slots=True)
 class Lookups:
     """What was looked up: a walk is valid while all of it is the same."""
@@ -65,6 +77,17 @@ class Lookups:
     watched: dict[int, Any] = field(default_factory=dict)
     """Values that may change in place, by their id, besides the constants."""
 
+    parts: list[tuple[Any, PartsOf, list[tuple[str, Any]]]] = field(default_factory=list)
+    """Functions and objects of libraries, and the code and settings that they held."""
+
+    def hold(self, value: Any, parts_of: PartsOf) -> list[tuple[str, Any]]:
+        """Return what a library's function or object holds, which may be others later."""
+        found = list(parts_of(value))
+        # What is made anew each time it is asked for says nothing by being another object.
+        if found and is_same_list(found, parts_of(value)):
+            self.parts.append((value, parts_of, found))
+        return found
+
     def add(self, other: Lookups) -> None:
         """Add what another walk looked up, each thing once."""
         known = {(id(variables), name) for variables, name, _ in self.names}
@@ -74,6 +97,7 @@ class Lookups:
                 self.names.append((variables, name, value))
         self.cells += other.cells
         self.functions += other.functions
+        self.parts += other.parts
         self.files.update(other.files)
         self.classes.update(other.classes)
         self.watched.update(other.watched)

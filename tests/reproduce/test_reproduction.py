@@ -13,7 +13,7 @@ import pytest
 from distributed import Client
 
 from daskperiment import Experiment
-from daskperiment.codec import encode
+from daskperiment.codec import decode, encode
 from daskperiment.compare import ABSENT, Comparison, Pair
 from daskperiment.errors import (
     ImpureStepWarning,
@@ -23,7 +23,7 @@ from daskperiment.errors import (
     UntrustedObjectError,
 )
 from daskperiment.history.trial_records import trial_or_raise
-from daskperiment.records import Environment
+from daskperiment.records import Environment, StepRun
 from daskperiment.reproduce import reproduce
 from daskperiment.store.file import FileStore
 from daskperiment.store.liveness import current_origin
@@ -297,7 +297,8 @@ def test_lost_trial(ex: Experiment) -> None:
     )
     ex._store.allocate("gone", encode(gone))
     first = next(r for r in ex._store.read("steps", [1]) if r.id.startswith("draw"))
-    ex._store.append([Record("steps", 2, first.id, bytes(first.body))])
+    body = encode(decode(first.body, StepRun), 2)  # a record says of which trial it is
+    ex._store.append([Record("steps", 2, first.id, body)])
     assert trial_or_raise(ex._store, 2).status == "lost"
     comparison = run_anew(result, 2)
     assert comparison.statuses == ("lost", "succeeded")

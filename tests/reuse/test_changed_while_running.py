@@ -56,6 +56,37 @@ def outer():
 inner, turn, holding, held = outer()
 helper.rate = 1
 """
+OWN_CODE = {
+    # what it is -> what the module defines of `by`, the change, and back
+    "global of a function": (
+        "RATE = 1\ndef by():\n    return RATE", "RATE = 2", "RATE = 1",
+    ),
+    "list of a function": (
+        "RATES = [1]\ndef by():\n    return RATES[0]", "RATES[0] = 2", "RATES[0] = 1",
+    ),
+    "helper of a function": (
+        "def deep():\n    return 1\nfirst = deep\ndef by():\n    return deep()",
+        "def deep():\n    return 2", "deep = first",
+    ),
+    "global of a method": (
+        "RATE = 1\nclass By:\n    def __call__(self):\n        return RATE\nby = By()",
+        "RATE = 2", "RATE = 1",
+    ),
+    "method": (
+        "class By:\n    def __call__(self):\n        return 1\nby = By()\nfirst = By.__call__",
+        "By.__call__ = lambda self: 2", "By.__call__ = first",
+    ),
+}  # fmt: skip
+HOLDERS = {
+    "a SimpleNamespace": ("types.SimpleNamespace(by=by)", "OF.by()"),
+    "a deque": ("collections.deque([by])", "OF[0]()"),
+    "a defaultdict": ("collections.defaultdict(int, by=by)", "OF['by']()"),
+    "an array": ("np.array([by, None], dtype=object)", "OF[0]()"),
+    "a Series": ("pd.Series([by, None], dtype=object)", "OF[0]()"),
+    "a partial": ("functools.partial(by)", "OF()"),
+    "a list": ("[by]", "OF[0]()"),
+    "a slice": ("slice(by, None)", "OF.start()"),
+}  # fmt: skip
 # name -> what the module defines, what the step gives, the change, and back
 CHANGES = {
     "plain class": ("OF = Plain()", "OF.rate", "OF.rate = 2", "OF.rate = 1"),
@@ -151,6 +182,26 @@ CHANGES = {
         "class A(Plain):\n    def get(self):\n        return self.rate\n_old = A.get\nOF = A()",
         "OF.get()", "A.get = lambda self: 2", "A.get = _old",
     ),
+    **{
+        f"{what} in {holder}": (f"{made}\nOF = {holding}", read, change, back)
+        for what, (made, change, back) in OWN_CODE.items()
+        for holder, (holding, read) in HOLDERS.items()
+    },
+    "handler of singledispatch": (
+        "@functools.singledispatch\ndef OF(x):\n    return 0\ndef one(x):\n    return 1\n"
+        "def two(x):\n    return 2\nOF.register(int, one)",
+        *("OF(3)", "OF.register(int, two)", "OF.register(int, one)"),
+    ),
+    "handler of a singledispatchmethod": (
+        "class OF:\n    @functools.singledispatchmethod\n    def of(self, x):\n        return 0\n"
+        "def one(self, x):\n    return 1\ndef two(self, x):\n    return 2\n"
+        "OF.of.register(int, one)",
+        *(
+            "OF().of(3)",
+            "OF.__dict__['of'].register(int, two)",
+            "OF.__dict__['of'].register(int, one)",
+        ),
+    ),
 }  # fmt: skip
 NAMED = {
     "function put in place": "helper",
@@ -166,6 +217,11 @@ NAMED = {
     "class attribute": "Settings",
     "nested class's attribute": "Settings",
     "module as a value": "held.rate",
+    "global of a function in a partial": "RATE",
+    "list of a function in a partial": "RATES",
+    "helper of a function in a partial": "deep",
+    "handler of singledispatch": "two",
+    "handler of a singledispatchmethod": "two",
 }
 """What the reason names where that is not the constant."""
 

@@ -21,6 +21,7 @@ from daskperiment.capture.encoding import (
     Encoder,
     GraphEncoder,
     Handler,
+    KnownCode,
     NoFingerprintError,
     combine,
 )
@@ -131,7 +132,7 @@ def register_fingerprint(type: type[Any], function: Callable[[Any], Any]) -> Non
 
 
 def digest_of(
-    value: Any, code: dict[int, tuple[Any, bytes]] | None = None, exact: bool = False,
+    value: Any, code: dict[int, KnownCode] | None = None, exact: bool = False,
     path: Callable[[Any], str] = str,
 ) -> bytes:  # fmt: skip
     """Return the digest of a value; NoFingerprintError is raised if it has none.

@@ -17,6 +17,7 @@ from typing import Any
 from daskperiment.capture.encoding import (
     Encoder,
     Handler,
+    KnownCode,
     NoFingerprintError,
     by_attributes,
     by_parts,
@@ -40,24 +41,24 @@ _OPERATORS = (operator.itemgetter, operator.attrgetter, operator.methodcaller)
 def encode_code(encoder: Encoder, value: Any) -> None:
     """Write a function or class by the user's code that it consists of, or by its package."""
     known = encoder.code.get(id(value))
-    if known is not None and known[0] is value:
-        encoder.out += known[1]
+    if known is not None and known.value is value:
+        encoder.out += known.written
         return
     if id(value) in encoder.coding:
         encoder.tag_text(b"again", value.__qualname__)
         return
     encoder.coding.add(id(value))
     try:
-        code = _code_of(encoder, value)
+        encoder.count_walk()
+        walk = Walk(value)
+        code = _code_of(encoder, value, walk)
     finally:
         encoder.coding.discard(id(value))
-    encoder.code[id(value)] = (value, code)
+    encoder.code[id(value)] = KnownCode(value, code, walk)
     encoder.out += code
 
 
-def _code_of(encoder: Encoder, value: Any) -> bytes:
-    encoder.count_walk()
-    walk = Walk(value)
+def _code_of(encoder: Encoder, value: Any, walk: Walk) -> bytes:
     if not walk.units:
         return b"<named 0>" + name_of(value).encode()
     return encoder.digest_separately(functools.partial(_write_walk, walk=walk))
