@@ -409,14 +409,21 @@ def _literals(
     for name, texts_of in told.items():
         yield _argument(node, shorten(name, WIDTH), told_change(*texts_of, WIDTH))
     # Where other nodes are taken, an argument may have been one, or be one now.
-    left_out = None if old.wiring != node.wiring else "default"
+    first_out, second_out = (
+        map(_left_out, (old, node)) if old.wiring == node.wiring else (None,) * 2
+    )
     for name in {**old.literals, **node.literals}:
-        first, second = old.literals.get(name, left_out), node.literals.get(name, left_out)
-        if name in told or name in node.ignored:
-            continue
+        if name in told or name in node.ignored or name in old.arguments.keys() & node.arguments:
+            continue  # a default that is written out is the same argument
+        first, second = old.literals.get(name, first_out), node.literals.get(name, second_out)
         if first is not None and second is not None and first != second:
             pair = shorten_pair(first or "…", second or "…", WIDTH)
             yield _argument(node, name, f" {' → '.join(pair)}")
+
+
+def _left_out(node: Node) -> str:
+    """Return what stands for an argument that a call leaves out: defaults are on record."""
+    return "not given" if node.arguments else "default"
 
 
 def _argument(node: Node, name: str, change: str) -> Item[_Change]:
@@ -470,7 +477,10 @@ def _parts(step: str, now: Code, before: Code) -> Iterator[Reason]:
 def _values(old: StepCode, new: StepCode) -> Iterator[Reason]:
     before = same_names(old.constants, new.constants)
     for name in {**before, **new.constants}:
-        values = before.get(name, ""), new.constants.get(name, "")
+        if name not in before or name not in new.constants:
+            yield Reason(f"{name} is {'no longer' if name in before else 'now'} read")
+            continue
+        values = before[name], new.constants[name]
         # What had no fingerprint may be the same all the same.
         if None not in values and values[0] != values[1]:
             yield Reason(f"the value of {name} changed")

@@ -139,6 +139,25 @@ def test_another_argument_is_named(ex, fit, kind, again):
     assert "step 'step'" in told
 
 
+def test_a_default_that_is_written_out_is_no_cause(ex):
+    """Nor has what `*args` and `**kwargs` take a default: it is given or not."""
+
+    @ex.result(persist=True, reuse=True)
+    def step(a, *rest, b=2, **more):
+        return a
+
+    step(1, b=2).compute()
+    reasons = {
+        (1, 5): "argument rest[0] not given → 5",
+        (3,): "argument a 1 → 3",
+    }
+    for arguments, expected in reasons.items():
+        assert reason(ex, step(*arguments)) == expected
+    assert reason(ex, step(1, b=3)) == "argument b 2 → 3"
+    assert reason(ex, step(1, z=4)) == "argument z not given → 4"
+    assert ex.explain(step(1))["step"].verdict == "hit"
+
+
 DATA = [
     lambda n: [0, n], lambda n: {"x": n}, lambda n: pd.DataFrame({"x": [n]}),
     lambda n: np.full(5000, n), lambda n: da.full(4, n, chunks=2),

@@ -315,6 +315,17 @@ def _spline(value: Any) -> list[Any]:
     return [kind, value.get_knots(), value.get_coeffs(), getattr(value, "ext", None)]
 
 
+def _config(value: Any) -> list[Any]:
+    # Not the tree that it is a part of: what it takes from there stands here as it is.
+    tool = sys.modules["omegaconf"].OmegaConf
+    try:
+        content = tool.to_object(value)
+    except Exception:  # a value is missing, or what it refers to
+        content = None
+    plain = tool.to_container(value, resolve=False, throw_on_missing=False)
+    return [tool.get_type(value), tool.is_readonly(value), tool.is_struct(value), plain, content]
+
+
 _BY_NAME: dict[str, Handler] = {
     "_struct.Struct": by_text(b"struct", lambda value: str(value.format)),
     "typing.ForwardRef": by_text(b"forward", lambda value: str(value.__forward_arg__)),
@@ -323,6 +334,7 @@ _BY_NAME: dict[str, Handler] = {
     "jaxlib._jax.Device": by_text(b"device", str),
     # Who listens for changes, which is counted anew on every way through pickle.
     "matplotlib.cbook.CallbackRegistry": by_text(b"nothing", lambda value: type(value).__name__),
+    "omegaconf.basecontainer.BaseContainer": by_parts(b"config", _config),
     "scipy.interpolate._fitpack2.UnivariateSpline": by_parts(b"spline", _spline),
     "scipy.spatial._ckdtree.cKDTree": by_parts(b"tree", _tree),
     "sklearn.utils._bunch.Bunch": by_parts(b"bunch", lambda value: [dict(value)]),
