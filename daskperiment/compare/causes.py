@@ -332,8 +332,10 @@ def _own_changes(both: _TrialPair, key: str) -> Iterator[Cause]:
     assert both.second.code is not None
     functions = changed_functions(both.first.code, both.second.code, step)
     constants = changed_entries(same_names(old.constants, new.constants), new.constants)
-    # One that has no fingerprint in one of them may be the same all the same.
-    constants = {name: pair for name, pair in constants.items() if None not in pair}
+    # One that has no fingerprint in one of them may be the same all the same, and so may one that
+    # is read in one of them alone: there the code is another.
+    constants = {name: pair for name, pair in constants.items()
+                 if None not in pair and not (functions and ABSENT in pair)}  # fmt: skip
     packages = changed_entries(old.packages, new.packages)
     changes = [Cause("code", name, key) for name, _, _ in functions]
     changes += [Cause("constant", name, key) for name in constants]

@@ -270,3 +270,20 @@ def test_next_compute_notices(tmp_path, load, name):
     assert verdict()[0] == "hit"
     exec(back, vars(module))
     assert verdict()[0] == "hit"
+
+
+def test_what_is_read_in_place_of_something_else_did_not_change(tmp_path, load):
+    """Of a constant that is read anew, and of one that is not read any more, nobody says more."""
+    module = load("A = B = 1\ndef by():\n    return A\ndef step():\n    return by()\n")
+    ex = daskperiment.Experiment("running", backend=tmp_path / "store")
+    result = ex.result(persist=True, reuse=True)(module.step)()
+    result.compute(scheduler="synchronous")
+    exec("def by():\n    return B\n", vars(module))
+    reason = ex.explain(result)["step"].reason
+    assert "running.A is no longer read" in reason
+    assert "running.B is now read" in reason
+    assert "value" not in reason
+    result.compute(scheduler="synchronous")
+    told = ex.compare(1, 2).explanation
+    assert "code of running.by" in told
+    assert "constant" not in told
