@@ -31,7 +31,6 @@ def test_eight_processes(kind, make_place, processes):
 
 @pytest.mark.parametrize("kind", ["redis", "mongo"])
 def test_sigkill_at_random_moments(kind, make_place, processes, tmp_path):
-    """SIGKILL at random moments while others write: nothing is missing, nothing is twice."""
-    count = 15 if kind == "redis" else 50  # each of its processes takes seconds to begin
-    args = (make_place(kind).backend, tmp_path / "logs", count, random.Random(7), 4)
-    assert kill_at_random_moments(processes, *args) > 3
+    """SIGKILL at 50 random moments while others write: nothing is missing, nothing is twice."""
+    args = (make_place(kind).backend, tmp_path / "logs", 50, random.Random(7), 4)
+    assert kill_at_random_moments(processes, *args) > 10
