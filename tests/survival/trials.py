@@ -41,7 +41,8 @@ def squares(backend, first, count):
 
 
 def endless(backend, log):
-    """Compute trials until killed; tell in a file what had returned."""
+    """Compute trials until killed, but for pauses; tell in a file what had returned."""
+    pause = os.path.join(os.path.dirname(log), "pause")
     ex = daskperiment.Experiment("endless", backend=backend)
     number = ex.parameter("number")
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -63,6 +64,8 @@ def endless(backend, log):
     result = keep(train(number))
     i = 0
     while True:
+        while os.path.exists(pause):
+            time.sleep(0.005)
         i += 1
         value = result.bind(number=i).compute(scheduler="synchronous")
         os.write(file, f"trial {trial} {value}\n".encode())
