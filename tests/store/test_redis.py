@@ -17,7 +17,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -327,6 +327,28 @@ def test_round_trips(server: RedisServer, open_store: Callable[..., RedisStore])
         assert count(lambda: store.put("ab", [b"x" * 1_000_000])) == 1
         assert count(lambda: store.get("ab")) == 1
         store.close()
+
+
+def test_object_that_comes_and_goes_while_it_is_read(
+    open_store: Callable[..., RedisStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between any two commands of a reader others may discard an object and keep it again."""
+    data = bytes(range(256)) * 40_000
+    reader, writer = open_store(), open_store()
+    call, kept = reader._server.call, True
+    writer.put("aa", [data])
+
+    def turning(*command: Any) -> Any:
+        nonlocal kept
+        answer = call(*command)
+        writer.discard(["aa"]) if kept else writer.put("aa", [data])
+        kept = not kept
+        return answer
+
+    monkeypatch.setattr(reader._server, "call", turning)
+    for _ in range(6):
+        with suppress(KeyError):
+            assert bytes(reader.get("aa")) == data
 
 
 def test_scripts_come_back(open_store: Callable[..., RedisStore], raw: redis.Redis) -> None:

@@ -10,7 +10,7 @@ from toolz import partition_all
 from daskperiment.errors import CorruptRecordError, StoreError
 from daskperiment.store.protocol import Buffer, flat
 from daskperiment.store.redis.client import RedisServer
-from daskperiment.store.redis.scripts import SEAL, SIZES
+from daskperiment.store.redis.scripts import CHUNK, SEAL, SIZES
 
 __all__ = ["RedisObjects"]
 
@@ -120,9 +120,10 @@ class RedisObjects:
     def _get_chunk(self, key: str, offset: int) -> bytes:
         chunk = self._server.call("GET", f"{key}:{offset}")
         if chunk is None:
-            if not self._server.call("EXISTS", key):
-                raise KeyError(key.rpartition(":")[2])  # discarded meanwhile
-            chunk = self._server.call("GET", f"{key}:{offset}")  # and kept again
+            # Discarded meanwhile, and kept again perhaps: what is there at one moment is whole.
+            there, chunk = self._server.run(CHUNK, [key, f"{key}:{offset}"])
+            if not there:
+                raise KeyError(key.rpartition(":")[2])
         return chunk or b""
 
 

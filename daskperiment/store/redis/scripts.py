@@ -15,6 +15,7 @@ from daskperiment.records import BEGUN
 __all__ = [
     "ALLOCATE",
     "APPEND",
+    "CHUNK",
     "FIND",
     "PAGE",
     "SEAL",
@@ -221,6 +222,13 @@ return sizes
 )
 """Objects -> size and chunk size of each; the size is -1 where there is no object, -2 where there
 is no head, the chunk size 0 where there are no chunks."""
+
+CHUNK = _script(
+    """
+return {redis.call('EXISTS', KEYS[1]), redis.call('GET', KEYS[2])}
+""",
+)
+"""Object, chunk -> whether the object is there, and the chunk, at one moment."""
 
 SEAL = _script(
     """
