@@ -242,6 +242,11 @@ def _translate(error: Exception, target: RedisTarget, address: str) -> StoreErro
             f"{address} cannot be reached or did not answer in time: {text} Check that the"
             " server runs and that the URL is right."
         )
+    return _refusal(error, text, address)
+
+
+def _refusal(error: Exception, text: str, address: str) -> StoreError:
+    """Return what a store raises for a command that a server refuses, which is there."""
     if isinstance(error, redis.exceptions.OutOfMemoryError) or "OOM " in text:
         return StoreError(
             f"{address} has no memory left for what is recorded: {text} Raise maxmemory of the"
