@@ -11,12 +11,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
-from dask import config
 from toolz import partition_all
 from xxhash import xxh3_64_hexdigest
 
 from daskperiment.capture.signatures import explained
-from daskperiment.codec import Renumbering, decode, is_of, parsed, placed
+from daskperiment.codec import Renumbering, decode, is_of, parsed, placed, signing_key_in_force
 from daskperiment.errors import CorruptRecordError, RecordsRefusedError, StoreWarning
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import (
@@ -86,9 +85,8 @@ class _StoreCopy:
     """One copy of a source to a target."""
 
     def __init__(self, old: Store, new: Store) -> None:
-        key = config.get("daskperiment.signing-key", None)
         self._old, self._new = old, new
-        self._numbers = Renumbering(old.address, key.encode() if isinstance(key, str) else key)
+        self._numbers = Renumbering(old.address, signing_key_in_force())
         self._owners: dict[int, Owner] = {}
         """Id of a trial in the source -> its place in the target."""
         self._known: dict[str, int] = {}

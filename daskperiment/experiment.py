@@ -19,7 +19,7 @@ from dask.delayed import Delayed
 from daskperiment.capture.code import source_text
 from daskperiment.capture.environment import describe, packages_text
 from daskperiment.capture.signatures import explained, unknown_keyword
-from daskperiment.codec import NotPlainError, to_plain
+from daskperiment.codec import NotPlainError, signing_key_in_force, to_plain
 from daskperiment.errors import TrialIDNotFoundError
 from daskperiment.execution.context import CURRENT, RunningStep
 from daskperiment.execution.helper_threads import bound, running_step
@@ -27,7 +27,7 @@ from daskperiment.execution.lifecycle import undefined
 from daskperiment.formatting import html_table, plain_repr, shorten, table
 from daskperiment.graph.step import Step, StepCall, StepFunction, file_node
 from daskperiment.parameters import NO_VALUE, Parameter, Parameters, check_name
-from daskperiment.planning.planner import Planner, check_reuse, signing_key
+from daskperiment.planning.planner import Planner, check_reuse
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import Code, Environment, Point
 from daskperiment.result import Result
@@ -565,7 +565,7 @@ class Experiment:
         from daskperiment.history.steps import get_persisted
 
         name = step.name if isinstance(step, StepFunction) else step
-        return get_persisted(self._store_caught_up(), name, trial_id, signing_key())
+        return get_persisted(self._store_caught_up(), name, trial_id, signing_key_in_force())
 
     def load_metric(self, metric_key: str, trial_id: int | Sequence[int]) -> pd.DataFrame:
         """Return a metric of one or several trials.

@@ -18,10 +18,9 @@ from daskperiment.cli import output
 from daskperiment.cli.exit_status import Refused
 from daskperiment.cli.lookup import ids, place
 from daskperiment.cli.signature_check import SignatureCheck
-from daskperiment.codec import decode, is_of, parsed
+from daskperiment.codec import decode, is_of, parsed, signing_key_in_force
 from daskperiment.codec.object_format import digest_of
 from daskperiment.errors import CorruptRecordError, StoreError, StoreWarning
-from daskperiment.history.stored_values import as_key
 from daskperiment.history.trial_records import read_trials
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import STREAMS, Begun, digests_within, record_type, tells_outcome
@@ -221,7 +220,7 @@ class _Examination:
                 self._references[digest] = _Reference(stream, one.trial, one.id, vital)
 
     def _signatures(self) -> Iterator[Finding]:
-        key = as_key(None)
+        key = signing_key_in_force()
         if key is None:
             return
         try:

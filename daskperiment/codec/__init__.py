@@ -26,6 +26,7 @@ from daskperiment.codec.fields import (
     is_object,
     object_ref,
     pack,
+    signing_key_in_force,
     to_plain,
     unpack,
 )
@@ -73,6 +74,7 @@ __all__ = [
     "placed",
     "sealed",
     "signed",
+    "signing_key_in_force",
     "to_plain",
     "unpack",
     "with_trial",

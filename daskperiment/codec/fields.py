@@ -16,6 +16,7 @@ from reprlib import Repr
 from typing import Any
 
 import msgspec
+from dask import config
 
 from daskperiment.codec.kinds import BUILDERS, FORMS, KINDS, NotPlainError, kind_of
 from daskperiment.codec.object_format import PYTHON, Blob, Buffer, dump_object, load_object
@@ -31,6 +32,7 @@ __all__ = [
     "is_object",
     "object_ref",
     "pack",
+    "signing_key_in_force",
     "to_plain",
     "unpack",
 ]
@@ -299,6 +301,12 @@ def _as_object(value: Any, signing_key: bytes | None) -> tuple[Any, Blob | None]
         return msgspec.to_builtins(ObjectRef(type_, text, reason=_short_line(reason))), None
     reference = ObjectRef(type_, text, size=blob.size, digest=blob.digest, python=PYTHON)
     return msgspec.to_builtins(reference), blob
+
+
+def signing_key_in_force(given: str | bytes | None = None) -> bytes | None:
+    """Return a signing key as bytes; without one, that of the configuration, if there is one."""
+    key = config.get("daskperiment.signing-key", None) if given is None else given
+    return key.encode() if isinstance(key, str) else key
 
 
 def unpack(data: Any, get: Callable[[str], Buffer], signing_key: bytes | None = None) -> Any:

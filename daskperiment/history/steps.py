@@ -8,14 +8,14 @@ from typing import Any
 import pandas as pd
 from msgspec import Struct
 
-from daskperiment.codec import check_signature, decode_each
+from daskperiment.codec import check_signature, decode_each, signing_key_in_force
 from daskperiment.errors import (
     CorruptRecordError,
     PersistedResultNotFoundError,
     UntrustedObjectError,
 )
 from daskperiment.history.columns import column, durations, frame_of, moments
-from daskperiment.history.stored_values import MISSING, as_key, loaded
+from daskperiment.history.stored_values import MISSING, loaded
 from daskperiment.history.trial_records import as_trial_id, intact, require_trial
 from daskperiment.records import EndStatus, StepRun
 from daskperiment.store.protocol import Store
@@ -112,7 +112,7 @@ def get_persisted(
     PersistedResultNotFoundError if the trial kept no such value, or it is not clear which is meant.
     """
     trial = as_trial_id(store, trial_id)
-    key = as_key(signing_key)
+    key = signing_key_in_force(signing_key)
     if key is not None:
         _check_readable(store, trial)
     runs = _runs(store, trial)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
-from dask import config
 from dask.utils import format_bytes
 
-from daskperiment.codec import from_plain, is_object, object_ref, unpack
+from daskperiment.codec import from_plain, is_object, object_ref, signing_key_in_force, unpack
 from daskperiment.errors import CorruptRecordError, StoreError
 from daskperiment.formatting import html_table, shorten
 from daskperiment.records import ObjectRef
@@ -16,7 +15,7 @@ from daskperiment.secret_values import HIDDEN
 from daskperiment.store.file import FileStore
 from daskperiment.store.protocol import Buffer, Store
 
-__all__ = ["MISSING", "MissingValue", "StoredObject", "loaded", "viewed", "viewed_all", "as_key"]
+__all__ = ["MISSING", "MissingValue", "StoredObject", "loaded", "viewed", "viewed_all"]
 
 
 class MissingValue:
@@ -149,13 +148,7 @@ class _AbsentStore(NamedTuple):
 
 def loaded(data: Any, store: _ObjectSource, signing_key: str | bytes | None = None) -> Any:
     """Return the Python object that a recorded value was, unpickled if need be."""
-    return unpack(data, store.get, as_key(signing_key))
-
-
-def as_key(signing_key: str | bytes | None) -> bytes | None:
-    """Return a signing key as bytes; without one, that of the configuration, if there is one."""
-    key = config.get("daskperiment.signing-key", None) if signing_key is None else signing_key
-    return key.encode() if isinstance(key, str) else key
+    return unpack(data, store.get, signing_key_in_force(signing_key))
 
 
 def viewed(data: Any, store: Store) -> Any:

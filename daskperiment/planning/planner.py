@@ -20,7 +20,7 @@ from daskperiment.capture.secret_key import secret_parameters
 from daskperiment.client.progress import ProgressReporter
 from daskperiment.client.shipping import LocalRequest, prepare
 from daskperiment.cluster import clients
-from daskperiment.codec import Blob, content_hash, dump_record
+from daskperiment.codec import Blob, content_hash, dump_record, signing_key_in_force
 from daskperiment.errors import StoreError, StoreUnavailableError
 from daskperiment.execution.lifecycle import undefined
 from daskperiment.execution.trial import TrialRequest, TrialSetup
@@ -36,10 +36,10 @@ from daskperiment.records import Code, Environment, Files, Graph
 from daskperiment.reuse.cache_keys import keys_without_reuse
 from daskperiment.reuse.reuse_plan import ReusePlan
 from daskperiment.seeds import fresh_seed
-from daskperiment.store.liveness import current_folder, current_origin
+from daskperiment.store.liveness import current_directory, current_origin
 from daskperiment.store.protocol import Store
 
-__all__ = ["Planner", "TrialOptions", "TrialPlan", "check_reuse", "patience", "signing_key"]
+__all__ = ["Planner", "TrialOptions", "TrialPlan", "check_reuse", "patience"]
 
 _PATIENCE = "daskperiment.patience"
 _IN_SWEEPS = 30.0
@@ -82,12 +82,6 @@ def check_reuse(reuse: Any) -> bool | None:
     if reuse is None or isinstance(reuse, bool):
         return reuse
     raise TypeError(f"reuse is {reuse!r}; expected True, False or None")
-
-
-def signing_key() -> bytes | None:
-    """Return the configured key that objects are signed with."""
-    key = dask.config.get("daskperiment.signing-key", None)
-    return key.encode() if isinstance(key, str) else key
 
 
 def patience(sweep: str | None = None) -> float:
@@ -172,12 +166,17 @@ class _Setups:
         graph: Blob,
     ) -> TrialSetup:  # fmt: skip
         """Return what coming trials have in common: the same object while nothing changes."""
-        last, origin, key, folder = self._setup, current_origin(), signing_key(), current_folder()
-        now = code_blob.digest, environment.digest, graph.digest, origin, key, folder
+        last, origin, key, directory = (
+            self._setup,
+            current_origin(),
+            signing_key_in_force(),
+            current_directory(),
+        )
+        now = code_blob.digest, environment.digest, graph.digest, origin, key, directory
         # One object for many trials: it is pickled once, and a worker unpickles it once.
         if last is None or now != (
             last.code.digest, last.environment.digest, last.graph.digest, last.origin,
-            last.signing_key, last.folder,
+            last.signing_key, last.directory,
         ):  # fmt: skip
             last = self._setup = TrialSetup(
                 store, result, code_blob, environment, graph,
@@ -185,7 +184,8 @@ class _Setups:
                 origin=origin, signing_key=key, parameters=self._parameters,
                 doubts={step: _doubt(unknown) for step, each in code.steps.items()
                         if (unknown := unknown_constants(each))},
-                code_hash=None if key is None else content_hash(code_blob.parts), folder=folder,
+                code_hash=None if key is None else content_hash(code_blob.parts),
+                directory=directory,
             )  # fmt: skip
         return last
 

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 from daskperiment.capture.origin import is_own, module_of
 from daskperiment.capture.secret_key import covered, secret_parameters
-from daskperiment.codec import check_signature, content_hash, is_object
+from daskperiment.codec import check_signature, content_hash, is_object, signing_key_in_force
 from daskperiment.compare import Comparison, compare
 from daskperiment.errors import (
     CorruptRecordError,
@@ -21,7 +21,7 @@ from daskperiment.graph.keywords import check_keywords
 from daskperiment.graph.template import Template
 from daskperiment.history.stored_values import loaded
 from daskperiment.history.trial_records import RecordedTrial, find_trial, part_of, trial_or_raise
-from daskperiment.planning.planner import TrialOptions, signing_key
+from daskperiment.planning.planner import TrialOptions
 from daskperiment.planning.result_node import ResultNode
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import Code, Graph, Node
@@ -131,7 +131,7 @@ def _recorded_values(
     cannot be loaded is an error unless the result is bound to another; an object that is not
     signed with the configured key always is one.
     """
-    parameters, key = result.definition.planner.parameters, signing_key()
+    parameters, key = result.definition.planner.parameters, signing_key_in_force()
     bound = result.definition.options.values
     values: dict[str, Any] = {}
     notes: list[str] = []
@@ -207,7 +207,7 @@ def _rebuilt(store: Store, past: RecordedTrial, result: ResultNode) -> RebuiltSt
     _check_graph(past.trial, _load(store, past, Graph), template.graph)
     recorded = _load(store, past, Code)
     today = result.definition.planner.code(template.functions)
-    trust = partial(_check_signed, store, past, signing_key())
+    trust = partial(_check_signed, store, past, signing_key_in_force())
     steps = rebuild(past.trial, recorded, today, template.functions, trust)
     return replace(steps, notes=(*steps.notes, *_unrecorded(template)))
 
