@@ -261,7 +261,7 @@ class FileState(Struct, frozen=True, omit_defaults=True):
     """The path as the step gave it, if it depends on the working directory of who computes."""
 
     @property
-    def place(self) -> str:
+    def known_as(self) -> str:
         """What names it wherever the trial is computed: the relative path, if it has one."""
         return self.relative or self.name
 

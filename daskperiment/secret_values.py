@@ -18,6 +18,7 @@ __all__ = [
     "SecretParameters",
     "concealed",
     "is_mark",
+    "mark_of",
     "may_differ",
     "quoted",
     "revealed",
@@ -61,14 +62,19 @@ class SecretParameters(NamedTuple):
         return f"<{len(self.names)} secret parameters>"
 
     def mark(self, digest: str) -> str:
-        """Return the mark of a value that has this digest.
+        """Return the mark of a value that has this digest."""
+        return mark_of(digest, self.key)
 
-        It tells the key, so that marks of other keys are known not to be comparable. Without the
-        key, nobody can tell by trying which value it is of.
-        """
-        name = hmac.new(self.key, b"name of this key", "sha256").hexdigest()
-        state = hmac.new(self.key, b"value\0" + digest.encode(), "sha256")
-        return f"{_MARK}{name[:12]}:{state.hexdigest()[:32]}"
+
+def mark_of(digest: str, key: bytes) -> str:
+    """Return what values are compared by, of one that has this digest.
+
+    It tells the key, so that marks of other keys are known not to be comparable. Without the
+    key, nobody can tell by trying which value it is of.
+    """
+    name = hmac.new(key, b"name of this key", "sha256").hexdigest()
+    state = hmac.new(key, b"value\0" + digest.encode(), "sha256")
+    return f"{_MARK}{name[:12]}:{state.hexdigest()[:32]}"
 
 
 def is_mark(text: str) -> bool:

@@ -313,7 +313,7 @@ def fingerprint_constant(value: Any) -> tuple[str | None, Check | None, list[Wal
     items = _flatten(value)
     if items is not None:
         return digest.hex(), functools.partial(_same_content, value, items), walks
-    known = {key: each._replace(walk=None) for key, each in code.items()}
+    known = {key: KnownCode(each.value, each.written) for key, each in code.items()}
     return digest.hex(), functools.partial(_same_digest, value, digest, known), walks
 
 

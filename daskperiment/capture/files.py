@@ -184,7 +184,7 @@ def difference(state: FileState) -> str | None:
         return None if same else f"environment variable {state.name} changed"
     name = os.path.basename(state.name) or state.name
     # Computed elsewhere, the step would read another file.
-    path = os.path.abspath(native_name(state.place))
+    path = os.path.abspath(native_name(state.known_as))
     if state.kind == "names":
         same = names_within(path) == state.digest
         return None if same else f"the files in folder {name} are others"

@@ -15,7 +15,7 @@ import dask
 
 from daskperiment.capture.fingerprint import NoFingerprintError, exact_fingerprint
 from daskperiment.errors import SecretKeyError
-from daskperiment.secret_values import Secret, SecretParameters, revealed
+from daskperiment.secret_values import Secret, SecretParameters, mark_of, revealed
 
 __all__ = ["covered", "part_of", "secret_parameters"]
 
@@ -44,22 +44,22 @@ def secret_parameters(names: frozenset[str]) -> SecretParameters:
 def covered(values: Mapping[str, Any], parameters: SecretParameters) -> dict[str, Any]:
     """Return values of parameters, those of secret ones as secrets."""
     return {
-        name: _secret(revealed(value), parameters) if name in parameters.names else value
+        name: _secret(revealed(value), parameters.key) if name in parameters.names else value
         for name, value in values.items()
     }
 
 
 def part_of(secret: Secret, part: Any) -> Secret:
     """Return a part of a secret's value as a secret."""
-    return _secret(part, SecretParameters(frozenset(), secret.key))
+    return _secret(part, secret.key)
 
 
-def _secret(value: Any, parameters: SecretParameters) -> Secret:
+def _secret(value: Any, key: bytes) -> Secret:
     try:
-        mark = parameters.mark(exact_fingerprint(value))
+        mark = mark_of(exact_fingerprint(value), key)
     except NoFingerprintError:
         mark = ""
-    return Secret(value, parameters.key, mark)
+    return Secret(value, key, mark)
 
 
 def _own_key() -> bytes:

@@ -58,7 +58,7 @@ def run_unrecorded(
 ) -> tuple[Any, RunningStep]:
     """Run a function that is no step, seeded by its place; record only that it fails."""
     running = RunningStep(label, step_seed(trial.seed, label), trial)
-    files = watched(running, (*args, *kwargs.values()), trial.folder)
+    files = watched(running, (*args, *kwargs.values()), trial.directory)
     try:
         value = run_seeded(running, function, args, kwargs)
     except BaseException as error:

@@ -37,7 +37,7 @@ from daskperiment.capture.origin import origin_of_file
 from daskperiment.execution.context import ACTIVE, CURRENT
 from daskperiment.records import FileState
 from daskperiment.secret_values import Secret, quoted
-from daskperiment.store.liveness import current_folder
+from daskperiment.store.liveness import current_directory
 
 __all__ = ["HIDDEN_NAME", "ObservedFiles", "watch_files", "without_secrets"]
 
@@ -58,7 +58,7 @@ _NOT_READERS = ("importlib", "linecache", "distributed", "zict", __name__.partit
 class ObservedFiles:
     """What one step read and wrote, from its begin on."""
 
-    home: str = ""
+    directory: str = ""
     """The working directory where the trial was planned: a path that is relative to it is that of
     another file when a later trial is planned elsewhere."""
     noted: bool = False
@@ -162,7 +162,9 @@ class ObservedFiles:
         name = os.path.abspath(text)
         if name.startswith(_NOT_FILES) or not _is_users(name):
             return None
-        relative = not os.path.isabs(text) and self.home and self.home == current_folder()
+        relative = (
+            not os.path.isabs(text) and self.directory and self.directory == current_directory()
+        )
         self._forms.setdefault(name, set()).add(text if relative else None)
         return name
 

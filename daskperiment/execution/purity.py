@@ -128,11 +128,11 @@ def report_conflicts(recorder: Recorder, quietly: bool = False) -> None:
 
 def _changed_reads(old: Sequence[FileState], new: Sequence[FileState]) -> list[str]:
     """Return the names of files and variables that a step found otherwise than before."""
-    before = {(state.kind, native_name(state.place)): state for state in old}
+    before = {(state.kind, native_name(state.known_as)): state for state in old}
     return [
         f"environment variable {state.name}" if state.kind == "variable" else f"file {state.name}"
         for state in new
-        if _differ(before.get((state.kind, native_name(state.place)), state), state)
+        if _differ(before.get((state.kind, native_name(state.known_as)), state), state)
     ]
 
 

@@ -145,15 +145,15 @@ def run_alone(call: Call, values: Sequence[Any]) -> Any:
 
 
 def watched(
-    running: RunningStep, values: Sequence[Any], home: str, folders: bool = False
+    running: RunningStep, values: Sequence[Any], directory: str, folders: bool = False
 ) -> ObservedFiles:
     """Return what will be known of the files that a function opens, besides those it is given.
 
-    Of folders that it is given also who changes what is in them, if that is asked for. `home` is
-    the working directory where the trial was planned.
+    Of folders that it is given also who changes what is in them, if that is asked for.
+    `directory` is the working directory where the trial was planned.
     """
     watch_files()
-    files = running.files = ObservedFiles(home)
+    files = running.files = ObservedFiles(directory)
     for value in values:
         several = isinstance(value, (list, tuple)) and value
         if isinstance(value[0] if several else value, (Path, dict)):
@@ -216,7 +216,7 @@ class StepRunner:
         self._take(values)
         if self.keys is not None and self.keys.call is not None and self._reuse_known(self.keys):
             return
-        files = watched(self.running, values, self.trial.folder, self.known is not None)
+        files = watched(self.running, values, self.trial.directory, self.known is not None)
         watch = Stopwatch()
         try:
             self.value = run_call(self.running, self.call, values)

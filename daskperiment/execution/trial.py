@@ -53,7 +53,7 @@ class TrialSetup:
     """Step -> why its code does not tell what it returns."""
     code_hash: str | None = None
     """A cryptographic digest of the code, where there is a signing key."""
-    folder: str = ""
+    directory: str = ""
     """The working directory of the process that computes the trials, empty if it has none."""
     stored: bool = False
     """Whether the store has the objects already, so that they are only named here."""
@@ -244,7 +244,7 @@ class TrialHandle:
     """What it began with, so that any process can begin it again if the store loses it."""
     secrets: SecretParameters | None = field(repr=False)
     """Which parameters are secret; None if none is."""
-    folder: str = field(repr=False)
+    directory: str = field(repr=False)
     """The working directory where it was planned."""
     at_home: bool = field(init=False, repr=False)
     """Whether this is the process that computes the trial."""

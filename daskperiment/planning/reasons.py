@@ -409,13 +409,12 @@ def _literals(
     for name, texts_of in told.items():
         yield _argument(node, shorten(name, WIDTH), told_change(*texts_of, WIDTH))
     # Where other nodes are taken, an argument may have been one, or be one now.
-    first_out, second_out = (
-        map(_left_out, (old, node)) if old.wiring == node.wiring else (None,) * 2
-    )
+    wired_alike = old.wiring == node.wiring
     for name in {**old.literals, **node.literals}:
         if name in told or name in node.ignored or name in old.arguments.keys() & node.arguments:
             continue  # a default that is written out is the same argument
-        first, second = old.literals.get(name, first_out), node.literals.get(name, second_out)
+        first, second = (one.literals.get(name, _left_out(one) if wired_alike else None)
+                         for one in (old, node))  # fmt: skip
         if first is not None and second is not None and first != second:
             pair = shorten_pair(first or "…", second or "…", WIDTH)
             yield _argument(node, name, f" {' → '.join(pair)}")

@@ -16,14 +16,14 @@ from dask.utils import parse_timedelta
 from daskperiment.cluster import worker
 from daskperiment.records import Origin
 
-__all__ = ["current_folder", "current_origin", "heartbeat_timeout", "is_gone", "whereabouts"]
+__all__ = ["current_directory", "current_origin", "heartbeat_timeout", "is_gone", "whereabouts"]
 
 _TOLERANCE = 0.005 if sys.platform == "linux" else 1.0
 """Seconds by which two readings of one process' start may differ: elsewhere than on Linux it is
 computed from the boot time, which moves when the system's clock is set."""
 
 
-def current_folder() -> str:
+def current_directory() -> str:
     """Return the working directory of this process; empty if it is gone."""
     try:
         return os.getcwd()

@@ -31,7 +31,7 @@ from daskperiment.capture.fingerprint.frames import table_handler
 from daskperiment.capture.fingerprint.reductions import ObjectEncoder
 from daskperiment.capture.fingerprint.tensors import tensor_handler
 from daskperiment.capture.signatures import explained
-from daskperiment.secret_values import Secret, SecretParameters
+from daskperiment.secret_values import Secret, mark_of
 
 __all__ = [
     "NoFingerprintError",
@@ -48,7 +48,7 @@ def _secret(encoder: Encoder, value: Secret) -> None:
         digest = _fingerprint(value.value, encoder.exact, encoder.path)
     except NoFingerprintError:  # whose reason may quote it
         raise NoFingerprintError("a secret without a fingerprint") from None
-    encoder.tag_text(b"secret", SecretParameters(frozenset(), value.key).mark(digest))
+    encoder.tag_text(b"secret", mark_of(digest, value.key))
 
 
 _EXACT: dict[type, Handler] = {
