@@ -17,6 +17,7 @@ from xxhash import xxh3_64_hexdigest
 from daskperiment.capture.signatures import explained
 from daskperiment.codec import Renumbering, decode, is_of, parsed, placed, signing_key_in_force
 from daskperiment.errors import CorruptRecordError, RecordsRefusedError, StoreWarning
+from daskperiment.formatting import listed
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import (
     BEGUN,
@@ -242,10 +243,9 @@ def _copy_object(old: Store, new: Store, digest: str) -> bool:
 
 def _warn_of_damaged(old: Store, damaged: list[str]) -> None:
     if damaged:
-        more = f" and {len(damaged) - 3} more" if damaged[3:] else ""
         warnings.warn(
             f"{len(damaged)} damaged records of {old.address} were left behind: "
-            f"{', '.join(damaged[:3])}{more}. All others are in the copy.",
+            f"{listed(damaged, 3)}. All others are in the copy.",
             StoreWarning,
             stacklevel=4,
         )
@@ -253,9 +253,8 @@ def _warn_of_damaged(old: Store, damaged: list[str]) -> None:
 
 def _warn_of_missing(old: Store, digests: list[str]) -> None:
     if digests:
-        more = f" and {len(digests) - 3} more" if digests[3:] else ""
         warnings.warn(
-            f"{old.address} lacks objects that its records name: {', '.join(digests[:3])}{more}. "
+            f"{old.address} lacks objects that its records name: {listed(digests, 3)}. "
             "They were pruned or lost; what they held is missing in the copy too.",
             StoreWarning,
             stacklevel=4,

@@ -23,6 +23,7 @@ __all__ = [
     "harmless",
     "html_table",
     "install_command",
+    "listed",
     "nearest",
     "one_line",
     "plain_repr",
@@ -141,6 +142,17 @@ def shorten_pair(first: str, second: str, columns: int) -> tuple[str, str]:
 def _last_digits(number: str, columns: int) -> str:
     """Return the beginning of a number and its end with the exponent."""
     return number if len(number) <= columns else number[:3] + "…" + number[4 - columns :]
+
+
+def listed(items: Iterable[object], most: int) -> str:
+    """Return the first of some items in a row, and how many more there are.
+
+    >>> listed([1, 2, 3, 4], 3)
+    '1, 2, 3 and 1 more'
+    """
+    texts = list(map(str, items))
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return ", ".join(texts[:most]) + more
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

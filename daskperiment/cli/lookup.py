@@ -10,6 +10,7 @@ from daskperiment.cli.command_options import LATEST
 from daskperiment.cli.exit_status import Refused
 from daskperiment.errors import DaskperimentError
 from daskperiment.experiment import Experiment
+from daskperiment.formatting import listed
 from daskperiment.store.opening import list_experiments, open_store, resolve
 from daskperiment.store.protocol import Store
 
@@ -80,8 +81,7 @@ def trial_of(experiment: Experiment, trial: int) -> int:
 def _unknown(backend: str | None, id: str, known: list[str]) -> str:
     where = place(backend)
     if known:
-        names = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if known[20:] else "")
-        return f"There is no experiment {id!r} in {where}. It has: {names}."
+        return f"There is no experiment {id!r} in {where}. It has: {listed(known, 20)}."
     target, hint = resolve(backend), "Give the store with --backend."
     if isinstance(target, Path) and (target / "records.sqlite").exists():
         hint = f"This folder is an experiment itself: give --backend {target.parent}."

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from daskperiment.codec import decode, has_signature
 from daskperiment.compare.evidence import collect
 from daskperiment.errors import CorruptRecordError
+from daskperiment.formatting import listed
 from daskperiment.history.trial_records import read_trials
 from daskperiment.records import (
     BEGUN,
@@ -131,7 +132,8 @@ class SignatureCheck:
             if trial not in running and len(there) < count:
                 numbers = [n for n in range(1, count + 1) if n not in there]
                 what = (
-                    f"{len(numbers)} step runs that {writer} wrote are missing: {_listed(numbers)}"
+                    f"{len(numbers)} step runs that {writer} wrote are missing: "
+                    f"{listed(numbers, _MANY)}"
                 )
                 yield SignatureFault(f"trial {trial}", what, "restore the store from a backup")
 
@@ -140,12 +142,12 @@ class SignatureCheck:
         if absent := [n for n in range(1, self._store.state().latest + 1) if n not in known]:
             what = "they have no first record: it was removed, or is damaged"
             yield SignatureFault(
-                f"trials {_listed(absent)}", what, "restore the store from a backup"
+                f"trials {listed(absent, _MANY)}", what, "restore the store from a backup"
             )
         if self._foreign:
             what = "not signed with this key: recorded without it, or changed since"
             remedy = "rely on what others than its holders can write no more than on them"
-            yield SignatureFault(f"trials {_listed(self._foreign)}", what, remedy)
+            yield SignatureFault(f"trials {listed(self._foreign, _MANY)}", what, remedy)
 
     def _incomplete(self) -> Iterator[SignatureFault]:
         """Find trials that succeeded, though a step has neither a run nor a reason for none."""
@@ -156,12 +158,6 @@ class SignatureCheck:
                 found = collect(self._store, trial)
                 missing = found.nodes.keys() - found.runs.keys() - found.spared
                 if found.wired and missing:
-                    what = f"it succeeded, and no run of {_listed(sorted(missing))} is there"
+                    what = f"it succeeded, and no run of {listed(sorted(missing), _MANY)} is there"
                     remedy = "restore the store from a backup"
                     yield SignatureFault(f"trial {number}", what, remedy)
-
-
-def _listed(items: Iterable[object]) -> str:
-    found = list(map(str, items))
-    more = f" and {len(found) - _MANY} more" if len(found) > _MANY else ""
-    return ", ".join(found[:_MANY]) + more

@@ -24,7 +24,7 @@ from daskperiment.errors import (
     StoreWarning,
     TrialIDNotFoundError,
 )
-from daskperiment.formatting import shorten
+from daskperiment.formatting import listed, shorten
 from daskperiment.records import (
     BEGUN,
     COMPUTED,
@@ -326,10 +326,9 @@ def decoded(stored: Sequence[Stored], type_: type[T]) -> tuple[list[tuple[int, T
 
 
 def _warn_of(damaged: list[str]) -> None:
-    names = ", ".join(damaged[:3]) + (f" and {len(damaged) - 3} more" if damaged[3:] else "")
     warnings.warn(
-        f"Damaged records are left out: {names}. The others are not affected; restore the store "
-        "from a copy if these matter.",
+        f"Damaged records are left out: {listed(damaged, 3)}. The others are not affected; restore "
+        "the store from a copy if these matter.",
         StoreWarning,
         stacklevel=2,
     )

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
+from daskperiment.formatting import listed
+
 __all__ = ["SecretFinder", "is_secret_name", "is_secret_text", "split_diff"]
 
 _NAMES: Final = re.compile(
@@ -125,6 +127,4 @@ class SecretFinder:
         """Return what was left out, or nothing."""
         if not self.names:
             return ""
-        names = sorted(self.names)
-        more = f" and {len(names) - 5} more" if names[5:] else ""
-        return f"left out, as it looks like secrets: {', '.join(names[:5])}{more}"
+        return f"left out, as it looks like secrets: {listed(sorted(self.names), 5)}"
