@@ -116,10 +116,22 @@ class Journal:
     def rewind(self) -> None:
         """Deliver everything again that the files have: the store may have lost it."""
         with self._flushing, self._writing:
+            # One that was deleted while it rested cannot be read any more.
+            self._spent = deque(file for file in self._spent if file.opened())
             self._rewound = bool(self._spent)
             for file in (*self._spent, self._file):
                 if file is not None:
                     file.rewind()
+
+    def rest(self) -> None:
+        """Close the files that are delivered, until they are needed again."""
+        with self._flushing, self._writing:
+            if self._file is not None and not self._file.waiting:
+                self._spent.append(self._file)
+                self._file = None
+            for file in self._spent:
+                if not file.waiting:
+                    file.release()
 
     def make_room(self) -> None:
         """Remove what is kept though it is delivered: room is needed for what is not."""
@@ -210,7 +222,11 @@ class Journal:
                     path.unlink()
 
     def _create(self) -> _JournalFile:
-        self._file = _JournalFile(self.folder)
+        rested = self._spent[-1] if self._spent else None
+        if rested is not None and rested.size <= _ROTATE and rested.opened():
+            self._file = self._spent.pop()
+        else:
+            self._file = _JournalFile(self.folder)
         return self._file
 
     def _deliver(self, deadline: float | None, timeout: float | None) -> list[Record]:
@@ -279,6 +295,8 @@ class _JournalFile:
     """The journal file of this process. Whoever writes to it holds the journal's lock."""
 
     _handle = -1
+    _inode = 0
+    """Which file it was that was closed."""
 
     def __init__(self, folder: Path) -> None:
         origin = current_origin()
@@ -307,6 +325,27 @@ class _JournalFile:
             with suppress(OSError):
                 temporary.unlink()
             raise explain(error, self.path) from error
+
+    def release(self) -> None:
+        """Close the file."""
+        if self._handle >= 0:
+            self._inode = os.fstat(self._handle).st_ino
+            os.close(self._handle)
+            self._handle = -1
+
+    def opened(self) -> bool:
+        """Open the file if it was closed; False if it is no longer there."""
+        if self._handle >= 0:
+            return True
+        try:
+            handle = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return False
+        if os.fstat(handle).st_ino != self._inode:
+            os.close(handle)
+            return False
+        self._handle = handle
+        return True
 
     def add(self, data: bytes, count: int) -> None:
         """Write behind all that is there."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "check_arrival",
     "journal_folder",
+    "let_go",
     "list_experiments",
     "open_store",
     "resolve",
@@ -118,6 +119,15 @@ def check_arrival(store: Store, place: str) -> None:
     """
     if isinstance(store, FileStore):
         store.check_arrival(place)
+
+
+def let_go(store: Store) -> None:
+    """Close the files of a folder that nobody needs now; a later call opens them again.
+
+    Who asks a server just now would notice: its connections stay.
+    """
+    if isinstance(store, FileStore):
+        store.close()
 
 
 def journal_folder(store: Store) -> Path:
