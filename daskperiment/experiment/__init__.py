@@ -1,0 +1,171 @@
+"""The experiment: what people import, decorate with and ask.
+
+Each group of its methods has a module here; the work is done in the rooms below.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from daskperiment.capture.signatures import explained
+from daskperiment.experiment.declarations import Declarations
+from daskperiment.experiment.in_steps import StepMethods
+from daskperiment.experiment.questions import Questions
+from daskperiment.experiment.upkeep import Upkeep
+from daskperiment.formatting import html_table, plain_repr, shorten, table
+from daskperiment.parameters import Parameters
+from daskperiment.planning.planner import Planner, check_reuse
+from daskperiment.recording.registry import recorder_for
+from daskperiment.result import Result
+from daskperiment.seeds import check_seed
+from daskperiment.store import opening
+from daskperiment.store.protocol import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Experiment", "experiment_of", "list_experiments"]
+
+
+class Experiment(Declarations, StepMethods, Questions, Upkeep):
+    """A named set of steps and parameters, and its history in one store.
+
+    Parameters
+    ----------
+    id : str
+        An identifier, such as ``"iris_svm"``.
+    backend : str, pathlib.Path, redis.Redis, pymongo Database or Store, optional
+        Where the history lives. None: the configured ``daskperiment.backend``, else the folder
+        ``daskperiment_cache``. A path or ``"file:///path"`` is a folder that holds any number of
+        experiments; ``"redis://…"``, ``"rediss://…"``, ``"unix://…"`` and ``"mongodb://host/db"``
+        are servers.
+    seed : int, optional
+        Seed of every trial. Without it each trial draws one; it is recorded either way.
+    reuse : bool, optional
+        Whether outputs of persisted steps are taken from earlier trials where nothing that
+        determines them changed. Steps and :meth:`Result.compute` may say otherwise.
+
+    Raises
+    ------
+    ValueError
+        If `id` is no identifier, or `backend` names nothing that can be a store.
+
+    Notes
+    -----
+    The same id and backend give the same object, with its parameters and steps kept: running a
+    notebook's cell again changes nothing.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> import daskperiment
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> ex = daskperiment.Experiment("adding", backend=folder)
+    >>> a = ex.parameter("a", default=1)
+    >>> b = ex.parameter("b", default=2)
+    >>> @ex.result
+    ... def add(a, b):
+    ...     return a + b
+    >>> add(a, b).compute()
+    3
+    >>> ex.get_history()[["a", "b", "Result", "Success"]]
+              a  b  Result  Success
+    Trial ID
+    1         1  2       3     True
+    """
+
+    @explained
+    def __new__(
+        cls, id: str, backend: Any = None, seed: int | None = None, reuse: bool | None = None
+    ) -> Experiment:
+        """Return the experiment of this id and backend, made where there is none."""
+        check_id(id)
+        seed, reuse = check_seed(seed), check_reuse(reuse)
+        store = opening.open_store(backend, id)
+        with _EXPERIMENTS_LOCK:
+            known = _EXPERIMENTS.get((id, store.address))
+            if known is None:
+                known = super().__new__(cls)
+                known._set_up(id, store)
+                _EXPERIMENTS[id, store.address] = known
+        # What is not given stays as it was.
+        if seed is not None:
+            known._planner.seed = seed
+        if reuse is not None:
+            known._planner.reuse = reuse
+        return known
+
+    def _set_up(self, id: str, store: Store) -> None:
+        self.id = id
+        self._store = store
+        self._parameters = Parameters(f"{id}/{store.address}")
+        self._planner = Planner(store, self._parameters)
+        self._nodes = {}
+        self._steps = {}
+        self._rng = None
+        self._server = None
+
+    def __reduce__(self) -> Any:
+        return Experiment, (self.id, self._store, self.seed, self._planner.reuse)
+
+    def __repr__(self) -> str:
+        rows = [[name, shorten(value, 50)] for name, value in self._rows()]
+        listed = f"\n{table([], rows, indent='  ')}" if rows else ""
+        return f"Experiment({self.id!r}) in {self._store.address}{listed}"
+
+    def _rows(self) -> list[list[str]]:
+        texts = {name: plain_repr(value) for name, value in self._parameters.current({}).items()}
+        rows = [[f"parameter {n}", texts.get(n, "no value")] for n in self._parameters.names]
+        if self._steps:
+            rows.append(["steps", ", ".join(self._steps)])
+        if waiting := recorder_for(self._store).delivery.waiting:
+            rows.append(["waiting", f"{waiting} records for the store; ex.flush() delivers them"])
+        return rows
+
+    def _repr_html_(self) -> str:
+        head = [["experiment", self.id], ["store", self._store.address]]
+        return html_table([], [[name, shorten(text, 80)] for name, text in head + self._rows()])
+
+
+def check_id(id: Any) -> None:
+    """Refuse what cannot be an experiment's id."""
+    if not isinstance(id, str) or not id.isidentifier():
+        raise ValueError(
+            f"An experiment's id is {id!r}; expected an identifier: letters, digits and "
+            "underscores, not beginning with a digit, such as 'iris_svm'."
+        )
+    if len(id.encode()) > 100:
+        raise ValueError(f"An experiment's id has at most 100 bytes; {id!r} has more")
+
+
+@explained
+def list_experiments(backend: Any = None) -> pd.DataFrame:
+    """List the experiments of a store.
+
+    Parameters
+    ----------
+    backend : object, optional
+        As for :class:`Experiment`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each experiment.
+    """
+    from daskperiment.history.tables import experiment_row, experiments_frame
+
+    stores = {id: opening.open_store(backend, id) for id in opening.list_experiments(backend)}
+    for store in stores.values():
+        recorder_for(store).catch_up()
+    return experiments_frame(experiment_row(id, store) for id, store in stores.items())
+
+
+def experiment_of(result: Result) -> Experiment:
+    """Return the experiment of this process that a result belongs to."""
+    return next(ex for ex in _EXPERIMENTS.values() if ex._planner is result.definition.planner)
+
+
+# The same id and backend give the same object, so that a notebook's cell can run again.
+_EXPERIMENTS: dict[tuple[str, str], Experiment] = {}
+_EXPERIMENTS_LOCK = threading.Lock()

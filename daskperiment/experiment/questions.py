@@ -1,0 +1,212 @@
+"""Asking: the trials, what is known of each, and how they differ.
+
+What answers is imported when somebody asks: with it comes pandas, which takes longer to import than
+everything else together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from dask.delayed import Delayed
+
+from daskperiment.capture.code import source_text
+from daskperiment.capture.environment import describe, packages_text
+from daskperiment.codec import signing_key_in_force
+from daskperiment.experiment.base import ExperimentBase, explained_methods
+from daskperiment.graph.step import StepFunction
+from daskperiment.records import Code, Environment
+from daskperiment.result import Result
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from daskperiment.compare import Comparison
+    from daskperiment.explain.explanation import Explanation
+
+__all__ = ["Questions"]
+
+P = TypeVar("P", Code, Environment)
+
+
+@explained_methods
+class Questions(ExperimentBase):
+    """The methods that answer questions about trials; they change nothing."""
+
+    def get_history(self, verbose: bool = False, running: bool = False) -> pd.DataFrame:
+        """Return the trials as a table. Nothing is unpickled.
+
+        Parameters
+        ----------
+        verbose : bool
+            Whether to add the result's step, seed, type of the result, status, start, host, user,
+            Git commit and, where histories were merged, the store and the id that each trial was
+            recorded under.
+        running : bool
+            Whether to add the trials that are still running.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each ended trial. Index ``Trial ID``; columns: the parameters in order of
+            declaration, missing in trials that they do not reach, ``Result``, ``Success``,
+            ``Finished`` (UTC), ``Process Time`` (a timedelta) and ``Description`` (of the failure,
+            else NaN).
+        """
+        from daskperiment.history.tables import get_history
+
+        return get_history(self._store_caught_up(), self._parameters.names, verbose, running)
+
+    def get_steps(self, trial_id: int | None = None) -> pd.DataFrame:
+        """Return the step runs of one trial, or of all, as a table.
+
+        Raises
+        ------
+        TrialIDNotFoundError
+            If there is no such trial.
+        """
+        from daskperiment.history.steps import get_steps
+
+        return get_steps(self._store_caught_up(), trial_id)
+
+    def get_persisted(self, step: str | StepFunction, trial_id: int) -> Any:
+        """Return the value that a persisted step returned in a trial.
+
+        This unpickles: it runs code of whoever wrote the object (see the signing key).
+
+        Parameters
+        ----------
+        step : str or step
+            Name of the step; if it ran more than once in the trial, its ``Key`` in
+            :meth:`get_steps`.
+        trial_id : int
+            The trial.
+
+        Raises
+        ------
+        TrialIDNotFoundError
+            If there is no such trial.
+        PersistedResultNotFoundError
+            If the trial kept no value of this step.
+        UntrustedObjectError
+            If a signing key is configured and the object is unsigned or altered.
+        """
+        from daskperiment.history.steps import get_persisted
+
+        name = step.name if isinstance(step, StepFunction) else step
+        return get_persisted(self._store_caught_up(), name, trial_id, signing_key_in_force())
+
+    def load_metric(self, metric_key: str, trial_id: int | Sequence[int]) -> pd.DataFrame:
+        """Return a metric of one or several trials.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index ``Epoch``; one column per trial, the columns named ``Trial ID``.
+
+        Raises
+        ------
+        TrialIDNotFoundError
+            If there is no such trial.
+        MetricNotFoundError
+            If a trial has no such metric.
+        """
+        from daskperiment.history.metrics import load_metric
+
+        return load_metric(self._store_caught_up(), metric_key, trial_id)
+
+    def get_metrics(self, trial_id: int | None = None) -> list[str]:
+        """Return the names of the metrics of one trial, or of all."""
+        from daskperiment.history.metrics import get_metrics
+
+        return get_metrics(self._store_caught_up(), trial_id)
+
+    def get_code(self, trial_id: int | None = None) -> str:
+        """Return the source of the steps and of the user's functions that they use.
+
+        Parameters
+        ----------
+        trial_id : int, optional
+            As it was in that trial. Without it, as it is now.
+        """
+        if trial_id is None:
+            functions = {name: step.__wrapped__ for name, step in self._steps.items()}
+            return source_text(self._planner.code(functions))
+        return source_text(self._recorded(trial_id, Code))
+
+    def get_environment(self, trial_id: int | None = None, category: str | None = None) -> str:
+        """Describe the environment of a trial, or the current one.
+
+        Parameters
+        ----------
+        trial_id : int, optional
+            The trial; without it, here and now.
+        category : str, optional
+            Such as ``"git"`` or ``"requirements"``; without it, a summary.
+
+        Raises
+        ------
+        ValueError
+            If there is no such category.
+        """
+        return describe(self._environment(trial_id), category)
+
+    def get_python_packages(self, trial_id: int | None = None) -> str:
+        """Return a trial's installed packages, or the current ones: ``name==version`` lines."""
+        return packages_text(self._environment(trial_id))
+
+    def compare(self, first: int, second: int) -> Comparison:
+        """Compare two trials: what differs, and which change explains which difference.
+
+        Raises
+        ------
+        TrialIDNotFoundError
+            If there is no such trial.
+        """
+        from daskperiment.compare import compare
+
+        return compare(self._store_caught_up(), first, second)
+
+    def explain(self, result: Result | Delayed | int) -> Explanation:
+        """Explain for each step whether its output would be reused, and if not, why.
+
+        Parameters
+        ----------
+        result : Result or int
+            A result, to be told what computing it now would do; nothing is run or recorded. Where
+            reuse is switched off for all its steps, what it would do with ``reuse=True``. Or the
+            id of a trial, to be told what it did.
+
+        Returns
+        -------
+        Explanation
+            Printed, a table with a line for each step.
+
+        Raises
+        ------
+        ParameterUndefinedError
+            If a parameter of the result has no value.
+        TrialIDNotFoundError
+            If there is no such trial.
+        """
+        from daskperiment.explain.explanation import explain_forecasts, explain_trial
+
+        if isinstance(result, Result):  # which is a Delayed too
+            return explain_forecasts(result.name, *result.definition.forecasts())
+        if isinstance(result, Delayed):
+            raise TypeError(
+                f"Expected a result or the id of a trial, got {result!r}. A result is made by "
+                "calling a function that is decorated with @ex.result."
+            )
+        return explain_trial(self._store_caught_up(), result)
+
+    def _environment(self, trial_id: int | None) -> Environment:
+        if trial_id is None:
+            return self._planner.environment()
+        return self._recorded(trial_id, Environment)
+
+    def _recorded(self, trial_id: int, type_: type[P]) -> P:
+        from daskperiment.history.trial_records import part_of, trial_or_raise
+
+        return part_of(self._store, trial_or_raise(self._store, trial_id), type_)
