@@ -260,6 +260,10 @@ class Recorder:
         """
         if not self._heartbeat.runs:
             self._heartbeat.start()  # which lets go of what the question opens
+        self.hand_over()
+
+    def hand_over(self) -> None:
+        """Deliver what waits; as `catch_up`, for who lets go of the store at once."""
         try:
             self.flush()
         except StoreUnavailableError:
