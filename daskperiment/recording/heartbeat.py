@@ -36,7 +36,7 @@ class Ticking(Protocol):
         """Whether there is anything to do, now or soon."""
 
 
-class _Pulse:
+class _HeartbeatThread:
     """The thread of a process, and the heartbeats that it gives their turns."""
 
     def __init__(self) -> None:
@@ -88,10 +88,10 @@ class _Pulse:
 
 
 # The process's: a thread for each of a thousand experiments would be too many.
-_PULSE = _Pulse()
+_THREAD = _HeartbeatThread()
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_PULSE.reset)
+    os.register_at_fork(after_in_child=_THREAD.reset)
 
 
 class Heartbeat:
@@ -125,7 +125,7 @@ class Heartbeat:
             if self.runs:
                 return
             self.runs, self._idle, self.due = True, 0, time.monotonic() + TICK
-            crowded = _PULSE.add(self)
+            crowded = _THREAD.add(self)
         for other in crowded:
             other.rest()
 
@@ -133,7 +133,7 @@ class Heartbeat:
         """Beat no more, and wait some seconds for a turn that is under way."""
         with self._lock:
             self.runs = False
-            thread = _PULSE.remove(self)
+            thread = _THREAD.remove(self)
         if thread is threading.current_thread():
             return
         if self._turning.acquire(timeout=patience):
@@ -157,7 +157,7 @@ class Heartbeat:
             if not self.runs or (driven is not None and driven.busy):
                 return
             self.runs = False
-            _PULSE.remove(self)
+            _THREAD.remove(self)
         if driven is not None:
             driven.rest()
 

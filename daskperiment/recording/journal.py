@@ -12,11 +12,13 @@ from here, when nothing was written to them for a day.
 from __future__ import annotations
 
 import os
+import re
 import time
+import uuid
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
@@ -30,20 +32,22 @@ from daskperiment.errors import (
     StoreWarning,
 )
 from daskperiment.recording import journal_format as frames
-from daskperiment.recording.journal_file import JournalFile
+from daskperiment.recording.left_journals import adopt, count_left, left_journals
 from daskperiment.recording.owned_writes import OwnedWrites
+from daskperiment.recording.unfinished import unfinished
 from daskperiment.records import Point
+from daskperiment.store import rights
 from daskperiment.store.faults import explain
-from daskperiment.store.liveness import is_gone
+from daskperiment.store.liveness import current_origin
 from daskperiment.store.protocol import Owner, Record, Store
 
 __all__ = ["Journal"]
 
+_ROTATE = 1_000_000
+"""A file of more bytes than this is followed by another when all of it is delivered."""
+
 _KEPT = 32 << 20
 """Bytes of files that are kept though they are delivered: the store may go back."""
-
-_ABANDONED = 86_400.0
-"""Seconds without a write after which another host's journal is adopted."""
 
 _encode_point = msgspec.json.Encoder().encode
 _JOURNALS: weakref.WeakSet[Journal] = weakref.WeakSet()
@@ -75,8 +79,8 @@ class Journal:
         """Begin anew, with a file of its own: for a forked child."""
         self._writing = Lock()
         self._flushing = Lock()
-        self._file: JournalFile | None = None
-        self._spent: deque[JournalFile] = deque()
+        self._file: _JournalFile | None = None
+        self._spent: deque[_JournalFile] = deque()
         """Files of before, delivered: what the store loses is read from them again."""
         self._rewound = False
 
@@ -174,14 +178,14 @@ class Journal:
         StoreError
             From the store. Nothing is lost.
         """
-        return sum(_adopt(path, self._writes) for path in self._orphans())
+        return sum(adopt(path, self._writes) for path in self._orphans())
 
     @property
     def waiting(self) -> int:
         """How many points and records are not delivered yet, dead processes' included."""
         with self._writing:
             own = sum(file.waiting for file in (*self._spent, self._file) if file is not None)
-        return own + sum(map(_count, self._orphans()))
+        return own + sum(map(count_left, self._orphans()))
 
     def close(self) -> None:
         """Deliver what waits, and remove the file.
@@ -216,12 +220,12 @@ class Journal:
                 with suppress(OSError):  # adopted meanwhile
                     path.unlink()
 
-    def _create(self) -> JournalFile:
+    def _create(self) -> _JournalFile:
         rested = self._spent[-1] if self._spent else None
         if rested is not None and rested.is_closed and rested.opened():
             self._file = self._spent.pop()
         else:
-            self._file = JournalFile(self.folder)
+            self._file = _JournalFile(self.folder)
         return self._file
 
     def _deliver(self, deadline: float | None, timeout: float | None) -> list[Record]:
@@ -251,7 +255,7 @@ class Journal:
             if not self._rewound:
                 return standing
 
-    def _next_rewound(self) -> JournalFile | None:
+    def _next_rewound(self) -> _JournalFile | None:
         """Return the next file of those that are delivered once more, this process's last."""
         file = next((file for file in self._spent if file.waiting), None)
         self._rewound = file is not None
@@ -264,7 +268,7 @@ class Journal:
             size -= self._spent[0].size
             self._spent.popleft().remove()
 
-    def _append(self, records: list[Record], file: JournalFile) -> list[Record]:
+    def _append(self, records: list[Record], file: _JournalFile) -> list[Record]:
         writes = self._writes
         if not writes.alters:
             with suppress(RecordsRefusedError):  # and then as below
@@ -283,109 +287,142 @@ class Journal:
         )
 
     def _orphans(self) -> Iterator[Path]:
-        return _orphans(self.folder, self._file.path if self._file else None)
+        return left_journals(self.folder, self._file.path if self._file else None)
 
 
-# Journals that dead processes left ----------------------------------------------------------------
+class _JournalFile:
+    """The journal file of this process. Whoever writes to it holds the journal's lock."""
+
+    _handle = -1
+    _inode = 0
+    """Which file it was that was closed."""
+
+    def __init__(self, folder: Path) -> None:
+        origin = current_origin()
+        host = re.sub(r"[^\w.]", "_", origin.host)[:64]
+        self.name = uuid.uuid4().hex
+        self.path = folder / f"{host}-{origin.pid}-{self.name}.journal"
+        self.waiting = 0
+        self.loose = False
+        """Whether points were written since the last cut."""
+        self.numbers: dict[Owner | None, int] = {None: 0}
+        """The numbers that owners have in this file."""
+        self._owners: dict[int, Owner] = {}
+        self._frames = 0
+        header = frames.encode_header(frames.JournalHeader(self.name, origin))
+        self.size = self.delivered = self._first = len(header)
+        # Under its final name only when it says whose it is.
+        temporary = unfinished(self.path)
+        try:
+            rights.make_folder(folder, rights.PRIVATE_FOLDER)
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            self._handle = os.open(temporary, flags, rights.PRIVATE_FILE)
+            rights.share(temporary)
+            _write_rest(self._handle, header, 0, 0)
+            os.rename(temporary, self.path)
+        except OSError as error:
+            with suppress(OSError):
+                temporary.unlink()
+            raise explain(error, self.path) from error
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the file rests, and is small enough to be written on."""
+        return self._handle < 0 and self.size <= _ROTATE
+
+    def release(self) -> None:
+        """Close the file."""
+        if self._handle >= 0:
+            self._inode = os.fstat(self._handle).st_ino
+            os.close(self._handle)
+            self._handle = -1
+
+    def opened(self) -> bool:
+        """Open the file if it was closed; False if it is no longer there."""
+        if self._handle >= 0:
+            return True
+        try:
+            handle = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return False
+        if os.fstat(handle).st_ino != self._inode:
+            os.close(handle)
+            return False
+        self._handle = handle
+        return True
+
+    def add(self, data: bytes, count: int) -> None:
+        """Write behind all that is there."""
+        try:
+            # Not in append mode: what failed half-way is written over.
+            written = os.pwrite(self._handle, data, self.size)
+            if written < len(data):
+                _write_rest(self._handle, data, self.size, written)
+        except OSError as error:
+            raise explain(error, self.path) from error
+        self.size += len(data)
+        self.waiting += count
+        self._frames += count
+
+    def introduce(self, owner: Owner, begun: bytes) -> int:
+        """Say who an owner is, and return its number in this file."""
+        number = len(self.numbers)
+        self.add(frames.encode_owner(owner, number, begun), 0)
+        self.numbers[owner], self._owners[number] = number, owner
+        return number
+
+    def rewind(self) -> None:
+        """Count nothing as delivered."""
+        self.delivered, self.waiting = self._first, self._frames
+
+    def first_records(self) -> dict[Owner, bytes]:
+        """Return the first records of the owners' trials."""
+        return {owner: begun for _, owner, begun in frames.read_owners(self._handle, self.size)}
+
+    def cut(self) -> int:
+        """End the groups of points here, and give the offset up to which all is whole."""
+        if self.loose:
+            self.add(frames.encode_frame(frames.CUT, 0, b""), 0)
+            self.loose = False
+        return self.size
+
+    def sections(self, end: int) -> Iterator[frames.JournalSection]:
+        """Read what is not delivered yet."""
+        return frames.sections(self._handle, self.name, self._owners, self.delivered, end)
+
+    def mark(self) -> None:
+        """Note in the file what is delivered, so that nobody reads it again in vain."""
+        try:
+            os.pwrite(self._handle, frames.encode_mark(self.delivered), 0)
+        except OSError:
+            pass  # delivering again changes nothing
+
+    def is_spent(self) -> bool:
+        """Return whether the file is large, or was deleted by somebody else."""
+        return self.size > _ROTATE or os.fstat(self._handle).st_nlink == 0
+
+    def remove(self) -> None:
+        """Delete the file."""
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError:
+            pass  # its mark says that all is delivered
+
+    def __del__(self) -> None:
+        # When the interpreter ends, a module's names are None.
+        if self._handle >= 0 and os is not None:
+            os.close(self._handle)
 
 
-def _orphans(folder: Path, own: Path | None) -> Iterator[Path]:
-    """Yield the journals in a folder whose process is gone."""
+def _write_rest(file: int, data: bytes, offset: int, written: int) -> None:
+    """Write what one call did not, or take back all of it."""
+    view = memoryview(data)
     try:
-        with os.scandir(folder) as entries:
-            paths = [Path(e.path) for e in entries if e.name.endswith(".journal")]
-    except (FileNotFoundError, PermissionError):
-        return  # those of somebody else are theirs to deliver
-    except OSError as error:
-        raise explain(error, folder / "journal") from error
-    for path in paths:
-        if path != own and _is_orphan(path):
-            yield path
-
-
-def _is_orphan(path: Path) -> bool:
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        while written < len(data):
+            written += os.pwrite(file, view[written:], offset + written)
     except OSError:
-        return False  # adopted meanwhile, or not ours to read
-    try:
-        header = frames.read_header(file)
-        gone = None if header is None else is_gone(header.origin)
-        return time.time() - os.fstat(file).st_mtime > _ABANDONED if gone is None else gone
-    finally:
-        os.close(file)
-
-
-def _adopt(path: Path, writes: OwnedWrites) -> int:
-    """Deliver a journal to a store and remove it; return the number of its records."""
-    delivered = skipped = 0
-
-    def watched(sections: Iterator[frames.JournalSection]) -> Iterator[frames.JournalSection]:
-        nonlocal skipped
-        for section in sections:
-            skipped += section.skipped
-            yield section
-
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return 0  # adopted by another
-    except OSError as error:
-        raise explain(error, path) from error
-    try:
-        found = list(frames.read_owners(file, os.fstat(file).st_size))
-        owners = {number: owner for number, owner, _ in found}
-        begun = {owner: body for _, owner, body in found}
-        for records, _, _ in frames.batches(watched(_remaining(file, path, owners))):
-            writes.append(records, lambda: begun)
-            delivered += len(records)
-    finally:
-        os.close(file)
-    try:
-        if skipped:
-            _set_aside(path, skipped)
-        else:
-            path.unlink(missing_ok=True)
-    except OSError as error:
-        raise explain(error, path) from error
-    return delivered
-
-
-def _set_aside(path: Path, skipped: int) -> None:
-    aside = path.with_suffix(".damaged")
-    try:
-        os.rename(path, aside)
-    except FileNotFoundError:
-        return
-    warnings.warn(
-        f"{path} is damaged: {skipped} bytes of it cannot be read, the rest was delivered. It is "
-        f"kept as {aside.name}; delete it if you do not need it",
-        StoreWarning,
-        stacklevel=2,
-    )
-
-
-def _remaining(
-    file: int, path: Path, owners: Mapping[int, Owner]
-) -> Iterator[frames.JournalSection]:
-    # The name is in the file's name too, should the header be damaged.
-    header = frames.read_header(file)
-    name = header.journal if header else path.stem.rpartition("-")[2]
-    return frames.sections(file, name, owners, frames.read_mark(file), os.fstat(file).st_size)
-
-
-def _count(path: Path) -> int:
-    """Count the points and records of a journal that were not delivered."""
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return 0
-    try:
-        size = os.fstat(file).st_size
-        owners = {number: owner for number, owner, _ in frames.read_owners(file, size)}
-        return sum(section.frames for section in _remaining(file, path, owners))
-    finally:
-        os.close(file)
+        os.ftruncate(file, offset)
+        raise
 
 
 def _after_fork_in_child() -> None:

@@ -28,7 +28,6 @@ from daskperiment.codec import decode
 from daskperiment.errors import StoreError, StoreUnavailableError, StoreWarning
 from daskperiment.history.trial_records import PointBatch
 from daskperiment.recording import journal as journals
-from daskperiment.recording import journal_file
 from daskperiment.recording.journal import Journal
 from daskperiment.records import Point
 from daskperiment.store.file import FileStore
@@ -338,7 +337,7 @@ def test_rewound_to_files_of_before(
 
     So it is when the store goes away meanwhile.
     """
-    monkeypatch.setattr(journal_file, "ROTATE", 500)
+    monkeypatch.setattr(journals, "_ROTATE", 500)
     for n in range(60):
         journal.point(1, point(n))
         journal.flush()
@@ -710,7 +709,7 @@ def test_exactly_once(tmp_path_factory: pytest.TempPathFactory, actions: Any) ->
     patch.setattr(journals, "current_origin", lambda: dead)
     patch.setattr("daskperiment.recording.journal_format._SECTION", 300)
     patch.setattr("daskperiment.recording.journal_format._BATCH", 500)
-    patch.setattr(journal_file, "ROTATE", 2000)
+    patch.setattr(journals, "_ROTATE", 2000)
     try:
         for n, (action, trial) in enumerate(actions):
             if action in ("point", "points"):

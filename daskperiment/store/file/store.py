@@ -263,11 +263,11 @@ class FileStore(ObjectMethods):
             found = os.stat(self._database.path)
         except OSError:
             return None
-        size, changed = 0, found.st_mtime_ns
+        size, changed = 0, _changed(found)
         with suppress(FileNotFoundError):
             log = os.stat(f"{self._database.path}-wal")
             if log.st_size:  # who only reads makes an empty one
-                size, changed = log.st_size, max(changed, log.st_mtime_ns)
+                size, changed = log.st_size, max(changed, _changed(log))
         return FolderState(found.st_ino, found.st_size, size, changed)
 
     def has_aside(self) -> bool:
@@ -290,6 +290,11 @@ class FileStore(ObjectMethods):
     def close(self) -> None:
         """Close files and connections; a later call opens them again."""
         self._database.close()
+
+
+def _changed(found: os.stat_result) -> int:
+    # Who puts a copy in a file's place may set the one time, and not the other.
+    return max(found.st_mtime_ns, found.st_ctime_ns)
 
 
 class _FolderClock:
