@@ -21,6 +21,7 @@ from daskperiment.recording.outputs import ObservedOutputs, remember
 from daskperiment.recording.owned_writes import OwnedWrites, StoreLoss
 from daskperiment.recording.pending_objects import PendingObjects
 from daskperiment.recording.spare_places import SparePlaces
+from daskperiment.recording.unfinished import clear_unfinished
 from daskperiment.store.opening import journal_folder
 from daskperiment.store.protocol import Record, Store, flat
 from daskperiment.warn import warn_user
@@ -62,6 +63,8 @@ class Delivery:
         self._kept: OrderedDict[str, Blob | None] = OrderedDict()
         self.values = LatestValues()
         self._held = HeldRecords()
+        self._cleared = False
+        """Whether it was looked for what killed processes began to write here."""
         self._told = False
         """Whether it was said that something waits, since all was delivered."""
         self.stuck = False
@@ -226,6 +229,9 @@ class Delivery:
             self.deliver(timeout)
         self.journal.recover()
         self._spare.deliver()
+        if not self._cleared:
+            self._cleared = True
+            clear_unfinished(self.folder, self.folder / "spool")
         if self.writes.loss is not None:  # noticed by what a dead process left
             self.deliver(timeout)
         self.away = self._told = False

@@ -33,6 +33,7 @@ from daskperiment.errors import (
 )
 from daskperiment.recording import journal_format as frames
 from daskperiment.recording.owned_writes import OwnedWrites
+from daskperiment.recording.unfinished import unfinished
 from daskperiment.records import Point
 from daskperiment.store import rights
 from daskperiment.store.faults import explain
@@ -295,7 +296,7 @@ class _JournalFile:
         header = frames.encode_header(frames.JournalHeader(self.name, origin))
         self.size = self.delivered = self._first = len(header)
         # Under its final name only when it says whose it is.
-        temporary = self.path.with_suffix(".new")
+        temporary = unfinished(self.path)
         try:
             rights.make_folder(folder, rights.PRIVATE_FOLDER)
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
