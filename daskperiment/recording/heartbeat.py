@@ -10,6 +10,7 @@ import os
 import threading
 import time
 import weakref
+from contextlib import suppress
 from typing import Protocol
 
 __all__ = ["Heartbeat"]
@@ -49,18 +50,25 @@ class _HeartbeatThread:
         self._beating: dict[int, Heartbeat] = {}
         self._thread: threading.Thread | None = None
 
-    def add(self, heartbeat: Heartbeat) -> list[Heartbeat]:
-        """Give a heartbeat its turns; return those that should rest to make room for it."""
+    def add(self, heartbeat: Heartbeat) -> list[Heartbeat] | None:
+        """Give a heartbeat its turns; return those that should rest to make room for it.
+
+        ``None`` where the process can have no more threads.
+        """
         with self._lock:
             self._beating[id(heartbeat)] = heartbeat
-            awake = list(self._beating.values())[:-_AWAKE]
             if self._thread is None:
-                self._thread = threading.Thread(
+                thread = threading.Thread(
                     target=self._run, name="daskperiment-recorder", daemon=True
                 )
-                self._thread.start()
+                try:
+                    thread.start()
+                except RuntimeError:
+                    del self._beating[id(heartbeat)]
+                    return None
+                self._thread = thread
             self._changed.set()
-        return awake
+            return list(self._beating.values())[:-_AWAKE]
 
     def remove(self, heartbeat: Heartbeat) -> threading.Thread | None:
         """Give a heartbeat no more turns; return the thread if it ends for that."""
@@ -124,9 +132,11 @@ class Heartbeat:
         with self._lock:
             if self.runs:
                 return
-            self.runs, self._idle, self.due = True, 0, time.monotonic() + TICK
+            self._idle, self.due = 0, time.monotonic() + TICK
             crowded = _THREAD.add(self)
-        for other in crowded:
+            # Without a thread to be had, what waits is delivered at the end of a trial.
+            self.runs = crowded is not None
+        for other in crowded or ():
             other.rest()
 
     def stop(self, patience: float = 5.0) -> None:
@@ -147,7 +157,8 @@ class Heartbeat:
         if not self._slow:
             self._turn()
         elif not self._turning.locked():
-            threading.Thread(target=self._turn, name="daskperiment-slow", daemon=True).start()
+            with suppress(RuntimeError):  # no more threads: it waits for its next turn
+                threading.Thread(target=self._turn, name="daskperiment-slow", daemon=True).start()
 
     def rest(self) -> None:
         """Beat no more, unless there is something to do, and let what it drives rest."""
