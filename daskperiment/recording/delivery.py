@@ -145,12 +145,13 @@ class Delivery:
         if not taken or not self._told:
             self._told = True
             fate = "waits in memory until it can be written" if taken else "is lost"
-            warn_user(
-                StoreWarning(
-                    f"A record of trial {record.trial} could not be written: "
-                    f"{str(error).rstrip('.')}. It {fate}, as do those that follow."
+            with suppress(StoreWarning):  # made an error, it must not end what saves a point
+                warn_user(
+                    StoreWarning(
+                        f"A record of trial {record.trial} could not be written: "
+                        f"{str(error).rstrip('.')}. It {fate}, as do those that follow."
+                    )
                 )
-            )
 
     def write_held(self) -> None:
         """Write the records down that wait in memory, if that is possible again."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from contextlib import suppress
 from typing import Protocol
 
 __all__ = ["Heartbeat"]
@@ -48,12 +49,14 @@ class Heartbeat:
         """Start the thread unless it runs."""
         with self._lock:
             if self._thread is None:
-                self.runs = True
-                self._stop = threading.Event()
-                self._thread = threading.Thread(
-                    target=self._run, args=(self._stop,), name="daskperiment-recorder", daemon=True
+                stop = self._stop = threading.Event()
+                thread = threading.Thread(
+                    target=self._run, args=(stop,), name="daskperiment-recorder", daemon=True
                 )
-                self._thread.start()
+                # Without a thread to be had, what waits is delivered at the end of a trial.
+                with suppress(RuntimeError):
+                    thread.start()
+                    self._thread, self.runs = thread, True
 
     def stop(self, patience: float = 5.0) -> None:
         """End the thread, and wait for it some seconds."""
