@@ -106,6 +106,7 @@ class Recorder:
         self._heartbeat = Heartbeat(self)
         self.delivery = Delivery(store, self.outputs, self.wake)
         self.delivery.on_loss = self._on_loss
+        self.delivery.writes.running = lambda: self.trials.owners
         self._journal = self.delivery.journal
         self._beaten = 0.0
         self._name = f"{self.pid}.{uuid.uuid4().hex[:8]}"
@@ -199,6 +200,8 @@ class Recorder:
         if owner not in writes.begun:
             remember(writes.begun, owner, begun)
             writes.known = writes.known or Record("trials", owner.trial, BEGUN, b"", owner)
+            if writes.deletion is None:
+                writes.look_for_deletion()
         self._heartbeat.start()
         return self.trials.visit(owner, token)
 
@@ -222,6 +225,8 @@ class Recorder:
         writes, owner = self.delivery.writes, begun.owner
         remember(writes.begun, owner, begun.first_record)
         writes.known = Record("trials", owner.trial, BEGUN, b"", owner)
+        if writes.deletion is None:
+            writes.look_for_deletion()
 
     # Delivering
 

@@ -287,6 +287,15 @@ class FileStore(ObjectMethods):
         with suppress(OSError):  # it was never made, or other files are in it
             self.folder.rmdir()
 
+    def last_deletion(self) -> str:
+        """Return what names the last deletion that this process noticed.
+
+        It had the database open then, whose file says so until nobody has it open any more.
+        """
+        with suppress(StoreError), self._database.reading():
+            pass
+        return self._database.deletion
+
     def close(self) -> None:
         """Close files and connections; a later call opens them again."""
         self._database.close()
