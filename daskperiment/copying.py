@@ -14,16 +14,34 @@ from typing import Any
 from toolz import partition_all
 from xxhash import xxh3_64_hexdigest
 
+from daskperiment.capture.files import changed_reads
 from daskperiment.capture.signatures import explained
-from daskperiment.codec import Renumbering, decode, is_of, parsed, placed, signing_key_in_force
-from daskperiment.errors import CorruptRecordError, RecordsRefusedError, StoreWarning
+from daskperiment.codec import (
+    Renumbering,
+    decode,
+    encode,
+    is_of,
+    parsed,
+    placed,
+    signing_key_in_force,
+)
+from daskperiment.errors import (
+    CorruptRecordError,
+    ImpureStepWarning,
+    RecordsRefusedError,
+    StoreWarning,
+)
 from daskperiment.formatting import listed
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import (
     BEGUN,
     STREAMS,
     Begun,
+    Impurity,
+    Output,
     digests_within,
+    impure_key_id,
+    impure_step_id,
     record_type,
     tells_outcome,
 )
@@ -95,6 +113,8 @@ class _StoreCopy:
         self._objects: dict[str, bool] = {}
         """Digest -> whether the source has the object."""
         self._damaged: list[str] = []
+        self._conflicts: list[tuple[Output, Output]] = []
+        """What steps returned in the source, and in the target for the same code and inputs."""
         self._next = new.state().latest + 1
         """The id that the target gives out next, if nobody else writes there."""
 
@@ -113,6 +133,9 @@ class _StoreCopy:
                     for begun in sorted(each for each in batch if each.id == BEGUN):
                         self._allocate(begun)
                 self._append([one for each in intact for one in self._moved(stream, each)])
+        if conflicts := self._new_conflicts():
+            self._write_conflicts(conflicts)
+            _warn_of_conflicts(self._old, self._new, conflicts)
         _warn_of_damaged(self._old, self._damaged)
         missing = [digest for digest, there in self._objects.items() if not there]
         _warn_of_missing(self._old, missing)
@@ -191,12 +214,52 @@ class _StoreCopy:
     def _append(self, records: Sequence[Record]) -> None:
         """Write records, for their owners as long as the target has these."""
         try:
-            self._new.append(records)
+            standing = self._new.append(records)
         except RecordsRefusedError as error:
             # A target that was repaired may have a trial, and not know its token any more.
             if not all(self._has(Owner(*owner)) for owner in error.owners):
                 raise
-            self._new.append([one._replace(owner=None) for one in records])
+            standing = self._new.append([one._replace(owner=None) for one in records])
+        theirs = {one.id: one.body for one in standing}
+        if not theirs:
+            return
+        for one in records:
+            if one.stream == "outputs" and one.id in theirs and one.body != theirs[one.id]:
+                self._compare(one, theirs[one.id])
+
+    def _compare(self, record: Record, known: bytes) -> None:
+        """Note that a step returned one output in the source, and another in the target."""
+        if record_type("outputs", record.id) is not None or "+" in record.id:
+            return  # what is known under a cache key, or an output that followed the first
+        with suppress(CorruptRecordError):  # one says that a step is known to do so
+            ours, theirs = decode(record.body, Output), decode(known, Output)
+            if ours.output != theirs.output:
+                self._conflicts.append((ours, theirs))
+
+    def _new_conflicts(self) -> list[tuple[Output, Output]]:
+        """Return those that no earlier copy wrote down."""
+        trials = {ours.trial for ours, _ in self._conflicts}
+        known = {(one.trial, one.id) for one in self._new.read("notes", trials)} if trials else ()
+        return [
+            (ours, theirs)
+            for ours, theirs in self._conflicts
+            if (ours.trial, impure_step_id(ours.key)) not in known
+        ]
+
+    def _write_conflicts(self, conflicts: Sequence[tuple[Output, Output]]) -> None:
+        """Write down in the target which steps return now this and now that."""
+        records = []
+        for ours, theirs in conflicts:
+            reads = changed_reads(theirs.reads, ours.reads)
+            impurity = Impurity(ours.key, ours.step, theirs.trial, reads)
+            if ours.trial:
+                body = encode(impurity, ours.trial)
+                records.append(Record("notes", ours.trial, impure_step_id(ours.key), body))
+            # Neither may be reused, unless it is known what else it rests on.
+            keys = {ours.cache_key, theirs.cache_key, ours.by_inputs, theirs.by_inputs}
+            for key in set() if reads else keys - {None}:
+                records.append(Record("outputs", 0, impure_key_id(str(key)), encode(impurity, 0)))
+        self._new.append(records)
 
     def _has(self, owner: Owner) -> bool:
         """Whether the target has a trial, by what its first record says."""
@@ -249,6 +312,20 @@ def _warn_of_damaged(old: Store, damaged: list[str]) -> None:
             StoreWarning,
             stacklevel=4,
         )
+
+
+def _warn_of_conflicts(old: Store, new: Store, conflicts: Sequence[tuple[Output, Output]]) -> None:
+    told = [
+        f"step {ours.step!r} in trial {ours.trial} (as copied) and {theirs.trial}"
+        for ours, theirs in conflicts
+    ]
+    warnings.warn(
+        f"In {old.address} steps returned another output than in {new.address}, though their code, "
+        f"inputs and seeds are the same: {listed(told, 3)}. They depend on something that is not "
+        "among their inputs; their outputs are not reused there unless it is known what they read.",
+        ImpureStepWarning,
+        stacklevel=4,
+    )
 
 
 def _warn_of_missing(old: Store, digests: list[str]) -> None:

@@ -18,7 +18,8 @@ from daskperiment.formatting import html_table, nearest, plain_repr, shorten
 from daskperiment.graph.arguments import find_node
 from daskperiment.graph.dask_tasks import Task, TaskRef
 from daskperiment.graph.keywords import CheckedNode
-from daskperiment.graph.template import TRIAL, no_trial
+from daskperiment.graph.local_tasks import TRIAL
+from daskperiment.graph.template import no_trial
 from daskperiment.secret_values import revealed
 
 __all__ = ["NO_VALUE", "Parameter", "Parameters", "check_name", "check_values"]

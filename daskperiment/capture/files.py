@@ -11,7 +11,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path, PurePath
@@ -32,6 +32,7 @@ __all__ = [
     "by_content",
     "by_stamp",
     "changed_files",
+    "changed_reads",
     "content_of",
     "difference",
     "file_digest",
@@ -164,6 +165,23 @@ def names_within(folder: str) -> str:
 # What steps read and wrote ------------------------------------------------------------------------
 
 
+def changed_reads(old: Sequence[FileState], new: Sequence[FileState]) -> list[str]:
+    """Return the names of files and variables that a step found otherwise than before."""
+    before = {(state.kind, native_name(state.known_as)): state for state in old}
+    return [
+        f"environment variable {state.name}" if state.kind == "variable" else f"file {state.name}"
+        for state in new
+        if _differ(before.get((state.kind, native_name(state.known_as)), state), state)
+    ]
+
+
+def _differ(old: FileState, new: FileState) -> bool:
+    """Whether something is known to have been another; equal times may hide what was set back."""
+    if old.digest is not None and new.digest is not None:
+        return new.digest not in (old.digest, old.left)
+    return None not in (old.stamp, new.stamp) and old.stamp != new.stamp
+
+
 def native_name(name: str) -> str:
     """Return the name of a file as the system has it, from its record.
 
@@ -180,7 +198,7 @@ def variable_digest(value: str | None) -> str:
 def difference(state: FileState) -> str | None:
     """Return in what way something is not as it was read or written; None if it is."""
     if state.kind == "variable":
-        same = variable_digest(os.environ.get(state.name)) == state.digest
+        same = variable_digest(os.environ.get(state.name)) in (state.digest, state.left)
         return None if same else f"environment variable {state.name} changed"
     name = os.path.basename(state.name) or state.name
     # Computed elsewhere, the step would read another file.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from daskperiment.capture.environment import changes
-from daskperiment.capture.files import native_name
+from daskperiment.capture.files import changed_reads
 from daskperiment.capture.fingerprint import exact_fingerprint
 from daskperiment.codec import decode, find_record
 from daskperiment.errors import ImpureStepWarning
@@ -23,7 +23,6 @@ from daskperiment.records import (
     Begun,
     Code,
     Environment,
-    FileState,
     Impurity,
     altered_id,
     impure_key_id,
@@ -33,7 +32,12 @@ from daskperiment.records import (
 from daskperiment.store.protocol import Store
 from daskperiment.warn import warn_user
 
-__all__ = ["is_changed", "joined_changes", "report_conflicts", "report_impurities"]
+__all__ = [
+    "is_changed",
+    "joined_changes",
+    "report_conflicts",
+    "report_impurities",
+]
 
 MOST_LINES = 20
 """How many changes of the environment a warning names."""
@@ -113,7 +117,7 @@ def report_conflicts(recorder: Recorder, quietly: bool = False) -> None:
     for ours, theirs, id in found:
         owner = recorder.owner_of(ours.trial)
         recorder.write("outputs", 0, id, ours, owner)
-        reads = _changed_reads(theirs.reads, ours.reads)
+        reads = changed_reads(theirs.reads, ours.reads)
         impurity = Impurity(ours.key, ours.step, theirs.trial, reads)
         recorder.write("notes", ours.trial, impure_step_id(ours.key), impurity, owner)
         # From now on neither output may be reused, unless it is known what else it rests on.
@@ -124,23 +128,6 @@ def report_conflicts(recorder: Recorder, quietly: bool = False) -> None:
             _warn_impure(recorder.store, ours.trial, impurity)
     if (found or altered) and quietly:
         recorder.settle()  # whoever reads it looks as soon as the task is done
-
-
-def _changed_reads(old: Sequence[FileState], new: Sequence[FileState]) -> list[str]:
-    """Return the names of files and variables that a step found otherwise than before."""
-    before = {(state.kind, native_name(state.known_as)): state for state in old}
-    return [
-        f"environment variable {state.name}" if state.kind == "variable" else f"file {state.name}"
-        for state in new
-        if _differ(before.get((state.kind, native_name(state.known_as)), state), state)
-    ]
-
-
-def _differ(old: FileState, new: FileState) -> bool:
-    """Whether something is known to have been another; equal times may hide what was set back."""
-    if old.digest is not None and new.digest is not None:
-        return old.digest != new.digest
-    return None not in (old.stamp, new.stamp) and old.stamp != new.stamp
 
 
 def report_impurities(store: Store, trials: Collection[int]) -> None:

@@ -26,7 +26,8 @@ from daskperiment.graph.dask_tasks import (
     references,
 )
 from daskperiment.graph.key_specs import fixed_arguments
-from daskperiment.graph.template import TRIAL, TaskLayer, Template
+from daskperiment.graph.local_tasks import TRIAL
+from daskperiment.graph.template import TaskLayer, Template
 from daskperiment.records import Graph, Node
 from daskperiment.reuse.parameter_fields import ParameterField, field_of
 

@@ -36,16 +36,30 @@ from daskperiment.graph.dask_tasks import (
     List,
     Task,
     TaskRef,
-    function_of,
     references,
 )
 from daskperiment.reuse.parameter_fields import ParameterField
 from daskperiment.reuse.reuse_plan import ReusePlan
 from daskperiment.secret_values import Secret, revealed
 
-__all__ = ["SharedNode", "SharedNodes"]
+__all__ = ["SharedNode", "SharedNodes", "TemplateNodes"]
 
 Key = Any
+
+
+class TemplateNodes(NamedTuple):
+    """The nodes of a template, as all trials have them in common."""
+
+    tasks: Mapping[Key, Any]
+    """The template's tasks."""
+    functions: Mapping[Key, Any]
+    """What each of them calls, None if nothing of the user's or ours."""
+    own: Collection[Key]
+    """Keys of those that every trial has a copy of; the others keep their keys."""
+    parameters: Mapping[Key, str]
+    """Key of a parameter that is not computed -> its name."""
+    taken: Mapping[Key, ParameterField]
+    """Key of a task that only takes a part of such a parameter -> the part."""
 
 
 class SharedNode(NamedTuple):
@@ -56,6 +70,8 @@ class SharedNode(NamedTuple):
     """Keys of the shared tasks that it takes."""
     source: Key
     """Key of the template's task that it was made from."""
+    loads: bool = False
+    """Whether it loads what a step returned."""
 
 
 class _NodeContent(NamedTuple):
@@ -76,27 +92,15 @@ class SharedNodes:
         Of the trial, in which the shared tasks that it brings are recorded.
     reuse : ReusePlan
         What is shared, loaded, and needed at all.
-    tasks : mapping
-        The template's tasks.
-    own : collection
-        Keys of those that every trial has a copy of; the others keep their keys.
-    parameters : mapping
-        Key of a parameter that is not computed -> its name.
-    taken : mapping
-        Key of a task that only takes a part of such a parameter -> the part.
+    nodes : TemplateNodes
+        Of the template.
     """
 
-    def __init__(
-        self, source: LocalRequest, reuse: ReusePlan, tasks: Mapping[Key, Any],
-        own: Collection[Key], parameters: Mapping[Key, str], taken: Mapping[Key, ParameterField],
-    ) -> None:  # fmt: skip
+    def __init__(self, source: LocalRequest, reuse: ReusePlan, nodes: TemplateNodes) -> None:
         self._reuse = reuse
         self._source = source
         self._request = source.request()
-        self._tasks = tasks
-        self._own = own
-        self._names = parameters
-        self._taken = taken
+        self._tasks, self._functions, self._own, self._names, self._taken = nodes
         self._runs: dict[Key, str] = {}
         self._loads: dict[Key, str] = {}
         self._keys: dict[str, Key] = {}
@@ -111,7 +115,7 @@ class SharedNodes:
         for key in self._reuse.shared:
             if key in self._own and key in self._reuse.needed and self._value(key) is None:
                 name = self._best(key)
-                if function_of(self._tasks[key]) in _ADOPTING:
+                if self._functions[key] in _ADOPTING:
                     found[key] = name
                     self._collect(name)
         return found
@@ -127,7 +131,7 @@ class SharedNodes:
     def own(self, key: Key, shared: str) -> Any:
         """Return the task by which the trial adopts a shared one; its keys are the template's."""
         task = self._tasks[key]
-        function = _ADOPTING.get(function_of(task))
+        function = _ADOPTING.get(self._functions[key])
         if function is None:
             return task
         trial, *arguments = task.args
@@ -157,8 +161,8 @@ class SharedNodes:
             before = {ref: self._best(ref) for ref in self._refs(key)}
             # Equal keys have equal dependencies, which Dask's scheduler insists on.
             name = self._named(
-                self._label(task), "run", self._reuse.shared[key], *before.values(),
-                *self._outside(task), *self._form(task),
+                self._label(key), "run", self._reuse.shared[key], *before.values(),
+                *self._outside(task), *self._form(key),
             )  # fmt: skip
             self._runs[key] = name
             self._keys[name] = key
@@ -177,7 +181,7 @@ class SharedNodes:
         source = self._source.for_steps(*self._content(key).names)
         if name == self._loads.get(key):
             again = RecomputeTasks(lambda: (self._tasks_behind(key), self._run(key)))
-            return SharedNode(self._loading(key, source, load_shared, again), set(), key)
+            return SharedNode(self._loading(key, source, load_shared, again), set(), key, True)
         return SharedNode(self._running(key, source), set(map(self._best, self._refs(key))), key)
 
     def _loading(
@@ -243,14 +247,13 @@ class SharedNodes:
         fits = tuple(seeded[ref] for ref in before)
         recording = RecordingTrial(source, seeded[key], fits)
         outcomes = List(*map(TaskRef, before.values()))
-        shared = _SHARING.get(function_of(self._tasks[key]), pass_shared)
+        shared = _SHARING.get(self._functions[key], pass_shared)
         arguments = [_given(each, given) for each in content.arguments]
         named = {name: _given(each, given) for name, each in content.named.items()}
         return Task(name, shared, recording, outcomes, *arguments, **named)
 
     def _content(self, key: Key) -> _NodeContent:
-        task = self._tasks[key]
-        function = function_of(task)
+        task, function = self._tasks[key], self._functions[key]
         if function in (run_step, run_result):
             return _NodeContent((task.args[1].key, task.args[1].step), task.args[1:])
         if function is run_between:
@@ -262,11 +265,11 @@ class SharedNodes:
             return _NodeContent((place,), [place, wrapped.__wrapped__], named)
         return _NodeContent((), [task])
 
-    def _form(self, task: Any) -> list[str]:
+    def _form(self, key: Key) -> list[str]:
         """Return what equal calls of a step may differ in: form, and arguments that are ignored."""
-        if function_of(task) not in (run_step, run_result):
+        if self._functions[key] not in (run_step, run_result):
             return []
-        _, call, *forms = task.args
+        _, call, *forms = self._tasks[key].args
         ignored = [form for name, form in zip(call.names, forms, strict=True)
                    if name in call.ignore]  # fmt: skip
         kinds = [type(form).__name__ for form in forms]
@@ -281,8 +284,9 @@ class SharedNodes:
         except NoFingerprintError:
             return self._request.token  # shared with nobody
 
-    def _label(self, task: Any) -> str:
-        return task.args[1].step if function_of(task) in (run_step, run_result) else "shared"
+    def _label(self, key: Key) -> str:
+        runs = self._functions[key] in (run_step, run_result)
+        return self._call(key).step if runs else "shared"
 
     def _call(self, key: Key) -> Call:
         call: Call = self._tasks[key].args[1]
@@ -301,7 +305,7 @@ class SharedNodes:
         task, values = self._tasks[key], self._request.values
         if key in self._taken and key in self._reuse.shared:  # else taking it raises
             return _given_value(key, self._taken[key].taken_from(values))
-        if function_of(task) is run_parameter and task.args[1] in values:
+        if self._functions[key] is run_parameter and task.args[1] in values:
             return _given_value(key, values[task.args[1]])
         return None
 

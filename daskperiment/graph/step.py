@@ -25,7 +25,8 @@ from daskperiment.formats import check_format_name
 from daskperiment.formatting import html_table, nearest
 from daskperiment.graph.arguments import CallNode, new_key, unpack, unpack_arguments
 from daskperiment.graph.dask_tasks import Task, TaskRef
-from daskperiment.graph.template import TRIAL, no_trial
+from daskperiment.graph.local_tasks import TRIAL
+from daskperiment.graph.template import no_trial
 
 __all__ = ["Step", "StepCall", "StepFunction", "file_node", "with_functions"]
 

@@ -15,10 +15,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-import dask
-from dask import local, threaded
-from dask.base import get_scheduler, named_schedulers
-from dask.callbacks import Callback
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.utils import key_split
@@ -34,7 +30,7 @@ from daskperiment.execution.lifecycle import (
     take_optional,
     take_parameter,
 )
-from daskperiment.execution.shared_tasks import adopt, adopt_untouched, load_shared
+from daskperiment.execution.shared_tasks import adopt, adopt_untouched
 from daskperiment.execution.trial import TrialHandle
 from daskperiment.graph.dask_tasks import (
     DataNode,
@@ -47,26 +43,22 @@ from daskperiment.graph.dask_tasks import (
     references,
 )
 from daskperiment.graph.key_specs import make_key_specs
-from daskperiment.graph.keywords import USUAL
-from daskperiment.graph.shared_nodes import SharedNode, SharedNodes
-from daskperiment.records import Graph
+from daskperiment.graph.local_tasks import TRIAL, LocalTasks
+from daskperiment.graph.shared_nodes import SharedNode, SharedNodes, TemplateNodes
+from daskperiment.records import Argument, Graph
 from daskperiment.reuse.cache_keys import KeySpecs
 from daskperiment.reuse.parameter_fields import ParameterField
 from daskperiment.reuse.reuse_plan import ReusePlan
 
 __all__ = [
-    "TRIAL",
     "TaskLayer",
     "Template",
     "TrialGraph",
-    "TrialTasks",
-    "local_scheduler",
     "no_trial",
-    "run_here",
 ]
 
-TRIAL = "daskperiment-trial"
-"""Key of the node that stands for the current trial in every template."""
+_HERE = "here"
+"""Takes the place of a trial's token where no other trial's tasks are beside its own."""
 
 Key = Hashable
 
@@ -86,70 +78,6 @@ class TrialGraph(NamedTuple):
     graph: HighLevelGraph
     keys: Mapping[Key, Any]
     """Key in the template -> key in this graph, or the node that takes its place."""
-
-
-class TrialTasks(NamedTuple):
-    """The tasks of a trial that has begun, for a scheduler in this process."""
-
-    key: str
-    """Of its last task."""
-    tasks: dict[Key, GraphNode]
-    keys: Mapping[Key, Any]
-    """As in a `TrialGraph`."""
-
-
-def local_scheduler(keywords: Mapping[str, Any]) -> Callable[..., Any] | None:
-    """Return the scheduler of Dask for this process that takes a trial's tasks as they are.
-
-    What Dask does before, it does for graphs that are to be merged, culled and named first, and it
-    takes longer than a small trial. None where somebody asks for that, or for another scheduler.
-
-    Parameters
-    ----------
-    keywords : mapping
-        As for :func:`dask.compute`.
-    """
-    if not keywords.keys() <= USUAL - {"optimize_graph"} or Callback.active:
-        return None
-    if dask.config.get("delayed_optimize", None) or dask.config.get("optimizations", None):
-        return None
-    asked = keywords.get("scheduler")
-    # Dask looks for a client first, also where the name says that there is none to be asked.
-    found = named_schedulers.get(asked) if isinstance(asked, str) else None
-    found = found or get_scheduler(scheduler=asked, cls=Delayed)
-    return found if found in (local.get_sync, threaded.get) else None
-
-
-def run_here(
-    tasks: Mapping[Key, GraphNode], key: Key, get: Callable[..., Any], **keywords: Any
-) -> Any:
-    """Run tasks by a local scheduler of Dask, and return what one of them gives.
-
-    Where the caller's thread runs them, and each takes but one other, there is nothing that a
-    scheduler would decide, and to set it up takes longer than a small trial: they run without it.
-
-    Parameters
-    ----------
-    tasks : mapping
-        Key -> task: those that the last one depends on.
-    key : hashable
-        Of the last one.
-    get : callable
-        From `local_scheduler`.
-    **keywords
-        For the scheduler.
-    """
-    if get is not local.get_sync or Callback.active:
-        return get(tasks, key, **keywords)
-    line = [key]
-    while before := tasks[line[-1]].dependencies:
-        if len(before) > 1:
-            return get(tasks, key, **keywords)
-        line += before
-    values: dict[Key, Any] = {}
-    for each in reversed(line):
-        values = {each: tasks[each](values)}  # nobody takes what was there any more
-    return values[key]
 
 
 @dataclass(frozen=True)
@@ -227,21 +155,27 @@ class Template:
         return self._copying(token, source, reuse).graph(source)
 
     def begun(
-        self, token: str, source: LocalRequest, reuse: ReusePlan | None, trial: TrialHandle
-    ) -> TrialTasks:
+        self, source: LocalRequest, reuse: ReusePlan | None, trial: TrialHandle
+    ) -> LocalTasks:
         """Return the tasks of a trial that has begun in this process, for this process alone.
 
-        Parameters are as for `instantiate`; `trial` is what its tasks get.
+        `source` and `reuse` are as for `instantiate`; `trial` is what the tasks get.
         """
-        return self._copying(token, source, reuse).tasks(trial)
+        return self._copying(_HERE, source, reuse).tasks(DataNode(None, trial))
+
+    @cached_property
+    def usual(self) -> LocalTasks:
+        """The tasks of any trial that runs all its steps in this process, and has all parameters.
+
+        It gives them what stands for the trial and the parameters.
+        """
+        return _Copying(self, _HERE).tasks(None)
 
     def _copying(self, token: str, source: LocalRequest, reuse: ReusePlan | None) -> _Copying:
         # Dask takes equal keys for equal work, so each trial has keys of its own.
         copying = _Copying(self, token)
         if reuse is not None:
-            own = {key for layer in self.own.values() for key in layer.tasks}
-            nodes = SharedNodes(source, reuse, self.tasks, own, self.inlined, self.taken)
-            copying.share(nodes, reuse.needed)
+            copying.share(SharedNodes(source, reuse, self._nodes), reuse.needed)
         return copying
 
     @cached_property
@@ -254,9 +188,14 @@ class Template:
         shared = dict(HighLevelGraph(self.shared, self.dependencies))
         return {**convert_legacy_graph(shared), **own}
 
-    def graph_now(self) -> Graph:
-        """Return the graph with what its calls give the steps at this moment."""
-        arguments = self.key_specs.arguments() if self.persisting else {}
+    @cached_property
+    def _nodes(self) -> TemplateNodes:
+        functions = {key: function_of(task) for key, task in self.tasks.items()}
+        own = {key for layer in self.own.values() for key in layer.tasks}
+        return TemplateNodes(self.tasks, functions, own, self.inlined, self.taken)
+
+    def graph_with(self, arguments: Mapping[str, Mapping[str, Argument]]) -> Graph:
+        """Return the graph with what else its calls give the steps, by place and name."""
         if not arguments:
             return self.graph
         nodes = [replace_fields(node, arguments={**node.arguments, **arguments[node.key]})
@@ -293,31 +232,34 @@ class _Copying:
                 del self.own[name]
         self.made = nodes.made
 
-    def tasks(self, trial: TrialHandle) -> TrialTasks:
-        """Return the tasks that the last one depends on, as a plain dict."""
+    def tasks(self, begins: Any) -> LocalTasks:
+        """Return the tasks that the last one depends on.
+
+        `begins` gives the trial; None if that and the parameters' values come with each trial.
+        """
         own = [key for layer in self.own.values() for key in layer.tasks]
-        given, optional = self._given(DataNode(None, trial))
+        given, optional = ({}, {}) if begins is None else self._given(begins)
         keys = self._keys(given, own)
         tasks: dict[Key, GraphNode] = {}
         for layer in self.own.values():
             tasks.update(_copies(layer, keys, optional))
+        outside = {TRIAL, *self.template.inlined} if begins is None else ()
         found: dict[Key, GraphNode] = {}
         waiting: list[Key] = [self.last]
         while waiting:
             key = waiting.pop()
-            if key not in found:
+            if key not in found and key not in outside:
                 task = tasks.get(key)
                 found[key] = task = self._outside(key) if task is None else task
                 waiting += task.dependencies
-        return TrialTasks(self.last, self._nested(found) if self.made else found, keys)
+        tasks = self._nested(found) if self.made else found
+        return LocalTasks(self.last, tasks, keys, self.template.inlined if outside else None)
 
     def _nested(self, tasks: dict[Key, GraphNode]) -> dict[Key, GraphNode]:
         """Put what is loaded for one task alone into that task: Dask's scheduling takes longer."""
         uses = Counter(key for task in tasks.values() for key in task.dependencies)
         loads: dict[Any, Any] = {
-            key: node.task
-            for key, node in self.made.items()
-            if uses[key] == 1 and function_of(node.task) is load_shared
+            key: node.task for key, node in self.made.items() if node.loads and uses[key] == 1
         }
         return {
             key: task if loads.keys().isdisjoint(task.dependencies) else _with_loads(task, loads)
@@ -367,7 +309,7 @@ class _Copying:
             self.extra = {each: {name} for each in self.extra}
             return
         sources = {key: layer for layer in self.template.own.values() for key in layer.tasks}
-        for key, (task, before, source) in self.made.items():
+        for key, (task, before, source, _) in self.made.items():
             layer = sources[source]
             outside = layer.dependencies & self.template.shared.keys()
             layers[key] = _layer({key: task}, layer.annotations)
@@ -397,7 +339,7 @@ class _Copying:
 
 
 def _with_loads(task: Any, loads: dict[Any, Any]) -> Any:
-    function = function_of(task)
+    function = getattr(task, "func", None)
     if function is adopt:
         task = Task(task.key, adopt_untouched, *task.args, **task.kwargs)
     return task.substitute(loads)

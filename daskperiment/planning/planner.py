@@ -32,7 +32,7 @@ from daskperiment.planning.left_out import SecretSources
 from daskperiment.planning.reasons import TrialMakeup
 from daskperiment.planning.reuse_planner import ReusePlanner
 from daskperiment.recording.patience import patiently
-from daskperiment.records import Code, Environment, Files, Graph
+from daskperiment.records import Argument, Code, Environment, Files, Graph
 from daskperiment.reuse.cache_keys import keys_without_reuse
 from daskperiment.reuse.reuse_plan import ReusePlan
 from daskperiment.seeds import fresh_seed
@@ -151,15 +151,18 @@ class _Setups:
         self.code: _Snapshot[Code] = _Snapshot(CodeCapture(), template.functions)
         self.template = template
         self._graph: tuple[Graph, Blob] | None = None
+        self._arguments: dict[str, dict[str, Argument]] = {}
         self._parameters = template.reaching
         self._setup: TrialSetup | None = None
 
     def graph(self) -> tuple[Graph, Blob]:
         """Return the graph of this moment, and the object that keeps it."""
-        graph, last = self.template.graph_now(), self._graph
-        if last is None or (last[0] is not graph and last[0] != graph):
-            last = self._graph = (graph, dump_record(graph))
-        return last
+        template = self.template
+        arguments = template.key_specs.arguments() if template.persisting else {}
+        if self._graph is None or arguments != self._arguments:
+            graph = template.graph_with(arguments)
+            self._graph, self._arguments = (graph, dump_record(graph)), arguments
+        return self._graph
 
     def setup(
         self, store: Store, result: str, code: Code, code_blob: Blob, environment: Blob,
@@ -289,7 +292,7 @@ class Planner:
             request = replace(request, files=dump_record(Files(files)))
         if not template.persisting:
             return request, None
-        reusable = template.reusable(options.reuse, self.reuse)
+        reusable = [] if options.reuse is False else template.reusable(options.reuse, self.reuse)
         if reusable:
             # A store that is away offers nothing; the trial's first task says that it is away.
             try:

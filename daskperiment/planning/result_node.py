@@ -23,8 +23,9 @@ from daskperiment.formatting import html_table, nearest, plain_repr, shorten
 from daskperiment.graph.arguments import CallNode
 from daskperiment.graph.compiling import compile_template
 from daskperiment.graph.keywords import USUAL, check_keywords
+from daskperiment.graph.local_tasks import local_scheduler
 from daskperiment.graph.step import Step, StepCall, with_functions
-from daskperiment.graph.template import Template, TrialGraph, local_scheduler, run_here
+from daskperiment.graph.template import Template, TrialGraph
 from daskperiment.parameters import Parameters, check_values
 from daskperiment.planning.forecasts import StepForecast
 from daskperiment.planning.planner import Planner, TrialOptions, TrialPlan, check_reuse
@@ -128,10 +129,12 @@ class ResultDefinition:
     def _here(self, plan: TrialPlan, get: Callable[..., Any], keywords: Mapping[str, Any]) -> Any:
         """Begin a trial, and give its tasks to a scheduler in this process."""
         trial = begin(plan.source)
-        key, tasks, keys = self.template.begun(plan.token, plan.source, plan.reuse, trial)
+        tasks = self.template.usual if plan.reuse is None else None
+        if tasks is None or not tasks.fits(trial):
+            tasks = self.template.begun(plan.source, plan.reuse, trial)
         others = {name: value for name, value in keywords.items() if name != "scheduler"}
-        with self._watching(keys), shorten_traceback():
-            return run_here(tasks, key, get, **others)
+        with self._watching(tasks.names), shorten_traceback():
+            return tasks.run(get, trial, **others)
 
     def _by_dask(self, plan: TrialPlan, keywords: Mapping[str, Any]) -> Any:
         graph = self.template.instantiate(plan.token, plan.source, plan.reuse)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import mmap
 import os
 import threading
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 from daskperiment.errors import StoreError, StoreUnavailableError
+from daskperiment.recording.unfinished import unfinished
 from daskperiment.store import rights
 from daskperiment.store.faults import explain
 from daskperiment.store.protocol import Buffer, Store, flat
@@ -143,7 +143,7 @@ class PendingObjects:
 
     def _write(self, digest: str, parts: Sequence[Buffer]) -> None:
         target = self._folder / f"{digest}{_ENDING}"
-        temporary = self._folder / f"{digest}.{uuid.uuid4().hex}.part"
+        temporary = unfinished(target)
         try:
             rights.make_folder(self._folder, rights.PRIVATE_FOLDER)
             private = partial(os.open, mode=rights.PRIVATE_FILE)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import random
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import dask
 import dask.array as da
 import numpy as np
 import pytest
-from dask._task_spec import Task, TaskRef
+from dask._task_spec import DataNode, List, Task, TaskRef
 from dask.callbacks import Callback
 from dask.delayed import Delayed
 from dask.order import order
@@ -18,7 +20,8 @@ from dask.order import order
 import daskperiment
 from daskperiment import Experiment
 from daskperiment.execution import tasks
-from daskperiment.graph.template import run_here
+from daskperiment.graph import local_tasks
+from daskperiment.graph.local_tasks import LocalTasks
 
 Build = Callable[[Experiment], Any]
 
@@ -172,10 +175,14 @@ def test_a_local_scheduler_gets_the_tasks(tmp_path, ordinary):
 
 
 @pytest.mark.parametrize(
-    "config", [{"delayed_optimize": lambda dsk, keys, **_: dsk}, {"scheduler": "processes"}]
-)
+    "config",
+    [
+        {"delayed_optimize": lambda dsk, keys, **_: dsk}, {"scheduler": "processes"},
+        {"cache": {}}, {"rerun_exceptions_locally": True},
+    ],
+)  # fmt: skip
 def test_what_users_configure_is_asked(tmp_path, ordinary, config):
-    """An optimisation or a scheduler of one's own is Dask's affair."""
+    """An optimisation, a cache or a scheduler of one's own is Dask's affair."""
     result = chain(Experiment("same", backend=tmp_path))
     with dask.config.set(config):
         assert result.compute() == 6
@@ -215,6 +222,18 @@ def line(length: int, gone: list[Any]) -> dict[Any, Task]:
     return first | {f"t{i}": Task(f"t{i}", make, TaskRef(f"t{i - 1}")) for i in range(1, length)}
 
 
+class WithParameter:
+    """What there is to know of a trial here."""
+
+    values: Mapping[str, Any] = MappingProxyType({"a": 1})
+    secrets = None
+
+
+def run_here(tasks: dict[Any, Any], key: Any, get: Any, **keywords: Any) -> Any:
+    """Run tasks as those of a trial are run in this process."""
+    return LocalTasks(key, tasks).run(get, WithParameter, **keywords)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("length", [1, 2, 3000])
 def test_a_line_of_tasks_runs_here(length):
     """As by Dask's scheduler, each value is let go of as soon as nobody takes it any more."""
@@ -228,21 +247,61 @@ def test_a_line_of_tasks_runs_here(length):
     assert ours.count == dasks.count == min(length - 1, 1)
 
 
-def fork(*last: str) -> dict[Any, Task]:
-    """Tasks whose last one takes several, each of which notes that it ran."""
-    tasks = {name: Task(name, str, name) for name in ("a", "b", "c")}
-    return tasks | {"last": Task("last", lambda *parts: parts, *map(TaskRef, last))}
+def grown(seed: int, ran: list[Any]) -> dict[Any, Task]:
+    """Tasks that take some of those before them and of what is given; each notes what is there."""
+    draws, alive = random.Random(seed), []
+
+    def make(name: str, *before: Any) -> Any:
+        ran.append((name, sum(ref() is not None for ref in alive)))
+        held = Held()
+        alive.append(weakref.ref(held))
+        return held
+
+    tasks: dict[Any, Task] = {}
+    for number in range(draws.randint(2, 40)):
+        before = draws.sample(sorted(tasks), min(len(tasks), draws.randint(0, 3)))
+        given = [TaskRef("given")] if draws.random() < 0.5 else []
+        refs = [*map(TaskRef, before), *given]
+        # Some take what they take in a list, as what a user puts into one.
+        nested = [List(*refs)] if refs and draws.random() < 0.3 else refs
+        name = f"t{draws.randint(0, 9)}-{number}"
+        tasks[name] = Task(name, make, name, *nested)
+    taken = {ref for task in tasks.values() for ref in task.dependencies}
+    ends = [TaskRef(name) for name in tasks if name not in taken]
+    return tasks | {"last": Task("last", make, "last", *ends)}
 
 
-@pytest.mark.parametrize("names", [("c", "a", "b"), ("b", "a"), ("a", "c")])
-def test_where_there_is_a_choice_dask_makes_it(names):
-    """Whoever fails first, and writes last, is the same with and without callbacks."""
-    tasks = {key: task for key, task in fork(*names).items() if key in (*names, "last")}
+@pytest.mark.parametrize("seed", range(60))
+def test_tasks_run_in_the_order_of_the_scheduler(seed):
+    """Whoever fails first, and what is held meanwhile, is the same with and without it."""
+    ours: list[Any] = []
+    tasks = LocalTasks("last", grown(seed, ours), {}, {"given": "a"})
+    assert isinstance(tasks.run(dask.local.get_sync, WithParameter), Held)  # type: ignore[arg-type]
+    dasks: list[Any] = []
+    dask.local.get_sync(grown(seed, dasks) | {"given": DataNode("given", 1)}, "last")
+    assert ours == dasks
+    assert ours[-1][0] == "last"
+
+
+def test_the_order_is_worked_out_once(tmp_path, monkeypatch):
+    """For all trials of one result."""
+    ex = Experiment("same", backend=tmp_path)
     asked: list[Any] = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dask.local, "order", lambda dsk: asked.append(len(dsk)) or order(dsk))
-        assert run_here(tasks, "last", dask.local.get_sync) == names
-    assert asked == [len(names) + 1]
+    monkeypatch.setattr(local_tasks, "order", lambda dsk: asked.append(len(dsk)) or order(dsk))
+
+    @ex
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    @ex.result
+    def total(*values: int) -> int:
+        return sum(values)
+
+    a = ex.parameter("a", default=1)
+    result = total(*(add(a, number) for number in range(5)))
+    found = [result.bind(a=value).compute(scheduler="synchronous") for value in (1, 2, 1)]
+    assert found == [15, 20, 15]
+    assert asked == [6]
 
 
 def test_threads_and_callbacks_are_for_dask():
@@ -254,7 +313,7 @@ def test_threads_and_callbacks_are_for_dask():
         return "from the scheduler"
 
     assert run_here(line(2, []), "t1", get, num_workers=3) == "from the scheduler"
-    assert asked == [(2, {"num_workers": 3})]
+    assert asked == [(3, {"cache": {}, "num_workers": 3})]
     with Watching() as watching:
         run_here(line(3, []), "t2", dask.local.get_sync)
     assert len(watching.seen) == 3

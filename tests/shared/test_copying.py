@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import shutil
 import threading
+import time
+import warnings
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -18,6 +20,7 @@ from dask import config
 import daskperiment
 from daskperiment.cli.checkup import examine
 from daskperiment.errors import (
+    ImpureStepWarning,
     StoreError,
     StoreUnavailableError,
     StoreWarning,
@@ -25,6 +28,7 @@ from daskperiment.errors import (
 )
 from daskperiment.history import read_trials
 from daskperiment.recording.registry import close_recorders
+from daskperiment.records import impure_step_id
 from daskperiment.store.opening import open_store
 from daskperiment.store.protocol import Record
 from tests.shared.conftest import KINDS, open_again
@@ -343,6 +347,56 @@ def test_merge_without_the_key(tmp_path: Path) -> None:
         daskperiment.copy("merged", old, new)
     with config.set(KEY), pytest.raises(UntrustedObjectError, match="does not fit"):
         open_again("merged", new).get_persisted("grid", 2)
+
+
+def depends_on(backend: object, reads: Path | None = None, reuse: bool = False) -> None:
+    """Record a trial whose step returns the time of day, or what a file says."""
+    ex = open_again("merged", backend)
+
+    @ex.persist(reuse=True)
+    def look() -> Any:
+        return time.time_ns() if reads is None else reads.read_text()
+
+    @ex.result
+    def told(seen: Any) -> Any:
+        return seen
+
+    told(look()).compute(scheduler="synchronous", reuse=reuse)
+
+
+@pytest.mark.parametrize("target", STORES)
+def test_merged_stores_disagree(target: str, make_place: Any) -> None:
+    """A step that returned something else in each store, for no known reason, is told of once.
+
+    From then on neither output is reused there.
+    """
+    old, new = make_place("folder").backend, make_place(target).backend
+    depends_on(old)
+    depends_on(new)
+    with pytest.warns(ImpureStepWarning, match=r"'look' in trial 2 \(as copied\) and 1.*inputs"):
+        daskperiment.copy("merged", old, new)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        daskperiment.copy("merged", old, new)
+    store = open_store(new, "merged")
+    assert [one.id for one in store.read("notes", [2])] == [impure_step_id("look")]
+    store.close()
+    with pytest.warns(ImpureStepWarning):  # it runs, and so returns something else once more
+        depends_on(new, reuse=True)
+    results = open_again("merged", new).get_history()["Result"].tolist()
+    assert len(set(results)) == len(results) == 3
+
+
+def test_merged_stores_agree(tmp_path: Path) -> None:
+    """Equal outputs are no matter, nor are those of files that differ as the records tell."""
+    old, new, file = tmp_path / "old", tmp_path / "new", tmp_path / "sky"
+    file.write_text("sun")
+    depends_on(old, file)
+    depends_on(new, file)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        daskperiment.copy("merged", old, new)
+    assert open_again("merged", new).get_history()["Result"].tolist() == ["sun", "sun"]
 
 
 class Emptied(CutOff):

@@ -1,0 +1,214 @@
+"""A trial's tasks as a scheduler in this process takes them, or as they run without one.
+
+What Dask does with a graph before it is run, it does for graphs that are to be merged, culled and
+named first, and it takes longer than a small trial. What its scheduler for one thread decides
+depends on the graph alone: of a graph that trials have in common it is worked out once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import dask
+from dask import local, threaded
+from dask.base import get_scheduler, named_schedulers
+from dask.callbacks import Callback
+from dask.delayed import Delayed
+from dask.order import order
+
+from daskperiment.execution.trial import TrialHandle
+from daskperiment.graph.dask_tasks import DataNode, GraphNode, Task, TaskRef
+from daskperiment.graph.keywords import USUAL
+from daskperiment.secret_values import revealed
+
+__all__ = ["TRIAL", "LocalTasks", "local_scheduler"]
+
+TRIAL = "daskperiment-trial"
+"""Key of the node that stands for the current trial in every template."""
+
+Key = Any
+
+_ASKING = ("delayed_optimize", "optimizations", "cache", "rerun_exceptions_locally")
+"""What users configure who want something of Dask besides the result."""
+_SPELLINGS = frozenset({*_ASKING, *(name.replace("_", "-") for name in _ASKING)})
+
+
+def local_scheduler(keywords: Mapping[str, Any]) -> Callable[..., Any] | None:
+    """Return the scheduler of Dask for this process that takes a trial's tasks as they are.
+
+    None where somebody asks for what Dask does before and beside, or for another scheduler.
+
+    Parameters
+    ----------
+    keywords : mapping
+        As for :func:`dask.compute`.
+    """
+    if not keywords.keys() <= USUAL - {"optimize_graph"} or Callback.active:
+        return None
+    if not _SPELLINGS.isdisjoint(dask.config.config) and any(map(_is_configured, _ASKING)):
+        return None
+    asked = keywords.get("scheduler")
+    # Dask looks for a client first, also where the name says that there is none to be asked.
+    found = named_schedulers.get(asked) if isinstance(asked, str) else None
+    found = found or get_scheduler(scheduler=asked, cls=Delayed)
+    return found if found in (local.get_sync, threaded.get) else None
+
+
+def _is_configured(name: str) -> bool:
+    return dask.config.get(name, None) not in (None, False)
+
+
+class _Turn(NamedTuple):
+    """One task when it is its turn."""
+
+    key: Key
+    task: GraphNode
+    form: list[Any]
+    """The arguments that it calls its function with, but for what other tasks give."""
+    taken: tuple[tuple[int, Key], ...]
+    """The places of those, and the keys of what stands there."""
+    plain: bool
+    """Whether that is all there is to it."""
+    done: tuple[Key, ...]
+    """What no task takes any more afterwards."""
+
+    def run(self, values: dict[Key, Any]) -> None:
+        """Add what the task gives to the values, and drop what is done."""
+        key, task, form, taken, plain, done = self
+        if plain:
+            values[key] = _called(task, form, taken, values)
+        else:
+            values[key] = task({each: values[each] for each in task.dependencies})
+        for each in done:
+            del values[each]
+
+
+class LocalTasks:
+    """Tasks that run in this process.
+
+    Parameters
+    ----------
+    key : hashable
+        Of the last one.
+    tasks : mapping
+        Key -> task: those that it depends on.
+    names : mapping
+        Key in the template -> key here, or the node that takes its place.
+    parameters : mapping, optional
+        Key -> name, of the parameters that come with each trial, as the trial itself does then.
+    """
+
+    def __init__(
+        self, key: Key, tasks: Mapping[Key, GraphNode], names: Mapping[Key, Any] | None = None,
+        parameters: Mapping[Key, str] | None = None,
+    ) -> None:  # fmt: skip
+        self.key = key
+        self.tasks = tasks
+        self.names = names or {}
+        self._parameters = parameters or {}
+        self._names = set(self._parameters.values())
+
+    def fits(self, trial: TrialHandle) -> bool:
+        """Whether a trial has a value for each parameter."""
+        return self._names <= trial.values.keys()
+
+    def _given(self, trial: TrialHandle) -> dict[Key, Any]:
+        """Return what the tasks take and no task makes."""
+        given = {key: trial.values[name] for key, name in self._parameters.items()}
+        if trial.secrets is not None:
+            given = {key: revealed(value) for key, value in given.items()}
+        given[TRIAL] = trial
+        return given
+
+    def run(self, get: Callable[..., Any], trial: TrialHandle, **keywords: Any) -> Any:
+        """Run the tasks, and return what the last one gives.
+
+        Where the caller's thread runs them they run without a scheduler, in the same order.
+
+        Parameters
+        ----------
+        get : callable
+            From `local_scheduler`.
+        trial : TrialHandle
+        **keywords
+            For the scheduler.
+        """
+        values = self._given(trial)
+        if get is not local.get_sync or Callback.active:
+            nodes = {key: DataNode(key, value) for key, value in values.items()}
+            # Not a cache that others see: these keys are not of one trial alone.
+            return get({**self.tasks, **nodes}, self.key, cache={}, **keywords)
+        for turn in self._turns:
+            turn.run(values)
+        return values[self.key]
+
+    @cached_property
+    def _turns(self) -> list[_Turn]:
+        """The tasks in the order in which Dask's scheduler runs them in one thread."""
+        keys = list(self._line() or self._by_scheduler())
+        last = {each: key for key in keys for each in self.tasks[key].dependencies}
+        done: dict[Key, list[Key]] = {}
+        for each, key in last.items():
+            if each in self.tasks:
+                done.setdefault(key, []).append(each)
+        return [_turn(key, self.tasks[key], tuple(done.get(key, ()))) for key in keys]
+
+    def _line(self) -> list[Key]:
+        """Return the keys in order, where each takes but one other: there is nothing to decide."""
+        line, tasks = [self.key], self.tasks
+        while before := [each for each in tasks[line[-1]].dependencies if each in tasks]:
+            if len(before) > 1:
+                return []
+            line += before
+        return line[::-1]
+
+    def _by_scheduler(self) -> Iterator[Key]:
+        """Yield the keys as Dask's scheduler takes them: what became ready last comes first."""
+        tasks = self.tasks
+        ranks = order(tasks)
+        waiting: dict[Key, int] = {}
+        takers: dict[Key, list[Key]] = {}
+        ready, found = [], {self.key}
+        stack = [self.key]
+        while stack:
+            key = stack.pop()
+            before = [each for each in tasks[key].dependencies if each in tasks]
+            waiting[key] = len(before)
+            if not before:
+                ready.append(key)
+            for each in before:
+                takers.setdefault(each, []).append(key)
+            new = [each for each in before if each not in found]
+            found.update(new)
+            stack += new
+        ready.sort(key=ranks.__getitem__, reverse=True)
+        while ready:
+            key = ready.pop()
+            yield key
+            freed = []
+            for taker in takers.get(key, ()):
+                waiting[taker] -= 1
+                if not waiting[taker]:
+                    freed.append(taker)
+            ready += sorted(freed, key=ranks.__getitem__, reverse=True)
+
+
+def _turn(key: Key, task: GraphNode, done: tuple[Key, ...]) -> _Turn:
+    if type(task) is not Task or task.kwargs:
+        return _Turn(key, task, [], (), False, done)
+    taken = tuple((place, each.key) for place, each in enumerate(task.args)
+                  if type(each) is TaskRef)  # fmt: skip
+    plain = not any(isinstance(each, (GraphNode, TaskRef)) and type(each) is not TaskRef
+                    for each in task.args)  # fmt: skip
+    return _Turn(key, task, list(task.args), taken, plain, done)
+
+
+def _called(
+    task: Any, form: list[Any], taken: tuple[tuple[int, Key], ...], values: Mapping[Key, Any]
+) -> Any:
+    arguments = form.copy()  # in a frame of its own, so that nothing here keeps what they are
+    for place, key in taken:
+        arguments[place] = values[key]
+    return task.func(*arguments)
