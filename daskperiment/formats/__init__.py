@@ -6,7 +6,7 @@ unpickling anything. A format is asked for no value of a library that is not loa
 
 from __future__ import annotations
 
-from daskperiment.formats.format import Format, Thumbnail, Written
+from daskperiment.formats.format import Format, Written
 from daskperiment.formats.kept_values import as_file, as_object, object_of, read_file
 from daskperiment.formats.known_formats import (
     PICKLE,
@@ -23,7 +23,6 @@ __all__ = [
     "PICKLE",
     "Format",
     "Preview",
-    "Thumbnail",
     "Written",
     "as_file",
     "as_object",

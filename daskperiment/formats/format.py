@@ -7,16 +7,10 @@ from typing import Any, NamedTuple
 
 from daskperiment.records import Preview
 
-__all__ = ["Buffer", "Format", "Thumbnail", "Written", "joined"]
+__all__ = ["Buffer", "Format", "Written", "joined"]
 
 Buffer = Any
 """Something that supports the buffer protocol: bytes, memoryview, mmap."""
-
-
-class Thumbnail(NamedTuple):
-    """A small picture of a value, as PNG."""
-
-    data: bytes
 
 
 class Format:
@@ -90,8 +84,8 @@ class Format:
         """Return what is shown of a value without reading it; None if that is its repr."""
         return None
 
-    def thumbnail(self, value: Any) -> Thumbnail | None:
-        """Return a small picture of a value; None if there is none."""
+    def thumbnail(self, value: Any) -> bytes | None:
+        """Return a small picture of a value, as PNG; None if there is none."""
         return None
 
     def file_name(self, value: Any) -> str:

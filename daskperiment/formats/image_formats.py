@@ -7,7 +7,7 @@ import sys
 from importlib import import_module
 from typing import Any
 
-from daskperiment.formats.format import Buffer, Format, Thumbnail
+from daskperiment.formats.format import Buffer, Format
 from daskperiment.formats.trees import top_modules
 from daskperiment.records import Preview
 
@@ -18,6 +18,8 @@ _SIZE = 240
 _DOTS = 120
 """Dots per inch of a figure."""
 _MODES = ("1", "L", "LA", "RGB", "RGBA")
+_SHOW = "_repr_svg_"
+"""What notebooks ask an object for that is a picture."""
 _LARGEST = 50_000_000
 """Pixels of a picture that a thumbnail is made of, at most."""
 
@@ -36,7 +38,7 @@ def _is_image(value: Any) -> bool:
     return "PIL" in top_modules(value) and hasattr(value, "getpixel")
 
 
-def picture_thumbnail(data: Buffer) -> Thumbnail | None:
+def picture_thumbnail(data: Buffer) -> bytes | None:
     """Return a small picture of the bytes of one, None if Pillow cannot make any."""
     try:
         images: Any = import_module("PIL.Image")
@@ -47,7 +49,7 @@ def picture_thumbnail(data: Buffer) -> Thumbnail | None:
             target = io.BytesIO()
             mode = image.mode if image.mode in _MODES else "RGBA"
             image.convert(mode).save(target, "PNG", optimize=True)
-            return Thumbnail(target.getvalue())
+            return target.getvalue()
     except Exception:  # there is no Pillow, or it does not know such pictures
         return None
 
@@ -101,7 +103,7 @@ class PNGFormat(Format):
             return Preview("image", dtype=value.mode, shape=list(value.size))
         return Preview("image", shape=list(value.shape[1::-1]))
 
-    def thumbnail(self, value: Any) -> Thumbnail | None:
+    def thumbnail(self, value: Any) -> bytes | None:
         """Return the picture, smaller."""
         return picture_thumbnail(self.write(value))
 
@@ -145,7 +147,7 @@ class SVGFormat(Format):
 
     def writes(self, value: Any) -> bool:
         """Whether it is a figure, or has a picture of itself as SVG."""
-        return _figure(value) is not None or hasattr(value, "_repr_svg_") or _is_svg(value)
+        return _figure(value) is not None or hasattr(value, _SHOW) or _is_svg(value)
 
     def write(self, value: Any) -> bytes:
         """Return the file."""
@@ -153,7 +155,7 @@ class SVGFormat(Format):
             return bytes(value.encode())
         figure = _figure(value)
         if figure is None:
-            return bytes(value._repr_svg_().encode())
+            return bytes(getattr(value, _SHOW)().encode())
         target = io.BytesIO()
         figure.savefig(target, format="svg", bbox_inches="tight", metadata={"Date": None})
         return target.getvalue()
@@ -166,7 +168,7 @@ class SVGFormat(Format):
         """Say that it is a picture."""
         return Preview("image")
 
-    def thumbnail(self, value: Any) -> Thumbnail | None:
+    def thumbnail(self, value: Any) -> bytes | None:
         """Return the figure, smaller, as dots."""
         return picture_thumbnail(PNGFormat().write(value)) if _figure(value) is not None else None
 

@@ -33,7 +33,7 @@ PICKLE = "pickle"
 """The name of what keeps whatever no format takes."""
 
 
-class _Home(NamedTuple):
+class _FormatModule(NamedTuple):
     """A module of this room, and what it has."""
 
     module: str
@@ -44,24 +44,24 @@ class _Home(NamedTuple):
 
 _CONTAINERS = {"builtins", "collections"}
 _HOMES = (
-    _Home("path_formats", ("file", "folder"), frozenset({"pathlib"})),
-    _Home(
+    _FormatModule("path_formats", ("file", "folder"), frozenset({"pathlib"})),
+    _FormatModule(
         "safetensors_format", ("safetensors",),
         frozenset({"torch", "jax", "jaxlib", *_CONTAINERS}),
     ),
-    _Home("numpy_formats", ("npy",), frozenset({"numpy"})),
-    _Home("plain_formats", ("text", "bytes", "json"), frozenset()),
-    _Home("numpy_formats", ("npz",), frozenset({"scipy", *_CONTAINERS})),
-    _Home(
+    _FormatModule("numpy_formats", ("npy",), frozenset({"numpy"})),
+    _FormatModule("plain_formats", ("text", "bytes", "json"), frozenset()),
+    _FormatModule("numpy_formats", ("npz",), frozenset({"scipy", *_CONTAINERS})),
+    _FormatModule(
         "table_formats", ("arrow", "polars", "parquet"),
         frozenset({"pyarrow", "polars", "pandas", "dask"}),
     ),
-    _Home("image_formats", ("png", "svg"), frozenset({"PIL", "matplotlib", "seaborn"})),
-    _Home(
+    _FormatModule("image_formats", ("png", "svg"), frozenset({"PIL", "matplotlib", "seaborn"})),
+    _FormatModule(
         "page_formats", ("html",),
         frozenset({"plotly", "altair", "bokeh", "folium", "IPython", "pandas"}),
     ),
-    _Home("zarr_format", ("zarr",), frozenset({"zarr", "dask"})),
+    _FormatModule("zarr_format", ("zarr",), frozenset({"zarr", "dask"})),
 )  # fmt: skip
 """In the order in which they are asked; what names no packages may take values of any."""
 
@@ -147,7 +147,7 @@ def _brought_along() -> dict[str, Format]:
     return found
 
 
-def _of(home: _Home) -> Iterator[Format]:
+def _of(home: _FormatModule) -> Iterator[Format]:
     formats: tuple[Format, ...] = import_module(f"daskperiment.formats.{home.module}").FORMATS
     return (each for each in formats if each.name in home.names)
 

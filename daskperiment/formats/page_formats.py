@@ -13,6 +13,9 @@ __all__ = ["FORMATS"]
 _LIBRARIES = frozenset({"plotly", "altair", "bokeh", "folium", "IPython"})
 """Whose objects are pictures, and nothing else that somebody would load."""
 
+_SHOW = "_repr_html_"
+"""What notebooks ask an object for that shows itself as a page."""
+
 
 class HTMLFormat(Format):
     """A page."""
@@ -34,7 +37,7 @@ class HTMLFormat(Format):
         """Whether it is a page, or can show itself as one."""
         if isinstance(value, str):
             return True
-        return any(hasattr(value, name) for name in ("_repr_html_", "to_html"))
+        return any(hasattr(value, name) for name in (_SHOW, "to_html"))
 
     def write(self, value: Any) -> bytes:
         """Return the page; of plotly one that needs nothing of the network."""
@@ -55,11 +58,11 @@ def _page(value: Any) -> str:
     modules = top_modules(value)
     if "plotly" in modules:
         return str(value.to_html(include_plotlyjs=True, full_html=True))
-    if "altair" in modules or not hasattr(value, "_repr_html_"):
+    if "altair" in modules or not hasattr(value, _SHOW):
         return str(value.to_html())
-    text = value._repr_html_()
+    text = getattr(value, _SHOW)()
     if not isinstance(text, str):
-        raise TypeError(f"its _repr_html_() returned {type(text).__name__}, expected text")
+        raise TypeError(f"its {_SHOW}() returned {type(text).__name__}, expected text")
     return text
 
 

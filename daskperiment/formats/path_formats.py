@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path, PurePath
 from typing import Any
 
-from daskperiment.formats.format import Buffer, Format, Thumbnail
+from daskperiment.formats.format import Buffer, Format
 from daskperiment.formats.image_formats import picture_thumbnail
 from daskperiment.formats.plain_formats import text_preview
 from daskperiment.records import Preview
@@ -77,7 +77,7 @@ class FileFormat(Format):
         kind = "image" if media_of(path.name).startswith("image/") else "text"
         return Preview(kind, path.name)  # type: ignore[arg-type]
 
-    def thumbnail(self, value: Any) -> Thumbnail | None:
+    def thumbnail(self, value: Any) -> bytes | None:
         """Return a picture, smaller."""
         path = Path(value)
         small = media_of(path.name).startswith("image/") and path.stat().st_size <= _LARGEST

@@ -277,6 +277,9 @@ def _preview(value: Any) -> Preview | None:
     """Return names and types of the columns, and the first rows."""
     if hasattr(value, "to_frame") and not hasattr(value, "columns"):
         value = value.to_frame()
+    if hasattr(value, "to_pylist") and not hasattr(value, "schema"):
+        head = [_cell(each) for each in value.slice(0, _HEAD).to_pylist()]
+        return Preview("array", ", ".join(head), str(value.type), [len(value)])
     if hasattr(value, "schema") and hasattr(value, "to_pylist"):
         return _arrow_preview(value)
     if not hasattr(value, "columns") or not hasattr(value, "dtypes"):
