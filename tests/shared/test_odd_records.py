@@ -1,4 +1,4 @@
-"""What stands where records belong and is none: left out, named by ``check``, set aside if asked."""
+"""What stands where a record belongs and is none: left out, named by ``check``, set aside."""
 
 from __future__ import annotations
 
