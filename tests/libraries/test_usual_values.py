@@ -187,7 +187,10 @@ def test_pictures_of_figures_and_charts() -> None:
     ):
         file = written_for_artifact(value)
         assert file is not None
-        assert (file.format.name, joined(file.parts).lstrip()[: len(beginning)]) == (name, beginning)
+        assert (file.format.name, joined(file.parts).lstrip()[: len(beginning)]) == (
+            name,
+            beginning,
+        )
         assert written_for_output(value) is None, "it does not come back"
     assert joined(written_as("svg", figure).parts).startswith(b"<?xml")
     assert b"<table" in joined(written_as("html", frame).parts)
