@@ -12,6 +12,7 @@ key                             value
 ``index:<name>:<number>``       hash: ``<trial>:<id>`` -> position
 ``object:<digest>``             string: ``=`` and the bytes, or ``#<size> <chunk size>``
 ``object:<digest>:<offset>``    string: a chunk
+``deleted``                     string: a random name of the last deletion, for 30 days
 ==============================  ======================================================
 
 Besides, the set ``daskperiment:experiments`` holds the ids of all experiments of the server.
@@ -21,9 +22,11 @@ from __future__ import annotations
 
 import math
 import time
+import uuid
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from functools import cache
+from contextlib import suppress
+from functools import cache, partial
 from heapq import merge
 from struct import Struct
 from typing import Any
@@ -59,6 +62,8 @@ _LIMIT = 256 << 20
 """Bytes of one record: a server takes no more than 512 MB in one string."""
 _LISTED_AGAIN = 30.0
 """Seconds until an experiment is listed that could not be."""
+_REMEMBERED = 30 * 86_400
+"""Seconds for which a deletion is known of."""
 _END = 10**14
 _WIDTH = 16
 _BUCKETS = 4
@@ -66,7 +71,7 @@ _BUCKETS = 4
 _SIZES = Struct("<III")
 _KINDS = {
     "counters": "hash", "tokens": "hash", "stream": "stream", "index": "hash", "object": "string",
-    "aside": "hash",
+    "aside": "hash", "deleted": "string",
 }  # fmt: skip
 """What the name of a key begins with -> the kind that Redis says it is of."""
 
@@ -220,11 +225,22 @@ class RedisStore(ObjectMethods):
         return State(int(latest), int(seconds) + int(micros) / 1e6, bool(stands))
 
     def delete(self) -> None:
-        """Remove the experiment's keys: all below its prefix, and its id from the listing."""
+        """Remove the experiment's keys: all below its prefix, and its id from the listing.
+
+        For 30 days one stays, with a random name of this deletion.
+        """
+        mark = f"{self._prefix}deleted"
+        with suppress(StoreError):  # a server without memory for it can be emptied all the same
+            self._server.call("SET", mark, uuid.uuid4().hex, "EX", _REMEMBERED)
         for keys in self._server.scan(self._prefix + "*"):
-            if keys:
-                self._server.unlink(keys)
+            if gone := [key for key in keys if key != mark.encode()]:
+                self._server.unlink(gone)
         self._server.call("SREM", _EXPERIMENTS, self._id)
+
+    def last_deletion(self) -> str:
+        """Return what names the last deletion of the experiment, for 30 days."""
+        found = self._server.call("GET", f"{self._prefix}deleted")
+        return "" if found is None else str(found, "ascii", "replace")
 
     def close(self) -> None:
         """Close the connections; a later call opens them again."""
@@ -246,6 +262,8 @@ class RedisStore(ObjectMethods):
                 yield from self._odd_numbers(key)
             elif name.startswith("index:"):
                 yield from self._lost_entries(key)
+            elif name.startswith("stream:"):
+                yield from self._odd_entries(key)
 
     def digests(self) -> Iterator[str]:
         """Yield the digests of all objects."""
@@ -289,6 +307,42 @@ class RedisStore(ObjectMethods):
         ]
         if lost:
             yield self._fault(key, f"{len(lost)} of the {len(places)} records it names are lost")
+
+    def _odd_entries(self, key: str) -> Iterator[Fault]:
+        """Find entries that are no records, or stand where no counter has come to."""
+        stream = key.rpartition(":")[2]
+        count = int(self._server.call("HGET", self._counters, f"stream:{stream}") or 0)
+        odd, last = [], 0
+        for name, member in self._members(key):
+            place, _, number = name.partition(b"-")
+            if number != b"0" or not _is_count(member.partition(b":")[0]):
+                odd.append(name)
+            else:
+                last = max(last, int(place))
+        if odd or last > count:
+            what = f"{len(odd)} of its entries are no records, such as {odd[0]!r}" if odd else ""
+            what = what or f"its last entry is {last}, and {self._counters!r} says {count}"
+            remedy = "run `daskperiment check --repair` while nobody writes, to set that right"
+            mend = partial(self._put_right, stream, odd, max(last, count))
+            yield Fault(f"{self.address}, key {key!r}", what, remedy, mend)
+
+    def _members(self, key: str) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the name of each entry of a stream, and its first field."""
+        start = "-"
+        while found := self._server.call("XRANGE", key, start, "+", "COUNT", _BATCH):
+            for name, fields in found:
+                yield name, next(iter(fields or ()), b"")
+            start = f"({found[-1][0].decode()}"
+
+    def _put_right(self, stream: str, odd: Sequence[bytes], last: int) -> None:
+        """Set entries aside, and let the next one come behind those that are left."""
+        key = self._stream(stream)
+        keys = [key, self._index(stream, 0), f"{self._prefix}aside"]
+        for name in odd:
+            self._server.run(SET_ASIDE, keys, name, stream)
+        self._server.call("HSET", self._counters, f"stream:{stream}", last)
+        # Redis itself takes no entry below one that was there.
+        self._server.call("XSETID", key, f"{last}-0")
 
     def _fault(self, key: str, what: str) -> Fault:
         remedy = "restore the server's data from a backup, or copy the experiment to another store"
