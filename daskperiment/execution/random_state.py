@@ -179,15 +179,16 @@ def _draw_finder(python: random.Random, bits: Any) -> _DrawFinder:
 
 def _finds_draws(finder: _DrawFinder, python: random.Random, bits: Any) -> bool:
     """Whether draws of each generator are found, be they as many as there are words, and seeds."""
+    numpy = np.random.RandomState(bits)
     draws: list[Callable[[], Any]] = [
         lambda: python.getrandbits(32), lambda: python.getrandbits(32 * _WORDS),
         lambda: bits.random_raw(), lambda: bits.random_raw(_WORDS),
-        lambda: python.seed(2), lambda: bits._legacy_seeding(2),
+        lambda: python.seed(2), lambda: numpy.seed(2),
     ]  # fmt: skip
     found = []
     for draw in draws:
         python.seed(1)
-        bits._legacy_seeding(1)
+        numpy.seed(1)
         for turned in (False, True):  # with all words given out, and with some
             if turned:
                 python.getrandbits(32), bits.random_raw()
