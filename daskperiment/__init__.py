@@ -22,6 +22,7 @@ __all__ = [
     "errors",
     "list_experiments",
     "register_fingerprint",
+    "testing",
 ]
 
 # Loaded at first use: importing the package costs next to nothing, and pandas is loaded only by
@@ -40,8 +41,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
-    if name == "errors":
-        return importlib.import_module("daskperiment.errors")
+    if name in ("errors", "testing"):
+        return importlib.import_module(f"daskperiment.{name}")
     if name == "__version__":
         return importlib.import_module("importlib.metadata").version("daskperiment")
     raise AttributeError(f"module 'daskperiment' has no attribute {name!r}")

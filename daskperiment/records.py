@@ -259,6 +259,8 @@ class FileState(Struct, frozen=True, omit_defaults=True):
     """Place of the step before that read it; None if it was the step itself."""
     relative: str | None = None
     """The path as the step gave it, if it depends on the working directory of who computes."""
+    left: str | None = None
+    """Of what a library that read the variable set it to in the same step: a default of its own."""
 
     @property
     def known_as(self) -> str:

@@ -70,6 +70,7 @@ def test_all_is_exact() -> None:
         "errors",
         "list_experiments",
         "register_fingerprint",
+        "testing",
     ]
     assert all(hasattr(daskperiment, name) for name in daskperiment.__all__)
 

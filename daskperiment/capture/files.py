@@ -178,7 +178,7 @@ def changed_reads(old: Sequence[FileState], new: Sequence[FileState]) -> list[st
 def _differ(old: FileState, new: FileState) -> bool:
     """Whether something is known to have been another; equal times may hide what was set back."""
     if old.digest is not None and new.digest is not None:
-        return old.digest != new.digest
+        return new.digest not in (old.digest, old.left)
     return None not in (old.stamp, new.stamp) and old.stamp != new.stamp
 
 
@@ -198,7 +198,7 @@ def variable_digest(value: str | None) -> str:
 def difference(state: FileState) -> str | None:
     """Return in what way something is not as it was read or written; None if it is."""
     if state.kind == "variable":
-        same = variable_digest(os.environ.get(state.name)) == state.digest
+        same = variable_digest(os.environ.get(state.name)) in (state.digest, state.left)
         return None if same else f"environment variable {state.name} changed"
     name = os.path.basename(state.name) or state.name
     # Computed elsewhere, the step would read another file.

@@ -34,6 +34,7 @@ import msgspec
 from msgspec import Meta, Struct
 from xxhash import xxh3_128
 
+from daskperiment.codec.storages import StoragePickler
 from daskperiment.errors import (
     CorruptRecordError,
     OtherPythonError,
@@ -161,9 +162,18 @@ def dump_object(value: Any, signing_key: bytes | None = None) -> Blob:
         buffers.append(raw)
         return False
 
-    stream = cloudpickle.dumps(value, protocol=5, buffer_callback=keep_in_band)
+    stream = _pickled(value, keep_in_band)
     parts = _lay_out([stream, *buffers], signing_key)
     return Blob(digest_of(parts), parts, sum(_size(part) for part in parts))
+
+
+def _pickled(value: Any, keep_in_band: Callable[[pickle.PickleBuffer], bool]) -> bytes:
+    if not hasattr(sys.modules.get("torch"), "UntypedStorage"):
+        pickled: bytes = cloudpickle.dumps(value, protocol=5, buffer_callback=keep_in_band)
+        return pickled
+    with io.BytesIO() as file:
+        StoragePickler(file, protocol=5, buffer_callback=keep_in_band).dump(value)
+        return file.getvalue()
 
 
 def _lay_out(contents: list[Buffer], signing_key: bytes | None) -> list[Buffer]:

@@ -35,7 +35,7 @@ class RunningStep:
     key: str
     seed: int
     trial: TrialHandle | None
-    """None while a step is computed alone, without a trial."""
+    """None while a step is computed alone, without a trial: what belongs to one is dropped then."""
     stochastic: bool = False
     asked_for_trial: bool = False
     """Whether the step read its trial's id, so that its output may differ for that reason."""
@@ -55,6 +55,8 @@ class RunningStep:
     """How many calls the step has given to threads."""
     beside: tuple[str, ...] = ()
     """Keys of the steps that began here while it ran."""
+    rehearsed: bool = False
+    """Whether no step runs: a test calls the functions of steps, which are told the trial id 0."""
     metrics: set[str] = field(default_factory=set)
     """Names of the metrics that the step saved."""
     _rng: np.random.Generator | None = None

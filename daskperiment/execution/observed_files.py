@@ -69,6 +69,8 @@ class ObservedFiles:
     """Path -> its stamp when it was opened, or the digest that was taken then."""
     _listed: dict[str, str] = field(default_factory=dict)
     _variables: dict[str, str | None] = field(default_factory=dict)
+    _left: dict[str, str | None] = field(default_factory=dict)
+    """Variable -> what a library set it to."""
     _counts: Counter[str] = field(default_factory=Counter)
     """How often each variable was read."""
     _copied: list[set[str]] = field(default_factory=list)
@@ -151,6 +153,10 @@ class ObservedFiles:
         self._variables.setdefault(name, value)
         self._counts[name] += 1
 
+    def variable_set(self, name: str, value: str | None) -> None:
+        """Note that a library sets an environment variable, or takes it away."""
+        self._left[name] = value
+
     def gone_through(self, names: Iterable[str]) -> None:
         """Note that the names of all variables are read."""
         self._copied.append(set(names))
@@ -215,10 +221,13 @@ class ObservedFiles:
         ]
         found = [each for state in files for each in self._as_given(state)]
         found += [
-            FileState(name, variable_digest(value), "variable")
+            FileState(name, variable_digest(value), "variable", left=self._variable_left(name))
             for name, value in self._variables_read()
         ]
         return found
+
+    def _variable_left(self, name: str) -> str | None:
+        return variable_digest(self._left[name]) if name in self._left else None
 
     def _variables_read(self) -> list[tuple[str, str | None]]:
         """Return the variables that were read other than by copying the whole environment."""
@@ -329,6 +338,16 @@ def _is_of_interest(frame: FrameType | None) -> bool:
     return True
 
 
+def _is_by_library(frame: FrameType | None) -> bool:
+    """Whether the first code that is not Python's own belongs to an installed package."""
+    while frame is not None:
+        top = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if top not in sys.stdlib_module_names and top not in _NOT_READERS:
+            return not _is_users(frame.f_code.co_filename)
+        frame = frame.f_back
+    return False
+
+
 _EVENTS: dict[str, Callable[..., None]] = {
     "open": lambda files, path, mode, flags: files.opened(path, flags, mode),
     "os.listdir": lambda files, path: files.listed(path),
@@ -357,6 +376,21 @@ class _WatchedEnvironment(type(os.environ)):  # type: ignore[misc]  # private to
                 for files in _files_here():
                     files.noted = True
                     files.variable(name, value)
+
+    def __setitem__(self, name: Any, value: Any) -> None:
+        super().__setitem__(name, value)
+        self._tell(name, value)
+
+    def __delitem__(self, name: Any) -> None:
+        super().__delitem__(name)
+        self._tell(name, None)
+
+    @staticmethod
+    def _tell(name: Any, value: Any) -> None:
+        """Tell the step of a library's own default; what the user's code sets is not one."""
+        if ACTIVE and isinstance(name, str) and _is_by_library(currentframe()):
+            for files in _files_here():
+                files.variable_set(name, value)
 
     def __iter__(self) -> Any:
         names = list(super().__iter__())

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any, Never, ParamSpec, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar, overload
 
 import numpy as np
 
-from daskperiment.capture.signatures import unknown_keyword
-from daskperiment.codec import NotPlainError, to_plain
 from daskperiment.errors import TrialIDNotFoundError
 from daskperiment.execution.context import CURRENT, RunningStep
 from daskperiment.execution.helper_threads import bound, running_step
 from daskperiment.experiment.base import ExperimentBase, explained_methods
+from daskperiment.experiment.metric_points import point_of, points_of
 from daskperiment.formatting import shorten
-from daskperiment.parameters import check_name
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import Point
 
@@ -23,6 +21,9 @@ __all__ = ["StepMethods"]
 
 Q = ParamSpec("Q")
 R = TypeVar("R")
+
+_INF = float("inf")
+_INT64 = 2**63
 
 
 @explained_methods
@@ -35,18 +36,25 @@ class StepMethods(ExperimentBase):
         if running is None or (trial and trial.store.address != self._store.address):
             raise TrialIDNotFoundError(
                 f"No step of experiment {self.id!r} runs here, so there is no current trial. Use "
-                "this inside a step while a result is computed; ex.trial_id tells the latest id."
+                "this inside a step while a result is computed; ex.trial_id tells the latest id. "
+                "In a unit test of a function alone: with daskperiment.testing.no_trial(): ..."
             )
         return running
 
     @property
     def trial_id(self) -> int:
-        """Id of the latest trial, 0 before the first."""
+        """Id of the latest trial, 0 before the first.
+
+        In :func:`~daskperiment.testing.no_trial` it is 0, too.
+        """
+        running = CURRENT.get()
+        if running is not None and running.rehearsed:
+            return 0
         return self._store.state().latest
 
     @property
     def current_trial_id(self) -> int:
-        """Id of the trial in which this step runs.
+        """Id of the trial in which this step runs; 0 in :func:`~daskperiment.testing.no_trial`.
 
         Raises
         ------
@@ -55,6 +63,8 @@ class StepMethods(ExperimentBase):
         """
         running = self._running()
         running.asked_for_trial = True
+        if running.rehearsed:
+            return 0
         if running.trial is None:
             raise TrialIDNotFoundError(
                 "This step is computed alone, so there is no trial; compute a result for one."
@@ -124,11 +134,19 @@ class StepMethods(ExperimentBase):
         running = running_step()
         return function if running is None else bound(running, function)
 
-    def save_metric(self, metric_key: str, epoch: Any, value: Any, **unknown: Never) -> None:
-        """Save a point of a metric; to be called in a step.
+    @overload
+    def save_metric(self, metric_key: str, epoch: Any, value: Any) -> None: ...
+    @overload
+    def save_metric(self, metric_key: str, value: Any, *, step: Any) -> None: ...
+    @overload
+    def save_metric(self, metric_key: str, value: Any, *, epoch: Any) -> None: ...
+
+    def save_metric(self, metric_key: str, *point: Any, **named: Any) -> None:
+        """Save a point of a metric, ``(metric_key, epoch, value)``; to be called in a step.
 
         When this returns, the point survives the end of the process. In a step that is computed
-        alone, without a trial, the point is dropped.
+        alone, without a trial, and in :func:`~daskperiment.testing.no_trial` it is dropped. A store
+        that is away, full or closed costs nothing but time.
 
         Parameters
         ----------
@@ -136,8 +154,12 @@ class StepMethods(ExperimentBase):
             Name of the metric.
         epoch : int or other plain value
             Where the point stands in the series; of two points for one epoch the later counts.
-        value : float or other plain value
-            May be nan or infinite.
+        value : float, or anything that is or holds one number
+            A tensor or array of one element on whatever device, a number of NumPy, a Decimal, a
+            bool. May be nan or infinite.
+        step
+            Another word for `epoch`. With it, or with ``epoch=``, the value comes before it, as in
+            other trackers: ``save_metric("loss", 0.25, step=17)``.
 
         Raises
         ------
@@ -146,29 +168,69 @@ class StepMethods(ExperimentBase):
         StepEndedError
             If the step has ended, or its trial was interrupted.
         TypeError
-            If the name is no text, if epoch or value is no plain value, or for any other keyword.
+            If the name is no text, the value is not one number, the epoch is no plain value, or
+            epoch and value cannot be told from each other; for any other keyword.
+
+        See Also
+        --------
+        daskperiment.testing.no_trial : For tests of plain functions that save metrics.
         """
-        if unknown:
-            known = ("metric_key", "epoch", "value")
-            raise unknown_keyword("save_metric", next(iter(unknown)), known)
         running = self._running()
-        if metric_key.__class__ is not str or not metric_key:  # a call less for each point
-            check_name(metric_key, "metric")
-        point = Point(metric_key, _plain(epoch, "epoch"), _plain(value, "value"), time.time())
+        # A plain float for a counted epoch is a point as it stands, and takes no more than that.
+        epoch, value = point if len(point) == 2 and not named else (None, None)
+        if (
+            value.__class__ is float and -_INF < value < _INF
+            and epoch.__class__ is int and -_INT64 <= epoch < _INT64
+            and metric_key.__class__ is str and metric_key
+        ):  # fmt: skip
+            new = Point(metric_key, epoch, value, time.time())
+        else:
+            new = point_of(metric_key, point, named)
         if running.halted is not None and running.halted != "forked":
             raise running.refusal("save points")
         if running.trial is not None:
             running.metrics.add(metric_key)
-            recorder_for(running.trial.store).point(running.trial.owner, point)
+            recorder_for(running.trial.store).point(running.trial.owner, new)
 
+    @overload
+    def save_metrics(self, metrics: Mapping[str, Any], epoch: Any) -> None: ...
+    @overload
+    def save_metrics(self, metrics: Mapping[str, Any], *, step: Any) -> None: ...
 
-def _plain(value: Any, what: str) -> Any:
-    if value.__class__ is int and -(2**63) <= value < 2**63:
-        return value
-    try:
-        return to_plain(value)
-    except NotPlainError as error:
-        raise TypeError(
-            f"The {what} of a metric is {shorten(repr(value), 60)} ({type(value).__name__}); "
-            "expected a number or another plain value. Convert it, for example with float()."
-        ) from error
+    def save_metrics(self, metrics: Mapping[str, Any], *epoch: Any, **named: Any) -> None:
+        """Save a point of each of several metrics for one epoch; to be called in a step.
+
+        Parameters
+        ----------
+        metrics : mapping of str to number
+            Names and values, each as for :meth:`save_metric`. If one is wrong, none is saved.
+        epoch : int or other plain value
+            Where the points stand in their series; may be given as ``step=``.
+
+        Raises
+        ------
+        TrialIDNotFoundError, StepEndedError, TypeError
+            As :meth:`save_metric`.
+
+        Examples
+        --------
+        >>> import pathlib, tempfile
+        >>> import daskperiment
+        >>> ex = daskperiment.Experiment("training", backend=pathlib.Path(tempfile.mkdtemp()))
+        >>> @ex.result
+        ... def train():
+        ...     for epoch in range(2):
+        ...         ex.save_metrics({"loss": 1 / (epoch + 1), "accuracy": 0.5}, epoch)
+        >>> train().compute()
+        >>> ex.get_metrics(1)
+        ['accuracy', 'loss']
+        """
+        running = self._running()
+        new = points_of(metrics, epoch, named)
+        if running.halted is not None and running.halted != "forked":
+            raise running.refusal("save points")
+        if running.trial is not None:
+            running.metrics.update(metrics)
+            recorder = recorder_for(running.trial.store)
+            for point in new:
+                recorder.point(running.trial.owner, point)

@@ -105,7 +105,8 @@ class Upkeep(ExperimentBase):
         """Remove this experiment's records from the store, and nothing else.
 
         What waits on this machine to be delivered goes with them. Parameters and steps stay
-        declared; the next trial is number 1.
+        declared; the next trial is number 1. Other processes that have the experiment open say so
+        when they notice, and bring nothing back but the trials that they still record.
         """
         recorder_for(self._store).delete()
         self._planner.forget()

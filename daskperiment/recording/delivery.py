@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from daskperiment.codec import Blob
 from daskperiment.errors import StoreError, StoreUnavailableError, StoreWarning
 from daskperiment.recording.journal import Journal
 from daskperiment.recording.outputs import ObservedOutputs, remember
-from daskperiment.recording.owned_writes import OwnedWrites, StoreLoss
+from daskperiment.recording.owned_writes import OwnedWrites
 from daskperiment.recording.pending_objects import PendingObjects
 from daskperiment.recording.spare_places import SparePlaces
 from daskperiment.recording.unfinished import clear_unfinished
@@ -145,12 +145,13 @@ class Delivery:
         if not taken or not self._told:
             self._told = True
             fate = "waits in memory until it can be written" if taken else "is lost"
-            warn_user(
-                StoreWarning(
-                    f"A record of trial {record.trial} could not be written: "
-                    f"{str(error).rstrip('.')}. It {fate}, as do those that follow."
+            with suppress(StoreWarning):  # made an error, it must not end what saves a point
+                warn_user(
+                    StoreWarning(
+                        f"A record of trial {record.trial} could not be written: "
+                        f"{str(error).rstrip('.')}. It {fate}, as do those that follow."
+                    )
                 )
-            )
 
     def write_held(self) -> None:
         """Write the records down that wait in memory, if that is possible again."""
@@ -198,17 +199,30 @@ class Delivery:
         blobs = [blob for blob in self._kept.values() if blob is not None]
         self.forget()
         self.on_loss()
+        deleted = self.writes.loss is not None and self.writes.loss.deleted
+        if not deleted:
+            self._put_again(blobs)
+        self.journal.rewind()
+        self.writes.restoring = True
+        try:
+            standing = self.journal.flush(timeout)
+        finally:
+            self.writes.restoring = False
+        loss = self.writes.take_loss()
+        if loss is not None:
+            if deleted:  # nothing but what belongs to trials that go on
+                self._put_again([blob for blob in blobs if blob.digest in loss.named], loss.named)
+            warn_user(StoreWarning(loss.told(self._store.address)))
+        return standing
+
+    def _put_again(self, blobs: Sequence[Blob], wanted: Collection[str] | None = None) -> None:
+        """Put objects that the store may lack, and of the latest values those that are wanted."""
         for blob in blobs:
             self._store.put(blob.digest, blob.parts)
             remember(self._kept, blob.digest, blob)
         for blob in self.values.all():
-            self._store.put(blob.digest, blob.parts)
-        self.journal.rewind()
-        standing = self.journal.flush(timeout)
-        loss = self.writes.take_loss()
-        if loss is not None:
-            warn_user(StoreWarning(_told_of(self._store.address, loss)))
-        return standing
+            if wanted is None or blob.digest in wanted:
+                self._store.put(blob.digest, blob.parts)
 
     def flush(self, timeout: float | None = None) -> None:
         """Deliver everything that waits, of this process and of dead ones.
@@ -279,7 +293,7 @@ class Delivery:
             self._held.clear()
             self.values.clear()
             self.stuck = self._told = False
-            self.writes.known = None
+            self.writes.forget()
         self.forget()
 
     def close(self) -> None:
@@ -338,23 +352,6 @@ def _to_keep(blob: Blob) -> Blob | None:
     """Return an object that is small and cannot change, so that it can be put once more."""
     whole = blob.size <= _SMALL and all(isinstance(part, bytes) for part in blob.parts)
     return blob if whole and blob.parts else None
-
-
-def _told_of(address: str, loss: StoreLoss) -> str:
-    """Return what to say of a loss."""
-    went = f"went back to trial {loss.latest}" if loss.latest else "was emptied or made anew"
-    lines = [f"{address} {went}: it lacks what was written here since"]
-    if loss.moved:
-        moved = [
-            f"{was} (now {now})" if was != now else f"{was}" for was, now in loss.moved.items()
-        ]
-        lines.append(f"What this process has was written again, of trials {', '.join(moved)}")
-    for trial, count in loss.dropped.items():
-        lines.append(
-            f"{count} records of trial {trial} are lost: the store has no such trial any more, and "
-            "this process does not know how it began"
-        )
-    return ". ".join(lines) + ". Older and large values that only the store had are lost"
 
 
 class LatestValues:

@@ -4,20 +4,24 @@ Somebody deletes an experiment, puts an older backup in its place, or a server c
 than it had, while processes write to it. The store refuses what they wrote for trials that it does
 not have. Such a trial is begun again, with its own token and so under an id of its own, and what
 belongs to it is written for that id.
+
+What somebody deleted on purpose is meant to be gone: then only what was still being recorded is
+written again, and no trial that had ended.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 
 import msgspec
 
-from daskperiment.codec import decode, encode, placed, with_trial
-from daskperiment.errors import CorruptRecordError, RecordsRefusedError
-from daskperiment.records import Begun
-from daskperiment.store.protocol import Owner, Record, Store
+from daskperiment.codec import decode, encode, parsed, placed, with_trial
+from daskperiment.errors import CorruptRecordError, RecordsRefusedError, StoreError
+from daskperiment.records import Begun, digests_within
+from daskperiment.store.protocol import Attesting, Owner, Record, Store
 
 __all__ = ["OwnedWrites", "StoreLoss"]
 
@@ -26,15 +30,52 @@ _ATTEMPTS = 5
 
 
 class StoreLoss:
-    """What became of this process's records since a store lost some."""
+    """What became of this process's records since a store lost some.
 
-    def __init__(self, latest: int) -> None:
+    Parameters
+    ----------
+    latest : int
+        The highest trial id that the store had when it was noticed.
+    deleted : bool
+        Whether somebody deleted the experiment, so that it was no accident.
+    """
+
+    def __init__(self, latest: int, deleted: bool = False) -> None:
         self.latest = latest
-        """The highest trial id that the store had when it was noticed."""
+        self.deleted = deleted
+        self.named: set[str] = set()
+        """Digests of the objects that belong to what was written again."""
         self.moved: dict[int, int] = {}
         """Trials that were begun again: the id that they had, the one that they have."""
         self.dropped: dict[int, int] = {}
         """Trial -> how many of its records could not be kept, for want of its first."""
+
+    def told(self, address: str) -> str:
+        """Return what to say of it, for the store at an address."""
+        lines = [f"{address} {self._what()}"]
+        if self.moved:
+            moved = [
+                f"{was} (now {now})" if was != now else f"{was}" for was, now in self.moved.items()
+            ]
+            what = "was still recorded" if self.deleted else "this process has"
+            lines.append(f"What {what} was written again, of trials {', '.join(moved)}")
+        for trial, count in self.dropped.items():
+            lines.append(
+                f"{count} records of trial {trial} are lost: the store has no such trial any more, "
+                "and this process does not know how it began"
+            )
+        if self.moved or not self.deleted:
+            lines.append("Older and large values that only the store had are lost")
+        return ". ".join(lines)
+
+    def _what(self) -> str:
+        if self.deleted:
+            return (
+                "was deleted by somebody while this process had it open: trials of before that had "
+                "ended are gone"
+            )
+        went = f"went back to trial {self.latest}" if self.latest else "was emptied or made anew"
+        return f"{went}: it lacks what was written here since"
 
 
 class OwnedWrites:
@@ -54,6 +95,12 @@ class OwnedWrites:
         The latest trials that ran here -> their first records.
     alters : bool
         Whether records are written otherwise than they come.
+    deletion : str or None
+        What names the last deletion before anything was written here; None if that is not known.
+    running : callable
+        Returns the trials that run here at this moment.
+    restoring : bool
+        Whether what is written now was delivered once before.
     """
 
     def __init__(self, store: Store) -> None:
@@ -67,13 +114,27 @@ class OwnedWrites:
         self.known: Record | None = None
         self.loss: StoreLoss | None = None
         self.alters = False
+        self.running: Callable[[], Collection[Owner]] = tuple
+        self.deletion: str | None = None
+        self.restoring = False
+
+    def look_for_deletion(self) -> None:
+        """Find out which deletion of the experiment was the last one until now."""
+        self.deletion = _last_deletion(self._store)
 
     def notice(self, latest: int) -> StoreLoss:
         """Note that the store lost records, when its highest id was this one."""
         with self._lock:
             self.known = None
-            self.loss = self.loss or StoreLoss(latest)
+            if self.loss is None:
+                before, self.deletion = self.deletion, _last_deletion(self._store)
+                deleted = before is not None and self.deletion not in ("", before)
+                self.loss = StoreLoss(latest, deleted)
             return self.loss
+
+    def forget(self) -> None:
+        """Know nothing of the store any more: it was deleted here."""
+        self.known = self.deletion = None
 
     def take_loss(self) -> StoreLoss | None:
         """Return what was noticed since the last call."""
@@ -101,8 +162,16 @@ class OwnedWrites:
                 self._begin_again(refused, first_records())
             else:
                 self.known = next((one for one in reversed(placed) if _shows(one)), self.known)
+                self._note_named(placed)
                 return standing
         return self._store.append(placed)
+
+    def _note_named(self, placed: Sequence[Record]) -> None:
+        """Note the objects that belong to trials that were begun again."""
+        if self.loss is not None and self.loss.deleted:
+            for one in placed:
+                if one.owner is not None and one.owner.token in self._now:
+                    self.loss.named.update(_named(one.body))
 
     def _begin_again(
         self, refused: Mapping[Owner, int | None], first_records: Mapping[Owner, bytes]
@@ -113,13 +182,23 @@ class OwnedWrites:
             for owner, number in sorted(refused.items()):
                 first = Owner(self._first.setdefault(owner.token, owner.trial), owner.token)
                 body = self.begun.get(first) or first_records.get(first)
-                if number is None and body:
+                if number is None and body and self._is_wanted(owner, loss):
                     again = _begun_again(body, first.trial)
                     number = self._store.allocate(owner.token, again).trial
+                    loss.named.update(_named(body))
                 if number is None:
                     self._gone.add(owner.token)
                 else:
                     self._now[owner.token] = loss.moved[first.trial] = number
+
+    def _is_wanted(self, owner: Owner, loss: StoreLoss) -> bool:
+        """Whether a trial that the store lacks is to be there.
+
+        Of those that were deleted, it is one that runs, or of which something was still waiting.
+        """
+        if not loss.deleted or not self.restoring:
+            return True
+        return owner.token in {one.token for one in self.running()}
 
     def _placed(self, records: Sequence[Record]) -> list[Record]:
         placed = []
@@ -136,7 +215,29 @@ class OwnedWrites:
 
     def _drop(self, owner: Owner) -> None:
         loss = self.loss or self.notice(0)
+        if loss.deleted and self.restoring:
+            return  # it is meant to be gone
         loss.dropped[owner.trial] = loss.dropped.get(owner.trial, 0) + 1
+
+
+def _last_deletion(store: Store) -> str | None:
+    """Return what names the last deletion of a store; None if that cannot be told now."""
+    if not isinstance(store, Attesting):
+        return ""
+    try:
+        return store.last_deletion()
+    except StoreError:
+        return None
+
+
+def _named(body: bytes) -> Iterator[str]:
+    """Yield the digests of the objects that a record names."""
+    with suppress(CorruptRecordError):
+        fields = parsed(body)
+        yield from digests_within(fields)
+        if isinstance(fields, dict) and "token" in fields:  # how a trial began
+            found = (fields.get(name) for name in ("code", "environment", "graph", "files"))
+            yield from (digest for digest in found if isinstance(digest, str))
 
 
 def _shows(record: Record) -> bool:

@@ -38,6 +38,7 @@ from daskperiment.records import (
     ended_id,
 )
 from daskperiment.store.liveness import heartbeat_timeout
+from daskperiment.store.opening import let_go
 from daskperiment.store.protocol import Allocation, Owner, Record, Store
 
 __all__ = ["BegunTrial", "Recorder", "RecorderListener", "RunningTrial", "RunningTrials"]
@@ -105,6 +106,7 @@ class Recorder:
         self._heartbeat = Heartbeat(self)
         self.delivery = Delivery(store, self.outputs, self.wake)
         self.delivery.on_loss = self._on_loss
+        self.delivery.writes.running = lambda: self.trials.owners
         self._journal = self.delivery.journal
         self._beaten = 0.0
         self._name = f"{self.pid}.{uuid.uuid4().hex[:8]}"
@@ -198,6 +200,8 @@ class Recorder:
         if owner not in writes.begun:
             remember(writes.begun, owner, begun)
             writes.known = writes.known or Record("trials", owner.trial, BEGUN, b"", owner)
+            if writes.deletion is None:
+                writes.look_for_deletion()
         self._heartbeat.start()
         return self.trials.visit(owner, token)
 
@@ -221,6 +225,8 @@ class Recorder:
         writes, owner = self.delivery.writes, begun.owner
         remember(writes.begun, owner, begun.first_record)
         writes.known = Record("trials", owner.trial, BEGUN, b"", owner)
+        if writes.deletion is None:
+            writes.look_for_deletion()
 
     # Delivering
 
@@ -257,6 +263,12 @@ class Recorder:
         StoreUnavailableError
             If the store is away, so that the question cannot be answered either.
         """
+        if not self._heartbeat.runs:
+            self._heartbeat.start()  # which lets go of what the question opens
+        self.hand_over()
+
+    def hand_over(self) -> None:
+        """Deliver what waits; as `catch_up`, for who lets go of the store at once."""
         try:
             self.flush()
         except StoreUnavailableError:
@@ -301,6 +313,11 @@ class Recorder:
             if not self._closed:  # else it was said, and the store is closed under this thread
                 with suppress(StoreWarning):  # here nobody would see it raised
                     self.delivery.lost_contact(error)
+
+    def rest(self) -> None:
+        """Close the files, which are opened again when they are needed: nothing is to do."""
+        self._journal.rest()
+        let_go(self.store)
 
     def _beat(self) -> None:
         known = self.delivery.writes.known

@@ -50,6 +50,7 @@ from daskperiment.errors import RecordsRefusedError
 
 __all__ = [
     "Allocation",
+    "Attesting",
     "Buffer",
     "Fault",
     "Inspectable",
@@ -235,7 +236,8 @@ class Store(Protocol):
     def delete(self) -> None:
         """Remove everything that this experiment wrote, and nothing else.
 
-        The store can be used again afterwards and is then empty.
+        The store can be used again afterwards and is then empty. What `Attesting` needs may stay
+        for a while, if nothing can be learned from it but that there was a deletion.
         """
 
     def close(self) -> None:
@@ -271,6 +273,21 @@ class Inspectable(Protocol):
 
     def has_aside(self) -> bool:
         """Whether any record was set aside: what it named is not known."""
+
+
+@runtime_checkable
+class Attesting(Protocol):
+    """A store that tells a deletion from a loss, as those of the package do; others need not.
+
+    What somebody deleted is meant to be gone. What a store lost, its writers write again.
+    """
+
+    def last_deletion(self) -> str:
+        """Return what names the last `delete` of the experiment by anybody.
+
+        Empty if none is known of: such as before the first, or after the store was emptied by
+        other means. Each deletion has another name.
+        """
 
 
 class ObjectMethods:

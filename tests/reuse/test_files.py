@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -616,3 +618,65 @@ def test_writing_to_a_path_changes_no_argument(ex, data, wrap):
         return first
 
     assert both(export(out), out).compute(scheduler="synchronous") == 1
+
+
+SETTERS = {
+    "default": "os.environ.setdefault(NAME, 'own')",
+    "value": "os.environ[NAME] = os.environ.get(NAME, 'own')",
+    "asked before": "NAME in os.environ or os.environ.update({NAME: 'own'})",
+    "taken away": "os.environ.get(NAME); os.environ[NAME] = 'x'; del os.environ[NAME]",
+    "popped": "os.environ.get(NAME); os.environ[NAME] = 'x'; os.environ.pop(NAME)",
+}
+
+
+@pytest.fixture
+def setter(tmp_path, monkeypatch):
+    """Return a way to make a function, of an installed package or of the user, from a line."""
+    monkeypatch.setenv("DASKPERIMENT_TEST_MODE", "")
+    monkeypatch.delenv("DASKPERIMENT_TEST_MODE")
+
+    def make(line, folder="site-packages"):
+        place = tmp_path / folder
+        place.mkdir()
+        text = f"import os\nNAME = 'DASKPERIMENT_TEST_MODE'\ndef prepare():\n    {line}\n"
+        (place / "preparing.py").write_text(text)
+        if folder == "site-packages":
+            info = place / "preparing-1.0.dist-info"
+            info.mkdir()
+            (info / "METADATA").write_text("Metadata-Version: 2.1\nName: preparing\nVersion: 1.0\n")
+            (info / "RECORD").write_text("preparing.py,,\n")
+        monkeypatch.syspath_prepend(place)
+        monkeypatch.delitem(sys.modules, "preparing", raising=False)
+        return importlib.import_module("preparing").prepare
+
+    return make
+
+
+def prepared(ex, log, prepare):
+    """Make a result of a step that calls something first."""
+
+    @ex.result(persist=True, reuse=True)
+    def read():
+        write(log, "read")
+        prepare()
+        return 1
+
+    return read
+
+
+@pytest.mark.parametrize("line", [*SETTERS])
+def test_a_default_that_a_library_sets_is_no_change(ex, log, monkeypatch, setter, line):
+    """What a library reads and sets by itself re-runs nothing, here or in a fresh process."""
+    read = prepared(ex, log, setter(SETTERS[line]))
+    assert (read().compute(), read().compute(), ran(log)) == (1, 1, {"read": 1})
+    monkeypatch.delenv("DASKPERIMENT_TEST_MODE", raising=False)
+    assert (read().compute(), ran(log)) == (1, {})
+    monkeypatch.setenv("DASKPERIMENT_TEST_MODE", "the user's")
+    assert "DASKPERIMENT_TEST_MODE changed" in ex.explain(read())["read"].reason
+    assert (read().compute(), ran(log)) == (1, {"read": 1})
+
+
+def test_what_the_users_code_sets_is_a_change(ex, log, setter):
+    """A step of the user's that behaves otherwise the second time is run the second time."""
+    read = prepared(ex, log, setter(SETTERS["default"], folder="project"))
+    assert (read().compute(), read().compute(), ran(log)) == (1, 1, {"read": 2})

@@ -24,6 +24,7 @@ from tests.shared.places import Place
 __all__ = [
     "LOSSES",
     "check_rows",
+    "deleted",
     "emptied",
     "experiment",
     "only",
@@ -147,10 +148,10 @@ def experiment(place, during):
     return ex, ours(train(n, keep(n)))
 
 
-def told(caught):
+def told(caught, what="it lacks what was written here"):
     """Return what was said of losses."""
     texts = [str(each.message) for each in caught if issubclass(each.category, StoreWarning)]
-    return [text for text in texts if "it lacks what was written here" in text]
+    return [text for text in texts if what in text]
 
 
 def only(texts):

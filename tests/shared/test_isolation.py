@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
+import pymongo
 import pytest
+import redis
 
 import daskperiment
 from daskperiment.errors import StoreError, StoreWarning
@@ -39,6 +43,15 @@ def use(name, backend):
     return open_again(name, backend)
 
 
+def without_marks(dump):
+    """Leave out what says that an experiment was deleted: a random name, and nothing else."""
+    left = {name: value for name, value in dump.items() if "deletions" not in name}
+    marks = [name for name in left if name.endswith(":deleted")]
+    for mark in marks:
+        assert re.fullmatch(rb"[0-9a-f]{32}", left.pop(mark))
+    return left
+
+
 def test_delete_removes_its_own(place):
     """`delete` leaves all else as it was to the byte, whatever the names, in any order."""
     place.foreign()
@@ -51,12 +64,30 @@ def test_delete_removes_its_own(place):
     for name in reversed(NAMES):
         dumps.pop()
         open_again(name, place.backend).delete()
-        assert place.dump() == dumps[-1]
+        assert without_marks(place.dump()) == dumps[-1]
     use("ab", place.backend)
-    before = place.dump()
+    before = without_marks(place.dump())
     use("a", place.backend).delete()
-    assert place.dump() == before
+    assert without_marks(place.dump()) == before
     assert list(daskperiment.list_experiments(place.backend)["Experiment"]) == ["ab"]
+
+
+def test_what_stays_of_a_deletion(make_place):
+    """A server remembers for 30 days that an experiment was deleted; a folder keeps nothing."""
+    folder, redis_, mongo = make_place("folder"), make_place("redis"), make_place("mongo")
+    for place in (folder, redis_, mongo):
+        use("gone", place.backend).delete()
+    assert [each.name for each in folder.backend.iterdir()] == []
+    with redis.Redis.from_url(redis_.backend) as client:
+        [key] = client.scan_iter()
+        assert key == b"daskperiment:{gone}:deleted"
+        assert 0 < client.ttl(key) <= 30 * 86_400
+    with pymongo.MongoClient(mongo.backend) as client:
+        collection = client.get_default_database()["daskperiment.deletions"]
+        assert [set(each) for each in collection.find()] == [{"_id", "name", "at"}]
+        assert collection.index_information()["daskperiment_at"]["expireAfterSeconds"] == 2_592_000
+    assert list(daskperiment.list_experiments(redis_.backend)["Experiment"]) == []
+    assert list(daskperiment.list_experiments(mongo.backend)["Experiment"]) == []
 
 
 def test_deleted_experiment_begins_anew(place):

@@ -14,12 +14,16 @@ from click.testing import CliRunner
 
 import daskperiment
 from daskperiment.cli import cli
-from daskperiment.errors import CodeChangedWarning, StoreWarning
+from daskperiment.cli.checkup import examine
+from daskperiment.errors import CodeChangedWarning, StoreError, StoreWarning
+from daskperiment.history import read_trials
 from daskperiment.recording.registry import close_recorders
+from daskperiment.store.redis.store import RedisStore
 from tests.shared.conftest import open_again
 from tests.shared.losses import (
     LOSSES,
     check_rows,
+    deleted,
     emptied,
     experiment,
     only,
@@ -50,17 +54,15 @@ def test_late_records_make_a_row_of_their_own(place, loss):
         assert result.bind(n=111).compute() == "ours of 111"
         ex.flush()
     check_rows(ex, [-1, 111])
-    text = only(told(caught))
-    assert "1 (now 2)" in text
+    assert "1 (now 2)" in only(told(caught, "of trials"))
     check_rows(open_again("gone", place.backend), [-1, 111])
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-def test_idle_process_notices(place, loss):
+def test_idle_process_notices(place):
     """The next trial of a process whose store was emptied says so, and is whole."""
     _, result = experiment(place, lambda n: None)
     result.bind(n=1).compute()
-    loss(place, "gone")
+    emptied(place, "gone")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         assert result.bind(n=2).compute() == "ours of 2"
@@ -68,6 +70,87 @@ def test_idle_process_notices(place, loss):
     assert "was emptied or made anew" in text
     assert "1 (now 2)" in text
     check_rows(open_again("gone", place.backend), [2, 1])
+
+
+def test_deleted_means_deleted(place):
+    """What had ended when somebody deleted the experiment does not come back, value nor record."""
+    _, result = experiment(place, lambda n: None)
+    for n in (1, 2):
+        result.bind(n=n).compute()
+    deleted(place, "gone")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert result.bind(n=3).compute() == "ours of 3"
+        stranger(place)
+        assert result.bind(n=4).compute() == "ours of 4"
+    text = only([str(one.message) for one in caught if "deleted by somebody" in str(one.message)])
+    assert "again" not in text
+    assert told(caught) == []
+    again = open_again("gone", place.backend)
+    check_rows(again, [3, -1, 4])
+    # The stranger's trial names no code, and nothing of ours is there that no record names.
+    assert {one.place for one in examine(again._store).findings} == {"object "}
+
+
+def test_deleted_while_a_trial_runs(place):
+    """Of a deleted experiment only the trial that runs comes back, whole, as a row that says so."""
+
+    def during(n):
+        if n == 3:
+            ex.flush()
+            deleted(place, "gone")
+            stranger(place)
+
+    ex, result = experiment(place, during)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for n in (1, 2, 3):
+            result.bind(n=n).compute()
+        ex.flush()
+    text = only([str(one.message) for one in caught if "deleted by somebody" in str(one.message)])
+    assert "What was still recorded was written again, of trials 3 (now 2)" in text
+    again = open_again("gone", place.backend)
+    check_rows(again, [-1, 3])
+    assert read_trials(again._store)[2].begun.was == 3
+
+
+def test_ended_while_the_store_was_away(make_place, monkeypatch):
+    """A trial whose end nobody could know of when all was deleted comes back as well."""
+    place = make_place("redis")
+    ex, result = experiment(place, lambda n: None)
+    result.bind(n=1).compute()
+
+    def during(n):
+        for name in ("append", "put"):
+            monkeypatch.setattr(RedisStore, name, refuse)
+
+    def refuse(*_):
+        raise StoreError("it is full for a moment")
+
+    ex, result = experiment(place, during)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result.bind(n=2).compute()
+        monkeypatch.undo()
+        deleted(place, "gone")
+        ex.flush()
+    check_rows(open_again("gone", place.backend), [2])
+
+
+def test_deleted_twice(place):
+    """Each deletion counts by itself, and so does a loss after it."""
+    _, result = experiment(place, lambda n: None)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result.bind(n=1).compute()
+        for n in (2, 3):
+            deleted(place, "gone")
+            result.bind(n=n).compute()
+        emptied(place, "gone")
+        result.bind(n=4).compute()
+    texts = [str(one.message) for one in caught if issubclass(one.category, StoreWarning)]
+    assert ["deleted by somebody" in text for text in texts] == [True, True, False]
+    assert sorted(open_again("gone", place.backend).get_history()["n"]) == [3, 4]
 
 
 @pytest.mark.parametrize("drop", [False, True])

@@ -491,6 +491,9 @@ def test_foreign_documents(store: MongoStore, url: str, database: Any) -> None:
     assert list_mongo(url) == []
     for name in database.list_collection_names():
         found = list(database[name].find())
+        if name == "daskperiment.deletions":
+            assert all(set(one) == {"_id", "name", "at"} for one in found)
+            continue
         assert found == foreign.get(name, []), name
 
 

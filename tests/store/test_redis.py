@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import re
 import shlex
 import shutil
 import signal
@@ -491,7 +492,10 @@ def test_never_unpickles(open_store: Callable[..., RedisStore], raw: redis.Redis
 def test_leaves_the_rest(
     open_store: Callable[..., RedisStore], raw: redis.Redis, server: RedisServer
 ) -> None:
-    """Beside foreign keys with names alike, deleting removes the experiment's own alone."""
+    """Beside foreign keys with names alike, deleting removes the experiment's own alone.
+
+    What stays for a while is a random name of the deletion.
+    """
     foreign = ["daskperiment", "daskperiment:{a", "daskperiment:{ab}:mine", "daskperiment:a:b", "a"]
     foreign += ["x:daskperiment:{a}:stream", "daskperiment:{A}:counters", "{a}:counters"]
     for key in foreign:
@@ -504,9 +508,12 @@ def test_leaves_the_rest(
     assert list_redis(server.url) == ["a", "a_b"]
     before = set(raw.keys()) - set(raw.scan_iter("daskperiment:{a}:*", count=1000))
     first.delete()
+    assert re.fullmatch("[0-9a-f]{32}", first.last_deletion())
+    assert raw.delete("daskperiment:{a}:deleted")
     assert set(raw.keys()) == before
     assert list_redis(server.url) == ["a_b"]
     second.delete()
+    assert raw.delete("daskperiment:{a_b}:deleted")
     assert set(raw.keys()) == {key.encode() for key in foreign}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from daskperiment.capture.encoding import Encoder, Handler
 from daskperiment.capture.fingerprint.arrays import encode_ndarray
 from daskperiment.capture.origin import is_own
+from daskperiment.codec.storages import on_host
 
 __all__ = ["tensor_handler"]
 
@@ -25,8 +26,7 @@ def _torch(kind: type) -> Handler | None:
     tensor = getattr(torch, "Tensor", None)
     if isinstance(tensor, type) and issubclass(kind, tensor):
         return _tensor
-    generator = getattr(torch, "Generator", None)
-    return _generator if generator is not None and kind is generator else None
+    return _OTHERS.get(kind.__name__) if kind.__module__ in _MODULES else None
 
 
 def _tensor(encoder: Encoder, value: Any) -> None:
@@ -67,7 +67,7 @@ def _write_attributes(encoder: Encoder, value: Any) -> None:
 
 def _write_elements(encoder: Encoder, value: Any) -> None:
     torch: Any = sys.modules["torch"]
-    plain = value.as_subclass(torch.Tensor).resolve_conj().resolve_neg().cpu().contiguous()
+    plain = on_host(value.as_subclass(torch.Tensor).resolve_conj().resolve_neg()).contiguous()
     flat = plain.reshape(-1)
     if flat.stride() != (1,):  # a single element may keep the stride of what it was taken from
         flat = flat.clone(memory_format=torch.contiguous_format)
@@ -112,6 +112,26 @@ def _has(value: Any, name: str) -> bool:
 def _generator(encoder: Encoder, value: Any) -> None:
     encoder.tag_text(b"torchgenerator", str(value.device))
     _tensor(encoder, value.get_state())
+
+
+def _untyped_storage(encoder: Encoder, value: Any) -> None:
+    torch: Any = sys.modules["torch"]
+    encoder.tag_text(b"torchstorage", str(value.device))
+    if value.device.type != "meta":
+        _tensor(encoder, torch.empty(0, dtype=torch.uint8, device=value.device).set_(value))
+
+
+def _typed_storage(encoder: Encoder, value: Any) -> None:
+    encoder.tag_text(b"torchstorage", str(value.dtype))
+    _untyped_storage(encoder, getattr(value, "_untyped_storage", None))
+
+
+_MODULES = ("torch", "torch._C", "torch.storage")
+_OTHERS: dict[str, Handler] = {
+    "Generator": _generator,
+    "UntypedStorage": _untyped_storage,
+    "TypedStorage": _typed_storage,
+}
 
 
 def _jax(kind: type) -> Handler | None:

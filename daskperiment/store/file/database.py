@@ -14,6 +14,7 @@ import sqlite3
 import tempfile
 import threading
 import time
+import uuid
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
@@ -45,6 +46,8 @@ _PATIENCE = 60.0
 _BUSY = 10.0
 """Seconds of these that SQLite waits by itself at a time."""
 
+_DELETED = "_deleted"
+"""Table that a database has when it is about to be deleted."""
 _NO_SHARED_MEMORY = "SQLITE_IOERR_SHMMAP"
 _NO_ACCESS = ("SQLITE_CANTOPEN", "SQLITE_READONLY", _NO_SHARED_MEMORY)
 _NETWORK = ("nfs", "cifs", "smb", "9p", "fuse.sshfs", "afs", "lustre", "gpfs", "beegfs")
@@ -174,6 +177,8 @@ class Database:
         self._reader = SharedConnection()
         self._writer = SharedConnection()
         self._recovery = Recovery(path)
+        self.deletion = ""
+        """What names the last deletion that was noticed here."""
         weakref.finalize(self, _close, self._reader, self._writer)
 
     def writing(self) -> _Transaction:
@@ -246,6 +251,10 @@ class Database:
         try:
             if _file_at(self.path) is None:
                 return
+            with suppress(StoreError), self.writing() as connection:
+                # Whoever has the file open reads it there when the file is gone.
+                connection.execute(f"CREATE TABLE IF NOT EXISTS {_DELETED} (name TEXT)")
+                connection.execute(f"INSERT INTO {_DELETED} VALUES (?)", (uuid.uuid4().hex,))
             with self.writing():
                 self._unlink()
         except CorruptRecordError as error:
@@ -272,7 +281,7 @@ class Database:
         """Return the open connection; open or create the database if need be."""
         if shared.connection is not None and shared.is_at(self.path):
             return shared.connection
-        shared.close()
+        self.leave(shared)
         rights.make_folder(self.path.parent)
         rights.create(self.path)  # SQLite gives its log the rights of the database
         connection = self._open(shared, "rw")
@@ -291,7 +300,7 @@ class Database:
         here = _file_at(self.path)
         if shared.connection is not None and shared.file == here:
             return shared.connection
-        shared.close()
+        self.leave(shared)
         if here is None:
             return None
         connection = self._open_for_reading(shared)
@@ -299,6 +308,15 @@ class Database:
             return connection
         shared.close()
         return None
+
+    def leave(self, shared: SharedConnection) -> None:
+        """Close a connection whose file is elsewhere by now, and note whether it was deleted."""
+        if shared.connection is not None:
+            with suppress(sqlite3.Error):  # there is no such table: it was moved or removed
+                query = f"SELECT name FROM {_DELETED} ORDER BY rowid DESC"
+                found = shared.connection.execute(query).fetchone()
+                self.deletion = str(found[0]) if found else self.deletion
+        shared.close()
 
     def _open(self, shared: SharedConnection, mode: str) -> sqlite3.Connection:
         """Open a connection, and see that it can read."""
@@ -444,7 +462,7 @@ class _Transaction:
             except (sqlite3.OperationalError, FileNotFoundError, FileExistsError):
                 if last or (shared.is_at(path) and not self._database.clear_way()):
                     raise
-            shared.close()  # the file was deleted meanwhile: begin again with a new one
+            self._database.leave(shared)  # the file was deleted meanwhile: begin with a new one
         raise StoreError(f"{path} vanishes as soon as it is created: see who deletes it")
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:

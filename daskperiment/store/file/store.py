@@ -26,7 +26,7 @@ from functools import cached_property, lru_cache, partial
 from itertools import chain, groupby
 from operator import attrgetter, itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from daskperiment.errors import StoreError, StoreWarning
 from daskperiment.records import BEGUN, STREAMS
@@ -45,7 +45,7 @@ from daskperiment.store.protocol import (
     refused,
 )
 
-__all__ = ["FileStore"]
+__all__ = ["FileStore", "FolderState"]
 
 _STREAM = """CREATE TABLE IF NOT EXISTS {} (
     position INTEGER PRIMARY KEY,
@@ -88,6 +88,16 @@ _TYPES = ((1, int), (2, str), (3, bytes))
 
 # Makes a Stored of a row without a Python call.
 _as_stored: Any = partial(tuple.__new__, Stored)
+
+
+class FolderState(NamedTuple):
+    """What the file system says of an experiment's database: another one after each write."""
+
+    file: int
+    size: int
+    log_size: int
+    changed: int
+    """When the last of its files changed, in nanoseconds."""
 
 
 class FileStore(ObjectMethods):
@@ -247,6 +257,19 @@ class FileStore(ObjectMethods):
             connection.execute(insert, (stream, record.position))
             connection.execute(f"DELETE FROM {rows}", (record.position,))
 
+    def folder_state(self) -> FolderState | None:
+        """Return what changes with each write, without opening the database; ``None`` of none."""
+        try:
+            found = os.stat(self._database.path)
+        except OSError:
+            return None
+        size, changed = 0, _changed(found)
+        with suppress(FileNotFoundError):
+            log = os.stat(f"{self._database.path}-wal")
+            if log.st_size:  # who only reads makes an empty one
+                size, changed = log.st_size, max(changed, _changed(log))
+        return FolderState(found.st_ino, found.st_size, size, changed)
+
     def has_aside(self) -> bool:
         """Whether any record was set aside."""
         query = "SELECT 1 FROM sqlite_schema WHERE name = '_aside'"
@@ -264,9 +287,23 @@ class FileStore(ObjectMethods):
         with suppress(OSError):  # it was never made, or other files are in it
             self.folder.rmdir()
 
+    def last_deletion(self) -> str:
+        """Return what names the last deletion that this process noticed.
+
+        It had the database open then, whose file says so until nobody has it open any more.
+        """
+        with suppress(StoreError), self._database.reading():
+            pass
+        return self._database.deletion
+
     def close(self) -> None:
         """Close files and connections; a later call opens them again."""
         self._database.close()
+
+
+def _changed(found: os.stat_result) -> int:
+    # Who puts a copy in a file's place may set the one time, and not the other.
+    return max(found.st_mtime_ns, found.st_ctime_ns)
 
 
 class _FolderClock:

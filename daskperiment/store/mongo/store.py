@@ -7,6 +7,7 @@ collection                            a document
 ``daskperiment.records``              some records of another stream, such as points
 ``daskperiment.objects.files``        an object (GridFS)
 ``daskperiment.objects.chunks``       a piece of an object (GridFS)
+``daskperiment.deletions``            a random name of the last deletion, for 30 days
 ====================================  ===================================================
 
 The key of each document begins with the experiment's id. Those in ``trials``, which may be a
@@ -17,14 +18,16 @@ collection that others use too, are marked by the field ``daskperiment.format``.
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from bson.max_key import MaxKey
 from pymongo import IndexModel
 
-from daskperiment.errors import RecordsRefusedError
+from daskperiment.errors import RecordsRefusedError, StoreError
 from daskperiment.records import STREAMS
 from daskperiment.store.mongo.batches import RECORD_INDEXES, RecordBatches
 from daskperiment.store.mongo.client import Database, MongoServer, MongoTarget, mongo_target
@@ -39,6 +42,9 @@ __all__ = ["MongoStore", "list_mongo", "open_mongo"]
 _INDEXES: dict[str, Sequence[IndexModel]] = {TRIALS: TRIAL_INDEXES, RECORDS: RECORD_INDEXES}
 _KEYS = {TRIALS: "_id", RECORDS: "_id", FILES: "_id", CHUNKS: "files_id"}
 """Collection -> the field that begins with the experiment's id."""
+_DELETIONS = "daskperiment.deletions"
+_REMEMBERED = 30 * 86_400
+"""Seconds for which a deletion is known of."""
 _DELETED = 500
 """Documents deleted in one round trip: few enough for the time limit."""
 _INDEXING = 600.0
@@ -145,13 +151,22 @@ class MongoStore(ObjectMethods):
         return found
 
     def delete(self) -> None:
-        """Remove the experiment's documents, and no other; collections and indexes stay."""
+        """Remove the experiment's documents, and no other; collections and indexes stay.
+
+        For 30 days one document stays, with a random name of this deletion.
+        """
+        with suppress(StoreError):  # a server without room for it can be emptied all the same
+            self._server.run(_note_deletion, self._id, uuid.uuid4().hex)
         self._trials.forget()
         self._batches.forget()
         for collection, key in _KEYS.items():
             filter_ = {key: _range(self._id), **(FORMAT if collection == TRIALS else {})}
             while self._server.run(_delete, collection, filter_):
                 pass
+
+    def last_deletion(self) -> str:
+        """Return what names the last deletion of the experiment, for 30 days."""
+        return self._server.run(_last_deletion, self._id)
 
     def close(self) -> None:
         """Close the client, unless it was given; a later call makes another one."""
@@ -224,6 +239,18 @@ def _delete(database: Database, collection: str, filter: dict[str, Any]) -> int:
     if keys:
         database[collection].delete_many({"_id": {"$in": keys}})
     return len(keys)
+
+
+def _note_deletion(database: Database, experiment: str, name: str) -> None:
+    collection = database[_DELETIONS]
+    collection.create_index("at", name="daskperiment_at", expireAfterSeconds=_REMEMBERED)
+    note = {"$set": {"name": name}, "$currentDate": {"at": True}}
+    collection.update_one({"_id": {"experiment": experiment}}, note, upsert=True)
+
+
+def _last_deletion(database: Database, experiment: str) -> str:
+    found = database[_DELETIONS].find_one({"_id": {"experiment": experiment}})
+    return "" if found is None else str(found.get("name", ""))
 
 
 def _uploads(

@@ -12,6 +12,7 @@ key                             value
 ``index:<name>:<number>``       hash: ``<trial>:<id>`` -> position
 ``object:<digest>``             string: ``=`` and the bytes, or ``#<size> <chunk size>``
 ``object:<digest>:<offset>``    string: a chunk
+``deleted``                     string: a random name of the last deletion, for 30 days
 ==============================  ======================================================
 
 Besides, the set ``daskperiment:experiments`` holds the ids of all experiments of the server.
@@ -21,8 +22,10 @@ from __future__ import annotations
 
 import math
 import time
+import uuid
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import cache
 from heapq import merge
 from struct import Struct
@@ -59,6 +62,8 @@ _LIMIT = 256 << 20
 """Bytes of one record: a server takes no more than 512 MB in one string."""
 _LISTED_AGAIN = 30.0
 """Seconds until an experiment is listed that could not be."""
+_REMEMBERED = 30 * 86_400
+"""Seconds for which a deletion is known of."""
 _END = 10**14
 _WIDTH = 16
 _BUCKETS = 4
@@ -66,7 +71,7 @@ _BUCKETS = 4
 _SIZES = Struct("<III")
 _KINDS = {
     "counters": "hash", "tokens": "hash", "stream": "stream", "index": "hash", "object": "string",
-    "aside": "hash",
+    "aside": "hash", "deleted": "string",
 }  # fmt: skip
 """What the name of a key begins with -> the kind that Redis says it is of."""
 
@@ -220,11 +225,22 @@ class RedisStore(ObjectMethods):
         return State(int(latest), int(seconds) + int(micros) / 1e6, bool(stands))
 
     def delete(self) -> None:
-        """Remove the experiment's keys: all below its prefix, and its id from the listing."""
+        """Remove the experiment's keys: all below its prefix, and its id from the listing.
+
+        For 30 days one stays, with a random name of this deletion.
+        """
+        mark = f"{self._prefix}deleted"
+        with suppress(StoreError):  # a server without memory for it can be emptied all the same
+            self._server.call("SET", mark, uuid.uuid4().hex, "EX", _REMEMBERED)
         for keys in self._server.scan(self._prefix + "*"):
-            if keys:
-                self._server.unlink(keys)
+            if gone := [key for key in keys if key != mark.encode()]:
+                self._server.unlink(gone)
         self._server.call("SREM", _EXPERIMENTS, self._id)
+
+    def last_deletion(self) -> str:
+        """Return what names the last deletion of the experiment, for 30 days."""
+        found = self._server.call("GET", f"{self._prefix}deleted")
+        return "" if found is None else str(found, "ascii", "replace")
 
     def close(self) -> None:
         """Close the connections; a later call opens them again."""

@@ -1,0 +1,115 @@
+"""PyTorch's storages in objects: their bytes stand beside the pickle, as those of arrays do.
+
+PyTorch's own pickling writes a storage with ``torch.save`` into the pickle, where its bytes are
+copied several times; and what it writes for types that are newer than that way, such as
+``float8``, cannot be read. Tensors, modules and optimizers name their storages: which tensors
+share one is theirs to say, and kept.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from functools import partial
+from typing import Any
+
+import cloudpickle
+
+__all__ = ["StoragePickler", "newer_tensor_of", "on_host", "storage_of", "typed_storage_of"]
+
+_LARGE = 1 << 22
+"""Bytes of a device from which on a page-locked buffer pays."""
+_PART = 1 << 25
+"""Bytes of that buffer."""
+_UNTYPED = "_untyped_storage"
+"""What a typed storage has its bytes in; the public way to it warns."""
+
+
+class StoragePickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """Pickles what cloudpickle can, and storages as buffers; for processes that have PyTorch."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Return how a storage is made anew, and leave everything else to cloudpickle."""
+        torch: Any = sys.modules["torch"]
+        if isinstance(obj, torch.UntypedStorage) and obj.device.type != "meta":
+            return storage_of, (pickle.PickleBuffer(_bytes_of(obj)), str(obj.device))
+        if isinstance(obj, torch.storage.TypedStorage):
+            return typed_storage_of, (self._one_of(getattr(obj, _UNTYPED)), obj.dtype)
+        if obj is _rebuild():
+            return partial, (newer_tensor_of,)
+        return super().reducer_override(obj)
+
+    def _one_of(self, storage: Any) -> Any:
+        """Return the storage of this memory that was pickled first.
+
+        Each tensor makes an object for its storage when it is asked, so that the pickle would not
+        see that two tensors share one.
+        """
+        known: dict[Any, Any] = self.__dict__.setdefault("_storages", {})
+        place = storage.device, storage.data_ptr(), storage.nbytes()
+        return known.setdefault(place, storage) if storage.nbytes() else storage
+
+
+def _bytes_of(storage: Any) -> Any:
+    torch: Any = sys.modules["torch"]
+    flat = torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage)
+    return on_host(flat).numpy()
+
+
+def on_host(tensor: Any) -> Any:
+    """Return a tensor in the processor's memory: itself, or a copy of what is on a device.
+
+    A large one of CUDA is copied by way of a page-locked buffer, from which and to which memory
+    moves several times as fast.
+    """
+    whole = tensor.is_contiguous() and tensor.layout is _torch().strided
+    if tensor.device.type != "cuda" or not whole or tensor.numel() * tensor.itemsize < _LARGE:
+        return tensor.cpu()
+    try:
+        return _copied_by_parts(tensor)
+    except RuntimeError:  # the system lends no page-locked memory
+        return tensor.cpu()
+
+
+def _copied_by_parts(tensor: Any) -> Any:
+    torch = _torch()
+    copy = torch.empty(tensor.shape, dtype=tensor.dtype)
+    size = max(1, _PART // tensor.itemsize)
+    locked = torch.empty(size, dtype=tensor.dtype, pin_memory=True)
+    for part, place in zip(tensor.view(-1).split(size), copy.view(-1).split(size), strict=True):
+        buffer = locked[: part.numel()]
+        buffer.copy_(part)
+        place.copy_(buffer)
+    return copy
+
+
+def storage_of(data: Any, device: str) -> Any:
+    """Return a storage over these bytes; one of a device has a copy of them."""
+    torch = _torch()
+    size = memoryview(data).nbytes
+    if not size:
+        return torch.UntypedStorage(0, device=device)
+    if memoryview(data).readonly:
+        data = bytearray(data)
+    return torch.frombuffer(data, dtype=torch.uint8).to(device).untyped_storage()
+
+
+def typed_storage_of(storage: Any, dtype: Any) -> Any:
+    """Return a storage that knows the type of its elements, as tensors are rebuilt from."""
+    return _torch().storage.TypedStorage(wrap_storage=storage, dtype=dtype, _internal=True)
+
+
+def newer_tensor_of(storage: Any, *about: Any) -> Any:
+    """Return a tensor of a newer type, whose rebuilding asks for the storage that `about` types."""
+    return _rebuild()(typed_storage_of(storage, _torch().uint8), *about)
+
+
+def _rebuild() -> Any:
+    """Return PyTorch's function for tensors of newer types, None where there are none."""
+    return getattr(sys.modules["torch._utils"], "_rebuild_tensor_v3", None)
+
+
+def _torch() -> Any:
+    import torch  # noqa: PLC0415  # whoever loads a tensor has it
+
+    return torch

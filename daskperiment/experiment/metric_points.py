@@ -1,0 +1,203 @@
+"""Points of metrics, made of what a training loop has in hand.
+
+A value is one number: Python's, or one element of whatever library. It is converted here, at the
+first call, so that nobody finds out after the training that it was none.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from decimal import Decimal
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+
+from daskperiment.capture.signatures import unknown_keyword
+from daskperiment.codec import NotPlainError, to_plain
+from daskperiment.formatting import shorten
+from daskperiment.parameters import check_name
+from daskperiment.records import Point
+
+__all__ = ["point_of", "points_of"]
+
+_GIVERS = ("item", "numpy", "as_py")
+"""Methods by which arrays, tensors and scalars of libraries give their one element."""
+
+_KNOWN = ("metric_key", "epoch", "value", "step")
+
+
+def point_of(key: Any, given: tuple[Any, ...], named: Mapping[str, Any]) -> Point:
+    """Return the point of a call: ``(epoch, value)``, or a value with ``epoch=`` or ``step=``.
+
+    Raises
+    ------
+    TypeError
+        If the name is no text, if epoch and value cannot be told from each other, if the value is
+        not one number, or if the epoch is no plain value.
+    """
+    if named or len(given) != 2:
+        epoch, value = _arranged(given, named)
+    else:
+        epoch, value = given
+        _check_order(epoch, value)
+    check_name(key, "metric")
+    return Point(key, _epoch(key, epoch), _value(key, value), time.time())
+
+
+def points_of(metrics: Any, given: tuple[Any, ...], named: Mapping[str, Any]) -> list[Point]:
+    """Return the points of several metrics for one epoch, or raise as `point_of` for any."""
+    unknown = [name for name in named if name not in ("epoch", "step")]
+    if unknown:
+        raise unknown_keyword("save_metrics", unknown[0], ("metrics", "epoch", "step"))
+    if len(given) + len(named) != 1:
+        raise TypeError(
+            "save_metrics() takes the metrics and one epoch: save_metrics({'loss': 0.25}, 17), or "
+            "step=17."
+        )
+    if not isinstance(metrics, Mapping):
+        raise TypeError(
+            f"save_metrics() got {_shown(metrics)}; expected a mapping of names to numbers, and "
+            "then the epoch: save_metrics({'loss': 0.25}, 17)."
+        )
+    epoch = given[0] if given else next(iter(named.values()))
+    return [point_of(key, (), {"epoch": epoch, "value": each}) for key, each in metrics.items()]
+
+
+def _arranged(given: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return epoch and value of a call with keywords, in whichever order it has them."""
+    unknown = next((name for name in named if name not in _KNOWN), None)
+    if unknown is not None:
+        raise unknown_keyword("save_metric", unknown, _KNOWN)
+    epochs = [named[name] for name in ("epoch", "step") if name in named]
+    values = [named["value"]] if "value" in named else []
+    if len(given) == 1:  # what is not named is the other one
+        (epochs if values else values).extend(given)
+        given = ()
+    if given or len(epochs) != 1 or len(values) != 1:
+        raise TypeError(
+            "save_metric() takes a name, one epoch and one value: save_metric('loss', 17, 0.25), "
+            f"or save_metric('loss', 0.25, step=17). This call has {len(given)} of them by "
+            f"position and as keywords {', '.join(named) or 'none'}."
+        )
+    return epochs[0], values[0]
+
+
+def _check_order(epoch: Any, value: Any) -> None:
+    """Refuse a call that has most likely the order of other trackers: the value, then the step."""
+    counted = value.__class__ is int or (value.__class__ is not bool and _is_integral(value))
+    number = _number(epoch) if counted else None
+    if isinstance(number, float) and math.isfinite(number) and number != int(number):
+        raise TypeError(
+            f"The epoch of a metric is {_shown(epoch)} and its value {value!r}: the epoch stands "
+            f"before the value. For the value {number!r} at step {value!r} write "
+            f"save_metric(name, {number!r}, step={value!r}); if the epoch is {number!r}, say so: "
+            f"save_metric(name, epoch={number!r}, value={value!r})."
+        )
+
+
+def _is_integral(value: Any) -> bool:
+    return isinstance(value, Integral) and not _is_time(value)
+
+
+def _value(key: str, value: Any) -> Any:
+    """Return a value as a record holds it."""
+    try:
+        number = _number(value)
+    except (TypeError, ValueError, NotImplementedError, OverflowError) as error:
+        raise TypeError(f"{_refusal(key, value)} It gave none: {error}") from error
+    if number is None:
+        raise TypeError(_refusal(key, value))
+    return to_plain(number)
+
+
+def _refusal(key: str, value: Any) -> str:
+    count = _count(value)
+    if count is not None and count != 1:
+        what = f" with {count} elements"
+        hint = "Say what of them is meant: value.mean(), for example."
+    else:
+        what, hint = "", "Convert it, for example with float()."
+        if value is None or type(value).__name__ in ("NAType", "NaTType", "MaskedConstant"):
+            hint = "Where there is no value, leave the point out or save float('nan')."
+        elif isinstance(value, Mapping):
+            hint = "For several metrics at once there is save_metrics()."
+    return (
+        f"The value of metric {key!r} is {_shown(value)}{what}; expected one number, or a tensor "
+        f"or array that holds one. {hint}"
+    )
+
+
+def _epoch(key: str, epoch: Any) -> Any:
+    """Return an epoch as a record holds it: any plain value, or what holds one number."""
+    try:
+        return to_plain(epoch)
+    except NotPlainError as error:
+        try:
+            number = _number(epoch)
+        except (TypeError, ValueError, NotImplementedError, OverflowError):
+            number = None
+        if number is not None:
+            return to_plain(number)
+        raise TypeError(
+            f"The epoch of metric {key!r} is {_shown(epoch)}; expected a number or another plain "
+            "value, such as a date. Convert it, for example with int()."
+        ) from error
+
+
+def _number(value: Any) -> bool | int | float | None:
+    """Return the one number that a value is or holds, None if it is no such thing."""
+    number = _python_number(value)
+    if number is not None or not _holds_one(value):
+        return number
+    for name in _GIVERS:
+        give = getattr(type(value), name, None)
+        if callable(give):
+            given = give(value)
+            return _python_number(given.item() if isinstance(given, np.ndarray) else given)
+    return float(value) if hasattr(type(value), "__float__") else None
+
+
+def _python_number(value: Any) -> bool | int | float | None:
+    """Return a number of any type as one of Python's, None if it is none."""
+    type_ = type(value)
+    if type_ is float or type_ is int or type_ is bool:
+        return value  # type: ignore[no-any-return]
+    if isinstance(value, Integral):
+        return None if _is_time(value) else int(value)
+    if isinstance(value, Real | Decimal):
+        return float(value)
+    return bool(value) if isinstance(value, np.bool_) else None
+
+
+def _is_time(value: Any) -> bool:
+    # NumPy's timedelta64 says that it is an integer, and as an element it becomes one.
+    return getattr(getattr(value, "dtype", None), "kind", "") in ("m", "M")
+
+
+def _holds_one(value: Any) -> bool:
+    """Whether a value may hold one number that is known, and is neither a time nor missing."""
+    if _count(value) not in (None, 1) or _is_time(value):
+        return False
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        return False
+    return not hasattr(type(value), "__dask_graph__") and getattr(value, "is_meta", 0) is not True
+
+
+def _count(value: Any) -> int | None:
+    """Return how many elements an array has, None for what is no array."""
+    shape = getattr(value, "shape", None)
+    try:
+        return None if shape is None or isinstance(value, type) else math.prod(shape)
+    except TypeError:  # it is not known yet, or no shape
+        return None
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except Exception:  # the error is about the value, not about its repr
+        text = "a value without a readable repr"
+    return f"{shorten(' '.join(text.split()), 60)} ({type(value).__name__})"
