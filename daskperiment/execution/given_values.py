@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from daskperiment.capture.fingerprint import exact_fingerprint
+from daskperiment.capture.fingerprint import exact_fingerprint, is_array
 from daskperiment.execution.calls import SCALARS, Call, member_name
 from daskperiment.records import INEXACT, Argument
 
-__all__ = ["exact_or_none", "given_between", "given_by_others", "is_array"]
+__all__ = ["exact_or_none", "given_between", "given_by_others"]
 
 
 def exact_or_none(value: Any) -> str | None:
@@ -33,12 +33,6 @@ def exact_or_none(value: Any) -> str | None:
     except Exception:  # what has no fingerprint is not known, and the user's classes may fail
         return None
     return None if paths else digest
-
-
-def is_array(value: Any) -> bool:
-    """Whether a value has one fingerprint, that its order within does not change."""
-    dtype = getattr(value, "dtype", None)
-    return type(value).__module__ == "numpy" and dtype is not None and not dtype.hasobject
 
 
 def given_by_others(

@@ -19,11 +19,11 @@ import cloudpickle
 import msgspec
 from dask.sizeof import sizeof
 
+from daskperiment.capture.fingerprint import is_array
 from daskperiment.codec import unpack
 from daskperiment.errors import StoreError
 from daskperiment.execution.between_steps import run_between, run_unrecorded
 from daskperiment.execution.calls import Call
-from daskperiment.execution.given_values import is_array
 from daskperiment.execution.kept_files import restore_files
 from daskperiment.execution.known_outputs import distrust
 from daskperiment.execution.lifecycle import end, join
@@ -266,9 +266,7 @@ def _made_meanwhile(
         drew = any(outcome.drew for outcome in outcomes)
         with suppress(StoreError):
             setup = request.setup
-            hit = look_up(
-                setup.store, keys.base, keys.seeded, drew, keys.ids, setup.signing_key
-            )
+            hit = look_up(setup.store, keys.base, keys.seeded, drew, keys.ids, setup.signing_key)
     if hit is None:
         return None
     try:

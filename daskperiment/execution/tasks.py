@@ -17,13 +17,14 @@ from daskperiment.capture.fingerprint import (
     combine,
     exact_fingerprint,
     fingerprint,
+    is_array,
 )
 from daskperiment.capture.signatures import DEFAULT, defaults_of
 from daskperiment.cluster import worker
 from daskperiment.codec import Blob, pack
 from daskperiment.execution.calls import SCALARS, Call
 from daskperiment.execution.context import ACTIVE, CURRENT, RunningStep
-from daskperiment.execution.given_values import exact_or_none, given_by_others, is_array
+from daskperiment.execution.given_values import exact_or_none, given_by_others
 from daskperiment.execution.kept_files import (
     LAZY,
     files_returned,
@@ -223,9 +224,7 @@ class StepRunner:
         if self.keys is not None:
             self.ids = self.recorder.outputs.unknown(self.keys.ids)
             # Without a plan there is an id for another seed as well, which nobody may ask for.
-            self.is_new = bool(self.ids) and (
-                self.keys.reusable or self.ids[0] == self.keys.ids[0]
-            )
+            self.is_new = bool(self.ids) and (self.keys.reusable or self.ids[0] == self.keys.ids[0])
         # Before the function runs: it might change what it was given.
         self._take(values)
         if self.keys is not None and self.keys.call is not None and self._reuse_known(self.keys):

@@ -297,8 +297,10 @@ class _Survey:
                 if name not in shared and (places := self._lenders(form))}  # fmt: skip
         if shared or lent:
             self._lending.add(place)
-        call = replace(call, key=place, shared=shared, lent=lent, given=self._given(call, args),
-                       handed=key in self._exposed, secret=self._secret(call.names, args))  # fmt: skip
+        call = replace(
+            call, key=place, shared=shared, lent=lent, given=self._given(call, args),
+            handed=key in self._exposed, secret=self._secret(call.names, args),
+        )  # fmt: skip
         prepared = Task(key, run, trial, call, *args)
         self._prepared[key] = prepared
         return _Inputs(steps=(place,))

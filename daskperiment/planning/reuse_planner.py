@@ -361,9 +361,7 @@ class _Decision:
         if (told := with_cure(reason)) is not None:
             self.never[key] = told
 
-    def _why_none(
-        self, key: Key, found: CacheKey, entries: Sequence[CacheEntry]
-    ) -> str | None:
+    def _why_none(self, key: Key, found: CacheKey, entries: Sequence[CacheEntry]) -> str | None:
         """Return why none of the outputs known under a step's key is taken."""
         if not entries and self.fitting.get(key) == []:
             (*_, entry) = self.entries.all(self._name(key))

@@ -16,7 +16,7 @@ from tests.execution.test_changed_in_place import KINDS
 MAKERS = {
     **{kind: KINDS[kind] for kind in ("list", "dict", "set", "array", "frame", "object")},
     "series": (lambda: pd.Series([1.0, 2.0]), lambda value: value.__setitem__(0, 9.0)),
-    "objects in an array": (lambda: np.array([[1], None], object), lambda value: value[0].append(2)),
+    "objects": (lambda: np.array([[1], None], object), lambda value: value[0].append(2)),
     "lists in a tuple": (lambda: ([1], [2]), lambda value: value[0].append(2)),
 }
 
