@@ -64,6 +64,8 @@ _ASIDE = (
     "CREATE TABLE IF NOT EXISTS _aside "
     "(stream TEXT, position INTEGER, trial INTEGER, id TEXT, body TEXT)"
 )
+_ODD = "typeof(trial) != 'integer' OR typeof(id) != 'text' OR typeof(body) = 'null'"
+"""Of a row that is no record."""
 _COLUMNS = "position, trial, id, CAST(body AS BLOB)"
 _SCHEMA = Schema(
     application=0x64706572,
@@ -242,7 +244,24 @@ class FileStore(ObjectMethods):
 
     def faults(self, seconds: float) -> list[Fault]:
         """Return damage of the database, as SQLite's own check tells it, and files half written."""
-        return [*self._database.faults(seconds), *self._objects.faults()]
+        found = self._database.faults(seconds)
+        # Of a damaged database it is built anew what can be read.
+        rows = [] if found else [one for stream in STREAMS for one in self._odd_rows(stream)]
+        return [*found, *rows, *self._objects.faults()]
+
+    def _odd_rows(self, stream: str) -> Iterator[Fault]:
+        """Find rows that are no records, which SQLite does not mind."""
+        query = f'SELECT count(*) FROM "{stream}" WHERE {_ODD}'
+        count = self._database.ask(lambda found: found.execute(query).fetchone()[0], 0)
+        if count:
+            remedy = "run `daskperiment check --repair` to set them aside"
+            what = f"{count} rows in {stream!r} are no records"
+            mend = partial(self._set_odd_aside, stream)
+            yield Fault(str(self._database.path), what, remedy, mend)
+
+    def _set_odd_aside(self, stream: str) -> None:
+        with self._database.writing() as connection:
+            _move_aside(connection, stream, _ODD, ())
 
     def digests(self) -> Iterator[str]:
         """Yield the digests of all objects."""
@@ -251,11 +270,7 @@ class FileStore(ObjectMethods):
     def set_aside(self, stream: str, record: Stored) -> None:
         """Move a record to the table of those that were set aside."""
         with self._database.writing() as connection:
-            connection.execute(_ASIDE)
-            rows = f'"{stream}" WHERE position = ?'
-            insert = f"INSERT INTO _aside SELECT ?, position, trial, id, body FROM {rows}"
-            connection.execute(insert, (stream, record.position))
-            connection.execute(f"DELETE FROM {rows}", (record.position,))
+            _move_aside(connection, stream, "position = ?", (record.position,))
 
     def folder_state(self) -> FolderState | None:
         """Return what changes with each write, without opening the database; ``None`` of none."""
@@ -405,6 +420,16 @@ def _insert(stream: str) -> str:
         f'INSERT INTO "{stream}" (trial, id, body) VALUES (?, ?, CAST(? AS TEXT)) '
         "ON CONFLICT (trial, id) DO NOTHING"
     )
+
+
+def _move_aside(
+    connection: sqlite3.Connection, stream: str, condition: str, values: tuple[Any, ...]
+) -> None:
+    connection.execute(_ASIDE)
+    rows = f'"{stream}" WHERE {condition}'
+    insert = f"INSERT INTO _aside SELECT ?, position, trial, id, body FROM {rows}"
+    connection.execute(insert, (stream, *values))
+    connection.execute(f"DELETE FROM {rows}", values)
 
 
 def _add(connection: sqlite3.Connection, stream: str, batch: list[Record]) -> None:
