@@ -482,6 +482,10 @@ class CacheEntry(Struct, frozen=True, omit_defaults=True):
     """Whether what the steps before it read is not among `reads`."""
     signature: str | None = None
     """Of the record and what it is for, with the signing key; ``None`` where there was none."""
+    exact: str | None = None
+    """Fingerprint of the output, with its order within, where more than one step sees it."""
+    given: dict[str, str] = {}
+    """Argument, or a member of it -> its fingerprint, where others see it and may change it."""
 
 
 Recipe = CacheEntry
