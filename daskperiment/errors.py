@@ -3,6 +3,7 @@
 ::
 
     DaskperimentError
+    ├── FilterError (ValueError)
     ├── FormatError (TypeError, ValueError)
     ├── InputFileError (FileNotFoundError)
     ├── ParameterUndeclaredError (TypeError, ValueError)
@@ -47,6 +48,7 @@ __all__ = [
     "DaskperimentWarning",
     "EnvironmentChangedWarning",
     "ImpureStepWarning",
+    "FilterError",
     "FormatError",
     "InputFileError",
     "LookupFailedError",
@@ -82,6 +84,10 @@ class ParameterUndeclaredError(DaskperimentError, TypeError, ValueError):
 
 class ParameterUndefinedError(DaskperimentError, ValueError):
     """A parameter that a computation needs has neither a default nor a value."""
+
+
+class FilterError(DaskperimentError, ValueError):
+    """What says which trials are meant, or in which order, cannot be understood."""
 
 
 class FormatError(DaskperimentError, TypeError, ValueError):
