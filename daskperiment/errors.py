@@ -15,6 +15,7 @@
     │   └── UncertainStepError
     ├── UnknownFormatError (ValueError)
     ├── LookupFailedError (KeyError)
+    │   ├── ArtifactNotFoundError
     │   ├── MetricNotFoundError
     │   └── PersistedResultNotFoundError
     └── StoreError
@@ -40,6 +41,7 @@ from collections.abc import Mapping
 from typing import Any
 
 __all__ = [
+    "ArtifactNotFoundError",
     "CodeChangedWarning",
     "CorruptRecordError",
     "DaskperimentError",
@@ -126,6 +128,10 @@ class LookupFailedError(DaskperimentError, KeyError):
     def __str__(self) -> str:
         # KeyError shows the repr of its argument, which hides line breaks and doubles quotes.
         return str(self.args[0]) if self.args else ""
+
+
+class ArtifactNotFoundError(LookupFailedError):
+    """A trial has no artifact of this name."""
 
 
 class MetricNotFoundError(LookupFailedError):
