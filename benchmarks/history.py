@@ -80,7 +80,7 @@ from daskperiment.history.tables import get_history
 from daskperiment.store.opening import open_store
 import pandas
 store = open_store(Path(sys.argv[1]), sys.argv[2])
-get_history(store, (), limit=1)
+get_history(store, (), last=1)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 frame = get_history(store, ("lr", "depth", "kind"))
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

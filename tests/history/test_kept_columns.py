@@ -7,9 +7,11 @@ import sqlite3
 import threading
 import warnings
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dask
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -29,9 +31,11 @@ from tests.history.lab import NOW
 
 
 @pytest.fixture(autouse=True)
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a few trials be worth keeping."""
+def soon(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Let a few trials be worth keeping, apart from what other tests keep."""
     monkeypatch.setattr(kept_columns, "WORTH", 3)
+    with dask.config.set({"daskperiment.cache": str(tmp_path / "cache")}):
+        yield
 
 
 @pytest.fixture
