@@ -53,28 +53,31 @@ def list_steps(backend: str | None, id: str, trial: int | None, format_: str) ->
 
 def list_trials(
     backend: str | None, id: str, format_: str, *, columns: Sequence[str], where: str | None,
-    sort: str | None, last: int | None, verbose: bool, running: bool, output: Path | None,
+    sort: str | None, last: int | None, verbose: bool, running: bool, archived: bool,
+    output: Path | None,
 ) -> None:  # fmt: skip
     """Print trials."""
     if format_ == "parquet":
         _check_parquet(output)
     experiment = find(backend, id)
-    frame = _history(experiment, verbose, running)
+    frame = _history(experiment, verbose, running, archived)
     names = _names(columns, list(frame.columns))
     asked = {*names, *([sort.removeprefix("-")] if sort and sort not in frame else ())}
     if not verbose and (where or not asked <= set(frame.columns)):
-        full = _history(experiment, True, running)
+        full = _history(experiment, True, running, archived)
         shown = names or list(frame.columns)
         frame, names = full, _names(columns, list(full.columns)) or shown
     frame = _filtered(frame, where) if where else frame
     frame = frame.tail(last) if last else frame
     frame = _sorted(frame, sort) if sort else frame
+    if "Tags" in frame and format_ != "json":
+        frame = frame.assign(Tags=[", ".join(tags) for tags in frame["Tags"]])
     print_frame(frame, format_, output, _known(names, frame))
 
 
-def _history(experiment: Experiment, verbose: bool, running: bool) -> pd.DataFrame:
+def _history(experiment: Experiment, verbose: bool, running: bool, archived: bool) -> pd.DataFrame:
     """Return the history with the trials' ids as a column, and each name once."""
-    frame = experiment.get_history(verbose=verbose, running=running).reset_index()
+    frame = experiment.get_history(verbose, running, archived=archived).reset_index()
     # A parameter may have the name of a column; the parameter comes first.
     return frame.loc[:, ~frame.columns.duplicated(keep="last")]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from daskperiment.capture.signatures import explained
+from daskperiment.experiment.curating import CuratingMethods
 from daskperiment.experiment.declarations import Declarations
 from daskperiment.experiment.in_steps import StepMethods
 from daskperiment.experiment.questions import Questions
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Experiment", "experiment_of", "list_experiments"]
 
 
-class Experiment(Declarations, StepMethods, Questions, Upkeep):
+class Experiment(Declarations, StepMethods, Questions, CuratingMethods, Upkeep):
     """A named set of steps and parameters, and its history in one store.
 
     Parameters

@@ -34,7 +34,9 @@ P = TypeVar("P", Code, Environment)
 class Questions(ExperimentBase):
     """The methods that answer questions about trials; they change nothing."""
 
-    def get_history(self, verbose: bool = False, running: bool = False) -> pd.DataFrame:
+    def get_history(
+        self, verbose: bool = False, running: bool = False, *, archived: bool = False
+    ) -> pd.DataFrame:
         """Return the trials as a table. Nothing is unpickled.
 
         Parameters
@@ -45,6 +47,8 @@ class Questions(ExperimentBase):
             recorded under.
         running : bool
             Whether to add the trials that are still running.
+        archived : bool
+            Whether to add the trials that were archived.
 
         Returns
         -------
@@ -52,11 +56,13 @@ class Questions(ExperimentBase):
             A row for each ended trial. Index ``Trial ID``; columns: the parameters in order of
             declaration, missing in trials that they do not reach, ``Result``, ``Success``,
             ``Finished`` (UTC), ``Process Time`` (a timedelta) and ``Description`` (of the failure,
-            else NaN).
+            else NaN). Then ``Name``, ``Tags`` (a tuple of texts), ``Notes`` (one text) and
+            ``Archived``, each only if one of the trials has it.
         """
         from daskperiment.history.tables import get_history
 
-        return get_history(self._store_caught_up(), self._parameters.names, verbose, running)
+        store, names = self._store_caught_up(), self._parameters.names
+        return get_history(store, names, verbose, running, archived=archived)
 
     def get_steps(self, trial_id: int | None = None) -> pd.DataFrame:
         """Return the step runs of one trial, or of all, as a table.

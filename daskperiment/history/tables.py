@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from daskperiment.codec import find_record
 from daskperiment.history.columns import column, durations, frame_of, moments, objects
+from daskperiment.history.curated import NOTHING_SAID, Curated, curated
 from daskperiment.history.stored_values import MISSING, viewed, viewed_all
 from daskperiment.history.trial_records import (
     DAMAGED,
@@ -70,6 +71,18 @@ class _Rows(NamedTuple):
         ends = zip(self.trials, self.ended, strict=True)
         return [self.endless[trial].status if end is None else end.status for trial, end in ends]
 
+    def without(self, trials: Collection[int]) -> _Rows:
+        """Return the rows of the other trials."""
+        kept = [at for at, trial in enumerate(self.trials) if trial not in trials]
+
+        def part(values: list[Any]) -> list[Any]:
+            return [values[at] for at in kept]
+
+        return self._replace(
+            trials=part(self.trials), begun=part(self.begun), ended=part(self.ended),
+            parameters=part(self.parameters),
+        )  # fmt: skip
+
 
 def get_parameters(store: Store, trial_id: int) -> dict[str, Any]:
     """Return the parameters that a trial ran with; what is no plain data is a `StoredObject`."""
@@ -79,7 +92,7 @@ def get_parameters(store: Store, trial_id: int) -> dict[str, Any]:
 
 def get_history(
     store: Store, order: Sequence[str], verbose: bool = False, running: bool = False,
-    trials: Collection[int] | None = None, sweep: str | None = None,
+    trials: Collection[int] | None = None, sweep: str | None = None, archived: bool = True,
 ) -> pd.DataFrame:  # fmt: skip
     """Return a table of the trials that ended, one row each, sorted by trial id.
 
@@ -88,14 +101,19 @@ def get_history(
     a value that is not plain data is a :class:`StoredObject`. Trials that still run are no success
     yet, and have neither result nor finishing time. A parameter that a trial did not have, or that
     reached none of its steps, is missing in its row; integers stay integers then, in a column of
-    dtype ``Int64``. The result of a trial that did not succeed is NaN.
+    dtype ``Int64``. The result of a trial that did not succeed is NaN. What was said of trials
+    stands in the last columns, if anything was; those that are `archived` may be left out.
     """
+    said = curated(store, trials)
+    hidden = {trial for trial, one in said.items() if one.archived and not archived}
     rows = _rows(store, Begun if verbose else _GivenParameters, running, trials, sweep)
+    rows = rows.without(hidden) if hidden else rows
     index = pd.Index(rows.trials, dtype="int64", name="Trial ID")
     columns = [
         *_parameters(rows, order, index, store),
         *_outcomes(rows, index, store, verbose),
         *(_circumstances(rows, index, store) if verbose else ()),
+        *_remarks([said.get(trial, NOTHING_SAID) for trial in rows.trials], index),
     ]
     return frame_of(columns, index)
 
@@ -185,6 +203,27 @@ def _circumstances(rows: _Rows, index: pd.Index, store: Store) -> _Columns:
         ("Git Commit", column([commits[one.environment] for one in begun], index)),
         *_birthplaces(rows, index),
     ]
+
+
+def _remarks(said: list[Curated], index: pd.Index) -> _Columns:
+    """What people said of the trials: a column for each thing that was said of any of them."""
+    return [
+        (name, make([read(one) for one in said], index))
+        for name, read, make in _REMARKS
+        if any(map(read, said))
+    ]
+
+
+def _texts(said: Sequence[str], index: pd.Index) -> pd.Series:
+    return column([text or MISSING for text in said], index)
+
+
+_REMARKS: tuple[tuple[str, Callable[[Curated], Any], Callable[..., pd.Series]], ...] = (
+    ("Name", lambda one: one.name, _texts),
+    ("Tags", lambda one: one.tags, objects),
+    ("Notes", lambda one: "\n".join(note.text for note in one.notes), _texts),
+    ("Archived", lambda one: one.archived, column),
+)
 
 
 def _birthplaces(rows: _Rows, index: pd.Index) -> _Columns:
