@@ -28,8 +28,8 @@ def test_commands_are_these() -> None:
     """No command is missing, and none is there that nobody tests."""
     assert NAMES == [
         "archive", "board", "check", "code", "compare", "copy", "delete", "env", "explain",
-        "export", "flush", "history", "ls", "metrics", "note", "prune", "rename", "reproduce", "run",
-        "show", "steps", "tag", "unarchive", "untag",
+        "export", "flush", "history", "ls", "metrics", "note", "prune", "rename", "reproduce",
+        "run", "show", "steps", "tag", "unarchive", "untag",
     ]  # fmt: skip
 
 

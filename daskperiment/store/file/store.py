@@ -32,8 +32,8 @@ from daskperiment.errors import StoreError, StoreWarning
 from daskperiment.records import BEGUN, STREAMS
 from daskperiment.store import rights
 from daskperiment.store.faults import database_name, explained
-from daskperiment.store.file.database import Database, Schema
-from daskperiment.store.file.objects import OBJECTS, FileObjects, select_in
+from daskperiment.store.file.database import Database
+from daskperiment.store.file.objects import FileObjects, select_in
 from daskperiment.store.protocol import (
     Allocation,
     Fault,
@@ -44,39 +44,17 @@ from daskperiment.store.protocol import (
     Stored,
     refused,
 )
+from daskperiment.store.schema import IDENTITY, SCHEMA, STREAM
 
 __all__ = ["FileStore", "FolderState"]
 
-_STREAM = """CREATE TABLE IF NOT EXISTS {} (
-    position INTEGER PRIMARY KEY,
-    trial INTEGER NOT NULL,
-    id TEXT NOT NULL,
-    body TEXT NOT NULL,
-    UNIQUE (trial, id)
-)"""
-_IDENTITY = (
-    "CREATE TABLE IF NOT EXISTS _identity (id TEXT NOT NULL)",
-    "INSERT INTO _identity SELECT lower(hex(randomblob(16))) "
-    "WHERE NOT EXISTS (SELECT 1 FROM _identity)",
-)
-"""Statements that give a database a random identity, unless it has one."""
 _ASIDE = (
     "CREATE TABLE IF NOT EXISTS _aside "
     "(stream TEXT, position INTEGER, trial INTEGER, id TEXT, body TEXT)"
 )
+_ODD = "typeof(trial) != 'integer' OR typeof(id) != 'text' OR typeof(body) = 'null'"
+"""Of a row that is no record."""
 _COLUMNS = "position, trial, id, CAST(body AS BLOB)"
-_SCHEMA = Schema(
-    application=0x64706572,
-    version=1,
-    tables=";".join(
-        [
-            "CREATE TABLE IF NOT EXISTS _tokens (trial INTEGER PRIMARY KEY, token TEXT UNIQUE)",
-            OBJECTS,
-            *_IDENTITY,
-            *map(_STREAM.format, STREAMS),
-        ]
-    ),
-)
 
 # So many records at once: a long history is never in memory as a whole.
 _PAGE = 10_000
@@ -108,7 +86,7 @@ class FileStore(ObjectMethods):
 
     def __init__(self, folder: Path, identity: str | None = None) -> None:
         self.folder = Path(os.path.abspath(folder))
-        self._database = Database(self.folder / "records.sqlite", _SCHEMA)
+        self._database = Database(self.folder / "records.sqlite", SCHEMA)
         self._objects = FileObjects(self.folder / "objects", self._database)
         self._clock = _FolderClock(self.folder / "clock")
         self._identity = identity
@@ -242,7 +220,24 @@ class FileStore(ObjectMethods):
 
     def faults(self, seconds: float) -> list[Fault]:
         """Return damage of the database, as SQLite's own check tells it, and files half written."""
-        return [*self._database.faults(seconds), *self._objects.faults()]
+        found = self._database.faults(seconds)
+        # Of a damaged database it is built anew what can be read.
+        rows = [] if found else [one for stream in STREAMS for one in self._odd_rows(stream)]
+        return [*found, *rows, *self._objects.faults()]
+
+    def _odd_rows(self, stream: str) -> Iterator[Fault]:
+        """Find rows that are no records, which SQLite does not mind."""
+        query = f'SELECT count(*) FROM "{stream}" WHERE {_ODD}'
+        count = self._database.ask(lambda found: found.execute(query).fetchone()[0], 0)
+        if count:
+            remedy = "run `daskperiment check --repair` to set them aside"
+            what = f"{count} rows in {stream!r} are no records"
+            mend = partial(self._set_odd_aside, stream)
+            yield Fault(str(self._database.path), what, remedy, mend)
+
+    def _set_odd_aside(self, stream: str) -> None:
+        with self._database.writing() as connection:
+            _move_aside(connection, stream, _ODD, ())
 
     def digests(self) -> Iterator[str]:
         """Yield the digests of all objects."""
@@ -251,11 +246,7 @@ class FileStore(ObjectMethods):
     def set_aside(self, stream: str, record: Stored) -> None:
         """Move a record to the table of those that were set aside."""
         with self._database.writing() as connection:
-            connection.execute(_ASIDE)
-            rows = f'"{stream}" WHERE position = ?'
-            insert = f"INSERT INTO _aside SELECT ?, position, trial, id, body FROM {rows}"
-            connection.execute(insert, (stream, record.position))
-            connection.execute(f"DELETE FROM {rows}", (record.position,))
+            _move_aside(connection, stream, "position = ?", (record.position,))
 
     def folder_state(self) -> FolderState | None:
         """Return what changes with each write, without opening the database; ``None`` of none."""
@@ -344,7 +335,7 @@ def _known_identity(database: Database) -> str | None:
         if found is not None:
             return found
         with database.writing() as connection:
-            for statement in _IDENTITY:
+            for statement in IDENTITY:
                 connection.execute(statement)
             return _read_identity(connection)
     return None
@@ -407,13 +398,23 @@ def _insert(stream: str) -> str:
     )
 
 
+def _move_aside(
+    connection: sqlite3.Connection, stream: str, condition: str, values: tuple[Any, ...]
+) -> None:
+    connection.execute(_ASIDE)
+    rows = f'"{stream}" WHERE {condition}'
+    insert = f"INSERT INTO _aside SELECT ?, position, trial, id, body FROM {rows}"
+    connection.execute(insert, (stream, *values))
+    connection.execute(f"DELETE FROM {rows}", values)
+
+
 def _add(connection: sqlite3.Connection, stream: str, batch: list[Record]) -> None:
     try:
         connection.executemany(_insert(stream), map(_row_of, batch))
     except sqlite3.OperationalError as error:
         if not _is_absent(error) or not _is_name(stream):
             raise
-        connection.execute(_STREAM.format(f'"{stream}"'))
+        connection.execute(STREAM.format(f'"{stream}"'))
         connection.executemany(_insert(stream), map(_row_of, batch))
 
 
