@@ -3,6 +3,7 @@
 ::
 
     DaskperimentError
+    ├── FilterError (ValueError)
     ├── FormatError (TypeError, ValueError)
     ├── InputFileError (FileNotFoundError)
     ├── ParameterUndeclaredError (TypeError, ValueError)
@@ -45,6 +46,7 @@ __all__ = [
     "DaskperimentWarning",
     "EnvironmentChangedWarning",
     "ImpureStepWarning",
+    "FilterError",
     "FormatError",
     "InputFileError",
     "LookupFailedError",
@@ -80,6 +82,10 @@ class ParameterUndeclaredError(DaskperimentError, TypeError, ValueError):
 
 class ParameterUndefinedError(DaskperimentError, ValueError):
     """A parameter that a computation needs has neither a default nor a value."""
+
+
+class FilterError(DaskperimentError, ValueError):
+    """What says which trials are meant, or in which order, cannot be understood."""
 
 
 class FormatError(DaskperimentError, TypeError, ValueError):

@@ -233,6 +233,9 @@ class ObjectRef(Struct, frozen=True, omit_defaults=True, tag="object", tag_field
     mark: str | None = None
     """Of the value of a secret parameter, by which others with the same key compare it; empty if it
     has no fingerprint. ``None`` for what is no secret."""
+    parts: dict[str, Any] = {}
+    """Plain fields of a data class or a named tuple, by name: what a table of trials can show and
+    compare without unpickling the value."""
     format: str | None = None
     """Name of the format whose file the object is; ``None`` if it is a pickle."""
     preview: Preview | None = None

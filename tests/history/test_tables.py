@@ -319,7 +319,7 @@ def test_history_reads_the_store_once(lab):
     read = lab.store.read
     lab.store.read = lambda *arguments: reads.append(arguments[0]) or read(*arguments)
     get_history(lab.store, ["a"])
-    assert reads == ["notes", "trials"]
+    assert reads == ["trials", "notes"]
 
 
 # Parameters of one trial
