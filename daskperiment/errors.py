@@ -3,6 +3,7 @@
 ::
 
     DaskperimentError
+    ├── ConfigurationError (TypeError, ValueError)
     ├── InputFileError (FileNotFoundError)
     ├── ParameterUndeclaredError (TypeError, ValueError)
     ├── ParameterUndefinedError (ValueError)
@@ -38,6 +39,7 @@ from typing import Any
 
 __all__ = [
     "CodeChangedWarning",
+    "ConfigurationError",
     "CorruptRecordError",
     "DaskperimentError",
     "DaskperimentWarning",
@@ -76,6 +78,10 @@ class ParameterUndeclaredError(DaskperimentError, TypeError, ValueError):
 
 class ParameterUndefinedError(DaskperimentError, ValueError):
     """A parameter that a computation needs has neither a default nor a value."""
+
+
+class ConfigurationError(DaskperimentError, TypeError, ValueError):
+    """A configuration cannot be read, or a value does not fit it; the message names the path."""
 
 
 class InputFileError(DaskperimentError, FileNotFoundError):

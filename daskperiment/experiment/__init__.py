@@ -9,6 +9,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from daskperiment.capture.signatures import explained
+from daskperiment.experiment.configuring import ConfigurationMethods
 from daskperiment.experiment.declarations import Declarations
 from daskperiment.experiment.in_steps import StepMethods
 from daskperiment.experiment.questions import Questions
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Experiment", "experiment_of", "list_experiments"]
 
 
-class Experiment(Declarations, StepMethods, Questions, Upkeep):
+class Experiment(Declarations, ConfigurationMethods, StepMethods, Questions, Upkeep):
     """A named set of steps and parameters, and its history in one store.
 
     Parameters
