@@ -4,6 +4,7 @@
 
     DaskperimentError
     ├── ConfigurationError (TypeError, ValueError)
+    ├── FormatError (TypeError, ValueError)
     ├── InputFileError (FileNotFoundError)
     ├── ParameterUndeclaredError (TypeError, ValueError)
     ├── ParameterUndefinedError (ValueError)
@@ -12,6 +13,7 @@
     ├── StepEndedError (RuntimeError)
     ├── TrialIDNotFoundError (ValueError)
     │   └── UncertainStepError
+    ├── UnknownFormatError (ValueError)
     ├── LookupFailedError (KeyError)
     │   ├── MetricNotFoundError
     │   └── PersistedResultNotFoundError
@@ -45,6 +47,7 @@ __all__ = [
     "DaskperimentWarning",
     "EnvironmentChangedWarning",
     "ImpureStepWarning",
+    "FormatError",
     "InputFileError",
     "LookupFailedError",
     "MetricNotFoundError",
@@ -64,6 +67,7 @@ __all__ = [
     "StoreWarning",
     "TrialIDNotFoundError",
     "UncertainStepError",
+    "UnknownFormatError",
     "UntrustedObjectError",
 ]
 
@@ -82,6 +86,14 @@ class ParameterUndefinedError(DaskperimentError, ValueError):
 
 class ConfigurationError(DaskperimentError, TypeError, ValueError):
     """A configuration cannot be read, or a value does not fit it; the message names the path."""
+
+
+class FormatError(DaskperimentError, TypeError, ValueError):
+    """A value cannot be kept in the format that was asked for."""
+
+
+class UnknownFormatError(DaskperimentError, ValueError):
+    """There is no format of this name."""
 
 
 class InputFileError(DaskperimentError, FileNotFoundError):

@@ -20,10 +20,12 @@ def pytest_configure():
 
 
 @pytest.fixture(autouse=True)
-def _fresh_process_state():
+def _fresh_process_state(tmp_path_factory):
     """Leave no recorder, thread, experiment or setting of one test to the next."""
-    # No test makes the key of whoever runs it.
-    with dask.config.set({"daskperiment.secret-key": "the key of the tests"}):
+    # No test makes the key of whoever runs it, or files among theirs.
+    cache = str(tmp_path_factory.getbasetemp() / "cache")
+    own = {"daskperiment.secret-key": "the key of the tests", "daskperiment.cache": cache}
+    with dask.config.set(own):
         yield
     # Clients that are not closed in the order of their making leave theirs behind.
     for setting in ("scheduler", "shuffle"):

@@ -21,13 +21,16 @@ from daskperiment.codec.bodies import (
     sealed,
 )
 from daskperiment.codec.fields import (
+    check_kept,
     describe,
     from_plain,
     is_object,
     object_ref,
     pack,
+    pickled,
     signing_key_in_force,
     to_plain,
+    unkept,
     unpack,
 )
 from daskperiment.codec.kinds import NotPlainError
@@ -37,6 +40,7 @@ from daskperiment.codec.object_format import (
     check_object,
     dump_object,
     load_object,
+    seal,
 )
 from daskperiment.codec.renumbering import Renumbering, with_trial
 from daskperiment.codec.signed_records import (
@@ -51,6 +55,7 @@ __all__ = [
     "NotPlainError",
     "ObjectFile",
     "Renumbering",
+    "check_kept",
     "check_object",
     "check_signature",
     "content_hash",
@@ -71,11 +76,14 @@ __all__ = [
     "object_ref",
     "pack",
     "parsed",
+    "pickled",
     "placed",
+    "seal",
     "sealed",
     "signed",
     "signing_key_in_force",
     "to_plain",
+    "unkept",
     "unpack",
     "with_trial",
 ]

@@ -82,6 +82,8 @@ class Call:
     """Names of the arguments that are made of secret parameters, without a step between."""
     defaulted: bool = False
     """Whether an argument is left out that has a default."""
+    format: str | None = None
+    """Name of the format in which its output is kept; None leaves it to the value."""
 
     def turned(self) -> list[str]:
         """Return the arguments' names in their order, if that counts and is not the usual one."""

@@ -12,14 +12,16 @@ too, on a worker's event loop, when it estimates the size of a message: that is 
 
 from __future__ import annotations
 
+import ctypes
 import os
 import random
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.random import mtrand
@@ -38,7 +40,7 @@ from daskperiment.execution.system_entropy import ISOLATED_PACKAGES, SystemDraws
 from daskperiment.execution.unseen_draws import notice_states
 from daskperiment.warn import warn_user
 
-__all__ = ["IsolatedLibraries", "doubt_of", "release_step", "seed_step"]
+__all__ = ["IsolatedLibraries", "doubt_of", "release_step", "seed_step", "steps_in_turn"]
 
 _ISOLATED_MODULES = frozenset({"dask.sizeof"})
 
@@ -86,8 +88,115 @@ class IsolatedLibraries:
 _SHARED = random.random.__self__  # type: ignore[attr-defined]  # typeshed calls it a function
 """The generator behind the functions of the module ``random``."""
 
-_give_seed, _set_state = random.seed, random.setstate
-"""Without what notices that a step calls them."""
+_set_state = random.setstate
+"""Without what notices that a step calls it."""
+_seed_generator = super(random.Random, _SHARED).seed
+"""Of all that the function of the module does, what it does with a number."""
+
+
+def _give_seed(seed: int) -> None:
+    _seed_generator(seed)
+    _SHARED.gauss_next = None
+
+
+class _DrawFinder(Protocol):
+    """Tells whether something was drawn from the generators since they were marked."""
+
+    looking_draws: bool
+    """Whether a look takes a draw away."""
+
+    def mark(self, again: Callable[[], Any]) -> None:
+        """Remember where they are; `again` brings them there."""
+
+    def drawn(self) -> bool:
+        """Return whether they are elsewhere now."""
+
+
+class _DrawsByOutput:
+    """Tells it by the next raw output.
+
+    Parameters
+    ----------
+    python : random.Random
+    bits : numpy.random.MT19937
+    """
+
+    looking_draws = True
+
+    def __init__(self, python: random.Random, bits: Any) -> None:
+        self._python, self._bits = python, bits
+        self._expected = (0, 0)
+
+    def mark(self, again: Callable[[], Any]) -> None:
+        self._expected = self._next()
+        again()
+
+    def drawn(self) -> bool:
+        return self._next() != self._expected
+
+    def _next(self) -> tuple[int, int]:
+        return self._python.getrandbits(64), int(self._bits.random_raw())
+
+
+class _DrawsByMemory:
+    """Tells it by where the generators stand in their memory, which a look does not change.
+
+    Both have 624 words and, in front or behind, the number of those that were given out. If all
+    were, the words are others, and so they are for another seed: all but the first.
+    """
+
+    looking_draws = False
+
+    def __init__(self, python: random.Random, bits: Any) -> None:
+        found = ctypes.c_uint32 * (_WORDS + 1)
+        self._python = found.from_address(id(python) + object.__basicsize__)
+        self._numpy = found.from_address(bits.ctypes.state_address)
+        self._owners = python, bits  # as long as they are looked at
+        self._marked: tuple[int, ...] = ()
+
+    def mark(self, again: Callable[[], Any]) -> None:
+        python, numpy = self._python, self._numpy
+        self._marked = python[0], python[2], numpy[1], numpy[_WORDS]
+
+    def drawn(self) -> bool:
+        python, numpy = self._python, self._numpy
+        return (python[0], python[2], numpy[1], numpy[_WORDS]) != self._marked
+
+
+_WORDS = 624
+
+
+def _draw_finder(python: random.Random, bits: Any) -> _DrawFinder:
+    """Return what tells of draws: by memory, where that is seen to be laid out as expected."""
+    small = random.Random.__basicsize__ < object.__basicsize__ + 4 * (_WORDS + 1)
+    if sys.implementation.name != "cpython" or small:
+        return _DrawsByOutput(python, bits)
+    own = random.Random(1), np.random.MT19937(1)
+    return (_DrawsByMemory if _finds_draws(_DrawsByMemory(*own), *own) else _DrawsByOutput)(
+        python, bits
+    )
+
+
+def _finds_draws(finder: _DrawFinder, python: random.Random, bits: Any) -> bool:
+    """Whether draws of each generator are found, be they as many as there are words, and seeds."""
+    numpy = np.random.RandomState(bits)
+    draws: list[Callable[[], Any]] = [
+        lambda: python.getrandbits(32), lambda: python.getrandbits(32 * _WORDS),
+        lambda: bits.random_raw(), lambda: bits.random_raw(_WORDS),
+        lambda: python.seed(2), lambda: numpy.seed(2),
+    ]  # fmt: skip
+    found = []
+    for draw in draws:
+        python.seed(1)
+        numpy.seed(1)
+        for turned in (False, True):  # with all words given out, and with some
+            if turned:
+                python.getrandbits(32), bits.random_raw()
+            finder.mark(lambda: None)
+            found.append(not finder.drawn())
+            draw()
+            found.append(finder.drawn())
+    return all(found)
 
 
 class _WaitingStep(NamedTuple):
@@ -112,8 +221,9 @@ def _waits(outer: RunningStep, step: RunningStep) -> bool:
 class _GlobalRandomState:
     """Seeds the process's global random state for steps, and tells which of them drew from it.
 
-    Whether something was drawn is told by the next raw output, which is known after seeding:
-    reading the whole state would cost more than the rest of a small step.
+    Reading the whole state, to see whether something was drawn, would cost more than the rest of a
+    small step. So does giving it back: between steps of which one follows the other in one thread,
+    it stays as it is.
     """
 
     def __init__(self) -> None:
@@ -126,13 +236,16 @@ class _GlobalRandomState:
         self._isolated = IsolatedLibraries()
         self._system = SystemDraws()
         self._finder = ArrivalFinder(PACKAGES, self.arrived)
+        self._draws = _draw_finder(_SHARED, self._bits)
+        self._holders = 0
+        """How many threads run steps of which one follows the other."""
         self._forget()
 
     def _forget(self) -> None:
         self._seed = 0
         self._failed = False
-        self._expected = (0, 0)
         self._outside: Any = None
+        """What the user's own code had, while it does not have it."""
         self._families: list[GeneratorFamily] = []
 
     def enter(self, step: RunningStep, outer: object) -> None:
@@ -144,18 +257,35 @@ class _GlobalRandomState:
             else:
                 if self._isolated.update() and self._finder not in sys.meta_path:
                     sys.meta_path.insert(0, self._finder)
-                self._outside = (random.getstate(), mtrand.get_bit_generator())
-                mtrand.set_bit_generator(self._bits)
-                if os.urandom is not self._system:
-                    self._system.read = os.urandom
-                # The second is what SystemRandom calls.
-                os.urandom = self._system
-                setattr(random, "_urandom", self._system)  # noqa: B010
-                if sys.modules.keys() & PACKAGES:
-                    self._families = imported_families()
+                self._failed = False
+                if self._outside is None:
+                    self._take_over()
             ACTIVE.append(step)
             self._steps.append(step)
             self._reseed(step.seed)
+
+    def _take_over(self) -> None:
+        """Put away what the user's own code has."""
+        self._outside = (random.getstate(), mtrand.get_bit_generator())
+        mtrand.set_bit_generator(self._bits)
+        if os.urandom is not self._system:
+            self._system.read = os.urandom
+        # The second is what SystemRandom calls.
+        os.urandom = self._system
+        setattr(random, "_urandom", self._system)  # noqa: B010
+        if sys.modules.keys() & PACKAGES:
+            self._families = imported_families()
+
+    def __enter__(self) -> None:
+        """Keep what the user's own code has until the end of steps that follow one another."""
+        with self._lock:
+            self._holders += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._holders -= 1
+            if not self._holders and not ACTIVE and self._outside is not None:
+                self._restore()
 
     def _expects(self, outer: object) -> bool:
         """Whether a step comes from the one that waits, or from the only one that draws."""
@@ -165,11 +295,13 @@ class _GlobalRandomState:
         return len(self._steps) == 1 and self._steps[0] is step
 
     def _enter_beside(self, step: RunningStep, outer: object) -> None:
-        state = random.getstate(), self._bits.state  # a look takes a draw away
+        waits = self._alone(outer) and _waits(self._steps[0], step)
+        # Before a look, which may take a draw away.
+        state = (random.getstate(), self._bits.state) if waits else (None, None)
         self._note_draws()
         for other in ACTIVE:
             other.beside = (*other.beside, step.key)
-        if self._alone(outer) and _waits(self._steps[0], step):
+        if waits:
             level = _WaitingStep(self._steps[0], state, self._seed, self._families)
             self._levels.append(level)
             self._steps, self._families = [], imported_families()
@@ -185,7 +317,8 @@ class _GlobalRandomState:
             ACTIVE[:] = [other for other in ACTIVE if other is not step]
             self._steps = rest
             if not ACTIVE:
-                self._restore()
+                if not self._holders:
+                    self._restore()
             elif not self._steps:
                 self._go_on(self._levels.pop())
 
@@ -201,9 +334,9 @@ class _GlobalRandomState:
             arrived = any(each is family for each in level.families)
             self._try(partial(family.seed, level.seed) if arrived else family.restore)
         self._steps, self._seed, self._families = [level.step], level.seed, level.families
-        self._set(level.state)
-        self._expected = self._next()
-        self._set(level.state)
+        again = partial(self._set, level.state)
+        again()
+        self._draws.mark(again)
 
     def _set(self, state: tuple[Any, Any]) -> None:
         _set_state(state[0])
@@ -228,14 +361,15 @@ class _GlobalRandomState:
         self._forget()
 
     def _reseed(self, seed: int) -> None:
-        self._seed, bits = seed, seed & 0xFFFFFFFF
-        _give_seed(seed)
-        np.random.seed(bits)
-        self._expected = self._next()
-        _give_seed(seed)
-        np.random.seed(bits)
+        self._seed = seed
+        self._seed_both()
+        self._draws.mark(self._seed_both)
         for family in self._families:
             self._try(partial(family.seed, seed))
+
+    def _seed_both(self) -> None:
+        _give_seed(self._seed)
+        np.random.seed(self._seed & 0xFFFFFFFF)
 
     def _try(self, act: Callable[[], Any]) -> Any:
         """Have a family do something. If it fails, who runs now is taken to draw."""
@@ -247,18 +381,15 @@ class _GlobalRandomState:
     def arrived(self, package: str) -> None:
         """Seed a package that a step, or somebody beside it, has imported."""
         with self._lock:
-            if ACTIVE:
+            if self._outside is not None:
                 found = families_of(package)
                 for families in (self._families, *(level.families for level in self._levels)):
                     families += found
                 for family in found:
                     self._try(partial(family.seed, self._seed))
 
-    def _next(self) -> tuple[int, int]:
-        return random.getrandbits(64), int(self._bits.random_raw())
-
     def _note_draws(self) -> None:
-        drawn, supposed = self._next() != self._expected, False
+        drawn, supposed = self._draws.drawn(), False
         for family in self._families:
             if self._try(family.drawn):
                 drawn, supposed = drawn or family.observed, supposed or not family.observed
@@ -266,8 +397,8 @@ class _GlobalRandomState:
         for step in self._steps if drawn or supposed or self._failed else ():
             step.stochastic = True
             step.disturbed = step.disturbed or (drawn and not alone)
-        if len(self._steps) > 1:
-            # The look took a draw away from the others: give them a fresh start.
+        if not alone and (drawn or self._draws.looking_draws or self._families):
+            # A look took a draw away from the others, or would find what is known: they begin anew.
             self._reseed(self._seed)
 
 
@@ -281,6 +412,14 @@ def seed_step(step: RunningStep, outer: object = None) -> None:
     A step that computes a trial, and waits for it, draws on where it was: `outer` is that one.
     """
     _STATE.enter(step, outer)
+
+
+def steps_in_turn() -> AbstractContextManager[None]:
+    """Leave the global random state to the steps that this thread runs one after the other.
+
+    Nothing of the user's runs between them, so that it need not be given back each time.
+    """
+    return _STATE
 
 
 def release_step(step: RunningStep) -> None:

@@ -29,6 +29,7 @@ from daskperiment.execution.lifecycle import end, join
 from daskperiment.execution.tasks import deliver_visit, run_recorded
 from daskperiment.execution.trial import RequestSource, TrialHandle, TrialRequest
 from daskperiment.execution.usage import Stopwatch
+from daskperiment.formats import read_file
 from daskperiment.recording.recorder import Recorder
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import FileState, StepRun, reused_run_id
@@ -324,7 +325,7 @@ def _loaded(
 ) -> SharedOutcome:
     watch = Stopwatch()
     get, signing_key = request.setup.store.get, request.setup.signing_key
-    value = unpack(hit.entry.kept["value"], get, signing_key)
+    value = unpack(hit.entry.kept["value"], get, signing_key, read_file)
     if "files" in hit.entry.kept:
         restore_files(hit.entry.kept["files"], get, signing_key)
     run = _as_run(request, call, hit, watch)

@@ -49,6 +49,7 @@ from daskperiment.execution.purity import hands_on, is_changed, report_conflicts
 from daskperiment.execution.random_state import doubt_of, release_step, seed_step
 from daskperiment.execution.trial import TrialHandle
 from daskperiment.execution.usage import Stopwatch, Usage
+from daskperiment.formats import as_file, as_object
 from daskperiment.formatting import shorten
 from daskperiment.recording.recorder import Recorder
 from daskperiment.recording.registry import recorder_for
@@ -377,7 +378,11 @@ class StepRunner:
     def _keep(self, value: Any, lazy: bool) -> Blob | None:
         """Keep what the step returned, and return the object if it has to stay for good."""
         reusable = self.keys is not None and self.keys.reusable
-        form, blob = pack(value, self.trial.signing_key, inline=INLINE)
+        name, key = self.call.format, self.trial.signing_key
+        if name is None:
+            form, blob = pack(value, key, INLINE, as_object)
+        else:
+            form, blob = as_file(name)(value, key)
         if lazy:
             form, blob = {**form, "size": 0, "digest": None, "reason": f"it is {LAZY}"}, None
         if reusable:

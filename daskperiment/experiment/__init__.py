@@ -6,6 +6,7 @@ Each group of its methods has a module here; the work is done in the rooms below
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from daskperiment.capture.signatures import explained
@@ -17,7 +18,7 @@ from daskperiment.experiment.upkeep import Upkeep
 from daskperiment.formatting import html_table, plain_repr, shorten, table
 from daskperiment.parameters import Parameters
 from daskperiment.planning.planner import Planner, check_reuse
-from daskperiment.recording.registry import recorder_for
+from daskperiment.recording.registry import is_caught_up, recorder_for, visiting
 from daskperiment.result import Result
 from daskperiment.seeds import check_seed
 from daskperiment.store import opening
@@ -154,12 +155,20 @@ def list_experiments(backend: Any = None) -> pd.DataFrame:
     pandas.DataFrame
         A row for each experiment.
     """
-    from daskperiment.history.tables import experiment_row, experiments_frame
+    from daskperiment.history.overview import KnownRows, experiments_frame
 
-    stores = {id: opening.open_store(backend, id) for id in opening.list_experiments(backend)}
-    for store in stores.values():
-        recorder_for(store).catch_up()
-    return experiments_frame(experiment_row(id, store) for id, store in stores.items())
+    target = opening.resolve(backend)
+    known = KnownRows(str(target) if isinstance(target, Path) else "")
+    rows = []
+    for id in opening.list_experiments(target):
+        store = opening.open_store(target, id)
+        row = known.row(id, store) if is_caught_up(store) else None
+        if row is None:
+            with visiting(store):
+                row = known.count(id, store)
+        rows.append(row)
+    known.save()
+    return experiments_frame(rows)
 
 
 def experiment_of(result: Result) -> Experiment:

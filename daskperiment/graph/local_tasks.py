@@ -8,6 +8,7 @@ depends on the graph alone: of a graph that trials have in common it is worked o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from dask.callbacks import Callback
 from dask.delayed import Delayed
 from dask.order import order
 
+from daskperiment.execution.random_state import steps_in_turn
 from daskperiment.execution.trial import TrialHandle
 from daskperiment.graph.dask_tasks import DataNode, GraphNode, Task, TaskRef
 from daskperiment.graph.keywords import USUAL
@@ -64,7 +66,7 @@ class _Turn(NamedTuple):
     """One task when it is its turn."""
 
     key: Key
-    task: GraphNode
+    task: Any
     form: list[Any]
     """The arguments that it calls its function with, but for what other tasks give."""
     taken: tuple[tuple[int, Key], ...]
@@ -78,7 +80,10 @@ class _Turn(NamedTuple):
         """Add what the task gives to the values, and drop what is done."""
         key, task, form, taken, plain, done = self
         if plain:
-            values[key] = _called(task, form, taken, values)
+            arguments = form.copy()
+            for place, each in taken:
+                arguments[place] = values[each]
+            values[key] = task.func(*arguments)
         else:
             values[key] = task({each: values[each] for each in task.dependencies})
         for each in done:
@@ -98,15 +103,18 @@ class LocalTasks:
         Key in the template -> key here, or the node that takes its place.
     parameters : mapping, optional
         Key -> name, of the parameters that come with each trial, as the trial itself does then.
+    mixed : bool
+        Whether some call functions of the user's that belong to no trial.
     """
 
     def __init__(
         self, key: Key, tasks: Mapping[Key, GraphNode], names: Mapping[Key, Any] | None = None,
-        parameters: Mapping[Key, str] | None = None,
+        parameters: Mapping[Key, str] | None = None, mixed: bool = False,
     ) -> None:  # fmt: skip
         self.key = key
         self.tasks = tasks
         self.names = names or {}
+        self._mixed = mixed
         self._parameters = parameters or {}
         self._names = set(self._parameters.values())
 
@@ -140,8 +148,9 @@ class LocalTasks:
             nodes = {key: DataNode(key, value) for key, value in values.items()}
             # Not a cache that others see: these keys are not of one trial alone.
             return get({**self.tasks, **nodes}, self.key, cache={}, **keywords)
-        for turn in self._turns:
-            turn.run(values)
+        with nullcontext() if self._mixed else steps_in_turn():
+            for turn in self._turns:
+                turn.run(values)
         return values[self.key]
 
     @cached_property
@@ -203,12 +212,3 @@ def _turn(key: Key, task: GraphNode, done: tuple[Key, ...]) -> _Turn:
     plain = not any(isinstance(each, (GraphNode, TaskRef)) and type(each) is not TaskRef
                     for each in task.args)  # fmt: skip
     return _Turn(key, task, list(task.args), taken, plain, done)
-
-
-def _called(
-    task: Any, form: list[Any], taken: tuple[tuple[int, Key], ...], values: Mapping[Key, Any]
-) -> Any:
-    arguments = form.copy()  # in a frame of its own, so that nothing here keeps what they are
-    for place, key in taken:
-        arguments[place] = values[key]
-    return task.func(*arguments)

@@ -53,7 +53,7 @@ class TemplateNodes(NamedTuple):
     tasks: Mapping[Key, Any]
     """The template's tasks."""
     functions: Mapping[Key, Any]
-    """What each of them calls, None if nothing of the user's or ours."""
+    """What each of them calls, None if it calls nothing."""
     own: Collection[Key]
     """Keys of those that every trial has a copy of; the others keep their keys."""
     parameters: Mapping[Key, str]

@@ -38,7 +38,6 @@ from daskperiment.graph.dask_tasks import (
     Task,
     TaskRef,
     convert_legacy_graph,
-    function_of,
     in_order,
     references,
 )
@@ -190,7 +189,7 @@ class Template:
 
     @cached_property
     def _nodes(self) -> TemplateNodes:
-        functions = {key: function_of(task) for key, task in self.tasks.items()}
+        functions = {key: getattr(task, "func", None) for key, task in self.tasks.items()}
         own = {key for layer in self.own.values() for key in layer.tasks}
         return TemplateNodes(self.tasks, functions, own, self.inlined, self.taken)
 
@@ -252,8 +251,11 @@ class _Copying:
                 task = tasks.get(key)
                 found[key] = task = self._outside(key) if task is None else task
                 waiting += task.dependencies
-        tasks = self._nested(found) if self.made else found
-        return LocalTasks(self.last, tasks, keys, self.template.inlined if outside else None)
+        others = found.keys() - tasks.keys() - self.made.keys()
+        mixed = any(not isinstance(found[key], DataNode) for key in others)
+        parameters = self.template.inlined if outside else None
+        found = self._nested(found) if self.made else found
+        return LocalTasks(self.last, found, keys, parameters, mixed)
 
     def _nested(self, tasks: dict[Key, GraphNode]) -> dict[Key, GraphNode]:
         """Put what is loaded for one task alone into that task: Dask's scheduling takes longer."""

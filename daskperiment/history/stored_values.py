@@ -9,6 +9,7 @@ from dask.utils import format_bytes
 
 from daskperiment.codec import from_plain, is_object, object_ref, signing_key_in_force, unpack
 from daskperiment.errors import CorruptRecordError, StoreError
+from daskperiment.formats import read_file
 from daskperiment.formatting import html_table, shorten
 from daskperiment.records import ObjectRef
 from daskperiment.secret_values import HIDDEN
@@ -148,7 +149,7 @@ class _AbsentStore(NamedTuple):
 
 def loaded(data: Any, store: _ObjectSource, signing_key: str | bytes | None = None) -> Any:
     """Return the Python object that a recorded value was, unpickled if need be."""
-    return unpack(data, store.get, signing_key_in_force(signing_key))
+    return unpack(data, store.get, signing_key_in_force(signing_key), read_file)
 
 
 def viewed(data: Any, store: Store) -> Any:

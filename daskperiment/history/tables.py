@@ -1,9 +1,8 @@
-"""The history of an experiment, and many experiments at a glance, as DataFrames."""
+"""The history of an experiment, as a DataFrame."""
 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Collection, Iterable, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -12,7 +11,6 @@ import pandas as pd
 from msgspec import Struct
 
 from daskperiment.codec import find_record
-from daskperiment.errors import StoreError, StoreWarning
 from daskperiment.history.columns import column, durations, frame_of, moments, objects
 from daskperiment.history.stored_values import MISSING, viewed, viewed_all
 from daskperiment.history.trial_records import (
@@ -26,7 +24,7 @@ from daskperiment.history.trial_records import (
 from daskperiment.records import Begun, EndStatus, Environment
 from daskperiment.store.protocol import Store
 
-__all__ = ["ExperimentRow", "experiment_row", "experiments_frame", "get_history", "get_parameters"]
+__all__ = ["get_history", "get_parameters"]
 
 
 class _GivenParameters(Struct, gc=False):
@@ -233,78 +231,3 @@ def _commit(store: Store, digest: str) -> Any:
     environment = find_record(store.get, digest, Environment)
     git = environment.categories.get("git", {}) if environment else {}
     return git.get("commit") or MISSING
-
-
-# Many experiments ------------------------------------------------------------------------------
-
-
-class ExperimentRow(NamedTuple):
-    """What a list of experiments says of one; numbers are ``None`` if it cannot be read."""
-
-    experiment: str
-    address: str
-    trials: int | None = None
-    succeeded: int | None = None
-    running: int | None = None
-    finished: float | None = None
-    """When the latest trial to end did so, in seconds since the epoch."""
-
-
-class _TrialStart(Struct, gc=False):
-    """All that counting needs of how a trial began: that it did."""
-
-
-class _EndTime(Struct, gc=False):
-    """What counting needs of how a trial ended: no result, which may be long."""
-
-    status: EndStatus
-    finished: float
-    elapsed: float
-    failure: _ShortFailure | None = None
-
-
-def experiment_row(experiment: str, store: Store) -> ExperimentRow:
-    """Return the row of one experiment. One that cannot be read is warned of and hides no other."""
-    try:
-        return _outline(experiment, store)
-    except StoreError as error:
-        warnings.warn(
-            f"Experiment {experiment!r} cannot be read: {error}", StoreWarning, stacklevel=2
-        )
-        return ExperimentRow(experiment, store.address)
-
-
-def _outline(experiment: str, store: Store) -> ExperimentRow:
-    found = fold(store, None, _TrialStart, _EndTime, _ShortFailure)
-    pending = found.begun.keys() - found.ended.keys()
-    rest = read_trials(store, pending) if pending else {}
-    ended = [found.ended[trial] for trial in found.begun.keys() & found.ended.keys()]
-    finished = [end.finished for end in ended if end.finished != DAMAGED]
-    return ExperimentRow(
-        experiment=experiment,
-        address=store.address,
-        trials=len(found.begun),
-        succeeded=sum(end.status == "succeeded" for end in ended),
-        running=sum(trial.status == "running" for trial in rest.values()),
-        finished=max(finished, default=None),
-    )
-
-
-def experiments_frame(rows: Iterable[ExperimentRow]) -> pd.DataFrame:
-    """Return a table of experiments, sorted by name and address; what is not known is missing."""
-    each = sorted(rows, key=lambda row: (row.experiment, row.address))
-    index = pd.RangeIndex(len(each))
-
-    def counts(name: str) -> pd.Series:
-        return pd.Series([getattr(row, name) for row in each], index=index, dtype="Int64")
-
-    finished = [math.nan if row.finished is None else row.finished for row in each]
-    columns = [
-        ("Experiment", column([row.experiment for row in each], index)),
-        ("Trials", counts("trials")),
-        ("Succeeded", counts("succeeded")),
-        ("Running", counts("running")),
-        ("Latest Finished", moments(finished, index)),
-        ("Address", column([row.address for row in each], index)),
-    ]
-    return frame_of(columns, index)

@@ -18,7 +18,7 @@ import uuid
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
@@ -32,12 +32,13 @@ from daskperiment.errors import (
     StoreWarning,
 )
 from daskperiment.recording import journal_format as frames
+from daskperiment.recording.left_journals import adopt, count_left, left_journals
 from daskperiment.recording.owned_writes import OwnedWrites
 from daskperiment.recording.unfinished import unfinished
 from daskperiment.records import Point
 from daskperiment.store import rights
 from daskperiment.store.faults import explain
-from daskperiment.store.liveness import current_origin, is_gone
+from daskperiment.store.liveness import current_origin
 from daskperiment.store.protocol import Owner, Record, Store
 
 __all__ = ["Journal"]
@@ -47,9 +48,6 @@ _ROTATE = 1_000_000
 
 _KEPT = 32 << 20
 """Bytes of files that are kept though they are delivered: the store may go back."""
-
-_ABANDONED = 86_400.0
-"""Seconds without a write after which another host's journal is adopted."""
 
 _encode_point = msgspec.json.Encoder().encode
 _JOURNALS: weakref.WeakSet[Journal] = weakref.WeakSet()
@@ -117,10 +115,22 @@ class Journal:
     def rewind(self) -> None:
         """Deliver everything again that the files have: the store may have lost it."""
         with self._flushing, self._writing:
+            # One that was deleted while it rested cannot be read any more.
+            self._spent = deque(file for file in self._spent if file.opened())
             self._rewound = bool(self._spent)
             for file in (*self._spent, self._file):
                 if file is not None:
                     file.rewind()
+
+    def rest(self) -> None:
+        """Close the files that are delivered, until they are needed again."""
+        with self._flushing, self._writing:
+            if self._file is not None and not self._file.waiting:
+                self._spent.append(self._file)
+                self._file = None
+            for file in self._spent:
+                if not file.waiting:
+                    file.release()
 
     def make_room(self) -> None:
         """Remove what is kept though it is delivered: room is needed for what is not."""
@@ -168,14 +178,14 @@ class Journal:
         StoreError
             From the store. Nothing is lost.
         """
-        return sum(_adopt(path, self._writes) for path in self._orphans())
+        return sum(adopt(path, self._writes) for path in self._orphans())
 
     @property
     def waiting(self) -> int:
         """How many points and records are not delivered yet, dead processes' included."""
         with self._writing:
             own = sum(file.waiting for file in (*self._spent, self._file) if file is not None)
-        return own + sum(map(_count, self._orphans()))
+        return own + sum(map(count_left, self._orphans()))
 
     def close(self) -> None:
         """Deliver what waits, and remove the file.
@@ -211,7 +221,11 @@ class Journal:
                     path.unlink()
 
     def _create(self) -> _JournalFile:
-        self._file = _JournalFile(self.folder)
+        rested = self._spent[-1] if self._spent else None
+        if rested is not None and rested.is_closed and rested.opened():
+            self._file = self._spent.pop()
+        else:
+            self._file = _JournalFile(self.folder)
         return self._file
 
     def _deliver(self, deadline: float | None, timeout: float | None) -> list[Record]:
@@ -273,13 +287,15 @@ class Journal:
         )
 
     def _orphans(self) -> Iterator[Path]:
-        return _orphans(self.folder, self._file.path if self._file else None)
+        return left_journals(self.folder, self._file.path if self._file else None)
 
 
 class _JournalFile:
     """The journal file of this process. Whoever writes to it holds the journal's lock."""
 
     _handle = -1
+    _inode = 0
+    """Which file it was that was closed."""
 
     def __init__(self, folder: Path) -> None:
         origin = current_origin()
@@ -308,6 +324,32 @@ class _JournalFile:
             with suppress(OSError):
                 temporary.unlink()
             raise explain(error, self.path) from error
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the file rests, and is small enough to be written on."""
+        return self._handle < 0 and self.size <= _ROTATE
+
+    def release(self) -> None:
+        """Close the file."""
+        if self._handle >= 0:
+            self._inode = os.fstat(self._handle).st_ino
+            os.close(self._handle)
+            self._handle = -1
+
+    def opened(self) -> bool:
+        """Open the file if it was closed; False if it is no longer there."""
+        if self._handle >= 0:
+            return True
+        try:
+            handle = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return False
+        if os.fstat(handle).st_ino != self._inode:
+            os.close(handle)
+            return False
+        self._handle = handle
+        return True
 
     def add(self, data: bytes, count: int) -> None:
         """Write behind all that is there."""
@@ -381,108 +423,6 @@ def _write_rest(file: int, data: bytes, offset: int, written: int) -> None:
     except OSError:
         os.ftruncate(file, offset)
         raise
-
-
-# Journals that dead processes left ----------------------------------------------------------------
-
-
-def _orphans(folder: Path, own: Path | None) -> Iterator[Path]:
-    """Yield the journals in a folder whose process is gone."""
-    try:
-        with os.scandir(folder) as entries:
-            paths = [Path(e.path) for e in entries if e.name.endswith(".journal")]
-    except (FileNotFoundError, PermissionError):
-        return  # those of somebody else are theirs to deliver
-    except OSError as error:
-        raise explain(error, folder / "journal") from error
-    for path in paths:
-        if path != own and _is_orphan(path):
-            yield path
-
-
-def _is_orphan(path: Path) -> bool:
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False  # adopted meanwhile, or not ours to read
-    try:
-        header = frames.read_header(file)
-        gone = None if header is None else is_gone(header.origin)
-        return time.time() - os.fstat(file).st_mtime > _ABANDONED if gone is None else gone
-    finally:
-        os.close(file)
-
-
-def _adopt(path: Path, writes: OwnedWrites) -> int:
-    """Deliver a journal to a store and remove it; return the number of its records."""
-    delivered = skipped = 0
-
-    def watched(sections: Iterator[frames.JournalSection]) -> Iterator[frames.JournalSection]:
-        nonlocal skipped
-        for section in sections:
-            skipped += section.skipped
-            yield section
-
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return 0  # adopted by another
-    except OSError as error:
-        raise explain(error, path) from error
-    try:
-        found = list(frames.read_owners(file, os.fstat(file).st_size))
-        owners = {number: owner for number, owner, _ in found}
-        begun = {owner: body for _, owner, body in found}
-        for records, _, _ in frames.batches(watched(_remaining(file, path, owners))):
-            writes.append(records, lambda: begun)
-            delivered += len(records)
-    finally:
-        os.close(file)
-    try:
-        if skipped:
-            _set_aside(path, skipped)
-        else:
-            path.unlink(missing_ok=True)
-    except OSError as error:
-        raise explain(error, path) from error
-    return delivered
-
-
-def _set_aside(path: Path, skipped: int) -> None:
-    aside = path.with_suffix(".damaged")
-    try:
-        os.rename(path, aside)
-    except FileNotFoundError:
-        return
-    warnings.warn(
-        f"{path} is damaged: {skipped} bytes of it cannot be read, the rest was delivered. It is "
-        f"kept as {aside.name}; delete it if you do not need it",
-        StoreWarning,
-        stacklevel=2,
-    )
-
-
-def _remaining(
-    file: int, path: Path, owners: Mapping[int, Owner]
-) -> Iterator[frames.JournalSection]:
-    # The name is in the file's name too, should the header be damaged.
-    header = frames.read_header(file)
-    name = header.journal if header else path.stem.rpartition("-")[2]
-    return frames.sections(file, name, owners, frames.read_mark(file), os.fstat(file).st_size)
-
-
-def _count(path: Path) -> int:
-    """Count the points and records of a journal that were not delivered."""
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return 0
-    try:
-        size = os.fstat(file).st_size
-        owners = {number: owner for number, owner, _ in frames.read_owners(file, size)}
-        return sum(section.frames for section in _remaining(file, path, owners))
-    finally:
-        os.close(file)
 
 
 def _after_fork_in_child() -> None:

@@ -38,6 +38,7 @@ from daskperiment.records import (
     ended_id,
 )
 from daskperiment.store.liveness import heartbeat_timeout
+from daskperiment.store.opening import let_go
 from daskperiment.store.protocol import Allocation, Owner, Record, Store
 
 __all__ = ["BegunTrial", "Recorder", "RecorderListener", "RunningTrial", "RunningTrials"]
@@ -262,6 +263,12 @@ class Recorder:
         StoreUnavailableError
             If the store is away, so that the question cannot be answered either.
         """
+        if not self._heartbeat.runs:
+            self._heartbeat.start()  # which lets go of what the question opens
+        self.hand_over()
+
+    def hand_over(self) -> None:
+        """Deliver what waits; as `catch_up`, for who lets go of the store at once."""
         try:
             self.flush()
         except StoreUnavailableError:
@@ -306,6 +313,11 @@ class Recorder:
             if not self._closed:  # else it was said, and the store is closed under this thread
                 with suppress(StoreWarning):  # here nobody would see it raised
                     self.delivery.lost_contact(error)
+
+    def rest(self) -> None:
+        """Close the files, which are opened again when they are needed: nothing is to do."""
+        self._journal.rest()
+        let_go(self.store)
 
     def _beat(self) -> None:
         known = self.delivery.writes.known

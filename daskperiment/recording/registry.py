@@ -5,14 +5,16 @@ from __future__ import annotations
 import atexit
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from weakref import WeakKeyDictionary
 
 from daskperiment.recording.recorder import Recorder
 from daskperiment.store.liveness import whereabouts
-from daskperiment.store.opening import check_arrival
+from daskperiment.store.opening import check_arrival, journal_folder, spare_folders
 from daskperiment.store.protocol import Store
 
-__all__ = ["close_recorders", "recorder_for"]
+__all__ = ["close_recorders", "is_caught_up", "recorder_for", "visiting"]
 
 
 class _Registry:
@@ -38,6 +40,11 @@ class _Registry:
             atexit.register(close_recorders)
         self.admitted[store] = recorder
         return recorder
+
+    def known(self, store: Store) -> Recorder | None:
+        """Return the recorder that this process has for a store, if any."""
+        recorder = self._recorders.get(store.address)
+        return None if recorder is None or recorder.pid != os.getpid() else recorder
 
     def take_all(self) -> list[Recorder]:
         """Return all recorders, and know none of them any more."""
@@ -65,6 +72,38 @@ def recorder_for(store: Store) -> Recorder:
     if recorder is None or recorder.pid != os.getpid():
         return _REGISTRY.admit(store)
     return recorder
+
+
+def is_caught_up(store: Store) -> bool:
+    """Whether nothing waits for a store: nothing here, and no journal of another process."""
+    recorder = _REGISTRY.known(store)
+    if recorder is not None and recorder.busy:
+        return False
+    own = f"-{os.getpid()}-"
+    try:
+        names = os.listdir(journal_folder(store))
+    except OSError:
+        names = []  # there is none, or it is for others to deliver
+    waiting = any(own not in name for name in names)
+    return not waiting and not any(map(os.path.isdir, spare_folders(store)))
+
+
+@contextmanager
+def visiting(store: Store) -> Iterator[None]:
+    """Deliver what waits for a store that is to be read once; let go of it again.
+
+    Where this process uses the store besides, it stays open.
+    """
+    known = _REGISTRY.known(store)
+    recorder = known or Recorder(store)
+    try:
+        recorder.hand_over()
+        yield
+    finally:
+        if known is None:
+            recorder.close()
+        elif known.store is not store:
+            store.close()
 
 
 def close_recorders() -> None:

@@ -17,15 +17,18 @@ from urllib.parse import unquote, urlsplit
 import dask
 
 from daskperiment.store.faults import explained
-from daskperiment.store.file import FileStore
+from daskperiment.store.file import FileStore, FolderState
 from daskperiment.store.protocol import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = [
+    "cache_folder",
     "check_arrival",
+    "folder_state",
     "journal_folder",
+    "let_go",
     "list_experiments",
     "open_store",
     "resolve",
@@ -120,6 +123,15 @@ def check_arrival(store: Store, place: str) -> None:
         store.check_arrival(place)
 
 
+def let_go(store: Store) -> None:
+    """Close the files of a folder that nobody needs now; a later call opens them again.
+
+    Who asks a server just now would notice: its connections stay.
+    """
+    if isinstance(store, FileStore):
+        store.close()
+
+
 def journal_folder(store: Store) -> Path:
     """Return the folder of the journals of a store's writers.
 
@@ -130,6 +142,24 @@ def journal_folder(store: Store) -> Path:
     if isinstance(store, FileStore):
         return store.folder / "journal"
     return _local_root() / _digest(store)
+
+
+def cache_folder() -> Path:
+    """Return the folder of what this user's processes worked out of stores, and may lose.
+
+    It is that of the Dask configuration value ``daskperiment.cache``, else one in the user's folder
+    for such things.
+    """
+    root = dask.config.get("daskperiment.cache", None)
+    if root is None:
+        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        root = Path(cache) / "daskperiment"
+    return Path(os.path.abspath(root))
+
+
+def folder_state(store: Store) -> FolderState | None:
+    """Return what changes with each write to a store that is a folder; ``None`` of others."""
+    return store.folder_state() if isinstance(store, FileStore) else None
 
 
 def spare_folders(store: Store) -> list[Path]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import stat
+import uuid
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["PRIVATE_FILE", "PRIVATE_FOLDER", "create", "make_folder", "may_write", "share"]
+__all__ = ["PRIVATE_FILE", "PRIVATE_FOLDER", "create", "make_folder", "may_write", "share", "write"]
 
 PRIVATE_FILE = 0o600
 """The mode of files that nobody else needs, unless the folder is shared."""
@@ -39,6 +40,21 @@ def create(path: Path) -> None:
     except FileExistsError:
         pass
     share(path)
+
+
+def write(path: Path, data: bytes | memoryview) -> None:
+    """Write a file that appears whole or not at all, with the rights of its folder."""
+    make_folder(path.parent)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.part")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+        share(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
 
 
 def share(path: Path) -> None:

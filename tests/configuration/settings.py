@@ -8,7 +8,6 @@ from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
-import attrs
 import msgspec
 
 
@@ -48,17 +47,6 @@ class Secretive:
     scale: InitVar[int]
 
 
-@attrs.frozen
-class AttrsOpt:
-    _lr: float = attrs.field(default=0.1, validator=attrs.validators.gt(0))
-
-
-@attrs.define
-class AttrsConfig:
-    opt: AttrsOpt = attrs.field(factory=AttrsOpt)
-    epochs: int = 2
-
-
 class StructOpt(msgspec.Struct):
     lr: float = 0.1
 
@@ -84,7 +72,6 @@ TREES = {
     "dict": {"opt": {"lr": 0.1}, "epochs": 2},
     "dataclass": Config(),
     "class": Config,
-    "attrs": AttrsConfig(),
     "struct": StructConfig(),
     "namespace": Namespace(opt={"lr": 0.1}, epochs=2),
     "simple namespace": SimpleNamespace(opt=SimpleNamespace(lr=0.1), epochs=2),

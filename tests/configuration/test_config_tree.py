@@ -10,7 +10,6 @@ from daskperiment.configuration import NO_VALUE, ConfigTree, build
 from daskperiment.errors import ConfigurationError, InputFileError
 from tests.configuration.settings import (
     TREES,
-    AttrsConfig,
     Config,
     Kind,
     Opt,
@@ -31,11 +30,8 @@ def test_round_trip(name):
     tree = ConfigTree(TREES[name])
     again = pickle.loads(pickle.dumps(tree))
     made = build(again.section, values_of(again))
-    if name == "attrs":
-        assert list(tree.leaves) == ["opt._lr", "epochs"]
-    else:
-        assert next(iter(tree.leaves)) == "opt.lr"
-        assert tree.leaves["opt.lr"].default == 0.1
+    assert next(iter(tree.leaves)) == "opt.lr"
+    assert tree.leaves["opt.lr"].default == 0.1
     assert made == (Config() if name == "class" else TREES[name])
 
 
@@ -118,18 +114,11 @@ def test_defaults_are_checked():
         ConfigTree(Config(opt=Opt("high")))
 
 
-@pytest.mark.parametrize(
-    ("source", "given", "told"),
-    [
-        (Config(), {"epochs": -1}, "epochs=-1: ValueError: epochs has to be positive"),
-        (AttrsConfig(), {"opt._lr": -1.0}, "must be > 0"),
-    ],
-)
-def test_classes_have_their_say(source, given, told):
+def test_classes_have_their_say():
     """Values that a class refuses are refused with what it says."""
-    tree = ConfigTree(source)
-    with pytest.raises(ConfigurationError, match=told):
-        tree.check({**values_of(tree), **given}, given)
+    tree = ConfigTree(Config())
+    with pytest.raises(ConfigurationError, match="epochs=-1: ValueError: epochs has to be positi"):
+        tree.check({**values_of(tree), "epochs": -1}, {"epochs": -1})
 
 
 VARIANTS = {"resnet": ResNet, "vit": ViT(patch=8)}

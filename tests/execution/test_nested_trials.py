@@ -91,7 +91,7 @@ def test_two_experiments_at_once(inner, tmp_path):
     """Results of two experiments in one computation draw what each draws alone."""
     third = daskperiment.Experiment("third", backend=tmp_path / "store", seed=3)
     mine = outer(third, None)
-    expected = inner.compute(), mine.compute()
+    expected = inner.compute(scheduler="synchronous"), mine.compute(scheduler="synchronous")
     assert dask.compute(inner, mine, scheduler="synchronous") == expected
 
 

@@ -10,6 +10,7 @@ import pytest
 from dask import delayed
 
 from daskperiment.errors import RandomStateWarning
+from daskperiment.execution import random_state
 from daskperiment.seeds import step_seed
 
 
@@ -191,3 +192,150 @@ def test_delayed_between_is_no_step(ex):
         return x
 
     assert use(delayed(random.random)()).compute() < 1
+
+
+def raw():
+    """Draw of Python's generator and of numpy's, as a user's own code does."""
+    return random.random(), float(np.random.random())
+
+
+DRAWS = {
+    "nothing": lambda: None,
+    "a small number": lambda: random.getrandbits(1),
+    "a float": random.random,
+    "all words at once": lambda: random.getrandbits(32 * 624),
+    "a normal number": lambda: random.gauss(0, 1),
+    "another seed": lambda: random.seed(5),
+    "numpy's float": np.random.random,
+    "all of numpy's words": lambda: np.random.bytes(4 * 624),
+    "numpy's normal number": np.random.normal,
+    "numpy's other seed": lambda: np.random.seed(5),
+}
+
+
+@pytest.fixture(params=["by memory", "by output"])
+def finder(request, monkeypatch):
+    """The keeper of the global state, with each way to find draws."""
+    kinds = {"by memory": "_DrawsByMemory", "by output": "_DrawsByOutput"}
+    kind = getattr(random_state, kinds[request.param])
+    found = kind(random_state._SHARED, random_state._STATE._bits)
+    monkeypatch.setattr(random_state._STATE, "_draws", found)
+    return found
+
+
+@pytest.mark.parametrize("draw", DRAWS)
+def test_whatever_is_drawn_is_noticed(ex, finder, draw):
+    """A step that draws counts as drawing, one that does not does not: also the one after it."""
+    act = DRAWS[draw]
+
+    @ex
+    def first():
+        act()
+        return 1
+
+    @ex.result
+    def last(value):
+        return value
+
+    last(first()).compute(scheduler="synchronous")
+    drew = ex.get_steps().set_index("Key")["Stochastic"]
+    assert bool(drew["first"]) == (draw != "nothing")
+    assert not drew["last"]
+
+
+def test_draws_are_found_in_the_memory_of_this_python():
+    """Where the generators are laid out as expected, as in every CPython so far."""
+    assert isinstance(random_state._STATE._draws, random_state._DrawsByMemory)
+
+
+def test_another_layout_is_noticed():
+    """Where the memory says nothing of draws, they are found by the next output."""
+
+    class Elsewhere:
+        looking_draws = False
+
+        def mark(self, again):
+            """Remember nothing."""
+
+        def drawn(self):
+            return False
+
+    own = random.Random(1), np.random.MT19937(1)
+    assert not random_state._finds_draws(Elsewhere(), *own)
+    assert random_state._finds_draws(random_state._DrawsByMemory(*own), *own)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_trial_gives_the_users_state_back_at_its_end(ex, finder, fails):
+    """Once, as it was, also where a step fails; steps draw from their own seeds as ever."""
+
+    @ex
+    def draw(number):
+        return raw()
+
+    @ex.result
+    def last(*values):
+        if fails:
+            raise ValueError("no")
+        return values
+
+    random.seed(1), np.random.seed(1)
+    raw()
+    states = random.getstate(), str(np.random.get_state())
+    node = last(*map(draw, range(3)))
+    if fails:
+        with pytest.raises(ValueError, match="no"):
+            node.compute(scheduler="synchronous")
+    else:
+        values = node.compute(scheduler="synchronous", seed=3)
+        assert values == node.compute(scheduler="threads", num_workers=1, seed=3)
+        assert len(set(values)) == 3
+    assert (random.getstate(), str(np.random.get_state())) == states
+
+
+def test_what_belongs_to_no_trial_draws_from_the_users_state(ex):
+    """A plain function that no parameter reaches runs between steps, and is none."""
+
+    @ex
+    def draw(number):
+        return random.random()
+
+    @ex.result
+    def last(*values):
+        return values
+
+    a = ex.parameter("a", default=1)
+    outside = [delayed(lambda n=n: random.random(), pure=False)() for n in range(3)]
+    mixed = [node for pair in zip(map(draw, [a, a, a]), outside, strict=True) for node in pair]
+    random.seed(7)
+    expected = {random.random() for _ in range(3)}
+    random.seed(7)
+    values = last(*mixed).compute(scheduler="synchronous")
+    assert set(values[1::2]) == expected
+    assert len(set(values)) == 6
+
+
+def test_a_step_that_computes_a_trial_draws_on(ex, finder):
+    """What it draws after the inner trial is what it would have drawn without it."""
+
+    @ex
+    def draw(number):
+        return random.random()
+
+    @ex.result
+    def inner(*values):
+        return random.random()
+
+    node = inner(*map(draw, range(3)))
+
+    @ex.result
+    def outer(nested):
+        first = raw()
+        if nested:
+            node.compute(scheduler="synchronous")
+        return first, raw()
+
+    alone, around = (
+        outer(nested).compute(scheduler="synchronous", seed=3) for nested in (False, True)
+    )
+    assert alone == around

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from daskperiment.errors import CorruptRecordError, StoreWarning
-from daskperiment.history.tables import ExperimentRow, experiment_row, experiments_frame
+from daskperiment.history.overview import ExperimentRow, experiment_row, experiments_frame
 from tests.history.lab import ELSEWHERE, NOW
 
 COLUMNS = ["Experiment", "Trials", "Succeeded", "Running", "Latest Finished", "Address"]

@@ -1,4 +1,4 @@
-"""Configurations of pydantic, OmegaConf and Hydra, given to ex.config."""
+"""Configurations of attrs, pydantic, OmegaConf and Hydra, given to ex.config."""
 
 from __future__ import annotations
 
@@ -12,9 +12,21 @@ import pytest
 from daskperiment.configuration import ConfigTree, build
 from daskperiment.errors import ConfigurationError, ParameterUndefinedError
 
+attrs = pytest.importorskip("attrs")
 pydantic = pytest.importorskip("pydantic")
 omegaconf = pytest.importorskip("omegaconf")
 create = omegaconf.OmegaConf.create
+
+
+@attrs.frozen
+class AttrsOpt:
+    _lr: float = attrs.field(default=0.1, validator=attrs.validators.gt(0))
+
+
+@attrs.define
+class AttrsConfig:
+    opt: AttrsOpt = attrs.field(factory=AttrsOpt)
+    epochs: int = 2
 
 
 class Opt(pydantic.BaseModel):
@@ -34,6 +46,16 @@ class Model:
     depth: int = 3
     width: int = "${depth}"
     kind: Any = field(default_factory=list)
+
+
+def test_attrs():
+    """An attrs class is made again, also of private fields, and its validators have their say."""
+    tree = ConfigTree(AttrsConfig(AttrsOpt(0.5)))
+    values = {name: leaf.default for name, leaf in tree.leaves.items()}
+    assert values == {"opt._lr": 0.5, "epochs": 2}
+    assert build(tree.section, values) == AttrsConfig(AttrsOpt(0.5))
+    with pytest.raises(ConfigurationError, match="must be > 0"):
+        tree.check({**values, "opt._lr": -1.0}, {"opt._lr": -1.0})
 
 
 def test_pydantic(ex):

@@ -7,6 +7,7 @@ import warnings
 import pytest
 
 from daskperiment.capture.fingerprint import fingerprint
+from daskperiment.codec.storages import on_host
 from daskperiment.errors import ImpureStepWarning
 from tests.helpers.cuda_draws import (
     both_draws,
@@ -150,6 +151,7 @@ def test_values_on_the_gpu_are_kept_and_reused(ex, name):
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "Sparse invariant checks")
         devices = [out(step()).compute(seed=1, scheduler="synchronous") for _ in range(2)]
         devices += [out(step()).compute(seed=1, reuse=False, scheduler="synchronous")]
     assert len(set(devices)) == 1
@@ -159,6 +161,16 @@ def test_values_on_the_gpu_are_kept_and_reused(ex, name):
     assert fingerprint(value) == marks[0]
     assert type(value) is type(make())
     assert list(ex.get_steps().query("Step == 'step'")["Reused From"].fillna(0)) == [0, 1, 0]
+
+
+@pytest.mark.parametrize("size", [10, 1 << 22, (1 << 23) + 5])
+@pytest.mark.parametrize("dtype", ["float32", "uint8", "bfloat16", "complex64"])
+def test_large_tensors_are_copied_whole(size, dtype):
+    """Part by part or at once, with or without a page-locked buffer, the copy is the same."""
+    tensor = torch.arange(size, device="cuda").remainder(251).to(getattr(torch, dtype))
+    assert torch.equal(on_host(tensor), tensor.cpu())
+    assert torch.equal(on_host(tensor.reshape(1, -1)), tensor.cpu().reshape(1, -1))
+    assert fingerprint(tensor[::2]) == fingerprint(tensor[::2].contiguous())
 
 
 def test_fingerprints_tell_contents_apart():
@@ -214,6 +226,7 @@ def test_changes_in_place_are_seen(ex, name):
 
 def test_compiled_function_is_a_step(ex):
     """What torch.compile makes of a function can be a step, and draws follow the seed there."""
+    warnings.simplefilter("ignore")
 
     @torch.compile
     def noisy(x):

@@ -266,7 +266,7 @@ def test_one_line_at_exit(ex, keeping, monkeypatch):
     assert "wait in" in text
     assert "lost" not in text
     refusal.error = None
-    monkeypatch.setattr("daskperiment.recording.journal.is_gone", lambda origin: True)
+    monkeypatch.setattr("daskperiment.recording.left_journals.is_gone", lambda origin: True)
     ex.flush()  # as another process does, of one that is gone
     assert kept(ex) == (True, True, True)
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pymongo
 import pytest
 import redis
+from pymongo.errors import PyMongoError
 
 import daskperiment
 from daskperiment.errors import StoreWarning
 from tests.shared.conftest import open_again
 from tests.shared.losses import check_rows, experiment, only, stranger, told
+from tests.store.mongo_server import MongoServer
 from tests.store.redis_server import (
     CountingProxy,
     RedisServer,
@@ -90,9 +94,87 @@ class LaggingReplica:
         return redis.Redis(port=self._replica.port)
 
 
-@pytest.fixture(params=["cut", "cut-7", "replica"])
+class RolledBack:
+    """A replica set whose primary was alone with what it took, and is followed by another.
+
+    Its URL asks for one confirmation only: with the usual majority nothing could be lost.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        names = ("primary", "secondary", "arbiter")
+        self._members = [MongoServer(folder / name, replica_set="rs") for name in names]
+        for member in self._members:
+            member.alone = False
+            member.start()
+        first, second, _ = self._members
+        configured = [
+            {"_id": n, "host": member.host, "priority": (2, 1, 0)[n], "arbiterOnly": n == 2}
+            for n, member in enumerate(self._members)
+        ]
+        config = {"_id": "rs", "members": configured, "settings": {"electionTimeoutMillis": 1000}}
+        with self._client(first) as client:
+            client.admin.command("replSetInitiate", config)
+            self._wait(lambda: client.admin.command("hello")["isWritablePrimary"])
+            # An arbiter counts for what is the majority, and keeps nothing.
+            default = {"setDefaultRWConcern": 1, "defaultWriteConcern": {"w": 1}}
+            self._wait(lambda: client.admin.command(default))
+        hosts = f"{first.host},{second.host}"
+        self.backend = f"mongodb://{hosts}/weather?replicaSet=rs&w=1&serverSelectionTimeoutMS=20000"
+
+    def fall_behind(self) -> None:
+        """From now on the other member hears nothing."""
+        first, second, _ = self._members
+        with self._client(first) as primary, self._client(second) as secondary:
+            self._wait(lambda: len(set(map(self._reached, (primary, secondary)))) == 1)
+            secondary.admin.command({"configureFailPoint": "stopReplProducer", "mode": "alwaysOn"})
+
+    def lose(self) -> None:
+        """The primary dies, the other member takes over; the primary comes back as its follower."""
+        first, second, _ = self._members
+        first.kill()
+        with self._client(second) as client:
+            client.admin.command({"configureFailPoint": "stopReplProducer", "mode": "off"})
+            self._wait(lambda: client.admin.command("hello")["isWritablePrimary"])
+        first.start()
+        with self._client(first) as client:
+            self._wait(lambda: client.admin.command("hello").get("secondary"))
+
+    def stop(self) -> None:
+        for member in self._members:
+            member.kill()
+
+    @staticmethod
+    def _client(member: MongoServer) -> Any:
+        return pymongo.MongoClient(member.host, directConnection=True)
+
+    @staticmethod
+    def _reached(client: Any) -> Any:
+        return client.admin.command("hello")["lastWrite"]["opTime"]["ts"]
+
+    @staticmethod
+    def _wait(done: Callable[[], Any]) -> None:
+        deadline = time.monotonic() + 60
+        while True:
+            with suppress(PyMongoError):
+                if done():
+                    return
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+REDIS = ["cut", "cut-7", "replica"]
+CASES = [(kind, when) for kind in REDIS for when in ("between trials", "in a trial")]
+
+
+@pytest.fixture
 def weather(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     """Run a server that can lose what it took last."""
+    if request.param == "rolled back":
+        rolled = RolledBack(tmp_path / "servers")
+        yield rolled
+        daskperiment.recording.registry.close_recorders()
+        rolled.stop()
+        return
     program = server_on_path() if request.param == "cut-7" else server_of_wheel()
     kind = LaggingReplica if request.param == "replica" else CutServer
     server = kind(program, tmp_path / "server")
@@ -101,7 +183,9 @@ def weather(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     server.stop()
 
 
-@pytest.mark.parametrize("when", ["between trials", "in a trial"])
+@pytest.mark.parametrize(
+    ("weather", "when"), [*CASES, ("rolled back", "in a trial")], indirect=["weather"]
+)
 def test_server_went_back(weather: Any, when: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A running process notices, and writes what is its own under ids of its own.
 
@@ -145,6 +229,7 @@ def test_server_went_back(weather: Any, when: str, monkeypatch: pytest.MonkeyPat
     check_rows(found, history["n"].tolist())
 
 
+@pytest.mark.parametrize("weather", REDIS, indirect=True)
 def test_kept_values_come_back(weather: Any) -> None:
     """What steps kept, and the store lost, is there again as long as it is small."""
     ex = daskperiment.Experiment("kept", backend=weather.backend)

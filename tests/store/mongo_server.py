@@ -47,6 +47,8 @@ class MongoServer:
         self._replica_set = replica_set
         self._auth = auth
         self._process: subprocess.Popen[bytes] | None = None
+        self.alone = True
+        """Whether it is the only member of its replica set, which it then makes itself."""
         folder.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -103,6 +105,8 @@ class MongoServer:
     def _is_ready(self, client: Any) -> bool:
         try:
             hello = client.admin.command("hello")
+            if not self.alone:
+                return True
             if hello.get("isreplicaset"):
                 members = [{"_id": 0, "host": self.host}]
                 config = {"_id": self._replica_set, "members": members}

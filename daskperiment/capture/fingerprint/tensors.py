@@ -8,6 +8,7 @@ from typing import Any
 from daskperiment.capture.encoding import Encoder, Handler
 from daskperiment.capture.fingerprint.arrays import encode_ndarray
 from daskperiment.capture.origin import is_own
+from daskperiment.codec.storages import on_host
 
 __all__ = ["tensor_handler"]
 
@@ -66,7 +67,7 @@ def _write_attributes(encoder: Encoder, value: Any) -> None:
 
 def _write_elements(encoder: Encoder, value: Any) -> None:
     torch: Any = sys.modules["torch"]
-    plain = value.as_subclass(torch.Tensor).resolve_conj().resolve_neg().cpu().contiguous()
+    plain = on_host(value.as_subclass(torch.Tensor).resolve_conj().resolve_neg()).contiguous()
     flat = plain.reshape(-1)
     if flat.stride() != (1,):  # a single element may keep the stride of what it was taken from
         flat = flat.clone(memory_format=torch.contiguous_format)

@@ -1,5 +1,5 @@
 """The store in a folder: a SQLite database, and files for large objects."""
 
-from daskperiment.store.file.store import FileStore
+from daskperiment.store.file.store import FileStore, FolderState
 
-__all__ = ["FileStore"]
+__all__ = ["FileStore", "FolderState"]

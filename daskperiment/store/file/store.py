@@ -26,7 +26,7 @@ from functools import cached_property, lru_cache, partial
 from itertools import chain, groupby
 from operator import attrgetter, itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from daskperiment.errors import StoreError, StoreWarning
 from daskperiment.records import BEGUN, STREAMS
@@ -45,7 +45,7 @@ from daskperiment.store.protocol import (
     refused,
 )
 
-__all__ = ["FileStore"]
+__all__ = ["FileStore", "FolderState"]
 
 _STREAM = """CREATE TABLE IF NOT EXISTS {} (
     position INTEGER PRIMARY KEY,
@@ -64,6 +64,8 @@ _ASIDE = (
     "CREATE TABLE IF NOT EXISTS _aside "
     "(stream TEXT, position INTEGER, trial INTEGER, id TEXT, body TEXT)"
 )
+_ODD = "typeof(trial) != 'integer' OR typeof(id) != 'text' OR typeof(body) = 'null'"
+"""Of a row that is no record."""
 _COLUMNS = "position, trial, id, CAST(body AS BLOB)"
 _SCHEMA = Schema(
     application=0x64706572,
@@ -88,6 +90,16 @@ _TYPES = ((1, int), (2, str), (3, bytes))
 
 # Makes a Stored of a row without a Python call.
 _as_stored: Any = partial(tuple.__new__, Stored)
+
+
+class FolderState(NamedTuple):
+    """What the file system says of an experiment's database: another one after each write."""
+
+    file: int
+    size: int
+    log_size: int
+    changed: int
+    """When the last of its files changed, in nanoseconds."""
 
 
 class FileStore(ObjectMethods):
@@ -232,7 +244,24 @@ class FileStore(ObjectMethods):
 
     def faults(self, seconds: float) -> list[Fault]:
         """Return damage of the database, as SQLite's own check tells it, and files half written."""
-        return [*self._database.faults(seconds), *self._objects.faults()]
+        found = self._database.faults(seconds)
+        # Of a damaged database it is built anew what can be read.
+        rows = [] if found else [one for stream in STREAMS for one in self._odd_rows(stream)]
+        return [*found, *rows, *self._objects.faults()]
+
+    def _odd_rows(self, stream: str) -> Iterator[Fault]:
+        """Find rows that are no records, which SQLite does not mind."""
+        query = f'SELECT count(*) FROM "{stream}" WHERE {_ODD}'
+        count = self._database.ask(lambda found: found.execute(query).fetchone()[0], 0)
+        if count:
+            remedy = "run `daskperiment check --repair` to set them aside"
+            what = f"{count} rows in {stream!r} are no records"
+            mend = partial(self._set_odd_aside, stream)
+            yield Fault(str(self._database.path), what, remedy, mend)
+
+    def _set_odd_aside(self, stream: str) -> None:
+        with self._database.writing() as connection:
+            _move_aside(connection, stream, _ODD, ())
 
     def digests(self) -> Iterator[str]:
         """Yield the digests of all objects."""
@@ -241,11 +270,20 @@ class FileStore(ObjectMethods):
     def set_aside(self, stream: str, record: Stored) -> None:
         """Move a record to the table of those that were set aside."""
         with self._database.writing() as connection:
-            connection.execute(_ASIDE)
-            rows = f'"{stream}" WHERE position = ?'
-            insert = f"INSERT INTO _aside SELECT ?, position, trial, id, body FROM {rows}"
-            connection.execute(insert, (stream, record.position))
-            connection.execute(f"DELETE FROM {rows}", (record.position,))
+            _move_aside(connection, stream, "position = ?", (record.position,))
+
+    def folder_state(self) -> FolderState | None:
+        """Return what changes with each write, without opening the database; ``None`` of none."""
+        try:
+            found = os.stat(self._database.path)
+        except OSError:
+            return None
+        size, changed = 0, _changed(found)
+        with suppress(FileNotFoundError):
+            log = os.stat(f"{self._database.path}-wal")
+            if log.st_size:  # who only reads makes an empty one
+                size, changed = log.st_size, max(changed, _changed(log))
+        return FolderState(found.st_ino, found.st_size, size, changed)
 
     def has_aside(self) -> bool:
         """Whether any record was set aside."""
@@ -276,6 +314,11 @@ class FileStore(ObjectMethods):
     def close(self) -> None:
         """Close files and connections; a later call opens them again."""
         self._database.close()
+
+
+def _changed(found: os.stat_result) -> int:
+    # Who puts a copy in a file's place may set the one time, and not the other.
+    return max(found.st_mtime_ns, found.st_ctime_ns)
 
 
 class _FolderClock:
@@ -377,6 +420,16 @@ def _insert(stream: str) -> str:
         f'INSERT INTO "{stream}" (trial, id, body) VALUES (?, ?, CAST(? AS TEXT)) '
         "ON CONFLICT (trial, id) DO NOTHING"
     )
+
+
+def _move_aside(
+    connection: sqlite3.Connection, stream: str, condition: str, values: tuple[Any, ...]
+) -> None:
+    connection.execute(_ASIDE)
+    rows = f'"{stream}" WHERE {condition}'
+    insert = f"INSERT INTO _aside SELECT ?, position, trial, id, body FROM {rows}"
+    connection.execute(insert, (stream, *values))
+    connection.execute(f"DELETE FROM {rows}", values)
 
 
 def _add(connection: sqlite3.Connection, stream: str, batch: list[Record]) -> None:

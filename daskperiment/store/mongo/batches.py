@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -10,16 +11,19 @@ from pymongo import ASCENDING, IndexModel
 from pymongo.errors import OperationFailure
 from toolz import unique
 
-from daskperiment.errors import CorruptRecordError
 from daskperiment.store.mongo.client import Database, MongoServer
 from daskperiment.store.mongo.documents import (
     ASIDE,
     POSITIONS,
+    DocumentDamage,
     Elements,
     attempts,
     chunks,
     clashing_index,
+    damage_of,
     documents,
+    elements_of,
+    keep_aside,
     pack_text,
     set_aside,
 )
@@ -111,14 +115,16 @@ class RecordBatches:
                 found += [Record(stream, 0, one.id, one.body) for one in stored]
         return found
 
-    def damage(self, stream: str) -> Iterator[CorruptRecordError]:
-        """Yield what is wrong with documents of a stream."""
+    def damage(self, stream: str) -> Iterator[tuple[DocumentDamage, Callable[[], object]]]:
+        """Yield what is wrong with documents of a stream, and what sets it aside."""
         filter_ = head_of_stream(self._experiment, pack_text(stream))
         for document in documents(self._server, RECORDS, filter_, {"records": 1}):
-            try:
-                self._elements.read_or_raise(document, self._unpack)
-            except CorruptRecordError as error:
-                yield error
+            found = damage_of(self._elements, document, self._unpack)
+            if found is not None:
+                changes = {"records": found.records} if found.odd else None
+                named = {**document, "experiment": self._experiment}
+                mend = partial(self._server.run, keep_aside, RECORDS, named, changes)
+                yield found, mend
 
     def set_aside(self, stream: str, record: Stored) -> None:
         """Mark a record as set aside."""
@@ -134,7 +140,8 @@ class RecordBatches:
         return {"trial": record.trial, **self._elements.pack(record)}
 
     def _unpack(self, document: dict[str, Any]) -> Iterator[Stored]:
-        for position, element in enumerate(document["records"], document["_id"]["n"] * POSITIONS):
+        elements = elements_of(document)
+        for position, element in enumerate(elements, document["_id"]["n"] * POSITIONS):
             if ASIDE not in element:
                 yield self._elements.unpack(element, element["trial"], position)
 

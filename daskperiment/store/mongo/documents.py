@@ -15,7 +15,7 @@ from decimal import Decimal
 from functools import partial
 from hashlib import blake2b
 from pathlib import PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 from bson import decode_all
 from bson.decimal128 import Decimal128
@@ -30,19 +30,26 @@ from daskperiment.store.protocol import Record, Stored, batches
 
 __all__ = [
     "ASIDE",
+    "ASIDE_DOCUMENTS",
     "POSITIONS",
+    "DocumentDamage",
     "Elements",
     "attempts",
     "chunks",
     "clashing_index",
+    "damage_of",
     "documents",
+    "elements_of",
+    "keep_aside",
     "pack_text",
     "queryable",
     "set_aside",
 ]
 
 ASIDE = "aside"
-"""Field that an element has which was set aside: the id that it had."""
+"""Field that an element has which was set aside: the id that it had, or all of it."""
+ASIDE_DOCUMENTS = "daskperiment.aside"
+"""Collection of documents that were damaged, as they were before they were mended."""
 POSITIONS = 1 << 16
 """Positions between one write and the next: more than there are records in one."""
 _MANY = 1000
@@ -54,7 +61,9 @@ _CHANGED = (112, 241)
 _DEPTH = 20
 """Levels shown of a nested value: a server takes no more than 100 in one document."""
 _INT64 = 2**63
-_ODD = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
+_DAMAGED = (
+    KeyError, TypeError, ValueError, AttributeError, OverflowError, CorruptRecordError,
+)  # fmt: skip
 """What comes of a document that somebody changed."""
 _CHARACTERS = str.maketrans({".": "．", "\0": "␀"})
 
@@ -142,31 +151,117 @@ class Elements:
     def read(
         self, document: dict[str, Any], unpack: Callable[[dict[str, Any]], Iterable[Stored]]
     ) -> list[Stored]:
-        """Return the records of a document; one that cannot be read is warned of."""
-        try:
-            return self.read_or_raise(document, unpack)
-        except CorruptRecordError as error:
-            warnings.warn(f"{error} The others are read without it.", StoreWarning, stacklevel=3)
-            return []
-
-    def read_or_raise(
-        self, document: dict[str, Any], unpack: Callable[[dict[str, Any]], Iterable[Stored]]
-    ) -> list[Stored]:
-        """Return the records of a document; the error names one that has not the expected form."""
+        """Return the records of a document; those that cannot be read are warned of."""
         try:
             return list(unpack(document))
-        except _ODD as error:
-            raise CorruptRecordError(
-                f"{self._place} holds the document with _id {document.get('_id')!r} that cannot"
-                f" be read ({type(error).__name__}: {error}). Restore it from a backup, or remove"
-                " it."
-            ) from error
+        except _DAMAGED as error:
+            found = self.damage(document, unpack, error)
+        what = f"{found.what}. Restore it from a backup, or run `daskperiment check --repair` to"
+        warnings.warn(f"{what} set aside what cannot be read.", StoreWarning, stacklevel=3)
+        try:
+            return list(unpack({**document, "records": found.records}))
+        except _DAMAGED:
+            return []
+
+    def damage(
+        self,
+        document: dict[str, Any],
+        unpack: Callable[[dict[str, Any]], Iterable[Stored]],
+        error: Exception,
+    ) -> DocumentDamage:
+        """Return what is wrong with a document that raises an error when it is read."""
+        records, place = document.get("records"), f"{self._place} holds"
+        which = f"the document with _id {document.get('_id')!r}"
+        said = f"({type(error).__name__}: {error})"
+        if not isinstance(records, list):
+            return DocumentDamage(f"{place} {which} that cannot be read {said}", [], [])
+        cleaned: list[Any] = []
+        odd = []
+        for at, element in enumerate(records):
+            if _is_odd(document, element, unpack):
+                odd.append(at)
+                element = _placeholder(element, cleaned[-1:])
+            cleaned.append(element)
+        what = f"{place} {len(odd)} of {len(records)} records in {which} that cannot be read {said}"
+        return DocumentDamage(what, cleaned, odd)
 
     def _body(self, element: dict[str, Any]) -> bytes:
         if "object" in element:
             return bytes(self._objects.get(element["object"]))
         body = element["body"]
+        if not isinstance(body, str | bytes):
+            raise TypeError(f"the body of a record is a {type(body).__name__}")
         return body.encode() if isinstance(body, str) else bytes(body)
+
+
+def elements_of(document: dict[str, Any]) -> list[Any]:
+    """Return the elements of a document; TypeError if it has no list of them."""
+    found = document["records"]
+    if not isinstance(found, list):
+        raise TypeError(f"its field 'records' is a {type(found).__name__}")
+    return found
+
+
+def damage_of(
+    elements: Elements,
+    document: dict[str, Any],
+    unpack: Callable[[dict[str, Any]], Iterable[Stored]],
+) -> DocumentDamage | None:
+    """Return what is wrong with a document; None if it can be read."""
+    try:
+        list(unpack(document))
+    except _DAMAGED as error:
+        return elements.damage(document, unpack, error)
+    return None
+
+
+class DocumentDamage(NamedTuple):
+    """What is wrong with a document of records."""
+
+    what: str
+    records: list[Any]
+    """Its elements, with placeholders for those that cannot be read."""
+    odd: list[int]
+    """Which these are; none if it is the document that cannot be read."""
+
+
+def _is_odd(
+    document: dict[str, Any],
+    element: Any,
+    unpack: Callable[[dict[str, Any]], Iterable[Stored]],
+) -> bool:
+    try:
+        return not list(unpack({**document, "records": [element]})) and ASIDE not in element
+    except _DAMAGED:
+        return True
+
+
+def _placeholder(element: Any, before: list[Any]) -> dict[str, Any]:
+    """Return an element that readers pass over, and that keeps the places of those behind it."""
+    fields = element if isinstance(element, dict) else {}
+    number = fields.get("n")
+    if type(number) is not int:
+        number = before[0]["n"] if before and "n" in before[0] else None
+    kept = {} if number is None else {"n": number}
+    return {**kept, "trial": 0, "id": f"aside-{ObjectId()}", ASIDE: element}
+
+
+def keep_aside(
+    database: Database, collection: str, document: dict[str, Any], changes: dict[str, Any] | None
+) -> None:
+    """Keep a damaged document where nobody reads it, and change what is in its place, or nothing.
+
+    Without changes it is removed there.
+    """
+    found = database[collection].find_one({"_id": document["_id"]})
+    if found is None:
+        return
+    key = {"experiment": document["experiment"], "document": ObjectId()}
+    database[ASIDE_DOCUMENTS].insert_one({"_id": key, "collection": collection, "was": found})
+    if changes is None:
+        database[collection].delete_one({"_id": document["_id"]})
+    else:
+        database[collection].update_one({"_id": document["_id"]}, {"$set": changes})
 
 
 def set_aside(

@@ -7,6 +7,7 @@ collection                            a document
 ``daskperiment.records``              some records of another stream, such as points
 ``daskperiment.objects.files``        an object (GridFS)
 ``daskperiment.objects.chunks``       a piece of an object (GridFS)
+``daskperiment.aside``                a damaged document as it was before it was mended
 ``daskperiment.deletions``            a random name of the last deletion, for 30 days
 ====================================  ===================================================
 
@@ -22,6 +23,7 @@ import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from bson.max_key import MaxKey
@@ -31,7 +33,7 @@ from daskperiment.errors import RecordsRefusedError, StoreError
 from daskperiment.records import STREAMS
 from daskperiment.store.mongo.batches import RECORD_INDEXES, RecordBatches
 from daskperiment.store.mongo.client import Database, MongoServer, MongoTarget, mongo_target
-from daskperiment.store.mongo.documents import ASIDE
+from daskperiment.store.mongo.documents import ASIDE, ASIDE_DOCUMENTS
 from daskperiment.store.mongo.objects import CHUNKS, FILES, MongoObjects
 from daskperiment.store.mongo.pipelines import FORMAT, RECORDS, TRIALS, Pipeline
 from daskperiment.store.mongo.trials import TRIAL_INDEXES, TRIAL_STREAMS, TrialDocuments
@@ -40,8 +42,14 @@ from daskperiment.store.protocol import Allocation, Fault, ObjectMethods, Record
 __all__ = ["MongoStore", "list_mongo", "open_mongo"]
 
 _INDEXES: dict[str, Sequence[IndexModel]] = {TRIALS: TRIAL_INDEXES, RECORDS: RECORD_INDEXES}
-_KEYS = {TRIALS: "_id", RECORDS: "_id", FILES: "_id", CHUNKS: "files_id"}
+_KEYS = {
+    TRIALS: "_id", RECORDS: "_id", FILES: "_id", CHUNKS: "files_id", ASIDE_DOCUMENTS: "_id",
+}  # fmt: skip
 """Collection -> the field that begins with the experiment's id."""
+_ASIDE_REMEDY = (
+    "all others are read without it; restore it from a backup, or run `daskperiment check --repair`"
+    " to set it aside"
+)
 _DELETIONS = "daskperiment.deletions"
 _REMEMBERED = 30 * 86_400
 """Seconds for which a deletion is known of."""
@@ -180,12 +188,11 @@ class MongoStore(ObjectMethods):
     def faults(self, seconds: float) -> Iterator[Fault]:
         """Yield documents that cannot be read, and pieces of objects that nothing leads to."""
         deadline = time.monotonic() + seconds
-        for stream in STREAMS:
-            part = self._trials if stream in TRIAL_STREAMS else self._batches
-            for error in part.damage(stream):
-                if time.monotonic() > deadline:
-                    return
-                yield Fault(self.address, str(error), "all others are read without it", None)
+        others = [stream for stream in STREAMS if stream not in TRIAL_STREAMS]
+        for found, mend in chain(self._trials.damage(), *map(self._batches.damage, others)):
+            if time.monotonic() > deadline:
+                return
+            yield Fault(self.address, found.what, _ASIDE_REMEDY, mend)
         pieces = self._server.run_long(max(seconds, 0), _uploads, CHUNKS, "files_id", self._id)
         files = self._server.run_long(max(seconds, 0), _uploads, FILES, "_id", self._id)
         left = [key for name, key in pieces.items() if name not in files]
@@ -229,6 +236,8 @@ def _range(experiment: str) -> dict[str, Any]:
 
 
 def _has_aside(database: Database, experiment: str) -> bool:
+    if database[ASIDE_DOCUMENTS].find_one({"_id": _range(experiment)}, {"_id": 1}):
+        return True
     marked = {"experiment": experiment, f"records.{ASIDE}": {"$exists": True}}
     return any(database[one].find_one(marked, {"_id": 1}) for one in (TRIALS, RECORDS))
 

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -17,17 +18,20 @@ from pymongo.results import BulkWriteResult
 from toolz import unique
 
 from daskperiment.codec.trial_view import TrialView, added_view, begun_view
-from daskperiment.errors import CorruptRecordError
 from daskperiment.records import BEGUN
 from daskperiment.store.mongo.client import Database, MongoServer
 from daskperiment.store.mongo.documents import (
     ASIDE,
     POSITIONS,
+    DocumentDamage,
     Elements,
     attempts,
     chunks,
     clashing_index,
+    damage_of,
     documents,
+    elements_of,
+    keep_aside,
     pack_text,
     queryable,
     set_aside,
@@ -156,14 +160,32 @@ class TrialDocuments:
         # A trial's document has records of many writes, between those of other trials.
         return sorted(found)
 
-    def damage(self, stream: str) -> Iterator[CorruptRecordError]:
-        """Yield what is wrong with documents that have records of a stream."""
-        projection = {"trial": 1, "records": _of_stream(stream)}
+    def damage(self) -> Iterator[tuple[DocumentDamage, Callable[[], object]]]:
+        """Yield what is wrong with documents, and what sets it aside."""
+        projection = {"trial": 1, "records": 1}
         for document in documents(self._server, TRIALS, own(self._experiment), projection):
-            try:
-                self._elements.read_or_raise(document, self._unpack)
-            except CorruptRecordError as error:
-                yield error
+            number = document["_id"]["trial"]
+            inner = {**document, "trial": number}
+            found = damage_of(self._elements, inner, self._unpack_all)
+            if found is None and document.get("trial") == number:
+                continue
+            told = found or DocumentDamage(
+                f"{self._address}, collection {TRIALS!r}, has the wrong id"
+                f" {document.get('trial')!r} in the field 'trial' of the document with _id"
+                f" {document['_id']!r}", document["records"], [],
+            )  # fmt: skip
+            # The document stays, as it may say which number and which id come next.
+            changes = {"trial": number, "records": told.records}
+            named = {**document, "experiment": self._experiment}
+            yield told, partial(self._server.run, keep_aside, TRIALS, named, changes)
+
+    def _unpack_all(self, document: dict[str, Any]) -> Iterator[Stored]:
+        """Unpack the records of all streams, but for what only takes a number."""
+        for place, element in _places(elements_of(document)):
+            if ASIDE not in element and element["stream"] != _NOTHING["stream"]:
+                if not isinstance(element["stream"], str | bytes):
+                    raise TypeError(f"its stream is {element['stream']!r}")
+                yield self._elements.unpack(element, document["trial"], place)
 
     def set_aside(self, stream: str, record: Stored) -> None:
         """Mark a record as set aside."""
@@ -174,7 +196,7 @@ class TrialDocuments:
     def _unpack(self, document: dict[str, Any], places: range | None = None) -> Iterator[Stored]:
         if document["trial"] != document["_id"]["trial"]:
             raise ValueError(f"its field 'trial' is {document['trial']!r}")
-        for place, element in _places(document["records"]):
+        for place, element in _places(elements_of(document)):
             if ASIDE not in element and (places is None or place in places):
                 yield self._elements.unpack(element, document["trial"], place)
 
@@ -287,9 +309,14 @@ class TrialDocuments:
 
 def _places(elements: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, Any]]:
     """Elements with their positions: those of one write stand together, in order."""
-    for number, group in groupby(elements, lambda element: element["n"]):
+    for number, group in groupby(elements, _number):
         for place, element in enumerate(group):
             yield number * POSITIONS + place, element
+
+
+def _number(element: Mapping[str, Any]) -> int:
+    """Return the number of an element's write; what was set aside may have lost it."""
+    return element.get("n", 0) if ASIDE in element else element["n"]  # type: ignore[no-any-return]
 
 
 def _in_mongo_types(view: TrialView) -> TrialView:

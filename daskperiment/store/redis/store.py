@@ -26,7 +26,7 @@ import uuid
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from heapq import merge
 from struct import Struct
 from typing import Any
@@ -262,6 +262,8 @@ class RedisStore(ObjectMethods):
                 yield from self._odd_numbers(key)
             elif name.startswith("index:"):
                 yield from self._lost_entries(key)
+            elif name.startswith("stream:"):
+                yield from self._odd_entries(key)
 
     def digests(self) -> Iterator[str]:
         """Yield the digests of all objects."""
@@ -305,6 +307,42 @@ class RedisStore(ObjectMethods):
         ]
         if lost:
             yield self._fault(key, f"{len(lost)} of the {len(places)} records it names are lost")
+
+    def _odd_entries(self, key: str) -> Iterator[Fault]:
+        """Find entries that are no records, or stand where no counter has come to."""
+        stream = key.rpartition(":")[2]
+        count = int(self._server.call("HGET", self._counters, f"stream:{stream}") or 0)
+        odd, last = [], 0
+        for name, member in self._members(key):
+            place, _, number = name.partition(b"-")
+            if number != b"0" or not _is_count(member.partition(b":")[0]):
+                odd.append(name)
+            else:
+                last = max(last, int(place))
+        if odd or last > count:
+            what = f"{len(odd)} of its entries are no records, such as {odd[0]!r}" if odd else ""
+            what = what or f"its last entry is {last}, and {self._counters!r} says {count}"
+            remedy = "run `daskperiment check --repair` while nobody writes, to set that right"
+            mend = partial(self._put_right, stream, odd, max(last, count))
+            yield Fault(f"{self.address}, key {key!r}", what, remedy, mend)
+
+    def _members(self, key: str) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the name of each entry of a stream, and its first field."""
+        start = "-"
+        while found := self._server.call("XRANGE", key, start, "+", "COUNT", _BATCH):
+            for name, fields in found:
+                yield name, next(iter(fields or ()), b"")
+            start = f"({found[-1][0].decode()}"
+
+    def _put_right(self, stream: str, odd: Sequence[bytes], last: int) -> None:
+        """Set entries aside, and let the next one come behind those that are left."""
+        key = self._stream(stream)
+        keys = [key, self._index(stream, 0), f"{self._prefix}aside"]
+        for name in odd:
+            self._server.run(SET_ASIDE, keys, name, stream)
+        self._server.call("HSET", self._counters, f"stream:{stream}", last)
+        # Redis itself takes no entry below one that was there.
+        self._server.call("XSETID", key, f"{last}-0")
 
     def _fault(self, key: str, what: str) -> Fault:
         remedy = "restore the server's data from a backup, or copy the experiment to another store"

@@ -1,0 +1,190 @@
+"""Many experiments at a glance, as a DataFrame.
+
+To open a thousand databases takes longer than to look whether any of them changed. So what was
+counted of experiments in folders stands in a file of this user's own, by their state at that time.
+That file may be deleted at any time; one that is damaged counts for nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import time
+import warnings
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import pandas as pd
+from msgspec import Struct
+
+from daskperiment.errors import StoreError, StoreWarning
+from daskperiment.history.columns import column, frame_of, moments
+from daskperiment.history.trial_records import DAMAGED, fold, read_trials
+from daskperiment.records import EndStatus
+from daskperiment.store import rights
+from daskperiment.store.file import FolderState
+from daskperiment.store.opening import cache_folder, folder_state
+from daskperiment.store.protocol import Store
+
+__all__ = ["ExperimentRow", "KnownRows", "experiment_row", "experiments_frame"]
+
+
+class ExperimentRow(NamedTuple):
+    """What a list of experiments says of one; numbers are ``None`` if it cannot be read."""
+
+    experiment: str
+    address: str
+    trials: int | None = None
+    succeeded: int | None = None
+    running: int | None = None
+    finished: float | None = None
+    """When the latest trial to end did so, in seconds since the epoch."""
+
+
+class _TrialStart(Struct, gc=False):
+    """All that counting needs of how a trial began: that it did."""
+
+
+class _FailureType(Struct, gc=False):
+    type: str
+    description: str
+
+
+class _EndTime(Struct, gc=False):
+    """What counting needs of how a trial ended: no result, which may be long."""
+
+    status: EndStatus
+    finished: float
+    elapsed: float
+    failure: _FailureType | None = None
+
+
+def experiment_row(experiment: str, store: Store) -> ExperimentRow:
+    """Return the row of one experiment. One that cannot be read is warned of and hides no other."""
+    try:
+        return _outline(experiment, store)[0]
+    except StoreError as error:
+        return _unreadable(experiment, store, error)
+
+
+def _unreadable(experiment: str, store: Store, error: StoreError) -> ExperimentRow:
+    warnings.warn(f"Experiment {experiment!r} cannot be read: {error}", StoreWarning, stacklevel=3)
+    return ExperimentRow(experiment, store.address)
+
+
+def _outline(experiment: str, store: Store) -> tuple[ExperimentRow, bool]:
+    """Return the row of an experiment, and whether all of its trials have ended."""
+    found = fold(store, None, _TrialStart, _EndTime, _FailureType)
+    pending = found.begun.keys() - found.ended.keys()
+    rest = read_trials(store, pending) if pending else {}
+    ended = [found.ended[trial] for trial in found.begun.keys() & found.ended.keys()]
+    finished = [end.finished for end in ended if end.finished != DAMAGED]
+    row = ExperimentRow(
+        experiment=experiment,
+        address=store.address,
+        trials=len(found.begun),
+        succeeded=sum(end.status == "succeeded" for end in ended),
+        running=sum(trial.status == "running" for trial in rest.values()),
+        finished=max(finished, default=None),
+    )
+    return row, not pending
+
+
+def experiments_frame(rows: Iterable[ExperimentRow]) -> pd.DataFrame:
+    """Return a table of experiments, sorted by name and address; what is not known is missing."""
+    each = sorted(rows, key=lambda row: (row.experiment, row.address))
+    index = pd.RangeIndex(len(each))
+
+    def counts(name: str) -> pd.Series:
+        return pd.Series([getattr(row, name) for row in each], index=index, dtype="Int64")
+
+    finished = [math.nan if row.finished is None else row.finished for row in each]
+    columns = [
+        ("Experiment", column([row.experiment for row in each], index)),
+        ("Trials", counts("trials")),
+        ("Succeeded", counts("succeeded")),
+        ("Running", counts("running")),
+        ("Latest Finished", moments(finished, index)),
+        ("Address", column([row.address for row in each], index)),
+    ]
+    return frame_of(columns, index)
+
+
+# Rows that are known ------------------------------------------------------------------------------
+
+
+class _Noted(Struct, array_like=True):
+    """What was counted of an experiment, and the state that its folder was in."""
+
+    state: FolderState
+    trials: int
+    succeeded: int
+    finished: float | None
+
+
+class _Notes(Struct):
+    digest: str
+    rows: msgspec.Raw
+
+
+class KnownRows:
+    """The rows of experiments of one backend, those that are known and those that are counted.
+
+    Parameters
+    ----------
+    place : str
+        Names the backend, such as the folder of all.
+    """
+
+    def __init__(self, place: str) -> None:
+        name = hashlib.sha256(os.fsencode(place)).hexdigest()[:32]
+        self._path = cache_folder() / "overviews" / f"{name}.json"
+        self._known = _read(self._path)
+        self._new: dict[str, _Noted] = {}
+        self._rows: dict[str, _Noted] = {}
+
+    def row(self, experiment: str, store: Store) -> ExperimentRow | None:
+        """Return the row of an experiment that is as it was when it was counted, else ``None``."""
+        noted = self._known.get(experiment)
+        if noted is None or noted.state != folder_state(store):
+            return None
+        self._rows[experiment] = noted
+        counts = (noted.trials, noted.succeeded, 0, noted.finished)
+        return ExperimentRow(experiment, store.address, *counts)
+
+    def count(self, experiment: str, store: Store) -> ExperimentRow:
+        """Count an experiment's trials, and return its row; see `experiment_row`."""
+        state = folder_state(store)
+        try:
+            row, complete = _outline(experiment, store)
+        except StoreError as error:
+            return _unreadable(experiment, store, error)
+        # Who waits is judged anew each time; and a file that changes twice within a tick of the
+        # file system's clock may look as if it had changed once.
+        settled = state is not None and state.changed < (time.time() - 2) * 1e9
+        if state is not None and settled and complete and row.trials is not None:
+            noted = _Noted(state, row.trials, row.succeeded or 0, row.finished)
+            self._new[experiment] = noted
+        return row
+
+    def save(self) -> None:
+        """Keep what was counted for the next time, if that is possible."""
+        if self._new:
+            rows = msgspec.json.encode(self._rows | self._new)
+            notes = _Notes(hashlib.sha256(rows).hexdigest(), msgspec.Raw(rows))
+            with suppress(OSError):
+                rights.write(self._path, msgspec.json.encode(notes))
+
+
+def _read(path: Path) -> dict[str, _Noted]:
+    try:
+        notes = msgspec.json.decode(path.read_bytes(), type=_Notes)
+        if hashlib.sha256(notes.rows).hexdigest() == notes.digest:
+            return msgspec.json.decode(notes.rows, type=dict[str, _Noted])
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        pass  # there is none, or it is damaged
+    return {}
