@@ -4,6 +4,7 @@
 
     DaskperimentError
     ├── ConfigurationError (TypeError, ValueError)
+    ├── FilterError (ValueError)
     ├── FormatError (TypeError, ValueError)
     ├── InputFileError (FileNotFoundError)
     ├── ParameterUndeclaredError (TypeError, ValueError)
@@ -47,6 +48,7 @@ __all__ = [
     "DaskperimentWarning",
     "EnvironmentChangedWarning",
     "ImpureStepWarning",
+    "FilterError",
     "FormatError",
     "InputFileError",
     "LookupFailedError",
@@ -86,6 +88,10 @@ class ParameterUndefinedError(DaskperimentError, ValueError):
 
 class ConfigurationError(DaskperimentError, TypeError, ValueError):
     """A configuration cannot be read, or a value does not fit it; the message names the path."""
+
+
+class FilterError(DaskperimentError, ValueError):
+    """What says which trials are meant, or in which order, cannot be understood."""
 
 
 class FormatError(DaskperimentError, TypeError, ValueError):

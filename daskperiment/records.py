@@ -223,6 +223,9 @@ class ObjectRef(Struct, frozen=True, omit_defaults=True, tag="object", tag_field
     mark: str | None = None
     """Of the value of a secret parameter, by which others with the same key compare it; empty if it
     has no fingerprint. ``None`` for what is no secret."""
+    parts: dict[str, Any] = {}
+    """Plain fields of a data class or a named tuple, by name: what a table of trials can show and
+    compare without unpickling the value."""
     format: str | None = None
     """Name of the format whose file the object is; ``None`` if it is a pickle."""
     preview: Preview | None = None
@@ -479,6 +482,10 @@ class CacheEntry(Struct, frozen=True, omit_defaults=True):
     """Whether what the steps before it read is not among `reads`."""
     signature: str | None = None
     """Of the record and what it is for, with the signing key; ``None`` where there was none."""
+    exact: str | None = None
+    """Fingerprint of the output, with its order within, where more than one step sees it."""
+    given: dict[str, str] = {}
+    """Argument, or a member of it -> its fingerprint, where others see it and may change it."""
 
 
 Recipe = CacheEntry
