@@ -16,6 +16,7 @@
     │   └── UncertainStepError
     ├── UnknownFormatError (ValueError)
     ├── LookupFailedError (KeyError)
+    │   ├── ArtifactNotFoundError
     │   ├── MetricNotFoundError
     │   └── PersistedResultNotFoundError
     └── StoreError
@@ -41,6 +42,7 @@ from collections.abc import Mapping
 from typing import Any
 
 __all__ = [
+    "ArtifactNotFoundError",
     "CodeChangedWarning",
     "ConfigurationError",
     "CorruptRecordError",
@@ -132,6 +134,10 @@ class LookupFailedError(DaskperimentError, KeyError):
     def __str__(self) -> str:
         # KeyError shows the repr of its argument, which hides line breaks and doubles quotes.
         return str(self.args[0]) if self.args else ""
+
+
+class ArtifactNotFoundError(LookupFailedError):
+    """A trial has no artifact of this name."""
 
 
 class MetricNotFoundError(LookupFailedError):
