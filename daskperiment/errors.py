@@ -3,6 +3,7 @@
 ::
 
     DaskperimentError
+    ├── FilterError (ValueError)
     ├── FormatError (TypeError, ValueError)
     ├── InputFileError (FileNotFoundError)
     ├── ParameterUndeclaredError (TypeError, ValueError)
@@ -14,6 +15,7 @@
     │   └── UncertainStepError
     ├── UnknownFormatError (ValueError)
     ├── LookupFailedError (KeyError)
+    │   ├── ArtifactNotFoundError
     │   ├── MetricNotFoundError
     │   └── PersistedResultNotFoundError
     └── StoreError
@@ -39,12 +41,14 @@ from collections.abc import Mapping
 from typing import Any
 
 __all__ = [
+    "ArtifactNotFoundError",
     "CodeChangedWarning",
     "CorruptRecordError",
     "DaskperimentError",
     "DaskperimentWarning",
     "EnvironmentChangedWarning",
     "ImpureStepWarning",
+    "FilterError",
     "FormatError",
     "InputFileError",
     "LookupFailedError",
@@ -80,6 +84,10 @@ class ParameterUndeclaredError(DaskperimentError, TypeError, ValueError):
 
 class ParameterUndefinedError(DaskperimentError, ValueError):
     """A parameter that a computation needs has neither a default nor a value."""
+
+
+class FilterError(DaskperimentError, ValueError):
+    """What says which trials are meant, or in which order, cannot be understood."""
 
 
 class FormatError(DaskperimentError, TypeError, ValueError):
@@ -120,6 +128,10 @@ class LookupFailedError(DaskperimentError, KeyError):
     def __str__(self) -> str:
         # KeyError shows the repr of its argument, which hides line breaks and doubles quotes.
         return str(self.args[0]) if self.args else ""
+
+
+class ArtifactNotFoundError(LookupFailedError):
+    """A trial has no artifact of this name."""
 
 
 class MetricNotFoundError(LookupFailedError):
