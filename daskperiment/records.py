@@ -14,10 +14,12 @@ from msgspec import Struct, field
 
 __all__ = [
     "ALTERED",
+    "ARTIFACT",
     "Alteration",
     "BEGUN",
     "COMPUTED",
     "Argument",
+    "Artifact",
     "Beat",
     "Begun",
     "Birthplace",
@@ -53,6 +55,7 @@ __all__ = [
     "StepRun",
     "TrialStatus",
     "altered_id",
+    "artifact_id",
     "beat_id",
     "beat_sender",
     "cache_entry_id",
@@ -80,7 +83,7 @@ STREAMS = ("trials", "steps", "points", "outputs", "notes", "beats")
 """All streams of records, in the order in which a copy writes them: first what trials are."""
 
 BEGUN, COMPUTED, ENDED, IMPURE, SWEEP = "begun", "computed", "ended", "impure", "sweep"
-ALTERED, CURATED = "altered", "curated"
+ALTERED, ARTIFACT, CURATED = "altered", "artifact", "curated"
 """What the ids of records begin with, by kind; a trial has one record with the id ``begun``."""
 
 DESERTED = "ended-failed-deserted"
@@ -99,7 +102,8 @@ def record_type(stream: str, id: str) -> type[Struct] | None:
     if stream == "outputs":
         return CacheEntry if id.startswith(cache_entry_id("")) else None
     if stream == "notes":
-        return Curation if record_kind(id) == CURATED else None
+        told: dict[str, type[Struct]] = {ARTIFACT: Artifact, CURATED: Curation}
+        return told.get(record_kind(id))
     kinds: dict[str, type[Struct]] = {BEGUN: Begun, ENDED: Ended, COMPUTED: Computed}
     return kinds.get(record_kind(id)) if stream == "trials" else None
 
@@ -168,6 +172,11 @@ def altered_id(key: str) -> str:
 def curation_id(clock: float, sender: str) -> str:
     """Return the id of what somebody said of a trial: each time is a record of its own."""
     return f"{CURATED}-{clock:.6f}-{sender}"
+
+
+def artifact_id(name: str, added: float, pid: int) -> str:
+    """Return the id of an artifact's record: saved again under its name, it is another one."""
+    return f"{ARTIFACT}-{name}"[:150] + f"-{added:.6f}-{pid}"
 
 
 def sweep_id(sweep: str) -> str:
@@ -242,6 +251,23 @@ class ObjectRef(Struct, frozen=True, omit_defaults=True, tag="object", tag_field
     seal: str | None = None
     """Of such a file: HMAC-SHA256 of its format and bytes with the signing key, if there was
     one."""
+
+
+class Artifact(Struct, frozen=True, omit_defaults=True):
+    """A named value or file that a trial keeps. Of several of one name the latest counts."""
+
+    name: str
+    value: Any
+    """:class:`ObjectRef` in JSON form."""
+    added: float
+    step: str | None = None
+    """Key of the step run that saved it; ``None`` if it was added from outside of the trial."""
+    file: str = ""
+    """Name of the file or folder that it was."""
+    thumbnail: Any = None
+    """:class:`ObjectRef`, in JSON form, of a small picture of it as PNG."""
+    signature: str | None = None
+    """Of the record and the trial's token, with the signing key; ``None`` where there was none."""
 
 
 class Origin(Struct, frozen=True, omit_defaults=True):
@@ -434,6 +460,8 @@ class StepRun(Struct, frozen=True, omit_defaults=True):
     """Whether later trials were allowed to reuse the output when it was kept."""
     metrics: list[str] = []
     """Names of the metrics that the step saved."""
+    artifacts: list[Artifact] = []
+    """What the step saved; a reused one has what it saved when it ran."""
     worker: str | None = None
     """Address of the cluster's worker that ran the step."""
     worker_name: str | None = None
@@ -490,6 +518,8 @@ class CacheEntry(Struct, frozen=True, omit_defaults=True):
     """What the step wrote, but for what is kept: it must still be there."""
     partial: bool = False
     """Whether what the steps before it read is not among `reads`."""
+    artifacts: list[Artifact] = []
+    """What the step saved when it ran."""
     signature: str | None = None
     """Of the record and what it is for, with the signing key; ``None`` where there was none."""
     exact: str | None = None

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from daskperiment.capture.signatures import explained
+from daskperiment.experiment.artifact_methods import ArtifactMethods
+from daskperiment.experiment.configuring import ConfigurationMethods
 from daskperiment.experiment.curating import CuratingMethods
 from daskperiment.experiment.declarations import Declarations
-from daskperiment.experiment.in_steps import StepMethods
 from daskperiment.experiment.questions import Questions
 from daskperiment.experiment.upkeep import Upkeep
 from daskperiment.formatting import html_table, plain_repr, shorten, table
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["Experiment", "experiment_of", "list_experiments"]
 
 
-class Experiment(Declarations, StepMethods, Questions, CuratingMethods, Upkeep):
+class Experiment(
+    Declarations, ConfigurationMethods, ArtifactMethods, Questions, CuratingMethods, Upkeep
+):
     """A named set of steps and parameters, and its history in one store.
 
     Parameters
