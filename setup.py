@@ -28,6 +28,7 @@ TEST = [
 BENCHMARKS = ["attrs>=23", "joblib>=1.4", "pydantic>=2", "redun>=0.30", "sf-hamilton>=1.88"]
 # Libraries whose values are reused and fingerprinted; heavy, so nothing else installs them.
 LIBRARIES = [
+    "altair>=5.4",
     "attrs>=23.2",
     "ipython>=8.20",
     "jax>=0.4.30",
@@ -36,9 +37,11 @@ LIBRARIES = [
     "networkx>=3.2",
     "omegaconf>=2.3",
     "pillow>=10.3",
+    "plotly>=5.24",
     "polars>=1.0",
     "pyarrow>=16",
     "pydantic>=2.7",
+    "safetensors>=0.4.3",
     "scikit-learn>=1.4",
     "tenacity>=8.2",
     # Pinned, as other versions come with several gigabytes for GPUs.
@@ -46,6 +49,7 @@ LIBRARIES = [
     "wrapt>=1.16",
     "xarray>=2024.3",
     "xgboost-cpu>=3.0",
+    "zarr>=3.0",
 ]
 LINT = ["mypy>=1.15", "pandas-stubs", "ruff>=0.12", "types-psutil"]
 

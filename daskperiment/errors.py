@@ -3,6 +3,8 @@
 ::
 
     DaskperimentError
+    ├── FilterError (ValueError)
+    ├── FormatError (TypeError, ValueError)
     ├── InputFileError (FileNotFoundError)
     ├── ParameterUndeclaredError (TypeError, ValueError)
     ├── ParameterUndefinedError (ValueError)
@@ -11,6 +13,7 @@
     ├── StepEndedError (RuntimeError)
     ├── TrialIDNotFoundError (ValueError)
     │   └── UncertainStepError
+    ├── UnknownFormatError (ValueError)
     ├── LookupFailedError (KeyError)
     │   ├── MetricNotFoundError
     │   └── PersistedResultNotFoundError
@@ -43,6 +46,8 @@ __all__ = [
     "DaskperimentWarning",
     "EnvironmentChangedWarning",
     "ImpureStepWarning",
+    "FilterError",
+    "FormatError",
     "InputFileError",
     "LookupFailedError",
     "MetricNotFoundError",
@@ -62,6 +67,7 @@ __all__ = [
     "StoreWarning",
     "TrialIDNotFoundError",
     "UncertainStepError",
+    "UnknownFormatError",
     "UntrustedObjectError",
 ]
 
@@ -76,6 +82,18 @@ class ParameterUndeclaredError(DaskperimentError, TypeError, ValueError):
 
 class ParameterUndefinedError(DaskperimentError, ValueError):
     """A parameter that a computation needs has neither a default nor a value."""
+
+
+class FilterError(DaskperimentError, ValueError):
+    """What says which trials are meant, or in which order, cannot be understood."""
+
+
+class FormatError(DaskperimentError, TypeError, ValueError):
+    """A value cannot be kept in the format that was asked for."""
+
+
+class UnknownFormatError(DaskperimentError, ValueError):
+    """There is no format of this name."""
 
 
 class InputFileError(DaskperimentError, FileNotFoundError):

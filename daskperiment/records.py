@@ -43,6 +43,7 @@ __all__ = [
     "Origin",
     "Output",
     "Point",
+    "Preview",
     "Recipe",
     "STREAMS",
     "SWEEP",
@@ -189,6 +190,24 @@ EndStatus = Literal["succeeded", "failed", "interrupted"]
 TrialStatus = Literal["running", "succeeded", "failed", "interrupted", "lost"]
 
 
+class Preview(Struct, frozen=True, omit_defaults=True):
+    """What is shown of a value without reading it: a few lines that were made when it was kept."""
+
+    kind: Literal["text", "array", "table", "image", "html"]
+    text: str = ""
+    """The beginning of a text, or a name."""
+    dtype: str = ""
+    """Type of an array's elements, or the colours of an image."""
+    shape: list[int] = []
+    """Of an array or a table; of an image its width and height."""
+    stats: dict[str, str] = {}
+    """Of an array: what is told of its elements -> the number."""
+    columns: list[list[str]] = []
+    """Of a table, or of a collection of arrays: pairs of a name and a type."""
+    rows: list[list[str]] = []
+    """The first rows of a table."""
+
+
 class ObjectRef(Struct, frozen=True, omit_defaults=True, tag="object", tag_field="$"):
     """A value that is not plain data: kept as an object, or the reason why it was not."""
 
@@ -204,6 +223,15 @@ class ObjectRef(Struct, frozen=True, omit_defaults=True, tag="object", tag_field
     mark: str | None = None
     """Of the value of a secret parameter, by which others with the same key compare it; empty if it
     has no fingerprint. ``None`` for what is no secret."""
+    parts: dict[str, Any] = {}
+    """Plain fields of a data class or a named tuple, by name: what a table of trials can show and
+    compare without unpickling the value."""
+    format: str | None = None
+    """Name of the format whose file the object is; ``None`` if it is a pickle."""
+    preview: Preview | None = None
+    seal: str | None = None
+    """Of such a file: HMAC-SHA256 of its format and bytes with the signing key, if there was
+    one."""
 
 
 class Origin(Struct, frozen=True, omit_defaults=True):
@@ -454,6 +482,10 @@ class CacheEntry(Struct, frozen=True, omit_defaults=True):
     """Whether what the steps before it read is not among `reads`."""
     signature: str | None = None
     """Of the record and what it is for, with the signing key; ``None`` where there was none."""
+    exact: str | None = None
+    """Fingerprint of the output, with its order within, where more than one step sees it."""
+    given: dict[str, str] = {}
+    """Argument, or a member of it -> its fingerprint, where others see it and may change it."""
 
 
 Recipe = CacheEntry

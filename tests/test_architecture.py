@@ -26,6 +26,7 @@ FLOORS = [
     {"cluster", "seeds", "records", "secret_values", "formatting", "spreading", "warn"},
     {"codec"},
     {"capture", "store"},
+    {"formats"},
     {"recording"},
     {"reuse"},
     {"execution"},

@@ -68,6 +68,7 @@ def test_all_is_exact() -> None:
         "Result",
         "copy",
         "errors",
+        "formats",
         "list_experiments",
         "register_fingerprint",
         "testing",

@@ -21,13 +21,17 @@ from daskperiment.codec.bodies import (
     sealed,
 )
 from daskperiment.codec.fields import (
+    check_kept,
     describe,
     from_plain,
     is_object,
+    named_parts,
     object_ref,
     pack,
+    pickled,
     signing_key_in_force,
     to_plain,
+    unkept,
     unpack,
 )
 from daskperiment.codec.kinds import NotPlainError
@@ -37,6 +41,7 @@ from daskperiment.codec.object_format import (
     check_object,
     dump_object,
     load_object,
+    seal,
 )
 from daskperiment.codec.renumbering import Renumbering, with_trial
 from daskperiment.codec.signed_records import (
@@ -51,6 +56,7 @@ __all__ = [
     "NotPlainError",
     "ObjectFile",
     "Renumbering",
+    "check_kept",
     "check_object",
     "check_signature",
     "content_hash",
@@ -63,6 +69,7 @@ __all__ = [
     "encode",
     "find_record",
     "from_plain",
+    "named_parts",
     "has_signature",
     "is_object",
     "is_of",
@@ -71,11 +78,14 @@ __all__ = [
     "object_ref",
     "pack",
     "parsed",
+    "pickled",
     "placed",
+    "seal",
     "sealed",
     "signed",
     "signing_key_in_force",
     "to_plain",
+    "unkept",
     "unpack",
     "with_trial",
 ]

@@ -10,6 +10,7 @@ more than its base does, so that it is kept as an object.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from math import isfinite
 from reprlib import Repr
@@ -19,7 +20,15 @@ import msgspec
 from dask import config
 
 from daskperiment.codec.kinds import BUILDERS, FORMS, KINDS, NotPlainError, kind_of
-from daskperiment.codec.object_format import PYTHON, Blob, Buffer, dump_object, load_object
+from daskperiment.codec.object_format import (
+    PYTHON,
+    Blob,
+    Buffer,
+    check_object,
+    checked_file,
+    dump_object,
+    load_object,
+)
 from daskperiment.errors import CorruptRecordError, PersistedResultNotFoundError
 from daskperiment.formatting import one_line, plain_repr, shorten
 from daskperiment.records import ObjectRef
@@ -27,15 +36,25 @@ from daskperiment.secret_values import HIDDEN, Secret
 
 __all__ = [
     "MAX_DEPTH",
+    "check_kept",
     "describe",
     "from_plain",
     "is_object",
+    "named_parts",
     "object_ref",
     "pack",
+    "pickled",
     "signing_key_in_force",
     "to_plain",
+    "unkept",
     "unpack",
 ]
+
+AsObject = Callable[[Any, bytes | None], tuple[Any, Blob | None]]
+"""Makes the form of a value that is an object, and the object, by a signing key if there is one."""
+
+ReadFile = Callable[[ObjectRef, Buffer], Any]
+"""Returns the value of an object that is the file of a format."""
 
 MAX_DEPTH = 100
 """Levels of nesting up to which a value is plain.
@@ -47,6 +66,8 @@ be read from a deep one.
 _INT64 = 2**63
 _INLINE = 1_000_000
 """Bytes of JSON up to which a plain value stands in the record itself."""
+_PARTS, _PART_LEVELS = 4_000, 3
+"""Bytes of JSON, and levels, of the fields that are recorded beside an object."""
 _SIZED = (str, bytes, bytearray, list, tuple, dict, set, frozenset)
 _SHORT = (type(None), bool, int, float)
 _LONGEST = 200
@@ -260,13 +281,35 @@ def object_ref(data: Any) -> ObjectRef:
         ) from error
 
 
+def pickled(value: Any, signing_key: bytes | None = None) -> tuple[Any, Blob | None]:
+    """Return the form of a value that is kept as a pickle, and the object; never raises."""
+    type_, text = describe(value)
+    try:
+        blob = dump_object(value, signing_key)
+    except Exception as error:
+        return unkept(value, error), None
+    size, digest, parts = blob.size, blob.digest, named_parts(value)
+    reference = ObjectRef(type_, text, size, digest, python=PYTHON, parts=parts)
+    return msgspec.to_builtins(reference), blob
+
+
+def unkept(value: Any, error: BaseException) -> dict[str, Any]:
+    """Return the form of a value that cannot be kept, which says why."""
+    type_, text = describe(value)
+    reason = f"{type(error).__name__}: {_guarded(str, error)}"
+    form: dict[str, Any] = msgspec.to_builtins(ObjectRef(type_, text, reason=_short_line(reason)))
+    return form
+
+
 def pack(
-    value: Any, signing_key: bytes | None = None, inline: int | None = _INLINE
-) -> tuple[Any, Blob | None]:
+    value: Any, signing_key: bytes | None = None, inline: int | None = _INLINE,
+    as_object: AsObject = pickled,
+) -> tuple[Any, Blob | None]:  # fmt: skip
     """Return the form in which a record holds a value, and the object to put beside it.
 
-    Up to `inline` bytes of JSON (None for no limit) stay in the record. Never raises, whatever the
-    value is: one that cannot be kept is described, with the reason.
+    Up to `inline` bytes of JSON (None for no limit) stay in the record; `as_object` makes the form
+    and the object of what does not. Never raises, whatever the value is: one that cannot be kept
+    is described, with the reason.
 
     Examples
     --------
@@ -277,7 +320,7 @@ def pack(
         return _plain_within(value, inline), None
     except Exception:
         # Not plain, too long, or changed by another thread meanwhile.
-        return _as_object(value, signing_key)
+        return as_object(value, signing_key)
 
 
 def _plain_within(value: Any, limit: int | None) -> Any:
@@ -292,15 +335,45 @@ def _plain_within(value: Any, limit: int | None) -> Any:
     return plain
 
 
-def _as_object(value: Any, signing_key: bytes | None) -> tuple[Any, Blob | None]:
-    type_, text = describe(value)
+def named_parts(value: Any) -> dict[str, Any]:
+    """Return the fields of a value that are plain and short, by name; never raises."""
     try:
-        blob = dump_object(value, signing_key)
-    except Exception as error:
-        reason = f"{type(error).__name__}: {_guarded(str, error)}"
-        return msgspec.to_builtins(ObjectRef(type_, text, reason=_short_line(reason))), None
-    reference = ObjectRef(type_, text, size=blob.size, digest=blob.digest, python=PYTHON)
-    return msgspec.to_builtins(reference), blob
+        found, size = {}, 0
+        for name, part in _fields(value):
+            form = _part(part, _PART_LEVELS)
+            size += len(msgspec.json.encode(form))
+            if size > _PARTS:
+                break
+            if form is not None or part is None:
+                found[name] = form
+        return found
+    except Exception:
+        return {}
+
+
+def _part(value: Any, levels: int) -> Any:
+    fields = _fields(value) if levels else []
+    if fields:
+        return {name: _part(each, levels - 1) for name, each in fields}
+    try:
+        return to_plain(value)
+    except NotPlainError:
+        return None
+
+
+def _fields(value: Any) -> list[tuple[str, Any]]:
+    """Return names and values of the fields of what has some, but those that its repr hides."""
+    kind = type(value)
+    if dataclasses.is_dataclass(kind):
+        names = [field.name for field in dataclasses.fields(kind) if field.repr]
+    elif isinstance(value, tuple) and isinstance(getattr(kind, "_fields", None), tuple):
+        names = list(kind._fields)
+    elif hasattr(kind, "__attrs_attrs__"):
+        names = [field.name for field in kind.__attrs_attrs__ if field.repr]
+    else:
+        known = getattr(kind, "model_fields", None)  # of pydantic
+        names = [name for name, field in known.items() if field.repr] if known else []
+    return [(name, getattr(value, name)) for name in names if isinstance(name, str)]
 
 
 def signing_key_in_force(given: str | bytes | None = None) -> bytes | None:
@@ -309,11 +382,15 @@ def signing_key_in_force(given: str | bytes | None = None) -> bytes | None:
     return key.encode() if isinstance(key, str) else key
 
 
-def unpack(data: Any, get: Callable[[str], Buffer], signing_key: bytes | None = None) -> Any:
+def unpack(
+    data: Any, get: Callable[[str], Buffer], signing_key: bytes | None = None,
+    read: ReadFile | None = None,
+) -> Any:  # fmt: skip
     """Return the value that `pack` was given, from its object if it has one.
 
     Loading an object runs code of whoever wrote it: see `load_object`. `get` is the store's method:
-    it returns an object's bytes by digest, or raises KeyError.
+    it returns an object's bytes by digest, or raises KeyError. `read` returns the value of an
+    object that is the file of a format, by the reference and the bytes.
 
     Raises
     ------
@@ -334,7 +411,31 @@ def unpack(data: Any, get: Callable[[str], Buffer], signing_key: bytes | None = 
             f"the value {reference.repr} of type {reference.type} was not kept: "
             f"{reference.reason}; return something that can be pickled instead"
         )
-    return load_object(_fetch(reference, get), reference.digest, signing_key, reference.python)
+    body = _fetch(reference, get)
+    if reference.format is None:
+        return load_object(body, reference.digest, signing_key, reference.python)
+    file = _checked(reference, body, signing_key)
+    return file if read is None else read(reference, file)
+
+
+def check_kept(
+    data: Any, get: Callable[[str], Buffer], signing_key: bytes | None = None
+) -> None:  # fmt: skip
+    """Check the object of a field, as `unpack` does, with its errors, and load nothing."""
+    reference = object_ref(data)
+    assert reference.digest is not None
+    # Every byte, whatever is known of a file.
+    body = memoryview(_fetch(reference, get))
+    if reference.format is None:
+        check_object(body, reference.digest, signing_key)
+    else:
+        _checked(reference, body, signing_key)
+
+
+def _checked(reference: ObjectRef, body: Buffer, signing_key: bytes | None) -> Buffer:
+    assert reference.digest is not None
+    assert reference.format is not None
+    return checked_file(body, reference.digest, reference.format, reference.seal, signing_key)
 
 
 def _fetch(reference: ObjectRef, get: Callable[[str], Buffer]) -> Buffer:

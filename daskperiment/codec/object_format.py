@@ -49,9 +49,11 @@ __all__ = [
     "Buffer",
     "ObjectFile",
     "check_object",
+    "checked_file",
     "digest_of",
     "dump_object",
     "load_object",
+    "seal",
 ]
 
 Buffer = Any
@@ -244,6 +246,53 @@ def load_object(
             "again with this one."
         ))  # fmt: skip
     return _unpickle(stream, buffers, digest, python or PYTHON)
+
+
+def seal(name: str, parts: Iterable[Buffer], key: bytes | None) -> str | None:
+    """Return what shows who wrote a file of a format, if there is a signing key."""
+    return None if key is None else _sign(key, [f"format {name}\0".encode(), *parts]).hex()
+
+
+def checked_file(
+    data: Buffer, digest: str, name: str, given: str | None, signing_key: bytes | None = None
+) -> Buffer:
+    """Return the bytes of a file of a format, once they are found to be what was written.
+
+    Parameters
+    ----------
+    data : buffer
+    digest : str
+        Of the bytes.
+    name : str
+        Of the format.
+    given : str or None
+        What `seal` returned for it.
+    signing_key : bytes, optional
+
+    Raises
+    ------
+    CorruptRecordError, UntrustedObjectError
+        As `load_object`.
+    """
+    view = memoryview(data)
+    view = view.cast("B") if view.nbytes else view
+    try:
+        if signing_key is not None:
+            # What is checked must be what is read, even if the file changes in between.
+            data = view = memoryview(bytes(view))
+            _check_seal(view, name, given, signing_key)
+        if signing_key is not None or not (isinstance(data, ObjectFile) and data.has(digest)):
+            _check_digest(view, digest)
+    except _DamageError as error:
+        raise _refusal(digest, error, signing_key) from None
+    return view
+
+
+def _check_seal(view: memoryview, name: str, given: str | None, key: bytes) -> None:
+    if given is None:
+        raise _DamageError("it is not signed")
+    if not hmac.compare_digest(given.encode(), (seal(name, [view], key) or "").encode()):
+        raise _DamageError("its signature does not fit its content and the key")
 
 
 def check_object(data: Buffer, digest: str, signing_key: bytes | None = None) -> None:

@@ -10,6 +10,7 @@ from daskperiment.capture.secret_key import covered
 from daskperiment.codec import pack
 from daskperiment.execution.calls import Call, UserFunction
 from daskperiment.execution.context import RunningStep
+from daskperiment.execution.given_values import exact_or_none, given_between
 from daskperiment.execution.lifecycle import fail, failure_of, keep_or_explain
 from daskperiment.execution.observed_files import HIDDEN_NAME, without_secrets
 from daskperiment.execution.random_state import doubt_of
@@ -58,6 +59,10 @@ def run_unrecorded(
 ) -> tuple[Any, RunningStep]:
     """Run a function that is no step, seeded by its place; record only that it fails."""
     running = RunningStep(label, step_seed(trial.seed, label), trial)
+    keys = trial.step_keys.get(label)
+    # Before the function runs: it might change what it was given.
+    new = keys is not None and bool(recorder_for(trial.store).outputs.unknown(keys.ids))
+    given = given_between(args, kwargs) if new else {}
     files = watched(running, (*args, *kwargs.values()), trial.directory)
     try:
         value = run_seeded(running, function, args, kwargs)
@@ -66,14 +71,13 @@ def run_unrecorded(
             secrets = () if trial.secrets is None else trial.secret_values
             fail(trial, failure_of(error, label, secrets), error)
         raise
-    keys = trial.step_keys.get(label)
     reads = files.reads(keys is not None) if files.noted else []
     running.reads = without_secrets(reads, trial.secret_values) if trial.secrets else reads
     if keys is not None:
         hidden = HIDDEN_NAME if len(running.reads) < len(reads) else None
         entry = CacheEntry(
             trial.trial, label, "", running.stochastic, note=hidden or doubt_of(running),
-            reads=running.reads,
+            reads=running.reads, exact=exact_or_none(value) if new else None, given=given,
         )  # fmt: skip
         recorder_for(trial.store).entry(keys.ids, entry, trial.owner, trial.signing_key)
     return value, running

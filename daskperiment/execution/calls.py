@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from daskperiment.capture.signatures import in_order
 
-__all__ = ["SCALARS", "Call", "UserFunction"]
+__all__ = ["SCALARS", "Call", "UserFunction", "member_name"]
 
 SCALARS = frozenset({bool, int, float, complex, str, bytes, type(None)})
 """Types of values that hold no others, and that nobody can change."""
+
+
+def member_name(argument: str, path: Iterable[Any]) -> str:
+    """Return what a part of an argument is called, such as ``frames[0]``."""
+    return argument + "".join(f"[{each!r}]" for each in path)
 
 
 class UserFunction:
@@ -78,10 +83,16 @@ class Call:
     """Names of the arguments that others see: literals, parameters and what several steps take."""
     lent: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Argument -> places of steps that give it, and may hand on what others see, too."""
+    given: Mapping[str, tuple[tuple[Any, ...], ...]] = field(default_factory=dict)
+    """Argument -> paths within it to what other nodes give, where others see that, too."""
+    handed: bool = False
+    """Whether what it returns is seen by more than the one step that takes it."""
     secret: tuple[str, ...] = ()
     """Names of the arguments that are made of secret parameters, without a step between."""
     defaulted: bool = False
     """Whether an argument is left out that has a default."""
+    format: str | None = None
+    """Name of the format in which its output is kept; None leaves it to the value."""
 
     def turned(self) -> list[str]:
         """Return the arguments' names in their order, if that counts and is not the usual one."""

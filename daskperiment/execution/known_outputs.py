@@ -15,6 +15,7 @@ from daskperiment.codec import unpack
 from daskperiment.errors import CorruptRecordError, StoreError, StoreWarning
 from daskperiment.execution.kept_files import restore_files
 from daskperiment.execution.trial import TrialHandle
+from daskperiment.formats import read_file
 from daskperiment.recording.recorder import Recorder
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import INEXACT, Argument, CacheEntry, cache_entry_id
@@ -69,7 +70,7 @@ class OutputsByInputs:
         if hit is None:
             return None
         try:
-            value = unpack(hit.entry.kept["value"], trial.store.get, trial.signing_key)
+            value = unpack(hit.entry.kept["value"], trial.store.get, trial.signing_key, read_file)
             if "files" in hit.entry.kept:
                 restore_files(hit.entry.kept["files"], trial.store.get, trial.signing_key)
         except Exception as error:  # unpickling runs the user's code, which may fail in any way

@@ -22,6 +22,7 @@ from daskperiment.errors import (
 from daskperiment.execution.context import ACTIVE, halt_steps
 from daskperiment.execution.purity import report_conflicts
 from daskperiment.execution.trial import RequestSource, TrialHandle, TrialRequest, TrialSetup
+from daskperiment.formats import as_object
 from daskperiment.recording.patience import patiently
 from daskperiment.recording.recorder import BegunTrial, Recorder, RecorderListener
 from daskperiment.recording.registry import recorder_for
@@ -167,7 +168,7 @@ def _put_objects(request: TrialRequest, recorder: Recorder) -> tuple[list[Blob],
     # Objects before the record that names them: whoever reads it finds them.
     forms, blobs = {}, list(request.setup.blobs)
     for name, value in request.values.items():
-        forms[name], blob = pack(value, request.setup.signing_key, inline=None)
+        forms[name], blob = pack(value, request.setup.signing_key, None, as_object)
         if blob is not None:
             blobs.append(blob)
     if request.files is not None:
@@ -300,7 +301,7 @@ def take_optional(trial: TrialHandle, name: str) -> Any:
 
 def end(trial: TrialHandle, recorder: Recorder, result: Any) -> Any:
     """End a trial that succeeded, and return its result unchanged."""
-    form, blob = pack(result, trial.signing_key)
+    form, blob = pack(result, trial.signing_key, as_object=as_object)
     form = keep_or_explain(recorder, form, blob)
     ended = Ended("succeeded", time.time(), elapsed(trial), str(type(result)), form)
     id, key = ended_id("succeeded"), trial.signing_key

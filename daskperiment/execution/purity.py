@@ -10,10 +10,10 @@ import numpy as np
 
 from daskperiment.capture.environment import changes
 from daskperiment.capture.files import changed_reads
-from daskperiment.capture.fingerprint import exact_fingerprint
 from daskperiment.codec import decode, find_record
 from daskperiment.errors import ImpureStepWarning
 from daskperiment.execution.calls import SCALARS
+from daskperiment.execution.given_values import exact_or_none
 from daskperiment.recording.recorder import Recorder
 from daskperiment.records import (
     ALTERED,
@@ -84,23 +84,9 @@ def _parts(value: Any) -> Iterator[Any]:
 
 
 def is_changed(before: str | None, value: Any) -> bool:
-    """Whether a value that had a fingerprint has another now, and holds no path.
-
-    What a path leads to may be other files for good reason.
-    """
-    paths: list[Any] = []
-
-    def note(path: Any) -> str:
-        paths.append(path)
-        return ""
-
-    if before is None:
-        return False
-    try:
-        after = exact_fingerprint(value, note)
-    except Exception:  # what has no fingerprint is not known, and the user's classes may fail
-        return False
-    return not paths and after != before
+    """Whether a value that had a fingerprint has another now, and holds no path."""
+    after = None if before is None else exact_or_none(value)
+    return after is not None and after != before
 
 
 def report_conflicts(recorder: Recorder, quietly: bool = False) -> None:

@@ -19,6 +19,7 @@ import cloudpickle
 import msgspec
 from dask.sizeof import sizeof
 
+from daskperiment.capture.fingerprint import is_array
 from daskperiment.codec import unpack
 from daskperiment.errors import StoreError
 from daskperiment.execution.between_steps import run_between, run_unrecorded
@@ -29,6 +30,7 @@ from daskperiment.execution.lifecycle import end, join
 from daskperiment.execution.tasks import deliver_visit, run_recorded
 from daskperiment.execution.trial import RequestSource, TrialHandle, TrialRequest
 from daskperiment.execution.usage import Stopwatch
+from daskperiment.formats import read_file
 from daskperiment.recording.recorder import Recorder
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import FileState, StepRun, reused_run_id
@@ -265,7 +267,7 @@ def _made_meanwhile(
         drew = any(outcome.drew for outcome in outcomes)
         with suppress(StoreError):
             setup = request.setup
-            hit = look_up(setup.store, keys.base, keys.seeded, drew, setup.signing_key)
+            hit = look_up(setup.store, keys.base, keys.seeded, drew, keys.ids, setup.signing_key)
     if hit is None:
         return None
     try:
@@ -324,7 +326,7 @@ def _loaded(
 ) -> SharedOutcome:
     watch = Stopwatch()
     get, signing_key = request.setup.store.get, request.setup.signing_key
-    value = unpack(hit.entry.kept["value"], get, signing_key)
+    value = unpack(hit.entry.kept["value"], get, signing_key, read_file)
     if "files" in hit.entry.kept:
         restore_files(hit.entry.kept["files"], get, signing_key)
     run = _as_run(request, call, hit, watch)
@@ -362,16 +364,10 @@ def adopt_untouched(
     run = outcome.run
     # What could not be loaded was made here, by a step that may have kept it.
     loaded = value is outcome.value and outcome.trial != trial.trial
-    if loaded and run is not None and run.output and _is_array(value):
+    if loaded and run is not None and run.output and is_array(value):
         # Reading megabytes once more, to learn what is on record, takes longer than the trial.
         trial.untouched[id(value)] = value, run.output
     return value
-
-
-def _is_array(value: Any) -> bool:
-    """Whether a value has one fingerprint, that its order within does not change."""
-    dtype = getattr(value, "dtype", None)
-    return type(value).__module__ == "numpy" and dtype is not None and not dtype.hasobject
 
 
 def adopt_result(

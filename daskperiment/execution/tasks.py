@@ -17,12 +17,14 @@ from daskperiment.capture.fingerprint import (
     combine,
     exact_fingerprint,
     fingerprint,
+    is_array,
 )
 from daskperiment.capture.signatures import DEFAULT, defaults_of
 from daskperiment.cluster import worker
 from daskperiment.codec import Blob, pack
 from daskperiment.execution.calls import SCALARS, Call
 from daskperiment.execution.context import ACTIVE, CURRENT, RunningStep
+from daskperiment.execution.given_values import exact_or_none, given_by_others
 from daskperiment.execution.kept_files import (
     LAZY,
     files_returned,
@@ -49,6 +51,7 @@ from daskperiment.execution.purity import hands_on, is_changed, report_conflicts
 from daskperiment.execution.random_state import doubt_of, release_step, seed_step
 from daskperiment.execution.trial import TrialHandle
 from daskperiment.execution.usage import Stopwatch, Usage
+from daskperiment.formats import as_file, as_object
 from daskperiment.formatting import shorten
 from daskperiment.recording.recorder import Recorder
 from daskperiment.recording.registry import recorder_for
@@ -190,6 +193,10 @@ class StepRunner:
         self.code = trial.codes.get(name, "")
         self.running = RunningStep(call.key, step_seed(trial.seed, call.key), trial)
         self.keys = trial.step_keys.get(call.key)
+        self.ids: list[str] = []
+        """Those of the records that tell later trials of the output that are not there yet."""
+        self.is_new = False
+        """Whether nothing is known yet of what it returns."""
         self.known: OutputsByInputs | None = None
         self.known_now: OutputsByInputs | None = None
         """By what its inputs are once it has written into a folder that it was given."""
@@ -198,6 +205,8 @@ class StepRunner:
         """Names of the arguments that can be changed in place, and that others see."""
         self.beside = tuple(ACTIVE)
         self.changed: list[str] = []
+        self.given: dict[str, str] = {}
+        """Fingerprints of what others see, too, by argument."""
         self.inputs: str | None = None
         self.note: str | None = trial.doubts.get(name)
         """Why nobody can check what it returned."""
@@ -205,6 +214,7 @@ class StepRunner:
         """Why what it returned is not to be trusted."""
         self.kept: Any = None
         self.output: str | None = None
+        self.exact: str | None = None
         self.value: Any = None
         self.record: StepRun | None = None
 
@@ -212,6 +222,10 @@ class StepRunner:
         """Run the function, and write down how it went."""
         if self.trial.progress is not None:
             self.trial.show(self.call.key, "running")
+        if self.keys is not None:
+            self.ids = self.recorder.outputs.unknown(self.keys.ids)
+            # Without a plan there is an id for another seed as well, which nobody may ask for.
+            self.is_new = bool(self.ids) and (self.keys.reusable or self.ids[0] == self.keys.ids[0])
         # Before the function runs: it might change what it was given.
         self._take(values)
         if self.keys is not None and self.keys.call is not None and self._reuse_known(self.keys):
@@ -289,6 +303,9 @@ class StepRunner:
                 if name not in found and name not in call.ignore:
                     found[name] = _default(value, path)
         self.inputs = inputs_of(found, call)
+        if call.given and self.is_new:
+            named = dict(zip(call.names, values, strict=True))
+            self.given = given_by_others(call, named, found, path is by_content)
 
     def _find_changed(self, values: Sequence[Any]) -> None:
         """Note the arguments that are other ones than before the function ran."""
@@ -304,6 +321,8 @@ class StepRunner:
             call, others = self.call, sorted(beside - {self.call.key})
             found = Alteration(call.key, call.step, self.changed, others)
             self.recorder.outputs.altered(self.trial.trial, found)
+            if others:
+                self.doubt = f"argument {self.changed[0]} was changed while it ran"
 
     def _of_secret(self, name: str, value: Any, path: Callable[[Any], str]) -> Argument:
         """Return what is recorded of an argument that is a secret, or holds one: its mark."""
@@ -358,6 +377,8 @@ class StepRunner:
             self.output = fingerprint(value, by_content if self.call.persist else str)
         except Exception as error:  # user-defined objects may fail in any way
             self.note = self.note or f"its output has no fingerprint: {error}"
+        if self.call.handed and (self.is_new or (self.ids and self.running.stochastic)):
+            self.exact = self.output if is_array(value) else exact_or_none(value)
         lazy = (self.call.persist or self.output is None) and _is_lazy(value)
         if lazy:
             self.doubt = f"its output is {LAZY}"
@@ -369,15 +390,17 @@ class StepRunner:
             keep_again(self.recorder, blob)
         if self.output and self.inputs and not self.note:
             self._record_output(self.output)
-        if self.keys is not None:
-            ids = self.recorder.outputs.unknown(self.keys.ids)
-            if ids or self.known is not None:
-                self._record_entry(value, ids)
+        if self.ids or self.known is not None:
+            self._record_entry(value, self.ids)
 
     def _keep(self, value: Any, lazy: bool) -> Blob | None:
         """Keep what the step returned, and return the object if it has to stay for good."""
         reusable = self.keys is not None and self.keys.reusable
-        form, blob = pack(value, self.trial.signing_key, inline=INLINE)
+        name, key = self.call.format, self.trial.signing_key
+        if name is None:
+            form, blob = pack(value, key, INLINE, as_object)
+        else:
+            form, blob = as_file(name)(value, key)
         if lazy:
             form, blob = {**form, "size": 0, "digest": None, "reason": f"it is {LAZY}"}, None
         if reusable:
@@ -402,7 +425,8 @@ class StepRunner:
         self._record(watch.read(), "succeeded", reused=entry.trial, reason=reason)
         # From now on the cache key leads to it, so that not even the inputs are needed.
         partial = self.before is None
-        entry = msgspec.structs.replace(entry, reads=self._all_reads(), partial=partial)
+        entry = msgspec.structs.replace(entry, reads=self._all_reads(), partial=partial,
+                                       given=self.given)  # fmt: skip
         self.recorder.entry(
             worth_writing(keys.ids, entry), entry, self.trial.owner, self.trial.signing_key
         )
@@ -458,6 +482,7 @@ class StepRunner:
             self.trial.trial, self.call.key, self.call.step, self.running.stochastic, self.output,
             None if self.doubt else self.kept, self.doubt, str(type(value)),
             sorted(self.running.metrics), self._all_reads(), self.written, self.before is None,
+            exact=self.exact, given=self.given,
         )  # fmt: skip
         if self.doubt:
             # Of an output that is not to be trusted only whether the step draws is of use.

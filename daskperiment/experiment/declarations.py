@@ -134,6 +134,7 @@ class Declarations(ExperimentBase):
     def persist(
         self, function: Callable[..., Any] | None = None, *, nout: int | None = None,
         reuse: bool | None = None, version: str | None = None, ignore: Sequence[str] = (),
+        format: str | None = None,
     ) -> Any:  # fmt: skip
         """Decorate a function: a step whose output is kept in each trial.
 
@@ -152,6 +153,15 @@ class Declarations(ExperimentBase):
         ignore : sequence of str
             Names of arguments that the output does not depend on, such as ``n_jobs`` or
             ``verbose``: with other values the output is reused all the same.
+        format : str, optional
+            Name of the format in which the output is kept, such as ``"parquet"`` or ``"pickle"``.
+            Without it, an open format that gives it back exactly and is as fast as pickle, and
+            pickle where there is none. An output that the format does not take is not kept.
+
+        Raises
+        ------
+        UnknownFormatError
+            If no format has that name.
 
         See Also
         --------
@@ -159,13 +169,14 @@ class Declarations(ExperimentBase):
         explain : What would be reused, and what not and why.
         """
         return self._decorate(
-            function, Step, persist=True, nout=nout, reuse=reuse, version=version, ignore=ignore
-        )
+            function, Step, persist=True, nout=nout, reuse=reuse, version=version, ignore=ignore,
+            format=format,
+        )  # fmt: skip
 
     def result(
         self, function: Callable[..., Any] | None = None, *, persist: bool = False,
         nout: int | None = None, reuse: bool | None = None, version: str | None = None,
-        ignore: Sequence[str] = (),
+        ignore: Sequence[str] = (), format: str | None = None,
     ) -> Any:  # fmt: skip
         """Decorate a function: calling it makes a :class:`Result`, and computing that is a trial.
 
@@ -177,12 +188,12 @@ class Declarations(ExperimentBase):
             Whether the output is kept for :meth:`get_persisted` too.
         nout : int, optional
             Number of outputs.
-        reuse, version, ignore
+        reuse, version, ignore, format
             As for :meth:`persist`; they need `persist`.
         """
         return self._decorate(
             function, partial(Result, self._planner), persist=persist, nout=nout, reuse=reuse,
-            version=version, ignore=ignore,
+            version=version, ignore=ignore, format=format,
         )  # fmt: skip
 
     def _decorate(self, function: Any, wrap: Callable[[StepCall], Any], **traits: Any) -> Any:

@@ -23,6 +23,7 @@ from daskperiment.graph.dask_tasks import (
     convert_legacy_graph,
     function_of,
     in_order,
+    members,
     references,
 )
 from daskperiment.graph.key_specs import fixed_arguments
@@ -216,6 +217,8 @@ class _Survey:
         self._prepared: dict[Key, GraphNode] = {}
         self._lending: set[str] = set()
         """Places of the steps that take what others see, or what such a step returned."""
+        self._exposed: set[Key] = set()
+        """Keys of the nodes whose value, or a part of it, more than one may see."""
         self._takers = Counter(ref for task in tasks.values() for ref in references(task))
         for key in in_order(tasks, last):
             self._visit(key)
@@ -227,6 +230,8 @@ class _Survey:
     def _visit(self, key: Key) -> None:
         task = self._tasks[key]
         sources = self._inputs_of(references(task))
+        if self._takers[key] > 1 or any(map(self._is_exposed, references(task))):
+            self._exposed.add(key)
         if type(task) is not Task:
             self._sources[key] = sources
         elif task.func is run_step:
@@ -292,8 +297,10 @@ class _Survey:
                 if name not in shared and (places := self._lenders(form))}  # fmt: skip
         if shared or lent:
             self._lending.add(place)
-        call = replace(call, key=place, shared=shared, lent=lent,
-                       secret=self._secret(call.names, args))  # fmt: skip
+        call = replace(
+            call, key=place, shared=shared, lent=lent, given=self._given(call, args),
+            handed=key in self._exposed, secret=self._secret(call.names, args),
+        )  # fmt: skip
         prepared = Task(key, run, trial, call, *args)
         self._prepared[key] = prepared
         return _Inputs(steps=(place,))
@@ -315,6 +322,18 @@ class _Survey:
             return True
         taken = [form.key] if isinstance(form, TaskRef) else list(references(form))
         return any(self._takers[key] > 1 or key not in self._tasks for key in taken)
+
+    def _is_exposed(self, key: Key) -> bool:
+        return key in self._exposed or key not in self._tasks
+
+    def _given(self, call: Call, forms: Sequence[Any]) -> dict[str, tuple[tuple[Any, ...], ...]]:
+        """Return where in its arguments stands what others see and may change."""
+        found = {
+            name: tuple(path for path, key in members(form) if self._is_exposed(key))
+            for name, form in zip(call.names, forms, strict=True)
+            if isinstance(form, (TaskRef, GraphNode))
+        }
+        return {name: paths for name, paths in found.items() if paths}
 
     def _lenders(self, form: Any) -> tuple[str, ...]:
         """Return the steps that give an argument, and that may hand on what others see."""

@@ -33,6 +33,7 @@ __all__ = [
     "convert_legacy_graph",
     "function_of",
     "in_order",
+    "members",
     "references",
 ]
 
@@ -68,6 +69,21 @@ def references(node: GraphNode) -> Iterator[Key]:
                 yield item.key
             elif isinstance(item, GraphNode):
                 yield from references(item)
+
+
+def members(form: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Key]]:
+    """Yield the keys that stand in an argument, each behind the path that leads to it."""
+    if isinstance(form, TaskRef):
+        yield path, form.key
+    elif isinstance(form, Dict):
+        for key, each in zip(form.args[::2], form.args[1::2], strict=True):
+            if isinstance(key, (str, int)):
+                yield from members(each, (*path, key))
+    elif isinstance(form, List):
+        for number, each in enumerate(form.args):
+            yield from members(each, (*path, number))
+    elif isinstance(form, Task) and form.func is tuple and len(form.args) == 1:
+        yield from members(form.args[0], path)
 
 
 def function_of(task: GraphNode) -> Any:

@@ -11,7 +11,7 @@ from daskperiment.capture.files import FileSource, take_file
 from daskperiment.capture.fingerprint import NoFingerprintError, exact_fingerprint
 from daskperiment.capture.signatures import defaults_of, in_order
 from daskperiment.execution.between_steps import run_between, run_parameter
-from daskperiment.execution.calls import Call
+from daskperiment.execution.calls import Call, member_name
 from daskperiment.execution.tasks import run_result, run_step
 from daskperiment.formatting import brief
 from daskperiment.graph.dask_tasks import (
@@ -23,6 +23,7 @@ from daskperiment.graph.dask_tasks import (
     Task,
     TaskRef,
     function_of,
+    members,
     references,
 )
 from daskperiment.records import Argument
@@ -92,7 +93,9 @@ class _Maker:
             if function is take_file:
                 return self._file(key, args[0])
             parts = [self._uses(function), *self._arguments(function, args, task.kwargs)]
-            return KeySpec(key, tuple(parts), place=label)
+            named = {**{str(number): form for number, form in enumerate(args)}, **task.kwargs}
+            given = {name: form.key for name, form in named.items() if isinstance(form, TaskRef)}
+            return KeySpec(key, tuple(parts), place=label, given=given)
         if function is take_file:
             return self._file(key, task.args[0])
         return KeySpec(key, tuple(self._parts(task)))
@@ -118,7 +121,7 @@ class _Maker:
         return KeySpec(
             key, tuple(_labelled(arguments, call)), place=call.key, step=call.step,
             version=call.version, persist=call.persist, reuse=call.reuse,
-            arguments=arguments, ignored=call.ignore,
+            arguments=arguments, ignored=call.ignore, given=_given(call, forms),
             beside=tuple(part.key for part in ignored if isinstance(part, KeyOf)),
         )  # fmt: skip
 
@@ -183,6 +186,16 @@ def _members(item: Any) -> Sequence[Any] | None:
         made_of = item.args[0] if len(item.args) == 1 else None
         return made_of.args if isinstance(made_of, List) else None
     return None
+
+
+def _given(call: Call, forms: Sequence[Any]) -> dict[str, Hashable]:
+    """Return the keys of what a call is given and others see, by what it is called there."""
+    given = call.given
+    return {
+        member_name(name, path): key
+        for name, form in zip(call.names, forms, strict=True) if name in given
+        for path, key in members(form) if path in given[name]
+    }  # fmt: skip
 
 
 def _labelled(arguments: Mapping[str, tuple[Any, ...]], call: Call) -> Iterator[Any]:

@@ -21,6 +21,7 @@ from daskperiment.capture.source import register_travelled
 from daskperiment.execution.calls import Call, UserFunction
 from daskperiment.execution.context import CURRENT
 from daskperiment.execution.tasks import run_step
+from daskperiment.formats import check_format_name
 from daskperiment.formatting import html_table, nearest
 from daskperiment.graph.arguments import CallNode, new_key, unpack, unpack_arguments
 from daskperiment.graph.dask_tasks import Task, TaskRef
@@ -168,6 +169,8 @@ class StepFunction:
         Part of the cache key: another version makes another output.
     ignore : sequence of str
         Names of arguments that the output does not depend on.
+    format : str, optional
+        Name of the format in which a kept output is kept.
 
     Attributes
     ----------
@@ -179,6 +182,7 @@ class StepFunction:
         self, function: Callable[..., Any], wrap: Callable[[StepCall], Any],
         persist: bool = False, nout: int | None = None, seed: int | None = None,
         reuse: bool | None = None, version: str | None = None, ignore: Any = (),
+        format: str | None = None,
     ) -> None:  # fmt: skip
         _check_function(function)
         functools.update_wrapper(self, function, updated=())
@@ -191,6 +195,7 @@ class StepFunction:
         self._reuse = _check_reuse(reuse, persist)
         self._version = _check_version(version)
         self._ignore = _check_ignore(ignore, function)
+        self._format = _check_format(format, persist)
 
     def __getstate__(self) -> Any:
         return travelling_sources([self.__wrapped__]), self.__dict__
@@ -215,6 +220,7 @@ class StepFunction:
             self.name, function, self.persist, self._seed, self._reuse, self._version,
             names=names, keywords=tuple(kwargs), ignore=self._ignore,
             defaulted=any(name not in names for name, _ in defaults_of(self.__wrapped__)),
+            format=self._format,
         )  # fmt: skip
         # Not a token of the arguments: two equal calls are two step runs.
         key = new_key(self.name)
@@ -282,6 +288,16 @@ def _check_version(version: Any) -> str:
     if version is None or isinstance(version, (str, int, float)):
         return "" if version is None else str(version)
     raise TypeError(f"version is {version!r}; expected text or a number")
+
+
+def _check_format(format: Any, persist: bool) -> str | None:
+    name = check_format_name(format)
+    if name is not None and not persist:
+        raise ValueError(
+            f"format={name!r} says how a kept output is kept, and this one is not kept: add "
+            "persist=True"
+        )
+    return name
 
 
 def _check_ignore(ignore: Any, function: Callable[..., Any]) -> tuple[str, ...]:

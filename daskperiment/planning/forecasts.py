@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import NamedTuple
 
-from daskperiment.codec import check_object
+from daskperiment.codec import check_kept
 from daskperiment.errors import CorruptRecordError, UntrustedObjectError
 from daskperiment.execution.trial import TrialRequest
 from daskperiment.graph.template import Template
@@ -84,8 +84,7 @@ def _refusal(store: Store, hit: Hit, request: TrialRequest) -> str:
     if hit.digest is None:
         return ""
     try:
-        data = store.get(hit.digest)
-        check_object(data, hit.digest, request.setup.signing_key)
+        check_kept(hit.entry.kept["value"], store.get, request.setup.signing_key)
     except (CorruptRecordError, UntrustedObjectError, KeyError) as error:
         return f"the output that trial {hit.entry.trial} kept could not be loaded: {error}"
     return ""

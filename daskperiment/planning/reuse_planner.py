@@ -205,6 +205,8 @@ class _Decision:
         self.entries = CacheEntries(store, signing_key)
         self.before = self._ancestors(reusable)
         self.drew: dict[Key, bool | None] = {}
+        self.fitting: dict[Key, list[CacheEntry]] = {}
+        """What is known of nodes, but for what was made of something that others had changed."""
         self.reading: set[Key] = set()
         """Nodes that read files besides their arguments, and all behind them."""
         self.suspects: dict[Key, str] = {}
@@ -218,6 +220,7 @@ class _Decision:
         self.entries.read({found.base for found in known.values()})
         self._find_drawing()
         self.entries.read({found.seeded for key, found in known.items() if self.drew[key]})
+        self._find_fitting()
         self._find_suspects()
         shared = self._shared()
         hits = self._present({key: hit for key in self.reusable if (hit := self._hit(key))})
@@ -271,6 +274,31 @@ class _Decision:
         assert isinstance(found, CacheKey)
         return found.seeded if self.drew.get(key) else found.base
 
+    def _find_fitting(self) -> None:
+        """Find the outputs that were made of what the nodes before them return."""
+        for key in self.before:
+            found, given = self.cache_keys[key], self.specs[key].given
+            if given and isinstance(found, CacheKey):
+                entries = self.entries.all(self._name(key))
+                if any(entry.given for entry in entries):
+                    returned = {name: self._returned(each) for name, each in given.items()}
+                    self.fitting[key] = [one for one in entries if not _changed(one, returned)]
+
+    def _known(self, key: Key) -> list[CacheEntry]:
+        """Return what is known of a node's outputs that were made of what their cache key says."""
+        fitting = self.fitting.get(key)
+        return self.entries.all(self._name(key)) if fitting is None else fitting
+
+    def _returned(self, key: Key) -> set[str] | None:
+        """Return the fingerprints of what a node gives, as far as that is known."""
+        found, spec = self.cache_keys[key], self.specs.get(key)
+        if isinstance(found, NoCacheKey):
+            return None
+        if spec is None or spec.taken is not None:
+            return {found.base}  # of a parameter it is the fingerprint of its value
+        known = {entry.exact for entry in self._known(key) if entry.exact and not entry.note}
+        return known or (set() if self.fitting.get(key) == [] else None)
+
     def _find_suspects(self) -> None:
         """Find the nodes whose outputs cache keys do not determine, and why."""
         for key in self.before:
@@ -314,14 +342,14 @@ class _Decision:
             # By the key that is in flight, so that what follows has the same keys too.
             self.reasons[key] = "a trial in flight runs it"
             return None
-        entries = [] if self.drew[key] is None else self.entries.all(name)
+        entries = [] if self.drew[key] is None else self._known(key)
         if not self.reading.isdisjoint(self.specs[key].inputs):
             # What was read before the step must be known too.
             entries = [entry for entry in entries if not entry.partial]
         entry = latest(entries)
         if entry is None:
             self.reasons[key] = NEVER_RUN
-            if unfit := self._why_none(found, entries):
+            if unfit := self._why_none(key, found, entries):
                 self.unfit[self.specs[key].place] = unfit
                 self._note_never(key, unfit)
             return None
@@ -333,8 +361,13 @@ class _Decision:
         if (told := with_cure(reason)) is not None:
             self.never[key] = told
 
-    def _why_none(self, found: CacheKey, entries: Sequence[CacheEntry]) -> str | None:
+    def _why_none(self, key: Key, found: CacheKey, entries: Sequence[CacheEntry]) -> str | None:
         """Return why none of the outputs known under a step's key is taken."""
+        if not entries and self.fitting.get(key) == []:
+            (*_, entry) = self.entries.all(self._name(key))
+            returned = {name: self._returned(each) for name, each in self.specs[key].given.items()}
+            name = _changed(entry, returned)
+            return f"argument {name} had been changed by another step in trial {entry.trial}"
         if entries:
             return why_not(entries[-1]) or outdated(entries[-1])
         with_any_seed = [entry for entry in self.entries.all(found.base) if not entry.note]
@@ -422,4 +455,14 @@ class _Decision:
         if spec.persist and drew is not False:
             wanted.append(found.seeded)
         counts = [(name, len(self.entries.all(name))) for name in wanted]
-        return tuple([cache_entry_id(name, n) for name, n in counts if spec.persist or not n])
+        again = spec.persist or self.fitting.get(spec.key) == []
+        return tuple([cache_entry_id(name, n) for name, n in counts if again or not n])
+
+
+def _changed(entry: CacheEntry, returned: Mapping[str, set[str] | None]) -> str | None:
+    """Return which argument was not what the node before gives, when an output was made of it."""
+    for name, digest in entry.given.items():
+        known = returned.get(name)
+        if known is not None and digest not in known:
+            return name
+    return None

@@ -136,8 +136,9 @@ def worth_writing(ids: Sequence[str], entry: CacheEntry) -> list[str]:
 
 
 def look_up(
-    store: Store, base: str, seeded: str, drew: bool, signing_key: bytes | None = None
-) -> Hit | None:
+    store: Store, base: str, seeded: str, drew: bool, since: Collection[str],
+    signing_key: bytes | None = None,
+) -> Hit | None:  # fmt: skip
     """Find the output of a step that another trial may have run since the trial was arranged.
 
     Parameters
@@ -147,12 +148,20 @@ def look_up(
         The step's cache key, without and with the trial's seeds.
     drew : bool
         Whether anything before the step drew random numbers.
+    since : collection of str
+        Ids of the records that the trial itself would write. What was there before had been
+        looked at when it was arranged, and was not good enough.
     signing_key : bytes, optional
         What is not signed with it does not count.
     """
     entries = CacheEntries(store, signing_key)
     entries.read([base, seeded])
-    return entries.hit(base, seeded, drew)
+    hit = entries.hit(base, seeded, drew)
+    if hit is None:
+        return None
+    until = entries.all(hit.cache_key).index(hit.entry) + 1
+    new = any(cache_entry_id(hit.cache_key, number) in since for number in range(until))
+    return hit if new else None
 
 
 def latest(entries: Sequence[CacheEntry]) -> CacheEntry | None:

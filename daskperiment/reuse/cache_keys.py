@@ -124,6 +124,8 @@ class KeySpec:
     """Names of the arguments that are no part of the cache key."""
     beside: tuple[Key, ...] = ()
     """Keys of what the node takes for these."""
+    given: Mapping[str, Key] = field(default_factory=dict)
+    """Argument, or a member of it -> key of what gives it, where others see that, too."""
     counting: tuple[Key, ...] = field(init=False)
     """Keys of what the node takes and its output depends on."""
 

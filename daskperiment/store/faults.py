@@ -130,8 +130,8 @@ def _explain_database(error: sqlite3.Error, path: Path) -> StoreError:
     if name.startswith("SQLITE_NOTADB"):
         return CorruptRecordError(
             f"{path} is not a SQLite database, or its first page is damaged. If it is not yours, "
-            f"give another folder as backend; else put a backup copy in its place, or one that "
-            f"sqlite3's command .recover makes of it"
+            f"give another folder as backend; else run `daskperiment check --repair` while no "
+            f"process writes to it, or put a backup copy in its place"
         )
     if is_damage(error):
         return CorruptRecordError(

@@ -64,3 +64,45 @@ def test_the_step_that_changed_it_is_named(ex, chain, client, handed, way):
         assert result.compute(scheduler="processes") == [1, 1]
     (step,) = [step for step in ex.compare(1, 2).steps if step.key == "reader"]
     assert [(cause.kind, cause.name) for cause in step.causes] == [("in place", "changer")]
+
+
+@pytest.mark.filterwarnings("ignore::daskperiment.errors.ImpureStepWarning")
+@pytest.mark.parametrize("placed", ["together", "apart"])
+def test_what_was_made_of_it_is_not_reused(ex, client, placed):
+    """Whether its taker ran on the same worker or elsewhere, and so does what follows."""
+    first, second = sorted(client.scheduler_info()["workers"])[:2]
+
+    @ex.persist(reuse=True)
+    def made():
+        return [0]
+
+    @ex
+    def changer(model, on):
+        if on:
+            model.append(1)
+
+    @ex.persist(reuse=True, ignore=("done",))
+    def reader(model, done):
+        return len(model)
+
+    @ex.persist(reuse=True)
+    def behind(count):
+        return count * 10
+
+    @ex.result
+    def last(value, done):
+        return value
+
+    on = ex.parameter("on", default=True)
+    with dask.annotate(workers=[first], allow_other_workers=False):
+        model = made()
+        done = changer(model, on)
+    with dask.annotate(workers=[first if placed == "together" else second],
+                       allow_other_workers=False):  # fmt: skip
+        result = last(behind(reader(model, done)), done)
+    assert result.compute() in (10, 20)  # elsewhere it comes with the change, or without
+    assert result.bind(on=False).compute() == 10
+    assert result.bind(on=False).compute() == 10
+    ex.flush()
+    steps = ex.get_steps(3)
+    assert set(steps[steps["Reused From"].isna()]["Step"]) <= {"changer", "last"}

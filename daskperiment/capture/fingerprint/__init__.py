@@ -39,6 +39,7 @@ __all__ = [
     "digest_of",
     "exact_fingerprint",
     "fingerprint",
+    "is_array",
     "register_fingerprint",
 ]
 
@@ -182,6 +183,12 @@ def exact_fingerprint(value: Any, path: Callable[[Any], str] = str) -> str:
     Such dicts are equal, but a function that goes through them may return something else.
     """
     return _fingerprint(value, exact=True, path=path)
+
+
+def is_array(value: Any) -> bool:
+    """Whether a value has one fingerprint, that its order within does not change."""
+    dtype = getattr(value, "dtype", None)
+    return type(value).__module__ == "numpy" and dtype is not None and not dtype.hasobject
 
 
 def _fingerprint(value: Any, exact: bool, path: Callable[[Any], str]) -> str:

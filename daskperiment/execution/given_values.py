@@ -1,0 +1,73 @@
+"""What steps give each other and others see, too: whether it is still what it was.
+
+A step may change in place what another step takes as well. So what is known of an output tells the
+fingerprint of the value that the step returned, and of what it was given itself. An output that
+was made of something else than the steps before it return is not that of its cache key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from daskperiment.capture.fingerprint import exact_fingerprint, is_array
+from daskperiment.execution.calls import SCALARS, Call, member_name
+from daskperiment.records import INEXACT, Argument
+
+__all__ = ["exact_or_none", "given_between", "given_by_others"]
+
+
+def exact_or_none(value: Any) -> str | None:
+    """Return the exact fingerprint of a value; None if it has none, or holds a path.
+
+    What a path leads to may be other files for good reason.
+    """
+    paths: list[Any] = []
+
+    def note(path: Any) -> str:
+        paths.append(path)
+        return ""
+
+    try:
+        digest = exact_fingerprint(value, note)
+    except Exception:  # what has no fingerprint is not known, and the user's classes may fail
+        return None
+    return None if paths else digest
+
+
+def given_by_others(
+    call: Call, values: Mapping[str, Any], arguments: Mapping[str, Argument], by_content: bool
+) -> dict[str, str]:
+    """Return the fingerprints of what other nodes gave a step, and others see.
+
+    Parameters
+    ----------
+    call : Call
+    values : mapping
+        Argument -> its value, before the step's function ran.
+    arguments : mapping
+        What is recorded of the arguments.
+    by_content : bool
+        Whether paths stand there for what they lead to, as in cache keys.
+    """
+    found: dict[str, str | None] = {}
+    for name, paths in call.given.items():
+        for path in () if name in call.ignore or name in call.secret else paths:
+            part = _part(values[name], path)
+            known = not path and (by_content or type(part) in SCALARS or is_array(part))
+            digest = arguments[name].fingerprint if known else exact_or_none(part)
+            found[member_name(name, path)] = digest
+    return {name: each for name, each in found.items() if each and not each.startswith(INEXACT)}
+
+
+def given_between(args: Iterable[Any], kwargs: Mapping[str, Any]) -> dict[str, str]:
+    """Return the same of what a function gets that is no step."""
+    given = {**{str(number): value for number, value in enumerate(args)}, **kwargs}
+    found = {name: exact_or_none(value) for name, value in given.items()}
+    return {name: each for name, each in found.items() if each}
+
+
+def _part(value: Any, path: tuple[Any, ...]) -> Any:
+    for each in path:
+        value = value[each]
+    return value

@@ -1,0 +1,105 @@
+"""Values as objects that are files of a format, and as pickles where no format keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from daskperiment.codec import Blob, describe, named_parts, pickled, seal, unkept
+from daskperiment.codec.object_format import digest_of
+from daskperiment.errors import CorruptRecordError, UnknownFormatError
+from daskperiment.formats.format import Buffer, Format, Written
+from daskperiment.formats.known_formats import (
+    PICKLE,
+    format_named,
+    written_as,
+    written_for_output,
+)
+from daskperiment.records import ObjectRef, Preview
+from daskperiment.store.protocol import flat
+
+__all__ = ["as_file", "as_object", "object_of", "read_file"]
+
+
+def as_object(value: Any, signing_key: bytes | None) -> tuple[Any, Blob | None]:
+    """Return the form of what a step returned and its object: a file of a format, or a pickle.
+
+    Never raises, as :func:`daskperiment.codec.pickled`.
+    """
+    try:
+        file = written_for_output(value)
+    except Exception:  # it must not cost the value
+        file = None
+    return pickled(value, signing_key) if file is None else object_of(file, value, signing_key)
+
+
+def as_file(name: str) -> Callable[[Any, bytes | None], tuple[Any, Blob | None]]:
+    """Return what makes the form and the object of values in the format of a name.
+
+    It never raises: what the format does not take is not kept, and the form says why.
+    """
+
+    def packed(value: Any, signing_key: bytes | None) -> tuple[Any, Blob | None]:
+        if name == PICKLE:
+            return pickled(value, signing_key)
+        try:
+            return object_of(written_as(name, value), value, signing_key)
+        except Exception as error:  # a library's, or a user's class may fail in any way
+            return unkept(value, error), None
+
+    return packed
+
+
+def object_of(
+    file: Written, value: Any, signing_key: bytes | None
+) -> tuple[dict[str, Any], Blob]:  # fmt: skip
+    """Return the form and the object of a value that is written as a file."""
+    type_, text = describe(value)
+    parts = [flat(part) for part in file.parts if memoryview(part).nbytes]
+    size = sum(part.nbytes for part in parts)
+    name = file.format.name
+    digest = digest_of(parts)
+    reference = ObjectRef(
+        type_, text, size=size, digest=digest, format=name,
+        preview=_preview(file.format, value), seal=seal(name, parts, signing_key),
+        parts=named_parts(value),
+    )  # fmt: skip
+    return msgspec.to_builtins(reference), Blob(digest, list(parts), size)
+
+
+def _preview(format: Format, value: Any) -> Preview | None:
+    with suppress(Exception):  # what cannot be shown is kept all the same
+        return format.preview(value)
+    return None
+
+
+def read_file(reference: ObjectRef, data: Buffer) -> Any:
+    """Return the value of an object that is a file of a format, whose bytes were checked.
+
+    Raises
+    ------
+    UnknownFormatError
+        If there is no such format here.
+    CorruptRecordError
+        If the format cannot read them, or what reads them is not installed.
+    """
+    assert reference.format is not None
+    format = format_named(reference.format)
+    try:
+        return format.read(data if format.mapped else bytes(data))
+    except ImportError as error:
+        error.add_note(
+            f"The value {reference.repr} is kept as {format.name!r}: install what reads such files."
+        )
+        raise
+    except UnknownFormatError:
+        raise
+    except Exception as error:
+        raise CorruptRecordError(
+            f"the object {reference.digest!r} is no {format.name!r} file that can be read "
+            f"({type(error).__name__}: {error}); its bytes are those that were written, so a "
+            "version of the library that wrote it may read it"
+        ) from error

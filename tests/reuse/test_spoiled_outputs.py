@@ -1,0 +1,228 @@
+"""What was made of a value that another step had changed in place is not reused."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import daskperiment
+from daskperiment.errors import ImpureStepWarning
+from tests.execution.test_changed_in_place import KINDS
+
+MAKERS = {
+    **{kind: KINDS[kind] for kind in ("list", "dict", "set", "array", "frame", "object")},
+    "series": (lambda: pd.Series([1.0, 2.0]), lambda value: value.__setitem__(0, 9.0)),
+    "objects": (lambda: np.array([[1], None], object), lambda value: value[0].append(2)),
+    "lists in a tuple": (lambda: ([1], [2]), lambda value: value[0].append(2)),
+}
+
+GIVEN = {
+    "itself": (lambda value: value, lambda value: value),
+    "in a list": (lambda value: [value, 1], lambda value: value[0]),
+    "in a dict": (lambda value: {"a": 1, "b": [value]}, lambda value: value["b"][0]),
+    "in a tuple": (lambda value: (2, value), lambda value: value[1]),
+}
+
+
+@pytest.fixture
+def ex(tmp_path):
+    return daskperiment.Experiment("spoiled", backend=tmp_path / "store", reuse=True, seed=1)
+
+
+def spoilt(ex, make, change, given="itself", source="step", hands_on=False):
+    """Return a result in which a step is changed while `on`, before another one describes it."""
+    give, take = GIVEN[given]
+
+    @ex.persist
+    def made():
+        return make()
+
+    @ex
+    def changer(value, on):
+        if on:
+            change(value)
+        return value if hands_on else None
+
+    @ex.persist(ignore=("after",))
+    def describe(value, after):
+        return _text(take(value))
+
+    @ex.persist
+    def behind(text):
+        return text + "!"
+
+    @ex.result
+    def last(text, changed):
+        return text
+
+    on = ex.parameter("on", default=True)
+    value = made() if source == "step" else ex.parameter("value", default=make())
+    changed = changer(value, on)
+    return last(behind(describe(give(value), changed)), changed)
+
+
+def _text(value):
+    return repr(sorted(vars(value).items()) if hasattr(value, "weights") else value)
+
+
+def compute(result, scheduler="synchronous"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ImpureStepWarning)
+        return result.compute(scheduler=scheduler)
+
+
+def ran(ex, trial):
+    """Return the reusable steps that ran in a trial."""
+    steps = ex.get_steps(trial)
+    reused = dict(zip(steps["Step"], steps["Reused From"].notna(), strict=True))
+    return [step for step in ("describe", "behind") if step in reused and not reused[step]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"), [*((kind, "itself") for kind in MAKERS), *(("list", way) for way in GIVEN)]
+)
+def test_what_others_changed(ex, kind, given):
+    """Whatever its type and wherever it stands, and neither what follows; then all is reused."""
+    make, change = MAKERS[kind]
+    result = spoilt(ex, make, change, given)
+    assert compute(result) != _text(make()) + "!"
+    for number, expected in ((2, ["describe", "behind"]), (3, [])):
+        assert compute(result.bind(on=False)) == _text(make()) + "!"
+        assert ran(ex, number) == expected
+
+
+@pytest.mark.parametrize("scheduler", ["synchronous", "threads", "processes"])
+@pytest.mark.parametrize("way", ["as it is", "handed on", "without a plan"])
+def test_every_scheduler(ex, way, scheduler):
+    """Also where the step that changed it returns it, and where the first trial reused nothing."""
+    make, change = MAKERS["list"]
+    result = spoilt(ex, make, change, hands_on=way == "handed on")
+    if way == "without a plan":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ImpureStepWarning)
+            first = result.compute(scheduler=scheduler, reuse=False)
+    else:
+        first = compute(result, scheduler)
+    assert first == ("[1]!" if scheduler == "processes" else "[1, 2]!")
+    assert compute(result.bind(on=False), scheduler) == "[1]!"
+    assert compute(result.bind(on=False), scheduler) == "[1]!"
+    assert ran(ex, 3) == []
+
+
+def test_the_reason_names_the_argument(ex):
+    """Who asks why it runs is told which argument had been changed, and in which trial."""
+    result = spoilt(ex, *MAKERS["array"])
+    compute(result)
+    reason = ex.explain(result.bind(on=False))["describe"].reason
+    assert "argument value had been changed by another step in trial 1" in reason
+
+
+def test_items_that_are_taken_between_steps(ex):
+    """An item of what a step returned is looked at as well, whoever changed the whole."""
+
+    @ex.persist
+    def made():
+        return {"x": [1], "y": 2}
+
+    @ex
+    def changer(value, on):
+        if on:
+            value["x"].append(2)
+
+    @ex.persist(ignore=("after",))
+    def describe(value, after):
+        return repr(value)
+
+    @ex.result
+    def last(text, changed):
+        return text
+
+    value, on = made(), ex.parameter("on", default=True)
+    changed = changer(value, on)
+    result = last(describe(value["x"], changed), changed)
+    assert compute(result) in ("[1, 2]", "[1]")  # which of two runs first is chance
+    assert compute(result.bind(on=False)) == "[1]"
+    assert compute(result.bind(on=False)) == "[1]"
+    assert ran(ex, len(ex.get_history())) == []
+
+
+def test_values_of_parameters(ex):
+    """A parameter's value that a step changed does not spoil what was asked for with the first."""
+    make, change = MAKERS["list"]
+    result = spoilt(ex, make, change, source="parameter")
+    compute(result)
+    assert compute(result.bind(on=False, value=[1])) == "[1]!"
+
+
+class Meeting:
+    """Where two steps wait for each other."""
+
+    def __init__(self):
+        self.began, self.changed = threading.Event(), threading.Event()
+
+
+def test_what_is_changed_while_a_step_reads_it(ex):
+    """Where two steps run at once, neither knows what it was made of: nothing is kept."""
+    meeting = Meeting()
+
+    @ex.persist
+    def made():
+        return [1]
+
+    @ex.persist(ignore=("on", "meeting"))
+    def changer(value, on, meeting):
+        if on:
+            meeting.began.wait(30)
+            value.append(2)
+            meeting.changed.set()
+
+    @ex.persist(ignore=("on", "meeting"))
+    def describe(value, on, meeting):
+        if on:
+            meeting.began.set()
+            meeting.changed.wait(30)
+        return repr(value)
+
+    @ex.result
+    def last(text, changed):
+        return text
+
+    value, on = made(), ex.parameter("on", default=True)
+    result = last(describe(value, on, meeting), changer(value, on, meeting))
+    assert compute(result, "threads") == "[1, 2]"
+    assert "argument value was changed while it ran" in ex.explain(result)["describe"].reason
+    assert compute(result.bind(on=False), "threads") == "[1]"
+    assert compute(result.bind(on=False), "threads") == "[1]"
+    assert ran(ex, 3) == []
+
+
+def test_pipelines_in_which_nobody_changes_anything(ex):
+    """Parts that several steps take, in any form, are reused by all of them."""
+
+    @ex.persist
+    def split():
+        return {"a": np.arange(3), "b": {3, 1}}, pd.DataFrame({"x": [1]})
+
+    @ex.persist
+    def first(value, frames):
+        return {**value, "n": len(frames)}
+
+    @ex.persist
+    def second(value, other):
+        return len(value) + len(other)
+
+    @ex.result
+    def last(*values):
+        return [len(repr(value)) for value in values]
+
+    value = split()
+    one = first(value[0], [value[1], value[1]])
+    result = last(one, second(one, value[0]), second(value[0], {"k": value[1]}))
+    result.compute(scheduler="threads")
+    result.compute(scheduler="processes")
+    steps = ex.get_steps(2)
+    assert set(steps[steps["Reused From"].isna()]["Step"]) == {"last"}
