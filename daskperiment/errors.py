@@ -3,6 +3,7 @@
 ::
 
     DaskperimentError
+    ├── ConfigurationError (TypeError, ValueError)
     ├── FilterError (ValueError)
     ├── FormatError (TypeError, ValueError)
     ├── InputFileError (FileNotFoundError)
@@ -15,6 +16,7 @@
     │   └── UncertainStepError
     ├── UnknownFormatError (ValueError)
     ├── LookupFailedError (KeyError)
+    │   ├── ArtifactNotFoundError
     │   ├── MetricNotFoundError
     │   └── PersistedResultNotFoundError
     └── StoreError
@@ -40,7 +42,9 @@ from collections.abc import Mapping
 from typing import Any
 
 __all__ = [
+    "ArtifactNotFoundError",
     "CodeChangedWarning",
+    "ConfigurationError",
     "CorruptRecordError",
     "DaskperimentError",
     "DaskperimentWarning",
@@ -82,6 +86,10 @@ class ParameterUndeclaredError(DaskperimentError, TypeError, ValueError):
 
 class ParameterUndefinedError(DaskperimentError, ValueError):
     """A parameter that a computation needs has neither a default nor a value."""
+
+
+class ConfigurationError(DaskperimentError, TypeError, ValueError):
+    """A configuration cannot be read, or a value does not fit it; the message names the path."""
 
 
 class FilterError(DaskperimentError, ValueError):
@@ -126,6 +134,10 @@ class LookupFailedError(DaskperimentError, KeyError):
     def __str__(self) -> str:
         # KeyError shows the repr of its argument, which hides line breaks and doubles quotes.
         return str(self.args[0]) if self.args else ""
+
+
+class ArtifactNotFoundError(LookupFailedError):
+    """A trial has no artifact of this name."""
 
 
 class MetricNotFoundError(LookupFailedError):
