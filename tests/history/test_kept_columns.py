@@ -23,7 +23,16 @@ from daskperiment.history import kept_columns
 from daskperiment.history.kept_columns import all_columns, latest_columns
 from daskperiment.history.overview import experiment_row
 from daskperiment.history.tables import get_history
-from daskperiment.records import BEGUN, Begun, Computed, Ended, Failure, computed_id, ended_id
+from daskperiment.records import (
+    BEGUN,
+    Begun,
+    Computed,
+    Curation,
+    Ended,
+    Failure,
+    computed_id,
+    ended_id,
+)
 from daskperiment.store.file import FileStore
 from daskperiment.store.liveness import current_origin
 from daskperiment.store.protocol import Record, Store, Stored
@@ -377,3 +386,15 @@ def test_memory_store(lab: Any, tmp_path: Path) -> None:
     assert get_history(lab.store, ()).equals(first)
     assert lab.store.read_records <= 14
     assert isinstance(next(iter(lab.store.read("trials"))), Stored)
+
+
+def test_latest_but_those_that_are_archived(store: FileStore) -> None:
+    """Where the latest trials are archived, so many of the others are shown."""
+    fill(store, 30)
+    for trial in range(22, 31):
+        said = Curation(time=NOW, user="me", archived=True)
+        store.append([Record("notes", trial, "curated-1", encode(said, trial))])
+    found = get_history(store, ("lr",), last=5, archived=False)
+    assert found.index.tolist() == [17, 18, 19, 20, 21]
+    newest = get_history(store, ("lr",), sort="-Trial ID", limit=3, archived=False)
+    assert newest.index.tolist() == [21, 20, 19]
