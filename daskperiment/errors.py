@@ -3,6 +3,8 @@
 ::
 
     DaskperimentError
+    ├── ConfigurationError (TypeError, ValueError)
+    ├── FilterError (ValueError)
     ├── FormatError (TypeError, ValueError)
     ├── InputFileError (FileNotFoundError)
     ├── ParameterUndeclaredError (TypeError, ValueError)
@@ -14,6 +16,7 @@
     │   └── UncertainStepError
     ├── UnknownFormatError (ValueError)
     ├── LookupFailedError (KeyError)
+    │   ├── ArtifactNotFoundError
     │   ├── MetricNotFoundError
     │   └── PersistedResultNotFoundError
     └── StoreError
@@ -39,12 +42,15 @@ from collections.abc import Mapping
 from typing import Any
 
 __all__ = [
+    "ArtifactNotFoundError",
     "CodeChangedWarning",
+    "ConfigurationError",
     "CorruptRecordError",
     "DaskperimentError",
     "DaskperimentWarning",
     "EnvironmentChangedWarning",
     "ImpureStepWarning",
+    "FilterError",
     "FormatError",
     "InputFileError",
     "LookupFailedError",
@@ -80,6 +86,14 @@ class ParameterUndeclaredError(DaskperimentError, TypeError, ValueError):
 
 class ParameterUndefinedError(DaskperimentError, ValueError):
     """A parameter that a computation needs has neither a default nor a value."""
+
+
+class ConfigurationError(DaskperimentError, TypeError, ValueError):
+    """A configuration cannot be read, or a value does not fit it; the message names the path."""
+
+
+class FilterError(DaskperimentError, ValueError):
+    """What says which trials are meant, or in which order, cannot be understood."""
 
 
 class FormatError(DaskperimentError, TypeError, ValueError):
@@ -120,6 +134,10 @@ class LookupFailedError(DaskperimentError, KeyError):
     def __str__(self) -> str:
         # KeyError shows the repr of its argument, which hides line breaks and doubles quotes.
         return str(self.args[0]) if self.args else ""
+
+
+class ArtifactNotFoundError(LookupFailedError):
+    """A trial has no artifact of this name."""
 
 
 class MetricNotFoundError(LookupFailedError):

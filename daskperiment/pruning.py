@@ -1,8 +1,8 @@
 """Dropping the outputs that were kept to be reused, the least recently used ones first.
 
 What a trial is itself made of is never touched: its records, its result, its parameters, its
-code, environment and graph, and every persisted value that was not kept to be reused. An object
-that is dropped can be had again by running its step.
+code, environment and graph, its artifacts, and every persisted value that was not kept to be
+reused. An object that is dropped can be had again by running its step.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from daskperiment.errors import CorruptRecordError, StoreWarning
 from daskperiment.history.columns import frame_of, moments
 from daskperiment.history.trial_records import read_trials
 from daskperiment.recording.registry import recorder_for
-from daskperiment.records import BEGUN, ENDED, digests_within, record_kind
+from daskperiment.records import ARTIFACT, BEGUN, ENDED, digests_within, record_kind
 from daskperiment.store.protocol import Store, Stored
 
 __all__ = ["prune"]
@@ -60,6 +60,13 @@ class _HeldValue(Struct, gc=False):
     """Those that were kept with the output."""
 
 
+class _HeldArtifact(Struct, gc=False):
+    """What a trial keeps under a name."""
+
+    value: Any = None
+    thumbnail: Any = None
+
+
 def _digests(kept: _HeldValue | None) -> Iterator[str]:
     return digests_within([kept.value, kept.files]) if kept is not None else iter(())
 
@@ -71,6 +78,7 @@ class _HoldingRun(Struct, gc=False):
     started: float
     wall: float
     kept: _HeldValue | None = None
+    artifacts: list[Any] = []
     reused: int | None = None
     reusable: bool = False
 
@@ -218,7 +226,7 @@ class _ObjectSurvey:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._after = {"trials": 0, "steps": 0}
+        self._after = {"trials": 0, "steps": 0, "notes": 0}
         self._uses: dict[str, _ObjectUse] = {}
         self._needed: set[str] = set()
         self._begun: set[int] = set()
@@ -235,6 +243,7 @@ class _ObjectSurvey:
                 self._read_trials()
                 self._settle()
                 self._read_steps()
+                self._read_artifacts()
             except StoreWarning as warning:
                 raise CorruptRecordError(_refusal(self._store, warning)) from warning
 
@@ -279,6 +288,14 @@ class _ObjectSurvey:
             for stored, run in self._decoded(chunk, _HoldingRun):
                 for digest in _digests(run.kept):
                     self._note(digest, stored.trial, run)
+
+                self._needed.update(digests_within(run.artifacts))
+
+    def _read_artifacts(self) -> None:
+        for chunk in self._read("notes"):
+            kept = [one for one in chunk if record_kind(one.id) == ARTIFACT]
+            for _, artifact in self._decoded(kept, _HeldArtifact):
+                self._needed.update(digests_within([artifact.value, artifact.thumbnail]))
 
     def _note(self, digest: str, trial: int, run: _HoldingRun) -> None:
         if trial not in self._settled:

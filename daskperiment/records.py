@@ -14,10 +14,12 @@ from msgspec import Struct, field
 
 __all__ = [
     "ALTERED",
+    "ARTIFACT",
     "Alteration",
     "BEGUN",
     "COMPUTED",
     "Argument",
+    "Artifact",
     "Beat",
     "Begun",
     "Birthplace",
@@ -51,6 +53,7 @@ __all__ = [
     "StepRun",
     "TrialStatus",
     "altered_id",
+    "artifact_id",
     "beat_id",
     "beat_sender",
     "cache_entry_id",
@@ -77,7 +80,7 @@ STREAMS = ("trials", "steps", "points", "outputs", "notes", "beats")
 """All streams of records, in the order in which a copy writes them: first what trials are."""
 
 BEGUN, COMPUTED, ENDED, IMPURE, SWEEP = "begun", "computed", "ended", "impure", "sweep"
-ALTERED = "altered"
+ALTERED, ARTIFACT = "altered", "artifact"
 """What the ids of records begin with, by kind; a trial has one record with the id ``begun``."""
 
 DESERTED = "ended-failed-deserted"
@@ -95,6 +98,8 @@ def record_type(stream: str, id: str) -> type[Struct] | None:
         return StepRun if stream == "steps" else Beat
     if stream == "outputs":
         return CacheEntry if id.startswith(cache_entry_id("")) else None
+    if stream == "notes":
+        return Artifact if record_kind(id) == ARTIFACT else None
     kinds: dict[str, type[Struct]] = {BEGUN: Begun, ENDED: Ended, COMPUTED: Computed}
     return kinds.get(record_kind(id)) if stream == "trials" else None
 
@@ -160,6 +165,11 @@ def altered_id(key: str) -> str:
     return f"{ALTERED}-{key}"
 
 
+def artifact_id(name: str, added: float, pid: int) -> str:
+    """Return the id of an artifact's record: saved again under its name, it is another one."""
+    return f"{ARTIFACT}-{name}"[:150] + f"-{added:.6f}-{pid}"
+
+
 def sweep_id(sweep: str) -> str:
     """Return the id of the note that defines a sweep."""
     return f"{SWEEP}-{sweep}"
@@ -223,12 +233,32 @@ class ObjectRef(Struct, frozen=True, omit_defaults=True, tag="object", tag_field
     mark: str | None = None
     """Of the value of a secret parameter, by which others with the same key compare it; empty if it
     has no fingerprint. ``None`` for what is no secret."""
+    parts: dict[str, Any] = {}
+    """Plain fields of a data class or a named tuple, by name: what a table of trials can show and
+    compare without unpickling the value."""
     format: str | None = None
     """Name of the format whose file the object is; ``None`` if it is a pickle."""
     preview: Preview | None = None
     seal: str | None = None
     """Of such a file: HMAC-SHA256 of its format and bytes with the signing key, if there was
     one."""
+
+
+class Artifact(Struct, frozen=True, omit_defaults=True):
+    """A named value or file that a trial keeps. Of several of one name the latest counts."""
+
+    name: str
+    value: Any
+    """:class:`ObjectRef` in JSON form."""
+    added: float
+    step: str | None = None
+    """Key of the step run that saved it; ``None`` if it was added from outside of the trial."""
+    file: str = ""
+    """Name of the file or folder that it was."""
+    thumbnail: Any = None
+    """:class:`ObjectRef`, in JSON form, of a small picture of it as PNG."""
+    signature: str | None = None
+    """Of the record and the trial's token, with the signing key; ``None`` where there was none."""
 
 
 class Origin(Struct, frozen=True, omit_defaults=True):
@@ -421,6 +451,8 @@ class StepRun(Struct, frozen=True, omit_defaults=True):
     """Whether later trials were allowed to reuse the output when it was kept."""
     metrics: list[str] = []
     """Names of the metrics that the step saved."""
+    artifacts: list[Artifact] = []
+    """What the step saved; a reused one has what it saved when it ran."""
     worker: str | None = None
     """Address of the cluster's worker that ran the step."""
     worker_name: str | None = None
@@ -477,6 +509,8 @@ class CacheEntry(Struct, frozen=True, omit_defaults=True):
     """What the step wrote, but for what is kept: it must still be there."""
     partial: bool = False
     """Whether what the steps before it read is not among `reads`."""
+    artifacts: list[Artifact] = []
+    """What the step saved when it ran."""
     signature: str | None = None
     """Of the record and what it is for, with the signing key; ``None`` where there was none."""
     exact: str | None = None

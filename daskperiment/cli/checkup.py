@@ -209,7 +209,7 @@ class _Examination:
             raise CorruptRecordError("it is of another trial, by what it says itself")
         kind = record_type(stream, one.id)
         record: Any = parsed(one.body) if kind is None else decode(one.body, kind)
-        vital = stream == "trials" or (stream == "steps" and not record.reusable)
+        vital = stream in ("trials", "notes") or (stream == "steps" and not record.reusable)
         named = list(digests_within(parsed(one.body)) if b'"object"' in one.body else ())
         if isinstance(record, Begun):
             parts = (record.code, record.environment, record.graph, record.files)

@@ -100,12 +100,15 @@ def ls(**given: Any) -> None:
 )  # fmt: skip
 @click.option(
     "--where", metavar="CONDITION",
-    help="Only trials for which this holds, such as 'lr > 0.1 and Success'. A name with a blank "
-    "stands in backticks or quotes.",
+    help="Only trials for which this holds, such as 'lr > 0.1 and Result.f1 >= 0.9'. A name with a "
+    "blank stands in backticks or quotes.",
 )  # fmt: skip
 @click.option("--sort", metavar="NAME", help="Sort by a column; -NAME begins with the highest.")
 @click.option(
     "--last", type=click.IntRange(min=1), metavar="N", help="Of these, only the N latest trials."
+)
+@click.option(
+    "-n", "--limit", type=click.IntRange(min=0), metavar="N", help="Only the first N rows."
 )
 @click.option("--verbose", is_flag=True, help="Add seed, status, host, user, Git commit.")
 @click.option("--running", is_flag=True, help="Add the trials that are still running.")

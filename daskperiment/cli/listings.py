@@ -7,7 +7,7 @@ import io
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import pandas as pd
@@ -15,11 +15,13 @@ import pandas as pd
 from daskperiment.cli import output
 from daskperiment.cli.command_options import LATEST
 from daskperiment.cli.exit_status import Failed, Refused
-from daskperiment.cli.filters import Condition, ConditionError
-from daskperiment.cli.lookup import checked, find, place, refusing, trial_of
-from daskperiment.errors import MetricNotFoundError
+from daskperiment.cli.lookup import checked, find, place, refusing, store_of, trial_of
+from daskperiment.errors import FilterError, MetricNotFoundError
 from daskperiment.experiment import Experiment
 from daskperiment.experiment import list_experiments as experiments_of
+from daskperiment.history.tables import get_history
+from daskperiment.recording.registry import recorder_for
+from daskperiment.store.protocol import Store
 
 __all__ = [
     "list_experiments", "list_metrics", "list_steps", "list_trials", "print_frame", "rows_of",
@@ -53,30 +55,47 @@ def list_steps(backend: str | None, id: str, trial: int | None, format_: str) ->
 
 def list_trials(
     backend: str | None, id: str, format_: str, *, columns: Sequence[str], where: str | None,
-    sort: str | None, last: int | None, verbose: bool, running: bool, output: Path | None,
+    sort: str | None, last: int | None, limit: int | None, verbose: bool, running: bool,
+    output: Path | None,
 ) -> None:  # fmt: skip
     """Print trials."""
     if format_ == "parquet":
         _check_parquet(output)
-    experiment = find(backend, id)
-    frame = _history(experiment, verbose, running)
+    store = store_of(backend, id)
+    recorder_for(store).catch_up()
+    wanted = _ListedTrials(store, where, sort, last, limit, running)
+    frame = wanted.frame(verbose=verbose)
     names = _names(columns, list(frame.columns))
-    asked = {*names, *([sort.removeprefix("-")] if sort and sort not in frame else ())}
-    if not verbose and (where or not asked <= set(frame.columns)):
-        full = _history(experiment, True, running)
-        shown = names or list(frame.columns)
-        frame, names = full, _names(columns, list(full.columns)) or shown
-    frame = _filtered(frame, where) if where else frame
-    frame = frame.tail(last) if last else frame
-    frame = _sorted(frame, sort) if sort else frame
-    print_frame(frame, format_, output, _known(names, frame))
+    shown = names or list(frame.columns)
+    # What is not a column of the short table may be one of the long one, or a part of one.
+    for more in ({"verbose": True}, {"verbose": True, "expand": True, "metrics": True}):
+        if not set(shown) <= set(frame.columns):
+            frame = wanted.frame(**more)
+            shown = _names(columns, list(frame.columns)) or shown
+    print_frame(frame, format_, output, _known(shown if columns else [], frame))
 
 
-def _history(experiment: Experiment, verbose: bool, running: bool) -> pd.DataFrame:
-    """Return the history with the trials' ids as a column, and each name once."""
-    frame = experiment.get_history(verbose=verbose, running=running).reset_index()
-    # A parameter may have the name of a column; the parameter comes first.
-    return frame.loc[:, ~frame.columns.duplicated(keep="last")]
+class _ListedTrials(NamedTuple):
+    """Which trials of an experiment are listed, and in which order."""
+
+    store: Store
+    where: str | None
+    sort: str | None
+    last: int | None
+    limit: int | None
+    running: bool
+
+    def frame(self, verbose: bool, expand: bool = False, metrics: bool = False) -> pd.DataFrame:
+        """Return the table with the trials' ids as a column, and each name once."""
+        try:
+            frame = get_history(
+                self.store, (), verbose, self.running, where=self.where, sort=self.sort,
+                last=self.last, limit=self.limit, expand=expand, metrics=metrics,
+            ).reset_index()  # fmt: skip
+        except FilterError as error:
+            raise Refused(str(error)) from error
+        # A parameter may have the name of a column; the parameter comes first.
+        return frame.loc[:, ~frame.columns.duplicated(keep="last")]
 
 
 def _names(columns: Iterable[str], known: Sequence[str]) -> list[str]:
@@ -94,26 +113,6 @@ def _known(names: Sequence[str], frame: pd.DataFrame) -> list[str]:
             f"there are: {', '.join(frame.columns)}."
         )
     return list(names)
-
-
-def _filtered(frame: pd.DataFrame, where: str) -> pd.DataFrame:
-    try:
-        holds = Condition(where, list(frame.columns))
-    except ConditionError as error:
-        raise Refused(str(error)) from error
-    used = {name: list(frame[name]) for name in holds.used}
-    rows = ({name: column[at] for name, column in used.items()} for at in range(len(frame)))
-    return frame[list(map(holds, rows))]
-
-
-def _sorted(frame: pd.DataFrame, sort: str) -> pd.DataFrame:
-    descending = sort not in frame.columns and sort.startswith("-")
-    (name,) = _known([sort[1:] if descending else sort], frame)
-    try:
-        return frame.sort_values(name, ascending=not descending, kind="stable")
-    except TypeError:  # values of kinds that cannot be compared
-        texts = frame[name].map(lambda value: f"{type(value).__name__} {value!r}")
-        return frame.loc[texts.sort_values(ascending=not descending, kind="stable").index]
 
 
 # Metrics ---------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ more than its base does, so that it is kept as an object.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from math import isfinite
 from reprlib import Repr
@@ -39,6 +40,7 @@ __all__ = [
     "describe",
     "from_plain",
     "is_object",
+    "named_parts",
     "object_ref",
     "pack",
     "pickled",
@@ -64,6 +66,8 @@ be read from a deep one.
 _INT64 = 2**63
 _INLINE = 1_000_000
 """Bytes of JSON up to which a plain value stands in the record itself."""
+_PARTS, _PART_LEVELS = 4_000, 3
+"""Bytes of JSON, and levels, of the fields that are recorded beside an object."""
 _SIZED = (str, bytes, bytearray, list, tuple, dict, set, frozenset)
 _SHORT = (type(None), bool, int, float)
 _LONGEST = 200
@@ -284,7 +288,8 @@ def pickled(value: Any, signing_key: bytes | None = None) -> tuple[Any, Blob | N
         blob = dump_object(value, signing_key)
     except Exception as error:
         return unkept(value, error), None
-    reference = ObjectRef(type_, text, size=blob.size, digest=blob.digest, python=PYTHON)
+    size, digest, parts = blob.size, blob.digest, named_parts(value)
+    reference = ObjectRef(type_, text, size, digest, python=PYTHON, parts=parts)
     return msgspec.to_builtins(reference), blob
 
 
@@ -328,6 +333,47 @@ def _plain_within(value: Any, limit: int | None) -> Any:
     if type(plain) not in _SHORT and len(msgspec.json.encode(plain)) > limit:
         raise NotPlainError(f"longer than {limit} bytes")
     return plain
+
+
+def named_parts(value: Any) -> dict[str, Any]:
+    """Return the fields of a value that are plain and short, by name; never raises."""
+    try:
+        found, size = {}, 0
+        for name, part in _fields(value):
+            form = _part(part, _PART_LEVELS)
+            size += len(msgspec.json.encode(form))
+            if size > _PARTS:
+                break
+            if form is not None or part is None:
+                found[name] = form
+        return found
+    except Exception:
+        return {}
+
+
+def _part(value: Any, levels: int) -> Any:
+    fields = _fields(value) if levels else []
+    if fields:
+        return {name: _part(each, levels - 1) for name, each in fields}
+    try:
+        return to_plain(value)
+    except NotPlainError:
+        return None
+
+
+def _fields(value: Any) -> list[tuple[str, Any]]:
+    """Return names and values of the fields of what has some, but those that its repr hides."""
+    kind = type(value)
+    if dataclasses.is_dataclass(kind):
+        names = [field.name for field in dataclasses.fields(kind) if field.repr]
+    elif isinstance(value, tuple) and isinstance(getattr(kind, "_fields", None), tuple):
+        names = list(kind._fields)
+    elif hasattr(kind, "__attrs_attrs__"):
+        names = [field.name for field in kind.__attrs_attrs__ if field.repr]
+    else:
+        known = getattr(kind, "model_fields", None)  # of pydantic
+        names = [name for name, field in known.items() if field.repr] if known else []
+    return [(name, getattr(value, name)) for name in names if isinstance(name, str)]
 
 
 def signing_key_in_force(given: str | bytes | None = None) -> bytes | None:

@@ -23,10 +23,10 @@ from daskperiment.dashboard.api import DashboardAPI, ExperimentNotFoundError
 from daskperiment.dashboard.charts import CurveStyle, InfluenceOptions
 from daskperiment.dashboard.connections import Connections
 from daskperiment.dashboard.guard import HEADERS, Guard, Guesses
-from daskperiment.dashboard.query import FilterError
 from daskperiment.errors import (
     CorruptRecordError,
     DaskperimentError,
+    FilterError,
     StoreUnavailableError,
     TrialIDNotFoundError,
 )

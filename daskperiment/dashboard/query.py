@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 from daskperiment.dashboard.cells import as_number, sort_key
 from daskperiment.dashboard.trial_index import TrialRow
-from daskperiment.errors import DaskperimentError
+from daskperiment.errors import FilterError
 from daskperiment.formatting import shorten
 from daskperiment.history.stored_values import MISSING, StoredObject
 from daskperiment.store.protocol import Store
 
-__all__ = ["FIXED", "FilterError", "Query", "differing", "value_of"]
+__all__ = ["FIXED", "Query", "differing", "value_of"]
 
 _TERM = re.compile(r"(?P<name>[^<>=!~]+?)\s*(?P<sign><=|>=|!=|=|<|>|~)(?P<text>.*)", re.DOTALL)
 _SIGN_FIRST = re.compile(r"<=|>=|!=|[=<>~]")
@@ -23,10 +23,6 @@ _SIGN_LAST = re.compile(r"(<=|>=|!=|[=<>~])$")
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip
-
-
-class FilterError(DaskperimentError, ValueError):
-    """A filter cannot be understood."""
 
 
 def _ended(name: str) -> Callable[[TrialRow], Any]:

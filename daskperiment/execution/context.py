@@ -13,7 +13,7 @@ import numpy as np
 
 from daskperiment.errors import StepEndedError
 from daskperiment.execution.trial import TrialHandle
-from daskperiment.records import FileState
+from daskperiment.records import Artifact, FileState
 
 __all__ = ["ACTIVE", "CURRENT", "TURN", "RunningStep", "halt_steps"]
 
@@ -59,6 +59,8 @@ class RunningStep:
     """Whether no step runs: a test calls the functions of steps, which are told the trial id 0."""
     metrics: set[str] = field(default_factory=set)
     """Names of the metrics that the step saved."""
+    artifacts: list[Artifact] = field(default_factory=list)
+    """What the step saved."""
     _rng: np.random.Generator | None = None
     _entropy: random.Random | None = None
     _drawn: tuple[int, int] = (-1, 0)

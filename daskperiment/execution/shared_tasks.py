@@ -342,7 +342,7 @@ def _as_run(request: TrialRequest, call: Call, hit: Hit, watch: Stopwatch) -> St
         cpu=usage.cpu, peak=usage.peak, host=origin.host, pid=origin.pid, thread=usage.thread,
         code=codes.get(call.key) or codes.get(call.step, ""), output=entry.output,
         stochastic=entry.drew, seed=step_seed(request.seed, call.key), kept=entry.kept,
-        metrics=entry.metrics,
+        metrics=entry.metrics, artifacts=entry.artifacts,
     )  # fmt: skip
 
 

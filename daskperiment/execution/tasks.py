@@ -421,6 +421,7 @@ class StepRunner:
         entry, self.value, reason = known
         self.running.stochastic, self.output, self.kept = entry.drew, entry.output, entry.kept
         self.running.metrics.update(entry.metrics)
+        self.running.artifacts += entry.artifacts
         self.reads, self.written = entry.reads, entry.written
         self._record(watch.read(), "succeeded", reused=entry.trial, reason=reason)
         # From now on the cache key leads to it, so that not even the inputs are needed.
@@ -444,6 +445,7 @@ class StepRunner:
             thread=usage.thread, code=self.code, inputs=self.inputs, output=self.output,
             note=self.note, stochastic=self.running.stochastic, seed=self.running.seed,
             kept=self.kept, failure=failure, metrics=sorted(self.running.metrics),
+            artifacts=self.running.artifacts,
             cache_key=(keys and keys.base) or None, reusable=keys is not None and keys.reusable,
             reused=reused, reason=reason or (keys and keys.reason), worker=here and here.address,
             worker_name=here and here.name, arguments=self.arguments, reads=self.reads,
@@ -482,7 +484,7 @@ class StepRunner:
             self.trial.trial, self.call.key, self.call.step, self.running.stochastic, self.output,
             None if self.doubt else self.kept, self.doubt, str(type(value)),
             sorted(self.running.metrics), self._all_reads(), self.written, self.before is None,
-            exact=self.exact, given=self.given,
+            exact=self.exact, given=self.given, artifacts=self.running.artifacts,
         )  # fmt: skip
         if self.doubt:
             # Of an output that is not to be trusted only whether the step draws is of use.

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from daskperiment.capture.signatures import explained
+from daskperiment.experiment.artifact_methods import ArtifactMethods
+from daskperiment.experiment.configuring import ConfigurationMethods
 from daskperiment.experiment.declarations import Declarations
-from daskperiment.experiment.in_steps import StepMethods
 from daskperiment.experiment.questions import Questions
 from daskperiment.experiment.upkeep import Upkeep
 from daskperiment.formatting import html_table, plain_repr, shorten, table
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Experiment", "experiment_of", "list_experiments"]
 
 
-class Experiment(Declarations, StepMethods, Questions, Upkeep):
+class Experiment(Declarations, ConfigurationMethods, ArtifactMethods, Questions, Upkeep):
     """A named set of steps and parameters, and its history in one store.
 
     Parameters

@@ -34,7 +34,11 @@ P = TypeVar("P", Code, Environment)
 class Questions(ExperimentBase):
     """The methods that answer questions about trials; they change nothing."""
 
-    def get_history(self, verbose: bool = False, running: bool = False) -> pd.DataFrame:
+    def get_history(
+        self, verbose: bool = False, running: bool = False, *, where: str | None = None,
+        sort: str | Sequence[str] | None = None, limit: int | None = None, expand: bool = False,
+        metrics: bool = False,
+    ) -> pd.DataFrame:  # fmt: skip
         """Return the trials as a table. Nothing is unpickled.
 
         Parameters
@@ -45,6 +49,23 @@ class Questions(ExperimentBase):
             recorded under.
         running : bool
             Whether to add the trials that are still running.
+        where : str, optional
+            Only trials for which this holds, such as ``'lr > 0.1 and kind == "rbf"'``: comparisons,
+            ``and``, ``or``, ``not``, ``in``, ``contains(kind, "rb")`` and ``startswith``. Names are
+            those of the columns, verbose ones too, with parts behind dots, such as ``Result.f1``;
+            ``metrics.loss`` is the last value of a metric, ``metrics.loss.min`` and ``.max`` the
+            lowest and the highest. A name that is no identifier stands in backticks. Nothing of it
+            is evaluated as code.
+        sort : str or sequence of str, optional
+            The column to sort by, or several; ``"-Result"`` begins with the highest. Rows without
+            a value come last. Without it the rows are by trial id.
+        limit : int, optional
+            How many rows at most, of those that come first.
+        expand : bool
+            Whether dicts, data classes and named tuples among parameters and results have a column
+            for each of their parts, too, such as ``Result.f1``.
+        metrics : bool
+            Whether to add the last value of each metric, as ``metrics.loss``.
 
         Returns
         -------
@@ -53,10 +74,18 @@ class Questions(ExperimentBase):
             declaration, missing in trials that they do not reach, ``Result``, ``Success``,
             ``Finished`` (UTC), ``Process Time`` (a timedelta) and ``Description`` (of the failure,
             else NaN).
+
+        Raises
+        ------
+        FilterError
+            If `where`, `sort` or `limit` cannot be understood, or names what there is not.
         """
         from daskperiment.history.tables import get_history
 
-        return get_history(self._store_caught_up(), self._parameters.names, verbose, running)
+        return get_history(
+            self._store_caught_up(), self._parameters.names, verbose, running, where=where,
+            sort=sort, limit=limit, expand=expand, metrics=metrics,
+        )  # fmt: skip
 
     def get_steps(self, trial_id: int | None = None) -> pd.DataFrame:
         """Return the step runs of one trial, or of all, as a table.

@@ -7,10 +7,11 @@ from contextlib import suppress
 from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from daskperiment.capture.fingerprint import exact_fingerprint
-from daskperiment.errors import FormatError, StoreWarning, UnknownFormatError
+from daskperiment.errors import FormatError, InputFileError, StoreWarning, UnknownFormatError
 from daskperiment.formats.format import Buffer, Format, Written, joined
 from daskperiment.formats.trees import top_modules
 from daskperiment.formatting import nearest, shorten
@@ -226,8 +227,15 @@ def written_for_artifact(value: Any) -> Written | None:
     """Return a value as a file that gives it back exactly, else as one that shows it.
 
     None if no format does either.
+
+    Raises
+    ------
+    InputFileError
+        If it is the path of something that is not there.
     """
     candidates = list(_candidates(value))
+    if isinstance(value, Path):
+        return _content_of(value)
     for each in candidates:
         found = _exactly(each, value)
         if found is not None:
@@ -237,6 +245,18 @@ def written_for_artifact(value: Any) -> Written | None:
             if each.shows(value):
                 return file_of(each, value)
     return None
+
+
+def _content_of(path: Path) -> Written:
+    """Return the file or folder that a path leads to: that is meant, and not the path."""
+    for name in ("file", "folder"):
+        format = format_named(name)
+        if format.shows(path):
+            return file_of(format, path)
+    raise InputFileError(
+        f"There is no file or folder {str(path)!r} to be kept. Write it first; to keep the path "
+        "itself, give it as text."
+    )
 
 
 def _exactly(format: Format, value: Any) -> Written | None:

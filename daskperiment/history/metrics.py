@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from daskperiment.errors import MetricNotFoundError
 from daskperiment.history.columns import column
-from daskperiment.history.stored_values import viewed_all
+from daskperiment.history.stored_values import MISSING, viewed, viewed_all
 from daskperiment.history.trial_records import (
     PointBatch,
     PointValue,
@@ -21,7 +21,7 @@ from daskperiment.history.trial_records import (
 )
 from daskperiment.store.protocol import Store
 
-__all__ = ["get_metrics", "load_metric"]
+__all__ = ["MetricSummary", "get_metrics", "load_metric", "summarize"]
 
 S = TypeVar("S", pd.Series, pd.DataFrame)
 
@@ -63,6 +63,50 @@ def load_metric(store: Store, metric_key: str, trial_id: int | Sequence[int]) ->
     if without:
         raise MetricNotFoundError(_not_found(store, metric_key, without))
     return _side_by_side({trial: _series(points[trial], store) for trial in trials})
+
+
+class MetricSummary:
+    """What a table of trials says of one metric of one trial."""
+
+    __slots__ = ("last", "max", "min")
+
+    def __init__(self) -> None:
+        self.last: Any = MISSING
+        """The value that was saved last."""
+        self.min: Any = MISSING
+        """The lowest number; nan is none."""
+        self.max: Any = MISSING
+
+    def add(self, value: Any) -> None:
+        """Add a value."""
+        self.last = value
+        if isinstance(value, int | float) and value == value:
+            self.min = value if self.min is MISSING else min(self.min, value)
+            self.max = value if self.max is MISSING else max(self.max, value)
+
+
+def summarize(store: Store, trials: Collection[int]) -> dict[int, dict[str, MetricSummary]]:
+    """Return the last, lowest and highest values of all metrics of some trials."""
+    found: dict[int, dict[str, MetricSummary]] = {trial: {} for trial in trials}
+    runs = list(_reused(store, list(trials))) if trials else []
+    for trial, batch in _batches(store, {*found, *(source for _, source, _ in runs)}):
+        summaries = found.setdefault(trial, {})
+        for point in batch.points:
+            summary = summaries.get(point.metric)
+            if summary is None:
+                summary = summaries[point.metric] = MetricSummary()
+            value = point.value
+            summary.add(value if type(value) in _SIMPLE else viewed(value, store))
+    for trial, source, names in runs:
+        known = found.get(source, {})
+        found[trial].update(
+            {name: known[name] for name in names if name in known and name not in found[trial]}
+        )
+    return {trial: found[trial] for trial in trials}
+
+
+def _batches(store: Store, trials: Collection[int]) -> Iterator[tuple[int, PointBatch]]:
+    return intact(store.read("points", trials), PointBatch) if trials else iter(())
 
 
 def _trial_ids(store: Store, trial_id: Any) -> list[int]:

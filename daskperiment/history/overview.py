@@ -45,7 +45,7 @@ class ExperimentRow(NamedTuple):
     """When the latest trial to end did so, in seconds since the epoch."""
 
 
-class _TrialStart(Struct, gc=False):
+class _OnlyBegun(Struct, gc=False):
     """All that counting needs of how a trial began: that it did."""
 
 
@@ -78,7 +78,7 @@ def _unreadable(experiment: str, store: Store, error: StoreError) -> ExperimentR
 
 def _outline(experiment: str, store: Store) -> tuple[ExperimentRow, bool]:
     """Return the row of an experiment, and whether all of its trials have ended."""
-    found = fold(store, None, _TrialStart, _EndTime, _FailureType)
+    found = fold(store, None, _OnlyBegun, _EndTime, _FailureType)
     pending = found.begun.keys() - found.ended.keys()
     rest = read_trials(store, pending) if pending else {}
     ended = [found.ended[trial] for trial in found.begun.keys() & found.ended.keys()]

@@ -14,7 +14,7 @@ from daskperiment.formatting import html_table, shorten
 from daskperiment.records import ObjectRef
 from daskperiment.secret_values import HIDDEN
 from daskperiment.store.file import FileStore
-from daskperiment.store.protocol import Buffer, Store
+from daskperiment.store.protocol import Buffer
 
 __all__ = ["MISSING", "MissingValue", "StoredObject", "loaded", "viewed", "viewed_all"]
 
@@ -79,6 +79,11 @@ class StoredObject:
         """Whether it is the value of a secret parameter, which no store has."""
         return self._ref.mark is not None
 
+    @property
+    def parts(self) -> dict[str, Any]:
+        """Plain fields of a data class or named tuple by name, as far as they are recorded."""
+        return {name: viewed(data, self._store) for name, data in self._ref.parts.items()}
+
     def load(self, signing_key: str | bytes | None = None) -> Any:
         """Load the value. This runs code of whoever wrote it: do so only if you trust the store.
 
@@ -117,12 +122,12 @@ class StoredObject:
         return self._what == other._what if isinstance(other, StoredObject) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash(self._what)
+        return hash((self._ref.type, self._ref.digest, self._ref.repr))
 
     @property
     def _what(self) -> ObjectRef:
-        """The reference without who pickled the value."""
-        return msgspec.structs.replace(self._ref, python=None)
+        """The reference without who pickled the value, and without what its bytes tell."""
+        return msgspec.structs.replace(self._ref, python=None, parts={})
 
 
 class _ObjectSource(Protocol):
@@ -152,7 +157,7 @@ def loaded(data: Any, store: _ObjectSource, signing_key: str | bytes | None = No
     return unpack(data, store.get, signing_key_in_force(signing_key), read_file)
 
 
-def viewed(data: Any, store: Store) -> Any:
+def viewed(data: Any, store: _ObjectSource) -> Any:
     """Return a recorded value as a Python object, or a `StoredObject` if it is not plain data."""
     if type(data) in _AS_IS:
         return data
@@ -162,7 +167,7 @@ def viewed(data: Any, store: Store) -> Any:
         return StoredObject(ObjectRef("?", "<damaged>", reason=str(error)), store)
 
 
-def viewed_all(data: list[Any], store: Store) -> list[Any]:
+def viewed_all(data: list[Any], store: _ObjectSource) -> list[Any]:
     """Return what `viewed` does of each value; the same list if all of them are as they are."""
     if _AS_IS.issuperset(map(type, data)):
         return data

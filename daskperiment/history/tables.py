@@ -2,73 +2,29 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Iterable, Sequence
-from operator import itemgetter
-from typing import Any, NamedTuple
+from collections.abc import Collection, Sequence
+from typing import Any
 
+import numpy as np
 import pandas as pd
-from msgspec import Struct
 
-from daskperiment.codec import find_record
+from daskperiment.errors import FilterError
 from daskperiment.history.columns import column, durations, frame_of, moments, objects
-from daskperiment.history.stored_values import MISSING, viewed, viewed_all
-from daskperiment.history.trial_records import (
-    DAMAGED,
-    Fold,
-    RecordedTrial,
-    fold,
-    read_trials,
-    trial_or_raise,
+from daskperiment.history.history_table import HistoryTable, parts_of
+from daskperiment.history.stored_values import MISSING, viewed
+from daskperiment.history.table_columns import CodedColumn, Column, NumberColumn, absent
+from daskperiment.history.trial_columns import (
+    endless_columns,
+    fold_trials,
+    settled,
 )
-from daskperiment.records import Begun, EndStatus, Environment
+from daskperiment.history.trial_records import trial_or_raise
+from daskperiment.records import Birthplace
 from daskperiment.store.protocol import Store
 
-__all__ = ["get_history", "get_parameters"]
+__all__ = ["get_history", "get_parameters", "read_table"]
 
-
-class _GivenParameters(Struct, gc=False):
-    """What the short history needs of how a trial began."""
-
-    parameters: dict[str, Any]
-    sweep: str | None = None
-    unreached: list[str] = []
-
-
-class _ShortFailure(Struct, gc=False):
-    """What the history needs of a failure: no traceback, which may be long."""
-
-    type: str
-    description: str
-
-
-class _TrialEnd(Struct, gc=False):
-    """What the history needs of how a trial ended."""
-
-    status: EndStatus
-    finished: float
-    elapsed: float
-    type: str | None = None
-    value: Any = None
-    failure: _ShortFailure | None = None
-
-
-class _Rows(NamedTuple):
-    """The rows of a history, as one list per field."""
-
-    trials: list[int]
-    begun: list[Any]
-    ended: list[Any]
-    """``None`` for a trial without an end."""
-    parameters: list[dict[str, Any]]
-    endless: dict[int, RecordedTrial]
-    """The trials without an end."""
-
-    @property
-    def statuses(self) -> list[str]:
-        """How each trial ended, or how it stands."""
-        ends = zip(self.trials, self.ended, strict=True)
-        return [self.endless[trial].status if end is None else end.status for trial, end in ends]
+_Columns = list[tuple[str, pd.Series]]
 
 
 def get_parameters(store: Store, trial_id: int) -> dict[str, Any]:
@@ -79,7 +35,9 @@ def get_parameters(store: Store, trial_id: int) -> dict[str, Any]:
 
 def get_history(
     store: Store, order: Sequence[str], verbose: bool = False, running: bool = False,
-    trials: Collection[int] | None = None, sweep: str | None = None,
+    trials: Collection[int] | None = None, sweep: str | None = None, *,
+    where: str | None = None, sort: str | Sequence[str] | None = None, limit: int | None = None,
+    last: int | None = None, expand: bool = False, metrics: bool = False,
 ) -> pd.DataFrame:  # fmt: skip
     """Return a table of the trials that ended, one row each, sorted by trial id.
 
@@ -88,146 +46,156 @@ def get_history(
     a value that is not plain data is a :class:`StoredObject`. Trials that still run are no success
     yet, and have neither result nor finishing time. A parameter that a trial did not have, or that
     reached none of its steps, is missing in its row; integers stay integers then, in a column of
-    dtype ``Int64``. The result of a trial that did not succeed is NaN.
+    dtype ``Int64``. The result of a trial that did not succeed is NaN. Of those that `where` finds
+    only the `last` ones are sorted.
     """
-    rows = _rows(store, Begun if verbose else _GivenParameters, running, trials, sweep)
-    index = pd.Index(rows.trials, dtype="int64", name="Trial ID")
+    table = read_table(store, order, running, trials, sweep)
+    table = table.take(table.select(where, sort, _checked(limit), last))
+    index = pd.Index(table.columns.trials, dtype="int64", name="Trial ID")
     columns = [
-        *_parameters(rows, order, index, store),
-        *_outcomes(rows, index, store, verbose),
-        *(_circumstances(rows, index, store) if verbose else ()),
+        *_parameters(table, order, index, expand),
+        *_outcomes(table, index, verbose, expand),
+        *(_circumstances(table, index) if verbose else ()),
+        *(_latest_metrics(table, index) if metrics else ()),
     ]
     return frame_of(columns, index)
 
 
-def _rows(
-    store: Store, begun_type: type[Any], running: bool,
-    trials: Collection[int] | None, sweep: str | None,
-) -> _Rows:  # fmt: skip
-    found = fold(store, trials, begun_type, _TrialEnd, _ShortFailure)
+def read_table(
+    store: Store, order: Sequence[str], running: bool = False,
+    trials: Collection[int] | None = None, sweep: str | None = None,
+) -> HistoryTable:  # fmt: skip
+    """Return the trials that ended or are lost, and if asked for those that run."""
+    found = fold_trials(store, store.read("trials", trials), ())
+    endless = endless_columns(store, found.pending.keys(), running)
+    columns = settled([*found.parts, endless])
     if sweep is not None:
-        begun = {id: one for id, one in found.begun.items() if one.sweep == sweep}
-        found = Fold(begun, found.ended, found.computed)
-    pending = found.begun.keys() - found.ended.keys()
-    # Judging those without an end takes all of their records; there are few of them.
-    rest = read_trials(store, pending) if pending else {}
-    endless = {id: trial for id, trial in rest.items() if trial.ended is None}
-    late: dict[int, Any] = {id: trial.ended for id, trial in rest.items() if trial.ended}
-    ended = found.ended | late
-    listed = {id for id, trial in endless.items() if running or trial.status == "lost"}
-    shown = sorted(id for id in found.begun if id in ended or id in listed)
-    return _Rows(
-        trials=shown, begun=[found.begun[id] for id in shown],
-        ended=[ended.get(id) for id in shown],
-        parameters=_reaching(found, shown), endless=endless,
-    )  # fmt: skip
+        of = columns.fields.get("sweep", absent(len(columns.trials))).coded()
+        rows = np.flatnonzero(of.truths(lambda one: one == sweep))
+        columns = columns.take(rows).without_empty()
+    return HistoryTable(columns, store, order)
 
 
-def _reaching(found: Fold[Any, Any], trials: Iterable[int]) -> list[dict[str, Any]]:
-    """Return for each trial the parameters that reached its steps."""
-    every = [found.parameters(trial) for trial in trials]
-    hidden = [found.begun[trial].unreached for trial in trials]
-    if not any(hidden):
-        return every
-    pairs = zip(every, hidden, strict=True)
-    return [
-        {name: each[name] for name in each if name not in names} if names else each
-        for each, names in pairs
-    ]
+def _checked(limit: Any) -> int | None:
+    if limit is None or (type(limit) is int and limit >= 0):
+        return limit
+    raise FilterError(f"limit is {limit!r}; expected the number of rows to return, from 0.")
 
 
 # Columns ---------------------------------------------------------------------------------------
 
-_Columns = list[tuple[str, pd.Series]]
+
+def _series(
+    found: Column | None, index: pd.Index, table: HistoryTable, nullable: bool = True
+) -> pd.Series:
+    if isinstance(found, NumberColumn) and found.present is None:
+        return pd.Series(found.values, index=index)
+    return column(_values(found, table), index, nullable)
 
 
-def _parameters(rows: _Rows, order: Sequence[str], index: pd.Index, store: Store) -> _Columns:
-    shapes = dict.fromkeys(map(tuple, rows.parameters))
-    names = dict.fromkeys([*order, *(name for shape in shapes for name in shape)])
-    return [(name, column(viewed_all(_values(rows, name), store), index)) for name in names]
+def _values(found: Column | None, table: HistoryTable) -> list[Any]:
+    """Return the values of a column, of those that can be changed one for each row."""
+    if found is None:
+        return [MISSING] * len(table)
+    if isinstance(found, NumberColumn):
+        return found.to_list()
+    if any(type(form) in (dict, list) for form in found.values):
+        return [viewed(form, table.store) for form in found.to_list()]
+    return found.to_list()
 
 
-def _values(rows: _Rows, name: str) -> list[Any]:
-    try:
-        return list(map(itemgetter(name), rows.parameters))
-    except KeyError:
-        return [parameters.get(name, MISSING) for parameters in rows.parameters]
+def _parameters(
+    table: HistoryTable, order: Sequence[str], index: pd.Index, expand: bool
+) -> _Columns:
+    found = table.columns.parameters
+    columns: _Columns = []
+    for name in dict.fromkeys([*order, *found]):
+        columns.append((name, _series(found.get(name), index, table)))
+        columns += _expanded(name, table, index) if expand else ()
+    return columns
 
 
-def _outcomes(rows: _Rows, index: pd.Index, store: Store, verbose: bool) -> _Columns:
-    results = column(viewed_all([_result(end) for end in rows.ended], store), index, nullable=False)
-    columns = [("Result", results)]
+def _outcomes(table: HistoryTable, index: pd.Index, verbose: bool, expand: bool) -> _Columns:
+    fields = table.columns.fields
+    results = _series(fields.get("result"), index, table, nullable=False)
+    columns = [("Result", results), *(_expanded("Result", table, index) if expand else ())]
     if verbose:
-        seeds = column([begun.seed for begun in rows.begun], index)
-        types = objects(list(map(_result_type, rows.ended)), index)
-        steps = column([begun.result for begun in rows.begun], index)
-        columns = [("Step", steps), ("Seed", seeds), *columns, ("Result Type", types)]
-    finished = [math.nan if end is None else end.finished for end in rows.ended]
-    elapsed = [math.nan if end is None else end.elapsed for end in rows.ended]
-    success = [status == "succeeded" for status in rows.statuses]
+        types = _values(fields.get("type"), table)
+        columns = [
+            ("Step", _series(fields.get("step"), index, table)),
+            ("Seed", _series(fields.get("seed"), index, table)),
+            *columns,
+            ("Result Type", objects([None if one is MISSING else one for one in types], index)),
+        ]
     return [
         *columns,
-        ("Success", pd.Series(success, index=index, dtype="bool")),
-        ("Finished", moments(finished, index)),
-        ("Process Time", durations(elapsed, index)),
-        ("Description", column(_descriptions(rows), index)),
+        ("Success", pd.Series(table.column(("Success",)).values, index=index, dtype="bool")),
+        ("Finished", moments(_seconds(fields.get("finished"), len(table)), index)),
+        ("Process Time", durations(_seconds(fields.get("elapsed"), len(table)), index)),
+        ("Description", _series(fields.get("description"), index, table)),
     ]
 
 
-def _circumstances(rows: _Rows, index: pd.Index, store: Store) -> _Columns:
-    begun: list[Begun] = rows.begun
-    commits = {digest: _commit(store, digest) for digest in {one.environment for one in begun}}
+def _seconds(found: Column | None, count: int) -> Any:
+    if isinstance(found, NumberColumn):
+        return (
+            found.values if found.present is None else np.where(found.present, found.values, np.nan)
+        )
+    return np.full(count, np.nan)
+
+
+def _circumstances(table: HistoryTable, index: pd.Index) -> _Columns:
+    fields = table.columns.fields
     return [
-        ("Status", column(rows.statuses, index)),
-        ("Started", moments([one.started for one in begun], index)),
-        ("Host", column([one.origin.host for one in begun], index)),
-        ("User", column([one.origin.user for one in begun], index)),
-        ("Git Commit", column([commits[one.environment] for one in begun], index)),
-        *_birthplaces(rows, index),
+        ("Status", _series(fields.get("status"), index, table)),
+        ("Started", moments(_seconds(fields.get("started"), len(table)), index)),
+        ("Host", _series(fields.get("host"), index, table)),
+        ("User", _series(fields.get("user"), index, table)),
+        ("Git Commit", _series(table.column(("Git Commit",)), index, table)),
+        *_birthplaces(table, index),
     ]
 
 
-def _birthplaces(rows: _Rows, index: pd.Index) -> _Columns:
+def _birthplaces(table: HistoryTable, index: pd.Index) -> _Columns:
     """Where trials were recorded, unless all are a copy of one store, under the ids they had."""
-    born = [begun.birthplace for begun in rows.begun]
-    copied = [(one, trial) for one, trial in zip(born, rows.trials, strict=True) if one]
-    places = {one.address for one, _ in copied}
-    if len(places) < 2 and all(one.trial == trial for one, trial in copied):
+    found = table.columns.fields.get("birthplace")
+    if not isinstance(found, CodedColumn) or not len(found) or (found.codes < 0).all():
         return []
-    texts = [str(one) if one else MISSING for one in born]
+    born = found.to_list()
+    copied = [
+        (one, id) for one, id in zip(born, table.columns.trials, strict=True) if one is not MISSING
+    ]
+    if len({address for (address, _), _ in copied}) < 2 and all(one[1] == id for one, id in copied):
+        return []
+    texts = [MISSING if one is MISSING else str(Birthplace(*one)) for one in born]
     return [("Copied From", column(texts, index))]
 
 
-def _result(end: Any) -> Any:
-    if end is None or end.status != "succeeded" or end.finished == DAMAGED:
-        return MISSING
-    return end.value
+def _expanded(name: str, table: HistoryTable, index: pd.Index) -> _Columns:
+    """Return a column for each part of the values of a column, such as ``Result.f1``."""
+    whole = table.column((name,)).coded()
+    paths: dict[tuple[str, ...], None] = {}
+    for value in whole.values:
+        paths.update(dict.fromkeys(_paths(value, ())))
+    names = (".".join((name, *path)) for path in paths)
+    return [
+        (title, _series(table.column((name, *path)), index, table, name != "Result"))
+        for title, path in zip(names, paths, strict=True)
+        if title not in table.names
+    ]
 
 
-def _result_type(end: Any) -> str | None:
-    return None if end is None or end.status != "succeeded" else end.type
+def _paths(value: Any, above: tuple[str, ...]) -> list[tuple[str, ...]]:
+    found: list[tuple[str, ...]] = []
+    for name, part in parts_of(value).items():
+        inner = _paths(part, (*above, name))
+        found += inner or [(*above, name)]
+    return found
 
 
-def _descriptions(rows: _Rows) -> list[Any]:
-    ends = zip(rows.trials, rows.ended, strict=True)
-    return [_of_endless(rows.endless[id]) if end is None else _of_end(end) for id, end in ends]
-
-
-def _of_endless(trial: RecordedTrial) -> str:
-    return f"lost: {trial.reason}" if trial.status == "lost" else trial.status
-
-
-def _of_end(end: Any) -> Any:
-    cause = end.failure
-    if cause is None:
-        return MISSING if end.status == "succeeded" else end.status
-    if end.status == "failed" and end.finished != DAMAGED:
-        return cause.description
-    return f"{end.status}: {cause.description}"
-
-
-def _commit(store: Store, digest: str) -> Any:
-    """Return the commit that a trial ran on; `MISSING` if its environment cannot be read."""
-    environment = find_record(store.get, digest, Environment)
-    git = environment.categories.get("git", {}) if environment else {}
-    return git.get("commit") or MISSING
+def _latest_metrics(table: HistoryTable, index: pd.Index) -> _Columns:
+    names = sorted({name for each in table.metrics for name in each})
+    return [
+        (f"metrics.{name}", _series(table.column(("metrics", name)), index, table))
+        for name in names
+    ]

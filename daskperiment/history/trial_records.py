@@ -49,13 +49,16 @@ from daskperiment.store.protocol import Store, Stored
 __all__ = [
     "DAMAGED",
     "Fold",
+    "PIECE",
     "PointBatch",
     "PointValue",
     "RecordedTrial",
     "as_trial_id",
     "decoded",
+    "drop_impossible",
     "find_trial",
     "fold",
+    "fold_piece",
     "intact",
     "part_of",
     "read_trials",
@@ -73,7 +76,7 @@ DAMAGED = float("inf")
 
 _LARGEST = 2**53
 """A trial id beyond which Redis' scripts, which count in floats, would take it for another one."""
-_PIECE = 1000
+PIECE = 1000
 """Of records that are decoded at once: the bodies of all are never in memory together."""
 _PREFIX = 5
 """Of characters of an id that distinguish the kinds of records in the stream ``trials``."""
@@ -229,19 +232,38 @@ def fold(
     The types say which fields are wanted: those that have fewer are quicker to read.
     """
     found: Fold[B, E] = Fold({}, {}, {})
-    begun, ended, computed = BEGUN[:_PREFIX], ENDED[:_PREFIX], COMPUTED[:_PREFIX]
-    for piece in partition_all(_PIECE, store.read("trials", trials)):
-        kinds: defaultdict[str, list[Stored]] = defaultdict(list)
-        for one in piece:
-            # A slice, not record_kind(): a call per record is felt in a million of them.
-            kinds[one.id[:_PREFIX]].append(one)
-        found.begun.update(decoded(kinds[begun], begun_type)[0])
-        _fold_ended(kinds[ended], ended_type, failure_type, found.ended)
-        for trial, record in decoded(kinds[computed], Computed)[0]:
-            found.computed.setdefault(trial, {})[record.name] = record.value
-    if found.begun and not 1 <= min(found.begun) <= max(found.begun) <= _LARGEST:
-        _drop_impossible(found.begun)
+    for piece in partition_all(PIECE, store.read("trials", trials)):
+        fold_piece(found, piece, begun_type, ended_type, failure_type)
+    drop_impossible(found.begun)
     return found
+
+
+def fold_piece(
+    found: Fold[B, E],
+    piece: Iterable[Stored],
+    begun_type: type[B],
+    ended_type: type[E],
+    failure_type: type[Any],
+) -> bool:
+    """Add some records of the stream of trials; return whether any of them is damaged."""
+    begun, ended, computed = BEGUN[:_PREFIX], ENDED[:_PREFIX], COMPUTED[:_PREFIX]
+    kinds: defaultdict[str, list[Stored]] = defaultdict(list)
+    for one in piece:
+        # A slice, not record_kind(): a call per record is felt in a million of them.
+        kinds[one.id[:_PREFIX]].append(one)
+    pairs, odd = decoded(kinds[begun], begun_type)
+    found.begun.update(pairs)
+    odd += _fold_ended(kinds[ended], ended_type, failure_type, found.ended)
+    values, bad = decoded(kinds[computed], Computed)
+    for trial, record in values:
+        found.computed.setdefault(trial, {})[record.name] = record.value
+    return bool(odd or bad)
+
+
+def drop_impossible(begun: dict[int, Any]) -> None:
+    """Leave out trials of a number that none is given, with a warning."""
+    if begun and not 1 <= min(begun) <= max(begun) <= _LARGEST:
+        _drop_impossible(begun)
 
 
 def _drop_impossible(begun: dict[int, B]) -> None:
@@ -254,13 +276,15 @@ def _drop_impossible(begun: dict[int, B]) -> None:
 
 def _fold_ended(
     stored: list[Stored], ended_type: type[E], failure_type: type[Any], found: dict[int, E]
-) -> None:
+) -> list[Stored]:
+    """Add ends of trials; return those that are damaged."""
     pairs, damaged = decoded(stored, ended_type)
     made_up = [(one.trial, _from_id(one.id, ended_type, failure_type)) for one in damaged
                if is_of(one.body, one.trial)]  # fmt: skip
     for trial, record in (*pairs, *made_up):
         if record is not None and (trial not in found or _holds(record, found[trial])):
             found[trial] = record
+    return damaged
 
 
 def _holds(record: Any, other: Any) -> bool:
@@ -303,7 +327,7 @@ class PointBatch(Struct, gc=False):
 
 def intact(records: Iterable[Stored], type_: type[T]) -> Iterator[tuple[int, T]]:
     """Return records of one type with their trials; damaged ones are left out with a warning."""
-    pieces = partition_all(_PIECE, records)
+    pieces = partition_all(PIECE, records)
     return chain.from_iterable(decoded(piece, type_)[0] for piece in pieces)
 
 
@@ -367,7 +391,7 @@ def _latest_beats(store: Store, trials: Collection[int]) -> dict[int, list[float
     The last is the one that was written last: the clock may have been set meanwhile.
     """
     latest: dict[int, dict[str, float]] = {}
-    for piece in partition_all(_PIECE, store.read("beats", trials)):
+    for piece in partition_all(PIECE, store.read("beats", trials)):
         pairs, damaged = decoded(piece, Beat)
         good = (one for one in piece if one not in damaged) if damaged else piece
         for one, (trial, beat) in zip(good, pairs, strict=True):

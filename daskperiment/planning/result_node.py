@@ -26,7 +26,7 @@ from daskperiment.graph.keywords import USUAL, check_keywords
 from daskperiment.graph.local_tasks import local_scheduler
 from daskperiment.graph.step import Step, StepCall, with_functions
 from daskperiment.graph.template import Template, TrialGraph
-from daskperiment.parameters import Parameters, check_values
+from daskperiment.parameters import Parameters, all_named
 from daskperiment.planning.forecasts import StepForecast
 from daskperiment.planning.planner import Planner, TrialOptions, TrialPlan, check_reuse
 from daskperiment.recording.registry import recorder_for
@@ -297,12 +297,15 @@ class ResultNode(CallNode):
         self._local.computed = plan.token
         return definition.compute(plan, kwargs)
 
-    def bind(self, /, **values: Any) -> Self:
+    def bind(self, values: Mapping[str, Any] | None = None, /, **named: Any) -> Self:
         """Return a result with these parameter values; the experiment stays as it is.
 
         Parameters
         ----------
-        **values
+        values : mapping of str to object, optional
+            Names and values of parameters whose names are no identifiers, as the leaves of a
+            configuration: ``{"opt.lr": 0.1}``.
+        **named
             Parameter names and values.
 
         Returns
@@ -314,13 +317,14 @@ class ResultNode(CallNode):
         ------
         ParameterUndeclaredError
             If the experiment has no such parameter.
+        ConfigurationError
+            If a value does not fit the configuration that it is a leaf of.
         TypeError
             If a value is a node, which is no data before it is computed.
         """
-        options = self._definition.options
-        self._definition.planner.parameters.check_declared(values)
-        check_values(values)
-        values = dict(self._definition.planner.parameters.covered(values))
+        options, parameters = self._definition.options, self._definition.planner.parameters
+        given = parameters.fitted(all_named("bind", values, named), options.values)
+        values = parameters.covered(given)
         return self.with_options(replace(options, values={**options.values, **values}))
 
     def visualize(self, *args: Any, **kwargs: Any) -> Any:

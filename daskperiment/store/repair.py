@@ -11,13 +11,16 @@ import sqlite3
 import sys
 import time
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from daskperiment.errors import DaskperimentError, StoreError
 from daskperiment.records import BEGUN
 from daskperiment.store import rights
-from daskperiment.store.faults import explain
+from daskperiment.store.faults import explain, is_damage
+from daskperiment.store.leaf_pages import LeafPages
+from daskperiment.store.schema import with_first_page
 
 __all__ = ["main", "readable", "rebuild", "repair", "salvage"]
 
@@ -62,6 +65,20 @@ def salvage(
     return [found[rowid] for rowid in sorted(found)], complete and not stretches
 
 
+def _ends(connection: sqlite3.Connection, table: str, seconds: float) -> tuple[list[_Row], bool]:
+    """Return the rows before and behind all that cannot be read, and whether these are all."""
+    found: dict[int, _Row] = {}
+    deadline = time.monotonic() + seconds
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
+    try:
+        low, whole = _read(connection, table, (0, 2**62), "ASC", found)
+        if not whole:
+            _, whole = _read(connection, table, (low, 2**62), "DESC", found)
+    finally:
+        connection.set_progress_handler(None, 0)
+    return [found[rowid] for rowid in sorted(found)], whole
+
+
 def _read(
     connection: sqlite3.Connection,
     table: str,
@@ -85,7 +102,29 @@ def _read(
 
 
 def readable(path: Path) -> sqlite3.Connection:
-    """Open a database that may be damaged, to read it only; text that is none comes as bytes."""
+    """Open a database that may be damaged, to read it only; text that is none comes as bytes.
+
+    One whose first page is damaged is opened as a copy with a page that is whole.
+    """
+    try:
+        connection = _opened(path)
+        if connection.execute(_SCHEMA + " AND name = 'trials'").fetchone() is not None:
+            return connection
+        connection.close()  # its first page leads nowhere
+    except sqlite3.Error as error:
+        if not is_damage(error):
+            raise
+        mended = with_first_page(path)
+        if mended is None:
+            raise
+    else:
+        mended = with_first_page(path)
+    connection = mended or _opened(path)
+    connection.text_factory = _text_or_bytes
+    return connection
+
+
+def _opened(path: Path) -> sqlite3.Connection:
     # Who may not write leaves no lock file behind.
     modes = ("ro", "ro&immutable=1") if rights.may_write(path.parent) else ("ro&immutable=1",)
     for mode in modes:
@@ -109,10 +148,90 @@ def _text_or_bytes(data: bytes) -> str | bytes:
         return data
 
 
-def rebuild(
-    source: sqlite3.Connection, target: sqlite3.Connection, largest: int, seconds: float
+def _insert(target: sqlite3.Connection, table: str, rows: list[_Row]) -> None:
+    if rows:
+        marks = ", ".join("?" * len(rows[0]))
+        target.executemany(f'INSERT OR IGNORE INTO "{table}" VALUES ({marks})', rows)
+
+
+class _Lost(NamedTuple):
+    """Rows of a table that could not be read where its tree leads to them."""
+
+    columns: list[str]
+    key: int | None
+    """Place of the column that is the row id."""
+    named: list[int]
+    """Places of the columns that the index names."""
+    missing: set[_Row]
+    """Row id and the index's columns of each."""
+    complete: bool
+    """Whether the index names all rows, as far as can be told."""
+
+
+def _lost(source: sqlite3.Connection, table: str, rows: list[_Row]) -> _Lost:
+    """Return which rows the index of a table names beside those that were read."""
+    columns: list[str] = []
+    indexed: list[str] = []
+    key, named = None, []
+    with suppress(sqlite3.Error):
+        for _, name, kind, _, _, primary in source.execute(f'PRAGMA table_info("{table}")'):
+            if primary and kind == "INTEGER":
+                key = len(columns)
+            columns.append(name)
+        index = f"sqlite_autoindex_{table}_1"
+        indexed = [name for _, _, name in source.execute(f'PRAGMA index_info("{index}")')]
+        named = [columns.index(name) for name in indexed]
+    missing: set[_Row] = set()
+    complete = bool(indexed)
+    if indexed:
+        query = f'SELECT rowid, {", ".join(indexed)} FROM "{table}" INDEXED BY "{index}"'
+        try:
+            missing.update(source.execute(query))
+        except sqlite3.Error:
+            complete = False
+    if key is None:  # what was read does not tell its row ids
+        there = {tuple(row[at] for at in named) for row in rows}
+        missing = {one for one in missing if one[1:] not in there}
+    else:
+        missing -= {(row[key], *(row[at] for at in named)) for row in rows}
+    return _Lost(columns, key, named, missing, complete)
+
+
+def _find_lost(
+    target: sqlite3.Connection, path: Path, lost: dict[str, _Lost], deadline: float
 ) -> list[str]:
-    """Write to a new database what can be read of another one; return the tables with losses."""
+    """Look for lost rows in all pages of a file; return the tables of which some are lost."""
+    for width in {len(one.columns) for one in lost.values() if one.missing}:
+        tables = {name: one for name, one in lost.items() if len(one.columns) == width}
+        for rowid, values in LeafPages(path).rows(width):
+            if time.monotonic() > deadline:
+                break
+            for name, one in tables.items():
+                known = (rowid, *(values[at] for at in one.named))
+                if known in one.missing:
+                    one.missing.discard(known)
+                    row = [rowid if at == one.key else value for at, value in enumerate(values)]
+                    _insert(target, name, [tuple(row)])
+                    break
+    for name, one in lost.items():
+        # Of a table with nothing but its key, the index has all that is to know.
+        if one.key is not None and len(one.columns) == 1 + len(one.named):
+            _insert(target, name, [(row[0], *row[1:]) for row in one.missing])
+            one.missing.clear()
+    return [name for name, one in lost.items() if one.missing or not one.complete]
+
+
+def rebuild(
+    source: sqlite3.Connection,
+    target: sqlite3.Connection,
+    largest: int,
+    seconds: float,
+    path: Path | None = None,
+) -> list[str]:
+    """Write to a new database what can be read of another one; return the tables with losses.
+
+    Rows to which no tree leads any more are looked for in the pages of the file at `path`.
+    """
     deadline = time.monotonic() + seconds
     target.execute("BEGIN")
     found = source.execute(_SCHEMA).fetchall()
@@ -120,13 +239,21 @@ def rebuild(
     tables = [one for one in found if all(type(part) is str for part in one)]
     losses = [] if len(tables) == len(found) else ["the schema"]
     # Objects last: they may be large, and records are worth more.
-    for table, sql in sorted(tables, key=lambda one: one[0] == OBJECTS):
+    names = [name for name, _ in sorted(tables, key=lambda one: one[0] == OBJECTS)]
+    lost: dict[str, _Lost] = {}
+    for _, sql in tables:
         target.execute(sql)
+    # Most is read at once. Halving what is left takes long, and pages may have it.
+    for table in names if path is not None else ():
+        rows, complete = _ends(source, table, max(deadline - time.monotonic(), 0.1))
+        _insert(target, table, rows)
+        if not complete:
+            lost[table] = _lost(source, table, rows)
+    left = _find_lost(target, path, lost, deadline) if path is not None else names
+    for table in left:
         rows, complete = salvage(source, table, largest, max(deadline - time.monotonic(), 0.1))
+        _insert(target, table, rows)
         losses += [] if complete else [table]
-        if rows:
-            marks = ", ".join("?" * len(rows[0]))
-            target.executemany(f'INSERT OR IGNORE INTO "{table}" VALUES ({marks})', rows)
     # A trial whose token was lost keeps its id all the same.
     target.execute(
         "INSERT INTO _tokens (trial) SELECT DISTINCT trial FROM trials WHERE id = ? "
@@ -141,7 +268,7 @@ def repair(folder: Path) -> Path:
     """Build the database in an experiment's folder anew from what can be read of it.
 
     Nobody may write to the store meanwhile. Returns the path under which the damaged database is
-    kept. A StoreError if there is none, or not even its first page can be read.
+    kept. A StoreError if there is none, or it is no database of an experiment.
     """
     path = folder / "records.sqlite"
     new, kept = (path.with_name(f"records.{name}.sqlite") for name in ("new", f"{time.time():.0f}"))
@@ -167,7 +294,7 @@ def repair(folder: Path) -> Path:
 def _rebuild(path: Path, new: Path) -> None:
     source, target = readable(path), sqlite3.connect(new, isolation_level=None)
     try:
-        rebuild(source, target, path.stat().st_size, _PATIENCE)
+        rebuild(source, target, path.stat().st_size, _PATIENCE, path)
         for pragma in ("application_id", "user_version"):
             value = source.execute(f"PRAGMA {pragma}").fetchone()[0]
             target.execute(f"PRAGMA {pragma} = {value}")

@@ -102,7 +102,7 @@ def test_values_that_cannot_be_compared_are_sorted(run: Command, folder: Path) -
     for value in ("x", 2, None, [1], 1):
         same.bind(a=value).compute()
     answer = run("history", "mixed", "--sort", "a", "--columns", "a")
-    assert [row[0] for row in answer.table[1:]] == ["None", "1", "2", "[1]", "x"]
+    assert [row[0] for row in answer.table[1:]] == ["1", "2", "x", "None", "[1]"]
 
 
 def test_history_as_csv(trials: Command, folder: Path) -> None:
@@ -285,7 +285,7 @@ def test_compare(trials: Command) -> None:
         (["history", "no id"], ["'no id'", "It has: pairs."]),
         (["show", "../pairs"], ["'../pairs'"]),
         (["history", "pairs", "--columns", "a,q"], ["'q'", "Trial ID, a, b"]),
-        (["history", "pairs", "--sort", "q"], ["'q'", "Trial ID, a, b"]),
+        (["history", "pairs", "--sort", "q"], ["'q'", "Trial ID`, a, b"]),
         (["history", "pairs", "--where", "q > 1"], ["'q'", "Trial ID`, a, b"]),
         (["history", "pairs", "--where", "a >"], ["'a >'"]),
         (["history", "pairs", "--where", "open('x')"], ["open('x')"]),

@@ -10,8 +10,9 @@ import pytest
 
 from daskperiment.dashboard import table
 from daskperiment.dashboard.cells import cell, sort_key
-from daskperiment.dashboard.query import FilterError, Query, differing
+from daskperiment.dashboard.query import Query, differing
 from daskperiment.dashboard.table import TrialTable
+from daskperiment.errors import FilterError
 from daskperiment.history.stored_values import MISSING
 from tests.dashboard.stores import shown
 

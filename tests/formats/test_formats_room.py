@@ -50,9 +50,13 @@ class PointFormat(formats.Format):
         return Point(*map(int, data.split()))
 
 
-@pytest.fixture
-def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True)
+def _nothing_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(known_formats, "_REGISTERED", {})
+
+
+@pytest.fixture
+def registered() -> None:
     daskperiment.formats.register(PointFormat())
 
 

@@ -20,7 +20,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import psutil
 
@@ -36,8 +36,9 @@ from daskperiment.store.faults import (
 from daskperiment.store.file.recovery import Recovery
 from daskperiment.store.protocol import Fault
 from daskperiment.store.repair import repair
+from daskperiment.store.schema import Schema
 
-__all__ = ["Database", "Schema"]
+__all__ = ["Database"]
 
 T = TypeVar("T")
 
@@ -152,17 +153,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(
         before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork
     )
-
-
-class Schema(NamedTuple):
-    """What a database file must be."""
-
-    application: int
-    """Marks the file as ours (SQLite's ``application_id``)."""
-    version: int
-    """Of the schema; a file with a higher one is refused."""
-    tables: str
-    """Statements that create the tables, separated by semicolons."""
 
 
 class Database:

@@ -19,10 +19,8 @@ from daskperiment.store.faults import explained
 from daskperiment.store.file.database import Database
 from daskperiment.store.protocol import Buffer, Fault
 
-__all__ = ["OBJECTS", "FileObjects", "select_in"]
+__all__ = ["FileObjects", "select_in"]
 
-OBJECTS = "CREATE TABLE IF NOT EXISTS _objects (digest TEXT PRIMARY KEY, body BLOB NOT NULL)"
-"""Makes the table of small objects."""
 _INLINE = 1_000_000
 """Objects of more bytes than this are files."""
 _ABANDONED = 3600.0
@@ -32,7 +30,7 @@ _MANY = 30_000 if sqlite3.sqlite_version_info >= (3, 32) else 900
 
 
 class FileObjects:
-    """The objects of one experiment; the database has the table `OBJECTS`."""
+    """The objects of one experiment; the database has the table ``_objects``."""
 
     def __init__(self, folder: Path, database: Database) -> None:
         self._folder = folder

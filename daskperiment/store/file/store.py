@@ -32,8 +32,8 @@ from daskperiment.errors import StoreError, StoreWarning
 from daskperiment.records import BEGUN, STREAMS
 from daskperiment.store import rights
 from daskperiment.store.faults import database_name, explained
-from daskperiment.store.file.database import Database, Schema
-from daskperiment.store.file.objects import OBJECTS, FileObjects, select_in
+from daskperiment.store.file.database import Database
+from daskperiment.store.file.objects import FileObjects, select_in
 from daskperiment.store.protocol import (
     Allocation,
     Fault,
@@ -44,22 +44,10 @@ from daskperiment.store.protocol import (
     Stored,
     refused,
 )
+from daskperiment.store.schema import IDENTITY, SCHEMA, STREAM
 
 __all__ = ["FileStore", "FolderState"]
 
-_STREAM = """CREATE TABLE IF NOT EXISTS {} (
-    position INTEGER PRIMARY KEY,
-    trial INTEGER NOT NULL,
-    id TEXT NOT NULL,
-    body TEXT NOT NULL,
-    UNIQUE (trial, id)
-)"""
-_IDENTITY = (
-    "CREATE TABLE IF NOT EXISTS _identity (id TEXT NOT NULL)",
-    "INSERT INTO _identity SELECT lower(hex(randomblob(16))) "
-    "WHERE NOT EXISTS (SELECT 1 FROM _identity)",
-)
-"""Statements that give a database a random identity, unless it has one."""
 _ASIDE = (
     "CREATE TABLE IF NOT EXISTS _aside "
     "(stream TEXT, position INTEGER, trial INTEGER, id TEXT, body TEXT)"
@@ -67,18 +55,6 @@ _ASIDE = (
 _ODD = "typeof(trial) != 'integer' OR typeof(id) != 'text' OR typeof(body) = 'null'"
 """Of a row that is no record."""
 _COLUMNS = "position, trial, id, CAST(body AS BLOB)"
-_SCHEMA = Schema(
-    application=0x64706572,
-    version=1,
-    tables=";".join(
-        [
-            "CREATE TABLE IF NOT EXISTS _tokens (trial INTEGER PRIMARY KEY, token TEXT UNIQUE)",
-            OBJECTS,
-            *_IDENTITY,
-            *map(_STREAM.format, STREAMS),
-        ]
-    ),
-)
 
 # So many records at once: a long history is never in memory as a whole.
 _PAGE = 10_000
@@ -110,7 +86,7 @@ class FileStore(ObjectMethods):
 
     def __init__(self, folder: Path, identity: str | None = None) -> None:
         self.folder = Path(os.path.abspath(folder))
-        self._database = Database(self.folder / "records.sqlite", _SCHEMA)
+        self._database = Database(self.folder / "records.sqlite", SCHEMA)
         self._objects = FileObjects(self.folder / "objects", self._database)
         self._clock = _FolderClock(self.folder / "clock")
         self._identity = identity
@@ -359,7 +335,7 @@ def _known_identity(database: Database) -> str | None:
         if found is not None:
             return found
         with database.writing() as connection:
-            for statement in _IDENTITY:
+            for statement in IDENTITY:
                 connection.execute(statement)
             return _read_identity(connection)
     return None
@@ -438,7 +414,7 @@ def _add(connection: sqlite3.Connection, stream: str, batch: list[Record]) -> No
     except sqlite3.OperationalError as error:
         if not _is_absent(error) or not _is_name(stream):
             raise
-        connection.execute(_STREAM.format(f'"{stream}"'))
+        connection.execute(STREAM.format(f'"{stream}"'))
         connection.executemany(_insert(stream), map(_row_of, batch))
 
 

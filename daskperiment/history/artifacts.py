@@ -1,0 +1,144 @@
+"""What trials keep under names: a table of it, and the values themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import pandas as pd
+from msgspec import Struct
+
+from daskperiment.codec import check_signature, object_ref, signing_key_in_force, unpack
+from daskperiment.errors import ArtifactNotFoundError
+from daskperiment.formats import PICKLE, read_file
+from daskperiment.formats.path_formats import unpacked
+from daskperiment.formatting import nearest
+from daskperiment.history.columns import column, frame_of, moments
+from daskperiment.history.stored_values import MISSING
+from daskperiment.history.trial_records import as_trial_id, intact, require_trial, trial_or_raise
+from daskperiment.records import ARTIFACT, Artifact, ObjectRef, record_kind
+from daskperiment.store.protocol import Buffer, Store
+
+__all__ = ["KeptArtifact", "artifact_bytes", "artifacts_of", "get_artifacts", "load_artifact"]
+
+_PATHS = ("file", "folder")
+
+
+class KeptArtifact(NamedTuple):
+    """An artifact of a trial, with what its record says of the value."""
+
+    trial: int
+    artifact: Artifact
+    reference: ObjectRef
+    reused: bool
+    """Whether it came with the output of a step that another trial ran."""
+
+    @property
+    def format(self) -> str | None:
+        """Name of its format; None if it was not kept."""
+        return (self.reference.format or PICKLE) if self.reference.digest else None
+
+
+class _ReusedArtifacts(Struct, gc=False):
+    """What a step run says of the artifacts that came with a reused output."""
+
+    artifacts: list[Artifact] = []
+    reused: int | None = None
+
+
+def artifacts_of(store: Store, trials: Iterable[int] | None = None) -> list[KeptArtifact]:
+    """Return the artifacts of some trials, or of all: of each name the latest, in order."""
+    wanted = None if trials is None else list(trials)
+    found: dict[tuple[int, str], KeptArtifact] = {}
+    for trial, run in intact(store.read("steps", wanted), _ReusedArtifacts):
+        if run.reused is not None:
+            for artifact in run.artifacts:
+                _add(found, trial, artifact, reused=True)
+    notes = (one for one in store.read("notes", wanted) if record_kind(one.id) == ARTIFACT)
+    for trial, artifact in intact(notes, Artifact):
+        # What the trial saved itself counts, though the reused one is the latest by the clock.
+        _add(found, trial, artifact, reused=False)
+    return sorted(found.values(), key=lambda one: (one.trial, one.artifact.added))
+
+
+def _add(
+    found: dict[tuple[int, str], KeptArtifact], trial: int, artifact: Artifact, reused: bool
+) -> None:  # fmt: skip
+    known = found.get((trial, artifact.name))
+    if known is None or known.reused or known.artifact.added <= artifact.added:
+        reference = object_ref(artifact.value)
+        found[trial, artifact.name] = KeptArtifact(trial, artifact, reference, reused)
+
+
+def get_artifacts(store: Store, trial_id: int | None = None) -> pd.DataFrame:
+    """Return a table of the artifacts of a trial, or of all trials; nothing of them is loaded.
+
+    ``Step`` is missing for what was added from outside, ``Format`` and ``Digest`` for what could
+    not be kept; ``Size`` is in bytes, ``Added`` in UTC.
+    """
+    trials = None if trial_id is None else [as_trial_id(store, trial_id)]
+    kept = artifacts_of(store, trials)
+    if trials and not kept:
+        require_trial(store, trials[0])
+    index = pd.RangeIndex(len(kept))
+
+    def texts(values: list[str | None]) -> pd.Series:
+        return column([MISSING if value is None else value for value in values], index)
+
+    columns = [
+        ("Trial ID", pd.Series([one.trial for one in kept], index=index, dtype="int64")),
+        ("Step", texts([one.artifact.step for one in kept])),
+        ("Name", texts([one.artifact.name for one in kept])),
+        ("Format", texts([one.format for one in kept])),
+        ("Size", pd.Series([one.reference.size for one in kept], index=index, dtype="int64")),
+        ("Digest", texts([one.reference.digest for one in kept])),
+        ("Added", moments([one.artifact.added for one in kept], index)),
+    ]
+    return frame_of(columns, index)
+
+
+def load_artifact(
+    store: Store, name: str, trial_id: int, signing_key: str | bytes | None = None
+) -> Any:
+    """Return the value of a trial's artifact; of a file or folder the path of a copy.
+
+    Raises TrialIDNotFoundError, ArtifactNotFoundError, PersistedResultNotFoundError if the value
+    is not there, CorruptRecordError and UntrustedObjectError.
+    """
+    key = signing_key_in_force(signing_key)
+    one = find_artifact(store, name, trial_id, key)
+    form = one.artifact.value
+    if one.format not in _PATHS:
+        return unpack(form, store.get, key, read_file)
+    data = unpack(form, store.get, key, lambda _, body: body)
+    return unpacked(data, one.artifact.file, is_folder=one.format == "folder")
+
+
+def artifact_bytes(store: Store, name: str, trial_id: int) -> tuple[KeptArtifact, Buffer]:
+    """Return a trial's artifact with the bytes of its file, of a pickle too: nothing is loaded.
+
+    Raises as `load_artifact`.
+    """
+    one = find_artifact(store, name, trial_id, signing_key_in_force())
+    form = {**one.artifact.value, "format": one.format}
+    return one, unpack(form, store.get, None, lambda _, body: body)
+
+
+def find_artifact(store: Store, name: str, trial_id: int, key: bytes | None) -> KeptArtifact:
+    """Return the artifact of a name of a trial, whose signature fits if there is a key."""
+    trial = as_trial_id(store, trial_id)
+    kept = {one.artifact.name: one for one in artifacts_of(store, [trial])}
+    if not kept:
+        require_trial(store, trial)
+    if name not in kept:
+        names = ", ".join(map(repr, kept)) or "none"
+        raise ArtifactNotFoundError(
+            f"Trial {trial} has no artifact {name!r}{nearest(str(name), kept)}. Its artifacts are: "
+            f"{names}; ex.save(name, value) saves one."
+        )
+    one = kept[name]
+    if key is not None and not one.reused:
+        token = trial_or_raise(store, trial).begun.token
+        what = f"The record of artifact {name!r} of trial {trial}"
+        check_signature(what, one.artifact, key, store.address, token)
+    return one

@@ -1,0 +1,211 @@
+"""The table of an experiment's trials: named columns, filtered, sorted and cut."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from daskperiment.codec import find_record
+from daskperiment.errors import FilterError
+from daskperiment.history.filtering import Filter
+from daskperiment.history.filtering.comparing import sorted_rows
+from daskperiment.history.filtering.language import Path, no_column, path_of, path_text
+from daskperiment.history.metrics import MetricSummary, summarize
+from daskperiment.history.stored_values import MISSING, StoredObject, viewed
+from daskperiment.history.table_columns import (
+    CodedColumn,
+    Column,
+    NumberColumn,
+    absent,
+    column_of,
+)
+from daskperiment.history.trial_columns import TrialColumns
+from daskperiment.records import Environment
+from daskperiment.store.protocol import Store
+
+__all__ = ["FIXED", "HistoryTable", "parts_of"]
+
+FIXED = {
+    "Step": "step", "Seed": "seed", "Result": "result", "Result Type": "type", "Success": "status",
+    "Finished": "finished", "Process Time": "elapsed", "Description": "description",
+    "Status": "status", "Started": "started", "Host": "host", "User": "user",
+    "Git Commit": "environment", "Sweep": "sweep",
+}  # fmt: skip
+"""Names of the columns that every history has, and the fields that they are made of."""
+_UNITS: Mapping[str, Any] = {"Finished": "moment", "Started": "moment", "Process Time": "duration"}
+_ID = "Trial ID"
+_METRICS, _SUMMARIES = "metrics", ("last", "min", "max")
+
+
+class HistoryTable:
+    """The trials of one experiment, as what asks for them by name sees them.
+
+    Parameters
+    ----------
+    columns : TrialColumns
+    store : Store
+        Values that are no plain data refer to it.
+    declared : sequence of str
+        Names of parameters that there are, whether a trial had them or not.
+    """
+
+    def __init__(self, columns: TrialColumns, store: Store, declared: Sequence[str]) -> None:
+        self.columns = columns
+        self.store = store
+        self._declared = declared
+        self._known: dict[Path, Column] = {}
+
+    def __len__(self) -> int:
+        return len(self.columns.trials)
+
+    @cached_property
+    def names(self) -> Collection[str]:
+        """Names of all columns, the trials' ids and parameters first."""
+        names = [_ID, *self._declared, *self.columns.parameters, "Result", *FIXED]
+        return list(dict.fromkeys(names))
+
+    def take(self, rows: np.ndarray[Any, Any]) -> HistoryTable:
+        """Return some of the rows, in their order."""
+        return HistoryTable(self.columns.take(rows), self.store, self._declared)
+
+    def select(
+        self, where: str | None, sort: str | Sequence[str] | None, limit: int | None = None,
+        last: int | None = None,
+    ) -> np.ndarray[Any, Any]:  # fmt: skip
+        """Return the rows that are meant, in their order; of those found only the `last` ones."""
+        rows = np.arange(len(self)) if where is None else np.flatnonzero(Filter(where).rows(self))
+        rows = rows if last is None else rows[max(0, len(rows) - last) :]
+        rows = self._sorted(rows, sort)
+        return rows if limit is None else rows[:limit]
+
+    def _sorted(self, rows: np.ndarray[Any, Any], sort: Any) -> np.ndarray[Any, Any]:
+        if sort is None:
+            return rows
+        names = sort if isinstance(sort, list | tuple) else [sort]
+        if not all(isinstance(name, str) for name in names):
+            raise FilterError(
+                f"sort is {sort!r}; expected the name of a column, such as 'lr', or '-lr' to begin "
+                "with the highest."
+            )
+        for name in reversed(names):  # each sorts stably, so that the first one counts most
+            down = name.startswith("-") and name not in self.names
+            path = path_of(name[1:] if down else name, self.names)
+            rows = rows[sorted_rows(self.column(path).take(rows), down)]
+        return rows
+
+    def column(self, path: Path) -> Column:
+        """Return the column that a path leads to; FilterError if there is none."""
+        if path not in self._known:
+            self._known[path] = self._found(path)
+        return self._known[path]
+
+    def _found(self, path: Path) -> Column:
+        for size in range(len(path), 0, -1):
+            name = ".".join(path[:size])
+            if name in self.names:
+                whole = self._whole(name)
+                return whole if size == len(path) else self._part(whole, path, size)
+        if path[0] == _METRICS and len(path) > 1:
+            return self._metric(path[1:])
+        raise no_column(path, self.names)
+
+    @cached_property
+    def metrics(self) -> list[dict[str, MetricSummary]]:
+        """The metrics of each row, by name."""
+        trials = self.columns.trials.tolist()
+        found = summarize(self.store, trials)
+        return [found[trial] for trial in trials]
+
+    def _metric(self, path: Path) -> Column:
+        names = {name for each in self.metrics for name in each}
+        name, which = ".".join(path), "last"
+        if name not in names and path[-1] in _SUMMARIES:
+            name, which = ".".join(path[:-1]), path[-1]
+        if name not in names and len(self):
+            raise no_column((name,), sorted(names), "metric")
+        found = [each.get(name) for each in self.metrics]
+        return column_of([MISSING if one is None else getattr(one, which) for one in found])
+
+    def _whole(self, name: str) -> Column:
+        if name == _ID:
+            return NumberColumn(self.columns.trials)
+        if name not in FIXED:
+            return self._viewed(self.columns.parameters.get(name))
+        column = self.columns.fields.get(FIXED[name])
+        if name == "Success":
+            return NumberColumn(_coded(column, len(self)).truths(lambda one: one == "succeeded"))
+        if name == "Git Commit":
+            return _compacted(_coded(column, len(self)).each(self._commit))
+        if name in _UNITS:
+            return _in_unit(column, len(self), _UNITS[name])
+        return self._viewed(column)
+
+    def _viewed(self, column: Column | None) -> Column:
+        if column is None:
+            return absent(len(self))
+        if isinstance(column, NumberColumn):
+            return column
+        return _compacted(column.each(lambda form: viewed(form, self.store)))
+
+    def _commit(self, digest: str) -> Any:
+        """Return the commit that trials ran on; `MISSING` if their environment cannot be read."""
+        environment = find_record(self.store.get, digest, Environment)
+        git = environment.categories.get("git", {}) if environment else {}
+        return git.get("commit") or MISSING
+
+    def _part(self, whole: Column, path: Path, size: int) -> Column:
+        """Return a part of the values of a column, such as the ``f1`` of ``Result.f1``."""
+        known: dict[str, None] = {}
+
+        def part(value: Any) -> Any:
+            for name in path[size:]:
+                parts = parts_of(value)
+                known.update(dict.fromkeys(parts))
+                value = parts.get(name, MISSING)
+            return value
+
+        coded = whole.coded()
+        found = coded.each(part)
+        if coded.values and not any(value is not MISSING for value in found.values):
+            what = f"part of {path_text(path[:size])}"
+            raise no_column(path[size:], list(known), what)
+        return _compacted(found)
+
+
+def parts_of(value: Any) -> Mapping[str, Any]:
+    """Return the parts of a value that have names; of an object those that are recorded with it."""
+    if isinstance(value, StoredObject):
+        return value.parts
+    if isinstance(value, dict):
+        return {key: each for key, each in value.items() if isinstance(key, str)}
+    return {}
+
+
+def _coded(column: Column | None, size: int) -> CodedColumn:
+    return absent(size) if column is None else column.coded()
+
+
+def _in_unit(column: Column | None, size: int, unit: Any) -> Column:
+    if not isinstance(column, NumberColumn):
+        return absent(size)
+    present = column.known() & np.isfinite(column.values)
+    return NumberColumn(column.values, None if present.all() else present, unit)
+
+
+def _compacted(column: CodedColumn) -> Column:
+    """Return a column as numbers, where each of its values is one of the same kind."""
+    numbers = column_of(column.values)
+    if isinstance(numbers, NumberColumn) and len(numbers) and numbers.values.dtype != bool:
+        present = column.codes >= 0
+        codes = np.where(present, column.codes, 0)
+        if numbers.present is not None:
+            present &= numbers.present[codes]
+        return NumberColumn(numbers.values[codes], None if present.all() else present)
+    missing = [value is MISSING for value in column.values]
+    if any(missing):
+        codes = np.where(np.array([*missing, True])[column.codes], -1, column.codes)
+        return CodedColumn(codes, column.values)
+    return column

@@ -1,0 +1,203 @@
+"""Columns of recorded values, kept so that a million of them are compared and sorted at once.
+
+Numbers of one kind are an array. Of everything else each different value stands once, with its
+place in each row: what is asked of a column is asked of each different value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+import numpy as np
+
+from daskperiment.history.stored_values import MISSING, MissingValue
+
+__all__ = ["Column", "CodedColumn", "NumberColumn", "absent", "column_of", "joined"]
+
+_INT64 = 2**63
+_DTYPES: dict[type, str] = {int: "int64", float: "float64", bool: "bool"}
+
+
+class NumberColumn(NamedTuple):
+    """A column of numbers of one kind, or of times or durations in seconds."""
+
+    values: np.ndarray[Any, Any]
+    """Of dtype int64, float64 or bool."""
+    present: np.ndarray[Any, np.dtype[np.bool_]] | None = None
+    """Where there is a value; ``None`` if there is one in each row."""
+    unit: Literal["number", "moment", "duration"] = "number"
+    """What a text beside it means."""
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def take(self, rows: np.ndarray[Any, Any]) -> NumberColumn:
+        """Return the column of some rows."""
+        present = None if self.present is None else self.present[rows]
+        return NumberColumn(self.values[rows], present, self.unit)
+
+    def known(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Return where there is a value that can be compared."""
+        known = np.ones(len(self), bool) if self.present is None else self.present
+        if self.values.dtype.kind != "f":
+            return known
+        numbers: np.ndarray[Any, np.dtype[np.bool_]] = known & ~np.isnan(self.values)
+        return numbers
+
+    def to_list(self) -> list[Any]:
+        """Return Python numbers, and `MISSING` where there is none."""
+        values: list[Any] = self.values.tolist()
+        if self.present is not None:
+            for row in np.flatnonzero(~self.present).tolist():
+                values[row] = MISSING
+        return values
+
+    def coded(self) -> CodedColumn:
+        """Return the same column with each different number once."""
+        uniques, codes = np.unique(self.values, return_inverse=True)
+        codes = codes.astype("int32")
+        if self.present is not None:
+            codes[~self.present] = -1
+        return CodedColumn(codes, uniques.tolist())
+
+
+class CodedColumn:
+    """A column in which each different value stands once."""
+
+    __slots__ = ("_values", "codes")
+
+    def __init__(
+        self, codes: np.ndarray[Any, Any], values: list[Any] | Callable[[], list[Any]]
+    ) -> None:
+        self.codes = codes
+        """For each row the place of its value, -1 where there is none."""
+        self._values = values
+
+    @property
+    def values(self) -> list[Any]:
+        """The different values; after joining columns one may stand twice."""
+        if callable(self._values):
+            self._values = self._values()
+        return self._values
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def take(self, rows: np.ndarray[Any, Any]) -> CodedColumn:
+        """Return the column of some rows."""
+        return CodedColumn(self.codes[rows], self._values)
+
+    def each(self, function: Callable[[Any], Any]) -> CodedColumn:
+        """Return what a function gives for each different value that some row has."""
+        values = self.values
+        used = np.unique(self.codes[self.codes >= 0])
+        if len(used) * 2 < len(values):
+            codes = np.searchsorted(used, self.codes).astype("int32")
+            codes[self.codes < 0] = -1
+            return CodedColumn(codes, [function(values[at]) for at in used.tolist()])
+        return CodedColumn(self.codes, [function(value) for value in values])
+
+    def truths(self, function: Callable[[Any], bool]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Return for which rows a function of the value is true; without a value it is not."""
+        found = self.each(function)
+        truths = np.array([*found.values, False], dtype=bool)
+        rows: np.ndarray[Any, np.dtype[np.bool_]] = truths[found.codes]
+        return rows
+
+    def to_list(self) -> list[Any]:
+        """Return each row's value, and `MISSING` where there is none."""
+        values = [*self.values, MISSING]
+        return [values[code] for code in self.codes.tolist()]
+
+    def coded(self) -> CodedColumn:
+        """Return this column."""
+        return self
+
+
+Column = NumberColumn | CodedColumn
+
+
+def absent(count: int) -> CodedColumn:
+    """Return a column of so many rows in which there is nothing."""
+    return CodedColumn(np.full(count, -1, "int32"), [])
+
+
+def column_of(values: Sequence[Any]) -> Column:
+    """Return a column of values, `MISSING` among them where there is none."""
+    kinds = set(map(type, values))
+    known = kinds - {MissingValue}
+    if len(known) == 1 and (dtype := _DTYPES.get(next(iter(known)))):
+        try:
+            return _numbers(values, dtype, MissingValue in kinds)
+        except OverflowError:
+            pass  # an integer beyond 64 bit
+    return _coded(values, known)
+
+
+def _numbers(values: Sequence[Any], dtype: str, missing: bool) -> NumberColumn:
+    if not missing:
+        return NumberColumn(np.array(values, dtype=dtype))
+    present = np.array([value is not MISSING for value in values], dtype=bool)
+    filled = [0 if value is MISSING else value for value in values]
+    return NumberColumn(np.array(filled, dtype=dtype), present)
+
+
+def _coded(values: Sequence[Any], kinds: set[type]) -> CodedColumn:
+    """Find the different values: what is equal and of another type is another value."""
+    keys: Iterable[Any] = values if kinds <= {str} else map(_key, values)
+    places: dict[Any, int] = {}
+    found: list[Any] = []
+    codes = np.empty(len(values), "int32")
+    for row, (key, value) in enumerate(zip(keys, values, strict=True)):
+        if value is MISSING:
+            codes[row] = -1
+            continue
+        place = places.setdefault(key, len(found))
+        if place == len(found):
+            found.append(value)
+        codes[row] = place
+    return CodedColumn(codes, found)
+
+
+def _key(value: Any) -> Any:
+    if type(value) in (str, int, bool, type(None)):
+        return type(value), value
+    try:
+        return msgspec.json.encode(value)  # of plain data, lists and dicts of it
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return id(value)
+
+
+def joined(parts: Sequence[Column]) -> Column:
+    """Return columns one below the other."""
+    if len(parts) == 1:
+        return parts[0]
+    filled = [part for part in parts if isinstance(part, NumberColumn) or (part.codes >= 0).any()]
+    kinds = {part.values.dtype if isinstance(part, NumberColumn) else None for part in filled}
+    if len(kinds) == 1 and None not in kinds:
+        return _joined_numbers(parts, kinds.pop())
+    codes: list[Any] = []
+    values: list[Any] = []
+    for part in parts:
+        one = part.coded()
+        codes.append(np.where(one.codes < 0, -1, one.codes + len(values)).astype("int32"))
+        values += one.values
+    return CodedColumn(np.concatenate(codes) if codes else np.empty(0, "int32"), values)
+
+
+def _joined_numbers(parts: Sequence[Column], dtype: Any) -> NumberColumn:
+    arrays = [
+        part.values if isinstance(part, NumberColumn) else np.zeros(len(part), dtype)
+        for part in parts
+    ]
+    if all(isinstance(part, NumberColumn) and part.present is None for part in parts):
+        return NumberColumn(np.concatenate(arrays))
+    masks = [
+        (np.ones(len(part), bool) if part.present is None else part.present)
+        if isinstance(part, NumberColumn)
+        else np.zeros(len(part), bool)
+        for part in parts
+    ]
+    return NumberColumn(np.concatenate(arrays), np.concatenate(masks))

@@ -1,0 +1,239 @@
+"""The language of conditions: what it can say, and that it can do nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daskperiment.errors import FilterError
+from daskperiment.history.filtering import Filter
+from daskperiment.history.filtering.comparing import sorted_rows
+from daskperiment.history.filtering.language import no_column, path_of
+from daskperiment.history.stored_values import MISSING
+from daskperiment.history.table_columns import CodedColumn, NumberColumn, column_of, joined
+
+ROW: dict[str, Any] = {
+    "lr": 0.1,
+    "n": 3,
+    "opt": "adam",
+    "on": True,
+    "nothing": None,
+    "nan": float("nan"),
+    "na": pd.NA,
+    "nat": pd.NaT,
+    "layers": [8, 4],
+    "Success": True,
+    "Process Time": pd.Timedelta(seconds=90),
+    "Finished": pd.Timestamp("2026-03-01 12:00", tz="UTC"),
+    "a b": "c d",
+}
+
+
+class OneRow:
+    """A table of one row, with what is above."""
+
+    names = tuple(ROW)
+
+    def __len__(self) -> int:
+        return 1
+
+    def column(self, path: tuple[str, ...]) -> Any:
+        if path[0] not in ROW:
+            raise no_column(path, self.names)
+        if path[0] == "Process Time":
+            return NumberColumn(np.array([90.0]), None, "duration")
+        if path[0] == "Finished":
+            return NumberColumn(np.array([ROW["Finished"].timestamp()]), None, "moment")
+        return column_of([ROW[path[0]]])
+
+
+def holds(text: str) -> bool:
+    (found,) = Filter(text).rows(OneRow())
+    return bool(found)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "lr > 0.05 and Success",
+        "not (lr > 0.5)",
+        "0 < lr <= 0.1 < n",
+        "n != -3",
+        "opt == 'adam'",
+        'opt in ("sgd", "adam")',
+        "opt not in ['sgd']",
+        "'ada' in opt",
+        "8 in layers",
+        "nothing is None",
+        "lr is not None",
+        "on == True",
+        "Success",
+        "`Process Time` > 60",
+        "'Process Time' > 60",
+        '60 < "Process Time"',
+        "Finished > '2026-02-01'",
+        "'2026-04-01T00:00+00:00' > Finished",
+        "`a b` == 'c d'",
+        " lr > 0 ",
+        "not nan > 0 and not nan <= 0",
+        "not na == 1 and not na",
+        "not nat < 5",
+        "not opt > 3",
+        "(lr > 0\n and n == 3)",
+        "'`x`' != opt",
+        "contains(opt, 'da')",
+        "opt.startswith('ad')",
+        "endswith(`a b`, 'd')",
+        "`Process Time` == '1.5 min'",
+        "'2 min' > `Process Time` >= '90s'",
+        "`Process Time` in ('90 s', 3)",
+        "n in (1, 3.0) and n in [True, 3]",
+        "lr == lr and n > lr",
+        "not nothing is not None",
+        "True and not False",
+    ],
+)
+def test_condition_holds(text: str) -> None:
+    """Comparisons, their combinations, names in backticks or quotes, times and durations."""
+    assert holds(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["lr > 0.1", "not Success", "opt in ()", "nan == nan", "na", "nat", "opt < 3",
+     "contains(opt, 'x')", "startswith(lr, '0')", "layers > 3", "nothing", "'a b' == 'x'"],
+)  # fmt: skip
+def test_condition_does_not_hold(text: str) -> None:
+    """What is false, missing or cannot be compared does not hold, and is no error."""
+    assert not holds(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "__import__('os').system('true')",
+        "opt.upper() == 'ADAM'",
+        "contains(opt)",
+        "contains(opt, 3)",
+        "contains('adam', 'a')",
+        "contains(opt, text='a')",
+        "eval('1')",
+        "Finished > 'no date'",
+        "`Process Time` > 'long'",
+        "`Process Time` > '1 parsec'",
+        "3",
+        "layers[0]",
+        "lr + 1 > 0",
+        "10 ** 10 ** 10 > 1",
+        "lambda: 1",
+        "[x for x in layers]",
+        "f'{lr}'",
+        "(lr := 1)",
+        "1 if on else 2",
+        "{'a': 1}",
+        "b'x' == opt",
+        "...",
+        "*lr,",
+        "lr >",
+        "",
+        "lr = 1",
+        "lr > 1; lr",
+        "import os",
+        "(" * 500 + "lr" + ")" * 500,
+        "not " * 490 + "lr",
+        "-" * 1500 + "1",
+        "lr" + " " * 3000,
+        "lr \x00",
+        "`lr",
+    ],
+)
+def test_what_is_no_condition_is_refused(text: str) -> None:
+    """Calls, attributes, arithmetic and everything else of Python is refused, not run."""
+    with pytest.raises(FilterError):
+        holds(text)
+
+
+def test_unknown_name_is_refused_with_those_that_exist() -> None:
+    """A name that is no column is named, and those that are, in the form to be given."""
+    with pytest.raises(FilterError, match=r"'rl'.*there are: lr, n, .*`Process Time`"):
+        holds("rl > 1")
+
+
+def test_names_of_python_are_no_columns() -> None:
+    """What Python knows by name has no meaning here."""
+    with pytest.raises(FilterError, match="'print'"):
+        holds("print")
+
+
+def test_filter_tells_what_it_uses() -> None:
+    """The paths that a filter needs are known, so that nothing else is read."""
+    assert Filter("lr > 1 and not `a b`.c").paths == {("lr",), ("a b", "c")}
+
+
+def test_no_text() -> None:
+    """What is no text at all is refused with what was given."""
+    with pytest.raises(FilterError, match=r"got 3 \(int\)"):
+        Filter(3)  # type: ignore[arg-type]
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_a_condition_or_refused(text: str) -> None:
+    """No text does anything but mean a condition, or be refused."""
+    try:
+        assert holds(text) in (True, False)
+    except FilterError:
+        pass
+
+
+VALUES = [
+    [3, 1, 2], [1.5, float("nan"), -2.0], [True, False, True], ["b", "a", "b"], [MISSING, 2, 1],
+    [MISSING, MISSING], [None, "x", 3, 2.5, True], [2**70, 1, -(2**70)], [1, 1.0, True],
+    [{"a": 1}, {"a": 1}, {"b": 2}], [[1, 2], [1, 2]], [],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("values", VALUES, ids=repr)
+def test_column_gives_back_what_it_was_made_of(values: list[Any]) -> None:
+    """A column has each row's own value and type, also after taking rows and joining."""
+    column = column_of(values)
+    assert list(map(repr, column.to_list())) == list(map(repr, values))
+    rows = np.arange(len(values))[::-1]
+    assert list(map(repr, column.take(rows).to_list())) == list(map(repr, values[::-1]))
+    for others in VALUES:
+        both = joined([column, column_of(others)])
+        assert list(map(repr, both.to_list())) == list(map(repr, [*values, *others]))
+    assert list(map(repr, column.coded().to_list())) == list(map(repr, values))
+
+
+@given(
+    st.lists(st.one_of(st.just(MISSING), st.integers(-5, 5), st.floats(), st.sampled_from("ab")))
+)
+def test_sorting(values: list[Any]) -> None:
+    """Numbers come first, then texts, then what is missing; equal values stay in their order."""
+    for column in (column_of(values), column_of([*values, "z"]).take(np.arange(len(values)))):
+        for down in (False, True):
+            found = [values[row] for row in sorted_rows(column, down).tolist()]
+            known = [v for v in found if v is not MISSING and v == v]
+            numbers = [v for v in known if not isinstance(v, str)]
+            texts = [v for v in known if isinstance(v, str)]
+            assert numbers == sorted(numbers, reverse=down)
+            assert texts == sorted(texts, reverse=down)
+            assert known == (texts + numbers if down else numbers + texts)
+            assert len(found) == len(values)
+    twice = column_of([1, 1, 0, 1])
+    assert sorted_rows(twice, True).tolist() == [0, 1, 3, 2]
+    assert sorted_rows(CodedColumn(np.array([0, 1, 0]), ["a", "a"]), True).tolist() == [0, 1, 2]
+
+
+def test_paths() -> None:
+    """A path has dots between its parts; parts with dots and other signs stand in backticks."""
+    assert path_of("Result.f1", ()) == ("Result", "f1")
+    assert path_of("opt.lr", ("opt.lr",)) == ("opt.lr",)
+    assert path_of("metrics.`val/loss.x`.min", ()) == ("metrics", "val/loss.x", "min")
+    with pytest.raises(FilterError, match="Expected the name of a column"):
+        path_of("", ())
