@@ -137,7 +137,8 @@ def makes_classes(cls: type, key: str) -> bool:
 
 def own_subclasses(cls: type) -> list[tuple[str, type]]:
     """Return the user's classes that extend a class directly, in an order that imports leave."""
-    found = [(each.__qualname__, each) for each in type.__subclasses__(cls) if is_own_class(each)]
+    every: list[type] = type.__subclasses__(cls)
+    found = [(each.__qualname__, each) for each in every if is_own_class(each)]
     return sorted(found, key=lambda pair: (pair[0], pair[1].__module__))
 
 

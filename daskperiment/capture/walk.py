@@ -305,7 +305,9 @@ class Walk:
     def _scan(self, place: int, prefix: str, function: FunctionType) -> None:
         names = names_of(function.__code__)
         self._attributes.update(names.attributes, function.__code__.co_names)
-        if function not in self._making:  # what is put down when a class is made is no change while a step runs
+        if (
+            function not in self._making
+        ):  # what is put down when a class is made is no change while a step runs
             self._state.add(function, self.units[place].info.assigned, names)
         self.clocks.update(clocks_of(function))
         # The defaults by keyword are a dict, which may change in place.
