@@ -165,7 +165,7 @@ def _key(value: Any) -> Any:
     if type(value) in (str, int, bool, type(None)):
         return type(value), value
     try:
-        return msgspec.json.encode(value)  # of plain data, lists and dicts of it
+        return msgspec.msgpack.encode(value)  # unlike JSON it tells what is not finite apart
     except (TypeError, ValueError, OverflowError, RecursionError):
         return id(value)
 
