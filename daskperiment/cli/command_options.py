@@ -21,10 +21,10 @@ import click
 from daskperiment.cli.exit_status import Command, Refused
 
 __all__ = [
-    "EXPERIMENT", "EXPERIMENT_OR_SCRIPT", "LATEST", "SCRIPT", "TRIAL", "assignments", "command",
-    "debug_option", "duration", "experiment_argument", "format_option", "given_argument",
-    "help_option", "literal", "result_option", "scheduler_option", "spaces", "TRIALS",
-    "trial_options", "work",
+    "BEST", "EXPERIMENT", "EXPERIMENT_OR_SCRIPT", "LATEST", "SCRIPT", "TRIAL", "assignments",
+    "command", "debug_option", "duration", "experiment_argument", "format_option",
+    "given_argument", "help_option", "literal", "result_option", "scheduler_option", "spaces",
+    "TRIALS", "trial_options", "work",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -36,8 +36,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 Read = Callable[[str, str], Any]
 """What says, by the name of a parameter, which value a text means."""
 
-LATEST = -1
-"""Stands for the latest trial, -2 for the one before; real ids begin with 1."""
+LATEST, BEST = -1, 0
+"""Stand for the latest trial, -2 for the one before, and for that of the highest result; real ids
+begin with 1."""
 
 _UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
@@ -121,7 +122,7 @@ class _TrialId(_ParamType):
             return value
         if _TRIAL.fullmatch(value) is None:
             _refuse_option(value, ctx)
-            expected = "expected a number from 1, -1 for the latest, -2 …, or 'latest'"
+            expected = "expected a number from 1, -1 for the latest, -2 …, 'latest' or 'best'"
             self.fail(f"{value!r} is no trial id: {expected}.", param, ctx)
         return _number(value)
 
@@ -137,19 +138,20 @@ class _TrialList(_ParamType):
             match = _PIECE.fullmatch(piece.strip())
             if match is None:
                 _refuse_option(value, ctx)
-                expected = "expected ids and ranges such as 1,3-7,latest, or -1 for the latest"
+                expected = "expected ids and ranges such as 1,3-7,latest,best"
                 self.fail(f"{piece!r} names no trials: {expected}.", param, ctx)
             first = _number(match[1])
             found.append((first, _number(match[2]) if match[2] else first))
         return found
 
 
-_TRIAL = re.compile(r"latest|-?0*[1-9][0-9]*", re.ASCII)
+_TRIAL = re.compile(r"latest|best|-?0*[1-9][0-9]*", re.ASCII)
 _PIECE = re.compile(rf"({_TRIAL.pattern})(?:-({_TRIAL.pattern}))?", re.ASCII)
 
 
 def _number(text: str) -> int:
-    return LATEST if text == "latest" else int(text[:19])
+    named = {"latest": LATEST, "best": BEST}
+    return named[text] if text in named else int(text[:19])
 
 
 class _ExperimentOrScript(_ExperimentId):

@@ -210,6 +210,45 @@ def explain(
     work("trial_report").explain(backend, what, trial, format_)
 
 
+_by_option = click.option(
+    "--by", default="Result", show_default=True, metavar="NAME",
+    help="What is compared, such as Result.f1 or metrics.loss.min.",
+)  # fmt: skip
+_mode_option = click.option(
+    "--mode", type=click.Choice(["max", "min"]), default="max", show_default=True,
+    help="Whether the highest or the lowest is best.",
+)  # fmt: skip
+
+
+@command("best")
+@experiment_argument
+@_by_option
+@_mode_option
+@click.option("--where", metavar="CONDITION", help="Only trials for which this holds.")
+def best(**given: Any) -> None:
+    """Print the id of the best trial that succeeded."""
+    work("scores").best(**given)
+
+
+@command("check-metric", trials=True)
+@experiment_argument
+@_trial_argument
+@_by_option
+@click.option(
+    "--against", default="best", show_default=True, metavar="TAG|best",
+    help="The best of the other trials, or of those with a tag.",
+)  # fmt: skip
+@_mode_option
+@click.option(
+    "--tolerance", type=float, default=0.0, show_default=True, metavar="NUMBER",
+    help="By how much it may be worse.",
+)  # fmt: skip
+def check_metric(**given: Any) -> int:
+    """Compare a trial, by default the latest, with others; the exit status is 1 if it is worse."""
+    status: int = work("scores").check_metric(**given)
+    return status
+
+
 # What you say of it ----------------------------------------------------------------------------
 
 
@@ -345,7 +384,20 @@ def check(**given: Any) -> int:
 
 _SECTIONS = {
     "With a script": (run, reproduce),
-    "What was recorded": (ls, history, show, steps, metrics, code, env, compare, explain, board),
+    "What was recorded": (
+        ls,
+        history,
+        show,
+        steps,
+        metrics,
+        code,
+        env,
+        compare,
+        explain,
+        best,
+        check_metric,
+        board,
+    ),
     "What you say of it": (tag, untag, note, rename, archive, unarchive),
     "Keeping house": (copy, export, delete, prune, flush, check),
 }

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from daskperiment.cli.command_options import BEST
 from daskperiment.cli.exit_status import Refused
-from daskperiment.errors import DaskperimentError
+from daskperiment.errors import DaskperimentError, FilterError
 from daskperiment.experiment import Experiment
 from daskperiment.formatting import listed
 from daskperiment.store.opening import list_experiments, open_store, resolve
@@ -25,11 +26,11 @@ def checked(backend: str | None) -> str | None:
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """Treat what a store's address is refused for as wrong use."""
+    """Treat what a store's address, a filter or another value is refused for as wrong use."""
     try:
         yield
     except (ValueError, TypeError) as error:
-        if isinstance(error, DaskperimentError):
+        if isinstance(error, DaskperimentError) and not isinstance(error, FilterError):
             raise
         raise Refused(str(error)) from error
 
@@ -73,6 +74,8 @@ def trial_of(experiment: Experiment, trial: int) -> int:
     """Return the id of a trial that may have been given by its place from the end, from -1 on."""
     if trial > 0:
         return trial
+    if trial == BEST:
+        return experiment.best("Result")
     latest = experiment.trial_id
     if not latest:
         raise Refused(f"Experiment {experiment.id!r} has no trial yet.")

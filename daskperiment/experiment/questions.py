@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from daskperiment.compare import Comparison
     from daskperiment.explain.explanation import Explanation
+    from daskperiment.history.best_trial import Mode
 
 __all__ = ["Questions"]
 
@@ -89,6 +90,53 @@ class Questions(ExperimentBase):
             self._store_caught_up(), self._parameters.names, verbose, running, where=where,
             sort=sort, limit=limit, expand=expand, metrics=metrics, archived=archived,
         )  # fmt: skip
+
+    def best(self, by: str, mode: Mode = "max", where: str | None = None) -> int:
+        """Return the id of the best trial of those that succeeded and are not archived.
+
+        Parameters
+        ----------
+        by : str
+            What is compared: a column or a part of one, such as ``"Result"``, ``"Result.f1"`` or a
+            parameter, or a metric: ``"metrics.loss"`` is its last value, ``"metrics.loss.min"`` its
+            lowest. Trials without a number there, or with nan, do not count.
+        mode : {"max", "min"}
+            Whether the highest or the lowest is best. Of equal ones it is the earliest.
+        where : str, optional
+            Only trials for which this holds, as in :meth:`get_history`.
+
+        Returns
+        -------
+        int
+            The id of the trial.
+
+        Raises
+        ------
+        TrialIDNotFoundError
+            If no trial has a number there.
+        FilterError
+            If there is no such column, or `where` cannot be understood.
+        ValueError
+            If `mode` is something else.
+
+        Examples
+        --------
+        >>> import pathlib, tempfile
+        >>> import daskperiment
+        >>> ex = daskperiment.Experiment("best_of", backend=pathlib.Path(tempfile.mkdtemp()))
+        >>> @ex.result
+        ... def score(x):
+        ...     return {"f1": 1 - (x - 2) ** 2, "cost": x}
+        >>> for x in (1, 2, 3):
+        ...     _ = score(x).compute()
+        >>> ex.best("Result.f1")
+        2
+        >>> ex.best("Result.cost", mode="min", where="Result.f1 < 1")
+        1
+        """
+        from daskperiment.history.best_trial import best_trial
+
+        return best_trial(self._store_caught_up(), self._parameters.names, by, mode, where)
 
     def get_steps(self, trial_id: int | None = None) -> pd.DataFrame:
         """Return the step runs of one trial, or of all, as a table.

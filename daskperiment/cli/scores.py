@@ -1,0 +1,64 @@
+"""The best trial, and whether another one is as good."""
+
+from __future__ import annotations
+
+import math
+
+from daskperiment.cli import output
+from daskperiment.cli.exit_status import Refused
+from daskperiment.cli.lookup import find, refusing, trial_of
+from daskperiment.experiment import Experiment
+from daskperiment.history.best_trial import Mode, Score, best_of, scores
+from daskperiment.recording.registry import recorder_for
+from daskperiment.store.opening import open_store
+from daskperiment.store.protocol import Store
+
+__all__ = ["best", "check_metric"]
+
+
+def best(backend: str | None, id: str, by: str, mode: Mode, where: str | None) -> None:
+    """Print the id of the best trial."""
+    experiment = find(backend, id)
+    with refusing():
+        output.print_text(str(experiment.best(by, mode, where)))
+
+
+def check_metric(
+    backend: str | None, id: str, trial: int, by: str, against: str, mode: Mode, tolerance: float
+) -> int:
+    """Compare a trial with the best of others; return 1 if it is worse by more than that."""
+    if not (math.isfinite(tolerance) and tolerance >= 0):
+        raise Refused(f"The tolerance is {tolerance}; expected a number from 0.")
+    experiment, store = find(backend, id), open_store(backend, id)
+    number = trial_of(experiment, trial)
+    recorder_for(store).catch_up()
+    own, other = _own(store, by, number), _other(experiment, store, by, against, mode, number)
+    behind = other.value - own.value if mode == "max" else own.value - other.value
+    worse = behind > tolerance
+    output.print_text(
+        f"Trial {own.trial} has {by} {own.value:g}, trial {other.trial} ({against}) "
+        f"{other.value:g}: {'worse' if worse else 'not worse'} by more than {tolerance:g}."
+    )
+    return int(worse)
+
+
+def _own(store: Store, by: str, number: int) -> Score:
+    with refusing():
+        found = scores(store, (), by, f"`Trial ID` == {number}")
+    if not found:
+        raise Refused(f"Trial {number} did not succeed, or has no number as {by!r}.")
+    return found[0]
+
+
+def _other(
+    experiment: Experiment, store: Store, by: str, against: str, mode: Mode, number: int
+) -> Score:
+    where = f"`Trial ID` != {number}"
+    if against != "best":
+        where += f" and {against!r} in Tags"
+    with refusing():
+        found = scores(store, (), by, where)
+    if not found:
+        which = "other trial" if against == "best" else f"other trial with the tag {against!r}"
+        raise Refused(f"No {which} of experiment {experiment.id!r} has a number as {by!r}.")
+    return best_of(found, mode)
