@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+import msgspec
 import pandas as pd
 from msgspec import Struct
 
 from daskperiment.codec import check_signature, object_ref, signing_key_in_force, unpack
-from daskperiment.errors import ArtifactNotFoundError
+from daskperiment.errors import ArtifactNotFoundError, CorruptRecordError
 from daskperiment.formats import PICKLE, read_file
 from daskperiment.formats.path_formats import unpacked
 from daskperiment.formatting import nearest
@@ -66,8 +67,15 @@ def _add(
 ) -> None:  # fmt: skip
     known = found.get((trial, artifact.name))
     if known is None or known.reused or known.artifact.added <= artifact.added:
-        reference = object_ref(artifact.value)
+        reference = _reference(artifact)
         found[trial, artifact.name] = KeptArtifact(trial, artifact, reference, reused)
+
+
+def _reference(artifact: Artifact) -> ObjectRef:
+    try:
+        return object_ref(artifact.value)
+    except CorruptRecordError as error:
+        return ObjectRef("?", "<damaged>", reason=str(error))
 
 
 def get_artifacts(store: Store, trial_id: int | None = None) -> pd.DataFrame:
@@ -107,7 +115,7 @@ def load_artifact(
     """
     key = signing_key_in_force(signing_key)
     one = find_artifact(store, name, trial_id, key)
-    form = one.artifact.value
+    form = msgspec.to_builtins(one.reference)
     if one.format not in _PATHS:
         return unpack(form, store.get, key, read_file)
     data = unpack(form, store.get, key, lambda _, body: body)
@@ -120,7 +128,7 @@ def artifact_bytes(store: Store, name: str, trial_id: int) -> tuple[KeptArtifact
     Raises as `load_artifact`.
     """
     one = find_artifact(store, name, trial_id, signing_key_in_force())
-    form = {**one.artifact.value, "format": one.format}
+    form = msgspec.to_builtins(msgspec.structs.replace(one.reference, format=one.format))
     return one, unpack(form, store.get, None, lambda _, body: body)
 
 
