@@ -32,6 +32,8 @@ else:
     _ParamType = click.ParamType  # no generic type before click 8.5
 
 F = TypeVar("F", bound=Callable[..., Any])
+Read = Callable[[str, str], Any]
+"""What says, by the name of a parameter, which value a text means."""
 
 LATEST = 0
 """Stands for the latest trial; real ids begin with 1."""
@@ -205,17 +207,22 @@ def literal(text: str) -> Any:
         return text
 
 
-def assignments(given: Iterable[str]) -> dict[str, Any]:
-    """Return the parameters that are given as NAME=VALUE.
+def assignments(given: Iterable[str], read: Read | None = None) -> dict[str, Any]:
+    """Return the parameters that are given as NAME=VALUE; `read` says what a text means.
 
     >>> assignments(["lr=0.1", "name=x=y"])
     {'lr': 0.1, 'name': 'x=y'}
     """
     pairs = _pairs(given, "NAME=VALUE, such as lr=0.1")
-    return {name: literal(text) for name, text in pairs.items()}
+    read = read or _as_literal
+    return {name: read(name, text) for name, text in pairs.items()}
 
 
-def spaces(given: Iterable[str]) -> dict[str, list[Any]]:
+def _as_literal(name: str, text: str) -> Any:
+    return literal(text)
+
+
+def spaces(given: Iterable[str], read: Read | None = None) -> dict[str, list[Any]]:
     """Return the values of a sweep, each parameter given as NAME=A,B,C.
 
     >>> spaces(["lr=0.1,0.2", "layers=[8],[8, 4]", "name=adam,sgd"])
@@ -226,7 +233,9 @@ def spaces(given: Iterable[str]) -> dict[str, list[Any]]:
     for name, text in pairs.items():
         if not text.strip():
             raise Refused(f"Got {name + '='!r}, which has no value; expected {expected}.")
-    return {name: [literal(part.strip()) for part in _parts(text)] for name, text in pairs.items()}
+    read = read or _as_literal
+    return {name: [read(name, part.strip()) for part in _parts(text)]
+            for name, text in pairs.items()}  # fmt: skip
 
 
 def _pairs(given: Iterable[str], expected: str) -> dict[str, str]:

@@ -15,12 +15,22 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 import msgspec
 
-from daskperiment.codec import decode, encode, parsed, placed, with_trial
+from daskperiment.codec import (
+    decode,
+    encode,
+    has_signature,
+    parsed,
+    placed,
+    signed,
+    signing_key_in_force,
+    with_trial,
+)
 from daskperiment.errors import CorruptRecordError, RecordsRefusedError, StoreError
-from daskperiment.records import Begun, digests_within
+from daskperiment.records import Begun, CacheEntry, StepRun, digests_within, record_type
 from daskperiment.store.protocol import Attesting, Owner, Record, Store
 
 __all__ = ["OwnedWrites", "StoreLoss"]
@@ -97,6 +107,8 @@ class OwnedWrites:
         Whether records are written otherwise than they come.
     deletion : str or None
         What names the last deletion before anything was written here; None if that is not known.
+    key : bytes or None
+        What records were signed with that come here, if any were.
     running : callable
         Returns the trials that run here at this moment.
     restoring : bool
@@ -114,6 +126,7 @@ class OwnedWrites:
         self.known: Record | None = None
         self.loss: StoreLoss | None = None
         self.alters = False
+        self.key: bytes | None = None
         self.running: Callable[[], Collection[Owner]] = tuple
         self.deletion: str | None = None
         self.restoring = False
@@ -178,12 +191,13 @@ class OwnedWrites:
     ) -> None:
         with self._lock:
             self.alters = True
+            self.key = self.key or signing_key_in_force()
             loss = self.loss or self.notice(self._store.state().latest)
             for owner, number in sorted(refused.items()):
                 first = Owner(self._first.setdefault(owner.token, owner.trial), owner.token)
                 body = self.begun.get(first) or first_records.get(first)
                 if number is None and body and self._is_wanted(owner, loss):
-                    again = _begun_again(body, first.trial)
+                    again = self._begun_again(body, first.trial)
                     number = self._store.allocate(owner.token, again).trial
                     loss.named.update(_named(body))
                 if number is None:
@@ -210,8 +224,40 @@ class OwnedWrites:
                 self._drop(owner)
             else:
                 now = self._now.get(owner.token, owner.trial)
-                placed.append(record if now == owner.trial else _moved(record, owner, now))
+                placed.append(record if now == owner.trial else self._moved(record, owner, now))
         return placed
+
+    def _moved(self, record: Record, owner: Owner, now: int) -> Record:
+        """Return a record as it is written for the id that its trial has now."""
+        stream, trial, id, body, _ = record
+        number = now if trial else 0
+        moved = placed(body, now) if trial else with_trial(body, now)
+        if b'"signature":' in body and self.key is not None:
+            moved = self._signed_anew(record, moved, owner.trial, now)
+        return Record(stream, number, id, moved, Owner(now, owner.token))
+
+    def _signed_anew(self, record: Record, moved: bytes, was: int, now: int) -> bytes:
+        """Return a body whose signature named the id that its trial had; others stay."""
+        type_, key, address = record_type(record.stream, record.id), self.key, self._store.address
+        purposes: Any = (was, now) if type_ is StepRun else (record.id, record.id)
+        if type_ not in (StepRun, CacheEntry) or key is None:
+            return moved  # an end is signed for its trial's token, which stays
+        with suppress(CorruptRecordError):
+            before, after = decode(record.body, type_), decode(moved, type_)
+            if has_signature(before, key, address, purposes[0]):
+                return encode(signed(after, key, address, purposes[1]), now * bool(record.trial))
+        return moved
+
+    def _begun_again(self, body: bytes, was: int) -> bytes:
+        """Return the first record of a trial that had another id before."""
+        try:
+            begun, key, address = decode(body, Begun), self.key, self._store.address
+        except CorruptRecordError:
+            return body  # what it says is not for us to judge
+        again = msgspec.structs.replace(begun, was=was)
+        if begun.signature and key is not None and has_signature(begun, key, address):
+            again = signed(again, key, address)
+        return encode(again)
 
     def _drop(self, owner: Owner) -> None:
         loss = self.loss or self.notice(0)
@@ -242,20 +288,3 @@ def _named(body: bytes) -> Iterator[str]:
 
 def _shows(record: Record) -> bool:
     return record.stream == "trials" and record.owner is not None
-
-
-def _moved(record: Record, owner: Owner, now: int) -> Record:
-    """Return a record as it is written for the id that its trial has now."""
-    owner = Owner(now, owner.token)
-    stream, trial, id, body, _ = record
-    if trial:
-        return Record(stream, now, id, placed(body, now), owner)
-    return Record(stream, 0, id, with_trial(body, now), owner)
-
-
-def _begun_again(body: bytes, was: int) -> bytes:
-    """Return the first record of a trial that had another id before."""
-    try:
-        return encode(msgspec.structs.replace(decode(body, Begun), was=was))
-    except CorruptRecordError:
-        return body  # what it says is not for us to judge

@@ -140,6 +140,7 @@ class Recorder:
         """
         if key is None:
             return self.write(stream, trial, id, record, owner)
+        self.delivery.writes.key = key
         with self._signing:  # so that numbers come into the journal in their order
             is_run = isinstance(record, StepRun)
             number = self._numbers.get(owner, 0) + (is_run and record.reused is None)

@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -145,7 +146,19 @@ def _explain_database(error: sqlite3.Error, path: Path) -> StoreError:
             f"write to it and its folder, and that its file system is not mounted read-only; or "
             f"give another folder as backend"
         )
-    return StoreError(f"{path}: {error} ({name or type(error).__name__})")
+    # SQLite does not say why it could not write.
+    why = _REMEDIES[errno.EROFS] if name.startswith("SQLITE_IOERR") and _is_read_only(path) else ""
+    return StoreError(f"{path}: {error} ({name or type(error).__name__}){why}")
+
+
+def _is_read_only(path: Path) -> bool:
+    """Return whether a file system takes no writes, as one that gave up after a fault."""
+    try:
+        # What it is mounted as does not tell: it may have given up since.
+        with tempfile.TemporaryFile(dir=path.parent):
+            return False
+    except OSError as error:
+        return error.errno == errno.EROFS
 
 
 def _explain_system(error: BaseException, path: Path) -> StoreError:

@@ -119,6 +119,11 @@ class Space:
         """Return the dimensions of one kind."""
         return {name: d for name, d in self.dimensions.items() if isinstance(d, kind)}
 
+    def listing(self, listed: Mapping[str, Iterable[Any]]) -> Space:
+        """Return the space with other lists of values for some parameters."""
+        made = {name: _dimension(name, values) for name, values in listed.items()}
+        return Space({**self.dimensions, **made})
+
     @property
     def size(self) -> int:
         """The number of points that the lists of values make."""

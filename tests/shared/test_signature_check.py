@@ -14,6 +14,7 @@ from daskperiment.cli.signature_check import SignatureCheck
 from daskperiment.codec import decode, encode, placed, signed
 from daskperiment.records import Begun, Computed, Ended, StepRun
 from tests.shared.conftest import open_again
+from tests.shared.losses import emptied
 
 KEY = b"a secret of the tests"
 _SET = {"daskperiment.signing-key": KEY.decode()}
@@ -258,3 +259,24 @@ def test_a_copy_is_as_whole_as_the_original(store: Any, tmp_path: Any) -> None:
     merged = open_again("checked", tmp_path / "merged")
     assert len(merged.get_history()) == TRIALS + 1
     assert found(merged._store) == []
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*it lacks what was written here:daskperiment.errors.StoreWarning"
+)
+def test_a_trial_that_was_begun_again(place: Any) -> None:
+    """What a process writes again after a loss is signed for the id that it has now."""
+    with dask.config.set(_SET):
+        ex = daskperiment.Experiment("gone", backend=place.backend)
+        s = define(ex)
+        for n in (1, 2, 3):
+            s.bind(n=n).compute(scheduler="synchronous")
+        emptied(place, "gone")
+        s.bind(n=4).compute(scheduler="synchronous")
+        ex = open_again("gone", place.backend)
+        assert ex.get_history()["n"].tolist() == [4, 1, 2, 3]
+        assert found(ex._store) == []
+        assert examine(ex._store).findings == []
+        assert ex.get_persisted("second", 2) == 4
+        define(ex).bind(n=2).compute(scheduler="synchronous")
+        assert ex.get_steps(5).set_index("Step")["Reused From"]["first"] == 3

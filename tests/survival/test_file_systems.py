@@ -6,9 +6,11 @@ import random
 import shutil
 import sqlite3
 import subprocess
+import sys
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+import dask
 import pytest
 
 import daskperiment
@@ -40,7 +42,8 @@ class Mounts:
         if found.returncode:
             pytest.skip(f"this user may not mount that: {found.stderr.strip()}")
         place = Path(order[-1])
-        self._stack.callback(subprocess.run, ["umount", "-l", str(place)], check=True)
+        # A test may have unmounted it by itself.
+        self._stack.callback(subprocess.run, ["umount", "-l", str(place)], check=False)
         return place
 
     def overlay(self) -> Path:
@@ -56,13 +59,21 @@ class Mounts:
 
     def image(self) -> Path:
         """Mount a file that holds a file system."""
+        self._make_image()
+        return self.mounted_image()
+
+    def mounted_image(self) -> Path:
+        """Mount the file system that `image` made, another time."""
+        image = self._folder / "image"
+        return self.mount("mount", "-o", "loop", image, self.folder("mounted"))
+
+    def _make_image(self) -> None:
         image = self.folder(".") / "image"
         with open(image, "wb") as file:
             file.truncate(64 << 20)
         if shutil.which("mkfs.ext4") is None:
             pytest.skip("there is no mkfs.ext4 here")
         subprocess.run(["mkfs.ext4", "-q", image], check=True)
-        return self.mount("mount", "-o", "loop", image, self.folder("mounted"))
 
 
 @pytest.fixture
@@ -166,4 +177,59 @@ def test_comes_back_from_read_only(mounts):
         count = len(ran)
         assert ex.get_history()["a"].tolist() == ran == [1, 2, 2][:count]
         assert ex.load_metric("loss", list(range(1, count + 1))).shape == (1, count)
+        close_recorders()
+
+
+GIVES_UP = """
+import os, subprocess, sys
+from pathlib import Path
+import numpy as np
+import daskperiment
+
+disk = Path(sys.argv[1])
+ex = daskperiment.Experiment("gives_up", backend=disk / "store")
+n = ex.parameter("n", default=1)
+
+@ex.persist
+def keep(n):
+    return np.arange(200_000) + n
+
+@ex.result
+def last(n, kept):
+    ex.save_metric("loss", 0, n)
+    if n == 2:
+        os.sync()
+        subprocess.run(["mount", "-o", "remount,abort", str(disk)], check=True)
+    for epoch in range(1, 20):
+        ex.save_metric("loss", epoch, n)
+    return 10 * n
+
+for number in (1, 2, 3):
+    print(last(n, keep(n)).bind(n=number).compute())
+"""
+
+
+def test_read_only_in_the_middle_of_a_trial(mounts, tmp_path, monkeypatch):
+    """A disk that gives up while a trial runs costs no result, and what came after it waits.
+
+    It is delivered when the disk is mounted for writing again.
+    """
+    disk = mounts.image()
+    monkeypatch.setenv("DASK_DASKPERIMENT__JOURNAL", str(tmp_path / "journals"))
+    order = [sys.executable, "-c", GIVES_UP, str(disk)]
+    said = subprocess.run(order, capture_output=True, text=True, check=False)
+    assert said.stdout.split() == ["10", "20"]  # no further trial begins
+    assert "StoreError" in said.stderr
+    assert "mounted read-only" in said.stderr
+    assert "wait in" in said.stderr
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+    subprocess.run(["e2fsck", "-p", str(tmp_path / "mounts" / "image")], check=False)
+    mounts.mounted_image()
+    with dask.config.set({"daskperiment.journal": str(tmp_path / "journals")}):
+        ex = daskperiment.Experiment("gives_up", backend=disk / "store")
+        history = ex.get_history(verbose=True, running=True)
+        assert history["Result"].tolist() == [10, 20]
+        assert history["Status"].tolist() == ["succeeded"] * 2
+        assert [len(ex.load_metric("loss", trial)) for trial in (1, 2)] == [20, 20]
+        assert [ex.get_persisted("keep", trial)[0] for trial in (1, 2)] == [1, 2]
         close_recorders()
