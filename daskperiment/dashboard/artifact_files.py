@@ -6,18 +6,19 @@ nothing of them runs, pages into a frame that is nobody's, and everything else i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
 import msgspec
 
 from daskperiment.codec import object_ref, unpack
+from daskperiment.dashboard.trial_index import split_damaged
 from daskperiment.errors import ArtifactNotFoundError, DaskperimentError
 from daskperiment.formats import format_named
 from daskperiment.formats.path_formats import media_of
 from daskperiment.history.artifacts import KeptArtifact, artifact_bytes, artifacts_of
-from daskperiment.store.protocol import Store
+from daskperiment.store.protocol import Store, Stored
 
 __all__ = ["ArtifactFile", "describe_artifacts", "file_to_send"]
 
@@ -45,7 +46,12 @@ class ArtifactFile(NamedTuple):
 
 def describe_artifacts(store: Store, trial: int) -> list[dict[str, Any]]:
     """Return what the page tells of a trial's artifacts; nothing of them is read."""
-    return [_described(one) for one in artifacts_of(store, [trial])]
+    return [_described(one) for one in artifacts_of(store, [trial], _intact)]
+
+
+def _intact(records: Iterable[Stored], type_: type[Any]) -> Iterator[tuple[int, Any]]:
+    # The page counts the damaged ones where it shows the steps.
+    return ((stored.trial, record) for stored, record in split_damaged(list(records), type_)[0])
 
 
 def _described(one: KeptArtifact) -> dict[str, Any]:

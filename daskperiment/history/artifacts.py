@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -18,7 +18,7 @@ from daskperiment.history.columns import column, frame_of, moments
 from daskperiment.history.stored_values import MISSING
 from daskperiment.history.trial_records import as_trial_id, intact, require_trial, trial_or_raise
 from daskperiment.records import ARTIFACT, Artifact, ObjectRef, record_kind
-from daskperiment.store.protocol import Buffer, Store
+from daskperiment.store.protocol import Buffer, Store, Stored
 
 __all__ = ["KeptArtifact", "artifact_bytes", "artifacts_of", "get_artifacts", "load_artifact"]
 
@@ -47,8 +47,17 @@ class _ReusedArtifacts(Struct, gc=False):
     reused: int | None = None
 
 
-def artifacts_of(store: Store, trials: Iterable[int] | None = None) -> list[KeptArtifact]:
-    """Return the artifacts of some trials, or of all: of each name the latest, in order."""
+Reader = Callable[[Iterable[Stored], type[Any]], Iterable[tuple[int, Any]]]
+"""Returns the records of a type with their trials, those that are intact."""
+
+
+def artifacts_of(
+    store: Store, trials: Iterable[int] | None = None, intact: Reader = intact
+) -> list[KeptArtifact]:
+    """Return the artifacts of some trials, or of all: of each name the latest, in order.
+
+    `intact` says what becomes of records that are damaged: a warning.
+    """
     wanted = None if trials is None else list(trials)
     found: dict[tuple[int, str], KeptArtifact] = {}
     for trial, run in intact(store.read("steps", wanted), _ReusedArtifacts):

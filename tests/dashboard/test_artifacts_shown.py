@@ -13,7 +13,6 @@ import pytest
 
 import daskperiment
 from daskperiment import dashboard
-from tests.dashboard.pages import Site
 
 EVIL = "<script>parent.document.title = 'ran'; document.title = 'ran'</script><p>page</p>"
 
@@ -79,7 +78,7 @@ def test_described(shown, tmp_path):
     kept = next(one["kept"] for one in found["steps"] if one["key"] == "fit")
     assert (kept["load"], kept["preview"]["shape"]) == ("ex.get_persisted('fit', 1)", [300])
     pairs = json.loads(ask(shown, "compare", trials="1,2")[2])["artifacts"]
-    assert [[one["name"] for one in pair] for pair in pairs][0] == ["weights", "weights"]
+    assert [one["name"] for one in pairs[0]] == ["weights", "weights"]
     assert not (tmp_path / "ran").exists()
 
 
@@ -141,4 +140,3 @@ def test_in_a_browser(shown, browser, tmp_path):
     assert "ran" not in page.title()
     assert not (tmp_path / "ran").exists()
     page.close()
-    assert Site
