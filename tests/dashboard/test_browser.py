@@ -319,9 +319,8 @@ INWARD = {
     "Begun.submission", "Begun.code_hash", "Begun.signature", "StepRun.signature",
     "StepCode.clocks", "ObjectRef.python", "ObjectRef.mark", "StepRun.serial", "Ended.serial",
     "Artifact.signature", "ObjectRef.format", "ObjectRef.seal", "ObjectRef.parts",
-    # A picture stands for itself, and previews of parameters and of values are told in short.
-    "Artifact.value", "Artifact.file", "Artifact.thumbnail", "Preview.text", "Preview.dtype",
-    "Preview.stats", "Preview.columns", "Preview.rows",
+    # A picture stands for itself, and so does a page, whose name is its preview.
+    "Artifact.value", "Artifact.file", "Artifact.thumbnail", "Preview.text",
     "Ended.signature", "Computed.serial", "Computed.signature",
 }  # fmt: skip
 
