@@ -220,7 +220,6 @@ def _with_point(lab):
 
 def test_all_metrics_of_a_trial(lab):
     """All metrics of a trial are what each is by itself, for one read of the points."""
-    many = range(40)
     trial, source = lab.begin(), lab.begin()
     for epoch in range(3):
         lab.points(
