@@ -5,7 +5,8 @@ A plain value stands in the record itself. JSON's own types stand for themselves
 :class:`~daskperiment.records.ObjectRef`, which has its own fields and stands for what is not plain.
 
 Only exact types are plain. A subclass (a named tuple, an ``IntEnum``, an ``OrderedDict``) may mean
-more than its base does, so that it is kept as an object.
+more than its base does, so that it is kept as an object. Of parameters, members of enums, named
+tuples and dataclasses stand in the record itself, by the names of their classes.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 import msgspec
 from dask import config
 
+from daskperiment.codec.class_values import import_named, named
 from daskperiment.codec.kinds import BUILDERS, FORMS, KINDS, NotPlainError, kind_of
 from daskperiment.codec.object_format import (
     PYTHON,
@@ -70,6 +72,7 @@ _PARTS, _PART_LEVELS = 4_000, 3
 """Bytes of JSON, and levels, of the fields that are recorded beside an object."""
 _SIZED = (str, bytes, bytearray, list, tuple, dict, set, frozenset)
 _SHORT = (type(None), bool, int, float)
+_PLAINEST = frozenset({type(None), bool, int, float, str})
 _LONGEST = 200
 """Characters of a description."""
 
@@ -324,8 +327,8 @@ def pack(
 
 
 def _plain_within(value: Any, limit: int | None) -> Any:
-    if limit is None:
-        return to_plain(value)
+    if limit is None:  # of a parameter: it is shown, compared and swept
+        return to_plain(named(value))
     # Every element takes two bytes of JSON: no need to encode what is longer in any case.
     if type(value) in _SIZED and len(value) > limit:
         raise NotPlainError(f"longer than {limit} bytes")
@@ -400,7 +403,8 @@ def unpack(
         As from `from_plain` and `load_object`.
     """
     if not is_object(data):
-        return from_plain(data)
+        value = from_plain(data)
+        return value if type(value) in _PLAINEST else import_named(value)
     reference = object_ref(data)
     if reference.mark is not None:
         raise PersistedResultNotFoundError(
