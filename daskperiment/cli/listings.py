@@ -56,14 +56,14 @@ def list_steps(backend: str | None, id: str, trial: int | None, format_: str) ->
 def list_trials(
     backend: str | None, id: str, format_: str, *, columns: Sequence[str], where: str | None,
     sort: str | None, last: int | None, limit: int | None, verbose: bool, running: bool,
-    output: Path | None,
+    archived: bool, output: Path | None,
 ) -> None:  # fmt: skip
     """Print trials."""
     if format_ == "parquet":
         _check_parquet(output)
     store = store_of(backend, id)
     recorder_for(store).catch_up()
-    wanted = _ListedTrials(store, where, sort, last, limit, running)
+    wanted = _ListedTrials(store, where, sort, last, limit, running, archived)
     frame = wanted.frame(verbose=verbose)
     names = _names(columns, list(frame.columns))
     shown = names or list(frame.columns)
@@ -72,6 +72,8 @@ def list_trials(
         if not set(shown) <= set(frame.columns):
             frame = wanted.frame(**more)
             shown = _names(columns, list(frame.columns)) or shown
+    if "Tags" in frame and format_ != "json":
+        frame = frame.assign(Tags=[", ".join(tags) for tags in frame["Tags"]])
     print_frame(frame, format_, output, _known(shown if columns else [], frame))
 
 
@@ -84,6 +86,7 @@ class _ListedTrials(NamedTuple):
     last: int | None
     limit: int | None
     running: bool
+    archived: bool
 
     def frame(self, verbose: bool, expand: bool = False, metrics: bool = False) -> pd.DataFrame:
         """Return the table with the trials' ids as a column, and each name once."""
@@ -91,6 +94,7 @@ class _ListedTrials(NamedTuple):
             frame = get_history(
                 self.store, (), verbose, self.running, where=self.where, sort=self.sort,
                 last=self.last, limit=self.limit, expand=expand, metrics=metrics,
+                archived=self.archived,
             ).reset_index()  # fmt: skip
         except FilterError as error:
             raise Refused(str(error)) from error

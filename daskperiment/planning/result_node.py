@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -32,7 +33,40 @@ from daskperiment.planning.planner import Planner, TrialOptions, TrialPlan, chec
 from daskperiment.recording.registry import recorder_for
 from daskperiment.seeds import check_seed
 
-__all__ = ["ResultDefinition", "ResultNode"]
+__all__ = ["CollectorPause", "ResultDefinition", "ResultNode"]
+
+_LARGE = 500
+"""How many tasks it is worth it to hold Python's garbage collector back for."""
+
+
+class CollectorPause:
+    """Python's garbage collector rests as long as a thread holds it back, if it was at work before.
+
+    While something large is put together it looks at more and more objects again and again, of
+    which none is garbage: of the time that a plan of 10,000 steps takes, that is half.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._holders = 0
+        self._worked = False
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._holders:
+                self._worked = gc.isenabled()
+                gc.disable()
+            self._holders += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._holders -= 1
+            if self._worked and not self._holders:
+                gc.enable()
+
+
+# The collector is the process's, and so is its pause.
+_PAUSE = CollectorPause()
 
 
 class _Compiled:
@@ -47,9 +81,10 @@ class _Compiled:
         secrets = parameters.secrets
         if self._template is None or self._secrets != secrets:
             self._secrets = secrets
-            self._template = compile_template(
-                call.step, call.key, call.graph, parameters.keys, secrets
-            )
+            with _PAUSE:
+                self._template = compile_template(
+                    call.step, call.key, call.graph, parameters.keys, secrets
+                )
         return self._template
 
 
@@ -93,12 +128,18 @@ class ResultDefinition:
 
     def trial_graph(self, later: bool = False, watched: bool = False) -> TrialGraph:
         """Return the graph of a new trial; see :meth:`Planner.plan`."""
-        plan = self.plan(later, watched)
-        return self.template.instantiate(plan.token, plan.source, plan.reuse)
+        with self._putting_together():
+            plan = self.plan(later, watched)
+            return self.template.instantiate(plan.token, plan.source, plan.reuse)
+
+    def _putting_together(self) -> AbstractContextManager[None]:
+        large = len(self.template.tasks) > _LARGE
+        return _PAUSE if large else nullcontext()
 
     def plan(self, later: bool = False, watched: bool = False) -> TrialPlan:
         """Return the plan of a new trial; see :meth:`Planner.plan`."""
-        return self.planner.plan(self.template, self.options, later, watched)
+        with self._putting_together():
+            return self.planner.plan(self.template, self.options, later, watched)
 
     def compute(self, plan: TrialPlan, keywords: Mapping[str, Any]) -> Any:
         """Run a trial in the way that Dask computes, and return its result.
@@ -131,7 +172,8 @@ class ResultDefinition:
         trial = begin(plan.source)
         tasks = self.template.usual if plan.reuse is None else None
         if tasks is None or not tasks.fits(trial):
-            tasks = self.template.begun(plan.source, plan.reuse, trial)
+            with self._putting_together():
+                tasks = self.template.begun(plan.source, plan.reuse, trial)
         others = {name: value for name, value in keywords.items() if name != "scheduler"}
         with self._watching(tasks.names), shorten_traceback():
             return tasks.run(get, trial, **others)
@@ -153,7 +195,8 @@ class ResultDefinition:
 
         Where none may, it is told what would become of them with ``reuse=True``.
         """
-        return self.planner.forecasts(self.template, self.options)
+        with self._putting_together():
+            return self.planner.forecasts(self.template, self.options)
 
 
 class _ThreadGraphs(threading.local):

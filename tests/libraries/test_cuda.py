@@ -248,3 +248,32 @@ def test_graphics_card_is_part_of_the_environment(ex):
     """The recorded environment names the card."""
     name = torch.cuda.get_device_name(0)
     assert name in ex.get_environment(category="gpu")
+
+
+def test_points_are_numbers_on_the_gpu(ex):
+    """A loss that is still on the GPU is a value, whatever its type."""
+
+    @ex.result
+    def train():
+        for epoch, kind in enumerate((torch.float32, torch.bfloat16, torch.float16, torch.int64)):
+            ex.save_metric("loss", epoch, torch.tensor([2], device="cuda", dtype=kind))
+        ex.save_metric("cupy", 0, cupy().float32(1.5) * cupy().ones(()))
+
+    train().compute(scheduler="synchronous")
+    assert list(ex.load_metric("loss", 1)[1]) == [2, 2, 2, 2]
+    assert list(ex.load_metric("cupy", 1)[1]) == [1.5]
+
+
+def test_artifacts_from_the_gpu(ex):
+    """What lives on the GPU can be saved as an artifact, and comes back equal."""
+    state = trained()[0].state_dict()
+
+    @ex.result
+    def train():
+        ex.save("state", state)
+        ex.save("tensor", torch.arange(5, device="cuda"))
+
+    train().compute(scheduler="synchronous")
+    found = ex.load("state", 1)
+    assert all(torch.equal(found[name].cpu(), state[name].cpu()) for name in state)
+    assert ex.load("tensor", 1).tolist() == [0, 1, 2, 3, 4]
