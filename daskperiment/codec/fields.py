@@ -72,7 +72,6 @@ _PARTS, _PART_LEVELS = 4_000, 3
 """Bytes of JSON, and levels, of the fields that are recorded beside an object."""
 _SIZED = (str, bytes, bytearray, list, tuple, dict, set, frozenset)
 _SHORT = (type(None), bool, int, float)
-_PLAINEST = frozenset({type(None), bool, int, float, str})
 _LONGEST = 200
 """Characters of a description."""
 
@@ -328,7 +327,10 @@ def pack(
 
 def _plain_within(value: Any, limit: int | None) -> Any:
     if limit is None:  # of a parameter: it is shown, compared and swept
-        return to_plain(named(value))
+        try:
+            return to_plain(value)
+        except NotPlainError:
+            return to_plain(named(value))
     # Every element takes two bytes of JSON: no need to encode what is longer in any case.
     if type(value) in _SIZED and len(value) > limit:
         raise NotPlainError(f"longer than {limit} bytes")
@@ -404,7 +406,7 @@ def unpack(
     """
     if not is_object(data):
         value = from_plain(data)
-        return value if type(value) in _PLAINEST else import_named(value)
+        return import_named(value) if _names_a_class(data) else value
     reference = object_ref(data)
     if reference.mark is not None:
         raise PersistedResultNotFoundError(
@@ -420,6 +422,19 @@ def unpack(
         return load_object(body, reference.digest, signing_key, reference.python)
     file = _checked(reference, body, signing_key)
     return file if read is None else read(reference, file)
+
+
+def _names_a_class(data: Any) -> bool:
+    waiting = [data]
+    while waiting:
+        each = waiting.pop()
+        if type(each) is dict:
+            if each.get("$") == "class":
+                return True
+            waiting += each.values()
+        elif type(each) is list:
+            waiting += each
+    return False
 
 
 def check_kept(
