@@ -8,7 +8,17 @@ import platform
 import tempfile
 from pathlib import Path
 
-from benchmarks import cluster, frames, growth, local, shared, starting, steps, validity
+from benchmarks import (
+    cluster,
+    frames,
+    growth,
+    history,
+    local,
+    shared,
+    starting,
+    steps,
+    validity,
+)
 from benchmarks.timing import Figure
 
 PARTS = {
@@ -17,11 +27,12 @@ PARTS = {
     "starting": starting,
     "frames": frames,
     "growth": growth,
+    "history": history,
     "shared": shared,
     "cluster": cluster,
     "validity": validity,
 }
-SPEED = ("local", "steps", "starting", "frames", "growth", "shared", "cluster")
+SPEED = ("local", "steps", "starting", "frames", "growth", "history", "shared", "cluster")
 """What runs if nothing is named; the others need more than the extra ``test``."""
 
 

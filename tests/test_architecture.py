@@ -34,7 +34,7 @@ FLOORS = [
     {"graph"},
     {"parameters"},
     {"planning", "history"},
-    {"compare", "pruning", "copying", "testing"},
+    {"compare", "pruning", "copying", "curation", "testing"},
     {"explain"},
     {"sweep", "reproduce", "dashboard"},
     {"result"},
