@@ -3,6 +3,7 @@
 ::
 
     DaskperimentError
+    ├── ConfigurationError (TypeError, ValueError)
     ├── FilterError (ValueError)
     ├── FormatError (TypeError, ValueError)
     ├── InputFileError (FileNotFoundError)
@@ -43,6 +44,7 @@ from typing import Any
 __all__ = [
     "ArtifactNotFoundError",
     "CodeChangedWarning",
+    "ConfigurationError",
     "CorruptRecordError",
     "DaskperimentError",
     "DaskperimentWarning",
@@ -84,6 +86,10 @@ class ParameterUndeclaredError(DaskperimentError, TypeError, ValueError):
 
 class ParameterUndefinedError(DaskperimentError, ValueError):
     """A parameter that a computation needs has neither a default nor a value."""
+
+
+class ConfigurationError(DaskperimentError, TypeError, ValueError):
+    """A configuration cannot be read, or a value does not fit it; the message names the path."""
 
 
 class FilterError(DaskperimentError, ValueError):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Any
 
 from dask.highlevelgraph import HighLevelGraph
 
 from daskperiment.capture.secret_key import covered, secret_parameters
+from daskperiment.configuration import NO_VALUE, ConfigTree
 from daskperiment.errors import ParameterUndeclaredError
 from daskperiment.execution.between_steps import run_parameter
 from daskperiment.execution.calls import UserFunction
@@ -22,19 +23,7 @@ from daskperiment.graph.local_tasks import TRIAL
 from daskperiment.graph.template import no_trial
 from daskperiment.secret_values import revealed
 
-__all__ = ["NO_VALUE", "Parameter", "Parameters", "check_name", "check_values"]
-
-
-class _NoValue:
-    def __repr__(self) -> str:
-        return "<no value>"
-
-    def __reduce__(self) -> str:
-        return "NO_VALUE"
-
-
-NO_VALUE: Final = _NoValue()
-"""Stands for "nothing was given", since None is a value."""
+__all__ = ["NO_VALUE", "Parameter", "Parameters", "all_named", "check_name", "check_values"]
 
 
 class Parameters:
@@ -55,6 +44,8 @@ class Parameters:
         self._defaults: dict[str, Any] = {}
         self._values: Mapping[str, Any] = {}
         self._computed: dict[str, tuple[str, ...]] = {}
+        self._trees: tuple[ConfigTree, ...] = ()
+        """The configurations that some of them are leaves of, the latest first."""
         self._changes = 0
         self.secrets: frozenset[str] = frozenset()
         """Names of those whose values are shown and written nowhere."""
@@ -93,6 +84,13 @@ class Parameters:
             self._defaults[name] = default
             self._computed.pop(name, None)
             self._note_secret(name, secret)
+            self._trees = tuple(tree for tree in self._trees if name not in tree.leaves)
+
+    def declare_tree(self, tree: ConfigTree) -> None:
+        """Declare the leaves of a configuration."""
+        for name, leaf in tree.leaves.items():
+            self.declare(name, leaf.default)
+        self._trees = (tree, *self._trees)
 
     def declare_computed(self, name: str, inputs: tuple[str, ...], secret: bool = False) -> None:
         """Declare a parameter whose default is computed from others in each trial.
@@ -115,12 +113,59 @@ class Parameters:
 
     def set(self, values: Mapping[str, Any]) -> None:
         """Set values of parameters; TypeError for a node among them."""
-        self.check_declared(values)
-        check_values(values)
-        values = self.covered(values)
+        values = self.covered(self.fitted(values))
         with self._lock:
             self._values = {**self._values, **values}
             self._changes += 1
+
+    def fitted(
+        self, values: Mapping[str, Any], others: Mapping[str, Any] | None = None
+    ) -> Mapping[str, Any]:
+        """Return values that are given now as parameters have them, those of leaves by their types.
+
+        Parameters
+        ----------
+        values : mapping
+            What is given; the values of a whole section may be given by its name.
+        others : mapping, optional
+            What was given before, and holds beside the values of the experiment.
+
+        Raises
+        ------
+        ParameterUndeclaredError
+            For a name that is not declared.
+        ConfigurationError
+            If a value does not fit its leaf, or the leaves do not fit together.
+        TypeError
+            For a node.
+        """
+        for tree in self._trees:
+            values = tree.spread(values)
+        self.check_declared(values)
+        check_values(values)
+        values = self.typed(values)
+        for tree in self._trees:
+            if not tree.leaves.keys().isdisjoint(values):
+                given = {**(others or {}), **values}
+                tree.check(self.current(given), given)
+        return values
+
+    def typed(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return values with those of leaves by their types; each is looked at by itself."""
+        for tree in self._trees:
+            values = tree.fitted(values)
+        return values
+
+    def check_space(self, space: Mapping[str, Iterable[Any]], others: Mapping[str, Any]) -> None:
+        """Refuse values of a sweep that have no place beside each other; as `fitted` raises."""
+        self.check_declared(space)
+        for tree in self._trees:
+            tree.check_space(space, self.current(others))
+
+    def parsed(self, name: str, text: str, otherwise: Callable[[str], Any]) -> Any:
+        """Return what a text of the command line means for a parameter."""
+        tree = next((tree for tree in self._trees if name in tree.leaves), None)
+        return otherwise(text) if tree is None else tree.parsed(name, text, otherwise)
 
     def covered(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return values with those of secret parameters as secrets."""
@@ -140,16 +185,24 @@ class Parameters:
         if unknown:
             known = ", ".join(map(repr, self._defaults)) or "none yet"
             listed = ", ".join(map(repr, unknown))
-            hint = nearest(unknown[0], self._defaults)
+            hint = nearest(unknown[0], self._defaults) or self._leaf_like(unknown[0])
             raise ParameterUndeclaredError(
                 f"No parameter {listed} in this experiment{f'{hint} D' if hint else '; d'}eclared "
                 f"are: {known}. Declare it first: ex.parameter({unknown[0]!r})."
             )
 
+    def _leaf_like(self, name: str) -> str:
+        """Return a hint at the leaves that end in a name, or begin with it."""
+        found = [each for each in self._defaults
+                 if each.endswith(f".{name}") or each.startswith(f"{name}.")]  # fmt: skip
+        return f"; did you mean {found[0]!r}?" if found else ""
+
     def current(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
         """All values of this moment, in order of declaration."""
         # Without the lock: `set` puts a whole new mapping in place of the old one.
         values = {**self._defaults, **self._values, **overrides}
+        for tree in self._trees:
+            values.update(tree.dependent({**self._values, **overrides}))
         found = {name: value for name, value in values.items() if value is not NO_VALUE}
         return dict(self.covered(found)) if self.secrets else found
 
@@ -182,6 +235,28 @@ def check_name(name: Any, what: str) -> None:
         raise TypeError(f"A {what}'s name is text, got {name!r} ({type(name).__name__})")
     if not name:
         raise ValueError(f"A {what}'s name is empty; give it at least one character")
+
+
+def all_named(method: str, values: Any, named: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the values of a call that takes a mapping, keywords, or both.
+
+    Raises
+    ------
+    TypeError
+        If the first is no mapping of names, or one name is given in both ways.
+    """
+    if values is None:
+        return named
+    if not isinstance(values, Mapping):
+        raise TypeError(
+            f"{method}() got {shorten(repr(values), 60)}; expected a mapping of parameter names to "
+            f"values, such as {method}({{'opt.lr': 0.1}}), or keywords."
+        )
+    for name in values:
+        check_name(name, "parameter")
+        if name in named:
+            raise TypeError(f"{method}() got parameter {name!r} twice; give it once")
+    return {**values, **named}
 
 
 def check_values(values: Mapping[str, Any]) -> None:

@@ -23,9 +23,11 @@ __all__ = [
     "Beat",
     "Begun",
     "Birthplace",
+    "CURATED",
     "CacheEntry",
     "Code",
     "Computed",
+    "Curation",
     "DESERTED",
     "ENDED",
     "Ended",
@@ -60,6 +62,7 @@ __all__ = [
     "changed_arguments",
     "changed_output_id",
     "computed_id",
+    "curation_id",
     "digests_within",
     "ended_id",
     "impure_key_id",
@@ -80,7 +83,7 @@ STREAMS = ("trials", "steps", "points", "outputs", "notes", "beats")
 """All streams of records, in the order in which a copy writes them: first what trials are."""
 
 BEGUN, COMPUTED, ENDED, IMPURE, SWEEP = "begun", "computed", "ended", "impure", "sweep"
-ALTERED, ARTIFACT = "altered", "artifact"
+ALTERED, ARTIFACT, CURATED = "altered", "artifact", "curated"
 """What the ids of records begin with, by kind; a trial has one record with the id ``begun``."""
 
 DESERTED = "ended-failed-deserted"
@@ -99,7 +102,8 @@ def record_type(stream: str, id: str) -> type[Struct] | None:
     if stream == "outputs":
         return CacheEntry if id.startswith(cache_entry_id("")) else None
     if stream == "notes":
-        return Artifact if record_kind(id) == ARTIFACT else None
+        told: dict[str, type[Struct]] = {ARTIFACT: Artifact, CURATED: Curation}
+        return told.get(record_kind(id))
     kinds: dict[str, type[Struct]] = {BEGUN: Begun, ENDED: Ended, COMPUTED: Computed}
     return kinds.get(record_kind(id)) if stream == "trials" else None
 
@@ -163,6 +167,11 @@ def changed_output_id(id: str, number: int) -> str:
 def altered_id(key: str) -> str:
     """Return the id of the note that a step of a trial changed what it was given."""
     return f"{ALTERED}-{key}"
+
+
+def curation_id(clock: float, sender: str) -> str:
+    """Return the id of what somebody said of a trial: each time is a record of its own."""
+    return f"{CURATED}-{clock:.6f}-{sender}"
 
 
 def artifact_id(name: str, added: float, pid: int) -> str:
@@ -542,6 +551,23 @@ class Alteration(Struct, frozen=True, omit_defaults=True):
     arguments: list[str]
     beside: list[str] = []
     """Keys of the steps that ran in the same process meanwhile, and may have done it."""
+
+
+class Curation(Struct, frozen=True, omit_defaults=True):
+    """What somebody said of a trial afterwards; the latest record that says something counts."""
+
+    time: float
+    user: str
+    tags: list[str] = []
+    """Tags that it has from now on."""
+    untags: list[str] = []
+    """Tags that it no longer has."""
+    remark: str | None = None
+    """A text that is added to those before."""
+    name: str | None = None
+    """The trial's name from now on; empty if it no longer has one."""
+    archived: bool | None = None
+    """Whether tables leave the trial out from now on."""
 
 
 class Point(Struct, frozen=True, array_like=True):

@@ -24,7 +24,7 @@ PICTURE = ROOT / "docs" / "_static" / "architecture.svg"
 FLOORS = [
     {"errors"},
     {"cluster", "seeds", "records", "secret_values", "formatting", "spreading", "warn"},
-    {"codec"},
+    {"codec", "configuration"},
     {"capture", "store"},
     {"formats"},
     {"recording"},
@@ -34,7 +34,7 @@ FLOORS = [
     {"graph"},
     {"parameters"},
     {"planning", "history"},
-    {"compare", "pruning", "copying", "testing"},
+    {"compare", "pruning", "copying", "curation", "testing"},
     {"explain"},
     {"sweep", "reproduce", "dashboard"},
     {"result"},

@@ -19,7 +19,7 @@ from typing import Any
 
 from daskperiment.capture.code_objects import fingerprint_code
 from daskperiment.capture.encoding import combine
-from daskperiment.capture.members import ATOMS, is_absent, state_of, wrapped_by
+from daskperiment.capture.members import ATOMS, is_absent, is_own_class, state_of, wrapped_by
 from daskperiment.capture.origin import is_own, origin_of
 from daskperiment.capture.source import NO_SOURCE, SourceInfo, belongs, methods
 
@@ -29,7 +29,9 @@ __all__ = [
     "class_without_source",
     "declarations_of",
     "functions_behind",
+    "makes_classes",
     "members_of",
+    "own_subclasses",
     "parts_of_annotation",
 ]
 
@@ -125,6 +127,19 @@ def functions_behind(value: Any) -> Iterator[FunctionType]:
         found = item if type(item) is FunctionType else wrapped_by(item)
         if type(found) is FunctionType:
             yield found
+
+
+def makes_classes(cls: type, key: str) -> bool:
+    """Whether a method runs when a class is made, and not when it is used."""
+    of_metaclass = issubclass(cls, type) and key in ("__new__", "__init__", "__prepare__")
+    return of_metaclass or key in ("__init_subclass__", "__set_name__")
+
+
+def own_subclasses(cls: type) -> list[tuple[str, type]]:
+    """Return the user's classes that extend a class directly, in an order that imports leave."""
+    every: list[type] = type.__subclasses__(cls)
+    found = [(each.__qualname__, each) for each in every if is_own_class(each)]
+    return sorted(found, key=lambda pair: (pair[0], pair[1].__module__))
 
 
 # Fields, as libraries keep them.

@@ -40,6 +40,7 @@ from daskperiment.capture.code_objects import (
     names_of,
 )
 from daskperiment.capture.encoding import combine
+from daskperiment.capture.library_settings import has_settings, is_set_by, settings_of_library
 from daskperiment.capture.members import ATOMS, is_own_class, wrapped_by
 from daskperiment.capture.origin import (
     distribution,
@@ -87,16 +88,24 @@ class Walk:
         self.packages: dict[str, str] = {}
         self.clocks: set[str] = set()
         self.lookups = Lookups()
+        self._libraries: dict[str, None] = {}
+        self._attributes: set[str] = set()
+        """Names of all attributes that the code reads or sets, and of what it uses."""
+        self._extended: set[type] = set()
+        self._making: set[FunctionType] = set()
+        """Functions that run when a class is made."""
         self._places: dict[int, int] = {}
         self._files: dict[ModuleFile, ModuleFile] = {}
         self._kept: list[Any] = []
         self._waiting: deque[tuple[int, Any]] = deque()
         self._visit(-1, "", module_of(root) or "", root, bare=step)
-        while self._waiting:
-            place, value = self._waiting.popleft()
-            self._look_into(place, value)
+        self._look_into_all()
+        while self._asking and self._add_subclasses():
+            self._look_into_all()
         if step and not self.units:
             self._add_root(root)
+        if step:
+            self._add_settings()
 
     def sources(self) -> dict[SourceMark, SourceInfo]:
         """Return the sources of the functions and classes, to go where these go by value."""
@@ -208,6 +217,37 @@ class Walk:
         for key, item in self.lookups.hold(value, parts_of):
             self._visit(owner, f"{label}{key}", f"{name}{key}", item)
 
+    def _look_into_all(self) -> None:
+        while self._waiting:
+            place, value = self._waiting.popleft()
+            self._look_into(place, value)
+
+    @property
+    def _asking(self) -> bool:
+        """Whether the code finds classes by asking another one which classes extend it."""
+        return "__subclasses__" in self._attributes
+
+    def _add_subclasses(self) -> bool:
+        """Visit the classes that extend those found so far; return whether there are new ones."""
+        known = len(self.units)
+        for place, value in list(enumerate(self._kept)):
+            if isinstance(value, type) and value not in self._extended:
+                self._extended.add(value)
+                found = class_members.own_subclasses(value)
+                self.lookups.parts.append((value, class_members.own_subclasses, found))
+                for name, item in found:
+                    self._visit(place, f"subclass {name}", "", item)
+        return len(self.units) > known
+
+    def _add_settings(self) -> None:
+        """Add what was set for the whole process, of the libraries that the code uses."""
+        for library in filter(has_settings, sorted(self._libraries)):
+            if not is_set_by(library, self._attributes):
+                found = settings_of_library(library)
+                self.lookups.parts.append((library, settings_of_library, found))
+                for name, value in found:
+                    self._add_constant(0, f"setting {name}", name, value)
+
     # Units, and what they use.
 
     def _add_unit(
@@ -249,6 +289,8 @@ class Walk:
             self._look_up(vars(cls), key)
             functions = list(functions_behind(value))
             for function in functions:
+                if class_members.makes_classes(cls, key):
+                    self._making.add(function)
                 if belongs(function, cls):
                     self._scan(place, f"{key}.", function)
             foreign = value if not functions or wrapped_by(value) else None
@@ -262,7 +304,11 @@ class Walk:
 
     def _scan(self, place: int, prefix: str, function: FunctionType) -> None:
         names = names_of(function.__code__)
-        self._state.add(function, self.units[place].info.assigned, names)
+        self._attributes.update(names.attributes, function.__code__.co_names)
+        if (
+            function not in self._making
+        ):  # what is put down when a class is made is no change while a step runs
+            self._state.add(function, self.units[place].info.assigned, names)
         self.clocks.update(clocks_of(function))
         # The defaults by keyword are a dict, which may change in place.
         named = dict(function.__kwdefaults__ or {})
@@ -369,6 +415,7 @@ class Walk:
 
     def _late(self, place: int, prefix: str, item: ImportStatement, package: str | None) -> None:
         for name in source.resolve_import(item, package):
+            self._libraries[name.partition(".")[0]] = None
             file = file_of_module(name)
             if file is None:
                 self._add_package(name)
@@ -407,7 +454,9 @@ class Walk:
 
     def _add_foreign(self, owner: int, label: str, value: Any, module: str | None = None) -> None:
         self.names[owner, label, members.foreign_name(value)] = None
-        self._add_package(module or module_of(value))
+        module = module or module_of(value)
+        self._libraries[(module or "").partition(".")[0]] = None
+        self._add_package(module)
 
     def _add_root(self, root: Any) -> None:
         module = module_of(root) or module_of(type(root)) or ""

@@ -11,6 +11,7 @@ import importlib
 import re
 import warnings
 from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,8 +23,8 @@ from daskperiment.cli.exit_status import Command, Refused
 __all__ = [
     "EXPERIMENT", "EXPERIMENT_OR_SCRIPT", "LATEST", "SCRIPT", "TRIAL", "assignments", "command",
     "debug_option", "duration", "experiment_argument", "format_option", "given_argument",
-    "help_option", "literal", "result_option", "scheduler_option", "spaces", "trial_options",
-    "work",
+    "help_option", "literal", "result_option", "scheduler_option", "spaces", "TRIALS",
+    "trial_options", "work",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -32,9 +33,11 @@ else:
     _ParamType = click.ParamType  # no generic type before click 8.5
 
 F = TypeVar("F", bound=Callable[..., Any])
+Read = Callable[[str, str], Any]
+"""What says, by the name of a parameter, which value a text means."""
 
-LATEST = 0
-"""Stands for the latest trial; real ids begin with 1."""
+LATEST = -1
+"""Stands for the latest trial, -2 for the one before; real ids begin with 1."""
 
 _UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
@@ -47,15 +50,17 @@ def work(module: str) -> ModuleType:
 # Declaring commands ----------------------------------------------------------------------------
 
 
-def command(name: str, *, backends: bool = False, **settings: Any) -> Callable[[F], click.Command]:
+def command(
+    name: str, *, backends: bool = False, trials: bool = False, **settings: Any
+) -> Callable[[F], click.Command]:
     """Return a decorator as :func:`click.command` does, with the options that all commands have.
 
-    With `backends`, a store may be given more than once.
+    With `backends`, a store may be given more than once; with `trials`, ``-1`` is an argument.
     """
 
     def declare(function: F) -> click.Command:
         # Each its own: what a command makes of a group's depends on how it is first asked.
-        context = {"help_option_names": ["-h", "--help"]}
+        context = {"help_option_names": ["-h", "--help"], "ignore_unknown_options": trials}
         declared = click.command(name, cls=Command, context_settings=context, **settings)
         return declared(_backend_option(backends)(debug_option(function)))
 
@@ -83,8 +88,19 @@ def _backend_option(multiple: bool) -> Callable[[F], F]:
     )  # fmt: skip
 
 
+def _refuse_option(value: str, ctx: Any) -> None:
+    """Refuse what can be no argument, as it would be where ``-1`` is none either."""
+    if value.startswith("-"):
+        known = [name for one in ctx.command.params for name in one.opts] if ctx else []
+        raise click.NoSuchOption(value, possibilities=get_close_matches(value, known), ctx=ctx)
+
+
 class _ExperimentId(_ParamType):
     name = "experiment"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        _refuse_option(value, ctx)
+        return value
 
     def shell_complete(self, ctx: click.Context, param: Any, incomplete: str) -> list[Any]:
         try:
@@ -103,12 +119,37 @@ class _TrialId(_ParamType):
     def convert(self, value: Any, param: Any, ctx: Any) -> int:
         if isinstance(value, int):
             return value
-        if value == "latest":
-            return LATEST
-        if not (value.isascii() and value.isdigit() and int(value[:19]) > 0):
-            expected = "expected a number from 1, or 'latest'"
+        if _TRIAL.fullmatch(value) is None:
+            _refuse_option(value, ctx)
+            expected = "expected a number from 1, -1 for the latest, -2 …, or 'latest'"
             self.fail(f"{value!r} is no trial id: {expected}.", param, ctx)
-        return int(value[:19])
+        return _number(value)
+
+
+class _TrialList(_ParamType):
+    """Several trials, as ``1,3-7,latest``: a list of the first and the last of each piece."""
+
+    name = "trials"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> list[tuple[int, int]]:
+        found = []
+        for piece in value.split(","):
+            match = _PIECE.fullmatch(piece.strip())
+            if match is None:
+                _refuse_option(value, ctx)
+                expected = "expected ids and ranges such as 1,3-7,latest, or -1 for the latest"
+                self.fail(f"{piece!r} names no trials: {expected}.", param, ctx)
+            first = _number(match[1])
+            found.append((first, _number(match[2]) if match[2] else first))
+        return found
+
+
+_TRIAL = re.compile(r"latest|-?0*[1-9][0-9]*", re.ASCII)
+_PIECE = re.compile(rf"({_TRIAL.pattern})(?:-({_TRIAL.pattern}))?", re.ASCII)
+
+
+def _number(text: str) -> int:
+    return LATEST if text == "latest" else int(text[:19])
 
 
 class _ExperimentOrScript(_ExperimentId):
@@ -119,6 +160,7 @@ class _ExperimentOrScript(_ExperimentId):
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         if isinstance(value, Path) or value.isidentifier():
             return value
+        _refuse_option(value, ctx)
         return SCRIPT.convert(value, param, ctx)
 
     def shell_complete(self, ctx: click.Context, param: Any, incomplete: str) -> list[Any]:
@@ -128,6 +170,7 @@ class _ExperimentOrScript(_ExperimentId):
 
 SCRIPT = click.Path(exists=True, dir_okay=False, path_type=Path)
 TRIAL = _TrialId()
+TRIALS = _TrialList()
 EXPERIMENT = _ExperimentId()
 EXPERIMENT_OR_SCRIPT = _ExperimentOrScript()
 
@@ -205,17 +248,22 @@ def literal(text: str) -> Any:
         return text
 
 
-def assignments(given: Iterable[str]) -> dict[str, Any]:
-    """Return the parameters that are given as NAME=VALUE.
+def assignments(given: Iterable[str], read: Read | None = None) -> dict[str, Any]:
+    """Return the parameters that are given as NAME=VALUE; `read` says what a text means.
 
     >>> assignments(["lr=0.1", "name=x=y"])
     {'lr': 0.1, 'name': 'x=y'}
     """
     pairs = _pairs(given, "NAME=VALUE, such as lr=0.1")
-    return {name: literal(text) for name, text in pairs.items()}
+    read = read or _as_literal
+    return {name: read(name, text) for name, text in pairs.items()}
 
 
-def spaces(given: Iterable[str]) -> dict[str, list[Any]]:
+def _as_literal(name: str, text: str) -> Any:
+    return literal(text)
+
+
+def spaces(given: Iterable[str], read: Read | None = None) -> dict[str, list[Any]]:
     """Return the values of a sweep, each parameter given as NAME=A,B,C.
 
     >>> spaces(["lr=0.1,0.2", "layers=[8],[8, 4]", "name=adam,sgd"])
@@ -226,7 +274,9 @@ def spaces(given: Iterable[str]) -> dict[str, list[Any]]:
     for name, text in pairs.items():
         if not text.strip():
             raise Refused(f"Got {name + '='!r}, which has no value; expected {expected}.")
-    return {name: [literal(part.strip()) for part in _parts(text)] for name, text in pairs.items()}
+    read = read or _as_literal
+    return {name: [read(name, part.strip()) for part in _parts(text)]
+            for name, text in pairs.items()}  # fmt: skip
 
 
 def _pairs(given: Iterable[str], expected: str) -> dict[str, str]:

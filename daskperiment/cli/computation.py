@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from daskperiment.cli.command_options import (
     debug_option,
     given_argument,
     help_option,
+    literal,
     spaces,
     trial_options,
     work,
@@ -28,9 +29,9 @@ from daskperiment.cli.exit_status import Command, Failed, Refused, exiting_at_in
 from daskperiment.cli.lookup import checked, trial_of
 from daskperiment.cli.script import choose, is_loading, loaded
 from daskperiment.cli.trial_report import print_explanation
-from daskperiment.errors import DaskperimentError, ParameterUndeclaredError, StoreError
+from daskperiment.errors import ConfigurationError, DaskperimentError, StoreError
 from daskperiment.experiment import experiment_of
-from daskperiment.formatting import install_command, shorten, table
+from daskperiment.formatting import install_command, nearest, shorten, table
 from daskperiment.history import read_trials
 from daskperiment.history.trial_records import find_trial
 from daskperiment.result import Result
@@ -99,7 +100,7 @@ def explain(
 ) -> None:
     """Print which steps would be reused."""
     with _script(script, name, backend) as result:
-        bound = _bound(result, assignments(given))
+        bound = _bound(result, assignments(given, _reader(result)))
         print_explanation(experiment_of(result).explain(bound), format_)
 
 
@@ -161,9 +162,10 @@ def _described(result: Result, option: str = "") -> str:
 
 
 def _compute(result: Result, given: Sequence[str], options: Mapping[str, Any]) -> None:
-    bound = _bound(result, assignments(given))
-    space = spaces(options["swept"])
-    _bound(result, space)  # which refuses names that are not declared
+    read = _reader(result)
+    bound = _bound(result, assignments(given, read))
+    space = spaces(options["swept"], read)
+    _check_names(result, space)
     is_sweep = bool(space or options["resume"])
     for name in _OF_SWEEPS:
         if options[name] is not None and not is_sweep:
@@ -176,16 +178,37 @@ def _compute(result: Result, given: Sequence[str], options: Mapping[str, Any]) -
             _trial(bound, options)
 
 
+def _reader(result: Result) -> Callable[[str, str], Any]:
+    """Return what says which value a text means: leaves of configurations have types."""
+    parameters = result.definition.planner.parameters
+
+    def read(name: str, text: str) -> Any:
+        try:
+            return parameters.parsed(name, text, literal)
+        except ConfigurationError as error:
+            raise Refused(str(error)) from error
+
+    return read
+
+
 def _bound(result: Result, given: Mapping[str, Any]) -> Result:
+    _check_names(result, given)
     try:
-        return result.bind(**given)
-    except ParameterUndeclaredError as error:
-        declared = result.definition.planner.parameters.names
-        unknown = [name for name in given if name not in declared]
+        return result.bind(given)
+    except ConfigurationError as error:
+        raise Refused(str(error)) from error
+
+
+def _check_names(result: Result, given: Mapping[str, Any]) -> None:
+    declared = result.definition.planner.parameters.names
+    unknown = [name for name in given if name not in declared]
+    if unknown:
+        hint = nearest(unknown[0], declared)
         raise Refused(
             f"No parameter {', '.join(map(repr, unknown))} in experiment "
-            f"{experiment_of(result).id!r}; it declares: {', '.join(declared) or 'none'}."
-        ) from error
+            f"{experiment_of(result).id!r}{hint or ';'} {'It' if hint else 'it'} declares: "
+            f"{', '.join(declared) or 'none'}."
+        )
 
 
 def _scheduler(name: str | None) -> AbstractContextManager[Any]:

@@ -18,6 +18,7 @@ from daskperiment.cli.command_options import (
     LATEST,
     SCRIPT,
     TRIAL,
+    TRIALS,
     command,
     debug_option,
     experiment_argument,
@@ -33,6 +34,8 @@ from daskperiment.cli.exit_status import Command, exiting_at_interrupt
 
 __all__ = ["cli", "main"]
 
+_trials_argument = click.argument("trials", metavar="TRIALS", type=TRIALS)
+_tags_argument = click.argument("tags", metavar="TAG...", nargs=-1, required=True)
 _trial_argument = click.argument("trial", metavar="[TRIAL]", type=TRIAL, default=LATEST)
 
 
@@ -65,7 +68,7 @@ def run(
         work("computation").run(script, given, name, options)
 
 
-@command("reproduce")
+@command("reproduce", trials=True)
 @click.argument("script", type=SCRIPT)
 @click.argument("trial", type=TRIAL)
 @result_option
@@ -112,6 +115,7 @@ def ls(**given: Any) -> None:
 )
 @click.option("--verbose", is_flag=True, help="Add seed, status, host, user, Git commit.")
 @click.option("--running", is_flag=True, help="Add the trials that are still running.")
+@click.option("--archived", is_flag=True, help="Add the trials that were archived.")
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
     help="Write to a file.",
@@ -122,7 +126,7 @@ def history(**given: Any) -> None:
     work("listings").list_trials(**given)
 
 
-@command("show")
+@command("show", trials=True)
 @experiment_argument
 @_trial_argument
 @format_option("text", "json")
@@ -131,7 +135,7 @@ def show(**given: Any) -> None:
     work("trial_report").show(**given)
 
 
-@command("steps")
+@command("steps", trials=True)
 @experiment_argument
 @click.argument("trial", type=TRIAL, required=False)
 @format_option("table", "csv", "json")
@@ -140,7 +144,7 @@ def steps(**given: Any) -> None:
     work("listings").list_steps(**given)
 
 
-@command("metrics")
+@command("metrics", trials=True)
 @experiment_argument
 @click.argument("trials", metavar="[TRIAL]...", type=TRIAL, nargs=-1)
 @click.option("--metric", "names", multiple=True, metavar="NAME", help="Only this metric.")
@@ -153,7 +157,7 @@ def metrics(**given: Any) -> None:
     work("listings").list_metrics(**given)
 
 
-@command("code")
+@command("code", trials=True)
 @experiment_argument
 @_trial_argument
 def code(**given: Any) -> None:
@@ -161,7 +165,7 @@ def code(**given: Any) -> None:
     work("trial_report").code(**given)
 
 
-@command("env")
+@command("env", trials=True)
 @experiment_argument
 @_trial_argument
 @click.option("--category", metavar="NAME", help="Only this part, such as git or requirements.")
@@ -171,7 +175,7 @@ def env(**given: Any) -> None:
     work("trial_report").environment(**given)
 
 
-@command("compare")
+@command("compare", trials=True)
 @experiment_argument
 @click.argument("first", metavar="A", type=TRIAL)
 @click.argument("second", metavar="B", type=TRIAL)
@@ -181,7 +185,7 @@ def compare(**given: Any) -> None:
     work("trial_report").compare(**given)
 
 
-@command("explain")
+@command("explain", trials=True)
 @click.argument("what", metavar="ID|SCRIPT", type=EXPERIMENT_OR_SCRIPT)
 @click.argument("given", metavar="[TRIAL|NAME=VALUE...]", nargs=-1)
 @result_option
@@ -204,6 +208,61 @@ def explain(
         )
     trial = TRIAL.convert(given[0], None, None) if given else LATEST
     work("trial_report").explain(backend, what, trial, format_)
+
+
+# What you say of it ----------------------------------------------------------------------------
+
+
+@command("tag", trials=True)
+@experiment_argument
+@_trials_argument
+@_tags_argument
+def tag(**given: Any) -> None:
+    """Give trials tags. TRIALS is such as 1,3-7 or latest."""
+    work("remarks").tag(**given)
+
+
+@command("untag", trials=True)
+@experiment_argument
+@_trials_argument
+@_tags_argument
+def untag(**given: Any) -> None:
+    """Take tags from trials."""
+    work("remarks").untag(**given)
+
+
+@command("note", trials=True)
+@experiment_argument
+@_trials_argument
+@click.argument("text")
+def note(**given: Any) -> None:
+    """Add a note to trials."""
+    work("remarks").note(**given)
+
+
+@command("rename", trials=True)
+@experiment_argument
+@click.argument("trial", type=TRIAL)
+@click.argument("name")
+def rename(**given: Any) -> None:
+    """Give a trial a name; an empty one takes it away."""
+    work("remarks").rename(**given)
+
+
+@command("archive", trials=True)
+@experiment_argument
+@_trials_argument
+def archive(**given: Any) -> None:
+    """Leave trials out of the history, unless it is asked for with --archived."""
+    work("remarks").archive(**given)
+
+
+@command("unarchive", trials=True)
+@experiment_argument
+@_trials_argument
+def unarchive(**given: Any) -> None:
+    """List archived trials in the history again."""
+    work("remarks").unarchive(**given)
 
 
 # Keeping house ---------------------------------------------------------------------------------
@@ -287,6 +346,7 @@ def check(**given: Any) -> int:
 _SECTIONS = {
     "With a script": (run, reproduce),
     "What was recorded": (ls, history, show, steps, metrics, code, env, compare, explain, board),
+    "What you say of it": (tag, untag, note, rename, archive, unarchive),
     "Keeping house": (copy, export, delete, prune, flush, check),
 }
 

@@ -17,8 +17,8 @@ from daskperiment.cli.command_options import LATEST
 from daskperiment.cli.exit_status import Failed, Refused
 from daskperiment.cli.lookup import checked, find, place, refusing, store_of, trial_of
 from daskperiment.errors import FilterError, MetricNotFoundError
-from daskperiment.experiment import Experiment
 from daskperiment.experiment import list_experiments as experiments_of
+from daskperiment.history.metrics import load_metrics
 from daskperiment.history.tables import get_history
 from daskperiment.recording.registry import recorder_for
 from daskperiment.store.protocol import Store
@@ -56,14 +56,14 @@ def list_steps(backend: str | None, id: str, trial: int | None, format_: str) ->
 def list_trials(
     backend: str | None, id: str, format_: str, *, columns: Sequence[str], where: str | None,
     sort: str | None, last: int | None, limit: int | None, verbose: bool, running: bool,
-    output: Path | None,
+    archived: bool, output: Path | None,
 ) -> None:  # fmt: skip
     """Print trials."""
     if format_ == "parquet":
         _check_parquet(output)
     store = store_of(backend, id)
     recorder_for(store).catch_up()
-    wanted = _ListedTrials(store, where, sort, last, limit, running)
+    wanted = _ListedTrials(store, where, sort, last, limit, running, archived)
     frame = wanted.frame(verbose=verbose)
     names = _names(columns, list(frame.columns))
     shown = names or list(frame.columns)
@@ -72,6 +72,8 @@ def list_trials(
         if not set(shown) <= set(frame.columns):
             frame = wanted.frame(**more)
             shown = _names(columns, list(frame.columns)) or shown
+    if "Tags" in frame and format_ != "json":
+        frame = frame.assign(Tags=[", ".join(tags) for tags in frame["Tags"]])
     print_frame(frame, format_, output, _known(shown if columns else [], frame))
 
 
@@ -84,6 +86,7 @@ class _ListedTrials(NamedTuple):
     last: int | None
     limit: int | None
     running: bool
+    archived: bool
 
     def frame(self, verbose: bool, expand: bool = False, metrics: bool = False) -> pd.DataFrame:
         """Return the table with the trials' ids as a column, and each name once."""
@@ -91,6 +94,7 @@ class _ListedTrials(NamedTuple):
             frame = get_history(
                 self.store, (), verbose, self.running, where=self.where, sort=self.sort,
                 last=self.last, limit=self.limit, expand=expand, metrics=metrics,
+                archived=self.archived,
             ).reset_index()  # fmt: skip
         except FilterError as error:
             raise Refused(str(error)) from error
@@ -122,9 +126,10 @@ def list_metrics(
     backend: str | None, id: str, trials: Sequence[int], names: Sequence[str], format_: str
 ) -> None:
     """Print the metrics of trials: a line for each as a table, else every point."""
-    experiment = find(backend, id)
+    experiment, store = find(backend, id), store_of(backend, id)
     numbers = dict.fromkeys(trial_of(experiment, trial) for trial in trials or (LATEST,))
-    found = [one for number in numbers for one in _metrics(experiment, number, names)]
+    recorder_for(store).catch_up()
+    found = [one for number in numbers for one in _metrics(store, number, names)]
     if format_ != "table":
         rows = [[trial, name, *point] for trial, name, series in found for point in series.items()]
         output.print_rows(["Trial ID", "Metric", "Epoch", "Value"], rows, format_)
@@ -137,16 +142,16 @@ def list_metrics(
 
 
 def _metrics(
-    experiment: Experiment, trial: int, names: Sequence[str]
+    store: Store, trial: int, names: Sequence[str]
 ) -> Iterator[tuple[int, str, pd.Series]]:
-    known = experiment.get_metrics(trial)
+    known = load_metrics(store, trial)
     for name in dict.fromkeys(names) or known:
         if name not in known:
             raise MetricNotFoundError(
                 f"There is no metric {name!r} in trial {trial}; it has: "
                 f"{', '.join(map(repr, known)) or 'none'}."
             )
-        yield trial, name, experiment.load_metric(name, trial)[trial]
+        yield trial, name, known[name]
 
 
 def _summary(trial: int, name: str, series: pd.Series) -> list[Any]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from daskperiment.cli.command_options import LATEST
 from daskperiment.cli.exit_status import Refused
 from daskperiment.errors import DaskperimentError
 from daskperiment.experiment import Experiment
@@ -14,7 +13,7 @@ from daskperiment.formatting import listed
 from daskperiment.store.opening import list_experiments, open_store, resolve
 from daskperiment.store.protocol import Store
 
-__all__ = ["checked", "find", "ids", "place", "refusing", "store_of", "trial_of"]
+__all__ = ["checked", "find", "ids", "place", "refusing", "store_of", "trial_of", "trials_of"]
 
 
 def checked(backend: str | None) -> str | None:
@@ -71,11 +70,28 @@ def find(backend: str | None, id: str) -> Experiment:
 
 
 def trial_of(experiment: Experiment, trial: int) -> int:
-    """Return the id of a trial that may have been given as the latest."""
-    number = experiment.trial_id if trial == LATEST else trial
-    if not number:
+    """Return the id of a trial that may have been given by its place from the end, from -1 on."""
+    if trial > 0:
+        return trial
+    latest = experiment.trial_id
+    if not latest:
         raise Refused(f"Experiment {experiment.id!r} has no trial yet.")
-    return number
+    if trial < -latest:
+        has = "1 trial" if latest == 1 else f"{latest} trials"
+        raise Refused(f"There is no trial {trial}: experiment {experiment.id!r} has {has}.")
+    return latest + 1 + trial
+
+
+def trials_of(experiment: Experiment, given: Iterable[tuple[int, int]]) -> list[int]:
+    """Return the ids of trials that were given as pieces, each from one to another."""
+    found: dict[int, None] = {}
+    for first, last in given:
+        low, high = trial_of(experiment, first), trial_of(experiment, last)
+        if low > high or high > experiment.trial_id:
+            known = f"experiment {experiment.id!r} has trials up to {experiment.trial_id}"
+            raise Refused(f"There are no trials {low}-{high}: {known}.")
+        found.update(dict.fromkeys(range(low, high + 1)))
+    return list(found)
 
 
 def _unknown(backend: str | None, id: str, known: list[str]) -> str:

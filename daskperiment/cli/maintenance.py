@@ -107,7 +107,7 @@ def export(backend: str | None, id: str, folder: Path) -> None:
     for each in (folder, folder / "trials", folder / "code"):
         _make(each)
     write(folder / _MARK, _json({"experiment": id, "format": 1}))
-    frame = experiment.get_history(verbose=True, running=True).reset_index()
+    frame = experiment.get_history(verbose=True, running=True, archived=True).reset_index()
     frame.columns = _unique(frame.columns)
     write(folder / "history.csv", output.as_text(list(frame.columns), rows_of(frame), "csv"))
     trials = read_trials(store)

@@ -14,6 +14,7 @@ from daskperiment.cli.exit_status import Refused
 from daskperiment.cli.lookup import find, store_of, trial_of
 from daskperiment.experiment import Experiment
 from daskperiment.history import RecordedTrial, trial_or_raise
+from daskperiment.history.curated import NOTHING_SAID, curated
 from daskperiment.history.stored_values import viewed
 from daskperiment.history.trial_records import DAMAGED
 from daskperiment.store.protocol import Store
@@ -25,9 +26,9 @@ __all__ = ["code", "compare", "environment", "explain", "print_explanation", "sh
 
 _STEP_COLUMNS = ["Key", "Status", "Wall Time", "CPU Time", "Reused From"]
 _LINES = (
-    "experiment", "trial", "status", "reason", "result", "started", "finished", "elapsed", "seed",
-    "host", "user", "sweep", "reproduces", "earlier_id",
-    "copied_from",
+    "experiment", "trial", "name", "tags", "status", "reason", "result", "started", "finished",
+    "elapsed", "seed", "host", "user", "sweep", "reproduces", "earlier_id",
+    "copied_from", "notes",
 )  # fmt: skip
 _FAILURE = ("type", "description", "step", "traceback")
 
@@ -111,11 +112,16 @@ def trial_data(experiment: Experiment, store: Store, trial: RecordedTrial) -> di
     begun, ended, number = trial.begun, trial.ended, trial.trial
     value = None if ended is None or ended.status != "succeeded" else viewed(ended.value, store)
     failure = ended.failure if ended else None
+    said = curated(store, [number]).get(number, NOTHING_SAID)
     steps = experiment.get_steps(number).drop(columns="Trial ID")
     steps.columns = steps.columns.str.lower().str.replace(" ", "_")
     data = {
         "experiment": experiment.id,
         "trial": number,
+        "name": said.name or None,
+        "tags": list(said.tags),
+        "notes": [note._asdict() for note in said.notes],
+        "archived": said.archived,
         "status": trial.status,
         "reason": trial.reason,
         "result_step": begun.result,
@@ -152,13 +158,21 @@ def _time(seconds: float) -> datetime | None:
 
 def _pairs(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for name in _LINES:
-        if data[name] is not None:
-            yield name, f"{data[name]:.3g} s" if name == "elapsed" else _text(data[name])
+        if data[name] is not None and data[name] != []:
+            yield name, _line(name, data[name])
     for name, value in data["parameters"].items():
         yield f"parameter {name}", _text(value)
     for name, points in data["metrics"].items():
         many = "1 point" if len(points) == 1 else f"{len(points)} points"
         yield f"metric {name}", f"{_text(points[-1][1])} at the end of {many}"
+
+
+def _line(name: str, value: Any) -> str:
+    if name == "elapsed":
+        return f"{value:.3g} s"
+    if name == "notes":
+        return "\n".join(str(note["text"]) for note in value)
+    return ", ".join(value) if name == "tags" else _text(value)
 
 
 def _text(value: Any) -> str:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from daskperiment.capture.signatures import explained
 from daskperiment.experiment.artifact_methods import ArtifactMethods
+from daskperiment.experiment.configuring import ConfigurationMethods
+from daskperiment.experiment.curating import CuratingMethods
 from daskperiment.experiment.declarations import Declarations
 from daskperiment.experiment.questions import Questions
 from daskperiment.experiment.upkeep import Upkeep
@@ -29,7 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["Experiment", "experiment_of", "list_experiments"]
 
 
-class Experiment(Declarations, ArtifactMethods, Questions, Upkeep):
+class Experiment(
+    Declarations, ConfigurationMethods, ArtifactMethods, Questions, CuratingMethods, Upkeep
+):
     """A named set of steps and parameters, and its history in one store.
 
     Parameters

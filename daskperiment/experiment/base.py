@@ -23,10 +23,15 @@ E = TypeVar("E")
 
 
 def explained_methods(kind: type[E]) -> type[E]:
-    """Let the methods of a class name the nearest keyword where they are given an unknown one."""
+    """Let the methods of a class name the nearest keyword where they are given an unknown one.
+
+    They call themselves methods of an experiment, whatever group they belong to.
+    """
     for name, method in list(vars(kind).items()):
         # A point of a metric is saved a thousand times a second: it looks by itself.
         public = name == "__call__" or not name.startswith("_")
+        if public and inspect.isfunction(method):
+            method.__qualname__ = f"Experiment.{name}"
         if public and inspect.isfunction(method) and name != "save_metric":
             setattr(kind, name, explained(method))
     return kind

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,7 @@ from dask.delayed import Delayed
 from daskperiment.execution.lifecycle import undefined
 from daskperiment.experiment.base import ExperimentBase, explained_methods
 from daskperiment.graph.step import Step, StepCall, StepFunction, file_node
-from daskperiment.parameters import NO_VALUE, Parameter
+from daskperiment.parameters import NO_VALUE, Parameter, all_named
 from daskperiment.result import Result
 
 __all__ = ["Declarations"]
@@ -203,8 +203,16 @@ class Declarations(ExperimentBase):
         self._steps[step.name] = step
         return step
 
-    def set_parameters(self, /, **values: Any) -> None:
+    def set_parameters(self, values: Mapping[str, Any] | None = None, /, **named: Any) -> None:
         """Set values of parameters, for all trials that begin from now on.
+
+        Parameters
+        ----------
+        values : mapping of str to object, optional
+            Names and values of parameters whose names are no identifiers, as the leaves of a
+            configuration: ``{"opt.lr": 0.1}``.
+        **named
+            Parameter names and values.
 
         Raises
         ------
@@ -212,8 +220,10 @@ class Declarations(ExperimentBase):
             If a name is not declared. Nothing is set then.
         TypeError
             If a value is a node, which is no data before it is computed. Nothing is set then.
+        ConfigurationError
+            If a value does not fit the configuration that it is a leaf of. Nothing is set then.
         """
-        self._parameters.set(values)
+        self._parameters.set(all_named("set_parameters", values, named))
 
     def get_parameters(self, trial_id: int | None = None) -> dict[str, Any]:
         """Return parameter values.

@@ -37,7 +37,7 @@ class Questions(ExperimentBase):
     def get_history(
         self, verbose: bool = False, running: bool = False, *, where: str | None = None,
         sort: str | Sequence[str] | None = None, limit: int | None = None, expand: bool = False,
-        metrics: bool = False,
+        metrics: bool = False, archived: bool = False,
     ) -> pd.DataFrame:  # fmt: skip
         """Return the trials as a table. Nothing is unpickled.
 
@@ -54,8 +54,8 @@ class Questions(ExperimentBase):
             ``and``, ``or``, ``not``, ``in``, ``contains(kind, "rb")`` and ``startswith``. Names are
             those of the columns, verbose ones too, with parts behind dots, such as ``Result.f1``;
             ``metrics.loss`` is the last value of a metric, ``metrics.loss.min`` and ``.max`` the
-            lowest and the highest. A name that is no identifier stands in backticks. Nothing of it
-            is evaluated as code.
+            lowest and the highest; ``"baseline" in tags`` asks for a tag. A name that is no
+            identifier stands in backticks. Nothing of it is evaluated as code.
         sort : str or sequence of str, optional
             The column to sort by, or several; ``"-Result"`` begins with the highest. Rows without
             a value come last. Without it the rows are by trial id.
@@ -66,6 +66,8 @@ class Questions(ExperimentBase):
             for each of their parts, too, such as ``Result.f1``.
         metrics : bool
             Whether to add the last value of each metric, as ``metrics.loss``.
+        archived : bool
+            Whether to add the trials that were archived.
 
         Returns
         -------
@@ -73,7 +75,8 @@ class Questions(ExperimentBase):
             A row for each ended trial. Index ``Trial ID``; columns: the parameters in order of
             declaration, missing in trials that they do not reach, ``Result``, ``Success``,
             ``Finished`` (UTC), ``Process Time`` (a timedelta) and ``Description`` (of the failure,
-            else NaN).
+            else NaN). Then ``Name``, ``Tags`` (a tuple of texts), ``Notes`` (one text) and
+            ``Archived``, each only if one of the trials has it.
 
         Raises
         ------
@@ -84,7 +87,7 @@ class Questions(ExperimentBase):
 
         return get_history(
             self._store_caught_up(), self._parameters.names, verbose, running, where=where,
-            sort=sort, limit=limit, expand=expand, metrics=metrics,
+            sort=sort, limit=limit, expand=expand, metrics=metrics, archived=archived,
         )  # fmt: skip
 
     def get_steps(self, trial_id: int | None = None) -> pd.DataFrame:

@@ -329,9 +329,9 @@ def _given_value(key: Key, value: Any) -> DataNode | Task:
 
 
 def _given(argument: Any, given: dict[Key, Any]) -> Any:
-    if isinstance(argument, (GraphNode, TaskRef)):
-        return argument.substitute(given)
-    return argument
+    if type(argument) is TaskRef:
+        return given.get(argument.key, argument)
+    return argument.substitute(given) if isinstance(argument, (GraphNode, TaskRef)) else argument
 
 
 _ADOPTING: dict[Any, Any] = {

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from daskperiment.codec import find_record
+from daskperiment.codec import NamedValue, find_record, named
 from daskperiment.errors import FilterError
+from daskperiment.history.curated import NOTHING_SAID, Curated, curated
 from daskperiment.history.filtering import Filter
 from daskperiment.history.filtering.comparing import sorted_rows
 from daskperiment.history.filtering.language import Path, no_column, path_of, path_text
@@ -26,7 +27,7 @@ from daskperiment.history.trial_columns import TrialColumns
 from daskperiment.records import Environment
 from daskperiment.store.protocol import Store
 
-__all__ = ["FIXED", "HistoryTable", "parts_of"]
+__all__ = ["FIXED", "SAID", "HistoryTable", "parts_of"]
 
 FIXED = {
     "Step": "step", "Seed": "seed", "Result": "result", "Result Type": "type", "Success": "status",
@@ -35,6 +36,14 @@ FIXED = {
     "Git Commit": "environment", "Sweep": "sweep",
 }  # fmt: skip
 """Names of the columns that every history has, and the fields that they are made of."""
+SAID: Mapping[str, Callable[[Curated], Any]] = {
+    "Name": lambda one: one.name or MISSING,
+    "Tags": lambda one: one.tags,
+    "Notes": lambda one: "\n".join(note.text for note in one.notes) or MISSING,
+    "Archived": lambda one: one.archived,
+}
+"""Names of the columns of what was said of trials, and how each comes about."""
+_SAID = {**SAID, "tags": SAID["Tags"]}
 _UNITS: Mapping[str, Any] = {"Finished": "moment", "Started": "moment", "Process Time": "duration"}
 _ID = "Trial ID"
 _METRICS, _SUMMARIES = "metrics", ("last", "min", "max")
@@ -64,12 +73,27 @@ class HistoryTable:
     @cached_property
     def names(self) -> Collection[str]:
         """Names of all columns, the trials' ids and parameters first."""
-        names = [_ID, *self._declared, *self.columns.parameters, "Result", *FIXED]
+        names = [_ID, *self._declared, *self.columns.parameters, "Result", *FIXED, *_SAID]
         return list(dict.fromkeys(names))
+
+    @cached_property
+    def said(self) -> dict[int, Curated]:
+        """What people said of trials, by id; of those of which something was said."""
+        return curated(self.store)
+
+    def listed(self) -> HistoryTable:
+        """Return the rows of trials that are not archived."""
+        hidden = [trial for trial, one in self.said.items() if one.archived]
+        if not hidden:
+            return self
+        return self.take(np.flatnonzero(~np.isin(self.columns.trials, hidden)))
 
     def take(self, rows: np.ndarray[Any, Any]) -> HistoryTable:
         """Return some of the rows, in their order."""
-        return HistoryTable(self.columns.take(rows), self.store, self._declared)
+        taken = HistoryTable(self.columns.take(rows), self.store, self._declared)
+        if "said" in vars(self):
+            taken.said = self.said
+        return taken
 
     def select(
         self, where: str | None, sort: str | Sequence[str] | None, limit: int | None = None,
@@ -132,8 +156,11 @@ class HistoryTable:
     def _whole(self, name: str) -> Column:
         if name == _ID:
             return NumberColumn(self.columns.trials)
-        if name not in FIXED:
+        if name not in FIXED and (name not in _SAID or name in self.columns.parameters):
             return self._viewed(self.columns.parameters.get(name))
+        if name in _SAID:
+            trials = self.columns.trials.tolist()
+            return column_of([_SAID[name](self.said.get(one, NOTHING_SAID)) for one in trials])
         column = self.columns.fields.get(FIXED[name])
         if name == "Success":
             return NumberColumn(_coded(column, len(self)).truths(lambda one: one == "succeeded"))
@@ -181,6 +208,9 @@ def parts_of(value: Any) -> Mapping[str, Any]:
         return value.parts
     if isinstance(value, dict):
         return {key: each for key, each in value.items() if isinstance(key, str)}
+    by_name = named(value)
+    if isinstance(by_name, NamedValue) and isinstance(by_name.state, Mapping):
+        return by_name.state
     return {}
 
 

@@ -10,7 +10,8 @@ import pandas as pd
 
 from daskperiment.errors import FilterError
 from daskperiment.history.columns import column, durations, frame_of, moments, objects
-from daskperiment.history.history_table import HistoryTable, parts_of
+from daskperiment.history.history_table import SAID, HistoryTable, parts_of
+from daskperiment.history.kept_columns import all_columns, latest_columns
 from daskperiment.history.stored_values import MISSING, viewed
 from daskperiment.history.table_columns import CodedColumn, Column, NumberColumn, absent
 from daskperiment.history.trial_columns import (
@@ -25,6 +26,7 @@ from daskperiment.store.protocol import Store
 __all__ = ["get_history", "get_parameters", "read_table"]
 
 _Columns = list[tuple[str, pd.Series]]
+_NEWEST_FIRST = ("-Trial ID", "-`Trial ID`")
 
 
 def get_parameters(store: Store, trial_id: int) -> dict[str, Any]:
@@ -37,7 +39,7 @@ def get_history(
     store: Store, order: Sequence[str], verbose: bool = False, running: bool = False,
     trials: Collection[int] | None = None, sweep: str | None = None, *,
     where: str | None = None, sort: str | Sequence[str] | None = None, limit: int | None = None,
-    last: int | None = None, expand: bool = False, metrics: bool = False,
+    last: int | None = None, expand: bool = False, metrics: bool = False, archived: bool = True,
 ) -> pd.DataFrame:  # fmt: skip
     """Return a table of the trials that ended, one row each, sorted by trial id.
 
@@ -47,9 +49,19 @@ def get_history(
     yet, and have neither result nor finishing time. A parameter that a trial did not have, or that
     reached none of its steps, is missing in its row; integers stay integers then, in a column of
     dtype ``Int64``. The result of a trial that did not succeed is NaN. Of those that `where` finds
-    only the `last` ones are sorted.
+    only the `last` ones are sorted. What was said of trials stands in the last columns, if anything
+    was; those that are `archived` may be left out.
     """
-    table = read_table(store, order, running, trials, sweep)
+    latest = last
+    if where is None and last is None and sort in _NEWEST_FIRST:
+        latest = _checked(limit)
+    elif where is not None:
+        latest = None
+    table = read_table(store, order, running, trials, sweep, latest)
+    if not archived:
+        every, table = table, table.listed()
+        if latest is not None and len(table) < min(latest, len(every)):
+            table = read_table(store, order, running, trials, sweep).listed()
     table = table.take(table.select(where, sort, _checked(limit), last))
     index = pd.Index(table.columns.trials, dtype="int64", name="Trial ID")
     columns = [
@@ -57,18 +69,26 @@ def get_history(
         *_outcomes(table, index, verbose, expand),
         *(_circumstances(table, index) if verbose else ()),
         *(_latest_metrics(table, index) if metrics else ()),
+        *_remarks(table, index),
     ]
     return frame_of(columns, index)
 
 
 def read_table(
     store: Store, order: Sequence[str], running: bool = False,
-    trials: Collection[int] | None = None, sweep: str | None = None,
+    trials: Collection[int] | None = None, sweep: str | None = None, latest: int | None = None,
 ) -> HistoryTable:  # fmt: skip
-    """Return the trials that ended or are lost, and if asked for those that run."""
-    found = fold_trials(store, store.read("trials", trials), ())
-    endless = endless_columns(store, found.pending.keys(), running)
-    columns = settled([*found.parts, endless])
+    """Return the trials that ended or are lost, and if asked for those that run.
+
+    Where only so many of the `latest` are needed, older ones may be missing.
+    """
+    if trials is not None:
+        found = fold_trials(store, store.read("trials", trials), ())
+        columns = settled([*found.parts, endless_columns(store, found.pending.keys(), running)])
+    elif latest is not None and sweep is None:
+        columns = latest_columns(store, latest, running)
+    else:
+        columns = all_columns(store, running)
     if sweep is not None:
         of = columns.fields.get("sweep", absent(len(columns.trials))).coded()
         rows = np.flatnonzero(of.truths(lambda one: one == sweep))
@@ -169,6 +189,21 @@ def _birthplaces(table: HistoryTable, index: pd.Index) -> _Columns:
         return []
     texts = [MISSING if one is MISSING else str(Birthplace(*one)) for one in born]
     return [("Copied From", column(texts, index))]
+
+
+def _remarks(table: HistoryTable, index: pd.Index) -> _Columns:
+    """What people said of the trials: a column for each thing that was said of any of them."""
+    said = [table.said[one] for one in table.said.keys() & set(table.columns.trials.tolist())]
+    shown = [name for name, read in SAID.items() if any(read(one) not in _NOTHING for one in said)]
+    values = {name: _values(table.column((name,)), table) for name in shown}
+    # A tuple of tags is one value, and not several.
+    return [
+        (name, objects(each, index) if name == "Tags" else column(each, index))
+        for name, each in values.items()
+    ]
+
+
+_NOTHING = (MISSING, (), False)
 
 
 def _expanded(name: str, table: HistoryTable, index: pd.Index) -> _Columns:

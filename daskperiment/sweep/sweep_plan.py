@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from daskperiment.codec import NotPlainError, decode, encode, from_plain, is_object, to_plain
+from daskperiment.codec import NotPlainError, decode, encode, from_plain, is_object, named, to_plain
 from daskperiment.execution.lifecycle import undefined
 from daskperiment.formatting import shorten
 from daskperiment.history import RecordedTrial, read_trials
+from daskperiment.parameters import Parameters
 from daskperiment.planning.result_node import ResultNode
 from daskperiment.records import SWEEP, TrialStatus, record_kind, sweep_id
 from daskperiment.secret_values import may_differ
@@ -131,7 +132,7 @@ def _space(result: ResultNode, request: SweepRequest) -> Space:
     parameters = result.definition.planner.parameters
     given = request.space
     if not isinstance(given, Mapping) or parameters.secrets.isdisjoint(given):
-        return make_space(given)
+        return _typed(make_space(given), parameters, result.definition.options.values)
     listed = {name: listed_secrets(name, values) if name in parameters.secrets else values
               for name, values in given.items()}  # fmt: skip
     return make_space({
@@ -139,6 +140,18 @@ def _space(result: ResultNode, request: SweepRequest) -> Space:
         if name in parameters.secrets else values
         for name, values in listed.items()
     })  # fmt: skip
+
+
+def _typed(space: Space, parameters: Parameters, others: Mapping[str, Any]) -> Space:
+    """Return a space in which the leaves of configurations have values of their types."""
+    names = set(parameters.names)
+    listed = {name: [parameters.typed({name: value})[name] for value in choices.values]
+              for name, choices in space.choices.items() if name in names}  # fmt: skip
+    given = {name: list(map(type, choices.values)) for name, choices in space.choices.items()}
+    changed = {name: v for name, v in listed.items() if list(map(type, v)) != given[name]}
+    if names.issuperset(space.dimensions):  # others are refused where they always were
+        parameters.check_space({name: listed.get(name, ()) for name in space.dimensions}, others)
+    return space.listing(changed) if changed else space
 
 
 def _direction(request: SweepRequest) -> str | None:
@@ -175,7 +188,7 @@ def _other_values(result: ResultNode, varied: Iterable[str]) -> dict[str, Any]:
     for name in (name for name in values if name not in varied):
         # A value that is not plain cannot be compared when the sweep is resumed.
         with suppress(NotPlainError):
-            others[name] = to_plain(values[name])
+            others[name] = to_plain(named(values[name]))
     return others
 
 

@@ -18,6 +18,8 @@ import daskperiment
 from daskperiment.cli.listings import sparkline
 from daskperiment.cli.output import print_table
 from daskperiment.formatting import width
+from daskperiment.recording.registry import recorder_for
+from daskperiment.records import Point
 from tests.cli.conftest import Answer, Command, as_new_process, in_terminal, one_line
 
 COLOUR = r"\x1b\[(\d+;)*[34]\d"
@@ -321,7 +323,7 @@ def evil(folder: Path) -> str:
 
     @ex
     def step(a: str) -> str:
-        ex.save_metric(EVIL, EVIL, EVIL)
+        ex.save_metric(EVIL, EVIL, 1.0)
         return a
 
     @ex.result
@@ -334,6 +336,9 @@ def evil(folder: Path) -> str:
     result.compute()
     with pytest.raises(ValueError, match="red"):
         result.bind(**{EVIL: EVIL + EVIL}).compute()
+    recorder = recorder_for(ex._store)  # as another writer could
+    recorder.point(recorder.owner_of(1), Point(EVIL, EVIL, EVIL, 0.0))
+    ex.note([1, 2], EVIL)
     return "evil"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -194,6 +195,7 @@ VALUES = [
     [3, 1, 2], [1.5, float("nan"), -2.0], [True, False, True], ["b", "a", "b"], [MISSING, 2, 1],
     [MISSING, MISSING], [None, "x", 3, 2.5, True], [2**70, 1, -(2**70)], [1, 1.0, True],
     [{"a": 1}, {"a": 1}, {"b": 2}], [[1, 2], [1, 2]], [],
+    [math.inf, -math.inf, "z", math.nan, -0.0, 0.0], [[math.inf], [-math.inf], [None]],
 ]  # fmt: skip
 
 

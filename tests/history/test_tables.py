@@ -312,14 +312,14 @@ def test_each_environment_is_read_once(lab):
 
 
 def test_history_reads_the_store_once(lab):
-    """If no trial is running, one read of the store makes the history."""
+    """If no trial is running, two reads make the history: trials, and what was said of them."""
     for number in range(3):
         lab.run(number)
     reads = []
     read = lab.store.read
-    lab.store.read = lambda *arguments: reads.append(arguments[0]) or read(*arguments)
+    lab.store.read = lambda *given, **named: reads.append(given[0]) or read(*given, **named)
     get_history(lab.store, ["a"])
-    assert reads == ["trials"]
+    assert reads == ["trials", "notes"]
 
 
 # Parameters of one trial

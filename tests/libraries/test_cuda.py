@@ -7,7 +7,8 @@ import warnings
 import pytest
 
 from daskperiment.capture.fingerprint import fingerprint
-from daskperiment.codec.storages import on_host
+from daskperiment.codec import storages
+from daskperiment.codec.storages import on_host, parts_on_host
 from daskperiment.errors import ImpureStepWarning
 from tests.helpers.cuda_draws import (
     both_draws,
@@ -165,11 +166,17 @@ def test_values_on_the_gpu_are_kept_and_reused(ex, name):
 
 @pytest.mark.parametrize("size", [10, 1 << 22, (1 << 23) + 5])
 @pytest.mark.parametrize("dtype", ["float32", "uint8", "bfloat16", "complex64"])
-def test_large_tensors_are_copied_whole(size, dtype):
+def test_large_tensors_are_copied_whole(monkeypatch, size, dtype):
     """Part by part or at once, with or without a page-locked buffer, the copy is the same."""
     tensor = torch.arange(size, device="cuda").remainder(251).to(getattr(torch, dtype))
     assert torch.equal(on_host(tensor), tensor.cpu())
     assert torch.equal(on_host(tensor.reshape(1, -1)), tensor.cpu().reshape(1, -1))
+    assert b"".join(part.numpy().tobytes() for part in parts_on_host(tensor)) == (
+        tensor.cpu().view(torch.uint8).numpy().tobytes()
+    )
+    by_parts = fingerprint(tensor)
+    monkeypatch.setattr(storages, "_LARGE", 1 << 40)
+    assert fingerprint(tensor) == by_parts
     assert fingerprint(tensor[::2]) == fingerprint(tensor[::2].contiguous())
 
 
@@ -248,3 +255,32 @@ def test_graphics_card_is_part_of_the_environment(ex):
     """The recorded environment names the card."""
     name = torch.cuda.get_device_name(0)
     assert name in ex.get_environment(category="gpu")
+
+
+def test_points_are_numbers_on_the_gpu(ex):
+    """A loss that is still on the GPU is a value, whatever its type."""
+
+    @ex.result
+    def train():
+        for epoch, kind in enumerate((torch.float32, torch.bfloat16, torch.float16, torch.int64)):
+            ex.save_metric("loss", epoch, torch.tensor([2], device="cuda", dtype=kind))
+        ex.save_metric("cupy", 0, cupy().float32(1.5) * cupy().ones(()))
+
+    train().compute(scheduler="synchronous")
+    assert list(ex.load_metric("loss", 1)[1]) == [2, 2, 2, 2]
+    assert list(ex.load_metric("cupy", 1)[1]) == [1.5]
+
+
+def test_artifacts_from_the_gpu(ex):
+    """What lives on the GPU can be saved as an artifact, and comes back equal."""
+    state = trained()[0].state_dict()
+
+    @ex.result
+    def train():
+        ex.save("state", state)
+        ex.save("tensor", torch.arange(5, device="cuda"))
+
+    train().compute(scheduler="synchronous")
+    found = ex.load("state", 1)
+    assert all(torch.equal(found[name].cpu(), state[name].cpu()) for name in state)
+    assert ex.load("tensor", 1).tolist() == [0, 1, 2, 3, 4]

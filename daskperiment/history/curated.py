@@ -1,0 +1,66 @@
+"""What people said of trials afterwards: tags, notes, names, and which are archived."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from functools import reduce
+from itertools import groupby
+from typing import NamedTuple
+
+from daskperiment.history.trial_records import intact
+from daskperiment.records import CURATED, Curation, record_kind
+from daskperiment.store.protocol import Store
+
+__all__ = ["NOTHING_SAID", "Curated", "Remark", "curated"]
+
+
+class Remark(NamedTuple):
+    """A note on a trial."""
+
+    text: str
+    time: float
+    """Seconds since the epoch."""
+    user: str
+
+
+class Curated(NamedTuple):
+    """What was said of a trial, all in all."""
+
+    name: str = ""
+    """Empty if it has none."""
+    tags: tuple[str, ...] = ()
+    """In the order in which they were given."""
+    notes: tuple[Remark, ...] = ()
+    archived: bool = False
+
+
+NOTHING_SAID = Curated()
+
+
+def curated(store: Store, trials: Collection[int] | None = None) -> dict[int, Curated]:
+    """Return what was said of trials, by id; of those of which something was said.
+
+    What was written later counts, whoever wrote it.
+    """
+    records = (one for one in store.read("notes", trials) if record_kind(one.id) == CURATED)
+    by_trial = groupby(sorted(intact(records, Curation), key=_trial), key=_trial)
+    return {trial: _folded(one for _, one in said) for trial, said in by_trial}
+
+
+def _trial(pair: tuple[int, Curation]) -> int:
+    return pair[0]
+
+
+def _folded(said: Iterable[Curation]) -> Curated:
+    return reduce(_with, said, NOTHING_SAID)
+
+
+def _with(before: Curated, said: Curation) -> Curated:
+    kept = [tag for tag in dict.fromkeys([*before.tags, *said.tags]) if tag not in said.untags]
+    added = () if said.remark is None else (Remark(said.remark, said.time, said.user),)
+    return Curated(
+        name=before.name if said.name is None else said.name,
+        tags=tuple(kept),
+        notes=(*before.notes, *added),
+        archived=before.archived if said.archived is None else said.archived,
+    )
