@@ -8,18 +8,19 @@ import platform
 import tempfile
 from pathlib import Path
 
-from benchmarks import cluster, frames, growth, local, shared, validity
+from benchmarks import cluster, frames, growth, history, local, shared, validity
 from benchmarks.timing import Figure
 
 PARTS = {
     "local": local,
     "frames": frames,
     "growth": growth,
+    "history": history,
     "shared": shared,
     "cluster": cluster,
     "validity": validity,
 }
-SPEED = ("local", "frames", "growth", "shared", "cluster")
+SPEED = ("local", "frames", "growth", "history", "shared", "cluster")
 """What runs if nothing is named; the others need more than the extra ``test``."""
 
 

@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import pickle
 import sys
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import cloudpickle
 
-__all__ = ["StoragePickler", "newer_tensor_of", "on_host", "storage_of", "typed_storage_of"]
+__all__ = [
+    "StoragePickler", "is_large_on_gpu", "newer_tensor_of", "on_host", "parts_on_host",
+    "storage_of", "typed_storage_of",
+]  # fmt: skip
 
 _LARGE = 1 << 22
 """Bytes of a device from which on a page-locked buffer pays."""
@@ -57,30 +61,54 @@ def _bytes_of(storage: Any) -> Any:
 
 
 def on_host(tensor: Any) -> Any:
-    """Return a tensor in the processor's memory: itself, or a copy of what is on a device.
-
-    A large one of CUDA is copied by way of a page-locked buffer, from which and to which memory
-    moves several times as fast.
-    """
-    whole = tensor.is_contiguous() and tensor.layout is _torch().strided
-    if tensor.device.type != "cuda" or not whole or tensor.numel() * tensor.itemsize < _LARGE:
+    """Return a tensor in the processor's memory: itself, or a copy of what is on a device."""
+    if not is_large_on_gpu(tensor):
         return tensor.cpu()
-    try:
-        return _copied_by_parts(tensor)
-    except RuntimeError:  # the system lends no page-locked memory
-        return tensor.cpu()
-
-
-def _copied_by_parts(tensor: Any) -> Any:
     torch = _torch()
     copy = torch.empty(tensor.shape, dtype=tensor.dtype)
-    size = max(1, _PART // tensor.itemsize)
-    locked = torch.empty(size, dtype=tensor.dtype, pin_memory=True)
-    for part, place in zip(tensor.view(-1).split(size), copy.view(-1).split(size), strict=True):
-        buffer = locked[: part.numel()]
-        buffer.copy_(part)
-        place.copy_(buffer)
+    places = copy.view(-1).view(torch.uint8).split(_PART)
+    for part, place in zip(parts_on_host(tensor), places, strict=True):
+        place.copy_(part)
     return copy
+
+
+def is_large_on_gpu(tensor: Any) -> bool:
+    """Whether a tensor's memory is better copied by parts: see `parts_on_host`."""
+    if tensor.device.type != "cuda" or tensor.layout is not _torch().strided:
+        return False
+    return bool(tensor.is_contiguous() and tensor.numel() * tensor.itemsize >= _LARGE)
+
+
+def parts_on_host(tensor: Any) -> Iterator[Any]:
+    """Yield a large tensor's bytes part by part; each part stands until the next one is asked for.
+
+    They come by way of two page-locked buffers, to which a GPU writes several times as fast as to
+    other memory: into one while the other is read.
+    """
+    torch = _torch()
+    parts = tensor.view(-1).view(torch.uint8).split(_PART)
+    try:
+        buffers = [torch.empty(_PART, dtype=torch.uint8, pin_memory=True) for _ in range(2)]
+    except RuntimeError:  # the system lends no page-locked memory
+        yield from (part.cpu() for part in parts)
+        return
+    with torch.cuda.device(tensor.device):
+        under_way = _copy(parts[0], buffers[0])
+        for number in range(len(parts)):
+            done, filled = under_way
+            if number + 1 < len(parts):
+                under_way = _copy(parts[number + 1], buffers[(number + 1) % 2])
+            done.synchronize()
+            yield filled
+
+
+def _copy(part: Any, buffer: Any) -> tuple[Any, Any]:
+    """Begin a copy; return what tells its end, and where it goes."""
+    filled = buffer[: part.numel()]
+    filled.copy_(part, non_blocking=True)
+    done = _torch().cuda.Event()
+    done.record()
+    return done, filled
 
 
 def storage_of(data: Any, device: str) -> Any:

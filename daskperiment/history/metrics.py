@@ -21,7 +21,7 @@ from daskperiment.history.trial_records import (
 )
 from daskperiment.store.protocol import Store
 
-__all__ = ["MetricSummary", "get_metrics", "load_metric", "summarize"]
+__all__ = ["MetricSummary", "get_metrics", "load_metric", "load_metrics", "summarize"]
 
 S = TypeVar("S", pd.Series, pd.DataFrame)
 
@@ -107,6 +107,30 @@ def summarize(store: Store, trials: Collection[int]) -> dict[int, dict[str, Metr
 
 def _batches(store: Store, trials: Collection[int]) -> Iterator[tuple[int, PointBatch]]:
     return intact(store.read("points", trials), PointBatch) if trials else iter(())
+
+
+def load_metrics(store: Store, trial_id: int) -> dict[str, pd.Series]:
+    """Return all metrics of a trial by name, each by its epochs; the points are read once."""
+    trial = as_trial_id(store, trial_id)
+    found = _grouped(store, [trial])[trial]
+    runs = [run for run in _reused(store, [trial]) if not found.keys() >= set(run[2])]
+    sources = _grouped(store, list(dict.fromkeys(source for _, source, _ in runs)))
+    for _, source, names in runs:
+        known = sources[source]
+        found.update({name: known[name] for name in names if name in known and name not in found})
+    if not found:
+        require_trial(store, trial)
+    return {name: _series(found[name], store) for name in sorted(found)}
+
+
+def _grouped(store: Store, trials: list[int]) -> dict[int, dict[str, list[PointValue]]]:
+    """Return the points of trials by metric."""
+    found: dict[int, dict[str, list[PointValue]]] = {trial: {} for trial in trials}
+    for trial, batch in _batches(store, trials):
+        series = found[trial]
+        for point in batch.points:
+            series.setdefault(point.metric, []).append(point)
+    return found
 
 
 def _trial_ids(store: Store, trial_id: Any) -> list[int]:

@@ -15,16 +15,17 @@ import warnings
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 import pandas as pd
 from msgspec import Struct
 
 from daskperiment.errors import StoreError, StoreWarning
 from daskperiment.history.columns import column, frame_of, moments
-from daskperiment.history.trial_records import DAMAGED, fold, read_trials
-from daskperiment.records import EndStatus
+from daskperiment.history.kept_columns import all_columns
+from daskperiment.history.table_columns import CodedColumn, NumberColumn, absent
 from daskperiment.store import rights
 from daskperiment.store.file import FolderState
 from daskperiment.store.opening import cache_folder, folder_state
@@ -45,24 +46,6 @@ class ExperimentRow(NamedTuple):
     """When the latest trial to end did so, in seconds since the epoch."""
 
 
-class _OnlyBegun(Struct, gc=False):
-    """All that counting needs of how a trial began: that it did."""
-
-
-class _FailureType(Struct, gc=False):
-    type: str
-    description: str
-
-
-class _EndTime(Struct, gc=False):
-    """What counting needs of how a trial ended: no result, which may be long."""
-
-    status: EndStatus
-    finished: float
-    elapsed: float
-    failure: _FailureType | None = None
-
-
 def experiment_row(experiment: str, store: Store) -> ExperimentRow:
     """Return the row of one experiment. One that cannot be read is warned of and hides no other."""
     try:
@@ -78,20 +61,31 @@ def _unreadable(experiment: str, store: Store, error: StoreError) -> ExperimentR
 
 def _outline(experiment: str, store: Store) -> tuple[ExperimentRow, bool]:
     """Return the row of an experiment, and whether all of its trials have ended."""
-    found = fold(store, None, _OnlyBegun, _EndTime, _FailureType)
-    pending = found.begun.keys() - found.ended.keys()
-    rest = read_trials(store, pending) if pending else {}
-    ended = [found.ended[trial] for trial in found.begun.keys() & found.ended.keys()]
-    finished = [end.finished for end in ended if end.finished != DAMAGED]
+    columns = all_columns(store, running=True)
+    count = len(columns.trials)
+    statuses = columns.fields.get("status", absent(count)).coded()
+    finished = columns.fields.get("finished", absent(count))
+    ends = finished.values[finished.known()] if isinstance(finished, NumberColumn) else []
+    counts = {status: _number(statuses, status) for status in ("succeeded", "running", "lost")}
     row = ExperimentRow(
         experiment=experiment,
         address=store.address,
-        trials=len(found.begun),
-        succeeded=sum(end.status == "succeeded" for end in ended),
-        running=sum(trial.status == "running" for trial in rest.values()),
-        finished=max(finished, default=None),
+        trials=count,
+        succeeded=counts["succeeded"],
+        running=counts["running"],
+        finished=_latest(ends),
     )
-    return row, not pending
+    return row, not counts["running"] + counts["lost"]
+
+
+def _number(statuses: CodedColumn, status: str) -> int:
+    return int(statuses.truths(lambda one: bool(one == status)).sum())
+
+
+def _latest(ends: Any) -> float | None:
+    found = np.asarray(ends, dtype="float64")
+    found = found[np.isfinite(found)]  # a damaged record does not say when
+    return float(found.max()) if len(found) else None
 
 
 def experiments_frame(rows: Iterable[ExperimentRow]) -> pd.DataFrame:

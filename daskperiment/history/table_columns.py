@@ -66,14 +66,17 @@ class NumberColumn(NamedTuple):
 class CodedColumn:
     """A column in which each different value stands once."""
 
-    __slots__ = ("_values", "codes")
+    __slots__ = ("_values", "codes", "count")
 
     def __init__(
-        self, codes: np.ndarray[Any, Any], values: list[Any] | Callable[[], list[Any]]
-    ) -> None:
+        self, codes: np.ndarray[Any, Any], values: list[Any] | Callable[[], list[Any]],
+        count: int | None = None,
+    ) -> None:  # fmt: skip
         self.codes = codes
         """For each row the place of its value, -1 where there is none."""
         self._values = values
+        self.count = len(values) if isinstance(values, list) else count or 0
+        """How many values there are."""
 
     @property
     def values(self) -> list[Any]:
@@ -87,7 +90,7 @@ class CodedColumn:
 
     def take(self, rows: np.ndarray[Any, Any]) -> CodedColumn:
         """Return the column of some rows."""
-        return CodedColumn(self.codes[rows], self._values)
+        return CodedColumn(self.codes[rows], self._values, self.count)
 
     def each(self, function: Callable[[Any], Any]) -> CodedColumn:
         """Return what a function gives for each different value that some row has."""
@@ -178,13 +181,17 @@ def joined(parts: Sequence[Column]) -> Column:
     kinds = {part.values.dtype if isinstance(part, NumberColumn) else None for part in filled}
     if len(kinds) == 1 and None not in kinds:
         return _joined_numbers(parts, kinds.pop())
-    codes: list[Any] = []
-    values: list[Any] = []
-    for part in parts:
-        one = part.coded()
-        codes.append(np.where(one.codes < 0, -1, one.codes + len(values)).astype("int32"))
-        values += one.values
-    return CodedColumn(np.concatenate(codes) if codes else np.empty(0, "int32"), values)
+    coded = [part.coded() for part in parts]
+    codes: list[Any] = [np.empty(0, "int32")]
+    count = 0
+    for one in coded:
+        codes.append(np.where(one.codes < 0, -1, one.codes + count).astype("int32"))
+        count += one.count
+
+    def values() -> list[Any]:
+        return [value for one in coded for value in one.values]
+
+    return CodedColumn(np.concatenate(codes), values, count)
 
 
 def _joined_numbers(parts: Sequence[Column], dtype: Any) -> NumberColumn:

@@ -11,6 +11,7 @@ import pandas as pd
 from daskperiment.errors import FilterError
 from daskperiment.history.columns import column, durations, frame_of, moments, objects
 from daskperiment.history.history_table import SAID, HistoryTable, parts_of
+from daskperiment.history.kept_columns import all_columns, latest_columns
 from daskperiment.history.stored_values import MISSING, viewed
 from daskperiment.history.table_columns import CodedColumn, Column, NumberColumn, absent
 from daskperiment.history.trial_columns import (
@@ -25,6 +26,7 @@ from daskperiment.store.protocol import Store
 __all__ = ["get_history", "get_parameters", "read_table"]
 
 _Columns = list[tuple[str, pd.Series]]
+_NEWEST_FIRST = ("-Trial ID", "-`Trial ID`")
 
 
 def get_parameters(store: Store, trial_id: int) -> dict[str, Any]:
@@ -50,8 +52,16 @@ def get_history(
     only the `last` ones are sorted. What was said of trials stands in the last columns, if anything
     was; those that are `archived` may be left out.
     """
-    table = read_table(store, order, running, trials, sweep)
-    table = table if archived else table.listed()
+    latest = last
+    if where is None and last is None and sort in _NEWEST_FIRST:
+        latest = _checked(limit)
+    elif where is not None:
+        latest = None
+    table = read_table(store, order, running, trials, sweep, latest)
+    if not archived:
+        every, table = table, table.listed()
+        if latest is not None and len(table) < min(latest, len(every)):
+            table = read_table(store, order, running, trials, sweep).listed()
     table = table.take(table.select(where, sort, _checked(limit), last))
     index = pd.Index(table.columns.trials, dtype="int64", name="Trial ID")
     columns = [
@@ -66,12 +76,19 @@ def get_history(
 
 def read_table(
     store: Store, order: Sequence[str], running: bool = False,
-    trials: Collection[int] | None = None, sweep: str | None = None,
+    trials: Collection[int] | None = None, sweep: str | None = None, latest: int | None = None,
 ) -> HistoryTable:  # fmt: skip
-    """Return the trials that ended or are lost, and if asked for those that run."""
-    found = fold_trials(store, store.read("trials", trials), ())
-    endless = endless_columns(store, found.pending.keys(), running)
-    columns = settled([*found.parts, endless])
+    """Return the trials that ended or are lost, and if asked for those that run.
+
+    Where only so many of the `latest` are needed, older ones may be missing.
+    """
+    if trials is not None:
+        found = fold_trials(store, store.read("trials", trials), ())
+        columns = settled([*found.parts, endless_columns(store, found.pending.keys(), running)])
+    elif latest is not None and sweep is None:
+        columns = latest_columns(store, latest, running)
+    else:
+        columns = all_columns(store, running)
     if sweep is not None:
         of = columns.fields.get("sweep", absent(len(columns.trials))).coded()
         rows = np.flatnonzero(of.truths(lambda one: one == sweep))

@@ -97,6 +97,9 @@ class TrialColumns(NamedTuple):
     @staticmethod
     def stacked(parts: Sequence[TrialColumns]) -> TrialColumns:
         """Return the rows of all parts, one below the other."""
+        parts = [part for part in parts if len(part.trials)] or list(parts[:1])
+        if len(parts) == 1:
+            return parts[0]
         sizes = [len(part.trials) for part in parts]
 
         def stack(which: Sequence[Mapping[str, Column]]) -> dict[str, Column]:

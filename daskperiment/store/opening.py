@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "cache_folder",
     "check_arrival",
+    "columns_folder",
     "folder_state",
     "journal_folder",
     "let_go",
@@ -160,6 +161,16 @@ def cache_folder() -> Path:
 def folder_state(store: Store) -> FolderState | None:
     """Return what changes with each write to a store that is a folder; ``None`` of others."""
     return store.folder_state() if isinstance(store, FileStore) else None
+
+
+def columns_folder(store: Store) -> Path:
+    """Return the folder of the columns that histories are made of: beside a file store's records.
+
+    Those of a server's are among what this user may lose.
+    """
+    if isinstance(store, FileStore):
+        return store.folder / "columns"
+    return cache_folder() / "columns" / _digest(store)
 
 
 def spare_folders(store: Store) -> list[Path]:

@@ -42,7 +42,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import daskperiment
+from daskperiment.capture.encoding import BULK, Encoder
 from daskperiment.capture.fingerprint import NoFingerprintError, combine, fingerprint
+from daskperiment.capture.fingerprint.arrays import encode_byte_parts, encode_ndarray
 
 
 class Colour(enum.Enum):
@@ -632,3 +634,18 @@ def test_main_and_imported_class_agree(run_python):
             print(fingerprint(C()) == fingerprint(both.C()))
     """
     assert run_python(text, 1, "both.py").strip() == "True"
+
+
+@pytest.mark.parametrize("size", [BULK + 1, BULK * 3, BULK * 3 + 7])
+def test_bytes_in_parts_are_those_of_a_whole(size):
+    """What comes part by part has the digest of the array that it would make."""
+    whole = np.random.default_rng(0).integers(0, 256, size).astype("u1")
+    found = []
+    for write in (
+        lambda encoder: encode_ndarray(encoder, whole),
+        lambda encoder: encode_byte_parts(encoder, size, np.array_split(whole, 5)),
+    ):
+        encoder = Encoder(lambda kind: encode_ndarray)
+        write(encoder)
+        found.append(encoder.digest())
+    assert found[0] == found[1]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daskperiment.errors import MetricNotFoundError, StoreWarning, TrialIDNotFoundError
-from daskperiment.history.metrics import get_metrics, load_metric
+from daskperiment.history.metrics import get_metrics, load_metric, load_metrics
 from tests.history.lab import Lab
 
 
@@ -216,3 +216,25 @@ def _with_point(lab):
     id = lab.begin()
     lab.points(id, ("m", 1, 1))
     return id
+
+
+def test_all_metrics_of_a_trial(lab):
+    """All metrics of a trial are what each is by itself, for one read of the points."""
+    trial, source = lab.begin(), lab.begin()
+    for epoch in range(3):
+        lab.points(
+            trial, *((f"m{number:02d}", epoch, number / (epoch + 1)) for number in range(40))
+        )
+    lab.points(source, ("old", 0, 5.0))
+    reads = []
+    read = lab.store.read
+    lab.store.read = lambda *given, **named: reads.append(given[0]) or read(*given, **named)
+    found = load_metrics(lab.store, trial)
+    assert reads.count("points") == 1
+    lab.store.read = read
+    assert list(found) == get_metrics(lab.store, trial)
+    assert len(found) == 40
+    for name, series in found.items():
+        assert series.equals(load_metric(lab.store, name, trial)[trial])
+    with pytest.raises(TrialIDNotFoundError):
+        load_metrics(lab.store, 99)

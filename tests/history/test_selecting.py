@@ -195,9 +195,9 @@ def test_only_what_is_asked_for_is_read(trials: daskperiment.Experiment) -> None
         state = store.state
 
         @staticmethod
-        def read(stream: str, *arguments: Any) -> Any:
+        def read(stream: str, *arguments: Any, **given: Any) -> Any:
             streams.append(stream)
-            return store.read(stream, *arguments)
+            return store.read(stream, *arguments, **given)
 
     table = read_table(Watched(), ())  # type: ignore[arg-type]
     assert isinstance(table, HistoryTable)

@@ -317,7 +317,7 @@ def test_history_reads_the_store_once(lab):
         lab.run(number)
     reads = []
     read = lab.store.read
-    lab.store.read = lambda *arguments: reads.append(arguments[0]) or read(*arguments)
+    lab.store.read = lambda *given, **named: reads.append(given[0]) or read(*given, **named)
     get_history(lab.store, ["a"])
     assert reads == ["trials", "notes"]
 

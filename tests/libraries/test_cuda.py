@@ -7,7 +7,8 @@ import warnings
 import pytest
 
 from daskperiment.capture.fingerprint import fingerprint
-from daskperiment.codec.storages import on_host
+from daskperiment.codec import storages
+from daskperiment.codec.storages import on_host, parts_on_host
 from daskperiment.errors import ImpureStepWarning
 from tests.helpers.cuda_draws import (
     both_draws,
@@ -165,11 +166,17 @@ def test_values_on_the_gpu_are_kept_and_reused(ex, name):
 
 @pytest.mark.parametrize("size", [10, 1 << 22, (1 << 23) + 5])
 @pytest.mark.parametrize("dtype", ["float32", "uint8", "bfloat16", "complex64"])
-def test_large_tensors_are_copied_whole(size, dtype):
+def test_large_tensors_are_copied_whole(monkeypatch, size, dtype):
     """Part by part or at once, with or without a page-locked buffer, the copy is the same."""
     tensor = torch.arange(size, device="cuda").remainder(251).to(getattr(torch, dtype))
     assert torch.equal(on_host(tensor), tensor.cpu())
     assert torch.equal(on_host(tensor.reshape(1, -1)), tensor.cpu().reshape(1, -1))
+    assert b"".join(part.numpy().tobytes() for part in parts_on_host(tensor)) == (
+        tensor.cpu().view(torch.uint8).numpy().tobytes()
+    )
+    by_parts = fingerprint(tensor)
+    monkeypatch.setattr(storages, "_LARGE", 1 << 40)
+    assert fingerprint(tensor) == by_parts
     assert fingerprint(tensor[::2]) == fingerprint(tensor[::2].contiguous())
 
 

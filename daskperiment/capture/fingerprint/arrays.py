@@ -7,7 +7,7 @@ such value.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from xxhash import xxh3_128
@@ -21,7 +21,7 @@ from daskperiment.capture.encoding import (
 )
 from daskperiment.capture.origin import distribution
 
-__all__ = ["array_handler", "encode_ndarray", "write_items"]
+__all__ = ["array_handler", "encode_byte_parts", "encode_ndarray", "write_items"]
 
 _CHUNK = 1 << 20
 
@@ -74,6 +74,14 @@ def encode_ndarray(encoder: Encoder, value: Any) -> None:
     _write_elements(encoder, value)
 
 
+def encode_byte_parts(encoder: Encoder, size: int, parts: Iterable[Any]) -> None:
+    """Write many bytes that come part by part, as an array of all of them is written."""
+    encoder.tag(b"ndarray", 1)
+    _write_dtype(encoder, sys.modules["numpy"].dtype("u1"))
+    encoder.text(repr((size,)))
+    _write_digest(encoder, size, parts)
+
+
 def _write_elements(encoder: Encoder, value: Any) -> None:
     if value.dtype.names is not None:
         # Field by field: the padding between fields holds anything.
@@ -101,10 +109,14 @@ def _write_buffer(encoder: Encoder, value: Any) -> None:
 
 def _write_chunks(encoder: Encoder, value: Any) -> None:
     # Written so that a contiguous array of the same elements has the same encoding.
+    _write_digest(encoder, value.nbytes, _chunks(value))
+
+
+def _write_digest(encoder: Encoder, size: int, parts: Iterable[Any]) -> None:
     state = xxh3_128()
-    for chunk in _chunks(value):
-        state.update(chunk)
-    encoder.out += b"%x:" % value.nbytes + state.digest()
+    for part in parts:
+        state.update(part)
+    encoder.out += b"%x:" % size + state.digest()
 
 
 def _chunks(value: Any) -> Iterator[Any]:

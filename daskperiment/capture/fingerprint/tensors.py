@@ -6,9 +6,9 @@ import sys
 from typing import Any
 
 from daskperiment.capture.encoding import Encoder, Handler
-from daskperiment.capture.fingerprint.arrays import encode_ndarray
+from daskperiment.capture.fingerprint.arrays import encode_byte_parts, encode_ndarray
 from daskperiment.capture.origin import is_own
-from daskperiment.codec.storages import on_host
+from daskperiment.codec.storages import is_large_on_gpu, parts_on_host
 
 __all__ = ["tensor_handler"]
 
@@ -67,8 +67,12 @@ def _write_attributes(encoder: Encoder, value: Any) -> None:
 
 def _write_elements(encoder: Encoder, value: Any) -> None:
     torch: Any = sys.modules["torch"]
-    plain = on_host(value.as_subclass(torch.Tensor).resolve_conj().resolve_neg()).contiguous()
-    flat = plain.reshape(-1)
+    there = value.as_subclass(torch.Tensor).resolve_conj().resolve_neg()
+    if is_large_on_gpu(there):
+        size = there.numel() * there.itemsize
+        encode_byte_parts(encoder, size, (part.numpy() for part in parts_on_host(there)))
+        return
+    flat = there.cpu().contiguous().reshape(-1)
     if flat.stride() != (1,):  # a single element may keep the stride of what it was taken from
         flat = flat.clone(memory_format=torch.contiguous_format)
     # As bytes: NumPy does not have all of its types, such as bfloat16.

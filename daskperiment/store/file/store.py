@@ -5,6 +5,7 @@
     <folder>/
         records.sqlite     streams, tokens and small objects (beside it SQLite's -wal and -shm)
         objects/ab/cd/…    objects above 1 MB, each a file under its digest
+        columns/           what readers made of the records; may be deleted at any time
         journal/           journals of the processes that write here
         clock              its time stamp is the file system's clock
 
@@ -270,7 +271,7 @@ class FileStore(ObjectMethods):
         """Remove the files written here, and the folder if no other file is in it."""
         self._database.remove()
         with explained(self.folder):
-            for name in ("objects", "journal"):
+            for name in ("objects", "journal", "columns"):
                 if (self.folder / name).is_dir():
                     shutil.rmtree(self.folder / name)
             for name in ("clock", ".gitignore"):

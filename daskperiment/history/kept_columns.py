@@ -1,0 +1,274 @@
+"""The columns of trials that ended, kept beside their records.
+
+What ended does not change, so it need not be folded by each reader again. Whoever reads many
+records writes the columns that they came to into files, and the next reader folds only what was
+written since. These files are nobody's records: they may be deleted at any time, and are not
+trusted where they do not fit. They name the last record that they hold, which has to be there as it
+was, and each of their parts has a digest. A store that lost records, or in whose stream something
+was set aside, is read as a whole.
+
+::
+
+    index.json      up to which record, which trials had not ended, and the files
+    <digest>.part   columns of some trials: a header in JSON, and their bytes
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+from xxhash import xxh3_128_hexdigest
+
+from daskperiment.history.table_columns import CodedColumn, Column, NumberColumn
+from daskperiment.history.trial_columns import (
+    TrialColumns,
+    endless_columns,
+    fold_trials,
+    settled,
+)
+from daskperiment.store import rights
+from daskperiment.store.opening import columns_folder
+from daskperiment.store.protocol import Inspectable, Store, Stored
+
+__all__ = ["all_columns", "latest_columns"]
+
+WORTH = 1_000
+"""Trials that ended since, from which on their columns are kept for the next reader."""
+_VERSION = 1
+_LEFT = 600.0
+"""Seconds after which a file that no index names is removed: somebody may still read it."""
+_FAILURES = (OSError, ValueError, KeyError, IndexError, TypeError, msgspec.MsgspecError)
+"""What comes of files that are damaged, of another version, or just removed."""
+
+
+class _Bytes(Struct, array_like=True, frozen=True):
+    """Where some bytes of a file stand, and their digest."""
+
+    start: int
+    size: int
+    digest: str
+
+
+class _KeptColumn(Struct, array_like=True, frozen=True):
+    """A column in a file: numbers, or codes and the values that they stand for."""
+
+    dtype: str
+    """Of the numbers; empty for codes."""
+    cells: _Bytes
+    present: _Bytes | None = None
+    values: _Bytes | None = None
+    count: int = 0
+    """Of the values."""
+
+
+class _Header(Struct, frozen=True):
+    rows: int
+    trials: _KeptColumn
+    fields: dict[str, _KeptColumn]
+    parameters: dict[str, _KeptColumn]
+
+
+class _Index(Struct, frozen=True):
+    """What the files hold, and up to which record."""
+
+    version: int
+    position: int
+    trial: int
+    id: str
+    body: str
+    """Digest of the last record's body."""
+    pending: list[int]
+    files: list[str]
+
+
+class _Sealed(Struct):
+    digest: str
+    index: msgspec.Raw
+
+
+class _Known(NamedTuple):
+    """What was kept, as far as it is whole."""
+
+    state: _Index
+    parts: list[TrialColumns]
+
+    def fits(self, store: Store, first: Stored | None) -> bool:
+        """Whether the last record that is known stands in the store as it did."""
+        index = self.state
+        if first is None or first[:3] != (index.position, index.trial, index.id):
+            return False
+        if xxh3_128_hexdigest(first.body) != index.body:
+            return False
+        # Of a record that was set aside nothing tells which one it was.
+        return not (isinstance(store, Inspectable) and store.has_aside())
+
+
+def all_columns(store: Store, running: bool) -> TrialColumns:
+    """Return all trials of a store that ended or are lost, and if asked for those that run."""
+    folder = columns_folder(store)
+    known = _load(folder)
+    records = iter(store.read("trials", after=known.state.position - 1 if known else 0))
+    if known is not None and not known.fits(store, next(records, None)):
+        known, records = None, iter(store.read("trials"))
+    before = known.parts if known else []
+    found = fold_trials(store, records, known.state.pending if known else ())
+    if found.last and found.is_intact and sum(len(one.trials) for one in found.parts) >= WORTH:
+        _save(folder, known, found.parts, found.last, sorted(found.pending))
+    endless = endless_columns(store, found.pending.keys(), running)
+    return settled([*before, *found.parts, endless])
+
+
+def latest_columns(store: Store, count: int, running: bool) -> TrialColumns:
+    """Return the latest trials that a table shows, at least so many if there are.
+
+    No other records are read.
+    """
+    parts: list[TrialColumns] = []
+    high, size = store.state().latest, 2 * count + 20
+    while high > 0 and sum(len(part.trials) for part in parts) < count:
+        low = max(0, high - size)
+        found = fold_trials(store, store.read("trials", range(low + 1, high + 1)), ())
+        parts += [*found.parts, endless_columns(store, found.pending.keys(), running)]
+        high, size = low, 4 * size
+    return settled(parts)
+
+
+# Reading ------------------------------------------------------------------------------------------
+
+
+def _load(folder: Path) -> _Known | None:
+    try:
+        sealed = msgspec.json.decode((folder / "index.json").read_bytes(), type=_Sealed)
+        if xxh3_128_hexdigest(bytes(sealed.index)) != sealed.digest:
+            return None
+        index = msgspec.json.decode(sealed.index, type=_Index)
+        if index.version != _VERSION:
+            return None
+        return _Known(index, [_read_part(folder / name) for name in index.files])
+    except _FAILURES:
+        return None
+
+
+def _read_part(path: Path) -> TrialColumns:
+    data = path.read_bytes()
+    size = int.from_bytes(data[:8], "little")
+    if xxh3_128_hexdigest(data[8 : 8 + size]) != path.stem:
+        raise ValueError(f"{path} is damaged")
+    header = msgspec.json.decode(data[8 : 8 + size], type=_Header)
+    view = memoryview(data)[8 + size :]
+    ids = _read_column(header.trials, view, header.rows)
+    if not isinstance(ids, NumberColumn):
+        raise ValueError(f"{path} has no ids")
+
+    def read(columns: dict[str, _KeptColumn]) -> dict[str, Column]:
+        return {name: _read_column(each, view, header.rows) for name, each in columns.items()}
+
+    return TrialColumns(ids.values, read(header.fields), read(header.parameters))
+
+
+def _read_column(kept: _KeptColumn, view: memoryview, rows: int) -> Column:
+    cells = np.frombuffer(_checked(view, kept.cells), kept.dtype or "int32")
+    if len(cells) != rows:
+        raise ValueError("a column has another number of rows")
+    if kept.dtype:
+        mask = kept.present
+        return NumberColumn(
+            cells, None if mask is None else np.frombuffer(_checked(view, mask), bool)
+        )
+    values = _checked(view, kept.values) if kept.values else memoryview(b"[]")
+    return CodedColumn(cells, partial(msgspec.json.decode, values), kept.count)
+
+
+def _checked(view: memoryview, where: _Bytes) -> memoryview:
+    found = view[where.start : where.start + where.size]
+    if xxh3_128_hexdigest(found) != where.digest:
+        raise ValueError("a column is damaged")
+    return found
+
+
+# Writing ------------------------------------------------------------------------------------------
+
+
+def _save(
+    folder: Path, known: _Known | None, parts: list[TrialColumns], last: Stored,
+    pending: list[int],
+) -> None:  # fmt: skip
+    """Keep the columns for the next reader, if that is possible."""
+    files = list(known.state.files) if known else []
+    before = list(known.parts) if known else []
+    new = TrialColumns.stacked(parts)
+    # Files that are as small are written anew with it, so that there are never many.
+    while before and len(before[-1].trials) < 2 * len(new.trials):
+        new = TrialColumns.stacked([before.pop(), new])
+        files.pop()
+    try:
+        header, buffers = _packed(new)
+        files.append(f"{xxh3_128_hexdigest(header)}.part")
+        whole = b"".join([len(header).to_bytes(8, "little"), header, *buffers])
+        rights.write(folder / files[-1], whole)
+        index = msgspec.json.encode(
+            _Index(
+                _VERSION, last.position, last.trial, last.id, xxh3_128_hexdigest(last.body),
+                pending, files,
+            )
+        )  # fmt: skip
+        sealed = _Sealed(xxh3_128_hexdigest(index), msgspec.Raw(index))
+        rights.write(folder / "index.json", msgspec.json.encode(sealed))
+        _clear(folder, files)
+    except (OSError, ValueError, TypeError, OverflowError):
+        pass  # nobody may write there, the disk is full, or a value cannot be kept
+
+
+def _clear(folder: Path, files: Collection[str]) -> None:
+    for entry in list(os.scandir(folder)):
+        if entry.name.endswith(".part") and entry.name not in files:
+            with suppress(OSError):
+                if time.time() - entry.stat().st_mtime > _LEFT:
+                    os.unlink(entry.path)
+
+
+def _packed(columns: TrialColumns) -> tuple[bytes, list[Any]]:
+    buffers: list[Any] = []
+    places = _placing(buffers)
+    header = _Header(
+        rows=len(columns.trials),
+        trials=_pack_column(NumberColumn(columns.trials), places),
+        fields={name: _pack_column(one, places) for name, one in columns.fields.items()},
+        parameters={name: _pack_column(one, places) for name, one in columns.parameters.items()},
+    )
+    return msgspec.json.encode(header), buffers
+
+
+def _placing(buffers: list[Any]) -> Callable[[Any], _Bytes]:
+    """Return what adds bytes to the buffers, and says where they are; each begins aligned."""
+    offset = 0
+
+    def place(data: Any) -> _Bytes:
+        nonlocal offset
+        view = memoryview(data).cast("B") if len(data) else memoryview(b"")
+        where = _Bytes(offset, view.nbytes, xxh3_128_hexdigest(view))
+        gap = -view.nbytes % 16
+        buffers.extend((view, bytes(gap)))
+        offset += view.nbytes + gap
+        return where
+
+    return place
+
+
+def _pack_column(column: Column, place: Callable[[Any], _Bytes]) -> _KeptColumn:
+    if isinstance(column, NumberColumn):
+        mask = None if column.present is None else place(np.ascontiguousarray(column.present))
+        cells = place(np.ascontiguousarray(column.values))
+        return _KeptColumn(column.values.dtype.str, cells, mask)
+    values = column.values
+    cells = place(np.ascontiguousarray(column.codes, "int32"))
+    return _KeptColumn("", cells, None, place(msgspec.json.encode(values)), len(values))
