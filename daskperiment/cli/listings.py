@@ -17,8 +17,8 @@ from daskperiment.cli.command_options import LATEST
 from daskperiment.cli.exit_status import Failed, Refused
 from daskperiment.cli.lookup import checked, find, place, refusing, store_of, trial_of
 from daskperiment.errors import FilterError, MetricNotFoundError
-from daskperiment.experiment import Experiment
 from daskperiment.experiment import list_experiments as experiments_of
+from daskperiment.history.metrics import load_metrics
 from daskperiment.history.tables import get_history
 from daskperiment.recording.registry import recorder_for
 from daskperiment.store.protocol import Store
@@ -126,9 +126,10 @@ def list_metrics(
     backend: str | None, id: str, trials: Sequence[int], names: Sequence[str], format_: str
 ) -> None:
     """Print the metrics of trials: a line for each as a table, else every point."""
-    experiment = find(backend, id)
+    experiment, store = find(backend, id), store_of(backend, id)
     numbers = dict.fromkeys(trial_of(experiment, trial) for trial in trials or (LATEST,))
-    found = [one for number in numbers for one in _metrics(experiment, number, names)]
+    recorder_for(store).catch_up()
+    found = [one for number in numbers for one in _metrics(store, number, names)]
     if format_ != "table":
         rows = [[trial, name, *point] for trial, name, series in found for point in series.items()]
         output.print_rows(["Trial ID", "Metric", "Epoch", "Value"], rows, format_)
@@ -141,16 +142,16 @@ def list_metrics(
 
 
 def _metrics(
-    experiment: Experiment, trial: int, names: Sequence[str]
+    store: Store, trial: int, names: Sequence[str]
 ) -> Iterator[tuple[int, str, pd.Series]]:
-    known = experiment.get_metrics(trial)
+    known = load_metrics(store, trial)
     for name in dict.fromkeys(names) or known:
         if name not in known:
             raise MetricNotFoundError(
                 f"There is no metric {name!r} in trial {trial}; it has: "
                 f"{', '.join(map(repr, known)) or 'none'}."
             )
-        yield trial, name, experiment.load_metric(name, trial)[trial]
+        yield trial, name, known[name]
 
 
 def _summary(trial: int, name: str, series: pd.Series) -> list[Any]:

@@ -20,6 +20,7 @@ from daskperiment.codec.bodies import (
     placed,
     sealed,
 )
+from daskperiment.codec.class_values import NamedValue, named
 from daskperiment.codec.fields import (
     check_kept,
     describe,
@@ -53,6 +54,7 @@ from daskperiment.codec.signed_records import (
 
 __all__ = [
     "Blob",
+    "NamedValue",
     "NotPlainError",
     "ObjectFile",
     "Renumbering",
@@ -69,6 +71,7 @@ __all__ = [
     "encode",
     "find_record",
     "from_plain",
+    "named",
     "named_parts",
     "has_signature",
     "is_object",

@@ -5,7 +5,8 @@ A plain value stands in the record itself. JSON's own types stand for themselves
 :class:`~daskperiment.records.ObjectRef`, which has its own fields and stands for what is not plain.
 
 Only exact types are plain. A subclass (a named tuple, an ``IntEnum``, an ``OrderedDict``) may mean
-more than its base does, so that it is kept as an object.
+more than its base does, so that it is kept as an object. Of parameters, members of enums, named
+tuples and dataclasses stand in the record itself, by the names of their classes.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 import msgspec
 from dask import config
 
+from daskperiment.codec.class_values import import_named, named
 from daskperiment.codec.kinds import BUILDERS, FORMS, KINDS, NotPlainError, kind_of
 from daskperiment.codec.object_format import (
     PYTHON,
@@ -324,8 +326,11 @@ def pack(
 
 
 def _plain_within(value: Any, limit: int | None) -> Any:
-    if limit is None:
-        return to_plain(value)
+    if limit is None:  # of a parameter: it is shown, compared and swept
+        try:
+            return to_plain(value)
+        except NotPlainError:
+            return to_plain(named(value))
     # Every element takes two bytes of JSON: no need to encode what is longer in any case.
     if type(value) in _SIZED and len(value) > limit:
         raise NotPlainError(f"longer than {limit} bytes")
@@ -400,7 +405,8 @@ def unpack(
         As from `from_plain` and `load_object`.
     """
     if not is_object(data):
-        return from_plain(data)
+        value = from_plain(data)
+        return import_named(value) if _names_a_class(data) else value
     reference = object_ref(data)
     if reference.mark is not None:
         raise PersistedResultNotFoundError(
@@ -416,6 +422,19 @@ def unpack(
         return load_object(body, reference.digest, signing_key, reference.python)
     file = _checked(reference, body, signing_key)
     return file if read is None else read(reference, file)
+
+
+def _names_a_class(data: Any) -> bool:
+    waiting = [data]
+    while waiting:
+        each = waiting.pop()
+        if type(each) is dict:
+            if each.get("$") == "class":
+                return True
+            waiting += each.values()
+        elif type(each) is list:
+            waiting += each
+    return False
 
 
 def check_kept(

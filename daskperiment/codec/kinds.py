@@ -22,6 +22,8 @@ from typing import Any, NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from daskperiment.codec.class_values import NamedValue, build_named, reduce_named
+
 __all__ = ["BUILDERS", "FORMS", "KINDS", "Kind", "NotPlainError", "kind_of"]
 
 
@@ -141,6 +143,7 @@ KINDS: dict[type, Kind] = {
     ZoneInfo: Kind("zone", _reduce_zone, ZoneInfo, _TEXT),
     Decimal: Kind("decimal", str, Decimal, _TEXT),
     Fraction: Kind("fraction", lambda v: [v.numerator, v.denominator], _numbers(Fraction, int)),
+    NamedValue: Kind("class", reduce_named, build_named),
     UUID: Kind("uuid", str, UUID, _TEXT),
     **{concrete: Kind("path", _reduce_path, _build_path) for concrete, _ in _PATHS.values()},
 }

@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 from msgspec import Struct
 from toolz import partition_all
 
+from daskperiment.dashboard.artifact_files import ArtifactFile, file_to_send
 from daskperiment.dashboard.charts import CurveStyle, InfluenceOptions, draw_influence, draw_metrics
 from daskperiment.dashboard.details import compare_trials, describe_trial
 from daskperiment.dashboard.query import Query
@@ -224,6 +225,10 @@ class DashboardAPI:
     def trial(self, experiment: str, trial: int) -> dict[str, Any]:
         """Return all of one trial."""
         return describe_trial(self._source.store(experiment), trial)
+
+    def artifact(self, experiment: str, trial: int, name: str, use: str) -> ArtifactFile:
+        """Return the file of an artifact."""
+        return file_to_send(self._source.store(experiment), trial, name, use)
 
     def close(self) -> None:
         """Close the stores."""

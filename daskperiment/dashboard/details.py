@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any, TypeVar
 
-from msgspec import Struct, structs
+from msgspec import Struct, structs, to_builtins
 from pygments.lexers.python import PythonLexer
 from pygments.token import Token
 
 from daskperiment.codec import find_record, is_object, load_record, object_ref
 from daskperiment.compare import ABSENT, Comparison, Pair, compare
 from daskperiment.compare.wording import outcome, reasons, show_pair, show_texts
+from daskperiment.dashboard.artifact_files import describe_artifacts
 from daskperiment.dashboard.cells import LONGEST, cell, full_text, truncate
 from daskperiment.dashboard.figures import MAX_STEPS, layout_graph
 from daskperiment.dashboard.trial_index import split_damaged
@@ -84,7 +85,8 @@ def describe_trial(store: Store, trial_id: int) -> dict[str, Any]:
         "source": begun.source,
         "copied_from": begun.birthplace and str(begun.birthplace),
         "parameters": [{"name": n, **_value(f, store)} for n, f in trial.parameters.items()],
-        "steps": [_step(run, store) for run in runs[:_STEPS]],
+        "steps": [_step(run, store, trial_id) for run in runs[:_STEPS]],
+        "artifacts": describe_artifacts(store, trial_id),
         "steps_left_out": max(0, len(runs) - _STEPS),
         "notes": _notes(store, trial_id),
         "graph": _graph(graph),
@@ -121,6 +123,7 @@ def _value(form: Any, store: Store) -> dict[str, Any]:
             "size": ref.size,
             "digest": ref.digest,
             "reason": ref.reason,
+            "preview": to_builtins(ref.preview),
         }
     python = viewed(form, store)
     return {"text": full_text(python), "type": type(python).__name__, "plain": True}
@@ -162,8 +165,9 @@ def _runs(store: Store, trial: int) -> tuple[list[StepRun], int]:
     return sorted((run for _, run in found), key=lambda run: run.started), len(damaged)
 
 
-def _step(run: StepRun, store: Store) -> dict[str, Any]:
+def _step(run: StepRun, store: Store, trial: int) -> dict[str, Any]:
     kept = run.kept["value"] if isinstance(run.kept, dict) and "value" in run.kept else None
+    load = f"ex.get_persisted({run.key!r}, {trial})"
     return {
         **{name: getattr(run, name) for name in _STEP_FIELDS},
         "arguments": [f"{name}={one.text}" for name, one in run.arguments.items() if one.text],
@@ -171,7 +175,7 @@ def _step(run: StepRun, store: Store) -> dict[str, Any]:
         "variables": [each.name for each in run.reads if each.kind == "variable"],
         "lane": _lane(run),
         "worker": run.worker_name or run.worker,
-        "kept": None if run.kept is None else _value(kept, store),
+        "kept": None if run.kept is None else {**_value(kept, store), "load": load},
         "failure": truncate(run.failure.description) if run.failure else None,
     }
 
@@ -301,9 +305,19 @@ def compare_trials(store: Store, first: int, second: int) -> dict[str, Any]:
         "packages": _rows(found.packages, show_texts),
         "git": _rows(git, show_texts),
         "git_diffs": _git_diffs(store, found),
+        "artifacts": _pairs_of_artifacts(store, found),
         "environment": [truncate(line) for line in found.environment],
         "problems": list(found.problems),
     }
+
+
+def _pairs_of_artifacts(store: Store, found: Comparison) -> list[list[dict[str, Any] | None]]:
+    """Return the artifacts of both trials side by side, by their names."""
+    both = [
+        {one["name"]: one for one in describe_artifacts(store, trial)}
+        for trial in (found.first, found.second)
+    ]
+    return [[each.get(name) for each in both] for name in dict.fromkeys([*both[0], *both[1]])]
 
 
 def _results(found: Comparison) -> list[str | None]:

@@ -25,6 +25,7 @@ _POLICY = "; ".join(
         "style-src 'self' 'unsafe-inline'",
         "img-src 'self' data: blob:",
         "connect-src 'self'",
+        "frame-src 'self'",
         "base-uri 'none'",
         "form-action 'none'",
         "frame-ancestors 'self' http://localhost:* http://127.0.0.1:* vscode-webview:",

@@ -27,6 +27,7 @@ from daskperiment.errors import (
     CorruptRecordError,
     DaskperimentError,
     FilterError,
+    LookupFailedError,
     StoreUnavailableError,
     TrialIDNotFoundError,
 )
@@ -38,6 +39,7 @@ _BOKEH = Path(bokeh.__file__).parent / "server" / "static" / "js"
 _FAULTS: tuple[tuple[type[BaseException], int, str], ...] = (
     (ExperimentNotFoundError, 404, "no experiment"),
     (TrialIDNotFoundError, 404, "no trial"),
+    (LookupFailedError, 404, "no artifact"),
     (FilterError, 400, "filter"),
     (StoreUnavailableError, 503, "store away"),
     (CorruptRecordError, 500, "damaged"),
@@ -145,6 +147,25 @@ class _MissingHandler(_GuardedHandler):
     async def prepare(self) -> None:
         await super().prepare()
         raise HTTPError(404)
+
+
+class _ArtifactHandler(_GuardedHandler):
+    """The file of an artifact, with headers that let nothing of it do harm."""
+
+    async def get(self, experiment: str, trial: str) -> None:
+        name, use = self.get_query_argument("name", ""), self.get_query_argument("use", "")
+        number = _trial_id(unquote(trial))
+        ask = partial(self.context.api.artifact, unquote(experiment), number, name, use)
+        loop = asyncio.get_running_loop()
+        try:
+            file = await loop.run_in_executor(self.context.executor, ask)
+        except Exception as error:
+            status, described = _fault(error)
+            self._refuse(status, described["message"])
+            return
+        for header, value in file.headers.items():
+            self.set_header(header, value)
+        self.finish(file.body)
 
 
 _Answer = Callable[[], Any]
@@ -279,6 +300,7 @@ def application(context: HandlerContext) -> Application:
         (r"/", _PageHandler),
         (r"/static/(.*)", _FileHandler, {"path": str(_STATIC)}),
         (r"/bokeh/(bokeh\.min\.js)", _FileHandler, {"path": str(_BOKEH)}),
+        (f"{experiment}/trials/([^/]+)/artifact", _ArtifactHandler),
         *((path, _QuestionHandler, {"question": ask}) for path, ask in questions.items()),
     ]
     return Application(

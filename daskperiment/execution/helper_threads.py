@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial, wraps
 from inspect import iscoroutinefunction
@@ -21,7 +21,7 @@ from typing import Any
 from daskperiment.errors import UncertainStepError
 from daskperiment.execution.context import ACTIVE, CURRENT, TURN, RunningStep
 
-__all__ = ["bound", "carry_steps", "running_step"]
+__all__ = ["bound", "carry_steps", "run_to_end", "running_step"]
 
 _ORIGIN = "_daskperiment_origin"
 """Attribute of a thread that a step started: the step, and the turn of the thread."""
@@ -109,6 +109,19 @@ def _work(
 ) -> Any:
     with _Working(step, turn):
         return function(*args, **kwargs)
+
+
+def run_to_end(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Return what a coroutine of a step returns, from an event loop of its own."""
+    import asyncio  # noqa: PLC0415  # for those who have coroutines
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    # A loop runs in this thread already, as in a notebook: it waits as for any other step.
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
 
 
 # What carries steps into threads ------------------------------------------------------------------

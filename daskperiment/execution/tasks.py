@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import CoroutineType
 from typing import Any
 
 import msgspec
@@ -25,6 +26,7 @@ from daskperiment.codec import Blob, pack
 from daskperiment.execution.calls import SCALARS, Call
 from daskperiment.execution.context import ACTIVE, CURRENT, RunningStep
 from daskperiment.execution.given_values import exact_or_none, given_by_others
+from daskperiment.execution.helper_threads import run_to_end
 from daskperiment.execution.kept_files import (
     LAZY,
     files_returned,
@@ -165,11 +167,12 @@ def watched(
 
 
 def run_seeded(running: RunningStep, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    """Call a function with the global random state seeded for it."""
+    """Call a function with the global random state seeded for it; a coroutine is run to its end."""
     reset = CURRENT.set(running)
     seed_step(running, reset.old_value)
     try:
-        return function(*args, **kwargs)
+        value = function(*args, **kwargs)
+        return run_to_end(value) if type(value) is CoroutineType else value
     finally:
         release_step(running)
         CURRENT.reset(reset)

@@ -78,9 +78,10 @@ class ArtifactMethods(StepMethods):
                 f"{len(name)}."
             )
         wanted = check_format_name(format)
-        if trial_id is not None:
+        current = CURRENT.get()
+        if trial_id is not None and not (current and current.rehearsed):
             return self._add(name, value, wanted, trial_id)
-        if CURRENT.get() is None and running_step() is None:
+        if current is None and running_step() is None:
             raise TrialIDNotFoundError(
                 f"No step of experiment {self.id!r} runs here, so there is no trial to save "
                 f"{name!r} in. Save it in a step while a result is computed, or add it to a trial: "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from dask.base import tokenize
@@ -71,6 +72,49 @@ class ConfigurationMethods(ExperimentBase):
         for name in read.leaves:
             self._nodes[name] = Parameter.plain(self._parameters, name)
         return Configuration(self._parameters, read, self._nodes, "")
+
+    def parameters_from(self, namespace: Any) -> Configuration:
+        """Declare the parameters that a program's own command line gave.
+
+        Parameters
+        ----------
+        namespace : argparse.Namespace or OmegaConf configuration
+            What ``parser.parse_args()`` returns, or what Hydra gives to ``main``. Each value is a
+            parameter with its name.
+
+        Returns
+        -------
+        Configuration
+            As from :meth:`config`: ``args.lr`` is the parameter ``lr``, and ``args`` itself, given
+            to a step, is a namespace of this trial's values.
+
+        Raises
+        ------
+        TypeError
+            If `namespace` is none.
+
+        Examples
+        --------
+        >>> import argparse, pathlib, tempfile
+        >>> import daskperiment
+        >>> parser = argparse.ArgumentParser()
+        >>> _ = parser.add_argument("--lr", type=float, default=0.1)
+        >>> ex = daskperiment.Experiment("parsed", backend=pathlib.Path(tempfile.mkdtemp()))
+        >>> args = ex.parameters_from(parser.parse_args(["--lr", "0.5"]))
+        >>> @ex.result
+        ... def train(args):
+        ...     return args.lr
+        >>> train(args).compute()
+        0.5
+        >>> ex.get_parameters(1)
+        {'lr': 0.5}
+        """
+        if isinstance(namespace, (str, Path)):
+            raise TypeError(
+                f"parameters_from() got {shorten(repr(namespace), 60)}; expected what "
+                "parse_args() returns, or Hydra's configuration."
+            )
+        return self.config(namespace)
 
 
 class Configuration(CheckedNode):

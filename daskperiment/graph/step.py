@@ -263,10 +263,10 @@ def _check_function(function: Any) -> None:
         )
     if isinstance(function, StepFunction):
         raise TypeError(f"{function!r} is a step already; decorate the function once")
-    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+    if inspect.isasyncgenfunction(function):
         raise TypeError(
-            f"{function!r} is asynchronous; a step is an ordinary function. "
-            "Call asyncio.run(...) inside one."
+            f"{function!r} is an asynchronous generator; a step returns its output. Collect it: "
+            "return [each async for each in ...]."
         )
 
 

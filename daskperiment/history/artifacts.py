@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+import msgspec
 import pandas as pd
 from msgspec import Struct
 
 from daskperiment.codec import check_signature, object_ref, signing_key_in_force, unpack
-from daskperiment.errors import ArtifactNotFoundError
+from daskperiment.errors import ArtifactNotFoundError, CorruptRecordError
 from daskperiment.formats import PICKLE, read_file
 from daskperiment.formats.path_formats import unpacked
 from daskperiment.formatting import nearest
@@ -17,7 +18,7 @@ from daskperiment.history.columns import column, frame_of, moments
 from daskperiment.history.stored_values import MISSING
 from daskperiment.history.trial_records import as_trial_id, intact, require_trial, trial_or_raise
 from daskperiment.records import ARTIFACT, Artifact, ObjectRef, record_kind
-from daskperiment.store.protocol import Buffer, Store
+from daskperiment.store.protocol import Buffer, Store, Stored
 
 __all__ = ["KeptArtifact", "artifact_bytes", "artifacts_of", "get_artifacts", "load_artifact"]
 
@@ -46,8 +47,17 @@ class _ReusedArtifacts(Struct, gc=False):
     reused: int | None = None
 
 
-def artifacts_of(store: Store, trials: Iterable[int] | None = None) -> list[KeptArtifact]:
-    """Return the artifacts of some trials, or of all: of each name the latest, in order."""
+Reader = Callable[[Iterable[Stored], type[Any]], Iterable[tuple[int, Any]]]
+"""Returns the records of a type with their trials, those that are intact."""
+
+
+def artifacts_of(
+    store: Store, trials: Iterable[int] | None = None, intact: Reader = intact
+) -> list[KeptArtifact]:
+    """Return the artifacts of some trials, or of all: of each name the latest, in order.
+
+    `intact` says what becomes of records that are damaged: a warning.
+    """
     wanted = None if trials is None else list(trials)
     found: dict[tuple[int, str], KeptArtifact] = {}
     for trial, run in intact(store.read("steps", wanted), _ReusedArtifacts):
@@ -66,8 +76,15 @@ def _add(
 ) -> None:  # fmt: skip
     known = found.get((trial, artifact.name))
     if known is None or known.reused or known.artifact.added <= artifact.added:
-        reference = object_ref(artifact.value)
+        reference = _reference(artifact)
         found[trial, artifact.name] = KeptArtifact(trial, artifact, reference, reused)
+
+
+def _reference(artifact: Artifact) -> ObjectRef:
+    try:
+        return object_ref(artifact.value)
+    except CorruptRecordError as error:
+        return ObjectRef("?", "<damaged>", reason=str(error))
 
 
 def get_artifacts(store: Store, trial_id: int | None = None) -> pd.DataFrame:
@@ -107,7 +124,7 @@ def load_artifact(
     """
     key = signing_key_in_force(signing_key)
     one = find_artifact(store, name, trial_id, key)
-    form = one.artifact.value
+    form = msgspec.to_builtins(one.reference)
     if one.format not in _PATHS:
         return unpack(form, store.get, key, read_file)
     data = unpack(form, store.get, key, lambda _, body: body)
@@ -120,7 +137,7 @@ def artifact_bytes(store: Store, name: str, trial_id: int) -> tuple[KeptArtifact
     Raises as `load_artifact`.
     """
     one = find_artifact(store, name, trial_id, signing_key_in_force())
-    form = {**one.artifact.value, "format": one.format}
+    form = msgspec.to_builtins(msgspec.structs.replace(one.reference, format=one.format))
     return one, unpack(form, store.get, None, lambda _, body: body)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from daskperiment.codec import find_record
+from daskperiment.codec import NamedValue, find_record, named
 from daskperiment.errors import FilterError
 from daskperiment.history.curated import NOTHING_SAID, Curated, curated
 from daskperiment.history.filtering import Filter
@@ -208,6 +208,9 @@ def parts_of(value: Any) -> Mapping[str, Any]:
         return value.parts
     if isinstance(value, dict):
         return {key: each for key, each in value.items() if isinstance(key, str)}
+    by_name = named(value)
+    if isinstance(by_name, NamedValue) and isinstance(by_name.state, Mapping):
+        return by_name.state
     return {}
 
 

@@ -20,7 +20,7 @@ from optuna.distributions import (
 )
 from optuna.trial import TrialState
 
-from daskperiment.codec import from_plain, to_plain
+from daskperiment.codec import from_plain, named, to_plain
 from daskperiment.formatting import shorten
 from daskperiment.sweep.space import Choices, OptunaDistribution, Space, SweepPoint, identity
 from daskperiment.sweep.sweep_plan import SweepPlan, SweepTrial
@@ -159,7 +159,7 @@ class OptunaSampler:
 
     def _point(self, parameters: Mapping[str, Any]) -> SweepPoint:
         values = {name: axis.value(parameters[name]) for name, axis in self._axes.items()}
-        forms = {name: to_plain(value) for name, value in values.items()}
+        forms = {name: to_plain(named(value)) for name, value in values.items()}
         return SweepPoint(values, identity(forms))
 
     def _unseen(self) -> dict[str, Any]:

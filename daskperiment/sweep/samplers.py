@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from daskperiment.codec import to_plain
+from daskperiment.codec import named, to_plain
 from daskperiment.formatting import install_command
 from daskperiment.sweep.space import (
     Choices,
@@ -147,7 +147,7 @@ def _random_point(space: Space, entropy: int, number: int) -> SweepPoint:
     for name, dimension in space.dimensions.items():
         if isinstance(dimension, RandomDistribution):
             values[name] = dimension.draw(generator)
-            forms[name] = to_plain(values[name])
+            forms[name] = to_plain(named(values[name]))
         elif isinstance(dimension, Choices):
             i = int(generator.integers(len(dimension.values)))
             values[name], forms[name] = dimension.values[i], dimension.forms[i]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 import numpy as np
 
-from daskperiment.codec import NotPlainError, to_plain
+from daskperiment.codec import NotPlainError, named, to_plain
 from daskperiment.formatting import shorten
 
 __all__ = [
@@ -234,7 +234,7 @@ def listed_secrets(name: str, given: Any) -> list[Any]:
 
 def _form(name: str, value: Any) -> Any:
     try:
-        return to_plain(value)
+        return to_plain(named(value))
     except NotPlainError as error:
         raise TypeError(
             f"The space has {shorten(repr(value), 60)} ({type(value).__name__}) for parameter "

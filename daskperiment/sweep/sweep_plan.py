@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from daskperiment.codec import NotPlainError, decode, encode, from_plain, is_object, to_plain
+from daskperiment.codec import NotPlainError, decode, encode, from_plain, is_object, named, to_plain
 from daskperiment.execution.lifecycle import undefined
 from daskperiment.formatting import shorten
 from daskperiment.history import RecordedTrial, read_trials
@@ -188,7 +188,7 @@ def _other_values(result: ResultNode, varied: Iterable[str]) -> dict[str, Any]:
     for name in (name for name in values if name not in varied):
         # A value that is not plain cannot be compared when the sweep is resumed.
         with suppress(NotPlainError):
-            others[name] = to_plain(values[name])
+            others[name] = to_plain(named(values[name]))
     return others
 
 

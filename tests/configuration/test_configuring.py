@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
 import pickle
 
@@ -268,6 +269,21 @@ def test_lists_are_leaves(ex):
     cfg = ex.config({"layers": [{"n": 1}, {"n": 2}], "empty": {}})
     assert list(ex.get_parameters()) == ["layers", "empty"]
     assert cfg.compute() == {"layers": [{"n": 1}, {"n": 2}], "empty": {}}
+
+
+def test_parameters_from_a_command_line(ex):
+    """The values of argparse are parameters, and a step gets a namespace of the trial's values."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--lr", type=float, default=0.1)
+    parser.add_argument("--names", nargs="*", default=["a"])
+    args = ex.parameters_from(parser.parse_args(["--lr", "0.5"]))
+    result = ex.result(lambda args, lr: (args, lr))(args, args.lr)
+    found = result.bind(names=["b"]).compute(scheduler="synchronous")
+    assert found == (argparse.Namespace(lr=0.5, names=["b"]), 0.5)
+    assert ex.get_parameters(1) == {"lr": 0.5, "names": ["b"]}
+    for wrong in ("args.yaml", 3, None):
+        with pytest.raises(TypeError, match="expected"):
+            ex.parameters_from(wrong)
 
 
 def test_on_a_cluster(ex, cfg):

@@ -38,6 +38,18 @@ def test_plain_functions_run(ex, train):
     assert ex.get_metrics() == []
 
 
+def test_artifacts_are_dropped(ex, train):
+    """Nothing is saved, also to a trial that is named, as ex.trial_id is 0 in the block."""
+    train(1).compute(scheduler="synchronous")
+    with no_trial():
+        ex.save("model", [1, 2])
+        ex.save("model", [1, 2], trial_id=ex.trial_id)
+        ex.save("model", [1, 2], trial_id=1)
+        with pytest.raises(ValueError, match="format"):
+            ex.save("model", [1, 2], format="no such format")
+    assert ex.get_artifacts(1).empty
+
+
 def test_draws_are_seeded(ex, train):
     """The same seed gives the same draws, and what the test itself drew from comes back."""
     state = random.getstate()

@@ -1,5 +1,6 @@
 // Two trials side by side.
 
+import { artifact } from "./artifacts.js";
 import { absent, badge, diff, h, notice, put, row, table } from "./dom.js";
 import { ask, of } from "./state.js";
 import { named } from "./format.js";
@@ -73,6 +74,8 @@ export function compare(page) {
       outcome,
       pairs("Parameters", found.parameters, same(found.same_parameters)),
       pairs("Metrics, last value", found.metrics, same(found.same_metrics)),
+      found.artifacts.length ? section("Artifacts", h("div", { class: "pairof" }, found.artifacts.map((pair) => pair.map((one, place) =>
+        (one ? artifact(page.state.experiment, [found.first, found.second][place], one) : absent()))))) : null,
       found.steps.length ? section("Steps", table(["Step", "Output", "Why"], found.steps.map((step) =>
         h("tr", { class: step.key === found.origin ? "origin" : undefined },
           h("th", { scope: "row" }, step.key, step.key === found.origin ? h("span", { class: "pill" }, "first difference") : null),

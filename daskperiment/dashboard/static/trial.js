@@ -1,5 +1,6 @@
 // One trial in full.
 
+import { artifact, preview } from "./artifacts.js";
 import { badge, diff, foldable, h, notice, put, row, table } from "./dom.js";
 import { ask, of } from "./state.js";
 import { duration, moment, plural, size } from "./format.js";
@@ -48,7 +49,7 @@ export function trial(page) {
       found.notes.length ? card("Noticed", h("ul", {}, found.notes.map((one) => h("li", {}, `Step ${one.key} returned another output than in trial ${one.earlier}, ${one.reads.length ? `having read ${one.reads.join(", ")}` : "for no recorded reason: it is not pure"}.`)))) : null,
       card("Graph", found.graph?.nodes.length ? graph(found) : h("p", { class: "quiet" }, found.graph?.steps ? `The graph has ${plural(found.graph.steps, "step")}: too many to draw. The table of steps tells of each.` : "This trial has no recorded graph.")),
       card("Timeline", found.steps.length ? timeline(found) : h("p", { class: "quiet" }, found.status === "running" ? "No step has ended yet." : "No step ran to an end.")),
-      steps(found), kept(found), code(found), environment(found),
+      artifacts(found), steps(found), kept(found), code(found), environment(found),
     ];
   }
 
@@ -104,12 +105,15 @@ export function trial(page) {
       one.variables.length ? `read the environment variables ${one.variables.join(", ")}` : "", one.metrics.length ? `metrics ${one.metrics.join(", ")}` : ""].filter(Boolean).join("; ");
   }
 
+  const artifacts = (found) => (found.artifacts.length ? card("Artifacts", h("div", { class: "gallery" },
+    found.artifacts.map((one) => artifact(page.state.experiment, found.trial, one)))) : null);
+
   function kept(found) {
     const values = found.steps.filter((one) => one.kept);
     return card("Persisted values", values.length ? table(["Step", "Type", "Size", "Digest", "Value"], values.map(({ key, kept: one }) =>
       h("tr", {}, h("th", { scope: "row", class: "mono" }, key), h("td", {}, one.type), h("td", { class: "nowrap" }, one.plain ? "plain" : size(one.size)),
         h("td", { class: "mono", title: one.digest }, one.digest ? one.digest.slice(0, 16) : one.reason ? `not kept: ${one.reason}` : "—"),
-        h("td", { class: "roomy" }, foldable(one.text)))), { "aria-label": "Persisted values" }) : h("p", { class: "quiet" }, "No step of this trial kept its value."));
+        h("td", { class: "roomy" }, one.preview ? preview(one.preview) : foldable(one.text), one.load ? h("code", { class: "mono quiet" }, one.load) : null))), { "aria-label": "Persisted values" }) : h("p", { class: "quiet" }, "No step of this trial kept its value."));
   }
 
   function code(found) {
