@@ -29,8 +29,10 @@ def refusing() -> Iterator[None]:
     """Treat what a store's address, a filter or another value is refused for as wrong use."""
     try:
         yield
+    except FilterError as error:
+        raise Refused(str(error)) from error
     except (ValueError, TypeError) as error:
-        if isinstance(error, DaskperimentError) and not isinstance(error, FilterError):
+        if isinstance(error, DaskperimentError):
             raise
         raise Refused(str(error)) from error
 

@@ -12,7 +12,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from daskperiment.cli import lookup
+from daskperiment.cli import listings
 from daskperiment.formatting import install_command
 from tests.cli.conftest import Command, one_line
 from tests.store.redis_server import free_port
@@ -99,7 +99,7 @@ def test_error_that_nobody_foresaw(run: Command, monkeypatch: pytest.MonkeyPatch
     def fail(*arguments: object) -> None:
         raise RuntimeError("two\nlines \x1b[31m")
 
-    monkeypatch.setattr(lookup, "store_of", fail)
+    monkeypatch.setattr(listings, "store_of", fail)
     one_line(run("history", "x"), 1, r"RuntimeError: two lines \x1b[31m", "--debug")
     for arguments in (["--debug", "history", "x"], ["history", "x", "--debug"]):
         answer = run(*arguments)
