@@ -64,7 +64,8 @@ def get_history(
             table = read_table(store, order, running, trials, sweep).listed()
     rows = table.select(where, sort, _checked(limit), last)
     # All of a million rows are not copied once more.
-    table = table if where is sort is limit is last is None else table.take(rows)
+    whole = all(one is None for one in (where, sort, limit, last))
+    table = table if whole else table.take(rows)
     index = pd.Index(table.columns.trials, dtype="int64", name="Trial ID")
     columns = [
         *_parameters(table, order, index, expand),
