@@ -59,6 +59,7 @@ class OutputsByInputs:
         assert keys.call is not None
         self.key: CacheKey = keys.call.of_inputs(inputs, seed)
         self._hint = cache_entry_id(keys.call.call)
+        self._by_code = cache_entry_id(keys.call.code)
         self._keys = keys
         self._entries: CacheEntries | None = None
 
@@ -107,7 +108,10 @@ class OutputsByInputs:
         next_id = known.next_id if known is not None else cache_entry_id
         told = drew and known is not None and known.all(base)
         found = [] if told else [next_id(base)]
-        return [*found, next_id(seeded), self._hint] if drew else [*found, self._hint]
+        if drew:
+            return [*found, next_id(seeded), self._hint]
+        # What was drawn is never taken where no other nodes give the step anything.
+        return [*found, self._hint, self._by_code]
 
 
 def _reason(trial: int, why: str | None) -> str:

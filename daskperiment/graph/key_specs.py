@@ -122,6 +122,7 @@ class _Maker:
             key, tuple(_labelled(arguments, call)), place=call.key, step=call.step,
             version=call.version, persist=call.persist, reuse=call.reuse,
             arguments=arguments, ignored=call.ignore, given=_given(call, forms),
+            turned=tuple(call.turned()) if call.keywords else (),
             beside=tuple(part.key for part in ignored if isinstance(part, KeyOf)),
         )  # fmt: skip
 

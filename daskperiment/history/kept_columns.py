@@ -39,7 +39,7 @@ from daskperiment.store import rights
 from daskperiment.store.opening import columns_folder
 from daskperiment.store.protocol import Inspectable, Store, Stored
 
-__all__ = ["all_columns", "latest_columns"]
+__all__ = ["KnownColumns", "all_columns", "keep", "latest_columns", "load_kept"]
 
 WORTH = 1_000
 """Trials that ended since, from which on their columns are kept for the next reader."""
@@ -95,7 +95,7 @@ class _Sealed(Struct):
     index: msgspec.Raw
 
 
-class _Known(NamedTuple):
+class KnownColumns(NamedTuple):
     """What was kept, as far as it is whole."""
 
     state: _Index
@@ -115,14 +115,14 @@ class _Known(NamedTuple):
 def all_columns(store: Store, running: bool) -> TrialColumns:
     """Return all trials of a store that ended or are lost, and if asked for those that run."""
     folder = columns_folder(store)
-    known = _load(folder)
+    known = load_kept(folder)
     records = iter(store.read("trials", after=known.state.position - 1 if known else 0))
     if known is not None and not known.fits(store, next(records, None)):
         known, records = None, iter(store.read("trials"))
     before = known.parts if known else []
     found = fold_trials(store, records, known.state.pending if known else ())
     if found.last and found.is_intact and sum(len(one.trials) for one in found.parts) >= WORTH:
-        _save(folder, known, found.parts, found.last, sorted(found.pending))
+        keep(folder, known, found.parts, found.last, sorted(found.pending))
     endless = endless_columns(store, found.pending.keys(), running)
     return settled([*before, *found.parts, endless])
 
@@ -145,7 +145,8 @@ def latest_columns(store: Store, count: int, running: bool) -> TrialColumns:
 # Reading ------------------------------------------------------------------------------------------
 
 
-def _load(folder: Path) -> _Known | None:
+def load_kept(folder: Path) -> KnownColumns | None:
+    """Return what is kept in a folder, ``None`` if nothing is or if it is damaged."""
     try:
         sealed = msgspec.json.decode((folder / "index.json").read_bytes(), type=_Sealed)
         if xxh3_128_hexdigest(bytes(sealed.index)) != sealed.digest:
@@ -153,7 +154,7 @@ def _load(folder: Path) -> _Known | None:
         index = msgspec.json.decode(sealed.index, type=_Index)
         if index.version != _VERSION:
             return None
-        return _Known(index, [_read_part(folder / name) for name in index.files])
+        return KnownColumns(index, [_read_part(folder / name) for name in index.files])
     except _FAILURES:
         return None
 
@@ -198,8 +199,8 @@ def _checked(view: memoryview, where: _Bytes) -> memoryview:
 # Writing ------------------------------------------------------------------------------------------
 
 
-def _save(
-    folder: Path, known: _Known | None, parts: list[TrialColumns], last: Stored,
+def keep(
+    folder: Path, known: KnownColumns | None, parts: list[TrialColumns], last: Stored,
     pending: list[int],
 ) -> None:  # fmt: skip
     """Keep the columns for the next reader, if that is possible."""

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from daskperiment.errors import MetricNotFoundError
 from daskperiment.history.columns import column
+from daskperiment.history.metric_columns import MetricPoints, metric_points
 from daskperiment.history.stored_values import MISSING, viewed, viewed_all
 from daskperiment.history.trial_records import (
     PointBatch,
@@ -57,9 +58,9 @@ def load_metric(store: Store, metric_key: str, trial_id: int | Sequence[int]) ->
     holds. A step that was reused brings the metrics that it saved.
     """
     trials = _trial_ids(store, trial_id)
-    points = _load_points(store, metric_key, trials)
+    points = metric_points(store, metric_key, trials)
     _add_reused(store, metric_key, points)
-    without = [trial for trial in trials if not points[trial]]
+    without = [trial for trial in trials if not len(points[trial].values)]
     if without:
         raise MetricNotFoundError(_not_found(store, metric_key, without))
     return _side_by_side({trial: _series(points[trial], store) for trial in trials})
@@ -120,7 +121,10 @@ def load_metrics(store: Store, trial_id: int) -> dict[str, pd.Series]:
         found.update({name: known[name] for name in names if name in known and name not in found})
     if not found:
         require_trial(store, trial)
-    return {name: _series(found[name], store) for name in sorted(found)}
+    points = {
+        name: ([p.epoch for p in each], [p.value for p in each]) for name, each in found.items()
+    }
+    return {name: _series(MetricPoints(*points[name]), store) for name in sorted(points)}
 
 
 def _grouped(store: Store, trials: list[int]) -> dict[int, dict[str, list[PointValue]]]:
@@ -146,14 +150,6 @@ def _names(store: Store, trials: list[int] | None) -> dict[int, set[str]]:
     return names
 
 
-def _load_points(store: Store, metric: str, trials: list[int]) -> dict[int, list[PointValue]]:
-    points: dict[int, list[PointValue]] = {trial: [] for trial in trials}
-    records = store.read("points", trials) if trials else ()
-    for trial, batch in intact(records, PointBatch):
-        points[trial] += [point for point in batch.points if point.metric == metric]
-    return points
-
-
 class _ReusedRun(Struct, gc=False):
     """What a step run says of the metrics that came with a reused output."""
 
@@ -168,12 +164,12 @@ def _reused(store: Store, trials: list[int]) -> Iterator[tuple[int, int, list[st
             yield trial, run.reused, run.metrics
 
 
-def _add_reused(store: Store, metric: str, points: dict[int, list[PointValue]]) -> None:
+def _add_reused(store: Store, metric: str, points: dict[int, MetricPoints]) -> None:
     """Add the points of trials without any: those of the trials that ran the step they reused."""
-    without = [trial for trial, found in points.items() if not found]
+    without = [trial for trial, found in points.items() if not len(found.values)]
     runs = _reused(store, without) if without else ()
     sources = {trial: source for trial, source, metrics in runs if metric in metrics}
-    known = _load_points(store, metric, list(dict.fromkeys(sources.values())))
+    known = metric_points(store, metric, list(dict.fromkeys(sources.values())))
     for trial, source in sources.items():
         points[trial] = known[source]
 
@@ -195,11 +191,14 @@ def _not_found(store: Store, metric: str, trials: list[int]) -> str:
 # Series ----------------------------------------------------------------------------------------
 
 
-def _series(points: list[PointValue], store: Store) -> pd.Series:
+def _series(points: MetricPoints, store: Store) -> pd.Series:
     """Return the series of one trial: each epoch once, sorted if that is possible."""
-    epochs = _epochs(viewed_all([point.epoch for point in points], store))
-    values = viewed_all([point.value for point in points], store)
-    series = column(values, epochs, nullable=False)
+    if isinstance(points.epochs, np.ndarray) and isinstance(points.values, np.ndarray):
+        epochs = pd.Index(points.epochs.copy(), name="Epoch")
+        series = pd.Series(points.values.copy(), index=epochs)
+    else:
+        epochs = _epochs(viewed_all(list(points.epochs), store))
+        series = column(viewed_all(list(points.values), store), epochs, nullable=False)
     if epochs.is_monotonic_increasing and epochs.is_unique:
         return series
     return _sorted(series[~epochs.duplicated(keep="last")])

@@ -31,6 +31,7 @@ IMPURE = "impure"
 
 Key = Hashable
 Refusal = Callable[[Hit], str]
+ByInputs = Callable[[list[KeySpec], Callable[[set[str]], set[str]]], dict[Key, str]]
 
 
 class ReusePlanner:
@@ -105,9 +106,13 @@ class ReusePlanner:
         recorder.settle()
         tracker = tracker_of(recorder) if recorder.listeners else None
         in_flight = tracker.in_flight() if tracker is not None else frozenset()
+        codes = specs.codes(code.steps)
         plan = decide_reuse(
             self._store, specs.specs, cache_keys, reusable, in_flight, refusal,
             request.setup.signing_key,
+            lambda new, known: specs.bases_by_inputs(
+                new, known, cache_keys, request.values, codes
+            ),
         )  # fmt: skip
         calls = _calls(specs, plan, cache_keys, request, code)
         return _with_calls(plan, calls, self._store, request.setup.signing_key) if calls else plan
@@ -158,7 +163,7 @@ def _with_calls(
 def decide_reuse(
     store: Store, specs: Sequence[KeySpec], cache_keys: Mapping[Key, CacheKey | NoCacheKey],
     reusable: Collection[Key], in_flight: Collection[str], refusal: Refusal | None = None,
-    signing_key: bytes | None = None,
+    signing_key: bytes | None = None, by_inputs: ByInputs = lambda new, known: {},
 ) -> ReusePlan:  # fmt: skip
     """Decide what runs; raises StoreError if the store cannot be read.
 
@@ -179,8 +184,13 @@ def decide_reuse(
         if it is.
     signing_key : bytes, optional
         Outputs whose records are not signed with it are not taken.
+    by_inputs : callable, optional
+        Returns the keys by which outputs of steps are known for their inputs, if these are known
+        now, and the code is among those that its second argument finds in the store.
     """
-    return _Decision(store, specs, cache_keys, reusable, in_flight, refusal, signing_key).plan()
+    return _Decision(
+        store, specs, cache_keys, reusable, in_flight, refusal, signing_key, by_inputs
+    ).plan()
 
 
 class _Decision:
@@ -194,8 +204,12 @@ class _Decision:
         self, store: Store, specs: Sequence[KeySpec],
         cache_keys: Mapping[Key, CacheKey | NoCacheKey], reusable: Collection[Key],
         in_flight: Collection[str], refusal: Refusal | None, signing_key: bytes | None,
+        by_inputs: ByInputs,
     ) -> None:  # fmt: skip
         self.store = store
+        self.by_inputs = by_inputs
+        self.same_inputs: dict[Key, Hit] = {}
+        """Steps that nothing is known of by their cache keys, and an output for their inputs."""
         self.refusal = refusal
         self.specs = {spec.key: spec for spec in specs}
         self.cache_keys = cache_keys
@@ -218,6 +232,7 @@ class _Decision:
         keys = self.cache_keys
         known = {key: found for key in self.before if isinstance(found := keys[key], CacheKey)}
         self.entries.read({found.base for found in known.values()})
+        self._find_same_inputs()
         self._find_drawing()
         self.entries.read({found.seeded for key, found in known.items() if self.drew[key]})
         self._find_fitting()
@@ -245,6 +260,22 @@ class _Decision:
                 waiting += self.specs[key].inputs
         return [key for key in self.specs if key in found]
 
+    def _find_same_inputs(self) -> None:
+        """Find outputs of steps that got the same from other nodes, where they get it now so."""
+        keys = [(key, self.cache_keys[key]) for key in self.reusable]
+        new = [self.specs[key] for key, found in keys
+               if isinstance(found, CacheKey) and not self.entries.all(found.base)]  # fmt: skip
+        bases = self.by_inputs(new, self._with_entries)
+        self.entries.read(set(bases.values()))
+        for key, base in bases.items():
+            entry = latest(self.entries.all(base))
+            if entry is not None and not entry.drew and base not in self.entries.impure:
+                self.same_inputs[key] = Hit(base, entry)
+
+    def _with_entries(self, cache_keys: set[str]) -> set[str]:
+        self.entries.read(cache_keys)
+        return {each for each in cache_keys if self.entries.all(each)}
+
     def _find_drawing(self) -> None:
         """Find out which nodes draw random numbers, or any before them; None if nobody knows."""
         for key in self.before:
@@ -261,7 +292,7 @@ class _Decision:
         if not spec.place or found.base == found.seeded:
             return False
         drew = [entry.drew for entry in self.entries.all(found.base)]
-        return any(drew) if drew else None
+        return any(drew) if drew else False if key in self.same_inputs else None
 
     def _reads(self, key: Key) -> bool:
         found = self.cache_keys[key]
@@ -347,6 +378,8 @@ class _Decision:
             # What was read before the step must be known too.
             entries = [entry for entry in entries if not entry.partial]
         entry = latest(entries)
+        if entry is None and key in self.same_inputs:
+            name, entry = self.same_inputs[key]
         if entry is None:
             self.reasons[key] = NEVER_RUN
             if unfit := self._why_none(key, found, entries):

@@ -124,6 +124,7 @@ class Delivery:
             text = f"A value of {blob.size:,} bytes is lost: the store does not take it, and here "
             warn_user(StoreWarning(f"{text}it cannot wait: {error}"))
             raise
+        self.values.add(blob)  # the store may lose it when it has it
         self._wake()
 
     def forget_object(self, digest: str) -> None:
@@ -262,7 +263,10 @@ class Delivery:
         if known:
             return
         if away:
-            self.forget()  # the server may come back with less than it had
+            # The server may come back with less than it had.
+            for blob in filter(None, list(self._kept.values())):
+                self.values.add(blob)
+            self.forget()
         place = "in memory" if self._pending.in_memory else f"in {str(self.folder)!r}"
         warn_user(
             StoreWarning(

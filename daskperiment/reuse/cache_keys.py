@@ -124,6 +124,8 @@ class KeySpec:
     """Names of the arguments that are no part of the cache key."""
     beside: tuple[Key, ...] = ()
     """Keys of what the node takes for these."""
+    turned: tuple[str, ...] = ()
+    """Names of its arguments in their order, where that counts."""
     given: Mapping[str, Key] = field(default_factory=dict)
     """Argument, or a member of it -> key of what gives it, where others see that, too."""
     counting: tuple[Key, ...] = field(init=False)
@@ -252,14 +254,44 @@ class KeySpecs:
                   if (part.key in known if isinstance(part, KeyOf) else known or type(part) is str)
                   ]  # fmt: skip
         try:
-            code = combine(SCHEME, series_of(platform.python_version()), spec.step, spec.version,
-                           _code(steps, spec.place, spec.step))  # fmt: skip
+            code = _code_of(spec, steps)
             parts = [part if type(part) is str else _digest(part, found, values, steps)
                      for part in direct]  # fmt: skip
         except NoFingerprintError:
             return None
         parts = in_any_order(parts) if SET in parts else parts
         return CallKey(combine("code", code), combine("call", code, *parts), by_nodes)
+
+    def bases_by_inputs(
+        self, specs: Iterable[KeySpec], known: Callable[[set[str]], set[str]],
+        found: Mapping[Key, CacheKey | NoCacheKey], values: Mapping[str, Any],
+        steps: Mapping[str, StepCode],
+    ) -> dict[Key, str]:  # fmt: skip
+        """Return the keys by which outputs are known for steps' inputs, as far as these are known.
+
+        They are where a step gets nothing but what parameters and its own call say. `known` picks
+        the codes that an output was ever found by in this way; the others are as for `call_key`.
+        """
+        codes: dict[Key, str] = {}
+        of_step: dict[tuple[str, str, str], str] = {}
+        for spec in specs:
+            forms = [part for parts in spec.arguments.values() for part in parts]
+            if len(forms) == len(spec.arguments) and all(map(self._is_known, forms)):
+                name = spec.place if spec.place in steps else spec.step
+                which = name, spec.step, spec.version
+                if which not in of_step:
+                    of_step[which] = combine("code", _code_of(spec, steps))
+                codes[spec.key] = of_step[which]
+        worth = known(set(of_step.values())) if codes else set()
+        return {
+            spec.key: combine(codes[spec.key], _inputs_of(spec, found, values))
+            for spec in specs if codes.get(spec.key) in worth
+        }  # fmt: skip
+
+    def _is_known(self, form: Part) -> bool:
+        if isinstance(form, KeyOf):
+            return form.key in self._parameters
+        return isinstance(form, (str, LiveValue, DefaultValue))
 
     def codes(self, steps: Mapping[str, StepCode]) -> Mapping[str, StepCode]:
         """Return the code of steps, with that of the functions that are none."""
@@ -374,6 +406,21 @@ class KeySpecs:
         if isinstance(part, (LiveValue, DefaultValue)):
             return exact_fingerprint(part.value)  # what files hold is told of as such
         return str(part)
+
+
+def _code_of(spec: KeySpec, steps: Mapping[str, StepCode]) -> str:
+    series = series_of(platform.python_version())
+    return combine(SCHEME, series, spec.step, spec.version, _code(steps, spec.place, spec.step))
+
+
+def _inputs_of(
+    spec: KeySpec, found: Mapping[Key, CacheKey | NoCacheKey], values: Mapping[str, Any]
+) -> str:
+    """Return the fingerprint of all that a step gets, as its run makes it."""
+    parts: list[str] = []
+    for name in sorted(spec.arguments):
+        parts += (name, _digest(spec.arguments[name][0], found, values, {}))
+    return combine(*parts, *spec.turned)
 
 
 def _is_file(spec: KeySpec) -> bool:

@@ -3,13 +3,17 @@ from __future__ import annotations
 import math
 from datetime import date
 
+import msgspec
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from daskperiment.errors import MetricNotFoundError, StoreWarning, TrialIDNotFoundError
+from daskperiment.history import metric_columns
 from daskperiment.history.metrics import get_metrics, load_metric, load_metrics
+from daskperiment.store.file import FileStore
+from daskperiment.store.protocol import Record
 from tests.history.lab import Lab
 
 
@@ -238,3 +242,70 @@ def test_all_metrics_of_a_trial(lab):
         assert series.equals(load_metric(lab.store, name, trial)[trial])
     with pytest.raises(TrialIDNotFoundError):
         load_metrics(lab.store, 99)
+
+
+@pytest.fixture
+def long(tmp_path, monkeypatch):
+    """Let ten points be a long series, in a folder; return it and what it counts."""
+    monkeypatch.setattr(metric_columns, "WORTH", 10)
+    store = FileStore(tmp_path / "demo")
+    read = store.read
+    records = []
+    store.read = lambda *given, **named: [
+        records.append(one) or one for one in read(*given, **named)
+    ]
+    return store, records
+
+
+def save(store, trial, *points):
+    """Save points of a trial in a batch of their own."""
+    number = len(list(FileStore(store.folder).read("points")))
+    rows = [["loss", epoch, value, 1.0] for epoch, value in points]
+    body = msgspec.json.encode({"points": rows})
+    store.append([Record("points", trial, f"batch-{number}", body)])
+
+
+def test_long_series_is_kept(long):
+    """Who comes next reads one record of a long series, and those that were saved since."""
+    store, records = long
+    for start in range(0, 40, 4):
+        save(store, 1, *((epoch, epoch / 2) for epoch in range(start, start + 4)))
+    first = load_metric(store, "loss", 1)
+    records.clear()
+    assert load_metric(store, "loss", 1).equals(first)
+    assert len(records) == 1
+    save(store, 1, (40, 20.0))
+    records.clear()
+    frame = load_metric(store, "loss", [1])
+    assert frame[1].tolist() == [epoch / 2 for epoch in range(41)]
+    assert len(records) == 2
+    frame.iloc[0, 0] = 7.0
+    assert load_metric(store, "loss", 1).iloc[0, 0] == 0.0
+
+
+def test_long_series_that_does_not_fit(long):
+    """What is kept counts for nothing where the store has another trial, or damage struck."""
+    store, _ = long
+    save(store, 1, *((epoch, 1.0) for epoch in range(20)))
+    first = load_metric(store, "loss", 1)
+    for path in (store.folder / "columns" / "points").rglob("*"):
+        if path.is_file():
+            data = path.read_bytes()
+            path.write_bytes(data[:-30] + bytes([data[-30] ^ 1]) + data[-29:])
+            assert load_metric(store, "loss", 1).equals(first)
+    store.delete()
+    save(store, 1, *((epoch, 2.0) for epoch in range(20)))
+    assert load_metric(store, "loss", 1)[1].tolist() == [2.0] * 20
+    save(store, 1, (20, "text"))
+    assert load_metric(store, "loss", 1)[1].tolist() == [2.0] * 20 + ["text"]
+
+
+def test_long_series_of_two_trials(long):
+    """A long series and a short one of another trial stand side by side."""
+    store, _ = long
+    save(store, 1, *((epoch, 1.0) for epoch in range(20)))
+    save(store, 2, (0, 5))
+    for _ in range(2):
+        frame = load_metric(store, "loss", [2, 1])
+        assert frame[1].tolist() == [1.0] * 20
+        assert frame[2].dropna().tolist() == [5]

@@ -9,13 +9,19 @@ import sys
 import warnings
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 import daskperiment
 from daskperiment.cli import cli
 from daskperiment.cli.checkup import examine
-from daskperiment.errors import CodeChangedWarning, StoreError, StoreWarning
+from daskperiment.errors import (
+    CodeChangedWarning,
+    StoreError,
+    StoreUnavailableError,
+    StoreWarning,
+)
 from daskperiment.history import read_trials
 from daskperiment.recording.registry import close_recorders
 from daskperiment.store.redis.store import RedisStore
@@ -135,6 +141,49 @@ def test_ended_while_the_store_was_away(make_place, monkeypatch):
         deleted(place, "gone")
         ex.flush()
     check_rows(open_again("gone", place.backend), [2])
+
+
+@pytest.mark.parametrize("kind", ["redis", "mongo"])
+def test_lost_after_it_was_away(kind, make_place, monkeypatch):
+    """What waited while a server was away, and what it had before, is there after it loses both."""
+    place = make_place(kind)
+    ex = daskperiment.Experiment("gone", backend=place.backend)
+    n = ex.parameter("n", default=0)
+
+    @ex.persist
+    def keep(n):
+        if n == 2:
+            for name in ("append", "put", "state"):
+                monkeypatch.setattr(type(ex._store), name, away)
+        return np.arange(500) + n
+
+    def away(*_):
+        raise StoreUnavailableError("it is away for a moment")
+
+    @ex.result
+    def before(kept):
+        return int(kept[0])
+
+    @ex.result
+    def after(kept):
+        return int(kept[0])
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert before(keep(n)).bind(n=1).compute() == 1
+        assert before(keep(n)).bind(n=2).compute() == 2
+        monkeypatch.undo()
+        monkeypatch.setattr("daskperiment.recording.heartbeat.TICK", 3600)
+        ex.flush()
+        emptied(place, "gone")
+        assert after(keep(n)).bind(n=3).compute() == 3
+    again = open_again("gone", place.backend)
+    history = again.get_history()
+    assert history["n"].tolist() == [3, 1, 2]
+    for trial, number in history["n"].items():
+        assert again.get_persisted("keep", trial)[0] == number
+        assert "def before" in again.get_code(trial) or number == 3
+    assert examine(again._store).findings == []
 
 
 def test_deleted_twice(place):

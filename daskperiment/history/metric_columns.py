@@ -1,0 +1,121 @@
+"""The points of one metric of trials; of long ones the numbers are kept for the next reader."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from toolz import partition_all
+
+from daskperiment.history.kept_columns import KnownColumns, keep, load_kept
+from daskperiment.history.table_columns import NumberColumn, column_of
+from daskperiment.history.trial_columns import TrialColumns
+from daskperiment.history.trial_records import PIECE, PointBatch, decoded
+from daskperiment.store.opening import columns_folder
+from daskperiment.store.protocol import Store, Stored
+
+__all__ = ["MetricPoints", "metric_points"]
+
+WORTH = 50_000
+"""Points since, from which on they are kept for the next reader."""
+_NUMBERS = ({int}, {float})
+
+
+class MetricPoints(NamedTuple):
+    """The points of one metric of one trial as they were saved: lists, or arrays of numbers."""
+
+    epochs: Sequence[Any] | np.ndarray[Any, Any]
+    values: Sequence[Any] | np.ndarray[Any, Any]
+
+
+class _Read(NamedTuple):
+    """What was read of a trial's points."""
+
+    epochs: list[Any]
+    values: list[Any]
+    last: Stored
+    is_intact: bool
+
+
+def metric_points(store: Store, metric: str, trials: Sequence[int]) -> dict[int, MetricPoints]:
+    """Return the points of one metric, by trial."""
+    folder = columns_folder(store) / "points"
+    found: dict[int, MetricPoints] = {}
+    if folder.is_dir():
+        for trial in trials:
+            known = load_kept(_place(folder, metric, trial))
+            points = _continued(store, metric, trial, known) if known else None
+            if points is not None:
+                found[trial] = points
+    others = [trial for trial in trials if trial not in found]
+    read = _read(metric, store.read("points", others)) if others else {}
+    for trial in others:
+        one = read.get(trial)
+        found[trial] = MetricPoints(one.epochs, one.values) if one else MetricPoints([], [])
+        if one and one.is_intact and len(one.epochs) >= WORTH:
+            _keep(_place(folder, metric, trial), None, trial, one)
+    return found
+
+
+def _place(folder: Path, metric: str, trial: int) -> Path:
+    name = hashlib.sha256(metric.encode("utf-8", "surrogatepass")).hexdigest()[:24]
+    return folder / f"{trial}-{name}"
+
+
+def _continued(store: Store, metric: str, trial: int, known: KnownColumns) -> MetricPoints | None:
+    """Return what is known with what was saved since; ``None`` if that does not fit."""
+    records = iter(store.read("points", [trial], after=known.state.position - 1))
+    if not known.fits(store, next(records, None)):
+        return None
+    one = _read(metric, records).get(trial)
+    if one is not None and one.epochs:
+        new = _columns(trial, one)
+        if new is None:
+            return None
+        if one.is_intact and len(one.epochs) >= WORTH:
+            place = _place(columns_folder(store) / "points", metric, trial)
+            _keep(place, known, trial, one)
+        columns = TrialColumns.stacked([*known.parts, new])
+    else:
+        columns = TrialColumns.stacked(known.parts)
+    epochs, values = columns.fields["epoch"], columns.fields["value"]
+    if not isinstance(epochs, NumberColumn) or not isinstance(values, NumberColumn):
+        return None
+    return MetricPoints(epochs.values, values.values)
+
+
+def _read(metric: str, records: Iterable[Stored]) -> dict[int, _Read]:
+    found: dict[int, _Read] = {}
+    for piece in partition_all(PIECE, records):
+        pairs, damaged = decoded(piece, PointBatch)
+        for trial, batch in pairs:
+            points = [point for point in batch.points if point.metric == metric]
+            one = found.get(trial)
+            if one is None:
+                one = found[trial] = _Read([], [], piece[-1], True)
+            one.epochs.extend([point.epoch for point in points])
+            one.values.extend([point.value for point in points])
+        for record in piece:
+            if record.trial in found:
+                found[record.trial] = found[record.trial]._replace(last=record)
+        for record in damaged:
+            if record.trial in found:
+                found[record.trial] = found[record.trial]._replace(is_intact=False)
+    return found
+
+
+def _columns(trial: int, read: _Read) -> TrialColumns | None:
+    """Return points as columns, where they are numbers of one kind."""
+    if set(map(type, read.epochs)) not in _NUMBERS or set(map(type, read.values)) not in _NUMBERS:
+        return None
+    fields = {"epoch": column_of(read.epochs), "value": column_of(read.values)}
+    return TrialColumns(np.full(len(read.epochs), trial, "int64"), fields, {})
+
+
+def _keep(place: Path, known: KnownColumns | None, trial: int, read: _Read) -> None:
+    columns = _columns(trial, read)
+    if columns is not None:
+        keep(place, known, [columns], read.last, [])
