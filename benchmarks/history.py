@@ -74,17 +74,18 @@ def _of_size(folder: Path, size: int) -> Iterator[Figure]:
 
 
 _MEASURE = """
-import resource, sys
+import re, sys
 from pathlib import Path
 from daskperiment.history.tables import get_history
 from daskperiment.store.opening import open_store
 import pandas
 store = open_store(Path(sys.argv[1]), sys.argv[2])
 get_history(store, (), last=1)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+before = peak()
 frame = get_history(store, ("lr", "depth", "kind"))
-after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print((after - before) / 1024, frame.memory_usage(deep=True).sum() / 1e6)
+print((peak() - before) / 1024, frame.memory_usage(deep=True).sum() / 1e6)
 """
 
 

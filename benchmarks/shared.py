@@ -19,7 +19,7 @@ import redis
 
 import daskperiment
 from benchmarks.histories import fill
-from benchmarks.local import trivial
+from benchmarks.local import plain, trivial
 from benchmarks.timing import Figure, best, per_call, side_by_side
 from daskperiment.recording.registry import close_recorders
 from tests.store import mongo_server, redis_server
@@ -29,6 +29,8 @@ __all__ = ["run"]
 
 MEGABYTE = 1024 * 1024
 TRIALS = 200
+TRIAL_BUDGETS = (1.5, 2.2, 5.0)
+"""Of a trial against plain Dask: in a folder, on Redis, on MongoDB."""
 POINTS = 100_000
 
 
@@ -51,8 +53,8 @@ def run(folder: Path) -> Iterator[Figure]:
         # For the processes that are started here.
         stack.enter_context(patch.dict(os.environ, DASK_DASKPERIMENT__JOURNAL=journal))
         places = [_folder(folder / "files"), _redis(stack, folder), _mongo(stack, folder)]
-        for place in places:
-            yield _trial(place)
+        for place, budget in zip(places, TRIAL_BUDGETS, strict=True):
+            yield from _trial(place, budget)
         with nursery() as processes:
             for place in places:
                 yield _writers(place, processes)
@@ -119,8 +121,9 @@ def _mongo(stack: ExitStack, folder: Path) -> Place:
     return Place("mongo", server.url("bench"), "insert_many; GridFS put and get", small, large)
 
 
-def _trial(place: Place) -> Figure:
+def _trial(place: Place, budget: float) -> Iterator[Figure]:
     _, result = trivial(place.backend)
+    same = plain()
     result.compute(scheduler="synchronous")
     # A two-step trial writes five records of some 300 bytes.
     ours, floor = side_by_side(
@@ -128,9 +131,17 @@ def _trial(place: Place) -> Figure:
         lambda: place.small(os.urandom(300), 5 * TRIALS),
         rounds=3,
     )
-    return Figure(
+    yield Figure(
         f"{place.name}: two-step trial / five records of 300 B",
         ours / TRIALS * 1e3, floor / TRIALS * 1e3, "ms", note=place.floor,
+    )  # fmt: skip
+    ours, floor = side_by_side(
+        per_call(lambda: result.compute(scheduler="synchronous"), TRIALS),
+        per_call(lambda: same.compute(scheduler="synchronous"), TRIALS),
+    )
+    yield Figure(
+        f"{place.name}: two-step trial / plain dask graph",
+        ours / TRIALS * 1e3, floor / TRIALS * 1e3, "ms", budget,
     )  # fmt: skip
 
 

@@ -23,6 +23,11 @@ class Figure(NamedTuple):
     def ratio(self) -> float | None:
         return self.ours / self.floor if self.floor else None
 
+    @property
+    def met(self) -> bool | None:
+        """Whether the ratio is within the budget; None if there is none."""
+        return None if self.budget is None or self.ratio is None else self.ratio <= self.budget
+
 
 def best(function: Callable[[], object], rounds: int = 5) -> float:
     """Seconds of the fastest of some runs."""

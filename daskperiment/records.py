@@ -7,6 +7,7 @@ value. Times are seconds since the Unix epoch, durations are seconds, sizes are 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -65,6 +66,7 @@ __all__ = [
     "curation_id",
     "digests_within",
     "ended_id",
+    "is_experiment_id",
     "impure_key_id",
     "impure_step_id",
     "is_replacement_id",
@@ -88,6 +90,20 @@ ALTERED, ARTIFACT, CURATED = "altered", "artifact", "curated"
 
 DESERTED = "ended-failed-deserted"
 """Id of an end that is taken back if workers come back: then the same trial goes on."""
+
+
+def is_experiment_id(text: str) -> bool:
+    """Return whether a text can be the id of an experiment.
+
+    It becomes part of names of folders, keys and documents: letters, digits, ``_``, ``-`` and
+    ``.``, with a letter or ``_`` first and no ``.`` last.
+    """
+    words = re.split("[-.]", text)
+    return (
+        words[0].isidentifier()
+        and not text.endswith(".")
+        and (all(f"_{word}".isidentifier() for word in words))
+    )
 
 
 def record_kind(id: str) -> str:

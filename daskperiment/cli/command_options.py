@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import os
 import re
 import warnings
 from collections.abc import Callable, Iterable
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from daskperiment.cli.exit_status import Command, Refused
+from daskperiment.records import is_experiment_id
 
 __all__ = [
     "EXPERIMENT", "EXPERIMENT_OR_SCRIPT", "LATEST", "SCRIPT", "TRIAL", "assignments", "command",
@@ -153,12 +155,14 @@ def _number(text: str) -> int:
 
 
 class _ExperimentOrScript(_ExperimentId):
-    """The id of an experiment, which is an identifier; anything else is a script."""
+    """The id of an experiment, or a script: what ends in .py, or is a file that is there."""
 
     name = "experiment or script"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         if isinstance(value, Path) or value.isidentifier():
+            return value
+        if is_experiment_id(value) and not (value.endswith(".py") or os.path.exists(value)):
             return value
         _refuse_option(value, ctx)
         return SCRIPT.convert(value, param, ctx)

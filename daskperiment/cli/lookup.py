@@ -10,6 +10,7 @@ from daskperiment.cli.exit_status import Refused
 from daskperiment.errors import DaskperimentError
 from daskperiment.experiment import Experiment
 from daskperiment.formatting import listed
+from daskperiment.records import is_experiment_id
 from daskperiment.store.opening import list_experiments, open_store, resolve
 from daskperiment.store.protocol import Store
 
@@ -52,7 +53,7 @@ def store_of(backend: str | None, id: str) -> Store:
     """Open the store of an experiment that exists."""
     checked(backend)
     # No listing, which may take long, where the id is one and the store has trials of it.
-    if id.isidentifier() and len(id.encode("utf-8", "replace")) <= 100:
+    if is_experiment_id(id) and len(id.encode("utf-8", "replace")) <= 100:
         with refusing():
             store = open_store(backend, id)
         if store.state().latest > 0:

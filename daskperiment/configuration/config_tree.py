@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -188,8 +187,12 @@ def _yaml(text: str) -> Any:
     return import_module("yaml").safe_load(text)  # it comes with Dask
 
 
+def _toml(text: str) -> Any:
+    return import_module("tomllib").loads(text)  # slow to load
+
+
 _READERS: dict[str, Callable[[str], Any]] = {
-    ".yaml": _yaml, ".yml": _yaml, ".toml": tomllib.loads, ".json": json.loads,
+    ".yaml": _yaml, ".yml": _yaml, ".toml": _toml, ".json": json.loads,
 }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from daskperiment.dashboard.trial_index import CHUNK, begins_with, split_damaged
 from daskperiment.errors import DaskperimentError, StoreError, StoreUnavailableError
 from daskperiment.formatting import shorten
 from daskperiment.history.trial_records import read_trials
-from daskperiment.records import BEGUN, ENDED, EndStatus, outweighs, record_kind
+from daskperiment.records import BEGUN, ENDED, EndStatus, is_experiment_id, outweighs, record_kind
 from daskperiment.store.file import FileStore
 from daskperiment.store.opening import list_experiments, open_store, resolve
 from daskperiment.store.protocol import Store, Stored
@@ -64,7 +64,7 @@ class Source:
         """Return the ids of the experiments, sorted."""
         if self._is_single:
             return list(self._given)
-        return [id for id in list_experiments(self._target) if id.isidentifier()]
+        return [id for id in list_experiments(self._target) if is_experiment_id(id)]
 
     def store(self, experiment: str) -> Store:
         """Return an experiment's store; ExperimentNotFoundError if there is none of this id."""
@@ -93,7 +93,7 @@ class Source:
 def _name_of(store: Store) -> str:
     path = unquote(urlsplit(store.address).path)
     name = path.rstrip("/").rpartition("/")[2]
-    return name if name.isidentifier() else "experiment"
+    return name if is_experiment_id(name) else "experiment"
 
 
 def _address(target: Any) -> str:

@@ -20,6 +20,7 @@ from daskperiment.formatting import html_table, plain_repr, shorten, table
 from daskperiment.parameters import Parameters
 from daskperiment.planning.planner import Planner, check_reuse
 from daskperiment.recording.registry import is_caught_up, recorder_for, visiting
+from daskperiment.records import is_experiment_id
 from daskperiment.result import Result
 from daskperiment.seeds import check_seed
 from daskperiment.store import opening
@@ -39,7 +40,8 @@ class Experiment(
     Parameters
     ----------
     id : str
-        An identifier, such as ``"iris_svm"``.
+        Such as ``"iris-svm.v2"``: letters, digits, ``_``, ``-`` and ``.``, a letter or ``_``
+        first.
     backend : str, pathlib.Path, redis.Redis, pymongo Database or Store, optional
         Where the history lives. None: the configured ``daskperiment.backend``, else the folder
         ``daskperiment_cache``. A path or ``"file:///path"`` is a folder that holds any number of
@@ -135,10 +137,10 @@ class Experiment(
 
 def check_id(id: Any) -> None:
     """Refuse what cannot be an experiment's id."""
-    if not isinstance(id, str) or not id.isidentifier():
+    if not isinstance(id, str) or not is_experiment_id(id):
         raise ValueError(
-            f"An experiment's id is {id!r}; expected an identifier: letters, digits and "
-            "underscores, not beginning with a digit, such as 'iris_svm'."
+            f"An experiment's id is {id!r}; expected letters, digits, '_', '-' and '.', a "
+            "letter or '_' first and no '.' last, such as 'iris-svm.v2'."
         )
     if len(id.encode()) > 100:
         raise ValueError(f"An experiment's id has at most 100 bytes; {id!r} has more")

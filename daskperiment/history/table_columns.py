@@ -95,8 +95,8 @@ class CodedColumn:
     def each(self, function: Callable[[Any], Any]) -> CodedColumn:
         """Return what a function gives for each different value that some row has."""
         values = self.values
-        used = np.unique(self.codes[self.codes >= 0])
-        if len(used) * 2 < len(values):
+        if 2 * len(self) < len(values):
+            used = np.unique(self.codes[self.codes >= 0])
             codes = np.searchsorted(used, self.codes).astype("int32")
             codes[self.codes < 0] = -1
             return CodedColumn(codes, [function(values[at]) for at in used.tolist()])

@@ -62,7 +62,10 @@ def get_history(
         every, table = table, table.listed()
         if latest is not None and len(table) < min(latest, len(every)):
             table = read_table(store, order, running, trials, sweep).listed()
-    table = table.take(table.select(where, sort, _checked(limit), last))
+    rows = table.select(where, sort, _checked(limit), last)
+    # All of a million rows are not copied once more.
+    whole = all(one is None for one in (where, sort, limit, last))
+    table = table if whole else table.take(rows)
     index = pd.Index(table.columns.trials, dtype="int64", name="Trial ID")
     columns = [
         *_parameters(table, order, index, expand),
@@ -119,9 +122,9 @@ def _values(found: Column | None, table: HistoryTable) -> list[Any]:
         return [MISSING] * len(table)
     if isinstance(found, NumberColumn):
         return found.to_list()
-    if any(type(form) in (dict, list) for form in found.values):
-        return [viewed(form, table.store) for form in found.to_list()]
-    return found.to_list()
+    forms = found.to_list()
+    kinds = set(map(type, forms if len(forms) < found.count else found.values))
+    return [viewed(form, table.store) for form in forms] if kinds & {dict, list} else forms
 
 
 def _parameters(

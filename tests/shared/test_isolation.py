@@ -20,7 +20,7 @@ from daskperiment.store.liveness import current_origin
 from daskperiment.store.protocol import Record
 from tests.shared.conftest import open_again
 
-NAMES = ["ab", "a", "a_b", "_a", "A", "a1", "ä"]
+NAMES = ["ab", "a", "a_b", "_a", "A", "a1", "ä", "a-b", "a.b", "a.b-c"]
 
 
 def use(name, backend):

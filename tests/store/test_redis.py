@@ -231,7 +231,7 @@ def test_bad_backend() -> None:
     """Another object, and an id that is no identifier, are a ValueError."""
     with pytest.raises(ValueError, match=r"StringIO.*expected a redis://"):
         open_redis(io.StringIO(), "a")
-    with pytest.raises(ValueError, match="identifier"):
+    with pytest.raises(ValueError, match="expected letters"):
         open_redis("redis://h", "a}:*")
 
 

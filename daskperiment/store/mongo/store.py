@@ -30,7 +30,7 @@ from bson.max_key import MaxKey
 from pymongo import IndexModel
 
 from daskperiment.errors import RecordsRefusedError, StoreError
-from daskperiment.records import STREAMS
+from daskperiment.records import STREAMS, is_experiment_id
 from daskperiment.store.mongo.batches import RECORD_INDEXES, RecordBatches
 from daskperiment.store.mongo.client import Database, MongoServer, MongoTarget, mongo_target
 from daskperiment.store.mongo.documents import ASIDE, ASIDE_DOCUMENTS
@@ -74,7 +74,7 @@ def list_mongo(backend: Any) -> list[str]:
                 name
                 for collection in (TRIALS, RECORDS, FILES)
                 for name in _names(server, collection)
-                if name.isidentifier()  # others no store can open
+                if is_experiment_id(name)  # others no store can open
             }
         )
     finally:
@@ -85,8 +85,10 @@ class MongoStore(ObjectMethods):
     """One experiment's records and objects in MongoDB. See :class:`~.protocol.Store`."""
 
     def __init__(self, target: MongoTarget, id: str) -> None:
-        if not id.isidentifier():
-            raise ValueError(f"The experiment's id is {id!r}; expected an identifier. Rename it.")
+        if not is_experiment_id(id):
+            raise ValueError(
+                f"The id is {id!r}; expected letters, digits, '_', '-' or '.': rename it"
+            )
         self._target = target
         self._id = id
         self._server = MongoServer(target, self.address)

@@ -34,6 +34,7 @@ from typing import Any
 from toolz import partition_all
 
 from daskperiment.errors import CorruptRecordError, StoreError, StoreUnavailableError, StoreWarning
+from daskperiment.records import is_experiment_id
 from daskperiment.store.protocol import (
     Allocation,
     Fault,
@@ -90,7 +91,7 @@ def list_redis(backend: Any) -> list[str]:
     server = RedisServer(target, _EXPERIMENTS, target.url)
     try:
         names = [name.decode(errors="replace") for name in server.call("SMEMBERS", _EXPERIMENTS)]
-        return sorted(name for name in names if name.isidentifier())  # Others no store can open.
+        return sorted(name for name in names if is_experiment_id(name))  # Others no store can open.
     finally:
         server.close()
 
@@ -99,8 +100,10 @@ class RedisStore(ObjectMethods):
     """One experiment's records and objects in Redis. See :class:`~.protocol.Store`."""
 
     def __init__(self, target: RedisTarget, id: str) -> None:
-        if not id.isidentifier():
-            raise ValueError(f"The experiment's id is {id!r}; expected an identifier. Rename it.")
+        if not is_experiment_id(id):
+            raise ValueError(
+                f"The id is {id!r}; expected letters, digits, '_', '-' or '.': rename it"
+            )
         self._target = target
         self._id = id
         self._prefix = f"daskperiment:{{{id}}}:"
