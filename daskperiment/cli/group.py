@@ -144,6 +144,28 @@ def steps(**given: Any) -> None:
     work("listings").list_steps(**given)
 
 
+@command("artifacts", trials=True)
+@experiment_argument
+@click.argument("trial", type=TRIAL, required=False)
+@format_option("table", "csv", "json")
+def artifacts(**given: Any) -> None:
+    """List the artifacts of a trial, or of all trials."""
+    work("artifact_commands").list_artifacts(**given)
+
+
+@command("get", trials=True)
+@experiment_argument
+@click.argument("name")
+@_trial_argument
+@click.option(
+    "-o", "--output", "output_", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+    help="Write to this file, also where there is one.",
+)  # fmt: skip
+def get(**given: Any) -> None:
+    """Write an artifact of a trial, by default of the latest, to a file."""
+    work("artifact_commands").get_artifact(**given)
+
+
 @command("metrics", trials=True)
 @experiment_argument
 @click.argument("trials", metavar="[TRIAL]...", type=TRIAL, nargs=-1)
@@ -211,6 +233,16 @@ def explain(
 
 
 # What you say of it ----------------------------------------------------------------------------
+
+
+@command("save", trials=True)
+@experiment_argument
+@click.argument("name")
+@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@_trial_argument
+def save(**given: Any) -> None:
+    """Add a file or folder to a trial, by default the latest, as an artifact."""
+    work("artifact_commands").save_artifact(**given)
 
 
 @command("tag", trials=True)
@@ -345,8 +377,21 @@ def check(**given: Any) -> int:
 
 _SECTIONS = {
     "With a script": (run, reproduce),
-    "What was recorded": (ls, history, show, steps, metrics, code, env, compare, explain, board),
-    "What you say of it": (tag, untag, note, rename, archive, unarchive),
+    "What was recorded": (
+        ls,
+        history,
+        show,
+        steps,
+        metrics,
+        artifacts,
+        get,
+        code,
+        env,
+        compare,
+        explain,
+        board,
+    ),
+    "What you say of it": (save, tag, untag, note, rename, archive, unarchive),
     "Keeping house": (copy, export, delete, prune, flush, check),
 }
 

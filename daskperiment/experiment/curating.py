@@ -48,7 +48,7 @@ class CuratingMethods(ExperimentBase):
         >>> ex.get_history()[["Result", "Tags", "Notes"]]
                   Result         Tags            Notes
         Trial ID
-        1              4           ()
+        1              4           ()              NaN
         2              9  (baseline,)  as in the paper
         """
         from daskperiment import curation

@@ -6,6 +6,7 @@ import io
 import json
 import sys
 import zipfile
+from functools import lru_cache
 from typing import Any
 
 from daskperiment.formats.format import Buffer, Format
@@ -95,15 +96,25 @@ def array_of(data: Buffer) -> Any:
     import numpy as np  # noqa: PLC0415  # here the library may be needed for the first time
 
     view = memoryview(data).cast("B")
-    head = io.BytesIO(view[: 1 << 16])
-    version = np.lib.format.read_magic(head)
-    read = getattr(np.lib.format, f"read_array_header_{version[0]}_{version[1]}")
-    shape, fortran, dtype = read(head)
+    first = bytes(view[:12])
+    length = first[8:10] if first[6:7] == b"\x01" else first[8:12]
+    longest = 8 + len(length) + int.from_bytes(length, "little")
+    shape, fortran, dtype, size = _header_of(bytes(view[: min(longest, 1 << 16)]))
     if dtype.hasobject:
         raise ValueError("the file has pickled objects in it, which are not loaded")
-    body: Any = view[head.tell() :]
+    body: Any = view[size:]
     body = bytearray(body) if body.readonly else body
     return np.ndarray(shape, dtype, body, order="F" if fortran else "C")
+
+
+@lru_cache(maxsize=64)
+def _header_of(head: bytes) -> tuple[Any, bool, Any, int]:
+    """Return shape, order, type and the header's own size: to read it takes longer than a hit."""
+    np: Any = sys.modules["numpy"]
+    file = io.BytesIO(head)
+    version = np.lib.format.read_magic(file)
+    read = getattr(np.lib.format, f"read_array_header_{version[0]}_{version[1]}")
+    return (*read(file), file.tell())
 
 
 def _kind(value: Any) -> str | None:

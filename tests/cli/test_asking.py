@@ -204,6 +204,23 @@ def test_show_as_json(trials: Command) -> None:
     assert (failure["type"], failure["step"]) == ("ZeroDivisionError", "score")
 
 
+def test_artifacts_come_and_go(trials: Command, folder: Path) -> None:
+    """A file is added to a trial, listed and written again, and no other file is overwritten."""
+    (folder / "model.bin").write_bytes(b"\x00model")
+    assert (
+        trials("save", "pairs", "model", "model.bin", 1).out
+        == "'model' added to trial 1 of pairs.\n"
+    )
+    listed = trials("artifacts", "pairs", 1)
+    assert columns(listed, "Trial ID", "Name", "Format", "Size") == [["1", "model", "file", "6"]]
+    assert trials("artifacts", "pairs", 2).status == 0
+    one_line(trials("get", "pairs", "model", 1), 2, "'model.bin'", "--output")
+    answer = trials("get", "pairs", "model", 1, "--output", "copy.bin")
+    assert answer.out == "'model' of trial 1: 6 bytes written to copy.bin.\n"
+    assert (folder / "copy.bin").read_bytes() == b"\x00model"
+    assert "'mode'" in trials("get", "pairs", "mode", 1).err
+
+
 def test_steps_of_one_trial_or_all(trials: Command) -> None:
     """A line for each step run."""
     assert columns(trials("steps", "pairs", 3), "Trial ID", "Step", "Status") == [

@@ -310,3 +310,23 @@ def test_files_and_folders(tmp_path: Path) -> None:
     assert (copy / "b.txt").read_text() == "text"
     assert (copy / "empty").is_dir()
     assert unpacked(b"x", "../../evil", is_folder=False).name == "evil"
+
+
+def test_a_header_is_read_once_and_a_damaged_one_refused():
+    """Equal headers are of equal arrays; what is cut off or changed within one is an error."""
+    from daskperiment.formats import numpy_formats
+
+    array = np.arange(6.0).reshape(2, 3)
+    data = b"".join(bytes(part) for part in numpy_formats.NpyFormat().write(array))
+    numpy_formats._header_of.cache_clear()
+    for _ in range(3):
+        np.testing.assert_array_equal(numpy_formats.array_of(data), array)
+    assert numpy_formats._header_of.cache_info().misses == 1
+    first, second = numpy_formats.array_of(data), numpy_formats.array_of(data)
+    first[0, 0] = 7
+    assert second[0, 0] == 0
+    for cut in (0, 3, 7, 9, 11, 40):
+        with pytest.raises(ValueError, match=r".+"):
+            numpy_formats.array_of(data[:cut])
+    with pytest.raises(ValueError, match=r".+"):
+        numpy_formats.array_of(data[:8] + b"\xff\xff\xff\xff" + data[12:])

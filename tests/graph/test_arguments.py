@@ -412,5 +412,5 @@ def test_inputs_of_what_was_set(ex):
 
 def test_a_public_name_keeps_its_signature() -> None:
     """What helps with keywords leaves signature and description as they are."""
-    assert list(inspect.signature(daskperiment.Experiment.persist).parameters)[-1] == "ignore"
+    assert list(inspect.signature(daskperiment.Experiment.persist).parameters)[-1] == "format"
     assert daskperiment.Experiment.persist.__doc__.startswith("Decorate a function")
