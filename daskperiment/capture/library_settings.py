@@ -12,7 +12,10 @@ import sys
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
-__all__ = ["has_settings", "is_set_by", "settings_of_library"]
+__all__ = ["SETTING", "has_settings", "is_set_by", "settings_of_library"]
+
+SETTING = "setting "
+"""What names of settings begin with, among those of constants."""
 
 _Settings = Iterable[tuple[str, Any, Any]]
 """Name, value and the library's own default."""

@@ -40,7 +40,12 @@ from daskperiment.capture.code_objects import (
     names_of,
 )
 from daskperiment.capture.encoding import combine
-from daskperiment.capture.library_settings import has_settings, is_set_by, settings_of_library
+from daskperiment.capture.library_settings import (
+    SETTING,
+    has_settings,
+    is_set_by,
+    settings_of_library,
+)
 from daskperiment.capture.members import ATOMS, is_own_class, wrapped_by
 from daskperiment.capture.origin import (
     distribution,
@@ -246,7 +251,7 @@ class Walk:
                 found = settings_of_library(library)
                 self.lookups.parts.append((library, settings_of_library, found))
                 for name, value in found:
-                    self._add_constant(0, f"setting {name}", name, value)
+                    self._add_constant(0, SETTING + name, SETTING + name, value)
 
     # Units, and what they use.
 

@@ -44,11 +44,11 @@ class CuratingMethods(ExperimentBase):
         >>> [square(x).compute() for x in (2, 3)]
         [4, 9]
         >>> ex.tag(2, "baseline")
-        >>> ex.note([1, 2], "as in the paper")
+        >>> ex.note(2, "as in the paper")
         >>> ex.get_history()[["Result", "Tags", "Notes"]]
                   Result         Tags            Notes
         Trial ID
-        1              4           ()  as in the paper
+        1              4           ()              NaN
         2              9  (baseline,)  as in the paper
         """
         from daskperiment import curation

@@ -16,6 +16,7 @@ from daskperiment.capture.code import (
 )
 from daskperiment.capture.files import FileParts, changed_files
 from daskperiment.capture.fingerprint import NoFingerprintError, fingerprint
+from daskperiment.capture.library_settings import SETTING
 from daskperiment.codec import decode, find_record, from_plain, is_object
 from daskperiment.errors import CorruptRecordError
 from daskperiment.formatting import shorten, shorten_pair, told_change
@@ -473,11 +474,15 @@ def _parts(step: str, now: Code, before: Code) -> Iterator[Reason]:
     yield from _values(before.steps[step], now.steps[step])
 
 
+_OF_SETTINGS = "the default again", "set now"
+
+
 def _values(old: StepCode, new: StepCode) -> Iterator[Reason]:
     before = same_names(old.constants, new.constants)
     for name in {**before, **new.constants}:
         if name not in before or name not in new.constants:
-            yield Reason(f"{name} is {'no longer' if name in before else 'now'} read")
+            words = _OF_SETTINGS if name.startswith(SETTING) else ("no longer read", "now read")
+            yield Reason(f"{name} is {words[name not in before]}")
             continue
         values = before[name], new.constants[name]
         # What had no fingerprint may be the same all the same.

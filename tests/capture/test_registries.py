@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from daskperiment.capture.code import CodeCapture
+from daskperiment.errors import CodeChangedWarning
 
 FOUND = {
     "of a class": "def step():\n    return [c().f() for c in Base.__subclasses__()]\n",
@@ -130,3 +131,20 @@ def test_how_something_is_shown(write, step_of):
     before = step_of(module.step).fingerprint
     with np.printoptions(precision=2):
         assert step_of(module.step).fingerprint == before
+
+
+def test_the_reason_says_that_it_was_set(ex, set_anew):
+    """Who asks why a step runs is told which setting is set now, and which is put back."""
+
+    @ex.persist(reuse=True)
+    def third():
+        return str(decimal.Decimal(1) / 3)
+
+    result = ex.result(str)(third())
+    result.compute(scheduler="synchronous")
+    set_anew()
+    assert ex.explain(result)["third"].reason == "setting decimal.getcontext().prec is set now"
+    with pytest.warns(CodeChangedWarning, match="prec, which it reads, changed"):
+        assert len(result.compute(scheduler="synchronous")) == 9
+    with decimal.localcontext(prec=28):
+        assert ex.explain(result)["third"].verdict == "hit"
