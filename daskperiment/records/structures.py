@@ -1,225 +1,50 @@
-"""The vocabulary of daskperiment as typed, frozen records.
-
-Records hold plain data only: what a store keeps is their JSON form (see :mod:`daskperiment.codec`).
-A field typed ``Any`` and described as a *plain value* holds the tagged JSON form of a Python
-value. Times are seconds since the Unix epoch, durations are seconds, sizes are bytes.
-"""
+"""The records themselves: frozen structures of plain data."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any, Literal
 
 from msgspec import Struct, field
 
+from daskperiment.records.record_ids import (
+    ARTIFACT,
+    BEGUN,
+    COMPUTED,
+    CURATED,
+    ENDED,
+    cache_entry_id,
+    record_kind,
+)
+
 __all__ = [
-    "ALTERED",
-    "ARTIFACT",
     "Alteration",
-    "BEGUN",
-    "COMPUTED",
     "Argument",
     "Artifact",
     "Beat",
     "Begun",
     "Birthplace",
-    "CURATED",
     "CacheEntry",
-    "Code",
     "Computed",
     "Curation",
-    "DESERTED",
-    "ENDED",
     "Ended",
     "EndStatus",
-    "Environment",
     "Failure",
     "FileState",
     "Files",
-    "Function",
-    "Graph",
-    "IMPURE",
     "INEXACT",
     "Impurity",
-    "Node",
-    "OUTCOMES",
     "ObjectRef",
     "Origin",
     "Output",
     "Point",
     "Preview",
     "Recipe",
-    "STREAMS",
-    "SWEEP",
-    "StepCode",
     "StepRun",
     "TrialStatus",
-    "altered_id",
-    "artifact_id",
-    "beat_id",
-    "beat_sender",
-    "cache_entry_id",
-    "changed_arguments",
-    "changed_output_id",
-    "computed_id",
-    "curation_id",
     "digests_within",
-    "ended_id",
-    "is_experiment_id",
-    "impure_key_id",
-    "impure_step_id",
-    "is_replacement_id",
-    "outweighs",
-    "record_kind",
     "record_type",
-    "reused_run_id",
-    "step_run_id",
-    "sweep_id",
-    "tells_outcome",
 ]
-
-# Streams, ids and outcomes -----------------------------------------------------------------------
-
-STREAMS = ("trials", "steps", "points", "outputs", "notes", "beats")
-"""All streams of records, in the order in which a copy writes them: first what trials are."""
-
-BEGUN, COMPUTED, ENDED, IMPURE, SWEEP = "begun", "computed", "ended", "impure", "sweep"
-ALTERED, ARTIFACT, CURATED = "altered", "artifact", "curated"
-"""What the ids of records begin with, by kind; a trial has one record with the id ``begun``."""
-
-DESERTED = "ended-failed-deserted"
-"""Id of an end that is taken back if workers come back: then the same trial goes on."""
-
-
-def is_experiment_id(text: str) -> bool:
-    """Return whether a text can be the id of an experiment.
-
-    It becomes part of names of folders, keys and documents: letters, digits, ``_``, ``-`` and
-    ``.``, with a letter or ``_`` first and no ``.`` last.
-    """
-    words = re.split("[-.]", text)
-    return (
-        words[0].isidentifier()
-        and not text.endswith(".")
-        and (all(f"_{word}".isidentifier() for word in words))
-    )
-
-
-def record_kind(id: str) -> str:
-    """Return what kind of record has this id, such as :data:`ENDED`."""
-    return id.partition("-")[0]
-
-
-def record_type(stream: str, id: str) -> type[Struct] | None:
-    """Return of which type a record is; ``None`` where that is not told by stream and id."""
-    if stream in ("steps", "beats"):
-        return StepRun if stream == "steps" else Beat
-    if stream == "outputs":
-        return CacheEntry if id.startswith(cache_entry_id("")) else None
-    if stream == "notes":
-        told: dict[str, type[Struct]] = {ARTIFACT: Artifact, CURATED: Curation}
-        return told.get(record_kind(id))
-    kinds: dict[str, type[Struct]] = {BEGUN: Begun, ENDED: Ended, COMPUTED: Computed}
-    return kinds.get(record_kind(id)) if stream == "trials" else None
-
-
-def tells_outcome(stream: str, id: str) -> bool:
-    """Whether a record's id says how a trial ended, so that it counts whatever its body holds."""
-    return stream == "trials" and id.split("-")[:2] in ([ENDED, status] for status in OUTCOMES)
-
-
-def computed_id(name: str) -> str:
-    """Return the id of the value that a computed parameter took."""
-    return f"{COMPUTED}-{name}"[:200]
-
-
-def ended_id(status: str, detail: str | None = None) -> str:
-    """Return the id of a trial's end: ends of the same detail are one record."""
-    return f"{ENDED}-{status}" if detail is None else f"{ENDED}-{status}-{detail}"
-
-
-def step_run_id(key: str, started: float, pid: int) -> str:
-    """Return the id of a step run: a run that is repeated makes a record of its own."""
-    return f"{key}-{started:.6f}-{pid}"
-
-
-def reused_run_id(key: str, trial: int) -> str:
-    """Return the id of the step run that stands for an output taken from another trial."""
-    return f"{key}-reused-{trial}"
-
-
-def cache_entry_id(cache_key: str, generation: int = 0) -> str:
-    """Return the id of what is known under a cache key.
-
-    An output that takes the place of a lost one is another generation.
-    """
-    return f"r-{cache_key}~{generation}" if generation else f"r-{cache_key}"
-
-
-def is_replacement_id(id: str) -> bool:
-    """Whether an id is that of a cache entry whose output took the place of a lost one."""
-    return "~" in id
-
-
-def impure_key_id(cache_key: str) -> str:
-    """Return the id of the record that says that a cache key led to two outputs."""
-    return f"x-{cache_key}"
-
-
-def impure_step_id(key: str) -> str:
-    """Return the id of the note that a step of a trial returned another output than before."""
-    return f"{IMPURE}-{key}"
-
-
-def changed_output_id(id: str, number: int) -> str:
-    """Return the id of an output that followed another one for the same code, inputs and seed.
-
-    They are numbered from 1; `id` is that of the first output.
-    """
-    return f"{id}+{number}"
-
-
-def altered_id(key: str) -> str:
-    """Return the id of the note that a step of a trial changed what it was given."""
-    return f"{ALTERED}-{key}"
-
-
-def curation_id(clock: float, sender: str) -> str:
-    """Return the id of what somebody said of a trial: each time is a record of its own."""
-    return f"{CURATED}-{clock:.6f}-{sender}"
-
-
-def artifact_id(name: str, added: float, pid: int) -> str:
-    """Return the id of an artifact's record: saved again under its name, it is another one."""
-    return f"{ARTIFACT}-{name}"[:150] + f"-{added:.6f}-{pid}"
-
-
-def sweep_id(sweep: str) -> str:
-    """Return the id of the note that defines a sweep."""
-    return f"{SWEEP}-{sweep}"
-
-
-def beat_id(clock: float, sender: str, number: int) -> str:
-    """Return the id of a heartbeat: another one each time, also where a clock was set back."""
-    return f"{clock:.0f}-{sender}-{number}"
-
-
-def beat_sender(id: str) -> str:
-    """Return who sent a heartbeat: whoever sends several of a trial has one name for all."""
-    return id.partition("-")[2].partition("-")[0] or id
-
-
-OUTCOMES = ("succeeded", "failed", "interrupted")
-"""How a trial may end: one that stands earlier outweighs those behind it."""
-
-
-def outweighs(status: str, other: str | None) -> bool:
-    """Return whether an outcome holds where a trial has this other one on record too."""
-    return other is None or OUTCOMES.index(status) < OUTCOMES.index(other)
-
-
-# Records -----------------------------------------------------------------------------------------
 
 EndStatus = Literal["succeeded", "failed", "interrupted"]
 TrialStatus = Literal["running", "succeeded", "failed", "interrupted", "lost"]
@@ -601,108 +426,6 @@ class Beat(Struct, frozen=True):
     time: float
 
 
-class Function(Struct, frozen=True, omit_defaults=True):
-    """A function or class of the user's own code."""
-
-    name: str
-    fingerprint: str
-    """Of its own normalised code, without what it calls."""
-    source: str | None = None
-    """``None`` where there is no source, as in a terminal."""
-    file: str | None = None
-    note: str | None = None
-
-
-class StepCode(Struct, frozen=True, omit_defaults=True):
-    """What one step's behaviour depends on."""
-
-    fingerprint: str
-    """Of everything below together."""
-    functions: list[str]
-    """Keys in :attr:`Code.functions`, the step's own first."""
-    constants: dict[str, str | None] = {}
-    """Global and closure values it reads: name -> fingerprint (``None``: has none)."""
-    packages: dict[str, str] = {}
-    """Installed packages it uses: name -> version."""
-    states: list[str] = []
-    """Names of the constants that the code itself changes."""
-    clocks: list[str] = []
-    """Names of the clocks that the code reads, such as ``time.time``."""
-
-
-class Code(Struct, frozen=True):
-    """The code of a trial's steps."""
-
-    steps: dict[str, StepCode]
-    functions: dict[str, Function]
-
-
-class Environment(Struct, frozen=True):
-    """Where a trial ran: category -> name -> text."""
-
-    categories: dict[str, dict[str, str]]
-
-
-class Node(Struct, frozen=True, omit_defaults=True):
-    """A step's place in a trial's graph."""
-
-    key: str
-    step: str
-    steps: list[str] = []
-    """Keys of the steps that it takes input from, in order."""
-    parameters: list[str] = []
-    """Names of the parameters that it takes, in order."""
-    parts: dict[str, list[Any]] = {}
-    """Of the parameters that it takes nothing else of: the part in words -> the parameter's name,
-    then by turns ``item`` or ``attribute`` and which one it is."""
-    literals: dict[str, str] = {}
-    """Arguments that stand in the call itself: name -> the value in short, empty if that does not
-    tell it."""
-    arguments: dict[str, Argument] = {}
-    """The same with what tells more: values as they were when the trial began, defaults included.
-    Those that are told in full by their text have no fingerprint."""
-    ignored: list[str] = []
-    """Names of the arguments that its output does not depend on."""
-    beside: list[str] = []
-    """Those of `steps` and `parameters` that it takes for these alone."""
-
-    @property
-    def wiring(self) -> tuple[list[str], list[str]]:
-        """Steps and parameters that its output depends on."""
-        if not self.beside:
-            return self.steps, self.parameters
-        beside = set(self.beside)
-        steps = [key for key in self.steps if f"step {key}" not in beside]
-        return steps, [name for name in self.parameters if f"parameter {name}" not in beside]
-
-
-def changed_arguments(node: Node, other: Node | None) -> Iterator[tuple[str, Argument, Argument]]:
-    """Yield what a call gives a step that is known to be another than what another call gave it.
-
-    With its name, and as either of them had it.
-    """
-    for name, argument in node.arguments.items():
-        before = other.arguments.get(name) if other is not None else None
-        if before is not None and _differ(before, argument):
-            yield name, argument, before
-
-
-def _differ(one: Argument, other: Argument) -> bool:
-    """Whether two arguments are known to differ: what has neither may be equal or not."""
-    if one.fingerprint is not None and other.fingerprint is not None:
-        return one.fingerprint != other.fingerprint
-    if one.fingerprint is None and other.fingerprint is None:
-        return bool(one.text and other.text) and one.text != other.text
-    # One of them is told by its text alone, which is that of no other value.
-    return bool(one.text if one.fingerprint is None else other.text)
-
-
-class Graph(Struct, frozen=True):
-    """The steps of a trial in graph order: inputs before those who use them."""
-
-    nodes: list[Node]
-
-
 def digests_within(data: Any) -> Iterator[str]:
     """Yield the digests of all objects that a part of a record refers to.
 
@@ -721,3 +444,16 @@ def digests_within(data: Any) -> Iterator[str]:
         return
     for item in data:
         yield from digests_within(item)
+
+
+def record_type(stream: str, id: str) -> type[Struct] | None:
+    """Return of which type a record is; ``None`` where that is not told by stream and id."""
+    if stream in ("steps", "beats"):
+        return StepRun if stream == "steps" else Beat
+    if stream == "outputs":
+        return CacheEntry if id.startswith(cache_entry_id("")) else None
+    if stream == "notes":
+        told: dict[str, type[Struct]] = {ARTIFACT: Artifact, CURATED: Curation}
+        return told.get(record_kind(id))
+    kinds: dict[str, type[Struct]] = {BEGUN: Begun, ENDED: Ended, COMPUTED: Computed}
+    return kinds.get(record_kind(id)) if stream == "trials" else None
