@@ -83,7 +83,7 @@ PLAIN = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("value", PLAIN, ids=repr)
+@pytest.mark.parametrize("value", PLAIN, ids=range(len(PLAIN)))
 def test_survive(value):
     """They come back equal, of their class, and members as themselves; no object is kept."""
     form, blob = pack(value, inline=None)
