@@ -75,6 +75,8 @@ def members(form: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, 
     """Yield the keys that stand in an argument, each behind the path that leads to it."""
     if isinstance(form, TaskRef):
         yield path, form.key
+    elif isinstance(form, Alias):  # as older versions of Dask name another task
+        yield path, form.target
     elif isinstance(form, Dict):
         for key, each in zip(form.args[::2], form.args[1::2], strict=True):
             if isinstance(key, (str, int)):

@@ -94,7 +94,8 @@ class _Maker:
                 return self._file(key, args[0])
             parts = [self._uses(function), *self._arguments(function, args, task.kwargs)]
             named = {**{str(number): form for number, form in enumerate(args)}, **task.kwargs}
-            given = {name: form.key for name, form in named.items() if isinstance(form, TaskRef)}
+            given = {name: found for name, form in named.items()
+                     for path, found in members(form) if not path}  # fmt: skip
             return KeySpec(key, tuple(parts), place=label, given=given)
         if function is take_file:
             return self._file(key, task.args[0])

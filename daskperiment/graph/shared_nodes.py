@@ -36,6 +36,7 @@ from daskperiment.graph.dask_tasks import (
     List,
     Task,
     TaskRef,
+    members,
     references,
 )
 from daskperiment.reuse.parameter_fields import ParameterField
@@ -276,9 +277,10 @@ class SharedNodes:
         return [*call.names, "", *call.keywords, "", *kinds, *map(self._digest, ignored)]
 
     def _digest(self, form: Any) -> str:
-        if isinstance(form, TaskRef):
-            value = self._request.values.get(self._names.get(form.key, ""))
-            form = value if form.key in self._names else None
+        for path, key in members(form):
+            if not path:  # a node
+                value = self._request.values.get(self._names.get(key, ""))
+                form = value if key in self._names else None
         try:
             return exact_fingerprint(form)
         except NoFingerprintError:

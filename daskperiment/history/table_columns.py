@@ -169,7 +169,7 @@ def _key(value: Any) -> Any:
         return type(value), value
     try:
         return msgspec.msgpack.encode(value)  # unlike JSON it tells what is not finite apart
-    except (TypeError, ValueError, OverflowError, RecursionError):
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
         return id(value)
 
 
