@@ -20,6 +20,7 @@ from daskperiment.dashboard.cells import LONGEST, cell, full_text, truncate
 from daskperiment.dashboard.figures import MAX_STEPS, layout_graph
 from daskperiment.dashboard.trial_index import split_damaged
 from daskperiment.errors import CorruptRecordError
+from daskperiment.history.curated import NOTHING_SAID, curated
 from daskperiment.history.stored_values import viewed
 from daskperiment.history.trial_records import RecordedTrial, trial_or_raise
 from daskperiment.records import (
@@ -89,6 +90,7 @@ def describe_trial(store: Store, trial_id: int) -> dict[str, Any]:
         "artifacts": describe_artifacts(store, trial_id),
         "steps_left_out": max(0, len(runs) - _STEPS),
         "notes": _notes(store, trial_id),
+        **_said(store, trial_id),
         "graph": _graph(graph),
         "code": _code(code),
         "environment": _environment(environment),
@@ -185,6 +187,15 @@ def _lane(run: StepRun) -> str:
     if run.worker_name or run.worker:
         return f"worker {run.worker_name or run.worker}"
     return f"{run.host}, process {run.pid}, {run.thread}"
+
+
+def _said(store: Store, trial: int) -> dict[str, Any]:
+    """Return what people said of a trial."""
+    said = curated(store, [trial]).get(trial, NOTHING_SAID)
+    remarks = [{**note._asdict(), "time": _finite(note.time)} for note in said.notes]
+    return {
+        "name": said.name, "tags": list(said.tags), "remarks": remarks, "archived": said.archived,
+    }  # fmt: skip
 
 
 def _notes(store: Store, trial: int) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from daskperiment.records import (
     Begun,
     Code,
     Computed,
+    Curation,
     Ended,
     Environment,
     Graph,
@@ -20,6 +21,7 @@ from daskperiment.records import (
     ObjectRef,
     Point,
     StepRun,
+    curation_id,
 )
 from daskperiment.store.liveness import current_origin
 from tests.dashboard.stores import PLANTS, FolderLab
@@ -96,6 +98,9 @@ def plant_trial(lab: FolderLab, *, succeeds: bool) -> int:
     lab.add("steps", trial, "two", plain)
     lab.add("steps", trial, "three", replace(plain, key=f"three {step.key}", worker=None))
     lab.add("notes", trial, "impure-note", grown(Impurity))
+    # Tags that are taken away again would be shown nowhere.
+    said = replace(grown(Curation), untags=[], archived=False)
+    lab.add("notes", trial, curation_id(1.0, "plant"), said)
     point = grown(Point)
     rows = [msgspec.to_builtins(point), [point.metric, point.epoch, 1.0, 2.0]]
     lab.add("points", trial, "batch", msgspec.json.encode({"points": rows}))

@@ -313,7 +313,7 @@ INWARD = {
     # taken, by the runs of the steps.
     "Ended.value", "Node.literals", "Node.parts", "Node.beside", "Node.ignored", "Begun.files",
     "Begun.unreached", "Argument.fingerprint", "FileState.digest", "FileState.step",
-    "FileState.relative", "FileState.left",
+    "FileState.relative", "FileState.left", "Curation.untags",
     "StepCode.states",
     # What tells equal submissions and hosts, and what was signed; clocks are named in warnings.
     "Begun.submission", "Begun.code_hash", "Begun.signature", "StepRun.signature",

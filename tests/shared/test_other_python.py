@@ -102,7 +102,7 @@ def define(ex):
 
     @ex.persist
     def keep(given):
-        return np.arange(100)
+        return np.arange(100).astype(object)  # which no open format holds
 
     @ex.result
     def result(kept, given):
