@@ -110,6 +110,11 @@ class RunningStep:
             self.unordered = True
         self._drawn = max(turn, last), thread
 
+    def check_goes_on(self, what: str) -> None:
+        """Raise StepEndedError if the step ended or was interrupted; a fork goes on by itself."""
+        if self.halted is not None and self.halted != "forked":
+            raise self.refusal(what)
+
     def refusal(self, what: str) -> StepEndedError:
         """Return the error that says why the step cannot do this any more."""
         trial = f" of trial {self.trial.trial}" if self.trial is not None else ""

@@ -88,8 +88,7 @@ class ArtifactMethods(StepMethods):
                 f"ex.save({name!r}, value, trial_id=ex.trial_id)."
             )
         running = self._running()
-        if running.halted is not None and running.halted != "forked":
-            raise running.refusal("save artifacts")
+        running.check_goes_on("save artifacts")
         trial = running.trial
         if trial is None:
             return None

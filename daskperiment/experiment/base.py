@@ -28,12 +28,12 @@ def explained_methods(kind: type[E]) -> type[E]:
     They call themselves methods of an experiment, whatever group they belong to.
     """
     for name, method in list(vars(kind).items()):
-        # A point of a metric is saved a thousand times a second: it looks by itself.
         public = name == "__call__" or not name.startswith("_")
         if public and inspect.isfunction(method):
             method.__qualname__ = f"Experiment.{name}"
-        if public and inspect.isfunction(method) and name != "save_metric":
-            setattr(kind, name, explained(method))
+            # A point of a metric is saved a thousand times a second: it looks by itself.
+            if name != "save_metric":
+                setattr(kind, name, explained(method))
     return kind
 
 
