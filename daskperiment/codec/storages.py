@@ -2,8 +2,8 @@
 
 PyTorch's own pickling writes a storage with ``torch.save`` into the pickle, where its bytes are
 copied several times; and what it writes for types that are newer than that way, such as
-``float8``, cannot be read. Tensors, modules and optimizers name their storages: which tensors
-share one is theirs to say, and kept.
+``float8``, cannot be read. Tensors, modules and optimizers name their storages, and the same one by
+the same object: which tensors share one is kept.
 """
 
 from __future__ import annotations
@@ -17,16 +17,14 @@ from typing import Any
 import cloudpickle
 
 __all__ = [
-    "StoragePickler", "is_large_on_gpu", "newer_tensor_of", "on_host", "parts_on_host",
-    "storage_of", "typed_storage_of",
+    "StoragePickler", "as_bytes", "is_large_on_gpu", "newer_tensor_of", "on_host", "parts_on_host",
+    "storage_of", "typed_storage_of", "untyped",
 ]  # fmt: skip
 
 _LARGE = 1 << 22
 """Bytes of a device from which on a page-locked buffer pays."""
 _PART = 1 << 25
 """Bytes of that buffer."""
-_UNTYPED = "_untyped_storage"
-"""What a typed storage has its bytes in; the public way to it warns."""
 
 
 class StoragePickler(cloudpickle.Pickler):  # type: ignore[misc]
@@ -38,26 +36,20 @@ class StoragePickler(cloudpickle.Pickler):  # type: ignore[misc]
         if isinstance(obj, torch.UntypedStorage) and obj.device.type != "meta":
             return storage_of, (pickle.PickleBuffer(_bytes_of(obj)), str(obj.device))
         if isinstance(obj, torch.storage.TypedStorage):
-            return typed_storage_of, (self._one_of(getattr(obj, _UNTYPED)), obj.dtype)
+            return typed_storage_of, (untyped(obj), obj.dtype)
         if obj is _rebuild():
             return partial, (newer_tensor_of,)
         return super().reducer_override(obj)
 
-    def _one_of(self, storage: Any) -> Any:
-        """Return the storage of this memory that was pickled first.
-
-        Each tensor makes an object for its storage when it is asked, so that the pickle would not
-        see that two tensors share one.
-        """
-        known: dict[Any, Any] = self.__dict__.setdefault("_storages", {})
-        place = storage.device, storage.data_ptr(), storage.nbytes()
-        return known.setdefault(place, storage) if storage.nbytes() else storage
-
 
 def _bytes_of(storage: Any) -> Any:
-    torch: Any = sys.modules["torch"]
-    flat = torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage)
-    return on_host(flat).numpy()
+    return on_host(as_bytes(storage)).numpy()
+
+
+def as_bytes(storage: Any) -> Any:
+    """Return a tensor of the bytes of a storage, in the same memory."""
+    torch = _torch()
+    return torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage)
 
 
 def on_host(tensor: Any) -> Any:
@@ -120,6 +112,11 @@ def storage_of(data: Any, device: str) -> Any:
     if memoryview(data).readonly:
         data = bytearray(data)
     return torch.frombuffer(data, dtype=torch.uint8).to(device).untyped_storage()
+
+
+def untyped(storage: Any) -> Any:
+    """Return what a typed storage has its bytes in; the public way to it warns."""
+    return vars(storage)["_untyped_storage"]
 
 
 def typed_storage_of(storage: Any, dtype: Any) -> Any:

@@ -9,7 +9,7 @@ import pytest
 from daskperiment.capture.fingerprint import fingerprint
 from daskperiment.codec import storages
 from daskperiment.codec.storages import on_host, parts_on_host
-from daskperiment.errors import ImpureStepWarning
+from tests.execution.test_changed_in_place import alarms, define
 from tests.helpers.cuda_draws import (
     both_draws,
     cupy,
@@ -207,28 +207,11 @@ CHANGES = {
 @pytest.mark.parametrize("name", [*CHANGES])
 def test_changes_in_place_are_seen(ex, name):
     """A step that changes its argument on the GPU is named."""
-    make, change = CHANGES[name]
-
-    @ex
-    def made():
-        return make()
-
-    @ex
-    def changer(value):
-        change(value)
-        return 1
-
-    @ex
-    def reader(value):
-        return 2
-
-    @ex.result
-    def out(one, two):
-        return one + two
-
+    made, changer, reader, both = define(ex, *CHANGES[name])
     value = made()
-    with pytest.warns(ImpureStepWarning, match="changer"):
-        out(changer(value), reader(value)).compute(scheduler="synchronous")
+    result = both(changer(value), reader(value))
+    (told,) = alarms(lambda: result.compute(scheduler="synchronous"))
+    assert told.startswith("Step 'changer' changed in place what it was given as value.")
 
 
 def test_compiled_function_is_a_step(ex):

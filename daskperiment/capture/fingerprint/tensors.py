@@ -8,7 +8,7 @@ from typing import Any
 from daskperiment.capture.encoding import Encoder, Handler
 from daskperiment.capture.fingerprint.arrays import encode_byte_parts, encode_ndarray
 from daskperiment.capture.origin import is_own
-from daskperiment.codec.storages import is_large_on_gpu, parts_on_host
+from daskperiment.codec.storages import as_bytes, is_large_on_gpu, parts_on_host, untyped
 
 __all__ = ["tensor_handler"]
 
@@ -119,15 +119,14 @@ def _generator(encoder: Encoder, value: Any) -> None:
 
 
 def _untyped_storage(encoder: Encoder, value: Any) -> None:
-    torch: Any = sys.modules["torch"]
     encoder.tag_text(b"torchstorage", str(value.device))
     if value.device.type != "meta":
-        _tensor(encoder, torch.empty(0, dtype=torch.uint8, device=value.device).set_(value))
+        _tensor(encoder, as_bytes(value))
 
 
 def _typed_storage(encoder: Encoder, value: Any) -> None:
     encoder.tag_text(b"torchstorage", str(value.dtype))
-    _untyped_storage(encoder, getattr(value, "_untyped_storage", None))
+    _untyped_storage(encoder, untyped(value))
 
 
 _MODULES = ("torch", "torch._C", "torch.storage")
