@@ -26,7 +26,7 @@ __all__ = ["archive", "note", "rename", "tag", "unarchive", "untag"]
 _LONGEST_NAME = 100
 _LONGEST_NOTE = 100_000
 _SELECTOR = re.compile(r"best|latest|all|[-+\d,.]+", re.IGNORECASE)
-"""What commands take for trials, so that no trial may have it for a name."""
+"""What commands take for trials, or may once take, so that no trial may have it for a name."""
 
 
 class _Token(Struct, gc=False):

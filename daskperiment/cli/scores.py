@@ -7,11 +7,9 @@ import math
 from daskperiment.cli import output
 from daskperiment.cli.exit_status import Refused
 from daskperiment.cli.lookup import find, refusing, trial_of
-from daskperiment.experiment import Experiment
-from daskperiment.history.best_trial import Mode, Score, best_of, scores
+from daskperiment.history.best_trial import Mode, best_of, scores
 from daskperiment.recording.registry import recorder_for
 from daskperiment.store.opening import open_store
-from daskperiment.store.protocol import Store
 
 __all__ = ["best", "check_metric"]
 
@@ -32,7 +30,17 @@ def check_metric(
     experiment, store = find(backend, id), open_store(backend, id)
     number = trial_of(experiment, trial)
     recorder_for(store).catch_up()
-    own, other = _own(store, by, number), _other(experiment, store, by, against, mode, number)
+    with refusing():
+        found = scores(store, (), by)
+        others = found if against == "best" else scores(store, (), by, f"{against!r} in Tags")
+    own = next((one for one in found if one.trial == number), None)
+    others = [one for one in others if one.trial != number]
+    if own is None:
+        raise Refused(f"Trial {number} did not succeed, is archived, or has no number as {by!r}.")
+    if not others:
+        which = "other trial" if against == "best" else f"other trial with the tag {against!r}"
+        raise Refused(f"No {which} of experiment {id!r} has a number as {by!r}.")
+    other = best_of(others, mode)
     behind = other.value - own.value if mode == "max" else own.value - other.value
     worse = behind > tolerance
     output.print_text(
@@ -40,25 +48,3 @@ def check_metric(
         f"{other.value:g}: {'worse' if worse else 'not worse'} by more than {tolerance:g}."
     )
     return int(worse)
-
-
-def _own(store: Store, by: str, number: int) -> Score:
-    with refusing():
-        found = scores(store, (), by, f"`Trial ID` == {number}")
-    if not found:
-        raise Refused(f"Trial {number} did not succeed, or has no number as {by!r}.")
-    return found[0]
-
-
-def _other(
-    experiment: Experiment, store: Store, by: str, against: str, mode: Mode, number: int
-) -> Score:
-    where = f"`Trial ID` != {number}"
-    if against != "best":
-        where += f" and {against!r} in Tags"
-    with refusing():
-        found = scores(store, (), by, where)
-    if not found:
-        which = "other trial" if against == "best" else f"other trial with the tag {against!r}"
-        raise Refused(f"No {which} of experiment {experiment.id!r} has a number as {by!r}.")
-    return best_of(found, mode)

@@ -118,10 +118,7 @@ def trial_data(experiment: Experiment, store: Store, trial: RecordedTrial) -> di
     data = {
         "experiment": experiment.id,
         "trial": number,
-        "name": said.name or None,
-        "tags": list(said.tags),
-        "notes": [note._asdict() for note in said.notes],
-        "archived": said.archived,
+        **said.described(_time),
         "status": trial.status,
         "reason": trial.reason,
         "result_step": begun.result,

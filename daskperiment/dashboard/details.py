@@ -90,7 +90,7 @@ def describe_trial(store: Store, trial_id: int) -> dict[str, Any]:
         "artifacts": describe_artifacts(store, trial_id),
         "steps_left_out": max(0, len(runs) - _STEPS),
         "notes": _notes(store, trial_id),
-        **_said(store, trial_id),
+        "said": curated(store, [trial_id]).get(trial_id, NOTHING_SAID).described(_finite),
         "graph": _graph(graph),
         "code": _code(code),
         "environment": _environment(environment),
@@ -187,15 +187,6 @@ def _lane(run: StepRun) -> str:
     if run.worker_name or run.worker:
         return f"worker {run.worker_name or run.worker}"
     return f"{run.host}, process {run.pid}, {run.thread}"
-
-
-def _said(store: Store, trial: int) -> dict[str, Any]:
-    """Return what people said of a trial."""
-    said = curated(store, [trial]).get(trial, NOTHING_SAID)
-    remarks = [{**note._asdict(), "time": _finite(note.time)} for note in said.notes]
-    return {
-        "name": said.name, "tags": list(said.tags), "remarks": remarks, "archived": said.archived,
-    }  # fmt: skip
 
 
 def _notes(store: Store, trial: int) -> list[dict[str, Any]]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import reduce
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from daskperiment.history.trial_records import intact
 from daskperiment.records import CURATED, Curation, record_kind
@@ -32,6 +32,16 @@ class Curated(NamedTuple):
     """In the order in which they were given."""
     notes: tuple[Remark, ...] = ()
     archived: bool = False
+
+    def described(self, moment: Callable[[float], Any]) -> dict[str, Any]:
+        """Return it as plain data, with the times of notes as `moment` has them."""
+        notes = [
+            {"text": one.text, "time": moment(one.time), "user": one.user} for one in self.notes
+        ]
+        return {
+            "name": self.name or None, "tags": list(self.tags), "notes": notes,
+            "archived": self.archived,
+        }  # fmt: skip
 
 
 NOTHING_SAID = Curated()

@@ -10,7 +10,7 @@ import numpy as np
 
 from daskperiment.codec import NamedValue, find_record, named
 from daskperiment.errors import FilterError
-from daskperiment.history.curated import NOTHING_SAID, Curated, curated
+from daskperiment.history.curated import NOTHING_SAID, Curated
 from daskperiment.history.filtering import Filter
 from daskperiment.history.filtering.comparing import sorted_rows
 from daskperiment.history.filtering.language import Path, no_column, path_of, path_text
@@ -59,11 +59,17 @@ class HistoryTable:
         Values that are no plain data refer to it.
     declared : sequence of str
         Names of parameters that there are, whether a trial had them or not.
+    read_said : callable
+        Returns what people said of trials, by id; asked when somebody wants it.
     """
 
-    def __init__(self, columns: TrialColumns, store: Store, declared: Sequence[str]) -> None:
+    def __init__(
+        self, columns: TrialColumns, store: Store, declared: Sequence[str],
+        read_said: Callable[[], Mapping[int, Curated]],
+    ) -> None:  # fmt: skip
         self.columns = columns
         self.store = store
+        self._read_said = read_said
         self._declared = declared
         self._known: dict[Path, Column] = {}
 
@@ -76,10 +82,10 @@ class HistoryTable:
         names = [_ID, *self._declared, *self.columns.parameters, "Result", *FIXED, *_SAID]
         return list(dict.fromkeys(names))
 
-    @cached_property
-    def said(self) -> dict[int, Curated]:
-        """What people said of trials, by id; of those of which something was said."""
-        return curated(self.store)
+    @property
+    def said(self) -> Mapping[int, Curated]:
+        """What people said of trials; those of which nothing was said are not in it."""
+        return self._read_said()
 
     def listed(self) -> HistoryTable:
         """Return the rows of trials that are not archived."""
@@ -90,10 +96,7 @@ class HistoryTable:
 
     def take(self, rows: np.ndarray[Any, Any]) -> HistoryTable:
         """Return some of the rows, in their order."""
-        taken = HistoryTable(self.columns.take(rows), self.store, self._declared)
-        if "said" in vars(self):
-            taken.said = self.said
-        return taken
+        return HistoryTable(self.columns.take(rows), self.store, self._declared, self._read_said)
 
     def select(
         self, where: str | None, sort: str | Sequence[str] | None, limit: int | None = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 
 from daskperiment.errors import FilterError
 from daskperiment.history.columns import column, durations, frame_of, moments, objects
+from daskperiment.history.curated import curated
 from daskperiment.history.history_table import SAID, HistoryTable, parts_of
 from daskperiment.history.kept_columns import all_columns, latest_columns
 from daskperiment.history.stored_values import MISSING, viewed
@@ -96,7 +98,9 @@ def read_table(
         of = columns.fields.get("sweep", absent(len(columns.trials))).coded()
         rows = np.flatnonzero(of.truths(lambda one: one == sweep))
         columns = columns.take(rows).without_empty()
-    return HistoryTable(columns, store, order)
+    few = trials is not None or (latest is not None and sweep is None)
+    said = partial(curated, store, columns.trials.tolist() if few else None)
+    return HistoryTable(columns, store, order, cache(said))
 
 
 def _checked(limit: Any) -> int | None:

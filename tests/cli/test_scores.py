@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,8 @@ def test_tables_show_tags_as_text(run: Command, scored: daskperiment.Experiment)
     shown = run("show", "scored", "2").out
     assert "tags         a, b\n" in shown
     assert "notes        good\n" in shown
+    (note,) = json.loads(run("show", "scored", "2", "--format", "json").out)["notes"]
+    assert (note["text"], note["time"][:2]) == ("good", "20")  # a date, as the other times
 
 
 def test_remarks_by_commands(run: Command, scored: daskperiment.Experiment) -> None:

@@ -7,7 +7,7 @@ import pytest
 from daskperiment.dashboard.api import DashboardAPI, ExperimentNotFoundError, Source
 from daskperiment.dashboard.charts import CurveStyle, InfluenceOptions
 from daskperiment.dashboard.details import describe_trial, highlight
-from daskperiment.records import Failure, Impurity, Node, Origin
+from daskperiment.records import Curation, Failure, Impurity, Node, Origin, curation_id
 from tests.dashboard.stores import FolderLab, ReadOnly
 from tests.store.redis_server import redis_server, server_of_wheel
 
@@ -93,6 +93,19 @@ def test_a_trial_in_full(full):
     assert bad["failure"]["description"] == "ValueError(bad)"
     assert bad["result"] is None
     assert not good["problems"]
+
+
+def test_what_people_said_of_a_trial(full):
+    """Tags and notes are told, and a time that no clock shows is none."""
+    full.add("notes", 1, curation_id(1.0, "a"), Curation(1.0, "ann", tags=["x"], remark="good"))
+    full.add("notes", 1, curation_id(2.0, "b"), Curation(1e300, "bob", name="first", remark="!"))
+    assert describe_trial(full.store, 1)["said"] == {
+        "name": "first", "tags": ["x"], "archived": False,
+        "notes": [{"text": "good", "time": 1.0, "user": "ann"},
+                  {"text": "!", "time": None, "user": "bob"}],
+    }  # fmt: skip
+    nothing = {"name": None, "tags": [], "notes": [], "archived": False}
+    assert describe_trial(full.store, 2)["said"] == nothing
 
 
 def test_what_is_missing_is_told(full):

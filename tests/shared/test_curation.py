@@ -82,6 +82,13 @@ def test_the_latest_word_counts(ex):
     ex.untag(1, "x")
     ex.tag(1, "x")
     assert said(ex)[1]["Tags"] == ("y", "x")
+    # What says nothing of the other things leaves them as they are.
+    ex.rename(1, "kept")
+    ex.archive(1)
+    ex.note(1, "later")
+    assert said(ex, archived=True)[1] == {
+        "Name": "kept", "Tags": ("y", "x"), "Notes": "later", "Archived": True,
+    }  # fmt: skip
 
 
 def test_archived_trials_are_left_out_until_they_are_asked_for(ex):

@@ -40,14 +40,14 @@ export function trial(page) {
   function view(found) {
     return [
       h("div", { class: "heading wide" }, h("h1", {}, `Trial ${found.trial}`), badge(found.status),
-        found.name ? h("span", { class: "mono" }, found.name) : null,
+        found.said.name ? h("span", { class: "mono" }, found.said.name) : null,
         h("nav", { class: "pager", "aria-label": "Trials" },
           found.trial > 1 ? h("a", { class: "button", ...page.to({ trial: found.trial - 1 }), "data-key": "before" }, `‹ ${found.trial - 1}`) : null,
           found.trial < found.latest && h("a", { class: "button", ...page.to({ trial: found.trial + 1 }), "data-key": "after" }, `${found.trial + 1} ›`))),
       found.problems.map((one) => h("p", { class: "warning" }, one)),
       h("div", { class: "pairof" }, outcome(found), given(found)),
       failure(found),
-      found.remarks.length ? card("Notes", h("dl", { class: "facts" }, found.remarks.map((one) => [h("dt", {}, one.user, one.time === null ? null : h("div", { class: "quiet" }, moment(one.time))), h("dd", {}, one.text)]))) : null,
+      found.said.notes.length ? card("Notes", h("dl", { class: "facts" }, found.said.notes.map((one) => [h("dt", {}, one.user, one.time === null ? null : h("div", { class: "quiet" }, moment(one.time))), h("dd", {}, one.text)]))) : null,
       found.notes.length ? card("Noticed", h("ul", {}, found.notes.map((one) => h("li", {}, `Step ${one.key} returned another output than in trial ${one.earlier}, ${one.reads.length ? `having read ${one.reads.join(", ")}` : "for no recorded reason: it is not pure"}.`)))) : null,
       card("Graph", found.graph?.nodes.length ? graph(found) : h("p", { class: "quiet" }, found.graph?.steps ? `The graph has ${plural(found.graph.steps, "step")}: too many to draw. The table of steps tells of each.` : "This trial has no recorded graph.")),
       card("Timeline", found.steps.length ? timeline(found) : h("p", { class: "quiet" }, found.status === "running" ? "No step has ended yet." : "No step ran to an end.")),
@@ -57,8 +57,8 @@ export function trial(page) {
 
   function outcome(found) {
     const rows = [
-      found.tags.length ? ["Tags", found.tags.join(", ")] : null,
-      found.archived ? ["Archived", "left out of tables"] : null,
+      found.said.tags.length ? ["Tags", found.said.tags.join(", ")] : null,
+      found.said.archived ? ["Archived", "left out of tables"] : null,
       ["Started", moment(found.started)],
       found.finished ? ["Finished", moment(found.finished)] : null,
       found.elapsed !== null ? ["Duration", h("span", { class: "elapsed" }, duration(found.elapsed))] : null,
