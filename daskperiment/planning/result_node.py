@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -33,7 +34,7 @@ from daskperiment.planning.planner import Planner, TrialOptions, TrialPlan, chec
 from daskperiment.recording.registry import recorder_for
 from daskperiment.seeds import check_seed
 
-__all__ = ["CollectorPause", "ResultDefinition", "ResultNode"]
+__all__ = ["PAUSE", "CollectorPause", "ResultDefinition", "ResultNode"]
 
 _LARGE = 500
 """How many tasks it is worth it to hold Python's garbage collector back for."""
@@ -51,6 +52,13 @@ class CollectorPause:
         self._holders = 0
         self._worked = False
 
+    def reset(self) -> None:
+        """Let the collector work: for a forked child, in which no other thread holds it back."""
+        if self._holders and self._worked:
+            gc.enable()
+        self._lock = threading.Lock()
+        self._holders = 0
+
     def __enter__(self) -> None:
         with self._lock:
             if not self._holders:
@@ -60,13 +68,16 @@ class CollectorPause:
 
     def __exit__(self, *error: object) -> None:
         with self._lock:
-            self._holders -= 1
+            self._holders = max(0, self._holders - 1)  # a child may leave what it did not enter
             if self._worked and not self._holders:
                 gc.enable()
 
 
-# The collector is the process's, and so is its pause.
-_PAUSE = CollectorPause()
+PAUSE = CollectorPause()
+"""The process's, as its collector is."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=PAUSE.reset)
 
 
 class _Compiled:
@@ -81,7 +92,7 @@ class _Compiled:
         secrets = parameters.secrets
         if self._template is None or self._secrets != secrets:
             self._secrets = secrets
-            with _PAUSE:
+            with PAUSE:
                 self._template = compile_template(
                     call.step, call.key, call.graph, parameters.keys, secrets
                 )
@@ -134,7 +145,7 @@ class ResultDefinition:
 
     def _putting_together(self) -> AbstractContextManager[None]:
         large = len(self.template.tasks) > _LARGE
-        return _PAUSE if large else nullcontext()
+        return PAUSE if large else nullcontext()
 
     def plan(self, later: bool = False, watched: bool = False) -> TrialPlan:
         """Return the plan of a new trial; see :meth:`Planner.plan`."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 
 import pytest
 
 import daskperiment
-from daskperiment.planning.result_node import CollectorPause
+from daskperiment.planning.result_node import PAUSE, CollectorPause
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +46,38 @@ def test_it_rests_for_as_long_as_somebody_holds_it():
     go_on.set()
     thread.join()
     assert gc.isenabled()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("works", [True, False])
+def test_a_child_that_is_forked_meanwhile(works):
+    """In a child the threads that hold it back are not there: it works if it did, and can rest."""
+    held, go_on = threading.Event(), threading.Event()
+    if not works:
+        gc.disable()
+
+    def hold():
+        with PAUSE:
+            held.set()
+            assert go_on.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(30)
+    child = os.fork()
+    if not child:
+        try:
+            fine = gc.isenabled() == works
+            with PAUSE:
+                fine = fine and not gc.isenabled()
+            os._exit(0 if fine and gc.isenabled() == works else 1)
+        finally:
+            os._exit(2)
+    _, status = os.waitpid(child, 0)
+    go_on.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(status) == 0
 
 
 def test_whoever_does_without_it_goes_on_without_it():
