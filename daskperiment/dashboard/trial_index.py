@@ -20,6 +20,7 @@ from daskperiment.records import (
     COMPUTED,
     ENDED,
     OUTCOMES,
+    REMOVED,
     Computed,
     EndStatus,
     TrialStatus,
@@ -190,6 +191,8 @@ class TrialIndex:
         self.damaged += len(damaged_starts) + len(damaged_ends) + len(damaged)
         for one, begun in starts:
             self._add_start(one, begun)
+        for one in kinds.get(REMOVED, []):
+            self._forget(one.trial)
         for one, ended in ends:
             if len(one.body) > _LARGE:
                 ended.value = trimmed(ended.value, self.store)
@@ -200,6 +203,13 @@ class TrialIndex:
             value = trimmed(record.value, self.store)
             self._computed.setdefault(one.trial, {})[record.name] = value
             self._names.setdefault(record.name)
+
+    def _forget(self, trial: int) -> None:
+        """Forget a trial that was deleted."""
+        for known in (self._begun, self._ended, self._computed, self._lost):
+            known.pop(trial, None)
+        self._pending.discard(trial)
+        self._ids = []
 
     def _add_start(self, one: Stored, begun: _RowStart) -> None:
         if len(one.body) > _LARGE:

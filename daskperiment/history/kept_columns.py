@@ -4,8 +4,8 @@ What ended does not change, so it need not be folded by each reader again. Whoev
 records writes the columns that they came to into files, and the next reader folds only what was
 written since. These files are nobody's records: they may be deleted at any time, and are not
 trusted where they do not fit. They name the last record that they hold, which has to be there as it
-was, and each of their parts has a digest. A store that lost records, or in whose stream something
-was set aside, is read as a whole.
+was, and each of their parts has a digest. A store that lost records, of which trials were deleted
+since, or in whose stream something was set aside, is read as a whole.
 
 ::
 
@@ -119,8 +119,10 @@ def all_columns(store: Store, running: bool) -> TrialColumns:
     records = iter(store.read("trials", after=known.state.position - 1 if known else 0))
     if known is not None and not known.fits(store, next(records, None)):
         known, records = None, iter(store.read("trials"))
-    before = known.parts if known else []
     found = fold_trials(store, records, known.state.pending if known else ())
+    if known is not None and found.removed:
+        known, found = None, fold_trials(store, store.read("trials"), ())
+    before = known.parts if known else []
     if found.last and found.is_intact and sum(len(one.trials) for one in found.parts) >= WORTH:
         keep(folder, known, found.parts, found.last, sorted(found.pending))
     endless = endless_columns(store, found.pending.keys(), running)

@@ -130,6 +130,8 @@ class FoldedTrials(NamedTuple):
     """The last record that was read."""
     is_intact: bool
     """Whether no record was damaged."""
+    removed: set[int]
+    """Trials of which a record says that they were deleted."""
 
 
 def fold_trials(store: Store, records: Iterable[Stored], pending: Collection[int]) -> FoldedTrials:
@@ -144,7 +146,7 @@ def fold_trials(store: Store, records: Iterable[Stored], pending: Collection[int
     pending : collection of int
         Trials that began before, and had not ended yet.
     """
-    found: Fold[_TrialStart, _TrialEnd] = Fold({}, {}, {})
+    found: Fold[_TrialStart, _TrialEnd] = Fold.of_nothing()
     parts: list[TrialColumns] = []
     last, damaged = None, False
     for piece in partition_all(PIECE, records):
@@ -160,8 +162,9 @@ def fold_trials(store: Store, records: Iterable[Stored], pending: Collection[int
             damaged |= fold_piece(found, piece, _TrialStart, _TrialEnd, _ShortFailure)
     parts.append(_take_ended(found))
     return FoldedTrials(
-        [part for part in parts if len(part.trials)], found.begun, last, not damaged
-    )
+        [part for part in parts if len(part.trials)], found.begun, last, not damaged,
+        found.removed,
+    )  # fmt: skip
 
 
 def _take_ended(found: Fold[_TrialStart, _TrialEnd]) -> TrialColumns:

@@ -13,6 +13,7 @@ from daskperiment.records.record_ids import (
     COMPUTED,
     CURATED,
     ENDED,
+    REMOVED,
     cache_entry_id,
     record_kind,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "Point",
     "Preview",
     "Recipe",
+    "Removed",
     "StepRun",
     "TrialStatus",
     "digests_within",
@@ -411,6 +413,17 @@ class Curation(Struct, frozen=True, omit_defaults=True):
     """Whether tables leave the trial out from now on."""
 
 
+class Removed(Struct, frozen=True, omit_defaults=True):
+    """What is left of a trial that somebody deleted."""
+
+    time: float
+    user: str
+    token: str
+    """The trial's, so that no copy brings it back."""
+    origin: Origin | None = None
+    """The process that began it."""
+
+
 class Point(Struct, frozen=True, array_like=True):
     """One point of a metric."""
 
@@ -455,5 +468,7 @@ def record_type(stream: str, id: str) -> type[Struct] | None:
     if stream == "notes":
         told: dict[str, type[Struct]] = {ARTIFACT: Artifact, CURATED: Curation}
         return told.get(record_kind(id))
-    kinds: dict[str, type[Struct]] = {BEGUN: Begun, ENDED: Ended, COMPUTED: Computed}
+    kinds: dict[str, type[Struct]] = {
+        BEGUN: Begun, ENDED: Ended, COMPUTED: Computed, REMOVED: Removed,
+    }  # fmt: skip
     return kinds.get(record_kind(id)) if stream == "trials" else None
