@@ -56,8 +56,9 @@ _ASIDE = (
 )
 _GIVE_ID = (
     "INSERT OR IGNORE INTO _tokens (token) "
-    "SELECT ? WHERE NOT EXISTS (SELECT 1 FROM _tokens WHERE token = ?)"
+    "SELECT ? WHERE NOT EXISTS (SELECT 1 FROM _tokens WHERE token = 'removed:' || ?)"
 )
+"""As `removed_token` has it; a call less for each trial."""
 _GIVE_UP = "UPDATE _tokens SET token = ? WHERE trial = ? AND token = ?"
 _INSERT_AT = 'INSERT INTO "{}" (position, trial, id, body) VALUES (?, ?, ?, CAST(? AS TEXT))'
 _HOLDER = (-1, REMOVED, b"{}")
@@ -137,7 +138,7 @@ class FileStore(ObjectMethods):
         """Allocate the token's trial id, in one transaction with its first record."""
         with self._database.writing() as connection:
             execute = connection.execute
-            added = execute(_GIVE_ID, (token, removed_token(token)))
+            added = execute(_GIVE_ID, (token, token))
             if new := added.rowcount == 1:
                 trial = added.lastrowid or 0
                 execute(_insert("trials"), (trial, BEGUN, body))
