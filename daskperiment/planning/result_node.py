@@ -340,13 +340,12 @@ class ResultNode(CallNode):
         if seed is not None or reuse is not None:
             options = options.refined(seed=check_seed(seed), reuse=check_reuse(reuse))
         if not progress:
-            return self.compute_with(options, kwargs)
+            return self._compute(options, kwargs)
         steps = len(self._definition.template.graph.nodes)
         with reporting(StepBar(steps, self.name)) as reporter:
-            return self.compute_with(options.refined(progress=reporter), kwargs)
+            return self._compute(options.refined(progress=reporter), kwargs)
 
-    def compute_with(self, options: TrialOptions, kwargs: Mapping[str, Any]) -> Any:
-        """Run a trial as it is asked for, and return its result; keywords are Dask's."""
+    def _compute(self, options: TrialOptions, kwargs: Mapping[str, Any]) -> Any:
         definition = self._definition.with_options(options)
         plan = definition.plan()
         self._local.computed = plan.token
@@ -419,7 +418,7 @@ class ResultNode(CallNode):
         return Step(self._definition.call)
 
     def __dir__(self) -> list[str]:
-        inside = ("as_input", "compute_with", "computed_token", "definition", "of", "with_options")
+        inside = ("as_input", "computed_token", "definition", "of", "with_options")
         return [name for name in dir(type(self)) if name not in inside]
 
     def __repr__(self) -> str:

@@ -50,7 +50,7 @@ def resume(
         values=values, seed=past.begun.seed, resumption=resumption,
         reuse=result.definition.options.reuse if reuse is None else reuse,
     )  # fmt: skip
-    return result.compute_with(options, dask_keywords)
+    return result.with_options(options).compute(**dask_keywords)
 
 
 def _check_arguments(reuse: Any, keywords: Mapping[str, Any]) -> None:
