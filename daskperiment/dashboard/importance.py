@@ -15,7 +15,7 @@ from daskperiment.history.stored_values import MISSING
 
 __all__ = ["importance"]
 
-_TRIALS = 1_000
+_TRIALS = 300
 _PARAMETERS = 40
 _FEWEST = 4
 _CATEGORIES = 200
