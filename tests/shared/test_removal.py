@@ -275,3 +275,19 @@ def test_a_step_saves_nothing_for_a_deleted_trial(ex):
     ):
         with pytest.raises(TrialIDNotFoundError, match="was deleted"):
             say()
+
+
+@ON_A_FOLDER
+@pytest.mark.parametrize("deleted", [1, 2, 3])
+def test_the_page_forgets_it(ex, place, deleted):
+    """A page that was open before lists and counts a deleted trial no more."""
+    api = pytest.importorskip("daskperiment.dashboard.api")
+    index = pytest.importorskip("daskperiment.dashboard.trial_index")
+    store = open_store(place.backend, "deleting")
+    shown, counter = index.TrialIndex(store), api.TrialCounter(store)
+    shown.refresh()
+    assert (list(shown.ids), counter.count()["trials"]) == ([1, 2, 3], 3)
+    ex.delete_trials(deleted)
+    shown.refresh()
+    assert list(shown.ids) == trials(ex)
+    assert counter.count()["trials"] == 2
