@@ -244,20 +244,21 @@ def fold_piece(
     begun_type: type[B],
     ended_type: type[E],
     failure_type: type[Any],
-) -> bool:
-    """Add some records of the stream of trials; return whether any of them is damaged."""
+    warn: bool = True,
+) -> int:
+    """Add some records of the stream of trials; return how many of them are damaged."""
     begun, ended, computed = BEGUN[:_PREFIX], ENDED[:_PREFIX], COMPUTED[:_PREFIX]
     kinds: defaultdict[str, list[Stored]] = defaultdict(list)
     for one in piece:
         # A slice, not record_kind(): a call per record is felt in a million of them.
         kinds[one.id[:_PREFIX]].append(one)
-    pairs, odd = decoded(kinds[begun], begun_type)
+    pairs, odd = decoded(kinds[begun], begun_type, warn)
     found.begun.update(pairs)
-    odd += _fold_ended(kinds[ended], ended_type, failure_type, found.ended)
-    values, bad = decoded(kinds[computed], Computed)
+    odd += _fold_ended(kinds[ended], ended_type, failure_type, found.ended, warn)
+    values, bad = decoded(kinds[computed], Computed, warn)
     for trial, record in values:
         found.computed.setdefault(trial, {})[record.name] = record.value
-    return bool(odd or bad)
+    return len(odd) + len(bad)
 
 
 def drop_impossible(begun: dict[int, Any]) -> None:
@@ -275,10 +276,11 @@ def _drop_impossible(begun: dict[int, B]) -> None:
 
 
 def _fold_ended(
-    stored: list[Stored], ended_type: type[E], failure_type: type[Any], found: dict[int, E]
-) -> list[Stored]:
+    stored: list[Stored], ended_type: type[E], failure_type: type[Any], found: dict[int, E],
+    warn: bool,
+) -> list[Stored]:  # fmt: skip
     """Add ends of trials; return those that are damaged."""
-    pairs, damaged = decoded(stored, ended_type)
+    pairs, damaged = decoded(stored, ended_type, warn)
     made_up = [(one.trial, _from_id(one.id, ended_type, failure_type)) for one in damaged
                if is_of(one.body, one.trial)]  # fmt: skip
     for trial, record in (*pairs, *made_up):
@@ -331,7 +333,9 @@ def intact(records: Iterable[Stored], type_: type[T]) -> Iterator[tuple[int, T]]
     return chain.from_iterable(decoded(piece, type_)[0] for piece in pieces)
 
 
-def decoded(stored: Sequence[Stored], type_: type[T]) -> tuple[list[tuple[int, T]], list[Stored]]:
+def decoded(
+    stored: Sequence[Stored], type_: type[T], warn: bool = True
+) -> tuple[list[tuple[int, T]], list[Stored]]:
     """Return records of one type with their trials, and besides those that are damaged."""
     records = decode_each(list(map(_body, stored)), type_, list(map(_number, stored)))
     # The types are collected in C: a call for each record is felt in a million of them.
@@ -345,7 +349,8 @@ def decoded(stored: Sequence[Stored], type_: type[T]) -> tuple[list[tuple[int, T
             reasons.append(f"{one.id!r} of trial {one.trial} ({record})")
         else:
             pairs.append((one.trial, record))
-    _warn_of(reasons)
+    if warn:
+        _warn_of(reasons)
     return pairs, damaged
 
 
