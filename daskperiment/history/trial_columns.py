@@ -131,6 +131,8 @@ class FoldedTrials(NamedTuple):
     """The last record that was read."""
     damaged: int
     """Records that could not be read."""
+    removed: set[int]
+    """Trials of which a record says that they were deleted."""
 
 
 def fold_trials(
@@ -149,7 +151,7 @@ def fold_trials(
     warn : bool
         Whether to warn of damaged records.
     """
-    found: Fold[_TrialStart, _TrialEnd] = Fold({}, {}, {})
+    found: Fold[_TrialStart, _TrialEnd] = Fold.of_nothing()
     parts: list[TrialColumns] = []
     last, damaged = None, 0
     for piece in partition_all(PIECE, records):
@@ -164,7 +166,8 @@ def fold_trials(
         for piece in partition_all(PIECE, store.read("trials", late)):
             fold_piece(found, piece, _TrialStart, _TrialEnd, _ShortFailure, warn)
     parts.append(_take_ended(found))
-    return FoldedTrials([part for part in parts if len(part.trials)], found.begun, last, damaged)
+    parts = [part for part in parts if len(part.trials)]
+    return FoldedTrials(parts, found.begun, last, damaged, found.removed)
 
 
 def _take_ended(found: Fold[_TrialStart, _TrialEnd]) -> TrialColumns:
