@@ -16,11 +16,14 @@ from daskperiment.history.artifacts import KeptArtifact, artifact_bytes
 __all__ = ["get_artifact", "list_artifacts", "save_artifact"]
 
 
-def list_artifacts(backend: str | None, id: str, trial: int | None, format_: str) -> None:
+def list_artifacts(
+    backend: str | None, id: str, trial: int | None, format_: str, limit: int | None = None
+) -> None:
     """Print the artifacts of a trial, or of all trials."""
     experiment = find(backend, id)
     number = None if trial is None else trial_of(experiment, trial)
-    print_frame(experiment.get_artifacts(number), format_)
+    frame = experiment.get_artifacts(number)
+    print_frame(frame if limit is None else frame.head(limit), format_)
 
 
 def get_artifact(

@@ -13,6 +13,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from functools import wraps
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,9 +24,10 @@ from daskperiment.cli.exit_status import Command, Refused
 from daskperiment.records import is_experiment_id
 
 __all__ = [
-    "BEST", "EXPERIMENT", "EXPERIMENT_OR_SCRIPT", "LATEST", "SCRIPT", "TRIAL", "assignments",
-    "command", "debug_option", "duration", "experiment_argument", "format_option",
-    "given_argument", "help_option", "literal", "result_option", "scheduler_option", "spaces",
+    "BEST", "COLUMN", "EXPERIMENT", "EXPERIMENT_OR_SCRIPT", "LATEST", "SCRIPT", "TRIAL",
+    "assignments", "command", "debug_option", "duration", "experiment_argument", "format_option",
+    "given_argument", "help_option", "limit_option", "literal", "named_options",
+    "result_option", "scheduler_option", "spaces",
     "TRIALS", "trial_options", "work",
 ]  # fmt: skip
 
@@ -81,10 +83,16 @@ debug_option = click.option(
 )  # fmt: skip
 
 
+def _given_before(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """Return the store that was given behind the command, else the one before it."""
+    before = context.parent.params.get("backend") if context.parent else None
+    return value or (before and ((before,) if parameter.multiple else before)) or value
+
+
 def _backend_option(multiple: bool) -> Callable[[F], F]:
     again = " May be given more than once." if multiple else ""
     return click.option(
-        "--backend", metavar="STORE", multiple=multiple,
+        "--backend", metavar="STORE", multiple=multiple, callback=_given_before,
         help="Folder or URL of the store (file://, redis://, mongodb://). Without it: the variable "
         "DASK_DASKPERIMENT__BACKEND or Dask's configuration, else the folder daskperiment_cache."
         f"{again}",
@@ -98,6 +106,36 @@ def _refuse_option(value: str, ctx: Any) -> None:
         raise click.NoSuchOption(value, possibilities=get_close_matches(value, known), ctx=ctx)
 
 
+def completed(what: str, ctx: click.Context, incomplete: str) -> list[Any]:
+    """Return the words of a kind that begin as a word does; none where they cannot be told."""
+    head, comma, word = incomplete.rpartition(",")
+    try:
+        words = getattr(work("completion"), what)(ctx)
+    except Exception:
+        return []  # completing a word is no place to complain about a store
+    shell = importlib.import_module("click.shell_completion")
+    return [shell.CompletionItem(f"{head}{comma}{one}") for one in words if one.startswith(word)]
+
+
+class _Column(_ParamType):
+    """The name of a column, or several with commas between them."""
+
+    name = "column"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        return value
+
+    def shell_complete(self, ctx: click.Context, param: Any, incomplete: str) -> list[Any]:
+        return completed("columns", ctx, incomplete)
+
+
+class _Assignment(_Column):
+    """A parameter of a script with its value."""
+
+    def shell_complete(self, ctx: click.Context, param: Any, incomplete: str) -> list[Any]:
+        return completed("parameters", ctx, incomplete)
+
+
 class _ExperimentId(_ParamType):
     name = "experiment"
 
@@ -106,14 +144,7 @@ class _ExperimentId(_ParamType):
         return value
 
     def shell_complete(self, ctx: click.Context, param: Any, incomplete: str) -> list[Any]:
-        try:
-            given = ctx.params.get("backend")
-            backend = (given or [None])[0] if isinstance(given, tuple) else given
-            ids = work("lookup").ids(backend)
-        except Exception:
-            return []  # completing a word is no place to complain about a store
-        shell = importlib.import_module("click.shell_completion")
-        return [shell.CompletionItem(id) for id in ids if id.startswith(incomplete)]
+        return completed("experiments", ctx, incomplete)
 
 
 class _TrialId(_ParamType):
@@ -127,6 +158,9 @@ class _TrialId(_ParamType):
             expected = "expected a number from 1, -1 for the latest, -2 …, 'latest' or 'best'"
             self.fail(f"{value!r} is no trial id: {expected}.", param, ctx)
         return _number(value)
+
+    def shell_complete(self, ctx: click.Context, param: Any, incomplete: str) -> list[Any]:
+        return completed("trials", ctx, incomplete)
 
 
 class _TrialList(_ParamType):
@@ -145,6 +179,9 @@ class _TrialList(_ParamType):
             first = _number(match[1])
             found.append((first, _number(match[2]) if match[2] else first))
         return found
+
+    def shell_complete(self, ctx: click.Context, param: Any, incomplete: str) -> list[Any]:
+        return completed("trials", ctx, incomplete)
 
 
 _TRIAL = re.compile(r"latest|best|-?0*[1-9][0-9]*", re.ASCII)
@@ -178,13 +215,35 @@ SCRIPT = click.Path(exists=True, dir_okay=False, path_type=Path)
 TRIAL = _TrialId()
 TRIALS = _TrialList()
 EXPERIMENT = _ExperimentId()
+COLUMN = _Column()
 EXPERIMENT_OR_SCRIPT = _ExperimentOrScript()
 
 experiment_argument = click.argument("id", metavar="ID", type=EXPERIMENT)
 
 
 def format_option(*formats: str) -> Callable[[F], F]:
-    """Return the option ``--format``; the first format is the default."""
+    """Return the options ``--format`` and ``--json``; the first format is the default."""
+
+    def declare(function: F) -> F:
+        @wraps(function)
+        def run(*given: Any, as_json: bool = False, format_: str, **more: Any) -> Any:
+            return function(*given, format_="json" if as_json else format_, **more)
+
+        described: Any = _format_option(*formats)(run)
+        if "json" in formats:
+            option = click.option("--json", "as_json", is_flag=True, help="As --format json.")
+            described = option(described)
+        return described  # type: ignore[no-any-return]
+
+    return declare
+
+
+limit_option = click.option(
+    "-n", "--limit", type=click.IntRange(min=0), metavar="N", help="Only the first N rows."
+)
+
+
+def _format_option(*formats: str) -> Callable[[F], F]:
     return click.option(
         "--format", "format_", type=click.Choice(formats), default=formats[0], show_default=True,
         help="A table is laid out for a terminal, and has tabs between its columns in a pipe."
@@ -194,7 +253,7 @@ def format_option(*formats: str) -> Callable[[F], F]:
 
 # With a script ---------------------------------------------------------------------------------
 
-given_argument = click.argument("given", metavar="[NAME=VALUE]...", nargs=-1)
+given_argument = click.argument("given", metavar="[NAME=VALUE]...", nargs=-1, type=_Assignment())
 result_option = click.option(
     "--result", "name", metavar="NAME",
     help="Which result, if the script has several: its variable or its function.",
@@ -237,21 +296,52 @@ def trial_options(function: F) -> F:
     return function
 
 
+_YAML = {"true": True, "false": False, "yes": True, "no": False, "on": True, "off": False,
+         "null": None}  # fmt: skip
+"""What YAML writes otherwise than Python; a text of one of these is given in quotes."""
+
+
 # Values that are given as text -----------------------------------------------------------------
 
 
 def literal(text: str) -> Any:
-    """Return the value of a Python literal; what is none is text.
+    """Return the value of a literal of Python or YAML; what is none is text.
 
     >>> [literal(text) for text in ("1", "2.5", "[1, 'a']", "None", "adam", "'1'")]
     [1, 2.5, [1, 'a'], None, 'adam', '1']
+    >>> [literal(text) for text in ("true", "False", "null", "[relu, 2, no thing]", "yes")]
+    [True, False, None, ['relu', 2, 'no thing'], True]
     """
+    if text.strip().lower() in _YAML:
+        return _YAML[text.strip().lower()]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a compiler about text such as "1if"
             return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return text
+        inner = text.strip()[1:-1]
+        if text.strip() != f"[{inner}]":
+            return text
+        return [literal(part.strip()) for part in _parts(inner)]
+
+
+def named_options(given: Iterable[str]) -> list[str]:
+    """Return parameters that are given as ``--name value`` or ``--name=value`` as NAME=VALUE.
+
+    >>> named_options(["lr=0.1", "--rate", "-2", "--opt.name=adam"])
+    ['lr=0.1', 'rate=-2', 'opt.name=adam']
+    """
+    found, words = [], iter(given)
+    for word in words:
+        if not word.startswith("--") or word == "--":
+            found.append(word)
+            continue
+        name, separator, value = word[2:].partition("=")
+        text = value if separator else next(words, None)
+        if text is None or not name:
+            raise Refused(f"Got {word!r} without a value; expected {word} VALUE, or an option.")
+        found.append(f"{name}={text}")
+    return found
 
 
 def assignments(given: Iterable[str], read: Read | None = None) -> dict[str, Any]:
@@ -260,7 +350,7 @@ def assignments(given: Iterable[str], read: Read | None = None) -> dict[str, Any
     >>> assignments(["lr=0.1", "name=x=y"])
     {'lr': 0.1, 'name': 'x=y'}
     """
-    pairs = _pairs(given, "NAME=VALUE, such as lr=0.1")
+    pairs = _pairs(named_options(given), "NAME=VALUE, such as lr=0.1")
     read = read or _as_literal
     return {name: read(name, text) for name, text in pairs.items()}
 

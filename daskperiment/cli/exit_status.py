@@ -16,9 +16,11 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import groupby
 from os import _exit as end_process  # documented, in spite of its name
+from pathlib import Path
 from typing import Any
 
 import click
@@ -96,12 +98,71 @@ def _status(run: Callable[[], Any], shared: dict[str, Any]) -> int:
         raise
     except BaseException as error:  # as a step may raise
         if shared.get("debug"):
-            lines = "".join(traceback.format_exception(error)).splitlines()
-            click.echo("\n".join(map(one_line, lines)), err=True)
+            click.echo("\n".join(map(one_line, folded_traceback(error))), err=True)
         if isinstance(error, OSError) and error.errno in _DISK_FULL:
             _discard_output()
         return _report(*_message_and_status(error))
     return status if isinstance(status, int) else 0
+
+
+_LIBRARIES = ("daskperiment", "dask", "distributed", "click", "concurrent", "toolz")
+
+
+def folded_traceback(error: BaseException) -> list[str]:
+    """Return the lines of a traceback, those of the user's code first and in full.
+
+    What went on in this package and in Dask is a line for each run of frames, and errors that came
+    of it there are a line each. Of an error that the user's code has no part in all is shown.
+    """
+    chained = list(_chain(error))
+    if not any(_users_frames(one) for one in chained):
+        return "".join(traceback.format_exception(error)).splitlines()
+    return [line for one in reversed(chained) for line in _folded(one)]
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _users_frames(error: BaseException) -> list[traceback.FrameSummary]:
+    frames = traceback.extract_tb(error.__traceback__)
+    return [frame for frame in frames if not _is_library(frame.filename)]
+
+
+def _folded(error: BaseException) -> list[str]:
+    told = [line for text in traceback.format_exception_only(error) for line in text.splitlines()]
+    if not _users_frames(error):
+        return ["", "It came of that:", *told]
+    lines = ["Traceback (most recent call last; frames of Dask and daskperiment are folded):"]
+    frames = traceback.extract_tb(error.__traceback__)
+    for library, run in groupby(frames, lambda frame: _is_library(frame.filename)):
+        some = list(run)
+        if library:
+            lines.append(f"  … {len(some)} frames of libraries")
+        else:
+            shown = traceback.format_list(some)
+            lines += [line for text in shown for line in text.splitlines()]
+    return [*lines, *told]
+
+
+def _is_library(filename: str) -> bool:
+    """Whether a file belongs to this package, to Dask, or to what runs their tasks."""
+    folder, name = os.path.split(filename)
+    packages = Path(folder).parts
+    return name == "threading.py" or any(one in _LIBRARIES for one in _below_root(packages))
+
+
+def _below_root(parts: Sequence[str]) -> Sequence[str]:
+    """Return what stands behind the folder that packages are imported from."""
+    roots = [os.path.dirname(os.path.dirname(os.path.dirname(__file__))), *sys.path]
+    for count in range(len(parts), 0, -1):
+        if str(Path(*parts[:count])) in roots:
+            return parts[count : count + 1]
+    return ()
 
 
 def _discard_output() -> None:

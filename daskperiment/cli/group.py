@@ -13,6 +13,7 @@ import click
 
 from daskperiment.cli.board import board
 from daskperiment.cli.command_options import (
+    COLUMN,
     EXPERIMENT,
     EXPERIMENT_OR_SCRIPT,
     LATEST,
@@ -25,6 +26,7 @@ from daskperiment.cli.command_options import (
     format_option,
     given_argument,
     help_option,
+    limit_option,
     result_option,
     scheduler_option,
     trial_options,
@@ -42,7 +44,7 @@ _trial_argument = click.argument("trial", metavar="[TRIAL]", type=TRIAL, default
 # With a script ---------------------------------------------------------------------------------
 
 
-@command("run", add_help_option=False)
+@command("run", trials=True, add_help_option=False)
 @click.argument("script", type=SCRIPT, required=False)
 @given_argument
 @result_option
@@ -89,6 +91,7 @@ def reproduce(**given: Any) -> None:
 
 
 @command("ls")
+@limit_option
 @format_option("table", "csv", "json")
 def ls(**given: Any) -> None:
     """List the experiments of a store."""
@@ -98,7 +101,7 @@ def ls(**given: Any) -> None:
 @command("history")
 @experiment_argument
 @click.option(
-    "--columns", multiple=True, metavar="NAMES",
+    "--columns", multiple=True, metavar="NAMES", type=COLUMN,
     help="Only these columns, with commas between them; may be given more than once.",
 )  # fmt: skip
 @click.option(
@@ -106,13 +109,13 @@ def ls(**given: Any) -> None:
     help="Only trials for which this holds, such as 'lr > 0.1 and Result.f1 >= 0.9'. A name with a "
     "blank stands in backticks or quotes.",
 )  # fmt: skip
-@click.option("--sort", metavar="NAME", help="Sort by a column; -NAME begins with the highest.")
+@click.option(
+    "--sort", metavar="NAME", type=COLUMN, help="Sort by a column; -NAME begins with the highest."
+)
 @click.option(
     "--last", type=click.IntRange(min=1), metavar="N", help="Of these, only the N latest trials."
 )
-@click.option(
-    "-n", "--limit", type=click.IntRange(min=0), metavar="N", help="Only the first N rows."
-)
+@limit_option
 @click.option("--verbose", is_flag=True, help="Add seed, status, host, user, Git commit.")
 @click.option("--running", is_flag=True, help="Add the trials that are still running.")
 @click.option("--archived", is_flag=True, help="Add the trials that were archived.")
@@ -138,6 +141,7 @@ def show(**given: Any) -> None:
 @command("steps", trials=True)
 @experiment_argument
 @click.argument("trial", type=TRIAL, required=False)
+@limit_option
 @format_option("table", "csv", "json")
 def steps(**given: Any) -> None:
     """List the step runs of a trial, or of all trials."""
@@ -147,6 +151,7 @@ def steps(**given: Any) -> None:
 @command("artifacts", trials=True)
 @experiment_argument
 @click.argument("trial", type=TRIAL, required=False)
+@limit_option
 @format_option("table", "csv", "json")
 def artifacts(**given: Any) -> None:
     """List the artifacts of a trial, or of all trials."""
@@ -170,6 +175,7 @@ def get(**given: Any) -> None:
 @experiment_argument
 @click.argument("trials", metavar="[TRIAL]...", type=TRIAL, nargs=-1)
 @click.option("--metric", "names", multiple=True, metavar="NAME", help="Only this metric.")
+@limit_option
 @format_option("table", "csv", "json")
 def metrics(**given: Any) -> None:
     """Show the metrics of trials, by default of the latest.
@@ -451,8 +457,16 @@ _SECTIONS = {
 }  # fmt: skip
 
 
+_ALIASES = {"list": "ls", "rm": "delete", "diff": "compare", "ui": "board"}
+"""What people try -> the command that they mean."""
+
+
 class _CommandGroup(Command, click.Group):
     """A group of commands whose help lists them in sections."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command by its name, or by another one that people try."""
+        return super().get_command(ctx, _ALIASES.get(cmd_name, cmd_name))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands, section by section, with the first line of the help of each."""
@@ -467,9 +481,10 @@ class _CommandGroup(Command, click.Group):
     invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip
 @click.version_option(package_name="daskperiment")
+@click.option("--backend", metavar="STORE", help="Folder or URL of the store, as of each command.")
 @debug_option
 @click.pass_context
-def cli(context: click.Context, /) -> None:
+def cli(context: click.Context, /, backend: str | None) -> None:
     """Run experiments and look at what was recorded.
 
     Experiments are in a store: the folder daskperiment_cache, unless --backend, the variable

@@ -35,20 +35,23 @@ _STEP_COLUMNS = (
 )  # fmt: skip
 
 
-def list_experiments(backend: str | None, format_: str) -> None:
+def list_experiments(backend: str | None, format_: str, limit: int | None = None) -> None:
     """Print the experiments of a store."""
     checked(backend)
     with refusing():
         frame = experiments_of(backend)
     if frame.empty and format_ == "table":
         click.echo(f"There are no experiments in {place(backend)}.", err=True)
-    print_frame(frame, format_)
+    print_frame(frame.head(limit) if limit is not None else frame, format_)
 
 
-def list_steps(backend: str | None, id: str, trial: int | None, format_: str) -> None:
+def list_steps(
+    backend: str | None, id: str, trial: int | None, format_: str, limit: int | None = None
+) -> None:
     """Print step runs."""
     experiment = find(backend, id)
     frame = experiment.get_steps(None if trial is None else trial_of(experiment, trial))
+    frame = frame if limit is None else frame.head(limit)
     in_terminal = format_ == "table" and output.is_terminal()
     print_frame(frame, format_, names=_STEP_COLUMNS if in_terminal else ())
 
@@ -66,12 +69,15 @@ def list_trials(
     wanted = _ListedTrials(store, where, sort, last, limit, running, archived)
     frame = wanted.frame(verbose=verbose)
     names = _names(columns, list(frame.columns))
+    # Whose row it is has to be told, whatever else is asked for.
+    names = names and list(dict.fromkeys(["Trial ID", *names]))
     shown = names or list(frame.columns)
     # What is not a column of the short table may be one of the long one, or a part of one.
     for more in ({"verbose": True}, {"verbose": True, "expand": True, "metrics": True}):
         if not set(shown) <= set(frame.columns):
             frame = wanted.frame(**more)
-            shown = _names(columns, list(frame.columns)) or shown
+            asked = _names(columns, list(frame.columns))
+            shown = list(dict.fromkeys(["Trial ID", *asked])) if asked else shown
     if "Tags" in frame and format_ != "json":
         frame = frame.assign(Tags=[", ".join(tags) for tags in frame["Tags"]])
     print_frame(frame, format_, output, _known(shown if columns else [], frame))
@@ -123,8 +129,9 @@ def _known(names: Sequence[str], frame: pd.DataFrame) -> list[str]:
 
 
 def list_metrics(
-    backend: str | None, id: str, trials: Sequence[int], names: Sequence[str], format_: str
-) -> None:
+    backend: str | None, id: str, trials: Sequence[int], names: Sequence[str], format_: str,
+    limit: int | None = None,
+) -> None:  # fmt: skip
     """Print the metrics of trials: a line for each as a table, else every point."""
     experiment, store = find(backend, id), store_of(backend, id)
     numbers = dict.fromkeys(trial_of(experiment, trial) for trial in trials or (LATEST,))
@@ -132,13 +139,13 @@ def list_metrics(
     found = [one for number in numbers for one in _metrics(store, number, names)]
     if format_ != "table":
         rows = [[trial, name, *point] for trial, name, series in found for point in series.items()]
-        output.print_rows(["Trial ID", "Metric", "Epoch", "Value"], rows, format_)
+        output.print_rows(["Trial ID", "Metric", "Epoch", "Value"], rows[:limit], format_)
         return
     if not found:
         click.echo("No metric was saved; save_metric() in a step does that.", err=True)
     headers = ["Trial ID", "Metric", "Points", "First", "Last", "Lowest", "Highest", "Curve"]
     shown = len(headers) if output.is_terminal() else -1
-    output.print_table(headers[:shown], [_summary(*one)[:shown] for one in found])
+    output.print_table(headers[:shown], [_summary(*one)[:shown] for one in found[:limit]])
 
 
 def _metrics(

@@ -15,15 +15,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib.machinery import ModuleSpec, SourceFileLoader
+from itertools import count
 from pathlib import Path
 from types import CodeType, ModuleType
 
 from daskperiment.cli.exit_status import Failed, Refused
 from daskperiment.result import Result
 
-__all__ = ["choose", "is_loading", "loaded"]
+__all__ = ["choose", "is_loading", "loaded", "results_of"]
 
 _MAIN = "__main__"
+_SHOWN = "__daskperiment_shown__"
+"""Name by which a script's values are noted that stand alone in a line."""
 _LOADING: ContextVar[bool] = ContextVar("daskperiment_loading_script", default=False)
 
 
@@ -57,8 +60,8 @@ def loaded(script: Path) -> Iterator[ModuleType]:
 
 def _compiled(path: Path) -> CodeType:
     try:
-        tree = ast.parse(path.read_bytes(), str(path))
-        code: CodeType = compile(_WithoutMain().visit(tree), str(path), "exec", dont_inherit=True)
+        tree = _noting_values(_WithoutMain().visit(ast.parse(path.read_bytes(), str(path))))
+        code: CodeType = compile(tree, str(path), "exec", dont_inherit=True)
     except SyntaxError as error:
         where = f", line {error.lineno}" if error.lineno else ""
         raise Failed(f"{path}{where} is no Python: {error.msg}. Correct it.") from error
@@ -67,6 +70,15 @@ def _compiled(path: Path) -> CodeType:
     except OSError as error:
         raise Failed(f"Cannot read {path}: {error.strerror or error}.") from error
     return code
+
+
+def _noting_values(tree: ast.Module) -> ast.Module:
+    """Let a script note what stands alone in a line, as a result does that has no name."""
+    for node in tree.body:
+        if isinstance(node, ast.Expr) and not isinstance(node.value, ast.Constant):
+            function = ast.Name(_SHOWN, ast.Load())
+            node.value = ast.copy_location(ast.Call(function, [node.value], []), node.value)
+    return ast.fix_missing_locations(tree)
 
 
 class _WithoutMain(ast.NodeTransformer):
@@ -90,6 +102,8 @@ class _WithoutMain(ast.NodeTransformer):
 
 def _execute(code: CodeType, module: ModuleType, path: Path) -> None:
     token = _LOADING.set(True)
+    values: list[object] = []
+    vars(module)[_SHOWN] = values.append
     try:
         exec(code, module.__dict__)  # the script that the user asked to run
     except SystemExit as error:
@@ -103,6 +117,26 @@ def _execute(code: CodeType, module: ModuleType, path: Path) -> None:
         raise Failed(_where(error, path)) from error
     finally:
         _LOADING.reset(token)
+        del vars(module)[_SHOWN]
+    for value in values:
+        if isinstance(value, Result) and all(value is not each for each in results_of(module)):
+            vars(module)[_free_name(module, value)] = value
+
+
+def results_of(module: ModuleType) -> list[Result]:
+    """Return the results of a script, each once: its variables, and items of its containers."""
+    found: dict[int, Result] = {}
+    for value in list(vars(module).values()):
+        values = value.values() if isinstance(value, dict) else value
+        several = list(values) if isinstance(value, dict | list | tuple | set) else [value]
+        found.update({id(each): each for each in several if isinstance(each, Result)})
+    return list(found.values())
+
+
+def _free_name(module: ModuleType, result: Result) -> str:
+    """Return a variable for a result that has none: the name of its function, or one like it."""
+    names = (f"{result.name}_{number}" for number in count(1))
+    return next(name for name in names if name not in vars(module))
 
 
 def _where(error: BaseException, path: Path) -> str:
@@ -118,11 +152,14 @@ def _where(error: BaseException, path: Path) -> str:
 def choose(module: ModuleType, name: str | None) -> Result:
     """Return a script's result: the only one, or that of a variable or function of this name."""
     found = {key: value for key, value in vars(module).items() if isinstance(value, Result)}
+    named = {id(each) for each in found.values()}
+    others = [each for each in results_of(module) if id(each) not in named]
+    found |= {f"{each.name}[{place}]": each for place, each in enumerate(others)}
     if not found:
         raise Refused(
-            f"{module.__file__} defines no result: call the function that is decorated with "
-            "@ex.result and give it a name, as in score = evaluate(model), outside functions "
-            'and outside if __name__ == "__main__".'
+            f"Nothing was computed: {module.__file__} defines no result. Call the function that is "
+            "decorated with @ex.result, as in score = evaluate(model), outside functions and "
+            'outside if __name__ == "__main__".'
         )
     if name in found:
         return found[name]

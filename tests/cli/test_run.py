@@ -138,7 +138,7 @@ def test_failed_trial_is_one_line_and_status_1(run: Command, script: Path) -> No
     one_line(answer, 1, "Trial 1 failed in step 'score'", "ZeroDivisionError(", "show pairs 1")
     answer = run("run", script, "b=0", "--debug")
     assert answer.status == 1
-    assert "Traceback (most recent call last)" in answer.err
+    assert "Traceback (most recent call last" in answer.err
     assert "return twice(pair.a) / pair.b + sum_" in answer.err
 
 

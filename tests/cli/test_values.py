@@ -14,13 +14,13 @@ from daskperiment.cli.exit_status import Refused
     ("text", "value"),
     [
         ("1", 1), ("-2.5", -2.5), ("1e-3", 1e-3), ("True", True), ("None", None), ("'1'", "1"),
-        ("[1, 2]", [1, 2]), ("{'a': (1,)}", {"a": (1,)}), ("x", "x"), ("", ""), ("true", "true"),
+        ("[1, 2]", [1, 2]), ("{'a': (1,)}", {"a": (1,)}), ("x", "x"), ("", ""), ("true", True),
         ("a=b", "a=b"), ("1if", "1if"), ("0777", "0777"), ("__import__('os')", "__import__('os')"),
-        ("(" * 300, "(" * 300), ("[red]", "[red]"), ("1+1", "1+1"),
+        ("(" * 300, "(" * 300), ("[red]", ["red"]), ("1+1", "1+1"),
     ],
 )  # fmt: skip
 def test_value_is_a_literal_or_text(text: str, value: Any) -> None:
-    """What is a Python literal is that, and anything else is text; nothing is evaluated."""
+    """What is a literal of Python or YAML is that, all else is text; nothing is evaluated."""
     found = literal(text)
     assert (found, type(found)) == (value, type(value))
 
