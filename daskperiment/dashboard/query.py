@@ -41,6 +41,7 @@ FIXED: dict[str, Callable[[TrialRow], Any]] = {
     "host": lambda row: row.begun.origin.host,
     "user": lambda row: row.begun.origin.user,
     "sweep": lambda row: MISSING if row.begun.sweep is None else row.begun.sweep,
+    "resumes": lambda row: MISSING if row.begun.resumes is None else row.begun.resumes,
     "reproduces": lambda row: MISSING if row.begun.source is None else row.begun.source,
 }
 """Columns that every experiment has, but the result."""

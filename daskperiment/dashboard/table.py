@@ -21,8 +21,13 @@ _MOST = 200
 _MEASURED = 1_000
 """Trials at most whose metrics are read to sort by them."""
 _TIMES = ("started", "finished")
-_TITLES = {"step": "Result step", "reproduces": "Reproduces", "description": "Description"}
-_HIDDEN = ("finished", "step", "seed", "host", "user", "sweep", "reproduces")
+_TITLES = {
+    "step": "Result step",
+    "reproduces": "Reproduces",
+    "resumes": "Goes on from",
+    "description": "Description",
+}
+_HIDDEN = ("finished", "step", "seed", "host", "user", "sweep", "reproduces", "resumes")
 
 
 class _Selection(NamedTuple):

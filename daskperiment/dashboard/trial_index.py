@@ -56,6 +56,7 @@ class _RowStart(Struct, omit_defaults=True):
     origin: _RowOrigin
     sweep: str | None = None
     source: int | None = None
+    resumes: int | None = None
 
 
 class _RowFailure(Struct, gc=False):

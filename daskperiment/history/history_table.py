@@ -33,7 +33,7 @@ FIXED = {
     "Step": "step", "Seed": "seed", "Result": "result", "Result Type": "type", "Success": "status",
     "Finished": "finished", "Process Time": "elapsed", "Description": "description",
     "Status": "status", "Started": "started", "Host": "host", "User": "user",
-    "Git Commit": "environment", "Sweep": "sweep",
+    "Git Commit": "environment", "Sweep": "sweep", "Resumes": "resumes",
 }  # fmt: skip
 """Names of the columns that every history has, and the fields that they are made of."""
 SAID: Mapping[str, Callable[[Curated], Any]] = {
