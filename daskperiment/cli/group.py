@@ -351,6 +351,16 @@ def unarchive(**given: Any) -> None:
     work("remarks").unarchive(**given)
 
 
+@command("rm-trials", trials=True)
+@experiment_argument
+@_trials_argument
+@click.option("--force", is_flag=True, help="Also those of which others reuse what they kept.")
+@click.option("--yes", is_flag=True, help="Do not ask, also at a terminal.")
+def rm_trials(**given: Any) -> None:
+    """Delete trials for good; their ids are never given out again."""
+    work("remarks").remove(**given)
+
+
 # Keeping house ---------------------------------------------------------------------------------
 
 
@@ -435,7 +445,7 @@ _SECTIONS = {
         ls, history, show, steps, metrics, artifacts, get, code, env, compare, explain, best,
         check_metric, board,
     ),
-    "What you say of it": (save, tag, untag, note, rename, archive, unarchive),
+    "What you say of it": (save, tag, untag, note, rename, archive, unarchive, rm_trials),
     "Keeping house": (copy, export, delete, prune, flush, check),
 }  # fmt: skip
 
