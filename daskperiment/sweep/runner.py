@@ -67,10 +67,11 @@ def sweep(
     ):  # fmt: skip
         return _patiently(lambda: _table(result, find_sweep(store, resume)))
     plan, done = _patiently(lambda: _planned(result, request, resume))
+    jobs = _jobs(result, plan, done, stops=on_error == "raise", reuse=reuse,
+                 shown=progress and not detach)  # fmt: skip
     if resume is None:
         _patiently(lambda: keep_sweep(store, plan.record))
     if not detach:
-        jobs = _jobs(result, plan, done, stops=on_error == "raise", reuse=reuse, shown=progress)
         _run_noted(plan.record.id, jobs, dask_keywords)
         return _patiently(lambda: _table(result, plan.record, jobs, len(done)))
     from daskperiment.sweep import detached  # noqa: PLC0415  # for clusters, an extra
