@@ -110,7 +110,7 @@ def completed(what: str, ctx: click.Context, incomplete: str) -> list[Any]:
     """Return the words of a kind that begin as a word does; none where they cannot be told."""
     head, comma, word = incomplete.rpartition(",")
     try:
-        words = getattr(work("completion"), what)(ctx)
+        words = getattr(work("shell_words"), what)(ctx)
     except Exception:
         return []  # completing a word is no place to complain about a store
     shell = importlib.import_module("click.shell_completion")
@@ -129,7 +129,7 @@ class _Column(_ParamType):
         return completed("columns", ctx, incomplete)
 
 
-class _Assignment(_Column):
+class _GivenParameter(_Column):
     """A parameter of a script with its value."""
 
     def shell_complete(self, ctx: click.Context, param: Any, incomplete: str) -> list[Any]:
@@ -253,7 +253,9 @@ def _format_option(*formats: str) -> Callable[[F], F]:
 
 # With a script ---------------------------------------------------------------------------------
 
-given_argument = click.argument("given", metavar="[NAME=VALUE]...", nargs=-1, type=_Assignment())
+given_argument = click.argument(
+    "given", metavar="[NAME=VALUE]...", nargs=-1, type=_GivenParameter()
+)
 result_option = click.option(
     "--result", "name", metavar="NAME",
     help="Which result, if the script has several: its variable or its function.",
