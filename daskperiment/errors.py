@@ -18,7 +18,8 @@
     ├── LookupFailedError (KeyError)
     │   ├── ArtifactNotFoundError
     │   ├── MetricNotFoundError
-    │   └── PersistedResultNotFoundError
+    │   ├── PersistedResultNotFoundError
+    │   └── StepNotFoundError
     └── StoreError
         ├── StoreUnavailableError (ConnectionError)
         ├── CorruptRecordError
@@ -66,6 +67,7 @@ __all__ = [
     "ReproductionError",
     "SecretKeyError",
     "StepEndedError",
+    "StepNotFoundError",
     "StoreError",
     "StoreUnavailableError",
     "StoreWarning",
@@ -146,6 +148,10 @@ class MetricNotFoundError(LookupFailedError):
 
 class PersistedResultNotFoundError(LookupFailedError):
     """A trial kept no value for this step."""
+
+
+class StepNotFoundError(LookupFailedError):
+    """A trial has no step of this name."""
 
 
 class StoreError(DaskperimentError):

@@ -22,7 +22,9 @@ from daskperiment.store.protocol import Store
 if TYPE_CHECKING:
     from daskperiment.explain.explanation import Explanation
 
-__all__ = ["code", "compare", "environment", "explain", "print_explanation", "show", "trial_data"]
+__all__ = [
+    "code", "compare", "environment", "explain", "log", "print_explanation", "show", "trial_data",
+]  # fmt: skip
 
 _STEP_COLUMNS = ["Key", "Status", "Wall Time", "CPU Time", "Reused From"]
 _LINES = (
@@ -55,6 +57,14 @@ def code(backend: str | None, id: str, trial: int) -> None:
     """Print the code of a trial."""
     experiment = find(backend, id)
     output.print_source(experiment.get_code(trial_of(experiment, trial)))
+
+
+def log(backend: str | None, id: str, trial: int, step: str | None) -> None:
+    """Print what the steps of a trial said."""
+    experiment = find(backend, id)
+    text = experiment.get_log(trial_of(experiment, trial), step)
+    if text:
+        output.print_text(text.removesuffix("\n"))
 
 
 def environment(

@@ -185,7 +185,7 @@ def _handle(request: TrialRequest, begun: BegunTrial) -> TrialHandle:
         clock=allocation.clock, monotonic=time.monotonic(), began_on=(origin.host, origin.boot),
         signing_key=setup.signing_key, step_keys=request.step_keys, followed=request.followed,
         progress=request.progress, owner=begun.owner, first_record=begun.first_record,
-        secrets=request.secrets, directory=setup.directory,
+        secrets=request.secrets, directory=setup.directory, logs=setup.logs,
     )  # fmt: skip
 
 

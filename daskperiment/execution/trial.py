@@ -55,6 +55,8 @@ class TrialSetup:
     """A cryptographic digest of the code, where there is a signing key."""
     directory: str = ""
     """The working directory of the process that computes the trials, empty if it has none."""
+    logs: bool = True
+    """Whether it is kept what steps print, log and warn of."""
     stored: bool = False
     """Whether the store has the objects already, so that they are only named here."""
 
@@ -246,6 +248,8 @@ class TrialHandle:
     """Which parameters are secret; None if none is."""
     directory: str = field(repr=False)
     """The working directory where it was planned."""
+    logs: bool
+    """Whether it is kept what its steps print, log and warn of."""
     at_home: bool = field(init=False, repr=False)
     """Whether this is the process that computes the trial."""
     handing: set[str] = field(init=False, repr=False, compare=False)
