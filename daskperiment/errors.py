@@ -3,6 +3,7 @@
 ::
 
     DaskperimentError
+    ├── CheckpointError (TypeError)
     ├── ConfigurationError (TypeError, ValueError)
     ├── FilterError (ValueError)
     ├── FormatError (TypeError, ValueError)
@@ -10,6 +11,7 @@
     ├── ParameterUndeclaredError (TypeError, ValueError)
     ├── ParameterUndefinedError (ValueError)
     ├── ReproductionError (ValueError)
+    ├── ResumptionError (ValueError)
     ├── SecretKeyError (ValueError)
     ├── StepEndedError (RuntimeError)
     ├── TrialIDNotFoundError (ValueError)
@@ -34,6 +36,7 @@
     ├── NeverReusedWarning
     ├── OtherPythonWarning
     ├── RandomStateWarning
+    ├── ResumptionWarning
     └── StoreWarning
 """
 
@@ -44,6 +47,7 @@ from typing import Any
 
 __all__ = [
     "ArtifactNotFoundError",
+    "CheckpointError",
     "CodeChangedWarning",
     "ConfigurationError",
     "CorruptRecordError",
@@ -65,6 +69,8 @@ __all__ = [
     "RandomStateWarning",
     "RecordsRefusedError",
     "ReproductionError",
+    "ResumptionError",
+    "ResumptionWarning",
     "SecretKeyError",
     "StepEndedError",
     "StepNotFoundError",
@@ -112,6 +118,14 @@ class InputFileError(DaskperimentError, FileNotFoundError):
 
 class ReproductionError(DaskperimentError, ValueError):
     """A trial cannot be run again as it was asked for; the message names what is in the way."""
+
+
+class CheckpointError(DaskperimentError, TypeError):
+    """A step's state cannot be kept as a checkpoint; the message says why, and what to do."""
+
+
+class ResumptionError(DaskperimentError, ValueError):
+    """A trial cannot be gone on with; the message names what is in the way."""
 
 
 class SecretKeyError(DaskperimentError, ValueError):
@@ -218,6 +232,10 @@ class OtherPythonWarning(DaskperimentWarning):
 
 class RandomStateWarning(DaskperimentWarning):
     """Steps drew from the global random state while others ran in the same process."""
+
+
+class ResumptionWarning(DaskperimentWarning):
+    """A trial that is gone on with is not in all respects as it was; the message says in which."""
 
 
 class StoreWarning(DaskperimentWarning):

@@ -116,6 +116,54 @@ class Result(ResultNode):
 
         return reproduce(self, trial_id, code, keywords)
 
+    def resume(self, trial_id: int, reuse: bool | None = None, **keywords: Any) -> Any:
+        """Go on with a trial that did not come to its end, and return its result.
+
+        What is run is a new trial with the parameters and the seed of that one, and a link to it.
+        What steps of that one had kept when they finished is taken, whatever may be reused. Where a
+        step asks for :meth:`Experiment.restore` it gets its latest checkpoint, and goes on from
+        there: its metrics are one curve, with no point twice. If the loop is deterministic, it
+        comes to what it would have come to undisturbed. A trial that went on from another one can
+        be gone on with in turn.
+
+        Parameters
+        ----------
+        trial_id : int
+            The trial: lost, failed, interrupted or pruned.
+        reuse : bool, optional
+            As for :meth:`compute`, of what other trials kept.
+        **keywords
+            As for :func:`dask.compute`, such as ``scheduler``.
+
+        Returns
+        -------
+        object
+            What the result's function returned.
+
+        Raises
+        ------
+        TrialIDNotFoundError
+            If there is no such trial.
+        ResumptionError
+            If the trial succeeded, is still running or is of another result, or if a value of a
+            parameter cannot be loaded. Nothing is recorded then.
+        ParameterUndefinedError
+            If a parameter has neither a recorded value nor one today. Nothing is recorded then.
+        UntrustedObjectError
+            If a signing key is configured, and what is to be taken is not signed with it.
+        Exception
+            What a step raised, unchanged; the new trial is recorded as failed.
+
+        Warns
+        -----
+        ResumptionWarning
+            If code changed since, if a checkpoint cannot be loaded, or if another trial went on
+            from it already.
+        """
+        from daskperiment.reproduce import resume  # noqa: PLC0415  # as above
+
+        return resume(self, trial_id, reuse, keywords)
+
     @explained
     def main(self, argv: Sequence[str] | None = None) -> None:
         """Run as the command line of a script: ``python script.py a=1 b=2 --seed 1``.

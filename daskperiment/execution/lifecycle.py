@@ -186,6 +186,7 @@ def _handle(request: TrialRequest, begun: BegunTrial) -> TrialHandle:
         signing_key=setup.signing_key, step_keys=request.step_keys, followed=request.followed,
         progress=request.progress, owner=begun.owner, first_record=begun.first_record,
         secrets=request.secrets, directory=setup.directory, logs=setup.logs,
+        resumption=request.resumption,
     )  # fmt: skip
 
 
@@ -211,6 +212,7 @@ def _first_record(request: TrialRequest, forms: dict[str, Any]) -> bytes:
         parameters=forms, code=setup.code.digest, environment=setup.environment.digest,
         graph=setup.graph.digest, origin=setup.origin,
         sweep=request.sweep, source=request.source,
+        resumes=None if request.resumption is None else request.resumption.trial,
         files=request.files and request.files.digest,
         unreached=[name for name in forms if name not in setup.parameters],
         submission=request.submission, code_hash=setup.code_hash,

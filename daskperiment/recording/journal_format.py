@@ -14,9 +14,9 @@ The first frame is the header: JSON with the journal's name and the process that
 CRC covers the data and starts from kind and trial. The magic number of a frame is no part of any
 UTF-8 text, so that reading finds its way again behind damage.
 
-Points and pieces of logs are delivered in groups, one record per trial. What goes into one group follows from the file
-alone, so that reading it again gives the same records: groups end at a cut, and where a section
-of 100 kB ends.
+Points and pieces of logs are delivered in groups, one record per trial. What goes into one group
+follows from the file alone, so that reading it again gives the same records: groups end at a cut,
+and where a section of 100 kB ends.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ class LogWriter:
                     self._take(*self._said.popleft())
                 if last:
                     self._finish()
-        except Exception:  # noqa: S110  # what cannot be written must not fail what was said
+        except Exception:  # what cannot be written must not fail what was said
             pass
         finally:
             _WRITING.here = False

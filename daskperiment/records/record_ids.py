@@ -8,6 +8,7 @@ __all__ = [
     "ALTERED",
     "ARTIFACT",
     "BEGUN",
+    "CHECKPOINT",
     "COMPUTED",
     "CURATED",
     "DESERTED",
@@ -22,6 +23,7 @@ __all__ = [
     "beat_id",
     "beat_sender",
     "cache_entry_id",
+    "checkpoint_id",
     "changed_output_id",
     "computed_id",
     "curation_id",
@@ -46,6 +48,7 @@ STREAMS = ("trials", "steps", "points", "outputs", "notes", "beats", *LATER_STRE
 
 BEGUN, COMPUTED, ENDED, IMPURE, SWEEP = "begun", "computed", "ended", "impure", "sweep"
 ALTERED, ARTIFACT, CURATED = "altered", "artifact", "curated"
+CHECKPOINT = "checkpoint"
 """What the ids of records begin with, by kind; a trial has one record with the id ``begun``."""
 
 DESERTED = "ended-failed-deserted"
@@ -140,6 +143,11 @@ def curation_id(clock: float, sender: str) -> str:
 def artifact_id(name: str, added: float, pid: int) -> str:
     """Return the id of an artifact's record: saved again under its name, it is another one."""
     return f"{ARTIFACT}-{name}"[:150] + f"-{added:.6f}-{pid}"
+
+
+def checkpoint_id(key: str, saved: float, pid: int) -> str:
+    """Return the id of a step's checkpoint: each is a record of its own."""
+    return f"{CHECKPOINT}-{key}"[:150] + f"-{saved:.6f}-{pid}"
 
 
 def sweep_id(sweep: str) -> str:

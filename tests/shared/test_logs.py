@@ -96,8 +96,9 @@ last().compute()
 """
 
 
-def test_killed_right_after(place, count=10_000):
+def test_killed_right_after(place):
     """A line is there though the process was killed as soon as `print` had returned."""
+    count = 10_000
     backend = place.backend if isinstance(place.backend, str) else str(place.backend)
     command = [sys.executable, "-c", KILLED, backend, str(count)]
     done = subprocess.run(command, cwd=ROOT, timeout=60, stdout=subprocess.DEVNULL)
@@ -331,8 +332,8 @@ def test_whatever_is_said(ex, capsys):
         patch.setattr(logging, "raiseExceptions", False)
         assert last().compute() == 1
     assert said(ex) == [
-        "last ERROR: mine: \\udcff", "last stdout: \x00 学習", "last stdout: 20%", "last stdout: a", "last stdout: b",
-        "last stdout: collected", "last ERROR: mine: %d fit",
+        "last ERROR: mine: \\udcff", "last stdout: \x00 学習", "last stdout: 20%",
+        "last stdout: a", "last stdout: b", "last stdout: collected", "last ERROR: mine: %d fit",
     ]  # fmt: skip
 
 
