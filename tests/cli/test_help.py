@@ -27,9 +27,10 @@ CLI_PAGE = (ROOT / "docs" / "cli.rst").read_text(encoding="utf-8")
 def test_commands_are_these() -> None:
     """No command is missing, and none is there that nobody tests."""
     assert NAMES == [
-        "archive", "artifacts", "best", "board", "check", "check-metric", "code", "compare", "copy",
-        "delete", "env", "explain", "export", "flush", "get", "history", "log", "ls", "metrics",
-        "note", "prune", "rename", "reproduce", "run", "save", "show", "steps", "tag", "unarchive", "untag",
+        "archive", "artifacts", "best", "board", "check", "check-metric", "code", "compare",
+        "copy", "delete", "env", "explain", "export", "flush", "get", "history", "log", "ls",
+        "metrics", "note", "prune", "rename", "reproduce", "run", "save", "show", "steps", "tag",
+        "unarchive", "untag",
     ]  # fmt: skip
 
 
