@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from daskperiment.capture.signatures import explained
-from daskperiment.planning.result_node import ResultNode
+from daskperiment.planning.result_node import ResultNode, T_co
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Result"]
 
 
-class Result(ResultNode):
+class Result(ResultNode[T_co]):
     """The node made by calling a function decorated with :meth:`Experiment.result`.
 
     It is a :class:`dask.delayed.Delayed`: whoever computes it, in whatever way and on whatever

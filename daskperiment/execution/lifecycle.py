@@ -30,6 +30,7 @@ from daskperiment.records import (
     BEGUN,
     DESERTED,
     ENDED,
+    REMOVED,
     Begun,
     Ended,
     EndStatus,
@@ -265,10 +266,13 @@ def _is_repeated(store: Store, trial: int, submission: str) -> bool:
 
 
 def has_ended(store: Store, trial: int) -> bool:
-    """Return whether a trial has an end on record, what waits in this process included."""
+    """Return whether a trial has an end on record, what waits in this process included.
+
+    One that was deleted does not go on either.
+    """
     recorder_for(store).settle()
     ids = {record.id for record in store.read("trials", [trial])} - {DESERTED}
-    return any(record_kind(id) == ENDED for id in ids)
+    return any(record_kind(id) == ENDED or id == REMOVED for id in ids)
 
 
 def latest_trials(store: Store, count: int) -> list[tuple[int, Begun]]:

@@ -282,6 +282,8 @@ def test_copied_merged_and_deleted(place, make_place):
     assert said(new, 1) == ["other stdout: other"]
     assert said(new, 2) == said(old)
     assert not examine(new._store).findings
+    old.delete_trials(1)
+    assert not list(old._store.read("logs"))
     old.delete()
     with pytest.raises(TrialIDNotFoundError):
         old.get_log(1)
