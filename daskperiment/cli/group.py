@@ -85,6 +85,21 @@ def reproduce(**given: Any) -> None:
     work("computation").reproduce(**given)
 
 
+@command("resume", trials=True)
+@click.argument("what", metavar="ID|SCRIPT", type=EXPERIMENT_OR_SCRIPT)
+@_trial_argument
+@result_option
+@scheduler_option
+def resume(what: str | Path, trial: int, backend: str | None, **given: Any) -> None:
+    """Go on with a trial, by default the latest, that was killed, failed or was interrupted.
+
+    It is a new trial, with the parameters and the seed of that one, and begins at its latest
+    checkpoint. With the id of an experiment, the script is the file that the trial recorded.
+    """
+    script = work("trial_report").script_of(backend, what, trial) if isinstance(what, str) else what
+    work("computation").resume(script, trial, backend=backend, **given)
+
+
 # What was recorded: none of these commands changes a store or unpickles anything ----------------
 
 
@@ -450,7 +465,7 @@ def check(**given: Any) -> int:
 
 
 _SECTIONS = {
-    "With a script": (run, reproduce),
+    "With a script": (run, resume, reproduce),
     "What was recorded": (
         ls, history, show, steps, metrics, artifacts, get, log, code, env, compare, explain, best,
         check_metric, board,
