@@ -70,17 +70,21 @@ def list_trials(
     frame = wanted.frame(verbose=verbose)
     names = _names(columns, list(frame.columns))
     # Whose row it is has to be told, whatever else is asked for.
-    names = names and list(dict.fromkeys(["Trial ID", *names]))
+    names = _with_trial(names)
     shown = names or list(frame.columns)
     # What is not a column of the short table may be one of the long one, or a part of one.
     for more in ({"verbose": True}, {"verbose": True, "expand": True, "metrics": True}):
         if not set(shown) <= set(frame.columns):
             frame = wanted.frame(**more)
             asked = _names(columns, list(frame.columns))
-            shown = list(dict.fromkeys(["Trial ID", *asked])) if asked else shown
+            shown = _with_trial(asked) or shown
     if "Tags" in frame and format_ != "json":
         frame = frame.assign(Tags=[", ".join(tags) for tags in frame["Tags"]])
     print_frame(frame, format_, output, _known(shown if columns else [], frame))
+
+
+def _with_trial(names: list[str]) -> list[str]:
+    return ["Trial ID", *names] if names and "Trial ID" not in names else names
 
 
 class _ListedTrials(NamedTuple):

@@ -104,7 +104,7 @@ def test_values_that_cannot_be_compared_are_sorted(run: Command, folder: Path) -
     for value in ("x", 2, None, [1], 1):
         same.bind(a=value).compute()
     answer = run("history", "mixed", "--sort", "a", "--columns", "a")
-    assert [row[0] for row in answer.table[1:]] == ["1", "2", "x", "None", "[1]"]
+    assert [row[1] for row in answer.table[1:]] == ["1", "2", "x", "None", "[1]"]
 
 
 def test_history_as_csv(trials: Command, folder: Path) -> None:
@@ -177,7 +177,7 @@ def test_running_trials_are_shown_if_asked_for(run: Command, folder: Path) -> No
     look().compute()
     assert seen == ["0", "1"]
     answer = run("history", "looking", "--running", "--columns", "Status")
-    assert answer.table[1:] == [["succeeded"]]
+    assert [row[1:] for row in answer.table[1:]] == [["succeeded"]]
 
 
 def test_show_tells_all_about_a_trial(trials: Command) -> None:

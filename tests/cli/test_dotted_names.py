@@ -89,4 +89,4 @@ def test_sweep_over_a_part(run: Command, script: str, folder: Path) -> None:
     """A sweep takes dotted names, and the history can be asked by them."""
     assert run("run", script, "--sweep", "opt.lr=0.1,0.2", "opt.steps=5").status == 0
     out = run("history", "train", "--where", "opt.lr > 0.15", "--columns", "opt.lr,opt.steps").out
-    assert out.splitlines() == ["opt.lr\topt.steps", "0.2\t5"]
+    assert out.splitlines() == ["Trial ID\topt.lr\topt.steps", "2\t0.2\t5"]

@@ -44,8 +44,8 @@ def test_copy_of_several_stores(trials: Command, script: Path) -> None:
         assert "has 4 trials of pairs, with those of file://" in answer.out
     history = trials("history", "pairs", "--verbose", "--columns", "a,Copied From",
                      "--backend", "both").table[1:]  # fmt: skip
-    assert history[-1][0] == "5"
-    assert history[-1][1].endswith("second/pairs trial 1")
+    assert history[-1][1] == "5"
+    assert history[-1][2].endswith("second/pairs trial 1")
     assert "second/pairs trial 1" in trials("show", "pairs", 4, "--backend", "both").out
 
 

@@ -21,7 +21,7 @@ def test_sweep_runs_a_trial_for_each_combination(run: Command, script: Path) -> 
     )  # fmt: skip
     assert answer.status == 0, answer
     rows = run("history", "pairs", "--columns", "a,b,name").table[1:]
-    assert rows == [[a, b, "y"] for a in "123" for b in ("1.0", "2.5")]
+    assert [row[1:] for row in rows] == [[a, b, "y"] for a in "123" for b in ("1.0", "2.5")]
     assert len(answer.table) == 7
 
 

@@ -137,7 +137,7 @@ def test_columns_have_their_trial(made: Command) -> None:
         ["Trial ID", "rate"],
         ["1", "1"],
     ]
-    assert made("history", "unnamed", "--columns", "rate,Trial ID").table[0] == ["Trial ID", "rate"]
+    assert made("history", "unnamed", "--columns", "rate,Trial ID").table[0] == ["rate", "Trial ID"]
     assert made("history", "unnamed", "--columns", "metrics.loss").table[1] == ["1", "1"]
 
 
