@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -61,6 +61,10 @@ class RunningStep:
     """Names of the metrics that the step saved."""
     artifacts: list[Artifact] = field(default_factory=list)
     """What the step saved."""
+    at_end: list[Callable[[], None]] = field(default_factory=list)
+    """What is called when its function has returned, to write down what is known only then."""
+    observation: Any = None
+    """What libraries do in it, where that is observed."""
     _rng: np.random.Generator | None = None
     _entropy: random.Random | None = None
     _drawn: tuple[int, int] = (-1, 0)
