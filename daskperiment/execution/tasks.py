@@ -310,6 +310,7 @@ class StepRunner:
                 if name not in found and name not in call.ignore:
                     found[name] = _default(value, path)
         self.inputs = inputs_of(found, call)
+        self.running.made_of = self.code, self.inputs
         if call.given and self.is_new:
             named = dict(zip(call.names, values, strict=True))
             self.given = given_by_others(call, named, found, path is by_content)

@@ -8,12 +8,14 @@ __all__ = [
     "ALTERED",
     "ARTIFACT",
     "BEGUN",
+    "CHECKPOINT",
     "COMPUTED",
     "CURATED",
     "DESERTED",
     "ENDED",
     "IMPURE",
     "OUTCOMES",
+    "REMOVED",
     "STREAMS",
     "SWEEP",
     "altered_id",
@@ -21,6 +23,7 @@ __all__ = [
     "beat_id",
     "beat_sender",
     "cache_entry_id",
+    "checkpoint_id",
     "changed_output_id",
     "computed_id",
     "curation_id",
@@ -41,7 +44,8 @@ STREAMS = ("trials", "steps", "points", "outputs", "notes", "beats")
 """All streams of records, in the order in which a copy writes them: first what trials are."""
 
 BEGUN, COMPUTED, ENDED, IMPURE, SWEEP = "begun", "computed", "ended", "impure", "sweep"
-ALTERED, ARTIFACT, CURATED = "altered", "artifact", "curated"
+ALTERED, ARTIFACT, CURATED, REMOVED = "altered", "artifact", "curated", "removed"
+CHECKPOINT = "checkpoint"
 """What the ids of records begin with, by kind; a trial has one record with the id ``begun``."""
 
 DESERTED = "ended-failed-deserted"
@@ -136,6 +140,11 @@ def curation_id(clock: float, sender: str) -> str:
 def artifact_id(name: str, added: float, pid: int) -> str:
     """Return the id of an artifact's record: saved again under its name, it is another one."""
     return f"{ARTIFACT}-{name}"[:150] + f"-{added:.6f}-{pid}"
+
+
+def checkpoint_id(key: str, saved: float, pid: int) -> str:
+    """Return the id of a step's checkpoint: each is a record of its own."""
+    return f"{CHECKPOINT}-{key}"[:150] + f"-{saved:.6f}-{pid}"
 
 
 def sweep_id(sweep: str) -> str:
