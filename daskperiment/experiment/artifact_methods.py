@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ArtifactMethods"]
 
+
 @explained_methods
 class ArtifactMethods(StepMethods):
     """The methods that save and load what a trial keeps."""

@@ -46,7 +46,7 @@ class LightGBMCallback:
         self._report.points(evaluations(env.evaluation_result_list or ()), env.iteration)
 
     def begin(self, model: Any, settings: dict[str, Any]) -> None:
-        """Save settings now, and importance when the step ends: nobody tells which round is last."""
+        """Save settings now, and importance when the step ends: then all rounds are over."""
         self._report.settings("booster settings", settings)
         if isinstance(model, lightgbm.Booster):
             report = self._report

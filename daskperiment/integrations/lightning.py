@@ -67,5 +67,3 @@ class LightningLogger(Logger):  # type: ignore[misc]
         given = vars(params) if isinstance(params, Namespace) else params
         if given:
             self._report.settings("hyperparameters", dict(given))
-
-

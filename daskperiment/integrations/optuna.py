@@ -17,8 +17,8 @@ class OptunaCallback:
     """A callback for ``study.optimize`` within a step.
 
     The value of each of the study's trials is a point of ``value``, by its number; what it reported
-    on the way is the metric ``trial 0``, ``trial 1`` and so on. When the step ends, the table of the
-    study's trials is the artifact ``study``, and the best parameters are ``best parameters``.
+    on the way is the metric ``trial 0``, ``trial 1`` and so on. When the step ends, the table of
+    the study's trials is the artifact ``study``, and the best parameters are ``best parameters``.
 
     Parameters
     ----------

@@ -21,9 +21,9 @@ _MANY = 50
 def record(model: Any, X: Any = None, y: Any = None, prefix: str = "") -> None:
     """Record an estimator, a search or the scores of a cross-validation; to be called in a step.
 
-    Of an estimator its parameters are an artifact, such as ``SVC parameters``. With data, scores are
-    points, and figures artifacts: ``confusion matrix``, ``roc curve`` and ``precision recall`` of a
-    classifier, ``predictions`` of a regressor, where Matplotlib is installed. Of a fitted search
+    Of an estimator its parameters are an artifact, such as ``SVC parameters``. With data, scores
+    are points, and figures artifacts: ``confusion matrix``, ``roc curve`` and ``precision
+    recall`` of a classifier, ``predictions`` of a regressor, where Matplotlib is installed. Of a fitted search
     ``search`` is the table of its candidates, and ``best score`` a point; of what
     ``cross_validate`` or ``cross_val_score`` returned ``cross validation`` is a table of the folds.
 
@@ -88,7 +88,8 @@ def record_scores(report: StepReport, model: Any, X: Any, y: Any) -> None:
     elif is_regressor(model):
         scores = {"r2": metrics.r2_score(y, guess),
                   "mean_absolute_error": metrics.mean_absolute_error(y, guess),
-                  "root_mean_squared_error": metrics.mean_squared_error(y, guess) ** 0.5}  # fmt: skip
+                  "root_mean_squared_error": metrics.mean_squared_error(y, guess) ** 0.5,
+        }  # fmt: skip
     else:
         return
     report.points(scores, 0)
@@ -101,9 +102,7 @@ def record_scores(report: StepReport, model: Any, X: Any, y: Any) -> None:
             report.artifact(name, figure, "png")
 
 
-def _figures(
-    model: Any, X: Any, y: Any, guess: Any
-) -> Iterator[tuple[str, Callable[[Any], Any]]]:
+def _figures(model: Any, X: Any, y: Any, guess: Any) -> Iterator[tuple[str, Callable[[Any], Any]]]:
     """Yield the name of each figure that shows a model, and what draws it."""
     if not is_classifier(model):
         shown = metrics.PredictionErrorDisplay.from_predictions

@@ -125,9 +125,8 @@ def tidy(columns: Any) -> pd.DataFrame:
     import pandas as pd  # noqa: PLC0415  # for those who have tables
 
     table = pd.DataFrame(columns)
-    for name in table.columns[table.dtypes == object]:
+    for name in table.select_dtypes(object).columns:
         values = [each if each is None else plain(each) for each in table[name]]
-        kinds = {bool if type(each) is bool else type(each) for each in values if each is not None}
-        mixed = len(kinds) > 1 or not kinds <= {bool, int, float, str}
+        mixed = len({type(each) for each in values if each is not None}) > 1
         table[name] = [repr(each) for each in values] if mixed else values
     return table

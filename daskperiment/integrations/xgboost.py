@@ -69,4 +69,4 @@ def importance(model: xgboost.Booster) -> pd.DataFrame:
             scores[kind] = model.get_score(importance_type=kind)
     table = pd.DataFrame({kind: pd.Series(values, dtype=float) for kind, values in scores.items()})
     table.index.name = "feature"
-    return table.sort_values(list(table)[-2:], ascending=False).reset_index()
+    return table.sort_values(list(scores)[-2:], ascending=False).reset_index()
