@@ -22,10 +22,10 @@ def record(model: Any, X: Any = None, y: Any = None, prefix: str = "") -> None:
     """Record an estimator, a search or the scores of a cross-validation; to be called in a step.
 
     Of an estimator its parameters are an artifact, such as ``SVC parameters``. With data, scores
-    are points, and figures artifacts: ``confusion matrix``, ``roc curve`` and ``precision
-    recall`` of a classifier, ``predictions`` of a regressor, where Matplotlib is installed. Of a fitted search
-    ``search`` is the table of its candidates, and ``best score`` a point; of what
-    ``cross_validate`` or ``cross_val_score`` returned ``cross validation`` is a table of the folds.
+    are points, and figures artifacts, where Matplotlib is installed: ``confusion matrix``,
+    ``roc curve`` and ``precision recall`` of a classifier, ``predictions`` of a regressor. Of a
+    fitted search ``search`` is the table of its candidates, and ``best score`` a point; of what
+    ``cross_validate`` or ``cross_val_score`` returned ``cross validation`` is the table of folds.
 
     Parameters
     ----------
