@@ -33,20 +33,25 @@ def load_data() -> tuple[torch.Tensor, torch.Tensor]:
     return points, (points.norm(dim=1) < 0.8).float()
 
 
+def order(count: int) -> Any:
+    """Return the numbers of points in random order."""
+    return torch.randperm(count)
+
+
 @ex.result
 def train(data: tuple[torch.Tensor, torch.Tensor], epochs: int, lr: float) -> dict[str, Any]:
     """Train a small network with dropout on shuffled batches; return its weights and loss."""
     points, inside = data
     model = nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 1))
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)
-    loss = torch.zeros(())
+    loss: Any = None
     # Last before the loop: it also brings the random generators to where they were.
     state, last = ex.restore(default=(None, 0))
     if state is not None:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
     for epoch in range(last + 1, epochs + 1):
-        for batch in torch.randperm(len(points)).split(64):
+        for batch in order(len(points)).split(64):
             optimizer.zero_grad()
             scores = model(points[batch]).squeeze(1)
             loss = nn.functional.binary_cross_entropy_with_logits(scores, inside[batch])
