@@ -15,6 +15,7 @@ __all__ = [
     "IMPURE",
     "OUTCOMES",
     "STREAMS",
+    "SPOILED",
     "SWEEP",
     "altered_id",
     "artifact_id",
@@ -32,6 +33,7 @@ __all__ = [
     "outweighs",
     "record_kind",
     "reused_run_id",
+    "spoiled_id",
     "step_run_id",
     "sweep_id",
     "tells_outcome",
@@ -41,7 +43,7 @@ STREAMS = ("trials", "steps", "points", "outputs", "notes", "beats")
 """All streams of records, in the order in which a copy writes them: first what trials are."""
 
 BEGUN, COMPUTED, ENDED, IMPURE, SWEEP = "begun", "computed", "ended", "impure", "sweep"
-ALTERED, ARTIFACT, CURATED = "altered", "artifact", "curated"
+ALTERED, ARTIFACT, CURATED, SPOILED = "altered", "artifact", "curated", "spoiled"
 """What the ids of records begin with, by kind; a trial has one record with the id ``begun``."""
 
 DESERTED = "ended-failed-deserted"
@@ -126,6 +128,11 @@ def changed_output_id(id: str, number: int) -> str:
 def altered_id(key: str) -> str:
     """Return the id of the note that a step of a trial changed what it was given."""
     return f"{ALTERED}-{key}"
+
+
+def spoiled_id(key: str, by: str) -> str:
+    """Return the id of the note that a step of a trial got what another one had changed."""
+    return f"{SPOILED}-{key}-by-{by}"
 
 
 def curation_id(clock: float, sender: str) -> str:

@@ -40,6 +40,7 @@ __all__ = [
     "Point",
     "Preview",
     "Recipe",
+    "SpoiledInput",
     "StepRun",
     "TrialStatus",
     "digests_within",
@@ -392,6 +393,16 @@ class Alteration(Struct, frozen=True, omit_defaults=True):
     arguments: list[str]
     beside: list[str] = []
     """Keys of the steps that ran in the same process meanwhile, and may have done it."""
+
+
+class SpoiledInput(Struct, frozen=True, omit_defaults=True):
+    """A step run that got what another step had changed in place before."""
+
+    key: str
+    step: str
+    arguments: list[str]
+    by: str
+    """Key of the step that changed it."""
 
 
 class Curation(Struct, frozen=True, omit_defaults=True):
