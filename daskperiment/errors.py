@@ -3,6 +3,7 @@
 ::
 
     DaskperimentError
+    ├── CheckpointError (TypeError)
     ├── ConfigurationError (TypeError, ValueError)
     ├── FilterError (ValueError)
     ├── FormatError (TypeError, ValueError)
@@ -10,10 +11,12 @@
     ├── ParameterUndeclaredError (TypeError, ValueError)
     ├── ParameterUndefinedError (ValueError)
     ├── ReproductionError (ValueError)
+    ├── ResumptionError (ValueError)
     ├── SecretKeyError (ValueError)
     ├── StepEndedError (RuntimeError)
     ├── TrialIDNotFoundError (ValueError)
     │   └── UncertainStepError
+    ├── TrialReusedError (ValueError)
     ├── UnknownFormatError (ValueError)
     ├── LookupFailedError (KeyError)
     │   ├── ArtifactNotFoundError
@@ -33,6 +36,7 @@
     ├── NeverReusedWarning
     ├── OtherPythonWarning
     ├── RandomStateWarning
+    ├── ResumptionWarning
     └── StoreWarning
 """
 
@@ -43,6 +47,7 @@ from typing import Any
 
 __all__ = [
     "ArtifactNotFoundError",
+    "CheckpointError",
     "CodeChangedWarning",
     "ConfigurationError",
     "CorruptRecordError",
@@ -64,12 +69,15 @@ __all__ = [
     "RandomStateWarning",
     "RecordsRefusedError",
     "ReproductionError",
+    "ResumptionError",
+    "ResumptionWarning",
     "SecretKeyError",
     "StepEndedError",
     "StoreError",
     "StoreUnavailableError",
     "StoreWarning",
     "TrialIDNotFoundError",
+    "TrialReusedError",
     "UncertainStepError",
     "UnknownFormatError",
     "UntrustedObjectError",
@@ -112,6 +120,14 @@ class ReproductionError(DaskperimentError, ValueError):
     """A trial cannot be run again as it was asked for; the message names what is in the way."""
 
 
+class CheckpointError(DaskperimentError, TypeError):
+    """A step's state cannot be kept as a checkpoint; the message says why, and what to do."""
+
+
+class ResumptionError(DaskperimentError, ValueError):
+    """A trial cannot be gone on with; the message names what is in the way."""
+
+
 class SecretKeyError(DaskperimentError, ValueError):
     """The key that secret parameters are compared by cannot be read, made, or trusted."""
 
@@ -122,6 +138,10 @@ class StepEndedError(DaskperimentError, RuntimeError):
 
 class TrialIDNotFoundError(DaskperimentError, ValueError):
     """There is no such trial, or no trial is running here."""
+
+
+class TrialReusedError(DaskperimentError, ValueError):
+    """A trial is to be deleted of which other trials reuse what it kept."""
 
 
 class UncertainStepError(TrialIDNotFoundError):
@@ -212,6 +232,10 @@ class OtherPythonWarning(DaskperimentWarning):
 
 class RandomStateWarning(DaskperimentWarning):
     """Steps drew from the global random state while others ran in the same process."""
+
+
+class ResumptionWarning(DaskperimentWarning):
+    """A trial that is gone on with is not in all respects as it was; the message says in which."""
 
 
 class StoreWarning(DaskperimentWarning):

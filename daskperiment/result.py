@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from daskperiment.capture.signatures import explained
-from daskperiment.planning.result_node import ResultNode
+from daskperiment.planning.result_node import ResultNode, T_co
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Result"]
 
 
-class Result(ResultNode):
+class Result(ResultNode[T_co]):
     """The node made by calling a function decorated with :meth:`Experiment.result`.
 
     It is a :class:`dask.delayed.Delayed`: whoever computes it, in whatever way and on whatever
@@ -28,7 +28,7 @@ class Result(ResultNode):
     def sweep(
         self, space: Any = None, n_trials: int | None = None, sampler: Any = "grid",
         seed: int | None = None, on_error: str = "continue", resume: str | None = None,
-        progress: bool = True, **keywords: Any,
+        progress: bool = True, detach: bool = False, **keywords: Any,
     ) -> pd.DataFrame:  # fmt: skip
         """Run a trial at each of many points, and return the table of these trials.
 
@@ -56,6 +56,9 @@ class Result(ResultNode):
             ones are.
         progress : bool
             Whether to show how many trials are done, running and failed.
+        detach : bool
+            Whether the cluster goes on when this process has ended: the call returns at once, with
+            the trials that are there. With `resume`, another process follows the sweep to its end.
         **keywords
             ``direction`` ("minimize" or "maximize", for Optuna's samplers) and ``reuse``, as for
             :meth:`compute`; others as for :func:`dask.compute`, such as ``scheduler``. Where Dask
@@ -78,7 +81,7 @@ class Result(ResultNode):
 
         return sweep(
             self, space, n_trials=n_trials, sampler=sampler, seed=seed, on_error=on_error,
-            resume=resume, progress=progress, **keywords,
+            resume=resume, progress=progress, detach=detach, **keywords,
         )  # fmt: skip
 
     def reproduce(self, trial_id: int, code: str = "current", **keywords: Any) -> Comparison:
@@ -115,6 +118,54 @@ class Result(ResultNode):
         from daskperiment.reproduce import reproduce  # noqa: PLC0415  # as above
 
         return reproduce(self, trial_id, code, keywords)
+
+    def resume(self, trial_id: int, reuse: bool | None = None, **keywords: Any) -> Any:
+        """Go on with a trial that did not come to its end, and return its result.
+
+        What is run is a new trial with the parameters and the seed of that one, and a link to it.
+        What steps of that one had kept when they finished is taken, whatever may be reused. Where a
+        step asks for :meth:`Experiment.restore` it gets its latest checkpoint, and goes on from
+        there: its metrics are one curve, with no point twice. If the loop is deterministic, it
+        comes to what it would have come to undisturbed. A trial that went on from another one can
+        be gone on with in turn.
+
+        Parameters
+        ----------
+        trial_id : int
+            The trial: lost, failed, interrupted or pruned.
+        reuse : bool, optional
+            As for :meth:`compute`, of what other trials kept.
+        **keywords
+            As for :func:`dask.compute`, such as ``scheduler``.
+
+        Returns
+        -------
+        object
+            What the result's function returned.
+
+        Raises
+        ------
+        TrialIDNotFoundError
+            If there is no such trial.
+        ResumptionError
+            If the trial succeeded, is still running or is of another result, or if a value of a
+            parameter cannot be loaded. Nothing is recorded then.
+        ParameterUndefinedError
+            If a parameter has neither a recorded value nor one today. Nothing is recorded then.
+        UntrustedObjectError
+            If a signing key is configured, and what is to be taken is not signed with it.
+        Exception
+            What a step raised, unchanged; the new trial is recorded as failed.
+
+        Warns
+        -----
+        ResumptionWarning
+            If code changed since, if a checkpoint cannot be loaded, or if another trial went on
+            from it already.
+        """
+        from daskperiment.reproduce import resume  # noqa: PLC0415  # as above
+
+        return resume(self, trial_id, reuse, keywords)
 
     @explained
     def main(self, argv: Sequence[str] | None = None) -> None:

@@ -21,7 +21,7 @@ from daskperiment.cli.signature_check import SignatureCheck
 from daskperiment.codec import decode, is_of, parsed, signing_key_in_force
 from daskperiment.codec.object_format import digest_of
 from daskperiment.errors import CorruptRecordError, StoreError, StoreWarning
-from daskperiment.history.trial_records import read_trials
+from daskperiment.history.trial_records import read_trials, remembered_elsewhere
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import STREAMS, Begun, digests_within, record_type, tells_outcome
 from daskperiment.store.opening import journal_folder, open_store
@@ -275,6 +275,8 @@ class _Examination:
         trials = read_trials(self._store).values()
         if any(trial.status == "running" for trial in trials):
             return  # an object may be there before its record is
+        if remembered_elsewhere(self._store):
+            return  # what was deleted here may be in use there
         if self._store.has_aside():
             return  # what was set aside may name any
         listed = [digest for digest in self._store.digests() if len(digest) == _DIGITS]

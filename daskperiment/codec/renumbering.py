@@ -96,9 +96,10 @@ class Renumbering:
         changed = dict(fields)
         born = Birthplace(self._address, trial)
         changed.setdefault("birthplace", msgspec.to_builtins(born))
-        if isinstance(fields.get("source"), int):
-            changed["source"] = self.now(fields["source"]) or None
-        if changed.get("source") != fields.get("source"):
+        for name in ("source", "resumes"):
+            if isinstance(fields.get(name), int):
+                changed[name] = self.now(fields[name]) or None
+        if any(changed.get(name) != fields.get(name) for name in ("source", "resumes")):
             self._sign(changed, body, Begun, ((), ()))
         return _whole(changed)
 

@@ -13,20 +13,32 @@ from msgspec import Struct
 from toolz import partition_all
 
 from daskperiment.dashboard.artifact_files import ArtifactFile, file_to_send
-from daskperiment.dashboard.charts import CurveStyle, InfluenceOptions, draw_influence, draw_metrics
+from daskperiment.dashboard.charts import CurveStyle, draw_metrics
+from daskperiment.dashboard.damage import begins_with, split_damaged
 from daskperiment.dashboard.details import compare_trials, describe_trial
-from daskperiment.dashboard.query import Query
-from daskperiment.dashboard.table import TrialTable
-from daskperiment.dashboard.trial_index import CHUNK, begins_with, split_damaged
+from daskperiment.dashboard.influence import InfluenceOptions, draw_influence, rank_parameters
+from daskperiment.dashboard.metric_cache import CHUNK
+from daskperiment.dashboard.table import Look, TrialTable
 from daskperiment.errors import DaskperimentError, StoreError, StoreUnavailableError
 from daskperiment.formatting import shorten
 from daskperiment.history.trial_records import read_trials
-from daskperiment.records import BEGUN, ENDED, EndStatus, is_experiment_id, outweighs, record_kind
+from daskperiment.records import (
+    BEGUN,
+    ENDED,
+    REMOVED,
+    EndStatus,
+    is_experiment_id,
+    outweighs,
+    record_kind,
+)
 from daskperiment.store.file import FileStore
 from daskperiment.store.opening import list_experiments, open_store, resolve
 from daskperiment.store.protocol import Store, Stored
 
-__all__ = ["DashboardAPI", "ExperimentNotFoundError", "Source", "TrialCounter"]
+__all__ = ["Chosen", "DashboardAPI", "ExperimentNotFoundError", "Source", "TrialCounter"]
+
+Chosen = Sequence[int] | Look
+"""Trials that are named, or those that a look finds."""
 
 _TABLES = 6
 """Experiments that are remembered at once: those that somebody looked at last."""
@@ -149,6 +161,10 @@ class TrialCounter:
             return {"trials": len(self._begun), "counts": counts, "latest": self._latest}
 
     def _add(self, chunk: Sequence[Stored]) -> None:
+        for one in chunk:
+            if one.id == REMOVED:
+                self._begun.discard(one.trial)
+                self._ended.pop(one.trial, None)
         begun = [one for one in chunk if one.id == BEGUN]
         for one, start in split_damaged(begun, _CountedStart)[0]:
             self._begun.add(one.trial)
@@ -182,41 +198,50 @@ class DashboardAPI:
         return {"address": self._source.address, "experiments": found}
 
     def trials(
-        self, experiment: str, look: dict[str, Any], start: int, size: int, seen: str
+        self, experiment: str, look: Look, start: int, size: int, seen: str, group: str = ""
     ) -> dict[str, Any]:
         """Return one page of the table of trials; only a word if the page has seen all of it."""
         table = self._table(experiment)
         version = str(table.refresh())
         if version == seen and not table.trials.running:
             return {"unchanged": True, "version": version}
-        page = table.page(self._query(table, look), start, size)
+        page = table.page(look, start, size, group)
         return {**page, "version": version, "address": table.store.address}
+
+    def found(self, experiment: str, look: Look) -> dict[str, Any]:
+        """Return the ids of the trials that a look finds."""
+        table = self._table(experiment)
+        table.refresh()
+        return {"ids": table.found(look)}
 
     def metrics(
         self,
         experiment: str,
-        trials: Sequence[int],
+        chosen: Chosen,
         names: Sequence[str],
         style: CurveStyle,
         with_figures: bool,
     ) -> dict[str, Any]:
         """Return the curves of trials."""
-        table = self._table(experiment)
-        table.refresh()
+        table, trials = self._chosen(experiment, chosen)
         return draw_metrics(table, trials, names, style, with_figures)
 
     def influence(
-        self,
-        experiment: str,
-        trials: Sequence[int],
-        look: dict[str, Any],
-        options: InfluenceOptions,
+        self, experiment: str, chosen: Chosen, options: InfluenceOptions
     ) -> dict[str, Any]:
-        """Return parameters against results, of some trials or of those that a filter finds."""
+        """Return parameters against results."""
+        table, trials = self._chosen(experiment, chosen)
+        return draw_influence(table, trials, options)
+
+    def importance(self, experiment: str, chosen: Chosen, up: str) -> dict[str, Any]:
+        """Return how much each parameter matters for a result."""
+        table, trials = self._chosen(experiment, chosen)
+        return rank_parameters(table, trials, up)
+
+    def _chosen(self, experiment: str, chosen: Chosen) -> tuple[TrialTable, Sequence[int]]:
         table = self._table(experiment)
         table.refresh()
-        chosen = trials or table.found(self._query(table, look))
-        return draw_influence(table, chosen, options)
+        return table, table.found(chosen) if isinstance(chosen, Look) else chosen
 
     def compare(self, experiment: str, first: int, second: int) -> dict[str, Any]:
         """Return two trials side by side."""
@@ -253,7 +278,3 @@ class DashboardAPI:
             while len(self._tables) > _TABLES:
                 self._tables.popitem(last=False)
             return table
-
-    def _query(self, table: TrialTable, look: dict[str, Any]) -> Query:
-        statuses = [status for status in look["status"].split(",") if status]
-        return Query.read(look["filter"], table.trials.names, statuses, look["sort"])

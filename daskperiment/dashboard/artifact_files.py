@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from daskperiment.codec import object_ref, unpack
-from daskperiment.dashboard.trial_index import split_damaged
+from daskperiment.dashboard.damage import split_damaged
 from daskperiment.errors import ArtifactNotFoundError, DaskperimentError
 from daskperiment.formats import format_named
 from daskperiment.formats.path_formats import media_of

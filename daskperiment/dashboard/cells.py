@@ -1,21 +1,14 @@
-"""Recorded values as short texts, and in an order that holds for values of any kind."""
+"""Recorded values as short texts."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
-
-import msgspec
 
 from daskperiment.compare.wording import show
 from daskperiment.formatting import shorten
-from daskperiment.history.stored_values import MISSING, StoredObject, viewed
-from daskperiment.store.protocol import Store
+from daskperiment.history.stored_values import MISSING, StoredObject
 
-__all__ = [
-    "Cell", "LONG", "LONGEST", "TruncatedText", "as_number", "cell", "full_text", "sort_key",
-    "trimmed", "truncate",
-]  # fmt: skip
+__all__ = ["Cell", "LONG", "LONGEST", "as_number", "cell", "full_text", "truncate"]
 
 _SHORT = 80
 """Characters of a value in a table."""
@@ -23,23 +16,14 @@ LONG = 20_000
 """Characters of a value that is shown for itself."""
 LONGEST = 200_000
 """Characters of a source, a diff or a traceback."""
-_KEPT = 2_000
-"""Bytes of a value up to which a table of many trials keeps it as it is."""
 
 Cell = list[Any]
 """``[text, kind]`` or ``[text, kind, full text]``, as the page wants it."""
 
 
-class TruncatedText(str):
-    """The beginning of a value that is too large to be kept for each trial of a table."""
-
-    __slots__ = ()
-
-
 def full_text(value: Any) -> str:
     """Return a value as text, up to `LONG` characters, without unpickling anything."""
-    text = value if isinstance(value, TruncatedText) else show(value)
-    return truncate(str(text))
+    return truncate(str(show(value)))
 
 
 def truncate(text: str, length: int = LONG) -> str:
@@ -62,7 +46,7 @@ def cell(value: Any) -> Cell:
     if value is MISSING:
         return ["", "none"]
     if isinstance(value, str):
-        return _text_cell(str(value), "cut" if isinstance(value, TruncatedText) else "text")
+        return _text_cell(value, "text")
     if isinstance(value, StoredObject):
         return [shorten(value.repr, _SHORT), "object", f"{value.type}, {value.size} bytes"]
     if isinstance(value, bool) or value is None:
@@ -88,26 +72,3 @@ def as_number(value: Any) -> float | None:
         return float(value)
     except (TypeError, ValueError, OverflowError):
         return None
-
-
-def sort_key(value: Any) -> tuple[int, Any]:
-    """Return a key that puts numbers before texts before the rest; not for `MISSING`."""
-    if isinstance(value, str):
-        return 2, (value.casefold(), value)
-    if isinstance(value, bool):
-        return 0, float(value)
-    if isinstance(value, int):
-        # As it is: a float cannot hold every integer.
-        return 0, value
-    number = as_number(value)
-    if number is not None:
-        # NaN has no place of its own among numbers.
-        return (1, 0.0) if math.isnan(number) else (0, number)
-    return 3, shorten(show(value), _SHORT)
-
-
-def trimmed(form: Any, store: Store) -> Any:
-    """Return a recorded form, or a `TruncatedText` if it is large."""
-    if not isinstance(form, dict | list | str) or len(msgspec.json.encode(form)) <= _KEPT:
-        return form
-    return TruncatedText(shorten(show(viewed(form, store)), 4 * _SHORT))

@@ -17,8 +17,8 @@ from daskperiment.compare import ABSENT, Comparison, Pair, compare
 from daskperiment.compare.wording import outcome, reasons, show_pair, show_texts
 from daskperiment.dashboard.artifact_files import describe_artifacts
 from daskperiment.dashboard.cells import LONGEST, cell, full_text, truncate
+from daskperiment.dashboard.damage import split_damaged
 from daskperiment.dashboard.figures import MAX_STEPS, layout_graph
-from daskperiment.dashboard.trial_index import split_damaged
 from daskperiment.errors import CorruptRecordError
 from daskperiment.history.curated import NOTHING_SAID, curated
 from daskperiment.history.stored_values import viewed

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 from bokeh.core.properties import value
 from bokeh.embed import json_item
 from bokeh.models import (
+    BoxSelectTool,
     ColumnDataSource,
     FactorRange,
     HoverTool,
@@ -92,21 +93,41 @@ def curve_figure(
 
 def scatter(
     data: Mapping[str, Sequence[Any]], theme: Theme, *, names: tuple[str, str], log_x: bool,
-    log_y: bool,
+    log_y: bool, colour: str, front: Sequence[int] = (),
 ) -> Any:  # fmt: skip
-    """Return trials as points. A column ``x`` of texts makes an axis of categories."""
+    """Return trials as points. A column ``x`` of texts makes an axis of categories.
+
+    The column ``colour`` gives their colours; those at the places of a front are joined by a line.
+    """
     factors = list(dict.fromkeys(data["x"])) if any(isinstance(x, str) for x in data["x"]) else None
     plot = _figure(theme, names[0], log_x=log_x, log_y=log_y, height=380, factors=factors)
     plot.yaxis.axis_label = PlainText(text=names[1])
     source = ColumnDataSource(dict(data), name="points")
-    plot.scatter(
-        "x", "y", source=source, size=8, color=COLORS[theme][0], alpha=0.65, line_color=None,
-        nonselection_alpha=0.65,
+    if front:
+        line: dict[str, Any] = {name: [data[name][at] for at in front] for name in "xy"}
+        plot.line("x", "y", source=ColumnDataSource(line), color=COLORS[theme][1], line_width=2)
+        plot.scatter(
+            "x", "y", source=ColumnDataSource(line), size=14, color=None,
+            line_color=COLORS[theme][1], line_width=2,
+        )  # fmt: skip
+    drawn = plot.scatter(
+        "x", "y", source=source, size=8, color=_coloured(data["colour"], theme), alpha=0.75,
+        line_color=None, nonselection_alpha=0.12,
     )  # fmt: skip
     x_tip = "@x" if factors else "@x{0.[000000]}"
     tips = [("trial", "@trial"), ("across", x_tip), ("up", "@y{0.[000000]}")]
-    plot.add_tools(HoverTool(tooltips=tips), TapTool())
+    tips.append(("colour", "@colour{0.[000000]}"))
+    plot.add_tools(HoverTool(tooltips=tips, renderers=[drawn]), TapTool(), BoxSelectTool())
     return json_item(plot)
+
+
+def _coloured(values: Sequence[float], theme: Theme, field: str = "colour") -> dict[str, Any]:
+    finite = [value for value in values if value == value]
+    low, high = min(finite, default=0), max(finite, default=1)
+    mapper = LinearColorMapper(
+        palette=_SCALES[theme], low=low, high=high, nan_color=_INKS[theme]["line"]
+    )
+    return {"field": field, "transform": mapper}
 
 
 def parallel(
@@ -124,30 +145,48 @@ def parallel(
     plot.xgrid.visible = plot.ygrid.visible = False
     plot.x_range = Range1d(start=-0.4, end=len(axes) - 0.6)
     plot.y_range = Range1d(start=-0.12, end=1.2)
-    values = [height for _, _, height in lines]
-    mapper = LinearColorMapper(
-        palette=_SCALES[theme], low=min(values, default=0), high=max(values, default=1)
-    )
     every_axis = list(range(len(axes)))
     data: dict[str, Any] = {
         "xs": [every_axis] * len(lines),
         "ys": [list(places) for _, places, _ in lines],
-        "value": values,
+        "value": [height for _, _, height in lines],
         "trial": [trial for trial, _, _ in lines],
     }
     source = ColumnDataSource(data, name="points")
     plot.segment(every_axis, 0, every_axis, 1, color=ink["line"], width=1)
     alpha = max(0.15, min(0.8, 30 / max(1, len(lines))))
+    colour = _coloured(data["value"], theme, "value")
     drawn = plot.multi_line(
         "xs", "ys", source=source, line_width=1.5, alpha=alpha, hover_alpha=1.0,
-        hover_line_width=3, color={"field": "value", "transform": mapper},
-        hover_color={"field": "value", "transform": mapper}, nonselection_alpha=alpha,
+        hover_line_width=3, color=colour, hover_color=colour, nonselection_alpha=0.04,
+    )  # fmt: skip
+    # What a box is drawn around: the lines follow what is in it.
+    crossings = ColumnDataSource(_crossings(lines), name="crossings")
+    grips = plot.scatter(
+        "axis", "place", source=crossings, size=7, alpha=0, nonselection_alpha=0,
+        selection_alpha=0.8, selection_color=ink["text"],
     )  # fmt: skip
     _write_axes(plot, axes, ink["text"])
     plot.min_border_left = 10
     tips = [("trial", "@trial"), ("value", "@value{0.[000000]}")]
-    plot.add_tools(HoverTool(tooltips=tips, renderers=[drawn], line_policy="interp"), TapTool())
+    plot.add_tools(
+        HoverTool(tooltips=tips, renderers=[drawn], line_policy="interp"),
+        TapTool(renderers=[drawn]),
+        BoxSelectTool(renderers=[grips]),
+    )
+    plot.toolbar.active_drag = plot.select_one(BoxSelectTool)
     return json_item(plot)
+
+
+def _crossings(lines: Sequence[tuple[int, Sequence[float], float]]) -> dict[str, Any]:
+    """Return where each line crosses each axis: the axis, the place, and the line."""
+    each = [
+        (axis, place, line)
+        for line, (_, places, _) in enumerate(lines)
+        for axis, place in enumerate(places)
+    ]
+    names = ("axis", "place", "line")
+    return {name: [one[at] for one in each] for at, name in enumerate(names)}
 
 
 def _write_axes(plot: Any, axes: Sequence[tuple[str, str, str]], ink: str) -> None:

@@ -19,10 +19,12 @@ import bokeh
 import msgspec
 from tornado.web import Application, Finish, HTTPError, RequestHandler, StaticFileHandler
 
-from daskperiment.dashboard.api import DashboardAPI, ExperimentNotFoundError
-from daskperiment.dashboard.charts import CurveStyle, InfluenceOptions
+from daskperiment.dashboard.api import Chosen, DashboardAPI, ExperimentNotFoundError
+from daskperiment.dashboard.charts import CurveStyle
 from daskperiment.dashboard.connections import Connections
 from daskperiment.dashboard.guard import HEADERS, Guard, Guesses
+from daskperiment.dashboard.influence import InfluenceOptions
+from daskperiment.dashboard.table import Look
 from daskperiment.errors import (
     CorruptRecordError,
     DaskperimentError,
@@ -45,6 +47,7 @@ _FAULTS: tuple[tuple[type[BaseException], int, str], ...] = (
     (CorruptRecordError, 500, "damaged"),
     (DaskperimentError, 500, "store"),
 )
+_MOST_IDS = 200_000
 _LARGEST = 2**53
 """Ids up to this one are whole numbers in JavaScript, too."""
 
@@ -217,10 +220,18 @@ class _QuestionHandler(_GuardedHandler):
     def ids(self) -> list[int]:
         # Never cut: what is left of a number would be another trial's.
         parts = [part for part in self.get_query_argument("trials", "").split(",") if part]
-        return [_trial_id(part) for part in parts]
+        ranges = [list(map(_trial_id, part.split("-", 1))) for part in parts]
+        if sum(each[-1] - each[0] for each in ranges) > _MOST_IDS:
+            raise HTTPError(400)
+        return [trial for each in ranges for trial in range(each[0], each[-1] + 1)]
 
-    def look(self) -> dict[str, Any]:
-        return {name: self.text(name) for name in ("filter", "status", "sort")}
+    def chosen(self) -> Chosen:
+        """Return the trials that are named, or those that a look finds."""
+        return self.look() if self.flag("found") else self.ids()
+
+    def look(self) -> Look:
+        statuses = frozenset(filter(None, self.text("status").split(",")))
+        return Look(self.text("filter"), statuses, self.text("sort"), self.flag("archived"))
 
     def axes(self) -> dict[str, Any]:
         theme = "dark" if self.text("theme") == "dark" else "light"
@@ -236,19 +247,32 @@ def _experiments(asked: _QuestionHandler) -> _Answer:
 
 def _trials(asked: _QuestionHandler, experiment: str) -> _Answer:
     start, size = int(asked.number("start", 0)), int(asked.number("size", 50))
-    return partial(asked.api.trials, experiment, asked.look(), start, size, asked.text("seen"))
+    seen, group = asked.text("seen"), asked.text("group")
+    return partial(asked.api.trials, experiment, asked.look(), start, size, seen, group)
+
+
+def _found(asked: _QuestionHandler, experiment: str) -> _Answer:
+    return partial(asked.api.found, experiment, asked.look())
 
 
 def _metrics(asked: _QuestionHandler, experiment: str) -> _Answer:
     over = "time" if asked.text("over") == "time" else "epoch"
     style = CurveStyle(over=over, smooth=asked.number("smooth", 0.0), **asked.axes())
     names, with_figures = asked.get_query_arguments("metric"), not asked.flag("data")
-    return partial(asked.api.metrics, experiment, asked.ids(), names, style, with_figures)
+    return partial(asked.api.metrics, experiment, asked.chosen(), names, style, with_figures)
 
 
 def _influence(asked: _QuestionHandler, experiment: str) -> _Answer:
-    options = InfluenceOptions(across=asked.text("across"), up=asked.text("up"), **asked.axes())
-    return partial(asked.api.influence, experiment, asked.ids(), asked.look(), options)
+    given: dict[str, Any] = {name: asked.text(name) for name in ("across", "up", "colour")}
+    for name in ("best", "best_across"):
+        given[name] = "min" if asked.text(name) == "min" else "max"
+    options = InfluenceOptions(**given, **asked.axes())
+    return partial(asked.api.influence, experiment, asked.ids() or asked.look(), options)
+
+
+def _importance(asked: _QuestionHandler, experiment: str) -> _Answer:
+    chosen, up = asked.ids() or asked.look(), asked.text("up")
+    return partial(asked.api.importance, experiment, chosen, up)
 
 
 def _compare(asked: _QuestionHandler, experiment: str) -> _Answer:
@@ -291,8 +315,10 @@ def application(context: HandlerContext) -> Application:
     questions: dict[str, Callable[..., _Answer]] = {
         "/api/experiments": _experiments,
         f"{experiment}/trials": _trials,
+        f"{experiment}/found": _found,
         f"{experiment}/metrics": _metrics,
         f"{experiment}/influence": _influence,
+        f"{experiment}/importance": _importance,
         f"{experiment}/compare": _compare,
         f"{experiment}/trials/([^/]+)": _trial,
     }

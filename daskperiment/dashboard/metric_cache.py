@@ -5,26 +5,35 @@ from __future__ import annotations
 import threading
 from array import array
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 from msgspec import Struct
 from toolz import partition_all
 
 from daskperiment.dashboard.cells import as_number
-from daskperiment.dashboard.trial_index import CHUNK, split_damaged
+from daskperiment.dashboard.damage import split_damaged
+from daskperiment.history.metrics import MetricSummary
 from daskperiment.history.stored_values import viewed
+from daskperiment.history.trial_records import PointBatch
 from daskperiment.store.protocol import Store, Stored
 
-__all__ = ["LatestMetrics", "MetricCache", "MetricSeries", "TrialMetrics"]
+__all__ = ["MetricCache", "MetricSeries", "MetricSummaries", "TrialMetrics"]
 
-_TRIALS = 1_000
+CHUNK = 1000
+"""Records that are decoded at once, so that the bodies of all are never in memory together."""
 _POINTS = 2_000_000
 """What is remembered at most; the trials looked at longest ago are forgotten first."""
 _TRIALS_AT_ONCE = 100
 _BYTES = 500_000
 """Of records that are decoded at once: a long series is not held twice."""
 _EXACT = 2**53
+_MANY = 1_000
+"""Trials beyond which a stream is read as a whole."""
+_NEVER = 2**63
+_SIMPLE = frozenset({int, float, str})
+
+T = TypeVar("T", bound=Struct)
 
 
 # As in records, but the garbage collector passes over them: there may be a million.
@@ -98,7 +107,7 @@ class MetricCache:
                 # Another thread may still go through those that it was given.
                 metrics.series = metrics.series.copy()
             positions = {trial: metrics.position for trial, metrics in wanted.items()}
-            for trial, position, batch in _new(self._store, positions):
+            for trial, position, batch in _new(self._store, "points", positions, _PlotBatch):
                 for point in batch.points:
                     wanted[trial].series[point.metric].add(point, self._store)
                 wanted[trial].position = position
@@ -111,48 +120,75 @@ class MetricCache:
             size -= self._known.popitem(last=False)[1].size
 
 
-class LatestMetrics:
-    """The latest value of each metric of the trials that a table shows."""
+class MetricSummaries:
+    """The last, lowest and highest value of each metric of trials, those that they reused, too."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = threading.Lock()
-        self._known: OrderedDict[int, tuple[int, dict[str, Any]]] = OrderedDict()
+        self._known: dict[int, dict[str, MetricSummary]] = {}
+        self._positions: dict[int, int] = {}
+        self._reused: dict[int, dict[str, int]] = {}
+        """For each trial the trials that its reused metrics come from, by name."""
+        self._steps: dict[int, int] = {}
 
-    def get(self, trials: Iterable[int]) -> dict[int, dict[str, Any]]:
-        """Read what is new of these trials, and return metric -> latest value for each."""
+    def get(self, trials: Collection[int]) -> dict[int, dict[str, MetricSummary]]:
+        """Read what is new of these trials, and return the metrics of each by name."""
         with self._lock:
-            wanted = dict.fromkeys(trials)
-            for trial in wanted:
-                self._known.setdefault(trial, (0, {}))
-                self._known.move_to_end(trial)
-            positions = {trial: self._known[trial][0] for trial in wanted}
-            for trial, position, batch in _new(self._store, positions):
-                values = self._known[trial][1]
-                values.update({point.metric: point.value for point in batch.points})
-                self._known[trial] = position, values
-            while len(self._known) > max(_TRIALS, len(wanted)):
-                self._known.popitem(last=False)
-            latest = {trial: self._known[trial][1] for trial in wanted}
-            return {
-                trial: {name: viewed(form, self._store) for name, form in forms.items()}
-                for trial, forms in latest.items()
-            }
+            self._follow_steps(trials)
+            sources = {one for trial in trials for one in self._reused.get(trial, {}).values()}
+            self._follow_points({*trials, *sources})
+            return {trial: self._of(trial) for trial in trials}
+
+    def _of(self, trial: int) -> dict[str, MetricSummary]:
+        reused = {
+            name: self._known[source][name]
+            for name, source in self._reused.get(trial, {}).items()
+            if name in self._known[source]
+        }
+        return {**reused, **self._known[trial]}
+
+    def _follow_points(self, trials: Collection[int]) -> None:
+        positions = {trial: self._positions.get(trial, 0) for trial in trials}
+        for trial in trials:
+            self._known.setdefault(trial, {})
+        for trial, position, batch in _new(self._store, "points", positions, PointBatch):
+            summaries = self._known[trial]
+            for point in batch.points:
+                summary = summaries.setdefault(point.metric, MetricSummary())
+                value = point.value
+                summary.add(value if type(value) in _SIMPLE else viewed(value, self._store))
+            self._positions[trial] = position
+
+    def _follow_steps(self, trials: Collection[int]) -> None:
+        positions = {trial: self._steps.get(trial, 0) for trial in trials}
+        for trial, position, run in _new(self._store, "steps", positions, _Reused):
+            self._steps[trial] = position
+            if run.reused is not None and run.metrics:
+                self._reused.setdefault(trial, {}).update(dict.fromkeys(run.metrics, run.reused))
 
 
-def _new(store: Store, positions: dict[int, int]) -> Iterator[tuple[int, int, _PlotBatch]]:
-    """Read the batches of trials beyond the positions up to which each is known."""
+class _Reused(Struct, gc=False):
+    metrics: list[str] = []
+    reused: int | None = None
+
+
+def _new(
+    store: Store, stream: str, positions: Mapping[int, int], type_: type[T]
+) -> Iterator[tuple[int, int, T]]:
+    """Read the records of trials beyond the positions up to which each is known."""
     # In two readings: of those that are known, only the end of the stream is read.
     fresh = [trial for trial, position in positions.items() if not position]
     known = [trial for trial, position in positions.items() if position]
     after = min((positions[trial] for trial in known), default=0)
     for trials, start in ((fresh, 0), (known, after)):
-        for piece in partition_all(_TRIALS_AT_ONCE, trials):
-            for chunk in partition_all(CHUNK, store.read("points", piece, start)):
-                new = [one for one in chunk if one.position > positions[one.trial]]
+        many = len(trials) > _MANY
+        for piece in [None] if many else partition_all(_TRIALS_AT_ONCE, trials):
+            for chunk in partition_all(CHUNK, store.read(stream, piece, start)):
+                new = [one for one in chunk if one.position > positions.get(one.trial, _NEVER)]
                 for part in _by_size(new):
-                    for one, batch in split_damaged(part, _PlotBatch)[0]:
-                        yield one.trial, one.position, batch
+                    for one, record in split_damaged(part, type_)[0]:
+                        yield one.trial, one.position, record
 
 
 def _by_size(chunk: list[Stored]) -> Iterator[list[Stored]]:

@@ -61,6 +61,14 @@ class RunningStep:
     """Names of the metrics that the step saved."""
     artifacts: list[Artifact] = field(default_factory=list)
     """What the step saved."""
+    made_of: tuple[str, str | None] = ("", None)
+    """Fingerprints of the step's code and of its arguments."""
+    checkpoints: list[str] = field(default_factory=list)
+    """Digests of the checkpoints that the step has now, the oldest first."""
+    doubted_origin: str = ""
+    """Why what it went on from may not be what it would have come to itself."""
+    restored: Any = None
+    """The checkpoint that the step went on from, once it asked for it."""
     _rng: np.random.Generator | None = None
     _entropy: random.Random | None = None
     _drawn: tuple[int, int] = (-1, 0)
@@ -86,6 +94,10 @@ class RunningStep:
         if self._entropy is None:
             self._entropy = random.Random(f"entropy {self.seed}")
         return self._entropy.getrandbits(bits)
+
+    def generators(self) -> tuple[np.random.Generator | None, random.Random | None]:
+        """Return the step's own generators, as far as it used them."""
+        return self._rng, self._entropy
 
     def next_turn(self) -> int:
         """Return the turn of a call that is given to a thread now.

@@ -7,6 +7,7 @@ keeps a seed for when CUDA is initialised. What cannot be observed counts as dra
 
 from __future__ import annotations
 
+import random
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
@@ -19,7 +20,17 @@ import numpy as np
 
 from daskperiment.execution.unseen_draws import notice_states
 
-__all__ = ["PACKAGES", "ArrivalFinder", "GeneratorFamily", "families_of", "imported_families"]
+__all__ = [
+    "PACKAGES",
+    "ArrivalFinder",
+    "GeneratorFamily",
+    "families_of",
+    "imported_families",
+    "move_numpy",
+    "move_python",
+    "numpy_position",
+    "python_position",
+]
 
 
 class GeneratorFamily(ABC):
@@ -27,6 +38,8 @@ class GeneratorFamily(ABC):
 
     observed = True
     """Whether it is known what was drawn, and not only supposed."""
+    package = ""
+    """The package whose generators they are."""
 
     @abstractmethod
     def seed(self, seed: int) -> None:
@@ -39,6 +52,14 @@ class GeneratorFamily(ABC):
     @abstractmethod
     def restore(self) -> None:
         """Give the generators the state back that they had when this was made."""
+
+    def position(self) -> Any:
+        """Return where the generators are; None if that cannot be read, or nobody used them."""
+        return None
+
+    def move(self, position: Any) -> None:
+        """Bring the generators to a position."""
+        raise NotImplementedError(f"{type(self).__name__} has no position")
 
 
 class StatefulGenerators(GeneratorFamily):
@@ -67,6 +88,14 @@ class StatefulGenerators(GeneratorFamily):
     def restore(self) -> None:
         """Write the state that was there before."""
         self._write(self._outside)
+
+    def position(self) -> Any:
+        """Return the state."""
+        return self._read()
+
+    def move(self, position: Any) -> None:
+        """Write a state."""
+        self._write(position)
 
 
 class UntouchedDevices(GeneratorFamily):
@@ -99,6 +128,14 @@ class UntouchedDevices(GeneratorFamily):
     def restore(self) -> None:
         """Give the devices the seed of the processor's generator: a user's seed is for both."""
         self._devices.manual_seed_all(self._torch.initial_seed())
+
+    def position(self) -> Any:
+        """Return the state of each device, once a step has initialised them."""
+        return self._devices.get_rng_state_all() if self._devices.is_initialized() else None
+
+    def move(self, position: Any) -> None:
+        """Give each device a state."""
+        self._devices.set_rng_state_all(position)
 
 
 class CupyStates(dict[int, Any]):
@@ -182,6 +219,35 @@ def _same(first: Any, second: Any) -> bool:
     return bool(equal.all() if hasattr(equal, "all") else equal)
 
 
+# Where single generators are ----------------------------------------------------------------------
+
+
+def python_position(generator: random.Random) -> dict[str, Any]:
+    """Return the state of one of Python's generators as an array and plain values."""
+    version, words, gauss = generator.getstate()
+    return {"version": version, "words": np.array(words, dtype=np.uint32), "gauss": gauss}
+
+
+def move_python(generator: random.Random, position: dict[str, Any]) -> None:
+    """Give one of Python's generators a state."""
+    words = tuple(map(int, position["words"]))
+    # The class's own, as that of the module counts who calls it as drawing.
+    random.Random.setstate(generator, (position["version"], words, position["gauss"]))
+
+
+def numpy_position(generator: np.random.Generator) -> dict[str, Any]:
+    """Return the state of one of NumPy's generators, and how many it spawned."""
+    seeds: Any = generator.bit_generator.seed_seq
+    return {"state": generator.bit_generator.state, "spawned": seeds.n_children_spawned}
+
+
+def move_numpy(generator: np.random.Generator, position: dict[str, Any]) -> None:
+    """Give one of NumPy's generators a state."""
+    seeds: Any = generator.bit_generator.seed_seq
+    seeds.spawn(max(0, position["spawned"] - seeds.n_children_spawned))
+    generator.bit_generator.state = position["state"]
+
+
 # Which there are ---------------------------------------------------------------------------------
 
 
@@ -248,9 +314,12 @@ def imported_families() -> list[GeneratorFamily]:
 def families_of(package: str) -> list[GeneratorFamily]:
     """Return the families of an imported package."""
     try:
-        return list(_FAMILIES[package](sys.modules[package]))
+        found = list(_FAMILIES[package](sys.modules[package]))
     except Exception:  # a version that we do not know, or a device in trouble
-        return [OpaqueGenerators()]
+        found = [OpaqueGenerators()]
+    for family in found:
+        family.package = package
+    return found
 
 
 class ArrivalFinder(MetaPathFinder):

@@ -30,6 +30,7 @@ from daskperiment.records import (
     BEGUN,
     DESERTED,
     ENDED,
+    REMOVED,
     Begun,
     Ended,
     EndStatus,
@@ -185,7 +186,7 @@ def _handle(request: TrialRequest, begun: BegunTrial) -> TrialHandle:
         clock=allocation.clock, monotonic=time.monotonic(), began_on=(origin.host, origin.boot),
         signing_key=setup.signing_key, step_keys=request.step_keys, followed=request.followed,
         progress=request.progress, owner=begun.owner, first_record=begun.first_record,
-        secrets=request.secrets, directory=setup.directory,
+        secrets=request.secrets, directory=setup.directory, resumption=request.resumption,
     )  # fmt: skip
 
 
@@ -211,6 +212,7 @@ def _first_record(request: TrialRequest, forms: dict[str, Any]) -> bytes:
         parameters=forms, code=setup.code.digest, environment=setup.environment.digest,
         graph=setup.graph.digest, origin=setup.origin,
         sweep=request.sweep, source=request.source,
+        resumes=None if request.resumption is None else request.resumption.trial,
         files=request.files and request.files.digest,
         unreached=[name for name in forms if name not in setup.parameters],
         submission=request.submission, code_hash=setup.code_hash,
@@ -263,10 +265,13 @@ def _is_repeated(store: Store, trial: int, submission: str) -> bool:
 
 
 def has_ended(store: Store, trial: int) -> bool:
-    """Return whether a trial has an end on record, what waits in this process included."""
+    """Return whether a trial has an end on record, what waits in this process included.
+
+    One that was deleted does not go on either.
+    """
     recorder_for(store).settle()
     ids = {record.id for record in store.read("trials", [trial])} - {DESERTED}
-    return any(record_kind(id) == ENDED for id in ids)
+    return any(record_kind(id) == ENDED or id == REMOVED for id in ids)
 
 
 def latest_trials(store: Store, count: int) -> list[tuple[int, Begun]]:

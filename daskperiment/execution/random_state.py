@@ -17,9 +17,11 @@ import os
 import random
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
+from importlib import import_module
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
@@ -34,13 +36,25 @@ from daskperiment.execution.generators import (
     GeneratorFamily,
     families_of,
     imported_families,
+    move_numpy,
+    move_python,
+    numpy_position,
+    python_position,
 )
 from daskperiment.execution.helper_threads import carry_steps
 from daskperiment.execution.system_entropy import ISOLATED_PACKAGES, SystemDraws, seed_unseeded
 from daskperiment.execution.unseen_draws import notice_states
 from daskperiment.warn import warn_user
 
-__all__ = ["IsolatedLibraries", "doubt_of", "release_step", "seed_step", "steps_in_turn"]
+__all__ = [
+    "IsolatedLibraries",
+    "doubt_of",
+    "move_to",
+    "position_of",
+    "release_step",
+    "seed_step",
+    "steps_in_turn",
+]
 
 _ISOLATED_MODULES = frozenset({"dask.sizeof"})
 
@@ -350,6 +364,34 @@ class _GlobalRandomState:
             self._go_on(level)
             self._steps += steps
 
+    def position(self, step: RunningStep) -> dict[str, Any] | None:
+        """Return where the generators are; None if others draw from them besides the step."""
+        with self._lock:
+            if not self._alone(step):
+                return None
+            # Before what reads the others: that might draw.
+            found: dict[str, Any] = {"python": python_position(_SHARED)}
+            found["numpy"] = np.random.get_state(legacy=False)
+            for family in self._families:
+                found.setdefault(family.package, []).append(self._try(family.position))
+            return found
+
+    def move(self, step: RunningStep, position: dict[str, Any]) -> None:
+        """Bring the generators to a position, unless others draw from them besides the step."""
+        for package in PACKAGES & position.keys():  # before the lock, which `arrived` takes
+            import_module(package)
+        with self._lock:
+            if not self._alone(step):
+                return
+            move_python(_SHARED, position["python"])
+            getattr(np.random.set_state, "__wrapped__", np.random.set_state)(position["numpy"])
+            counts: Counter[str] = Counter()
+            for family in self._families:
+                states = position.get(family.package, [])[counts[family.package] :]
+                counts[family.package] += 1
+                if states and states[0] is not None:
+                    self._try(partial(family.move, states[0]))
+
     def _restore(self) -> None:
         python, bits = self._outside
         _set_state(python)
@@ -414,6 +456,31 @@ def seed_step(step: RunningStep, outer: object = None) -> None:
     _STATE.enter(step, outer)
 
 
+def position_of(step: RunningStep) -> dict[str, Any]:
+    """Return where all generators are that a step draws from, as arrays and plain values."""
+    rng, entropy = step.generators()
+    return {
+        "drew": step.stochastic,
+        "global": _STATE.position(step),
+        "entropy": None if entropy is None else python_position(entropy),
+        "rng": None if rng is None else numpy_position(rng),
+    }
+
+
+def move_to(step: RunningStep, position: dict[str, Any]) -> None:
+    """Bring all generators that a step draws from to a position: draws go on from there."""
+    step.stochastic = step.stochastic or position["drew"]
+    if position["rng"] is not None:
+        move_numpy(step.rng, position["rng"])
+    if position["entropy"] is not None:
+        step.entropy(1)  # so that there is one
+        _, entropy = step.generators()
+        assert entropy is not None
+        move_python(entropy, position["entropy"])
+    if position["global"] is not None:
+        _STATE.move(step, position["global"])
+
+
 def steps_in_turn() -> AbstractContextManager[None]:
     """Leave the global random state to the steps that this thread runs one after the other.
 
@@ -441,6 +508,8 @@ def doubt_of(running: RunningStep) -> str | None:
         return "it read the trial's id"
     if running.disturbed:
         return "it shared the global random state with another step"
+    if running.doubted_origin:
+        return running.doubted_origin
     if running.unordered:
         return "its threads drew from ex.rng in an order that timing decided"
     return None

@@ -320,6 +320,7 @@ class StepRunner:
                 if name not in found and name not in call.ignore:
                     found[name] = _default(value, path)
         self.inputs = inputs_of(found, call)
+        self.running.made_of = self.code, self.inputs
         if changes is not None and changes.altered:
             self._find_spoiled(values, changes)
         if call.given and self.is_new:

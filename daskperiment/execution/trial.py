@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pickle
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property, lru_cache
 from typing import Any
@@ -16,7 +16,9 @@ import cloudpickle
 
 from daskperiment.cluster import log_event
 from daskperiment.codec import Blob
+from daskperiment.recording.checkpoint_records import KeptCheckpoint
 from daskperiment.records import Origin
+from daskperiment.reuse.cache_entries import Hit
 from daskperiment.reuse.cache_keys import StepKeys
 from daskperiment.secret_values import Secret, SecretParameters
 from daskperiment.store.liveness import current_origin
@@ -25,6 +27,7 @@ from daskperiment.store.protocol import Owner, Store
 __all__ = [
     "PROGRESS_TOPIC",
     "RequestSource",
+    "Resumption",
     "TrialHandle",
     "TrialRequest",
     "TrialSetup",
@@ -84,6 +87,23 @@ def _unpickled(pickled: bytes) -> TrialSetup:
 
 
 @dataclass(frozen=True)
+class Resumption:
+    """What a trial goes on from."""
+
+    trial: int
+    """The trial that it goes on from."""
+    checkpoints: Mapping[str, Sequence[KeptCheckpoint]] = field(default_factory=dict, repr=False)
+    """Place of a step -> its checkpoints, latest first: there, and where that went on from."""
+    outputs: Mapping[str, Hit] = field(default_factory=dict, repr=False)
+    """Place of a step that had finished -> what it kept, with the cache key that it had."""
+
+    @property
+    def for_steps(self) -> Resumption:
+        """The same without what only planning needs."""
+        return replace(self, outputs={})
+
+
+@dataclass(frozen=True)
 class TrialRequest:
     """Everything that a trial begins with: safe to send to another process."""
 
@@ -110,6 +130,8 @@ class TrialRequest:
     """Which parameters are secret; None if none is."""
     patience: float = 0.0
     """Seconds that it waits, when it begins, for a store that is away."""
+    resumption: Resumption | None = None
+    """What it goes on from; None if it begins at the beginning."""
     submission: str | None = None
     """By which it came here from another process: equal for all tasks of one submission, and
     for those of them that a cluster runs again."""
@@ -120,7 +142,7 @@ class TrialRequest:
         return (
             self.token, self.seed, self.values, self.missing, self.sweep, self.source,
             self.step_keys, self.followed, self.progress, self.files, self.secrets,
-            self.patience,
+            self.patience, self.resumption,
         )  # fmt: skip
 
     @property
@@ -246,6 +268,8 @@ class TrialHandle:
     """Which parameters are secret; None if none is."""
     directory: str = field(repr=False)
     """The working directory where it was planned."""
+    resumption: Resumption | None = field(repr=False)
+    """What it goes on from."""
     at_home: bool = field(init=False, repr=False)
     """Whether this is the process that computes the trial."""
     untouched: dict[int, tuple[Any, str]] = field(init=False, repr=False, compare=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -27,13 +27,16 @@ from daskperiment.history.trial_columns import TrialColumns
 from daskperiment.records import Environment
 from daskperiment.store.protocol import Store
 
-__all__ = ["FIXED", "SAID", "HistoryTable", "parts_of"]
+__all__ = ["FIXED", "SAID", "HistoryTable", "Metrics", "parts_of"]
+
+Metrics = Mapping[int, dict[str, MetricSummary]]
+"""The metrics of trials, by id and name."""
 
 FIXED = {
     "Step": "step", "Seed": "seed", "Result": "result", "Result Type": "type", "Success": "status",
     "Finished": "finished", "Process Time": "elapsed", "Description": "description",
     "Status": "status", "Started": "started", "Host": "host", "User": "user",
-    "Git Commit": "environment", "Sweep": "sweep",
+    "Git Commit": "environment", "Sweep": "sweep", "Reproduces": "source",
 }  # fmt: skip
 """Names of the columns that every history has, and the fields that they are made of."""
 SAID: Mapping[str, Callable[[Curated], Any]] = {
@@ -61,15 +64,19 @@ class HistoryTable:
         Names of parameters that there are, whether a trial had them or not.
     read_said : callable
         Returns what people said of trials, by id; asked when somebody wants it.
+    read_metrics : callable, optional
+        Returns the metrics of trials, by id and name; as a default they are read from the store.
     """
 
     def __init__(
         self, columns: TrialColumns, store: Store, declared: Sequence[str],
         read_said: Callable[[], Mapping[int, Curated]],
+        read_metrics: Callable[[list[int]], Metrics] | None = None,
     ) -> None:  # fmt: skip
         self.columns = columns
         self.store = store
         self._read_said = read_said
+        self._read_metrics = read_metrics or partial(summarize, store)
         self._declared = declared
         self._known: dict[Path, Column] = {}
 
@@ -96,7 +103,10 @@ class HistoryTable:
 
     def take(self, rows: np.ndarray[Any, Any]) -> HistoryTable:
         """Return some of the rows, in their order."""
-        return HistoryTable(self.columns.take(rows), self.store, self._declared, self._read_said)
+        return HistoryTable(
+            self.columns.take(rows), self.store, self._declared, self._read_said,
+            self._read_metrics,
+        )  # fmt: skip
 
     def select(
         self, where: str | None, sort: str | Sequence[str] | None, limit: int | None = None,
@@ -139,11 +149,22 @@ class HistoryTable:
             return self._metric(path[1:])
         raise no_column(path, self.names)
 
+    def parameter(self, name: str) -> Column:
+        """Return a parameter, also one that is called like another column."""
+        return self._viewed(self.columns.parameters.get(name))
+
+    def paths(self, name: str) -> list[Path]:
+        """Return the paths to the parts of a column's values, such as ``Result.f1``."""
+        found: dict[Path, None] = {}
+        for value in self.column((name,)).coded().values:
+            found.update(dict.fromkeys(_paths(value, (name,))))
+        return [path for path in found if len(path) > 1]
+
     @cached_property
     def metrics(self) -> list[dict[str, MetricSummary]]:
         """The metrics of each row, by name."""
         trials = self.columns.trials.tolist()
-        found = summarize(self.store, trials)
+        found = self._read_metrics(trials)
         return [found[trial] for trial in trials]
 
     def _metric(self, path: Path) -> Column:
@@ -160,7 +181,7 @@ class HistoryTable:
         if name == _ID:
             return NumberColumn(self.columns.trials)
         if name not in FIXED and (name not in _SAID or name in self.columns.parameters):
-            return self._viewed(self.columns.parameters.get(name))
+            return self.parameter(name)
         if name in _SAID:
             trials = self.columns.trials.tolist()
             return column_of([_SAID[name](self.said.get(one, NOTHING_SAID)) for one in trials])
@@ -215,6 +236,13 @@ def parts_of(value: Any) -> Mapping[str, Any]:
     if isinstance(by_name, NamedValue) and isinstance(by_name.state, Mapping):
         return by_name.state
     return {}
+
+
+def _paths(value: Any, above: Path) -> list[Path]:
+    parts = parts_of(value)
+    if not parts:
+        return [above]
+    return [path for name, part in parts.items() for path in _paths(part, (*above, name))]
 
 
 def _coded(column: Column | None, size: int) -> CodedColumn:

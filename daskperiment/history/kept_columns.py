@@ -4,8 +4,8 @@ What ended does not change, so it need not be folded by each reader again. Whoev
 records writes the columns that they came to into files, and the next reader folds only what was
 written since. These files are nobody's records: they may be deleted at any time, and are not
 trusted where they do not fit. They name the last record that they hold, which has to be there as it
-was, and each of their parts has a digest. A store that lost records, or in whose stream something
-was set aside, is read as a whole.
+was, and each of their parts has a digest. A store that lost records, of which trials were deleted
+since, or in whose stream something was set aside, is read as a whole.
 
 ::
 
@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ from xxhash import xxh3_128_hexdigest
 
 from daskperiment.history.table_columns import CodedColumn, Column, NumberColumn
 from daskperiment.history.trial_columns import (
+    FoldedTrials,
     TrialColumns,
     endless_columns,
     fold_trials,
@@ -39,11 +41,11 @@ from daskperiment.store import rights
 from daskperiment.store.opening import columns_folder
 from daskperiment.store.protocol import Inspectable, Store, Stored
 
-__all__ = ["KnownColumns", "all_columns", "keep", "latest_columns", "load_kept"]
+__all__ = ["EndedTrials", "KnownColumns", "all_columns", "keep", "latest_columns", "load_kept"]
 
 WORTH = 1_000
 """Trials that ended since, from which on their columns are kept for the next reader."""
-_VERSION = 1
+_VERSION = 2
 _LEFT = 600.0
 """Seconds after which a file that no index names is removed: somebody may still read it."""
 _FAILURES = (OSError, ValueError, KeyError, IndexError, TypeError, msgspec.MsgspecError)
@@ -114,17 +116,77 @@ class KnownColumns(NamedTuple):
 
 def all_columns(store: Store, running: bool) -> TrialColumns:
     """Return all trials of a store that ended or are lost, and if asked for those that run."""
-    folder = columns_folder(store)
-    known = load_kept(folder)
-    records = iter(store.read("trials", after=known.state.position - 1 if known else 0))
-    if known is not None and not known.fits(store, next(records, None)):
-        known, records = None, iter(store.read("trials"))
-    before = known.parts if known else []
-    found = fold_trials(store, records, known.state.pending if known else ())
-    if found.last and found.is_intact and sum(len(one.trials) for one in found.parts) >= WORTH:
-        keep(folder, known, found.parts, found.last, sorted(found.pending))
-    endless = endless_columns(store, found.pending.keys(), running)
-    return settled([*before, *found.parts, endless])
+    ended = EndedTrials(store)
+    ended.follow()
+    return settled([*ended.parts, endless_columns(store, ended.pending, running)])
+
+
+class EndedTrials:
+    """The trials of a store that ended, kept up to date by reading what is new.
+
+    Parameters
+    ----------
+    store : Store
+    warn : bool
+        Whether to warn of damaged records.
+    """
+
+    def __init__(self, store: Store, warn: bool = True) -> None:
+        self._store = store
+        self._warn = warn
+        self._position = 0
+        self.parts: list[TrialColumns] = []
+        """What stands later holds."""
+        self.pending: Collection[int] = ()
+        """Ids of the trials without an end."""
+        self.damaged = 0
+        """Records that could not be read and are left out."""
+
+    def follow(self) -> bool:
+        """Read what is new, and return whether there was anything."""
+        if not self._position:
+            return self._begin()
+        records = iter(self._store.read("trials", after=self._position))
+        first = next(records, None)
+        if first is None:
+            return False
+        found = fold_trials(self._store, chain([first], records), self.pending, self._warn)
+        self._add(self._from_the_beginning() if found.removed else found)
+        return True
+
+    def _from_the_beginning(self) -> FoldedTrials:
+        """Forget what is known, for trials were deleted of which that tells, and read all."""
+        self.parts, self.pending, self.damaged = [], (), 0
+        return fold_trials(self._store, self._store.read("trials"), (), self._warn)
+
+    def _begin(self) -> bool:
+        store, folder = self._store, columns_folder(self._store)
+        known = load_kept(folder)
+        records = iter(store.read("trials", after=known.state.position - 1 if known else 0))
+        if known is not None and not known.fits(store, next(records, None)):
+            known, records = None, iter(store.read("trials"))
+        if known is not None:
+            self.parts, self._position = known.parts, known.state.position
+        pending = known.state.pending if known else ()
+        found = fold_trials(store, records, pending, self._warn)
+        if known is not None and found.removed:
+            known, found = None, self._from_the_beginning()
+        count = sum(len(one.trials) for one in found.parts)
+        if found.last and not found.damaged and count >= WORTH:
+            keep(folder, known, found.parts, found.last, sorted(found.pending))
+        self._add(found)
+        return bool(self._position)
+
+    def _add(self, found: FoldedTrials) -> None:
+        for part in found.parts:
+            # Parts that are as small are joined with it, so that there are never many.
+            while self.parts and len(self.parts[-1].trials) < 2 * len(part.trials):
+                part = TrialColumns.stacked([self.parts.pop(), part])
+            self.parts = [*self.parts, part]
+        self.pending = found.pending.keys()
+        self.damaged += found.damaged
+        if found.last is not None:
+            self._position = found.last.position
 
 
 def latest_columns(store: Store, count: int, running: bool) -> TrialColumns:

@@ -22,7 +22,14 @@ from daskperiment.history.trial_records import (
 )
 from daskperiment.store.protocol import Store
 
-__all__ = ["MetricSummary", "get_metrics", "load_metric", "load_metrics", "summarize"]
+__all__ = [
+    "MetricSummary",
+    "get_metrics",
+    "load_metric",
+    "load_metrics",
+    "reused_metrics",
+    "summarize",
+]
 
 S = TypeVar("S", pd.Series, pd.DataFrame)
 
@@ -45,7 +52,7 @@ def get_metrics(store: Store, trial_id: int | None = None) -> list[str]:
     trials = None if trial_id is None else [as_trial_id(store, trial_id)]
     names = set().union(*_names(store, trials).values())
     if trials:
-        names |= {name for _, _, metrics in _reused(store, trials) for name in metrics}
+        names |= {name for _, _, metrics in reused_metrics(store, trials) for name in metrics}
     if trials and not names:
         require_trial(store, trials[0])
     return sorted(names)
@@ -59,10 +66,13 @@ def load_metric(store: Store, metric_key: str, trial_id: int | Sequence[int]) ->
     """
     trials = _trial_ids(store, trial_id)
     points = metric_points(store, metric_key, trials)
-    _add_reused(store, metric_key, points)
+    _addreused_metrics(store, metric_key, points)
     without = [trial for trial in trials if not len(points[trial].values)]
-    if without:
+    for trial in without:
+        require_trial(store, trial)
+    if without and len(without) == len(trials):
         raise MetricNotFoundError(_not_found(store, metric_key, without))
+    trials = [trial for trial in trials if trial not in set(without)]
     return _side_by_side({trial: _series(points[trial], store) for trial in trials})
 
 
@@ -89,7 +99,7 @@ class MetricSummary:
 def summarize(store: Store, trials: Collection[int]) -> dict[int, dict[str, MetricSummary]]:
     """Return the last, lowest and highest values of all metrics of some trials."""
     found: dict[int, dict[str, MetricSummary]] = {trial: {} for trial in trials}
-    runs = list(_reused(store, list(trials))) if trials else []
+    runs = list(reused_metrics(store, list(trials))) if trials else []
     for trial, batch in _batches(store, {*found, *(source for _, source, _ in runs)}):
         summaries = found.setdefault(trial, {})
         for point in batch.points:
@@ -114,7 +124,7 @@ def load_metrics(store: Store, trial_id: int) -> dict[str, pd.Series]:
     """Return all metrics of a trial by name, each by its epochs; the points are read once."""
     trial = as_trial_id(store, trial_id)
     found = _grouped(store, [trial])[trial]
-    runs = [run for run in _reused(store, [trial]) if not found.keys() >= set(run[2])]
+    runs = [run for run in reused_metrics(store, [trial]) if not found.keys() >= set(run[2])]
     sources = _grouped(store, list(dict.fromkeys(source for _, source, _ in runs)))
     for _, source, names in runs:
         known = sources[source]
@@ -157,17 +167,17 @@ class _ReusedRun(Struct, gc=False):
     reused: int | None = None
 
 
-def _reused(store: Store, trials: list[int]) -> Iterator[tuple[int, int, list[str]]]:
+def reused_metrics(store: Store, trials: list[int]) -> Iterator[tuple[int, int, list[str]]]:
     """Yield the trial, source and metrics of each step whose output comes from another trial."""
     for trial, run in intact(store.read("steps", trials), _ReusedRun):
         if run.reused is not None and run.metrics:
             yield trial, run.reused, run.metrics
 
 
-def _add_reused(store: Store, metric: str, points: dict[int, MetricPoints]) -> None:
+def _addreused_metrics(store: Store, metric: str, points: dict[int, MetricPoints]) -> None:
     """Add the points of trials without any: those of the trials that ran the step they reused."""
     without = [trial for trial, found in points.items() if not len(found.values)]
-    runs = _reused(store, without) if without else ()
+    runs = reused_metrics(store, without) if without else ()
     sources = {trial: source for trial, source, metrics in runs if metric in metrics}
     known = metric_points(store, metric, list(dict.fromkeys(sources.values())))
     for trial, source in sources.items():

@@ -111,8 +111,8 @@ class CodedColumn:
 
     def to_list(self) -> list[Any]:
         """Return each row's value, and `MISSING` where there is none."""
-        values = [*self.values, MISSING]
-        return [values[code] for code in self.codes.tolist()]
+        values = self.values
+        return [values[code] if code >= 0 else MISSING for code in self.codes.tolist()]
 
     def coded(self) -> CodedColumn:
         """Return this column."""

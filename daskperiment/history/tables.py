@@ -12,7 +12,7 @@ import pandas as pd
 from daskperiment.errors import FilterError
 from daskperiment.history.columns import column, durations, frame_of, moments, objects
 from daskperiment.history.curated import curated
-from daskperiment.history.history_table import SAID, HistoryTable, parts_of
+from daskperiment.history.history_table import SAID, HistoryTable
 from daskperiment.history.kept_columns import all_columns, latest_columns
 from daskperiment.history.stored_values import MISSING, viewed
 from daskperiment.history.table_columns import CodedColumn, Column, NumberColumn, absent
@@ -215,24 +215,11 @@ _NOTHING = (MISSING, (), False)
 
 def _expanded(name: str, table: HistoryTable, index: pd.Index) -> _Columns:
     """Return a column for each part of the values of a column, such as ``Result.f1``."""
-    whole = table.column((name,)).coded()
-    paths: dict[tuple[str, ...], None] = {}
-    for value in whole.values:
-        paths.update(dict.fromkeys(_paths(value, ())))
-    names = (".".join((name, *path)) for path in paths)
     return [
-        (title, _series(table.column((name, *path)), index, table, name != "Result"))
-        for title, path in zip(names, paths, strict=True)
-        if title not in table.names
+        (".".join(path), _series(table.column(path), index, table, name != "Result"))
+        for path in table.paths(name)
+        if ".".join(path) not in table.names
     ]
-
-
-def _paths(value: Any, above: tuple[str, ...]) -> list[tuple[str, ...]]:
-    found: list[tuple[str, ...]] = []
-    for name, part in parts_of(value).items():
-        inner = _paths(part, (*above, name))
-        found += inner or [(*above, name)]
-    return found
 
 
 def _latest_metrics(table: HistoryTable, index: pd.Index) -> _Columns:

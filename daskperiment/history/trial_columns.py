@@ -48,6 +48,7 @@ class _TrialStart(Struct, gc=False):
     environment: str
     origin: _StartOrigin
     sweep: str | None = None
+    source: int | None = None
     unreached: list[str] = []
     birthplace: Birthplace | None = None
 
@@ -128,11 +129,15 @@ class FoldedTrials(NamedTuple):
     """The ids of those without an end."""
     last: Stored | None
     """The last record that was read."""
-    is_intact: bool
-    """Whether no record was damaged."""
+    damaged: int
+    """Records that could not be read."""
+    removed: set[int]
+    """Trials of which a record says that they were deleted."""
 
 
-def fold_trials(store: Store, records: Iterable[Stored], pending: Collection[int]) -> FoldedTrials:
+def fold_trials(
+    store: Store, records: Iterable[Stored], pending: Collection[int], warn: bool = True
+) -> FoldedTrials:
     """Fold records of the stream of trials, those of a known beginning or all.
 
     Parameters
@@ -143,12 +148,14 @@ def fold_trials(store: Store, records: Iterable[Stored], pending: Collection[int
         In order of position.
     pending : collection of int
         Trials that began before, and had not ended yet.
+    warn : bool
+        Whether to warn of damaged records.
     """
-    found: Fold[_TrialStart, _TrialEnd] = Fold({}, {}, {})
+    found: Fold[_TrialStart, _TrialEnd] = Fold.of_nothing()
     parts: list[TrialColumns] = []
-    last, damaged = None, False
+    last, damaged = None, 0
     for piece in partition_all(PIECE, records):
-        damaged |= fold_piece(found, piece, _TrialStart, _TrialEnd, _ShortFailure)
+        damaged += fold_piece(found, piece, _TrialStart, _TrialEnd, _ShortFailure, warn)
         last = piece[-1]
         if len(found.ended) >= _AT_ONCE:
             parts.append(_take_ended(found))
@@ -157,11 +164,10 @@ def fold_trials(store: Store, records: Iterable[Stored], pending: Collection[int
     if late:
         parts.append(_take_ended(found))
         for piece in partition_all(PIECE, store.read("trials", late)):
-            damaged |= fold_piece(found, piece, _TrialStart, _TrialEnd, _ShortFailure)
+            fold_piece(found, piece, _TrialStart, _TrialEnd, _ShortFailure, warn)
     parts.append(_take_ended(found))
-    return FoldedTrials(
-        [part for part in parts if len(part.trials)], found.begun, last, not damaged
-    )
+    parts = [part for part in parts if len(part.trials)]
+    return FoldedTrials(parts, found.begun, last, damaged, found.removed)
 
 
 def _take_ended(found: Fold[_TrialStart, _TrialEnd]) -> TrialColumns:
@@ -217,6 +223,7 @@ def _columns(
         "host": [one.origin.host for one in begun],
         "user": [one.origin.user for one in begun],
         "sweep": [MISSING if one.sweep is None else one.sweep for one in begun],
+        "source": [MISSING if one.source is None else one.source for one in begun],
         "birthplace": [_birthplace(one.birthplace) for one in begun],
     }
     names = dict.fromkeys(name for shape in dict.fromkeys(map(tuple, parameters)) for name in shape)

@@ -23,7 +23,7 @@ from daskperiment.cluster import clients
 from daskperiment.codec import Blob, content_hash, dump_record, signing_key_in_force
 from daskperiment.errors import StoreError, StoreUnavailableError
 from daskperiment.execution.lifecycle import undefined
-from daskperiment.execution.trial import TrialRequest, TrialSetup
+from daskperiment.execution.trial import Resumption, TrialRequest, TrialSetup
 from daskperiment.graph.template import Key, Template
 from daskperiment.parameters import Parameters
 from daskperiment.planning.change_warner import ChangeWarner
@@ -33,6 +33,7 @@ from daskperiment.planning.reasons import TrialMakeup
 from daskperiment.planning.reuse_planner import ReusePlanner
 from daskperiment.recording.patience import patiently
 from daskperiment.records import Argument, Code, Environment, Files, Graph
+from daskperiment.reuse.cache_entries import Hit
 from daskperiment.reuse.cache_keys import keys_without_reuse
 from daskperiment.reuse.reuse_plan import ReusePlan
 from daskperiment.seeds import fresh_seed
@@ -62,6 +63,8 @@ class TrialOptions:
     """Id of the sweep that the trial belongs to."""
     source: int | None = None
     """The trial that this one reproduces."""
+    resumption: Resumption | None = None
+    """What it goes on from."""
     progress: ProgressReporter | None = None
     """Told of each step, if somebody watches."""
 
@@ -283,7 +286,8 @@ class Planner:
         request, code, environment, graph = self._snapshot(template, token, options)
         # A setup is the same object as long as nothing changes. A trial that is run again is
         # compared with its first run.
-        if request.setup is not self._checked and options.source is None:
+        resumption = options.resumption
+        if request.setup is not self._checked and options.source is None and resumption is None:
             self._changes.check(code, environment)
             self._checked = request.setup
         if request.missing or not (template.persisting or template.takes_files):
@@ -293,12 +297,13 @@ class Planner:
         if not template.persisting:
             return request, None
         reusable = [] if options.reuse is False else template.reusable(options.reuse, self.reuse)
-        if reusable:
+        outputs: Mapping[str, Hit] = {} if resumption is None else resumption.outputs
+        if reusable or outputs:
             # A store that is away offers nothing; the trial's first task says that it is away.
             try:
                 self._note_passed()
                 makeup = _makeup(template, request, code, graph)
-                plan = self._plan_of_reuse(template, reusable, request, makeup)
+                plan = self._plan_of_reuse(template, reusable, request, makeup, outputs)
                 return replace(request, step_keys=plan.step_keys), plan
             except StoreUnavailableError:
                 request = replace(request, patience=0.0)  # it was waited for as long as that
@@ -314,13 +319,13 @@ class Planner:
 
     def _plan_of_reuse(
         self, template: Template, reusable: list[Key], request: TrialRequest,
-        makeup: TrialMakeup,
+        makeup: TrialMakeup, outputs: Mapping[str, Hit],
     ) -> ReusePlan:  # fmt: skip
         try:
-            return self._reuse_planner.plan(template, reusable, request, makeup)
+            return self._reuse_planner.plan(template, reusable, request, makeup, outputs)
         except StoreUnavailableError:
             return patiently(
-                lambda: self._reuse_planner.plan(template, reusable, request, makeup),
+                lambda: self._reuse_planner.plan(template, reusable, request, makeup, outputs),
                 request.patience,
             )
 
@@ -352,6 +357,7 @@ class Planner:
                 template.parameters, values, template.inlined.values()
             ),
             sweep=options.sweep, source=options.source,
+            resumption=None if options.resumption is None else options.resumption.for_steps,
             patience=patience(options.sweep) if waits else 0.0,
             progress=None if options.progress is None else options.progress.id,
             secrets=secret_parameters(secrets) if (secrets := self.parameters.secrets) else None,

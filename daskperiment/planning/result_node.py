@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Generic, Self
 
 from dask.base import visualize
 from dask.delayed import Delayed, single_key
@@ -34,7 +34,17 @@ from daskperiment.planning.planner import Planner, TrialOptions, TrialPlan, chec
 from daskperiment.recording.registry import recorder_for
 from daskperiment.seeds import check_seed
 
-__all__ = ["PAUSE", "CollectorPause", "ResultDefinition", "ResultNode"]
+__all__ = ["PAUSE", "CollectorPause", "ResultDefinition", "ResultNode", "T_co"]
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    # Who writes Result alone means one of anything.
+    T_co = TypeVar("T_co", covariant=True, default=Any)
+else:
+    from typing import TypeVar
+
+    T_co = TypeVar("T_co", covariant=True)
 
 _LARGE = 500
 """How many tasks it is worth it to hold Python's garbage collector back for."""
@@ -221,7 +231,7 @@ class _ThreadGraphs(threading.local):
     """Token of the trial that the thread computed last."""
 
 
-class ResultNode(CallNode):
+class ResultNode(CallNode, Generic[T_co]):
     """What the call of a result's function makes.
 
     It is a :class:`dask.delayed.Delayed`: whoever computes it, in whatever way and on whatever
@@ -304,7 +314,7 @@ class ResultNode(CallNode):
     def compute(
         self, seed: int | None = None, reuse: bool | None = None, progress: bool = False,
         **kwargs: Any,
-    ) -> Any:  # fmt: skip
+    ) -> T_co:  # fmt: skip
         """Run a trial and return its result.
 
         Parameters
@@ -340,10 +350,11 @@ class ResultNode(CallNode):
         if seed is not None or reuse is not None:
             options = options.refined(seed=check_seed(seed), reuse=check_reuse(reuse))
         if not progress:
-            return self._compute(options, kwargs)
+            return self._compute(options, kwargs)  # type: ignore[no-any-return]
         steps = len(self._definition.template.graph.nodes)
         with reporting(StepBar(steps, self.name)) as reporter:
-            return self._compute(options.refined(progress=reporter), kwargs)
+            value = self._compute(options.refined(progress=reporter), kwargs)
+            return value  # type: ignore[no-any-return]  # noqa: RET504  # known when it has run
 
     def _compute(self, options: TrialOptions, kwargs: Mapping[str, Any]) -> Any:
         definition = self._definition.with_options(options)

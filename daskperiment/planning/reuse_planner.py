@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from daskperiment.client.tracker import tracker_of
 from daskperiment.execution.given_values import exact_or_none
@@ -31,6 +32,8 @@ __all__ = ["ReusePlanner"]
 
 IMPURE = "impure"
 
+_NONE: Mapping[Any, Any] = {}
+
 Key = Hashable
 Refusal = Callable[[Hit], str]
 ByInputs = Callable[[list[KeySpec], Callable[[set[str]], set[str]]], dict[Key, str]]
@@ -49,16 +52,28 @@ class ReusePlanner:
 
     def plan(
         self, template: Template, reusable: Collection[Hashable], request: TrialRequest,
-        now: TrialMakeup,
+        now: TrialMakeup, outputs: Mapping[str, Hit] = _NONE,
     ) -> ReusePlan:  # fmt: skip
         """Return the reuse plan of a trial that is about to be computed, with reasons.
+
+        Parameters
+        ----------
+        template : Template
+        reusable : collection
+            Keys of the steps whose outputs may be reused.
+        request : TrialRequest
+        now : TrialMakeup
+            The trial, as others are held against it.
+        outputs : mapping of str to Hit
+            Place of a step -> what it returned in the trial that this one goes on from. It is taken
+            whatever may be reused, if the step's cache key is still that.
 
         Raises
         ------
         StoreError
             If the store cannot be read.
         """
-        plan = self.decided(template, reusable, request, now.code)
+        plan = self.decided(template, reusable, request, now.code, outputs=outputs)
         for key, why_never in plan.never.items():
             warn_never_reused(template.places[key], why_never)
         step_keys = dict(plan.step_keys)
@@ -96,7 +111,7 @@ class ReusePlanner:
 
     def decided(
         self, template: Template, reusable: Collection[Hashable], request: TrialRequest,
-        code: Code, refusal: Refusal | None = None,
+        code: Code, refusal: Refusal | None = None, outputs: Mapping[str, Hit] = _NONE,
     ) -> ReusePlan:  # fmt: skip
         """Return the reuse plan of a trial, in which a reason stands for each step that is new.
 
@@ -109,15 +124,36 @@ class ReusePlanner:
         tracker = tracker_of(recorder) if recorder.listeners else None
         in_flight = tracker.in_flight() if tracker is not None else frozenset()
         codes = specs.codes(code.steps)
+        own = _own_hits(specs, cache_keys, outputs)
         plan = decide_reuse(
-            self._store, specs.specs, cache_keys, reusable, in_flight, refusal,
+            self._store, specs.specs, cache_keys, {*reusable, *own}, in_flight, refusal,
             request.setup.signing_key,
             lambda new, known: specs.bases_by_inputs(
                 new, known, cache_keys, request.values, codes
             ),
+            own,
         )  # fmt: skip
         calls = _calls(specs, plan, cache_keys, request, code)
         return _with_calls(plan, calls, self._store, request.setup.signing_key) if calls else plan
+
+
+def _own_hits(
+    specs: KeySpecs, cache_keys: Mapping[Key, CacheKey | NoCacheKey],
+    outputs: Mapping[str, Hit],
+) -> dict[Key, Hit]:  # fmt: skip
+    """Return the outputs of the trial that a trial goes on from, if they are still what it needs.
+
+    What the trial made of its parameters, code and seed is what it would make of them now: whether
+    a step may be reused elsewhere does not matter.
+    """
+    hits: dict[Key, Hit] = {}
+    for spec in specs.specs if outputs else ():
+        known, found = outputs.get(spec.place), cache_keys[spec.key]
+        if known is None or isinstance(found, NoCacheKey) or found.base != known.cache_key:
+            continue
+        if why_not(known.entry) is None and outdated(known.entry) is None:
+            hits[spec.key] = Hit(found.seeded, known.entry)
+    return hits
 
 
 # Outputs that are found when the inputs are there -------------------------------------------------
@@ -166,6 +202,7 @@ def decide_reuse(
     store: Store, specs: Sequence[KeySpec], cache_keys: Mapping[Key, CacheKey | NoCacheKey],
     reusable: Collection[Key], in_flight: Collection[str], refusal: Refusal | None = None,
     signing_key: bytes | None = None, by_inputs: ByInputs = lambda new, known: {},
+    own: Mapping[Key, Hit] = _NONE,
 ) -> ReusePlan:  # fmt: skip
     """Decide what runs; raises StoreError if the store cannot be read.
 
@@ -189,9 +226,11 @@ def decide_reuse(
     by_inputs : callable, optional
         Returns the keys by which outputs of steps are known for their inputs, if these are known
         now, and the code is among those that its second argument finds in the store.
+    own : mapping
+        Key of a step -> the output that is taken for it, whatever else is known.
     """
     return _Decision(
-        store, specs, cache_keys, reusable, in_flight, refusal, signing_key, by_inputs
+        store, specs, cache_keys, reusable, in_flight, refusal, signing_key, by_inputs, own
     ).plan()
 
 
@@ -206,8 +245,9 @@ class _Decision:
         self, store: Store, specs: Sequence[KeySpec],
         cache_keys: Mapping[Key, CacheKey | NoCacheKey], reusable: Collection[Key],
         in_flight: Collection[str], refusal: Refusal | None, signing_key: bytes | None,
-        by_inputs: ByInputs,
+        by_inputs: ByInputs, own: Mapping[Key, Hit],
     ) -> None:  # fmt: skip
+        self.own = own
         self.store = store
         self.by_inputs = by_inputs
         self.same_inputs: dict[Key, Hit] = {}
@@ -362,6 +402,10 @@ class _Decision:
         return None
 
     def _hit(self, key: Key) -> Hit | None:
+        if key in self.own:
+            trial = self.own[key].entry.trial
+            self.reasons[key] = f"the output that trial {trial} kept could not be loaded"
+            return self.own[key]
         found = self.cache_keys[key]
         if isinstance(found, NoCacheKey):
             if found.place in ("", self.specs[key].place):
@@ -460,6 +504,9 @@ class _Decision:
         """Return the nodes that have a cache key, as all before them, and are not suspect."""
         shared: dict[Key, str] = {}
         for key in self.before:
+            if key in self.own:
+                shared[key] = self.own[key].cache_key
+                continue
             if isinstance(self.cache_keys[key], NoCacheKey) or key in self.suspects:
                 continue
             inputs = () if self.specs[key].taken is not None else self.specs[key].inputs

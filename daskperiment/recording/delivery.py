@@ -132,6 +132,14 @@ class Delivery:
         self._kept.pop(digest, None)
         self.values.drop(digest)
 
+    def drop_object(self, digest: str) -> None:
+        """Let go of an object that nothing needs any more; where the store is away, it stays."""
+        self.forget_object(digest)
+        self._pending.drop(digest)
+        if not self.away:
+            with suppress(StoreError):
+                self._store.discard([digest])
+
     # Records
 
     def hold(self, record: Record, error: StoreError) -> None:

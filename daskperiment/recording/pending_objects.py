@@ -106,6 +106,13 @@ class PendingObjects:
             self._drop(digest)
         return len(self._memory)
 
+    def drop(self, digest: str) -> None:
+        """Let an object wait no more, if it does."""
+        self._drop(digest)
+        if self.expected:
+            with suppress(OSError):  # it never waited here, or was delivered
+                (self._folder / f"{digest}{_ENDING}").unlink()
+
     def discard(self) -> None:
         """Let no object wait any more."""
         for digest in list(self._memory):

@@ -8,20 +8,23 @@ __all__ = [
     "ALTERED",
     "ARTIFACT",
     "BEGUN",
+    "CHECKPOINT",
     "COMPUTED",
     "CURATED",
     "DESERTED",
     "ENDED",
     "IMPURE",
     "OUTCOMES",
-    "STREAMS",
+    "REMOVED",
     "SPOILED",
+    "STREAMS",
     "SWEEP",
     "altered_id",
     "artifact_id",
     "beat_id",
     "beat_sender",
     "cache_entry_id",
+    "checkpoint_id",
     "changed_output_id",
     "computed_id",
     "curation_id",
@@ -43,7 +46,8 @@ STREAMS = ("trials", "steps", "points", "outputs", "notes", "beats")
 """All streams of records, in the order in which a copy writes them: first what trials are."""
 
 BEGUN, COMPUTED, ENDED, IMPURE, SWEEP = "begun", "computed", "ended", "impure", "sweep"
-ALTERED, ARTIFACT, CURATED, SPOILED = "altered", "artifact", "curated", "spoiled"
+ALTERED, ARTIFACT, CURATED, REMOVED = "altered", "artifact", "curated", "removed"
+CHECKPOINT, SPOILED = "checkpoint", "spoiled"
 """What the ids of records begin with, by kind; a trial has one record with the id ``begun``."""
 
 DESERTED = "ended-failed-deserted"
@@ -143,6 +147,11 @@ def curation_id(clock: float, sender: str) -> str:
 def artifact_id(name: str, added: float, pid: int) -> str:
     """Return the id of an artifact's record: saved again under its name, it is another one."""
     return f"{ARTIFACT}-{name}"[:150] + f"-{added:.6f}-{pid}"
+
+
+def checkpoint_id(key: str, saved: float, pid: int) -> str:
+    """Return the id of a step's checkpoint: each is a record of its own."""
+    return f"{CHECKPOINT}-{key}"[:150] + f"-{saved:.6f}-{pid}"
 
 
 def sweep_id(sweep: str) -> str:

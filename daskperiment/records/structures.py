@@ -10,9 +10,11 @@ from msgspec import Struct, field
 from daskperiment.records.record_ids import (
     ARTIFACT,
     BEGUN,
+    CHECKPOINT,
     COMPUTED,
     CURATED,
     ENDED,
+    REMOVED,
     cache_entry_id,
     record_kind,
 )
@@ -25,6 +27,7 @@ __all__ = [
     "Begun",
     "Birthplace",
     "CacheEntry",
+    "Checkpoint",
     "Computed",
     "Curation",
     "Ended",
@@ -40,6 +43,7 @@ __all__ = [
     "Point",
     "Preview",
     "Recipe",
+    "Removed",
     "SpoiledInput",
     "StepRun",
     "TrialStatus",
@@ -108,6 +112,31 @@ class Artifact(Struct, frozen=True, omit_defaults=True):
     """Name of the file or folder that it was."""
     thumbnail: Any = None
     """:class:`ObjectRef`, in JSON form, of a small picture of it as PNG."""
+    signature: str | None = None
+    """Of the record and the trial's token, with the signing key; ``None`` where there was none."""
+
+
+class Checkpoint(Struct, frozen=True, omit_defaults=True):
+    """A state of a step that runs, from which a later trial can go on.
+
+    Of each step of a trial the latest few count; the objects of those before them are dropped.
+    """
+
+    step: str
+    """Key of the step run."""
+    epoch: Any
+    """Plain value."""
+    value: Any
+    """:class:`ObjectRef` in JSON form: of the state, and of what random generators are at."""
+    saved: float
+    keep: int = 1
+    """How many of the latest count, this one included."""
+    code: str = ""
+    """Fingerprint of the step's code."""
+    inputs: str | None = None
+    """Fingerprint of its arguments; ``None`` if they have none."""
+    metrics: list[str] = []
+    """Names of the metrics that the step had saved by then."""
     signature: str | None = None
     """Of the record and the trial's token, with the signing key; ``None`` where there was none."""
 
@@ -213,6 +242,8 @@ class Begun(Struct, frozen=True, omit_defaults=True):
     """Id of the sweep that the trial belongs to."""
     source: int | None = None
     """The trial that this one reproduces."""
+    resumes: int | None = None
+    """The trial that this one goes on from."""
     files: str | None = None
     """Digest of the stored :class:`Files`; None if no step takes any."""
     unreached: list[str] = []
@@ -422,6 +453,17 @@ class Curation(Struct, frozen=True, omit_defaults=True):
     """Whether tables leave the trial out from now on."""
 
 
+class Removed(Struct, frozen=True, omit_defaults=True):
+    """What is left of a trial that somebody deleted."""
+
+    time: float
+    user: str
+    token: str
+    """The trial's, so that no copy brings it back."""
+    origin: Origin | None = None
+    """The process that began it."""
+
+
 class Point(Struct, frozen=True, array_like=True):
     """One point of a metric."""
 
@@ -464,7 +506,11 @@ def record_type(stream: str, id: str) -> type[Struct] | None:
     if stream == "outputs":
         return CacheEntry if id.startswith(cache_entry_id("")) else None
     if stream == "notes":
-        told: dict[str, type[Struct]] = {ARTIFACT: Artifact, CURATED: Curation}
+        told: dict[str, type[Struct]] = {
+            ARTIFACT: Artifact, CURATED: Curation, CHECKPOINT: Checkpoint,
+        }  # fmt: skip
         return told.get(record_kind(id))
-    kinds: dict[str, type[Struct]] = {BEGUN: Begun, ENDED: Ended, COMPUTED: Computed}
+    kinds: dict[str, type[Struct]] = {
+        BEGUN: Begun, ENDED: Ended, COMPUTED: Computed, REMOVED: Removed,
+    }  # fmt: skip
     return kinds.get(record_kind(id)) if stream == "trials" else None

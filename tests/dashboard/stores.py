@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from daskperiment.codec import dump_record, encode
-from daskperiment.dashboard.query import Query
-from daskperiment.dashboard.table import TrialTable
+from daskperiment.dashboard.table import Look, TrialTable
 from daskperiment.dashboard.trial_index import TrialIndex
 from daskperiment.errors import StoreUnavailableError
 from daskperiment.records import (
@@ -126,9 +125,13 @@ def look(lab: Lab) -> TrialIndex:
 
 
 def shown(
-    table: TrialTable, filter: str = "", sort: str = "", statuses: Iterable[str] = ()
+    table: TrialTable,
+    filter: str = "",
+    sort: str = "",
+    statuses: Iterable[str] = (),
+    archived: bool = False,
 ) -> list[int]:
     """Give the trials of the first page."""
     table.refresh()
-    query = Query.read(filter, table.trials.names, statuses, sort)
-    return [row["trial"] for row in table.page(query, 0, 50)["rows"]]
+    look = Look(filter, frozenset(statuses), sort, archived)
+    return [row["trial"] for row in table.page(look, 0, 50)["rows"]]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import pytest
 
 from daskperiment.dashboard.api import DashboardAPI, ExperimentNotFoundError, Source
-from daskperiment.dashboard.charts import CurveStyle, InfluenceOptions
+from daskperiment.dashboard.charts import CurveStyle
 from daskperiment.dashboard.details import describe_trial, highlight
+from daskperiment.dashboard.influence import InfluenceOptions
+from daskperiment.dashboard.table import Look
 from daskperiment.records import Curation, Failure, Impurity, Node, Origin, curation_id
 from tests.dashboard.stores import FolderLab, ReadOnly
 from tests.store.redis_server import redis_server, server_of_wheel
 
-LOOK = {"filter": "", "status": "", "sort": ""}
+LOOK = Look()
 
 
 class Bomb:
@@ -57,8 +59,10 @@ def questions(api, id):
     """Ask everything."""
     yield api.experiments()
     yield api.trials(id, LOOK, 0, 50, "")
+    yield api.found(id, LOOK)
     yield api.metrics(id, [1, 2], [], CurveStyle(), True)
-    yield api.influence(id, [], LOOK, InfluenceOptions())
+    yield api.influence(id, LOOK, InfluenceOptions())
+    yield api.importance(id, LOOK, "")
     yield api.compare(id, 1, 2)
     yield api.trial(id, 1)
     yield api.trial(id, 2)
@@ -72,7 +76,7 @@ def test_asking_only_reads_and_unpickles_nothing(full):
 
         get_persisted(full.store, "load", 1)
     answers = list(questions(api, "full"))
-    assert len(answers) == 7
+    assert len(answers) == 9
     assert all(answers)
 
 

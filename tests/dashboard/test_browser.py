@@ -40,6 +40,7 @@ def test_table(site):
     page.fill("#filter", "lr > 0.3 kernel=a")
     site.until(lambda: site.texts("tbody .id") == ["28", "25", "22", "19", "16"])
     site.address("filter=lr")
+    assert site.texts(".became code") == ["lr > 0.3 and kernel == 'a'"]
     page.click("thead button:has-text('Result')")
     site.until(lambda: site.texts("tbody .id") == ["16", "19", "22", "25", "28"])
     assert page.get_attribute("th.result", "aria-sort") == "descending"
@@ -64,11 +65,11 @@ def test_columns(site):
     page.click("text=Only what differs")
     site.until(lambda: "data" not in site.texts("thead th"))
     page.click("summary:has-text('Columns')")
-    page.uncheck("[data-key='column p:depth']")
+    page.uncheck("[data-key='column depth']")
     site.until(lambda: "depth" not in site.texts("thead th"))
-    page.check("[data-key='column host']")
+    page.check("[data-key='column Host']")
     site.until(lambda: "Host" in site.texts("thead th"))
-    site.address("differ=1", "hide=p%3Adepth", "hide=host")
+    site.address("differ=1", "hide=depth", "hide=Host")
     page.keyboard.press("Escape")
     page.reload()
     page.wait_for_selector("tr[data-trial='28']")
@@ -137,12 +138,12 @@ def test_parameters(site):
     site.drawn(2)
     site.picture("parameters")
     page.select_option("[data-key=across]", "kernel")
-    page.select_option("[data-key=up]", "m:loss")
-    site.address("across=kernel", "up=m%3Aloss")
-    page.wait_for_selector("[aria-label='m:loss against kernel']")
+    page.select_option("[data-key=up]", "metrics.loss")
+    site.address("across=kernel", "up=metrics.loss")
+    page.wait_for_selector("[aria-label='metrics.loss against kernel']")
     site.drawn(2)
     page.select_option("[data-key=across]", "lr")
-    page.wait_for_selector("[aria-label='m:loss against lr']")
+    page.wait_for_selector("[aria-label='metrics.loss against lr']")
     page.click("button:has-text('log x')")
     page.wait_for_selector("text=The x axis stays linear")
     site.until(lambda: page.evaluate("Bokeh.documents.length") == 2)
@@ -250,7 +251,7 @@ def test_a_new_experiment_appears(site, folder):
     page.wait_for_selector(".list >> text=arriving")
 
 
-ALL_HIDDEN = "&hide=host&hide=user&hide=step&hide=sweep&hide=seed"
+ALL_HIDDEN = "&hide=Host&hide=User&hide=Step&hide=Sweep&hide=Seed&hide=Notes"
 HOSTILE = [
     (f"?experiment=hostile{ALL_HIDDEN}", "tr[data-trial='3']"),
     ("?experiment=hostile&tab=metrics&trials=1,2,3&smooth=0.5", ".plot canvas"),

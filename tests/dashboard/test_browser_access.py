@@ -8,8 +8,8 @@ from pathlib import Path
 WALK = (Path(__file__).parent / "walk.js").read_text(encoding="utf-8")
 VIEWS = {
     "experiments": ("", ".list"),
-    "trials": ("?experiment=study&trials=3,28&hide=host", "tr[data-trial='28']"),
-    "none-fits": ("?experiment=study&filter=nothing-like-it", "text=No trial fits"),
+    "trials": ("?experiment=study&trials=3,28&hide=Host", "tr[data-trial='28']"),
+    "none-fits": ("?experiment=study&filter=nothinglikeit", "text=No trial fits"),
     "wrong-filter": ("?experiment=study&filter=nothing%3D1", "text=There is no column"),
     "metrics": ("?experiment=study&tab=metrics&trials=5,9,13&smooth=0.7", ".plot canvas"),
     "no-selection": ("?experiment=study&tab=metrics", "text=No trial selected"),

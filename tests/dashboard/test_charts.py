@@ -7,14 +7,9 @@ import math
 
 import pytest
 
-from daskperiment.dashboard.charts import (
-    CurveStyle,
-    InfluenceOptions,
-    curve_columns,
-    draw_influence,
-    draw_metrics,
-)
+from daskperiment.dashboard.charts import CurveStyle, curve_columns, draw_metrics
 from daskperiment.dashboard.figures import COLORS, layout_graph
+from daskperiment.dashboard.influence import InfluenceOptions, draw_influence
 from daskperiment.dashboard.metric_cache import MetricCache, MetricSeries
 from daskperiment.dashboard.table import TrialTable
 from daskperiment.records import Node, Point
@@ -125,10 +120,10 @@ def test_parameters_against_results(lab):
     for i in range(6):
         lab.run(i * 1.5, same=1, lr=i / 10, kind="ab"[i % 2])
     found = influences(lab)
-    assert (found["across"], found["up"], found["drawn"]) == ("lr", "result", 6)
+    assert (found["across"], found["up"], found["drawn"]) == ("lr", "Result", 6)
     assert found["scatter"] is not None
     assert found["parallel"] is not None
-    assert influences(lab, across="kind", up="duration")["up"] == "duration"
+    assert influences(lab, across="kind", up="`Process Time`")["up"] == "`Process Time`"
     assert influences(lab, log_x=True)["log_refused"] == ["x"]
     assert influences(lab, across="nonsense", up="nonsense")["across"] == "lr"
 
@@ -139,7 +134,7 @@ def test_results_that_hold_numbers(lab):
         trial = lab.run({"acc": i, "name": "x"}, a=i)
         lab.points(trial, ("loss", 0, 1.0 / (i + 1)))
     keys = {up["key"] for up in influences(lab)["ups"]}
-    assert keys == {"result:acc", "m:loss", "duration"}
+    assert keys == {"Result.acc", "metrics.loss", "`Process Time`"}
 
 
 def test_nothing_to_draw(lab):

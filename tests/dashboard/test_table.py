@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 from decimal import Decimal
 
-import numpy as np
 import pytest
 
-from daskperiment.dashboard import table
-from daskperiment.dashboard.cells import cell, sort_key
-from daskperiment.dashboard.query import Query, differing
-from daskperiment.dashboard.table import TrialTable
+from daskperiment.dashboard.cells import cell
+from daskperiment.dashboard.table import Look, TrialTable
 from daskperiment.errors import FilterError
 from daskperiment.history.stored_values import MISSING
-from tests.dashboard.stores import shown
+from daskperiment.records import Curation, curation_id
+from tests.dashboard.stores import FolderLab, shown
 
 
 @pytest.fixture
@@ -48,41 +46,70 @@ def trial_table(lab):
         ("kind>q", [3, 1]),
         ("lr>abc", []),
         ("nothing", []),
+        ('lr > 0.1 and kind == "rbf"', [3]),
+        ("not (lr > 0.1 or Result > 0.6)", [5, 1]),
+        ("kind in ('rbf', 'linear') and Status == 'succeeded'", [4, 1]),
+        ("anywhere('OVERFLOW')", [3]),
+        ("startswith(kind, 'Po')", [2]),
     ],
 )
 def test_filters(trial_table, text, found):
-    """Terms compare columns, words stand anywhere, and all must hold."""
+    """The language of filters, and the old terms and words, of which all must hold."""
     assert shown(trial_table, text) == found
 
 
-@pytest.mark.parametrize("text", ["learning>3", "'open", "__import__('os').system('x')=1"])
+@pytest.mark.parametrize(
+    ("text", "became"),
+    [
+        ("lr > 0.1", ""),
+        ("lr>0.15 kind=RBF", "lr > 0.15 and kind == 'rbf'"),
+        ("kind~poly overflow", "contains(kind, 'Poly') and anywhere('overflow')"),
+        ("Trial<3 duration>=1e3", "`Trial ID` < 3 and `Process Time` >= 1e3"),
+        ("kind!=rbf", "not kind == 'rbf'"),
+        ("result=inf", "Result == 1e999"),
+    ],
+)
+def test_what_short_terms_became(trial_table, text, became):
+    """Old short terms are told in the language, and so told find the same trials."""
+    found = shown(trial_table, text)
+    page = trial_table.page(Look(text), 0, 50)
+    assert page["became"] == became
+    assert shown(trial_table, became or text) == found
+
+
+@pytest.mark.parametrize(
+    "text", ["learning>3", "'open", "__import__('os').system('x')=1", "lrr > 1 and lr > 2"]
+)
 def test_filters_that_say_what_is_wrong(trial_table, text):
     """An unknown column or an open quote is refused in words, and nothing is evaluated."""
-    with pytest.raises(FilterError, match=r"no column|open quote"):
+    with pytest.raises(FilterError, match=r"no column|open quote|Cannot read|cannot"):
         shown(trial_table, text)
 
 
 @pytest.mark.parametrize(
     ("sort", "found"),
     [
+        ("Trial ID", [1, 2, 3, 4, 5]),
+        ("lr", [5, 1, 2, 3, 4]),
+        ("-lr", [4, 3, 2, 1, 5]),
+        ("Result", [1, 2, 3, 4, 5]),
+        ("-Result", [2, 1, 3, 4, 5]),
+        ("kind", [2, 4, 1, 3, 5]),
         ("trial", [1, 2, 3, 4, 5]),
-        ("p:lr", [5, 1, 2, 3, 4]),
         ("-p:lr", [4, 3, 2, 1, 5]),
-        ("result", [1, 2, 4, 3, 5]),
-        ("-result", [4, 2, 1, 5, 3]),
-        ("p:kind", [4, 2, 1, 3, 5]),
+        ("-result", [2, 1, 3, 4, 5]),
         ("nonsense", [1, 2, 3, 4, 5]),
     ],
 )
 def test_orders(trial_table, sort, found):
-    """Numbers order by value, texts without regard to case, and what is missing comes last."""
+    """Numbers order by value, texts by letter, missing and nan come last; old names hold."""
     assert shown(trial_table, sort=sort) == found
 
 
 def test_statuses(trial_table):
     """Trials can be chosen by status, and all statuses are counted."""
     assert shown(trial_table, statuses=["failed", "running"]) == [5, 3]
-    page = trial_table.page(Query(), 0, 10)
+    page = trial_table.page(Look(), 0, 10)
     assert page["counts"] == {"succeeded": 3, "failed": 1, "running": 1}
 
 
@@ -92,34 +119,107 @@ def test_pages(lab):
         lab.run(number)
     trial_table = TrialTable(lab.store)
     trial_table.refresh()
-    page = trial_table.page(Query(descending=False), 10, 10)
+    page = trial_table.page(Look(sort="Trial ID"), 10, 10)
     assert [row["trial"] for row in page["rows"]] == list(range(11, 21))
     assert (page["found"], page["total"], page["start"]) == (25, 25, 10)
-    assert trial_table.page(Query(descending=False), 900, 10)["start"] == 20
-    assert len(trial_table.page(Query(), -5, 10_000)["rows"]) == 25
+    assert trial_table.page(Look(sort="Trial ID"), 900, 10)["start"] == 20
+    assert len(trial_table.page(Look(), -5, 10_000)["rows"]) == 25
+
+
+def keys(page):
+    return [column["key"] for column in page["columns"]]
 
 
 def test_columns(trial_table):
-    """Parameters say whether they differ among the trials that the filter finds."""
+    """Status, results and metrics come first, then parameters that differ, and then the rest."""
     trial_table.refresh()
-    columns = {c["key"]: c for c in trial_table.page(Query(), 0, 50)["columns"]}
-    assert [columns[f"p:{n}"]["differs"] for n in ("lr", "kind", "same")] == [True, True, False]
-    only = Query.read("trial=1", trial_table.trials.names, [], "")
-    found = {c["key"]: c for c in trial_table.page(only, 0, 50)["columns"]}
-    assert not found["p:lr"]["differs"]
-    assert columns["host"]["hidden"]
+    page = trial_table.page(Look(), 0, 50)
+    assert keys(page)[:6] == ["Trial ID", "Status", "Result", "lr", "kind", "same"]
+    columns = {c["key"]: c for c in page["columns"]}
+    assert [columns[n]["differs"] for n in ("lr", "kind", "same")] == [True, True, False]
+    assert [columns[n]["numeric"] for n in ("lr", "kind")] == [True, False]
+    only = {c["key"]: c for c in trial_table.page(Look("trial=1"), 0, 50)["columns"]}
+    assert not only["lr"]["differs"]
+    assert columns["Host"]["hidden"]
 
 
-def test_differing_looks_at_types(lab):
-    """1, 1.0 and True are not the same value of a parameter."""
-    for value in (1, 1, 1):
+def test_results_that_hold_several(lab):
+    """Each key of a result and each metric is a column, filtered and sorted like any other."""
+    for number in range(3):
+        trial = lab.run({"f1": number / 10, "sub": {"n": -number}}, Status=number)
+        lab.points(trial, ("val/loss", 0, 3.0 - number), ("val/loss", 1, 9.0))
+    table = TrialTable(lab.store)
+    assert shown(table, "Result.f1 >= 0.1", "Result.sub.n") == [3, 2]
+    assert shown(table, "metrics.`val/loss`.min < 3", "-metrics.`val/loss`.min") == [2, 3]
+    page = table.page(Look(), 0, 50)
+    assert keys(page)[2:7] == [
+        "Result",
+        "Result.f1",
+        "Result.sub.n",
+        "metrics.`val/loss`",
+        "p:Status",
+    ]
+    hidden = {c["key"]: c["hidden"] for c in page["columns"]}
+    assert (hidden["Result"], hidden["Result.f1"]) == (True, False)
+    assert [cells["cells"][6][0] for cells in page["rows"]] == ["2", "1", "0"]
+
+
+def test_what_people_said(lab):
+    """Names and tags stand in columns where there are any; what is archived is hidden."""
+    first, second = lab.run(1), lab.run(2)
+    table = TrialTable(lab.store)
+    assert shown(table) == [second, first]
+    lab.add(
+        "notes", first, curation_id(1.0, "a"), Curation(1.0, "ann", tags=["best", "b"], name="n")
+    )
+    lab.add("notes", second, curation_id(2.0, "b"), Curation(2.0, "ann", archived=True))
+    assert shown(table) == [first]
+    assert shown(table, "'best' in tags") == [first]
+    assert shown(table, archived=True) == [second, first]
+    page = table.page(Look(), 0, 50)
+    assert keys(page)[:4] == ["Trial ID", "Name", "Status", "Tags"]
+    assert page["rows"][0]["cells"][3] == ["best, b", "text"]
+    assert (page["archived"], page["counts"]) == (1, {"succeeded": 1})
+    lab.add("notes", second, curation_id(3.0, "c"), Curation(3.0, "ann", archived=False))
+    assert shown(table) == [second, first]
+
+
+@pytest.mark.parametrize(
+    ("values", "differs"),
+    [
+        ([1, 1], False), ([1, 2], True), ([1, 1.0], True), ([1, True], True), (["a", "a"], False),
+        ([[1], [1]], False), ([[1], [2]], True), ([None, None], False),
+    ],
+)  # fmt: skip
+def test_differing_looks_at_types(lab, values, differs):
+    """A parameter differs where a value or its type is another one, or some trials have none."""
+    for value in values:
         lab.run(a=value, b=value)
-    lab.run(a=1.0, b=1)
-    trial_table = TrialTable(lab.store)
-    trial_table.refresh()
-    assert differing(trial_table.trials.rows(trial_table.trials.ids), trial_table.trials.names) == {
-        "a"
-    }
+    table = TrialTable(lab.store)
+    table.refresh()
+    found = {c["key"]: c["differs"] for c in table.page(Look(), 0, 9)["columns"] if "differs" in c}
+    assert found == {"a": differs, "b": differs}
+    lab.run(b=values[0])
+    table.refresh()
+    found = {c["key"]: c["differs"] for c in table.page(Look(), 0, 9)["columns"] if "differs" in c}
+    assert found["a"]
+
+
+def test_groups(lab):
+    """Trials are grouped by a parameter, with mean and standard deviation of what is a number."""
+    for number in range(6):
+        trial = lab.run(float(number), kind="ab"[number % 2])
+        lab.points(trial, ("loss", 0, number * 10.0))
+    lab.run(float("nan"), kind="b")
+    lab.run(1.0)
+    table = TrialTable(lab.store)
+    table.refresh()
+    found = table.page(Look(), 0, 50, "kind")["groups"]
+    assert found["measures"] == ["Result", "metrics.loss", "`Process Time`"]
+    assert [(line["value"][0], line["count"]) for line in found["lines"]] == [("b", 4), ("a", 3)]
+    assert found["lines"][1]["cells"][0] == {"mean": 2.0, "sd": 2.0, "of": 3}
+    assert found["lines"][0]["cells"][0]["of"] == 3
+    assert found["without"] == 1
 
 
 def test_last_values_of_metrics(lab):
@@ -130,13 +230,13 @@ def test_last_values_of_metrics(lab):
 
     def cells():
         trial_table.refresh()
-        page = trial_table.page(Query(), 0, 10)
+        page = trial_table.page(Look(), 0, 10)
         found = zip(page["columns"], page["rows"][0]["cells"], strict=True)
         return {c["key"]: one[0] for c, one in found if c["group"] == "metric"}
 
-    assert cells() == {"m:loss": "0.5", "m:acc": "0.1"}
+    assert cells() == {"metrics.loss": "0.5", "metrics.acc": "0.1"}
     lab.points(trial, ("loss", 2, 0.25))
-    assert cells() == {"m:loss": "0.25", "m:acc": "0.1"}
+    assert cells() == {"metrics.loss": "0.25", "metrics.acc": "0.1"}
 
 
 def test_a_view_is_kept_until_something_changes(lab, monkeypatch):
@@ -148,15 +248,15 @@ def test_a_view_is_kept_until_something_changes(lab, monkeypatch):
     monkeypatch.setattr(
         trial_table,
         "_select",
-        lambda query, look=trial_table._select: looks.append(1) or look(query),
+        lambda *given, look=trial_table._select: looks.append(1) or look(*given),
     )
-    trial_table.page(Query(), 0, 10)
+    trial_table.page(Look(), 0, 10)
     trial_table.refresh()
-    trial_table.page(Query(), 0, 10)
+    trial_table.page(Look(), 0, 10)
     assert len(looks) == 1
     lab.run(2)
     trial_table.refresh()
-    trial_table.page(Query(), 0, 10)
+    trial_table.page(Look(), 0, 10)
     assert len(looks) == 2
 
 
@@ -178,28 +278,35 @@ def test_cells(value, expected):
     assert cell(value) == expected
 
 
-def test_any_values_can_be_ordered():
-    """Values of all kinds have an order, numbers of any size before texts before the rest."""
-    values = ["b", 10**400, (2, 1), True, math.nan, "A", None, -math.inf, np.float64(0.5), 0]
-    ordered = sorted(values, key=sort_key)
-    assert ordered[:4] == [-math.inf, 0, 0.5, True]
-    assert ordered[4] == 10**400
-    assert math.isnan(ordered[5])
-    assert ordered[6:8] == ["A", "b"]
-
-
-def test_sorting_by_metrics(lab, monkeypatch):
-    """The latest values of a metric give an order that follows them, unless trials are too many."""
+def test_sorting_by_metrics(lab):
+    """The latest values of a metric give an order that follows them."""
     trials = [lab.run(number) for number in range(3)] + [lab.begin()]
     for trial, value in zip(trials[1:], (0.5, 0.1, 0.3), strict=True):
         lab.points(trial, ("loss", 0, 9.0), ("loss", 1, value))
     trial_table = TrialTable(lab.store)
-    assert shown(trial_table, sort="m:loss") == [3, 4, 2, 1]
-    assert shown(trial_table, sort="-m:loss") == [2, 4, 3, 1]
+    assert shown(trial_table, sort="metrics.loss") == [3, 4, 2, 1]
+    assert shown(trial_table, sort="-metrics.loss") == [2, 4, 3, 1]
     lab.points(trials[3], ("loss", 2, 0.01))
     assert shown(trial_table, sort="m:loss") == [4, 3, 2, 1]
-    assert shown(trial_table, sort="m:other") == [1, 2, 3, 4]
-    monkeypatch.setattr(table, "_MEASURED", 3)
-    assert shown(trial_table, sort="m:loss") == [4, 3, 2, 1]
-    page = trial_table.page(Query.read("", [], [], ""), 0, 50)
-    assert {c["key"]: c["sorts"] for c in page["columns"]}["m:loss"] is False
+    assert shown(trial_table, sort="metrics.other") == [1, 2, 3, 4]
+
+
+def test_more_trials_than_a_thousand(tmp_path):
+    """Results and metrics of more than 1,000 trials are filtered and sorted, too."""
+    lab = FolderLab(tmp_path / "many")
+    for number in range(1_101):
+        trial = lab.run({"f1": number % 1_000}, lr=number)
+        lab.points(trial, ("loss", 0, 5_000.0 - number))
+    table = TrialTable(lab.store)
+    assert shown(table, "metrics.loss < 3902") == [1101, 1100]
+    assert shown(table, sort="metrics.loss")[:3] == [1101, 1100, 1099]
+    assert shown(table, "Result.f1 == 999") == [1000]
+
+
+def test_metrics_of_reused_steps(lab):
+    """A trial that reused a step has the metrics that came with it."""
+    first, second = lab.run(1), lab.run(1)
+    lab.points(first, ("loss", 0, 0.5))
+    lab.step(second, "fit", reused=first, metrics=["loss"])
+    table = TrialTable(lab.store)
+    assert shown(table, "metrics.loss == 0.5") == [second, first]

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import pytest
+import random
+
 from msgspec.structs import replace
 
 from daskperiment.codec import decode, encode
 from daskperiment.dashboard import trial_index
 from daskperiment.dashboard.api import TrialCounter
-from daskperiment.dashboard.cells import TruncatedText
 from daskperiment.history.stored_values import MISSING
+from daskperiment.history.tables import read_table
 from daskperiment.records import Begun
 from tests.dashboard.stores import look
 from tests.history.lab import ELSEWHERE, NOW
+
+
+def column(trials, *path):
+    return trials.table.column(path).to_list()
 
 
 def test_what_was_there(lab):
@@ -23,13 +28,11 @@ def test_what_was_there(lab):
     lab.fail(second, ValueError("bad"))
     trials = look(lab)
     assert trials.ids == [first, second]
-    assert trials.names == ["lr", "batch"]
-    good, bad = trials.rows([first, second])
-    assert (good.status, good.result(lab.store), good.description) == ("succeeded", 0.5, "")
-    assert bad.parameter("batch", lab.store) == 64
-    assert bad.parameter("other", lab.store) is MISSING
-    assert (bad.status, bad.result(lab.store)) == ("failed", MISSING)
-    assert bad.description == "ValueError(bad)"
+    assert list(trials.table.columns.parameters) == ["lr", "batch"]
+    assert column(trials, "Status") == ["succeeded", "failed"]
+    assert column(trials, "Result") == [0.5, MISSING]
+    assert column(trials, "batch") == [MISSING, 64]
+    assert column(trials, "Description") == [MISSING, "ValueError(bad)"]
 
 
 def test_what_is_new(lab):
@@ -37,19 +40,37 @@ def test_what_is_new(lab):
     trial = lab.begin({"a": 1})
     trials = look(lab)
     seen = trials.version
-    assert trials.running == {trial}
+    assert trials.running
     assert trials.refresh() == seen
     lab.succeed(trial, 3)
     assert trials.refresh() > seen
-    assert trials.running == set()
-    row = trials.row(trial)
-    assert row is not None
-    assert row.status == "succeeded"
+    assert not trials.running
+    assert column(trials, "Status") == ["succeeded"]
+
+
+def test_as_the_history_has_it(lab):
+    """Read piece by piece in any steps, the table is what a reader finds who reads all at once."""
+    draws = random.Random(3)
+    trials = look(lab)
+    waiting = []
+    for number in range(60):
+        waiting.append(lab.begin({"a": number % 7, "b": "xyz"[number % 3]}))
+        if draws.random() < 0.8:
+            trial = waiting.pop(draws.randrange(len(waiting)))
+            lab.succeed(trial, trial / 3) if trial % 4 else lab.fail(trial, ValueError("bad"))
+        if draws.random() < 0.4:
+            trials.refresh()
+    trials.refresh()
+    whole = read_table(lab.store, (), True)
+    assert trials.ids == whole.columns.trials.tolist()
+    for name in ("a", "b", "Result", "Status", "Description", "Started", "Seed"):
+        assert column(trials, name) == whole.column((name,)).to_list(), name
 
 
 def test_success_outweighs_other_ends(lab):
     """A trial that was called interrupted and then succeeded has succeeded, in any order."""
     for statuses in (["interrupted", "succeeded"], ["succeeded", "interrupted"]):
+        lab.begin()
         trial = lab.begin()
         trials = look(lab)
         for status in statuses:
@@ -58,26 +79,21 @@ def test_success_outweighs_other_ends(lab):
             else:
                 lab.fail(trial, KeyboardInterrupt(), status)
             trials.refresh()
-        row = trials.row(trial)
-        assert row is not None
-        assert row.status == "succeeded"
+        assert column(trials, "Status")[-1] == "succeeded"
 
 
 def test_lost_trials(lab, monkeypatch):
     """A trial of a silent host is lost, and found again once it gives a sign of life."""
     monkeypatch.setattr(trial_index, "_JUDGE", 0.0)
-    monkeypatch.setattr(trial_index, "_JUDGE_LOST", 0.0)
     trial = lab.begin(origin=ELSEWHERE)
     lab.beat(trial, NOW - 1000)
     trials = look(lab)
-    row = trials.row(trial)
-    assert row is not None
-    assert row.status == "lost"
-    assert "another-host" in row.description
+    assert column(trials, "Status") == ["lost"]
+    assert "another-host" in column(trials, "Description")[0]
     seen = trials.version
     lab.beat(trial, NOW)
     assert trials.refresh() > seen
-    assert trials.running == {trial}
+    assert trials.running
 
 
 def test_deleted_and_begun_anew(lab):
@@ -90,7 +106,7 @@ def test_deleted_and_begun_anew(lab):
     lab.store.allocate("token-x", encode(replace(first, token="token-x")))
     trials.refresh()
     assert trials.ids == [1]
-    assert trials.running == {1}
+    assert trials.running
     assert trials.resets == 1
 
 
@@ -100,19 +116,8 @@ def test_damaged_records(lab):
     lab.add("trials", ended, "ended-failed-score", b'{"status": 5}')
     trials = look(lab)
     assert trials.damaged == 1
-    assert [row.status for row in trials.rows([good, ended])] == ["succeeded", "failed"]
-
-
-@pytest.mark.parametrize("value", ["x" * 100_000, list(range(50_000))])
-def test_large_values_are_not_kept(lab, value):
-    """Of a large value only the beginning is remembered for the table."""
-    trial = lab.run(value, big=value, small=1)
-    row = look(lab).row(trial)
-    assert row is not None
-    for text in (row.parameter("big", lab.store), row.result(lab.store)):
-        assert isinstance(text, TruncatedText)
-        assert len(text) < 1000
-    assert row.parameter("small", lab.store) == 1
+    assert trials.ids == [good, ended]
+    assert column(trials, "Status") == ["succeeded", "failed"]
 
 
 def test_counter(lab):

@@ -219,7 +219,7 @@ def newer(folder: Path) -> None:
 
     path = folder / "index.json"
     text = path.read_bytes()
-    body = text[text.index(b'"index":') + 8 : -1].replace(b'"version":1', b'"version":2')
+    body = text[text.index(b'"index":') + 8 : -1].replace(b'"version":2', b'"version":9')
     path.write_bytes(b'{"digest":"%b","index":%b}' % (xxh3_128_hexdigest(body).encode(), body))
 
 

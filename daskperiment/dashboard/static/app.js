@@ -1,7 +1,7 @@
 // The page's frame: which view is shown, when it asks for news, and how trouble is told.
 
 import { h, notice, put, skeleton } from "./dom.js";
-import { address, ask, of, read } from "./state.js";
+import { address, ask, of, read, spent } from "./state.js";
 import { experiments } from "./experiments.js";
 import { trials } from "./trials.js";
 import { metrics } from "./metrics.js";
@@ -13,7 +13,10 @@ const TABS = [["trials", "Trials"], ["metrics", "Metrics"], ["parameters", "Para
   ["compare", "Compare"], ["trial", "Trial"]];
 const VIEWS = { experiments, trials, metrics, parameters, compare, trial };
 const NEWS = 1000;
+const SHORTEST = 200;
 const PATIENCE = 8000;
+/** What may be there a moment later: an experiment or a trial that is about to begin. */
+const COMING = ["no experiment", "no trial"];
 
 const main = document.querySelector("main");
 const banner = document.querySelector(".banner");
@@ -92,6 +95,7 @@ async function news(fresh = false) {
   const mine = ++turn;
   const start = performance.now();
   let pause = NEWS;
+  spent();
   try {
     if (await view.refresh(fresh) === false) await look();
     if (mine !== turn) return;
@@ -99,7 +103,8 @@ async function news(fresh = false) {
     banner.hidden = true;
     tell("live", "Live");
     // A slow store is asked less often.
-    pause = Math.max(pause, 4 * (performance.now() - start));
+    // What drawing costs is no reason to ask later.
+    pause = Math.max(SHORTEST, NEWS - (performance.now() - start), 4 * spent() - NEWS);
   } catch (error) {
     if (mine !== turn || error.name === "AbortError") return;
     failures += 1;
@@ -145,7 +150,7 @@ function trouble(error) {
       away ? "It is asked for again by itself." : h("p", {}, h("a", { href: state.experiment && error.kind !== "no experiment" ? address({ experiment: state.experiment }) : "./" }, "Go back"))));
     view = { name: view.name, ...VIEWS[view.name](page) };
   }
-  return Math.min(PATIENCE, NEWS * 2 ** Math.min(failures, 3));
+  return COMING.includes(error.kind) ? NEWS : Math.min(PATIENCE, NEWS * 2 ** Math.min(failures, 3));
 }
 
 function tell(kind, words) {
@@ -170,7 +175,11 @@ document.addEventListener("click", (event) => {
   // From here a keyboard and a screen reader go on within the new view.
   main.focus({ preventScroll: true });
 });
-addEventListener("popstate", show);
+addEventListener("popstate", () => {
+  // What stood in a field is of the address that was left.
+  if (document.activeElement?.matches("main input[type=search]")) document.activeElement.blur();
+  show();
+});
 document.addEventListener("visibilitychange", () => { if (!document.hidden && view) news(); });
 
 // Colours: as the system, light, dark.

@@ -26,11 +26,17 @@ export function size(bytes) {
 
 export const moment = (seconds) => new Date(seconds * 1000).toLocaleString("en-GB", {
   year: "numeric", month: "short", day: "2-digit", hour: "2-digit", minute: "2-digit",
-  second: "2-digit" });
+  second: "2-digit", timeZoneName: "short" });
+
+/** A time as the page shows it everywhere: how long ago, and on hover when, with the zone. */
+export const when = (seconds) => ({ title: moment(seconds), datetime: new Date(seconds * 1000).toISOString() });
+
+/** A number in short: six figures. */
+export const short = (number) => (Number.isInteger(number) ? String(number) : String(Number(number.toPrecision(6))));
 
 export function ago(seconds) {
   const past = Date.now() / 1000 - seconds;
-  if (past < 0 || past > 7 * 86400) return moment(seconds).replace(/:\d\d$/, "");
+  if (past < 0 || past > 7 * 86400) return moment(seconds);
   if (past < 10) return "just now";
   if (past < 60) return `${Math.floor(past / 10) * 10} s ago`;
   if (past < 3600) return `${Math.floor(past / 60)} min ago`;

@@ -1,7 +1,7 @@
 // Curves of the selected trials.
 
 import { h, notice, put, table } from "./dom.js";
-import { ask, of } from "./state.js";
+import { ask, chosen, of } from "./state.js";
 import { named, plural } from "./format.js";
 import { draw } from "./bokeh.js";
 
@@ -9,18 +9,19 @@ export function metrics(page) {
   let asked = "";
   let shape = "";
   let running = false;
+  let missing = false;
   let charts = [];
   let shown = false;
 
   const question = () => {
     const { state } = page;
-    return { trials: state.trials.join(","), metric: state.metric, over: state.over, smooth: state.smooth,
+    return { ...chosen(state), metric: state.metric, over: state.over, smooth: state.smooth,
       logx: state.logx, logy: state.logy, theme: page.theme() };
   };
 
   async function refresh() {
     const { state } = page;
-    if (!state.trials.length) {
+    if (!state.trials.length && state.found !== "1") {
       const latest = await ask(of(state.experiment, "trials"), { size: 5 }, page.signal());
       const ids = latest.rows.map((one) => one.trial);
       asked = shape = "";
@@ -34,11 +35,12 @@ export function metrics(page) {
     }
     const query = question();
     const mark = JSON.stringify(query);
-    if (mark === asked && !running) return false;
+    if (mark === asked && !running && !missing) return false;
     const again = mark === asked;
     const found = await ask(of(state.experiment, "metrics"), again ? { ...query, data: "1" } : query, page.signal());
     const now = JSON.stringify([found.trials, found.known, found.charts.map((one) => [one.metric, Object.keys(one.data)])]);
     running = found.running;
+    missing = found.missing.length > 0;
     if (again && now === shape) {
       found.charts.forEach((one, i) => {
         charts[i].chart?.update(one.data);

@@ -1,7 +1,7 @@
 // Parameters against results.
 
 import { h, notice, put } from "./dom.js";
-import { ask, of } from "./state.js";
+import { ask, chosen, look, of } from "./state.js";
 import { count, named, plural } from "./format.js";
 import { draw } from "./bokeh.js";
 
@@ -13,10 +13,9 @@ export function parameters(page) {
 
   async function refresh(fresh) {
     const { state } = page;
-    const only = state.only === "1" && state.trials.length > 0;
-    const look = { filter: state.filter, status: state.status };
-    const news = await ask(of(state.experiment, "trials"), { ...look, size: 1, seen: fresh ? "" : version }, page.signal());
-    const query = { ...look, trials: only ? state.trials.join(",") : "", across: state.across, up: state.up,
+    const only = state.only === "1" && state.trials.length > 0 && state.found !== "1";
+    const news = await ask(of(state.experiment, "trials"), { ...look(state), size: 1, seen: fresh ? "" : version }, page.signal());
+    const query = { ...look(state), ...(only ? chosen(state) : {}), across: state.across, up: state.up,
       logx: state.plogx, logy: state.plogy, theme: page.theme() };
     const mark = JSON.stringify(query);
     if (mark === asked && news.version === version) return;

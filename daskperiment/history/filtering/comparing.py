@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from daskperiment.errors import FilterError
-from daskperiment.history.stored_values import MISSING
+from daskperiment.formatting import plain_repr, shorten
+from daskperiment.history.stored_values import MISSING, StoredObject
 from daskperiment.history.table_columns import CodedColumn, Column, NumberColumn
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "literal_first",
     "of_columns",
     "of_text",
+    "of_word",
     "sorted_rows",
     "truth",
     "with_literal",
@@ -51,6 +53,10 @@ _SECONDS: dict[str, float] = {
     **dict.fromkeys(("w", "week", "weeks"), 604_800.0),
     "ms": 1e-3, "us": 1e-6,
 }  # fmt: skip
+
+
+_NUMBER_WORDS = ("nan", "inf", "true", "false")
+_DIGIT = re.compile(r"\d")
 
 
 class Literal(NamedTuple):
@@ -159,6 +165,21 @@ def of_columns(op: type[ast.cmpop], first: Column, second: Column) -> Mask:
 def of_text(function: Callable[[str, str], bool], column: Column, wanted: str) -> Mask:
     """Return for which rows a text is as wanted; what is no text is not."""
     return column.coded().truths(lambda each: isinstance(each, str) and function(each, wanted))
+
+
+def of_word(column: Column, word: str) -> Mask:
+    """Return for which rows a word stands in the text of a value, in whatever case."""
+    folded = word.casefold()
+    may_be_number = folded in _NUMBER_WORDS or _DIGIT.search(folded)
+    if isinstance(column, NumberColumn) and not (column.unit == "number" and may_be_number):
+        return np.zeros(len(column), bool)
+    return column.coded().truths(lambda each: folded in _shown(each).casefold())
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return shorten(value.repr if isinstance(value, StoredObject) else plain_repr(value), 300)
 
 
 def holds(op: type[ast.cmpop], first: Any, second: Any) -> bool:

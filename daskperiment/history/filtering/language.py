@@ -12,6 +12,7 @@ import difflib
 import re
 from collections.abc import Callable, Collection, Sequence
 from functools import reduce
+from keyword import iskeyword
 from typing import Any, Protocol
 
 import numpy as np
@@ -162,6 +163,8 @@ class Filter:
 
     def _call(self, node: ast.Call) -> _Question:
         match node:
+            case ast.Call(func=ast.Name(id="anywhere"), args=[ast.Constant(value=str() as word)]):
+                return lambda table: self._anywhere(table, word)
             case ast.Call(func=ast.Name(id=name), args=[subject, text], keywords=[]):
                 pass
             case ast.Call(func=ast.Attribute(value=subject, attr=name), args=[text], keywords=[]):
@@ -174,6 +177,10 @@ class Filter:
             raise self._refused(node)
         self.paths.add(path)
         return lambda table: comparing.of_text(function, table.column(path), wanted)
+
+    def _anywhere(self, table: Table, word: str) -> Mask:
+        masks = [comparing.of_word(table.column((name,)), word) for name in table.names]
+        return reduce(np.logical_or, masks, np.zeros(len(table), bool))
 
     # What stands in a question
 
@@ -205,7 +212,9 @@ class Filter:
             said = said.replace(placeholder, f"`{name}`")
         if isinstance(node, ast.Call):
             known = ", ".join(f"{name}(kind, 'rb')" for name in comparing.TEXT_FUNCTIONS)
-            return FilterError(f"A filter cannot call {said!r}; it knows {known}.")
+            return FilterError(
+                f"A filter cannot call {said!r}; it knows {known}, anywhere('word')."
+            )
         return FilterError(
             f"A filter cannot hold {said!r}; it is made of columns, numbers, texts, comparisons, "
             "and, or, not, in, and parentheses."
@@ -228,7 +237,8 @@ def path_of(text: str, names: Collection[str]) -> Path:
 
 def path_text(path: Sequence[str]) -> str:
     """Return a path as it is written."""
-    return ".".join(part if part.isidentifier() else f"`{part}`" for part in path)
+    plain = (part.isidentifier() and not iskeyword(part) for part in path)
+    return ".".join(p if is_plain else f"`{p}`" for p, is_plain in zip(path, plain, strict=True))
 
 
 def no_column(path: Path, names: Collection[str], what: str = "column") -> FilterError:

@@ -1,0 +1,233 @@
+"""Checkpoints of a step that runs: what is kept of its state, and how a later trial goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import dask
+from msgspec import Struct
+
+from daskperiment.codec import (
+    check_signature,
+    decode_each,
+    from_plain,
+    signing_key_in_force,
+    to_plain,
+    unpack,
+)
+from daskperiment.errors import (
+    CheckpointError,
+    CorruptRecordError,
+    PersistedResultNotFoundError,
+    ResumptionWarning,
+    StoreError,
+    StoreUnavailableError,
+)
+from daskperiment.execution.context import RunningStep
+from daskperiment.execution.random_state import move_to, position_of
+from daskperiment.execution.trial import TrialHandle
+from daskperiment.formats import as_object, read_file
+from daskperiment.recording.checkpoint_records import (
+    KeptCheckpoint,
+    kept_checkpoints,
+    write_checkpoint,
+)
+from daskperiment.recording.registry import recorder_for
+from daskperiment.records import BEGUN, Begun, Checkpoint, Point, StepRun
+from daskperiment.warn import warn_user
+
+__all__ = ["checkpoints_to_keep", "restored", "save_checkpoint"]
+
+_SETTING = "daskperiment.checkpoints"
+
+
+def checkpoints_to_keep(asked: Any) -> int:
+    """Return how many checkpoints of a step are kept: as asked, or as configured, or 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no integer from 1.
+    """
+    name, given = "keep", asked
+    if asked is None:
+        name, given = f"{_SETTING} of the configuration", dask.config.get(_SETTING, 1)
+    if isinstance(given, bool) or not isinstance(given, int):
+        raise TypeError(f"{name} is {given!r} ({type(given).__name__}); expected an integer from 1")
+    if given < 1:
+        raise ValueError(f"{name} is {given!r}; expected how many checkpoints to keep, from 1")
+    return given
+
+
+def save_checkpoint(running: RunningStep, state: Any, epoch: Any, keep: int) -> None:
+    """Keep a state of a step, durably, and let go of what it takes the place of.
+
+    Raises
+    ------
+    CheckpointError
+        If the state is something that cannot be kept.
+    """
+    trial = running.trial
+    if trial is None:
+        return
+    saved = time.time()
+    # Its own content, whatever the state is: nothing else in the store is this object, so that it
+    # can be dropped.
+    content = {
+        "state": state, "random": position_of(running),
+        "of": f"{trial.owner.token} {running.key} {saved!r}",
+    }  # fmt: skip
+    form, blob = as_object(content, trial.signing_key)
+    if blob is None:
+        raise CheckpointError(
+            f"The state of step {running.key!r} at epoch {epoch!r} cannot be kept: "
+            f"{str(form.get('reason')).rstrip('.')}. Give what can be pickled, such as "
+            "model.state_dict() and optimizer.state_dict()."
+        )
+    code, inputs = running.made_of
+    checkpoint = Checkpoint(
+        running.key, to_plain(epoch), form, saved, keep, code, inputs, sorted(running.metrics)
+    )
+    recorder = recorder_for(trial.store)
+    if write_checkpoint(recorder, trial.owner, checkpoint, blob, trial.signing_key):
+        running.checkpoints.append(blob.digest)
+        while len(running.checkpoints) > keep:
+            recorder.delivery.drop_object(running.checkpoints.pop(0))
+
+
+# Going on ----------------------------------------------------------------------------------------
+
+
+def restored(running: RunningStep) -> tuple[Any, Any] | None:
+    """Return state and epoch of what a step goes on from; None if it begins at the beginning.
+
+    Random generators are brought to where they were, and the points that had been saved by then
+    are points of this trial, too.
+
+    Raises
+    ------
+    StoreUnavailableError
+        If the store is away.
+    UntrustedObjectError
+        If a signing key is configured and the checkpoint is unsigned or altered.
+    """
+    trial = running.trial
+    if trial is None:
+        return None
+    for kept in _candidates(running, trial):
+        content = _loaded(trial, kept)
+        if content is not None:
+            _take_over(running, trial, kept)
+            move_to(running, content["random"])
+            return content["state"], from_plain(kept.checkpoint.epoch)
+    return None
+
+
+def _candidates(running: RunningStep, trial: TrialHandle) -> Iterator[KeptCheckpoint]:
+    """Yield the checkpoints of the step, the best first: its own if a cluster runs it again."""
+    if not trial.at_home and not running.checkpoints:
+        live = _own(running, trial)
+        running.checkpoints += [digest for one in reversed(live) for digest in one.digests]
+        yield from live
+    if trial.resumption is not None:
+        yield from trial.resumption.checkpoints.get(running.key, ())
+
+
+def _own(running: RunningStep, trial: TrialHandle) -> list[KeptCheckpoint]:
+    """Return what the same step of the same trial kept, as it ran on a worker that is gone."""
+    try:
+        own = kept_checkpoints(trial.store, [trial.trial]).get((trial.trial, running.key), [])
+    except StoreError:
+        return []  # most likely there is nothing, and a training need not end for that
+    return own[: own[0].checkpoint.keep] if own else []
+
+
+def _loaded(trial: TrialHandle, kept: KeptCheckpoint) -> Any:
+    """Return what a checkpoint holds; None, with a warning, if that is missing or damaged."""
+    key, store, one = signing_key_in_force(), trial.store, kept.checkpoint
+    what = f"The checkpoint of step {one.step!r} at epoch {from_plain(one.epoch)!r} "
+    if key is not None:
+        check_signature(
+            f"{what}of trial {kept.trial}", one, key, store.address, _token(trial, kept.trial)
+        )
+    try:
+        return unpack(one.value, store.get, key, read_file)
+    except StoreUnavailableError:
+        raise
+    except (PersistedResultNotFoundError, CorruptRecordError, KeyError) as error:
+        why = str(error) if isinstance(error, StoreError) else "its object is not in the store"
+        warn_user(
+            ResumptionWarning(
+                f"{what}in trial {kept.trial} cannot be loaded: {why.rstrip('.')}. The step goes "
+                "on from what was kept before it, or begins at the beginning."
+            )
+        )
+        return None
+
+
+def _token(trial: TrialHandle, number: int) -> str:
+    """Return the token of a trial, for which its checkpoints are signed."""
+    stored = [one for one in trial.store.read("trials", [number]) if one.id == BEGUN]
+    found = decode_each([one.body for one in stored], Begun)
+    return next((one.token for one in found if isinstance(one, Begun)), "")
+
+
+# The curve ---------------------------------------------------------------------------------------
+
+
+class _EarlierPoints(Struct, gc=False):
+    points: list[Point]
+
+
+def _take_over(running: RunningStep, trial: TrialHandle, kept: KeptCheckpoint) -> None:
+    """Make points of this trial of those that the step had saved by a checkpoint of another one."""
+    own = kept.trial == trial.trial
+    running.restored, one = kept, kept.checkpoint
+    if (one.code, one.inputs) != running.made_of:
+        running.doubted_origin = (
+            f"it went on from a checkpoint of trial {kept.trial}, of other code or arguments"
+        )
+    if own:
+        running.metrics.update(one.metrics)
+        return
+    recorder = recorder_for(trial.store)
+    others = _of_other_steps(trial, kept)
+    for point in _points(trial, kept.trial):
+        if point.metric not in others and _came_before(point, one):
+            running.metrics.add(point.metric)
+            recorder.point(trial.owner, point)
+
+
+def _points(trial: TrialHandle, number: int) -> Iterator[Point]:
+    stored = list(trial.store.read("points", [number]))
+    batches = decode_each([one.body for one in stored], _EarlierPoints, [number] * len(stored))
+    for batch in batches:
+        if isinstance(batch, _EarlierPoints):
+            yield from batch.points
+
+
+def _of_other_steps(trial: TrialHandle, kept: KeptCheckpoint) -> set[str]:
+    """Return the names of metrics that only other steps of a trial saved."""
+    number, one = kept.trial, kept.checkpoint
+    stored = list(trial.store.read("steps", [number]))
+    runs = decode_each([each.body for each in stored], StepRun, [number] * len(stored))
+    names: set[str] = set()
+    for run in runs:
+        if isinstance(run, StepRun) and run.key != one.step:
+            names.update(run.metrics)
+    for (_, step), each in kept_checkpoints(trial.store, [number]).items():
+        if step != one.step:
+            names.update(each[0].checkpoint.metrics)
+    return names - set(one.metrics)
+
+
+def _came_before(point: Point, one: Checkpoint) -> bool:
+    """Whether a point belongs to what led to a checkpoint: by the clock, or by its epoch."""
+    if point.time <= one.saved:
+        return True
+    try:
+        return bool(from_plain(point.epoch) <= from_plain(one.epoch))
+    except Exception:  # epochs of kinds that cannot be compared
+        return False

@@ -1,0 +1,94 @@
+"""Checkpoints on their way to a store, and those that a store has: of each step the latest few."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import NamedTuple
+
+from daskperiment.codec import Blob, decode_each, signed
+from daskperiment.errors import CorruptRecordError, StoreError
+from daskperiment.recording.recorder import Recorder
+from daskperiment.records import (
+    CHECKPOINT,
+    Checkpoint,
+    checkpoint_id,
+    digests_within,
+    record_kind,
+)
+from daskperiment.store.protocol import Owner, Store
+
+__all__ = [
+    "KeptCheckpoint",
+    "kept_checkpoints",
+    "superseded_objects",
+    "write_checkpoint",
+]
+
+
+class KeptCheckpoint(NamedTuple):
+    """A checkpoint that a store has, with its trial."""
+
+    trial: int
+    checkpoint: Checkpoint
+
+    @property
+    def digests(self) -> list[str]:
+        """Digests of its object."""
+        return list(digests_within(self.checkpoint.value))
+
+
+def write_checkpoint(
+    recorder: Recorder, owner: Owner, checkpoint: Checkpoint, blob: Blob, key: bytes | None
+) -> bool:
+    """Keep a checkpoint, its object first; return whether that was possible.
+
+    When this returns True, it survives the end of this process. Else a warning said so.
+    """
+    try:
+        recorder.delivery.keep(blob)
+    except StoreError:
+        return False
+    if key is not None:
+        checkpoint = signed(checkpoint, key, recorder.store.address, owner.token)
+    id = checkpoint_id(checkpoint.step, checkpoint.saved, os.getpid())
+    recorder.write("notes", owner.trial, id, checkpoint, owner)
+    return True
+
+
+def kept_checkpoints(
+    store: Store, trials: Iterable[int] | None = None
+) -> dict[tuple[int, str], list[KeptCheckpoint]]:
+    """Return the checkpoints of some trials, or of all, by trial and step: the latest first.
+
+    Those before the latest few are among them, though their objects are dropped. Records that are
+    damaged are left out.
+    """
+    found: dict[tuple[int, str], list[KeptCheckpoint]] = {}
+    for trial, one in _records(store, None if trials is None else list(trials)):
+        found.setdefault((trial, one.step), []).append(KeptCheckpoint(trial, one))
+    for each in found.values():
+        each.sort(key=lambda kept: kept.checkpoint.saved, reverse=True)
+    return found
+
+
+def _records(store: Store, trials: list[int] | None) -> Iterator[tuple[int, Checkpoint]]:
+    stored = [one for one in store.read("notes", trials) if record_kind(one.id) == CHECKPOINT]
+    records = decode_each([one.body for one in stored], Checkpoint)
+    for one, record in zip(stored, records, strict=True):
+        if not isinstance(record, CorruptRecordError):
+            yield one.trial, record
+
+
+def superseded_objects(store: Store, trials: Iterable[int] | None = None) -> set[str]:
+    """Return the digests of checkpoints that no longer count: later ones took their place.
+
+    Their objects are dropped when that happens, unless the process dies or the store is away.
+    """
+    found: set[str] = set()
+    with suppress(StoreError):  # what cannot be read is told by whoever reads it next
+        for kept in kept_checkpoints(store, trials).values():
+            for one in kept[max(1, kept[0].checkpoint.keep) :]:
+                found.update(one.digests)
+    return found

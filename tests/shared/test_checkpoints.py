@@ -1,0 +1,117 @@
+"""Checkpoints on each store: a trial that did not end is gone on with, and nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from dask import config
+
+import daskperiment
+from daskperiment.errors import StoreWarning, UntrustedObjectError
+from daskperiment.recording.checkpoint_records import kept_checkpoints, superseded_objects
+from daskperiment.recording.registry import recorder_for
+from tests.reproduce.loops import BREAK, EPOCHS, define
+from tests.shared.conftest import open_again
+from tests.shared.test_outage import server  # noqa: F401  # a fixture
+
+ROOT = Path(daskperiment.__file__).parents[1]
+
+
+def undisturbed(folder):
+    """Return what the loop comes to where nothing breaks, and its curve."""
+    ex = daskperiment.Experiment("undisturbed", backend=folder, seed=5)
+    result = define(ex).compute(scheduler="synchronous")
+    return result, ex.load_metric("loss", 1)[1].tolist()
+
+
+def test_killed_and_resumed(place, tmp_path):
+    """After SIGKILL at epoch 7 of 10 three more are run: one curve of 10, and the same bits."""
+    backend = place.backend if isinstance(place.backend, str) else str(place.backend)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.reproduce.loops", backend, "run", "synchronous"],
+        cwd=ROOT, env={**os.environ, BREAK: "7 SIGKILL"}, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGKILL
+    ex = daskperiment.Experiment("loops", backend=place.backend, seed=99)
+    result = define(ex).resume(1, scheduler="synchronous")
+    expected, curve = undisturbed(tmp_path / "other")
+    assert result == expected
+    found = ex.load_metric("loss", 2)[2]
+    assert found.index.tolist() == list(range(1, EPOCHS + 1))
+    assert found.tolist() == curve
+    own = [point for one in ex._store.read("points", [2]) for point in [one.body.count(b'"loss"')]]
+    assert sum(own) == EPOCHS
+    # What the step before had kept was taken, though it may not be reused.
+    assert ex.load_metric("prepared", 2)[2].tolist() == [1.0] * EPOCHS
+    history = ex.get_history(verbose=True, running=True)
+    assert history["Status"].tolist() == ["lost", "succeeded"]
+    assert history["Seed"].tolist() == [5, 5]
+
+
+def test_the_latest_are_kept(place):
+    """Of each step as many states stay as are asked for, and their objects alone."""
+    ex = daskperiment.Experiment("few", backend=place.backend)
+
+    @ex.result
+    def train(keep):
+        for epoch in range(5):
+            ex.checkpoint({"epoch": epoch}, epoch, keep)
+
+    train(None).compute()
+    with config.set({"daskperiment.checkpoints": 3}):
+        train(None).compute()
+    train(2).compute()
+    ex = open_again("few", place.backend)
+    kept, superseded = kept_checkpoints(ex._store), superseded_objects(ex._store)
+    there = {
+        trial: [
+            one.checkpoint.epoch for one in each if ex._store.sizes(one.digests)
+        ] for (trial, _), each in kept.items()
+    }  # fmt: skip
+    assert there == {1: [4], 2: [4, 3, 2], 3: [4, 3]}
+    assert len(superseded) == 4 + 2 + 3
+    assert not ex._store.sizes(superseded)
+
+
+def test_a_store_that_is_away(server, monkeypatch):  # noqa: F811
+    """States that are kept while the server is away wait, only the latest, and a trial goes on."""
+    ex = daskperiment.Experiment("away", backend=server.place)
+
+    @ex.result
+    def train():
+        last = ex.restore(default=(0, 0))[1]
+        for epoch in range(last + 1, 6):
+            if epoch == 3 and not last:
+                server.kill()
+            ex.save_metric("loss", epoch, epoch)
+            ex.checkpoint([epoch], epoch)
+        if not last:
+            raise RuntimeError("broken")
+        return last
+
+    with pytest.warns(StoreWarning, match="waits in"), pytest.raises(RuntimeError):
+        train().compute()
+    spool = recorder_for(ex._store).delivery.folder / "spool"
+    assert len(list(spool.iterdir())) == 1
+    server.start()
+    assert train().resume(1) == 5
+    assert len(ex.load_metric("loss", 2)) == 5
+
+
+def test_signed(place, monkeypatch):
+    """With a signing key a checkpoint that was written without it is refused."""
+    ex = daskperiment.Experiment("signed", backend=place.backend, seed=5)
+    monkeypatch.setenv(BREAK, "7")
+    for key in ("k", None):
+        with config.set({"daskperiment.signing-key": key}), pytest.raises(RuntimeError):
+            define(ex).compute(scheduler="synchronous")
+    monkeypatch.delenv(BREAK)
+    with config.set({"daskperiment.signing-key": "k"}):
+        assert len(define(ex).resume(1, scheduler="synchronous")) == EPOCHS
+        with pytest.raises(UntrustedObjectError, match="signing key"):
+            define(ex).resume(2, scheduler="synchronous")
