@@ -85,6 +85,21 @@ def reproduce(**given: Any) -> None:
     work("computation").reproduce(**given)
 
 
+@command("resume", trials=True)
+@click.argument("what", metavar="ID|SCRIPT", type=EXPERIMENT_OR_SCRIPT)
+@_trial_argument
+@result_option
+@scheduler_option
+def resume(what: str | Path, trial: int, backend: str | None, **given: Any) -> None:
+    """Go on with a trial, by default the latest, that was killed, failed or was interrupted.
+
+    It is a new trial, with the parameters and the seed of that one, and begins at its latest
+    checkpoint. With the id of an experiment, the script is the file that the trial recorded.
+    """
+    script = work("trial_report").script_of(backend, what, trial) if isinstance(what, str) else what
+    work("computation").resume(script, trial, backend=backend, **given)
+
+
 # What was recorded: none of these commands changes a store or unpickles anything ----------------
 
 
@@ -185,6 +200,15 @@ def metrics(**given: Any) -> None:
 def code(**given: Any) -> None:
     """Print the code of a trial's steps, by default of the latest."""
     work("trial_report").code(**given)
+
+
+@command("log", trials=True)
+@experiment_argument
+@_trial_argument
+@click.option("--step", metavar="NAME", help="Only what this step said.")
+def log(**given: Any) -> None:
+    """Print what the steps of a trial printed, logged and warned of, by default of the latest."""
+    work("trial_report").log(**given)
 
 
 @command("env", trials=True)
@@ -441,9 +465,9 @@ def check(**given: Any) -> int:
 
 
 _SECTIONS = {
-    "With a script": (run, reproduce),
+    "With a script": (run, resume, reproduce),
     "What was recorded": (
-        ls, history, show, steps, metrics, artifacts, get, code, env, compare, explain, best,
+        ls, history, show, steps, metrics, artifacts, get, log, code, env, compare, explain, best,
         check_metric, board,
     ),
     "What you say of it": (save, tag, untag, note, rename, archive, unarchive, rm_trials),
