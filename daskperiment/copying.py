@@ -32,6 +32,7 @@ from daskperiment.errors import (
     StoreWarning,
 )
 from daskperiment.formatting import listed
+from daskperiment.recording.checkpoint_records import superseded_objects
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import (
     BEGUN,
@@ -112,6 +113,8 @@ class _StoreCopy:
         """Id of a trial in the source -> its place in the target."""
         self._known: dict[str, int] = {}
         """Token -> id of the trials that the target had."""
+        self._superseded = superseded_objects(old)
+        """Digests of checkpoints that later ones took the place of: they are not missed."""
         self._objects: dict[str, bool] = {}
         """Digest -> whether the source has the object."""
         self._damaged: list[str] = []
@@ -301,7 +304,7 @@ class _StoreCopy:
     def _copy_objects(self, batch: Sequence[Stored]) -> None:
         for each in batch:
             for digest in _digests(each):
-                if digest not in self._objects:
+                if digest not in self._objects and digest not in self._superseded:
                     self._objects[digest] = _copy_object(self._old, self._new, digest)
 
 

@@ -206,6 +206,8 @@ class _UseSurvey:
         begun = decode(one.body, Begun)
         if one.trial in self._going:
             self.origins[one.trial] = begun.origin
+        elif begun.resumes in self._going:
+            self.reusing.setdefault(begun.resumes or 0, {}).setdefault(one.trial, begun.result)
         parts = {begun.code, begun.environment, begun.graph, begun.files}
         return _Named(found | {digest for digest in parts if digest is not None}, set())
 

@@ -21,8 +21,9 @@ from daskperiment.dashboard.damage import split_damaged
 from daskperiment.dashboard.figures import MAX_STEPS, layout_graph
 from daskperiment.errors import CorruptRecordError
 from daskperiment.history.curated import NOTHING_SAID, curated
+from daskperiment.history.logs import get_log
 from daskperiment.history.stored_values import viewed
-from daskperiment.history.trial_records import RecordedTrial, trial_or_raise
+from daskperiment.history.trial_records import RecordedTrial, resumed_by, trial_or_raise
 from daskperiment.records import (
     IMPURE,
     Code,
@@ -84,11 +85,14 @@ def describe_trial(store: Store, trial_id: int) -> dict[str, Any]:
         "pid": begun.origin.pid,
         "sweep": begun.sweep,
         "source": begun.source,
+        "resumes": begun.resumes,
+        "resumed_by": resumed_by(store, trial),
         "copied_from": begun.birthplace and str(begun.birthplace),
         "parameters": [{"name": n, **_value(f, store)} for n, f in trial.parameters.items()],
         "steps": [_step(run, store, trial_id) for run in runs[:_STEPS]],
         "artifacts": describe_artifacts(store, trial_id),
         "steps_left_out": max(0, len(runs) - _STEPS),
+        "log": _log(store, trial_id),
         "notes": _notes(store, trial_id),
         "said": curated(store, [trial_id]).get(trial_id, NOTHING_SAID).described(_finite),
         "graph": _graph(graph),
@@ -193,6 +197,13 @@ def _notes(store: Store, trial: int) -> list[dict[str, Any]]:
     notes = [one for one in store.read("notes", [trial]) if record_kind(one.id) == IMPURE]
     found, _ = split_damaged(notes, Impurity)
     return [structs.asdict(note) for _, note in found]
+
+
+def _log(store: Store, trial: int) -> str:
+    """Return what the steps said; of very much the beginning and the end."""
+    text = get_log(store, trial)
+    half = LONGEST // 2
+    return text if len(text) <= LONGEST else f"{text[:half]}\n…\n{text[-half:]}"
 
 
 def _loaded(store: Store, digest: str, type_: type[T], problems: list[str]) -> T | None:

@@ -21,6 +21,7 @@ from daskperiment.errors import (
 )
 from daskperiment.execution.context import ACTIVE, halt_steps
 from daskperiment.execution.purity import report_conflicts
+from daskperiment.execution.termination import is_termination
 from daskperiment.execution.trial import RequestSource, TrialHandle, TrialRequest, TrialSetup
 from daskperiment.formats import as_object
 from daskperiment.recording.patience import patiently
@@ -186,7 +187,8 @@ def _handle(request: TrialRequest, begun: BegunTrial) -> TrialHandle:
         clock=allocation.clock, monotonic=time.monotonic(), began_on=(origin.host, origin.boot),
         signing_key=setup.signing_key, step_keys=request.step_keys, followed=request.followed,
         progress=request.progress, owner=begun.owner, first_record=begun.first_record,
-        secrets=request.secrets, directory=setup.directory, resumption=request.resumption,
+        secrets=request.secrets, directory=setup.directory, logs=setup.logs,
+        resumption=request.resumption,
     )  # fmt: skip
 
 
@@ -410,7 +412,7 @@ def status_of(error: BaseException) -> EndStatus:
     """Return the status of a trial that an exception ends."""
     interrupted = isinstance(error, (KeyboardInterrupt, GeneratorExit))
     cancelled = type(error).__name__ in ("CancelledError", "FutureCancelledError")
-    return "interrupted" if interrupted or cancelled else "failed"
+    return "interrupted" if interrupted or cancelled or is_termination(error) else "failed"
 
 
 def failure_of(

@@ -51,6 +51,7 @@ class _TrialStart(Struct, gc=False):
     source: int | None = None
     unreached: list[str] = []
     birthplace: Birthplace | None = None
+    resumes: int | None = None
 
 
 class _ShortFailure(Struct, gc=False):
@@ -224,6 +225,7 @@ def _columns(
         "user": [one.origin.user for one in begun],
         "sweep": [MISSING if one.sweep is None else one.sweep for one in begun],
         "source": [MISSING if one.source is None else one.source for one in begun],
+        "resumes": [MISSING if one.resumes is None else one.resumes for one in begun],
         "birthplace": [_birthplace(one.birthplace) for one in begun],
     }
     names = dict.fromkeys(name for shape in dict.fromkeys(map(tuple, parameters)) for name in shape)

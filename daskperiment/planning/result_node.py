@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -21,6 +22,7 @@ from daskperiment.client.completion import end_by_caller, finish_elsewhere
 from daskperiment.client.progress import StepBar, reporting
 from daskperiment.execution.calls import UserFunction
 from daskperiment.execution.lifecycle import begin
+from daskperiment.execution.termination import TERMINATION, on_termination
 from daskperiment.formatting import html_table, nearest, plain_repr, shorten
 from daskperiment.graph.arguments import CallNode
 from daskperiment.graph.compiling import compile_template
@@ -173,6 +175,8 @@ class ResultDefinition:
             As for :func:`dask.compute`.
         """
         store, get = self.planner.store, local_scheduler(keywords)
+        if signal.getsignal(signal.SIGTERM) is not on_termination:
+            TERMINATION.listen(ResultDefinition.compute.__code__)
         try:
             result = (
                 self._by_dask(plan, keywords) if get is None else self._here(plan, get, keywords)
@@ -182,10 +186,14 @@ class ResultDefinition:
                 request = plan.source.request()
                 key = request.setup.signing_key
                 end_by_caller(store, plan.token, error, request.secret_values, key)
+            if TERMINATION.heard:
+                TERMINATION.end()
             raise
         # On a local scheduler the trial has seen to itself by now.
         if not recorder_for(store).has_settled(plan.token):
             finish_elsewhere(store, plan.token)
+        if TERMINATION.heard:  # and a step came to its end all the same
+            TERMINATION.end()
         return result
 
     def _here(self, plan: TrialPlan, get: Callable[..., Any], keywords: Mapping[str, Any]) -> Any:
@@ -280,6 +288,8 @@ class ResultNode(CallNode, Generic[T_co]):
     def __dask_postcompute__(self) -> Any:
         # The one call that every kind of submission makes, once, and in the user's process.
         definition = self._definition
+        if signal.getsignal(signal.SIGTERM) is not on_termination:
+            TERMINATION.listen(ResultDefinition.compute.__code__)
         definition.planner.before_submission(definition.template, definition.options)
         self._local.submitted, self._local.current = self._next(), None
         return single_key, ()
@@ -350,13 +360,14 @@ class ResultNode(CallNode, Generic[T_co]):
         if seed is not None or reuse is not None:
             options = options.refined(seed=check_seed(seed), reuse=check_reuse(reuse))
         if not progress:
-            return self._compute(options, kwargs)  # type: ignore[no-any-return]
+            return self.compute_with(options, kwargs)  # type: ignore[no-any-return]
         steps = len(self._definition.template.graph.nodes)
         with reporting(StepBar(steps, self.name)) as reporter:
-            value = self._compute(options.refined(progress=reporter), kwargs)
+            value = self.compute_with(options.refined(progress=reporter), kwargs)
             return value  # type: ignore[no-any-return]  # noqa: RET504  # known when it has run
 
-    def _compute(self, options: TrialOptions, kwargs: Mapping[str, Any]) -> Any:
+    def compute_with(self, options: TrialOptions, kwargs: Mapping[str, Any]) -> Any:
+        """Run a trial as it is asked for, and return its result; keywords are Dask's."""
         definition = self._definition.with_options(options)
         plan = definition.plan()
         self._local.computed = plan.token
@@ -429,7 +440,7 @@ class ResultNode(CallNode, Generic[T_co]):
         return Step(self._definition.call)
 
     def __dir__(self) -> list[str]:
-        inside = ("as_input", "computed_token", "definition", "of", "with_options")
+        inside = ("as_input", "compute_with", "computed_token", "definition", "of", "with_options")
         return [name for name in dir(type(self)) if name not in inside]
 
     def __repr__(self) -> str:
