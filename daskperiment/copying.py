@@ -32,13 +32,16 @@ from daskperiment.errors import (
     StoreWarning,
 )
 from daskperiment.formatting import listed
+from daskperiment.recording.checkpoint_records import superseded_objects
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import (
     BEGUN,
+    REMOVED,
     STREAMS,
     Begun,
     Impurity,
     Output,
+    Removed,
     digests_within,
     impure_key_id,
     impure_step_id,
@@ -110,27 +113,35 @@ class _StoreCopy:
         """Id of a trial in the source -> its place in the target."""
         self._known: dict[str, int] = {}
         """Token -> id of the trials that the target had."""
+        self._superseded = superseded_objects(old)
+        """Digests of checkpoints that later ones took the place of: they are not missed."""
         self._objects: dict[str, bool] = {}
         """Digest -> whether the source has the object."""
         self._damaged: list[str] = []
         self._conflicts: list[tuple[Output, Output]] = []
         """What steps returned in the source, and in the target for the same code and inputs."""
+        self._gone: set[int] = set()
+        """Trials of the source that were deleted there, or that the target had and deleted."""
         self._next = new.state().latest + 1
         """The id that the target gives out next, if nobody else writes there."""
 
     def run(self) -> None:
         """Copy what the target lacks."""
         self._known = {token: trial for trial, token in _begun(self._new)}
+        removed = {record.token for _, record in _removed(self._new)}
         for trial, token in _begun(self._old):
             if token in self._known:
                 self._place(trial, self._known[token], token)
+            elif token in removed:
+                self._gone.add(trial)
         for stream in STREAMS:
             for batch in partition_all(BATCH, self._old.read(stream)):
-                intact = [each for each in batch if self._is_intact(stream, each)]
+                there = [each for each in batch if self._is_wanted(stream, each)]
+                intact = [each for each in there if self._is_intact(stream, each)]
                 # Objects first: no record of the copy ever names one that is still to come.
                 self._copy_objects(intact)
                 if stream == "trials":
-                    for begun in sorted(each for each in batch if each.id == BEGUN):
+                    for begun in sorted(each for each in there if each.id in (BEGUN, REMOVED)):
                         self._allocate(begun)
                 self._append([one for each in intact for one in self._moved(stream, each)])
         if conflicts := self._new_conflicts():
@@ -145,6 +156,14 @@ class _StoreCopy:
     def _place(self, trial: int, now: int, token: str) -> None:
         self._owners[trial] = Owner(now, token)
         self._numbers.add(trial, now)
+
+    def _is_wanted(self, stream: str, each: Stored) -> bool:
+        """Whether a record is of no trial that the target had and deleted."""
+        if stream != "outputs" or not self._gone:
+            return each.trial not in self._gone
+        with suppress(CorruptRecordError):
+            return self._numbers.trial_of(each.body) not in self._gone
+        return True
 
     def _is_intact(self, stream: str, each: Stored) -> bool:
         """Whether a record can be read; else note that it is left behind."""
@@ -163,6 +182,9 @@ class _StoreCopy:
         if begun.trial in self._owners:
             return
         self._leave_out(begun.trial)
+        if begun.id == REMOVED:
+            self._bury(begun)
+            return
         token = _token(begun)
         try:
             body = self._numbers.first_record(begun.body, begun.trial)
@@ -173,13 +195,26 @@ class _StoreCopy:
         self._place(begun.trial, now, token)
         self._next = max(self._next, now + 1)
 
+    def _bury(self, marker: Stored) -> None:
+        """Give the id of a deleted trial out to nobody, so that no later copy brings it back."""
+        with suppress(CorruptRecordError):
+            token = decode(marker.body, Removed).token
+            known = {record.token for _, record in _removed(self._new)}
+            if token in self._known or token in known:
+                return  # what the target has is left alone
+            now = self._new.allocate(token, _NOTHING).trial
+            body = placed(marker.body, now)
+            self._new.remove([Record("trials", now, REMOVED, body, Owner(now, token))])
+            self._next = max(self._next, now + 1)
+
     def _leave_out(self, trial: int) -> None:
         """Leave out ids that the source has no trial of any more, while others keep theirs."""
         if self._numbers.changes or not self._next < trial <= self._next + _GAP:
             return
         source = xxh3_64_hexdigest(self._old.address.encode())
         for number in range(self._next, trial):
-            begun = [each for each in self._old.read("trials", [number]) if each.id == BEGUN]
+            records = self._old.read("trials", [number])
+            begun = [each for each in records if each.id in (BEGUN, REMOVED)]
             if begun:  # it stands further behind
                 self._allocate(begun[0])
             else:
@@ -196,7 +231,7 @@ class _StoreCopy:
 
     def _moved(self, stream: str, each: Stored) -> Iterator[Record]:
         """Yield a record as it is written to the target; none of a trial that came meanwhile."""
-        if each.id == BEGUN or (each.trial and each.trial not in self._owners):
+        if each.id in (BEGUN, REMOVED) or (each.trial and each.trial not in self._owners):
             return
         owner, id, body = self._owners.get(each.trial), each.id, each.body
         with suppress(CorruptRecordError):
@@ -269,7 +304,7 @@ class _StoreCopy:
     def _copy_objects(self, batch: Sequence[Stored]) -> None:
         for each in batch:
             for digest in _digests(each):
-                if digest not in self._objects:
+                if digest not in self._objects and digest not in self._superseded:
                     self._objects[digest] = _copy_object(self._old, self._new, digest)
 
 
@@ -278,6 +313,14 @@ def _begun(store: Store) -> Iterator[tuple[int, str]]:
     for each in store.read("trials"):
         if each.id == BEGUN:
             yield each.trial, _token(each)
+
+
+def _removed(store: Store) -> Iterator[tuple[int, Removed]]:
+    """Yield each deleted trial with what is left of it."""
+    for each in store.read("trials"):
+        if each.id == REMOVED:
+            with suppress(CorruptRecordError):
+                yield each.trial, decode(each.body, Removed)
 
 
 def _is_first_record(body: bytes) -> bool:

@@ -21,7 +21,7 @@ from daskperiment.records import BEGUN, Curation, curation_id
 from daskperiment.store.liveness import current_origin
 from daskperiment.store.protocol import Owner, Store
 
-__all__ = ["archive", "note", "rename", "tag", "unarchive", "untag"]
+__all__ = ["archive", "note", "owners_of", "rename", "tag", "unarchive", "untag"]
 
 _LONGEST_NAME = 100
 _LONGEST_NOTE = 100_000
@@ -76,7 +76,7 @@ def _say(store: Store, trials: int | Iterable[int], **said: Any) -> None:
     """Write the same of each trial, or of none if one of them is not there."""
     recorder = recorder_for(store)
     recorder.catch_up()
-    owners = _owners(store, _ids(store, trials))
+    owners = owners_of(store, trials)
     clock, user = store.state().clock, current_origin().user
     for owner in owners:
         record = Curation(time=clock, user=user, **said)
@@ -95,8 +95,15 @@ def _ids(store: Store, trials: int | Iterable[int]) -> list[int]:
     return list(dict.fromkeys(ids))
 
 
-def _owners(store: Store, ids: list[int]) -> list[Owner]:
-    """Return the trials with their tokens, so that what is said joins no stranger's trial."""
+def owners_of(store: Store, trials: int | Iterable[int]) -> list[Owner]:
+    """Return trials that are there with their tokens, so that no stranger's trial is meant.
+
+    Raises
+    ------
+    TrialIDNotFoundError
+        If one of the trials is not there, or none is given.
+    """
+    ids = _ids(store, trials)
     begun = [one for one in store.read("trials", ids) if one.id == BEGUN]
     found = {trial: one.token for trial, one in decoded(begun, _Token)[0]}
     for trial in ids:

@@ -16,6 +16,7 @@
     ├── StepEndedError (RuntimeError)
     ├── TrialIDNotFoundError (ValueError)
     │   └── UncertainStepError
+    ├── TrialReusedError (ValueError)
     ├── UnknownFormatError (ValueError)
     ├── LookupFailedError (KeyError)
     │   ├── ArtifactNotFoundError
@@ -76,6 +77,7 @@ __all__ = [
     "StoreUnavailableError",
     "StoreWarning",
     "TrialIDNotFoundError",
+    "TrialReusedError",
     "UncertainStepError",
     "UnknownFormatError",
     "UntrustedObjectError",
@@ -136,6 +138,10 @@ class StepEndedError(DaskperimentError, RuntimeError):
 
 class TrialIDNotFoundError(DaskperimentError, ValueError):
     """There is no such trial, or no trial is running here."""
+
+
+class TrialReusedError(DaskperimentError, ValueError):
+    """A trial is to be deleted of which other trials reuse what it kept."""
 
 
 class UncertainStepError(TrialIDNotFoundError):

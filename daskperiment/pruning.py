@@ -2,7 +2,8 @@
 
 What a trial is itself made of is never touched: its records, its result, its parameters, its
 code, environment and graph, its artifacts, and every persisted value that was not kept to be
-reused. An object that is dropped can be had again by running its step.
+reused; and the checkpoints of trials that may be gone on with. An object that is dropped can be had
+again by running its step, or nobody needs it any more, as the checkpoints of trials that succeeded.
 """
 
 from __future__ import annotations
@@ -24,8 +25,17 @@ from daskperiment.codec import decode_each
 from daskperiment.errors import CorruptRecordError, StoreWarning
 from daskperiment.history.columns import frame_of, moments
 from daskperiment.history.trial_records import read_trials
+from daskperiment.recording.checkpoint_records import superseded_objects
 from daskperiment.recording.registry import recorder_for
-from daskperiment.records import ARTIFACT, BEGUN, ENDED, digests_within, record_kind
+from daskperiment.records import (
+    ARTIFACT,
+    BEGUN,
+    CHECKPOINT,
+    ENDED,
+    digests_within,
+    ended_id,
+    record_kind,
+)
 from daskperiment.store.protocol import Store, Stored
 
 __all__ = ["prune"]
@@ -50,6 +60,7 @@ class _TrialObjects(Struct, gc=False):
     code: str
     environment: str
     graph: str
+    resumes: int | None = None
 
 
 class _HeldValue(Struct, gc=False):
@@ -65,6 +76,14 @@ class _HeldArtifact(Struct, gc=False):
 
     value: Any = None
     thumbnail: Any = None
+
+
+class _HeldCheckpoint(Struct, gc=False):
+    """A state of a step, from which a later trial may go on."""
+
+    step: str
+    saved: float
+    value: Any = None
 
 
 def _digests(kept: _HeldValue | None) -> Iterator[str]:
@@ -231,6 +250,13 @@ class _ObjectSurvey:
         self._needed: set[str] = set()
         self._begun: set[int] = set()
         self._settled: set[int] = set()
+        self._resumes: dict[int, int] = {}
+        """Trial -> the one that it went on from."""
+        self._succeeded: set[int] = set()
+        """Trials that succeeded, and those that these went on from."""
+        self._checkpoints: dict[str, tuple[int, _HeldCheckpoint]] = {}
+        """Digest -> trial and record."""
+        self._superseded: set[str] = set()
         self.busy: set[str] = set()
         """Digests of the objects that a running trial kept or reused."""
 
@@ -249,16 +275,31 @@ class _ObjectSurvey:
 
     def droppable(self) -> Iterator[str]:
         """The digests of reusable objects that nothing else needs."""
-        return (digest for digest in self._uses if digest not in self._needed)
+        return (
+            digest
+            for digest in {**self._uses, **self._past_checkpoints()}
+            if digest not in self._needed
+        )
+
+    def _past_checkpoints(self) -> dict[str, _ObjectUse]:
+        """Return the checkpoints that nobody goes on from, with when they were kept."""
+        return {
+            digest: _ObjectUse(one.saved, trial, one.step)
+            for digest, (trial, one) in self._checkpoints.items()
+            if digest in self._superseded or trial in self._succeeded
+        }
 
     def holds(self, digest: str) -> bool:
         """Whether something needs an object that is no reusable output, or a running trial."""
+        if digest in self._checkpoints and digest not in self._past_checkpoints():
+            return True
         return digest in self._needed or digest in self.busy
 
     def candidates(self, sizes: dict[str, int]) -> list[_ReusableObject]:
         """The droppable objects that are in the store, the least recently used first."""
+        uses = {**self._past_checkpoints(), **self._uses}
         found = [
-            _ReusableObject(digest, self._uses[digest], sizes[digest])
+            _ReusableObject(digest, uses[digest], sizes[digest])
             for digest in self.droppable()
             if digest in sizes
         ]
@@ -271,11 +312,20 @@ class _ObjectSurvey:
                 self._begun.add(stored.trial)
                 self._needed.update((first.code, first.environment, first.graph))
                 self._needed.update(digests_within(first.parameters))
+                if first.resumes is not None:
+                    self._resumes[stored.trial] = first.resumes
             rest = [one for one in chunk if one.id != BEGUN]
             for stored, record in self._decoded(rest, _HeldValue):
                 self._needed.update(digests_within(record.value))
                 if record_kind(stored.id) == ENDED:
                     self._settled.add(stored.trial)
+                    if stored.id == ended_id("succeeded"):
+                        self._note_success(stored.trial)
+
+    def _note_success(self, trial: int | None) -> None:
+        while trial is not None and trial not in self._succeeded:
+            self._succeeded.add(trial)
+            trial = self._resumes.get(trial)
 
     def _settle(self) -> None:
         """Count trials as settled that are over though they never recorded an end."""
@@ -296,6 +346,11 @@ class _ObjectSurvey:
             kept = [one for one in chunk if record_kind(one.id) == ARTIFACT]
             for _, artifact in self._decoded(kept, _HeldArtifact):
                 self._needed.update(digests_within([artifact.value, artifact.thumbnail]))
+            states = [one for one in chunk if record_kind(one.id) == CHECKPOINT]
+            for stored, state in self._decoded(states, _HeldCheckpoint):
+                for digest in digests_within(state.value):
+                    self._checkpoints[digest] = stored.trial, state
+        self._superseded = superseded_objects(self._store) if self._checkpoints else set()
 
     def _note(self, digest: str, trial: int, run: _HoldingRun) -> None:
         if trial not in self._settled:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from daskperiment.capture.signatures import explained
-from daskperiment.planning.result_node import ResultNode
+from daskperiment.planning.result_node import ResultNode, T_co
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Result"]
 
 
-class Result(ResultNode):
+class Result(ResultNode[T_co]):
     """The node made by calling a function decorated with :meth:`Experiment.result`.
 
     It is a :class:`dask.delayed.Delayed`: whoever computes it, in whatever way and on whatever
@@ -28,7 +28,7 @@ class Result(ResultNode):
     def sweep(
         self, space: Any = None, n_trials: int | None = None, sampler: Any = "grid",
         seed: int | None = None, on_error: str = "continue", resume: str | None = None,
-        progress: bool = True, **keywords: Any,
+        progress: bool = True, detach: bool = False, **keywords: Any,
     ) -> pd.DataFrame:  # fmt: skip
         """Run a trial at each of many points, and return the table of these trials.
 
@@ -56,6 +56,9 @@ class Result(ResultNode):
             ones are.
         progress : bool
             Whether to show how many trials are done, running and failed.
+        detach : bool
+            Whether the cluster goes on when this process has ended: the call returns at once, with
+            the trials that are there. With `resume`, another process follows the sweep to its end.
         **keywords
             ``direction`` ("minimize" or "maximize", for Optuna's samplers) and ``reuse``, as for
             :meth:`compute`; others as for :func:`dask.compute`, such as ``scheduler``. Where Dask
@@ -78,7 +81,7 @@ class Result(ResultNode):
 
         return sweep(
             self, space, n_trials=n_trials, sampler=sampler, seed=seed, on_error=on_error,
-            resume=resume, progress=progress, **keywords,
+            resume=resume, progress=progress, detach=detach, **keywords,
         )  # fmt: skip
 
     def reproduce(self, trial_id: int, code: str = "current", **keywords: Any) -> Comparison:

@@ -47,8 +47,8 @@ def share_correct(model: Any, images: np.ndarray, labels: np.ndarray) -> float:
 @ex
 def load() -> tuple[np.ndarray, np.ndarray]:
     """Return the images, one row of 64 pixels each, and their labels."""
-    digits = load_digits()
-    return digits.data / 16, digits.target
+    images, labels = load_digits(return_X_y=True)
+    return images / 16, labels
 
 
 @ex

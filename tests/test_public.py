@@ -50,7 +50,8 @@ INSIDE = {
     "daskperiment.dashboard.in_notebook",
     "daskperiment.dashboard.launch",
     *(f"daskperiment.Result.{name}" for name in
-      ("as_input", "computed_token", "dask", "key", "definition", "of", "with_options")),
+      ("as_input", "compute_with", "computed_token", "dask", "key", "definition", "of",
+       "with_options")),
     "daskperiment.Parameter.computed",
     "daskperiment.Parameter.plain",
 }  # fmt: skip

@@ -103,7 +103,7 @@ class Walk:
         self._files: dict[ModuleFile, ModuleFile] = {}
         self._kept: list[Any] = []
         self._waiting: deque[tuple[int, Any]] = deque()
-        self._visit(-1, "", module_of(root) or "", root, bare=step)
+        self._visit(-1, "", _root_name(root), root, bare=step)
         self._look_into_all()
         while self._asking and self._add_subclasses():
             self._look_into_all()
@@ -471,6 +471,13 @@ class Walk:
         fingerprint = combine("foreign", module, name, *(found or ()))
         info = SourceInfo(fingerprint, fingerprint, note=note)
         self.units.append(CodeUnit(f"{module}.{name}", info))
+
+
+def _root_name(root: Any) -> str:
+    """Return the module of a function, and the class of a callable object, which has no name."""
+    if isinstance(root, type) or hasattr(root, "__qualname__") or not is_own_class(type(root)):
+        return module_of(root) or ""
+    return f"{type(root).__module__}.{type(root).__qualname__}"
 
 
 def _defaults(function: FunctionType) -> Iterator[tuple[str, Any]]:

@@ -21,7 +21,8 @@ from daskperiment.cli.signature_check import SignatureCheck
 from daskperiment.codec import decode, is_of, parsed, signing_key_in_force
 from daskperiment.codec.object_format import digest_of
 from daskperiment.errors import CorruptRecordError, StoreError, StoreWarning
-from daskperiment.history.trial_records import read_trials
+from daskperiment.history.trial_records import read_trials, remembered_elsewhere
+from daskperiment.recording.checkpoint_records import superseded_objects
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import STREAMS, Begun, digests_within, record_type, tells_outcome
 from daskperiment.store.opening import journal_folder, open_store
@@ -139,6 +140,7 @@ class _Examination:
         self._store = store
         self._deadline = deadline
         self._references: dict[str, _Reference] = {}
+        self._superseded: set[str] = set()
         self._damaged = False
         self.records = self.objects = 0
 
@@ -151,6 +153,7 @@ class _Examination:
         """Yield what is found: the store itself first, and what rests on it after that."""
         yield from self._journals()
         yield from self._faults()
+        self._superseded = superseded_objects(self._store)
         for stream in STREAMS:
             yield from self._stream(stream)
         yield from self._signatures()
@@ -215,6 +218,8 @@ class _Examination:
             parts = (record.code, record.environment, record.graph, record.files)
             named += [digest for digest in parts if digest is not None]
         for digest in named:
+            if digest in self._superseded:
+                continue  # a later checkpoint took its place: it may be gone, or be removed
             known = self._references.get(digest)
             if known is None or (vital and not known.vital):
                 self._references[digest] = _Reference(stream, one.trial, one.id, vital)
@@ -275,6 +280,8 @@ class _Examination:
         trials = read_trials(self._store).values()
         if any(trial.status == "running" for trial in trials):
             return  # an object may be there before its record is
+        if remembered_elsewhere(self._store):
+            return  # what was deleted here may be in use there
         if self._store.has_aside():
             return  # what was set aside may name any
         listed = [digest for digest in self._store.digests() if len(digest) == _DIGITS]

@@ -37,7 +37,7 @@ from daskperiment.history.trial_records import find_trial
 from daskperiment.result import Result
 from daskperiment.store.liveness import current_origin
 
-__all__ = ["describe", "explain", "main_for", "reproduce", "run"]
+__all__ = ["describe", "explain", "main_for", "reproduce", "resume", "run"]
 
 _OF_SWEEPS = ("sampler", "direction", "n_trials")
 _SCHEDULERS = ("synchronous", "threads", "processes")
@@ -117,6 +117,14 @@ def reproduce(
             raise Failed(f"Trial {number} was not reproduced: the result is another one.")
 
 
+def resume(
+    script: Path, trial: int, name: str | None, scheduler: str | None, backend: str | None
+) -> None:
+    """Go on with a trial, and print what came of it."""
+    with _script(script, name, backend) as result, _scheduler(scheduler):
+        _resumed(result, trial)
+
+
 # The script ------------------------------------------------------------------------------------
 
 
@@ -166,16 +174,32 @@ def _compute(result: Result, given: Sequence[str], options: Mapping[str, Any]) -
     bound = _bound(result, assignments(given, read))
     space = spaces(options["swept"], read)
     _check_names(result, space)
-    is_sweep = bool(space or options["resume"])
+    past = _trial_to_resume(options["resume"])
+    if past is not None and (given or space):
+        raise Refused(f"--resume {past} goes on with a trial, which has its own parameters.")
+    is_sweep = bool(space or options["resume"]) and past is None
     for name in _OF_SWEEPS:
         if options[name] is not None and not is_sweep:
             option = name.replace("_", "-")
             raise Refused(f"--{option} is for a sweep: give --sweep NAME=A,B,… too.")
     with _scheduler(options["scheduler"]):
-        if is_sweep:
+        if past is not None:
+            _resumed(result, past, options["reuse"] or None)
+        elif is_sweep:
             _sweep(bound, space or None, options)
         else:
             _trial(bound, options)
+
+
+def _trial_to_resume(text: str | None) -> int | None:
+    """Return the trial that is to be gone on with; None if it is a sweep, whose id is longer."""
+    is_number = text is not None and text.isdecimal() and len(text) < 12
+    return int(text) if text is not None and is_number else None
+
+
+def _resumed(result: Result, past: int, reuse: bool | None = None) -> None:
+    number = trial_of(experiment_of(result), past)
+    _report(result, lambda: result.resume(number, reuse=reuse), {"resumes": str(number)})
 
 
 def _reader(result: Result) -> Callable[[str, str], Any]:
@@ -241,12 +265,18 @@ def _client(address: str) -> AbstractContextManager[Any]:
 
 
 def _trial(result: Result, options: Mapping[str, Any]) -> None:
+    # Without --reuse, the experiment and its steps say what is reused.
+    reuse = options["reuse"] or None
+    _report(result, lambda: result.compute(seed=options["seed"], reuse=reuse), {})
+
+
+def _report(result: Result, compute: Callable[[], Any], more: Mapping[str, str]) -> None:
+    """Compute a trial, and print what came of it."""
     experiment = experiment_of(result)
     before = experiment.trial_id
     started = time.perf_counter()
     try:
-        # Without --reuse, the experiment and its steps say what is reused.
-        value = result.compute(seed=options["seed"], reuse=options["reuse"] or None)
+        value = compute()
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # sys.exit() in a step is a failure like others
@@ -258,6 +288,7 @@ def _trial(result: Result, options: Mapping[str, Any]) -> None:
     report = {
         "experiment": experiment.id,
         "trial": str(_number(result, before) or "unknown"),
+        **more,
         "result": _shown(value),
         "time": f"{elapsed:.3g} s",
     }

@@ -85,6 +85,21 @@ def reproduce(**given: Any) -> None:
     work("computation").reproduce(**given)
 
 
+@command("resume", trials=True)
+@click.argument("what", metavar="ID|SCRIPT", type=EXPERIMENT_OR_SCRIPT)
+@_trial_argument
+@result_option
+@scheduler_option
+def resume(what: str | Path, trial: int, backend: str | None, **given: Any) -> None:
+    """Go on with a trial, by default the latest, that was killed, failed or was interrupted.
+
+    It is a new trial, with the parameters and the seed of that one, and begins at its latest
+    checkpoint. With the id of an experiment, the script is the file that the trial recorded.
+    """
+    script = work("trial_report").script_of(backend, what, trial) if isinstance(what, str) else what
+    work("computation").resume(script, trial, backend=backend, **given)
+
+
 # What was recorded: none of these commands changes a store or unpickles anything ----------------
 
 
@@ -336,6 +351,16 @@ def unarchive(**given: Any) -> None:
     work("remarks").unarchive(**given)
 
 
+@command("rm-trials", trials=True)
+@experiment_argument
+@_trials_argument
+@click.option("--force", is_flag=True, help="Also those of which others reuse what they kept.")
+@click.option("--yes", is_flag=True, help="Do not ask, also at a terminal.")
+def rm_trials(**given: Any) -> None:
+    """Delete trials for good; their ids are never given out again."""
+    work("remarks").remove(**given)
+
+
 # Keeping house ---------------------------------------------------------------------------------
 
 
@@ -355,14 +380,30 @@ def copy(**given: Any) -> None:
 
 @command("export")
 @experiment_argument
-@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-def export(**given: Any) -> None:
-    """Write an experiment to a folder, as text files.
+@click.argument(
+    "folder", metavar="[FOLDER]", type=click.Path(file_okay=False, path_type=Path), required=False
+)
+@click.option(
+    "-o", "--output", "output_", type=click.Path(file_okay=False, path_type=Path),
+    metavar="FOLDER", help="The folder, in another place.",
+)  # fmt: skip
+@format_option("text", "parquet")
+def export(
+    folder: Path | None, output_: Path | None, backend: str | None, id: str, format_: str
+) -> None:
+    """Write an experiment to a folder, as text files or as tables.
 
-    The history is one CSV file; there is a JSON file for each trial, and the code of each trial
-    as a .py file. The same records give the same files, so that Git shows what is new.
+    As text, the history is one CSV file; there is a JSON file for each trial, and the code of each
+    trial as a .py file. The same records give the same files, so that Git shows what is new. As
+    Parquet, there are the tables history, metrics, steps and artifacts.
     """
-    work("maintenance").export(**given)
+    target = folder or output_
+    if target is None or (folder and output_):
+        raise click.UsageError("Give the folder to write to, once: FOLDER or -o FOLDER.")
+    if format_ == "parquet":
+        work("table_export").export_tables(backend, id, target)
+    else:
+        work("maintenance").export(backend, id, target)
 
 
 @command("delete")
@@ -415,12 +456,12 @@ def check(**given: Any) -> int:
 
 
 _SECTIONS = {
-    "With a script": (run, reproduce),
+    "With a script": (run, resume, reproduce),
     "What was recorded": (
         ls, history, show, steps, metrics, artifacts, get, code, env, compare, explain, best,
         check_metric, board,
     ),
-    "What you say of it": (save, tag, untag, note, rename, archive, unarchive),
+    "What you say of it": (save, tag, untag, note, rename, archive, unarchive, rm_trials),
     "Keeping house": (copy, export, delete, prune, flush, check),
 }  # fmt: skip
 

@@ -60,7 +60,7 @@ def list_trials(
 ) -> None:  # fmt: skip
     """Print trials."""
     if format_ == "parquet":
-        _check_parquet(output)
+        check_parquet(output)
     store = store_of(backend, id)
     recorder_for(store).catch_up()
     wanted = _ListedTrials(store, where, sort, last, limit, running, archived)
@@ -208,7 +208,7 @@ def print_frame(
     """Print a table, or these columns of it, or write it to a file."""
     headers = list(names or map(str, frame.columns))
     if format_ == "parquet":
-        _to_parquet(frame, headers, file)
+        write_parquet(frame, headers, file)
         return
     rows = rows_of(frame, headers)
     if file is None:
@@ -246,14 +246,16 @@ def _blanked(name: str, frame: pd.DataFrame) -> list[Any]:
     return values
 
 
-def _check_parquet(file: Path | None) -> None:
+def check_parquet(file: Path | None) -> None:
+    """Raise Failed or Refused if no table can be written as Parquet."""
     if importlib.util.find_spec("pyarrow") is None:
         raise Failed("Parquet needs the package pyarrow: pip install pyarrow")
     if file is None and output.is_terminal():
         raise Refused("Parquet is no text: give --output FILE, or send it to a file or a pipe.")
 
 
-def _to_parquet(frame: pd.DataFrame, names: Sequence[str], file: Path | None) -> None:
+def write_parquet(frame: pd.DataFrame, names: Sequence[str], file: Path | None) -> None:
+    """Write columns of a table as Parquet, to a file or to the output."""
     plain = pd.DataFrame({name: _uniform(frame[name]) for name in names})
     content = io.BytesIO()
     plain.to_parquet(content, engine="pyarrow", index=False)

@@ -18,6 +18,10 @@ from daskperiment.store.protocol import Store
 __all__ = ["checked", "find", "ids", "place", "refusing", "store_of", "trial_of", "trials_of"]
 
 
+_AT_ONCE = 100
+"""Trials that are looked for at a time."""
+
+
 def checked(backend: str | None) -> str | None:
     """Return the backend, if it names a store; else that is wrong use."""
     with refusing():
@@ -79,13 +83,24 @@ def trial_of(experiment: Experiment, trial: int) -> int:
         return trial
     if trial == BEST:
         return experiment.best("Result")
-    latest = experiment.trial_id
-    if not latest:
+    found = 0
+    for id in _latest(experiment):
+        found += 1
+        if found == -trial:
+            return id
+    if not found:
         raise Refused(f"Experiment {experiment.id!r} has no trial yet.")
-    if trial < -latest:
-        has = "1 trial" if latest == 1 else f"{latest} trials"
-        raise Refused(f"There is no trial {trial}: experiment {experiment.id!r} has {has}.")
-    return latest + 1 + trial
+    has = "1 trial" if found == 1 else f"{found} trials"
+    raise Refused(f"There is no trial {trial}: experiment {experiment.id!r} has {has}.")
+
+
+def _latest(experiment: Experiment) -> Iterator[int]:
+    """Yield the ids of trials that were not deleted, the latest first."""
+    high = experiment.trial_id
+    while high > 0:
+        low = max(0, high - _AT_ONCE)
+        yield from reversed(experiment.get_trial_ids(range(low + 1, high + 1)))
+        high = low
 
 
 def trials_of(experiment: Experiment, given: Iterable[tuple[int, int]]) -> list[int]:
@@ -96,7 +111,9 @@ def trials_of(experiment: Experiment, given: Iterable[tuple[int, int]]) -> list[
         if low > high or high > experiment.trial_id:
             known = f"experiment {experiment.id!r} has trials up to {experiment.trial_id}"
             raise Refused(f"There are no trials {low}-{high}: {known}.")
-        found.update(dict.fromkeys(range(low, high + 1)))
+        several = range(low, high + 1)
+        # Of several those that were deleted are passed over.
+        found.update(dict.fromkeys(experiment.get_trial_ids(several) if low < high else several))
     return list(found)
 
 

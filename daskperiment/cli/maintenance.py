@@ -24,7 +24,7 @@ from daskperiment.history import read_trials
 from daskperiment.recording.registry import recorder_for
 from daskperiment.store.opening import open_store
 
-__all__ = ["copy", "delete", "export", "flush", "prune"]
+__all__ = ["copy", "delete", "export", "flush", "prepare_folder", "prune"]
 
 _MARK = "daskperiment.json"
 
@@ -103,10 +103,9 @@ def export(backend: str | None, id: str, folder: Path) -> None:
             code/000001.py       the code of its steps
     """
     experiment, store = find(backend, id), store_of(backend, id)
-    _check_folder(folder, id)
-    for each in (folder, folder / "trials", folder / "code"):
+    prepare_folder(folder, id)
+    for each in (folder / "trials", folder / "code"):
         _make(each)
-    write(folder / _MARK, _json({"experiment": id, "format": 1}))
     frame = experiment.get_history(verbose=True, running=True, archived=True).reset_index()
     frame.columns = _unique(frame.columns)
     write(folder / "history.csv", output.as_text(list(frame.columns), rows_of(frame), "csv"))
@@ -127,6 +126,13 @@ def _code_and_packages(experiment: Experiment, trial: int) -> dict[str, Any]:
     except (StoreError, KeyError) as error:
         return {"packages": None, "code": f"# The code cannot be read: {error}\n"}
     return {"packages": packages, "code": code if code.endswith("\n") else f"{code}\n"}
+
+
+def prepare_folder(folder: Path, id: str) -> None:
+    """Make a folder for an export of an experiment, and mark it; refuse one with other files."""
+    _check_folder(folder, id)
+    _make(folder)
+    write(folder / _MARK, _json({"experiment": id, "format": 1}))
 
 
 def _check_folder(folder: Path, id: str) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 
+import click
+
 from daskperiment.cli import output
+from daskperiment.cli.exit_status import Failed, Refused
 from daskperiment.cli.lookup import find, refusing, trial_of, trials_of
+from daskperiment.errors import TrialReusedError
 from daskperiment.experiment import Experiment
 from daskperiment.formatting import listed
 
-__all__ = ["archive", "note", "rename", "tag", "unarchive", "untag"]
+__all__ = ["archive", "note", "remove", "rename", "tag", "unarchive", "untag"]
 
 _Given = Sequence[tuple[int, int]]
 
@@ -38,6 +43,21 @@ def archive(backend: str | None, id: str, trials: _Given) -> None:
 def unarchive(backend: str | None, id: str, trials: _Given) -> None:
     """List trials in tables again."""
     _say(backend, id, trials, "listed again", lambda ex, ids: ex.unarchive(ids))
+
+
+def remove(backend: str | None, id: str, trials: _Given, yes: bool, force: bool) -> None:
+    """Delete trials; who sits at a terminal is asked."""
+    experiment = find(backend, id)
+    ids = trials_of(experiment, trials)
+    what = f"trial{'s' if len(ids) > 1 else ''} {listed(ids, 20)}"
+    if not yes and sys.stdin.isatty() and not click.confirm(output.safe(f"Delete {what}?")):
+        raise Failed("Nothing was deleted.")
+    with refusing():
+        try:
+            experiment.delete_trials(ids, force=force)
+        except TrialReusedError as error:
+            raise Refused(str(error).replace("force=True", "--force")) from error
+    output.print_text(f"Deleted {what}.")
 
 
 def rename(backend: str | None, id: str, trial: int, name: str) -> None:

@@ -19,6 +19,7 @@ from daskperiment.records import (
     BEGUN,
     COMPUTED,
     ENDED,
+    REMOVED,
     Begun,
     Computed,
     Ended,
@@ -64,6 +65,7 @@ class SignatureCheck:
         """First records that are signed with the key."""
         self._foreign: list[int] = []
         """Trials that are not."""
+        self._removed: set[int] = set()
         self._numbers: dict[tuple[int, str], set[int]] = {}
         """Trial and writer -> numbers of the step runs that are there."""
         self._counts: dict[tuple[int, str], int] = {}
@@ -91,6 +93,8 @@ class SignatureCheck:
 
     def _trials(self, one: Stored) -> str:
         """Return what is wrong with a record of the stream of trials."""
+        if one.id == REMOVED:
+            self._removed.add(one.trial)
         if one.id == BEGUN:
             begun = decode(one.body, Begun)
             if has_signature(begun, self._key, self._store.address):
@@ -138,7 +142,7 @@ class SignatureCheck:
                 yield SignatureFault(f"trial {trial}", what, "restore the store from a backup")
 
     def _absent(self) -> Iterator[SignatureFault]:
-        known = {*self._begun, *self._foreign}
+        known = {*self._begun, *self._foreign, *self._removed}
         if absent := [n for n in range(1, self._store.state().latest + 1) if n not in known]:
             what = "they have no first record: it was removed, or is damaged"
             yield SignatureFault(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,18 +17,29 @@ from daskperiment.experiment import Experiment
 from daskperiment.history import RecordedTrial, trial_or_raise
 from daskperiment.history.curated import NOTHING_SAID, curated
 from daskperiment.history.stored_values import viewed
-from daskperiment.history.trial_records import DAMAGED
+from daskperiment.history.trial_records import DAMAGED, part_of, resumed_by
+from daskperiment.records import Code
 from daskperiment.store.protocol import Store
 
 if TYPE_CHECKING:
     from daskperiment.explain.explanation import Explanation
 
-__all__ = ["code", "compare", "environment", "explain", "print_explanation", "show", "trial_data"]
+__all__ = [
+    "code",
+    "compare",
+    "environment",
+    "explain",
+    "print_explanation",
+    "script_of",
+    "show",
+    "trial_data",
+]
 
 _STEP_COLUMNS = ["Key", "Status", "Wall Time", "CPU Time", "Reused From"]
 _LINES = (
     "experiment", "trial", "name", "tags", "status", "reason", "result", "started", "finished",
-    "elapsed", "seed", "host", "user", "sweep", "reproduces", "earlier_id",
+    "elapsed", "seed", "host", "user", "sweep", "reproduces",
+    "resumes", "resumed_by", "earlier_id",
     "copied_from", "notes",
 )  # fmt: skip
 _FAILURE = ("type", "description", "step", "traceback")
@@ -107,6 +119,22 @@ def print_explanation(explanation: Explanation, format_: str) -> None:
         output.print_text(repr(explanation))
 
 
+def script_of(backend: str | None, id: str, trial: int) -> Path:
+    """Return the file in which a trial's result was defined, by what the trial recorded."""
+    experiment, store = find(backend, id), store_of(backend, id)
+    past = trial_or_raise(store, trial_of(experiment, trial))
+    code, name = part_of(store, past, Code), past.begun.result
+    first = code.steps[name].functions[:1] if name in code.steps else []
+    file = code.functions[first[0]].file if first and first[0] in code.functions else None
+    if file is None or not Path(file).is_file():
+        there = f"was defined in {file}, which is not here" if file else "was defined in no file"
+        raise Refused(
+            f"The result {name!r} of trial {past.trial} {there}: give the script in the place of "
+            f"{id!r}."
+        )
+    return Path(file)
+
+
 def trial_data(experiment: Experiment, store: Store, trial: RecordedTrial) -> dict[str, Any]:
     """Return all about a trial as plain data: what JSON holds, and nothing unpickled."""
     begun, ended, number = trial.begun, trial.ended, trial.trial
@@ -133,6 +161,8 @@ def trial_data(experiment: Experiment, store: Store, trial: RecordedTrial) -> di
         "user": begun.origin.user,
         "sweep": begun.sweep,
         "reproduces": begun.source,
+        "resumes": begun.resumes,
+        "resumed_by": resumed_by(store, trial),
         "earlier_id": begun.was if begun.was != number else None,
         "copied_from": begun.birthplace and str(begun.birthplace),
         "failure": {name: getattr(failure, name) for name in _FAILURE} if failure else None,

@@ -23,7 +23,15 @@ from daskperiment.dashboard.table import Look, TrialTable
 from daskperiment.errors import DaskperimentError, StoreError, StoreUnavailableError
 from daskperiment.formatting import shorten
 from daskperiment.history.trial_records import read_trials
-from daskperiment.records import BEGUN, ENDED, EndStatus, is_experiment_id, outweighs, record_kind
+from daskperiment.records import (
+    BEGUN,
+    ENDED,
+    REMOVED,
+    EndStatus,
+    is_experiment_id,
+    outweighs,
+    record_kind,
+)
 from daskperiment.store.file import FileStore
 from daskperiment.store.opening import list_experiments, open_store, resolve
 from daskperiment.store.protocol import Store, Stored
@@ -154,6 +162,10 @@ class TrialCounter:
             return {"trials": len(self._begun), "counts": counts, "latest": self._latest}
 
     def _add(self, chunk: Sequence[Stored]) -> None:
+        for one in chunk:
+            if one.id == REMOVED:
+                self._begun.discard(one.trial)
+                self._ended.pop(one.trial, None)
         begun = [one for one in chunk if one.id == BEGUN]
         for one, start in split_damaged(begun, _CountedStart)[0]:
             self._begun.add(one.trial)

@@ -21,7 +21,7 @@ from daskperiment.errors import CorruptRecordError
 from daskperiment.history.curated import NOTHING_SAID, curated
 from daskperiment.history.metrics import summarize
 from daskperiment.history.stored_values import viewed
-from daskperiment.history.trial_records import RecordedTrial, trial_or_raise
+from daskperiment.history.trial_records import RecordedTrial, resumed_by, trial_or_raise
 from daskperiment.records import (
     IMPURE,
     Code,
@@ -81,6 +81,8 @@ def describe_trial(store: Store, trial_id: int) -> dict[str, Any]:
         "pid": begun.origin.pid,
         "sweep": begun.sweep,
         "source": begun.source,
+        "resumes": begun.resumes,
+        "resumed_by": resumed_by(store, trial),
         "copied_from": begun.birthplace and str(begun.birthplace),
         "parameters": [{"name": n, **_value(f, store)} for n, f in trial.parameters.items()],
         "steps": [_step(run, store, trial_id) for run in runs[:_STEPS]],

@@ -34,7 +34,7 @@ _FIXED: dict[str, tuple[str, bool]] = {
     "Description": ("Description", False), "Finished": ("Finished", True),
     "Step": ("Result step", True), "Seed": ("Seed", True), "Host": ("Host", True),
     "User": ("User", True), "Sweep": ("Sweep", True), "Reproduces": ("Reproduces", True),
-    "Notes": ("Notes", True),
+    "Resumes": ("Goes on from", True), "Notes": ("Notes", True),
 }  # fmt: skip
 """Titles of the columns that stand last, and whether they are hidden until asked for."""
 

@@ -21,6 +21,7 @@ from daskperiment.errors import (
 )
 from daskperiment.execution.context import ACTIVE, halt_steps
 from daskperiment.execution.purity import report_conflicts
+from daskperiment.execution.termination import is_termination
 from daskperiment.execution.trial import RequestSource, TrialHandle, TrialRequest, TrialSetup
 from daskperiment.formats import as_object
 from daskperiment.recording.patience import patiently
@@ -30,6 +31,7 @@ from daskperiment.records import (
     BEGUN,
     DESERTED,
     ENDED,
+    REMOVED,
     Begun,
     Ended,
     EndStatus,
@@ -264,10 +266,13 @@ def _is_repeated(store: Store, trial: int, submission: str) -> bool:
 
 
 def has_ended(store: Store, trial: int) -> bool:
-    """Return whether a trial has an end on record, what waits in this process included."""
+    """Return whether a trial has an end on record, what waits in this process included.
+
+    One that was deleted does not go on either.
+    """
     recorder_for(store).settle()
     ids = {record.id for record in store.read("trials", [trial])} - {DESERTED}
-    return any(record_kind(id) == ENDED for id in ids)
+    return any(record_kind(id) == ENDED or id == REMOVED for id in ids)
 
 
 def latest_trials(store: Store, count: int) -> list[tuple[int, Begun]]:
@@ -406,7 +411,7 @@ def status_of(error: BaseException) -> EndStatus:
     """Return the status of a trial that an exception ends."""
     interrupted = isinstance(error, (KeyboardInterrupt, GeneratorExit))
     cancelled = type(error).__name__ in ("CancelledError", "FutureCancelledError")
-    return "interrupted" if interrupted or cancelled else "failed"
+    return "interrupted" if interrupted or cancelled or is_termination(error) else "failed"
 
 
 def failure_of(

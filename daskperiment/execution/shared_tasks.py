@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple
@@ -31,9 +31,10 @@ from daskperiment.execution.tasks import deliver_visit, run_recorded
 from daskperiment.execution.trial import RequestSource, TrialHandle, TrialRequest
 from daskperiment.execution.usage import Stopwatch
 from daskperiment.formats import read_file
+from daskperiment.recording.claims import claimed
 from daskperiment.recording.recorder import Recorder
 from daskperiment.recording.registry import recorder_for
-from daskperiment.records import FileState, StepRun, reused_run_id
+from daskperiment.records import FileState, StepRun, cache_entry_id, reused_run_id
 from daskperiment.reuse.cache_entries import Hit, look_up, reads_with
 from daskperiment.seeds import step_seed
 from daskperiment.store.liveness import current_origin
@@ -235,12 +236,16 @@ def run_shared(
     # An input that another trial made with seeds of its own: each trial runs the step itself then.
     if not recording.accepts(outcomes):
         return recording.void
-    known = _made_meanwhile(recording, outcomes, call)
-    if known is not None:
-        return known
-    trial = join(recording.source)
-    runner = run_recorded(trial, call, values, _reads(outcomes))
-    deliver_visit(trial, runner.recorder)
+    claim = _claim(recording, outcomes, call)
+    with nullcontext() if claim is None else claim:
+        known = _made_meanwhile(recording, outcomes, call, claim is not None)
+        if known is not None:
+            return known
+        trial = join(recording.source)
+        runner = run_recorded(trial, call, values, _reads(outcomes))
+        deliver_visit(trial, runner.recorder)
+        if claim is not None:
+            runner.recorder.settle()  # before those that wait for it look for the output
     assert runner.record is not None
     source = runner.record.reused or trial.trial
     outcome = recording.outcome(runner.value, outcomes, run=runner.record, trial=source)
@@ -253,17 +258,33 @@ def run_shared(
     )
 
 
-def _made_meanwhile(
+def _claim(
     recording: RecordingTrial, outcomes: Sequence[SharedOutcome], call: Call
+) -> AbstractContextManager[None] | None:
+    """Return the claim to an output that other processes may be about to make, too."""
+    request = recording.source.request()
+    keys = request.step_keys.get(call.key)
+    if not call.persist or keys is None or not keys.reusable or not keys.base:
+        return None
+    recorder = recorder_for(request.setup.store)
+    if not recorder.outputs.unknown([cache_entry_id(keys.base)]):
+        return None  # it was made before, and is of no use here: with another seed it draws others
+    drew = any(outcome.drew for outcome in outcomes)
+    return claimed(recorder.delivery.folder, keys.seeded if drew else keys.base)
+
+
+def _made_meanwhile(
+    recording: RecordingTrial, outcomes: Sequence[SharedOutcome], call: Call, claimable: bool
 ) -> SharedOutcome | None:
     """Load the output of a trial that ran the step since this one was arranged.
 
-    On a cluster it may be the same task: a trial that comes later finds it in flight, and then the
-    cluster lets go of its result before that trial's part arrives.
+    It may be another process', which this one waited for, or that ended just before. On a cluster
+    it may be the same task: a trial that comes later finds it in flight, and then the cluster lets
+    go of its result before that trial's part arrives.
     """
     request, hit = recording.source.request(), None
     keys = request.step_keys.get(call.key)
-    if request.followed and keys is not None and keys.reusable:
+    if (request.followed or claimable) and keys is not None and keys.reusable:
         drew = any(outcome.drew for outcome in outcomes)
         with suppress(StoreError):
             setup = request.setup

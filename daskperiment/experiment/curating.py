@@ -128,3 +128,52 @@ class CuratingMethods(ExperimentBase):
         from daskperiment import curation
 
         curation.unarchive(self._store, trials)
+
+    def delete_trials(self, trials: int | Iterable[int], *, force: bool = False) -> None:
+        """Delete trials for good, with the values and artifacts that no other trial uses.
+
+        Their ids are never given out again. What still runs of a deleted trial runs on, and is
+        recorded no more. Steps whose outputs were only theirs run again when they are needed.
+
+        Parameters
+        ----------
+        trials : int or iterable of int
+            Ids of trials.
+        force : bool
+            Whether to delete trials, too, of which others reuse what they kept. What others reuse
+            stays, but for the metrics that came with it.
+
+        Raises
+        ------
+        TrialIDNotFoundError
+            If one of the trials is not there. Then none is deleted.
+        TrialReusedError
+            If a trial that stays reuses what one of them kept; the message names both. Then none
+            is deleted.
+        CorruptRecordError
+            If a record is damaged, so that it is not known what other trials use.
+
+        See Also
+        --------
+        archive : Leave trials out of tables, and keep them.
+
+        Examples
+        --------
+        >>> import pathlib, tempfile
+        >>> import daskperiment
+        >>> ex = daskperiment.Experiment("deleting", backend=pathlib.Path(tempfile.mkdtemp()))
+        >>> @ex.result
+        ... def square(x):
+        ...     return x * x
+        >>> [square(x).compute() for x in (2, 3)]
+        [4, 9]
+        >>> ex.delete_trials(2)
+        >>> square(5).compute()
+        25
+        >>> ex.get_trial_ids()
+        [1, 3]
+        """
+        from daskperiment import removal
+
+        removal.delete_trials(self._store, trials, force)
+        self._planner.forget()

@@ -3,19 +3,41 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
-from typing import Any
-
-from dask.delayed import Delayed
+from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from daskperiment.execution.lifecycle import undefined
 from daskperiment.experiment.base import ExperimentBase, explained_methods
+from daskperiment.graph.keywords import CheckedNode
 from daskperiment.graph.step import Step, StepCall, StepFunction, file_node
 from daskperiment.parameters import NO_VALUE, Parameter, all_named
 from daskperiment.result import Result
 
-__all__ = ["Declarations"]
+__all__ = ["Declarations", "ResultDecorator", "StepDecorator"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class StepDecorator(Protocol):
+    """What ``@ex()`` and ``@ex.persist()`` decorate a function with."""
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, T]], /) -> StepFunction[P, T]: ...
+    @overload
+    def __call__(self, function: Callable[P, T], /) -> StepFunction[P, T]: ...
+
+
+class ResultDecorator(Protocol):
+    """What ``@ex.result()`` decorates a function with."""
+
+    @overload
+    def __call__(
+        self, function: Callable[P, Coroutine[Any, Any, T]], /
+    ) -> StepFunction[P, Result[T]]: ...
+    @overload
+    def __call__(self, function: Callable[P, T], /) -> StepFunction[P, Result[T]]: ...
 
 
 @explained_methods
@@ -58,7 +80,7 @@ class Declarations(ExperimentBase):
         self._nodes[name] = Parameter.plain(self._parameters, name)
         return self._nodes[name]
 
-    def file(self, source: Any) -> Delayed:
+    def file(self, source: Any) -> CheckedNode:
         """Declare files as an input: a node that stands for them.
 
         Parameters
@@ -112,6 +134,19 @@ class Declarations(ExperimentBase):
         self._nodes[name] = Parameter.computed(self._parameters, name, function, inputs, self.seed)
         return self._nodes[name]
 
+    @overload
+    def __call__(
+        self, function: Callable[P, Coroutine[Any, Any, T]], *, nout: int | None = None
+    ) -> StepFunction[P, T]: ...  # fmt: skip
+    @overload
+    def __call__(
+        self, function: Callable[P, T], *, nout: int | None = None
+    ) -> StepFunction[P, T]: ...  # fmt: skip
+    @overload
+    def __call__(
+        self, function: None = None, *, nout: int | None = None
+    ) -> StepDecorator: ...  # fmt: skip
+
     def __call__(
         self, function: Callable[..., Any] | None = None, *, nout: int | None = None
     ) -> Any:
@@ -130,6 +165,25 @@ class Declarations(ExperimentBase):
             Its ``__wrapped__`` is the function itself.
         """
         return self._decorate(function, Step, persist=False, nout=nout)
+
+    @overload
+    def persist(
+        self, function: Callable[P, Coroutine[Any, Any, T]], *, nout: int | None = None,
+        reuse: bool | None = None, version: str | None = None, ignore: Sequence[str] = (),
+        format: str | None = None,
+    ) -> StepFunction[P, T]: ...  # fmt: skip
+    @overload
+    def persist(
+        self, function: Callable[P, T], *, nout: int | None = None,
+        reuse: bool | None = None, version: str | None = None, ignore: Sequence[str] = (),
+        format: str | None = None,
+    ) -> StepFunction[P, T]: ...  # fmt: skip
+    @overload
+    def persist(
+        self, function: None = None, *, nout: int | None = None,
+        reuse: bool | None = None, version: str | None = None, ignore: Sequence[str] = (),
+        format: str | None = None,
+    ) -> StepDecorator: ...  # fmt: skip
 
     def persist(
         self, function: Callable[..., Any] | None = None, *, nout: int | None = None,
@@ -173,6 +227,25 @@ class Declarations(ExperimentBase):
             format=format,
         )  # fmt: skip
 
+    @overload
+    def result(
+        self, function: Callable[P, Coroutine[Any, Any, T]], *, persist: bool = False,
+        nout: int | None = None, reuse: bool | None = None, version: str | None = None,
+        ignore: Sequence[str] = (), format: str | None = None,
+    ) -> StepFunction[P, Result[T]]: ...  # fmt: skip
+    @overload
+    def result(
+        self, function: Callable[P, T], *, persist: bool = False,
+        nout: int | None = None, reuse: bool | None = None, version: str | None = None,
+        ignore: Sequence[str] = (), format: str | None = None,
+    ) -> StepFunction[P, Result[T]]: ...  # fmt: skip
+    @overload
+    def result(
+        self, function: None = None, *, persist: bool = False,
+        nout: int | None = None, reuse: bool | None = None, version: str | None = None,
+        ignore: Sequence[str] = (), format: str | None = None,
+    ) -> ResultDecorator: ...  # fmt: skip
+
     def result(
         self, function: Callable[..., Any] | None = None, *, persist: bool = False,
         nout: int | None = None, reuse: bool | None = None, version: str | None = None,
@@ -199,7 +272,7 @@ class Declarations(ExperimentBase):
     def _decorate(self, function: Any, wrap: Callable[[StepCall], Any], **traits: Any) -> Any:
         if function is None:
             return lambda function: self._decorate(function, wrap, **traits)
-        step = StepFunction(function, wrap, seed=self.seed, **traits)
+        step: StepFunction = StepFunction(function, wrap, seed=self.seed, **traits)
         self._steps[step.name] = step
         return step
 

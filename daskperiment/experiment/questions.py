@@ -6,7 +6,7 @@ everything else together.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dask.delayed import Delayed
@@ -16,7 +16,7 @@ from daskperiment.capture.environment import describe, packages_text
 from daskperiment.codec import signing_key_in_force
 from daskperiment.experiment.base import ExperimentBase, explained_methods
 from daskperiment.graph.step import StepFunction
-from daskperiment.records import Code, Environment
+from daskperiment.records import BEGUN, Code, Environment
 from daskperiment.result import Result
 
 if TYPE_CHECKING:
@@ -34,6 +34,22 @@ P = TypeVar("P", Code, Environment)
 @explained_methods
 class Questions(ExperimentBase):
     """The methods that answer questions about trials; they change nothing."""
+
+    def get_trial_ids(self, within: Collection[int] | None = None) -> list[int]:
+        """Return the ids of all trials that are there, sorted.
+
+        Parameters
+        ----------
+        within : collection of int, optional
+            Only those of these ids.
+
+        Returns
+        -------
+        list of int
+            Of trials in any state. Ids of trials that were deleted are missing.
+        """
+        records = self._store_caught_up().read("trials", within)
+        return sorted({one.trial for one in records if one.id == BEGUN})
 
     def get_history(
         self, verbose: bool = False, running: bool = False, *, where: str | None = None,
@@ -190,7 +206,7 @@ class Questions(ExperimentBase):
         TrialIDNotFoundError
             If there is no such trial.
         MetricNotFoundError
-            If a trial has no such metric.
+            If none of the trials has such a metric; trials without it have no column.
         """
         from daskperiment.history.metrics import load_metric
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dask
 from dask import local, multiprocessing, threaded
@@ -20,7 +20,14 @@ USUAL = frozenset({"scheduler", "num_workers", "optimize_graph", "pool"})
 _OPEN = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 
 
-class CheckedNode(Delayed):
+if TYPE_CHECKING:
+    # A node may stand wherever its value may.
+    _Value = Any
+else:
+    _Value = object
+
+
+class CheckedNode(Delayed, _Value):  # type: ignore[misc]  # to type checkers it is any value
     """A node that refuses, when it is computed, keywords that nobody knows."""
 
     __slots__ = ()

@@ -7,10 +7,9 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MethodType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, overload
 
 from dask.base import tokenize
-from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.utils import funcname
 
@@ -25,10 +24,25 @@ from daskperiment.formats import check_format_name
 from daskperiment.formatting import html_table, nearest
 from daskperiment.graph.arguments import CallNode, new_key, unpack, unpack_arguments
 from daskperiment.graph.dask_tasks import Task, TaskRef
+from daskperiment.graph.keywords import CheckedNode
 from daskperiment.graph.local_tasks import TRIAL
 from daskperiment.graph.template import no_trial
 
 __all__ = ["Step", "StepCall", "StepFunction", "file_node", "with_functions"]
+
+if TYPE_CHECKING:
+    from typing_extensions import ParamSpec, TypeVar
+
+    # Who writes StepFunction alone means one of anything.
+    P = ParamSpec("P", default=...)
+    N = TypeVar("N", default=Any)
+else:
+    from typing import ParamSpec, TypeVar
+
+    P = ParamSpec("P")
+    N = TypeVar("N")
+Q = ParamSpec("Q")
+S = TypeVar("S")
 
 
 class StepCall(NamedTuple):
@@ -148,8 +162,12 @@ class Step(CallNode):
         return html_table(["Step", "Key"], [[self._call.step, str(self._key)]])
 
 
-class StepFunction:
+class StepFunction(Generic[P, N]):
     """A decorated function. Calling it makes a node of the graph; nothing runs yet.
+
+    To type checkers it has the function's own arguments. A call gives what the function is declared
+    to return, so that steps can be given to each other; that of a result's function gives a
+    :class:`Result` of it.
 
     Parameters
     ----------
@@ -178,16 +196,24 @@ class StepFunction:
         The function itself, for unit tests.
     """
 
+    __name__: str
+    __qualname__: str
+    __wrapped__: Callable[P, Any]
+
     def __init__(
         self, function: Callable[..., Any], wrap: Callable[[StepCall], Any],
         persist: bool = False, nout: int | None = None, seed: int | None = None,
         reuse: bool | None = None, version: str | None = None, ignore: Any = (),
         format: str | None = None,
     ) -> None:  # fmt: skip
+        self._kind = _kind_of(function)
+        if isinstance(function, (classmethod, staticmethod)):
+            function = function.__func__
         _check_function(function)
         functools.update_wrapper(self, function, updated=())
         self.__wrapped__ = function
-        self.name: str = getattr(function, "__name__", None) or funcname(function)
+        self.name: str = getattr(function, "__name__", None) or _name_of(function)
+        self.__name__ = self.name
         self.persist = persist
         self._wrap = wrap
         self._nout = _check_nout(nout)
@@ -204,7 +230,7 @@ class StepFunction:
         register_travelled(state[0])
         self.__dict__.update(state[1])
 
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> N:
         """Return the node of this call; in a running step, what the function returns.
 
         Raises
@@ -213,7 +239,7 @@ class StepFunction:
             If the function cannot be called with such arguments.
         """
         if CURRENT.get() is not None:
-            return self.__wrapped__(*args, **kwargs)
+            return self.__wrapped__(*args, **kwargs)  # type: ignore[no-any-return]
         names = argument_names(self.__wrapped__, args, kwargs)
         function = UserFunction(self.__wrapped__)
         call = Call(
@@ -229,11 +255,24 @@ class StepFunction:
         values = (*args, *kwargs.values())
         forms = unpack_arguments(self.name, names, values, nodes, own)
         task = Task(key, run_step, TaskRef(TRIAL), call, *forms)
-        return self._wrap(StepCall(self.name, key, CallGraph(key, task, nodes), self._nout))
+        call_of = StepCall(self.name, key, CallGraph(key, task, nodes), self._nout)
+        return self._wrap(call_of)  # type: ignore[no-any-return]  # a node stands for its value
+
+    @overload
+    def __get__(self, instance: None, owner: Any = None) -> StepFunction[P, N]: ...
+    @overload
+    def __get__(
+        self: StepFunction[Concatenate[S, Q], N], instance: S, owner: Any = None
+    ) -> StepFunction[Q, N]: ...
+    @overload
+    def __get__(self, instance: object, owner: Any = None) -> StepFunction[P, N]: ...
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
-        """Bind to an object as functions do: a decorated method is a step."""
-        return self if instance is None else MethodType(self, instance)
+        """Bind to what functions are bound to: a decorated method is a step."""
+        first = owner if self._kind is classmethod else instance
+        if first is None or self._kind in (staticmethod, None):
+            return self
+        return MethodType(self, first)
 
     def __repr__(self) -> str:
         return f"<step {self.name!r}>"
@@ -242,7 +281,7 @@ class StepFunction:
         return html_table(["Step function"], [[self.name]])
 
 
-def file_node(source: Any) -> Delayed:
+def file_node(source: Any) -> CheckedNode:
     """Return the node of an input file: a path, a pattern, a URL, or a node that gives one.
 
     TypeError for anything else.
@@ -252,7 +291,19 @@ def file_node(source: Any) -> Delayed:
     if not isinstance(form, TaskRef):
         form = source_of(source)
     name = f"file-{tokenize(form)}"
-    return Delayed(name, CallGraph(name, Task(name, take_file, form), nodes).graph())
+    graph = CallGraph(name, Task(name, take_file, form), nodes).graph()
+    return CheckedNode(name, graph)  # type: ignore[no-untyped-call]  # dask's
+
+
+def _kind_of(function: Any) -> type | None:
+    """Return the type that says how a function is bound to objects; None if it never is."""
+    return type(function) if hasattr(type(function), "__get__") else None
+
+
+def _name_of(function: Any) -> str:
+    """Return the name of a callable object: its class's, as its text may have an address."""
+    name = str(funcname(function))
+    return type(function).__name__ if name == str(function) else name
 
 
 def _check_function(function: Any) -> None:

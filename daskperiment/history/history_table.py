@@ -37,6 +37,7 @@ FIXED = {
     "Finished": "finished", "Process Time": "elapsed", "Description": "description",
     "Status": "status", "Started": "started", "Host": "host", "User": "user",
     "Git Commit": "environment", "Sweep": "sweep", "Reproduces": "source",
+    "Resumes": "resumes",
 }  # fmt: skip
 """Names of the columns that every history has, and the fields that they are made of."""
 SAID: Mapping[str, Callable[[Curated], Any]] = {

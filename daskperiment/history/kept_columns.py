@@ -4,8 +4,8 @@ What ended does not change, so it need not be folded by each reader again. Whoev
 records writes the columns that they came to into files, and the next reader folds only what was
 written since. These files are nobody's records: they may be deleted at any time, and are not
 trusted where they do not fit. They name the last record that they hold, which has to be there as it
-was, and each of their parts has a digest. A store that lost records, or in whose stream something
-was set aside, is read as a whole.
+was, and each of their parts has a digest. A store that lost records, of which trials were deleted
+since, or in whose stream something was set aside, is read as a whole.
 
 ::
 
@@ -150,8 +150,14 @@ class EndedTrials:
         first = next(records, None)
         if first is None:
             return False
-        self._add(fold_trials(self._store, chain([first], records), self.pending, self._warn))
+        found = fold_trials(self._store, chain([first], records), self.pending, self._warn)
+        self._add(self._from_the_beginning() if found.removed else found)
         return True
+
+    def _from_the_beginning(self) -> FoldedTrials:
+        """Forget what is known, for trials were deleted of which that tells, and read all."""
+        self.parts, self.pending, self.damaged = [], (), 0
+        return fold_trials(self._store, self._store.read("trials"), (), self._warn)
 
     def _begin(self) -> bool:
         store, folder = self._store, columns_folder(self._store)
@@ -163,6 +169,8 @@ class EndedTrials:
             self.parts, self._position = known.parts, known.state.position
         pending = known.state.pending if known else ()
         found = fold_trials(store, records, pending, self._warn)
+        if known is not None and found.removed:
+            known, found = None, self._from_the_beginning()
         count = sum(len(one.trials) for one in found.parts)
         if found.last and not found.damaged and count >= WORTH:
             keep(folder, known, found.parts, found.last, sorted(found.pending))

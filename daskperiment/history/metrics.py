@@ -68,8 +68,11 @@ def load_metric(store: Store, metric_key: str, trial_id: int | Sequence[int]) ->
     points = metric_points(store, metric_key, trials)
     _addreused_metrics(store, metric_key, points)
     without = [trial for trial in trials if not len(points[trial].values)]
-    if without:
+    for trial in without:
+        require_trial(store, trial)
+    if without and len(without) == len(trials):
         raise MetricNotFoundError(_not_found(store, metric_key, without))
+    trials = [trial for trial in trials if trial not in set(without)]
     return _side_by_side({trial: _series(points[trial], store) for trial in trials})
 
 

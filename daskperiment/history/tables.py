@@ -179,8 +179,17 @@ def _circumstances(table: HistoryTable, index: pd.Index) -> _Columns:
         ("Host", _series(fields.get("host"), index, table)),
         ("User", _series(fields.get("user"), index, table)),
         ("Git Commit", _series(table.column(("Git Commit",)), index, table)),
+        *_resumed(table, index),
         *_birthplaces(table, index),
     ]
+
+
+def _resumed(table: HistoryTable, index: pd.Index) -> _Columns:
+    """Which trials others go on from, if any does."""
+    values = _values(table.columns.fields.get("resumes"), table)
+    if all(one is MISSING for one in values):
+        return []
+    return [("Resumes", column(values, index))]
 
 
 def _birthplaces(table: HistoryTable, index: pd.Index) -> _Columns:

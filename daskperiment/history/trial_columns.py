@@ -51,6 +51,7 @@ class _TrialStart(Struct, gc=False):
     source: int | None = None
     unreached: list[str] = []
     birthplace: Birthplace | None = None
+    resumes: int | None = None
 
 
 class _ShortFailure(Struct, gc=False):
@@ -131,6 +132,8 @@ class FoldedTrials(NamedTuple):
     """The last record that was read."""
     damaged: int
     """Records that could not be read."""
+    removed: set[int]
+    """Trials of which a record says that they were deleted."""
 
 
 def fold_trials(
@@ -149,7 +152,7 @@ def fold_trials(
     warn : bool
         Whether to warn of damaged records.
     """
-    found: Fold[_TrialStart, _TrialEnd] = Fold({}, {}, {})
+    found: Fold[_TrialStart, _TrialEnd] = Fold.of_nothing()
     parts: list[TrialColumns] = []
     last, damaged = None, 0
     for piece in partition_all(PIECE, records):
@@ -164,7 +167,8 @@ def fold_trials(
         for piece in partition_all(PIECE, store.read("trials", late)):
             fold_piece(found, piece, _TrialStart, _TrialEnd, _ShortFailure, warn)
     parts.append(_take_ended(found))
-    return FoldedTrials([part for part in parts if len(part.trials)], found.begun, last, damaged)
+    parts = [part for part in parts if len(part.trials)]
+    return FoldedTrials(parts, found.begun, last, damaged, found.removed)
 
 
 def _take_ended(found: Fold[_TrialStart, _TrialEnd]) -> TrialColumns:
@@ -221,6 +225,7 @@ def _columns(
         "user": [one.origin.user for one in begun],
         "sweep": [MISSING if one.sweep is None else one.sweep for one in begun],
         "source": [MISSING if one.source is None else one.source for one in begun],
+        "resumes": [MISSING if one.resumes is None else one.resumes for one in begun],
         "birthplace": [_birthplace(one.birthplace) for one in begun],
     }
     names = dict.fromkeys(name for shape in dict.fromkeys(map(tuple, parameters)) for name in shape)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from itertools import chain
 from operator import attrgetter, index
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -30,6 +31,7 @@ from daskperiment.records import (
     COMPUTED,
     ENDED,
     OUTCOMES,
+    REMOVED,
     Beat,
     Begun,
     Code,
@@ -39,11 +41,12 @@ from daskperiment.records import (
     Failure,
     Files,
     Graph,
+    Removed,
     TrialStatus,
     beat_sender,
     outweighs,
 )
-from daskperiment.store.liveness import heartbeat_timeout, is_gone
+from daskperiment.store.liveness import current_origin, heartbeat_timeout, is_gone
 from daskperiment.store.protocol import Store, Stored
 
 __all__ = [
@@ -62,7 +65,9 @@ __all__ = [
     "intact",
     "part_of",
     "read_trials",
+    "remembered_elsewhere",
     "require_trial",
+    "resumed_by",
     "trial_or_raise",
 ]
 
@@ -106,6 +111,13 @@ class Fold(NamedTuple, Generic[B, E]):
     begun: dict[int, B]
     ended: dict[int, E]
     computed: dict[int, dict[str, Any]]
+    removed: set[int]
+    """Those of which a marker says that they were deleted."""
+
+    @classmethod
+    def of_nothing(cls) -> Fold[B, E]:
+        """Return what no record at all comes to."""
+        return cls({}, {}, {}, set())
 
     def parameters(self, trial: int) -> dict[str, Any]:
         """Return a trial's parameters, those that it was given and those that it computed."""
@@ -159,6 +171,22 @@ def find_trial(store: Store, token: str | None, after: int) -> RecordedTrial | N
     return next((one for one in trials if one.begun.token.partition("/")[0] == token), None)
 
 
+class _Link(Struct, gc=False):
+    """Of a trial's first record, which trial it goes on from."""
+
+    resumes: int | None = None
+
+
+def resumed_by(store: Store, trial: RecordedTrial) -> list[int]:
+    """Return the trials that went on from one; none did from one that succeeded."""
+    latest = store.state().latest
+    if trial.status in ("succeeded", "running") or latest <= trial.trial:
+        return []
+    later = store.read("trials", range(trial.trial + 1, latest + 1))
+    pairs = intact((one for one in later if one.id == BEGUN), _Link)
+    return sorted(number for number, link in pairs if link.resumes == trial.trial)
+
+
 def require_trial(store: Store, trial_id: int) -> None:
     """Raise TrialIDNotFoundError if there is no such trial; its records are not decoded."""
     trial = as_trial_id(store, trial_id)
@@ -208,6 +236,9 @@ def _not_found(store: Store, trial: int) -> str:
     shown = repr(trial) if abs(trial) < 10**100 else "of so many digits"
     if not latest:
         return f"There is no trial {shown}: no trial was run yet. Compute a result first."
+    if removal := _removal_of(store, trial):
+        when = datetime.fromtimestamp(removal.time, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        return f"Trial {trial!r} was deleted by {removal.user!r} on {when}; its id is no other's."
     if 1 <= trial <= latest:
         return f"The first record of trial {trial!r} is not in {store.address}, or is damaged."
     known = "only trial 1" if latest == 1 else f"trials 1 to {latest}"
@@ -215,6 +246,13 @@ def _not_found(store: Store, trial: int) -> str:
         f"There is no trial {shown}: this experiment has {known}. "
         "The index of get_history(running=True) lists them."
     )
+
+
+def _removal_of(store: Store, trial: int) -> Removed | None:
+    """Return who deleted a trial, and when; ``None`` if nobody did."""
+    wanted = store.read("trials", [trial]) if 1 <= trial <= _LARGEST else ()
+    markers = [one for one in wanted if one.id == REMOVED]
+    return next((one for _, one in decoded(markers, Removed)[0]), None)
 
 
 # Folding ---------------------------------------------------------------------------------------
@@ -231,7 +269,7 @@ def fold(
 
     The types say which fields are wanted: those that have fewer are quicker to read.
     """
-    found: Fold[B, E] = Fold({}, {}, {})
+    found: Fold[B, E] = Fold.of_nothing()
     for piece in partition_all(PIECE, store.read("trials", trials)):
         fold_piece(found, piece, begun_type, ended_type, failure_type)
     drop_impossible(found.begun)
@@ -248,6 +286,7 @@ def fold_piece(
 ) -> int:
     """Add some records of the stream of trials; return how many of them are damaged."""
     begun, ended, computed = BEGUN[:_PREFIX], ENDED[:_PREFIX], COMPUTED[:_PREFIX]
+    removed = REMOVED[:_PREFIX]
     kinds: defaultdict[str, list[Stored]] = defaultdict(list)
     for one in piece:
         # A slice, not record_kind(): a call per record is felt in a million of them.
@@ -258,6 +297,7 @@ def fold_piece(
     values, bad = decoded(kinds[computed], Computed, warn)
     for trial, record in values:
         found.computed.setdefault(trial, {})[record.name] = record.value
+    found.removed.update(one.trial for one in kinds.get(removed, ()))
     return len(odd) + len(bad)
 
 
@@ -402,3 +442,14 @@ def _latest_beats(store: Store, trials: Collection[int]) -> dict[int, list[float
         for one, (trial, beat) in zip(good, pairs, strict=True):
             latest.setdefault(trial, {})[beat_sender(one.id)] = beat.time
     return {trial: list(times.values()) for trial, times in latest.items()}
+
+
+def remembered_elsewhere(store: Store) -> bool:
+    """Whether a process goes on that ran a trial which was deleted.
+
+    It believes the store to have what that trial began with, and puts it there no more.
+    """
+    here = current_origin()
+    markers = [one for one in store.read("trials") if one.id == REMOVED]
+    origins = {one.origin for _, one in decoded(markers, Removed)[0]} - {None, here}
+    return any(is_gone(origin) is not True for origin in origins if origin is not None)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Generic, Self
 
 from dask.base import visualize
 from dask.delayed import Delayed, single_key
@@ -21,6 +22,7 @@ from daskperiment.client.completion import end_by_caller, finish_elsewhere
 from daskperiment.client.progress import StepBar, reporting
 from daskperiment.execution.calls import UserFunction
 from daskperiment.execution.lifecycle import begin
+from daskperiment.execution.termination import TERMINATION, on_termination
 from daskperiment.formatting import html_table, nearest, plain_repr, shorten
 from daskperiment.graph.arguments import CallNode
 from daskperiment.graph.compiling import compile_template
@@ -34,7 +36,17 @@ from daskperiment.planning.planner import Planner, TrialOptions, TrialPlan, chec
 from daskperiment.recording.registry import recorder_for
 from daskperiment.seeds import check_seed
 
-__all__ = ["PAUSE", "CollectorPause", "ResultDefinition", "ResultNode"]
+__all__ = ["PAUSE", "CollectorPause", "ResultDefinition", "ResultNode", "T_co"]
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    # Who writes Result alone means one of anything.
+    T_co = TypeVar("T_co", covariant=True, default=Any)
+else:
+    from typing import TypeVar
+
+    T_co = TypeVar("T_co", covariant=True)
 
 _LARGE = 500
 """How many tasks it is worth it to hold Python's garbage collector back for."""
@@ -163,6 +175,8 @@ class ResultDefinition:
             As for :func:`dask.compute`.
         """
         store, get = self.planner.store, local_scheduler(keywords)
+        if signal.getsignal(signal.SIGTERM) is not on_termination:
+            TERMINATION.listen(ResultDefinition.compute.__code__)
         try:
             result = (
                 self._by_dask(plan, keywords) if get is None else self._here(plan, get, keywords)
@@ -172,10 +186,14 @@ class ResultDefinition:
                 request = plan.source.request()
                 key = request.setup.signing_key
                 end_by_caller(store, plan.token, error, request.secret_values, key)
+            if TERMINATION.heard:
+                TERMINATION.end()
             raise
         # On a local scheduler the trial has seen to itself by now.
         if not recorder_for(store).has_settled(plan.token):
             finish_elsewhere(store, plan.token)
+        if TERMINATION.heard:  # and a step came to its end all the same
+            TERMINATION.end()
         return result
 
     def _here(self, plan: TrialPlan, get: Callable[..., Any], keywords: Mapping[str, Any]) -> Any:
@@ -221,7 +239,7 @@ class _ThreadGraphs(threading.local):
     """Token of the trial that the thread computed last."""
 
 
-class ResultNode(CallNode):
+class ResultNode(CallNode, Generic[T_co]):
     """What the call of a result's function makes.
 
     It is a :class:`dask.delayed.Delayed`: whoever computes it, in whatever way and on whatever
@@ -270,6 +288,8 @@ class ResultNode(CallNode):
     def __dask_postcompute__(self) -> Any:
         # The one call that every kind of submission makes, once, and in the user's process.
         definition = self._definition
+        if signal.getsignal(signal.SIGTERM) is not on_termination:
+            TERMINATION.listen(ResultDefinition.compute.__code__)
         definition.planner.before_submission(definition.template, definition.options)
         self._local.submitted, self._local.current = self._next(), None
         return single_key, ()
@@ -304,7 +324,7 @@ class ResultNode(CallNode):
     def compute(
         self, seed: int | None = None, reuse: bool | None = None, progress: bool = False,
         **kwargs: Any,
-    ) -> Any:  # fmt: skip
+    ) -> T_co:  # fmt: skip
         """Run a trial and return its result.
 
         Parameters
@@ -340,12 +360,14 @@ class ResultNode(CallNode):
         if seed is not None or reuse is not None:
             options = options.refined(seed=check_seed(seed), reuse=check_reuse(reuse))
         if not progress:
-            return self._compute(options, kwargs)
+            return self.compute_with(options, kwargs)  # type: ignore[no-any-return]
         steps = len(self._definition.template.graph.nodes)
         with reporting(StepBar(steps, self.name)) as reporter:
-            return self._compute(options.refined(progress=reporter), kwargs)
+            value = self.compute_with(options.refined(progress=reporter), kwargs)
+            return value  # type: ignore[no-any-return]  # noqa: RET504  # known when it has run
 
-    def _compute(self, options: TrialOptions, kwargs: Mapping[str, Any]) -> Any:
+    def compute_with(self, options: TrialOptions, kwargs: Mapping[str, Any]) -> Any:
+        """Run a trial as it is asked for, and return its result; keywords are Dask's."""
         definition = self._definition.with_options(options)
         plan = definition.plan()
         self._local.computed = plan.token
@@ -418,7 +440,7 @@ class ResultNode(CallNode):
         return Step(self._definition.call)
 
     def __dir__(self) -> list[str]:
-        inside = ("as_input", "computed_token", "definition", "of", "with_options")
+        inside = ("as_input", "compute_with", "computed_token", "definition", "of", "with_options")
         return [name for name in dir(type(self)) if name not in inside]
 
     def __repr__(self) -> str:

@@ -14,7 +14,7 @@ from daskperiment.store.liveness import whereabouts
 from daskperiment.store.opening import check_arrival, journal_folder, spare_folders
 from daskperiment.store.protocol import Store
 
-__all__ = ["close_recorders", "is_caught_up", "recorder_for", "visiting"]
+__all__ = ["close_recorders", "has_trials", "is_caught_up", "recorder_for", "visiting"]
 
 
 class _Registry:
@@ -46,6 +46,10 @@ class _Registry:
         recorder = self._recorders.get(store.address)
         return None if recorder is None or recorder.pid != os.getpid() else recorder
 
+    def has_trials(self) -> bool:
+        """Whether a trial runs in this process; takes no lock, for who interrupts anything."""
+        return any(each.trials for each in list(self._recorders.values()))
+
     def take_all(self) -> list[Recorder]:
         """Return all recorders, and know none of them any more."""
         with self._lock:
@@ -72,6 +76,11 @@ def recorder_for(store: Store) -> Recorder:
     if recorder is None or recorder.pid != os.getpid():
         return _REGISTRY.admit(store)
     return recorder
+
+
+def has_trials() -> bool:
+    """Whether this process has a trial that began here and has not ended."""
+    return _REGISTRY.has_trials()
 
 
 def is_caught_up(store: Store) -> bool:

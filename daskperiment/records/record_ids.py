@@ -15,6 +15,7 @@ __all__ = [
     "ENDED",
     "IMPURE",
     "OUTCOMES",
+    "REMOVED",
     "STREAMS",
     "SWEEP",
     "altered_id",
@@ -43,7 +44,7 @@ STREAMS = ("trials", "steps", "points", "outputs", "notes", "beats")
 """All streams of records, in the order in which a copy writes them: first what trials are."""
 
 BEGUN, COMPUTED, ENDED, IMPURE, SWEEP = "begun", "computed", "ended", "impure", "sweep"
-ALTERED, ARTIFACT, CURATED = "altered", "artifact", "curated"
+ALTERED, ARTIFACT, CURATED, REMOVED = "altered", "artifact", "curated", "removed"
 CHECKPOINT = "checkpoint"
 """What the ids of records begin with, by kind; a trial has one record with the id ``begun``."""
 

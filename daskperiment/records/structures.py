@@ -14,6 +14,7 @@ from daskperiment.records.record_ids import (
     COMPUTED,
     CURATED,
     ENDED,
+    REMOVED,
     cache_entry_id,
     record_kind,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "Point",
     "Preview",
     "Recipe",
+    "Removed",
     "StepRun",
     "TrialStatus",
     "digests_within",
@@ -440,6 +442,17 @@ class Curation(Struct, frozen=True, omit_defaults=True):
     """Whether tables leave the trial out from now on."""
 
 
+class Removed(Struct, frozen=True, omit_defaults=True):
+    """What is left of a trial that somebody deleted."""
+
+    time: float
+    user: str
+    token: str
+    """The trial's, so that no copy brings it back."""
+    origin: Origin | None = None
+    """The process that began it."""
+
+
 class Point(Struct, frozen=True, array_like=True):
     """One point of a metric."""
 
@@ -486,5 +499,7 @@ def record_type(stream: str, id: str) -> type[Struct] | None:
             ARTIFACT: Artifact, CURATED: Curation, CHECKPOINT: Checkpoint,
         }  # fmt: skip
         return told.get(record_kind(id))
-    kinds: dict[str, type[Struct]] = {BEGUN: Begun, ENDED: Ended, COMPUTED: Computed}
+    kinds: dict[str, type[Struct]] = {
+        BEGUN: Begun, ENDED: Ended, COMPUTED: Computed, REMOVED: Removed,
+    }  # fmt: skip
     return kinds.get(record_kind(id)) if stream == "trials" else None

@@ -11,7 +11,7 @@ from daskperiment.errors import CorruptRecordError, ResumptionError, ResumptionW
 from daskperiment.execution.trial import Resumption
 from daskperiment.formatting import listed
 from daskperiment.graph.keywords import check_keywords
-from daskperiment.history.trial_records import RecordedTrial, part_of, read_trials
+from daskperiment.history.trial_records import RecordedTrial, part_of, read_trials, resumed_by
 from daskperiment.planning.planner import TrialOptions, check_reuse
 from daskperiment.planning.result_node import ResultNode
 from daskperiment.recording.checkpoint_records import KeptCheckpoint, kept_checkpoints
@@ -50,7 +50,7 @@ def resume(
         values=values, seed=past.begun.seed, resumption=resumption,
         reuse=result.definition.options.reuse if reuse is None else reuse,
     )  # fmt: skip
-    return result.with_options(options).compute(**dask_keywords)
+    return result.compute_with(options, dask_keywords)
 
 
 def _check_arguments(reuse: Any, keywords: Mapping[str, Any]) -> None:
@@ -157,11 +157,8 @@ def _changes(store: Store, past: RecordedTrial, result: ResultNode) -> Iterator[
 
 def _later(store: Store, past: RecordedTrial) -> Iterator[str]:
     """Yield a note if later trials went on from it, too: they may have come further."""
-    latest = store.state().latest
-    trials = read_trials(store, range(past.trial + 1, latest + 1)) if latest > past.trial else {}
-    later = [one for one in trials.values() if one.begun.resumes == past.trial]
-    if later:
-        last = later[-1]
+    later = resumed_by(store, past)[-1:]
+    for last in read_trials(store, later).values() if later else ():
         further = "" if last.status in ("succeeded", "running") else (
             f"; resume({last.trial}) goes on from where that came to"
         )  # fmt: skip

@@ -29,6 +29,11 @@ comes back with less than it had. Then an id is given out a second time. So a re
 *owner*, a trial id together with the token that it was allocated to. Whether the store still has
 that pair is looked at in the same step as the write, so that no record joins a stranger's trial.
 
+Removed trials
+--------------
+A trial may be removed, and its id is never given out again. Of its records nothing stays but a
+marker. Who still writes for it is not stopped, and changes nothing.
+
 For every method
 ----------------
 *Threads and processes.* Any number of threads and processes may use stores on the same address at
@@ -223,6 +228,33 @@ class Store(Protocol):
         Those that are not there are left out.
         """
 
+    def remove(self, markers: Sequence[Record], outputs: Collection[str] = ()) -> None:
+        """Remove trials, and leave a marker in the place of each.
+
+        All records of a marker's trial go, from every stream; then the marker stands alone, behind
+        all that was written to the stream ``trials`` before. From then on
+
+        - `allocate` returns the trial's id for its token, as not new, and writes nothing;
+        - `append` passes over records whose owner is the trial, in silence;
+        - a known record of the trial counts as there, for nothing was lost.
+
+        No moment shows a trial with its marker and with other records of that stream. What was cut
+        off is completed by the same call.
+
+        Parameters
+        ----------
+        markers : sequence of Record
+            Each of the stream ``trials``, with its owner and the id ``removed``.
+        outputs : collection of str
+            Ids of records of the stream ``outputs`` and trial 0 that go too; those that are not
+            there are passed over.
+
+        Raises
+        ------
+        RecordsRefusedError
+            If the store does not have the owner of a marker. Then nothing is removed.
+        """
+
     def discard(self, digests: Collection[str]) -> None:
         """Remove objects; those that are not there are passed over in silence.
 
@@ -321,6 +353,11 @@ def refused(address: str, owners: Mapping[Owner, int | None]) -> RecordsRefusedE
         "renumbered what records were written for. Begin the trial again, and write them for that.",
         owners,
     )
+
+
+def removed_token(token: str) -> str:
+    """Return what may stand in the place of a token whose trial was removed."""
+    return f"removed:{token}"
 
 
 def flat(part: Buffer) -> memoryview:

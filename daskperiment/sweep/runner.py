@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from daskperiment.client.tracker import tracker_of
@@ -19,10 +21,12 @@ from daskperiment.sweep.cluster_jobs import ClusterJobs, client_for
 from daskperiment.sweep.jobs import SweepBar, SweepJobs
 from daskperiment.sweep.samplers import make_sampler
 from daskperiment.sweep.sweep_plan import (
+    NAMED_SAMPLERS,
     Sweep,
     SweepPlan,
     SweepRequest,
     SweepTrial,
+    find_sweep,
     keep_sweep,
     new_plan,
     resumed_plan,
@@ -39,6 +43,7 @@ T = TypeVar("T")
 
 _OWN = (
     "space", "n_trials", "sampler", "seed", "on_error", "resume", "progress", "direction", "reuse",
+    "detach",
 )  # fmt: skip
 
 
@@ -46,7 +51,7 @@ def sweep(
     result: ResultNode, space: Any = None, n_trials: int | None = None, sampler: Any = "grid",
     seed: int | None = None, on_error: str = "continue", resume: str | None = None,
     progress: bool = True, direction: str | None = None, reuse: bool | None = None,
-    **dask_keywords: Any,
+    detach: bool = False, **dask_keywords: Any,
 ) -> pd.DataFrame:  # fmt: skip
     """Run a trial of a result at each of many points, and return the table of these trials.
 
@@ -55,13 +60,79 @@ def sweep(
     check_keywords("sweep", dask_keywords, _OWN)
     request = SweepRequest(space, n_trials, sampler, seed, on_error, direction)
     store = result.definition.planner.store
+    client = client_for(result, dask_keywords.get("scheduler"))
+    _check_detach(detach, client)
+    if resume is not None and client is not None and _followed(
+        result, client, resume, detach, progress
+    ):  # fmt: skip
+        return _patiently(lambda: _table(result, find_sweep(store, resume)))
     plan, done = _patiently(lambda: _planned(result, request, resume))
-    jobs = _jobs(result, plan, done, stops=on_error == "raise", reuse=reuse, shown=progress)
+    jobs = _jobs(result, plan, done, stops=on_error == "raise", reuse=reuse,
+                 shown=progress and not detach)  # fmt: skip
     if resume is None:
         _patiently(lambda: keep_sweep(store, plan.record))
-    with _resume_noted(plan.record.id, jobs):
-        _run(jobs, dask_keywords)
-    return _patiently(lambda: _table(result, plan.record, jobs, len(done)))
+    if not detach:
+        _run_noted(plan.record.id, jobs, dask_keywords)
+        return _patiently(lambda: _table(result, plan.record, jobs, len(done)))
+    from daskperiment.sweep import detached  # noqa: PLC0415  # for clusters, an extra
+
+    rest = partial(
+        _run_rest, result, plan.record.id, _rest_of(result, plan.record, request), reuse,
+        {name: value for name, value in dask_keywords.items() if name != "scheduler"},
+    )  # fmt: skip
+    detached.detach(client, plan.record.id, rest)
+    return _patiently(lambda: _table(result, plan.record))
+
+
+# Sweeps that outlive their client ----------------------------------------------------------------
+
+
+def _check_detach(detach: Any, client: Any) -> None:
+    if not isinstance(detach, bool):
+        raise TypeError(f"detach is {detach!r}; expected True or False")
+    if detach and client is None:
+        raise ValueError(
+            "detach=True needs a cluster, which goes on when this process has ended: connect to "
+            "it first, client = distributed.Client('tcp://scheduler:8786')."
+        )
+
+
+def _followed(result: ResultNode, client: Any, id: str, detach: bool, progress: bool) -> bool:
+    """Return whether a cluster runs a sweep already; without `detach` that is waited for."""
+    from daskperiment.sweep import detached  # noqa: PLC0415  # as above
+
+    conductor = detached.conductor_of(client, id)
+    if conductor is None:
+        return False
+    if not detach:
+        store = result.definition.planner.store
+        record = find_sweep(store, id)
+        bar = SweepBar(id, record.n_trials, 0, progress)
+        detached.follow(client, conductor, store, record, bar)
+    return True
+
+
+def _rest_of(result: ResultNode, record: Sweep, request: SweepRequest) -> SweepRequest:
+    """Return what has to be asked to resume a sweep: all that its record does not hold."""
+    named = record.sampler in NAMED_SAMPLERS
+    rest = replace(request, space=None, seed=None, sampler="grid" if named else request.sampler)
+    try:
+        resumed_plan(result, record.id, rest)
+    except ValueError:
+        return replace(rest, space=request.space)
+    return rest
+
+
+def _run_rest(
+    result: ResultNode, id: str, request: SweepRequest, reuse: bool | None,
+    dask_keywords: dict[str, Any],
+) -> bool:  # fmt: skip
+    """Run what is left of a sweep; return whether trials of it are running elsewhere."""
+    plan, done = _patiently(lambda: _planned(result, request, id))
+    stops = request.on_error == "raise"
+    jobs = _jobs(result, plan, done, stops=stops, reuse=reuse, shown=False)
+    _run_noted(id, jobs, dask_keywords)
+    return any(one.status == "running" for one in done)
 
 
 def _patiently(act: Callable[[], T]) -> T:
@@ -143,11 +214,10 @@ def _run_here(jobs: SweepJobs, keywords: dict[str, Any]) -> None:
             jobs.succeeded(job, value)
 
 
-@contextmanager
-def _resume_noted(id: str, jobs: SweepJobs) -> Iterator[None]:
-    """Add to what ends a sweep early how to resume it."""
+def _run_noted(id: str, jobs: SweepJobs, keywords: dict[str, Any]) -> None:
+    """Run the trials; add to what ends a sweep early how to resume it."""
     try:
-        yield
+        _run(jobs, keywords)
     except BaseException as error:
         with suppress(Exception):  # a sampler may be the user's own
             jobs.sampler.drop()
@@ -160,14 +230,16 @@ def _resume_noted(id: str, jobs: SweepJobs) -> Iterator[None]:
         jobs.bar.close()
 
 
-def _table(result: ResultNode, record: Sweep, jobs: SweepJobs, before: int) -> pd.DataFrame:
+def _table(
+    result: ResultNode, record: Sweep, jobs: SweepJobs | None = None, before: int = 0
+) -> pd.DataFrame:
     planner = result.definition.planner
     recorder_for(planner.store).catch_up()
     ids = range(record.latest + 1, planner.store.state().latest + 1)
     names = planner.parameters.names
     frame = get_history(planner.store, names, trials=ids, sweep=record.id)
-    unrecorded = before + jobs.ended - len(frame)
-    if unrecorded > 0 and jobs.failure is not None:
+    unrecorded = 0 if jobs is None else before + jobs.ended - len(frame)
+    if jobs is not None and unrecorded > 0 and jobs.failure is not None:
         warn_user(
             DaskperimentWarning(
                 f"{unrecorded} trials of sweep {record.id!r} failed before they began, so that "

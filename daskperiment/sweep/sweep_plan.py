@@ -36,6 +36,7 @@ from daskperiment.sweep.space import (
 )
 
 __all__ = [
+    "NAMED_SAMPLERS",
     "Sweep",
     "SweepPlan",
     "SweepRequest",

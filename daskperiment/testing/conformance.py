@@ -23,11 +23,12 @@ import pytest
 from daskperiment.store.protocol import Store
 from daskperiment.testing.object_tests import ObjectTests, contents, fill
 from daskperiment.testing.record_tests import MakeStore, RecordTests, allocate_many, body, values
+from daskperiment.testing.removal_tests import RemovalTests
 
 __all__ = ["StoreConformance"]
 
 
-class StoreConformance(RecordTests, ObjectTests):
+class StoreConformance(RecordTests, RemovalTests, ObjectTests):
     """Every sentence of the contract as a test.
 
     A subclass gives the fixture ``make_store``: a callable that takes a name (lower-case letters,

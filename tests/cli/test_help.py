@@ -29,7 +29,8 @@ def test_commands_are_these() -> None:
     assert NAMES == [
         "archive", "artifacts", "best", "board", "check", "check-metric", "code", "compare", "copy",
         "delete", "env", "explain", "export", "flush", "get", "history", "ls", "metrics", "note",
-        "prune", "rename", "reproduce", "run", "save", "show", "steps", "tag", "unarchive", "untag",
+        "prune", "rename", "reproduce", "resume", "rm-trials", "run", "save", "show", "steps",
+        "tag", "unarchive", "untag",
     ]  # fmt: skip
 
 

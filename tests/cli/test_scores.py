@@ -129,3 +129,38 @@ def test_remarks_by_commands(run: Command, scored: daskperiment.Experiment) -> N
     assert run("rename", "scored", "1", "").status == 0
     assert "Name" not in run("history", "scored").out
     assert run("tag", "scored", "1", "a,b").status == 2
+
+
+def test_trials_are_deleted(run: Command, scored: daskperiment.Experiment) -> None:
+    """Deleted trials are passed over by places from the end and by ranges, and named if meant."""
+    answer = run("rm-trials", "scored", "2,latest")
+    assert (answer.status, answer.out) == (0, "Deleted trials 2, 4.\n"), answer
+    assert scored.get_trial_ids() == [1, 3]
+    assert run("best", "scored").out == "3\n"
+    assert run("tag", "scored", "1-latest", "left").out == "Trials 1, 3: tagged left.\n"
+    assert "trial        1\n" in run("show", "scored", "-2").out
+    assert "has 2 trials" in run("show", "scored", "-3").err
+    answer = run("show", "scored", "4")
+    assert (answer.status, "Trial 4 was deleted by" in answer.err) == (2, True), answer
+    assert run("check", "scored").status == 0
+
+
+def test_reused_trials_need_force(run: Command, scored: daskperiment.Experiment) -> None:
+    """A trial that others reuse is refused with advice for the shell, and nothing is deleted."""
+
+    @scored.persist(reuse=True)
+    def double(p: float) -> float:
+        return 2 * p
+
+    @scored.result
+    def total(d: float) -> float:
+        return d + 1
+
+    p = scored.parameter("p")
+    for _ in range(2):
+        total(double(p)).bind(p=1).compute(scheduler="synchronous", reuse=True)
+    answer = run("rm-trials", "scored", "1,5")
+    assert (answer.status, "give --force" in answer.err) == (2, True), answer
+    assert len(scored.get_trial_ids()) == 6
+    assert run("rm-trials", "scored", "1,5", "--force").out == "Deleted trials 1, 5.\n"
+    assert scored.get_trial_ids() == [2, 3, 4, 6]

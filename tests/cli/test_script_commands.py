@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from pathlib import Path
 
 import pytest
 
+from daskperiment.errors import ResumptionWarning
 from tests.cli.conftest import SCRIPT, Command, one_line
 
 
@@ -116,3 +118,51 @@ def test_reproduce_shows_what_differs(run: Command, script: Path) -> None:
     assert "Trial 1 was not reproduced" in answer.err
     assert run("reproduce", script, 1, "--code", "recorded").status == 0
     one_line(run("reproduce", script, 99), 2, "trial 99")
+
+
+LOOP = """
+import os
+import daskperiment
+
+ex = daskperiment.Experiment("loop")
+a = ex.parameter("a", default=2)
+
+@ex.result
+def train(a):
+    total, last = ex.restore(default=(0, 0))
+    for epoch in range(last + 1, 6):
+        total += a
+        ex.save_metric("total", epoch, total)
+        ex.checkpoint(total, epoch)
+        if epoch == 3 and os.environ.get("BREAK"):
+            raise RuntimeError("broken")
+    return total
+
+s = train(a)
+"""
+
+
+def test_resume(run: Command, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trial is gone on with by script, by experiment, and by run; both trials name the other."""
+    script = folder / "loop.py"
+    script.write_text(LOOP)
+    with monkeypatch.context() as patched:
+        patched.setenv("BREAK", "1")
+        assert run("run", script, "a=5").status == 1
+    answer = run("resume", script, 1)
+    assert answer.status == 0, answer
+    assert "result      25" in answer.out
+    assert "resumes     1" in answer.out
+    shown = run("show", "loop", 2, "--format", "json")
+    assert '"resumes": 1' in shown.out
+    assert re.search(r"resumed_by +\[2\]", run("show", "loop", 1).out)
+    monkeypatch.chdir(folder)
+    with warnings.catch_warnings():  # of a trial that was gone on with before
+        warnings.simplefilter("ignore", ResumptionWarning)
+        assert "result      25" in run("resume", "loop", 1).out
+        assert "result      25" in run("run", script, "--resume", 1).out
+    one_line(run("run", script, "a=1", "--resume", 1), 2, "its own parameters")
+    one_line(run("resume", script, 3), 1, "Trial 3 succeeded")
+    one_line(run("resume", script, 99), 2, "trial 99")
+    script.rename(folder / "moved.py")
+    one_line(run("resume", "loop", 1), 2, "loop.py, which is not here", "give the script")

@@ -64,6 +64,10 @@ class Cluster:
         """Start another program, and give its pid."""
         return self._nursery.start(program, *arguments)
 
+    def join(self, pid: int) -> int:
+        """Wait for the end of another program, and give its exit code."""
+        return self._nursery.join(pid)
+
     def kill(self, *names: str) -> None:
         """End workers with SIGKILL."""
         for name in names or tuple(self.workers):

@@ -81,7 +81,7 @@ def client(address, backend, marker):
         connected.compute(wait(ex.parameter("path", marker))).result()
 
 
-def sweep(address, backend, folder):
+def sweep(address, backend, folder, detach=False):
     """Be a client that runs a sweep whose trials leave files in a folder."""
     import pathlib
 
@@ -97,7 +97,7 @@ def sweep(address, backend, folder):
 
     with distributed.Client(address):
         result = double(ex.parameter("a"), ex.parameter("folder", folder))
-        result.sweep({"a": list(range(6))}, seed=1, progress=False)
+        result.sweep({"a": list(range(6))}, seed=1, progress=False, detach=detach)
 
 
 def noted(a, folder):

@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import sys
+import time
 from typing import Any
 
 import numpy as np
@@ -18,16 +19,17 @@ import daskperiment
 __all__ = ["BREAK", "EPOCHS", "define"]
 
 BREAK = "DASKPERIMENT_TEST_BREAK"
-"""The variable that says where it breaks: ``7``, or ``7 SIGKILL`` for a signal."""
+"""Where it breaks: at ``7``, by ``7 SIGKILL``, or by ``7 SIGTERM parent`` to the process before."""
 EPOCHS = 10
 
 
 def _break_at(epoch: int) -> None:
-    at, _, name = os.environ.get(BREAK, "").partition(" ")
+    at, *signals = os.environ.get(BREAK, "0").split()
     if str(epoch) == at:
-        if not name:
+        if not signals:
             raise RuntimeError(f"broken at {epoch}")
-        os.kill(os.getpid(), getattr(signal, name))
+        os.kill(os.getppid() if "parent" in signals else os.getpid(), signal.Signals[signals[0]])
+        time.sleep(20)
 
 
 def draw(rng: np.random.Generator) -> float:

@@ -12,6 +12,7 @@ import pytest
 from dask import config
 
 import daskperiment
+from daskperiment.cli.checkup import examine
 from daskperiment.errors import StoreWarning, UntrustedObjectError
 from daskperiment.recording.checkpoint_records import kept_checkpoints, superseded_objects
 from daskperiment.recording.registry import recorder_for
@@ -115,3 +116,74 @@ def test_signed(place, monkeypatch):
         assert len(define(ex).resume(1, scheduler="synchronous")) == EPOCHS
         with pytest.raises(UntrustedObjectError, match="signing key"):
             define(ex).resume(2, scheduler="synchronous")
+
+
+def broken_trial(ex, monkeypatch, keep=2):
+    """Record a trial that failed at epoch 7."""
+    monkeypatch.setenv(BREAK, "7")
+    with config.set({"daskperiment.checkpoints": keep}), pytest.raises(RuntimeError):
+        define(ex).compute(scheduler="synchronous", seed=5)
+    monkeypatch.delenv(BREAK)
+
+
+def test_copied(place, make_place, monkeypatch, tmp_path):
+    """A copy has the checkpoints that count, under other ids too, and goes on from them."""
+    ex = daskperiment.Experiment("copied", backend=place.backend)
+    broken_trial(ex, monkeypatch)
+    with pytest.raises(RuntimeError):
+        monkeypatch.setenv(BREAK, "9")
+        define(ex).resume(1, scheduler="synchronous")
+    monkeypatch.delenv(BREAK)
+    other = daskperiment.Experiment("copied", backend=tmp_path / "other")
+    broken_trial(other, monkeypatch)
+    daskperiment.copy("copied", place.backend, tmp_path / "other")
+    merged = open_again("copied", tmp_path / "other")
+    assert merged.get_history(verbose=True)["Resumes"].dropna().tolist() == [2]
+    result = define(merged)
+    assert result.resume(3, scheduler="synchronous") == undisturbed(tmp_path / "third")[0]
+    assert merged.load_metric("loss", 4).index.tolist() == list(range(1, EPOCHS + 1))
+
+
+def test_looked_over_and_pruned(place, monkeypatch):
+    """Checks miss no state that was dropped; pruning keeps what may be gone on with, only that."""
+    ex = daskperiment.Experiment("pruned", backend=place.backend)
+    broken_trial(ex, monkeypatch, keep=1)
+    define(ex).compute(scheduler="synchronous", seed=5)
+    assert not examine(ex._store).findings
+    kept = kept_checkpoints(ex._store)
+    live = {trial: each[0].digests for (trial, _), each in kept.items()}
+    dropped = ex.prune(max_bytes=0)
+    assert dropped["Digest"].tolist() == live[2]
+    assert ex._store.sizes(live[1])
+    assert not ex._store.sizes(live[2])
+    define(ex).resume(1, scheduler="synchronous")
+    assert set(ex.prune(max_bytes=0)["Digest"]) > set(live[1])
+
+
+def test_left_by_a_killed_process(place, monkeypatch):
+    """A state that a later one took the place of, and that nobody dropped, is removed."""
+    ex = daskperiment.Experiment("left", backend=place.backend)
+    with monkeypatch.context() as patched:
+        patched.setattr(type(recorder_for(ex._store).delivery), "drop_object", lambda *_: None)
+        broken_trial(ex, monkeypatch, keep=1)
+    superseded = superseded_objects(ex._store)
+    assert len(ex._store.sizes(superseded)) == 6
+    (finding,) = examine(ex._store).findings
+    assert finding.what.startswith("6 objects")
+    assert len(ex.prune(max_bytes=0)) == 6
+    assert not examine(ex._store).findings
+    assert len(define(ex).resume(1, scheduler="synchronous")) == EPOCHS
+
+
+def test_deleted(place, monkeypatch):
+    """Whoever deletes a trial deletes its checkpoints; the trial that went on keeps its curve."""
+    ex = daskperiment.Experiment("deleted", backend=place.backend)
+    broken_trial(ex, monkeypatch)
+    define(ex).resume(1, scheduler="synchronous")
+    digests = [one for (trial, _), each in kept_checkpoints(ex._store).items() if trial == 1
+               for one in each[0].digests]  # fmt: skip
+    assert ex._store.sizes(digests)
+    ex.delete_trials([1], force=True)
+    assert not ex._store.sizes(digests)
+    assert len(ex.load_metric("loss", 2)) == EPOCHS
+    assert not examine(ex._store).findings

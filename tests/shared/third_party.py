@@ -24,8 +24,14 @@ class Shelf:
 
     def __init__(self) -> None:
         self.tokens: dict[str, int] = {}
-        self.streams: dict[str, dict[tuple[int, str], bytes]] = {}
+        self.removed: dict[str, int] = {}
+        self.streams: dict[str, dict[tuple[int, str], tuple[int, bytes]]] = {}
         self.objects: dict[str, bytes] = {}
+        self.written = 0
+
+    def numbered(self, body: bytes) -> tuple[int, bytes]:
+        self.written += 1
+        return self.written, body
 
 
 class Librarian:
@@ -41,37 +47,61 @@ class Librarian:
             return getattr(self, f"_{work}")(shelf, *arguments)
 
     def _allocate(self, shelf: Shelf, token: str, body: bytes, known: Record | None) -> Allocation:
+        if token in shelf.removed:
+            return Allocation(shelf.removed[token], time.time(), False, _stands(shelf, known))
         new = token not in shelf.tokens
         if new:
-            shelf.tokens[token] = len(shelf.tokens) + 1
+            shelf.tokens[token] = _latest(shelf) + 1
             self._append(shelf, [Record("trials", shelf.tokens[token], "begun", body)])
         return Allocation(shelf.tokens[token], time.time(), new, _stands(shelf, known))
 
     def _append(self, shelf: Shelf, records: list[Record]) -> Any:
         owners = {record.owner for record in records} - {None}
         found: dict[Owner, int | None] = {one: shelf.tokens.get(one.token) for one in owners if one}
+        found = {one: now for one, now in found.items() if not _is_removed(shelf, one)}
         strangers = {one: number for one, number in found.items() if number != one.trial}
         if strangers:
             return refused("library", strangers)
         standing = []
-        for stream, trial, id, body, _ in records:
+        for stream, trial, id, body, owner in records:
+            if owner and _is_removed(shelf, owner):
+                continue
             known = shelf.streams.setdefault(stream, {})
             if (trial, id) in known and stream == "outputs":
-                standing.append(Record(stream, trial, id, known[trial, id]))
-            known.setdefault((trial, id), body)
+                standing.append(Record(stream, trial, id, known[trial, id][1]))
+            elif (trial, id) not in known:
+                known[trial, id] = shelf.numbered(body)
         return standing
 
+    def _remove(self, shelf: Shelf, markers: list[Record], outputs: set[str]) -> Any:
+        owners = {one.owner for one in markers if one.owner}
+        left = {one for one in owners if not _is_removed(shelf, one)}
+        found = {one: shelf.tokens.get(one.token) for one in left}
+        strangers = {one: number for one, number in found.items() if number != one.trial}
+        if strangers:
+            return refused("library", strangers)
+        trials = {one.trial for one in markers}
+        for stream, known in shelf.streams.items():
+            for trial, id in list(known):
+                if trial in trials or (stream == "outputs" and not trial and id in outputs):
+                    del known[trial, id]
+        for one in markers:
+            shelf.streams["trials"][one.trial, one.id] = shelf.numbered(one.body)
+        for owner in left:
+            shelf.removed[owner.token] = shelf.tokens.pop(owner.token)
+        return None
+
     def _read(self, shelf: Shelf, stream: str, trials: Any, after: int) -> list[Stored]:
-        numbered = enumerate(shelf.streams.get(stream, {}).items(), start=1)
+        found = shelf.streams.get(stream, {}).items()
         return [
             Stored(position, trial, id, body)
-            for position, ((trial, id), body) in numbered
+            for (trial, id), (position, body) in found
             if position > after and (trials is None or trial in trials)
         ]
 
     def _find(self, shelf: Shelf, ids: set[str]) -> list[Record]:
         known = shelf.streams.get("outputs", {})
-        return [Record("outputs", 0, id, known[0, id]) for id in ids if (0, id) in known]
+        return [Record("outputs", 0, id, known[0, id][1]) for id in ids if (0, id) in known]
 
     def _put(self, shelf: Shelf, digest: str, data: bytes) -> None:
         shelf.objects.setdefault(digest, data)
@@ -90,11 +120,19 @@ class Librarian:
         shelf.__init__()  # type: ignore[misc]
 
     def _state(self, shelf: Shelf, known: Record | None) -> State:
-        return State(len(shelf.tokens), time.time(), _stands(shelf, known))
+        return State(_latest(shelf), time.time(), _stands(shelf, known))
+
+
+def _latest(shelf: Shelf) -> int:
+    return len(shelf.tokens) + len(shelf.removed)
+
+
+def _is_removed(shelf: Shelf, owner: Owner) -> bool:
+    return shelf.removed.get(owner.token) == owner.trial
 
 
 def _stands(shelf: Shelf, known: Record | None) -> bool:
-    if known is None or known.owner is None:
+    if known is None or known.owner is None or _is_removed(shelf, known.owner):
         return True
     there = shelf.tokens.get(known.owner.token) == known.trial
     return there and (known.trial, known.id) in shelf.streams.get(known.stream, {})
@@ -160,6 +198,11 @@ class ThirdPartyStore:
 
     def find(self, ids: Collection[str]) -> list[Record]:
         return self._do("find", set(ids))
+
+    def remove(self, markers: Sequence[Record], outputs: Collection[str] = ()) -> None:
+        found = self._do("remove", list(markers), set(outputs))
+        if isinstance(found, Exception):
+            raise found
 
     def put(self, digest: str, parts: Sequence[Buffer]) -> None:
         self._do("put", digest, b"".join(parts))

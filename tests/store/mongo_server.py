@@ -126,6 +126,8 @@ def running(folder: Path, **options: Any) -> Iterator[MongoServer]:
         yield server
     finally:
         server.kill()
+        # It sets aside 300 MB, and a run of all tests starts it often.
+        shutil.rmtree(folder / "journal", ignore_errors=True)
 
 
 def _free_port() -> int:

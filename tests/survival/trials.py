@@ -16,7 +16,7 @@ import daskperiment
 from daskperiment import experiment
 from tests.survival.forks import take_orders
 
-__all__ = ["abroad", "endless", "squares", "waiting"]
+__all__ = ["abroad", "endless", "job", "squares", "waiting"]
 
 PRELOADED = (experiment, distributed, git, pymongo, redis)
 """What the programs need sooner or later, imported before they are forked."""
@@ -69,6 +69,36 @@ def endless(backend, log):
         i += 1
         value = result.bind(number=i).compute(scheduler="synchronous")
         os.write(file, f"trial {trial} {value}\n".encode())
+
+
+def job(backend, folder, number, hold):
+    """Compute one trial of many that have steps in common, as a job of an array does.
+
+    The step that all have in common notes in the folder that it runs, and waits for a file there.
+    """
+    ex = daskperiment.Experiment("array", backend=backend)
+    place, n, gate = Path(folder), ex.parameter("n"), hold
+
+    @ex.persist(reuse=True, ignore=["place", "gate"])
+    def data(place, gate):
+        (place / f"data-{os.getpid()}").touch()
+        while not (place / gate).exists():
+            time.sleep(0.005)
+        return [1, 2, 3]
+
+    @ex.persist(reuse=True, ignore=["place"])
+    def noise(data, place):
+        (place / f"noise-{os.getpid()}").touch()
+        return ex.rng.random()
+
+    @ex.result
+    def score(data, noise, n):
+        return sum(data) * n + noise
+
+    rows = data(place, gate)
+    result = score(rows, noise(rows, place), n)
+    (place / f"ready-{os.getpid()}").touch()
+    result.bind(n=number).compute(scheduler="synchronous")
 
 
 def abroad(backend, seconds, count):

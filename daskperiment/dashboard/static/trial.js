@@ -111,6 +111,8 @@ export function trial(page) {
       found.sweep ? ["Sweep", found.sweep] : null,
       found.copied_from ? ["Copied from", found.copied_from] : null,
       found.source ? ["Reproduces", h("a", page.to({ trial: found.source }), `Trial ${found.source}`)] : null,
+      found.resumes ? ["Goes on from", h("a", page.to({ trial: found.resumes }), `Trial ${found.resumes}`)] : null,
+      found.resumed_by.length ? ["Gone on with", found.resumed_by.map((id) => [" ", h("a", page.to({ trial: id }), `Trial ${id}`)])] : null,
     ].filter(Boolean);
     return card("Result", result(found), h("dl", { class: "facts" }, rows.map(([name, text]) => [h("dt", {}, name), h("dd", {}, text)])),
       h("p", {}, h("a", { class: "button", ...page.to({ tab: "metrics", trials: [found.trial] }) }, "Metrics"), " ",

@@ -34,6 +34,7 @@ from daskperiment.store.faults import (
     is_damage,
 )
 from daskperiment.store.file.recovery import Recovery
+from daskperiment.store.file.views import make_views
 from daskperiment.store.protocol import Fault
 from daskperiment.store.repair import repair
 from daskperiment.store.schema import Schema
@@ -283,6 +284,7 @@ class Database:
         if not complete:
             self._create(connection)
             _hide_from_git(self.path.parent)
+        make_views(connection)
         return connection
 
     def open_reader(self, shared: SharedConnection) -> sqlite3.Connection | None:

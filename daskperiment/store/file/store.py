@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from daskperiment.errors import StoreError, StoreWarning
-from daskperiment.records import BEGUN, STREAMS
+from daskperiment.records import BEGUN, REMOVED, STREAMS
 from daskperiment.store import rights
 from daskperiment.store.faults import database_name, explained
 from daskperiment.store.file.database import Database
@@ -44,6 +44,7 @@ from daskperiment.store.protocol import (
     State,
     Stored,
     refused,
+    removed_token,
 )
 from daskperiment.store.schema import IDENTITY, SCHEMA, STREAM
 
@@ -53,6 +54,16 @@ _ASIDE = (
     "CREATE TABLE IF NOT EXISTS _aside "
     "(stream TEXT, position INTEGER, trial INTEGER, id TEXT, body TEXT)"
 )
+_GIVE_ID = (
+    "INSERT OR IGNORE INTO _tokens (token) "
+    "SELECT ? WHERE NOT EXISTS (SELECT 1 FROM _tokens WHERE token = 'removed:' || ?)"
+)
+"""As `removed_token` has it; a call less for each trial."""
+_GIVE_UP = "UPDATE _tokens SET token = ? WHERE trial = ? AND token = ?"
+_INSERT_AT = 'INSERT INTO "{}" (position, trial, id, body) VALUES (?, ?, ?, CAST(? AS TEXT))'
+_HOLDER = (-1, REMOVED, b"{}")
+"""Stands where a stream ended of which the last record was removed, and no question shows it."""
+_LISTED = "(SELECT value FROM json_each(?))"
 _ODD = "typeof(trial) != 'integer' OR typeof(id) != 'text' OR typeof(body) = 'null'"
 """Of a row that is no record."""
 _COLUMNS = "position, trial, id, CAST(body AS BLOB)"
@@ -127,13 +138,13 @@ class FileStore(ObjectMethods):
         """Allocate the token's trial id, in one transaction with its first record."""
         with self._database.writing() as connection:
             execute = connection.execute
-            added = execute("INSERT OR IGNORE INTO _tokens (token) VALUES (?)", (token,))
+            added = execute(_GIVE_ID, (token, token))
             if new := added.rowcount == 1:
                 trial = added.lastrowid or 0
                 execute(_insert("trials"), (trial, BEGUN, body))
             else:
-                found = execute("SELECT trial FROM _tokens WHERE token = ?", (token,))
-                (trial,) = found.fetchone()
+                query = "SELECT trial FROM _tokens WHERE token IN (?, ?)"
+                (trial,) = execute(query, (token, removed_token(token))).fetchone()
             stands = known is None or _stands(connection, known)
         return Allocation(trial, self._clock.read(), new, stands)
 
@@ -145,13 +156,39 @@ class FileStore(ObjectMethods):
         owners = {*map(_owner_of, records)} - {None}
         with self._database.writing() as connection:
             if owners and (strangers := _strangers(connection, owners)):
-                raise refused(self.address, strangers)
+                self._check_removed(connection, strangers)
+                records = [one for one in records if one.owner not in strangers]
             for stream, batch in groupby(records, attrgetter("stream")):
                 if stream == "outputs":
                     standing += _add_outputs(connection, batch)
                 else:
                     _add(connection, stream, list(batch))
         return standing
+
+    def _check_removed(
+        self, connection: sqlite3.Connection, strangers: dict[Owner, int | None]
+    ) -> None:
+        """Raise RecordsRefusedError if an owner that is not there was not removed either."""
+        gone = {Owner(one.trial, removed_token(one.token)): one for one in strangers}
+        lost = {gone[one] for one in _strangers(connection, gone)}
+        if lost:
+            raise refused(self.address, {one: strangers[one] for one in lost})
+
+    def remove(self, markers: Sequence[Record], outputs: Collection[str] = ()) -> None:
+        """Remove trials and write their markers in one transaction."""
+        owners = {*map(_owner_of, markers)}
+        trials = json.dumps([one.trial for one in markers])
+        with self._database.writing() as connection:
+            if strangers := _strangers(connection, owners):
+                self._check_removed(connection, strangers)
+            last = _last(connection, "trials")
+            for stream in _streams(connection):
+                _erase(connection, stream, f"trial IN {_LISTED}", trials)
+            _erase(connection, "outputs", f"trial = 0 AND id IN {_LISTED}", json.dumps([*outputs]))
+            rows = [(last + place, *_row_of(one)) for place, one in enumerate(markers, start=1)]
+            connection.executemany(_INSERT_AT.format("trials"), rows)
+            for one in owners - {None}:
+                connection.execute(_GIVE_UP, (removed_token(one.token), one.trial, one.token))
 
     def read(
         self, stream: str, trials: Collection[int] | None = None, after: int = 0
@@ -373,7 +410,10 @@ def _stands(connection: sqlite3.Connection, known: Record) -> bool:
         "SELECT 1 FROM trials JOIN _tokens USING (trial) WHERE trial = ? AND id = ? AND token = ?"
     )
     token = known.owner.token if known.owner else ""
-    return connection.execute(query, (known.trial, known.id, token)).fetchone() is not None
+    if connection.execute(query, (known.trial, known.id, token)).fetchone() is not None:
+        return True
+    removed = "SELECT 1 FROM _tokens WHERE trial = ? AND token = ?"
+    return connection.execute(removed, (known.trial, removed_token(token))).fetchone() is not None
 
 
 def _strangers(
@@ -389,6 +429,25 @@ def _strangers(
         if number != owner.trial:
             found[owner] = number
     return found
+
+
+def _streams(connection: sqlite3.Connection) -> list[str]:
+    """Return the names of all tables of records."""
+    found = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
+    return [name for (name,) in found if _is_name(name)]
+
+
+def _last(connection: sqlite3.Connection, stream: str) -> int:
+    return connection.execute(f'SELECT max(position) FROM "{stream}"').fetchone()[0] or 0
+
+
+def _erase(connection: sqlite3.Connection, stream: str, condition: str, value: str) -> None:
+    """Delete records; the position of the last one is not given out again."""
+    last = _last(connection, stream)
+    connection.execute(f'DELETE FROM "{stream}" WHERE {condition}', (value,))
+    if _last(connection, stream) < last:
+        connection.execute(f'DELETE FROM "{stream}" WHERE trial = ? AND id = ?', _HOLDER[:2])
+        connection.execute(_INSERT_AT.format(stream), (last, *_HOLDER))
 
 
 @lru_cache
@@ -435,7 +494,9 @@ def _select(
     query += "WHERE position > ? "
     arguments: tuple[Any, ...] = (after,)
     if trials is None:
+        query += "AND (trial != ? OR id != ?) "
         query += f"ORDER BY position LIMIT {_PAGE}"
+        arguments += _HOLDER[:2]
     else:
         query += "AND trial IN (SELECT value FROM json_each(?)) ORDER BY position"
         arguments += (json.dumps([int(trial) for trial in trials]),)

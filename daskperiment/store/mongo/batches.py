@@ -7,6 +7,7 @@ from functools import partial
 from operator import attrgetter
 from typing import Any
 
+from bson.objectid import ObjectId
 from pymongo import ASCENDING, IndexModel
 from pymongo.errors import OperationFailure
 from toolz import unique
@@ -133,6 +134,31 @@ class RecordBatches:
         element = {"trial": record.trial, "id": pack_text(record.id)}
         self._server.run(set_aside, RECORDS, filter_, element)
 
+    def remove(self, trials: Collection[int], outputs: Collection[str]) -> None:
+        """Put placeholders in the places of trials' records, and of outputs of trial 0."""
+        self.forget()
+        self._server.run(self._remove, {"records.trial": {"$in": sorted(trials)}}, set(trials))
+        names = list(map(pack_text, outputs))
+        for start in range(0, len(names), _SOUGHT):
+            some = names[start : start + _SOUGHT]
+            any_ = {"stream": "outputs", "records": {"$elemMatch": _of_zero(some)}}
+            self._server.run(self._remove, any_, {0}, frozenset(some))
+
+    def _remove(
+        self, database: Database, where: dict[str, Any], trials: set[int],
+        ids: frozenset[str | bytes] | None = None,
+    ) -> None:  # fmt: skip
+        # No document goes: the last one says which number comes next.
+        filter_ = {"experiment": self._experiment, **where}
+        for document in database[RECORDS].find(filter_, {"records": 1}):
+            changes = {
+                f"records.{place}": {"trial": 0, "id": f"removed-{ObjectId()}", ASIDE: None}
+                for place, one in enumerate(elements_of(document))
+                if one.get("trial") in trials and (ids is None or one.get("id") in ids)
+            }
+            if changes:
+                database[RECORDS].update_one({"_id": document["_id"]}, {"$set": changes})
+
     def _unpack_one(self, document: dict[str, Any]) -> list[Stored]:
         return [self._elements.unpack(document["records"], 0, 0)]
 
@@ -216,12 +242,16 @@ class RecordBatches:
         return {_identity_of(one): one.body for one in found if _identity_of(one) in wanted}
 
 
+def _of_zero(ids: list[str | bytes]) -> dict[str, Any]:
+    return {"trial": 0, "id": {"$in": ids}}
+
+
 def _pick(
     database: Database, experiment: str, stream: str, ids: list[str | bytes]
 ) -> list[dict[str, Any]]:
     """Find such elements, each in a document of its own."""
     within = {"experiment": experiment, "stream": stream}
-    any_ = {"trial": 0, "id": {"$in": ids}}
+    any_ = _of_zero(ids)
     pipeline: list[dict[str, Any]] = [
         {"$match": {**within, "records": {"$elemMatch": any_}}},
         {"$project": {"records": 1}},

@@ -15,9 +15,10 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from daskperiment.codec.trial_view import TrialView
+from daskperiment.records import REMOVED
 from daskperiment.store.mongo.client import Database
 from daskperiment.store.mongo.documents import pack_text
-from daskperiment.store.protocol import Owner, Record, refused
+from daskperiment.store.protocol import Owner, Record, refused, removed_token
 
 __all__ = [
     "FORMAT",
@@ -28,12 +29,14 @@ __all__ = [
     "add_next_records",
     "add_records",
     "add_trial",
+    "as_removed",
     "behind",
     "check_owners",
     "glance",
     "head",
     "head_of_stream",
     "numbered",
+    "of_removed",
     "own",
     "set_fields",
     "stands",
@@ -89,8 +92,9 @@ def stands(experiment: str, known: Record | None) -> Pipeline:
     if known is None or known.owner is None:
         return [{"$set": {"stands": True}}]
     record = {"stream": pack_text(known.stream), "id": pack_text(known.id)}
-    filter_ = {"_id": {"experiment": experiment, "trial": known.trial}, **FORMAT}
-    filter_ |= {"token": known.owner.token, "records": {"$elemMatch": record}}
+    filter_: dict[str, Any] = {"_id": {"experiment": experiment, "trial": known.trial}, **FORMAT}
+    there = {"token": known.owner.token, "records": {"$elemMatch": record}}
+    filter_["$or"] = [there, {"token": removed_token(known.owner.token)}]
     found = _lookup("stands", [{"$match": filter_}, {"$project": {"_id": 1}}])
     return [found, {"$set": {"stands": {"$ne": ["$stands", []]}}}]
 
@@ -175,6 +179,27 @@ def set_fields(view: TrialView) -> Pipeline:
     return [{"$set": update}] if update else []
 
 
+def as_removed(token: str) -> Pipeline:
+    """Update of a trial's document that leaves of its records only those of its removal."""
+    marker = {"$and": [
+        {"$eq": ["$$this.stream", "trials"]}, {"$eq": ["$$this.id", REMOVED]},
+    ]}  # fmt: skip
+    names = ("_id", "experiment", "trial", "daskperiment")
+    kept: dict[str, Any] = {name: f"${name}" for name in names}
+    kept["token"] = {"$literal": removed_token(token)}
+    kept["records"] = {"$filter": {"input": "$records", "cond": marker}}
+    return [{"$replaceWith": kept}]
+
+
+def of_removed(experiment: str, owner: Owner) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Key and contents of the document that keeps a removed trial's token from another id."""
+    key = {"experiment": experiment, "trial": owner.trial, "part": REMOVED}
+    # Each document has a number of its own; this one is below all others.
+    records = [{"n": -owner.trial, "stream": "", "id": REMOVED}]
+    fields = {"experiment": experiment, "trial": owner.trial, "token": owner.token}
+    return key, {"$setOnInsert": {**fields, "daskperiment": {"format": 1}, "records": records}}
+
+
 def add_next_records(
     document: Mapping[str, Any], update: Pipeline, owner: Owner | None
 ) -> tuple[dict[str, Any], Pipeline]:
@@ -233,7 +258,7 @@ def _of_tokens(experiment: str, owners: Collection[Owner]) -> Pipeline:
     """Ids and tokens of the trials that have the tokens of some owners."""
     tokens = {"$in": sorted({owner.token for owner in owners})}
     return [
-        {"$match": {**own(experiment), "token": tokens}},
+        {"$match": {**own(experiment), "token": tokens, "_id.part": {"$exists": False}}},
         {"$project": {"_id": 0, "trial": 1, "token": 1}},
     ]
 

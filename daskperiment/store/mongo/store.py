@@ -35,9 +35,17 @@ from daskperiment.store.mongo.batches import RECORD_INDEXES, RecordBatches
 from daskperiment.store.mongo.client import Database, MongoServer, MongoTarget, mongo_target
 from daskperiment.store.mongo.documents import ASIDE, ASIDE_DOCUMENTS
 from daskperiment.store.mongo.objects import CHUNKS, FILES, MongoObjects
-from daskperiment.store.mongo.pipelines import FORMAT, RECORDS, TRIALS, Pipeline
+from daskperiment.store.mongo.pipelines import FORMAT, RECORDS, TRIALS, Pipeline, check_owners
 from daskperiment.store.mongo.trials import TRIAL_INDEXES, TRIAL_STREAMS, TrialDocuments
-from daskperiment.store.protocol import Allocation, Fault, ObjectMethods, Record, State, Stored
+from daskperiment.store.protocol import (
+    Allocation,
+    Fault,
+    ObjectMethods,
+    Owner,
+    Record,
+    State,
+    Stored,
+)
 
 __all__ = ["MongoStore", "list_mongo", "open_mongo"]
 
@@ -124,10 +132,28 @@ class MongoStore(ObjectMethods):
         self._prepare()
         try:
             return self._append(records)
-        except RecordsRefusedError:
+        except RecordsRefusedError as error:
+            removed = self._trials.removed({Owner(*pair) for pair in error.owners})
+            if removed:
+                return self.append([one for one in records if one.owner not in removed])
             self._prepared = None
             self._batches.forget()
             raise
+
+    def remove(self, markers: Sequence[Record], outputs: Collection[str] = ()) -> None:
+        """Remove trials, each in one step, and then what stands beside their documents."""
+        self._prepare()
+        owners = {one.owner: one for one in markers if one.owner is not None}
+        removed = self._trials.removed(owners)
+        self._server.run(check_owners, self._id, owners.keys() - removed, self.address)
+        bodies = self._server.run_long(_INDEXING, _bodies, self._id, list(owners))
+        for owner in owners.keys() - removed:
+            self._trials.remove(owners[owner], owner)
+        for owner in owners:
+            self._trials.clear(owner)
+        self._batches.remove([one.trial for one in markers], outputs)
+        left = self._server.run_long(_INDEXING, _still_named, self._id, bodies)
+        self._objects.discard(set(bodies) - left)
 
     def _append(self, records: Sequence[Record]) -> list[Record]:
         streams: dict[str, list[Record]] = {}
@@ -240,8 +266,38 @@ def _range(experiment: str) -> dict[str, Any]:
 def _has_aside(database: Database, experiment: str) -> bool:
     if database[ASIDE_DOCUMENTS].find_one({"_id": _range(experiment)}, {"_id": 1}):
         return True
-    marked = {"experiment": experiment, f"records.{ASIDE}": {"$exists": True}}
+    # In the place of what was removed stands a null.
+    aside = {"$elemMatch": {ASIDE: {"$exists": True, "$ne": None}}}
+    marked = {"experiment": experiment, "records": aside}
     return any(database[one].find_one(marked, {"_id": 1}) for one in (TRIALS, RECORDS))
+
+
+def _bodies(database: Database, experiment: str, owners: Sequence[Owner]) -> list[str]:
+    """Return the digests of the records of trials that are too large for their documents."""
+    trials = [owner.trial for owner in owners]
+    named: set[str] = set()
+    for collection, field in ((TRIALS, "trial"), (RECORDS, "records.trial")):
+        filter_ = {"experiment": experiment, field: {"$in": trials}}
+        named |= _named(database, collection, filter_)
+    return sorted(named)
+
+
+def _still_named(database: Database, experiment: str, digests: Sequence[str]) -> set[str]:
+    filter_ = {"experiment": experiment, "records.object": {"$in": list(digests)}}
+    found: set[str] = set()
+    for collection in (TRIALS, RECORDS) if digests else ():
+        found |= _named(database, collection, filter_)
+    return found
+
+
+def _named(database: Database, collection: str, filter: dict[str, Any]) -> set[str]:
+    found = database[collection].find(filter, {"records.object": 1})
+    return {
+        one["object"]
+        for document in found
+        for one in document.get("records", ())
+        if isinstance(one, dict) and "object" in one
+    }
 
 
 def _delete(database: Database, collection: str, filter: dict[str, Any]) -> int:

@@ -44,16 +44,18 @@ from daskperiment.store.mongo.pipelines import (
     add_next_records,
     add_records,
     add_trial,
+    as_removed,
     behind,
     check_owners,
     glance,
     head,
     numbered,
+    of_removed,
     own,
     set_fields,
     stands,
 )
-from daskperiment.store.protocol import Allocation, Owner, Record, State, Stored
+from daskperiment.store.protocol import Allocation, Owner, Record, State, Stored, removed_token
 
 __all__ = ["TRIAL_INDEXES", "TRIAL_STREAMS", "TrialDocuments"]
 
@@ -160,6 +162,34 @@ class TrialDocuments:
         # A trial's document has records of many writes, between those of other trials.
         return sorted(found)
 
+    def remove(self, marker: Record, owner: Owner) -> None:
+        """Leave of a trial its marker, in one step, and remove its other documents."""
+        self.forget()
+        trial, update = marker.trial, as_removed(owner.token)
+        self._server.run(self._write, trial, owner, [self._pack(marker)], update, False)
+
+    def clear(self, owner: Owner) -> None:
+        """Remove what is left of a trial beside its own document, whose marker stands."""
+        self._server.run(self._clear, owner)
+
+    def removed(self, owners: Collection[Owner]) -> set[Owner]:
+        """Return those of some owners whose trials were removed."""
+        return self._server.run(self._removed, owners)
+
+    def _clear(self, database: Database, owner: Owner) -> None:
+        documents = database[TRIALS]
+        key, fields = of_removed(self._experiment, owner)
+        documents.update_one({"_id": key}, fields, upsert=True)
+        parts = {**own(self._experiment), "trial": owner.trial, "_id.part": {"$type": "number"}}
+        documents.delete_many(parts)
+
+    def _removed(self, database: Database, owners: Collection[Owner]) -> set[Owner]:
+        tokens = {removed_token(one.token): one for one in owners}
+        filter_ = {**own(self._experiment), "token": {"$in": sorted(tokens)}}
+        found = database[TRIALS].find(filter_, {"token": 1, "trial": 1})
+        pairs = [(tokens[one["token"]], one["trial"]) for one in found]
+        return {owner for owner, trial in pairs if owner.trial == trial}
+
     def damage(self) -> Iterator[tuple[DocumentDamage, Callable[[], object]]]:
         """Yield what is wrong with documents, and what sets it aside."""
         projection = {"trial": 1, "records": 1}
@@ -229,6 +259,8 @@ class TrialDocuments:
                 break
         clock = _seconds(found["clock"])
         token = document["token"]
+        if "n" not in found:  # the trial was removed
+            return Allocation(found["_id"]["trial"], clock, False, found["stands"])
         self._optimistic.remember(found["_id"], token, found["n"], found["latest"], clock)
         new = found["attempt"] == document["daskperiment"]["attempt"]
         return Allocation(found["_id"]["trial"], clock, new, found["stands"])

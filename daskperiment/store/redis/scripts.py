@@ -16,8 +16,10 @@ __all__ = [
     "ALLOCATE",
     "APPEND",
     "CHUNK",
+    "ERASE",
     "FIND",
     "PAGE",
+    "REMOVE",
     "SEAL",
     "SET_ASIDE",
     "SELECT",
@@ -43,6 +45,8 @@ _STANDING = """
 local function standing(numbers, token, places, id)
     if token == '' then return 1 end
     local number = redis.call('HGET', numbers, token)
+    local gone = redis.call('HGET', numbers, 'removed:' .. token)
+    if gone == string.match(id, '^%d+') then return 1 end
     local place = redis.call('HGET', places, id)
     return place and number == string.match(id, '^%d+') and 1 or 0
 end
@@ -57,6 +61,7 @@ local width = tonumber(ARGV[3])
 local time = redis.call('TIME')
 local stands = standing(KEYS[2], ARGV[5], KEYS[4], ARGV[6])
 local known = redis.call('HGET', KEYS[2], ARGV[1])
+    or redis.call('HGET', KEYS[2], 'removed:' .. ARGV[1])
 if known then return {tonumber(known) or error('not an integer'), 0, time[1], time[2], stands} end
 local latest = redis.call('HGET', KEYS[1], 'latest') or '0'
 local trial = (tonumber(latest) or error('not an integer')) + 1
@@ -112,6 +117,50 @@ return {1, known}
 among the keys of stream and index, stream, trial:id, body, … of each record -> 1 and number of a
 known output in the batch, its body, …; or 0 and number of an owner that is not there, the trial
 that its token has, …"""
+
+REMOVE = _script(
+    """
+local token, trial, marker = ARGV[1], ARGV[2], ARGV[3]
+local gone = 'removed:' .. token
+if redis.call('HGET', KEYS[2], token) == trial then
+    redis.call('HDEL', KEYS[2], token)
+    redis.call('HSET', KEYS[2], gone, trial)
+elseif redis.call('HGET', KEYS[2], gone) ~= trial then
+    return redis.call('HGET', KEYS[2], token) or ''
+end
+for i = 3, #KEYS, 2 do
+    local found = redis.call('HGETALL', KEYS[i + 1])
+    for k = 1, #found, 2 do
+        if found[k] ~= marker and string.match(found[k], '^%d+') == trial then
+            redis.call('XDEL', KEYS[i], found[k + 1] .. '-0')
+            redis.call('HDEL', KEYS[i + 1], found[k])
+        end
+    end
+end
+if not redis.call('HGET', KEYS[4], marker) then
+    local place = redis.call('HINCRBY', KEYS[1], 'stream:trials', 1)
+    redis.call('XADD', KEYS[3], place .. '-0', marker, ARGV[4])
+    redis.call('HSET', KEYS[4], marker, place)
+end
+return 1
+""",
+)
+"""Counters, tokens, stream of trials, its index, another stream, its index, …; token, trial,
+trial:id of the marker, its body -> 1, or the trial that the token has if it is not this one."""
+
+ERASE = _script(
+    """
+for _, id in ipairs(ARGV) do
+    local place = redis.call('HGET', KEYS[2], '0:' .. id)
+    if place then
+        redis.call('XDEL', KEYS[1], place .. '-0')
+        redis.call('HDEL', KEYS[2], '0:' .. id)
+    end
+end
+return 1
+""",
+)
+"""Stream, its index; ids of records of trial 0, which are removed."""
 
 SET_ASIDE = _script(
     """

@@ -39,15 +39,27 @@ from daskperiment.store.protocol import (
     Allocation,
     Fault,
     ObjectMethods,
+    Owner,
     Record,
     State,
     Stored,
     batches,
     refused,
+    removed_token,
 )
 from daskperiment.store.redis.client import RedisServer
 from daskperiment.store.redis.objects import RedisObjects
-from daskperiment.store.redis.scripts import ALLOCATE, APPEND, FIND, PAGE, SELECT, SET_ASIDE, STATE
+from daskperiment.store.redis.scripts import (
+    ALLOCATE,
+    APPEND,
+    ERASE,
+    FIND,
+    PAGE,
+    REMOVE,
+    SELECT,
+    SET_ASIDE,
+    STATE,
+)
 from daskperiment.store.redis.targets import RedisTarget, redis_target
 
 __all__ = ["RedisStore", "list_redis", "open_redis"]
@@ -168,11 +180,15 @@ class RedisStore(ObjectMethods):
         known: list[Record] = []
         for batch in batches(records, _BATCH, _PAGE):
             found = self._append(batch)
+            while isinstance(found, dict):  # all of these owners were removed, and maybe others
+                batch = [one for one in batch if one.owner not in found]
+                found = self._append(batch)
             for number, body in zip(found[::2], found[1::2], strict=True):
                 known.append(self._first(batch[number], body))
         return known
 
-    def _append(self, batch: Sequence[Record]) -> list[Any]:
+    def _append(self, batch: Sequence[Record]) -> list[Any] | dict[Owner, int | None]:
+        """Return the outputs that were there; or owners whose trials were removed."""
         keys = {self._counters: 1, self._tokens: 2}
         owners = list({one.owner: None for one in batch if one.owner is not None})
         arguments: list[Any] = [len(owners)]
@@ -186,10 +202,48 @@ class RedisStore(ObjectMethods):
         taken, found = self._server.run(APPEND, list(keys), *arguments)
         if not taken:
             numbers = zip(found[::2], found[1::2], strict=True)
-            raise refused(
-                self.address, {owners[n]: int(now) if now else None for n, now in numbers}
-            )
+            strangers = {owners[n]: int(now) if now else None for n, now in numbers}
+            self._check_removed(strangers)
+            return strangers
         return list(found)
+
+    def _check_removed(self, strangers: dict[Owner, int | None]) -> None:
+        """Raise RecordsRefusedError if an owner that is not there was not removed either."""
+        tokens = [removed_token(one.token) for one in strangers]
+        found = self._server.call("HMGET", self._tokens, *tokens)
+        pairs = zip(strangers, found, strict=True)
+        lost = {one: strangers[one] for one, now in pairs if now != str(one.trial).encode()}
+        if lost:
+            raise refused(self.address, lost)
+
+    def remove(self, markers: Sequence[Record], outputs: Collection[str] = ()) -> None:
+        """Remove trials, one round trip for each; all of a trial at one moment."""
+        owners = {one.owner: None for one in markers if one.owner is not None}
+        tokens = self._server.call("HMGET", self._tokens, *(one.token for one in owners))
+        pairs = zip(owners, tokens, strict=True)
+        strangers = {
+            one: int(now) if now else None for one, now in pairs if now != str(one.trial).encode()
+        }
+        if strangers:
+            self._check_removed(strangers)
+        names = set(self._server.call("HKEYS", self._counters)) - {b"latest"}
+        streams = sorted(name.decode().partition(":")[2] for name in names)
+        for marker in markers:
+            self._remove(marker, [stream for stream in streams if stream != "trials"])
+        ids = [id.encode("utf-8", "surrogatepass") for id in outputs]
+        for some in partition_all(_BATCH, ids):
+            self._server.run(ERASE, [self._stream("outputs"), self._index("outputs", 0)], *some)
+
+    def _remove(self, marker: Record, streams: list[str]) -> None:
+        self._check(marker.body)
+        keys = [self._counters, self._tokens]
+        for stream in ("trials", *streams):
+            keys += [self._stream(stream), self._index(stream, marker.trial)]
+        owner = marker.owner or Owner(0, "")
+        arguments = (owner.token, marker.trial, _member(marker), marker.body)
+        found = self._server.run(REMOVE, keys, *arguments)
+        if found != 1:
+            raise refused(self.address, {owner: int(found) if found else None})
 
     def read(
         self, stream: str, trials: Collection[int] | None = None, after: int = 0

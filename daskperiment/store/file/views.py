@@ -1,0 +1,162 @@
+"""Views of an experiment's records for other programs: SQLite, DuckDB and what builds on them.
+
+Each cell of a view is a plain number or text; nothing has to be decoded. DuckDB reads their SQL
+itself, so they are written in what both have. They belong to the format
+of a folder, see the page ``sql`` of the documentation, and read whatever the streams hold at that
+moment. A database from before there were views gets them when it is opened for writing.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import suppress
+
+__all__ = ["VIEWS", "make_views"]
+
+
+def _json(source: str, path: str) -> str:
+    return f"CAST({source} -> '{path}' AS TEXT)"
+
+
+def _member(source: str, path: str, key: str) -> str:
+    return f"""CAST({source} -> ('$.{path}."' || {key} || '"') AS TEXT)"""
+
+
+def _plain(source: str, path: str, type_: str = "TEXT") -> str:
+    """Return the SQL of a field that is text or a number."""
+    return f"CAST({source} ->> '{path}' AS {type_})"
+
+
+def _number(json: str) -> str:
+    """Return the SQL of a value's JSON as a number; NULL for what is none, and for inf and nan.
+
+    Only numbers consist of these characters: texts have quotes.
+    """
+    bare = f"trim({json}, '0123456789+-.eE')"
+    return f"""CASE WHEN {json} = 'true' THEN 1e0 WHEN {json} = 'false' THEN 0e0
+    WHEN {bare} = '' THEN CAST({json} AS DOUBLE) END"""
+
+
+def _text(json: str) -> str:
+    """Return the SQL of a value's JSON as text; of what is nested, it stays JSON."""
+    kind, value = _plain(json, '$."$"'), _plain(json, "$.v")
+    return f"""CASE substr({json}, 1, 1) WHEN '"' THEN {_plain(json, "$")}
+    WHEN '{{' THEN CASE {kind} WHEN 'object' THEN {_plain(json, "$.repr")}
+    WHEN 'float' THEN {value} WHEN 'tuple' THEN {value} ELSE {json} END
+    WHEN 't' THEN 'True' WHEN 'f' THEN 'False' WHEN 'n' THEN 'None' ELSE {json} END"""
+
+
+def _both(json: str, name: str) -> str:
+    number, text = (name, f"{name}_text") if name != "value" else ("value", "text")
+    return f"{_number(json)} AS {number}, {_text(json)} AS {text}"
+
+
+_KIND = '$.value."$"'
+_BEGUN = "(SELECT trial, body FROM trials WHERE id = 'begun' AND json_valid(body)) b"
+# Of several ends of a trial success outweighs the others, then the first holds.
+_ENDED = """(SELECT trial, body, row_number() OVER (PARTITION BY trial ORDER BY
+    CASE body ->> '$.status' WHEN 'succeeded' THEN 0 WHEN 'failed' THEN 1 ELSE 2 END,
+    CAST(body ->> '$.finished' AS DOUBLE)) AS place
+    FROM trials WHERE id >= 'ended-' AND id < 'ended.' AND json_valid(body)) e"""
+
+
+def _columns(source: str, **columns: str) -> str:
+    """Return the SQL of columns that are fields, each given as its path or as path and type."""
+    parts = (text.partition(" ") for text in columns.values())
+    return ", ".join(
+        f"{_plain(source, f'$.{path}', type_ or 'TEXT')} AS {name}"
+        for name, (path, _, type_) in zip(columns, parts, strict=True)
+    )
+
+
+VIEWS = {
+    "v_history": f"""SELECT b.trial AS trial, {_columns("b.body", step="result")},
+    coalesce({_plain("e.body", "$.status")}, 'unfinished') AS status,
+    {_both(_json("e.body", "$.value"), "result")},
+    {_columns("b.body", started="started DOUBLE")},
+    {
+        _columns(
+            "e.body",
+            finished="finished DOUBLE",
+            seconds="elapsed DOUBLE",
+            error="failure.description",
+        )
+    },
+    {_columns("b.body", seed="seed", sweep="sweep", host="origin.host", username="origin.user")}
+    FROM {_BEGUN} LEFT JOIN {_ENDED} ON e.trial = b.trial AND e.place = 1""",
+    "v_results": f"""SELECT e.trial AS trial, CAST(r.key AS TEXT) AS name,
+    {_both(_member("e.body", "value", "r.key"), "value")}
+    FROM {_ENDED}, json_each(e.body, '$.value') r
+    WHERE e.place = 1 AND substr({_json("e.body", "$.value")}, 1, 1) = '{{'
+    AND instr(r.key, '"') = 0 AND {_json("e.body", _KIND)} IS NULL""",
+    "v_parameters": f"""SELECT b.trial AS trial, CAST(p.key AS TEXT) AS name,
+    {_both(_member("b.body", "parameters", "p.key"), "value")}
+    FROM {_BEGUN}, json_each(b.body, '$.parameters') p WHERE instr(p.key, '"') = 0
+    UNION ALL SELECT e.trial, {_plain("e.body", "$.name")},
+    {_both(_json("e.body", "$.value"), "value")}
+    FROM trials e WHERE e.id >= 'computed-' AND e.id < 'computed.' AND json_valid(e.body)""",
+    "v_metrics": f"""SELECT b.trial AS trial, {_plain("p.value", "$[0]")} AS metric,
+    {_both(_json("p.value", "$[1]"), "epoch")}, {_both(_json("p.value", "$[2]"), "value")},
+    {_plain("p.value", "$[3]", "DOUBLE")} AS time
+    FROM points b, json_each(b.body, '$.points') p WHERE json_valid(b.body)""",
+    "v_steps": f"""SELECT b.trial AS trial, {
+        _columns(
+            "b.body",
+            step="step",
+            call="key",
+            status="status",
+            started="started DOUBLE",
+            seconds="wall DOUBLE",
+            cpu_seconds="cpu DOUBLE",
+            peak_bytes="peak BIGINT",
+            host="host",
+            reused_from="reused BIGINT",
+        )
+    } FROM steps b WHERE json_valid(b.body)""",
+    "v_artifacts": f"""SELECT b.trial AS trial, {
+        _columns(
+            "b.body",
+            step="step",
+            name="name",
+            format="value.format",
+            bytes="value.size BIGINT",
+            digest="value.digest",
+            added="added DOUBLE",
+        )
+    } FROM notes b WHERE b.id >= 'artifact-' AND b.id < 'artifact.' AND json_valid(b.body)""",
+    "v_remarks": f"""SELECT b.trial AS trial, {
+        _columns(
+            "b.body",
+            time="time DOUBLE",
+            username="user",
+            tags="tags",
+            untags="untags",
+            note="remark",
+            name="name",
+        )
+    }, CAST({_number(_json("b.body", "$.archived"))} AS INTEGER) AS archived
+    FROM notes b WHERE b.id >= 'curated-' AND b.id < 'curated.' AND json_valid(b.body)""",
+}
+"""Name of a view -> what it selects, in SQL that SQLite and DuckDB both have."""
+_STATEMENTS = {name: f"CREATE VIEW {name} AS {query}" for name, query in VIEWS.items()}
+
+
+def make_views(connection: sqlite3.Connection) -> None:
+    """Make the views that a database lacks or has from another version, if it can be written.
+
+    Nothing of our own reads them, so that nothing fails for want of one.
+    """
+    with suppress(sqlite3.Error):
+        query = "SELECT name, sql FROM sqlite_schema WHERE type = 'view'"
+        there = dict(connection.execute(query).fetchall())
+        if all(there.get(name) == text for name, text in _STATEMENTS.items()):
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for name, text in _STATEMENTS.items():
+                connection.execute(f"DROP VIEW IF EXISTS {name}")
+                connection.execute(text)
+            connection.execute("COMMIT")
+        finally:
+            if connection.in_transaction:
+                connection.rollback()

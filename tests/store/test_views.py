@@ -1,0 +1,168 @@
+"""The views of a folder's database, as SQLite and DuckDB read them."""
+
+from __future__ import annotations
+
+import importlib.util
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import daskperiment
+from daskperiment.recording.registry import close_recorders
+from daskperiment.store.file.views import VIEWS
+from daskperiment.store.opening import open_store
+from tests.shared.conftest import open_again
+
+Ask = Callable[[str], list[tuple[Any, ...]]]
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    """An experiment of three trials, of which the last one fails, with all kinds of values."""
+    ex = daskperiment.Experiment("seen", backend=tmp_path)
+    names = ("a", "text", "nested")
+    a, text, nested = (ex.parameter(name) for name in names)
+
+    @ex.result
+    def train(a: Any, text: Any, nested: Any) -> Any:
+        for epoch, value in enumerate((1.5, float("nan"), float("inf"), -2)):
+            ex.save_metric('lo"ss', epoch, value)
+        ex.save_metric("named", "last", True)
+        ex.save("table", {"a": 1})
+        if a == 3:
+            raise ValueError('it\'s "odd"')
+        return {"f1": a / 4, "name": "né", "none": None, "pair": (1, 2)}
+
+    result = train(a, text, nested)
+    result.bind(a=1, text="1e5", nested=(1, {"x": None})).compute(scheduler="synchronous")
+    result.bind(a=True, text="true", nested=float("inf")).compute(scheduler="synchronous")
+    with pytest.raises(ValueError, match="odd"):
+        result.bind(a=3, text="x'; DROP TABLE trials", nested=[]).compute(scheduler="synchronous")
+    ex.tag([1, 2], "good")
+    ex.note(1, "a\nnote")
+    ex.archive(2)
+    ex.flush()
+    close_recorders()
+    return tmp_path / "seen" / "records.sqlite"
+
+
+def by_sqlite(path: Path) -> Ask:
+    """Return what asks Python's own SQLite."""
+
+    def ask(query: str) -> list[tuple[Any, ...]]:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+            return connection.execute(query).fetchall()
+
+    return ask
+
+
+def by_duckdb(path: Path) -> Ask:
+    """Return what asks DuckDB, where its extension for SQLite is installed as a package."""
+    duckdb = pytest.importorskip("duckdb")
+    found = importlib.util.find_spec("duckdb_extension_sqlite_scanner")
+    if found is None or not found.submodule_search_locations:
+        pytest.skip("DuckDB's extension for SQLite is not installed")
+    (folder,) = found.submodule_search_locations
+    (extension,) = Path(folder).rglob("*.duckdb_extension")
+    connection = duckdb.connect()
+    connection.execute(f"LOAD '{extension}'")
+    connection.execute(f"ATTACH '{path}' AS seen (TYPE sqlite, READ_ONLY)")
+    connection.execute("USE seen")
+    return lambda query: connection.execute(query).fetchall()
+
+
+@pytest.fixture(params=[by_sqlite, by_duckdb])
+def ask(request: pytest.FixtureRequest, database: Path) -> Ask:
+    """Ask by each of the programs."""
+    return request.param(database)  # type: ignore[no-any-return]
+
+
+def test_history(ask: Ask) -> None:
+    """A trial is a row with its end, also if it failed, and a nested result is JSON."""
+    rows = ask("SELECT trial, status, result, error, step FROM v_history ORDER BY trial")
+    assert [row[:3] for row in rows] == [
+        (1, "succeeded", None), (2, "succeeded", None), (3, "failed", None),
+    ]  # fmt: skip
+    assert 'it\'s "odd"' in rows[2][3]
+    assert rows[0][3:] == (None, "train")
+    (text,) = ask("SELECT result_text FROM v_history WHERE trial = 1")
+    assert text[0].startswith('{"f1":0.25')
+    ((seconds, started),) = ask("SELECT seconds, finished - started FROM v_history WHERE trial = 1")
+    assert 0 < seconds < started + 1
+
+
+def test_values(ask: Ask) -> None:
+    """Numbers are numbers, texts that look like numbers are none, and each value has its text."""
+    rows = ask("SELECT trial, name, value, text FROM v_parameters ORDER BY trial, name")
+    assert rows == [
+        (1, "a", 1.0, "1"), (1, "nested", None, '[1,{"x":null}]'), (1, "text", None, "1e5"),
+        (2, "a", 1.0, "True"), (2, "nested", None, "inf"), (2, "text", None, "true"),
+        (3, "a", 3.0, "3"), (3, "nested", None, "[]"), (3, "text", None, "x'; DROP TABLE trials"),
+    ]  # fmt: skip
+    rows = ask("SELECT name, value, text FROM v_results WHERE trial = 1 ORDER BY name")
+    assert rows == [
+        ("f1", 0.25, "0.25"), ("name", None, "né"), ("none", None, "None"), ("pair", None, "[1,2]"),
+    ]  # fmt: skip
+
+
+def test_metrics(ask: Ask) -> None:
+    """Each point is a row; what is no finite number is NULL with its text."""
+    rows = ask(
+        "SELECT metric, epoch, epoch_text, value, text FROM v_metrics WHERE trial = 1 ORDER BY time"
+    )
+    assert rows == [
+        ('lo"ss', 0.0, "0", 1.5, "1.5"), ('lo"ss', 1.0, "1", None, "nan"),
+        ('lo"ss', 2.0, "2", None, "inf"), ('lo"ss', 3.0, "3", -2.0, "-2"),
+        ("named", None, "last", 1.0, "True"),
+    ]  # fmt: skip
+
+
+def test_steps_artifacts_and_remarks(ask: Ask) -> None:
+    """Step runs, artifacts and what people said are rows of plain values."""
+    rows = ask("SELECT trial, step, status, reused_from FROM v_steps ORDER BY trial")
+    assert rows == [
+        (1, "train", "succeeded", None), (2, "train", "succeeded", None),
+        (3, "train", "failed", None),
+    ]  # fmt: skip
+    rows = ask("SELECT trial, name, format, bytes > 0 FROM v_artifacts ORDER BY trial")
+    assert [row[:3] for row in rows] == [(trial, "table", "json") for trial in (1, 2, 3)]
+    rows = ask("SELECT trial, tags, note, archived FROM v_remarks ORDER BY time, trial")
+    assert rows == [
+        (1, '["good"]', None, None), (2, '["good"]', None, None), (1, None, "a\nnote", None),
+        (2, None, None, 1),
+    ]  # fmt: skip
+
+
+def test_older_databases_get_them(database: Path, tmp_path: Path) -> None:
+    """A folder without views, or with other ones of these names, gets them at the next write."""
+    with sqlite3.connect(database) as connection:
+        for name in VIEWS:
+            connection.execute(f"DROP VIEW {name}")
+        connection.execute("CREATE VIEW v_history AS SELECT 1")
+    connection.close()
+    assert list(open_again("seen", tmp_path).get_history(archived=True).index) == [1, 2, 3]
+    assert by_sqlite(database)("SELECT count(*) FROM sqlite_schema WHERE type = 'view'") == [(1,)]
+    open_again("seen", tmp_path).tag(1, "again")
+    names = by_sqlite(database)("SELECT name FROM sqlite_schema WHERE type = 'view' ORDER BY name")
+    assert [name for (name,) in names] == sorted(VIEWS)
+    assert len(by_sqlite(database)("SELECT * FROM v_history")) == 3
+
+
+def test_damaged_and_deleted(database: Path, tmp_path: Path) -> None:
+    """Records that are no JSON, and trials that were deleted, are in no view."""
+    open_again("seen", tmp_path).delete_trials(1)
+    close_recorders()
+    with sqlite3.connect(database) as connection:
+        connection.execute("UPDATE trials SET body = 'no' WHERE trial = 3 AND id = 'begun'")
+        connection.execute("UPDATE points SET body = '{' WHERE trial = 3")
+    connection.close()
+    for name in VIEWS:
+        rows = by_sqlite(database)(f"SELECT trial FROM {name}")
+        assert {trial for (trial,) in rows} <= (
+            {2} if name in ("v_history", "v_parameters", "v_metrics") else {2, 3}
+        ), name
+    assert open_store(tmp_path, "seen").state().latest == 3
