@@ -17,9 +17,9 @@ from daskperiment.dashboard.artifact_files import describe_artifacts
 from daskperiment.dashboard.cells import LONGEST, full_text, truncate
 from daskperiment.dashboard.damage import split_damaged
 from daskperiment.dashboard.figures import MAX_STEPS, layout_graph
+from daskperiment.dashboard.metric_cache import MetricSummaries
 from daskperiment.errors import CorruptRecordError
 from daskperiment.history.curated import NOTHING_SAID, curated
-from daskperiment.history.metrics import summarize
 from daskperiment.history.stored_values import viewed
 from daskperiment.history.trial_records import RecordedTrial, resumed_by, trial_or_raise
 from daskperiment.records import (
@@ -224,7 +224,7 @@ def unfinished(
 def _lines(store: Store, trial: RecordedTrial, runs: Sequence[StepRun]) -> list[str]:
     """Return what to paste into Python to have parts of a trial there."""
     number = trial.trial
-    names = sorted(summarize(store, [number])[number])
+    names = sorted(MetricSummaries(store).get([number])[number])
     lines = [f"ex.get_history(where='`Trial ID` == {number}')"]
     lines += [f"ex.load_metric({name!r}, {number})" for name in names[:3]]
     kept = [run.key for run in runs if run.kept is not None]

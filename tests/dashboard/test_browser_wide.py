@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from tests.dashboard.stores import FolderLab
 
 TABLE = "?experiment=wide"
@@ -221,27 +219,34 @@ def test_pages_that_are_open_before_a_trial_begins(site, folder):
     page.wait_for_selector("main h1:has-text('Trial 4')", timeout=3000)
 
 
-def test_growth_shows_within_two_seconds(site, folder):
-    """A new point is in the chart within 2 seconds, though each drawing takes half a second."""
+def test_what_drawing_costs_is_no_reason_to_ask_later(site, folder):
+    """New points are asked for a second later, though each drawing takes one itself."""
     lab = FolderLab(folder / "growing")
-    trials = [lab.open({"a": number}) for number in range(6)]
-    for trial in trials:
-        lab.points(trial, *(("loss", i, i / 2_000) for i in range(2_000)))
-    page = site.open("?experiment=growing&tab=metrics&trials=1-6", ".plot canvas")
+    trial = lab.open({"a": 1})
+    lab.points(trial, ("loss", 0, 0.0))
+    page = site.open("?experiment=growing&tab=metrics&trials=1", ".plot canvas")
     site.drawn(1)
     page.wait_for_selector(".live.live")
-    slow = """() => Bokeh.documents[0].get_model_by_name("trial1").properties.data.change
-      .connect(() => {
-      const end = performance.now() + 500;
-      while (performance.now() < end);
-    })"""
+    slow = """() => {
+      window.pauses = [];
+      const later = window.setTimeout;
+      window.setTimeout = (call, pause) => {
+        window.pauses.push(pause);
+        return later(call, pause);
+      };
+      Bokeh.documents[0].get_model_by_name("trial1").properties.data.change.connect(() => {
+        const end = performance.now() + 1000;
+        while (performance.now() < end);
+      });
+    }"""
     page.evaluate(slow)
     last = "Bokeh.documents[0].get_model_by_name('trial1').data.y.at(-1)"
-    for number in range(3):
-        lab.points(trials[0], ("loss", 2_000 + number, 7.0 + number))
-        start = time.monotonic()
+    for number in range(2):
+        lab.points(trial, ("loss", 1 + number, 7.0 + number))
         site.until(lambda number=number: page.evaluate(last) == 7 + number)
-        assert time.monotonic() - start < 2.0
+    page.wait_for_timeout(300)
+    # Longer ones are those of the test's own waiting.
+    assert max(pause for pause in page.evaluate("window.pauses") if pause < 20_000) <= 1000
 
 
 def test_on_a_phone(site):
