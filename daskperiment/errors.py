@@ -21,7 +21,8 @@
     ├── LookupFailedError (KeyError)
     │   ├── ArtifactNotFoundError
     │   ├── MetricNotFoundError
-    │   └── PersistedResultNotFoundError
+    │   ├── PersistedResultNotFoundError
+    │   └── StepNotFoundError
     └── StoreError
         ├── StoreUnavailableError (ConnectionError)
         ├── CorruptRecordError
@@ -73,6 +74,7 @@ __all__ = [
     "ResumptionWarning",
     "SecretKeyError",
     "StepEndedError",
+    "StepNotFoundError",
     "StoreError",
     "StoreUnavailableError",
     "StoreWarning",
@@ -166,6 +168,10 @@ class MetricNotFoundError(LookupFailedError):
 
 class PersistedResultNotFoundError(LookupFailedError):
     """A trial kept no value for this step."""
+
+
+class StepNotFoundError(LookupFailedError):
+    """A trial has no step of this name."""
 
 
 class StoreError(DaskperimentError):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
 import importlib
+import os
 import pkgutil
 import re
 import shlex
@@ -124,6 +126,37 @@ def literal_blocks(text: str) -> list[str]:
     """Give the indented blocks behind ``::`` and ``code-block``, without their indentation."""
     found = re.finditer(r"::(?: \w+)?\n(?:   :.*\n)*\n((?: +.*\n|\n)+)", text + "\n")
     return [textwrap.dedent(match[1]).strip("\n") + "\n" for match in found]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_python_of_the_documents_is_python(path: Path) -> None:
+    """Every block of Python that a page shows without a prompt can be compiled."""
+    text = path.read_text(encoding="utf-8")
+    block = r"code-block:: python\n(?: +:.*\n)*\n((?: +.*\n|\n)+)"
+    for found in re.finditer(block, text + "\n"):
+        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        compile(textwrap.dedent(found[1]), str(path), "exec", flags)
+
+
+def test_the_job_array_of_the_guide_works(tmp_path: Path) -> None:
+    """The script in the page about clusters records a trial of each job, all at once."""
+    text = page("clusters")
+    source = next(block for block in literal_blocks(text) if "SLURM_ARRAY_TASK_ID" in block)
+    (tmp_path / "train.py").write_text(source, encoding="utf-8")
+    store = tmp_path / "trials"
+    jobs = [
+        subprocess.Popen(
+            [sys.executable, "train.py"],
+            env={**os.environ, "STORE": str(store), "SLURM_ARRAY_TASK_ID": str(number)},
+        )
+        for number in range(3)
+    ]
+    assert [job.wait(100) for job in jobs] == [0, 0, 0]
+    ex = daskperiment.Experiment("array", backend=store)
+    history = ex.get_history().sort_values("fold")
+    assert history["Result"].tolist() == [950, 970, 990]
+    own = [trial for trial in (1, 2, 3) if ex.get_steps(trial)["Reused From"].isna().all()]
+    assert len(own) == 1
 
 
 def test_the_script_of_the_guide_works(run: Command, tmp_path: Path) -> None:  # noqa: F811

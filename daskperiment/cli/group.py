@@ -202,6 +202,15 @@ def code(**given: Any) -> None:
     work("trial_report").code(**given)
 
 
+@command("log", trials=True)
+@experiment_argument
+@_trial_argument
+@click.option("--step", metavar="NAME", help="Only what this step said.")
+def log(**given: Any) -> None:
+    """Print what the steps of a trial printed, logged and warned of, by default of the latest."""
+    work("trial_report").log(**given)
+
+
 @command("env", trials=True)
 @experiment_argument
 @_trial_argument
@@ -458,7 +467,7 @@ def check(**given: Any) -> int:
 _SECTIONS = {
     "With a script": (run, resume, reproduce),
     "What was recorded": (
-        ls, history, show, steps, metrics, artifacts, get, code, env, compare, explain, best,
+        ls, history, show, steps, metrics, artifacts, get, log, code, env, compare, explain, best,
         check_metric, board,
     ),
     "What you say of it": (save, tag, untag, note, rename, archive, unarchive, rm_trials),

@@ -101,6 +101,7 @@ def export(backend: str | None, id: str, folder: Path) -> None:
             history.csv          a row for each trial
             trials/000001.json   all about a trial
             code/000001.py       the code of its steps
+            logs/000001.txt      what its steps said, if anything
     """
     experiment, store = find(backend, id), store_of(backend, id)
     prepare_folder(folder, id)
@@ -115,6 +116,9 @@ def export(backend: str | None, id: str, folder: Path) -> None:
         code = data.pop("code")
         write(folder / "trials" / f"{number:06}.json", _json(data))
         write(folder / "code" / f"{number:06}.py", code)
+        if log := experiment.get_log(number):
+            _make(folder / "logs")
+            write(folder / "logs" / f"{number:06}.txt", log)
     output.print_text(f"{_trials(len(trials))} of {id} written to {folder}.")
 
 

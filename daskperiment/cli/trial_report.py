@@ -29,6 +29,7 @@ __all__ = [
     "compare",
     "environment",
     "explain",
+    "log",
     "print_explanation",
     "script_of",
     "show",
@@ -67,6 +68,14 @@ def code(backend: str | None, id: str, trial: int) -> None:
     """Print the code of a trial."""
     experiment = find(backend, id)
     output.print_source(experiment.get_code(trial_of(experiment, trial)))
+
+
+def log(backend: str | None, id: str, trial: int, step: str | None) -> None:
+    """Print what the steps of a trial said."""
+    experiment = find(backend, id)
+    text = experiment.get_log(trial_of(experiment, trial), step)
+    if text:
+        output.print_text(text.removesuffix("\n"))
 
 
 def environment(

@@ -20,6 +20,7 @@ from daskperiment.dashboard.figures import MAX_STEPS, layout_graph
 from daskperiment.dashboard.metric_cache import MetricSummaries
 from daskperiment.errors import CorruptRecordError
 from daskperiment.history.curated import NOTHING_SAID, curated
+from daskperiment.history.logs import get_log
 from daskperiment.history.stored_values import viewed
 from daskperiment.history.trial_records import RecordedTrial, resumed_by, trial_or_raise
 from daskperiment.records import (
@@ -90,6 +91,7 @@ def describe_trial(store: Store, trial_id: int) -> dict[str, Any]:
         "unfinished": unfinished(graph.nodes if graph else (), runs, trial),
         "lines": _lines(store, trial, runs),
         "steps_left_out": max(0, len(runs) - _STEPS),
+        "log": _log(store, trial_id),
         "notes": _notes(store, trial_id),
         "said": curated(store, [trial_id]).get(trial_id, NOTHING_SAID).described(_finite),
         "graph": _graph(graph),
@@ -229,6 +231,13 @@ def _lines(store: Store, trial: RecordedTrial, runs: Sequence[StepRun]) -> list[
     lines += [f"ex.load_metric({name!r}, {number})" for name in names[:3]]
     kept = [run.key for run in runs if run.kept is not None]
     return lines + [f"ex.get_persisted({key!r}, {number})" for key in kept[:1]]
+
+
+def _log(store: Store, trial: int) -> str:
+    """Return what the steps said; of very much the beginning and the end."""
+    text = get_log(store, trial)
+    half = LONGEST // 2
+    return text if len(text) <= LONGEST else f"{text[:half]}\n…\n{text[-half:]}"
 
 
 def _loaded(store: Store, digest: str, type_: type[T], problems: list[str]) -> T | None:

@@ -57,6 +57,8 @@ class RunningStep:
     """Keys of the steps that began here while it ran."""
     rehearsed: bool = False
     """Whether no step runs: a test calls the functions of steps, which are told the trial id 0."""
+    log: Any = None
+    """What it says, once it has said something."""
     metrics: set[str] = field(default_factory=set)
     """Names of the metrics that the step saved."""
     artifacts: list[Artifact] = field(default_factory=list)

@@ -21,7 +21,7 @@ from typing import Any
 from daskperiment.errors import UncertainStepError
 from daskperiment.execution.context import ACTIVE, CURRENT, TURN, RunningStep
 
-__all__ = ["bound", "carry_steps", "run_to_end", "running_step"]
+__all__ = ["bound", "carry_steps", "run_to_end", "running_step", "speaking_step"]
 
 _ORIGIN = "_daskperiment_origin"
 """Attribute of a thread that a step started: the step, and the turn of the thread."""
@@ -39,6 +39,16 @@ def running_step() -> RunningStep | None:
     """
     step = CURRENT.get()
     return step if step is not None else _by_origin(threading.current_thread())
+
+
+def speaking_step() -> RunningStep | None:
+    """Return the step whose log has what this thread says: in doubt the one that started it."""
+    step = CURRENT.get()
+    if step is None:
+        origin: tuple[weakref.ref[RunningStep], int] | None
+        origin = getattr(threading.current_thread(), _ORIGIN, None)
+        step = origin[0]() if origin is not None else None
+    return step
 
 
 def _by_origin(thread: threading.Thread) -> RunningStep | None:
@@ -175,4 +185,5 @@ def _carrying(submit: Callable[..., Any]) -> Callable[..., Any]:
 def _after_fork() -> None:
     for step in ACTIVE:
         step.halted = "forked"
+        step.log = None  # its lock may be held by a thread that is not here
     ACTIVE.clear()

@@ -187,7 +187,8 @@ def _handle(request: TrialRequest, begun: BegunTrial) -> TrialHandle:
         clock=allocation.clock, monotonic=time.monotonic(), began_on=(origin.host, origin.boot),
         signing_key=setup.signing_key, step_keys=request.step_keys, followed=request.followed,
         progress=request.progress, owner=begun.owner, first_record=begun.first_record,
-        secrets=request.secrets, directory=setup.directory, resumption=request.resumption,
+        secrets=request.secrets, directory=setup.directory, logs=setup.logs,
+        resumption=request.resumption,
     )  # fmt: skip
 
 

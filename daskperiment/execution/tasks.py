@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -49,6 +50,7 @@ from daskperiment.execution.observed_files import (
     watch_files,
     without_secrets,
 )
+from daskperiment.execution.overheard import HEARD, listen
 from daskperiment.execution.purity import hands_on, is_changed, report_conflicts
 from daskperiment.execution.random_state import doubt_of, release_step, seed_step
 from daskperiment.execution.trial import TrialHandle
@@ -168,6 +170,9 @@ def watched(
 
 def run_seeded(running: RunningStep, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """Call a function with the global random state seeded for it; a coroutine is run to its end."""
+    trial, heard = running.trial, HEARD
+    if (sys.stdout is not heard.stdout or sys.stderr is not heard.stderr) and trial and trial.logs:
+        listen()
     reset = CURRENT.set(running)
     seed_step(running, reset.old_value)
     try:
@@ -176,6 +181,8 @@ def run_seeded(running: RunningStep, function: Callable[..., Any], args: Any, kw
     finally:
         release_step(running)
         CURRENT.reset(reset)
+        if running.log is not None:
+            running.log.close()
 
 
 class StepRunner:

@@ -58,6 +58,8 @@ class TrialSetup:
     """A cryptographic digest of the code, where there is a signing key."""
     directory: str = ""
     """The working directory of the process that computes the trials, empty if it has none."""
+    logs: bool = True
+    """Whether it is kept what steps print, log and warn of."""
     stored: bool = False
     """Whether the store has the objects already, so that they are only named here."""
 
@@ -268,6 +270,8 @@ class TrialHandle:
     """Which parameters are secret; None if none is."""
     directory: str = field(repr=False)
     """The working directory where it was planned."""
+    logs: bool
+    """Whether it is kept what its steps print, log and warn of."""
     resumption: Resumption | None = field(repr=False)
     """What it goes on from."""
     at_home: bool = field(init=False, repr=False)

@@ -264,6 +264,35 @@ class Questions(ExperimentBase):
 
         return compare(self._store_caught_up(), first, second)
 
+    def get_log(self, trial_id: int, step: str | None = None) -> str:
+        """Return what the steps of a trial printed, logged and warned of.
+
+        Parameters
+        ----------
+        trial_id : int
+            The trial. One that runs may be asked, too.
+        step : str, optional
+            Name of a step, or the Key of one of its calls, as :meth:`get_steps` shows it.
+
+        Returns
+        -------
+        str
+            A line for each line of what they wrote: date and time in UTC, the step's Key, whence it
+            came, and the text. That is ``stdout`` or ``stderr``, ``warning``, or the level of a
+            logging record. Of a step run that says very much the beginning and the end are kept,
+            some 64,000 characters of each. A step that was reused did not run, and says nothing.
+
+        Raises
+        ------
+        TrialIDNotFoundError
+            If there is no such trial.
+        StepNotFoundError
+            If it has no such step.
+        """
+        from daskperiment.history.logs import get_log
+
+        return get_log(self._store_caught_up(), trial_id, step)
+
     def explain(self, result: Result | Delayed | int) -> Explanation:
         """Explain for each step whether its output would be reused, and if not, why.
 

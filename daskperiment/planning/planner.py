@@ -43,6 +43,7 @@ from daskperiment.store.protocol import Store
 __all__ = ["Planner", "TrialOptions", "TrialPlan", "check_reuse", "patience"]
 
 _PATIENCE = "daskperiment.patience"
+_LOGS = "daskperiment.logs"
 _IN_SWEEPS = 30.0
 """Seconds that the trials of a sweep wait where nothing is configured: one must not end all."""
 
@@ -178,11 +179,12 @@ class _Setups:
             signing_key_in_force(),
             current_directory(),
         )
-        now = code_blob.digest, environment.digest, graph.digest, origin, key, directory
+        logs = dask.config.get(_LOGS, True)
+        now = code_blob.digest, environment.digest, graph.digest, origin, key, directory, logs
         # One object for many trials: it is pickled once, and a worker unpickles it once.
         if last is None or now != (
             last.code.digest, last.environment.digest, last.graph.digest, last.origin,
-            last.signing_key, last.directory,
+            last.signing_key, last.directory, last.logs,
         ):  # fmt: skip
             last = self._setup = TrialSetup(
                 store, result, code_blob, environment, graph,
@@ -191,9 +193,16 @@ class _Setups:
                 doubts={step: _doubt(unknown) for step, each in code.steps.items()
                         if (unknown := unknown_constants(each))},
                 code_hash=None if key is None else content_hash(code_blob.parts),
-                directory=directory,
+                directory=directory, logs=_checked_switch(_LOGS, logs),
             )  # fmt: skip
         return last
+
+
+def _checked_switch(name: str, given: Any) -> bool:
+    """Refuse what does not say whether something is switched on."""
+    if isinstance(given, bool):
+        return given
+    raise ValueError(f"{name} is {given!r}; expected True or False")
 
 
 class _Passed(NamedTuple):

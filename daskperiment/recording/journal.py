@@ -18,7 +18,7 @@ import uuid
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
@@ -35,7 +35,7 @@ from daskperiment.recording import journal_format as frames
 from daskperiment.recording.left_journals import adopt, count_left, left_journals
 from daskperiment.recording.owned_writes import OwnedWrites
 from daskperiment.recording.unfinished import unfinished
-from daskperiment.records import Point
+from daskperiment.records import LogPiece, Point
 from daskperiment.store import rights
 from daskperiment.store.faults import explain
 from daskperiment.store.liveness import current_origin
@@ -111,6 +111,30 @@ class Journal:
             place = trial | (number or 0) << frames.OWNERS
             file.add(frames.encode_frame(frames.POINT, place, encoded), 1)
             file.loose = True
+
+    def pieces(
+        self, trial: int, pieces: Sequence[LogPiece], owner: Owner, patience: float
+    ) -> bool:  # fmt: skip
+        """Write pieces of a log in one call; as `write`.
+
+        False if the journal is in use for longer than so many seconds: what a finalizer prints may
+        come while this thread itself writes here.
+        """
+        encoded = [_encode_point(piece) for piece in pieces]
+        if not self._writing.acquire(timeout=patience):
+            return False
+        try:
+            file = self._file or self._create()
+            number = file.numbers.get(owner)
+            if number is None:
+                number = file.introduce(owner, self._writes.begun.get(owner, b""))
+            place = trial | number << frames.OWNERS
+            found = b"".join([frames.encode_frame(frames.LOG, place, each) for each in encoded])
+            file.add(found, len(encoded))
+            file.loose = True
+        finally:
+            self._writing.release()
+        return True
 
     def rewind(self) -> None:
         """Deliver everything again that the files have: the store may have lost it."""
@@ -205,6 +229,13 @@ class Journal:
         with self._writing:
             self._trim(0)
             if self._file is not None and not self._file.waiting:
+                self._file.remove()
+                self._file = None
+
+    def drop(self) -> None:
+        """Remove what this process wrote here, delivered or not: it stands elsewhere."""
+        with self._writing:
+            if self._file is not None:
                 self._file.remove()
                 self._file = None
 

@@ -14,9 +14,9 @@ The first frame is the header: JSON with the journal's name and the process that
 CRC covers the data and starts from kind and trial. The magic number of a frame is no part of any
 UTF-8 text, so that reading finds its way again behind damage.
 
-Points are delivered in groups, one record per trial. What goes into one group follows from the file
-alone, so that reading it again gives the same records: groups end at a cut, and where a section
-of 100 kB ends.
+Points and pieces of logs are delivered in groups, one record per trial. What goes into one group
+follows from the file alone, so that reading it again gives the same records: groups end at a cut,
+and where a section of 100 kB ends.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from daskperiment.store.protocol import Owner, Record
 
 __all__ = [
     "CUT",
+    "LOG",
     "OWNER",
     "OWNERS",
     "POINT",
@@ -54,7 +55,7 @@ __all__ = [
     "sections",
 ]
 
-HEADER, POINT, RECORD, CUT, OWNER = range(5)
+HEADER, POINT, RECORD, CUT, OWNER, LOG = range(6)
 START = 24
 """Offset of the first frame."""
 
@@ -74,7 +75,14 @@ _BATCH = 1_000_000
 _CHUNK = 1 << 20
 _LONGEST = 1 << 31
 
+_GROUPED = {POINT: ("points", b'{"points":[%b]}'), LOG: ("logs", b'{"lines":[%b]}')}
+"""What is delivered in groups: kind -> the stream, and the body of a group's record."""
+
 _pack = _FRAME.pack
+
+
+_Groups = dict[tuple[int, int], tuple[int, list[bytes]]]
+"""Kind and trial -> the offset of the first of a group, and what is in it."""
 
 
 class JournalHeader(msgspec.Struct, frozen=True):
@@ -198,7 +206,7 @@ def _read_section(
 ) -> JournalSection:
     limit = min((start // _SECTION + 1) * _SECTION, end)
     window = os.pread(file, min(limit + 4096, end) - start, start)
-    groups: dict[int, tuple[int, list[bytes]]] = {}
+    groups: _Groups = {}
     closed: list[Record] = []
     records: list[Record] = []
     frames = skipped = 0
@@ -213,12 +221,12 @@ def _read_section(
         kind, trial, data = frame
         if trial > _TRIALS and kind != OWNER and trial >> OWNERS not in owners:
             skipped += len(data)  # nobody knows any more whose it is
-        elif kind == POINT:
+        elif kind in _GROUPED:
             frames += 1
-            if trial in groups:
-                groups[trial][1].append(data)
+            if (kind, trial) in groups:
+                groups[kind, trial][1].append(data)
             else:
-                groups[trial] = (offset, [data])
+                groups[kind, trial] = (offset, [data])
         elif kind == RECORD:
             record = _decode_record(trial, data, owners)
             if record is None:
@@ -287,15 +295,14 @@ def _resume(file: int, offset: int, end: int) -> int:
     return end
 
 
-def _close(
-    groups: dict[int, tuple[int, list[bytes]]], journal: str, owners: Mapping[int, Owner]
-) -> list[Record]:
+def _close(groups: _Groups, journal: str, owners: Mapping[int, Owner]) -> list[Record]:
     found = []
-    for trial, (offset, points) in groups.items():
+    for (kind, trial), (offset, items) in groups.items():
         number = trial & _TRIALS
-        body = sealed(b'{"points":[%b]}' % b",".join(points), number)
+        stream, form = _GROUPED[kind]
+        body = sealed(form % b",".join(items), number)
         owner = owners.get(trial >> OWNERS)
-        found.append(Record("points", number, f"{journal}-{offset}", body, owner))
+        found.append(Record(stream, number, f"{journal}-{offset}", body, owner))
     return found
 
 

@@ -13,7 +13,7 @@ import time
 import uuid
 import weakref
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, NamedTuple
 
@@ -31,6 +31,7 @@ from daskperiment.records import (
     CacheEntry,
     Ended,
     Failure,
+    LogPiece,
     Output,
     Point,
     StepRun,
@@ -163,6 +164,18 @@ class Recorder:
             self.delivery.hold(Record("points", owner.trial, id, body, owner), error)
         if not self._heartbeat.runs:
             self._heartbeat.start()
+
+    def pieces(self, owner: Owner, pieces: Sequence[LogPiece], patience: float) -> bool:
+        """Write pieces of a trial's log down, as `Journal.pieces`. Never raises, as `write`."""
+        if self.delivery.stuck:
+            self.delivery.write_held()
+        try:
+            taken = self._journal.pieces(owner.trial, pieces, owner, patience)
+        except StoreError as error:
+            taken, lines = True, b",".join(map(msgspec.json.encode, pieces))
+            body = sealed(b'{"lines":[%b]}' % lines, owner.trial)
+            self.delivery.hold(Record("logs", owner.trial, uuid.uuid4().hex, body, owner), error)
+        return taken
 
     def output(self, id: str, output: Output, owner: Owner | None = None) -> None:
         """Write down what a step returned, to be held against what it returned before."""

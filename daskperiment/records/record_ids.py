@@ -14,6 +14,7 @@ __all__ = [
     "DESERTED",
     "ENDED",
     "IMPURE",
+    "LATER_STREAMS",
     "OUTCOMES",
     "REMOVED",
     "STREAMS",
@@ -40,7 +41,10 @@ __all__ = [
     "tells_outcome",
 ]
 
-STREAMS = ("trials", "steps", "points", "outputs", "notes", "beats")
+LATER_STREAMS = ("logs",)
+"""Streams that a store has from the first record on that is written to them."""
+
+STREAMS = ("trials", "steps", "points", "outputs", "notes", "beats", *LATER_STREAMS)
 """All streams of records, in the order in which a copy writes them: first what trials are."""
 
 BEGUN, COMPUTED, ENDED, IMPURE, SWEEP = "begun", "computed", "ended", "impure", "sweep"

@@ -37,6 +37,7 @@ __all__ = [
     "Files",
     "INEXACT",
     "Impurity",
+    "LogPiece",
     "ObjectRef",
     "Origin",
     "Output",
@@ -460,6 +461,23 @@ class Point(Struct, frozen=True, array_like=True):
     epoch: Any
     value: Any
     time: float
+
+
+class LogPiece(Struct, frozen=True, array_like=True):
+    """A piece of what a step printed, logged or warned of, as it came."""
+
+    step: str
+    """Key of the step run."""
+    run: str
+    """Tells the runs of one step apart, and the processes that one starts."""
+    start: int
+    """How many characters the run had said before: what is missing was left out."""
+    time: float
+    source: str
+    """``stdout``, ``stderr``, ``warning``, or the level of a logging record."""
+    thread: int
+    """Tells apart the threads whose lines are still to be put together."""
+    text: str
 
 
 class Beat(Struct, frozen=True):

@@ -15,6 +15,7 @@ Streams
              a cache key (trial is 0); these can be found by their ids
 ``notes``    what else there is of a trial, such as an impure step; of trial 0: sweeps
 ``beats``    heartbeats of running trials
+``logs``     pieces of what steps printed, logged and warned of
 ===========  ==========================================================================
 
 Record ids

@@ -9,7 +9,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from daskperiment.records import BEGUN, STREAMS
+from daskperiment.records import BEGUN, LATER_STREAMS, STREAMS
 from daskperiment.store.leaf_pages import PAGE
 
 __all__ = ["IDENTITY", "OBJECTS", "SCHEMA", "STREAM", "Schema", "with_first_page"]
@@ -29,6 +29,7 @@ IDENTITY = (
     "WHERE NOT EXISTS (SELECT 1 FROM _identity)",
 )
 """Statements that give a database a random identity, unless it has one."""
+_STREAMS = [STREAM.format(each) for each in STREAMS if each not in LATER_STREAMS]
 _TOKENS = "CREATE TABLE IF NOT EXISTS _tokens (trial INTEGER PRIMARY KEY, token TEXT UNIQUE)"
 
 
@@ -46,9 +47,9 @@ class Schema(NamedTuple):
 SCHEMA = Schema(
     application=0x64706572,
     version=1,
-    tables=";".join([_TOKENS, OBJECTS, *IDENTITY, *map(STREAM.format, STREAMS)]),
+    tables=";".join([_TOKENS, OBJECTS, *IDENTITY, *_STREAMS]),
 )
-_EARLIER = SCHEMA._replace(tables=";".join([_TOKENS, OBJECTS, *map(STREAM.format, STREAMS)]))
+_EARLIER = SCHEMA._replace(tables=";".join([_TOKENS, OBJECTS, *_STREAMS]))
 """Of databases from before there were identities: their tables begin at other pages."""
 
 

@@ -454,3 +454,29 @@ def test_pipe_has_no_colour(trials: Command, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("FORCE_COLOR", "1")
     for command in ("history", "show", "steps", "metrics", "code"):
         assert "\x1b" not in trials(command, "pairs").out
+
+
+def test_log_prints_what_steps_said(run: Command, folder: Path) -> None:
+    """The lines of a trial or of one step; control characters do nothing to a terminal."""
+    ex = daskperiment.Experiment("saying", backend=folder / "daskperiment_cache")
+
+    @ex
+    def first() -> int:
+        print("of the first")
+        return 1
+
+    @ex.result
+    def last(value: int) -> int:
+        sys.stdout.write(EVIL)
+        return value
+
+    last(first()).compute()
+    answer = run("log", "saying")
+    assert answer.out.splitlines()[0].endswith(" first stdout: of the first")
+    assert "\x1b" not in answer.out
+    assert "\x9b" not in answer.out
+    assert "[red]x[/red]" in answer.out
+    assert run("log", "saying", "latest", "--step", "first").out.count("\n") == 1
+    answer = run("log", "saying", "1", "--step", "frist")
+    assert answer.status
+    assert "did you mean 'first'" in answer.err

@@ -28,9 +28,9 @@ def test_commands_are_these() -> None:
     """No command is missing, and none is there that nobody tests."""
     assert NAMES == [
         "archive", "artifacts", "best", "board", "check", "check-metric", "code", "compare", "copy",
-        "delete", "env", "explain", "export", "flush", "get", "history", "ls", "metrics", "note",
-        "prune", "rename", "reproduce", "resume", "rm-trials", "run", "save", "show", "steps",
-        "tag", "unarchive", "untag",
+        "delete", "env", "explain", "export", "flush", "get", "history", "log", "ls", "metrics",
+        "note", "prune", "rename", "reproduce", "resume", "rm-trials", "run", "save", "show",
+        "steps", "tag", "unarchive", "untag",
     ]  # fmt: skip
 
 

@@ -103,6 +103,9 @@ def plant_trial(lab: FolderLab, *, succeeds: bool) -> int:
     lab.add("notes", trial, curation_id(1.0, "plant"), said)
     point = grown(Point)
     rows = [msgspec.to_builtins(point), [point.metric, point.epoch, 1.0, 2.0]]
+    said = [f"LogPiece.step {PLANTS}", "1", 0, 1.0, f"LogPiece.source {PLANTS}", 1,
+            f"LogPiece.text {PLANTS}\n"]  # fmt: skip
+    lab.add("logs", trial, "batch", msgspec.json.encode({"lines": [said]}))
     lab.add("points", trial, "batch", msgspec.json.encode({"points": rows}))
     ended = grown(Ended)
     if succeeds:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import traceback
+
 import dask
 import pytest
+import redis
 
 import daskperiment
 from daskperiment.recording.registry import close_recorders
+from tests.store.redis_server import redis_server, server_of_wheel
 
 TEXT = "hunter2-Zq9"
 
@@ -92,3 +96,32 @@ def test_processes_have_secrets_too(ex, total):
     assert s.compute(scheduler="threads") == len(TEXT)
     assert ex.get_steps(2)["Reused From"].tolist()[0] == 1
     assert isinstance(ex, daskperiment.Experiment)
+
+
+def test_a_store_with_a_password_reaches_workers(client, tmp_path, caplog):
+    """Workers write to a server by its URL; its password is in no log, text, name or record."""
+    with redis_server(server_of_wheel(), tmp_path / "server", "--requirepass", TEXT) as server:
+        url = f"redis://:{TEXT}@127.0.0.1:{server.port}/0"
+        ex = daskperiment.Experiment("remote", backend=url)
+        step, fail = ex(lambda a: a + 1), ex.result(lambda a: 1 / a)
+        a = ex.parameter("a", default=0)
+        s = fail(step(a))
+        with caplog.at_level("DEBUG"):
+            assert client.compute(s).result() == 1.0
+            with pytest.raises(ZeroDivisionError) as caught:
+                client.compute(s.bind(a=-1)).result()
+            client.compute(s.bind(a=1)).cancel()
+        told = [
+            repr(client.get_worker_logs()), repr(client.get_scheduler_logs()), caplog.text,
+            repr(client.scheduler_info()), repr(client.story(*client.who_has())),
+            repr(ex), repr(s), repr(dict(s.dask)),
+            "".join(traceback.format_exception(caught.value)),
+            ex.get_history(verbose=True).to_string(), ex.get_steps(1).to_string(), ex.get_code(1),
+            repr(ex.get_environment(1)),
+        ]  # fmt: skip
+        assert ex.get_steps(1)["Worker"].notna().all()
+        with redis.Redis.from_url(url) as raw:
+            told.append(repr([raw.dump(key) for key in raw.scan_iter()]))
+        close_recorders()
+    assert len("".join(told)) > 10_000
+    assert [text for text in told if TEXT in text] == []

@@ -84,7 +84,7 @@ export function trial(page) {
       found.notes.length ? card("Noticed", h("ul", {}, found.notes.map((one) => h("li", {}, `Step ${one.key} returned another output than in trial ${one.earlier}, ${one.reads.length ? `having read ${one.reads.join(", ")}` : "for no recorded reason: it is not pure"}.`)))) : null,
       card("Graph", found.graph?.nodes.length ? graph(found) : h("p", { class: "quiet" }, found.graph?.steps ? `The graph has ${plural(found.graph.steps, "step")}: too many to draw. The table of steps tells of each.` : "This trial has no recorded graph.")),
       card("Timeline", found.steps.length ? timeline(found) : h("p", { class: "quiet" }, found.status === "running" ? "No step has ended yet." : "No step ran to an end.")),
-      artifacts(found), steps(found), lines(found), kept(found), code(found), environment(found),
+      artifacts(found), log(found), steps(found), lines(found), kept(found), code(found), environment(found),
     ];
   }
 
@@ -156,6 +156,8 @@ export function trial(page) {
 
   const artifacts = (found) => (found.artifacts.length ? card("Artifacts", h("div", { class: "gallery" },
     found.artifacts.map((one) => artifact(page.state.experiment, found.trial, one)))) : null);
+
+  const log = (found) => (found.log ? card("Log", h("pre", { class: "source", tabindex: 0 }, found.log)) : null);
 
   function kept(found) {
     const values = found.steps.filter((one) => one.kept);

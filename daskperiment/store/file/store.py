@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from daskperiment.errors import StoreError, StoreWarning
-from daskperiment.records import BEGUN, REMOVED, STREAMS
+from daskperiment.records import BEGUN, LATER_STREAMS, REMOVED, STREAMS
 from daskperiment.store import rights
 from daskperiment.store.faults import database_name, explained
 from daskperiment.store.file.database import Database
@@ -70,6 +70,9 @@ _COLUMNS = "position, trial, id, CAST(body AS BLOB)"
 
 # So many records at once: a long history is never in memory as a whole.
 _PAGE = 10_000
+
+_ALWAYS = frozenset(STREAMS) - frozenset(LATER_STREAMS)
+"""Streams that each database has."""
 
 _owner_of = attrgetter("owner")
 _row_of = itemgetter(1, 2, 3)
@@ -219,7 +222,7 @@ class FileStore(ObjectMethods):
                 return _select(connection, query, trials, after)
             except sqlite3.OperationalError as error:
                 # Of a stream that each database has it would be damage.
-                if _is_absent(error) and stream not in STREAMS:
+                if _is_absent(error) and stream not in _ALWAYS:
                     return []
                 raise
 
@@ -266,7 +269,16 @@ class FileStore(ObjectMethods):
     def _odd_rows(self, stream: str) -> Iterator[Fault]:
         """Find rows that are no records, which SQLite does not mind."""
         query = f'SELECT count(*) FROM "{stream}" WHERE {_ODD}'
-        count = self._database.ask(lambda found: found.execute(query).fetchone()[0], 0)
+
+        def counted(connection: sqlite3.Connection) -> int:
+            try:
+                return int(connection.execute(query).fetchone()[0])
+            except sqlite3.OperationalError as error:
+                if _is_absent(error) and stream not in _ALWAYS:
+                    return 0
+                raise
+
+        count = self._database.ask(counted, 0)
         if count:
             remedy = "run `daskperiment check --repair` to set them aside"
             what = f"{count} rows in {stream!r} are no records"

@@ -503,7 +503,7 @@ def _bucket(stream: str, trial: int) -> int:
     One hash serves a few trials: that shares out the cost of a key. Points and heartbeats can be
     many in one trial, so that each trial has its own.
     """
-    width = 1 if stream in ("points", "beats") else _WIDTH
+    width = 1 if stream in ("points", "logs", "beats") else _WIDTH
     return (trial + width - 1) // width
 
 
