@@ -391,3 +391,27 @@ def test_a_failing_step_keeps_what_it_said(ex):
     with pytest.raises(FileNotFoundError):
         last().compute()
     assert said(ex) == ["last stdout: so far"]
+
+
+def test_exported_and_shown(ex, tmp_path):
+    """An export has a text file for each trial that said something, and the page has it as text."""
+    pytest.importorskip("pygments")
+    from click.testing import CliRunner
+
+    from daskperiment.cli import cli
+    from daskperiment.dashboard.details import describe_trial
+
+    @ex.result
+    def last(speaks):
+        if speaks:
+            print("<b>told</b>")
+
+    last(True).compute()
+    last(False).compute()
+    command = ["export", "demo", str(tmp_path / "out"), "--backend", str(tmp_path / "store")]
+    assert CliRunner().invoke(cli, command).exit_code == 0
+    assert [each.name for each in (tmp_path / "out" / "logs").iterdir()] == ["000001.txt"]
+    text = (tmp_path / "out" / "logs" / "000001.txt").read_text(encoding="utf-8")
+    assert text == ex.get_log(1) == describe_trial(ex._store, 1)["log"]
+    assert text.endswith("last stdout: <b>told</b>\n")
+    assert describe_trial(ex._store, 2)["log"] == ""
