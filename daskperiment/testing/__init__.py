@@ -27,10 +27,11 @@ def no_trial(seed: int = 0) -> Iterator[None]:
     """Let functions of steps be called as they are, without a trial, as in a unit test.
 
     What a step asks of its experiment is answered, and nothing is recorded: ``save_metric``,
-    ``save_metrics`` and ``save`` check what they are given and drop it, ``ex.rng`` and the global
-    random state have a seed, ``ex.trial_id`` and ``ex.current_trial_id`` are 0. As in a step,
-    calling a step is calling its function: nothing has to be unwrapped. It holds for all
-    experiments, and for the threads that the block starts.
+    ``save_metrics``, ``save`` and ``checkpoint`` check what they are given and drop it,
+    ``restore`` gives its default, ``ex.rng`` and the global random state have a seed,
+    ``ex.trial_id`` and ``ex.current_trial_id`` are 0. As in a step, calling a step is calling its
+    function: nothing has to be unwrapped. It holds for all experiments, and for the threads that
+    the block starts.
 
     Parameters
     ----------

@@ -23,6 +23,12 @@ from tests.shared.test_outage import server  # noqa: F401  # a fixture
 ROOT = Path(daskperiment.__file__).parents[1]
 
 
+@pytest.fixture
+def folder(tmp_path):
+    """Name a folder for a store."""
+    return tmp_path / "store"
+
+
 def undisturbed(folder):
     """Return what the loop comes to where nothing breaks, and its curve."""
     ex = daskperiment.Experiment("undisturbed", backend=folder, seed=5)
@@ -104,9 +110,9 @@ def test_a_store_that_is_away(server, monkeypatch):  # noqa: F811
     assert len(ex.load_metric("loss", 2)) == 5
 
 
-def test_signed(place, monkeypatch):
+def test_signed(folder, monkeypatch):
     """With a signing key a checkpoint that was written without it is refused."""
-    ex = daskperiment.Experiment("signed", backend=place.backend, seed=5)
+    ex = daskperiment.Experiment("signed", backend=folder, seed=5)
     monkeypatch.setenv(BREAK, "7")
     for key in ("k", None):
         with config.set({"daskperiment.signing-key": key}), pytest.raises(RuntimeError):
@@ -126,9 +132,9 @@ def broken_trial(ex, monkeypatch, keep=2):
     monkeypatch.delenv(BREAK)
 
 
-def test_copied(place, make_place, monkeypatch, tmp_path):
+def test_copied(folder, monkeypatch, tmp_path):
     """A copy has the checkpoints that count, under other ids too, and goes on from them."""
-    ex = daskperiment.Experiment("copied", backend=place.backend)
+    ex = daskperiment.Experiment("copied", backend=folder)
     broken_trial(ex, monkeypatch)
     with pytest.raises(RuntimeError):
         monkeypatch.setenv(BREAK, "9")
@@ -136,7 +142,7 @@ def test_copied(place, make_place, monkeypatch, tmp_path):
     monkeypatch.delenv(BREAK)
     other = daskperiment.Experiment("copied", backend=tmp_path / "other")
     broken_trial(other, monkeypatch)
-    daskperiment.copy("copied", place.backend, tmp_path / "other")
+    daskperiment.copy("copied", folder, tmp_path / "other")
     merged = open_again("copied", tmp_path / "other")
     assert merged.get_history(verbose=True)["Resumes"].dropna().tolist() == [2]
     result = define(merged)
@@ -144,9 +150,9 @@ def test_copied(place, make_place, monkeypatch, tmp_path):
     assert merged.load_metric("loss", 4).index.tolist() == list(range(1, EPOCHS + 1))
 
 
-def test_looked_over_and_pruned(place, monkeypatch):
+def test_looked_over_and_pruned(folder, monkeypatch):
     """Checks miss no state that was dropped; pruning keeps what may be gone on with, only that."""
-    ex = daskperiment.Experiment("pruned", backend=place.backend)
+    ex = daskperiment.Experiment("pruned", backend=folder)
     broken_trial(ex, monkeypatch, keep=1)
     define(ex).compute(scheduler="synchronous", seed=5)
     assert not examine(ex._store).findings
@@ -160,9 +166,9 @@ def test_looked_over_and_pruned(place, monkeypatch):
     assert set(ex.prune(max_bytes=0)["Digest"]) > set(live[1])
 
 
-def test_left_by_a_killed_process(place, monkeypatch):
+def test_left_by_a_killed_process(folder, monkeypatch):
     """A state that a later one took the place of, and that nobody dropped, is removed."""
-    ex = daskperiment.Experiment("left", backend=place.backend)
+    ex = daskperiment.Experiment("left", backend=folder)
     with monkeypatch.context() as patched:
         patched.setattr(type(recorder_for(ex._store).delivery), "drop_object", lambda *_: None)
         broken_trial(ex, monkeypatch, keep=1)
@@ -175,9 +181,9 @@ def test_left_by_a_killed_process(place, monkeypatch):
     assert len(define(ex).resume(1, scheduler="synchronous")) == EPOCHS
 
 
-def test_deleted(place, monkeypatch):
+def test_deleted(folder, monkeypatch):
     """Whoever deletes a trial deletes its checkpoints; the trial that went on keeps its curve."""
-    ex = daskperiment.Experiment("deleted", backend=place.backend)
+    ex = daskperiment.Experiment("deleted", backend=folder)
     broken_trial(ex, monkeypatch)
     define(ex).resume(1, scheduler="synchronous")
     digests = [one for (trial, _), each in kept_checkpoints(ex._store).items() if trial == 1
