@@ -1,3 +1,4 @@
+from itertools import chain
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -6,6 +7,17 @@ HERE = Path(__file__).parent
 
 DISTRIBUTED = ["distributed>=2025.1"]
 OPTUNA = ["optuna>=4.0"]
+# The libraries of daskperiment.integrations; tables are kept as Parquet by pyarrow.
+TABLES = ["pyarrow>=16"]
+INTEGRATIONS = {
+    "keras": ["keras>=3.3"],
+    "lightgbm": ["lightgbm>=4.3", *TABLES],
+    "lightning": ["lightning>=2.4"],
+    "sklearn": ["scikit-learn>=1.4", "matplotlib>=3.8", *TABLES],
+    "tensorboard": ["tensorboard>=2.16"],
+    "transformers": ["transformers>=4.46", "accelerate>=1.1"],
+    "xgboost": ["xgboost-cpu>=3.0", *TABLES],
+}
 DASHBOARD = ["bokeh>=3.6", "pygments>=2.15.1", "tornado>=6.4"]
 EXAMPLES = ["scikit-learn>=1.4", "ipykernel>=6", "ipywidgets>=8", "nbclient>=0.10", *DISTRIBUTED]
 DOCS = ["sphinx>=8", "pydata-sphinx-theme>=0.16", "numpydoc>=1.8", "pytest>=8", *DASHBOARD]
@@ -96,7 +108,8 @@ setup(
         "dashboard": DASHBOARD,
         "examples": EXAMPLES,
         "docs": DOCS,
-        "libraries": LIBRARIES,
+        "libraries": [*LIBRARIES, *OPTUNA, *chain.from_iterable(INTEGRATIONS.values())],
+        **INTEGRATIONS,
         "test": TEST,
         "benchmarks": BENCHMARKS,
         "lint": LINT,

@@ -42,7 +42,7 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
-    if name in ("errors", "formats", "testing"):
+    if name in ("errors", "formats", "integrations", "testing"):
         return importlib.import_module(f"daskperiment.{name}")
     if name == "__version__":
         return importlib.import_module("importlib.metadata").version("daskperiment")

@@ -10,6 +10,7 @@ from typing import Any
 from dask.highlevelgraph import HighLevelGraph
 
 from daskperiment.capture.secret_key import covered, secret_parameters
+from daskperiment.capture.signatures import check_name
 from daskperiment.configuration import NO_VALUE, ConfigTree
 from daskperiment.errors import ParameterUndeclaredError
 from daskperiment.execution.between_steps import run_parameter
@@ -23,7 +24,7 @@ from daskperiment.graph.local_tasks import TRIAL
 from daskperiment.graph.template import no_trial
 from daskperiment.secret_values import revealed
 
-__all__ = ["NO_VALUE", "Parameter", "Parameters", "all_named", "check_name", "check_values"]
+__all__ = ["NO_VALUE", "Parameter", "Parameters", "all_named", "check_values"]
 
 
 class Parameters:
@@ -221,20 +222,6 @@ class Parameters:
             found = (name,) if inputs is None else self.missing(inputs, values)
             missing.update(dict.fromkeys(found))
         return tuple(missing)
-
-
-def check_name(name: Any, what: str) -> None:
-    """Refuse what is no name.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it is not text, or empty.
-    """
-    if not isinstance(name, str):
-        raise TypeError(f"A {what}'s name is text, got {name!r} ({type(name).__name__})")
-    if not name:
-        raise ValueError(f"A {what}'s name is empty; give it at least one character")
 
 
 def all_named(method: str, values: Any, named: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -36,7 +36,7 @@ FLOORS = [
     {"planning", "history"},
     {"compare", "pruning", "copying", "curation", "removal", "testing"},
     {"explain"},
-    {"sweep", "reproduce", "dashboard"},
+    {"sweep", "reproduce", "dashboard", "integrations"},
     {"result"},
     {"experiment"},
     {"cli"},

@@ -13,6 +13,7 @@ from daskperiment.formatting import nearest
 __all__ = [
     "DEFAULT",
     "argument_names",
+    "check_name",
     "declared_names",
     "defaults_of",
     "explained",
@@ -29,6 +30,20 @@ T = TypeVar("T")
 
 _POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 _OPEN = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+
+
+def check_name(name: Any, what: str) -> None:
+    """Refuse what is no name.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not text, or empty.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"A {what}'s name is text, got {name!r} ({type(name).__name__})")
+    if not name:
+        raise ValueError(f"A {what}'s name is empty; give it at least one character")
 
 
 def argument_names(

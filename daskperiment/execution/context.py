@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -63,6 +63,8 @@ class RunningStep:
     """Names of the metrics that the step saved."""
     artifacts: list[Artifact] = field(default_factory=list)
     """What the step saved."""
+    at_end: list[Callable[[], None]] = field(default_factory=list)
+    """What is called when its function has returned, to write down what is known only then."""
     made_of: tuple[str, str | None] = ("", None)
     """Fingerprints of the step's code and of its arguments."""
     checkpoints: list[str] = field(default_factory=list)

@@ -53,6 +53,7 @@ from daskperiment.execution.observed_files import (
 from daskperiment.execution.overheard import HEARD, listen
 from daskperiment.execution.purity import hands_on, is_changed, report_conflicts
 from daskperiment.execution.random_state import doubt_of, release_step, seed_step
+from daskperiment.execution.step_records import finish
 from daskperiment.execution.trial import TrialHandle
 from daskperiment.execution.usage import Stopwatch, Usage
 from daskperiment.formats import as_file, as_object
@@ -177,7 +178,10 @@ def run_seeded(running: RunningStep, function: Callable[..., Any], args: Any, kw
     seed_step(running, reset.old_value)
     try:
         value = function(*args, **kwargs)
-        return run_to_end(value) if type(value) is CoroutineType else value
+        value = run_to_end(value) if type(value) is CoroutineType else value
+        if running.at_end:
+            finish(running)
+        return value
     finally:
         release_step(running)
         CURRENT.reset(reset)

@@ -8,10 +8,10 @@ from daskperiment.codec import signing_key_in_force
 from daskperiment.errors import TrialIDNotFoundError
 from daskperiment.execution.context import CURRENT
 from daskperiment.execution.helper_threads import running_step
+from daskperiment.execution.step_records import check_artifact_name, save_artifact
 from daskperiment.experiment.base import explained_methods
 from daskperiment.experiment.in_steps import StepMethods
 from daskperiment.formats import check_format_name
-from daskperiment.parameters import check_name
 from daskperiment.recording.artifact_writer import write_artifact
 from daskperiment.recording.registry import recorder_for
 from daskperiment.store.protocol import Owner
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["ArtifactMethods"]
-
-_LONGEST = 200
-"""Characters of a name."""
 
 
 @explained_methods
@@ -71,12 +68,7 @@ class ArtifactMethods(StepMethods):
         load : Get the value.
         get_artifacts : The artifacts of a trial.
         """
-        check_name(name, "artifact")
-        if len(name) > _LONGEST:
-            raise ValueError(
-                f"An artifact's name has at most {_LONGEST} characters; {name[:40]!r}… has "
-                f"{len(name)}."
-            )
+        check_artifact_name(name)
         wanted = check_format_name(format)
         current = CURRENT.get()
         if trial_id is not None and not (current and current.rehearsed):
@@ -87,17 +79,7 @@ class ArtifactMethods(StepMethods):
                 f"{name!r} in. Save it in a step while a result is computed, or add it to a trial: "
                 f"ex.save({name!r}, value, trial_id=ex.trial_id)."
             )
-        running = self._running()
-        running.check_goes_on("save artifacts")
-        trial = running.trial
-        if trial is None:
-            return None
-        artifact = write_artifact(
-            recorder_for(trial.store), trial.owner, name, value, wanted, step=running.key,
-            signing_key=trial.signing_key,
-        )  # fmt: skip
-        running.artifacts.append(artifact)
-        return None
+        return save_artifact(self._running(), name, value, wanted)
 
     def _add(self, name: str, value: Any, wanted: str | None, trial_id: int) -> None:
         """Add an artifact to a trial from outside of its steps."""

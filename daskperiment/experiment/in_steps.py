@@ -11,8 +11,9 @@ import numpy as np
 from daskperiment.errors import TrialIDNotFoundError
 from daskperiment.execution.context import CURRENT, RunningStep
 from daskperiment.execution.helper_threads import bound, running_step
+from daskperiment.execution.metric_points import point_of, points_of
+from daskperiment.execution.step_records import save_points
 from daskperiment.experiment.base import ExperimentBase, explained_methods
-from daskperiment.experiment.metric_points import point_of, points_of
 from daskperiment.formatting import shorten
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import Point
@@ -227,9 +228,4 @@ class StepMethods(ExperimentBase):
         """
         running = self._running()
         new = points_of(metrics, epoch, named)
-        running.check_goes_on("save points")
-        if running.trial is not None:
-            running.metrics.update(metrics)
-            recorder = recorder_for(running.trial.store)
-            for point in new:
-                recorder.point(running.trial.owner, point)
+        save_points(running, new)

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from daskperiment.experiment.metric_points import point_of
+from daskperiment.execution.metric_points import point_of
 
 
 def value_of(value):
@@ -35,7 +35,7 @@ def test_torch():
 
 JAX = """
 import jax, pytest
-from daskperiment.experiment.metric_points import point_of
+from daskperiment.execution.metric_points import point_of
 
 def value_of(value):
     return point_of("loss", (0, value), {}).value

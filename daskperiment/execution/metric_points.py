@@ -15,10 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from daskperiment.capture.signatures import unknown_keyword
+from daskperiment.capture.signatures import check_name, unknown_keyword
 from daskperiment.codec import NotPlainError, to_plain
 from daskperiment.formatting import shorten
-from daskperiment.parameters import check_name
 from daskperiment.records import Point
 
 __all__ = ["point_of", "points_of"]

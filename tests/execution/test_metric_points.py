@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from daskperiment.errors import StepEndedError, StoreError, StoreWarning
-from daskperiment.experiment.metric_points import point_of, points_of
+from daskperiment.execution.metric_points import point_of, points_of
 from daskperiment.recording import journal
 from daskperiment.recording.heartbeat import Heartbeat
 
