@@ -7,14 +7,18 @@ was made of something else than the steps before it return is not that of its ca
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from daskperiment.capture.fingerprint import exact_fingerprint, is_array
 from daskperiment.execution.calls import SCALARS, Call, member_name
 from daskperiment.records import INEXACT, Argument
 
-__all__ = ["exact_or_none", "given_between", "given_by_others"]
+__all__ = ["exact_or_none", "given_between", "given_by_others", "identities", "parts_of"]
+
+_MOST = 1000
+"""How many items of a container are looked at."""
 
 
 def exact_or_none(value: Any) -> str | None:
@@ -58,6 +62,32 @@ def given_by_others(
             digest = arguments[name].fingerprint if known else exact_or_none(part)
             found[member_name(name, path)] = digest
     return {name: each for name, each in found.items() if each and not each.startswith(INEXACT)}
+
+
+def identities(value: Any) -> set[int]:
+    """Return the ids of a value and of what it holds that somebody may change in place."""
+    found: set[int] = set()
+    waiting = [value]
+    while waiting and len(found) < _MOST:
+        for part in parts_of(waiting.pop()):
+            base = getattr(part, "base", None)  # an array whose memory it shares
+            if id(part) not in found and type(part) not in SCALARS:
+                found.update((id(part), id(part if base is None else base)))
+                waiting.append(part)
+    return found
+
+
+def parts_of(value: Any) -> Iterator[Any]:
+    """Yield a value and what it holds, but for scalars."""
+    held: Iterable[Any] = ()
+    if isinstance(value, (list, tuple, set, frozenset)):
+        held = value
+    elif isinstance(value, dict):
+        held = value.values()
+    elif not isinstance(value, type):
+        held = getattr(value, "__dict__", {}).values()
+    yield value
+    yield from (each for each in islice(held, _MOST) if type(each) not in SCALARS)
 
 
 def given_between(args: Iterable[Any], kwargs: Mapping[str, Any]) -> dict[str, str]:

@@ -317,6 +317,7 @@ def end(trial: TrialHandle, recorder: Recorder, result: Any) -> Any:
     else:
         recorder.write_signed("trials", trial.trial, id, ended, trial.owner, key)
     recorder.trials.end(trial.token)
+    recorder.outputs.changes.pop(trial.token, None)
     recorder.settle()
     if blob is not None:
         keep_again(recorder, blob)
@@ -341,6 +342,7 @@ def fail(trial: TrialHandle, failure: Failure, error: BaseException) -> None:
         trial.signing_key,
     )  # fmt: skip
     recorder.trials.end(trial.token)
+    recorder.outputs.changes.pop(trial.token, None)
     recorder.settle()
 
 

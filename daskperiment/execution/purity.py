@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
-from itertools import islice
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -13,26 +12,32 @@ from daskperiment.capture.files import changed_reads
 from daskperiment.codec import decode, find_record
 from daskperiment.errors import ImpureStepWarning
 from daskperiment.execution.calls import SCALARS
-from daskperiment.execution.given_values import exact_or_none
+from daskperiment.execution.given_values import exact_or_none, parts_of
 from daskperiment.recording.recorder import Recorder
+from daskperiment.recording.registry import recorder_for
 from daskperiment.records import (
     ALTERED,
     BEGUN,
     IMPURE,
+    SPOILED,
     Alteration,
     Begun,
     Code,
     Environment,
     Impurity,
+    SpoiledInput,
     altered_id,
     impure_key_id,
     impure_step_id,
     record_kind,
+    spoiled_id,
 )
 from daskperiment.store.protocol import Store
 from daskperiment.warn import warn_user
 
 __all__ = [
+    "hands_on",
+    "holds",
     "is_changed",
     "joined_changes",
     "report_conflicts",
@@ -50,10 +55,6 @@ def joined_changes(lines: list[str]) -> str:
     return "; ".join(with_options[:MOST_LINES]) + (f"; and {rest} more" if rest > 0 else "")
 
 
-_MOST = 1000
-"""How many items of a container are looked at."""
-
-
 def hands_on(value: Any, given: Iterable[Any]) -> bool:
     """Whether a step returns what it was given, or holds it: what is done to the one is to both.
 
@@ -61,8 +62,8 @@ def hands_on(value: Any, given: Iterable[Any]) -> bool:
     """
     if type(value) in SCALARS:
         return False
-    before = {id(part): part for each in given for part in _parts(each)}
-    after = list(_parts(value))
+    before = {id(part): part for each in given for part in parts_of(each)}
+    after = list(parts_of(value))
     arrays = [part for part in before.values() if isinstance(part, np.ndarray)]
     return any(id(part) in before for part in after) or any(
         np.may_share_memory(part, each)
@@ -70,17 +71,15 @@ def hands_on(value: Any, given: Iterable[Any]) -> bool:
     )  # fmt: skip
 
 
-def _parts(value: Any) -> Iterator[Any]:
-    """Yield a value and what it holds, but for scalars."""
-    held: Iterable[Any] = ()
-    if isinstance(value, (list, tuple, set, frozenset)):
-        held = value
-    elif isinstance(value, dict):
-        held = value.values()
-    elif not isinstance(value, type):
-        held = getattr(value, "__dict__", {}).values()
-    yield value
-    yield from (each for each in islice(held, _MOST) if type(each) not in SCALARS)
+def holds(value: Any, other: Any) -> bool:
+    """Whether a value is another one, has it among its items, or shares its memory as an array."""
+    arrays = (np.ndarray, np.generic)
+    return any(
+        part is other
+        or (isinstance(part, arrays) and isinstance(other, arrays)
+            and np.may_share_memory(part, other))
+        for part in parts_of(value)
+    )  # fmt: skip
 
 
 def is_changed(before: str | None, value: Any) -> bool:
@@ -95,11 +94,10 @@ def report_conflicts(recorder: Recorder, quietly: bool = False) -> None:
     Quietly where another process, that of the user, reads what is written and warns.
     """
     altered, found = recorder.outputs.alterations(), recorder.outputs.conflicts()
-    for trial, alteration in altered:
-        owner = recorder.owner_of(trial)
-        recorder.write("notes", trial, altered_id(alteration.key), alteration, owner)
+    for trial, noted in altered:
+        recorder.write("notes", trial, _id_of(noted), noted, recorder.owner_of(trial))
         if not quietly:
-            _warn_altered(alteration)
+            _warn_noted(recorder, noted)
     for ours, theirs, id in found:
         owner = recorder.owner_of(ours.trial)
         recorder.write("outputs", 0, id, ours, owner)
@@ -123,6 +121,29 @@ def report_impurities(store: Store, trials: Collection[int]) -> None:
             _warn_impure(store, record.trial, decode(record.body, Impurity))
         elif record_kind(record.id) == ALTERED:
             _warn_altered(decode(record.body, Alteration))
+        elif record_kind(record.id) == SPOILED:
+            _warn_noted(recorder_for(store), decode(record.body, SpoiledInput))
+
+
+def _id_of(noted: Alteration | SpoiledInput) -> str:
+    if isinstance(noted, SpoiledInput):
+        return spoiled_id(noted.key, noted.by)
+    return altered_id(noted.key)
+
+
+def _warn_noted(recorder: Recorder, noted: Alteration | SpoiledInput) -> None:
+    if isinstance(noted, Alteration):
+        _warn_altered(noted)
+    elif not recorder.outputs.is_told(noted):
+        names = ", ".join(noted.arguments)
+        warn_user(
+            ImpureStepWarning(
+                f"Step {noted.key!r} got as {names} what step {noted.by!r} had changed in place "
+                "before it ran: its output was made of the changed one, and is reused only where "
+                f"that is given. Let {noted.by!r} work on a copy and return that, and let "
+                f"{noted.key!r} take what it returns if it wants the changed one."
+            )
+        )
 
 
 def _warn_altered(alteration: Alteration) -> None:

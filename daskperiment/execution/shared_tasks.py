@@ -27,7 +27,7 @@ from daskperiment.execution.calls import Call
 from daskperiment.execution.kept_files import restore_files
 from daskperiment.execution.known_outputs import distrust
 from daskperiment.execution.lifecycle import end, join
-from daskperiment.execution.tasks import deliver_visit, run_recorded
+from daskperiment.execution.tasks import StepRunner, deliver_visit, run_recorded
 from daskperiment.execution.trial import RequestSource, TrialHandle, TrialRequest
 from daskperiment.execution.usage import Stopwatch
 from daskperiment.formats import read_file
@@ -253,9 +253,14 @@ def run_shared(
         outcome,
         drew=outcome.drew or runner.running.stochastic,
         # What can be gone through only once is of use to one trial.
-        owner=trial.token if runner.doubt or hasattr(runner.value, "__next__") else outcome.owner,
+        owner=trial.token if _is_private(runner) else outcome.owner,
         reads=_with_reads(outcome.reads, call.key, runner.reads),
     )
+
+
+def _is_private(runner: StepRunner) -> bool:
+    """Whether what a step returned is no use to another trial than that in which it ran."""
+    return bool(runner.doubt) or runner.spoiled or hasattr(runner.value, "__next__")
 
 
 def _claim(

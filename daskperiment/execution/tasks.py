@@ -51,13 +51,14 @@ from daskperiment.execution.observed_files import (
     without_secrets,
 )
 from daskperiment.execution.overheard import HEARD, listen
-from daskperiment.execution.purity import hands_on, is_changed, report_conflicts
+from daskperiment.execution.purity import hands_on, holds, is_changed, report_conflicts
 from daskperiment.execution.random_state import doubt_of, release_step, seed_step
 from daskperiment.execution.step_records import finish
 from daskperiment.execution.trial import TrialHandle
 from daskperiment.execution.usage import Stopwatch, Usage
 from daskperiment.formats import as_file, as_object
 from daskperiment.formatting import shorten
+from daskperiment.recording.outputs import ChangesInPlace
 from daskperiment.recording.recorder import Recorder
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import (
@@ -69,6 +70,7 @@ from daskperiment.records import (
     Failure,
     FileState,
     Output,
+    SpoiledInput,
     StepRun,
     is_replacement_id,
     reused_run_id,
@@ -219,6 +221,8 @@ class StepRunner:
         """Names of the arguments that can be changed in place, and that others see."""
         self.beside = tuple(ACTIVE)
         self.changed: list[str] = []
+        self.spoiled = False
+        """Whether it got what another step had changed in place."""
         self.given: dict[str, str] = {}
         """Fingerprints of what others see, too, by argument."""
         self.inputs: str | None = None
@@ -238,8 +242,14 @@ class StepRunner:
             self.trial.show(self.call.key, "running")
         if self.keys is not None:
             self.ids = self.recorder.outputs.unknown(self.keys.ids)
-            # Without a plan there is an id for another seed as well, which nobody may ask for.
-            self.is_new = bool(self.ids) and (self.keys.reusable or self.ids[0] == self.keys.ids[0])
+            # Without a plan there is an id for another seed as well, which nobody may ask for
+            # unless the step draws.
+            first = self.keys.ids[:1]
+            self.is_new = bool(self.ids) and (
+                self.keys.reusable
+                or self.ids[0] == first[0]
+                or self.recorder.outputs.drew(first[0])
+            )
         # Before the function runs: it might change what it was given.
         self._take(values)
         if self.keys is not None and self.keys.call is not None and self._reuse_known(self.keys):
@@ -298,7 +308,9 @@ class StepRunner:
 
     def _take(self, values: Sequence[Any]) -> None:
         """Note what the function gets, argument by argument; what has no fingerprint is noted."""
-        call, found, handing = self.call, self.arguments, self.trial.handing
+        call, found = self.call, self.arguments
+        changes = self.recorder.outputs.changes.get(self.trial.token)
+        handing = changes.handing if changes is not None else None
         # Reading files is worth its time where outputs are reused.
         path = by_content if self.keys is not None and self.keys.reusable else by_stamp
         for name, value in zip(call.names, values, strict=True):
@@ -310,7 +322,9 @@ class StepRunner:
                 digest = self._digest(name, value, path)
             text = _text(value)
             found[name] = Argument(text, digest or None)
-            if not text and (name in call.shared or (handing and self._is_handed_on(name))):
+            if not text and (
+                name in call.shared or (handing and self._is_handed_on(name, handing))
+            ):
                 self.watched.append(name)
         if call.defaulted:
             for name, value in defaults_of(call.function.__wrapped__):
@@ -318,9 +332,27 @@ class StepRunner:
                     found[name] = _default(value, path)
         self.inputs = inputs_of(found, call)
         self.running.made_of = self.code, self.inputs
+        if changes is not None and changes.altered:
+            self._find_spoiled(values, changes)
         if call.given and self.is_new:
             named = dict(zip(call.names, values, strict=True))
             self.given = given_by_others(call, named, found, path is by_content)
+
+    def _find_spoiled(self, values: Sequence[Any], changes: ChangesInPlace) -> None:
+        """Note the arguments that other steps had changed, but for what these returned."""
+        call = self.call
+        found: dict[str, list[str]] = {}
+        for name, value in zip(call.names, values, strict=True):
+            passed = [changes.passing.get(place, set()) for place in call.lent.get(name, ())]
+            by_right = set().union(*passed)
+            changes.passing.setdefault(call.key, set()).update(by_right)
+            for other, place in () if type(value) in SCALARS else changes.altered:
+                if place not in by_right and holds(value, other):
+                    found.setdefault(place, []).append(name)
+        for place, names in found.items():
+            self.spoiled = True
+            spoiled = SpoiledInput(call.key, call.step, list(dict.fromkeys(names)), place)
+            self.recorder.outputs.altered(self.trial.trial, spoiled)
 
     def _find_changed(self, values: Sequence[Any]) -> None:
         """Note the arguments that are other ones than before the function ran."""
@@ -328,14 +360,17 @@ class StepRunner:
         beside = {*self.running.beside, *(step.key for step in (*self.beside, *ACTIVE))}
         given = {name: value for name, value in zip(self.call.names, values, strict=True)
                  if name in self.watched}  # fmt: skip
+        changes = self.recorder.outputs.changes_in(self.trial.token)
         if hands_on(self.value, given.values()):
-            self.trial.handing.add(self.call.key)
+            changes.handing.add(self.call.key)
         self.changed = [name for name, value in given.items()
                         if is_changed(self.arguments[name].fingerprint, value)]  # fmt: skip
         if self.changed:
             call, others = self.call, sorted(beside - {self.call.key})
             found = Alteration(call.key, call.step, self.changed, others)
             self.recorder.outputs.altered(self.trial.trial, found)
+            changes.altered.extend((given[name], call.key) for name in self.changed)
+            changes.passing.setdefault(call.key, set()).add(call.key)
             if others:
                 self.doubt = f"argument {self.changed[0]} was changed while it ran"
 
@@ -362,9 +397,9 @@ class StepRunner:
         fits = found is value and name not in self.call.shared and name not in self.call.ignore
         return digest if fits else None
 
-    def _is_handed_on(self, name: str) -> bool:
+    def _is_handed_on(self, name: str, handing: set[str]) -> bool:
         """Whether an argument came here by a step that returned what others see, too."""
-        return not self.trial.handing.isdisjoint(self.call.lent.get(name, ()))
+        return not handing.isdisjoint(self.call.lent.get(name, ()))
 
     def _digest(self, name: str, value: Any, path: Callable[[Any], str]) -> str | None:
         with suppress(NoFingerprintError):
@@ -501,6 +536,8 @@ class StepRunner:
             sorted(self.running.metrics), self._all_reads(), self.written, self.before is None,
             exact=self.exact, given=self.given, artifacts=self.running.artifacts,
         )  # fmt: skip
+        if self.running.stochastic and self.call.given and not self.is_new:
+            ids = []  # it never drew before, so nobody looked what it was made of
         if self.doubt:
             # Of an output that is not to be trusted only whether the step draws is of use.
             ids = ids[:1]

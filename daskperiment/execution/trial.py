@@ -276,15 +276,12 @@ class TrialHandle:
     """What it goes on from."""
     at_home: bool = field(init=False, repr=False)
     """Whether this is the process that computes the trial."""
-    handing: set[str] = field(init=False, repr=False, compare=False)
-    """Places of the steps that returned here what they were given, and others see."""
     untouched: dict[int, tuple[Any, str]] = field(init=False, repr=False, compare=False)
     """Arrays that were loaded here and that no step has had yet, with their fingerprints: by the id
     of each."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "at_home", self.origin == current_origin())
-        object.__setattr__(self, "handing", set())
         object.__setattr__(self, "untouched", {})
 
     def __reduce__(self) -> Any:

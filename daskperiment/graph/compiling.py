@@ -13,10 +13,12 @@ from dask.utils import funcname
 
 from daskperiment.capture.files import take_file
 from daskperiment.execution.between_steps import run_between, run_parameter
-from daskperiment.execution.calls import Call
+from daskperiment.execution.calls import SCALARS, Call
+from daskperiment.execution.given_values import identities
 from daskperiment.execution.tasks import run_result, run_step
 from daskperiment.formatting import brief
 from daskperiment.graph.dask_tasks import (
+    DataNode,
     GraphNode,
     Task,
     TaskRef,
@@ -172,6 +174,22 @@ def _literals(task: Task) -> dict[str, str]:
     }
 
 
+_PLAIN = SCALARS | {TaskRef, Call}
+
+
+def _counted_literals(tasks: Mapping[Key, GraphNode]) -> Counter[int]:
+    """Return how many calls have each object that stands in a call itself, by its id."""
+    found: Counter[int] = Counter()
+    for task in tasks.values():
+        if isinstance(task, Task):
+            forms = (form for form in (*task.args, *task.kwargs.values())
+                     if type(form) not in _PLAIN)  # fmt: skip
+            held = [identities(each.value) for form in forms for _, each in members(form, {})
+                    if isinstance(each, DataNode)]  # fmt: skip
+            found.update(set().union(*held))
+    return found
+
+
 class _Inputs(NamedTuple):
     """What a task takes, directly or through functions that are no steps."""
 
@@ -220,6 +238,7 @@ class _Survey:
         self._exposed: set[Key] = set()
         """Keys of the nodes whose value, or a part of it, more than one may see."""
         self._takers = Counter(ref for task in tasks.values() for ref in references(task))
+        self._literal_takers = _counted_literals(tasks)
         for key in in_order(tasks, last):
             self._visit(key)
 
@@ -294,7 +313,7 @@ class _Survey:
         shared = tuple(name for name, form in zip(call.names, args, strict=True)
                        if self._is_shared(form))  # fmt: skip
         lent = {name: places for name, form in zip(call.names, args, strict=True)
-                if name not in shared and (places := self._lenders(form))}  # fmt: skip
+                if (places := self._lenders(form))}  # fmt: skip
         if shared or lent:
             self._lending.add(place)
         call = replace(
@@ -323,20 +342,24 @@ class _Survey:
         taken = [form.key] if isinstance(form, TaskRef) else list(references(form))
         return any(self._takers[key] > 1 or key not in self._tasks for key in taken)
 
-    def _is_exposed(self, key: Key) -> bool:
-        return key in self._exposed or key not in self._tasks
+    def _is_exposed(self, member: Key | DataNode) -> bool:
+        if isinstance(member, DataNode):
+            return any(self._literal_takers[each] > 1 for each in identities(member.value))
+        return member in self._exposed or member not in self._tasks
 
     def _given(self, call: Call, forms: Sequence[Any]) -> dict[str, tuple[tuple[Any, ...], ...]]:
         """Return where in its arguments stands what others see and may change."""
         found = {
-            name: tuple(path for path, key in members(form) if self._is_exposed(key))
+            name: tuple(path for path, each in members(form, self._tasks) if self._is_exposed(each))
             for name, form in zip(call.names, forms, strict=True)
-            if isinstance(form, (TaskRef, GraphNode))
+            if type(form) not in SCALARS
         }
         return {name: paths for name, paths in found.items() if paths}
 
     def _lenders(self, form: Any) -> tuple[str, ...]:
         """Return the steps that give an argument, and that may hand on what others see."""
+        if not isinstance(form, (TaskRef, GraphNode)):
+            return ()
         keys = [form.key] if isinstance(form, TaskRef) else list(references(form))
         places = [self.places[key] for key in keys if key in self.places]
         return tuple(place for place in places if place in self._lending)

@@ -35,6 +35,7 @@ __all__ = [
     "in_order",
     "members",
     "references",
+    "referred",
 ]
 
 Key = Hashable
@@ -71,21 +72,42 @@ def references(node: GraphNode) -> Iterator[Key]:
                 yield from references(item)
 
 
-def members(form: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Key]]:
-    """Yield the keys that stand in an argument, each behind the path that leads to it."""
-    if isinstance(form, TaskRef):
-        yield path, form.key
-    elif isinstance(form, Alias):  # as older versions of Dask name another task
-        yield path, form.target
+def members(
+    form: Any, tasks: Mapping[Key, GraphNode], path: tuple[Any, ...] = ()
+) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """Yield the keys that stand in an argument, each behind the path that leads to it.
+
+    A key of a list, tuple or dict of nodes is told by what it is made of. Other values that can
+    change are yielded as they are, as a `DataNode`.
+    """
+    if isinstance(form, (TaskRef, Alias)):
+        whole = tasks.get(referred(form))
+        if isinstance(whole, (List, Dict, Alias)) or _is_tuple(whole):
+            yield from members(whole, tasks, path)
+        else:
+            yield path, referred(form)
     elif isinstance(form, Dict):
         for key, each in zip(form.args[::2], form.args[1::2], strict=True):
             if isinstance(key, (str, int)):
-                yield from members(each, (*path, key))
+                yield from members(each, tasks, (*path, key))
     elif isinstance(form, List):
         for number, each in enumerate(form.args):
-            yield from members(each, (*path, number))
-    elif isinstance(form, Task) and form.func is tuple and len(form.args) == 1:
-        yield from members(form.args[0], path)
+            yield from members(each, tasks, (*path, number))
+    elif _is_tuple(form):
+        yield from members(form.args[0], tasks, path)
+    elif isinstance(form, DataNode) or not isinstance(form, GraphNode):
+        yield path, form if isinstance(form, DataNode) else DataNode(None, form)
+
+
+def referred(form: Any) -> Key | None:
+    """Return the key of the task whose value stands there; None if it is another form."""
+    if isinstance(form, Alias):  # as older versions of Dask name another task
+        return form.target
+    return form.key if isinstance(form, TaskRef) else None
+
+
+def _is_tuple(form: Any) -> bool:
+    return isinstance(form, Task) and form.func is tuple and len(form.args) == 1
 
 
 def function_of(task: GraphNode) -> Any:

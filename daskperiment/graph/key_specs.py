@@ -62,7 +62,7 @@ def make_key_specs(
     taken : mapping
         Key of a task that only takes a part of such a parameter -> the part.
     """
-    maker = _Maker(inlined, taken)
+    maker = _Maker(inlined, taken, tasks)
     specs = [
         # Its task needs what it takes a part of; its output depends on the part alone.
         KeySpec(key, (), taken=taken[key], beside=tuple(references(tasks[key])))
@@ -75,8 +75,10 @@ def make_key_specs(
 
 class _Maker:
     def __init__(
-        self, inlined: Mapping[Hashable, str], taken: Mapping[Hashable, ParameterField]
-    ) -> None:
+        self, inlined: Mapping[Hashable, str], taken: Mapping[Hashable, ParameterField],
+        tasks: Mapping[Any, GraphNode],
+    ) -> None:  # fmt: skip
+        self._tasks = tasks
         self.functions: dict[str, Callable[..., Any]] = {}
         self._taken = taken
         self._names = dict(inlined)
@@ -95,7 +97,8 @@ class _Maker:
             parts = [self._uses(function), *self._arguments(function, args, task.kwargs)]
             named = {**{str(number): form for number, form in enumerate(args)}, **task.kwargs}
             given = {name: found for name, form in named.items()
-                     for path, found in members(form) if not path}  # fmt: skip
+                     for path, found in members(form, self._tasks)
+                     if not path and not isinstance(found, DataNode)}  # fmt: skip
             return KeySpec(key, tuple(parts), place=label, given=given)
         if function is take_file:
             return self._file(key, task.args[0])
@@ -122,10 +125,19 @@ class _Maker:
         return KeySpec(
             key, tuple(_labelled(arguments, call)), place=call.key, step=call.step,
             version=call.version, persist=call.persist, reuse=call.reuse,
-            arguments=arguments, ignored=call.ignore, given=_given(call, forms),
+            arguments=arguments, ignored=call.ignore, given=self._given(call, forms),
             turned=tuple(call.turned()) if call.keywords else (),
             beside=tuple(part.key for part in ignored if isinstance(part, KeyOf)),
         )  # fmt: skip
+
+    def _given(self, call: Call, forms: Sequence[Any]) -> dict[str, Any]:
+        """Return the keys of what a call is given and others see, by what it is called there."""
+        given = call.given
+        return {
+            member_name(name, path): LiveValue(each.value) if isinstance(each, DataNode) else each
+            for name, form in zip(call.names, forms, strict=True) if name in given
+            for path, each in members(form, self._tasks) if path in given[name]
+        }  # fmt: skip
 
     def _parameter(self, key: Hashable, task: Any) -> KeySpec:
         _, name, function, _, names, *values = task.args
@@ -188,16 +200,6 @@ def _members(item: Any) -> Sequence[Any] | None:
         made_of = item.args[0] if len(item.args) == 1 else None
         return made_of.args if isinstance(made_of, List) else None
     return None
-
-
-def _given(call: Call, forms: Sequence[Any]) -> dict[str, Hashable]:
-    """Return the keys of what a call is given and others see, by what it is called there."""
-    given = call.given
-    return {
-        member_name(name, path): key
-        for name, form in zip(call.names, forms, strict=True) if name in given
-        for path, key in members(form) if path in given[name]
-    }  # fmt: skip
 
 
 def _labelled(arguments: Mapping[str, tuple[Any, ...]], call: Call) -> Iterator[Any]:

@@ -36,8 +36,8 @@ from daskperiment.graph.dask_tasks import (
     List,
     Task,
     TaskRef,
-    members,
     references,
+    referred,
 )
 from daskperiment.reuse.parameter_fields import ParameterField
 from daskperiment.reuse.reuse_plan import ReusePlan
@@ -277,10 +277,9 @@ class SharedNodes:
         return [*call.names, "", *call.keywords, "", *kinds, *map(self._digest, ignored)]
 
     def _digest(self, form: Any) -> str:
-        for path, key in members(form):
-            if not path:  # a node
-                value = self._request.values.get(self._names.get(key, ""))
-                form = value if key in self._names else None
+        if (key := referred(form)) is not None:
+            value = self._request.values.get(self._names.get(key, ""))
+            form = value if key in self._names else None
         try:
             return exact_fingerprint(form)
         except NoFingerprintError:

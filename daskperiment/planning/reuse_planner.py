@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from daskperiment.client.tracker import tracker_of
+from daskperiment.execution.given_values import exact_or_none
 from daskperiment.execution.kept_files import warn_never_reused
 from daskperiment.execution.trial import TrialRequest
 from daskperiment.graph.template import Template
@@ -19,6 +20,7 @@ from daskperiment.reuse.cache_keys import (
     CallKey,
     KeySpec,
     KeySpecs,
+    LiveValue,
     NoCacheKey,
     StepKeys,
     first_ids,
@@ -360,8 +362,11 @@ class _Decision:
         fitting = self.fitting.get(key)
         return self.entries.all(self._name(key)) if fitting is None else fitting
 
-    def _returned(self, key: Key) -> set[str] | None:
+    def _returned(self, key: Key | LiveValue) -> set[str] | None:
         """Return the fingerprints of what a node gives, as far as that is known."""
+        if isinstance(key, LiveValue):
+            digest = exact_or_none(key.value)
+            return None if digest is None else {digest}
         found, spec = self.cache_keys[key], self.specs.get(key)
         if isinstance(found, NoCacheKey):
             return None

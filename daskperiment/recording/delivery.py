@@ -217,6 +217,7 @@ class Delivery:
             standing = self.journal.flush(timeout)
         finally:
             self.writes.restoring = False
+        self.journal.leave_removed()
         loss = self.writes.take_loss()
         if loss is not None:
             if deleted:  # nothing but what belongs to trials that go on

@@ -156,6 +156,16 @@ class Journal:
                 if not file.waiting:
                     file.release()
 
+    def leave_removed(self) -> None:
+        """Begin a new file if somebody removed this process's, so that others see that it is here.
+
+        What was delivered of the removed one can still be read here.
+        """
+        with self._flushing, self._writing:
+            if self._file is not None and not self._file.waiting and self._file.is_spent():
+                self._spent.append(self._file)
+                self._file = None
+
     def make_room(self) -> None:
         """Remove what is kept though it is delivered: room is needed for what is not."""
         with self._writing:

@@ -6,16 +6,20 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
 
 from daskperiment.codec import decode, decode_each
 from daskperiment.errors import StoreError
-from daskperiment.records import Alteration, Output, changed_output_id
+from daskperiment.records import Alteration, Output, SpoiledInput, changed_output_id
 from daskperiment.store.protocol import Record
 
-__all__ = ["Conflict", "ObservedOutputs", "remember"]
+__all__ = ["DREW", "ChangesInPlace", "Conflict", "ObservedOutputs", "remember"]
 
 REMEMBERED = 256
+
+DREW = "drew"
+"""What is remembered of a cache entry whose step drew random numbers."""
 
 Find = Callable[[list[str]], Iterable[Record]]
 """Returns the records that have some ids."""
@@ -30,6 +34,18 @@ class Conflict(NamedTuple):
     """By which it is to be found as the latest."""
 
 
+@dataclass(slots=True)
+class ChangesInPlace:
+    """What one trial's steps did in this process to values that others see, too."""
+
+    handing: set[str] = field(default_factory=set)
+    """Places of the steps that returned what they were given."""
+    altered: list[tuple[Any, str]] = field(default_factory=list)
+    """What steps changed, each with the place of the step that did."""
+    passing: dict[str, set[str]] = field(default_factory=dict)
+    """Place -> places of the steps that changed what it got of them by right: they returned it."""
+
+
 class ObservedOutputs:
     """The outputs of this process's steps, from the moment they are written to their delivery."""
 
@@ -37,7 +53,10 @@ class ObservedOutputs:
         self._waiting: dict[str, list[Output]] = {}
         self._known: OrderedDict[str, str] = OrderedDict()
         self._conflicts: list[Conflict] = []
-        self._alterations: list[tuple[int, Alteration]] = []
+        self._alterations: list[tuple[int, Alteration | SpoiledInput]] = []
+        self.changes: OrderedDict[str, ChangesInPlace] = OrderedDict()
+        """What was changed in place, by the token of the trial."""
+        self._told: set[tuple[str, str]] = set()
         self.found_conflicts = False
         self._lock = threading.RLock()
 
@@ -52,6 +71,10 @@ class ObservedOutputs:
             if id not in self._known:
                 found.append(id)
         return found
+
+    def drew(self, id: str) -> bool:
+        """Return whether this process wrote that a step drew, under its cache key without seeds."""
+        return self._known.get(id) == DREW
 
     def add(self, id: str, output: Output, write: Callable[[], None]) -> None:
         """Write an output down, and hold it against earlier ones when it is delivered."""
@@ -117,13 +140,28 @@ class ObservedOutputs:
         for id, outputs in waiting.items():
             self.delivered(id, outputs[-1].output)
 
-    def altered(self, trial: int, alteration: Alteration) -> None:
-        """Note that a step of a trial changed what it was given."""
+    def altered(self, trial: int, alteration: Alteration | SpoiledInput) -> None:
+        """Note that a step of a trial changed what it was given, or got what another had."""
         with self._lock:
             self._alterations.append((trial, alteration))
             self.found_conflicts = True
 
-    def alterations(self) -> list[tuple[int, Alteration]]:
+    def changes_in(self, token: str) -> ChangesInPlace:
+        """Return what was changed in place in a trial, to be added to."""
+        if token not in self.changes:
+            # The values themselves are held: of few trials, should their ends be seen elsewhere.
+            remember(self.changes, token, ChangesInPlace(), limit=8)
+        return self.changes[token]
+
+    def is_told(self, spoiled: SpoiledInput) -> bool:
+        """Return whether somebody asked this before of the same two steps."""
+        cause = spoiled.key, spoiled.by
+        with self._lock:
+            known = cause in self._told
+            self._told.add(cause)
+        return known
+
+    def alterations(self) -> list[tuple[int, Alteration | SpoiledInput]]:
         """Return what was noted of changed arguments since the last call, with the trials."""
         with self._lock:
             found, self._alterations = self._alterations, []

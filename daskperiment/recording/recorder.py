@@ -24,7 +24,7 @@ from daskperiment.codec import encode, sealed, signed
 from daskperiment.errors import StoreError, StoreUnavailableError, StoreWarning
 from daskperiment.recording.delivery import Delivery
 from daskperiment.recording.heartbeat import Heartbeat
-from daskperiment.recording.outputs import ObservedOutputs, remember
+from daskperiment.recording.outputs import DREW, ObservedOutputs, remember
 from daskperiment.records import (
     BEGUN,
     Beat,
@@ -193,7 +193,7 @@ class Recorder:
         for id in self.outputs.unknown(ids):
             known = entry if key is None else signed(entry, key, self.store.address, id)
             self.write("outputs", 0, id, known, owner)
-            self.outputs.delivered(id)
+            self.outputs.delivered(id, DREW if entry.drew else "")
 
     # Trials of this process
 

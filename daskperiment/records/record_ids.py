@@ -17,6 +17,7 @@ __all__ = [
     "LATER_STREAMS",
     "OUTCOMES",
     "REMOVED",
+    "SPOILED",
     "STREAMS",
     "SWEEP",
     "altered_id",
@@ -36,6 +37,7 @@ __all__ = [
     "outweighs",
     "record_kind",
     "reused_run_id",
+    "spoiled_id",
     "step_run_id",
     "sweep_id",
     "tells_outcome",
@@ -49,7 +51,7 @@ STREAMS = ("trials", "steps", "points", "outputs", "notes", "beats", *LATER_STRE
 
 BEGUN, COMPUTED, ENDED, IMPURE, SWEEP = "begun", "computed", "ended", "impure", "sweep"
 ALTERED, ARTIFACT, CURATED, REMOVED = "altered", "artifact", "curated", "removed"
-CHECKPOINT = "checkpoint"
+CHECKPOINT, SPOILED = "checkpoint", "spoiled"
 """What the ids of records begin with, by kind; a trial has one record with the id ``begun``."""
 
 DESERTED = "ended-failed-deserted"
@@ -134,6 +136,11 @@ def changed_output_id(id: str, number: int) -> str:
 def altered_id(key: str) -> str:
     """Return the id of the note that a step of a trial changed what it was given."""
     return f"{ALTERED}-{key}"
+
+
+def spoiled_id(key: str, by: str) -> str:
+    """Return the id of the note that a step of a trial got what another one had changed."""
+    return f"{SPOILED}-{key}-by-{by}"
 
 
 def curation_id(clock: float, sender: str) -> str:

@@ -45,6 +45,7 @@ __all__ = [
     "Preview",
     "Recipe",
     "Removed",
+    "SpoiledInput",
     "StepRun",
     "TrialStatus",
     "digests_within",
@@ -424,6 +425,16 @@ class Alteration(Struct, frozen=True, omit_defaults=True):
     arguments: list[str]
     beside: list[str] = []
     """Keys of the steps that ran in the same process meanwhile, and may have done it."""
+
+
+class SpoiledInput(Struct, frozen=True, omit_defaults=True):
+    """A step run that got what another step had changed in place before."""
+
+    key: str
+    step: str
+    arguments: list[str]
+    by: str
+    """Key of the step that changed it."""
 
 
 class Curation(Struct, frozen=True, omit_defaults=True):

@@ -126,8 +126,9 @@ class KeySpec:
     """Keys of what the node takes for these."""
     turned: tuple[str, ...] = ()
     """Names of its arguments in their order, where that counts."""
-    given: Mapping[str, Key] = field(default_factory=dict)
-    """Argument, or a member of it -> key of what gives it, where others see that, too."""
+    given: Mapping[str, Key | LiveValue] = field(default_factory=dict)
+    """Argument, or a member of it -> key of what gives it, where others see that, too; or what
+    stands in the call itself."""
     counting: tuple[Key, ...] = field(init=False)
     """Keys of what the node takes and its output depends on."""
 

@@ -57,8 +57,9 @@ def test_the_step_that_changed_it_is_named(ex, chain, client, handed, way):
         ex.flush()
     told = [str(each.message) for each in caught if each.category is ImpureStepWarning]
     assert value == [1, 2]
-    assert len(told) == 1
+    assert len(told) == 2
     assert told[0].startswith("Step 'changer' changed in place what it was given as model.")
+    assert told[1].startswith("Step 'reader' got as model what step 'changer' had changed in place")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ImpureStepWarning)
         assert result.compute(scheduler="processes") == [1, 1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 
+import dask
 import numpy as np
 import pandas as pd
 import pytest
@@ -48,6 +49,11 @@ def alarms(compute):
     return [str(one.message) for one in caught if one.category is ImpureStepWarning]
 
 
+def accused(compute):
+    """Compute, and return the texts of those warnings that name who changed something."""
+    return [text for text in alarms(compute) if " got as " not in text]
+
+
 def define(ex, make, change):
     @ex
     def made():
@@ -75,7 +81,7 @@ def test_the_step_that_changed_it_is_named(ex, kind):
     made, changer, reader, both = define(ex, *KINDS[kind])
     value = made()
     result = both(changer(value), reader(value))
-    (told,) = alarms(lambda: result.compute(scheduler="synchronous"))
+    (told,) = accused(lambda: result.compute(scheduler="synchronous"))
     assert told.startswith("Step 'changer' changed in place what it was given as value.")
 
 
@@ -88,7 +94,7 @@ def test_every_way_of_giving_it(ex, way):
         "literal": lambda: changer([1]), "parameter": lambda: changer(parameter),
         "keyword": lambda: changer(value=[1]), "in a list": lambda: _in_list(ex)([parameter]),
     }[way]()  # fmt: skip
-    (told,) = alarms(lambda: both(call).compute(scheduler="synchronous"))
+    (told,) = accused(lambda: both(call).compute(scheduler="synchronous"))
     assert "changed in place what it was given as value" in told
 
 
@@ -220,7 +226,7 @@ def hand_on(ex, way, steps=1):
 def test_what_is_handed_on(ex, way):
     """A step that alone takes what another returned, and others see, is named if it changes it."""
     result = hand_on(ex, way)
-    (told,) = alarms(lambda: result.compute(scheduler="synchronous"))
+    (told,) = accused(lambda: result.compute(scheduler="synchronous"))
     assert told.startswith("Step 'changer' changed in place what it was given as value.")
 
 
@@ -228,7 +234,7 @@ def test_what_is_handed_on(ex, way):
 def test_what_is_handed_on_and_on(ex, steps):
     """However many steps hand a value on, the one that changes it is named, by compare as well."""
     result = hand_on(ex, "itself", steps)
-    (told,) = alarms(lambda: result.compute(scheduler="synchronous"))
+    (told,) = accused(lambda: result.compute(scheduler="synchronous"))
     assert told.startswith("Step 'changer' changed in place")
     alarms(lambda: result.compute(scheduler="processes"))
     (step,) = [step for step in ex.compare(1, 2).steps if step.key == "reader"]
@@ -273,3 +279,69 @@ def test_copies_that_are_handed_on(ex):
     value = made()
     result = ex.result(len)([changer(copied(value)), changer(copied(value))])
     assert not alarms(lambda: result.compute(scheduler="synchronous"))
+
+
+def victims(ex, make, change, take=lambda value: value, returns=False):
+    """Return a result in which a step is changed before others take it, one of them by right."""
+
+    @ex
+    def made():
+        return make()
+
+    @ex
+    def changer(value):
+        change(value)
+        return value if returns else None
+
+    @ex
+    def reader(value, after):
+        return 1
+
+    @ex
+    def follower(value):
+        return 2
+
+    @ex.result
+    def last(*counts):
+        return counts
+
+    value = made()
+    changed = changer(value)
+    return last(reader(take(value), changed), follower(changed), follower(changed))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_who_gets_the_changed_one_is_warned(ex, kind):
+    """A step that takes what another one has changed is told of, with both names and argument."""
+    result = victims(ex, *KINDS[kind])
+    _, told = alarms(lambda: result.compute(scheduler="synchronous"))
+    assert told.startswith("Step 'reader' got as value what step 'changer' had changed in place")
+
+
+@pytest.mark.parametrize("way", ["in a list", "in a dict", "a view"])
+def test_victims_in_every_form(ex, way):
+    """Also as an item of what is given, and as a view of a changed array."""
+    take = {
+        "in a list": lambda value: [value, 1], "in a dict": lambda value: {"a": value},
+        "a view": lambda value: dask.delayed(lambda array: array[:2])(value),
+    }[way]  # fmt: skip
+    told = alarms(lambda: victims(ex, *KINDS["array"], take).compute(scheduler="synchronous"))
+    assert [text.startswith("Step 'reader' got as value what step 'changer'") for text in told] in (
+        [False, True],
+        *([[False]] if way == "a view" else []),  # it may be taken before
+    )
+
+
+def test_victims_are_told_of_once_and_those_by_right_never(ex):
+    """What the step returned itself is no surprise, nor is the same cause in further trials."""
+    result = victims(ex, *KINDS["list"], returns=True)
+    told = [alarms(lambda: result.compute(scheduler="synchronous")) for _ in range(3)]
+    assert [len([text for text in each if " got as " in text]) for each in told] == [1, 0, 0]
+    assert not any("'follower" in text for each in told for text in each)
+
+
+def test_no_victims_where_the_change_does_not_arrive(ex):
+    """In a process of its own each step has a copy: nobody is warned of what did not reach it."""
+    result = victims(ex, *KINDS["list"])
+    told = alarms(lambda: result.compute(scheduler="processes"))
+    assert not any(" got as " in text for text in told)

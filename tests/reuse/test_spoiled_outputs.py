@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 
+import dask
 import numpy as np
 import pandas as pd
 import pytest
@@ -73,6 +74,129 @@ def compute(result, scheduler="synchronous"):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ImpureStepWarning)
         return result.compute(scheduler=scheduler)
+
+
+def of_literals(ex, literal, form, draws=False):
+    """Return a maker of results of a value that stands in two calls, and one of them changes it."""
+
+    @ex
+    def changer(value, on):
+        if on:
+            value.append(2)
+
+    @ex.persist(ignore=("after",))
+    def describe(value, after):
+        return repr(value) + (str(ex.rng.random())[:0] if draws else "")
+
+    @ex.result
+    def last(text, changed):
+        return text
+
+    on = ex.parameter("on", default=True)
+
+    def build():
+        value = literal()
+        changed = changer(value, on)
+        return last(describe(form(value), changed), changed)
+
+    return build
+
+
+FORMS = {
+    "itself": lambda value: value,
+    "in a list": lambda value: [value, 5],
+    "in a dict of a list": lambda value: {"a": [value]},
+    "in a list with a node": lambda value: [value, dask.delayed(abs)(-1)],
+}
+
+
+@pytest.mark.parametrize("draws", [False, True], ids=["pure", "drawing"])
+@pytest.mark.parametrize("form", FORMS)
+def test_literals_in_two_calls(ex, form, draws):
+    """What one call changes of an object that stands in another call, too, spoils nothing."""
+    build = of_literals(ex, lambda: [1], FORMS[form], draws)
+    assert "2" in compute(build())
+    clean = "[[1], 1]" if "node" in form else repr(FORMS[form]([1]))
+    for number, expected in ((2, ["describe"]), (3, [])):
+        assert compute(build().bind(on=False)) == clean
+        assert ran(ex, number) == expected
+
+
+@pytest.mark.parametrize("nodes", ["of the whole", "of another"])
+def test_nodes_that_are_lists(ex, nodes):
+    """A list of nodes is a node itself: what is changed within it counts for all that take it."""
+
+    @ex.persist
+    def made():
+        return [1]
+
+    @ex
+    def changer(value, on):
+        if on:
+            (value[0] if nodes == "of the whole" else value).append(2)
+
+    @ex.persist(ignore=("after",))
+    def describe(value, after):
+        return repr(value)
+
+    @ex.result
+    def last(text, changed):
+        return text
+
+    value, on = made(), ex.parameter("on", default=True)
+    listed = dask.delayed([value, 5])
+    changed = changer(listed if nodes == "of the whole" else value, on)
+    result = last(describe(listed, changed), changed)
+    assert compute(result) == "[[1, 2], 5]"
+    for number, expected in ((2, ["describe"]), (3, [])):
+        assert compute(result.bind(on=False)) == "[[1], 5]"
+        assert ran(ex, number) == expected
+
+
+def test_draws_where_nothing_is_reused(tmp_path):
+    """Trials that reuse nothing, each with a seed of its own, leave nothing spoiled behind."""
+    ex = daskperiment.Experiment("draws", backend=tmp_path / "store")
+
+    @ex.persist
+    def made():
+        return [1]
+
+    @ex
+    def changer(value, on):
+        if on:
+            value.append(2)
+
+    @ex.persist(ignore=("after",))
+    def describe(value, after):
+        return repr(value) + str(ex.rng.random())[:0]
+
+    @ex.result
+    def last(text, changed):
+        return text
+
+    value, on = made(), ex.parameter("on", default=True)
+    changed = changer(value, on)
+    result = last(describe(value, changed), changed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ImpureStepWarning)
+        for seed in (1, 2):
+            assert result.compute(scheduler="synchronous", seed=seed) == "[1, 2]"
+    clean = result.bind(on=False)
+    for seed in (1, 2, 2):
+        assert clean.compute(scheduler="synchronous", seed=seed, reuse=True) == "[1]"
+    assert ran(ex, 5) == []
+
+
+@pytest.mark.parametrize("scheduler", ["synchronous", "threads"])
+def test_trials_in_flight(ex, scheduler):
+    """A trial that is computed with one which changes something leaves nothing spoiled behind."""
+    result = spoilt(ex, *MAKERS["list"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ImpureStepWarning)
+        dask.compute(result, result.bind(on=False), scheduler=scheduler)
+    for _ in range(2):
+        assert compute(result.bind(on=False)) == "[1]!"
+    assert ran(ex, 4) == []
 
 
 def ran(ex, trial):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from daskperiment.errors import (
     StoreWarning,
 )
 from daskperiment.history import read_trials
-from daskperiment.recording.registry import close_recorders
+from daskperiment.recording.registry import close_recorders, recorder_for
 from daskperiment.store.redis.store import RedisStore
 from tests.shared.conftest import open_again
 from tests.shared.losses import (
@@ -118,6 +119,58 @@ def test_deleted_while_a_trial_runs(place):
     again = open_again("gone", place.backend)
     check_rows(again, [-1, 3])
     assert read_trials(again._store)[2].begun.was == 3
+
+
+_COLLEAGUE = (
+    "import sys; from daskperiment.store.opening import open_store; from pathlib import Path\n"
+    "open_store(Path(sys.argv[1]), 'gone').delete()\n"
+)
+
+
+@pytest.mark.parametrize("state", ["forked", "resting", "both"])
+def test_deleted_while_a_folder_is_closed(make_place, state):
+    """A process that let go of a folder's files, for a fork or idle, knows it was deleted too."""
+    place = make_place("folder")
+    ex, result = experiment(place, lambda n: None)
+    result.bind(n=1).compute()
+    texts = []
+    for n in (2, 3):
+        ex.flush()
+        if state != "resting":
+            child = os.fork()
+            if not child:
+                os._exit(0)
+            os.waitpid(child, 0)
+        if state != "forked":
+            recorder_for(ex._store).rest()
+        subprocess.run([sys.executable, "-c", _COLLEAGUE, place.backend], check=True)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            result.bind(n=n).compute()
+        texts.append(
+            only([str(one.message) for one in caught if "by somebody" in str(one.message)])
+        )
+        assert told(caught) == []
+        check_rows(ex, [n])
+    assert not any("again" in text for text in texts)
+
+
+@pytest.mark.parametrize("brought", [False, True])
+def test_older_deletions_mean_nothing(make_place, brought):
+    """A backup that brings the name of an older deletion along, or none, is a loss as ever."""
+    place = make_place("folder")
+    ex, result = experiment(place, lambda n: None)
+    result.bind(n=1).compute()
+    subprocess.run([sys.executable, "-c", _COLLEAGUE, place.backend], check=True)
+    with pytest.warns(StoreWarning, match="by somebody"):
+        result.bind(n=2).compute()
+    emptied(place, "gone")
+    if brought:
+        (place.backend / ".deleted").mkdir(parents=True)
+        (place.backend / ".deleted" / "gone").write_text(f"{1:020}-{'0' * 32}")
+    with pytest.warns(StoreWarning, match="it lacks what was written here"):
+        result.bind(n=3).compute()
+    assert set(ex.get_history()["n"]) == {2, 3}
 
 
 def test_ended_while_the_store_was_away(make_place, monkeypatch):

@@ -14,7 +14,6 @@ import sqlite3
 import tempfile
 import threading
 import time
-import uuid
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
@@ -237,15 +236,18 @@ class Database:
         self.close()
         repair(self.path.parent)
 
-    def remove(self) -> None:
-        """Delete the database's files; a later write makes new ones."""
+    def remove(self, name: str) -> None:
+        """Delete the database's files; a later write makes new ones.
+
+        `name` tells those who have it open that it was deleted.
+        """
         try:
             if _file_at(self.path) is None:
                 return
             with suppress(StoreError), self.writing() as connection:
                 # Whoever has the file open reads it there when the file is gone.
                 connection.execute(f"CREATE TABLE IF NOT EXISTS {_DELETED} (name TEXT)")
-                connection.execute(f"INSERT INTO {_DELETED} VALUES (?)", (uuid.uuid4().hex,))
+                connection.execute(f"INSERT INTO {_DELETED} VALUES (?)", (name,))
             with self.writing():
                 self._unlink()
         except CorruptRecordError as error:

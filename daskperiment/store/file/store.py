@@ -34,6 +34,7 @@ from daskperiment.records import BEGUN, LATER_STREAMS, REMOVED, STREAMS
 from daskperiment.store import rights
 from daskperiment.store.faults import database_name, explained
 from daskperiment.store.file.database import Database
+from daskperiment.store.file.deletions import Deletions
 from daskperiment.store.file.objects import FileObjects, select_in
 from daskperiment.store.protocol import (
     Allocation,
@@ -104,6 +105,7 @@ class FileStore(ObjectMethods):
         self._database = Database(self.folder / "records.sqlite", SCHEMA)
         self._objects = FileObjects(self.folder / "objects", self._database)
         self._clock = _FolderClock(self.folder / "clock")
+        self._deletions = Deletions(self.folder)
         self._identity = identity
 
     def __repr__(self) -> str:
@@ -318,7 +320,7 @@ class FileStore(ObjectMethods):
 
     def delete(self) -> None:
         """Remove the files written here, and the folder if no other file is in it."""
-        self._database.remove()
+        self._remove_database()
         with explained(self.folder):
             for name in ("objects", "journal", "columns"):
                 if (self.folder / name).is_dir():
@@ -328,14 +330,19 @@ class FileStore(ObjectMethods):
         with suppress(OSError):  # it was never made, or other files are in it
             self.folder.rmdir()
 
-    def last_deletion(self) -> str:
-        """Return what names the last deletion that this process noticed.
+    def _remove_database(self) -> None:
+        name = self._deletions.begin()
+        try:
+            self._database.remove(name)
+        except BaseException:
+            self._deletions.withdraw(name)
+            raise
 
-        It had the database open then, whose file says so until nobody has it open any more.
-        """
+    def last_deletion(self) -> str:
+        """Return what names the last deletion, as the removed database or what it left says."""
         with suppress(StoreError), self._database.reading():
             pass
-        return self._database.deletion
+        return self._deletions.last(self._database.deletion)
 
     def close(self) -> None:
         """Close files and connections; a later call opens them again."""

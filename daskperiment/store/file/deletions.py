@@ -1,0 +1,102 @@
+"""What names the last deletion of an experiment's folder, for processes that still have it open.
+
+Who has the database open reads the name there, though its file is gone. Who closed it, such as for
+a fork or because it was idle, finds the name beside the folder: in ``.deleted/``, where it is left
+only if another process has a journal here, and for 30 days.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+import uuid
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from daskperiment.store import rights
+from daskperiment.store.liveness import current_origin
+
+__all__ = ["Deletions"]
+
+_KEPT = 30 * 86_400.0
+"""Seconds for which a name is kept."""
+
+
+class Deletions:
+    """The names that the deletions of one experiment's folder leave.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The experiment's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._place = folder.parent / ".deleted"
+        self._mark = self._noticed = ""
+        self._last = ""
+
+    def begin(self) -> str:
+        """Return the name of a deletion that begins now, left for others where there are any."""
+        before = self._read()
+        # Later names are greater, also after the clock was set back.
+        number = max(time.time_ns(), int(before.partition("-")[0] or 0) + 1)
+        name = f"{number:020}-{uuid.uuid4().hex}"
+        self._clear()
+        if self._is_shared():
+            with suppress(OSError):  # a loss is told of then, and nothing worse
+                rights.write(self._place / self._folder.name, name.encode())
+                rights.write(self._place / ".gitignore", b"*\n")
+        return name
+
+    def withdraw(self, name: str) -> None:
+        """Take back a name: the deletion failed."""
+        if self._read() == name:
+            with suppress(OSError):
+                (self._place / self._folder.name).unlink()
+
+    def last(self, noticed: str) -> str:
+        """Return what names the last deletion; `noticed` is what the database said of one.
+
+        A name that is older than one that was seen came with a backup, and says nothing.
+        """
+        if noticed != self._noticed:
+            self._noticed = self._last = noticed
+        mark = self._read()
+        if mark > self._mark:
+            self._mark = self._last = mark
+        return self._last
+
+    def _read(self) -> str:
+        """Return the name that stands beside the folder; empty if there is none."""
+        try:
+            name = (self._place / self._folder.name).read_text(encoding="ascii")
+        except (OSError, ValueError):
+            return ""
+        return name if len(name) == 53 and name[:20].isdigit() else ""
+
+    def _is_shared(self) -> bool:
+        """Return whether another process that may still live has a journal here."""
+        with suppress(OSError):
+            return any(map(_is_of_another, os.listdir(self._folder / "journal")))
+        return False
+
+    def _clear(self) -> None:
+        """Remove names that are old."""
+        with suppress(OSError):
+            for path in list(self._place.iterdir()):
+                if time.time() - path.stat().st_mtime > _KEPT and path.name != ".gitignore":
+                    path.unlink()
+
+
+def _is_of_another(name: str) -> bool:
+    """Return whether a file is the journal of another process that is not known to be gone."""
+    host, _, rest = name.rpartition(".journal")[0].rpartition("-")[0].rpartition("-")
+    if not rest.isdigit() or int(rest) == os.getpid():
+        return False
+    here = re.sub(r"[^\w.]", "_", current_origin().host)[:64]
+    return host != here or psutil.pid_exists(int(rest))
