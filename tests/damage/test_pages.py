@@ -54,7 +54,8 @@ def answers(store: FileStore) -> dict[str, list[Any]]:
 
 def roots(file: Path) -> dict[str, int]:
     with closing(sqlite3.connect(file)) as connection:
-        query = "SELECT name, rootpage FROM sqlite_schema WHERE name NOT LIKE 'sqlite%'"
+        named = "rootpage AND name NOT LIKE 'sqlite%'"  # a view has no page
+        query = f"SELECT name, rootpage FROM sqlite_schema WHERE {named}"
         return dict(connection.execute(query))
 
 

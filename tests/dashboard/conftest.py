@@ -15,7 +15,7 @@ from daskperiment.records import Origin
 from tests.dashboard.pages import FLAGS, PATIENCE, WATCH, Site, missing
 from tests.dashboard.plants import plant_trial
 from tests.dashboard.stores import FolderLab
-from tests.dashboard.studies import hostile, study
+from tests.dashboard.studies import hostile, study, wide
 from tests.history.lab import Lab
 
 
@@ -53,6 +53,7 @@ def folder(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("store")
     study(root)
     hostile(FolderLab(root / "hostile"))
+    wide(FolderLab(root / "wide"))
     planted = FolderLab(root / "planted")
     for succeeds in (False, True, True):
         plant_trial(planted, succeeds=succeeds)

@@ -101,7 +101,7 @@ class ReadOnly:
     def allocate(self, *arguments: Any) -> Any:
         raise AssertionError("the dashboard wrote")
 
-    append = put = discard = delete = allocate
+    append = put = discard = delete = remove = allocate
 
 
 class Away(ReadOnly):

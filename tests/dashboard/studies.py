@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 import daskperiment
-from daskperiment.records import Node, Origin
+from daskperiment.records import Curation, Node, Origin, curation_id
 from tests.dashboard.stores import PLANTS, FolderLab
 
-__all__ = ["hostile", "study"]
+__all__ = ["hostile", "study", "wide"]
 
 
 def study(root: Path, backend: object = None) -> None:
@@ -49,6 +49,28 @@ def study(root: Path, backend: object = None) -> None:
         except ValueError:
             pass
     ex.flush()
+
+
+def wide(lab: FolderLab) -> None:
+    """Write 60 trials of 41 parameters, 200 epochs of two metrics, and two results each."""
+    for number in range(60):
+        same = {f"setting_with_a_long_name_{i:02}": i for i in range(37)}
+        lr = 10.0 ** -(1 + number % 4)
+        differ = {"lr": lr, "depth": number % 5, "kind": "abc"[number % 3], "batch": 2**number}
+        trial = lab.open({**same, **differ}, graph=[Node("fit", "fit"), Node("s", "s", ["fit"])])
+        for batch in range(0, 200, 100):
+            epochs = range(batch, batch + 100)
+            lab.points(trial, *(("loss", i, math.exp(-i * lr) + number / 100) for i in epochs))
+            odd = math.nan if number == 59 else math.inf if number == 58 else 0.5
+            lab.points(trial, *(("acc", i, odd if i == 150 else i / 200) for i in epochs))
+        lab.step(trial, "fit", output=f"o{number}")
+        if number == 59:
+            continue  # it runs
+        lab.succeed(trial, {"f1": (number * 7 % 60) / 60 + 1e-9, "cost": {"s": number / 3}})
+    for at, trial in enumerate((3, 4), 1):
+        remark = "a note" if trial == 3 else None
+        said = Curation(float(at), "ann", tags=["baseline"], remark=remark, archived=trial == 4)
+        lab.add("notes", trial, curation_id(float(at), "x"), said)
 
 
 def hostile(lab: FolderLab) -> None:

@@ -63,7 +63,7 @@ def questions(api, id):
     yield api.metrics(id, [1, 2], [], CurveStyle(), True)
     yield api.influence(id, LOOK, InfluenceOptions())
     yield api.importance(id, LOOK, "")
-    yield api.compare(id, 1, 2)
+    yield api.compare(id, [1, 2])
     yield api.trial(id, 1)
     yield api.trial(id, 2)
 
@@ -132,7 +132,7 @@ def test_a_lost_trial(full):
 
 def test_comparing(full):
     """Two trials are compared with code, packages, git and the first step that differs."""
-    found = DashboardAPI(Source(full.store)).compare("full", 1, 2)
+    found = DashboardAPI(Source(full.store)).compare("full", [1, 2])["two"]
     assert found["origin"] == "fit"
     assert "-    return x + 0" in found["functions"]["fit"]
     assert found["packages"] == [["numpy", "2.0", "2.1"]]

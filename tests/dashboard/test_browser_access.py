@@ -15,7 +15,7 @@ VIEWS = {
     "no-selection": ("?experiment=study&tab=metrics", "text=No trial selected"),
     "parameters": ("?experiment=study&tab=parameters", ".plot canvas"),
     "compare": ("?experiment=study&tab=compare&trials=3,28", ".origin"),
-    "compare-nothing": ("?experiment=study&tab=compare", "text=Two trials, please"),
+    "compare-nothing": ("?experiment=study&tab=compare", "text=Two trials or more, please"),
     "trial": ("?experiment=study&tab=trial&trial=27", "svg.graph"),
     "trial-failed": ("?experiment=study&tab=trial&trial=28", ".traceback"),
     "lost": ("?experiment=lost&tab=trial&trial=1", "text=no sign of life"),
@@ -96,11 +96,12 @@ def test_by_keyboard_alone(site):
     focus(page, "compare")
     page.keyboard.press("Enter")
     page.wait_for_selector(".origin, .lead")
-    focus(page, "trial 1")
-    page.keyboard.type("3")
+    focus(page, "compared")
+    page.keyboard.press("Control+A")
+    page.keyboard.type("28,3")
     page.keyboard.press("Enter")
     page.wait_for_selector("main h1:has-text('Trials 28 and 3')")
-    assert page.evaluate(FOCUSED)[1] == "trial 1"
+    assert page.evaluate(FOCUSED)[1] == "compared"
     focus(page, "Experiments")
     page.keyboard.press("Enter")
     page.wait_for_selector(".list")

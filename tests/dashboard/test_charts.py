@@ -43,7 +43,7 @@ def test_curves(lab):
     assert loss["data"]["trial1"]["x"] == [0.0, 1.0]
     assert loss["data"]["trial2"]["raw"] == [2.0]
     assert loss["summary"][1] == {
-        "trial": 1, "points": 2, "last": "0.5", "lowest": "0.5", "highest": "1",
+        "trial": 1, "points": 2, "odd": 0, "last": "0.5", "lowest": "0.5", "highest": "1",
     }  # fmt: skip
     assert loss["item"] is not None
     assert [c["metric"] for c in draw(lab, [first], ["acc"])["charts"]] == ["acc"]

@@ -77,6 +77,17 @@ class MemoryStore:
             there = self._objects.keys() & set(digests)
             return {digest: len(self._objects[digest]) for digest in there}
 
+    def remove(self, markers: Sequence[Record], outputs: Collection[str] = ()) -> None:
+        # Positions are counted anew: who follows this store reads it from the beginning then.
+        gone = {marker.trial for marker in markers}
+        with self._lock:
+            for name, stream in self._streams.items():
+                kept = {key: one for key, one in stream.items() if key[0] not in gone}
+                self._streams[name] = kept
+            for id in outputs:
+                self._streams.get("outputs", {}).pop((0, id), None)
+            self.append(markers)
+
     def discard(self, digests: Collection[str]) -> None:
         with self._lock:
             for digest in digests:

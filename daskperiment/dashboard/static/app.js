@@ -104,7 +104,7 @@ async function news(fresh = false) {
     tell("live", "Live");
     // A slow store is asked less often.
     // What drawing costs is no reason to ask later.
-    pause = Math.max(SHORTEST, NEWS - (performance.now() - start), 4 * spent() - NEWS);
+    pause = Math.max(SHORTEST, NEWS - (performance.now() - start), Math.min(PATIENCE, 2 * spent() - NEWS));
   } catch (error) {
     if (mine !== turn || error.name === "AbortError") return;
     failures += 1;

@@ -1,7 +1,7 @@
 // A trial's graph, and its steps in time.
 
 import { h, s } from "./dom.js";
-import { duration, plural } from "./format.js";
+import { duration, moment, plural } from "./format.js";
 
 const [WIDE, HIGH, GAP, ROW] = [176, 58, 56, 78];
 
@@ -10,7 +10,7 @@ export function graph(found) {
   const runs = new Map(found.steps.map((one) => [one.key, one]));
   const place = new Map(nodes.map((one) => [one.key, [10 + one.layer * (WIDE + GAP), 10 + one.row * ROW]]));
   const [width, height] = [layers * (WIDE + GAP) - GAP + 20, rows * ROW - (ROW - HIGH) + 20];
-  const told = nodes.map((one) => `${one.key} ${state(runs.get(one.key), found)}`).join("; ");
+  const told = nodes.map((one) => `${one.key} ${state(runs.get(one.key), found, one.key)}`).join("; ");
   const picture = s("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", class: "graph",
     "aria-label": `Graph of ${plural(nodes.length, "step")}: ${told}` },
   edges.map(([from, to]) => {
@@ -23,19 +23,19 @@ export function graph(found) {
   return h("div", { class: "scroll bare", tabindex: "0", role: "region", "aria-label": "Graph" }, picture);
 }
 
-const state = (run, found) => (!run ? (found.status === "running" ? "waiting" : "not run")
+const state = (run, found, key) => (!run ? (found.unfinished[key] ? `running since ${moment(found.unfinished[key])}` : found.status === "running" ? (key in found.unfinished ? "waiting" : "not needed") : "not run")
   : run.reused ? `reused from ${run.reused}` : run.status === "succeeded" ? duration(run.wall) : `${run.status}, ${duration(run.wall)}`);
 
 function node(one, [x, y], run, found) {
   const cut = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
-  const kind = run ? (run.reused ? "reused" : run.status) : "waiting";
+  const kind = run ? (run.reused ? "reused" : run.status) : found.unfinished[one.key] ? "running" : "waiting";
   const takes = one.parameters.join(", ");
   return s("g", { class: `node ${kind}`, transform: `translate(${x} ${y})` },
-    s("title", {}, `${one.key}: ${state(run, found)}${takes ? `; takes ${takes}` : ""}`),
+    s("title", {}, `${one.key}: ${state(run, found, one.key)}${takes ? `; takes ${takes}` : ""}`),
     s("rect", { width: WIDE, height: HIGH, rx: 8 }),
     s("rect", { class: "mark", width: 4, height: HIGH - 16, x: 7, y: 8, rx: 2 }),
     s("text", { x: 20, y: 24, class: "name" }, cut(one.key, 20)),
-    s("text", { x: 20, y: 43 }, cut(state(run, found) + (takes ? ` · ${takes}` : ""), 26)));
+    s("text", { x: 20, y: 43 }, cut((kind === "running" ? "running" : state(run, found, one.key)) + (takes ? ` · ${takes}` : ""), 26)));
 }
 
 export function timeline(found) {

@@ -1,9 +1,10 @@
 // One trial in full.
 
 import { artifact, preview } from "./artifacts.js";
+import { Charts, shapeOf } from "./curves.js";
 import { badge, diff, foldable, h, notice, put, row, table } from "./dom.js";
 import { ask, of } from "./state.js";
-import { duration, moment, plural, size } from "./format.js";
+import { ago, duration, moment, plural, size, when } from "./format.js";
 import { graph, timeline } from "./drawing.js";
 
 export function trial(page) {
@@ -11,6 +12,8 @@ export function trial(page) {
   let ended = "";
   let opened = new Set();
   let drawnOnce = false;
+  let shape = "";
+  const charts = new Charts();
 
   async function refresh() {
     const { state } = page;
@@ -23,10 +26,12 @@ export function trial(page) {
     }
     const found = await ask(of(state.experiment, `trials/${state.trial}`), {}, page.signal());
     const text = JSON.stringify({ ...found, elapsed: 0 });
-    if (found.status !== "running") ended = mark;
     if (text === drawn) {
       const clock = page.main.querySelector(".elapsed");
       if (clock) clock.textContent = duration(found.elapsed);
+      for (const one of page.main.querySelectorAll(".node[data-since] .since, .unfinished time")) one.textContent = ago(Number(one.closest("[data-since]").dataset.since));
+      await curves();
+      if (found.status !== "running") ended = mark;
       return;
     }
     drawn = text;
@@ -34,7 +39,33 @@ export function trial(page) {
     const top = scrollY;
     put(page.main, view(found));
     drawnOnce = true;
+    shape = "";
     scrollTo(0, top);
+    await curves();
+    if (found.status !== "running") ended = mark;
+  }
+
+  /** The curves of the trial; of one that runs they grow, with the last points beside them. */
+  async function curves() {
+    const { state } = page;
+    const place = page.main.querySelector(".curves");
+    if (!place) return;
+    const query = { trials: state.trial, theme: page.theme() };
+    const found = await ask(of(state.experiment, "metrics"), shape ? { ...query, data: "1" } : query, page.signal());
+    const now = shapeOf(found) + query.theme;
+    if (shape === now) { charts.update(found); last(found); return; }
+    const full = shape ? await ask(of(state.experiment, "metrics"), query, page.signal()) : found;
+    shape = now;
+    place.hidden = !full.charts.length;
+    const grid = h("div", { class: "charts" });
+    put(place, h("h2", { class: "hidden" }, "Curves"), grid);
+    last(full);
+    await charts.show(full, grid);
+  }
+
+  function last(found) {
+    const place = page.main.querySelector(".lastpoints");
+    if (place) put(place, found.charts.flatMap((one) => one.summary.map((each) => h("li", {}, h("span", { class: "mono" }, one.metric), ` ${each.last}, ${plural(each.points, "point")}`))));
   }
 
   function view(found) {
@@ -45,15 +76,27 @@ export function trial(page) {
           found.trial > 1 ? h("a", { class: "button", ...page.to({ trial: found.trial - 1 }), "data-key": "before" }, `‹ ${found.trial - 1}`) : null,
           found.trial < found.latest && h("a", { class: "button", ...page.to({ trial: found.trial + 1 }), "data-key": "after" }, `${found.trial + 1} ›`))),
       found.problems.map((one) => h("p", { class: "warning" }, one)),
+      running(found),
       h("div", { class: "pairof" }, outcome(found), given(found)),
       failure(found),
+      h("section", { class: "curves", hidden: true }),
       found.said.notes.length ? card("Notes", h("dl", { class: "facts" }, found.said.notes.map((one) => [h("dt", {}, one.user, one.time === null ? null : h("div", { class: "quiet" }, moment(one.time))), h("dd", {}, one.text)]))) : null,
       found.notes.length ? card("Noticed", h("ul", {}, found.notes.map((one) => h("li", {}, `Step ${one.key} returned another output than in trial ${one.earlier}, ${one.reads.length ? `having read ${one.reads.join(", ")}` : "for no recorded reason: it is not pure"}.`)))) : null,
       card("Graph", found.graph?.nodes.length ? graph(found) : h("p", { class: "quiet" }, found.graph?.steps ? `The graph has ${plural(found.graph.steps, "step")}: too many to draw. The table of steps tells of each.` : "This trial has no recorded graph.")),
       card("Timeline", found.steps.length ? timeline(found) : h("p", { class: "quiet" }, found.status === "running" ? "No step has ended yet." : "No step ran to an end.")),
-      artifacts(found), log(found), steps(found), kept(found), code(found), environment(found),
+      artifacts(found), log(found), steps(found), lines(found), kept(found), code(found), environment(found),
     ];
   }
+
+  function running(found) {
+    const ones = Object.entries(found.unfinished);
+    if (!ones.length) return null;
+    return h("section", { class: "card unfinished" }, h("h2", {}, "Now"), h("ul", { class: "plainlist" }, ones.map(([key, since]) => h("li", { "data-since": since },
+      h("span", { class: "mono" }, key), since === null ? " waits for its inputs" : [" running since ", moment(since), ", ", h("time", when(since), ago(since))]))),
+    h("ul", { class: "plainlist lastpoints quiet", "aria-label": "Last points" }));
+  }
+
+  const lines = (found) => card("Lines to paste", h("pre", { tabindex: "0" }, found.lines.join("\n")));
 
   function outcome(found) {
     const rows = [
@@ -100,12 +143,12 @@ export function trial(page) {
     return card("Steps", table(headers, found.steps.map((one) => h("tr", { id: `step-${one.key}` },
       h("th", { scope: "row", class: "mono" }, one.key, one.arguments.length ? h("div", { class: "quiet" }, one.arguments.join(", ")) : null), h("td", {}, badge(one.status)),
       h("td", { class: "number" }, duration(one.wall)), h("td", { class: "number" }, duration(one.cpu)),
-      h("td", { class: "number" }, size(one.peak)), h("td", { class: "quiet roomy" }, one.lane), h("td", { class: "quiet wrap" }, notes(one)))), { "aria-label": "Steps" }),
+      h("td", { class: "number" }, size(one.peak)), h("td", { class: "quiet roomy" }, one.lane), h("td", { class: "quiet wrap" }, one.reused ? h("p", {}, "reused from ", h("a", page.to({ trial: one.reused }), `trial ${one.reused}`)) : null, notes(one)))), { "aria-label": "Steps" }),
     found.steps_left_out ? h("p", { class: "quiet" }, `${plural(found.steps_left_out, "more step run")} left out.`) : null);
   }
 
   function notes(one) {
-    return [one.reused ? `reused from trial ${one.reused}` : "", one.stochastic ? "drew random numbers" : "",
+    return [one.stochastic ? "drew random numbers" : "",
       one.note ? `not checkable: ${one.note}` : "", one.reason ?? "", one.failure ?? "",
       one.changed.length ? `changed ${one.changed.join(", ")} in place` : "", one.files.length ? `read ${one.files.join(", ")}` : "",
       one.variables.length ? `read the environment variables ${one.variables.join(", ")}` : "", one.metrics.length ? `metrics ${one.metrics.join(", ")}` : ""].filter(Boolean).join("; ");
@@ -147,5 +190,5 @@ export function trial(page) {
   const card = (title, ...content) => h("section", { class: "card" }, h("h2", {}, title), content);
   const fold = (name, title, ...content) => h("details", { "data-name": name, open: opened.has(name) }, h("summary", {}, title), content);
 
-  return { refresh, shown: () => drawn !== "" };
+  return { refresh, shown: () => drawn !== "", close: () => charts.clear(), recolour: () => { ended = ""; } };
 }

@@ -139,7 +139,9 @@ class Table {
     };
     parts.scroll = h("div", { class: "scroll trials", tabindex: "0", role: "region", "aria-label": "Trials" },
       parts.table = h("table", {}, h("caption", { class: "hidden" }, "Trials"), parts.head, parts.body));
-    const menu = h("details", { class: "drop" }, h("summary", { class: "chip" }, "Columns"), parts.columns);
+    // It opens to the side where there is room.
+    const aside = () => menu.classList.toggle("left", menu.getBoundingClientRect().right < 420);
+    const menu = h("details", { class: "drop", ontoggle: aside }, h("summary", { class: "chip" }, "Columns"), parts.columns);
     document.addEventListener("click", (event) => { if (!menu.contains(event.target)) menu.open = false; });
     menu.addEventListener("keydown", (event) => {
       if (event.key === "Escape") { menu.open = false; menu.querySelector("summary").focus(); }

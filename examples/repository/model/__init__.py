@@ -1,0 +1,1 @@
+"""The model: plain functions, which know nothing of experiments."""
