@@ -7,15 +7,24 @@ was made of something else than the steps before it return is not that of its ca
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
+from types import FunctionType
 from typing import Any
 
 from daskperiment.capture.fingerprint import exact_fingerprint, is_array
 from daskperiment.execution.calls import SCALARS, Call, member_name
 from daskperiment.records import INEXACT, Argument
 
-__all__ = ["exact_or_none", "given_between", "given_by_others", "identities", "parts_of"]
+__all__ = [
+    "exact_or_none",
+    "given_between",
+    "given_by_others",
+    "holds_moved_code",
+    "identities",
+    "parts_of",
+]
 
 _MOST = 1000
 """How many items of a container are looked at."""
@@ -75,6 +84,34 @@ def identities(value: Any) -> set[int]:
                 found.update((id(part), id(part if base is None else base)))
                 waiting.append(part)
     return found
+
+
+def holds_moved_code(value: Any) -> bool:
+    """Whether a value holds functions or objects of classes that other processes cannot import.
+
+    They are sent there as they are, without their source, and have another fingerprint then.
+    """
+    seen: set[int] = set()
+    waiting = [value]
+    while waiting and len(seen) < _MOST:
+        for part in parts_of(waiting.pop()):
+            if id(part) in seen:
+                continue
+            seen.add(id(part))
+            waiting.append(part)
+            is_code = isinstance(part, (type, FunctionType))
+            if not _is_importable(part if is_code else type(part)):
+                return True
+    return False
+
+
+def _is_importable(code: Any) -> bool:
+    if code.__module__ == "__main__":
+        return False
+    found: Any = sys.modules.get(code.__module__)
+    for name in code.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is code
 
 
 def parts_of(value: Any) -> Iterator[Any]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from daskperiment.client.tracker import tracker_of
-from daskperiment.execution.given_values import exact_or_none
+from daskperiment.execution.given_values import exact_or_none, holds_moved_code
 from daskperiment.execution.kept_files import warn_never_reused
 from daskperiment.execution.trial import TrialRequest
 from daskperiment.graph.template import Template
@@ -365,7 +365,7 @@ class _Decision:
     def _returned(self, key: Key | LiveValue) -> set[str] | None:
         """Return the fingerprints of what a node gives, as far as that is known."""
         if isinstance(key, LiveValue):
-            digest = exact_or_none(key.value)
+            digest = None if holds_moved_code(key.value) else exact_or_none(key.value)
             return None if digest is None else {digest}
         found, spec = self.cache_keys[key], self.specs.get(key)
         if isinstance(found, NoCacheKey):

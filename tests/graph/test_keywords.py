@@ -61,9 +61,9 @@ def test_keywords_of_dask(result):
 
 
 METHODS = [
-    name for name, method in vars(Experiment).items()
-    if inspect.isfunction(method) and not name.startswith("_")
-    and name not in ("save_metric", "set_parameters")
+    name for name, method in inspect.getmembers(Experiment, inspect.isfunction)
+    if not name.startswith("_")
+    and name not in ("save_metric", "save_metrics", "set_parameters")
 ]  # fmt: skip
 
 

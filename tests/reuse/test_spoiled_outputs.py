@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
+from dataclasses import dataclass
 
 import dask
 import numpy as np
@@ -120,6 +121,33 @@ def test_literals_in_two_calls(ex, form, draws):
     for number, expected in ((2, ["describe"]), (3, [])):
         assert compute(build().bind(on=False)) == clean
         assert ran(ex, number) == expected
+
+
+@pytest.mark.parametrize("scheduler", ["threads", "processes"])
+def test_literals_that_other_processes_cannot_import(ex, scheduler):
+    """An object of a class within a function stands in two calls, which are reused all the same."""
+
+    @dataclass
+    class Settings:
+        rate: float
+
+    settings = [Settings(0.5), lambda: 1]
+
+    @ex.persist
+    def describe(value):
+        return value[0].rate
+
+    @ex.persist
+    def behind(value):
+        return value[0].rate + value[1]()
+
+    @ex.result
+    def last(*values):
+        return values
+
+    for _ in range(2):
+        assert last(describe(settings), behind(settings)).compute(scheduler=scheduler) == (0.5, 1.5)
+    assert ran(ex, 2) == []
 
 
 @pytest.mark.parametrize("nodes", ["of the whole", "of another"])
