@@ -39,7 +39,7 @@ _FOLDED = 30
 """A column of longer texts may be made so narrow, and then has several lines."""
 _STATUS_STYLES = {
     "succeeded": "green", "True": "green", "failed": "red", "False": "red", "lost": "red",
-    "interrupted": "yellow", "running": "cyan",
+    "interrupted": "yellow", "pruned": "yellow", "running": "cyan",
 }  # fmt: skip
 _FORMULAS = tuple("=+-@|%＝＋－＠")
 """What a spreadsheet takes for the beginning of a formula."""

@@ -103,7 +103,7 @@ def _verdict(both: _TrialPair, key: str) -> Verdict:
         return "not run"
     if old.status != new.status:
         return "failed"
-    if old.status == "failed":
+    if old.status in ("failed", "pruned"):
         return "same" if _description(old) == _description(new) else "failed"
     if old.output is None or new.output is None:
         return "same" if _kept_alike(old, new) else "unchecked"

@@ -308,6 +308,8 @@ def _statuses(d: Differences) -> str:
 
 
 def _ended(status: str) -> str:
+    if status == "pruned":
+        return "was pruned"
     return status if status in ("succeeded", "failed") else f"is {status}"
 
 

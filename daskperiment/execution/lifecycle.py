@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import traceback
 import weakref
@@ -414,7 +415,15 @@ def status_of(error: BaseException) -> EndStatus:
     """Return the status of a trial that an exception ends."""
     interrupted = isinstance(error, (KeyboardInterrupt, GeneratorExit))
     cancelled = type(error).__name__ in ("CancelledError", "FutureCancelledError")
-    return "interrupted" if interrupted or cancelled or is_termination(error) else "failed"
+    if interrupted or cancelled or is_termination(error):
+        return "interrupted"
+    return "pruned" if _is_pruned(error) else "failed"
+
+
+def _is_pruned(error: BaseException) -> bool:
+    """Whether an exception is Optuna's ``TrialPruned``, which a pruner's user raises."""
+    optuna = sys.modules.get("optuna.exceptions")
+    return optuna is not None and isinstance(error, optuna.TrialPruned)
 
 
 def failure_of(

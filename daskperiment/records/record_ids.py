@@ -173,7 +173,7 @@ def beat_sender(id: str) -> str:
     return id.partition("-")[2].partition("-")[0] or id
 
 
-OUTCOMES = ("succeeded", "failed", "interrupted")
+OUTCOMES = ("succeeded", "pruned", "failed", "interrupted")
 """How a trial may end: one that stands earlier outweighs those behind it."""
 
 

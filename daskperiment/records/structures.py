@@ -52,8 +52,8 @@ __all__ = [
     "record_type",
 ]
 
-EndStatus = Literal["succeeded", "failed", "interrupted"]
-TrialStatus = Literal["running", "succeeded", "failed", "interrupted", "lost"]
+EndStatus = Literal["succeeded", "pruned", "failed", "interrupted"]
+TrialStatus = Literal["running", "succeeded", "pruned", "failed", "interrupted", "lost"]
 
 
 class Preview(Struct, frozen=True, omit_defaults=True):

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from tqdm.auto import tqdm
 
 from daskperiment.errors import ParameterUndefinedError, StoreUnavailableError
+from daskperiment.execution.lifecycle import status_of
 from daskperiment.planning.planner import TrialOptions
 from daskperiment.planning.result_node import ResultNode
 from daskperiment.seeds import step_seed
@@ -95,7 +96,7 @@ class SweepJobs:
         self._count(job, None, failed=True)
         # Without a store or a value, the other trials would fail in the same way, unrecorded.
         ends_all = isinstance(error, (StoreUnavailableError, ParameterUndefinedError))
-        if self.stops or ends_all:
+        if ends_all or (self.stops and status_of(error) != "pruned"):
             raise error
 
     def _count(self, job: TrialJob, value: Any, failed: bool) -> None:

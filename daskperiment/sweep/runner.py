@@ -169,7 +169,7 @@ def _done(result: ResultNode, record: Sweep) -> list[SweepTrial]:
                 "are left alone. Resume the sweep once more when they have ended."
             )
         )
-    return [one for one in trials if one.status in ("succeeded", "failed", "running")]
+    return [one for one in trials if one.status in ("succeeded", "pruned", "failed", "running")]
 
 
 def _jobs(

@@ -77,8 +77,9 @@ def test_described(shown, tmp_path):
     assert told["model"]["format"] == "pickle"
     kept = next(one["kept"] for one in found["steps"] if one["key"] == "fit")
     assert (kept["load"], kept["preview"]["shape"]) == ("ex.get_persisted('fit', 1)", [300])
-    pairs = json.loads(ask(shown, "compare", trials="1,2")[2])["artifacts"]
-    assert [one["name"] for one in pairs[0]] == ["weights", "weights"]
+    told = json.loads(ask(shown, "compare", trials="1,2")[2])["artifacts"]
+    beside = {one["name"]: one["each"] for one in told}
+    assert [one["name"] for one in beside["weights"]] == ["weights", "weights"]
     assert not (tmp_path / "ran").exists()
 
 

@@ -291,8 +291,8 @@ def test_optuna_prunes_a_step(ex):
     study.enqueue_trial({"rate": 6.0})
     study.optimize(objective, n_trials=2)
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "PRUNED"]
-    history = ex.get_history()
-    assert "TrialPruned" in history.loc[2, "Description"]
+    history = ex.get_history(verbose=True)
+    assert list(history["Status"]) == ["succeeded", "pruned"]
     assert list(history["rate"]) == [2.0, 6.0]
     assert points(ex, "loss", 2) == {0: 6.0, 1: 12.0}
 

@@ -15,6 +15,9 @@ from tests.libraries.small_models import (
     transformers_trainer,
 )
 
+for name in ("torch", "sklearn", "matplotlib"):
+    pytest.importorskip(name)
+
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
 pytestmark = [

@@ -196,7 +196,7 @@ def test_incomplete_store(tmp_path):
     class Early:
         allocate = append = read = put = get = state = delete = close = print
 
-    with pytest.raises(TypeError, match=r"Early.*find, sizes, discard too; add them"):
+    with pytest.raises(TypeError, match=r"Early.*find, sizes, remove, discard too; add them"):
         open_store(Early(), "ex")
 
 

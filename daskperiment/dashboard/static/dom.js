@@ -56,7 +56,7 @@ export function skeleton(rows = 6) {
     Array.from({ length: rows }, () => h("i", { "aria-hidden": "true" })));
 }
 
-const SIGNS = { running: "●", succeeded: "✓", failed: "✕", interrupted: "■", lost: "?" };
+const SIGNS = { running: "●", succeeded: "✓", pruned: "✂", failed: "✕", interrupted: "■", lost: "?" };
 
 export const badge = (status, text) =>
   h("span", { class: `badge ${SIGNS[status] ? status : "other"}` },

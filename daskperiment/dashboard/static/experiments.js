@@ -4,7 +4,7 @@ import { badge, h, notice, put } from "./dom.js";
 import { address, ask } from "./state.js";
 import { ago, count, plural, when } from "./format.js";
 
-const ORDER = ["running", "succeeded", "failed", "interrupted", "lost"];
+const ORDER = ["running", "succeeded", "pruned", "failed", "interrupted", "lost"];
 const COLUMNS = [["name", "Experiment", (one) => one.experiment.toLowerCase()],
   ["trials", "Trials", (one) => one.trials ?? -1],
   ["running", "How they ended", (one) => one.counts?.running ?? -1],

@@ -6,7 +6,7 @@ import { groups } from "./groups.js";
 import { ask, look, of, ranges } from "./state.js";
 import { ago, count, duration, plural, when } from "./format.js";
 
-const STATUSES = ["running", "succeeded", "failed", "interrupted", "lost"];
+const STATUSES = ["running", "succeeded", "pruned", "failed", "interrupted", "lost"];
 const SIZES = [25, 50, 100, 200];
 /** Trials that are selected one by one; of more the filter that finds them is selected. */
 const MOST = 1000;

@@ -55,7 +55,8 @@ _KIND = '$.value."$"'
 _BEGUN = "(SELECT trial, body FROM trials WHERE id = 'begun' AND json_valid(body)) b"
 # Of several ends of a trial success outweighs the others, then the first holds.
 _ENDED = """(SELECT trial, body, row_number() OVER (PARTITION BY trial ORDER BY
-    CASE body ->> '$.status' WHEN 'succeeded' THEN 0 WHEN 'failed' THEN 1 ELSE 2 END,
+    CASE body ->> '$.status'
+    WHEN 'succeeded' THEN 0 WHEN 'pruned' THEN 1 WHEN 'failed' THEN 2 ELSE 3 END,
     CAST(body ->> '$.finished' AS DOUBLE)) AS place
     FROM trials WHERE id >= 'ended-' AND id < 'ended.' AND json_valid(body)) e"""
 
