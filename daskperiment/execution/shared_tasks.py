@@ -24,6 +24,7 @@ from daskperiment.codec import unpack
 from daskperiment.errors import StoreError
 from daskperiment.execution.between_steps import run_between, run_unrecorded
 from daskperiment.execution.calls import Call
+from daskperiment.execution.helper_threads import speaking_step
 from daskperiment.execution.kept_files import restore_files
 from daskperiment.execution.known_outputs import distrust
 from daskperiment.execution.lifecycle import end, join
@@ -270,6 +271,9 @@ def _claim(
     request = recording.source.request()
     keys = request.step_keys.get(call.key)
     if not call.persist or keys is None or not keys.reusable or not keys.base:
+        return None
+    if speaking_step() is not None:
+        # A trial within a step waits for no other step: that might wait for the one around it.
         return None
     recorder = recorder_for(request.setup.store)
     if not recorder.outputs.unknown([cache_entry_id(keys.base)]):

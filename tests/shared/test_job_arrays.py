@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -64,6 +66,43 @@ def test_one_of_those_that_wait_takes_over_from_the_dead(processes, tmp_path):
     assert len(list(tmp_path.glob("data-*"))) == 2
     history = daskperiment.Experiment("array", backend=tmp_path / "store").get_history()
     assert sorted(history["Success"]) == [False, *[True] * 4]
+
+
+@pytest.mark.parametrize("scheduler", ["synchronous", "threads"])
+def test_trials_within_steps_wait_for_nobody(tmp_path, monkeypatch, scheduler):
+    """Two steps that compute each other's step meanwhile come to their ends."""
+    within = ModuleType("within")
+    monkeypatch.setitem(sys.modules, "within", within)
+    both_run, values, made = threading.Barrier(2, timeout=30), {}, {}
+
+    def compute(mine: str, other: str) -> None:
+        ex = daskperiment.Experiment("across", backend=tmp_path / "store")
+        inner = ex.parameter("inner", default=False)
+
+        @ex.persist(reuse=True, ignore=("inner",))
+        def step(name, inner):
+            if not inner:
+                sys.modules["within"].run(name)
+            return name
+
+        @ex.result
+        def result(value):
+            return value
+
+        made[mine] = result(step(other, inner)).bind(inner=True)
+        values[mine] = result(step(mine, inner)).compute(scheduler=scheduler)
+
+    def run(name: str) -> None:
+        both_run.wait()
+        made[name].compute(scheduler=scheduler)
+
+    within.run = run
+    threads = [threading.Thread(target=compute, args=pair, daemon=True) for pair in ("ab", "ba")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert values == {"a": "a", "b": "b"}
 
 
 def test_claims_leave_nothing_behind(tmp_path):
