@@ -179,14 +179,15 @@ class _Brief(reprlib.Repr):
             names = [field.name for field in dataclasses.fields(value)][: self.maxdict]
             parts = [f"{n}={self.repr1(getattr(value, n, None), level - 1)}" for n in names]
             return f"{kind.__name__}({', '.join(parts)})"
-        if isinstance(value, type):
+        if isinstance(value, type) or hasattr(value, "__code__"):
             return str(value.__qualname__)
         if isinstance(value, (enum.Enum, PurePath)) or kind.__module__ in _TELLING:
-            return shorten(repr(value), self.maxother)
+            text = repr(value)
+            if " at 0x" in text:  # of another object it is another one, whatever that is worth
+                raise _Untold
+            return shorten(text, self.maxother)
         if kind.__module__ == "numpy" and getattr(value, "ndim", 1) == 0:
             return shorten(repr(value.item()), self.maxother)
-        if hasattr(value, "__code__"):
-            return str(value.__qualname__)
         raise _Untold
 
 
@@ -216,11 +217,13 @@ def brief(value: Any) -> str:
 def told_change(first: str, second: str, columns: int, arrow: str = "→") -> str:
     """Return how a value changed of which short texts are known; the texts may be empty or equal.
 
-    >>> told_change("0.2", "0.3", 20), told_change("", "", 20)
-    (' 0.2 → 0.3', ': other data')
+    >>> told_change("0.2", "0.3", 20), told_change("", "", 20), told_change("f", "f", 20)
+    (' 0.2 → 0.3', ': other data', ' f: other data or code')
     """
-    if not first or not second or first == second:
+    if not first or not second:
         return ": other data"
+    if first == second:
+        return f" {shorten(first, columns)}: other data or code"
     return " " + f" {arrow} ".join(shorten_pair(first, second, columns))
 
 

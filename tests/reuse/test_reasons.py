@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import daskperiment
+from daskperiment.formatting import brief
 
 
 @pytest.fixture
@@ -51,6 +52,39 @@ def test_data_that_a_few_characters_do_not_tell(ex):
     score(split(np.arange(1000), 0.2)).compute()
     told = reasons(ex, score(split(np.arange(1000) + 1, 0.2)))["split"]
     assert told == "argument data: other data"
+
+
+CODE = {
+    "function": (lambda x: x + 1, lambda x: x + 2),
+    "in a list": ([lambda x: x + 1], [lambda x: x + 2]),
+    "in a dict": ({"key": lambda x: x + 1}, {"key": lambda x: x + 2}),
+}
+
+
+@pytest.mark.parametrize("kind", CODE)
+def test_code_among_arguments(ex, kind):
+    """A function of another code is not called other data, and no address is told."""
+    before, after = CODE[kind]
+
+    @ex.persist
+    def use(value):
+        return 1
+
+    ex.result(_identity)(use(before)).compute()
+    told = reasons(ex, ex.result(_identity)(use(after)))["use"]
+    assert told.startswith("argument value ")
+    assert told.endswith(": other data or code")
+    assert "0x" not in told
+
+
+@pytest.mark.parametrize(
+    "value",
+    [[].append, iter([]), memoryview(b"a"), object(), (i for i in ()), [iter([])]],
+    ids=lambda value: type(value).__name__,
+)
+def test_no_text_has_an_address(value):
+    """What Python writes with an address tells nothing of a value."""
+    assert "0x" not in brief(value)
 
 
 def test_new_call_of_a_map(ex):
