@@ -16,6 +16,7 @@ import operator
 import os
 import sys
 import textwrap
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
@@ -42,6 +43,7 @@ __all__ = [
     "file_source",
     "imports_of_file",
     "methods",
+    "parse_python",
     "names_bound",
     "class_source",
     "function_source",
@@ -51,6 +53,10 @@ __all__ = [
     "resolve_import",
     "source_mark",
 ]
+
+_ATTEMPTS = 100
+_PAUSE = 0.001
+"""Seconds."""
 
 NO_SOURCE = "no source: defined in a terminal or by exec"
 _RELOADED = "__autoreload_class__."
@@ -78,7 +84,7 @@ class SourceText:
     def __init__(self, lines: list[str]) -> None:
         self.lines = lines
         source = "".join(lines)
-        self.tree = _quietly(ast.parse, source)
+        self.tree = _quietly(parse_python, source)
         compiled = _quietly(compile, source, "<source>", "exec", dont_inherit=True)
         self._nodes: dict[tuple[str, int], list[ast.AST]] = {}
         self._classes: dict[str, list[ast.ClassDef]] = {}
@@ -141,6 +147,20 @@ class SourceText:
         if isinstance(node, ast.Lambda):
             return ast.get_source_segment("".join(self.lines), node) or ""
         return textwrap.dedent("".join(self.lines[_first_line(node) - 1 : node.end_lineno]))
+
+
+def parse_python(source: str | bytes, filename: str = "<unknown>", mode: str = "exec") -> Any:
+    """Return a syntax tree, as ``ast.parse`` does, whatever other threads parse meanwhile.
+
+    Up to Python 3.12 all threads count the depth of their trees in one place: one that is
+    interrupted by another may find a wrong depth at its end, and gets a SystemError for that.
+    """
+    for _ in range(_ATTEMPTS):
+        try:
+            return ast.parse(source, filename, mode)
+        except SystemError:
+            time.sleep(_PAUSE)
+    return ast.parse(source, filename, mode)
 
 
 def _quietly(make: Any, *args: Any, **keywords: Any) -> Any:

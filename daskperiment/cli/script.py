@@ -19,6 +19,7 @@ from itertools import count
 from pathlib import Path
 from types import CodeType, ModuleType
 
+from daskperiment.capture.source import parse_python
 from daskperiment.cli.exit_status import Failed, Refused
 from daskperiment.result import Result
 
@@ -60,7 +61,7 @@ def loaded(script: Path) -> Iterator[ModuleType]:
 
 def _compiled(path: Path) -> CodeType:
     try:
-        tree = _noting_values(_WithoutMain().visit(ast.parse(path.read_bytes(), str(path))))
+        tree = _noting_values(_WithoutMain().visit(parse_python(path.read_bytes(), str(path))))
         code: CodeType = compile(tree, str(path), "exec", dont_inherit=True)
     except SyntaxError as error:
         where = f", line {error.lineno}" if error.lineno else ""

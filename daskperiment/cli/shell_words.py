@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from daskperiment.capture.source import parse_python
 from daskperiment.cli.lookup import find, ids
 
 __all__ = ["columns", "experiments", "parameters", "trials"]
@@ -40,7 +41,7 @@ def trials(ctx: click.Context) -> list[str]:
 
 def parameters(ctx: click.Context) -> list[str]:
     """Return the parameters that a script declares, with a sign behind them, by its text alone."""
-    tree = ast.parse(ctx.params["script"].read_bytes())
+    tree = parse_python(ctx.params["script"].read_bytes())
     return [f"{name}=" for name in dict.fromkeys(_declared(tree))]
 
 

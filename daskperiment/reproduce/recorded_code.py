@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 from daskperiment.capture.code import fingerprint_constant
 from daskperiment.capture.code_objects import NameRead, fingerprint_tree, names_of
 from daskperiment.capture.origin import module_of
-from daskperiment.capture.source import methods, register_class_source
+from daskperiment.capture.source import methods, parse_python, register_class_source
 from daskperiment.capture.walk import Walk
 from daskperiment.capture.walk_findings import Constant
 from daskperiment.execution.calls import UserFunction
@@ -116,7 +116,7 @@ def check_source(function: Function, today: Iterable[Function] = ()) -> None:
     if function.source is None:
         return
     try:
-        tree = ast.parse(textwrap.dedent(function.source))
+        tree = parse_python(textwrap.dedent(function.source))
     except SyntaxError:
         return  # who would build it says so
     whole = {fingerprint_tree(node) for node in _nodes(tree)}
@@ -145,7 +145,7 @@ def _nodes(tree: ast.Module) -> list[ast.AST]:
 def _decorators(source: str | None) -> Iterator[str]:
     """Yield those of a definition's decorators that run more than what they name."""
     with suppress(SyntaxError):
-        for node in ast.parse(textwrap.dedent(source or "")).body[:1]:
+        for node in parse_python(textwrap.dedent(source or "")).body[:1]:
             for decorator in getattr(node, "decorator_list", ()):
                 if not _only_names(decorator):
                     yield ast.unparse(decorator)
@@ -199,7 +199,7 @@ class RecordedDefinition:
 
     def node(self) -> Any:
         """Return the syntax tree of the function or class statement, or of the lambda."""
-        body = ast.parse(self.source).body
+        body = parse_python(self.source).body
         node = body[0] if len(body) == 1 else None
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Lambda):
             return node.value
@@ -331,7 +331,7 @@ def _name(name: str, place: ast.AST | None = None) -> ast.Name:
 
 
 def _function(name: str, arguments: list[str], body: list[Any]) -> ast.FunctionDef:
-    node = ast.parse(f"def {name}({', '.join(arguments)}): pass").body[0]
+    node = parse_python(f"def {name}({', '.join(arguments)}): pass").body[0]
     assert isinstance(node, ast.FunctionDef)
     node.body = body
     return node

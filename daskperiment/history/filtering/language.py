@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from daskperiment.capture.source import parse_python
 from daskperiment.errors import FilterError
 from daskperiment.history.filtering import comparing
 from daskperiment.history.table_columns import Column
@@ -85,7 +86,7 @@ class Filter:
         if len(text) > _LONGEST:
             raise FilterError(f"A filter has at most {_LONGEST} characters; this has {len(text)}.")
         try:
-            tree = ast.parse(_QUOTED.sub(self._unquoted, text.strip()), mode="eval").body
+            tree = parse_python(_QUOTED.sub(self._unquoted, text.strip()), mode="eval").body
             return _shallow(tree)
         except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
             reason = error.msg if isinstance(error, SyntaxError) else "it is nested too deeply"
