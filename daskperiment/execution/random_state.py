@@ -13,6 +13,7 @@ too, on a worker's event loop, when it estimates the size of a message: that is 
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import random
 import sys
@@ -22,7 +23,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
 from importlib import import_module
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -226,10 +227,25 @@ def _waits(outer: RunningStep, step: RunningStep) -> bool:
     """Whether a step waits in Dask for another one to run."""
     if outer.thread == step.thread:
         return True
-    frame = getattr(sys, "_current_frames")().get(outer.thread)  # noqa: B009
+    frame = _frames().get(outer.thread)
     while frame is not None and frame.f_globals.get("__name__") != "dask.local":
         frame = frame.f_back
     return frame is not None
+
+
+def _frames() -> dict[int, FrameType]:
+    """Return what each thread runs.
+
+    Should the collector begin its work within the call, Python 3.11 waits for itself for ever.
+    """
+    works = gc.isenabled()
+    gc.disable()
+    try:
+        found: dict[int, FrameType] = getattr(sys, "_current_frames")()  # noqa: B009
+        return found
+    finally:
+        if works:
+            gc.enable()
 
 
 class _GlobalRandomState:

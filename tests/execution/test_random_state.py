@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import sys
 import threading
 
 import numpy as np
@@ -339,3 +341,24 @@ def test_a_step_that_computes_a_trial_draws_on(ex, finder):
         outer(nested).compute(scheduler="synchronous", seed=3) for nested in (False, True)
     )
     assert alone == around
+
+
+def test_looking_at_threads_rests_the_collector(ex, monkeypatch):
+    """While it is asked what threads run no collection begins, which would never end."""
+    seen = []
+    frames = sys._current_frames
+
+    def look():
+        seen.append(gc.isenabled())
+        return frames()
+
+    monkeypatch.setattr(sys, "_current_frames", look)
+    inner = ex.result(int)()
+
+    @ex.result
+    def outer():
+        return inner.compute(scheduler="threads")
+
+    assert outer().compute(scheduler="threads") == 0
+    assert seen == [False]
+    assert gc.isenabled()
