@@ -22,8 +22,7 @@ def list_artifacts(
     """Print the artifacts of a trial, or of all trials."""
     experiment = find(backend, id)
     number = None if trial is None else trial_of(experiment, trial)
-    frame = experiment.get_artifacts(number)
-    print_frame(frame if limit is None else frame.head(limit), format_)
+    print_frame(experiment.get_artifacts(number)[:limit], format_)
 
 
 def get_artifact(

@@ -42,7 +42,7 @@ def list_experiments(backend: str | None, format_: str, limit: int | None = None
         frame = experiments_of(backend)
     if frame.empty and format_ == "table":
         click.echo(f"There are no experiments in {place(backend)}.", err=True)
-    print_frame(frame.head(limit) if limit is not None else frame, format_)
+    print_frame(frame[:limit], format_)
 
 
 def list_steps(
@@ -51,9 +51,8 @@ def list_steps(
     """Print step runs."""
     experiment = find(backend, id)
     frame = experiment.get_steps(None if trial is None else trial_of(experiment, trial))
-    frame = frame if limit is None else frame.head(limit)
     in_terminal = format_ == "table" and output.is_terminal()
-    print_frame(frame, format_, names=_STEP_COLUMNS if in_terminal else ())
+    print_frame(frame[:limit], format_, names=_STEP_COLUMNS if in_terminal else ())
 
 
 def list_trials(
@@ -68,23 +67,15 @@ def list_trials(
     recorder_for(store).catch_up()
     wanted = _ListedTrials(store, where, sort, last, limit, running, archived)
     frame = wanted.frame(verbose=verbose)
-    names = _names(columns, list(frame.columns))
-    # Whose row it is has to be told, whatever else is asked for.
-    names = _with_trial(names)
-    shown = names or list(frame.columns)
+    shown = _names(columns, list(frame.columns)) or list(frame.columns)
     # What is not a column of the short table may be one of the long one, or a part of one.
     for more in ({"verbose": True}, {"verbose": True, "expand": True, "metrics": True}):
         if not set(shown) <= set(frame.columns):
             frame = wanted.frame(**more)
-            asked = _names(columns, list(frame.columns))
-            shown = _with_trial(asked) or shown
+            shown = _names(columns, list(frame.columns)) or shown
     if "Tags" in frame and format_ != "json":
         frame = frame.assign(Tags=[", ".join(tags) for tags in frame["Tags"]])
     print_frame(frame, format_, output, _known(shown if columns else [], frame))
-
-
-def _with_trial(names: list[str]) -> list[str]:
-    return ["Trial ID", *names] if names and "Trial ID" not in names else names
 
 
 class _ListedTrials(NamedTuple):
@@ -116,6 +107,8 @@ def _names(columns: Iterable[str], known: Sequence[str]) -> list[str]:
     names: list[str] = []
     for text in columns:
         names += [text] if text in known else [name.strip() for name in text.split(",")]
+    if names and "Trial ID" not in names:  # whose row it is, whatever else is asked for
+        names.insert(0, "Trial ID")
     return list(dict.fromkeys(names))
 
 

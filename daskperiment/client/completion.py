@@ -57,7 +57,7 @@ def end_by_caller(
     ended = Ended(status, now, max(0.0, now - found.started), failure=failure)
     id = ended_id(status, "caller")
     recorder.write_signed("trials", found.trial, id, ended, found.owner, key)
-    recorder.trials.end(token)
+    recorder.end(token)
     recorder.settle()
 
 

@@ -212,7 +212,7 @@ class Tracker(RecorderListener):
                 if outcome.status == "cancelled":
                     halt_steps(token)  # a cluster of threads may have its workers here
             for token, trial in over.items():
-                self._recorder.trials.end(token)
+                self._recorder.end(token)
                 self.drop(token)
                 if trial.gone and (outcome := trial.outcome()):
                     remember(self._given_up, token, outcome, _REMEMBERED)

@@ -15,7 +15,7 @@ from toolz import partition_all
 from daskperiment.dashboard.artifact_files import ArtifactFile, file_to_send
 from daskperiment.dashboard.charts import CurveStyle, draw_metrics
 from daskperiment.dashboard.comparisons import compare_trials
-from daskperiment.dashboard.damage import begins_with, split_damaged
+from daskperiment.dashboard.damage import begins_with, undamaged
 from daskperiment.dashboard.details import describe_trial
 from daskperiment.dashboard.influence import InfluenceOptions, draw_influence, rank_parameters
 from daskperiment.dashboard.metric_cache import CHUNK
@@ -167,12 +167,12 @@ class TrialCounter:
                 self._begun.discard(one.trial)
                 self._ended.pop(one.trial, None)
         begun = [one for one in chunk if one.id == BEGUN]
-        for one, start in split_damaged(begun, _CountedStart)[0]:
+        for one, start in undamaged(begun, _CountedStart):
             self._begun.add(one.trial)
             self._first = self._first or (one.trial, start.token)
             self._latest = max(self._latest or start.started, start.started)
         ended = [one for one in chunk if record_kind(one.id) == ENDED]
-        for one, end in split_damaged(ended, _CountedEnd)[0]:
+        for one, end in undamaged(ended, _CountedEnd):
             if outweighs(end.status, self._ended.get(one.trial)):
                 self._ended[one.trial] = end.status
             self._latest = max(self._latest or end.finished, end.finished)

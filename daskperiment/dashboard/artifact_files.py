@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from daskperiment.codec import object_ref, unpack
-from daskperiment.dashboard.damage import split_damaged
+from daskperiment.dashboard.damage import undamaged
 from daskperiment.errors import ArtifactNotFoundError, DaskperimentError
 from daskperiment.formats import format_named
 from daskperiment.formats.path_formats import media_of
@@ -51,7 +51,7 @@ def describe_artifacts(store: Store, trial: int) -> list[dict[str, Any]]:
 
 def _intact(records: Iterable[Stored], type_: type[Any]) -> Iterator[tuple[int, Any]]:
     # The page counts the damaged ones where it shows the steps.
-    return ((stored.trial, record) for stored, record in split_damaged(list(records), type_)[0])
+    return ((stored.trial, record) for stored, record in undamaged(list(records), type_))
 
 
 def _described(one: KeptArtifact) -> dict[str, Any]:

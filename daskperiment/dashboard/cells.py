@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from typing import Any
 
 from daskperiment.compare.wording import show
 from daskperiment.formatting import shorten
 from daskperiment.history.stored_values import MISSING, StoredObject
 
-__all__ = ["Cell", "LONG", "LONGEST", "as_number", "cell", "full_text", "truncate"]
+__all__ = [
+    "Cell",
+    "LONG",
+    "LONGEST",
+    "as_number",
+    "cell",
+    "finite_numbers",
+    "full_text",
+    "truncate",
+]
 
 _SHORT = 80
 """Characters of a value in a table."""
@@ -72,3 +83,14 @@ def as_number(value: Any) -> float | None:
         return float(value)
     except (TypeError, ValueError, OverflowError):
         return None
+
+
+def finite_numbers(values: Iterable[Any]) -> list[float] | None:
+    """Return values as numbers; None if one of them is none, or is not finite."""
+    found = []
+    for value in values:
+        number = as_number(value)
+        if number is None or not math.isfinite(number):
+            return None
+        found.append(number)
+    return found

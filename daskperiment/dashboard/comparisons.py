@@ -44,7 +44,6 @@ def compare_trials(table: TrialTable, trials: Sequence[int]) -> dict[str, Any]:
     few = table.of(shown)
     first, *others = shown
     found = [compare(table.store, first, other) for other in others[:_EXPLAINED]]
-    metrics = sorted({name for each in few.metrics for name in each})
     results: list[Path] = [("Result",), *few.paths("Result")]
     differ = differing(few, np.arange(len(few)))
     names = list(few.columns.parameters)
@@ -56,7 +55,7 @@ def compare_trials(table: TrialTable, trials: Sequence[int]) -> dict[str, Any]:
         "explanations": [[one.second, one.explanation] for one in found],
         "unexplained": max(0, len(others) - len(found)),
         "results": [_line(".".join(path), _values(few, path)) for path in results],
-        "metrics": [_line(name, _values(few, ("metrics", name))) for name in metrics],
+        "metrics": [_line(name, _values(few, ("metrics", name))) for name in few.metric_names],
         "duration": _line("Duration in seconds", _values(few, ("Process Time",))),
         "parameters": [_line(n, few.parameter(n).to_list()) for n in names if n in differ],
         "same": {n: cell(few.parameter(n).to_list()[0])[0] for n in names if n not in differ},

@@ -12,7 +12,7 @@ from daskperiment.errors import CorruptRecordError
 from daskperiment.records import BEGUN
 from daskperiment.store.protocol import Store, Stored
 
-__all__ = ["begins_with", "first_token", "split_damaged"]
+__all__ = ["begins_with", "first_token", "undamaged"]
 
 T = TypeVar("T", bound=Struct)
 
@@ -24,7 +24,7 @@ class _Start(Struct):
 def first_token(store: Store, ids: Sequence[int]) -> tuple[int, str] | None:
     """Return the first trial with its token, which tells it from one of a later experiment."""
     begun = [one for one in store.read("trials", ids[:1]) if one.id == BEGUN] if ids else []
-    found, _ = split_damaged(begun, _Start)
+    found = undamaged(begun, _Start)
     return (ids[0], found[0][1].token) if found else None
 
 
@@ -34,15 +34,12 @@ def begins_with(store: Store, trial: int, token: str) -> bool:
     It is not where the experiment was deleted; of one whose record is damaged, nothing is known.
     """
     begun = [one for one in store.read("trials", [trial]) if one.id == BEGUN]
-    found, _ = split_damaged(begun, _Start)
+    found = undamaged(begun, _Start)
     return bool(begun) and (not found or found[0][1].token == token)
 
 
-def split_damaged(
-    stored: Sequence[Stored], type_: type[T]
-) -> tuple[list[tuple[Stored, T]], list[Stored]]:
-    """Return what was stored with its records, and what is damaged. Nobody is warned."""
+def undamaged(stored: Sequence[Stored], type_: type[T]) -> list[tuple[Stored, T]]:
+    """Return what was stored with its records, but for damaged ones. Nobody is warned."""
     records = decode_each([one.body for one in stored], type_, [one.trial for one in stored])
-    pairs = list(zip(stored, records, strict=True))
-    found = [(one, each) for one, each in pairs if not isinstance(each, CorruptRecordError)]
-    return found, [one for one, each in pairs if isinstance(each, CorruptRecordError)]
+    pairs = zip(stored, records, strict=True)
+    return [(one, each) for one, each in pairs if not isinstance(each, CorruptRecordError)]

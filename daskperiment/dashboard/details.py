@@ -15,7 +15,7 @@ from pygments.token import Token
 from daskperiment.codec import is_object, load_record, object_ref
 from daskperiment.dashboard.artifact_files import describe_artifacts
 from daskperiment.dashboard.cells import LONGEST, full_text, truncate
-from daskperiment.dashboard.damage import split_damaged
+from daskperiment.dashboard.damage import undamaged
 from daskperiment.dashboard.figures import MAX_STEPS, layout_graph
 from daskperiment.dashboard.metric_cache import MetricSummaries
 from daskperiment.errors import CorruptRecordError
@@ -166,8 +166,9 @@ def _failure(failure: Failure | None) -> dict[str, Any] | None:
 
 
 def _runs(store: Store, trial: int) -> tuple[list[StepRun], int]:
-    found, damaged = split_damaged(list(store.read("steps", [trial])), StepRun)
-    return sorted((run for _, run in found), key=lambda run: run.started), len(damaged)
+    stored = list(store.read("steps", [trial]))
+    found = undamaged(stored, StepRun)
+    return sorted((run for _, run in found), key=lambda run: run.started), len(stored) - len(found)
 
 
 def _step(run: StepRun, store: Store, trial: int) -> dict[str, Any]:
@@ -194,8 +195,7 @@ def _lane(run: StepRun) -> str:
 
 def _notes(store: Store, trial: int) -> list[dict[str, Any]]:
     notes = [one for one in store.read("notes", [trial]) if record_kind(one.id) == IMPURE]
-    found, _ = split_damaged(notes, Impurity)
-    return [structs.asdict(note) for _, note in found]
+    return [structs.asdict(note) for _, note in undamaged(notes, Impurity)]
 
 
 def unfinished(

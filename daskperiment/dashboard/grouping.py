@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from daskperiment.history.filtering.language import Path, path_of, path_text
 from daskperiment.history.history_table import HistoryTable
 from daskperiment.history.table_columns import Column, NumberColumn
 
-__all__ = ["grouped", "numbers_of"]
+__all__ = ["Floats", "grouped", "measured", "measures_of"]
 
 _MOST_GROUPS = 200
 _MOST_MEASURES = 30
@@ -35,7 +37,7 @@ def grouped(table: HistoryTable, rows: np.ndarray[Any, Any], by: str) -> dict[st
     codes = of_value[column.codes]
     first = {int(of_value[code]): code for code in reversed(range(len(texts)))}
     counts = np.bincount(codes[codes >= 0], minlength=len(places))
-    measures = _measures(table, rows)
+    measures = list(islice(measured(table, measures_of(table), rows), _MOST_MEASURES))
     order = [int(one) for one in np.argsort(-counts, kind="stable") if counts[one]]
     lines = [
         {
@@ -48,7 +50,7 @@ def grouped(table: HistoryTable, rows: np.ndarray[Any, Any], by: str) -> dict[st
     ]
     return {
         "by": by,
-        "measures": [title for title, _ in measures],
+        "measures": [path_text(path) for path, _ in measures],
         "lines": lines,
         "without": int((codes < 0).sum()),
         "left_out": max(0, len(order) - _MOST_GROUPS),
@@ -65,21 +67,26 @@ def _whole(shown: Cell) -> tuple[str, str]:
     return shown[1], shown[2] if len(shown) > 2 else shown[0]
 
 
-def _measures(table: HistoryTable, rows: np.ndarray[Any, Any]) -> list[tuple[str, Floats]]:
-    metrics = sorted({name for each in table.metrics for name in each})
-    paths: list[Path] = [("Result",), *table.paths("Result"), *(("metrics", n) for n in metrics)]
-    found = []
-    for path in [*paths, ("Process Time",)]:
+def measures_of(table: HistoryTable) -> list[Path]:
+    """Return what may be a number of each trial: result, its parts, metrics, duration."""
+    metrics = [("metrics", name) for name in table.metric_names]
+    return [("Result",), *table.paths("Result"), *metrics, ("Process Time",)]
+
+
+def measured(
+    table: HistoryTable, paths: Iterable[Path], rows: np.ndarray[Any, Any]
+) -> Iterator[tuple[Path, Floats]]:
+    """Yield the numbers of rows in columns, nan for none, of those columns that have any."""
+    for path in paths:
         try:
-            numbers = numbers_of(table.column(path).take(rows))
+            numbers = _numbers_of(table.column(path).take(rows))
         except FilterError:
             continue
         if np.isfinite(numbers).any():
-            found.append((path_text(path), numbers))
-    return found[:_MOST_MEASURES]
+            yield path, numbers
 
 
-def numbers_of(column: Column) -> Floats:
+def _numbers_of(column: Column) -> Floats:
     """Return a column as floats, nan where it holds no number."""
     if isinstance(column, NumberColumn):
         known: Floats = np.where(column.known(), column.values, np.nan).astype("float64")

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from daskperiment.dashboard.cells import as_number
+from daskperiment.dashboard.cells import finite_numbers
 from daskperiment.formatting import shorten
 from daskperiment.history.stored_values import MISSING
 
-__all__ = ["importance"]
+__all__ = ["at_most", "importance"]
 
 _TRIALS = 300
 _PARAMETERS = 40
@@ -89,14 +89,18 @@ def _axis(values: Sequence[Any]) -> tuple[Any, list[Any]]:
         FloatDistribution,
     )
 
-    numbers = [as_number(value) for value in values]
-    finite = [n for n in numbers if n is not None and math.isfinite(n)]
-    if len(finite) == len(values) and min(finite) < max(finite):
+    finite = finite_numbers(values)
+    if finite and min(finite) < max(finite):
         return FloatDistribution(min(finite), max(finite)), finite
-    words = [_word(value) for value in values]
-    known = set(list(dict.fromkeys(words))[: _CATEGORIES - 1])
-    words = [word if word in known else "(others)" for word in words]
+    words = at_most(_CATEGORIES, map(_word, values))
     return CategoricalDistribution(sorted(set(words))), words
+
+
+def at_most(number: int, words: Iterable[str]) -> list[str]:
+    """Return words of which so many are different, at most: later ones are "(others)"."""
+    every = list(words)
+    known = set(list(dict.fromkeys(every))[: number - 1])
+    return [word if word in known else "(others)" for word in every]
 
 
 def _word(value: Any) -> str:

@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from daskperiment.compare.wording import show
-from daskperiment.dashboard.cells import as_number
+from daskperiment.dashboard.cells import finite_numbers
 from daskperiment.dashboard.figures import Theme, parallel, scatter
-from daskperiment.dashboard.grouping import numbers_of
-from daskperiment.dashboard.importance import importance
+from daskperiment.dashboard.grouping import Floats, measured, measures_of
+from daskperiment.dashboard.importance import at_most, importance
 from daskperiment.dashboard.table import TrialTable, differing
-from daskperiment.errors import FilterError
 from daskperiment.formatting import shorten
 from daskperiment.history.filtering.language import Path, path_text
 from daskperiment.history.history_table import HistoryTable
@@ -29,7 +28,6 @@ _FACTORS = 40
 _AXES = 12
 _RESULTS = 60
 
-Floats = np.ndarray[Any, np.dtype[np.float64]]
 Rows = np.ndarray[Any, Any]
 
 
@@ -114,20 +112,17 @@ def _first(wanted: str, *choices: Iterable[str]) -> str:
 
 
 def _measures(table: HistoryTable) -> _Measures:
-    metrics = sorted({name for each in table.metrics for name in each})
-    paths: list[tuple[str, Path]] = [("Result", ("Result",))]
-    paths += [(".".join(path), path) for path in table.paths("Result")]
-    paths += [(f"{name} (last)", ("metrics", name)) for name in metrics]
-    paths.append(("Duration in seconds", ("Process Time",)))
-    found: _Measures = {}
-    for title, path in paths[:_RESULTS]:
-        try:
-            numbers = numbers_of(table.column(path))
-        except FilterError:
-            continue
-        if np.isfinite(numbers).any():
-            found[path_text(path)] = _Measure(shorten(title, 40), numbers)
-    return found
+    paths = measures_of(table)[:_RESULTS]
+    found = measured(table, paths, np.arange(len(table)))
+    return {
+        path_text(path): _Measure(shorten(_title(path), 40), numbers) for path, numbers in found
+    }
+
+
+def _title(path: Path) -> str:
+    if path == ("Process Time",):
+        return "Duration in seconds"
+    return f"{path[1]} (last)" if path[0] == "metrics" else ".".join(path)
 
 
 def _best(rows: Rows, numbers: Floats, most: int, best: str) -> Rows:
@@ -192,15 +187,8 @@ def _front(data: dict[str, list[Any]], options: InfluenceOptions) -> list[int]:
 
 def _places(table: HistoryTable, name: str) -> list[Any]:
     values = table.parameter(name).to_list()
-    numbers = [as_number(value) for value in values]
-    are_finite = all(number is not None and math.isfinite(number) for number in numbers)
-    return numbers if are_finite else _categories(values)
-
-
-def _categories(values: Sequence[Any]) -> list[str]:
-    texts = [_word(value) for value in values]
-    known = set(list(dict.fromkeys(texts))[: _FACTORS - 1])
-    return [text if text in known else "(others)" for text in texts]
+    numbers = finite_numbers(values)
+    return at_most(_FACTORS, map(_word, values)) if numbers is None else list(numbers)
 
 
 def _word(value: Any) -> str:
@@ -239,9 +227,8 @@ class _Scale(NamedTuple):
 
 def _scaled(values: Sequence[Any], log: bool) -> _Scale:
     """Return the scale of values; what is no number stands in order."""
-    numbers = [as_number(value) for value in values]
-    finite = [n for n in numbers if n is not None and math.isfinite(n)]
-    if len(finite) == len(values) and values:
+    finite = finite_numbers(values)
+    if finite:
         low, high = min(finite), max(finite)
         is_log = log and low > 0
         ends = (math.log(low), math.log(high)) if is_log else (low, high)

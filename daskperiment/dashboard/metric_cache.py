@@ -12,7 +12,7 @@ from msgspec import Struct
 from toolz import partition_all
 
 from daskperiment.dashboard.cells import as_number
-from daskperiment.dashboard.damage import split_damaged
+from daskperiment.dashboard.damage import undamaged
 from daskperiment.history.metrics import MetricSummary
 from daskperiment.history.stored_values import viewed
 from daskperiment.history.trial_records import PointBatch
@@ -194,7 +194,7 @@ def _new(
             for chunk in partition_all(CHUNK, store.read(stream, piece, start)):
                 new = [one for one in chunk if one.position > positions.get(one.trial, _NEVER)]
                 for part in _by_size(new):
-                    for one, record in split_damaged(part, type_)[0]:
+                    for one, record in undamaged(part, type_):
                         yield one.trial, one.position, record
 
 

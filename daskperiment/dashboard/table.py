@@ -190,10 +190,9 @@ class TrialTable:
         plain = not parts or any(row[1] not in ("none", "value") for row in _results(shown))
         columns.append(_column("Result", "Result", "result", not plain))
         columns += [_column(path_text(p), ".".join(p), "result", path=p) for p in parts]
-        metrics = sorted({name for each in shown.metrics for name in each})
         columns += [
             _column(path_text(("metrics", name)), name, "metric", path=("metrics", name))
-            for name in metrics
+            for name in shown.metric_names
         ]
         names = list(table.columns.parameters)
         for name in sorted(names, key=lambda one: one not in selection.differing):

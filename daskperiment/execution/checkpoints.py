@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
+from itertools import chain
+from typing import Any, TypeVar
 
 import dask
 from msgspec import Struct
@@ -39,6 +40,8 @@ from daskperiment.records import BEGUN, Begun, Checkpoint, Point, StepRun
 from daskperiment.warn import warn_user
 
 __all__ = ["checkpoints_to_keep", "restored", "save_checkpoint"]
+
+T = TypeVar("T", bound=Struct)
 
 _SETTING = "daskperiment.checkpoints"
 
@@ -169,9 +172,17 @@ def _loaded(trial: TrialHandle, kept: KeptCheckpoint) -> Any:
 
 def _token(trial: TrialHandle, number: int) -> str:
     """Return the token of a trial, for which its checkpoints are signed."""
-    stored = [one for one in trial.store.read("trials", [number]) if one.id == BEGUN]
-    found = decode_each([one.body for one in stored], Begun)
-    return next((one.token for one in found if isinstance(one, Begun)), "")
+    return next((one.token for one in _records(trial, "trials", number, Begun, BEGUN)), "")
+
+
+def _records(
+    trial: TrialHandle, stream: str, number: int, type_: type[T], id: str | None = None
+) -> Iterator[T]:
+    """Yield the records of another trial in a stream, or those of an id; but for damaged ones."""
+    stored = [one for one in trial.store.read(stream, [number]) if id is None or one.id == id]
+    for record in decode_each([one.body for one in stored], type_, [number] * len(stored)):
+        if not isinstance(record, CorruptRecordError):
+            yield record
 
 
 # The curve ---------------------------------------------------------------------------------------
@@ -194,28 +205,19 @@ def _take_over(running: RunningStep, trial: TrialHandle, kept: KeptCheckpoint) -
         return
     recorder = recorder_for(trial.store)
     others = _of_other_steps(trial, kept)
-    for point in _points(trial, kept.trial):
+    batches = _records(trial, "points", kept.trial, _EarlierPoints)
+    for point in chain.from_iterable(batch.points for batch in batches):
         if point.metric not in others and _came_before(point, one):
             running.metrics.add(point.metric)
             recorder.point(trial.owner, point)
 
 
-def _points(trial: TrialHandle, number: int) -> Iterator[Point]:
-    stored = list(trial.store.read("points", [number]))
-    batches = decode_each([one.body for one in stored], _EarlierPoints, [number] * len(stored))
-    for batch in batches:
-        if isinstance(batch, _EarlierPoints):
-            yield from batch.points
-
-
 def _of_other_steps(trial: TrialHandle, kept: KeptCheckpoint) -> set[str]:
     """Return the names of metrics that only other steps of a trial saved."""
     number, one = kept.trial, kept.checkpoint
-    stored = list(trial.store.read("steps", [number]))
-    runs = decode_each([each.body for each in stored], StepRun, [number] * len(stored))
     names: set[str] = set()
-    for run in runs:
-        if isinstance(run, StepRun) and run.key != one.step:
+    for run in _records(trial, "steps", number, StepRun):
+        if run.key != one.step:
             names.update(run.metrics)
     for (_, step), each in kept_checkpoints(trial.store, [number]).items():
         if step != one.step:

@@ -76,13 +76,9 @@ def given_by_others(
 def identities(value: Any) -> set[int]:
     """Return the ids of a value and of what it holds that somebody may change in place."""
     found: set[int] = set()
-    waiting = [value]
-    while waiting and len(found) < _MOST:
-        for part in parts_of(waiting.pop()):
-            base = getattr(part, "base", None)  # an array whose memory it shares
-            if id(part) not in found and type(part) not in SCALARS:
-                found.update((id(part), id(part if base is None else base)))
-                waiting.append(part)
+    for part in _all_parts(value):
+        base = getattr(part, "base", None)  # an array whose memory it shares
+        found.update((id(part), id(part if base is None else base)))
     return found
 
 
@@ -91,18 +87,10 @@ def holds_moved_code(value: Any) -> bool:
 
     They are sent there as they are, without their source, and have another fingerprint then.
     """
-    seen: set[int] = set()
-    waiting = [value]
-    while waiting and len(seen) < _MOST:
-        for part in parts_of(waiting.pop()):
-            if id(part) in seen:
-                continue
-            seen.add(id(part))
-            waiting.append(part)
-            is_code = isinstance(part, (type, FunctionType))
-            if not _is_importable(part if is_code else type(part)):
-                return True
-    return False
+    return any(
+        not _is_importable(part if isinstance(part, (type, FunctionType)) else type(part))
+        for part in _all_parts(value)
+    )
 
 
 def _is_importable(code: Any) -> bool:
@@ -112,6 +100,18 @@ def _is_importable(code: Any) -> bool:
     for name in code.__qualname__.split("."):
         found = getattr(found, name, None)
     return found is code
+
+
+def _all_parts(value: Any) -> Iterator[Any]:
+    """Yield a value, what it holds, what that holds and so on, each once, but for scalars."""
+    found: set[int] = set()
+    waiting = [value]
+    while waiting and len(found) < _MOST:
+        for part in parts_of(waiting.pop()):
+            if id(part) not in found and type(part) not in SCALARS:
+                found.add(id(part))
+                waiting.append(part)
+                yield part
 
 
 def parts_of(value: Any) -> Iterator[Any]:

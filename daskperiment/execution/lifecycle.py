@@ -317,8 +317,7 @@ def end(trial: TrialHandle, recorder: Recorder, result: Any) -> Any:
         recorder.write("trials", trial.trial, id, ended, trial.owner)
     else:
         recorder.write_signed("trials", trial.trial, id, ended, trial.owner, key)
-    recorder.trials.end(trial.token)
-    recorder.outputs.changes.pop(trial.token, None)
+    recorder.end(trial.token)
     recorder.settle()
     if blob is not None:
         keep_again(recorder, blob)
@@ -342,8 +341,7 @@ def fail(trial: TrialHandle, failure: Failure, error: BaseException) -> None:
         Ended(status, time.time(), elapsed(trial), failure=failure), trial.owner,
         trial.signing_key,
     )  # fmt: skip
-    recorder.trials.end(trial.token)
-    recorder.outputs.changes.pop(trial.token, None)
+    recorder.end(trial.token)
     recorder.settle()
 
 

@@ -168,13 +168,18 @@ class HistoryTable:
         found = self._read_metrics(trials)
         return [found[trial] for trial in trials]
 
+    @property
+    def metric_names(self) -> list[str]:
+        """Names of the metrics that any row has, sorted."""
+        return sorted({name for each in self.metrics for name in each})
+
     def _metric(self, path: Path) -> Column:
-        names = {name for each in self.metrics for name in each}
+        names = self.metric_names
         name, which = ".".join(path), "last"
         if name not in names and path[-1] in _SUMMARIES:
             name, which = ".".join(path[:-1]), path[-1]
         if name not in names and len(self):
-            raise no_column((name,), sorted(names), "metric")
+            raise no_column((name,), names, "metric")
         found = [each.get(name) for each in self.metrics]
         return column_of([MISSING if one is None else getattr(one, which) for one in found])
 

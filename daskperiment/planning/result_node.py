@@ -175,8 +175,7 @@ class ResultDefinition:
             As for :func:`dask.compute`.
         """
         store, get = self.planner.store, local_scheduler(keywords)
-        if signal.getsignal(signal.SIGTERM) is not on_termination:
-            TERMINATION.listen(ResultDefinition.compute.__code__)
+        _hear_termination()
         try:
             result = (
                 self._by_dask(plan, keywords) if get is None else self._here(plan, get, keywords)
@@ -239,6 +238,12 @@ class _ThreadGraphs(threading.local):
     """Token of the trial that the thread computed last."""
 
 
+def _hear_termination() -> None:
+    """See to it that SIGTERM interrupts a trial, unless that was seen to since."""
+    if signal.getsignal(signal.SIGTERM) is not on_termination:
+        TERMINATION.listen(ResultDefinition.compute.__code__)
+
+
 class ResultNode(CallNode, Generic[T_co]):
     """What the call of a result's function makes.
 
@@ -288,8 +293,7 @@ class ResultNode(CallNode, Generic[T_co]):
     def __dask_postcompute__(self) -> Any:
         # The one call that every kind of submission makes, once, and in the user's process.
         definition = self._definition
-        if signal.getsignal(signal.SIGTERM) is not on_termination:
-            TERMINATION.listen(ResultDefinition.compute.__code__)
+        _hear_termination()
         definition.planner.before_submission(definition.template, definition.options)
         self._local.submitted, self._local.current = self._next(), None
         return single_key, ()

@@ -75,7 +75,7 @@ def kept_checkpoints(
 
 def _records(store: Store, trials: list[int] | None) -> Iterator[tuple[int, Checkpoint]]:
     stored = [one for one in store.read("notes", trials) if record_kind(one.id) == CHECKPOINT]
-    records = decode_each([one.body for one in stored], Checkpoint)
+    records = decode_each([one.body for one in stored], Checkpoint, [one.trial for one in stored])
     for one, record in zip(stored, records, strict=True):
         if not isinstance(record, CorruptRecordError):
             yield one.trial, record

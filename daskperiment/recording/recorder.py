@@ -208,6 +208,11 @@ class Recorder:
         if not self._heartbeat.runs:
             self._heartbeat.start()
 
+    def end(self, token: str) -> None:
+        """Count a trial as ended, and hold on to none of its values."""
+        self.trials.end(token)
+        self.outputs.changes.pop(token, None)
+
     def visit(self, owner: Owner, token: str, begun: bytes) -> AbstractContextManager[None]:
         """Count a trial of another process as running while one of its steps runs here."""
         writes = self.delivery.writes

@@ -6,12 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from daskperiment.capture.code import changed_functions
-from daskperiment.codec import check_signature, decode_each, is_object, signing_key_in_force
+from daskperiment.codec import check_signature, is_object, signing_key_in_force
 from daskperiment.errors import CorruptRecordError, ResumptionError, ResumptionWarning
 from daskperiment.execution.trial import Resumption
 from daskperiment.formatting import listed
 from daskperiment.graph.keywords import check_keywords
-from daskperiment.history.trial_records import RecordedTrial, part_of, read_trials, resumed_by
+from daskperiment.history.trial_records import (
+    RecordedTrial,
+    decoded,
+    part_of,
+    read_trials,
+    resumed_by,
+)
 from daskperiment.planning.planner import TrialOptions, check_reuse
 from daskperiment.planning.result_node import ResultNode
 from daskperiment.recording.checkpoint_records import KeptCheckpoint, kept_checkpoints
@@ -106,10 +112,8 @@ def _outputs(store: Store, line: Sequence[RecordedTrial]) -> dict[str, Hit]:
     """Return what steps returned that had finished and kept it; of the latest trial that has it."""
     key, found = signing_key_in_force(), {}
     for past in line:
-        stored = list(store.read("steps", [past.trial]))
-        runs = decode_each([one.body for one in stored], StepRun, [past.trial] * len(stored))
-        for run in runs:
-            if isinstance(run, CorruptRecordError) or not _is_kept(run) or run.key in found:
+        for _, run in decoded(list(store.read("steps", [past.trial])), StepRun, warn=False)[0]:
+            if not _is_kept(run) or run.key in found:
                 continue
             if key is not None:
                 what = f"The record of step {run.key!r} in trial {past.trial}"

@@ -29,3 +29,11 @@ def cluster(tmp_path):
     folder.mkdir()
     with make_cluster(folder) as made:
         yield made
+
+
+@pytest.fixture
+def place(tmp_path):
+    """Make the folder where the trials of a sweep leave files."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    return folder

@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import warnings
+from collections import Counter
 
 import pandas
 from distributed.cli import dask_scheduler, dask_worker
@@ -98,6 +99,11 @@ def sweep(address, backend, folder, detach=False):
     with distributed.Client(address):
         result = double(ex.parameter("a"), ex.parameter("folder", folder))
         result.sweep({"a": list(range(6))}, seed=1, progress=False, detach=detach)
+
+
+def runs(folder):
+    """Count how often `noted` was run with each number."""
+    return Counter(int(path.name.partition("-")[0]) for path in folder.glob("*-*"))
 
 
 def noted(a, folder):

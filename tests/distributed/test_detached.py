@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import pytest
 from distributed import Client
 
@@ -11,25 +9,12 @@ import daskperiment
 from daskperiment.sweep.detached import conductor_of
 from daskperiment.sweep.sweep_plan import known_sweeps
 from tests.distributed.clusters import wait_until
-from tests.distributed.programs import noted
+from tests.distributed.programs import noted, runs
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::daskperiment.errors.CodeChangedWarning",
     "ignore::daskperiment.errors.EnvironmentChangedWarning",
 )
-
-
-@pytest.fixture
-def place(tmp_path):
-    """Make the folder where the trials of a sweep leave files."""
-    folder = tmp_path / "files"
-    folder.mkdir()
-    return folder
-
-
-def runs(folder):
-    """Count how often each number was run."""
-    return Counter(int(path.name.partition("-")[0]) for path in folder.glob("*-*"))
 
 
 @pytest.fixture

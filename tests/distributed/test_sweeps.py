@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -12,20 +11,7 @@ import daskperiment
 from daskperiment.sweep.cluster_jobs import ClusterJobs
 from daskperiment.sweep.sweep_plan import known_sweeps
 from tests.distributed.clusters import wait_until
-from tests.distributed.programs import noted
-
-
-@pytest.fixture
-def place(tmp_path):
-    """Make the folder where the trials of a sweep leave files."""
-    folder = tmp_path / "files"
-    folder.mkdir()
-    return folder
-
-
-def runs(folder):
-    """Count how often each number was run."""
-    return Counter(int(path.name.partition("-")[0]) for path in folder.glob("*-*"))
+from tests.distributed.programs import noted, runs
 
 
 @pytest.mark.filterwarnings(
