@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from daskperiment.capture.source import parse_python
 from daskperiment.errors import FilterError
 from daskperiment.formatting import shorten
 from daskperiment.history.filtering import Filter
@@ -133,7 +134,8 @@ def _number(text: str) -> str:
     if number != number:
         return ""
     try:
-        return text if type(ast.literal_eval(text.strip())) in (int, float) else repr(number)
+        literal = ast.literal_eval(parse_python(text.strip(), mode="eval"))
+        return text if type(literal) in (int, float) else repr(number)
     except (ValueError, SyntaxError):
         return repr(number).replace("inf", "1e999")
 

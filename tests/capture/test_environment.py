@@ -129,7 +129,9 @@ def test_busy_folder(folder, monkeypatch):
     asked = []
     monkeypatch.setattr(environment_module, "read_state", lambda place: asked.append(place) or {})
     clock = iter(range(1000))
-    monkeypatch.setattr(environment_module.time, "monotonic", lambda: next(clock))
+    # A clock of its own: the threads of other tests look at the process's, too.
+    ticking = types.SimpleNamespace(monotonic=lambda: next(clock))
+    monkeypatch.setattr(environment_module, "time", ticking)
     capture = EnvironmentCapture()
     for number in range(50):
         (folder / f"{number}.out").write_text("")

@@ -12,6 +12,7 @@ from daskperiment.codec import is_of
 from daskperiment.compare import compare
 from daskperiment.errors import StoreWarning
 from daskperiment.history.trial_records import read_trials
+from daskperiment.recording.checkpoint_records import kept_checkpoints
 from daskperiment.records import STREAMS
 from tests.shared.conftest import open_again
 
@@ -50,6 +51,7 @@ def store(place: Any) -> Any:
     @ex.persist(reuse=True)
     def part(n: int, twice: int) -> int:
         ex.save_metric("loss", 0, n)
+        ex.checkpoint({"n": n}, 0)
         return n + twice
 
     @ex.result
@@ -89,6 +91,15 @@ def test_a_misplaced_record_is_left_out_and_told_of(store: Any, stream: str, beg
     else:
         problems = compare(shifted, 1, 2).problems
         assert any("another trial than 2" in line for line in problems), problems
+
+
+def test_a_misplaced_checkpoint_is_no_other_trials(store: Any) -> None:
+    """Nothing goes on from a checkpoint of another trial."""
+    own = kept_checkpoints(store, [2])[2, "part"]
+    assert len(own) == 1
+    assert len(kept_checkpoints(store)) == 2
+    shifted: Any = Shifted(store, "notes", "checkpoint")
+    assert kept_checkpoints(shifted, [2]) == {(2, "part"): own}
 
 
 def test_a_copy_with_other_ids_says_so_within(store: Any, place: Any, tmp_path: Any) -> None:
