@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import warnings
+import weakref
 
 import dask
 import numpy as np
@@ -345,3 +347,34 @@ def test_no_victims_where_the_change_does_not_arrive(ex):
     result = victims(ex, *KINDS["list"])
     told = alarms(lambda: result.compute(scheduler="processes"))
     assert not any(" got as " in text for text in told)
+
+
+def test_values_are_let_go(ex):
+    """What was changed in place in a trial is not held when that has ended."""
+    made = []
+
+    @ex
+    def give():
+        model = Model()
+        made.append(weakref.ref(model))
+        return model
+
+    @ex
+    def change(model):
+        model.weights.append(1.0)
+
+    @ex
+    def look(model):
+        return len(model.weights)
+
+    @ex.result
+    def last(changed, length):
+        return length
+
+    def compute():
+        model = give()
+        last(change(model), look(model)).compute(scheduler="synchronous")
+
+    alarms(compute)
+    gc.collect()
+    assert [each() for each in made] == [None]

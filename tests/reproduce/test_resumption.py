@@ -166,6 +166,37 @@ def test_other_code(ex, tmp_path, again):
     assert result.compute() == 40  # not the 22 that other code had begun
 
 
+def test_latest_of_what_was_kept(ex, tmp_path, again):
+    """Of what several trials of a line kept for a step, that of the latest one is taken."""
+
+    def defined(ex, factor, breaks):
+        @ex.persist
+        def prepare():
+            (tmp_path / f"ran-{factor}-{len(list(tmp_path.glob('ran-*')))}").touch()
+            return factor
+
+        @ex.result
+        def last(x, breaks):
+            if breaks:
+                raise RuntimeError("broken")
+            return x
+
+        return last(prepare(), ex.parameter("breaks", default=breaks))
+
+    with pytest.raises(RuntimeError):
+        defined(ex, 1, True).compute()
+    result = defined(again(), 10, True)
+    with (
+        pytest.warns(ResumptionWarning, match="code of step 'prepare' is another one"),
+        pytest.raises(RuntimeError),
+    ):
+        result.resume(1)
+    assert len(list(tmp_path.glob("ran-*"))) == 2
+    with pytest.raises(RuntimeError):
+        result.resume(2)
+    assert len(list(tmp_path.glob("ran-*"))) == 2
+
+
 def test_reused_afterwards(ex, tmp_path):
     """What a trial came to that went on with the same code is reused as that of any other."""
 

@@ -13,7 +13,7 @@ from dask import config
 
 import daskperiment
 from daskperiment.cli.checkup import examine
-from daskperiment.errors import StoreWarning, UntrustedObjectError
+from daskperiment.errors import StoreWarning, TrialReusedError, UntrustedObjectError
 from daskperiment.recording.checkpoint_records import kept_checkpoints, superseded_objects
 from daskperiment.recording.registry import recorder_for
 from tests.reproduce.loops import BREAK, EPOCHS, define
@@ -189,6 +189,8 @@ def test_deleted(folder, monkeypatch):
     digests = [one for (trial, _), each in kept_checkpoints(ex._store).items() if trial == 1
                for one in each[0].digests]  # fmt: skip
     assert ex._store.sizes(digests)
+    with pytest.raises(TrialReusedError, match="trial 1 is reused by trial 2"):
+        ex.delete_trials([1])
     ex.delete_trials([1], force=True)
     assert not ex._store.sizes(digests)
     assert len(ex.load_metric("loss", 2)) == EPOCHS

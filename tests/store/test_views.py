@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 import daskperiment
-from daskperiment.recording.registry import close_recorders
+from daskperiment.recording.registry import close_recorders, recorder_for
+from daskperiment.records import OUTCOMES, Ended, ended_id, outweighs
 from daskperiment.store.file.views import VIEWS
 from daskperiment.store.opening import open_store
 from tests.shared.conftest import open_again
@@ -166,3 +167,25 @@ def test_damaged_and_deleted(database: Path, tmp_path: Path) -> None:
             {2} if name in ("v_history", "v_parameters", "v_metrics") else {2, 3}
         ), name
     assert open_store(tmp_path, "seen").state().latest == 3
+
+
+@pytest.mark.parametrize("first", OUTCOMES)
+@pytest.mark.parametrize("second", OUTCOMES)
+def test_the_end_that_holds(tmp_path: Path, first: str, second: str) -> None:
+    """Of several ends a view has that which the history has."""
+    ex = daskperiment.Experiment("ends", backend=tmp_path)
+    recorder = recorder_for(ex._store)
+    ex.result(int)().compute()
+    owner = recorder.owner_of(1)
+    recorder.flush()
+    (path,) = tmp_path.rglob("records.sqlite")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DELETE FROM trials WHERE id LIKE 'ended-%'")
+        connection.commit()
+    for number, status in enumerate((first, second)):
+        ended: Any = Ended(status, 1e9 + number, 1.0)  # type: ignore[arg-type]
+        recorder.write("trials", 1, ended_id(status, str(number)), ended, owner)
+    recorder.flush()
+    expected = first if first == second or outweighs(first, second) else second
+    assert open_again("ends", tmp_path).get_history(verbose=True).loc[1, "Status"] == expected
+    assert by_sqlite(path)("SELECT status FROM v_history") == [(expected,)]
