@@ -195,3 +195,25 @@ def test_deleted(folder, monkeypatch):
     assert not ex._store.sizes(digests)
     assert len(ex.load_metric("loss", 2)) == EPOCHS
     assert not examine(ex._store).findings
+
+
+def test_a_trial_that_was_gone_on_with_is_not_deleted(place):
+    """Nor is it where no output of it was taken, only its checkpoint; unless somebody insists."""
+    ex = daskperiment.Experiment("line", backend=place.backend)
+
+    @ex.result
+    def train(breaks):
+        _, last = ex.restore(default=(0, 0))
+        ex.checkpoint(1, last + 1)
+        if breaks and not last:
+            raise RuntimeError("broken")
+        return last
+
+    result = train(ex.parameter("breaks", default=True))
+    with pytest.raises(RuntimeError):
+        result.compute(scheduler="synchronous")
+    assert result.resume(1, scheduler="synchronous") == 1
+    with pytest.raises(TrialReusedError, match="trial 1 is reused by trial 2"):
+        ex.delete_trials(1)
+    ex.delete_trials(1, force=True)
+    assert list(ex.get_history().index) == [2]
