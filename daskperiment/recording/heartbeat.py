@@ -7,11 +7,14 @@ needed. So a process may have any number of experiments.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 import weakref
 from contextlib import suppress
 from typing import Protocol
+
+from daskperiment.errors import StoreError
 
 __all__ = ["Heartbeat"]
 
@@ -173,6 +176,16 @@ class Heartbeat:
             driven.rest()
 
     def _turn(self) -> None:
+        """Take a turn; what fails in one experiment ends the thread of no other."""
+        try:
+            self._beat()
+        except StoreError:  # the next turn may do better, and who asks next is told
+            pass
+        except Exception:
+            told = (*sys.exc_info(), threading.current_thread())
+            threading.excepthook(threading.ExceptHookArgs(told))
+
+    def _beat(self) -> None:
         driven = self._driven()
         if driven is None:
             self.rest()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from daskperiment.dashboard.api import DashboardAPI, Source
+from daskperiment.dashboard.table import Look
 from tests.cli.conftest import Command
 
 TEXT = "hunter2-Zq9"
@@ -97,9 +98,8 @@ def test_the_dashboard_shows_no_secret(run: Command, logins: Path, folder: Path)
     run("run", logins, f"dsn={TEXT}")
     run("run", logins, "dsn=another-one", "mode=fail")
     api = DashboardAPI(Source(folder / "daskperiment_cache"))
-    look = {"filter": "", "status": "", "sort": ""}
-    shown = [api.experiments(), api.trials("logins", look, 0, 50, ""), api.trial("logins", 1),
-             api.trial("logins", 2), api.compare("logins", 1, 2)]  # fmt: skip
+    shown = [api.experiments(), api.trials("logins", Look(), 0, 50, ""), api.trial("logins", 1),
+             api.trial("logins", 2), api.compare("logins", [1, 2])]  # fmt: skip
     assert "<secret>" in str(shown)
     assert TEXT not in str(shown)
     assert "another-one" not in str(shown)

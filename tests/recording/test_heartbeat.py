@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import daskperiment
+from daskperiment.errors import StoreError
 from daskperiment.recording import heartbeat
 from daskperiment.recording.heartbeat import Heartbeat
 from daskperiment.recording.registry import close_recorders
@@ -62,6 +63,37 @@ def test_one_thread_for_all() -> None:
     for beat in beats:
         beat.stop()
     assert not recorder_threads()
+
+
+@pytest.mark.usefixtures("fast")
+@pytest.mark.parametrize("error", [StoreError("no descriptors"), ValueError("a fault")])
+@pytest.mark.parametrize("where", ["tick", "rest"])
+def test_who_fails_stops_nobody(
+    error: Exception, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fails in one turn is told unless it is the store's, and the other heartbeats go on."""
+    told: list[object] = []
+    failed = threading.Event()
+    monkeypatch.setattr(threading, "excepthook", lambda args: told.append(args.exc_value))
+
+    def fail() -> None:
+        failed.set()
+        raise error
+
+    failing, other = Driven(), Driven()
+    failing.busy = where == "tick"
+    setattr(failing, where, fail)
+    beats = [Heartbeat(failing), Heartbeat(other)]
+    for beat in beats:
+        beat.start()
+    assert failed.wait(10)
+    other.ticks = 0
+    other.ticked.clear()
+    assert other.ticked.wait(10)
+    for beat in beats:
+        beat.stop()
+    assert set(told) == ({error} if isinstance(error, ValueError) else set())
+    assert recorder_threads() == 0
 
 
 @pytest.mark.usefixtures("fast")
