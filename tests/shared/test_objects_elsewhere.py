@@ -71,7 +71,7 @@ def check_values(ex, trial=1, a=1):
 
 
 def test_large_objects_stand_in_the_place(place, url, tmp_path):
-    """What is large is there and not in the store; whoever opens the store finds, copies, deletes."""
+    """What is large is there, not in the store; who opens the store finds, copies, deletes it."""
     ex = daskperiment.Experiment("away", backend=place.backend, objects=url)
     assert compute(ex) == compute(ex)
     large = set(stored(url))
@@ -156,7 +156,7 @@ def run(*arguments, **environment):
 
 
 def test_s3(tmp_path, bucket, s3, monkeypatch):
-    """A bucket of a real server keeps them; other processes read them, and a deletion takes them."""
+    """A bucket of a real server keeps them; others read them, and a deletion takes them."""
     ex = daskperiment.Experiment("s3", backend=tmp_path, objects=bucket)
     assert compute(ex) == compute(ex)
     check_values(ex)
