@@ -186,6 +186,13 @@ class Kind(enum.Enum):
     B = 2
 
 
+class Access(enum.Flag):
+    """Several at once."""
+
+    READ = 1
+    WRITE = 2
+
+
 class Level(enum.IntEnum):
     """Numbers."""
 
@@ -207,6 +214,8 @@ PARIS = ZoneInfo("Europe/Paris")
         *[(Kind.A, f"x == {said!r}") for said in ("A", "a", "Kind.A")],
         (Kind.A, "x in ('A', 'B') and x != 'B' and not x != 'A' and contains(x, 'Kind')"),
         (Kind.B, "x == 'B' and x == 2 and x > 1 and x in (1, 2)"),
+        (Access.READ | Access.WRITE, "x == 'READ|WRITE' and x == 'Access.READ|WRITE' and x == 3"),
+        (Access(0), "x == 0 and x != 'READ'"),
         (Level.LOW, "x == 1 and x < 2 and x == 'LOW' and x == 'Level.LOW'"),
         (Shade.RED, "x == 'red' and x == 'RED' and x == 'Shade.RED' and 're' in x"),
         (NamedValue("gone", "Kind", "A"), "x == 'A' and x == 'Kind.A' and x != 'B'"),

@@ -21,6 +21,7 @@ import numpy as np
 
 from daskperiment.codec.class_values import NamedValue
 from daskperiment.errors import FilterError
+from daskperiment.formatting import plain_repr
 from daskperiment.history.stored_values import MISSING
 
 __all__ = ["beside", "is_nothing", "moment", "seconds", "sort_key", "text_of"]
@@ -85,7 +86,7 @@ def seconds(text: str) -> float:
 def text_of(value: Any) -> str | None:
     """Return the text of a value that may be said as one; ``None`` of all others."""
     if isinstance(value, enum.Enum):
-        return f"{type(value).__qualname__}.{value.name}"
+        return plain_repr(value)
     if isinstance(value, str):
         return value
     if isinstance(value, NamedValue) and isinstance(value.state, str):
