@@ -50,8 +50,10 @@ export class Charts {
       return { figures: numbers, words, place, item: one.item, chart: null, isSeen: true, fresh: null };
     });
     old.forEach((one) => one.chart?.remove());
-    for (const one of this.charts) {
+    const shown = this.charts;
+    for (const one of shown) {
       one.chart = await draw(one.item, one.place);
+      if (this.charts !== shown) { one.chart.remove(); return; }  // taken away meanwhile
       this.sight.observe(one.place);
     }
   }
