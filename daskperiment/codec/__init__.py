@@ -44,6 +44,7 @@ from daskperiment.codec.object_format import (
     load_object,
     seal,
 )
+from daskperiment.codec.point_runs import PointRecord, PointRun, points_body
 from daskperiment.codec.renumbering import Renumbering, with_trial
 from daskperiment.codec.signed_records import (
     check_signature,
@@ -57,6 +58,8 @@ __all__ = [
     "NamedValue",
     "NotPlainError",
     "ObjectFile",
+    "PointRecord",
+    "PointRun",
     "Renumbering",
     "check_kept",
     "check_object",
@@ -83,6 +86,7 @@ __all__ = [
     "parsed",
     "pickled",
     "placed",
+    "points_body",
     "seal",
     "sealed",
     "signed",

@@ -16,20 +16,20 @@ UTF-8 text, so that reading finds its way again behind damage.
 
 Points and pieces of logs are delivered in groups, one record per trial. What goes into one group
 follows from the file alone, so that reading it again gives the same records: groups end at a cut,
-and where a section of 100 kB ends.
+at a record of the stream ``notes``, and where a section of 400 kB ends.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from struct import Struct
 from typing import NamedTuple
 from zlib import crc32
 
 import msgspec
 
-from daskperiment.codec import sealed
+from daskperiment.codec import points_body, sealed
 from daskperiment.records import Origin
 from daskperiment.store.protocol import Owner, Record
 
@@ -66,7 +66,7 @@ _FRAME = Struct("<HBxIIQ")
 _MARK = Struct("<QI")
 _NAMES = Struct("<BH")
 _TOKEN = Struct("<H")
-_SECTION = 100_000
+_SECTION = 400_000
 OWNERS = 40
 _TRIALS = (1 << OWNERS) - 1
 """The bits of a trial's id; above them stands the number of the owner."""
@@ -75,8 +75,16 @@ _BATCH = 1_000_000
 _CHUNK = 1 << 20
 _LONGEST = 1 << 31
 
-_GROUPED = {POINT: ("points", b'{"points":[%b]}'), LOG: ("logs", b'{"lines":[%b]}')}
-"""What is delivered in groups: kind -> the stream, and the body of a group's record."""
+
+def _lines_body(lines: list[bytes], trial: int) -> bytes:
+    return sealed(b'{"lines":[%b]}' % b",".join(lines), trial)
+
+
+_GROUPED: dict[int, tuple[str, Callable[[list[bytes], int], bytes]]] = {
+    POINT: ("points", points_body),
+    LOG: ("logs", _lines_body),
+}
+"""What is delivered in groups: kind -> the stream, and what makes the body of a group's record."""
 
 _pack = _FRAME.pack
 
@@ -234,6 +242,9 @@ def _read_section(
             else:
                 frames += 1
                 records.append(record)
+                if record.stream == "notes":  # points before a checkpoint are told from later ones
+                    closed += _close(groups, journal, owners)
+                    groups = {}
         elif kind == CUT:
             closed += _close(groups, journal, owners)
             groups = {}
@@ -299,8 +310,8 @@ def _close(groups: _Groups, journal: str, owners: Mapping[int, Owner]) -> list[R
     found = []
     for (kind, trial), (offset, items) in groups.items():
         number = trial & _TRIALS
-        stream, form = _GROUPED[kind]
-        body = sealed(form % b",".join(items), number)
+        stream, make_body = _GROUPED[kind]
+        body = make_body(items, number)
         owner = owners.get(trial >> OWNERS)
         found.append(Record(stream, number, f"{journal}-{offset}", body, owner))
     return found
