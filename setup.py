@@ -76,7 +76,11 @@ setup(
     license="BSD-3-Clause",
     license_files=["LICENSE"],
     packages=find_packages(include=["daskperiment", "daskperiment.*"]),
-    package_data={"daskperiment": ["py.typed"], "daskperiment.dashboard": ["static/*"]},
+    package_data={
+        "daskperiment": ["py.typed"],
+        "daskperiment.dashboard": ["static/*"],
+        "daskperiment.reports": ["*.css"],
+    },
     zip_safe=False,
     python_requires=">=3.11",
     install_requires=[

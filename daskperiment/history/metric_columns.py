@@ -18,7 +18,7 @@ from daskperiment.history.trial_records import PIECE, PointBatch, decoded
 from daskperiment.store.opening import columns_folder
 from daskperiment.store.protocol import Store, Stored
 
-__all__ = ["MetricPoints", "metric_points"]
+__all__ = ["MetricPoints", "metric_points", "thinned"]
 
 WORTH = 50_000
 """Points since, from which on they are kept for the next reader."""
@@ -150,3 +150,17 @@ def _keep(
     columns = _columns(trial, points)
     if columns is not None:
         keep(place, known, [columns], last, [])
+
+
+def thinned(values: np.ndarray[Any, np.dtype[np.float64]], most: int) -> Any:
+    """Return the lowest and the highest place of each stretch, so that no peak is lost."""
+    if len(values) <= most:
+        return slice(None)
+    size = -(-len(values) // (most // 2))
+    missing = -len(values) % size
+    low = np.append(np.nan_to_num(values, nan=np.inf), np.full(missing, np.inf)).reshape(-1, size)
+    high = np.append(np.nan_to_num(values, nan=-np.inf), np.full(missing, -np.inf))
+    starts = np.arange(len(low)) * size
+    highest = starts + high.reshape(-1, size).argmax(axis=1)
+    chosen = np.concatenate([[0, len(values) - 1], starts + low.argmin(axis=1), highest])
+    return np.unique(np.minimum(chosen, len(values) - 1))
