@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, repeat
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from msgspec import Struct, field
@@ -32,7 +32,18 @@ _MOMENT = 0.005
 P = TypeVar("P")
 
 _encode = msgspec.json.Encoder().encode
-_points_of = msgspec.json.Decoder(list[Point]).decode
+
+
+class _GivenPoint(Struct, array_like=True, gc=False):
+    metric: str
+    epoch: Any
+    value: Any
+    time: float
+    serial: str = ""
+    """Where there is a signing key, each point has a signature of its own."""
+
+
+_points_of = msgspec.json.Decoder(list[_GivenPoint]).decode
 
 
 class PointRun(Struct, array_like=True, gc=False):
@@ -88,7 +99,7 @@ def points_body(points: list[bytes], trial: int) -> bytes:
     return sealed(b'{"points":[%b]}' % joined, trial)
 
 
-def _decoded(joined: bytes) -> list[Point]:
+def _decoded(joined: bytes) -> list[_GivenPoint]:
     """Return points; none if anything else is among them."""
     try:
         return _points_of(b"[%b]" % joined)
@@ -96,11 +107,11 @@ def _decoded(joined: bytes) -> list[Point]:
         return []
 
 
-def _may_run(point: Point) -> bool:
-    return type(point.epoch) is int and type(point.value) in _NUMBERS
+def _may_run(point: _GivenPoint) -> bool:
+    return not point.serial and type(point.epoch) is int and type(point.value) in _NUMBERS
 
 
-def _runs_of(points: Iterable[Point]) -> list[PointRun]:
+def _runs_of(points: Iterable[_GivenPoint]) -> list[PointRun]:
     """Return points as runs, those of each metric in their order."""
     latest: dict[str, PointRun] = {}
     found: list[PointRun] = []
@@ -114,7 +125,7 @@ def _runs_of(points: Iterable[Point]) -> list[PointRun]:
     return found
 
 
-def _goes_on(run: PointRun, point: Point) -> bool:
+def _goes_on(run: PointRun, point: _GivenPoint) -> bool:
     """Whether a point is the next one of a run, whose distance the second point decides."""
     if not 0 <= point.time - run.time < _MOMENT:
         return False

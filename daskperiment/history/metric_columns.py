@@ -15,6 +15,7 @@ from daskperiment.history.kept_columns import KnownColumns, keep, load_kept
 from daskperiment.history.table_columns import NumberColumn
 from daskperiment.history.trial_columns import TrialColumns
 from daskperiment.history.trial_records import PIECE, PointBatch, decoded
+from daskperiment.history.vouched_store import VouchedStore
 from daskperiment.store.opening import columns_folder
 from daskperiment.store.protocol import Store, Stored
 
@@ -46,7 +47,8 @@ def metric_points(store: Store, metric: str, trials: Sequence[int]) -> dict[int,
     """Return the points of one metric, by trial."""
     folder = columns_folder(store) / "points"
     found: dict[int, MetricPoints] = {}
-    if folder.is_dir():
+    checked = isinstance(store, VouchedStore)
+    if folder.is_dir() and not checked:
         for trial in trials:
             known = load_kept(_place(folder, metric, trial))
             points = _continued(store, metric, trial, known) if known else None
@@ -57,7 +59,7 @@ def metric_points(store: Store, metric: str, trials: Sequence[int]) -> dict[int,
     for trial in others:
         one = read.get(trial)
         points = found[trial] = _points(one) if one else MetricPoints([], [])
-        if one and one.is_intact and len(points.values) >= WORTH:
+        if one and one.is_intact and not checked and len(points.values) >= WORTH:
             _keep(_place(folder, metric, trial), None, trial, points, one.last)
     return found
 

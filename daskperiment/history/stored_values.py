@@ -45,7 +45,7 @@ class StoredObject:
 
     def __reduce__(self) -> Any:
         # A server's store pickles with its password, and tables are passed around.
-        store = self._store
+        store = getattr(self._store, "unchecked", self._store)
         kept = store if isinstance(store, FileStore) else _AbsentStore(store.address)
         return StoredObject, (self._ref, kept)
 
