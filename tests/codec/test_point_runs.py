@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import daskperiment
@@ -44,6 +44,7 @@ def by_metric(points: Any) -> dict[str, list[tuple[Any, Any]]]:
     return found
 
 
+@settings(deadline=None)
 @given(st.lists(PLAIN | ODD, max_size=30), st.integers(1, 12))
 def test_every_point_is_there(points: Points, times: int) -> None:
     """Whatever is saved, each metric has its points in their order, and the body is the same."""
@@ -54,6 +55,7 @@ def test_every_point_is_there(points: Points, times: int) -> None:
     assert body_of(points) == body_of(points)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 20_000), min_size=100, max_size=300), st.integers(-9, 9))
 def test_times_are_those_of_a_moment_before(gaps: list[int], step: int) -> None:
     """A point of a run has a time that is at most five milliseconds before its own."""
