@@ -44,7 +44,7 @@ from daskperiment.codec.object_format import (
     load_object,
     seal,
 )
-from daskperiment.codec.point_runs import PointRecord, PointRun, points_body
+from daskperiment.codec.point_runs import MANY, PointRecord, PointRun, points_body
 from daskperiment.codec.renumbering import Renumbering, with_trial
 from daskperiment.codec.signed_records import (
     check_signature,
@@ -56,6 +56,7 @@ from daskperiment.codec.signed_records import (
 )
 
 __all__ = [
+    "MANY",
     "Blob",
     "NamedValue",
     "NotPlainError",

@@ -19,9 +19,9 @@ from msgspec import Struct, field
 from daskperiment.codec.bodies import sealed
 from daskperiment.records import Point
 
-__all__ = ["PointRecord", "PointRun", "points_body"]
+__all__ = ["MANY", "PointRecord", "PointRun", "points_body"]
 
-_WORTH = 64
+MANY = 64
 """Points of a record from which on runs are looked for: of few it does not matter."""
 _SHORT = 4
 """Points that a run must have on average, to take less than the points themselves."""
@@ -88,7 +88,7 @@ class PointRecord(Struct, Generic[P], gc=False):
 def points_body(points: list[bytes], trial: int) -> bytes:
     """Return the body of a record of some points, each as JSON; the same for the same points."""
     joined = b",".join(points)
-    decoded = _decoded(joined) if len(points) >= _WORTH else []
+    decoded = _decoded(joined) if len(points) >= MANY else []
     odd = {each.metric for each in decoded if not _may_run(each)}
     runs = _runs_of(each for each in decoded if each.metric not in odd)
     if runs and len(runs) * _SHORT <= len(points):

@@ -22,14 +22,14 @@ at a record of the stream ``notes``, and where a section of 400 kB ends.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from struct import Struct
 from typing import NamedTuple
 from zlib import crc32
 
 import msgspec
 
-from daskperiment.codec import points_body, sealed
+from daskperiment.codec import MANY, points_body, sealed
 from daskperiment.records import Origin
 from daskperiment.store.protocol import Owner, Record
 
@@ -74,17 +74,8 @@ _BATCH = 1_000_000
 """Bytes that are delivered in one call of the store, if no record is larger."""
 _CHUNK = 1 << 20
 _LONGEST = 1 << 31
-
-
-def _lines_body(lines: list[bytes], trial: int) -> bytes:
-    return sealed(b'{"lines":[%b]}' % b",".join(lines), trial)
-
-
-_GROUPED: dict[int, tuple[str, Callable[[list[bytes], int], bytes]]] = {
-    POINT: ("points", points_body),
-    LOG: ("logs", _lines_body),
-}
-"""What is delivered in groups: kind -> the stream, and what makes the body of a group's record."""
+_GROUPED = {POINT: ("points", b'{"points":[%b]}'), LOG: ("logs", b'{"lines":[%b]}')}
+"""What is delivered in groups: kind -> the stream, and the body of a group's record."""
 
 _pack = _FRAME.pack
 
@@ -310,8 +301,11 @@ def _close(groups: _Groups, journal: str, owners: Mapping[int, Owner]) -> list[R
     found = []
     for (kind, trial), (offset, items) in groups.items():
         number = trial & _TRIALS
-        stream, make_body = _GROUPED[kind]
-        body = make_body(items, number)
+        stream, form = _GROUPED[kind]
+        if kind == POINT and len(items) >= MANY:
+            body = points_body(items, number)
+        else:
+            body = sealed(form % b",".join(items), number)
         owner = owners.get(trial >> OWNERS)
         found.append(Record(stream, number, f"{journal}-{offset}", body, owner))
     return found
