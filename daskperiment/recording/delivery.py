@@ -15,7 +15,12 @@ from pathlib import Path
 from toolz import partition_all
 
 from daskperiment.codec import Blob
-from daskperiment.errors import StoreError, StoreUnavailableError, StoreWarning
+from daskperiment.errors import (
+    ObjectsUnavailableError,
+    StoreError,
+    StoreUnavailableError,
+    StoreWarning,
+)
 from daskperiment.recording.journal import Journal
 from daskperiment.recording.latest_values import LatestValues
 from daskperiment.recording.outputs import ObservedOutputs, remember
@@ -54,6 +59,8 @@ class Delivery:
         self.on_loss: Callable[[], None] = lambda: None
         """Called when the store turns out to have lost records."""
         self.away = False
+        self._bucket_away = False
+        """Whether the store takes records, and large objects cannot go where they belong."""
         self._store = store
         self._outputs = outputs
         self._wake = wake
@@ -105,7 +112,7 @@ class Delivery:
         StoreError
             If it could be kept neither in the store nor here.
         """
-        if self.away:
+        if self.away or self._bucket_away:
             self._keep_here(blob)
             return
         try:
@@ -114,6 +121,7 @@ class Delivery:
             self.values.add(blob)
         except StoreError as error:
             # Away, or full: either may be over in a moment.
+            self._bucket_away |= isinstance(error, ObjectsUnavailableError)
             self._keep_here(blob)
             with suppress(StoreWarning):  # made an error, it must not cost the value
                 self.lost_contact(error)
@@ -256,9 +264,9 @@ class Delivery:
             # Nothing may be waiting, and then nothing below would notice that it still is.
             self._store.state()
         try:
-            self._pending.deliver(
-                self._store, self.values.take
-            )  # before the records that name them
+            # Before the records that name them.
+            self._pending.deliver(self._store, self.values.take)
+            self._bucket_away = False
         finally:
             # A store that is full for an object may have room for records.
             self.deliver(timeout)
