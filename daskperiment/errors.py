@@ -8,6 +8,7 @@
     ├── FilterError (ValueError)
     ├── FormatError (TypeError, ValueError)
     ├── InputFileError (FileNotFoundError)
+    ├── MissingLibraryError (ImportError)
     ├── ParameterUndeclaredError (TypeError, ValueError)
     ├── ParameterUndefinedError (ValueError)
     ├── ReproductionError (ValueError)
@@ -61,6 +62,7 @@ __all__ = [
     "InputFileError",
     "LookupFailedError",
     "MetricNotFoundError",
+    "MissingLibraryError",
     "NeverReusedWarning",
     "OtherPythonError",
     "OtherPythonWarning",
@@ -116,6 +118,10 @@ class UnknownFormatError(DaskperimentError, ValueError):
 
 class InputFileError(DaskperimentError, FileNotFoundError):
     """An ``ex.file`` names nothing that is there, or what cannot be read."""
+
+
+class MissingLibraryError(DaskperimentError, ImportError):
+    """What was asked for needs a library that is not installed; the message says how to get it."""
 
 
 class ReproductionError(DaskperimentError, ValueError):
