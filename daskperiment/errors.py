@@ -65,7 +65,6 @@ __all__ = [
     "ObjectsUnavailableError",
     "LookupFailedError",
     "MetricNotFoundError",
-    "MissingLibraryError",
     "NeverReusedWarning",
     "OtherPythonError",
     "OtherPythonWarning",
@@ -125,10 +124,6 @@ class UnknownFormatError(DaskperimentError, ValueError):
 
 class InputFileError(DaskperimentError, FileNotFoundError):
     """An ``ex.file`` names nothing that is there, or what cannot be read."""
-
-
-class MissingLibraryError(DaskperimentError, ImportError):
-    """What was asked for needs a library that is not installed; the message says how to get it."""
 
 
 class ReproductionError(DaskperimentError, ValueError):
