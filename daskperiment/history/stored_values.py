@@ -46,7 +46,9 @@ class StoredObject:
     def __reduce__(self) -> Any:
         # A server's store pickles with its password, and tables are passed around.
         store = getattr(self._store, "unchecked", self._store)
-        kept = store if isinstance(store, FileStore) else _AbsentStore(store.address)
+        kept: _ObjectSource = _AbsentStore(store.address)
+        if isinstance(store, FileStore):
+            kept = store.without_secrets()
         return StoredObject, (self._ref, kept)
 
     @property
