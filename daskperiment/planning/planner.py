@@ -14,7 +14,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import dask
 from dask.utils import parse_timedelta
 
-from daskperiment.capture.code import CodeCapture, unknown_constants
+from daskperiment.capture.code import CodeCapture
+from daskperiment.capture.code_changes import unknown_constants
 from daskperiment.capture.environment import EnvironmentCapture
 from daskperiment.capture.secret_key import secret_parameters
 from daskperiment.client.progress import ProgressReporter
@@ -29,7 +30,7 @@ from daskperiment.parameters import Parameters
 from daskperiment.planning.change_warner import ChangeWarner
 from daskperiment.planning.forecasts import StepForecast, forecast_steps
 from daskperiment.planning.left_out import SecretSources
-from daskperiment.planning.reasons import TrialMakeup
+from daskperiment.planning.past_trials import TrialMakeup, contents_with_code
 from daskperiment.planning.reuse_planner import ReusePlanner
 from daskperiment.recording.patience import patiently
 from daskperiment.records import Argument, Code, Environment, Files, Graph
@@ -220,7 +221,10 @@ class _Passed(NamedTuple):
 
 def _makeup(template: Template, request: TrialRequest, code: Code, graph: Graph) -> TrialMakeup:
     files = template.key_specs.files(request.values)
-    return TrialMakeup(request.values, code, graph, platform.python_version(), files)
+    values = request.values
+    return TrialMakeup(
+        values, code, graph, platform.python_version(), files, contents_with_code(values)
+    )
 
 
 def _doubt(unknown: Sequence[str]) -> str:
