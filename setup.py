@@ -18,6 +18,8 @@ INTEGRATIONS = {
     "transformers": ["transformers>=4.46", "accelerate>=1.1"],
     "xgboost": ["xgboost-cpu>=3.0", *TABLES],
 }
+# Buckets of S3 for large objects.
+S3 = ["s3fs>=2024.2"]
 DASHBOARD = ["bokeh>=3.6", "pygments>=2.15.1", "tornado>=6.4"]
 EXAMPLES = ["scikit-learn>=1.4", "ipykernel>=6", "ipywidgets>=8", "nbclient>=0.10", *DISTRIBUTED]
 DOCS = ["sphinx>=8", "pydata-sphinx-theme>=0.16", "numpydoc>=1.8", "pytest>=8", *DASHBOARD]
@@ -76,7 +78,11 @@ setup(
     license="BSD-3-Clause",
     license_files=["LICENSE"],
     packages=find_packages(include=["daskperiment", "daskperiment.*"]),
-    package_data={"daskperiment": ["py.typed"], "daskperiment.dashboard": ["static/*"]},
+    package_data={
+        "daskperiment": ["py.typed"],
+        "daskperiment.dashboard": ["static/*"],
+        "daskperiment.reports": ["*.css"],
+    },
     zip_safe=False,
     python_requires=">=3.11",
     install_requires=[
@@ -106,6 +112,7 @@ setup(
     extras_require={
         "distributed": DISTRIBUTED,
         "optuna": OPTUNA,
+        "s3": S3,
         "dashboard": DASHBOARD,
         "examples": EXAMPLES,
         "docs": DOCS,
@@ -114,7 +121,7 @@ setup(
         "test": TEST,
         "benchmarks": BENCHMARKS,
         "lint": LINT,
-        "all": [*TEST, *DOCS, *LINT],
+        "all": [*TEST, *S3, *DOCS, *LINT],
     },
     classifiers=[
         "Development Status :: 3 - Alpha",

@@ -23,6 +23,7 @@ from daskperiment.codec import (
     is_of,
     parsed,
     placed,
+    signed,
     signing_key_in_force,
 )
 from daskperiment.errors import (
@@ -108,7 +109,8 @@ class _StoreCopy:
 
     def __init__(self, old: Store, new: Store) -> None:
         self._old, self._new = old, new
-        self._numbers = Renumbering(old.address, signing_key_in_force())
+        self._key = signing_key_in_force()
+        self._numbers = Renumbering(old.address, self._key)
         self._owners: dict[int, Owner] = {}
         """Id of a trial in the source -> its place in the target."""
         self._known: dict[str, int] = {}
@@ -155,7 +157,7 @@ class _StoreCopy:
 
     def _place(self, trial: int, now: int, token: str) -> None:
         self._owners[trial] = Owner(now, token)
-        self._numbers.add(trial, now)
+        self._numbers.add(trial, now, token)
 
     def _is_wanted(self, stream: str, each: Stored) -> bool:
         """Whether a record is of no trial that the target had and deleted."""
@@ -288,6 +290,11 @@ class _StoreCopy:
             reads = changed_reads(theirs.reads, ours.reads)
             impurity = Impurity(ours.key, ours.step, theirs.trial, reads)
             if ours.trial:
+                owner = next(
+                    (one for one in self._owners.values() if one.trial == ours.trial), None
+                )
+                if self._key is not None and owner is not None:
+                    impurity = signed(impurity, self._key, self._new.address, owner.token)
                 body = encode(impurity, ours.trial)
                 records.append(Record("notes", ours.trial, impure_step_id(ours.key), body))
             # Neither may be reused, unless it is known what else it rests on.

@@ -13,6 +13,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from daskperiment.codec import signing_key_in_force
 from daskperiment.errors import TrialIDNotFoundError
 from daskperiment.formatting import shorten
 from daskperiment.history.trial_records import as_trial_id, decoded, require_trial
@@ -77,11 +78,11 @@ def _say(store: Store, trials: int | Iterable[int], **said: Any) -> None:
     recorder = recorder_for(store)
     recorder.catch_up()
     owners = owners_of(store, trials)
-    clock, user = store.state().clock, current_origin().user
+    clock, user, key = store.state().clock, current_origin().user, signing_key_in_force()
     for owner in owners:
         record = Curation(time=clock, user=user, **said)
         id = curation_id(clock, uuid.uuid4().hex)
-        recorder.write("notes", owner.trial, id, record, owner)
+        recorder.write_signed("notes", owner.trial, id, record, owner, key)
     recorder.flush()
 
 

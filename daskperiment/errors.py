@@ -8,6 +8,7 @@
     ├── FilterError (ValueError)
     ├── FormatError (TypeError, ValueError)
     ├── InputFileError (FileNotFoundError)
+    ├── MissingLibraryError (ImportError)
     ├── ParameterUndeclaredError (TypeError, ValueError)
     ├── ParameterUndefinedError (ValueError)
     ├── ReproductionError (ValueError)
@@ -26,6 +27,7 @@
     └── StoreError
         ├── StoreUnavailableError (ConnectionError)
         ├── CorruptRecordError
+        ├── ObjectsUnavailableError (ConnectionError)
         ├── OtherPythonError
         ├── RecordsRefusedError
         └── UntrustedObjectError
@@ -59,6 +61,8 @@ __all__ = [
     "FilterError",
     "FormatError",
     "InputFileError",
+    "MissingLibraryError",
+    "ObjectsUnavailableError",
     "LookupFailedError",
     "MetricNotFoundError",
     "NeverReusedWarning",
@@ -88,6 +92,10 @@ __all__ = [
 
 class DaskperimentError(Exception):
     """Base of every error that daskperiment raises on its own account."""
+
+
+class MissingLibraryError(DaskperimentError, ImportError):
+    """An optional library is needed and not installed; the message says how to install it."""
 
 
 class ParameterUndeclaredError(DaskperimentError, TypeError, ValueError):
@@ -202,6 +210,10 @@ class RecordsRefusedError(StoreError):
 
     def __reduce__(self) -> Any:
         return RecordsRefusedError, (str(self), self.owners)
+
+
+class ObjectsUnavailableError(StoreError, ConnectionError):
+    """The bucket that large objects of a store are in cannot be reached; the store can."""
 
 
 class OtherPythonError(StoreError):

@@ -13,6 +13,7 @@ import re
 import reprlib
 import shlex
 from collections.abc import Iterable, Sequence
+from datetime import date, time
 from html import escape
 from pathlib import PurePath
 from typing import Any
@@ -37,6 +38,8 @@ __all__ = [
 
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\d[\d_]*\.?[\d_]*([eE][-+]?\d+)")
 """A number with an exponent: without that it reads as another number."""
+_OF_MEMBERS = (enum.Enum.__repr__, enum.Flag.__repr__)
+"""What writes a member of an enum, unless its class has another way."""
 
 
 def width(text: str) -> int:
@@ -75,11 +78,20 @@ def harmless(text: str) -> str:
 
 
 def plain_repr(value: Any) -> str:
-    """Return a value's ``repr``, and digits of base 16 where Python writes no others.
+    """Return a value's ``repr`` where no shorter text says the same.
+
+    A member of an enum is its name, a date, a time and a path are their text. Integers have digits
+    of base 16 where Python writes no others.
 
     >>> plain_repr(10**10_000)[:12]
     '0x9b84ea2855'
+    >>> plain_repr(date(2026, 2, 1))
+    '2026-02-01'
     """
+    if isinstance(value, enum.Enum) and type(value).__repr__ in _OF_MEMBERS and value.name:
+        return f"{type(value).__qualname__}.{value.name}"
+    if isinstance(value, (date, time, PurePath)):
+        return str(value)
     try:
         return repr(value)
     except ValueError:
@@ -182,7 +194,7 @@ class _Brief(reprlib.Repr):
         if isinstance(value, type) or hasattr(value, "__code__"):
             return str(value.__qualname__)
         if isinstance(value, (enum.Enum, PurePath)) or kind.__module__ in _TELLING:
-            text = repr(value)
+            text = plain_repr(value)
             if " at 0x" in text:  # of another object it is another one, whatever that is worth
                 raise _Untold
             return shorten(text, self.maxother)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from msgspec import Struct
 from toolz import partition_all
 
-from daskperiment.codec import decode, encode, parsed
+from daskperiment.codec import decode, encode, parsed, signed, signing_key_in_force
 from daskperiment.curation import owners_of
 from daskperiment.errors import CorruptRecordError, StoreWarning, TrialReusedError
 from daskperiment.formatting import listed
@@ -77,10 +77,12 @@ def delete_trials(store: Store, trials: int | Iterable[int], force: bool = False
     survey.read_on()
     if survey.reusing and not force:
         raise TrialReusedError(_in_use(survey.reusing))
-    clock, user = store.state().clock, current_origin().user
+    clock, user, key = store.state().clock, current_origin().user, signing_key_in_force()
     markers = []
     for owner in owners:
         removed = Removed(clock, user, owner.token, survey.origins.get(owner.trial))
+        if key is not None:
+            removed = signed(removed, key, store.address, owner.token)
         body = encode(removed, owner.trial)
         markers.append(Record("trials", owner.trial, REMOVED, body, owner))
     store.remove(markers, survey.outputs)

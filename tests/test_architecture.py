@@ -36,7 +36,7 @@ FLOORS = [
     {"planning", "history"},
     {"compare", "pruning", "copying", "curation", "removal", "testing"},
     {"explain"},
-    {"sweep", "reproduce", "dashboard", "integrations"},
+    {"sweep", "reproduce", "dashboard", "reports", "integrations"},
     {"result"},
     {"experiment"},
     {"cli"},

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import linecache
+from datetime import date, datetime, time
+from pathlib import PurePosixPath
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import daskperiment
-from daskperiment.formatting import html_table, one_line, shorten, shorten_pair, table, width
+from daskperiment.formatting import (
+    html_table,
+    one_line,
+    plain_repr,
+    shorten,
+    shorten_pair,
+    table,
+    width,
+)
 
 
 def test_table_aligns_columns():
@@ -69,6 +80,40 @@ def test_difference_stays_visible(first: str, second: str):
     short = shorten_pair(first, second, 12)
     assert (short[0] == short[1]) == (first == second)
     assert max(map(width, short)) <= 12
+
+
+class Kind(enum.Enum):
+    """An everyday enum."""
+
+    A = "a"
+
+
+class Quiet(enum.Enum):
+    """An enum that has a text of its own."""
+
+    A = "a"
+
+    def __repr__(self) -> str:
+        return "nothing"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (Kind.A, "Kind.A"),
+        (Quiet.A, "nothing"),
+        (PurePosixPath("a/b"), "a/b"),
+        (date(2026, 2, 1), "2026-02-01"),
+        (datetime(2026, 2, 1, 3, 4), "2026-02-01 03:04:00"),
+        (time(3, 4), "03:04:00"),
+        ("a", "'a'"),
+        (0.1, "0.1"),
+        pytest.param(-(10**5000), hex(-(10**5000)), id="long"),
+    ],
+)  # fmt: skip
+def test_value_is_shown_in_few_words(value: object, text: str):
+    """Members of enums, paths and dates show without their types; texts keep their quotes."""
+    assert plain_repr(value) == text
 
 
 def test_html_is_escaped():

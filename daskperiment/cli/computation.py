@@ -31,7 +31,7 @@ from daskperiment.cli.script import choose, is_loading, loaded
 from daskperiment.cli.trial_report import print_explanation
 from daskperiment.errors import ConfigurationError, DaskperimentError, StoreError
 from daskperiment.experiment import experiment_of
-from daskperiment.formatting import install_command, nearest, shorten, table
+from daskperiment.formatting import install_command, nearest, plain_repr, shorten, table
 from daskperiment.history import read_trials
 from daskperiment.history.trial_records import find_trial
 from daskperiment.result import Result
@@ -160,7 +160,7 @@ def _described(result: Result, option: str = "") -> str:
     for name in parameters.names:
         missing = parameters.missing([name], current)
         state = "no value" if missing == (name,) else "computed in each trial"
-        text = repr(current[name]) if name in current else state
+        text = plain_repr(current[name]) if name in current else state
         rows.append([f"  {name}", shorten(text, 70)])
     head = f"Result {result.name}{option} of experiment {experiment_of(result).id}"
     return f"{head}\nParameters:\n{table([], rows) if rows else '  none'}"

@@ -272,6 +272,27 @@ _mode_option = click.option(
 )  # fmt: skip
 
 
+@command("report")
+@experiment_argument
+@click.option(
+    "--trials", type=TRIALS, default="latest", show_default=True, metavar="TRIALS",
+    help="Which trials, such as best,3-7; the others are compared to the first.",
+)  # fmt: skip
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+    help="The file; by default ID.html.",
+)  # fmt: skip
+@click.option("--force", is_flag=True, help="Write over a file that is there.")
+@_by_option
+@_mode_option
+def report(**given: Any) -> None:
+    """Write trials to one HTML file: curves, artifacts, notes, how they differ.
+
+    The file asks no server and runs nothing, so it can be mailed.
+    """
+    work("report_file").write_report(**given)
+
+
 @command("best")
 @experiment_argument
 @_by_option
@@ -474,7 +495,7 @@ _SECTIONS = {
     "With a script": (run, resume, reproduce),
     "What was recorded": (
         ls, history, show, steps, metrics, artifacts, get, log, code, env, compare, explain, best,
-        check_metric, board,
+        check_metric, report, board,
     ),
     "What you say of it": (save, tag, untag, note, rename, archive, unarchive, rm_trials),
     "Keeping house": (copy, export, delete, prune, flush, check),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from daskperiment.cli.command_options import BEST
 from daskperiment.cli.exit_status import Refused
@@ -14,6 +15,9 @@ from daskperiment.formatting import listed
 from daskperiment.records import is_experiment_id
 from daskperiment.store.opening import list_experiments, open_store, resolve
 from daskperiment.store.protocol import Store
+
+if TYPE_CHECKING:
+    from daskperiment.history.best_trial import Mode
 
 __all__ = ["checked", "find", "ids", "place", "refusing", "store_of", "trial_of", "trials_of"]
 
@@ -77,12 +81,18 @@ def find(backend: str | None, id: str) -> Experiment:
     return Experiment(id, backend=backend)
 
 
-def trial_of(experiment: Experiment, trial: int) -> int:
-    """Return the id of a trial that may have been given by its place from the end, from -1 on."""
+def trial_of(
+    experiment: Experiment, trial: int, by: str = "Result", mode: Mode = "max"
+) -> int:  # fmt: skip
+    """Return the id of a trial that may have been given by its place from the end, from -1 on.
+
+    `by` and `mode` say which one is best.
+    """
     if trial > 0:
         return trial
     if trial == BEST:
-        return experiment.best("Result")
+        with refusing():
+            return experiment.best(by, mode)
     found = 0
     for id in _latest(experiment):
         found += 1
@@ -103,11 +113,13 @@ def _latest(experiment: Experiment) -> Iterator[int]:
         high = low
 
 
-def trials_of(experiment: Experiment, given: Iterable[tuple[int, int]]) -> list[int]:
+def trials_of(
+    experiment: Experiment, given: Iterable[tuple[int, int]], by: str = "Result", mode: Mode = "max"
+) -> list[int]:  # fmt: skip
     """Return the ids of trials that were given as pieces, each from one to another."""
     found: dict[int, None] = {}
     for first, last in given:
-        low, high = trial_of(experiment, first), trial_of(experiment, last)
+        low, high = (trial_of(experiment, one, by, mode) for one in (first, last))
         if low > high or high > experiment.trial_id:
             known = f"experiment {experiment.id!r} has trials up to {experiment.trial_id}"
             raise Refused(f"There are no trials {low}-{high}: {known}.")

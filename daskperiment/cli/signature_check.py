@@ -1,40 +1,25 @@
-"""Looking over the signatures of an experiment's records: what was changed, swapped or removed.
-
-A record has a signature over all that it says and what it is for. Each step run has a number, too,
-counted by whoever wrote it: a number that is missing is of a record that was removed. The end of a
-trial says how many there were.
-"""
+"""Looking over the signatures of an experiment's records: what was changed, swapped or removed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from daskperiment.codec import decode, has_signature
 from daskperiment.compare.evidence import collect
-from daskperiment.errors import CorruptRecordError
 from daskperiment.formatting import listed
 from daskperiment.history.trial_records import read_trials
-from daskperiment.records import (
-    BEGUN,
-    COMPUTED,
-    ENDED,
-    REMOVED,
-    Begun,
-    Computed,
-    Ended,
-    StepRun,
-    record_kind,
-)
-from daskperiment.store.protocol import Store, Stored
+from daskperiment.history.vouching import Vouching
+from daskperiment.records import BEGUN
+from daskperiment.store.protocol import Store
 
 __all__ = ["SignatureCheck", "SignatureFault"]
 
 _MANY = 10
-"""How many trials or numbers one line names."""
+"""How many trials one line names."""
 _RESTORE = "restore it from a backup; do not rely on what it says"
-_CHANGED = "its signature does not fit: it was changed, or belongs to another trial"
-_TYPES: dict[str, type[Ended | Computed]] = {ENDED: Ended, COMPUTED: Computed}
+_BACKUP = "restore the store from a backup"
+_STREAMS = ("trials", "steps", "points", "logs", "notes", "outputs")
+"""Those that tell how many there were come first: meanwhile others may be written."""
 
 
 class SignatureFault(NamedTuple):
@@ -59,109 +44,55 @@ class SignatureCheck:
 
     def __init__(self, store: Store, key: bytes, late: Callable[[], bool]) -> None:
         self._store = store
-        self._key = key
         self._late = late
-        self._begun: dict[int, Begun] = {}
-        """First records that are signed with the key."""
-        self._foreign: list[int] = []
-        """Trials that are not."""
-        self._removed: set[int] = set()
-        self._numbers: dict[tuple[int, str], set[int]] = {}
-        """Trial and writer -> numbers of the step runs that are there."""
-        self._counts: dict[tuple[int, str], int] = {}
-        """How many there were, by what other records say."""
+        self._vouching = Vouching(key, store.address)
 
     def run(self) -> Iterator[SignatureFault]:
         """Yield what is found."""
-        for stream, look in (("trials", self._trials), ("steps", self._steps)):
-            for one in self._store.read(stream):
-                if self._late():
-                    return
-                try:
-                    fault = look(one)
-                except CorruptRecordError:
-                    continue  # told of where damage is looked for
-                if fault:
-                    place = f"record {one.id!r} of trial {one.trial} in {stream!r}"
-                    yield SignatureFault(place, fault, _RESTORE)
-        if not self._begun:
+        for one in self._store.read("trials"):
+            if one.id == BEGUN:  # it may stand behind an end of its trial
+                self._vouching.look("trials", one)
+        if not self._vouching.begun:
             return
+        for stream in _STREAMS:
+            yield from self._faults(stream)
+            if self._late():
+                return
         running = {n for n, trial in read_trials(self._store).items() if trial.status == "running"}
-        yield from self._gaps(running)
+        for gap in self._vouching.missing():
+            if gap.trial not in running:
+                yield SignatureFault(f"trial {gap.trial}", str(gap), _BACKUP)
         yield from self._absent()
         yield from self._incomplete()
 
-    def _trials(self, one: Stored) -> str:
-        """Return what is wrong with a record of the stream of trials."""
-        if one.id == REMOVED:
-            self._removed.add(one.trial)
-        if one.id == BEGUN:
-            begun = decode(one.body, Begun)
-            if has_signature(begun, self._key, self._store.address):
-                self._begun[one.trial] = begun
-            else:
-                self._foreign.append(one.trial)
-            return ""
-        begun_with, kind = self._begun.get(one.trial), _TYPES.get(record_kind(one.id))
-        if begun_with is None or kind is None or not begun_with.numbered:
-            return ""
-        record = decode(one.body, kind)
-        if has_signature(record, self._key, self._store.address, begun_with.token):
-            self._count(one.trial, record.serial)
-            return ""
-        return _CHANGED if record.signature else "it is not signed, though its trial is"
-
-    def _steps(self, one: Stored) -> str:
-        """Return what is wrong with a step run."""
-        begun = self._begun.get(one.trial)
-        if begun is None:
-            return ""
-        run = decode(one.body, StepRun)
-        if not has_signature(run, self._key, self._store.address, one.trial):
-            return _CHANGED if run.signature else "it is not signed, though its trial is"
-        writer, number = self._count(one.trial, run.serial)
-        if run.reused is None and number:
-            self._numbers.setdefault((one.trial, writer), set()).add(number)
-        return ""
-
-    def _count(self, trial: int, serial: str | None) -> tuple[str, int]:
-        writer, _, number = (serial or "").rpartition(":")
-        count = int(number) if number.isdigit() else 0
-        self._counts[trial, writer] = max(count, self._counts.get((trial, writer), 0))
-        return writer, count
-
-    def _gaps(self, running: Iterable[int]) -> Iterator[SignatureFault]:
-        for (trial, writer), count in sorted(self._counts.items()):
-            there = self._numbers.get((trial, writer), set())
-            if trial not in running and len(there) < count:
-                numbers = [n for n in range(1, count + 1) if n not in there]
-                what = (
-                    f"{len(numbers)} step runs that {writer} wrote are missing: "
-                    f"{listed(numbers, _MANY)}"
-                )
-                yield SignatureFault(f"trial {trial}", what, "restore the store from a backup")
+    def _faults(self, stream: str) -> Iterator[SignatureFault]:
+        for one in self._store.read(stream):
+            if self._late():
+                return
+            fault = self._vouching.look(stream, one)[1]
+            if fault:
+                place = f"record {one.id!r} of trial {one.trial} in {stream!r}"
+                yield SignatureFault(place, fault, _RESTORE)
 
     def _absent(self) -> Iterator[SignatureFault]:
-        known = {*self._begun, *self._foreign, *self._removed}
-        if absent := [n for n in range(1, self._store.state().latest + 1) if n not in known]:
+        known, foreign = self._vouching.knows, sorted(self._vouching.foreign)
+        if absent := [n for n in range(1, self._store.state().latest + 1) if not known(n)]:
             what = "they have no first record: it was removed, or is damaged"
-            yield SignatureFault(
-                f"trials {listed(absent, _MANY)}", what, "restore the store from a backup"
-            )
-        if self._foreign:
+            yield SignatureFault(f"trials {listed(absent, _MANY)}", what, _BACKUP)
+        if foreign:
             what = "not signed with this key: recorded without it, or changed since"
             remedy = "rely on what others than its holders can write no more than on them"
-            yield SignatureFault(f"trials {listed(self._foreign, _MANY)}", what, remedy)
+            yield SignatureFault(f"trials {listed(foreign, _MANY)}", what, remedy)
 
     def _incomplete(self) -> Iterator[SignatureFault]:
         """Find trials that succeeded, though a step has neither a run nor a reason for none."""
-        for number, trial in read_trials(self._store, sorted(self._begun)).items():
+        begun = self._vouching.begun
+        for number, trial in read_trials(self._store, sorted(begun)).items():
             if self._late():
                 return
-            if trial.status == "succeeded" and self._begun[number].numbered:
+            if trial.status == "succeeded" and begun[number].numbered:
                 found = collect(self._store, trial)
                 missing = found.nodes.keys() - found.runs.keys() - found.spared
                 if found.wired and missing:
                     what = f"it succeeded, and no run of {listed(sorted(missing), _MANY)} is there"
-                    remedy = "restore the store from a backup"
-                    yield SignatureFault(f"trial {number}", what, remedy)
+                    yield SignatureFault(f"trial {number}", what, _BACKUP)

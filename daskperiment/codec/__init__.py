@@ -48,8 +48,10 @@ from daskperiment.codec.renumbering import Renumbering, with_trial
 from daskperiment.codec.signed_records import (
     check_signature,
     content_hash,
+    has_piece_signature,
     has_signature,
     signed,
+    signed_piece,
 )
 
 __all__ = [
@@ -73,6 +75,7 @@ __all__ = [
     "from_plain",
     "named",
     "named_parts",
+    "has_piece_signature",
     "has_signature",
     "is_object",
     "is_of",
@@ -86,6 +89,7 @@ __all__ = [
     "seal",
     "sealed",
     "signed",
+    "signed_piece",
     "signing_key_in_force",
     "to_plain",
     "unkept",

@@ -12,7 +12,9 @@ tuples and dataclasses stand in the record itself, by the names of their classes
 from __future__ import annotations
 
 import dataclasses
+import enum
 from collections.abc import Callable
+from itertools import chain, islice
 from math import isfinite
 from reprlib import Repr
 from typing import Any
@@ -68,8 +70,10 @@ be read from a deep one.
 _INT64 = 2**63
 _INLINE = 1_000_000
 """Bytes of JSON up to which a plain value stands in the record itself."""
-_PARTS, _PART_LEVELS = 4_000, 3
-"""Bytes of JSON, and levels, of the fields that are recorded beside an object."""
+_PARTS, _PART_LEVELS, _MOST_PARTS = 4_000, 3, 1_000
+"""Bytes of JSON, levels, and number of the fields that are recorded beside an object."""
+_LEFT_OUT = object()
+"""Stands where a part has no form."""
 _SIZED = (str, bytes, bytearray, list, tuple, dict, set, frozenset)
 _SHORT = (type(None), bool, int, float)
 _LONGEST = 200
@@ -341,34 +345,65 @@ def _plain_within(value: Any, limit: int | None) -> Any:
 
 
 def named_parts(value: Any) -> dict[str, Any]:
-    """Return the fields of a value that are plain and short, by name; never raises."""
+    """Return the fields of a value that are plain and short, by name; never raises.
+
+    What is longer is left out, wherever it stands, and so is what a dict has under other names than
+    texts.
+    """
     try:
-        found, size = {}, 0
-        for name, part in _fields(value):
-            form = _part(part, _PART_LEVELS)
-            size += len(msgspec.json.encode(form))
-            if size > _PARTS:
-                break
-            if form is not None or part is None:
-                found[name] = form
-        return found
+        return _short_parts(value, _PART_LEVELS, _PARTS)[0]
     except Exception:
         return {}
 
 
-def _part(value: Any, levels: int) -> Any:
-    fields = _fields(value) if levels else []
-    if fields:
-        return {name: _part(each, levels - 1) for name, each in fields}
-    try:
-        return to_plain(value)
-    except NotPlainError:
-        return None
+def _short_parts(value: Any, levels: int, room: int) -> tuple[dict[str, Any], int]:
+    """Return the parts of a value that fit into so many bytes, and how many these take."""
+    found: dict[str, Any] = {}
+    taken = 0
+    for name, part in _fields(value):
+        form, size = _part(part, levels, room - taken - len(name))
+        if form is not _LEFT_OUT:
+            found[name] = form
+            taken += len(name) + size
+    return found, taken
+
+
+def _part(value: Any, levels: int, room: int) -> tuple[Any, int]:
+    """Return the form of one part and its bytes; without a form if it is long or not plain."""
+    if _is_short(value, room):
+        try:
+            form = to_plain(named(value) if isinstance(value, enum.Enum) else value)
+            size = len(msgspec.json.encode(form))
+            if size <= room:
+                return form, size
+        except NotPlainError:
+            pass
+    parts, size = _short_parts(value, levels - 1, room) if levels else ({}, 0)
+    return (parts, size) if parts else (_LEFT_OUT, 0)
+
+
+def _is_short(value: Any, room: int) -> bool:
+    """Whether a value may have so few bytes: what is long is not encoded to see that."""
+    waiting = [value]
+    while waiting and room > 0:
+        each = waiting.pop()
+        room -= 1
+        if type(each) in (str, bytes, bytearray):
+            room -= len(each)
+        elif type(each) in _SIZED:
+            room -= len(each)
+            if room > 0:
+                waiting.extend(chain(each, each.values()) if type(each) is dict else each)
+    return room > 0
 
 
 def _fields(value: Any) -> list[tuple[str, Any]]:
     """Return names and values of the fields of what has some, but those that its repr hides."""
     kind = type(value)
+    if isinstance(value, dict):
+        # By dict's own method: a class may compute what it gives. "$" is a mark of records.
+        items = islice(dict.items(value), _MOST_PARTS)
+        return [(name, part) for name, part in items if isinstance(name, str) and name != "$"]
     if dataclasses.is_dataclass(kind):
         names = [field.name for field in dataclasses.fields(kind) if field.repr]
     elif isinstance(value, tuple) and isinstance(getattr(kind, "_fields", None), tuple):

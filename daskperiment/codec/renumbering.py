@@ -14,10 +14,12 @@ import msgspec
 from daskperiment.codec.bodies import decode, parsed, sealed
 from daskperiment.codec.signed_records import has_signature, signed
 from daskperiment.records import (
+    IMPURE,
     SWEEP,
     Begun,
     Birthplace,
     CacheEntry,
+    Impurity,
     StepRun,
     record_kind,
     reused_run_id,
@@ -72,15 +74,17 @@ class Renumbering:
         self._address = address
         self._key = key
         self._ids: dict[int, int] = {}
+        self._tokens: dict[int, str] = {}
         self.changes = False
         self.unsigned = 0
 
     def __contains__(self, trial: int) -> bool:
         return trial in self._ids
 
-    def add(self, trial: int, now: int) -> None:
-        """Note the id that a trial has in the other store."""
+    def add(self, trial: int, now: int, token: str = "") -> None:
+        """Note the id that a trial has in the other store; `token` is in both the trial's."""
         self._ids[trial] = now
+        self._tokens[trial] = token
         self.changes = self.changes or trial != now
 
     def now(self, trial: int) -> int:
@@ -118,6 +122,9 @@ class Renumbering:
             self._sign(changed, body, StepRun, ((trial,), (self.now(trial),)))
         elif stream == "outputs" and changes:
             self._sign(changed, body, CacheEntry, ((id,), (id,)))
+        elif stream == "notes" and changes and record_kind(id) == IMPURE:
+            purpose = (self._tokens.get(trial, ""),)
+            self._sign(changed, body, Impurity, (purpose, purpose))
         key, reused = str(fields.get("key")), fields.get("reused")
         if type(reused) is int and id == reused_run_id(key, reused):
             id = reused_run_id(key, changed["reused"])

@@ -10,21 +10,32 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, TypeVar
 
+import msgspec
 from msgspec.structs import replace
 
 from daskperiment.codec.bodies import encode
 from daskperiment.codec.object_format import Buffer
 from daskperiment.errors import UntrustedObjectError
 
-__all__ = ["check_signature", "content_hash", "has_signature", "signed"]
+__all__ = [
+    "check_signature",
+    "content_hash",
+    "has_piece_signature",
+    "has_signature",
+    "signed",
+    "signed_piece",
+]
 
 R = TypeVar("R", bound=Any)
 """A record with a field ``signature``."""
 
 _UNSIGNED = frozenset({"signature", "birthplace"})
 """Fields that a signature does not cover; a record without signature has None there."""
+
+_encode = msgspec.json.Encoder().encode
 
 
 def signed(record: R, key: bytes, address: str, *purpose: object) -> R:
@@ -76,11 +87,41 @@ def content_hash(parts: Iterable[Buffer]) -> str:
     return state.hexdigest()
 
 
+def signed_piece(piece: R, key: bytes, address: str, token: str) -> R:
+    """Return a point or a piece of a log with its signature: there are thousands of them.
+
+    `token` is the trial's.
+    """
+    return replace(piece, signature=_mac(piece, key, address, token))
+
+
+def has_piece_signature(piece: Any, key: bytes, address: str, token: str) -> bool:
+    """Return whether a point or a piece of a log has the signature that `signed_piece` gave it."""
+    unsigned = replace(piece, signature="")
+    given = piece.signature.encode("utf-8", "replace")
+    return hmac.compare_digest(given, _mac(unsigned, key, address, token).encode())
+
+
+def _mac(piece: Any, key: bytes, address: str, token: str) -> str:
+    if not key:
+        raise ValueError("the signing key is empty; expected a secret of some length")
+    purpose = _purpose(type(piece).__name__, address, token)
+    return hmac.digest(key, purpose + _encode(piece), "sha256")[:16].hex()
+
+
+@lru_cache(maxsize=256)
+def _purpose(kind: str, address: str, token: str) -> bytes:
+    return f"{kind}\0{_experiment(address)}\0{token}\0".encode("utf-8", "surrogatepass")
+
+
+def _experiment(address: str) -> str:
+    return re.split(r"[/#]", address)[-1]
+
+
 def _signature(record: Any, key: bytes, address: str, purpose: Iterable[object]) -> str:
     if not key:
         raise ValueError("the signing key is empty; expected a secret of some length")
-    experiment = re.split(r"[/#]", address)[-1]
-    text = "\0".join([type(record).__name__, experiment, *map(str, purpose)])
+    text = "\0".join([type(record).__name__, _experiment(address), *map(str, purpose)])
     state = hmac.new(key, text.encode("utf-8", "surrogatepass"), "sha256")
     unsigned: dict[str, None] = dict.fromkeys(_UNSIGNED.intersection(record.__struct_fields__))
     state.update(b"\0" + encode(replace(record, **unsigned)))

@@ -12,17 +12,19 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from daskperiment.codec import object_ref, unpack
 from daskperiment.dashboard.damage import undamaged
 from daskperiment.errors import ArtifactNotFoundError, DaskperimentError
 from daskperiment.formats import format_named
-from daskperiment.formats.path_formats import media_of
-from daskperiment.history.artifacts import KeptArtifact, artifact_bytes, artifacts_of
+from daskperiment.history.artifacts import (
+    KeptArtifact,
+    artifact_bytes,
+    artifacts_of,
+    thumbnail_bytes,
+)
 from daskperiment.store.protocol import Store, Stored
 
 __all__ = ["ArtifactFile", "describe_artifacts", "file_to_send"]
 
-_PICTURES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp", "image/svg+xml"})
 _STILL = (
     "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:; "
     "frame-ancestors 'self'"
@@ -75,22 +77,11 @@ def _described(one: KeptArtifact) -> dict[str, Any]:
     }
 
 
-def _media(one: KeptArtifact) -> str:
-    """Return the media type of an artifact's file."""
-    if one.format == "file":
-        return media_of(one.artifact.file)
-    try:
-        return format_named(one.format or "").media
-    except DaskperimentError:  # a pickle, or a format that is not known here
-        return "application/octet-stream"
-
-
 def _shown(one: KeptArtifact) -> str | None:
     """Return as what the page shows a file: a picture, a page, or not at all."""
-    media = _media(one)
-    if media in _PICTURES:
+    if one.is_picture:
         return "picture"
-    return "page" if media == "text/html" else None
+    return "page" if one.media == "text/html" else None
 
 
 def file_to_send(store: Store, trial: int, name: str, use: str) -> ArtifactFile:
@@ -112,23 +103,16 @@ def file_to_send(store: Store, trial: int, name: str, use: str) -> ArtifactFile:
     one, data = artifact_bytes(store, name, trial)
     shown = _shown(one)
     if use == "thumbnail" and one.artifact.thumbnail is not None:
-        small = _thumbnail(store, one)
+        small = thumbnail_bytes(store, one)
         return ArtifactFile(small, _headers("image/png", _STILL))
     if use in ("show", "run"):
         if shown is None or (use == "run" and shown != "page"):
             raise ArtifactNotFoundError(f"Artifact {name!r} of trial {trial} is not shown here.")
-        media = _media(one) + ("; charset=utf-8" if shown == "page" else "")
+        media = one.media + ("; charset=utf-8" if shown == "page" else "")
         return ArtifactFile(bytes(data), _headers(media, _ALIVE if use == "run" else _STILL))
     headers = _headers("application/octet-stream", _STILL)
     headers["Content-Disposition"] = f'attachment; filename="{_file_name(one)}"'
     return ArtifactFile(bytes(data), headers)
-
-
-def _thumbnail(store: Store, one: KeptArtifact) -> bytes:
-    form = one.artifact.thumbnail
-    # Whoever wrote the record may say of anything that it is the picture.
-    form = {**form, "format": object_ref(form).format or "png"}
-    return bytes(unpack(form, store.get, None, lambda _, body: body))
 
 
 def _headers(media: str, policy: str) -> dict[str, str]:

@@ -20,6 +20,7 @@ from daskperiment.dashboard.figures import (
 )
 from daskperiment.dashboard.metric_cache import MetricSeries, TrialMetrics
 from daskperiment.dashboard.table import TrialTable
+from daskperiment.history.metric_columns import thinned
 from daskperiment.history.stored_values import MISSING
 
 __all__ = ["CurveStyle", "curve_columns", "draw_metrics"]
@@ -267,7 +268,7 @@ def _columns(
         x, raw, smoothed = x[x > 0], raw[x > 0], smoothed[x > 0]
     if style.log_y:
         raw, smoothed = np.where(raw > 0, raw, np.nan), np.where(smoothed > 0, smoothed, np.nan)
-    chosen = _thinned(raw, most)
+    chosen = thinned(raw, most)
     columns = {"x": x, "y": smoothed, "raw": raw}
     return {name: values[chosen].tolist() for name, values in columns.items()}
 
@@ -300,17 +301,3 @@ def _smoothed(values: Floats, factor: float) -> Floats:
     known = pd.Series(np.where(finite, values, np.nan))
     means = known.ewm(alpha=1 - factor, adjust=True, ignore_na=True).mean().to_numpy()
     return np.where(finite, means, values)
-
-
-def _thinned(values: Floats, most: int) -> Any:
-    """Return the lowest and the highest place of each stretch, so that no peak is lost."""
-    if len(values) <= most:
-        return slice(None)
-    size = -(-len(values) // (most // 2))
-    missing = -len(values) % size
-    low = np.append(np.nan_to_num(values, nan=np.inf), np.full(missing, np.inf)).reshape(-1, size)
-    high = np.append(np.nan_to_num(values, nan=-np.inf), np.full(missing, -np.inf))
-    starts = np.arange(len(low)) * size
-    highest = starts + high.reshape(-1, size).argmax(axis=1)
-    chosen = np.concatenate([[0, len(values) - 1], starts + low.argmin(axis=1), highest])
-    return np.unique(np.minimum(chosen, len(values) - 1))

@@ -209,7 +209,7 @@ def _take_over(running: RunningStep, trial: TrialHandle, kept: KeptCheckpoint) -
     for point in chain.from_iterable(batch.points for batch in batches):
         if point.metric not in others and _came_before(point, one):
             running.metrics.add(point.metric)
-            recorder.point(trial.owner, point)
+            recorder.point(trial.owner, point, trial.signing_key)
 
 
 def _of_other_steps(trial: TrialHandle, kept: KeptCheckpoint) -> set[str]:

@@ -221,7 +221,7 @@ def _first_record(request: TrialRequest, forms: dict[str, Any]) -> bytes:
         files=request.files and request.files.digest,
         unreached=[name for name in forms if name not in setup.parameters],
         submission=request.submission, code_hash=setup.code_hash,
-        numbered=setup.signing_key is not None,
+        numbered=setup.signing_key is not None, vouched=setup.signing_key is not None,
     )  # fmt: skip
     return _encoded(begun, setup)
 

@@ -142,7 +142,8 @@ def _new_log(step: RunningStep) -> LogWriter:
     conceal = None
     if trial.secrets is not None:
         conceal = partial(_concealed, secrets=trial.secret_values)
-    return LogWriter(recorder_for(trial.store), trial.owner, step.key, conceal)
+    recorder, key = recorder_for(trial.store), trial.signing_key
+    return LogWriter(recorder, trial.owner, step.key, conceal, key)
 
 
 def _concealed(text: str, secrets: list[Any]) -> str:

@@ -95,7 +95,7 @@ def report_conflicts(recorder: Recorder, quietly: bool = False) -> None:
     """
     altered, found = recorder.outputs.alterations(), recorder.outputs.conflicts()
     for trial, noted in altered:
-        recorder.write("notes", trial, _id_of(noted), noted, recorder.owner_of(trial))
+        recorder.write_note(trial, _id_of(noted), noted)
         if not quietly:
             _warn_noted(recorder, noted)
     for ours, theirs, id in found:
@@ -103,7 +103,7 @@ def report_conflicts(recorder: Recorder, quietly: bool = False) -> None:
         recorder.write("outputs", 0, id, ours, owner)
         reads = changed_reads(theirs.reads, ours.reads)
         impurity = Impurity(ours.key, ours.step, theirs.trial, reads)
-        recorder.write("notes", ours.trial, impure_step_id(ours.key), impurity, owner)
+        recorder.write_note(ours.trial, impure_step_id(ours.key), impurity)
         # From now on neither output may be reused, unless it is known what else it rests on.
         keys = {ours.cache_key, theirs.cache_key, ours.by_inputs, theirs.by_inputs}
         for cache_key in set() if reads else keys - {None}:

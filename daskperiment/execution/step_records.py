@@ -32,7 +32,7 @@ def save_points(running: RunningStep, points: Sequence[Point]) -> None:
         recorder = recorder_for(running.trial.store)
         for point in points:
             running.metrics.add(point.metric)
-            recorder.point(running.trial.owner, point)
+            recorder.point(running.trial.owner, point, running.trial.signing_key)
 
 
 def save_artifact(running: RunningStep, name: str, value: Any, wanted: str | None) -> None:

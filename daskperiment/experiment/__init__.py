@@ -5,6 +5,7 @@ Each group of its methods has a module here; the work is done in the rooms below
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,11 +21,13 @@ from daskperiment.experiment.upkeep import Upkeep
 from daskperiment.formatting import html_table, plain_repr, shorten, table
 from daskperiment.parameters import Parameters
 from daskperiment.planning.planner import Planner, check_reuse
-from daskperiment.recording.registry import is_caught_up, recorder_for, visiting
+from daskperiment.recording.registry import is_caught_up, keep_large_objects, recorder_for, visiting
 from daskperiment.records import is_experiment_id
 from daskperiment.result import Result
 from daskperiment.seeds import check_seed
 from daskperiment.store import opening
+from daskperiment.store.buckets import named_place
+from daskperiment.store.object_methods import share_place
 from daskperiment.store.protocol import Store
 
 if TYPE_CHECKING:
@@ -54,11 +57,18 @@ class Experiment(
     reuse : bool, optional
         Whether outputs of persisted steps are taken from earlier trials where nothing that
         determines them changed. Steps and :meth:`Result.compute` may say otherwise.
+    objects : str or pathlib.Path, optional
+        Where objects above 100 kB are kept: a URL that fsspec opens, such as
+        ``"s3://bucket/folder"``, or a folder. None: the configured ``daskperiment.objects``, else
+        where those of the experiment are already, else in the store itself.
 
     Raises
     ------
     ValueError
-        If `id` is no identifier, or `backend` names nothing that can be a store.
+        If `id` is no identifier, or `backend` names nothing that can be a store, or `objects` no
+        place for objects.
+    MissingLibraryError
+        If the library that opens such URLs is not installed.
 
     Notes
     -----
@@ -86,11 +96,13 @@ class Experiment(
 
     @explained
     def __new__(
-        cls, id: str, backend: Any = None, seed: int | None = None, reuse: bool | None = None
-    ) -> Experiment:
+        cls, id: str, backend: Any = None, seed: int | None = None, reuse: bool | None = None,
+        *, objects: str | os.PathLike[str] | None = None,
+    ) -> Experiment:  # fmt: skip
         """Return the experiment of this id and backend, made where there is none."""
         check_id(id)
         seed, reuse = check_seed(seed), check_reuse(reuse)
+        place = named_place(objects)
         store = opening.open_store(backend, id)
         with _EXPERIMENTS_LOCK:
             known = _EXPERIMENTS.get((id, store.address))
@@ -98,7 +110,10 @@ class Experiment(
                 known = super().__new__(cls)
                 known._set_up(id, store)
                 _EXPERIMENTS[id, store.address] = known
+        share_place(store, known._store)
         # What is not given stays as it was.
+        if place is not None:
+            keep_large_objects(known._store, place)
         if seed is not None:
             known._planner.seed = seed
         if reuse is not None:

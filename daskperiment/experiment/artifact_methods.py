@@ -123,7 +123,7 @@ class ArtifactMethods(StepMethods):
         """
         from daskperiment.history.artifacts import load_artifact
 
-        return load_artifact(self._store_caught_up(), name, trial_id)
+        return load_artifact(self._store_to_read(), name, trial_id)
 
     def get_artifacts(self, trial_id: int | None = None) -> pd.DataFrame:
         """Return the artifacts of one trial, or of all, as a table. Nothing of them is loaded.
@@ -147,4 +147,4 @@ class ArtifactMethods(StepMethods):
         """
         from daskperiment.history.artifacts import get_artifacts
 
-        return get_artifacts(self._store_caught_up(), trial_id)
+        return get_artifacts(self._store_to_read(), trial_id)

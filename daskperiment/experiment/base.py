@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from daskperiment.capture.signatures import explained
+from daskperiment.codec import signing_key_in_force
 from daskperiment.graph.step import StepFunction
 from daskperiment.parameters import Parameter, Parameters
 from daskperiment.planning.planner import Planner
@@ -60,3 +61,12 @@ class ExperimentBase:
         """Return the store, once what waited for it in a journal is there, if that is possible."""
         recorder_for(self._store).catch_up()
         return self._store
+
+    def _store_to_read(self) -> Store:
+        """Return the store as `_store_caught_up`; with a signing key, what that vouches for."""
+        store = self._store_caught_up()
+        if signing_key_in_force() is None:
+            return store
+        from daskperiment.history.vouched_store import vouched  # brings pandas
+
+        return vouched(store)

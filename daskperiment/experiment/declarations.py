@@ -311,7 +311,7 @@ class Declarations(ExperimentBase):
             return self._parameters.current({})
         from daskperiment.history.tables import get_parameters
 
-        return get_parameters(self._store_caught_up(), trial_id)
+        return get_parameters(self._store_to_read(), trial_id)
 
     def check_executable(self) -> None:
         """Check that every parameter has a value.

@@ -191,7 +191,8 @@ class StepMethods(ExperimentBase):
             running.check_goes_on("save points")
         if running.trial is not None:
             running.metrics.add(metric_key)
-            recorder_for(running.trial.store).point(running.trial.owner, new)
+            trial = running.trial
+            recorder_for(trial.store).point(trial.owner, new, trial.signing_key)
 
     @overload
     def save_metrics(self, metrics: Mapping[str, Any], epoch: Any) -> None: ...

@@ -103,7 +103,7 @@ class Questions(ExperimentBase):
         from daskperiment.history.tables import get_history
 
         return get_history(
-            self._store_caught_up(), self._parameters.names, verbose, running, where=where,
+            self._store_to_read(), self._parameters.names, verbose, running, where=where,
             sort=sort, limit=limit, expand=expand, metrics=metrics, archived=archived,
         )  # fmt: skip
 
@@ -152,7 +152,7 @@ class Questions(ExperimentBase):
         """
         from daskperiment.history.best_trial import best_trial
 
-        return best_trial(self._store_caught_up(), self._parameters.names, by, mode, where)
+        return best_trial(self._store_to_read(), self._parameters.names, by, mode, where)
 
     def get_steps(self, trial_id: int | None = None) -> pd.DataFrame:
         """Return the step runs of one trial, or of all, as a table.
@@ -164,7 +164,7 @@ class Questions(ExperimentBase):
         """
         from daskperiment.history.steps import get_steps
 
-        return get_steps(self._store_caught_up(), trial_id)
+        return get_steps(self._store_to_read(), trial_id)
 
     def get_persisted(self, step: str | StepFunction, trial_id: int) -> Any:
         """Return the value that a persisted step returned in a trial.
@@ -210,13 +210,13 @@ class Questions(ExperimentBase):
         """
         from daskperiment.history.metrics import load_metric
 
-        return load_metric(self._store_caught_up(), metric_key, trial_id)
+        return load_metric(self._store_to_read(), metric_key, trial_id)
 
     def get_metrics(self, trial_id: int | None = None) -> list[str]:
         """Return the names of the metrics of one trial, or of all."""
         from daskperiment.history.metrics import get_metrics
 
-        return get_metrics(self._store_caught_up(), trial_id)
+        return get_metrics(self._store_to_read(), trial_id)
 
     def get_code(self, trial_id: int | None = None) -> str:
         """Return the source of the steps and of the user's functions that they use.
@@ -262,7 +262,7 @@ class Questions(ExperimentBase):
         """
         from daskperiment.compare import compare
 
-        return compare(self._store_caught_up(), first, second)
+        return compare(self._store_to_read(), first, second)
 
     def get_log(self, trial_id: int, step: str | None = None) -> str:
         """Return what the steps of a trial printed, logged and warned of.
@@ -291,7 +291,7 @@ class Questions(ExperimentBase):
         """
         from daskperiment.history.logs import get_log
 
-        return get_log(self._store_caught_up(), trial_id, step)
+        return get_log(self._store_to_read(), trial_id, step)
 
     def explain(self, result: Result | Delayed | int) -> Explanation:
         """Explain for each step whether its output would be reused, and if not, why.
@@ -324,7 +324,7 @@ class Questions(ExperimentBase):
                 f"Expected a result or the id of a trial, got {result!r}. A result is made by "
                 "calling a function that is decorated with @ex.result."
             )
-        return explain_trial(self._store_caught_up(), result)
+        return explain_trial(self._store_to_read(), result)
 
     def _environment(self, trial_id: int | None) -> Environment:
         if trial_id is None:

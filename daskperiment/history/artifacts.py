@@ -10,9 +10,9 @@ import pandas as pd
 from msgspec import Struct
 
 from daskperiment.codec import check_signature, object_ref, signing_key_in_force, unpack
-from daskperiment.errors import ArtifactNotFoundError, CorruptRecordError
-from daskperiment.formats import PICKLE, read_file
-from daskperiment.formats.path_formats import unpacked
+from daskperiment.errors import ArtifactNotFoundError, CorruptRecordError, DaskperimentError
+from daskperiment.formats import PICKLE, format_named, read_file
+from daskperiment.formats.path_formats import media_of, unpacked
 from daskperiment.formatting import nearest
 from daskperiment.history.columns import column, frame_of, moments
 from daskperiment.history.stored_values import MISSING
@@ -20,9 +20,17 @@ from daskperiment.history.trial_records import as_trial_id, intact, require_tria
 from daskperiment.records import ARTIFACT, Artifact, ObjectRef, record_kind
 from daskperiment.store.protocol import Buffer, Store, Stored
 
-__all__ = ["KeptArtifact", "artifact_bytes", "artifacts_of", "get_artifacts", "load_artifact"]
+__all__ = [
+    "KeptArtifact",
+    "artifact_bytes",
+    "artifacts_of",
+    "get_artifacts",
+    "load_artifact",
+    "thumbnail_bytes",
+]
 
 _PATHS = ("file", "folder")
+_PICTURES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp", "image/svg+xml"})
 
 
 class KeptArtifact(NamedTuple):
@@ -38,6 +46,21 @@ class KeptArtifact(NamedTuple):
     def format(self) -> str | None:
         """Name of its format; None if it was not kept."""
         return (self.reference.format or PICKLE) if self.reference.digest else None
+
+    @property
+    def media(self) -> str:
+        """Media type of its file."""
+        if self.format == "file":
+            return media_of(self.artifact.file)
+        try:
+            return format_named(self.format or "").media
+        except DaskperimentError:  # a pickle, or a format that is not known here
+            return "application/octet-stream"
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether its file is a picture that a browser shows, and runs nothing of."""
+        return self.media in _PICTURES
 
 
 class _ReusedArtifacts(Struct, gc=False):
@@ -139,6 +162,17 @@ def artifact_bytes(store: Store, name: str, trial_id: int) -> tuple[KeptArtifact
     one = find_artifact(store, name, trial_id, signing_key_in_force())
     form = msgspec.to_builtins(msgspec.structs.replace(one.reference, format=one.format))
     return one, unpack(form, store.get, None, lambda _, body: body)
+
+
+def thumbnail_bytes(store: Store, one: KeptArtifact) -> bytes:
+    """Return the small picture of an artifact that has one.
+
+    Raises PersistedResultNotFoundError and CorruptRecordError.
+    """
+    form = one.artifact.thumbnail
+    # Whoever wrote the record may say of anything that it is the picture.
+    form = {**form, "format": object_ref(form).format or "png"}
+    return bytes(unpack(form, store.get, None, lambda _, body: body))
 
 
 def find_artifact(store: Store, name: str, trial_id: int, key: bytes | None) -> KeptArtifact:

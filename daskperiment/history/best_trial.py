@@ -6,8 +6,8 @@ from collections.abc import Collection, Sequence
 from typing import Any, Literal, NamedTuple
 
 from daskperiment.errors import FilterError, TrialIDNotFoundError
-from daskperiment.formatting import shorten
-from daskperiment.history.filtering.language import path_of
+from daskperiment.formatting import listed, shorten
+from daskperiment.history.filtering.language import path_of, path_text
 from daskperiment.history.tables import read_table
 from daskperiment.store.protocol import Store
 
@@ -29,11 +29,21 @@ def best_trial(
     """Return the id of the best trial, see :meth:`Experiment.best`."""
     found = scores(store, order, by, where)
     if not found:
+        which = " and that `where` finds" if where else ""
         raise TrialIDNotFoundError(
-            f"No trial that succeeded{' and that `where` finds' if where else ''} has a number as "
-            f"{by!r}, so there is no best one."
+            f"No trial that succeeded{which} has a number as {by!r}, so there is no best one"
+            f"{_others(store, order)}."
         )
     return best_of(found, mode).trial
+
+
+def _others(store: Store, order: Sequence[str]) -> str:
+    """Return by what else trials can be compared; empty if by nothing."""
+    table = read_table(store, order).listed()
+    names = [path_text(path) for path in table.paths("Result")]
+    names = [name for name in names if scores(store, order, name)]
+    names += [path_text(("metrics", name)) for name in table.metric_names]
+    return f"; they can be compared by {listed(map(repr, names), 5)}" if names else ""
 
 
 def best_of(found: Collection[Score], mode: Mode) -> Score:

@@ -14,10 +14,11 @@ from daskperiment.history.kept_columns import KnownColumns, keep, load_kept
 from daskperiment.history.table_columns import NumberColumn, column_of
 from daskperiment.history.trial_columns import TrialColumns
 from daskperiment.history.trial_records import PIECE, PointBatch, decoded
+from daskperiment.history.vouched_store import VouchedStore
 from daskperiment.store.opening import columns_folder
 from daskperiment.store.protocol import Store, Stored
 
-__all__ = ["MetricPoints", "metric_points"]
+__all__ = ["MetricPoints", "metric_points", "thinned"]
 
 WORTH = 50_000
 """Points since, from which on they are kept for the next reader."""
@@ -44,7 +45,8 @@ def metric_points(store: Store, metric: str, trials: Sequence[int]) -> dict[int,
     """Return the points of one metric, by trial."""
     folder = columns_folder(store) / "points"
     found: dict[int, MetricPoints] = {}
-    if folder.is_dir():
+    checked = isinstance(store, VouchedStore)
+    if folder.is_dir() and not checked:
         for trial in trials:
             known = load_kept(_place(folder, metric, trial))
             points = _continued(store, metric, trial, known) if known else None
@@ -55,7 +57,7 @@ def metric_points(store: Store, metric: str, trials: Sequence[int]) -> dict[int,
     for trial in others:
         one = read.get(trial)
         found[trial] = MetricPoints(one.epochs, one.values) if one else MetricPoints([], [])
-        if one and one.is_intact and len(one.epochs) >= WORTH:
+        if one and one.is_intact and not checked and len(one.epochs) >= WORTH:
             _keep(_place(folder, metric, trial), None, trial, one)
     return found
 
@@ -119,3 +121,17 @@ def _keep(place: Path, known: KnownColumns | None, trial: int, read: _Read) -> N
     columns = _columns(trial, read)
     if columns is not None:
         keep(place, known, [columns], read.last, [])
+
+
+def thinned(values: np.ndarray[Any, np.dtype[np.float64]], most: int) -> Any:
+    """Return the lowest and the highest place of each stretch, so that no peak is lost."""
+    if len(values) <= most:
+        return slice(None)
+    size = -(-len(values) // (most // 2))
+    missing = -len(values) % size
+    low = np.append(np.nan_to_num(values, nan=np.inf), np.full(missing, np.inf)).reshape(-1, size)
+    high = np.append(np.nan_to_num(values, nan=-np.inf), np.full(missing, -np.inf))
+    starts = np.arange(len(low)) * size
+    highest = starts + high.reshape(-1, size).argmax(axis=1)
+    chosen = np.concatenate([[0, len(values) - 1], starts + low.argmin(axis=1), highest])
+    return np.unique(np.minimum(chosen, len(values) - 1))

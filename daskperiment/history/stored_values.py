@@ -45,8 +45,10 @@ class StoredObject:
 
     def __reduce__(self) -> Any:
         # A server's store pickles with its password, and tables are passed around.
-        store = self._store
-        kept = store if isinstance(store, FileStore) else _AbsentStore(store.address)
+        store = getattr(self._store, "unchecked", self._store)
+        kept: _ObjectSource = _AbsentStore(store.address)
+        if isinstance(store, FileStore):
+            kept = store.without_secrets()
         return StoredObject, (self._ref, kept)
 
     @property

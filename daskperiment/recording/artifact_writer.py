@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from daskperiment.codec import Blob, pickled, signed
+from daskperiment.codec import Blob, pickled
 from daskperiment.codec.object_format import digest_of
 from daskperiment.errors import StoreError
 from daskperiment.formats import (
@@ -68,10 +68,8 @@ def write_artifact(
         name, _kept(recorder, form, blob), added, step,
         "" if file is None else file.format.file_name(value), _thumbnail(recorder, file, value),
     )  # fmt: skip
-    if signing_key is not None:
-        artifact = signed(artifact, signing_key, recorder.store.address, owner.token)
     id = artifact_id(name, added, os.getpid())
-    recorder.write("notes", owner.trial, id, artifact, owner)
+    recorder.write_signed("notes", owner.trial, id, artifact, owner, signing_key)
     return artifact
 
 

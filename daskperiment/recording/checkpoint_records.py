@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
-from daskperiment.codec import Blob, decode_each, signed
+from daskperiment.codec import Blob, decode_each
 from daskperiment.errors import CorruptRecordError, StoreError
 from daskperiment.recording.recorder import Recorder
 from daskperiment.records import (
@@ -50,10 +50,8 @@ def write_checkpoint(
         recorder.delivery.keep(blob)
     except StoreError:
         return False
-    if key is not None:
-        checkpoint = signed(checkpoint, key, recorder.store.address, owner.token)
     id = checkpoint_id(checkpoint.step, checkpoint.saved, os.getpid())
-    recorder.write("notes", owner.trial, id, checkpoint, owner)
+    recorder.write_signed("notes", owner.trial, id, checkpoint, owner, key)
     return True
 
 

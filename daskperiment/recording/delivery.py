@@ -15,7 +15,12 @@ from pathlib import Path
 from toolz import partition_all
 
 from daskperiment.codec import Blob
-from daskperiment.errors import StoreError, StoreUnavailableError, StoreWarning
+from daskperiment.errors import (
+    ObjectsUnavailableError,
+    StoreError,
+    StoreUnavailableError,
+    StoreWarning,
+)
 from daskperiment.recording.journal import Journal
 from daskperiment.recording.outputs import ObservedOutputs, remember
 from daskperiment.recording.owned_writes import OwnedWrites
@@ -53,6 +58,8 @@ class Delivery:
         self.on_loss: Callable[[], None] = lambda: None
         """Called when the store turns out to have lost records."""
         self.away = False
+        self._bucket_away = False
+        """Whether the store takes records, and large objects cannot go where they belong."""
         self._store = store
         self._outputs = outputs
         self._wake = wake
@@ -104,7 +111,7 @@ class Delivery:
         StoreError
             If it could be kept neither in the store nor here.
         """
-        if self.away:
+        if self.away or self._bucket_away:
             self._keep_here(blob)
             return
         try:
@@ -113,6 +120,7 @@ class Delivery:
             self.values.add(blob)
         except StoreError as error:
             # Away, or full: either may be over in a moment.
+            self._bucket_away |= isinstance(error, ObjectsUnavailableError)
             self._keep_here(blob)
             with suppress(StoreWarning):  # made an error, it must not cost the value
                 self.lost_contact(error)
@@ -247,6 +255,7 @@ class Delivery:
             self._store.state()
         try:
             self._pending.deliver(self._store)  # before the records that name them
+            self._bucket_away = False
         finally:
             # A store that is full for an object may have room for records.
             self.deliver(timeout)

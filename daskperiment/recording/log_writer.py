@@ -56,13 +56,16 @@ class LogWriter:
         Key of the step run.
     conceal : callable, optional
         Takes what must not be written out of a text.
+    key : bytes, optional
+        By which it is signed.
     """
 
     def __init__(
         self, recorder: Recorder, owner: Owner, step: str,
-        conceal: Callable[[str], str] | None = None,
+        conceal: Callable[[str], str] | None = None, key: bytes | None = None,
     ) -> None:  # fmt: skip
         self.pid = os.getpid()
+        self._key = key
         self._recorder, self._owner, self._step = recorder, owner, step
         self._conceal = conceal
         self._run = f"{time.time():.6f}-{self.pid}"
@@ -128,7 +131,7 @@ class LogWriter:
     def _add(self, piece: LogPiece) -> None:
         self._used += len(piece.text) + _OVERHEAD
         self._waiting.append(piece)
-        if self._recorder.pieces(self._owner, self._waiting, _PATIENCE):
+        if self._recorder.pieces(self._owner, self._waiting, _PATIENCE, self._key):
             self._waiting = []
 
     def _overflow(self, piece: LogPiece, room: int) -> None:
@@ -137,7 +140,7 @@ class LogWriter:
             self._add(first)
         if self._tail is None:
             self._used = HEAD
-            self._tail = _LogTail(self._recorder, self._owner)
+            self._tail = _LogTail(self._recorder, self._owner, self._key)
         if len(piece.text) > TAIL:
             piece = _split(piece, len(piece.text) - TAIL)[1]
         self._tail.add(list(_parts(piece)))
@@ -147,7 +150,7 @@ class LogWriter:
         if owed is not None and not owed.text.endswith("\n"):
             self._place(owed)
         pieces = [*self._waiting, *(self._tail.pieces if self._tail is not None else ())]
-        if pieces and self._recorder.pieces(self._owner, pieces, 60.0):
+        if pieces and self._recorder.pieces(self._owner, pieces, 60.0, self._key):
             self._waiting = []
             if self._tail is not None:
                 self._tail.drop()
@@ -170,7 +173,8 @@ def _parts(piece: LogPiece) -> Iterator[LogPiece]:
 class _LogTail:
     """The latest pieces of a log: in memory, and on disk for whoever comes after this process."""
 
-    def __init__(self, recorder: Recorder, owner: Owner) -> None:
+    def __init__(self, recorder: Recorder, owner: Owner, key: bytes | None) -> None:
+        self._key = key
         self.pieces: deque[LogPiece] = deque()
         self._size = 0
         self._recorder, self._owner = recorder, owner
@@ -194,6 +198,9 @@ class _LogTail:
             if len(self._journals) > 2:
                 self._journals.pop(0).drop()
         self._written += size
+        if self._key is not None:  # without numbers: of these most are left out in the end
+            signer = self._recorder.signer
+            pieces = signer.pieces(self._owner, pieces, self._key, numbered=False)
         with suppress(StoreError):  # a full disk: they are in memory still
             self._journals[-1].pieces(self._owner.trial, pieces, self._owner, _PATIENCE)
 

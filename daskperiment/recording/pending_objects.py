@@ -14,7 +14,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from daskperiment.errors import StoreError, StoreUnavailableError
+from daskperiment.errors import ObjectsUnavailableError, StoreError, StoreUnavailableError
 from daskperiment.recording.unfinished import unfinished
 from daskperiment.store import rights
 from daskperiment.store.faults import explain
@@ -80,7 +80,8 @@ class PendingObjects:
             If the store does not take one of them; the others were tried as well, unless it is
             away.
         """
-        count, refused = 0, None
+        count = 0
+        refused: StoreError | None = None
         for hand_over in self._waiting(store):
             try:
                 hand_over()
@@ -89,6 +90,9 @@ class PendingObjects:
                 continue  # another process delivered it
             except StoreUnavailableError:
                 raise
+            except ObjectsUnavailableError as error:
+                refused = error
+                break  # the others are as large, or larger
             except StoreError as error:
                 refused = refused or error
         if refused is not None:
@@ -125,7 +129,8 @@ class PendingObjects:
     def _waiting(self, store: Store) -> Iterator[Callable[[], None]]:
         for digest in list(self._memory):
             yield partial(self._put_held, store, digest)
-        for path in self._files():
+        # Small ones first: those may go to another place than the large ones.
+        for path in sorted(self._files(), key=_size):
             yield partial(_put_file, store, path)
 
     def _hold(self, digest: str, parts: Sequence[Buffer]) -> bool:
@@ -171,6 +176,12 @@ class PendingObjects:
         except OSError as error:
             raise explain(error, self._folder) from error
         return (Path(path) for path in entries if path.endswith(_ENDING))
+
+
+def _size(path: Path) -> int:
+    with suppress(OSError):  # another process delivered it
+        return path.stat().st_size
+    return 0
 
 
 def _put_file(store: Store, path: Path) -> None:

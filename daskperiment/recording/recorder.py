@@ -25,6 +25,7 @@ from daskperiment.errors import StoreError, StoreUnavailableError, StoreWarning
 from daskperiment.recording.delivery import Delivery
 from daskperiment.recording.heartbeat import Heartbeat
 from daskperiment.recording.outputs import DREW, ObservedOutputs, remember
+from daskperiment.recording.record_signer import RecordSigner
 from daskperiment.records import (
     BEGUN,
     Beat,
@@ -34,7 +35,6 @@ from daskperiment.records import (
     LogPiece,
     Output,
     Point,
-    StepRun,
     beat_id,
     ended_id,
 )
@@ -43,10 +43,6 @@ from daskperiment.store.opening import let_go
 from daskperiment.store.protocol import Allocation, Owner, Record, Store
 
 __all__ = ["BegunTrial", "Recorder", "RecorderListener", "RunningTrial", "RunningTrials"]
-
-
-_NUMBERED = 100_000
-"""Trials whose step runs are counted, so that their records can be numbered."""
 
 
 class RecorderListener:
@@ -113,8 +109,7 @@ class Recorder:
         self._name = f"{self.pid}.{uuid.uuid4().hex[:8]}"
         self._beats = itertools.count()
         self._closed = False
-        self._signing = threading.RLock()
-        self._numbers: OrderedDict[Owner, int] = OrderedDict()
+        self.signer = RecordSigner(store.address, self._name)
         self._begun: OrderedDict[str, BegunTrial] = OrderedDict()
 
     # Writing
@@ -134,26 +129,29 @@ class Recorder:
     def write_signed(
         self, stream: str, trial: int, id: str, record: Any, owner: Owner, key: bytes | None
     ) -> None:
-        """Write a record of a trial down, with its number and signature if there is a key.
-
-        Only step runs that ran here are counted: each has an id of its own, so that the store
-        takes all of them, and a number that is missing is of a record that was removed.
-        """
+        """Write a record of a trial down, with its number and signature if there is a key."""
         if key is None:
-            return self.write(stream, trial, id, record, owner)
+            self.write(stream, trial, id, record, owner)
+            return
         self.delivery.writes.key = key
-        with self._signing:  # so that numbers come into the journal in their order
-            is_run = isinstance(record, StepRun)
-            number = self._numbers.get(owner, 0) + (is_run and record.reused is None)
-            remember(self._numbers, owner, number, _NUMBERED)
-            record = msgspec.structs.replace(record, serial=f"{self._name}:{number}")
-            # An end and a computed value say of no trial which number it has.
-            purpose = trial if is_run else owner.token
-            record = signed(record, key, self.store.address, purpose)
-            return self.write(stream, trial, id, record, owner)
+        with self.signer.lock:
+            self.write(stream, trial, id, self.signer.record(record, owner, key), owner)
 
-    def point(self, owner: Owner, point: Point) -> None:
+    def write_note(self, trial: int, id: str, record: Any) -> None:
+        """Write a note on a trial of this process, signed if its records are."""
+        owner = self.owner_of(trial)
+        key = None if owner is None else self.delivery.writes.key
+        if owner is None or key is None:
+            self.write("notes", trial, id, record, owner)
+        else:
+            self.write_signed("notes", trial, id, record, owner, key)
+
+    def point(self, owner: Owner, point: Point, key: bytes | None = None) -> None:
         """Write a metric point of a trial down. Never raises, as `write`."""
+        if key is not None:
+            with self.signer.lock:
+                self.point(owner, self.signer.point(owner, point, key))
+            return
         if self.delivery.stuck:
             self.delivery.write_held()
         try:
@@ -165,8 +163,17 @@ class Recorder:
         if not self._heartbeat.runs:
             self._heartbeat.start()
 
-    def pieces(self, owner: Owner, pieces: Sequence[LogPiece], patience: float) -> bool:
+    def pieces(
+        self, owner: Owner, pieces: Sequence[LogPiece], patience: float, key: bytes | None = None
+    ) -> bool:  # fmt: skip
         """Write pieces of a trial's log down, as `Journal.pieces`. Never raises, as `write`."""
+        if key is not None:
+            with self.signer.lock:
+                made = self.signer.pieces(owner, pieces, key, numbered=True)
+                taken = self.pieces(owner, made, patience)
+                if not taken:
+                    self.signer.forget(owner, len(made))
+                return taken
         if self.delivery.stuck:
             self.delivery.write_held()
         try:

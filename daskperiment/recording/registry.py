@@ -10,11 +10,20 @@ from contextlib import contextmanager
 from weakref import WeakKeyDictionary
 
 from daskperiment.recording.recorder import Recorder
+from daskperiment.store.buckets import BucketPlace
 from daskperiment.store.liveness import whereabouts
+from daskperiment.store.object_methods import name_place, share_place
 from daskperiment.store.opening import check_arrival, journal_folder, spare_folders
 from daskperiment.store.protocol import Store
 
-__all__ = ["close_recorders", "has_trials", "is_caught_up", "recorder_for", "visiting"]
+__all__ = [
+    "close_recorders",
+    "has_trials",
+    "is_caught_up",
+    "keep_large_objects",
+    "recorder_for",
+    "visiting",
+]
 
 
 class _Registry:
@@ -38,6 +47,8 @@ class _Registry:
             recorder = self._recorders[store.address] = Recorder(store)
             atexit.unregister(close_recorders)
             atexit.register(close_recorders)
+        # What one of them knows of where large objects are, the other needs.
+        share_place(store, recorder.store)
         self.admitted[store] = recorder
         return recorder
 
@@ -76,6 +87,20 @@ def recorder_for(store: Store) -> Recorder:
     if recorder is None or recorder.pid != os.getpid():
         return _REGISTRY.admit(store)
     return recorder
+
+
+def keep_large_objects(store: Store, place: BucketPlace) -> None:
+    """Say where the large objects of a store go, whoever in this process writes to it.
+
+    Raises
+    ------
+    TypeError
+        If the store keeps all objects itself.
+    """
+    name_place(store, place)
+    recorder = _REGISTRY.known(store)
+    if recorder is not None:
+        name_place(recorder.store, place)
 
 
 def has_trials() -> bool:

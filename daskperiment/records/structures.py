@@ -8,13 +8,16 @@ from typing import Any, Literal
 from msgspec import Struct, field
 
 from daskperiment.records.record_ids import (
+    ALTERED,
     ARTIFACT,
     BEGUN,
     CHECKPOINT,
     COMPUTED,
     CURATED,
     ENDED,
+    IMPURE,
     REMOVED,
+    SPOILED,
     cache_entry_id,
     record_kind,
 )
@@ -45,6 +48,8 @@ __all__ = [
     "Preview",
     "Recipe",
     "Removed",
+    "SignedPiece",
+    "SignedPoint",
     "SpoiledInput",
     "StepRun",
     "TrialStatus",
@@ -115,6 +120,9 @@ class Artifact(Struct, frozen=True, omit_defaults=True):
     """Name of the file or folder that it was."""
     thumbnail: Any = None
     """:class:`ObjectRef`, in JSON form, of a small picture of it as PNG."""
+    serial: str | None = None
+    """With a signing key: who wrote it, and how many notes of the trial they had written by then,
+    this one included."""
     signature: str | None = None
     """Of the record and the trial's token, with the signing key; ``None`` where there was none."""
 
@@ -140,6 +148,9 @@ class Checkpoint(Struct, frozen=True, omit_defaults=True):
     """Fingerprint of its arguments; ``None`` if they have none."""
     metrics: list[str] = []
     """Names of the metrics that the step had saved by then."""
+    serial: str | None = None
+    """With a signing key: who wrote it, and how many notes of the trial they had written by then,
+    this one included."""
     signature: str | None = None
     """Of the record and the trial's token, with the signing key; ``None`` where there was none."""
 
@@ -272,6 +283,8 @@ class Begun(Struct, frozen=True, omit_defaults=True):
     """By which it came to another process; None if it began in the one that planned it."""
     numbered: bool = False
     """Whether all other records of the trial's steps and ends are signed and numbered."""
+    vouched: bool = False
+    """Whether its points, logs and notes are signed, too, and those that may be are numbered."""
     code_hash: str | None = None
     """SHA-256 of the object :attr:`code`, where the record is signed."""
     birthplace: Birthplace | None = None
@@ -290,6 +303,8 @@ class Computed(Struct, frozen=True, omit_defaults=True):
     serial: str | None = None
     """With a signing key: who wrote it, and how many step runs of the trial they had written by
     then, this one included and reused ones not."""
+    counts: dict[str, int] = {}
+    """With a signing key: how many ``points``, ``logs`` and ``notes`` they had written by then."""
     signature: str | None = None
     """Of the record and what it is for, with the signing key; ``None`` where there was none."""
 
@@ -308,6 +323,8 @@ class Ended(Struct, frozen=True, omit_defaults=True):
     serial: str | None = None
     """With a signing key: who wrote it, and how many step runs of the trial they had written by
     then, this one included and reused ones not."""
+    counts: dict[str, int] = {}
+    """With a signing key: how many ``points``, ``logs`` and ``notes`` they had written by then."""
     signature: str | None = None
     """Of the record and what it is for, with the signing key; ``None`` where there was none."""
 
@@ -367,6 +384,8 @@ class StepRun(Struct, frozen=True, omit_defaults=True):
     serial: str | None = None
     """With a signing key: who wrote it, and how many step runs of the trial they had written by
     then, this one included and reused ones not."""
+    counts: dict[str, int] = {}
+    """With a signing key: how many ``points``, ``logs`` and ``notes`` they had written by then."""
     signature: str | None = None
     """Of the record and what it is for, with the signing key; ``None`` where there was none."""
 
@@ -432,6 +451,8 @@ class Impurity(Struct, frozen=True, omit_defaults=True):
     """The trial that returned the other output."""
     reads: list[str] = []
     """Files and environment variables that it read, and found otherwise than before."""
+    signature: str | None = None
+    """Of the record and the trial's token, with the signing key; ``None`` where there was none."""
 
 
 class Alteration(Struct, frozen=True, omit_defaults=True):
@@ -442,6 +463,8 @@ class Alteration(Struct, frozen=True, omit_defaults=True):
     arguments: list[str]
     beside: list[str] = []
     """Keys of the steps that ran in the same process meanwhile, and may have done it."""
+    signature: str | None = None
+    """Of the record and the trial's token, with the signing key; ``None`` where there was none."""
 
 
 class SpoiledInput(Struct, frozen=True, omit_defaults=True):
@@ -452,6 +475,8 @@ class SpoiledInput(Struct, frozen=True, omit_defaults=True):
     arguments: list[str]
     by: str
     """Key of the step that changed it."""
+    signature: str | None = None
+    """Of the record and the trial's token, with the signing key; ``None`` where there was none."""
 
 
 class Curation(Struct, frozen=True, omit_defaults=True):
@@ -469,6 +494,11 @@ class Curation(Struct, frozen=True, omit_defaults=True):
     """The trial's name from now on; empty if it no longer has one."""
     archived: bool | None = None
     """Whether tables leave the trial out from now on."""
+    serial: str | None = None
+    """With a signing key: who wrote it, and how many notes of the trial they had written by then,
+    this one included."""
+    signature: str | None = None
+    """Of the record and the trial's token, with the signing key; ``None`` where there was none."""
 
 
 class Removed(Struct, frozen=True, omit_defaults=True):
@@ -480,6 +510,8 @@ class Removed(Struct, frozen=True, omit_defaults=True):
     """The trial's, so that no copy brings it back."""
     origin: Origin | None = None
     """The process that began it."""
+    signature: str | None = None
+    """Of the record and the trial's token, with the signing key; ``None`` where there was none."""
 
 
 class Point(Struct, frozen=True, array_like=True):
@@ -489,6 +521,16 @@ class Point(Struct, frozen=True, array_like=True):
     epoch: Any
     value: Any
     time: float
+
+
+class SignedPoint(Point, frozen=True, array_like=True):
+    """A point of a metric of a trial that has a signing key."""
+
+    serial: str = ""
+    """Who wrote it, and how many points of the trial they had written by then, this one
+    included."""
+    signature: str = ""
+    """Of the point and the trial's token: half of an HMAC-SHA256, in hexadecimal digits."""
 
 
 class LogPiece(Struct, frozen=True, array_like=True):
@@ -506,6 +548,14 @@ class LogPiece(Struct, frozen=True, array_like=True):
     thread: int
     """Tells apart the threads whose lines are still to be put together."""
     text: str
+
+
+class SignedPiece(LogPiece, frozen=True, array_like=True):
+    """A piece of a log of a trial that has a signing key."""
+
+    serial: str = ""
+    """As a point's; empty for what a process had at hand until it was killed."""
+    signature: str = ""
 
 
 class Beat(Struct, frozen=True):
@@ -542,7 +592,8 @@ def record_type(stream: str, id: str) -> type[Struct] | None:
         return CacheEntry if id.startswith(cache_entry_id("")) else None
     if stream == "notes":
         told: dict[str, type[Struct]] = {
-            ARTIFACT: Artifact, CURATED: Curation, CHECKPOINT: Checkpoint,
+            ARTIFACT: Artifact, CURATED: Curation, CHECKPOINT: Checkpoint, IMPURE: Impurity,
+            ALTERED: Alteration, SPOILED: SpoiledInput,
         }  # fmt: skip
         return told.get(record_kind(id))
     kinds: dict[str, type[Struct]] = {

@@ -323,29 +323,6 @@ class Attesting(Protocol):
         """
 
 
-class ObjectMethods:
-    """The methods for objects of a store that leaves these to a part of its own."""
-
-    _objects: Any
-
-    def put(self, digest: str, parts: Sequence[Buffer]) -> None:
-        """Keep an object, see `Store.put`."""
-        self._objects.put(digest, parts)
-
-    def get(self, digest: str) -> Buffer:
-        """Return an object's bytes, see `Store.get`."""
-        return self._objects.get(digest)
-
-    def sizes(self, digests: Collection[str]) -> dict[str, int]:
-        """Return the sizes of objects, see `Store.sizes`."""
-        found: dict[str, int] = self._objects.sizes(digests)
-        return found
-
-    def discard(self, digests: Collection[str]) -> None:
-        """Remove objects, see `Store.discard`."""
-        self._objects.discard(digests)
-
-
 def refused(address: str, owners: Mapping[Owner, int | None]) -> RecordsRefusedError:
     """Return the error for records whose owners a store does not have."""
     listed = ", ".join(f"trial {owner.trial} ({owner.token})" for owner in list(owners)[:3])

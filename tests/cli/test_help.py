@@ -29,8 +29,8 @@ def test_commands_are_these() -> None:
     assert NAMES == [
         "archive", "artifacts", "best", "board", "check", "check-metric", "code", "compare", "copy",
         "delete", "env", "explain", "export", "flush", "get", "history", "log", "ls", "metrics",
-        "note", "prune", "rename", "reproduce", "resume", "rm-trials", "run", "save", "show",
-        "steps", "tag", "unarchive", "untag",
+        "note", "prune", "rename", "report", "reproduce", "resume", "rm-trials", "run", "save",
+        "show", "steps", "tag", "unarchive", "untag",
     ]  # fmt: skip
 
 

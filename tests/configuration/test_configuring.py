@@ -78,7 +78,7 @@ def test_spread_into_a_call(ex, cfg):
 def test_shown(ex, cfg):
     """A configuration shows its leaves and the values of this moment."""
     ex.set_parameters({"opt.lr": 0.5})
-    assert repr(cfg.opt) == "Configuration('opt')\n  opt.lr: 0.5\n  opt.kind: <Kind.ADAM: 'adam'>"
+    assert repr(cfg.opt) == "Configuration('opt')\n  opt.lr: 0.5\n  opt.kind: Kind.ADAM"
     assert "opt.lr" in cfg._repr_html_()
     assert "opt" in dir(cfg)
 

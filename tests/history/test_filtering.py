@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import enum
 import math
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path, PureWindowsPath
 from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
@@ -11,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from daskperiment.codec.class_values import NamedValue
 from daskperiment.errors import FilterError
 from daskperiment.history.filtering import Filter
 from daskperiment.history.filtering.comparing import sorted_rows
@@ -169,6 +177,103 @@ def test_names_of_python_are_no_columns() -> None:
     """What Python knows by name has no meaning here."""
     with pytest.raises(FilterError, match="'print'"):
         holds("print")
+
+
+class Kind(enum.Enum):
+    """Of text and numbers."""
+
+    A = "a"
+    B = 2
+
+
+class Access(enum.Flag):
+    """Several at once."""
+
+    READ = 1
+    WRITE = 2
+
+
+class Level(enum.IntEnum):
+    """Numbers."""
+
+    LOW = 1
+
+
+class Shade(enum.StrEnum):
+    """Texts."""
+
+    RED = "red"
+
+
+PARIS = ZoneInfo("Europe/Paris")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        *[(Kind.A, f"x == {said!r}") for said in ("A", "a", "Kind.A")],
+        (Kind.A, "x in ('A', 'B') and x != 'B' and not x != 'A' and contains(x, 'Kind')"),
+        (Kind.B, "x == 'B' and x == 2 and x > 1 and x in (1, 2)"),
+        (Access.READ | Access.WRITE, "x == 'READ|WRITE' and x == 'Access.READ|WRITE' and x == 3"),
+        (Access(0), "x == 0 and x != 'READ'"),
+        (Level.LOW, "x == 1 and x < 2 and x == 'LOW' and x == 'Level.LOW'"),
+        (Shade.RED, "x == 'red' and x == 'RED' and x == 'Shade.RED' and 're' in x"),
+        (NamedValue("gone", "Kind", "A"), "x == 'A' and x == 'Kind.A' and x != 'B'"),
+        (Path("data/x.csv"), "x == 'data/x.csv' and x == 'data//x.csv' and x < 'data/y.csv'"),
+        (PureWindowsPath("a/b"), "x == 'a/b' and endswith(x, 'b')"),
+        (Path("data/x.csv"), "endswith(x, '.csv') and 'x.c' in x and x not in ('a', 'b')"),
+        (UUID(int=5), f"x == '{UUID(int=5)}' and x == '{UUID(int=5).hex}' and '0005' in x"),
+        (ZoneInfo("UTC"), "x == 'UTC' and startswith(x, 'U')"),
+        (date(2026, 1, 2), "x == '2026-01-02' and '2026-01-01' < x and startswith(x, '2026-01')"),
+        (datetime(2026, 1, 2, 3), "x > '2026-01-02' and x <= '2026-01-02T03:00'"),
+        (datetime(2026, 1, 2, 0, 30, tzinfo=PARIS), "x < '2026-01-02' and x > '2026-01-01T23:00'"),
+        (time(9, 30), "x < '10:00' and x == '09:30' and x in ('09:30:00',)"),
+        (timedelta(minutes=2), "x > 60 and x == '2 min' and x < '1h'"),
+        (Decimal("0.1"), "x == 0.1 and x < 0.2 and x in (0.1, 0.2) and x > 0"),
+        (Fraction(1, 10), "x == 0.1 and x <= 0.1"),
+        (np.float32(0.1), "x == 0.1 and x <= 0.1 and 0.1 == x and x in (0.1,)"),
+        (np.int8(3), "x == 3 and x == 3.0 and x < 3.5"),
+        ((8, 4), "x == (8, 4) and 8 in x"),
+    ],
+)  # fmt: skip
+def test_value_is_said_as_it_shows(value: Any, text: str) -> None:
+    """Members by name or value, paths, dates and the like as text, exact numbers as numbers."""
+
+    class Table:
+        names = ("x",)
+
+        def __len__(self) -> int:
+            return 1
+
+        def column(self, path: tuple[str, ...]) -> Any:
+            return column_of([value])
+
+    assert Filter(text).rows(Table()).tolist() == [True]
+    assert Filter(f"not ({text})").rows(Table()).tolist() == [False]
+    assert Filter("x == 'something else'").rows(Table()).tolist() == [False]
+
+
+@pytest.mark.parametrize(
+    "in_order",
+    [
+        [date(2026, 2, 1), date(2026, 10, 1)],
+        [time(9), time(10)],
+        [Decimal(9), 9.5, Decimal(10), Fraction(21, 2)],
+        [Kind.B, Kind.A],
+        [Path("a"), "b", Path("c")],
+        [np.float32(2), 3, np.int8(10)],
+        [date(2026, 1, 1), datetime(2026, 1, 1, 12), date(2026, 1, 2)],
+        [timedelta(seconds=2), 3, timedelta(minutes=1)],
+        [1, Decimal("nan")],
+        [1, Decimal("sNaN")],
+    ],
+)
+def test_order_is_that_of_what_values_mean(in_order: list[Any]) -> None:
+    """Dates, times and exact numbers stand in their own order, not in that of their letters."""
+    for values in (in_order, in_order[::-1]):
+        rows = sorted_rows(column_of(values), False).tolist()
+        found = [values[row] for row in rows]
+        assert all(one is other for one, other in zip(found, in_order, strict=True))
 
 
 def test_filter_tells_what_it_uses() -> None:

@@ -49,10 +49,17 @@ def define(ex: daskperiment.Experiment) -> Any:
 
     @ex.persist
     def second(a: int, twice: int) -> int:
+        for epoch in range(4):
+            ex.save_metric("loss", epoch, a / 3 + epoch)
+        ex.save_metric("odd", float("nan"), 2**60)
+        ex.save("table", [a, twice])
+        print("second", a)
         return a + twice
 
     @ex.result
     def last(b: int) -> int:
+        print("last", b)
+        ex.save("model", {"b": b})
         if b < 0:
             raise ValueError(b)
         return b
@@ -73,6 +80,9 @@ def filled(backend: Any, third: str) -> Any:
     with pytest.raises(ValueError, match="-"):
         s.bind(n=-5).compute(scheduler="synchronous")
     s.bind(n=7).compute(scheduler="synchronous", reuse=False)
+    ex.tag([1, 2], "kept")
+    ex.note(2, "a note")
+    ex.tag(3, "good")
     ex = open_again("checked", backend)
     assert ex.get_steps(2)["Reused From"].notna().any()
     return ex._store

@@ -125,6 +125,7 @@ def refuse(ex):
             load()
 
 
+@pytest.mark.filterwarnings("ignore:Nothing vouches for:daskperiment.errors.StoreWarning")
 def test_unsigned_objects(place, marker):
     """With a signing key, what was written without one is refused."""
     ex = daskperiment.Experiment("trust", backend=place.backend)

@@ -6,21 +6,26 @@ import ast
 import operator
 import re
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from daskperiment.errors import FilterError
 from daskperiment.formatting import plain_repr, shorten
-from daskperiment.history.stored_values import MISSING, StoredObject
+from daskperiment.history.filtering.value_meaning import (
+    beside,
+    is_nothing,
+    moment,
+    seconds,
+    sort_key,
+    text_of,
+)
+from daskperiment.history.stored_values import StoredObject
 from daskperiment.history.table_columns import CodedColumn, Column, NumberColumn
 
 __all__ = [
     "Literal",
     "TEXT_FUNCTIONS",
     "holds",
-    "is_nothing",
     "literal_first",
     "of_columns",
     "of_text",
@@ -44,17 +49,6 @@ _NUMERIC: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
 }  # fmt: skip
 
 
-_DURATION = re.compile(r"(-?\d+(?:\.\d*)?|-?\.\d+)\s*([a-z]*)")
-_SECONDS: dict[str, float] = {
-    **dict.fromkeys(("", "s", "sec", "secs", "second", "seconds"), 1.0),
-    **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), 60.0),
-    **dict.fromkeys(("h", "hour", "hours"), 3600.0),
-    **dict.fromkeys(("d", "day", "days"), 86_400.0),
-    **dict.fromkeys(("w", "week", "weeks"), 604_800.0),
-    "ms": 1e-3, "us": 1e-6,
-}  # fmt: skip
-
-
 _NUMBER_WORDS = ("nan", "inf", "true", "false")
 _DIGIT = re.compile(r"\d")
 
@@ -64,16 +58,6 @@ class Literal(NamedTuple):
 
     value: Any
     text: str
-
-
-def is_nothing(value: Any) -> bool:
-    """Whether a value stands for a missing one: pandas' own, or nan."""
-    if value is MISSING or value is None:
-        return value is MISSING
-    try:
-        return bool(value != value)
-    except (TypeError, ValueError):
-        return type(value).__name__ == "NAType"
 
 
 def truth(column: Column) -> Mask:
@@ -112,30 +96,9 @@ def _in_seconds(literal: Literal, column: Column) -> Any:
     if isinstance(column, CodedColumn) or column.unit == "number":
         return value
     many = value if isinstance(value, tuple) else (value,)
-    read = _moment if column.unit == "moment" else _duration
+    read = moment if column.unit == "moment" else seconds
     found = tuple(read(each) if isinstance(each, str) else each for each in many)
     return found if isinstance(value, tuple) else found[0]
-
-
-def _moment(text: str) -> float:
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        raise FilterError(
-            f"{text!r} stands beside a time and is none; expected something like '2026-02-01' or "
-            "'2026-02-01T12:30+01:00'. Without an offset it is in UTC."
-        ) from None
-    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
-
-
-def _duration(text: str) -> float:
-    found = _DURATION.fullmatch(text.strip().lower())
-    if found is None or found[2] not in _SECONDS:
-        raise FilterError(
-            f"{text!r} stands beside a duration and is none; expected a number of seconds, or "
-            "something like '2 min' or '1.5h'."
-        )
-    return float(found[1]) * _SECONDS[found[2]]
 
 
 def _is_none(column: Column) -> Mask:
@@ -164,7 +127,12 @@ def of_columns(op: type[ast.cmpop], first: Column, second: Column) -> Mask:
 
 def of_text(function: Callable[[str, str], bool], column: Column, wanted: str) -> Mask:
     """Return for which rows a text is as wanted; what is no text is not."""
-    return column.coded().truths(lambda each: isinstance(each, str) and function(each, wanted))
+
+    def asked(value: Any) -> bool:
+        text = text_of(value)
+        return text is not None and function(text, wanted)
+
+    return column.coded().truths(asked)
 
 
 def of_word(column: Column, word: str) -> Mask:
@@ -192,26 +160,12 @@ def holds(op: type[ast.cmpop], first: Any, second: Any) -> bool:
         if op is ast.In:
             if isinstance(second, tuple | list | set | frozenset):
                 return any(holds(ast.Eq, first, each) for each in second)
-            return bool(first in second)
+            return bool(first in (second if isinstance(second, str) else text_of(second) or second))
         if op in (ast.Is, ast.IsNot):
             return (first is second) == (op is ast.Is)
-        return bool(_NUMERIC[op](_beside(first, second), _beside(second, first)))
+        return bool(_NUMERIC[op](beside(first, second), beside(second, first)))
     except (TypeError, ValueError, OverflowError):
         return False
-
-
-def _beside(value: Any, other: Any) -> Any:
-    """Return what to compare with another value: text as a time, or a duration as seconds."""
-    if isinstance(value, timedelta) and isinstance(other, int | float):
-        return value.total_seconds()
-    if isinstance(value, str) and isinstance(other, timedelta):
-        return timedelta(seconds=_duration(value))
-    if not (isinstance(value, str) and isinstance(other, date)):
-        return value
-    if not isinstance(other, datetime):
-        return date.fromisoformat(value)
-    time = datetime.fromisoformat(value)
-    return time.replace(tzinfo=UTC) if other.tzinfo and not time.tzinfo else time
 
 
 # Sorting ------------------------------------------------------------------------------------------
@@ -236,7 +190,7 @@ def sorted_rows(column: Column, descending: bool) -> np.ndarray[Any, Any]:
 
 def _ranks(column: CodedColumn) -> tuple[Mask, np.ndarray[Any, Any]]:
     values = column.values
-    keys = [_sort_key(value) for value in values]
+    keys = [sort_key(value) for value in values]
     ranks = np.full(len(values) + 1, -1, "int64")
     rank, before = -1, None
     for place in sorted(range(len(values)), key=keys.__getitem__):
@@ -246,24 +200,3 @@ def _ranks(column: CodedColumn) -> tuple[Mask, np.ndarray[Any, Any]]:
             ranks[place] = rank
     found = ranks[column.codes]
     return found >= 0, found
-
-
-def _sort_key(value: Any) -> tuple[int, Any]:
-    if isinstance(value, bool | int | float) and value == value:
-        return 0, value
-    if isinstance(value, datetime) and not is_nothing(value):
-        aware = value if value.tzinfo else value.replace(tzinfo=UTC)
-        return 1, aware.timestamp()
-    if isinstance(value, timedelta) and not is_nothing(value):
-        return 0, value.total_seconds()
-    number = _as_number(value)
-    if number is not None:
-        return 0, number
-    return (2, value) if isinstance(value, str) else (3, f"{type(value).__name__} {value!r}")
-
-
-def _as_number(value: Any) -> float | None:
-    if isinstance(value, np.number | np.bool_) and value.dtype.kind in "biuf":
-        number = float(value)
-        return number if number == number else None
-    return None

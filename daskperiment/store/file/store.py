@@ -36,10 +36,10 @@ from daskperiment.store.faults import database_name, explained
 from daskperiment.store.file.database import Database
 from daskperiment.store.file.deletions import Deletions
 from daskperiment.store.file.objects import FileObjects, select_in
+from daskperiment.store.object_methods import ObjectMethods
 from daskperiment.store.protocol import (
     Allocation,
     Fault,
-    ObjectMethods,
     Owner,
     Record,
     State,
@@ -111,8 +111,13 @@ class FileStore(ObjectMethods):
     def __repr__(self) -> str:
         return f"FileStore({str(self.folder)!r})"
 
-    def __reduce__(self) -> tuple[type[FileStore], tuple[Path, str | None]]:
-        return FileStore, (self.folder, self._identity or _known_identity(self._database))
+    def __reduce__(self) -> tuple[Any, ...]:
+        identity = self._identity or _known_identity(self._database)
+        return FileStore, (self.folder, identity), self.carried()
+
+    def without_secrets(self) -> FileStore:
+        """Return a store on the same folder that knows nothing secret of where its objects are."""
+        return FileStore(self.folder, self._identity or _known_identity(self._database))
 
     def check_arrival(self, place: str) -> None:
         """Raise StoreError unless the folder is, here too, the one that the store was pickled with.
@@ -294,6 +299,7 @@ class FileStore(ObjectMethods):
     def digests(self) -> Iterator[str]:
         """Yield the digests of all objects."""
         yield from self._objects.digests()
+        yield from self.digests_elsewhere()
 
     def set_aside(self, stream: str, record: Stored) -> None:
         """Move a record to the table of those that were set aside."""
@@ -320,6 +326,7 @@ class FileStore(ObjectMethods):
 
     def delete(self) -> None:
         """Remove the files written here, and the folder if no other file is in it."""
+        self.delete_elsewhere()
         self._remove_database()
         with explained(self.folder):
             for name in ("objects", "journal", "columns"):

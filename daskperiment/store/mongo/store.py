@@ -37,10 +37,10 @@ from daskperiment.store.mongo.documents import ASIDE, ASIDE_DOCUMENTS
 from daskperiment.store.mongo.objects import CHUNKS, FILES, MongoObjects
 from daskperiment.store.mongo.pipelines import FORMAT, RECORDS, TRIALS, Pipeline, check_owners
 from daskperiment.store.mongo.trials import TRIAL_INDEXES, TRIAL_STREAMS, TrialDocuments
+from daskperiment.store.object_methods import ObjectMethods
 from daskperiment.store.protocol import (
     Allocation,
     Fault,
-    ObjectMethods,
     Owner,
     Record,
     State,
@@ -106,7 +106,7 @@ class MongoStore(ObjectMethods):
         self._prepared: int | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return MongoStore, (self._target.portable(), self._id)
+        return MongoStore, (self._target.portable(), self._id), self.carried()
 
     def __repr__(self) -> str:
         return f"MongoStore({self.address!r})"
@@ -191,6 +191,7 @@ class MongoStore(ObjectMethods):
 
         For 30 days one document stays, with a random name of this deletion.
         """
+        self.delete_elsewhere()
         with suppress(StoreError):  # a server without room for it can be emptied all the same
             self._server.run(_note_deletion, self._id, uuid.uuid4().hex)
         self._trials.forget()
@@ -235,6 +236,7 @@ class MongoStore(ObjectMethods):
         for key in self._server.run_long(_INDEXING, _uploads, FILES, "_id", self._id).values():
             if isinstance(key.get("digest"), str):
                 yield key["digest"]
+        yield from self.digests_elsewhere()
 
     def set_aside(self, stream: str, record: Stored) -> None:
         """Mark a record as set aside, under another id."""

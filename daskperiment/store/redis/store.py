@@ -35,10 +35,10 @@ from toolz import partition_all
 
 from daskperiment.errors import CorruptRecordError, StoreError, StoreUnavailableError, StoreWarning
 from daskperiment.records import is_experiment_id
+from daskperiment.store.object_methods import ObjectMethods
 from daskperiment.store.protocol import (
     Allocation,
     Fault,
-    ObjectMethods,
     Owner,
     Record,
     State,
@@ -129,7 +129,7 @@ class RedisStore(ObjectMethods):
         """The trial id that is given out next, as far as is known here."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return RedisStore, (self._target, self._id)
+        return RedisStore, (self._target, self._id), self.carried()
 
     def __repr__(self) -> str:
         return f"RedisStore({self.address!r})"
@@ -286,6 +286,7 @@ class RedisStore(ObjectMethods):
 
         For 30 days one stays, with a random name of this deletion.
         """
+        self.delete_elsewhere()
         mark = f"{self._prefix}deleted"
         with suppress(StoreError):  # a server without memory for it can be emptied all the same
             self._server.call("SET", mark, uuid.uuid4().hex, "EX", _REMEMBERED)
@@ -328,6 +329,7 @@ class RedisStore(ObjectMethods):
             digest = key[len(self._prefix) :].split(":")
             if len(digest) == 2:  # else it is a chunk
                 yield digest[1]
+        yield from self.digests_elsewhere()
 
     def set_aside(self, stream: str, record: Stored) -> None:
         """Move a record from its stream to a hash of those that were set aside."""
