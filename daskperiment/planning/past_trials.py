@@ -12,7 +12,6 @@ from daskperiment.capture.code_inside import content_of, described
 from daskperiment.capture.files import FileParts
 from daskperiment.codec import decode, find_record, from_plain, is_object
 from daskperiment.errors import CorruptRecordError
-from daskperiment.execution.calls import SCALARS
 from daskperiment.execution.given_values import holds_code
 from daskperiment.planning.change_warner import LOOK_BACK
 from daskperiment.records import (
@@ -69,7 +68,7 @@ def contents_with_code(values: Mapping[str, Any]) -> dict[str, Argument]:
     """Return what the parameter values are that hold the user's code."""
     found = {}
     for name, value in values.items():
-        if type(value) not in SCALARS and holds_code(value):
+        if holds_code(value):
             with suppress(Exception):  # without a fingerprint, or the user's own code failed
                 found[name] = described(value)
     return found

@@ -23,6 +23,7 @@ from daskperiment.client.shipping import LocalRequest, prepare
 from daskperiment.cluster import clients
 from daskperiment.codec import Blob, content_hash, dump_record, signing_key_in_force
 from daskperiment.errors import StoreError, StoreUnavailableError
+from daskperiment.execution.calls import SCALARS
 from daskperiment.execution.lifecycle import undefined
 from daskperiment.execution.trial import Resumption, TrialRequest, TrialSetup
 from daskperiment.graph.template import Key, Template
@@ -221,10 +222,9 @@ class _Passed(NamedTuple):
 
 def _makeup(template: Template, request: TrialRequest, code: Code, graph: Graph) -> TrialMakeup:
     files = template.key_specs.files(request.values)
-    values = request.values
-    return TrialMakeup(
-        values, code, graph, platform.python_version(), files, contents_with_code(values)
-    )
+    objects = {name: value for name, value in request.values.items() if type(value) not in SCALARS}
+    contents = contents_with_code(objects) if objects else {}
+    return TrialMakeup(request.values, code, graph, platform.python_version(), files, contents)
 
 
 def _doubt(unknown: Sequence[str]) -> str:
