@@ -17,7 +17,7 @@ from daskperiment.capture.files import FileParts
 from daskperiment.codec import decode_each
 from daskperiment.errors import CorruptRecordError
 from daskperiment.history.trial_records import PointBatch, PointValue, RecordedTrial, part_of
-from daskperiment.records import Argument, Code, Environment, Files, Graph, Node, StepRun
+from daskperiment.records import Argument, Code, Environment, Files, Graph, Node, Point, StepRun
 from daskperiment.secret_values import is_mark, may_differ
 from daskperiment.store.protocol import Store
 
@@ -179,9 +179,9 @@ def _runs(store: Store, trial: int, problems: list[str]) -> dict[str, StepRun]:
 
 
 def _last_values(store: Store, trial: int, problems: list[str]) -> dict[str, Any]:
-    last: dict[str, PointValue] = {}
+    last: dict[str, PointValue | Point] = {}
     for batch in _records(store, "points", trial, PointBatch, problems):
-        for point in batch.points:
+        for point in batch.each():
             known = last.get(point.metric)
             if known is None or not _is_before(point.epoch, known.epoch):
                 last[point.metric] = point

@@ -11,11 +11,13 @@ from typing import Any, TypeVar
 from msgspec import Struct
 from toolz import partition_all
 
+from daskperiment.codec import PointRecord
 from daskperiment.dashboard.cells import as_number
 from daskperiment.dashboard.damage import undamaged
 from daskperiment.history.metrics import MetricSummary
 from daskperiment.history.stored_values import viewed
 from daskperiment.history.trial_records import PointBatch
+from daskperiment.records import Point
 from daskperiment.store.protocol import Store, Stored
 
 __all__ = ["MetricCache", "MetricSeries", "MetricSummaries", "TrialMetrics"]
@@ -44,8 +46,8 @@ class _PlotPoint(Struct, array_like=True, gc=False):
     time: float
 
 
-class _PlotBatch(Struct, gc=False):
-    points: list[_PlotPoint]
+class _PlotBatch(PointRecord[_PlotPoint], gc=False):
+    """The points of a record, with their times."""
 
 
 class MetricSeries:
@@ -64,7 +66,7 @@ class MetricSeries:
         self.passed_over = 0
         """Points whose value is no number."""
 
-    def add(self, point: _PlotPoint, store: Store) -> None:
+    def add(self, point: _PlotPoint | Point, store: Store) -> None:
         """Add a point."""
         value = _number(point.value, store)
         if value is None:
@@ -110,7 +112,7 @@ class MetricCache:
                 metrics.series = metrics.series.copy()
             positions = {trial: metrics.position for trial, metrics in wanted.items()}
             for trial, position, batch in _new(self._store, "points", positions, _PlotBatch):
-                for point in batch.points:
+                for point in batch.each():
                     wanted[trial].series[point.metric].add(point, self._store)
                 wanted[trial].position = position
             self._forget(len(wanted))
@@ -161,7 +163,7 @@ class MetricSummaries:
             self._known.setdefault(trial, {})
         for trial, position, batch in _new(self._store, "points", positions, PointBatch):
             summaries = self._known[trial]
-            for point in batch.points:
+            for point in batch.each():
                 summary = summaries.setdefault(point.metric, MetricSummary())
                 value = point.value
                 summary.add(value if type(value) in _SIMPLE else viewed(value, self._store))

@@ -191,7 +191,7 @@ def _handle(request: TrialRequest, begun: BegunTrial) -> TrialHandle:
         signing_key=setup.signing_key, step_keys=request.step_keys, followed=request.followed,
         progress=request.progress, owner=begun.owner, first_record=begun.first_record,
         secrets=request.secrets, directory=setup.directory, logs=setup.logs,
-        resumption=request.resumption,
+        resumption=request.resumption, result=setup.result, observers=setup.observers,
     )  # fmt: skip
 
 
