@@ -324,7 +324,7 @@ INWARD = {
     "StepCode.clocks", "ObjectRef.python", "ObjectRef.mark", "StepRun.serial", "Ended.serial",
     "Artifact.signature", "Artifact.serial", "Curation.signature", "Curation.serial",
     "Impurity.signature", "Impurity.serial", "ObjectRef.format",
-    "ObjectRef.seal", "ObjectRef.parts",
+    "ObjectRef.seal", "ObjectRef.parts", "ObjectRef.number",
     # A picture stands for itself, and so does a page, whose name is its preview.
     "Artifact.value", "Artifact.file", "Artifact.thumbnail", "Preview.text",
     "Ended.signature", "Computed.serial", "Computed.signature",
