@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from msgspec import Struct
 
 from daskperiment.cli import output
 from daskperiment.cli.listings import check_parquet, write_parquet
 from daskperiment.cli.lookup import find, store_of
 from daskperiment.cli.maintenance import prepare_folder
+from daskperiment.codec import PointRecord
 from daskperiment.experiment import Experiment
 from daskperiment.history.stored_values import viewed
 from daskperiment.history.trial_records import intact
@@ -33,10 +33,8 @@ from daskperiment.store.protocol import Store
 __all__ = ["export_tables"]
 
 
-class _TimedPoints(Struct, gc=False):
+class _TimedPoints(PointRecord[Point], gc=False):
     """The points of a batch, with their times."""
-
-    points: list[Point]
 
 
 def export_tables(backend: str | None, id: str, folder: Path) -> None:
@@ -68,7 +66,7 @@ def _points(store: Store) -> pd.DataFrame:
     rows = [
         (trial, point.metric, *_cell(point.epoch, store), *_cell(point.value, store), point.time)
         for trial, batch in intact(store.read("points"), _TimedPoints)
-        for point in batch.points
+        for point in batch.each()
     ]
     names = ["Trial ID", "Metric", "Epoch", "Epoch Text", "Value", "Value Text", "Time"]
     frame = pd.DataFrame(rows, columns=names)

@@ -44,6 +44,7 @@ from daskperiment.codec.object_format import (
     load_object,
     seal,
 )
+from daskperiment.codec.point_runs import MANY, PointRecord, PointRun, points_body
 from daskperiment.codec.renumbering import Renumbering, with_trial
 from daskperiment.codec.signed_records import (
     check_signature,
@@ -55,10 +56,13 @@ from daskperiment.codec.signed_records import (
 )
 
 __all__ = [
+    "MANY",
     "Blob",
     "NamedValue",
     "NotPlainError",
     "ObjectFile",
+    "PointRecord",
+    "PointRun",
     "Renumbering",
     "check_kept",
     "check_object",
@@ -86,6 +90,7 @@ __all__ = [
     "parsed",
     "pickled",
     "placed",
+    "points_body",
     "seal",
     "sealed",
     "signed",

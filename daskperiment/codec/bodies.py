@@ -38,6 +38,8 @@ T = TypeVar("T", bound=msgspec.Struct)
 _ENCODER = msgspec.json.Encoder()
 _CHECKSUM = b',"checksum":"'
 _DIGITS = 16
+_LONG = 10_000
+"""Bytes of a body from which on it is decoded by itself."""
 _TAIL = len(_CHECKSUM) + _DIGITS + len(b'"}')
 _OF = b',"of":"'
 _PLACE = _TAIL + len(_OF) + 11
@@ -165,7 +167,7 @@ def decode_many(
     CorruptRecordError if any of them is damaged; `decode_each` returns the others.
     """
     try:
-        records: list[T] = _list_decoder(type_).decode(b"[" + b",".join(bodies) + b"]")
+        records = _decode_all(bodies, type_)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         records = []
     misplaced = trials is not None and _misplaced(bodies, trials)
@@ -175,6 +177,14 @@ def decode_many(
     if trials is None:
         return [decode(body, type_) for body in bodies]
     return [_decode_of(body, type_, trial) for body, trial in zip(bodies, trials, strict=True)]
+
+
+def _decode_all(bodies: Sequence[bytes], type_: type[T]) -> list[T]:
+    """Decode in one pass, unless copies of the bodies would cost more than passes."""
+    if bodies and len(bodies[0]) > _LONG:
+        return list(map(_decoder(type_).decode, bodies))
+    records: list[T] = _list_decoder(type_).decode(b"[" + b",".join(bodies) + b"]")
+    return records
 
 
 def decode_each(

@@ -17,6 +17,7 @@ from daskperiment.capture.files import FileParts
 from daskperiment.codec import decode_each
 from daskperiment.errors import CorruptRecordError
 from daskperiment.history.trial_records import PointBatch, PointValue, RecordedTrial, part_of
+<<<<<<< HEAD
 from daskperiment.records import (
     SYSTEM,
     Argument,
@@ -27,6 +28,9 @@ from daskperiment.records import (
     Node,
     StepRun,
 )
+=======
+from daskperiment.records import Argument, Code, Environment, Files, Graph, Node, Point, StepRun
+>>>>>>> main
 from daskperiment.secret_values import is_mark, may_differ
 from daskperiment.store.protocol import Store
 
@@ -188,11 +192,15 @@ def _runs(store: Store, trial: int, problems: list[str]) -> dict[str, StepRun]:
 
 
 def _last_values(store: Store, trial: int, problems: list[str]) -> dict[str, Any]:
-    last: dict[str, PointValue] = {}
+    last: dict[str, PointValue | Point] = {}
     for batch in _records(store, "points", trial, PointBatch, problems):
+<<<<<<< HEAD
         for point in batch.points:
             if point.metric.startswith(SYSTEM):
                 continue  # of the machine, and nothing that the trial came to
+=======
+        for point in batch.each():
+>>>>>>> main
             known = last.get(point.metric)
             if known is None or not _is_before(point.epoch, known.epoch):
                 last[point.metric] = point

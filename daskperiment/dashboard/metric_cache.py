@@ -11,12 +11,17 @@ from typing import Any, TypeVar
 from msgspec import Struct
 from toolz import partition_all
 
+from daskperiment.codec import PointRecord
 from daskperiment.dashboard.cells import as_number
 from daskperiment.dashboard.damage import undamaged
 from daskperiment.history.metrics import MetricSummary
 from daskperiment.history.stored_values import viewed
 from daskperiment.history.trial_records import PointBatch
+<<<<<<< HEAD
 from daskperiment.records import SYSTEM
+=======
+from daskperiment.records import Point
+>>>>>>> main
 from daskperiment.store.protocol import Store, Stored
 
 __all__ = ["MetricCache", "MetricSeries", "MetricSummaries", "TrialMetrics"]
@@ -45,8 +50,8 @@ class _PlotPoint(Struct, array_like=True, gc=False):
     time: float
 
 
-class _PlotBatch(Struct, gc=False):
-    points: list[_PlotPoint]
+class _PlotBatch(PointRecord[_PlotPoint], gc=False):
+    """The points of a record, with their times."""
 
 
 class MetricSeries:
@@ -65,7 +70,7 @@ class MetricSeries:
         self.passed_over = 0
         """Points whose value is no number."""
 
-    def add(self, point: _PlotPoint, store: Store) -> None:
+    def add(self, point: _PlotPoint | Point, store: Store) -> None:
         """Add a point."""
         value = _number(point.value, store)
         if value is None:
@@ -111,7 +116,7 @@ class MetricCache:
                 metrics.series = metrics.series.copy()
             positions = {trial: metrics.position for trial, metrics in wanted.items()}
             for trial, position, batch in _new(self._store, "points", positions, _PlotBatch):
-                for point in batch.points:
+                for point in batch.each():
                     wanted[trial].series[point.metric].add(point, self._store)
                 wanted[trial].position = position
             self._forget(len(wanted))
@@ -162,9 +167,13 @@ class MetricSummaries:
             self._known.setdefault(trial, {})
         for trial, position, batch in _new(self._store, "points", positions, PointBatch):
             summaries = self._known[trial]
+<<<<<<< HEAD
             for point in batch.points:
                 if point.metric.startswith(SYSTEM):
                     continue
+=======
+            for point in batch.each():
+>>>>>>> main
                 summary = summaries.setdefault(point.metric, MetricSummary())
                 value = point.value
                 summary.add(value if type(value) in _SIMPLE else viewed(value, self._store))

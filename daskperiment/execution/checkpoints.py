@@ -11,6 +11,7 @@ import dask
 from msgspec import Struct
 
 from daskperiment.codec import (
+    PointRecord,
     check_signature,
     decode_each,
     from_plain,
@@ -188,8 +189,8 @@ def _records(
 # The curve ---------------------------------------------------------------------------------------
 
 
-class _EarlierPoints(Struct, gc=False):
-    points: list[Point]
+class _EarlierPoints(PointRecord[Point], gc=False):
+    """The points of a record, with their times."""
 
 
 def _take_over(running: RunningStep, trial: TrialHandle, kept: KeptCheckpoint) -> None:
@@ -206,7 +207,7 @@ def _take_over(running: RunningStep, trial: TrialHandle, kept: KeptCheckpoint) -
     recorder = recorder_for(trial.store)
     others = _of_other_steps(trial, kept)
     batches = _records(trial, "points", kept.trial, _EarlierPoints)
-    for point in chain.from_iterable(batch.points for batch in batches):
+    for point in chain.from_iterable(batch.each() for batch in batches):
         if point.metric not in others and _came_before(point, one):
             running.metrics.add(point.metric)
             recorder.point(trial.owner, point, trial.signing_key)

@@ -177,6 +177,9 @@ def run_seeded(running: RunningStep, function: Callable[..., Any], args: Any, kw
     trial, heard = running.trial, HEARD
     if (sys.stdout is not heard.stdout or sys.stderr is not heard.stderr) and trial and trial.logs:
         listen()
+    if trial and trial.observers:
+        for observe in trial.observers:
+            observe(running)
     reset = CURRENT.set(running)
     seed_step(running, reset.old_value)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ import numpy as np
 from toolz import partition_all
 
 from daskperiment.history.kept_columns import KnownColumns, keep, load_kept
-from daskperiment.history.table_columns import NumberColumn, column_of
+from daskperiment.history.table_columns import NumberColumn
 from daskperiment.history.trial_columns import TrialColumns
 from daskperiment.history.trial_records import PIECE, PointBatch, decoded
 from daskperiment.history.vouched_store import VouchedStore
@@ -35,7 +36,8 @@ class MetricPoints(NamedTuple):
 class _Read(NamedTuple):
     """What was read of a trial's points."""
 
-    epochs: list[Any]
+    epochs: list[Sequence[Any]]
+    """Those of one record, or of one run of points, after the other."""
     values: list[Any]
     last: Stored
     is_intact: bool
@@ -56,9 +58,9 @@ def metric_points(store: Store, metric: str, trials: Sequence[int]) -> dict[int,
     read = _read(metric, store.read("points", others)) if others else {}
     for trial in others:
         one = read.get(trial)
-        found[trial] = MetricPoints(one.epochs, one.values) if one else MetricPoints([], [])
-        if one and one.is_intact and not checked and len(one.epochs) >= WORTH:
-            _keep(_place(folder, metric, trial), None, trial, one)
+        points = found[trial] = _points(one) if one else MetricPoints([], [])
+        if one and one.is_intact and not checked and len(points.values) >= WORTH:
+            _keep(_place(folder, metric, trial), None, trial, points, one.last)
     return found
 
 
@@ -73,13 +75,14 @@ def _continued(store: Store, metric: str, trial: int, known: KnownColumns) -> Me
     if not known.fits(store, next(records, None)):
         return None
     one = _read(metric, records).get(trial)
-    if one is not None and one.epochs:
-        new = _columns(trial, one)
+    if one is not None and one.values:
+        added = _points(one)
+        new = _columns(trial, added)
         if new is None:
             return None
-        if one.is_intact and len(one.epochs) >= WORTH:
+        if one.is_intact and len(added.values) >= WORTH:
             place = _place(columns_folder(store) / "points", metric, trial)
-            _keep(place, known, trial, one)
+            _keep(place, known, trial, added, one.last)
         columns = TrialColumns.stacked([*known.parts, new])
     else:
         columns = TrialColumns.stacked(known.parts)
@@ -98,8 +101,12 @@ def _read(metric: str, records: Iterable[Stored]) -> dict[int, _Read]:
             one = found.get(trial)
             if one is None:
                 one = found[trial] = _Read([], [], piece[-1], True)
-            one.epochs.extend([point.epoch for point in points])
+            one.epochs.append([point.epoch for point in points])
             one.values.extend([point.value for point in points])
+            for run in batch.runs:
+                if run.metric == metric:
+                    one.epochs.append(run.epochs)
+                    one.values.extend(run.values)
         for record in piece:
             if record.trial in found:
                 found[record.trial] = found[record.trial]._replace(last=record)
@@ -109,18 +116,42 @@ def _read(metric: str, records: Iterable[Stored]) -> dict[int, _Read]:
     return found
 
 
-def _columns(trial: int, read: _Read) -> TrialColumns | None:
-    """Return points as columns, where they are numbers of one kind."""
-    if set(map(type, read.epochs)) not in _NUMBERS or set(map(type, read.values)) not in _NUMBERS:
+def _points(read: _Read) -> MetricPoints:
+    """Return what was read, as arrays where it is numbers of one kind."""
+    try:
+        values, epochs = _array([read.values]), _array(read.epochs)
+    except OverflowError:  # an integer beyond 64 bit
+        values = epochs = None
+    if values is not None and epochs is not None:
+        return MetricPoints(epochs, values)
+    return MetricPoints(list(chain.from_iterable(read.epochs)), read.values)
+
+
+def _array(parts: list[Sequence[Any]]) -> np.ndarray[Any, Any] | None:
+    """Return parts as one array, if they are numbers of one kind; ranges are not spelled out."""
+    kinds = set().union(*({int} if type(part) is range else set(map(type, part)) for part in parts))
+    if kinds not in _NUMBERS:
         return None
-    fields = {"epoch": column_of(read.epochs), "value": column_of(read.values)}
-    return TrialColumns(np.full(len(read.epochs), trial, "int64"), fields, {})
+    dtype = np.dtype("int64" if kinds == {int} else "float64")
+    arrays = [np.arange(part.start, part.stop, part.step, dtype=dtype) if type(part) is range
+              else np.array(part, dtype=dtype) for part in parts]  # fmt: skip
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
-def _keep(place: Path, known: KnownColumns | None, trial: int, read: _Read) -> None:
-    columns = _columns(trial, read)
+def _columns(trial: int, points: MetricPoints) -> TrialColumns | None:
+    """Return points as columns, where they are numbers of one kind."""
+    if not isinstance(points.epochs, np.ndarray) or not isinstance(points.values, np.ndarray):
+        return None
+    fields = {"epoch": NumberColumn(points.epochs), "value": NumberColumn(points.values)}
+    return TrialColumns(np.full(len(points.values), trial, "int64"), {**fields}, {})
+
+
+def _keep(
+    place: Path, known: KnownColumns | None, trial: int, points: MetricPoints, last: Stored
+) -> None:
+    columns = _columns(trial, points)
     if columns is not None:
-        keep(place, known, [columns], read.last, [])
+        keep(place, known, [columns], last, [])
 
 
 def thinned(values: np.ndarray[Any, np.dtype[np.float64]], most: int) -> Any:

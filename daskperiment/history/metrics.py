@@ -20,7 +20,11 @@ from daskperiment.history.trial_records import (
     intact,
     require_trial,
 )
+<<<<<<< HEAD
 from daskperiment.records import SYSTEM
+=======
+from daskperiment.records import Point
+>>>>>>> main
 from daskperiment.store.protocol import Store
 
 __all__ = [
@@ -39,13 +43,14 @@ _SIMPLE = frozenset({int, float, str})
 
 
 class _PointName(Struct, array_like=True, gc=False):
-    """The first field of a point: what follows is not even decoded."""
+    """The first field of a point, or of a run of them: what follows is not even decoded."""
 
     metric: str
 
 
 class _MetricNames(Struct, gc=False):
-    points: list[_PointName]
+    points: list[_PointName] = []
+    runs: list[_PointName] = []
 
 
 def get_metrics(store: Store, trial_id: int | None = None, system: bool = False) -> list[str]:
@@ -107,7 +112,7 @@ def summarize(store: Store, trials: Collection[int]) -> dict[int, dict[str, Metr
     runs = list(reused_metrics(store, list(trials))) if trials else []
     for trial, batch in _batches(store, {*found, *(source for _, source, _ in runs)}):
         summaries = found.setdefault(trial, {})
-        for point in batch.points:
+        for point in batch.each():
             summary = summaries.get(point.metric)
             if summary is None:
                 if point.metric.startswith(SYSTEM):
@@ -153,12 +158,12 @@ def _apart(name: str) -> tuple[bool, str]:
     return name.startswith(SYSTEM), name
 
 
-def _grouped(store: Store, trials: list[int]) -> dict[int, dict[str, list[PointValue]]]:
+def _grouped(store: Store, trials: list[int]) -> dict[int, dict[str, list[PointValue | Point]]]:
     """Return the points of trials by metric."""
-    found: dict[int, dict[str, list[PointValue]]] = {trial: {} for trial in trials}
+    found: dict[int, dict[str, list[PointValue | Point]]] = {trial: {} for trial in trials}
     for trial, batch in _batches(store, trials):
         series = found[trial]
-        for point in batch.points:
+        for point in batch.each():
             series.setdefault(point.metric, []).append(point)
     return found
 
@@ -172,7 +177,9 @@ def _trial_ids(store: Store, trial_id: Any) -> list[int]:
 def _names(store: Store, trials: list[int] | None) -> dict[int, set[str]]:
     names: dict[int, set[str]] = {}
     for trial, batch in intact(store.read("points", trials), _MetricNames):
-        names.setdefault(trial, set()).update([point.metric for point in batch.points])
+        names.setdefault(trial, set()).update(
+            [each.metric for each in (*batch.points, *batch.runs)]
+        )
     return names
 
 

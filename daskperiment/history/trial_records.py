@@ -17,7 +17,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from msgspec import Struct
 from toolz import partition_all
 
-from daskperiment.codec import decode_each, is_of, load_record
+from daskperiment.codec import PointRecord, decode_each, is_of, load_record
 from daskperiment.errors import (
     CorruptRecordError,
     StoreError,
@@ -361,10 +361,8 @@ class PointValue(Struct, array_like=True, gc=False):
     value: Any
 
 
-class PointBatch(Struct, gc=False):
+class PointBatch(PointRecord[PointValue], gc=False):
     """The body of a record of the stream ``points``."""
-
-    points: list[PointValue]
 
 
 def intact(records: Iterable[Stored], type_: type[T]) -> Iterator[tuple[int, T]]:

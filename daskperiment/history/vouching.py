@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from daskperiment.codec import decode, has_piece_signature, has_signature, sealed
+from daskperiment.codec import PointRun, decode, has_piece_signature, has_signature, sealed
 from daskperiment.errors import CorruptRecordError
 from daskperiment.records import (
     Begun,
@@ -35,11 +35,14 @@ _WORDS = {"steps": "step runs", "points": "points", "logs": "pieces of the log",
 
 
 class _Points(Struct, gc=False):
-    pieces: list[SignedPoint] = msgspec.field(name="points")
+    pieces: list[SignedPoint] = msgspec.field(name="points", default_factory=list)
+    runs: list[PointRun] = []
+    """A point of a run has no place for a signature."""
 
 
 class _Lines(Struct, gc=False):
     pieces: list[SignedPiece] = msgspec.field(name="lines")
+    runs: list[PointRun] = []
 
 
 _PIECES: dict[str, tuple[bytes, type[_Points | _Lines]]] = {
@@ -214,13 +217,15 @@ class Vouching:
         if begun is None or not begun.vouched:
             return one, ""
         name, kind = _PIECES[stream]
-        pieces = decode(one.body, kind).pieces
+        found = decode(one.body, kind)
+        pieces = found.pieces
         faults = [self._piece_fault(stream, one.trial, piece, begun.token) for piece in pieces]
-        wrong = [fault for fault in faults if fault]
+        wrong = [fault for fault in faults if fault] + [_UNSIGNED] * len(found.runs)
         if not wrong:
             return one, ""
         good = [piece for piece, fault in zip(pieces, faults, strict=True) if not fault]
-        what = f"{len(wrong)} of its {len(pieces)} {_WORDS[stream]} are wrong: {wrong[0]}"
+        count = len(pieces) + len(found.runs)
+        what = f"{len(wrong)} of its {count} {_WORDS[stream]} are wrong: {wrong[0]}"
         if not good:
             return None, what
         body = sealed(b'{"%b":%b}' % (name, msgspec.json.encode(good)), one.trial)

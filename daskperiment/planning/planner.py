@@ -175,7 +175,7 @@ class _Setups:
 
     def setup(
         self, store: Store, result: str, code: Code, code_blob: Blob, environment: Blob,
-        graph: Blob,
+        graph: Blob, observers: tuple[Callable[[Any], None], ...],
     ) -> TrialSetup:  # fmt: skip
         """Return what coming trials have in common: the same object while nothing changes."""
         last, origin, key, directory = (
@@ -184,12 +184,24 @@ class _Setups:
             signing_key_in_force(),
             current_directory(),
         )
+<<<<<<< HEAD
         said = logs, looks = dask.config.get(_LOGS, True), dask.config.get(_SYSTEM, True)
         now = code_blob.digest, environment.digest, graph.digest, origin, key, directory, said
         # One object for many trials: it is pickled once, and a worker unpickles it once.
         if last is None or now != (
             last.code.digest, last.environment.digest, last.graph.digest, last.origin,
             last.signing_key, last.directory, self._said,
+=======
+        logs = dask.config.get(_LOGS, True)
+        now = (
+            code_blob.digest, environment.digest, graph.digest, origin, key, directory, logs,
+            observers,
+        )  # fmt: skip
+        # One object for many trials: it is pickled once, and a worker unpickles it once.
+        if last is None or now != (
+            last.code.digest, last.environment.digest, last.graph.digest, last.origin,
+            last.signing_key, last.directory, last.logs, last.observers,
+>>>>>>> main
         ):  # fmt: skip
             last = self._setup = TrialSetup(
                 store, result, code_blob, environment, graph,
@@ -198,8 +210,12 @@ class _Setups:
                 doubts={step: _doubt(unknown) for step, each in code.steps.items()
                         if (unknown := unknown_constants(each))},
                 code_hash=None if key is None else content_hash(code_blob.parts),
+<<<<<<< HEAD
                 directory=directory, logs=_checked_switch(_LOGS, logs),
                 looked_at=_checked_pause(_SYSTEM, looks),
+=======
+                directory=directory, logs=_checked_switch(_LOGS, logs), observers=observers,
+>>>>>>> main
             )  # fmt: skip
             self._said = said
         return last
@@ -259,6 +275,8 @@ class Planner:
         The experiment's seed.
     reuse : bool
         Whether kept outputs are reused where neither step nor options say anything.
+    observers : tuple of callable
+        Called with each step of its trials before the step's function is: they can be pickled.
     """
 
     def __init__(self, store: Store, parameters: Parameters) -> None:
@@ -266,6 +284,7 @@ class Planner:
         self.parameters = parameters
         self.seed: int | None = None
         self.reuse = False
+        self.observers: tuple[Callable[[Any], None], ...] = ()
         self._environment: _Snapshot[Environment] = _Snapshot(EnvironmentCapture())
         self._setups: weakref.WeakKeyDictionary[Template, _Setups] = weakref.WeakKeyDictionary()
         self._changes = ChangeWarner(store)
@@ -275,7 +294,7 @@ class Planner:
         self._passed: _Passed | None = None
 
     def __reduce__(self) -> Any:
-        state = {"seed": self.seed, "reuse": self.reuse}
+        state = {"seed": self.seed, "reuse": self.reuse, "observers": self.observers}
         return Planner, (self.store, self.parameters), state
 
     def plan(
@@ -373,7 +392,8 @@ class Planner:
         waits = options.sweep is not None or dask.config.get(_PATIENCE, None) is not None
         request = TrialRequest(
             setups.setup(
-                self.store, template.result, code, code_blob, environment_blob, graph_blob
+                self.store, template.result, code, code_blob, environment_blob, graph_blob,
+                self.observers,
             ),
             token,
             seed=fresh_seed() if chosen is None else chosen,

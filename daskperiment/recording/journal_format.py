@@ -16,7 +16,7 @@ UTF-8 text, so that reading finds its way again behind damage.
 
 Points and pieces of logs are delivered in groups, one record per trial. What goes into one group
 follows from the file alone, so that reading it again gives the same records: groups end at a cut,
-and where a section of 100 kB ends.
+at a record of the stream ``notes``, and where a section of 400 kB ends.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from zlib import crc32
 
 import msgspec
 
-from daskperiment.codec import sealed
+from daskperiment.codec import MANY, points_body, sealed
 from daskperiment.records import Origin
 from daskperiment.store.protocol import Owner, Record
 
@@ -66,7 +66,7 @@ _FRAME = Struct("<HBxIIQ")
 _MARK = Struct("<QI")
 _NAMES = Struct("<BH")
 _TOKEN = Struct("<H")
-_SECTION = 100_000
+_SECTION = 400_000
 OWNERS = 40
 _TRIALS = (1 << OWNERS) - 1
 """The bits of a trial's id; above them stands the number of the owner."""
@@ -74,7 +74,6 @@ _BATCH = 1_000_000
 """Bytes that are delivered in one call of the store, if no record is larger."""
 _CHUNK = 1 << 20
 _LONGEST = 1 << 31
-
 _GROUPED = {POINT: ("points", b'{"points":[%b]}'), LOG: ("logs", b'{"lines":[%b]}')}
 """What is delivered in groups: kind -> the stream, and the body of a group's record."""
 
@@ -234,6 +233,9 @@ def _read_section(
             else:
                 frames += 1
                 records.append(record)
+                if record.stream == "notes":  # points before a checkpoint are told from later ones
+                    closed += _close(groups, journal, owners)
+                    groups = {}
         elif kind == CUT:
             closed += _close(groups, journal, owners)
             groups = {}
@@ -300,7 +302,10 @@ def _close(groups: _Groups, journal: str, owners: Mapping[int, Owner]) -> list[R
     for (kind, trial), (offset, items) in groups.items():
         number = trial & _TRIALS
         stream, form = _GROUPED[kind]
-        body = sealed(form % b",".join(items), number)
+        if kind == POINT and len(items) >= MANY:
+            body = points_body(items, number)
+        else:
+            body = sealed(form % b",".join(items), number)
         owner = owners.get(trial >> OWNERS)
         found.append(Record(stream, number, f"{journal}-{offset}", body, owner))
     return found

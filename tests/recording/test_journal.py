@@ -37,6 +37,11 @@ from daskperiment.store.protocol import Allocation, Buffer, Record, State, Store
 ROOT = Path(daskperiment.__file__).parent.parent
 
 
+def points_in(body: bytes) -> list[tuple[str, Any]]:
+    """Give metric and epoch of each point of a record."""
+    return [(each.metric, each.epoch) for each in decode(body, PointBatch).each()]
+
+
 class MemoryStore:
     """A store in memory that can be away, before or after it wrote."""
 
@@ -66,7 +71,7 @@ class MemoryStore:
             (trial, metric, epoch)
             for (stream, trial, _), body in self.records.items()
             if stream == "points"
-            for metric, epoch, _, _ in json.loads(body)["points"]
+            for metric, epoch in points_in(body)
         ]
 
     def ids(self, stream: str) -> list[str]:
@@ -205,13 +210,13 @@ def test_many_points(journal: Journal, store: MemoryStore) -> None:
     tracemalloc.start()
     try:
         sizes: list[int] = []
-        store.append = lambda records: sizes.extend(r.body.count(b"loss") for r in records) or []  # type: ignore[method-assign]
+        store.append = lambda records: sizes.extend(len(points_in(r.body)) for r in records) or []  # type: ignore[method-assign]
         journal.flush()
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert sum(sizes) == 50_000
-    assert max(sizes) <= 2100
+    assert max(sizes) <= 8400
     assert peak < 4_000_000
 
 
@@ -268,7 +273,7 @@ def test_store_away(journal: Journal, store: MemoryStore, away: str) -> None:
 def test_partly_delivered(journal: Journal, store: MemoryStore) -> None:
     """When the store goes away in the middle, what it took is not delivered again."""
     for n in range(40_000):
-        journal.point(1, point(n))
+        journal.point(1, point(n * n))  # which no run holds
     taken: list[int] = []
 
     def append(records: Sequence[Record]) -> list[Record]:
@@ -284,7 +289,7 @@ def test_partly_delivered(journal: Journal, store: MemoryStore) -> None:
     assert 0 < left < 40_000
     assert len(store.points()) == 40_000 - left
     journal.flush()
-    assert store.points() == [(1, "loss", n) for n in range(40_000)]
+    assert store.points() == [(1, "loss", n * n) for n in range(40_000)]
     assert sum(taken) == len(store.records) + taken[1]
 
 
@@ -630,7 +635,7 @@ def test_killed_writers(tmp_path: Path) -> None:
         assert files(tmp_path / "journal") == []
     for trial, count in said.items():
         rows = list(store.read("points", [trial]))
-        epochs = [p[1] for row in rows for p in json.loads(row.body)["points"]]
+        epochs = [epoch for row in rows for _, epoch in points_in(row.body)]
         assert epochs == list(range(len(epochs)))
         assert len(epochs) >= count
         steps = [row.id for row in store.read("steps", [trial])]

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 import daskperiment
+from daskperiment.codec import decode
 from daskperiment.errors import StoreUnavailableError, StoreWarning
+from daskperiment.history.trial_records import PointBatch
 from tests.shared.conftest import open_again
 from tests.shared.stalling import StallingProxy
 
@@ -76,7 +78,8 @@ def test_trial_ends_without_answer(proxy):
     ex = open_again("stalled", proxy.place)
     assert ex.get_history()["Result"].tolist() == [499_500]
     assert ex.load_metric("loss", 1)[1].tolist() == list(range(POINTS))
-    assert sum(one.body.count(b'["loss"') for one in ex._store.read("points")) == POINTS
+    saved = [decode(one.body, PointBatch) for one in ex._store.read("points")]
+    assert sum(len(list(batch.each())) for batch in saved) == POINTS
     assert ex.get_persisted("train", 1).sum() == 499_500
 
 

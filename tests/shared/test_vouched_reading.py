@@ -82,6 +82,9 @@ def gone(stream: str, wanted: Callable[[Any], bool]) -> Edit:
     )  # fmt: skip
 
 
+RUN = ["loss", 77, 1, 1.0, [0.5] * 64]
+"""Points as loops save them without a signing key."""
+
 EDITS: dict[str, tuple[Edit, str]] = {
     "a point's value": (
         edited("points", any_record, of_pieces("points", lambda p: [[*p[0][:2], 9, *p[0][3:]],
@@ -98,6 +101,10 @@ EDITS: dict[str, tuple[Edit, str]] = {
     "a new point": (
         edited("points", any_record,
                of_pieces("points", lambda p: [*p, ["loss", 77, 0.5, 1.0]])), "points"),
+    "a run beside points": (
+        edited("points", any_record, lambda found: {**found, "runs": [RUN]}), "points"),
+    "a run in the place of points": (
+        edited("points", any_record, lambda found: {"runs": [RUN]}), "points"),
     "all points that are gone": (gone("points", any_record), "points"),
     "a line of a log": (
         edited("logs", any_record, of_pieces("lines", lambda p: [[*p[0][:6], "lie\n", *p[0][7:]],

@@ -60,6 +60,12 @@ _ENDED = """(SELECT trial, body, row_number() OVER (PARTITION BY trial ORDER BY
     CAST(body ->> '$.finished' AS DOUBLE)) AS place
     FROM trials WHERE id >= 'ended-' AND id < 'ended.' AND json_valid(body)) e"""
 
+# Runs of points, as `PointRun` has them, are of numbers alone.
+_EPOCH = (
+    f"({_plain('r.value', '$[1]', 'BIGINT')} + "
+    f"CAST(p.key AS BIGINT) * {_plain('r.value', '$[2]', 'BIGINT')})"
+)
+
 
 def _columns(source: str, **columns: str) -> str:
     """Return the SQL of columns that are fields, each given as its path or as path and type."""
@@ -99,7 +105,12 @@ VIEWS = {
     "v_metrics": f"""SELECT b.trial AS trial, {_plain("p.value", "$[0]")} AS metric,
     {_both(_json("p.value", "$[1]"), "epoch")}, {_both(_json("p.value", "$[2]"), "value")},
     {_plain("p.value", "$[3]", "DOUBLE")} AS time
-    FROM points b, json_each(b.body, '$.points') p WHERE json_valid(b.body)""",
+    FROM points b, json_each(b.body, '$.points') p WHERE json_valid(b.body)
+    UNION ALL SELECT b.trial, {_plain("r.value", "$[0]")},
+    CAST({_EPOCH} AS DOUBLE), CAST({_EPOCH} AS TEXT),
+    CAST(p.value AS DOUBLE), CAST(p.value AS TEXT), {_plain("r.value", "$[3]", "DOUBLE")}
+    FROM points b, json_each(b.body, '$.runs') r, json_each(r.value, '$[4]') p
+    WHERE json_valid(b.body)""",
     "v_steps": f"""SELECT b.trial AS trial, {
         _columns(
             "b.body",
