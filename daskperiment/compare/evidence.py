@@ -17,7 +17,6 @@ from daskperiment.capture.files import FileParts
 from daskperiment.codec import decode_each
 from daskperiment.errors import CorruptRecordError
 from daskperiment.history.trial_records import PointBatch, PointValue, RecordedTrial, part_of
-<<<<<<< HEAD
 from daskperiment.records import (
     SYSTEM,
     Argument,
@@ -26,11 +25,9 @@ from daskperiment.records import (
     Files,
     Graph,
     Node,
+    Point,
     StepRun,
 )
-=======
-from daskperiment.records import Argument, Code, Environment, Files, Graph, Node, Point, StepRun
->>>>>>> main
 from daskperiment.secret_values import is_mark, may_differ
 from daskperiment.store.protocol import Store
 
@@ -194,13 +191,9 @@ def _runs(store: Store, trial: int, problems: list[str]) -> dict[str, StepRun]:
 def _last_values(store: Store, trial: int, problems: list[str]) -> dict[str, Any]:
     last: dict[str, PointValue | Point] = {}
     for batch in _records(store, "points", trial, PointBatch, problems):
-<<<<<<< HEAD
-        for point in batch.points:
+        for point in batch.each():
             if point.metric.startswith(SYSTEM):
                 continue  # of the machine, and nothing that the trial came to
-=======
-        for point in batch.each():
->>>>>>> main
             known = last.get(point.metric)
             if known is None or not _is_before(point.epoch, known.epoch):
                 last[point.metric] = point

@@ -17,11 +17,7 @@ from daskperiment.dashboard.damage import undamaged
 from daskperiment.history.metrics import MetricSummary
 from daskperiment.history.stored_values import viewed
 from daskperiment.history.trial_records import PointBatch
-<<<<<<< HEAD
-from daskperiment.records import SYSTEM
-=======
-from daskperiment.records import Point
->>>>>>> main
+from daskperiment.records import SYSTEM, Point
 from daskperiment.store.protocol import Store, Stored
 
 __all__ = ["MetricCache", "MetricSeries", "MetricSummaries", "TrialMetrics"]
@@ -167,13 +163,9 @@ class MetricSummaries:
             self._known.setdefault(trial, {})
         for trial, position, batch in _new(self._store, "points", positions, PointBatch):
             summaries = self._known[trial]
-<<<<<<< HEAD
-            for point in batch.points:
+            for point in batch.each():
                 if point.metric.startswith(SYSTEM):
                     continue
-=======
-            for point in batch.each():
->>>>>>> main
                 summary = summaries.setdefault(point.metric, MetricSummary())
                 value = point.value
                 summary.add(value if type(value) in _SIMPLE else viewed(value, self._store))

@@ -190,11 +190,8 @@ def _handle(request: TrialRequest, begun: BegunTrial) -> TrialHandle:
         signing_key=setup.signing_key, step_keys=request.step_keys, followed=request.followed,
         progress=request.progress, owner=begun.owner, first_record=begun.first_record,
         secrets=request.secrets, directory=setup.directory, logs=setup.logs,
-<<<<<<< HEAD
-        looked_at=setup.looked_at, resumption=request.resumption,
-=======
-        resumption=request.resumption, result=setup.result, observers=setup.observers,
->>>>>>> main
+        looked_at=setup.looked_at, resumption=request.resumption, result=setup.result,
+        observers=setup.observers,
     )  # fmt: skip
 
 

@@ -60,13 +60,10 @@ class TrialSetup:
     """The working directory of the process that computes the trials, empty if it has none."""
     logs: bool = True
     """Whether it is kept what steps print, log and warn of."""
-<<<<<<< HEAD
     looked_at: float = 0.0
     """Seconds between two looks at what a trial uses of the machine; 0 for none."""
-=======
     observers: tuple[Callable[[Any], None], ...] = ()
     """Called with each step that runs in a trial, before its function is, in that process."""
->>>>>>> main
     stored: bool = False
     """Whether the store has the objects already, so that they are only named here."""
 

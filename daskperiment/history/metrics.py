@@ -20,11 +20,7 @@ from daskperiment.history.trial_records import (
     intact,
     require_trial,
 )
-<<<<<<< HEAD
-from daskperiment.records import SYSTEM
-=======
-from daskperiment.records import Point
->>>>>>> main
+from daskperiment.records import SYSTEM, Point
 from daskperiment.store.protocol import Store
 
 __all__ = [

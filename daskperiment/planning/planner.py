@@ -184,24 +184,15 @@ class _Setups:
             signing_key_in_force(),
             current_directory(),
         )
-<<<<<<< HEAD
         said = logs, looks = dask.config.get(_LOGS, True), dask.config.get(_SYSTEM, True)
-        now = code_blob.digest, environment.digest, graph.digest, origin, key, directory, said
-        # One object for many trials: it is pickled once, and a worker unpickles it once.
-        if last is None or now != (
-            last.code.digest, last.environment.digest, last.graph.digest, last.origin,
-            last.signing_key, last.directory, self._said,
-=======
-        logs = dask.config.get(_LOGS, True)
         now = (
-            code_blob.digest, environment.digest, graph.digest, origin, key, directory, logs,
+            code_blob.digest, environment.digest, graph.digest, origin, key, directory, said,
             observers,
         )  # fmt: skip
         # One object for many trials: it is pickled once, and a worker unpickles it once.
         if last is None or now != (
             last.code.digest, last.environment.digest, last.graph.digest, last.origin,
-            last.signing_key, last.directory, last.logs, last.observers,
->>>>>>> main
+            last.signing_key, last.directory, self._said, last.observers,
         ):  # fmt: skip
             last = self._setup = TrialSetup(
                 store, result, code_blob, environment, graph,
@@ -210,12 +201,8 @@ class _Setups:
                 doubts={step: _doubt(unknown) for step, each in code.steps.items()
                         if (unknown := unknown_constants(each))},
                 code_hash=None if key is None else content_hash(code_blob.parts),
-<<<<<<< HEAD
-                directory=directory, logs=_checked_switch(_LOGS, logs),
-                looked_at=_checked_pause(_SYSTEM, looks),
-=======
                 directory=directory, logs=_checked_switch(_LOGS, logs), observers=observers,
->>>>>>> main
+                looked_at=_checked_pause(_SYSTEM, looks),
             )  # fmt: skip
             self._said = said
         return last

@@ -67,9 +67,11 @@ def test_switched_off_or_slower(tmp_path, said):
 def test_configured_nonsense(tmp_path, said):
     """What is neither a switch nor a number of seconds is refused."""
     ex = daskperiment.Experiment("nonsense", backend=tmp_path)
-    with dask.config.set({"daskperiment.system-metrics": said}):
-        with pytest.raises(ValueError, match="expected True, False or a number of seconds from 1"):
-            long_trial(ex).compute()
+    with (
+        dask.config.set({"daskperiment.system-metrics": said}),
+        pytest.raises(ValueError, match="expected True, False or a number of seconds from 1"),
+    ):
+        long_trial(ex).compute()
 
 
 def test_short_trials_do_nothing(tmp_path, monkeypatch):
