@@ -41,7 +41,7 @@ class WatchedTrial(NamedTuple):
     """Whether this process computes it."""
 
 
-class _Start(Struct, gc=False):
+class _TrialStart(Struct, gc=False):
     started: float
 
 
@@ -117,7 +117,7 @@ def _start(first_record: bytes | None, running: WatchedTrial) -> float:
     """Return when a trial began: steps of it may come here later."""
     if first_record is not None:
         try:
-            return json.decode(first_record, type=_Start).started
+            return json.decode(first_record, type=_TrialStart).started
         except DecodeError:
             pass
     return running.since
