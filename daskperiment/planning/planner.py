@@ -14,7 +14,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import dask
 from dask.utils import parse_timedelta
 
-from daskperiment.capture.code import CodeCapture, unknown_constants
+from daskperiment.capture.code import CodeCapture
+from daskperiment.capture.code_changes import unknown_constants
 from daskperiment.capture.environment import EnvironmentCapture
 from daskperiment.capture.secret_key import secret_parameters
 from daskperiment.client.progress import ProgressReporter
@@ -22,6 +23,7 @@ from daskperiment.client.shipping import LocalRequest, prepare
 from daskperiment.cluster import clients
 from daskperiment.codec import Blob, content_hash, dump_record, signing_key_in_force
 from daskperiment.errors import StoreError, StoreUnavailableError
+from daskperiment.execution.calls import SCALARS
 from daskperiment.execution.lifecycle import undefined
 from daskperiment.execution.trial import Resumption, TrialRequest, TrialSetup
 from daskperiment.graph.template import Key, Template
@@ -29,7 +31,7 @@ from daskperiment.parameters import Parameters
 from daskperiment.planning.change_warner import ChangeWarner
 from daskperiment.planning.forecasts import StepForecast, forecast_steps
 from daskperiment.planning.left_out import SecretSources
-from daskperiment.planning.reasons import TrialMakeup
+from daskperiment.planning.past_trials import TrialMakeup, contents_with_code
 from daskperiment.planning.reuse_planner import ReusePlanner
 from daskperiment.recording.patience import patiently
 from daskperiment.records import Argument, Code, Environment, Files, Graph
@@ -239,7 +241,9 @@ class _Passed(NamedTuple):
 
 def _makeup(template: Template, request: TrialRequest, code: Code, graph: Graph) -> TrialMakeup:
     files = template.key_specs.files(request.values)
-    return TrialMakeup(request.values, code, graph, platform.python_version(), files)
+    objects = {name: value for name, value in request.values.items() if type(value) not in SCALARS}
+    contents = contents_with_code(objects) if objects else {}
+    return TrialMakeup(request.values, code, graph, platform.python_version(), files, contents)
 
 
 def _doubt(unknown: Sequence[str]) -> str:

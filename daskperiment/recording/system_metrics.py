@@ -41,7 +41,7 @@ class WatchedTrial(NamedTuple):
     """Whether this process computes it."""
 
 
-class _TrialStart(Struct, gc=False):
+class _RecordedStart(Struct, gc=False):
     started: float
 
 
@@ -117,7 +117,7 @@ def _start(first_record: bytes | None, running: WatchedTrial) -> float:
     """Return when a trial began: steps of it may come here later."""
     if first_record is not None:
         try:
-            return json.decode(first_record, type=_TrialStart).started
+            return json.decode(first_record, type=_RecordedStart).started
         except DecodeError:
             pass
     return running.since
