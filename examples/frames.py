@@ -1,9 +1,9 @@
 """Files as inputs, and frames of pandas, polars and Dask between the steps.
 
-``python examples/frames.py`` writes a month of measurements into the folder ``measurements`` if there
-is none, and reads it by three libraries. Run it twice: the second time nothing is read again. Change
-a file, and what was made of that file alone is made again; ``ex.explain(s)`` says so before. It needs
-``pyarrow`` and ``polars`` besides the packages of the extra ``examples``.
+``python examples/frames.py`` writes a month of measurements into the folder ``measurements`` if
+there is none, and reads it by three libraries. Run it twice: the second time nothing is read again.
+Change a file, and what was made of that file alone is made again; ``ex.explain(s)`` says so before.
+It needs ``pyarrow`` and ``polars`` besides the packages of the extra ``examples``.
 """
 
 from __future__ import annotations

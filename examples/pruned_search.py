@@ -1,7 +1,7 @@
 """A search for the settings of XGBoost by Optuna, whose pruning callback ends what is hopeless.
 
-``python examples/pruned_search.py`` runs twelve trials. Each trial of the study is a trial here: its
-parameters, its curve as far as it came, and whether it was pruned. It needs the packages of the
+``python examples/pruned_search.py`` runs twelve trials. Each trial of the study is a trial here:
+its parameters, its curve as far as it came, and whether it was pruned. It needs the packages of the
 extras ``xgboost`` and ``optuna``, and ``optuna-integration``, which has the callback.
 """
 
