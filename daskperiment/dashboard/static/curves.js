@@ -40,12 +40,21 @@ export class Charts {
   /** Draw the charts of an answer into a place, and take those away that were there. */
   async show(found, grid) {
     const old = this.charts;
+    let system = null;
+    /** The place of what trials used of the machine: below what they saved. */
+    const apart = () => {
+      if (!system) {
+        system = h("div", { class: "charts" });
+        grid.after(h("section", { class: "system" }, h("h2", {}, "Machine"), system));
+      }
+      return system;
+    };
     this.sight.disconnect();
     this.charts = found.charts.map((one) => {
       const place = h("div", { class: "plot", role: "group", "aria-label": `${one.metric} over ${one.label} of ${plural(one.curves, "trial")}; the figures stand below` });
       const numbers = h("div", {}, figures(one));
       const words = h("div", {}, left(one));
-      grid.append(h("section", { class: "card" }, h("h2", {}, named(one.metric)),
+      (one.system ? apart() : grid).append(h("section", { class: "card" }, h("h2", {}, named(one.metric)),
         place, words, h("details", {}, h("summary", {}, "Figures"), numbers)));
       return { figures: numbers, words, place, item: one.item, chart: null, isSeen: true, fresh: null };
     });
