@@ -73,6 +73,8 @@ class RunningStep:
     """Why what it went on from may not be what it would have come to itself."""
     restored: Any = None
     """The checkpoint that the step went on from, once it asked for it."""
+    trainings: Any = None
+    """What libraries trained in it, where somebody observes that."""
     _rng: np.random.Generator | None = None
     _entropy: random.Random | None = None
     _drawn: tuple[int, int] = (-1, 0)

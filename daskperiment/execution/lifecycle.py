@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from daskperiment.capture.code_inside import with_content
 from daskperiment.cluster import retries, worker
 from daskperiment.codec import Blob, decode, decode_each, encode, pack, signed
 from daskperiment.errors import (
@@ -171,7 +172,8 @@ def _put_objects(request: TrialRequest, recorder: Recorder) -> tuple[list[Blob],
     # Objects before the record that names them: whoever reads it finds them.
     forms, blobs = {}, list(request.setup.blobs)
     for name, value in request.values.items():
-        forms[name], blob = pack(value, request.setup.signing_key, None, as_object)
+        form, blob = pack(value, request.setup.signing_key, None, as_object)
+        forms[name] = form if type(form) is not dict else with_content(form, value)
         if blob is not None:
             blobs.append(blob)
     if request.files is not None:
@@ -189,7 +191,7 @@ def _handle(request: TrialRequest, begun: BegunTrial) -> TrialHandle:
         signing_key=setup.signing_key, step_keys=request.step_keys, followed=request.followed,
         progress=request.progress, owner=begun.owner, first_record=begun.first_record,
         secrets=request.secrets, directory=setup.directory, logs=setup.logs,
-        resumption=request.resumption,
+        resumption=request.resumption, result=setup.result, observers=setup.observers,
     )  # fmt: skip
 
 

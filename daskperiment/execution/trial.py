@@ -60,6 +60,8 @@ class TrialSetup:
     """The working directory of the process that computes the trials, empty if it has none."""
     logs: bool = True
     """Whether it is kept what steps print, log and warn of."""
+    observers: tuple[Callable[[Any], None], ...] = ()
+    """Called with each step that runs in a trial, before its function is, in that process."""
     stored: bool = False
     """Whether the store has the objects already, so that they are only named here."""
 
@@ -274,6 +276,10 @@ class TrialHandle:
     """Whether it is kept what its steps print, log and warn of."""
     resumption: Resumption | None = field(repr=False)
     """What it goes on from."""
+    result: str = field(repr=False)
+    """Name of the step that ends it."""
+    observers: tuple[Callable[[Any], None], ...] = field(repr=False)
+    """Called with each step before its function is."""
     at_home: bool = field(init=False, repr=False)
     """Whether this is the process that computes the trial."""
     untouched: dict[int, tuple[Any, str]] = field(init=False, repr=False, compare=False)

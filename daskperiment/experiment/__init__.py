@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from daskperiment.capture.signatures import explained
 from daskperiment.experiment.artifact_methods import ArtifactMethods
+from daskperiment.experiment.autologging import AutologMethods
 from daskperiment.experiment.checkpointing import CheckpointMethods
 from daskperiment.experiment.configuring import ConfigurationMethods
 from daskperiment.experiment.curating import CuratingMethods
@@ -37,8 +38,8 @@ __all__ = ["Experiment", "experiment_of", "list_experiments"]
 
 
 class Experiment(
-    Declarations, ConfigurationMethods, ArtifactMethods, CheckpointMethods, Questions,
-    CuratingMethods, Upkeep,
+    Declarations, ConfigurationMethods, ArtifactMethods, CheckpointMethods, AutologMethods,
+    Questions, CuratingMethods, Upkeep,
 ):  # fmt: skip
     """A named set of steps and parameters, and its history in one store.
 

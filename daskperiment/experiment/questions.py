@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from dask.delayed import Delayed
 
-from daskperiment.capture.code import source_text
+from daskperiment.capture.code_changes import source_text
 from daskperiment.capture.environment import describe, packages_text
 from daskperiment.codec import signing_key_in_force
 from daskperiment.experiment.base import ExperimentBase, explained_methods

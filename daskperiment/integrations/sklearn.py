@@ -79,8 +79,10 @@ def record_search(report: StepReport, search: Any) -> None:
         report.settings("best parameters", search.best_params_)
 
 
-def record_scores(report: StepReport, model: Any, X: Any, y: Any) -> None:
-    """Save how a model does with data, in numbers and figures."""
+def record_scores(
+    report: StepReport, model: Any, X: Any, y: Any, number: int = 0, figures: bool = True
+) -> bool:
+    """Save how a model does with data, in numbers and figures; return whether it predicts."""
     guess = model.predict(X)
     if is_classifier(model):
         scores = {"accuracy": metrics.accuracy_score(y, guess),
@@ -91,15 +93,16 @@ def record_scores(report: StepReport, model: Any, X: Any, y: Any) -> None:
                   "root_mean_squared_error": metrics.mean_squared_error(y, guess) ** 0.5,
         }  # fmt: skip
     else:
-        return
-    report.points(scores, 0)
-    for name, draw in _figures(model, X, y, guess):
+        return False
+    report.points(scores, number)
+    for name, draw in _figures(model, X, y, guess) if figures else ():
         with suppress(ImportError, ValueError):  # no Matplotlib, or labels that it cannot show
             from matplotlib.figure import Figure  # noqa: PLC0415  # for those who have it
 
             figure = Figure(layout="constrained")
             draw(figure.subplots())
             report.artifact(name, figure, "png")
+    return True
 
 
 def _figures(model: Any, X: Any, y: Any, guess: Any) -> Iterator[tuple[str, Callable[[Any], Any]]]:

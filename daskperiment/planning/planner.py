@@ -14,7 +14,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import dask
 from dask.utils import parse_timedelta
 
-from daskperiment.capture.code import CodeCapture, unknown_constants
+from daskperiment.capture.code import CodeCapture
+from daskperiment.capture.code_changes import unknown_constants
 from daskperiment.capture.environment import EnvironmentCapture
 from daskperiment.capture.secret_key import secret_parameters
 from daskperiment.client.progress import ProgressReporter
@@ -22,6 +23,7 @@ from daskperiment.client.shipping import LocalRequest, prepare
 from daskperiment.cluster import clients
 from daskperiment.codec import Blob, content_hash, dump_record, signing_key_in_force
 from daskperiment.errors import StoreError, StoreUnavailableError
+from daskperiment.execution.calls import SCALARS
 from daskperiment.execution.lifecycle import undefined
 from daskperiment.execution.trial import Resumption, TrialRequest, TrialSetup
 from daskperiment.graph.template import Key, Template
@@ -29,7 +31,7 @@ from daskperiment.parameters import Parameters
 from daskperiment.planning.change_warner import ChangeWarner
 from daskperiment.planning.forecasts import StepForecast, forecast_steps
 from daskperiment.planning.left_out import SecretSources
-from daskperiment.planning.reasons import TrialMakeup
+from daskperiment.planning.past_trials import TrialMakeup, contents_with_code
 from daskperiment.planning.reuse_planner import ReusePlanner
 from daskperiment.recording.patience import patiently
 from daskperiment.records import Argument, Code, Environment, Files, Graph
@@ -170,7 +172,7 @@ class _Setups:
 
     def setup(
         self, store: Store, result: str, code: Code, code_blob: Blob, environment: Blob,
-        graph: Blob,
+        graph: Blob, observers: tuple[Callable[[Any], None], ...],
     ) -> TrialSetup:  # fmt: skip
         """Return what coming trials have in common: the same object while nothing changes."""
         last, origin, key, directory = (
@@ -180,11 +182,14 @@ class _Setups:
             current_directory(),
         )
         logs = dask.config.get(_LOGS, True)
-        now = code_blob.digest, environment.digest, graph.digest, origin, key, directory, logs
+        now = (
+            code_blob.digest, environment.digest, graph.digest, origin, key, directory, logs,
+            observers,
+        )  # fmt: skip
         # One object for many trials: it is pickled once, and a worker unpickles it once.
         if last is None or now != (
             last.code.digest, last.environment.digest, last.graph.digest, last.origin,
-            last.signing_key, last.directory, last.logs,
+            last.signing_key, last.directory, last.logs, last.observers,
         ):  # fmt: skip
             last = self._setup = TrialSetup(
                 store, result, code_blob, environment, graph,
@@ -193,7 +198,7 @@ class _Setups:
                 doubts={step: _doubt(unknown) for step, each in code.steps.items()
                         if (unknown := unknown_constants(each))},
                 code_hash=None if key is None else content_hash(code_blob.parts),
-                directory=directory, logs=_checked_switch(_LOGS, logs),
+                directory=directory, logs=_checked_switch(_LOGS, logs), observers=observers,
             )  # fmt: skip
         return last
 
@@ -220,7 +225,9 @@ class _Passed(NamedTuple):
 
 def _makeup(template: Template, request: TrialRequest, code: Code, graph: Graph) -> TrialMakeup:
     files = template.key_specs.files(request.values)
-    return TrialMakeup(request.values, code, graph, platform.python_version(), files)
+    objects = {name: value for name, value in request.values.items() if type(value) not in SCALARS}
+    contents = contents_with_code(objects) if objects else {}
+    return TrialMakeup(request.values, code, graph, platform.python_version(), files, contents)
 
 
 def _doubt(unknown: Sequence[str]) -> str:
@@ -243,6 +250,8 @@ class Planner:
         The experiment's seed.
     reuse : bool
         Whether kept outputs are reused where neither step nor options say anything.
+    observers : tuple of callable
+        Called with each step of its trials before the step's function is: they can be pickled.
     """
 
     def __init__(self, store: Store, parameters: Parameters) -> None:
@@ -250,6 +259,7 @@ class Planner:
         self.parameters = parameters
         self.seed: int | None = None
         self.reuse = False
+        self.observers: tuple[Callable[[Any], None], ...] = ()
         self._environment: _Snapshot[Environment] = _Snapshot(EnvironmentCapture())
         self._setups: weakref.WeakKeyDictionary[Template, _Setups] = weakref.WeakKeyDictionary()
         self._changes = ChangeWarner(store)
@@ -259,7 +269,7 @@ class Planner:
         self._passed: _Passed | None = None
 
     def __reduce__(self) -> Any:
-        state = {"seed": self.seed, "reuse": self.reuse}
+        state = {"seed": self.seed, "reuse": self.reuse, "observers": self.observers}
         return Planner, (self.store, self.parameters), state
 
     def plan(
@@ -357,7 +367,8 @@ class Planner:
         waits = options.sweep is not None or dask.config.get(_PATIENCE, None) is not None
         request = TrialRequest(
             setups.setup(
-                self.store, template.result, code, code_blob, environment_blob, graph_blob
+                self.store, template.result, code, code_blob, environment_blob, graph_blob,
+                self.observers,
             ),
             token,
             seed=fresh_seed() if chosen is None else chosen,

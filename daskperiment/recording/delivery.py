@@ -22,13 +22,14 @@ from daskperiment.errors import (
     StoreWarning,
 )
 from daskperiment.recording.journal import Journal
+from daskperiment.recording.latest_values import LatestValues
 from daskperiment.recording.outputs import ObservedOutputs, remember
 from daskperiment.recording.owned_writes import OwnedWrites
 from daskperiment.recording.pending_objects import PendingObjects
 from daskperiment.recording.spare_places import SparePlaces
 from daskperiment.recording.unfinished import clear_unfinished
 from daskperiment.store.opening import journal_folder
-from daskperiment.store.protocol import Record, Store, flat
+from daskperiment.store.protocol import Record, Store
 from daskperiment.warn import warn_user
 
 __all__ = ["Delivery"]
@@ -68,7 +69,7 @@ class Delivery:
         self._delivering = threading.Lock()
         self._noting = threading.Lock()
         self._kept: OrderedDict[str, Blob | None] = OrderedDict()
-        self.values = LatestValues()
+        self.values = LatestValues(store, self.folder)
         self._held = HeldRecords()
         self._cleared = False
         """Whether it was looked for what killed processes began to write here."""
@@ -132,7 +133,7 @@ class Delivery:
             text = f"A value of {blob.size:,} bytes is lost: the store does not take it, and here "
             warn_user(StoreWarning(f"{text}it cannot wait: {error}"))
             raise
-        self.values.add(blob)  # the store may lose it when it has it
+        self.values.add_small(blob)  # the store may lose it when it has it
         self._wake()
 
     def forget_object(self, digest: str) -> None:
@@ -157,7 +158,7 @@ class Delivery:
         """
         taken = self._held.add(record)
         self.stuck = True
-        self.journal.make_room()
+        self._make_room()
         self._wake()
         if not taken or not self._told:
             self._told = True
@@ -169,6 +170,16 @@ class Delivery:
                         f"{str(error).rstrip('.')}. It {fate}, as do those that follow."
                     )
                 )
+
+    def _make_room(self) -> None:
+        """Remove from this disk what is there only because the store may lose it."""
+        self.journal.make_room()
+        self.values.make_room()
+
+    def rest(self) -> None:
+        """Close files until they are needed again."""
+        self.journal.rest()
+        self.values.rest()
 
     def write_held(self) -> None:
         """Write the records down that wait in memory, if that is possible again."""
@@ -238,9 +249,8 @@ class Delivery:
         for blob in blobs:
             self._store.put(blob.digest, blob.parts)
             remember(self._kept, blob.digest, blob)
-        for blob in self.values.all():
-            if wanted is None or blob.digest in wanted:
-                self._store.put(blob.digest, blob.parts)
+        for blob in self.values.find(wanted):
+            self._store.put(blob.digest, blob.parts)
 
     def flush(self, timeout: float | None = None) -> None:
         """Deliver everything that waits, of this process and of dead ones.
@@ -254,7 +264,8 @@ class Delivery:
             # Nothing may be waiting, and then nothing below would notice that it still is.
             self._store.state()
         try:
-            self._pending.deliver(self._store)  # before the records that name them
+            # Before the records that name them.
+            self._pending.deliver(self._store, self.values.take)
             self._bucket_away = False
         finally:
             # A store that is full for an object may have room for records.
@@ -273,7 +284,7 @@ class Delivery:
         self._wake()
         away = isinstance(error, StoreUnavailableError)
         if not away:
-            self.journal.make_room()  # it may be this disk that is full
+            self._make_room()  # it may be this disk that is full
         # Two threads that wait for one server give up at the same moment.
         with self._noting:
             known, self._told = self.away if away else self._told, True
@@ -283,7 +294,7 @@ class Delivery:
         if away:
             # The server may come back with less than it had.
             for blob in filter(None, list(self._kept.values())):
-                self.values.add(blob)
+                self.values.add_small(blob)
             self.forget()
         place = "in memory" if self._pending.in_memory else f"in {str(self.folder)!r}"
         warn_user(
@@ -322,6 +333,7 @@ class Delivery:
         """Deliver what can be delivered, and say in one line what is left."""
         # A store that is away was tried a moment ago, and the process may end at once.
         reason = "it is away" if self.away else self._refusal()
+        self.values.clear()
         if reason is None:
             self.journal.close()
             return
@@ -353,7 +365,7 @@ class Delivery:
         """Deliver all, and return why the store does not take it."""
         try:
             try:
-                self._pending.deliver(self._store)
+                self._pending.deliver(self._store, self.values.take)
             finally:
                 self.deliver()
         except StoreError as error:
@@ -374,46 +386,6 @@ def _to_keep(blob: Blob) -> Blob | None:
     """Return an object that is small and cannot change, so that it can be put once more."""
     whole = blob.size <= _SMALL and all(isinstance(part, bytes) for part in blob.parts)
     return blob if whole and blob.parts else None
-
-
-class LatestValues:
-    """Copies of the small values that were kept last, up to a limit of bytes.
-
-    The store may go back to a moment before it had them.
-    """
-
-    def __init__(self, limit: int = 16 << 20) -> None:
-        self._blobs: OrderedDict[str, Blob] = OrderedDict()
-        self._left = limit
-        self._lock = threading.Lock()
-
-    def add(self, blob: Blob) -> None:
-        """Remember a value, if it is small."""
-        if blob.size > _SMALL:
-            return
-        copy = Blob(blob.digest, [b"".join(map(flat, blob.parts))], blob.size)
-        self.drop(blob.digest)
-        with self._lock:
-            self._blobs[blob.digest] = copy
-            self._left -= blob.size
-            while self._left < 0:
-                self._left += self._blobs.popitem(last=False)[1].size
-
-    def clear(self) -> None:
-        """Remember none."""
-        for blob in self.all():
-            self.drop(blob.digest)
-
-    def all(self) -> list[Blob]:
-        """Return them, the latest last."""
-        with self._lock:
-            return list(self._blobs.values())
-
-    def drop(self, digest: str) -> None:
-        """Remember one no longer."""
-        with self._lock:
-            found = self._blobs.pop(digest, None)
-            self._left += 0 if found is None else found.size
 
 
 class HeldRecords:

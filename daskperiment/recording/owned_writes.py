@@ -75,7 +75,7 @@ class StoreLoss:
                 "and this process does not know how it began"
             )
         if self.moved or not self.deleted:
-            lines.append("Older and large values that only the store had are lost")
+            lines.append("Older values, of which this process has no copy any more, are lost")
         return ". ".join(lines)
 
     def _what(self) -> str:

@@ -71,8 +71,14 @@ class PendingObjects:
                 raise
         self.expected = True
 
-    def deliver(self, store: Store) -> int:
+    def deliver(self, store: Store, done: Callable[[Path], object] = os.unlink) -> int:
         """Hand every object to the store, and return how many there were.
+
+        Parameters
+        ----------
+        store : Store
+        done : callable
+            Takes the file of one that was handed over, and lets it be there no more.
 
         Raises
         ------
@@ -82,7 +88,7 @@ class PendingObjects:
         """
         count = 0
         refused: StoreError | None = None
-        for hand_over in self._waiting(store):
+        for hand_over in self._waiting(store, done):
             try:
                 hand_over()
                 count += 1
@@ -126,12 +132,14 @@ class PendingObjects:
                 path.unlink()
         self.expected = False
 
-    def _waiting(self, store: Store) -> Iterator[Callable[[], None]]:
+    def _waiting(
+        self, store: Store, done: Callable[[Path], object]
+    ) -> Iterator[Callable[[], None]]:
         for digest in list(self._memory):
             yield partial(self._put_held, store, digest)
         # Small ones first: those may go to another place than the large ones.
         for path in sorted(self._files(), key=_size):
-            yield partial(_put_file, store, path)
+            yield partial(_put_file, store, path, done)
 
     def _hold(self, digest: str, parts: Sequence[Buffer]) -> bool:
         with self._lock:
@@ -184,7 +192,7 @@ def _size(path: Path) -> int:
     return 0
 
 
-def _put_file(store: Store, path: Path) -> None:
+def _put_file(store: Store, path: Path, done: Callable[[Path], object]) -> None:
     with open(path, "rb") as file:
         # Never closed: an error that a store raised may still refer to parts of it.
         empty = os.fstat(file.fileno()).st_size == 0
@@ -192,7 +200,7 @@ def _put_file(store: Store, path: Path) -> None:
         parts = [] if empty else [mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)]
         store.put(path.stem, parts)
     try:
-        path.unlink()
+        done(path)
     except FileNotFoundError:
         raise
     except OSError as error:

@@ -342,7 +342,7 @@ class Recorder:
 
     def rest(self) -> None:
         """Close the files, which are opened again when they are needed: nothing is to do."""
-        self._journal.rest()
+        self.delivery.rest()
         let_go(self.store)
 
     def _beat(self) -> None:

@@ -32,6 +32,7 @@ __all__ = [
     "let_go",
     "list_experiments",
     "open_store",
+    "opened_object",
     "resolve",
     "spare_folders",
 ]
@@ -131,6 +132,14 @@ def let_go(store: Store) -> None:
     """
     if isinstance(store, FileStore):
         store.close()
+
+
+def opened_object(store: Store, digest: str) -> int | None:
+    """Return a descriptor of a folder's file of a large object; None where there is no such file.
+
+    What is read by it stays as it is, though the file is removed.
+    """
+    return store.opened_object(digest) if isinstance(store, FileStore) else None
 
 
 def journal_folder(store: Store) -> Path:

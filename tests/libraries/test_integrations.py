@@ -100,7 +100,7 @@ def test_keras(ex):
     for name, values in history.items():
         assert points(ex, name) == pytest.approx(dict(enumerate(values)))
     assert points(ex, "test_mae") == pytest.approx({0: tested["mae"]})
-    assert ex.load("optimizer", 1)["name"] == "sgd"
+    assert ex.load("optimizer", 1)["name"].startswith("sgd")  # others may have come before
     assert ex.load("layers", 1) == {"last": {"kind": "Dense", "weights": 3}}
 
 

@@ -136,7 +136,7 @@ def test_what_waits_for_a_deleted_experiment_goes_too(place, monkeypatch, journa
         assert recorder.delivery.waiting
         ex.delete()
     assert not recorder.delivery.waiting
-    assert not recorder.delivery.values.all()
+    assert not list(recorder.delivery.values.find())
     ex.flush()
     assert (ex.trial_id, len(ex.get_history())) == (0, 0)
     assert give(keep("x")).compute() == 3000

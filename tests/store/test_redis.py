@@ -35,7 +35,7 @@ from daskperiment.errors import (
     StoreUnavailableError,
     StoreWarning,
 )
-from daskperiment.recording.registry import close_recorders
+from daskperiment.recording.registry import close_recorders, recorder_for
 from daskperiment.store.protocol import Record
 from daskperiment.store.redis.store import RedisStore, list_redis, open_redis
 from daskperiment.testing import StoreConformance
@@ -672,6 +672,46 @@ def test_full_server_in_a_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert ex.get_history()["Result"].tolist() == [20_000]
         assert ex.load_metric("loss", 1)[1].tolist() == [1.0]
         assert ex.get_persisted("keep", 1) == (list(range(20_000)), {1, 2})
+        close_recorders()
+
+
+def test_large_values_of_a_full_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Large values for which a server has no room wait on disk, and take no room from records."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    with (
+        redis_server(server_of_wheel(), tmp_path, "--maxmemory", "30mb") as server,
+        redis.Redis(port=server.port) as client,
+    ):
+        ex = daskperiment.Experiment("full", backend=server.url)
+        n = ex.parameter("n", default=0)
+
+        @ex.persist
+        def keep(n: int) -> bytes:
+            ex.save("weights", bytes([n, 7]) * 6_000_000)
+            return bytes([n]) * 12_000_000
+
+        @ex.result
+        def count(x: bytes) -> int:
+            return len(x)
+
+        s = count(keep(n))
+        for number in range(3):
+            assert s.bind(n=number).compute(scheduler="synchronous") == 12_000_000
+        assert any("maxmemory" in str(one.message) for one in recwarn)
+        assert ex.get_history()["Result"].tolist() == [12_000_000] * 3  # no record waits
+        recorder = recorder_for(ex._store)
+        assert len(recorder.delivery._pending) >= 2
+        assert recorder.delivery._pending.in_memory == 0
+        chunks = sum(len(key.split(b":")[-1]) < 32 for key in client.scan_iter("*object:*"))
+        assert chunks == 3 * (6 - len(recorder.delivery._pending))  # none of what did not fit
+        client.config_set("maxmemory", 0)
+        ex.flush()
+        for number in range(3):
+            assert ex.get_persisted("keep", number + 1) == bytes([number]) * 12_000_000
+            assert ex.load("weights", number + 1)[:2] == bytes([number, 7])
+        assert len(recorder.delivery._pending) == 0
         close_recorders()
 
 

@@ -30,7 +30,7 @@ from daskperiment.capture.members import wrapped_by
 from daskperiment.capture.origin import distribution, is_own, module_of, origin_of
 from daskperiment.capture.walk import Walk
 
-__all__ = ["EXACT", "handler_for", "registered_handler"]
+__all__ = ["EXACT", "encode_name", "handler_for", "registered_handler"]
 
 _TIMING = re.compile(r"(^|_)(fit|score|refit)_time_?$")
 _LOCKS = (type(threading.Lock()), type(threading.RLock()))
@@ -85,6 +85,11 @@ def _write_walk(encoder: Encoder, walk: Walk) -> None:
             raise error.within(f"uses {constant.name}") from None
 
 
+def encode_name(encoder: Encoder, value: Any) -> None:
+    """Write a function, class or module by its name alone."""
+    encoder.tag_text(b"code", getattr(value, "__qualname__", value.__name__))
+
+
 def encode_builtin(encoder: Encoder, value: Any) -> None:
     encoder.tag_text(b"builtin", name_of(value))
     owner = getattr(value, "__self__", None)
@@ -95,7 +100,9 @@ def encode_builtin(encoder: Encoder, value: Any) -> None:
 def encode_module(encoder: Encoder, value: types.ModuleType) -> None:
     encoder.tag_text(b"module", value.__name__)
     if is_own(value.__name__):
-        _write_walk(encoder, Walk(value))
+        walk = Walk(value)
+        _write_walk(encoder, walk)
+        encoder.code[id(value)] = KnownCode(value, b"", walk)
     else:
         encoder.text(combine("module", *(distribution(value.__name__) or ())))
 

@@ -78,6 +78,13 @@ class FileObjects:
             with explained(self._file(digest)):
                 self._file(digest).unlink(missing_ok=True)
 
+    def opened(self, digest: str) -> int | None:
+        """Return a descriptor of an object's file, None if it has none."""
+        path = self._file(digest)
+        with explained(path), suppress(FileNotFoundError):
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return None
+
     def digests(self) -> Iterator[str]:
         """Yield the digests of all objects."""
         query = "SELECT digest FROM _objects"

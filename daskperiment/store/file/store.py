@@ -296,6 +296,11 @@ class FileStore(ObjectMethods):
         with self._database.writing() as connection:
             _move_aside(connection, stream, _ODD, ())
 
+    def opened_object(self, digest: str) -> int | None:
+        """Return a descriptor of the file of a large object, None if it has none."""
+        found: int | None = self._objects.opened(digest)
+        return found
+
     def digests(self) -> Iterator[str]:
         """Yield the digests of all objects."""
         yield from self._objects.digests()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 
 from toolz import partition_all
 
@@ -108,14 +109,26 @@ class RedisObjects:
     def _put_chunks(self, key: str, views: Sequence[memoryview], size: int) -> None:
         # Somebody else may keep the same object meanwhile, and discard it with our chunks.
         for _ in range(_ATTEMPTS):
-            for offset, chunk in _chunks(views):
-                self._server.call("SET", f"{key}:{offset}", chunk)
+            try:
+                for offset, chunk in _chunks(views):
+                    self._server.call("SET", f"{key}:{offset}", chunk)
+            except StoreError:
+                # A server that is full has room for records, and for smaller ones, without them.
+                self._take_back(key, size)
+                raise
             if self._server.run(SEAL, [key, *_chunk_keys(key, size, _CHUNK)], size, _CHUNK):
                 return
         raise StoreError(
             f"The object {key!r} lost chunks while it was written. Check the server's"
             " maxmemory-policy, and that nobody removes the object all the time."
         )
+
+    def _take_back(self, key: str, size: int) -> None:
+        """Remove the chunks of an object that could not be written to the end."""
+        with suppress(StoreError):  # away: whoever writes the object again writes over them
+            if not self._server.call("EXISTS", key):
+                # Who writes the same object meanwhile finds that they are gone, and starts anew.
+                self._server.unlink(_chunk_keys(key, size, _CHUNK))
 
     def _get_chunk(self, key: str, offset: int) -> bytes:
         chunk = self._server.call("GET", f"{key}:{offset}")
