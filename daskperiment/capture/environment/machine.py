@@ -140,7 +140,7 @@ def conda_facts() -> Facts:
 
 def gpu_facts() -> Facts:
     """The graphics processors, where NVML and its Python package are there."""
-    if "pynvml" not in sys.modules and not _may_have_nvidia():
+    if not may_have_nvidia():
         return {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -159,7 +159,7 @@ def gpu_facts() -> Facts:
         pynvml.nvmlShutdown()
 
 
-def _may_have_nvidia() -> bool:
+def may_have_nvidia() -> bool:
     """Whether a driver may be there, without asking it; Linux and WSL have a device for it."""
     return sys.platform != "linux" or any(map(os.path.exists, ("/dev/nvidiactl", "/dev/dxg")))
 
