@@ -129,7 +129,8 @@ def run_recorded(
     if trial.at_home:
         runner.run(values)
     else:
-        with runner.recorder.visit(trial.owner, trial.token, trial.first_record):
+        owner, key = trial.owner, trial.signing_key
+        with runner.recorder.visit(owner, trial.token, trial.first_record, key, trial.looked_at):
             watch_for_interruption(runner.recorder)
             runner.run(values)
     return runner
