@@ -226,17 +226,34 @@ def brief(value: Any) -> str:
         return ""
 
 
-def told_change(first: str, second: str, columns: int, arrow: str = "→") -> str:
+def told_change(
+    first: str, second: str, columns: int, arrow: str = "→", code: Sequence[str] = (),
+    data: bool | None = None,
+) -> str:  # fmt: skip
     """Return how a value changed of which short texts are known; the texts may be empty or equal.
+
+    `code` says what changed of the code in it, and `data` whether anything else did; None if nobody
+    knows.
 
     >>> told_change("0.2", "0.3", 20), told_change("", "", 20), told_change("f", "f", 20)
     (' 0.2 → 0.3', ': other data', ' f: other data or code')
+    >>> told_change("f", "f", 20, code=["code of f changed"], data=False)
+    ': code of f changed'
     """
+    named = [*code] if len(code) <= _NAMED else [*code[: _NAMED - 1], "more"]
+    if named and data is False:
+        return ": " + " and ".join(named)
     if not first or not second:
-        return ": other data"
-    if first == second:
-        return f" {shorten(first, columns)}: other data or code"
-    return " " + f" {arrow} ".join(shorten_pair(first, second, columns))
+        told = ": other data"
+    elif first == second:
+        told = f" {shorten(first, columns)}: other data" + (" or code" if data is None else "")
+    else:
+        told = " " + f" {arrow} ".join(shorten_pair(first, second, columns))
+    return " and ".join([told, *named])
+
+
+_NAMED = 5
+"""How many parts of code are named at most."""
 
 
 def _common_prefix(first: str, second: str) -> int:

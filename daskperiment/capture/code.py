@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import decimal
-import difflib
 import enum
 import functools
 import logging
@@ -20,7 +19,11 @@ from typing import Any, TypeVar
 
 from daskperiment.capture.code_objects import MISSING, cell_value, fingerprint_code
 from daskperiment.capture.encoding import KnownCode, combine
-from daskperiment.capture.fingerprint import digest_of
+from daskperiment.capture.fingerprint import (
+    NoFingerprintError,
+    digest_of,
+    fingerprint_without_code,
+)
 from daskperiment.capture.origin import module_of
 from daskperiment.capture.source import SourceInfo, SourceMark
 from daskperiment.capture.walk import Walk
@@ -29,14 +32,11 @@ from daskperiment.records import Code, Function, StepCode
 
 __all__ = [
     "CodeCapture",
-    "changed_functions",
-    "diff_functions",
+    "add_numbered",
     "fingerprint_constant",
     "fingerprint_with",
-    "same_names",
-    "source_text",
+    "shown_name",
     "travelling_sources",
-    "unknown_constants",
 ]
 
 _T = TypeVar("_T")
@@ -159,12 +159,6 @@ def _capture(steps: dict[str, Callable[..., Any]], before: Code | None) -> _Capt
     return _CapturedCode(tuple(steps.items()), code, lookups, files, checks)
 
 
-def unknown_constants(code: StepCode) -> list[str]:
-    """Return the names of what a step's code reads and nobody can tell whether it changed."""
-    names = code.constants if None in code.constants.values() else ()
-    return [name for name in names if code.constants[name] is None and name not in code.states]
-
-
 def _stamp(file: str) -> tuple[int, int] | None:
     try:
         status = os.stat(file)
@@ -198,6 +192,8 @@ class _CodeCollector:
         self.lookups = Lookups()
         self.checks: dict[int, Check] = {}
         self._constants: dict[int, tuple[Any, str | None]] = {}
+        self._without_code: dict[int, str] = {}
+        """Fingerprints of the values that hold code, as they are without it."""
 
     def add(self, name: str, function: Callable[..., Any]) -> StepCode:
         """Return the code of one step; whatever goes wrong becomes a note."""
@@ -213,17 +209,22 @@ class _CodeCollector:
         read = walk.constants.values()
         constants = [(each, None if each.state else self.watch(each.value)) for each in read]
         named: dict[str, str | None] = {}
+        data: dict[str, str] = {}
         for each, fingerprint in constants:
-            _add_numbered(named, _shown_name(each.name), fingerprint)
+            name = add_numbered(named, shown_name(each.name), fingerprint)
+            if id(each.value) in self._without_code and not each.state:
+                data[name] = self._without_code[id(each.value)]
         functions, packages = list(dict.fromkeys(keys)), dict(sorted(walk.packages.items()))
-        states = sorted({_shown_name(each.name) for each in read if each.state})
+        states = sorted({shown_name(each.name) for each in read if each.state})
         clocks = sorted(walk.clocks)
-        return StepCode(_fingerprint(walk, constants), functions, named, packages, states, clocks)
+        return StepCode(
+            _fingerprint(walk, constants), functions, named, packages, states, clocks, data
+        )
 
     def _add_unit(self, unit: CodeUnit) -> str:
-        info, name = unit.info, _shown_name(unit.name)
+        info, name = unit.info, shown_name(unit.name)
         function = Function(name, unit.fingerprint, info.source, info.file, info.note)
-        return _add_numbered(self.functions, name, function)
+        return add_numbered(self.functions, name, function)
 
     def watch(self, value: Any) -> str | None:
         """Return the fingerprint of a value, and watch it for changes."""
@@ -234,6 +235,9 @@ class _CodeCollector:
                 self.checks[id(value)] = check
             for walk in walks:
                 self._watch_code(walk)
+            if any(walk.units for walk in walks):
+                with suppress(NoFingerprintError):
+                    self._without_code[id(value)] = fingerprint_without_code(value)
         return self._constants[id(value)][1]
 
     def _watch_code(self, walk: Walk) -> None:
@@ -267,11 +271,13 @@ def _fingerprint(walk: Walk, constants: list[tuple[Constant, str | None]]) -> st
     return combine(*parts)
 
 
-def _shown_name(name: str) -> str:
+def shown_name(name: str) -> str:
+    """Return the name of code as people see it: a script's has no module."""
     return name.removeprefix("__main__.").removeprefix("__mp_main__.")
 
 
-def _add_numbered(known: dict[str, _T], name: str, value: _T) -> str:
+def add_numbered(known: dict[str, _T], name: str, value: _T) -> str:
+    """Add a value under a name, with a number if another one has it; return what it is under."""
     # Two functions may have one name, as those that a function makes in a loop.
     key, number = name, 1
     while known.setdefault(key, value) != value:
@@ -350,76 +356,3 @@ def _collect(value: Any, items: list[Any]) -> bool:
     # Marks where a container ends, so that an item that moves out of it is seen.
     items.append(_END)
     return found
-
-
-# What people see of code.
-
-
-def changed_functions(
-    old: Code, new: Code, step: str
-) -> list[tuple[str, Function | None, Function | None]]:
-    """Return name, old and new of the functions of a step that differ between two captures.
-
-    The step's own function is first. ``None`` stands for a function that is not used there.
-    """
-    before, after = _functions_of(old, step), _functions_of(new, step)
-    before = same_names(before, after)
-    # What differs in its file or note alone is no change of the code.
-    pairs = [(name, before.get(name), after.get(name)) for name in {**after, **before}]
-    return [each for each in pairs if len({f and f.fingerprint for f in each[1:]}) > 1]
-
-
-def same_names(old: Mapping[str, _T], new: Mapping[str, _T]) -> dict[str, _T]:
-    """Return old things under the names that they have now.
-
-    Run as a script, a module has no name: its ``f`` is ``module.f`` where it is imported.
-    """
-    added = [name for name in new if name not in old]
-    names = {}
-    for name in old:
-        found = [n for n in added if n.endswith(f".{name}") or name.endswith(f".{n}")]
-        names[name] = found[0] if name not in new and len(found) == 1 else name
-    return {names[name]: value for name, value in old.items()}
-
-
-def _functions_of(code: Code, step: str) -> dict[str, Function]:
-    known = code.steps.get(step)
-    return {} if known is None else {name: code.functions[name] for name in known.functions}
-
-
-def diff_functions(old: Function, new: Function) -> str:
-    """Return how a function's source changed, as a unified diff.
-
-    Where one of them has no source, a line says so instead.
-    """
-    if old.source is None or new.source is None:
-        missing = (old if old.source is None else new).note or "no source"
-        return f"{new.name} changed; {missing}."
-    texts = old.source.splitlines(), new.source.splitlines()
-    before, after = (f"{each.name} ({each.file or 'no file'})" for each in (old, new))
-    diff = difflib.unified_diff(*texts, f"{before} before", f"{after} after", lineterm="")
-    return "\n".join(diff)
-
-
-def source_text(code: Code, steps: Iterable[str] | None = None) -> str:
-    """Return the source of steps (all if none are named), and then of what they use.
-
-    ValueError if there is no such step.
-    """
-    names = list(code.steps) if steps is None else list(steps)
-    unknown = [name for name in names if name not in code.steps]
-    if unknown:
-        raise ValueError(f"There is no step {unknown[0]!r}. Known steps: {list(code.steps)!r}.")
-    used = [code.steps[name].functions for name in names]
-    # Each step's own function is the first of its functions.
-    own = {functions[0]: name for name, functions in zip(names, used, strict=True)}
-    helpers = {key: "" for functions in used for key in functions if key not in own}
-    named = {**own, **helpers}.items()
-    return "\n\n\n".join(_block(code.functions[key], step) for key, step in named)
-
-
-def _block(function: Function, step: str) -> str:
-    title = f"step {step}" if step else function.name
-    place = f", from {function.file}" if function.file else ""
-    text = (function.source or f"# {function.note or 'no source'}").strip("\n")
-    return f"# {title}{place}\n{text}"

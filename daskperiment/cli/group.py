@@ -190,6 +190,7 @@ def get(**given: Any) -> None:
 @experiment_argument
 @click.argument("trials", metavar="[TRIAL]...", type=TRIAL, nargs=-1)
 @click.option("--metric", "names", multiple=True, metavar="NAME", help="Only this metric.")
+@click.option("--system", is_flag=True, help="What the trials used of the machine.")
 @limit_option
 @format_option("table", "csv", "json")
 def metrics(**given: Any) -> None:

@@ -21,6 +21,7 @@ from daskperiment.experiment import list_experiments as experiments_of
 from daskperiment.history.metrics import load_metrics
 from daskperiment.history.tables import get_history
 from daskperiment.recording.registry import recorder_for
+from daskperiment.records import SYSTEM
 from daskperiment.store.protocol import Store
 
 __all__ = [
@@ -127,29 +128,34 @@ def _known(names: Sequence[str], frame: pd.DataFrame) -> list[str]:
 
 def list_metrics(
     backend: str | None, id: str, trials: Sequence[int], names: Sequence[str], format_: str,
-    limit: int | None = None,
+    limit: int | None = None, system: bool = False,
 ) -> None:  # fmt: skip
-    """Print the metrics of trials: a line for each as a table, else every point."""
+    """Print the metrics of trials: a line for each as a table, else every point.
+
+    Unless they are named, those that steps saved, or those of what trials used of the machine.
+    """
     experiment, store = find(backend, id), store_of(backend, id)
     numbers = dict.fromkeys(trial_of(experiment, trial) for trial in trials or (LATEST,))
     recorder_for(store).catch_up()
-    found = [one for number in numbers for one in _metrics(store, number, names)]
+    found = [one for number in numbers for one in _metrics(store, number, names, system)]
     if format_ != "table":
         rows = [[trial, name, *point] for trial, name, series in found for point in series.items()]
         output.print_rows(["Trial ID", "Metric", "Epoch", "Value"], rows[:limit], format_)
         return
     if not found:
-        click.echo("No metric was saved; save_metric() in a step does that.", err=True)
+        said = "No metric was saved; save_metric() in a step does that."
+        click.echo("Only trials of some seconds have such metrics." if system else said, err=True)
     headers = ["Trial ID", "Metric", "Points", "First", "Last", "Lowest", "Highest", "Curve"]
     shown = len(headers) if output.is_terminal() else -1
     output.print_table(headers[:shown], [_summary(*one)[:shown] for one in found[:limit]])
 
 
 def _metrics(
-    store: Store, trial: int, names: Sequence[str]
+    store: Store, trial: int, names: Sequence[str], system: bool
 ) -> Iterator[tuple[int, str, pd.Series]]:
     known = load_metrics(store, trial)
-    for name in dict.fromkeys(names) or known:
+    listed = [name for name in known if name.startswith(SYSTEM) is system]
+    for name in dict.fromkeys(names) or listed:
         if name not in known:
             raise MetricNotFoundError(
                 f"There is no metric {name!r} in trial {trial}; it has: "

@@ -32,8 +32,9 @@ from daskperiment.errors import CorruptRecordError, StoreError
 from daskperiment.execution.context import halt_steps
 from daskperiment.execution.lifecycle import failure_of, status_of
 from daskperiment.execution.purity import report_impurities
+from daskperiment.recording.listeners import RecorderListener
 from daskperiment.recording.outputs import remember
-from daskperiment.recording.recorder import Recorder, RecorderListener
+from daskperiment.recording.recorder import Recorder
 from daskperiment.records import DESERTED, Ended, EndStatus, Failure, StepRun, ended_id
 from daskperiment.store.liveness import heartbeat_timeout
 from daskperiment.store.protocol import Owner

@@ -11,12 +11,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from daskperiment.capture.code import changed_functions, same_names, unknown_constants
+from daskperiment.capture.code_changes import (
+    changed_constants,
+    changed_functions,
+    names_of_changes,
+    unknown_constants,
+)
+from daskperiment.capture.code_inside import UNKNOWN, ContentChange, change_of, content_of
 from daskperiment.capture.files import changed_files
 from daskperiment.codec import is_object
 from daskperiment.compare.evidence import Evidence
 from daskperiment.compare.parts import ABSENT, Cause, Pair, StepComparison, Verdict
-from daskperiment.records import Node, StepCode, StepRun
+from daskperiment.records import Argument, Node, StepCode, StepRun
 
 __all__ = ["changed_entries", "compare_steps"]
 
@@ -41,6 +47,12 @@ class _TrialPair:
     def keys(self, key: str) -> Pair[str | None]:
         """Return the keys that a step has in the trials themselves."""
         return Pair(self.first.own_key(key), self.second.own_key(key))
+
+    def content_change(self, parameter: str) -> ContentChange:
+        """Return what changed of a parameter that is no plain value."""
+        old, new = (content_of(evidence.trial.parameters.get(parameter))
+                    for evidence in (self.first, self.second))  # fmt: skip
+        return UNKNOWN if old is None or new is None else change_of(old, new)
 
     def codes(self, step: str) -> Pair[StepCode | None]:
         codes = self.first.code, self.second.code
@@ -186,7 +198,7 @@ def _through_inputs(both: _TrialPair, key: str) -> list[Cause]:
     if told and not causes and (changed := _changed_in_place(both, key)):
         told = changed
     causes += told
-    if causes or equal is not False or any(_files(both, key)):
+    if causes or equal is not False or any(_files(both, key)) or _changed_code(both, key):
         return causes
     return [Cause("inputs", key, key)]
 
@@ -196,22 +208,30 @@ def _arguments(both: _TrialPair, key: str) -> list[Cause]:
     old, new = (run.arguments if run else {} for run in both.runs(key))
     pairs = {name: Pair(old[name], new[name]) for name in old if name in new}
     calls = [node.arguments if node else {} for node in both.nodes(key)]
-    return [
-        # What is no scalar is told by the call, if by anything.
-        Cause(
-            "argument",
-            name,
-            key,
-            Pair(
-                *(
-                    one.text or call.get(name, one).text
-                    for one, call in zip(pair, calls, strict=True)
-                )
-            ),
-        )
+    changed = {
+        name: (pair, change_of(*pair))
         for name, pair in pairs.items()
         if None not in (prints := [one.fingerprint for one in pair]) and prints[0] != prints[1]
+    }
+    of_code = _changed_code(both, key)
+    return [
+        # What is no scalar is told by the call, if by anything.
+        Cause("argument", name, key, _texts(name, pair, calls), change.lines(), change.data)
+        for name, (pair, change) in changed.items()
+        if not change.is_of(of_code)  # else the step's own code tells it
     ]
+
+
+def _texts(name: str, pair: Pair[Argument], calls: Sequence[dict[str, Argument]]) -> Pair[str]:
+    found = zip(pair, calls, strict=True)
+    return Pair(*(one.text or call.get(name, one).text for one, call in found))
+
+
+def _changed_code(both: _TrialPair, key: str) -> frozenset[str]:
+    """Return the names of what changed of a step's code."""
+    step = next((node.step for node in both.nodes(key) if node), "")
+    old, new = both.first.code, both.second.code
+    return names_of_changes(old, new, step) if old and new else frozenset()
 
 
 def _literals(both: _TrialPair, key: str) -> list[Cause]:
@@ -277,9 +297,13 @@ def _arriving(both: _TrialPair, key: str, seen: set[str], found: list[Cause]) ->
     nodes = [node for node in both.nodes(key) if node]
     if _rewired(both, nodes):
         found.append(Cause("graph", key, key, Pair(*map(_wiring, nodes))))
+    of_code = _changed_code(both, key)
     for name in dict.fromkeys(name for node in nodes for name in node.wiring[1]):
         if name in both.parameters:
-            found.append(Cause("parameter", name, key, both.parameters[name]))
+            change = both.content_change(name)
+            if not change.is_of(of_code):  # else the step's own code tells it
+                values, told = both.parameters[name], change.lines()
+                found.append(Cause("parameter", name, key, values, told, change.data))
     for before in dict.fromkeys(name for node in nodes for name in node.wiring[0]):
         if before not in seen:
             seen.add(before)
@@ -331,11 +355,10 @@ def _own_changes(both: _TrialPair, key: str) -> Iterator[Cause]:
     assert both.first.code is not None
     assert both.second.code is not None
     functions = changed_functions(both.first.code, both.second.code, step)
-    constants = changed_entries(same_names(old.constants, new.constants), new.constants)
-    # One that has no fingerprint in one of them may be the same all the same, and so may one that
-    # is read in one of them alone: there the code is another.
+    constants = changed_constants(both.first.code, both.second.code, step)
+    # Where one is read in one of them alone, the code is another.
     constants = {name: pair for name, pair in constants.items()
-                 if None not in pair and not (functions and ABSENT in pair)}  # fmt: skip
+                 if None not in pair and not (functions and "" in pair)}  # fmt: skip
     packages = changed_entries(old.packages, new.packages)
     changes = [Cause("code", name, key) for name, _, _ in functions]
     changes += [Cause("constant", name, key) for name in constants]

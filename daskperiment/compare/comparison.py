@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from daskperiment.capture.code import changed_functions, diff_functions
+from daskperiment.capture.code_changes import changed_functions, diff_functions
+from daskperiment.capture.code_inside import content_of
 from daskperiment.capture.environment import changes
 from daskperiment.codec import is_object
 from daskperiment.compare.alignment import aligned
@@ -156,7 +157,9 @@ class _ComparisonBuilder:
         self, old: Mapping[str, Any], new: Mapping[str, Any]
     ) -> tuple[dict[str, Pair[Any]], dict[str, Any]]:
         """Return the recorded values that differ by name, and those that are the same."""
-        changed = changed_entries(*({k: _canonical(v) for k, v in d.items()} for d in (old, new)))
+        identities = {name: _identities(old.get(name), new.get(name)) for name in {**old, **new}}
+        first, second = ({k: identities[k][place] for k in d} for place, d in enumerate((old, new)))
+        changed = changed_entries(first, second)
         unknown = {name for name in changed if _is_untold(old.get(name), new.get(name))}
         return (
             {name: Pair(self._view(old, name), self._view(new, name))
@@ -206,6 +209,26 @@ def _result_output(evidence: Evidence) -> str | None:
 def _canonical(form: Any) -> bytes:
     """Return bytes that are equal if two recorded values are: 1, 1.0 and True are not."""
     return msgspec.json.encode(form, order="deterministic")
+
+
+def _identities(old: Any, new: Any) -> tuple[bytes, bytes]:
+    """Return bytes that are equal if two recorded values are.
+
+    Objects are by what they are, where that is known, else by their bytes: not by how they show
+    themselves, which may be an address.
+    """
+    contents = [content.fingerprint for form in (old, new) if (content := content_of(form))]
+    digests = [(form["type"], digest) for form in (old, new)
+               if is_object(form) and (digest := form.get("digest"))]  # fmt: skip
+    for found in (contents, digests):
+        if len(found) == 2 and None not in found:
+            return _canonical(found[0]), _canonical(found[1])
+    old, new = (_without_content(form) for form in (old, new))
+    return _canonical(old), _canonical(new)
+
+
+def _without_content(form: Any) -> Any:
+    return form if content_of(form) is None else {**form, "content": None}
 
 
 def _is_untold(old: Any, new: Any) -> bool:

@@ -17,7 +17,17 @@ from daskperiment.capture.files import FileParts
 from daskperiment.codec import decode_each
 from daskperiment.errors import CorruptRecordError
 from daskperiment.history.trial_records import PointBatch, PointValue, RecordedTrial, part_of
-from daskperiment.records import Argument, Code, Environment, Files, Graph, Node, Point, StepRun
+from daskperiment.records import (
+    SYSTEM,
+    Argument,
+    Code,
+    Environment,
+    Files,
+    Graph,
+    Node,
+    Point,
+    StepRun,
+)
 from daskperiment.secret_values import is_mark, may_differ
 from daskperiment.store.protocol import Store
 
@@ -182,6 +192,8 @@ def _last_values(store: Store, trial: int, problems: list[str]) -> dict[str, Any
     last: dict[str, PointValue | Point] = {}
     for batch in _records(store, "points", trial, PointBatch, problems):
         for point in batch.each():
+            if point.metric.startswith(SYSTEM):
+                continue  # of the machine, and nothing that the trial came to
             known = last.get(point.metric)
             if known is None or not _is_before(point.epoch, known.epoch):
                 last[point.metric] = point

@@ -85,6 +85,10 @@ class Cause:
     """Key of the step where the change comes in."""
     values: Pair[Any] = NOTHING
     """What it was in the two trials, where that can be shown."""
+    code: tuple[str, ...] = ()
+    """What changed of the code in an argument or a parameter, in words."""
+    data: bool | None = None
+    """Whether anything else in it changed; ``None`` where that is not known."""
 
 
 @dataclass(frozen=True)

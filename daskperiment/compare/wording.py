@@ -73,8 +73,12 @@ def show_texts(pair: Pair[Any], columns: int = _VALUE) -> tuple[str, str]:
 
 
 def _change(cause: Cause) -> str:
+    lines, data = cause.code, cause.data
     if cause.kind == "argument":
-        return shorten(cause.name, _NAME) + told_change(*cause.values, _SHORT, "->")
+        return shorten(cause.name, _NAME) + told_change(*cause.values, _SHORT, "->", lines, data)
+    if data is not None or all(isinstance(each, StoredObject) and not each.is_secret
+                               for each in cause.values):  # fmt: skip
+        return shorten(cause.name, _NAME) + told_change("", "", _SHORT, "->", lines, data)
     write = show_texts if cause.kind == "package" else show_pair
     return f"{shorten(cause.name, _NAME)} {' -> '.join(write(cause.values, _SHORT))}"
 

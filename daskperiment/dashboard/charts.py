@@ -22,6 +22,7 @@ from daskperiment.dashboard.metric_cache import MetricSeries, TrialMetrics
 from daskperiment.dashboard.table import TrialTable
 from daskperiment.history.metric_columns import thinned
 from daskperiment.history.stored_values import MISSING
+from daskperiment.records import SYSTEM
 
 __all__ = ["CurveStyle", "curve_columns", "draw_metrics"]
 
@@ -87,7 +88,8 @@ def draw_metrics(
         {*ids, *(one for each in sources.values() for one in each.values())}
     )
     series = [_of_trial(row.trial, metrics, sources[row.trial]) for row in shown]
-    known = sorted({name for each in series for name in each})
+    # What the trials used of the machine stands apart, behind what they saved.
+    known = sorted({name for each in series for name in each}, key=_apart)
     wanted = [name for name in known if name in names] if names else known
     is_many = len(shown) > _MOST_LINES
     draw = _chart_of_many if is_many else _chart
@@ -109,6 +111,10 @@ def draw_metrics(
 
 
 _Series = dict[str, MetricSeries]
+
+
+def _apart(name: str) -> tuple[bool, str]:
+    return name.startswith(SYSTEM), name
 
 
 def _of_trial(trial: int, metrics: dict[int, TrialMetrics], sources: dict[str, int]) -> _Series:
@@ -182,6 +188,7 @@ def _told(name: str, each: _Points, style: CurveStyle) -> dict[str, Any]:
     every = np.concatenate(values) if values else np.empty(0)
     return {
         "metric": name,
+        "system": name.startswith(SYSTEM),
         "label": _label(style),
         "curves": len(each),
         "summary": [_summary(row.trial, one) for _, row, one in each[:_MOST_SUMMARIES]],

@@ -17,7 +17,7 @@ from daskperiment.dashboard.damage import undamaged
 from daskperiment.history.metrics import MetricSummary
 from daskperiment.history.stored_values import viewed
 from daskperiment.history.trial_records import PointBatch
-from daskperiment.records import Point
+from daskperiment.records import SYSTEM, Point
 from daskperiment.store.protocol import Store, Stored
 
 __all__ = ["MetricCache", "MetricSeries", "MetricSummaries", "TrialMetrics"]
@@ -164,6 +164,8 @@ class MetricSummaries:
         for trial, position, batch in _new(self._store, "points", positions, PointBatch):
             summaries = self._known[trial]
             for point in batch.each():
+                if point.metric.startswith(SYSTEM):
+                    continue
                 summary = summaries.setdefault(point.metric, MetricSummary())
                 value = point.value
                 summary.add(value if type(value) in _SIMPLE else viewed(value, self._store))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from daskperiment.capture.code_inside import with_content
 from daskperiment.capture.secret_key import covered
 from daskperiment.codec import pack
 from daskperiment.execution.calls import Call, UserFunction
@@ -38,7 +39,7 @@ def run_parameter(
     recorder = recorder_for(trial.store)
     known = value if trial.secrets is None else covered({name: value}, trial.secrets)[name]
     form, blob = pack(known, trial.signing_key, inline=None)
-    form = keep_or_explain(recorder, form, blob)
+    form = with_content(keep_or_explain(recorder, form, blob), known)
     computed = Computed(name, form)
     recorder.write_signed(
         "trials", trial.trial, computed_id(name), computed, trial.owner, trial.signing_key

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from itertools import islice
-from types import FunctionType
+from types import FunctionType, MethodType
 from typing import Any
 
 from daskperiment.capture.fingerprint import exact_fingerprint, is_array
+from daskperiment.capture.members import is_own_code
 from daskperiment.execution.calls import SCALARS, Call, member_name
 from daskperiment.records import INEXACT, Argument
 
@@ -21,6 +23,7 @@ __all__ = [
     "exact_or_none",
     "given_between",
     "given_by_others",
+    "holds_code",
     "holds_moved_code",
     "identities",
     "parts_of",
@@ -80,6 +83,14 @@ def identities(value: Any) -> set[int]:
         base = getattr(part, "base", None)  # an array whose memory it shares
         found.update((id(part), id(part if base is None else base)))
     return found
+
+
+def holds_code(value: Any) -> bool:
+    """Whether a value holds the user's functions or classes, or objects of these."""
+    return any(
+        is_own_code(part) or is_own_code(type(part)) or isinstance(part, (partial, MethodType))
+        for part in (value, *_all_parts(value))
+    )
 
 
 def holds_moved_code(value: Any) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from daskperiment.capture.code_inside import with_content
 from daskperiment.cluster import retries, worker
 from daskperiment.codec import Blob, decode, decode_each, encode, pack, signed
 from daskperiment.errors import (
@@ -25,8 +26,9 @@ from daskperiment.execution.purity import report_conflicts
 from daskperiment.execution.termination import is_termination
 from daskperiment.execution.trial import RequestSource, TrialHandle, TrialRequest, TrialSetup
 from daskperiment.formats import as_object
+from daskperiment.recording.listeners import RecorderListener
 from daskperiment.recording.patience import patiently
-from daskperiment.recording.recorder import BegunTrial, Recorder, RecorderListener
+from daskperiment.recording.recorder import BegunTrial, Recorder
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import (
     BEGUN,
@@ -92,7 +94,7 @@ def begin(source: RequestSource) -> TrialHandle:
     trial = _handle(request, begun)
     if trial.at_home:
         handle = None if trial.followed else trial
-        recorder.begin(trial.owner, trial.token, handle, trial.signing_key)
+        recorder.begin(trial.owner, trial.token, handle, trial.signing_key, trial.looked_at)
     return trial
 
 
@@ -171,7 +173,8 @@ def _put_objects(request: TrialRequest, recorder: Recorder) -> tuple[list[Blob],
     # Objects before the record that names them: whoever reads it finds them.
     forms, blobs = {}, list(request.setup.blobs)
     for name, value in request.values.items():
-        forms[name], blob = pack(value, request.setup.signing_key, None, as_object)
+        form, blob = pack(value, request.setup.signing_key, None, as_object)
+        forms[name] = form if type(form) is not dict else with_content(form, value)
         if blob is not None:
             blobs.append(blob)
     if request.files is not None:
@@ -189,7 +192,8 @@ def _handle(request: TrialRequest, begun: BegunTrial) -> TrialHandle:
         signing_key=setup.signing_key, step_keys=request.step_keys, followed=request.followed,
         progress=request.progress, owner=begun.owner, first_record=begun.first_record,
         secrets=request.secrets, directory=setup.directory, logs=setup.logs,
-        resumption=request.resumption, result=setup.result, observers=setup.observers,
+        looked_at=setup.looked_at, resumption=request.resumption, result=setup.result,
+        observers=setup.observers,
     )  # fmt: skip
 
 

@@ -13,6 +13,8 @@ import msgspec
 from dask.base import is_dask_collection
 from dask.delayed import Delayed
 
+from daskperiment.capture.code_inside import with_code
+from daskperiment.capture.encoding import KnownCode
 from daskperiment.capture.files import by_content, by_stamp, paths_in
 from daskperiment.capture.fingerprint import (
     NoFingerprintError,
@@ -127,7 +129,8 @@ def run_recorded(
     if trial.at_home:
         runner.run(values)
     else:
-        with runner.recorder.visit(trial.owner, trial.token, trial.first_record):
+        owner, key = trial.owner, trial.signing_key
+        with runner.recorder.visit(owner, trial.token, trial.first_record, key, trial.looked_at):
             watch_for_interruption(runner.recorder)
             runner.run(values)
     return runner
@@ -320,19 +323,17 @@ class StepRunner:
             if name in call.secret:
                 found[name] = self._of_secret(name, value, path)
                 continue
-            digest = self.trial.untouched and self._of_untouched(name, value)
-            if not digest and name not in call.ignore:
-                digest = self._digest(name, value, path)
             text = _text(value)
-            found[name] = Argument(text, digest or None)
-            if not text and (
-                name in call.shared or (handing and self._is_handed_on(name, handing))
-            ):
+            if name in call.ignore:
+                found[name] = Argument(text)
+            elif text:
+                found[name] = Argument(text, self._digest(name, value, path))
+            else:
+                found[name] = self._described(name, value, path)
+            if not text and (name in call.shared or self._is_handed_on(name, handing)):
                 self.watched.append(name)
         if call.defaulted:
-            for name, value in defaults_of(call.function.__wrapped__):
-                if name not in found and name not in call.ignore:
-                    found[name] = _default(value, path)
+            self._add_defaults(path)
         self.inputs = inputs_of(found, call)
         self.running.made_of = self.code, self.inputs
         if changes is not None and changes.altered:
@@ -340,6 +341,11 @@ class StepRunner:
         if call.given and self.is_new:
             named = dict(zip(call.names, values, strict=True))
             self.given = given_by_others(call, named, found, path is by_content)
+
+    def _add_defaults(self, path: Callable[[Any], str]) -> None:
+        for name, value in defaults_of(self.call.function.__wrapped__):
+            if name not in self.arguments and name not in self.call.ignore:
+                self.arguments[name] = _default(value, path)
 
     def _find_spoiled(self, values: Sequence[Any], changes: ChangesInPlace) -> None:
         """Note the arguments that other steps had changed, but for what these returned."""
@@ -400,13 +406,24 @@ class StepRunner:
         fits = found is value and name not in self.call.shared and name not in self.call.ignore
         return digest if fits else None
 
-    def _is_handed_on(self, name: str, handing: set[str]) -> bool:
+    def _is_handed_on(self, name: str, handing: set[str] | None) -> bool:
         """Whether an argument came here by a step that returned what others see, too."""
-        return not handing.isdisjoint(self.call.lent.get(name, ()))
+        return not (handing or set()).isdisjoint(self.call.lent.get(name, ()))
 
-    def _digest(self, name: str, value: Any, path: Callable[[Any], str]) -> str | None:
+    def _described(self, name: str, value: Any, path: Callable[[Any], str]) -> Argument:
+        known = self.trial.untouched and self._of_untouched(name, value)
+        if known:
+            return Argument("", known)
+        code: dict[int, KnownCode] = {}
+        digest = self._digest(name, value, path, code)
+        return with_code(value, digest, code, path) if code else Argument("", digest)
+
+    def _digest(
+        self, name: str, value: Any, path: Callable[[Any], str],
+        code: dict[int, KnownCode] | None = None,
+    ) -> str | None:  # fmt: skip
         with suppress(NoFingerprintError):
-            return exact_fingerprint(value, path)
+            return exact_fingerprint(value, path, code)
         try:
             # Not good enough for taking an output, but for telling that something changed.
             return INEXACT + fingerprint(value, path)

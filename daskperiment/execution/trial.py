@@ -60,6 +60,8 @@ class TrialSetup:
     """The working directory of the process that computes the trials, empty if it has none."""
     logs: bool = True
     """Whether it is kept what steps print, log and warn of."""
+    looked_at: float = 0.0
+    """Seconds between two looks at what a trial uses of the machine; 0 for none."""
     observers: tuple[Callable[[Any], None], ...] = ()
     """Called with each step that runs in a trial, before its function is, in that process."""
     stored: bool = False
@@ -274,6 +276,8 @@ class TrialHandle:
     """The working directory where it was planned."""
     logs: bool
     """Whether it is kept what its steps print, log and warn of."""
+    looked_at: float = field(repr=False)
+    """Seconds between two looks at what it uses of the machine; 0 for none."""
     resumption: Resumption | None = field(repr=False)
     """What it goes on from."""
     result: str = field(repr=False)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from dask.delayed import Delayed
 
-from daskperiment.capture.code import source_text
+from daskperiment.capture.code_changes import source_text
 from daskperiment.capture.environment import describe, packages_text
 from daskperiment.codec import signing_key_in_force
 from daskperiment.experiment.base import ExperimentBase, explained_methods
@@ -212,11 +212,19 @@ class Questions(ExperimentBase):
 
         return load_metric(self._store_to_read(), metric_key, trial_id)
 
-    def get_metrics(self, trial_id: int | None = None) -> list[str]:
-        """Return the names of the metrics of one trial, or of all."""
+    def get_metrics(self, trial_id: int | None = None, *, system: bool = False) -> list[str]:
+        """Return the names of the metrics of one trial, or of all.
+
+        Parameters
+        ----------
+        trial_id : int, optional
+        system : bool
+            Whether to list, in place of what steps saved, what trials used of the machine:
+            processor, memory, disk, network, GPUs. :meth:`load_metric` loads either.
+        """
         from daskperiment.history.metrics import get_metrics
 
-        return get_metrics(self._store_to_read(), trial_id)
+        return get_metrics(self._store_to_read(), trial_id, system)
 
     def get_code(self, trial_id: int | None = None) -> str:
         """Return the source of the steps and of the user's functions that they use.

@@ -20,7 +20,7 @@ from daskperiment.history.trial_records import (
     intact,
     require_trial,
 )
-from daskperiment.records import Point
+from daskperiment.records import SYSTEM, Point
 from daskperiment.store.protocol import Store
 
 __all__ = [
@@ -49,13 +49,17 @@ class _MetricNames(Struct, gc=False):
     runs: list[_PointName] = []
 
 
-def get_metrics(store: Store, trial_id: int | None = None) -> list[str]:
-    """Return the names of a trial's metrics, or those of all trials, in alphabetical order."""
+def get_metrics(store: Store, trial_id: int | None = None, system: bool = False) -> list[str]:
+    """Return the names of a trial's metrics, or those of all trials, in alphabetical order.
+
+    Those that steps saved, or those of what trials used of the machine.
+    """
     trials = None if trial_id is None else [as_trial_id(store, trial_id)]
-    names = set().union(*_names(store, trials).values())
-    if trials:
+    every = set().union(*_names(store, trials).values())
+    names = {name for name in every if name.startswith(SYSTEM) is system}
+    if trials and not system:
         names |= {name for _, _, metrics in reused_metrics(store, trials) for name in metrics}
-    if trials and not names:
+    if trials and not every and not names:
         require_trial(store, trials[0])
     return sorted(names)
 
@@ -107,6 +111,8 @@ def summarize(store: Store, trials: Collection[int]) -> dict[int, dict[str, Metr
         for point in batch.each():
             summary = summaries.get(point.metric)
             if summary is None:
+                if point.metric.startswith(SYSTEM):
+                    continue
                 summary = summaries[point.metric] = MetricSummary()
             value = point.value
             summary.add(value if type(value) in _SIMPLE else viewed(value, store))
@@ -123,7 +129,10 @@ def _batches(store: Store, trials: Collection[int]) -> Iterator[tuple[int, Point
 
 
 def load_metrics(store: Store, trial_id: int) -> dict[str, pd.Series]:
-    """Return all metrics of a trial by name, each by its epochs; the points are read once."""
+    """Return all metrics of a trial by name, each by its epochs; the points are read once.
+
+    First those that steps saved, then those of what it used of the machine.
+    """
     trial = as_trial_id(store, trial_id)
     found = _grouped(store, [trial])[trial]
     runs = [run for run in reused_metrics(store, [trial]) if not found.keys() >= set(run[2])]
@@ -136,7 +145,13 @@ def load_metrics(store: Store, trial_id: int) -> dict[str, pd.Series]:
     points = {
         name: ([p.epoch for p in each], [p.value for p in each]) for name, each in found.items()
     }
-    return {name: _series(MetricPoints(*points[name]), store) for name in sorted(points)}
+    return {
+        name: _series(MetricPoints(*points[name]), store) for name in sorted(points, key=_apart)
+    }
+
+
+def _apart(name: str) -> tuple[bool, str]:
+    return name.startswith(SYSTEM), name
 
 
 def _grouped(store: Store, trials: list[int]) -> dict[int, dict[str, list[PointValue | Point]]]:

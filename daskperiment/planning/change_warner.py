@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from daskperiment.capture.code import changed_functions, diff_functions, same_names
+from daskperiment.capture.code_changes import changed_functions, diff_functions, same_names
 from daskperiment.capture.environment import changes
 from daskperiment.codec import find_record
 from daskperiment.errors import CodeChangedWarning, EnvironmentChangedWarning

@@ -9,7 +9,8 @@ from daskperiment.codec import check_kept
 from daskperiment.errors import CorruptRecordError, UntrustedObjectError
 from daskperiment.execution.trial import TrialRequest
 from daskperiment.graph.template import Template
-from daskperiment.planning.reasons import Reason, ReasonFinder, TrialMakeup
+from daskperiment.planning.past_trials import TrialMakeup
+from daskperiment.planning.reasons import Reason, ReasonFinder
 from daskperiment.planning.reuse_planner import ReusePlanner
 from daskperiment.records import CacheEntry
 from daskperiment.reuse.cache_entries import Hit

@@ -14,7 +14,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import dask
 from dask.utils import parse_timedelta
 
-from daskperiment.capture.code import CodeCapture, unknown_constants
+from daskperiment.capture.code import CodeCapture
+from daskperiment.capture.code_changes import unknown_constants
 from daskperiment.capture.environment import EnvironmentCapture
 from daskperiment.capture.secret_key import secret_parameters
 from daskperiment.client.progress import ProgressReporter
@@ -22,6 +23,7 @@ from daskperiment.client.shipping import LocalRequest, prepare
 from daskperiment.cluster import clients
 from daskperiment.codec import Blob, content_hash, dump_record, signing_key_in_force
 from daskperiment.errors import StoreError, StoreUnavailableError
+from daskperiment.execution.calls import SCALARS
 from daskperiment.execution.lifecycle import undefined
 from daskperiment.execution.trial import Resumption, TrialRequest, TrialSetup
 from daskperiment.graph.template import Key, Template
@@ -29,7 +31,7 @@ from daskperiment.parameters import Parameters
 from daskperiment.planning.change_warner import ChangeWarner
 from daskperiment.planning.forecasts import StepForecast, forecast_steps
 from daskperiment.planning.left_out import SecretSources
-from daskperiment.planning.reasons import TrialMakeup
+from daskperiment.planning.past_trials import TrialMakeup, contents_with_code
 from daskperiment.planning.reuse_planner import ReusePlanner
 from daskperiment.recording.patience import patiently
 from daskperiment.records import Argument, Code, Environment, Files, Graph
@@ -44,6 +46,9 @@ __all__ = ["Planner", "TrialOptions", "TrialPlan", "check_reuse", "patience"]
 
 _PATIENCE = "daskperiment.patience"
 _LOGS = "daskperiment.logs"
+_SYSTEM = "daskperiment.system-metrics"
+_PAUSE = 5.0
+"""Seconds between two looks at what a trial uses, where nothing is configured."""
 _IN_SWEEPS = 30.0
 """Seconds that the trials of a sweep wait where nothing is configured: one must not end all."""
 
@@ -158,6 +163,8 @@ class _Setups:
         self._arguments: dict[str, dict[str, Argument]] = {}
         self._parameters = template.reaching
         self._setup: TrialSetup | None = None
+        self._said: tuple[Any, Any] | None = None
+        """What was configured for it of logs and of looks at the machine."""
 
     def graph(self) -> tuple[Graph, Blob]:
         """Return the graph of this moment, and the object that keeps it."""
@@ -179,15 +186,15 @@ class _Setups:
             signing_key_in_force(),
             current_directory(),
         )
-        logs = dask.config.get(_LOGS, True)
+        said = logs, looks = dask.config.get(_LOGS, True), dask.config.get(_SYSTEM, True)
         now = (
-            code_blob.digest, environment.digest, graph.digest, origin, key, directory, logs,
+            code_blob.digest, environment.digest, graph.digest, origin, key, directory, said,
             observers,
         )  # fmt: skip
         # One object for many trials: it is pickled once, and a worker unpickles it once.
         if last is None or now != (
             last.code.digest, last.environment.digest, last.graph.digest, last.origin,
-            last.signing_key, last.directory, last.logs, last.observers,
+            last.signing_key, last.directory, self._said, last.observers,
         ):  # fmt: skip
             last = self._setup = TrialSetup(
                 store, result, code_blob, environment, graph,
@@ -197,7 +204,9 @@ class _Setups:
                         if (unknown := unknown_constants(each))},
                 code_hash=None if key is None else content_hash(code_blob.parts),
                 directory=directory, logs=_checked_switch(_LOGS, logs), observers=observers,
+                looked_at=_checked_pause(_SYSTEM, looks),
             )  # fmt: skip
+            self._said = said
         return last
 
 
@@ -206,6 +215,15 @@ def _checked_switch(name: str, given: Any) -> bool:
     if isinstance(given, bool):
         return given
     raise ValueError(f"{name} is {given!r}; expected True or False")
+
+
+def _checked_pause(name: str, given: Any) -> float:
+    """Return seconds: 0 where something is switched off; refuse what says neither."""
+    if isinstance(given, bool):
+        return _PAUSE if given else 0.0
+    if isinstance(given, int | float) and given >= 1:
+        return float(given)
+    raise ValueError(f"{name} is {given!r}; expected True, False or a number of seconds from 1")
 
 
 class _Passed(NamedTuple):
@@ -223,7 +241,9 @@ class _Passed(NamedTuple):
 
 def _makeup(template: Template, request: TrialRequest, code: Code, graph: Graph) -> TrialMakeup:
     files = template.key_specs.files(request.values)
-    return TrialMakeup(request.values, code, graph, platform.python_version(), files)
+    objects = {name: value for name, value in request.values.items() if type(value) not in SCALARS}
+    contents = contents_with_code(objects) if objects else {}
+    return TrialMakeup(request.values, code, graph, platform.python_version(), files, contents)
 
 
 def _doubt(unknown: Sequence[str]) -> str:

@@ -2,47 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, NamedTuple
 
-from daskperiment.capture.code import (
+from daskperiment.capture.code_changes import (
+    changed_constants,
     changed_functions,
     diff_functions,
-    same_names,
+    names_of_changes,
     unknown_constants,
 )
-from daskperiment.capture.files import FileParts, changed_files
+from daskperiment.capture.code_inside import (
+    UNKNOWN,
+    ContentChange,
+    change_of,
+    described,
+)
+from daskperiment.capture.files import changed_files
 from daskperiment.capture.fingerprint import NoFingerprintError, fingerprint
 from daskperiment.capture.library_settings import SETTING
-from daskperiment.codec import decode, find_record, from_plain, is_object
-from daskperiment.errors import CorruptRecordError
+from daskperiment.codec import is_object
 from daskperiment.formatting import shorten, shorten_pair, told_change
-from daskperiment.planning.change_warner import LOOK_BACK
+from daskperiment.planning.past_trials import TrialMakeup, written
 from daskperiment.records import (
-    BEGUN,
-    COMPUTED,
-    Begun,
+    Argument,
     Code,
-    Computed,
-    Environment,
-    Files,
-    Graph,
     Node,
     StepCode,
     changed_arguments,
-    record_kind,
 )
 from daskperiment.reuse.cache_keys import series_of
 from daskperiment.reuse.parameter_fields import ParameterField
-from daskperiment.reuse.reuse_plan import NEVER_RUN
 from daskperiment.secret_values import Secret, may_differ
 from daskperiment.spreading import Item, Spreading
-from daskperiment.store.protocol import Store
 
-__all__ = ["PastTrials", "Reason", "ReasonFinder", "TrialMakeup"]
+__all__ = ["Reason", "ReasonFinder"]
 
 NO_OUTPUT = "no output of it is known for this code and these inputs"
 
@@ -64,131 +59,6 @@ class Reason(NamedTuple):
     """The change in full, where it is one of code."""
 
 
-@dataclass(frozen=True)
-class TrialMakeup:
-    """What a trial was made of."""
-
-    values: Mapping[str, Any]
-    """Parameter values, plain where they are; in the store's form where they are not."""
-    code: Code
-    graph: Graph
-    python: str
-    """Version of Python."""
-    files: Mapping[str, FileParts] = field(default_factory=dict)
-    """What the files among the inputs of steps held, by place."""
-
-    @cached_property
-    def nodes(self) -> dict[str, Node]:
-        """The nodes of the graph by their places."""
-        return {node.key: node for node in self.graph.nodes}
-
-    @cached_property
-    def calls(self) -> frozenset[Any]:
-        """The calls of steps, as far as they are told by what is written in them."""
-        return frozenset(map(_written, self.graph.nodes))
-
-
-def _written(node: Node) -> tuple[Any, ...]:
-    return node.step, *sorted(node.literals.items())
-
-
-class PastTrials:
-    """The trials of a store that a coming one is held against: the latest that had each step."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._latest: dict[str, TrialMakeup] | None = None
-        self._count: int | None = None
-        self._before: int | None = None
-        """The latest trial, without those that began in this process; None: nobody asked."""
-
-    def covers(self, begun: int) -> bool:
-        """Whether no trials began that are not known here; else they are read when asked then.
-
-        `begun` is how many began in this process.
-        """
-        latest = self._store.state().latest
-        if self._before is not None and latest <= self._before + begun:
-            return True
-        self._latest, self._count, self._before = None, None, latest - begun
-        return False
-
-    def latest_with(self, place: str) -> TrialMakeup | None:
-        """Return the latest trial that had a step at this place."""
-        return self._known().get(place)
-
-    def unknown(self) -> str:
-        """Return what is to be said of a step that none of them had."""
-        if self._count is None:
-            self._count = self._store.state().latest
-        few = self._count <= LOOK_BACK
-        return NEVER_RUN if few else f"not run in the latest {LOOK_BACK} trials"
-
-    def _known(self) -> dict[str, TrialMakeup]:
-        if self._latest is None:
-            self._latest = {
-                node.key: past for past in _read(self._store) for node in past.graph.nodes
-            }
-        return self._latest
-
-
-def _read(store: Store) -> Iterator[TrialMakeup]:
-    """Yield what the latest trials were made of, oldest first."""
-    latest = store.state().latest
-    values: dict[int, dict[str, Any]] = {}
-    begun: dict[int, Begun] = {}
-    if latest:
-        for record in store.read("trials", range(max(1, latest - LOOK_BACK + 1), latest + 1)):
-            found = _decoded(record.id, record.body)
-            if isinstance(found, Begun):
-                begun[record.trial] = found
-                values.setdefault(record.trial, {}).update(found.parameters)
-            elif isinstance(found, Computed):
-                values.setdefault(record.trial, {})[found.name] = found.value
-    codes = {each.code: find_record(store.get, each.code, Code) for each in begun.values()}
-    graphs = {each.graph: find_record(store.get, each.graph, Graph) for each in begun.values()}
-    environments = {
-        each.environment: find_record(store.get, each.environment, Environment)
-        for each in begun.values()
-    }
-    for trial in sorted(begun):
-        environment = environments[begun[trial].environment]
-        code, graph = codes[begun[trial].code], graphs[begun[trial].graph]
-        if code is not None and graph is not None:
-            known = {name: _read_value(form) for name, form in values[trial].items()}
-            yield TrialMakeup(
-                known, code, graph, _python_of(environment), _files(store, begun[trial])
-            )
-
-
-def _files(store: Store, begun: Begun) -> Mapping[str, FileParts]:
-    record = find_record(store.get, begun.files, Files) if begun.files else None
-    return record.places if record is not None else {}
-
-
-def _python_of(environment: Environment | None) -> str:
-    if environment is None:
-        return ""
-    return environment.categories.get("python", {}).get("version", "")
-
-
-def _decoded(id: str, body: bytes) -> Begun | Computed | None:
-    try:
-        kind = record_kind(id)
-        if kind == BEGUN:
-            return decode(body, Begun)
-        return decode(body, Computed) if kind == COMPUTED else None
-    except CorruptRecordError:
-        return None  # a damaged record of the past is no reason not to go on
-
-
-def _read_value(form: Any) -> Any:
-    try:
-        return form if is_object(form) else from_plain(form)
-    except CorruptRecordError:
-        return form
-
-
 class _Change(NamedTuple):
     """A reason, as it is told of the step where the change is and of those behind that."""
 
@@ -196,6 +66,8 @@ class _Change(NamedTuple):
     behind: Reason
     parameter: str = ""
     """Name of the parameter that changed."""
+    content: ContentChange = UNKNOWN
+    """What changed of it, where it is no plain value."""
 
 
 _TOLD = ("part", "parameter", "argument", "file", "code", "wiring")
@@ -218,6 +90,7 @@ class _Changes:
         self._owned: dict[str, list[Item[_Change]]] = {}
         self._of_parameters: dict[str, list[Item[_Change]]] = {}
         self._of_steps: dict[str, list[Item[_Change]]] = {}
+        self._names: dict[str, frozenset[str]] = {}
         self._untold: dict[str, bool] = {}
         self._said: dict[int, tuple[str, Sequence[Reason]]] = {}
 
@@ -254,7 +127,7 @@ class _Changes:
         old = before.nodes.get(node.key)
         yield from self._parameters(node)
         if old is not None:
-            yield from _literals(node, old, now, before)
+            yield from _literals(node, old, now, before, self._changed_code(node.step))
         if before.files or now.files:
             lines = changed_files(before.files.get(node.key, {}), now.files.get(node.key, {}))
             yield from (_item("file", Reason(line)) for line in lines)
@@ -276,7 +149,9 @@ class _Changes:
                 whole = f"{name} "  # no part is called so
                 if whole not in self._of_parameters:
                     self._of_parameters[whole] = list(_parameter(name, self._now, self._before))
-                yield from self._of_parameters[whole]
+                of_code = self._changed_code(node.step)
+                yield from (each for each in self._of_parameters[whole]
+                            if not each.what.content.is_of(of_code))  # fmt: skip
 
     def _code(self, step: str) -> list[Item[_Change]]:
         now, before = self._now.code, self._before.code
@@ -285,6 +160,12 @@ class _Changes:
         if step not in self._of_steps:
             self._of_steps[step] = [_item("code", each) for each in _code(step, now, before)]
         return self._of_steps[step]
+
+    def _changed_code(self, step: str) -> frozenset[str]:
+        """Return the names of what changed of a step's code: functions, and what they read."""
+        if step not in self._names:
+            self._names[step] = names_of_changes(self._before.code, self._now.code, step)
+        return self._names[step]
 
     def _fallback(self, place: str) -> str:
         """Return what is to be said of a step that ran, and of which nothing is known to differ."""
@@ -313,9 +194,12 @@ class _Changes:
     def _is_untold(self, name: str) -> bool:
         if name not in self._untold:
             old, new = self._before.values.get(name), self._now.values.get(name)
-            # Equal marks are of equal values.
-            same = type(new) is Secret and may_differ(_mark_of(old), new.mark) is False
-            self._untold[name] = not same and (_is_untold(old) or type(new) is Secret)
+            if type(new) is Secret:
+                # Equal marks are of equal values.
+                self._untold[name] = may_differ(_mark_of(old), new.mark) is not False
+            else:
+                known = _contents(name, self._now, self._before) is not None
+                self._untold[name] = not known and _is_untold(old)
         return self._untold[name]
 
 
@@ -351,10 +235,31 @@ def _parameter(name: str, now: TrialMakeup, before: TrialMakeup) -> Iterator[Ite
     if type(new) is Secret:
         if may_differ(_mark_of(old), new.mark):
             yield _item("parameter", Reason(f"parameter {name} changed (a secret)"), parameter=name)
+    elif (pair := _contents(name, now, before)) is not None:
+        yield from _object(name, *pair)
     # An object of the store is not loaded to find out.
     elif known and not is_object(old) and type(old) is not Secret and not _equal(old, new):
         reason = Reason(f"parameter {name} {_shown(old, new)}")
         yield _item("parameter", reason, parameter=name)
+
+
+def _contents(
+    name: str, now: TrialMakeup, before: TrialMakeup
+) -> tuple[Argument, Argument] | None:  # fmt: skip
+    """Return what a parameter's values were, if neither is a plain one; None if nobody knows."""
+    old, new = before.contents.get(name), now.contents.get(name)
+    if old is not None and new is None:
+        with suppress(Exception):  # without a fingerprint, or the user's own code failed
+            new = described(now.values.get(name))
+    return None if old is None or new is None else (old, new)
+
+
+def _object(name: str, old: Argument, now: Argument) -> Iterator[Item[_Change]]:
+    if old.fingerprint != now.fingerprint:
+        change = change_of(old, now)
+        told = told_change("", "", WIDTH, code=change.lines(), data=change.data)
+        reason = Reason(f"parameter {name}{told}")
+        yield Item("parameter", reason.text, _Change(reason, reason, name, change))
 
 
 def _whole(node: Node) -> list[str]:
@@ -398,17 +303,21 @@ def _mark_of(value: Any) -> str:
 
 
 def _literals(
-    node: Node, old: Node, now: TrialMakeup, before: TrialMakeup
+    node: Node, old: Node, now: TrialMakeup, before: TrialMakeup, of_code: Collection[str]
 ) -> Iterator[Item[_Change]]:
+    """Yield what changed of a call's arguments, but for what `of_code` names."""
     if (old.literals, old.arguments) == (node.literals, node.arguments):
         return
-    if _written(old) in now.calls and _written(node) not in before.calls:
+    if written(old) in now.calls and written(node) not in before.calls:
         texts = ", ".join(f"{name}={text or '…'}" for name, text in node.literals.items())
         yield _item("argument", Reason(f"a new call of step {node.step}: {shorten(texts, WIDTH)}"))
         return
-    told = {name: (then.text, new.text) for name, new, then in changed_arguments(node, old)}
-    for name, texts_of in told.items():
-        yield _argument(node, shorten(name, WIDTH), told_change(*texts_of, WIDTH))
+    told = {name: (then, new) for name, new, then in changed_arguments(node, old)}
+    for name, (then, new) in told.items():
+        change = change_of(then, new)
+        if not change.is_of(of_code):  # else the step's own code tells it
+            words = told_change(then.text, new.text, WIDTH, code=change.lines(), data=change.data)
+            yield _argument(node, shorten(name, WIDTH), words)
     # Where other nodes are taken, an argument may have been one, or be one now.
     wired_alike = old.wiring == node.wiring
     for name in {**old.literals, **node.literals}:
@@ -471,23 +380,19 @@ def _parts(step: str, now: Code, before: Code) -> Iterator[Reason]:
             yield Reason(f"{what} {name}() is {'used now' if old is None else 'no longer used'}")
         else:
             yield Reason(f"{what} {name}() changed", diff_functions(old, new))
-    yield from _values(before.steps[step], now.steps[step])
+    for name, values in changed_constants(before, now, step).items():
+        words = _OF_SETTINGS if name.startswith(SETTING) else ("is no longer read", "is now read")
+        text = f"the value of {name} changed"
+        if "" in values:
+            text = f"{name} {words[values[0] == '']}"
+        yield Reason(text)
+    yield from _packages(before.steps[step], now.steps[step])
 
 
-_OF_SETTINGS = "the default again", "set now"
+_OF_SETTINGS = "is the default again", "is set now"
 
 
-def _values(old: StepCode, new: StepCode) -> Iterator[Reason]:
-    before = same_names(old.constants, new.constants)
-    for name in {**before, **new.constants}:
-        if name not in before or name not in new.constants:
-            words = _OF_SETTINGS if name.startswith(SETTING) else ("no longer read", "now read")
-            yield Reason(f"{name} is {words[name not in before]}")
-            continue
-        values = before[name], new.constants[name]
-        # What had no fingerprint may be the same all the same.
-        if None not in values and values[0] != values[1]:
-            yield Reason(f"the value of {name} changed")
+def _packages(old: StepCode, new: StepCode) -> Iterator[Reason]:
     for name in {**old.packages, **new.packages}:
         versions = old.packages.get(name, "not used"), new.packages.get(name, "not used")
         if versions[0] != versions[1]:

@@ -11,7 +11,8 @@ from daskperiment.execution.given_values import exact_or_none, holds_moved_code
 from daskperiment.execution.kept_files import warn_never_reused
 from daskperiment.execution.trial import TrialRequest
 from daskperiment.graph.template import Template
-from daskperiment.planning.reasons import PastTrials, ReasonFinder, TrialMakeup
+from daskperiment.planning.past_trials import PastTrials, TrialMakeup
+from daskperiment.planning.reasons import ReasonFinder
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import CacheEntry, Code, cache_entry_id
 from daskperiment.reuse.cache_entries import CacheEntries, Hit, latest, outdated, why_not

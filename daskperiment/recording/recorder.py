@@ -24,8 +24,10 @@ from daskperiment.codec import encode, sealed, signed
 from daskperiment.errors import StoreError, StoreUnavailableError, StoreWarning
 from daskperiment.recording.delivery import Delivery
 from daskperiment.recording.heartbeat import Heartbeat
+from daskperiment.recording.listeners import RecorderListener
 from daskperiment.recording.outputs import DREW, ObservedOutputs, remember
 from daskperiment.recording.record_signer import RecordSigner
+from daskperiment.recording.system_metrics import SystemMetrics, WatchedTrial
 from daskperiment.records import (
     BEGUN,
     Beat,
@@ -42,37 +44,7 @@ from daskperiment.store.liveness import heartbeat_timeout
 from daskperiment.store.opening import let_go
 from daskperiment.store.protocol import Allocation, Owner, Record, Store
 
-__all__ = ["BegunTrial", "Recorder", "RecorderListener", "RunningTrial", "RunningTrials"]
-
-
-class RecorderListener:
-    """Somebody who takes part in what a recorder does now and then.
-
-    Such as whoever follows trials that other processes compute. Each method may be left out.
-    """
-
-    def __bool__(self) -> bool:
-        """Whether the background thread has to run for it."""
-        return False
-
-    def on_flush(self) -> None:
-        """Write what is still to be written, before all is delivered; may raise StoreError."""
-
-    def trials_alive(self) -> set[Owner]:
-        """Return the trials to send signs of life for; may raise StoreError."""
-        return set()
-
-    def on_beat(self, trials: set[int]) -> None:
-        """Look after the trials that run here, a few times a minute; may raise StoreError."""
-
-    def on_close(self) -> None:
-        """Write what is still to be written: the process ends."""
-
-    def on_loss(self) -> None:
-        """Read anew what was read of the store: it lost records, and may give out ids again."""
-
-    def on_forget(self) -> None:
-        """Forget what was read of the store: its records are about to be deleted."""
+__all__ = ["BegunTrial", "Recorder", "RunningTrial", "RunningTrials"]
 
 
 class Recorder:
@@ -87,6 +59,8 @@ class Recorder:
     ----------
     trials : RunningTrials
         The trials to send signs of life for.
+    system : SystemMetrics
+        What they use of the machine.
     outputs : ObservedOutputs
         What steps returned, to be held against what they returned before.
     delivery : Delivery
@@ -98,6 +72,7 @@ class Recorder:
         self.store = store
         self.pid = os.getpid()
         self.trials = RunningTrials()
+        self.system = SystemMetrics()
         self.outputs = ObservedOutputs()
         self.listeners: list[RecorderListener] = []
         self._heartbeat = Heartbeat(self)
@@ -205,13 +180,14 @@ class Recorder:
     # Trials of this process
 
     def begin(
-        self, owner: Owner, token: str, handle: object | None, key: bytes | None = None
-    ) -> None:
+        self, owner: Owner, token: str, handle: object | None, key: bytes | None = None,
+        every: float = 0.0,
+    ) -> None:  # fmt: skip
         """Count a trial as running until it ends, or until its handle is dropped.
 
-        By `key` its end is signed then.
+        By `key` its end is signed then, and what it uses is looked at so often.
         """
-        self.trials.begin(owner, token, handle, key)
+        self.trials.begin(owner, token, handle, key, every)
         if not self._heartbeat.runs:
             self._heartbeat.start()
 
@@ -220,7 +196,9 @@ class Recorder:
         self.trials.end(token)
         self.outputs.changes.pop(token, None)
 
-    def visit(self, owner: Owner, token: str, begun: bytes) -> AbstractContextManager[None]:
+    def visit(
+        self, owner: Owner, token: str, begun: bytes, key: bytes | None = None, every: float = 0.0
+    ) -> AbstractContextManager[None]:
         """Count a trial of another process as running while one of its steps runs here."""
         writes = self.delivery.writes
         if owner not in writes.begun:
@@ -229,7 +207,9 @@ class Recorder:
             if writes.deletion is None:
                 writes.look_for_deletion()
         self._heartbeat.start()
-        return self.trials.visit(owner, token)
+        if every:
+            self.system.note_place(self.pid)
+        return self.trials.visit(owner, token, key, every)
 
     def has_settled(self, token: str) -> bool:
         """Whether a trial ended in this process, and left nothing for its caller to see to."""
@@ -332,6 +312,10 @@ class Recorder:
             running = self.trials or any(self.listeners)
             if running and time.monotonic() - self._beaten >= heartbeat_timeout() / 4:
                 self._beat()
+            for each, point in self.system.points(
+                self.trials.watched, self.delivery.writes.begun.get
+            ):
+                self.point(each.owner, point, each.key)
             self.flush()
         except StoreWarning:
             return  # of a loss, made an error by a filter: here nobody would see it raised
@@ -413,6 +397,10 @@ class RunningTrial(NamedTuple):
     finalizer: weakref.finalize[[str], Any] | None
     key: bytes | None = None
     """By which its records are signed."""
+    every: float = 0.0
+    """Seconds between two looks at what it uses of the machine; 0 if there are none."""
+    at_home: bool = True
+    """Whether this process computes it."""
 
 
 class RunningTrials:
@@ -427,13 +415,21 @@ class RunningTrials:
         return bool(self._running)
 
     @property
+    def watched(self) -> list[WatchedTrial]:
+        """The trials whose use of the machine is looked at."""
+        running = [one for one in list(self._running.values()) if one.every]
+        return [WatchedTrial(one.owner, one.since, one.every, one.key, one.at_home)
+                for one in running]  # fmt: skip
+
+    @property
     def owners(self) -> set[Owner]:
         """The trials that run, with their tokens in the store."""
         return {running.owner for running in list(self._running.values())}
 
     def begin(
-        self, owner: Owner, token: str, handle: object | None = None, key: bytes | None = None
-    ) -> None:
+        self, owner: Owner, token: str, handle: object | None = None, key: bytes | None = None,
+        every: float = 0.0,
+    ) -> None:  # fmt: skip
         """Count a trial as running until it ends.
 
         Parameters
@@ -446,13 +442,15 @@ class RunningTrials:
             Counts as dropped when this is garbage; without one whoever follows the trial knows.
         key : bytes, optional
             By which its records are signed.
+        every : float
+            Seconds between two looks at what it uses of the machine.
         """
         finalizer = None
         if handle is not None:
             # A garbage collector may run this anywhere: it must take no lock.
             finalizer = weakref.finalize(handle, self._dropped.append, token)
             finalizer.atexit = False  # whoever closes asks for those that are left
-        self._running[token] = RunningTrial(owner, time.time(), finalizer, key)
+        self._running[token] = RunningTrial(owner, time.time(), finalizer, key, every)
 
     def end(self, token: str) -> None:
         """Count a trial as ended."""
@@ -466,10 +464,12 @@ class RunningTrials:
         return token in self._ended
 
     @contextmanager
-    def visit(self, owner: Owner, token: str) -> Iterator[None]:
+    def visit(
+        self, owner: Owner, token: str, key: bytes | None = None, every: float = 0.0
+    ) -> Iterator[None]:
         """Count a trial of another process as running while one of its steps runs here."""
         visit = f"{token}/{threading.get_ident()}"
-        self._running[visit] = RunningTrial(owner, time.time(), None)
+        self._running[visit] = RunningTrial(owner, time.time(), None, key, every, at_home=False)
         try:
             yield
         finally:

@@ -20,6 +20,7 @@ __all__ = [
     "SPOILED",
     "STREAMS",
     "SWEEP",
+    "SYSTEM",
     "altered_id",
     "artifact_id",
     "beat_id",
@@ -53,6 +54,9 @@ BEGUN, COMPUTED, ENDED, IMPURE, SWEEP = "begun", "computed", "ended", "impure", 
 ALTERED, ARTIFACT, CURATED, REMOVED = "altered", "artifact", "curated", "removed"
 CHECKPOINT, SPOILED = "checkpoint", "spoiled"
 """What the ids of records begin with, by kind; a trial has one record with the id ``begun``."""
+
+SYSTEM = "system/"
+"""What the names of metrics begin with that nobody saved: of what a trial used."""
 
 DESERTED = "ended-failed-deserted"
 """Id of an end that is taken back if workers come back: then the same trial goes on."""

@@ -47,6 +47,8 @@ class StepCode(Struct, frozen=True, omit_defaults=True):
     """Names of the constants that the code itself changes."""
     clocks: list[str] = []
     """Names of the clocks that the code reads, such as ``time.time``."""
+    data: dict[str, str] = {}
+    """Of the constants that hold code of the user's: their fingerprint without it."""
 
 
 class Code(Struct, frozen=True):

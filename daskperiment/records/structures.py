@@ -103,6 +103,8 @@ class ObjectRef(Struct, frozen=True, omit_defaults=True, tag="object", tag_field
     seal: str | None = None
     """Of such a file: HMAC-SHA256 of its format and bytes with the signing key, if there was
     one."""
+    content: Argument | None = None
+    """Of the value of a parameter that is no secret: what tells whether it is the same."""
 
 
 class Artifact(Struct, frozen=True, omit_defaults=True):
@@ -169,6 +171,17 @@ INEXACT = "~"
 """What a fingerprint of an argument begins with that says less than a cache key has to."""
 
 
+class CodeInside(Struct, frozen=True, omit_defaults=True):
+    """The user's own code in a value, such as the class of an object, by short digests."""
+
+    functions: dict[str, str] = {}
+    """Functions and classes, with those that they use: name -> digest of its own code."""
+    constants: dict[str, str | None] = {}
+    """What they read besides: name -> digest (``None``: has none)."""
+    packages: dict[str, str] = {}
+    """Installed packages that they use: name -> version."""
+
+
 class Argument(Struct, frozen=True, omit_defaults=True):
     """What a step gets for one of its parameters."""
 
@@ -176,6 +189,10 @@ class Argument(Struct, frozen=True, omit_defaults=True):
     """The value in short, where a few characters tell it; else empty."""
     fingerprint: str | None = None
     """``None`` if the value has none."""
+    code: CodeInside | None = None
+    """The user's code in the value, if there is any; it counts in the fingerprint."""
+    data: str | None = None
+    """Then the fingerprint of the value without it."""
 
 
 class Failure(Struct, frozen=True, omit_defaults=True):

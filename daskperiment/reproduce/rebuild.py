@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from daskperiment.capture.code import CodeCapture, changed_functions, fingerprint_with, same_names
+from daskperiment.capture.code import CodeCapture, fingerprint_with
+from daskperiment.capture.code_changes import changed_functions, same_names
 from daskperiment.errors import ReproductionError
 from daskperiment.execution.calls import UserFunction
 from daskperiment.records import Code

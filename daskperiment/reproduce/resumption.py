@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from daskperiment.capture.code import changed_functions
+from daskperiment.capture.code_changes import changed_functions
 from daskperiment.codec import check_signature, is_object, signing_key_in_force
 from daskperiment.errors import CorruptRecordError, ResumptionError, ResumptionWarning
 from daskperiment.execution.trial import Resumption

@@ -16,7 +16,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from msgspec.structs import replace
+
 from daskperiment.capture.code import CodeCapture
+from daskperiment.capture.code_inside import described
 from daskperiment.capture.files import HOLDING, FileSource, by_content, paths_in, source_of
 from daskperiment.capture.fingerprint import NoFingerprintError, combine, exact_fingerprint
 from daskperiment.capture.signatures import DEFAULT
@@ -388,8 +391,12 @@ class KeySpecs:
     def _argument(
         self, parts: Sequence[Part], found: Mapping[Key, CacheKey | NoCacheKey]
     ) -> Argument:
-        text = brief(parts[0].value) if isinstance(parts[0], LiveValue) else ""
+        first = parts[0]
+        text = brief(first.value) if isinstance(first, LiveValue) else ""
         try:
+            if len(parts) == 1 and isinstance(first, LiveValue):
+                # What files hold is told of as such.
+                return replace(described(first.value), text=text)
             digests = [self._part(part, found) for part in parts]
         except NoFingerprintError:
             return Argument(text)
@@ -405,7 +412,7 @@ class KeySpecs:
         if isinstance(part, UsedFunction):
             return part.function.split(" ", 2)[-1]  # without its number in this graph
         if isinstance(part, (LiveValue, DefaultValue)):
-            return exact_fingerprint(part.value)  # what files hold is told of as such
+            return exact_fingerprint(part.value)
         return str(part)
 
 

@@ -7,12 +7,8 @@ import threading
 
 import pytest
 
-from daskperiment.capture.code import (
-    CodeCapture,
-    changed_functions,
-    diff_functions,
-    source_text,
-)
+from daskperiment.capture.code import CodeCapture
+from daskperiment.capture.code_changes import changed_functions, diff_functions, source_text
 
 STEP = """
 def step(x):

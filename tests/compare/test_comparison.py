@@ -125,7 +125,7 @@ def test_to_dict():
     assert told["parameters"] == {"lr": {"first": 0.1, "second": 0.2}}
     assert told["steps"][1]["key"] == "clean"
     assert told["steps"][1]["causes"] == [
-        {"kind": "code", "name": "scale", "step": "clean", "values": {}}
+        {"kind": "code", "name": "scale", "step": "clean", "values": {}, "code": [], "data": None}
     ]
     assert json.loads(json.dumps(told)) == told
 

@@ -322,7 +322,9 @@ INWARD = {
     # What tells equal submissions and hosts, and what was signed; clocks are named in warnings.
     "Begun.submission", "Begun.code_hash", "Begun.signature", "StepRun.signature",
     "StepCode.clocks", "ObjectRef.python", "ObjectRef.mark", "StepRun.serial", "Ended.serial",
-    "Artifact.signature", "ObjectRef.format", "ObjectRef.seal", "ObjectRef.parts",
+    "Artifact.signature", "Artifact.serial", "Curation.signature", "Curation.serial",
+    "Impurity.signature", "Impurity.serial", "ObjectRef.format",
+    "ObjectRef.seal", "ObjectRef.parts",
     # A picture stands for itself, and so does a page, whose name is its preview.
     "Artifact.value", "Artifact.file", "Artifact.thumbnail", "Preview.text",
     "Ended.signature", "Computed.serial", "Computed.signature",

@@ -50,6 +50,18 @@ def test_curves(lab):
     assert draw(lab, [first], figures=False)["charts"][0]["item"] is None
 
 
+def test_use_of_the_machine_stands_apart(lab):
+    """What trials used of the machine is drawn below what they saved, and is no column."""
+    trial = lab.begin()
+    lab.points(trial, ("zeta", 0, 1.0), ("system/cpu_percent", 5, 50.0))
+    found = draw(lab, [trial])
+    assert found["known"] == ["zeta", "system/cpu_percent"]
+    assert [one["system"] for one in found["charts"]] == [False, True]
+    table = TrialTable(lab.store)
+    table.refresh()
+    assert set(table.trials.latest.get([trial])[trial]) == {"zeta"}
+
+
 def test_of_an_epoch_saved_again_the_last_value_holds(lab):
     """Epochs are sorted and unique; over time every point stands where it was saved."""
     one = series(lab, (1, 0.5, 11.0), (0, 1.0, 10.0), (1, 0.25, 12.0))

@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from daskperiment.capture.code import CodeCapture, source_text
+from daskperiment.capture.code import CodeCapture
+from daskperiment.capture.code_changes import source_text
 
 pytest.importorskip("IPython")
 interactive = pytest.importorskip("IPython.core.interactiveshell")

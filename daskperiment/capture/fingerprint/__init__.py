@@ -39,6 +39,7 @@ __all__ = [
     "digest_of",
     "exact_fingerprint",
     "fingerprint",
+    "fingerprint_without_code",
     "is_array",
     "register_fingerprint",
 ]
@@ -63,6 +64,7 @@ _PLAIN = frozenset(
     ]
 )
 _REGISTERED: dict[type, Callable[[Any], Any]] = {}
+Find = Callable[[type], Handler]
 
 
 @lru_cache(maxsize=1024)
@@ -134,7 +136,7 @@ def register_fingerprint(type: type[Any], function: Callable[[Any], Any]) -> Non
 
 def digest_of(
     value: Any, code: dict[int, KnownCode] | None = None, exact: bool = False,
-    path: Callable[[Any], str] = str,
+    path: Callable[[Any], str] = str, find: Find | None = None,
 ) -> bytes:  # fmt: skip
     """Return the digest of a value; NoFingerprintError is raised if it has none.
 
@@ -147,12 +149,15 @@ def digest_of(
         Whether values that are equal, and yet may lead to other outputs, are told apart.
     path : callable, optional
         Says what a path stands for.
+    find : callable, optional
+        Returns how objects of a class are written, where that is another way.
     """
-    encoder = Encoder(_find, code, exact, path)
+    find = find or _find
+    encoder = Encoder(find, code, exact, path)
     try:
         encoder.feed(value)
     except CyclicValueError:
-        encoder = GraphEncoder(_find, _PLAIN, code, exact, path)
+        encoder = GraphEncoder(find, _PLAIN, code, exact, path)
         encoder.feed(value)
     return encoder.digest()
 
@@ -174,15 +179,28 @@ def fingerprint(value: Any, path: Callable[[Any], str] = str) -> str:
     >>> fingerprint(1) == fingerprint(1.0)
     False
     """
-    return _fingerprint(value, exact=False, path=path)
+    return _fingerprint(value, False, path)
 
 
-def exact_fingerprint(value: Any, path: Callable[[Any], str] = str) -> str:
+def exact_fingerprint(
+    value: Any, path: Callable[[Any], str] = str, code: dict[int, KnownCode] | None = None
+) -> str:
     """Return a fingerprint that also differs for dicts which differ in their order.
 
-    Such dicts are equal, but a function that goes through them may return something else.
+    Such dicts are equal, but a function that goes through them may return something else. The code
+    that is found in the value is added to `code`.
     """
-    return _fingerprint(value, exact=True, path=path)
+    return _fingerprint(value, True, path, code)
+
+
+def fingerprint_without_code(value: Any, path: Callable[[Any], str] = str) -> str:
+    """Return an exact fingerprint in which code counts by its name alone."""
+    return _fingerprint(value, True, path, None, _find_by_name)
+
+
+def _find_by_name(kind: type) -> Handler:
+    is_code = issubclass(kind, (type, types.FunctionType, types.ModuleType))
+    return instances.encode_name if is_code else _find(kind)
 
 
 def is_array(value: Any) -> bool:
@@ -191,9 +209,12 @@ def is_array(value: Any) -> bool:
     return type(value).__module__ == "numpy" and dtype is not None and not dtype.hasobject
 
 
-def _fingerprint(value: Any, exact: bool, path: Callable[[Any], str]) -> str:
+def _fingerprint(
+    value: Any, exact: bool, path: Callable[[Any], str], code: dict[int, KnownCode] | None = None,
+    find: Find | None = None,
+) -> str:  # fmt: skip
     try:
-        return digest_of(value, None, exact, path).hex()
+        return digest_of(value, code, exact, path, find).hex()
     except NoFingerprintError:
         raise
     except RecursionError:

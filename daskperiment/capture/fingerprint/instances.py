@@ -30,7 +30,7 @@ from daskperiment.capture.members import wrapped_by
 from daskperiment.capture.origin import distribution, is_own, module_of, origin_of
 from daskperiment.capture.walk import Walk
 
-__all__ = ["EXACT", "handler_for", "registered_handler"]
+__all__ = ["EXACT", "encode_name", "handler_for", "registered_handler"]
 
 _TIMING = re.compile(r"(^|_)(fit|score|refit)_time_?$")
 _LOCKS = (type(threading.Lock()), type(threading.RLock()))
@@ -85,6 +85,11 @@ def _write_walk(encoder: Encoder, walk: Walk) -> None:
             raise error.within(f"uses {constant.name}") from None
 
 
+def encode_name(encoder: Encoder, value: Any) -> None:
+    """Write a function, class or module by its name alone."""
+    encoder.tag_text(b"code", getattr(value, "__qualname__", value.__name__))
+
+
 def encode_builtin(encoder: Encoder, value: Any) -> None:
     encoder.tag_text(b"builtin", name_of(value))
     owner = getattr(value, "__self__", None)
@@ -95,7 +100,9 @@ def encode_builtin(encoder: Encoder, value: Any) -> None:
 def encode_module(encoder: Encoder, value: types.ModuleType) -> None:
     encoder.tag_text(b"module", value.__name__)
     if is_own(value.__name__):
-        _write_walk(encoder, Walk(value))
+        walk = Walk(value)
+        _write_walk(encoder, walk)
+        encoder.code[id(value)] = KnownCode(value, b"", walk)
     else:
         encoder.text(combine("module", *(distribution(value.__name__) or ())))
 
@@ -326,6 +333,11 @@ def _config(value: Any) -> list[Any]:
     return [tool.get_type(value), tool.is_readonly(value), tool.is_struct(value), plain, content]
 
 
+def _study_trial(value: Any) -> list[Any]:
+    # A step that is given one may report to it: it is the same trial after that.
+    return [value.study.study_name, value.number]
+
+
 _BY_NAME: dict[str, Handler] = {
     "_struct.Struct": by_text(b"struct", lambda value: str(value.format)),
     "typing.ForwardRef": by_text(b"forward", lambda value: str(value.__forward_arg__)),
@@ -335,6 +347,7 @@ _BY_NAME: dict[str, Handler] = {
     # Who listens for changes, which is counted anew on every way through pickle.
     "matplotlib.cbook.CallbackRegistry": by_text(b"nothing", lambda value: type(value).__name__),
     "omegaconf.basecontainer.BaseContainer": by_parts(b"config", _config),
+    "optuna.trial._trial.Trial": by_parts(b"study trial", _study_trial),
     "scipy.interpolate._fitpack2.UnivariateSpline": by_parts(b"spline", _spline),
     "scipy.spatial._ckdtree.cKDTree": by_parts(b"tree", _tree),
     "sklearn.utils._bunch.Bunch": by_parts(b"bunch", lambda value: [dict(value)]),

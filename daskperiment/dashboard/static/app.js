@@ -27,6 +27,7 @@ let timer = 0;
 let turn = 0;
 let abort = new AbortController();
 let failures = 0;
+let took = 0;
 let known = {};
 
 const page = {
@@ -102,9 +103,11 @@ async function news(fresh = false) {
     failures = 0;
     banner.hidden = true;
     tell("live", "Live");
-    // A slow store is asked less often.
-    // What drawing costs is no reason to ask later.
-    pause = Math.max(SHORTEST, NEWS - (performance.now() - start), Math.min(PATIENCE, 2 * spent() - NEWS));
+    // A slow store is asked less often: one that is slow twice, as figures are made once. What
+    // drawing costs is no reason to ask later.
+    const now = spent();
+    pause = Math.max(SHORTEST, NEWS - (performance.now() - start), Math.min(PATIENCE, 2 * Math.min(now, took) - NEWS));
+    took = now;
   } catch (error) {
     if (mine !== turn || error.name === "AbortError") return;
     failures += 1;

@@ -10,9 +10,12 @@ import { graph, timeline } from "./drawing.js";
 export function trial(page) {
   let drawn = "";
   let ended = "";
+  let shownTrial = "";
   let opened = new Set();
   let drawnOnce = false;
   let shape = "";
+  let parts = new Map();
+  const place = h("section", { class: "curves", hidden: true });
   const charts = new Charts();
 
   async function refresh() {
@@ -22,34 +25,56 @@ export function trial(page) {
     if (!/^\d{1,15}$/.test(state.trial ?? "")) {
       put(page.main, h("h1", { class: "hidden" }, state.experiment), notice("error", "No such trial", "A trial has a number from 1."));
       ended = mark;
+      drawn = "";
       return;
     }
     const found = await ask(of(state.experiment, `trials/${state.trial}`), {}, page.signal());
     const text = JSON.stringify({ ...found, elapsed: 0 });
     if (text === drawn) {
-      const clock = page.main.querySelector(".elapsed");
-      if (clock) clock.textContent = duration(found.elapsed);
       for (const one of page.main.querySelectorAll(".node[data-since] .since, .unfinished time")) one.textContent = ago(Number(one.closest("[data-since]").dataset.since));
-      await curves();
-      if (found.status !== "running") ended = mark;
-      return;
+    } else {
+      if (shownTrial !== mark) forget();
+      shownTrial = mark;
+      drawn = text;
+      draw(found);
     }
-    drawn = text;
-    opened = new Set([...page.main.querySelectorAll("details[open][data-name]")].map((one) => one.dataset.name));
-    const top = scrollY;
-    put(page.main, view(found));
-    drawnOnce = true;
-    shape = "";
-    scrollTo(0, top);
+    const clock = page.main.querySelector(".elapsed");
+    if (clock) clock.textContent = duration(found.elapsed);
     await curves();
     if (found.status !== "running") ended = mark;
+  }
+
+  /** Another trial is shown: nothing that stands here is of it. */
+  function forget() {
+    parts = new Map();
+    charts.clear();
+    shape = "";
+    place.hidden = true;
+    put(place);
+  }
+
+  /** Draw the parts of which something changed; the others, and the curves, stay as they are. */
+  function draw(found) {
+    const { main } = page;
+    opened = new Set([...main.querySelectorAll("details[open][data-name]")].map((one) => one.dataset.name));
+    const key = main.contains(document.activeElement) ? document.activeElement.closest("[data-key]")?.dataset.key : undefined;
+    const top = scrollY;
+    const nodes = PARTS.flatMap(([name, facts, make]) => {
+      const mark = JSON.stringify(facts.map((fact) => found[fact]));
+      if (parts.get(name)?.mark !== mark) parts.set(name, { mark, nodes: [make(found)].flat().filter(Boolean) });
+      return parts.get(name).nodes;
+    });
+    const wanted = new Set(nodes);
+    for (const child of [...main.childNodes]) if (!wanted.has(child)) child.remove();
+    nodes.forEach((node, at) => { if (main.childNodes[at] !== node) main.insertBefore(node, main.childNodes[at] ?? null); });
+    drawnOnce = true;
+    scrollTo(0, top);
+    if (key !== undefined && !main.contains(document.activeElement)) [...main.querySelectorAll("[data-key]")].find((one) => one.dataset.key === key)?.focus({ preventScroll: true });
   }
 
   /** The curves of the trial; of one that runs they grow, with the last points beside them. */
   async function curves() {
     const { state } = page;
-    const place = page.main.querySelector(".curves");
-    if (!place) return;
     const query = { trials: state.trial, theme: page.theme() };
     const found = await ask(of(state.experiment, "metrics"), shape ? { ...query, data: "1" } : query, page.signal());
     const now = shapeOf(found) + query.theme;
@@ -68,25 +93,19 @@ export function trial(page) {
     if (place) put(place, found.charts.flatMap((one) => one.summary.map((each) => h("li", {}, h("span", { class: "mono" }, one.metric), ` ${each.last}, ${plural(each.points, "point")}`))));
   }
 
-  function view(found) {
-    return [
-      h("div", { class: "heading wide" }, h("h1", {}, `Trial ${found.trial}`), badge(found.status),
-        found.said.name ? h("span", { class: "mono" }, found.said.name) : null,
-        h("nav", { class: "pager", "aria-label": "Trials" },
-          found.trial > 1 ? h("a", { class: "button", ...page.to({ trial: found.trial - 1 }), "data-key": "before" }, `‹ ${found.trial - 1}`) : null,
-          found.trial < found.latest && h("a", { class: "button", ...page.to({ trial: found.trial + 1 }), "data-key": "after" }, `${found.trial + 1} ›`))),
-      found.problems.map((one) => h("p", { class: "warning" }, one)),
-      running(found),
-      h("div", { class: "pairof" }, outcome(found), given(found)),
-      failure(found),
-      h("section", { class: "curves", hidden: true }),
-      found.said.notes.length ? card("Notes", h("dl", { class: "facts" }, found.said.notes.map((one) => [h("dt", {}, one.user, one.time === null ? null : h("div", { class: "quiet" }, moment(one.time))), h("dd", {}, one.text)]))) : null,
-      found.notes.length ? card("Noticed", h("ul", {}, found.notes.map((one) => h("li", {}, `Step ${one.key} returned another output than in trial ${one.earlier}, ${one.reads.length ? `having read ${one.reads.join(", ")}` : "for no recorded reason: it is not pure"}.`)))) : null,
-      card("Graph", found.graph?.nodes.length ? graph(found) : h("p", { class: "quiet" }, found.graph?.steps ? `The graph has ${plural(found.graph.steps, "step")}: too many to draw. The table of steps tells of each.` : "This trial has no recorded graph.")),
-      card("Timeline", found.steps.length ? timeline(found) : h("p", { class: "quiet" }, found.status === "running" ? "No step has ended yet." : "No step ran to an end.")),
-      artifacts(found), log(found), steps(found), lines(found), kept(found), code(found), environment(found),
-    ];
-  }
+  const heading = (found) => h("div", { class: "heading wide" }, h("h1", {}, `Trial ${found.trial}`), badge(found.status),
+    found.said.name ? h("span", { class: "mono" }, found.said.name) : null,
+    h("nav", { class: "pager", "aria-label": "Trials" },
+      found.trial > 1 ? h("a", { class: "button", ...page.to({ trial: found.trial - 1 }), "data-key": "before" }, `‹ ${found.trial - 1}`) : null,
+      found.trial < found.latest && h("a", { class: "button", ...page.to({ trial: found.trial + 1 }), "data-key": "after" }, `${found.trial + 1} ›`)));
+
+  const remarks = (found) => (found.said.notes.length ? card("Notes", h("dl", { class: "facts" }, found.said.notes.map((one) => [h("dt", {}, one.user, one.time === null ? null : h("div", { class: "quiet" }, moment(one.time))), h("dd", {}, one.text)]))) : null);
+
+  const noticed = (found) => (found.notes.length ? card("Noticed", h("ul", {}, found.notes.map((one) => h("li", {}, `Step ${one.key} returned another output than in trial ${one.earlier}, ${one.reads.length ? `having read ${one.reads.join(", ")}` : "for no recorded reason: it is not pure"}.`)))) : null);
+
+  const graphOf = (found) => card("Graph", found.graph?.nodes.length ? graph(found) : h("p", { class: "quiet" }, found.graph?.steps ? `The graph has ${plural(found.graph.steps, "step")}: too many to draw. The table of steps tells of each.` : "This trial has no recorded graph."));
+
+  const times = (found) => card("Timeline", found.steps.length ? timeline(found) : h("p", { class: "quiet" }, found.status === "running" ? "No step has ended yet." : "No step ran to an end."));
 
   function running(found) {
     const ones = Object.entries(found.unfinished);
@@ -189,6 +208,29 @@ export function trial(page) {
 
   const card = (title, ...content) => h("section", { class: "card" }, h("h2", {}, title), content);
   const fold = (name, title, ...content) => h("details", { "data-name": name, open: opened.has(name) }, h("summary", {}, title), content);
+
+  const OUTCOME = ["trial", "status", "reason", "said", "started", "finished", "step", "seed", "pid", "user", "host", "sweep",
+    "copied_from", "source", "resumes", "resumed_by", "result", "parameters"];
+  /** The parts of the page: of each its name, what of an answer it shows, and what draws it. */
+  const PARTS = [
+    ["heading", ["trial", "status", "said", "latest"], heading],
+    ["problems", ["problems"], (found) => found.problems.map((one) => h("p", { class: "warning" }, one))],
+    ["running", ["unfinished"], running],
+    ["outcome", OUTCOME, (found) => h("div", { class: "pairof" }, outcome(found), given(found))],
+    ["failure", ["failure"], failure],
+    ["curves", [], () => place],
+    ["remarks", ["said"], remarks],
+    ["noticed", ["notes"], noticed],
+    ["graph", ["status", "graph", "steps", "unfinished"], graphOf],
+    ["timeline", ["status", "steps"], times],
+    ["artifacts", ["trial", "artifacts"], artifacts],
+    ["log", ["log"], log],
+    ["steps", ["trial", "steps", "steps_left_out"], steps],
+    ["lines", ["lines"], lines],
+    ["kept", ["steps"], kept],
+    ["code", ["code"], code],
+    ["environment", ["environment"], environment],
+  ];
 
   return { refresh, shown: () => drawn !== "", close: () => charts.clear(), recolour: () => { ended = ""; } };
 }

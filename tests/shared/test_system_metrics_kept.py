@@ -1,0 +1,115 @@
+"""What trials use of the machine, on each store: recorded while they run, and kept apart."""
+
+from __future__ import annotations
+
+import time
+
+import dask
+import pytest
+from dask.multiprocessing import get as get_in_processes
+
+import daskperiment
+from daskperiment.compare import compare
+from daskperiment.recording.registry import recorder_for
+from tests.shared.conftest import open_again
+
+NAMES = {"system/cpu_percent", "system/memory_mb"}
+
+
+def long_trial(ex, seconds=11.0):
+    """Make a result whose step takes long by the clock by which trials are looked at."""
+
+    @ex.result
+    def train(a):
+        ex.save_metric("loss", 1, a)
+        recorder = recorder_for(ex._store)
+        start = time.time()
+        for passed in range(int(seconds) + 1):
+            recorder.system._clock = lambda now=start + passed: now
+            recorder.tick()
+        del recorder.system._clock
+        recorder.system._clock = time.time
+        return a
+
+    return train(ex.parameter("a", default=1))
+
+
+def test_recorded_and_kept_apart(place):
+    """A long trial has points under system/, at seconds; lists of what was saved leave them out."""
+    ex = daskperiment.Experiment("busy", backend=place.backend)
+    result = long_trial(ex)
+    result.compute()
+    result.compute()
+    for each in (ex, open_again("busy", place.backend)):
+        assert each.get_metrics(1) == each.get_metrics() == ["loss"]
+        assert set(each.get_metrics(1, system=True)) >= NAMES
+        memory = each.load_metric("system/memory_mb", [1, 2])
+        assert memory.index.tolist() == [5, 10]
+        assert (memory > 10).all().all()
+        names = each.get_history(metrics=True, verbose=True).columns
+        assert [name for name in names if "metrics." in name] == ["metrics.loss"]
+    assert not [name for name in map(str, compare(ex._store, 1, 2).metrics) if "system" in name]
+
+
+@pytest.mark.parametrize("said", [False, 3])
+def test_switched_off_or_slower(tmp_path, said):
+    """The configuration switches them off, or says how many seconds lie between two points."""
+    with dask.config.set({"daskperiment.system-metrics": said}):
+        ex = daskperiment.Experiment("off", backend=tmp_path)
+        long_trial(ex).compute()
+    found = ex.get_metrics(1, system=True)
+    assert bool(found) is bool(said)
+    if said:
+        assert ex.load_metric("system/memory_mb", 1).index.tolist() == [3, 6, 9]
+
+
+@pytest.mark.parametrize("said", ["often", 0, -1, None])
+def test_configured_nonsense(tmp_path, said):
+    """What is neither a switch nor a number of seconds is refused."""
+    ex = daskperiment.Experiment("nonsense", backend=tmp_path)
+    with (
+        dask.config.set({"daskperiment.system-metrics": said}),
+        pytest.raises(ValueError, match="expected True, False or a number of seconds from 1"),
+    ):
+        long_trial(ex).compute()
+
+
+def test_short_trials_do_nothing(tmp_path, monkeypatch):
+    """A trial of a moment does not look at the machine at all."""
+    ex = daskperiment.Experiment("short", backend=tmp_path)
+    system = recorder_for(ex._store).system
+    monkeypatch.setattr(system, "_look", lambda: pytest.fail("it looked"))
+
+    @ex.result
+    def quick(a):
+        recorder_for(ex._store).tick()
+        return a
+
+    assert quick(ex.parameter("a", default=1)).compute() == 1
+    assert ex.get_metrics(1, system=True) == []
+
+
+def test_processes(tmp_path):
+    """Steps in other processes have a series for each process."""
+    ex = daskperiment.Experiment("processes", backend=tmp_path)
+
+    @ex.result
+    def wait(a):
+        import time
+
+        time.sleep(3.5)
+        return a
+
+    with dask.config.set({"daskperiment.system-metrics": 1}):
+        wait(ex.parameter("a", default=1)).compute(scheduler=get_in_processes, num_workers=1)
+    (name,) = (one for one in ex.get_metrics(1, system=True) if one.endswith("/memory_mb"))
+    assert name.startswith("system/process-")
+    assert len(ex.load_metric(name, 1)) >= 1
+
+
+def test_signed(tmp_path):
+    """With a signing key they are signed, as all points of a trial are."""
+    with dask.config.set({"daskperiment.signing-key": "a key of these tests"}):
+        ex = daskperiment.Experiment("signed", backend=tmp_path)
+        long_trial(ex).compute()
+        assert len(ex.load_metric("system/memory_mb", 1)) == 2
