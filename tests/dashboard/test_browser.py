@@ -317,7 +317,8 @@ INWARD = {
     # taken, by the runs of the steps.
     "Ended.value", "Node.literals", "Node.parts", "Node.beside", "Node.ignored", "Begun.files",
     "Argument.data", "CodeInside.constants", "CodeInside.functions", "CodeInside.packages",
-    "StepCode.data", "Begun.unreached", "Argument.fingerprint", "FileState.digest", "FileState.step",
+    "StepCode.data", "Begun.unreached", "Argument.fingerprint",
+    "FileState.digest", "FileState.step",
     "FileState.relative", "FileState.left", "Curation.untags",
     "StepCode.states",
     # What tells equal submissions and hosts, and what was signed; clocks are named in warnings.
