@@ -51,6 +51,7 @@ LIBRARIES = [
     "matplotlib>=3.8",
     "networkx>=3.2",
     "omegaconf>=2.3",
+    "optuna-integration>=4.0",
     "pillow>=10.3",
     "plotly>=5.24",
     "polars>=1.0",

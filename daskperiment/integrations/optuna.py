@@ -7,7 +7,6 @@ from typing import Any
 
 import optuna
 
-from daskperiment.capture.fingerprint import register_fingerprint
 from daskperiment.integrations.step_report import StepReport, plain, tidy
 
 __all__ = ["OptunaCallback", "report"]
@@ -93,11 +92,3 @@ def report(trial: optuna.Trial, value: Any, step: int, name: str = "value") -> N
     trial.report(float(value), step)
     if trial.should_prune():
         raise optuna.TrialPruned(f"Optuna's pruner ended trial {trial.number} at step {step}.")
-
-
-def _identity(trial: optuna.Trial) -> tuple[str, int]:
-    return trial.study.study_name, trial.number
-
-
-# A step may be given a trial and report to it: it is the same trial after that.
-register_fingerprint(optuna.Trial, _identity)

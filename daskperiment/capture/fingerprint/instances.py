@@ -333,6 +333,11 @@ def _config(value: Any) -> list[Any]:
     return [tool.get_type(value), tool.is_readonly(value), tool.is_struct(value), plain, content]
 
 
+def _study_trial(value: Any) -> list[Any]:
+    # A step that is given one may report to it: it is the same trial after that.
+    return [value.study.study_name, value.number]
+
+
 _BY_NAME: dict[str, Handler] = {
     "_struct.Struct": by_text(b"struct", lambda value: str(value.format)),
     "typing.ForwardRef": by_text(b"forward", lambda value: str(value.__forward_arg__)),
@@ -342,6 +347,7 @@ _BY_NAME: dict[str, Handler] = {
     # Who listens for changes, which is counted anew on every way through pickle.
     "matplotlib.cbook.CallbackRegistry": by_text(b"nothing", lambda value: type(value).__name__),
     "omegaconf.basecontainer.BaseContainer": by_parts(b"config", _config),
+    "optuna.trial._trial.Trial": by_parts(b"study trial", _study_trial),
     "scipy.interpolate._fitpack2.UnivariateSpline": by_parts(b"spline", _spline),
     "scipy.spatial._ckdtree.cKDTree": by_parts(b"tree", _tree),
     "sklearn.utils._bunch.Bunch": by_parts(b"bunch", lambda value: [dict(value)]),
