@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 from typing import TYPE_CHECKING, Any
 
@@ -41,12 +42,23 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+        return getattr(_loaded(_HOMES[name]), name)
     if name in ("errors", "formats", "integrations", "testing"):
         return importlib.import_module(f"daskperiment.{name}")
     if name == "__version__":
         return importlib.import_module("importlib.metadata").version("daskperiment")
     raise AttributeError(f"module 'daskperiment' has no attribute {name!r}")
+
+
+def _loaded(module: str) -> Any:
+    """Return a module; among what is made to stay the garbage collector would search in vain."""
+    if not gc.isenabled():
+        return importlib.import_module(module)
+    gc.disable()
+    try:
+        return importlib.import_module(module)
+    finally:
+        gc.enable()
 
 
 def __dir__() -> list[str]:

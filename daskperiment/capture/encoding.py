@@ -13,7 +13,7 @@ from hashlib import blake2b
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
-from xxhash import xxh3_128_digest
+from xxhash import xxh3_128, xxh3_128_digest
 
 __all__ = [
     "BULK",
@@ -58,8 +58,17 @@ def combine(*parts: str) -> str:
     return new_hash(out).hexdigest()
 
 
+def _digest(data: Any, size: int) -> bytes:
+    if size < _LARGE:
+        return xxh3_128_digest(data)
+    state = xxh3_128()
+    state.update(data)  # which lets other threads run meanwhile
+    return state.digest()
+
+
 # Values ------------------------------------------------------------------------------------------
 
+_LARGE = 1 << 20
 _DEPTH = 150
 _WALKS = 5000
 
@@ -150,7 +159,7 @@ class Encoder:
         """Write the bytes of a contiguous buffer, length-prefixed."""
         size = data.nbytes if isinstance(data, memoryview) else len(data)
         self.out += b"%x:" % size
-        self.append(data if size <= BULK else xxh3_128_digest(data))
+        self.append(data if size <= BULK else _digest(data, size))
 
     def append(self, data: Any) -> None:
         """Write what is encoded already."""

@@ -239,7 +239,13 @@ def _read_function(code: CodeType, function: FunctionType) -> SourceInfo:
 
 
 def _text_of(code: CodeType) -> SourceText | None:
+    file = code.co_filename
     try:
+        if os.path.exists(file):
+            # As `findsource` does, which looks at all modules for the one that the file is of.
+            linecache.checkcache(file)
+            lines = linecache.getlines(file)
+            return _texts.get(lines, SourceText) if lines else None
         lines, _ = inspect.findsource(code)
     except (OSError, TypeError, IndexError, SyntaxError):
         return None

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from daskperiment.cli.exit_status import Command, Refused
-from daskperiment.records import is_experiment_id
 
 __all__ = [
     "BEST", "COLUMN", "EXPERIMENT", "EXPERIMENT_OR_SCRIPT", "LATEST", "SCRIPT", "TRIAL",
@@ -201,6 +200,9 @@ class _ExperimentOrScript(_ExperimentId):
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         if isinstance(value, Path) or value.isidentifier():
             return value
+        # Here, so that help and completion answer at once.
+        from daskperiment.records import is_experiment_id  # noqa: PLC0415
+
         if is_experiment_id(value) and not (value.endswith(".py") or os.path.exists(value)):
             return value
         _refuse_option(value, ctx)

@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import errno
-import multiprocessing
 import os
 import sys
 import traceback
@@ -72,7 +71,7 @@ def exiting_at_interrupt() -> Iterator[None]:
     try:
         yield
     except SystemExit as leaving:
-        if leaving.code == _INTERRUPTED and not multiprocessing.active_children():
+        if leaving.code == _INTERRUPTED and not _has_children():
             # This way of ending skips atexit. If nothing was recorded, the module is not loaded.
             registry: Any = sys.modules.get("daskperiment.recording.registry")
             if registry is not None:
@@ -106,6 +105,12 @@ def _status(run: Callable[[], Any], shared: dict[str, Any]) -> int:
 
 
 _LIBRARIES = ("daskperiment", "dask", "distributed", "click", "concurrent", "toolz")
+
+
+def _has_children() -> bool:
+    # Who never loaded it has none; loading it would be felt in each answer.
+    loaded = sys.modules.get("multiprocessing")
+    return loaded is not None and bool(loaded.active_children())
 
 
 def folded_traceback(error: BaseException) -> list[str]:

@@ -16,7 +16,7 @@ from daskperiment.records import Preview
 __all__ = ["FORMATS", "array_of", "array_preview", "is_exact_array"]
 
 _ALIGNMENT = 64
-_SAMPLE = 1 << 20
+_SAMPLE = 1 << 17
 """Elements that the statistics of a preview are made of, at most."""
 _TREE = "daskperiment.json"
 _STATISTICS = ("min", "mean", "max")
@@ -41,7 +41,8 @@ def array_preview(value: Any) -> Preview:
     if value.dtype.kind in "iufb" and value.size:
         flat = value.reshape(-1) if value.flags.c_contiguous else value.ravel("K")
         step = -(-flat.size // _SAMPLE)
-        sample = flat[::step]
+        # Copied, as each figure would walk through all of the memory.
+        sample = np.ascontiguousarray(flat[::step])
         with np.errstate(all="ignore"):
             stats = {name: f"{getattr(np, name)(sample):.6g}" for name in _STATISTICS}
             if value.dtype.kind == "f":

@@ -178,6 +178,7 @@ def nvml(**changed):
 
 def test_gpu(monkeypatch):
     """Graphics processors are listed where NVML is; its failure is a note, its absence nothing."""
+    monkeypatch.setattr(machine, "may_have_nvidia", lambda: True)
     monkeypatch.setitem(sys.modules, "pynvml", nvml())
     assert machine.gpu_facts() == {"driver": "550.1", "device 0": "Card, 16.0 GiB"}
 
@@ -187,6 +188,10 @@ def test_gpu(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", nvml(nvmlInit=fail))
     assert machine.gpu_facts() == {"note": "NVML is not available: no driver"}
     monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert machine.gpu_facts() == {}
+    # Whether somebody loaded the package says nothing of this machine.
+    monkeypatch.setattr(machine, "may_have_nvidia", lambda: False)
+    monkeypatch.setitem(sys.modules, "pynvml", nvml())
     assert machine.gpu_facts() == {}
 
 

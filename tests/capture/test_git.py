@@ -3,7 +3,6 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
-import sys
 
 import pytest
 
@@ -190,9 +189,50 @@ def test_no_repository(git, tmp_path, kind):
 def test_no_git_program(repo, monkeypatch):
     """Without the git program there is a note."""
     monkeypatch.setenv("PATH", str(repo))
-    assert "note" in state(repo)
-    monkeypatch.setitem(sys.modules, "git", None)
     assert state(repo) == {"note": "the git program is not there, or does not start"}
+
+
+def test_few_questions(repo, monkeypatch):
+    """A clean repository costs two short processes, and one with changes a third."""
+    asked = []
+    start = subprocess.Popen
+
+    def noted(words, **more):
+        asked.append(words)
+        return start(words, **more)
+
+    monkeypatch.setattr(git_module.subprocess, "Popen", noted)
+    state(repo)
+    assert len(asked) == 2
+    (repo / "train.py").write_text("x = 2\n")
+    assert state(repo)["dirty"] == "yes"
+    assert len(asked) == 5
+
+
+def test_git_that_hangs(repo, monkeypatch, tmp_path):
+    """A git that does not answer is ended, and a note says so."""
+    program = tmp_path / "bin" / "git"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\nexec sleep 600\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(git_module, "TIMEOUT", 0.05)
+    assert "after 0.05 seconds" in state(repo)["note"]
+
+
+def test_changes_that_git_complains_of_at_length(git, repo):
+    """Thousands of warnings do not stand in the way of the answer."""
+    git("config", "core.autocrlf", "input")
+    git("config", "core.safecrlf", "warn")
+    for n in range(1500):
+        (repo / f"{'long' * 20}{n}.txt").write_bytes(b"a\n")
+    git("add", ".")
+    git("commit", "-q", "-m", "many")
+    for n in range(1500):
+        (repo / f"{'long' * 20}{n}.txt").write_bytes(b"b\r\n")
+    found = state(repo)
+    assert found["dirty"] == "yes"
+    assert found["diff"].count("\n+b") == 1500
 
 
 def test_index_is_not_written(repo):

@@ -10,10 +10,14 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import selectors
+import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from daskperiment.capture.environment.secret_looks import SecretFinder
 
@@ -28,6 +32,7 @@ FILE_LIMIT = 16 * 1024 * 1024
 TIMEOUT = 20.0
 """Seconds that one git command may take."""
 
+_PART = 1 << 16
 _STORE = "daskperiment_cache"
 # Looking must not write the index (diff refreshes it, whatever the locks), and must start no file
 # monitor.
@@ -94,13 +99,9 @@ def read_state(repository: Repository | None) -> dict[str, str]:
     if repository is None:
         return {"note": "not in a Git repository"}
     try:
-        # Not at the top: importing GitPython starts a process, and fails without the git program.
-        import git  # noqa: PLC0415
-    except Exception:
+        return _RepositoryReader(repository.root).read()
+    except FileNotFoundError:
         return {"note": "the git program is not there, or does not start"}
-    try:
-        with git.Repo(repository.root) as repo:
-            return _RepositoryReader(repo.git, repository.root).read()
     except Exception as error:
         return {"note": f"the repository cannot be read: {_clean(str(error))}"}
 
@@ -108,44 +109,33 @@ def read_state(repository: Repository | None) -> dict[str, str]:
 class _RepositoryReader:
     """Asks git; each question is one short process, and none stays."""
 
-    def __init__(self, git: Any, root: str) -> None:
-        self._git = git
+    def __init__(self, root: str) -> None:
         self._root = root
         self._notes: list[str] = []
         self._secrets = SecretFinder()
 
     def read(self) -> dict[str, str]:
-        commit = self._ask("rev-parse", "--verify", "--quiet", "HEAD")
-        facts = {
-            "commit": commit or "",
-            "branch": _clean(self._ask("symbolic-ref", "--short", "--quiet", "HEAD") or ""),
-            "remote": self._remote(),
-        }
-        if not commit and not self._notes:
+        # Both begin before the first answer is waited for.
+        with _Question(self._root, _STATUS) as status, _Question(self._root, _REMOTES) as remotes:
+            found = _Status(self._text(status) or "")
+            urls = self._text(remotes) or ""
+        facts = {"commit": found.commit, "branch": _clean(found.branch), "remote": _remote(urls)}
+        if not found.commit and not self._notes:
             self._notes.append("no commit yet")
-        elif commit and not facts["branch"]:
+        elif found.commit and not found.branch:
             self._notes.append("detached HEAD")
-        facts |= self._changes(bool(commit))
+        if found.commit:
+            facts |= self._changes() if found.is_dirty else {"dirty": "no"}
+        facts["untracked"] = self._untracked(found.untracked)
         facts["note"] = "; ".join(filter(None, [*self._notes, _clean(self._secrets.note())]))
         return {name: text for name, text in facts.items() if text}
 
-    def _remote(self) -> str:
-        names = (self._ask("remote") or "").split()
-        if not names:
-            return ""
-        name = "origin" if "origin" in names else names[0]
-        # As written in the configuration: instead-of rules may put a password in.
-        url = self._ask("config", "--get", f"remote.{name}.url") or ""
-        return without_credentials(_clean(url))
-
-    def _changes(self, committed: bool) -> dict[str, str]:
-        if not committed:
-            return {"untracked": self._untracked()}
+    def _changes(self) -> dict[str, str]:
         diff = _LimitedOutput(DIFF_LIMIT)
-        options = ("--no-ext-diff", "--no-textconv", "--no-color", "--full-index")
-        if self._ask("diff", *options, "HEAD", output_stream=diff) is None:
-            self._notes.append("the changes could not be read")
-            return {}
+        with _Question(self._root, _DIFF) as question:
+            if not self._answered(question, diff.write):
+                self._notes.append("the changes could not be read")
+                return {}
         shown = self._secrets.without_secrets(diff.text())
         if diff.size > DIFF_LIMIT:
             # A short secret could be guessed by a digest of what is left out.
@@ -154,13 +144,11 @@ class _RepositoryReader:
                 f"the diff is cut off after {DIFF_LIMIT} bytes; "
                 f"all of it: {diff.size} bytes{digest}"
             )
-        dirty = "yes" if diff.size else "no"
-        return {"dirty": dirty, "diff": shown, "untracked": self._untracked()}
+        return {"dirty": "yes" if diff.size else "no", "diff": shown}
 
-    def _untracked(self) -> str:
-        names = self._ask("ls-files", "--others", "--exclude-standard", "-z") or ""
+    def _untracked(self, names: list[str]) -> str:
         # What this library writes is no part of the user's work.
-        own = sorted(n for n in names.split("\0") if n and _STORE not in n.split("/"))
+        own = sorted(name for name in names if _STORE not in name.split("/"))
         files = [name for name in own if not self._secrets.leaves_out(name)]
         shown = files[:UNTRACKED_LIMIT]
         lines = [f"{_file_digest(os.path.join(self._root, n))}  {_clean(n)}" for n in shown]
@@ -170,28 +158,114 @@ class _RepositoryReader:
             )
         return "\n".join(lines)
 
-    def _ask(self, *command: str, output_stream: Any = None) -> str | None:
-        """Run one git command; ``None`` if it fails."""
-        timeout: dict[str, Any] = {} if sys.platform == "win32" else {"kill_after_timeout": TIMEOUT}
-        try:
-            answer = self._git.execute(
-                [*_READ_ONLY, *command],
-                output_stream=output_stream,
-                env={"GIT_TERMINAL_PROMPT": "0"},
-                **timeout,
-            )
-        except Exception as error:
-            self._explain(error)
-            return None
-        return answer if isinstance(answer, str) else ""
+    def _text(self, question: _Question) -> str | None:
+        parts: list[bytes] = []
+        answered = self._answered(question, parts.append)
+        return b"".join(parts).decode("utf-8", "surrogateescape") if answered else None
 
-    def _explain(self, error: Exception) -> None:
+    def _answered(self, question: _Question, take: Callable[[bytes], object]) -> bool:
+        """Hand over what git answers; False if it does not, with a note why."""
+        status, words = question.answer(take)
         # Status 1 is an answer: there is no such thing. Others are trouble, said once.
-        if getattr(error, "status", None) != 1:
-            words = str(getattr(error, "stderr", "") or error).strip().removeprefix("stderr: ")
-            note = f"git says: {_clean(words).strip(chr(39))[:300]}"
+        if status not in (0, 1):
+            note = f"git says: {_clean(words.strip())[:300]}"
             if note not in self._notes:
                 self._notes.append(note)
+        return status == 0
+
+
+_DIFF = ("diff", "--no-ext-diff", "--no-textconv", "--no-color", "--full-index", "HEAD")
+_STATUS = (
+    "-c", "status.aheadBehind=false",
+    "status", "--porcelain=v2", "--branch", "-z", "--untracked-files=all", "--no-renames",
+)  # fmt: skip
+# As written in the configuration: instead-of rules may put a password in.
+_REMOTES = ("config", "--null", "--get-regexp", r"^remote\..*\.url$")
+
+
+class _Status:
+    """What ``git status`` says."""
+
+    def __init__(self, text: str) -> None:
+        self.commit = self.branch = ""
+        self.untracked: list[str] = []
+        self.is_dirty = False
+        """Whether a tracked file may differ from the commit."""
+        for line in text.split("\0"):
+            kind, _, rest = line.partition(" ")
+            name, _, value = rest.partition(" ")
+            if kind == "?":
+                self.untracked.append(rest)
+            elif kind in ("1", "2", "u"):
+                self.is_dirty = True
+            elif name == "branch.oid" and value != "(initial)":
+                self.commit = value
+            elif name == "branch.head" and value != "(detached)":
+                self.branch = value
+
+
+class _Question:
+    """A git command that runs."""
+
+    def __init__(self, root: str, command: tuple[str, ...]) -> None:
+        # In a file: nobody reads what git complains of while its answer is read.
+        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the question
+        # Nothing above the repository is meant, should its own folder be broken.
+        above = os.pathsep.join(
+            filter(None, [os.path.dirname(root), os.environ.get("GIT_CEILING_DIRECTORIES", "")])
+        )
+        plain = {"GIT_TERMINAL_PROMPT": "0", "LANGUAGE": "C", "LC_ALL": "C"}
+        try:
+            self._process = subprocess.Popen(
+                [*_READ_ONLY, *command], cwd=root, stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=self._complaints,
+                env={**os.environ, **plain, "GIT_CEILING_DIRECTORIES": above},
+            )  # fmt: skip
+        except BaseException:
+            self._complaints.close()
+            raise
+
+    def __enter__(self) -> _Question:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._process.wait()
+        self._complaints.close()
+
+    def answer(self, take: Callable[[bytes], object]) -> tuple[int, str]:
+        """Hand over the answer part by part, and return the status and what git complains of."""
+        output = self._process.stdout
+        assert output is not None
+        deadline = time.monotonic() + TIMEOUT
+        while self._has_more(deadline) and (part := os.read(output.fileno(), _PART)):
+            take(part)
+        status = self._process.wait()
+        self._complaints.seek(0)
+        words = self._complaints.read(_PART).decode("utf-8", "replace")
+        return status, words or f"it ended with {status}, maybe after {TIMEOUT:g} seconds"
+
+    def _has_more(self, deadline: float) -> bool:
+        """Wait for the next part, or for the end; where it comes too late, end the process."""
+        if sys.platform == "win32":  # where nothing waits for a pipe
+            return True
+        with selectors.DefaultSelector() as selector:
+            assert self._process.stdout is not None
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            if selector.select(max(0.0, deadline - time.monotonic())):
+                return True
+        self._process.kill()
+        return False
+
+
+def _remote(listed: str) -> str:
+    """Return the address of ``origin``, or of the first remote, without passwords."""
+    # Of several addresses of one remote the last counts.
+    urls = dict(pair.split("\n", 1) for pair in listed.split("\0") if "\n" in pair)
+    names = ["remote.origin.url", *sorted(urls)]
+    return without_credentials(_clean(next((urls[name] for name in names if name in urls), "")))
 
 
 class _LimitedOutput:

@@ -24,6 +24,8 @@ __all__ = ["CATEGORIES", "installed"]
 
 Facts = dict[str, str]
 
+_HEAD = 1024
+"""Bytes of a package's metadata that are read first: they may be as long as a book."""
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -117,7 +119,7 @@ def _package_facts(name: str) -> Callable[[], Facts]:
         except metadata.PackageNotFoundError:
             return {}
         installer = (found.read_text("INSTALLER") or "").strip().partition("\n")[0]
-        known = {"version": found.version, "installer": installer}
+        known = {"version": _name_and_version(found)[1], "installer": installer}
         for line in (found.read_text("WHEEL") or "").splitlines():
             if line.startswith("Tag:"):
                 known.setdefault("wheel", line.partition(":")[2].strip())
@@ -138,6 +140,8 @@ def conda_facts() -> Facts:
 
 def gpu_facts() -> Facts:
     """The graphics processors, where NVML and its Python package are there."""
+    if not may_have_nvidia():
+        return {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -153,6 +157,11 @@ def gpu_facts() -> Facts:
         return _gpus(pynvml)
     finally:
         pynvml.nvmlShutdown()
+
+
+def may_have_nvidia() -> bool:
+    """Whether a driver may be there, without asking it; Linux and WSL have a device for it."""
+    return sys.platform != "linux" or any(map(os.path.exists, ("/dev/nvidiactl", "/dev/dxg")))
 
 
 def _gpus(nvml: Any) -> Facts:
@@ -182,15 +191,26 @@ def installed() -> Facts:
 
 def _name_and_version(distribution: metadata.Distribution) -> tuple[str, str]:
     # Read as text: parsing the metadata of some hundred packages takes far longer.
-    text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
     fields: Facts = {}
-    for line in text.splitlines():
+    for line in _head_of(distribution).splitlines():
         name, colon, value = line.partition(":")
         if not colon or len(fields) == 2:
             break
         if name in ("Name", "Version"):
             fields[name] = value.strip()
     return fields.get("Name", ""), fields.get("Version", "unknown")
+
+
+def _head_of(distribution: metadata.Distribution) -> str:
+    """Return the beginning of the metadata, where name and version stand."""
+    folder = getattr(distribution, "_path", None)
+    if isinstance(folder, Path):
+        with suppress(OSError), open(folder / "METADATA", "rb") as file:
+            head = file.read(_HEAD).decode("utf-8", "replace")
+            head = head[: head.rfind("\n")]  # the last line may be cut off
+            if "\nName:" in head and "\nVersion:" in head:
+                return head
+    return distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
 
 
 CATEGORIES: dict[str, Callable[[], Facts]] = {

@@ -13,8 +13,9 @@ from daskperiment.formatting import listed
 
 __all__ = ["SecretFinder", "is_secret_name", "is_secret_text", "split_diff"]
 
-_NAMES: Final = re.compile(
-    r"""
+# Compiled at the first look, which many a process never takes.
+_VERBOSE: Final = re.VERBOSE | re.IGNORECASE
+_NAMES: Final = r"""
     \.env(\.(?!(example|sample|template|dist)$).*)? | .+\.env | \.envrc
     | id_(rsa|dsa|ecdsa|ed25519)(_sk)?(?!\.pub$)(\..*)?
     | .*\.(pem|key|p8|p12|pfx|ppk|jks|keystore|kdbx?|gpg|asc|age|ovpn|tfvars|token|secrets?)
@@ -22,17 +23,14 @@ _NAMES: Final = re.compile(
     | \.dockercfg | kubeconfig | (.*[._-])?credentials?([._-](?!.*\.?pyx?$).*)? | client_secret.*
     | [._-]?(secrets?|passwords?|passwd|tokens?|api[_-]?keys?)(\.(?!pyx?$|ipynb$).*)?
     | service[_-]?account.*\.json
-    """,
-    re.VERBOSE | re.IGNORECASE,
-)
+    """
 _FOLDERS: Final = frozenset({".aws", ".azure", ".gnupg", ".kube", ".ssh", ".secrets"})
 
 _WORD: Final = (
     r"(?:pass(?:wd|word|phrase|code)|pwd|secret|token|credential|authorization|dsn|"
     r"(?:api|access|private|account|auth|encryption|signing)[_-]?key)"
 )
-_TEXTS: Final = re.compile(
-    rf"""
+_TEXTS: Final = rf"""
     -----BEGIN\ [A-Z0-9 ]*PRIVATE\ KEY
     | \b(?:AKIA|ASIA)[0-9A-Z]{{16}}
     | \b(?:gh[oprsu]_|github_pat_|glpat-|xox[a-z]-|hf_|npm_|pypi-|dop_v1_)[\w-]{{10}}
@@ -42,15 +40,12 @@ _TEXTS: Final = re.compile(
     | ://[^\s/:@"'<>{{}}]{{0,99}}:[^\s@"'<>{{}}]{{1,199}}@
     | {_WORD}\w{{0,40}}\\?["']?\]?\s*(?::[^="'\n]{{0,40}})?[:=,]\s*
       (?:\w+\s*=\s*)?[bfru]{{0,2}}\\?["'][^"'\s]{{3}}
-    """,
-    re.VERBOSE | re.IGNORECASE,
-)
-_SETTINGS: Final = re.compile(
-    rf"^[+\- ]?\s*(?:export\s+)?[\w.-]{{0,80}}{_WORD}[\w.-]{{0,80}}\s*[:=]\s*[^\s\"'$<{{}}]{{3}}",
-    re.IGNORECASE | re.MULTILINE,
+    """
+_SETTINGS: Final = (
+    rf"^[+\- ]?\s*(?:export\s+)?[\w.-]{{0,80}}{_WORD}[\w.-]{{0,80}}\s*[:=]\s*[^\s\"'$<{{}}]{{3}}"
 )
 """A line of a file that is no program: there, what is set needs no quotes."""
-_PROGRAM: Final = re.compile(r".*\.(py[ix]?|ipynb|r|jl|sql|md|rst|c|h|cpp|hpp|cu|js|ts|go|rs|java)")
+_PROGRAM: Final = r".*\.(py[ix]?|ipynb|r|jl|sql|md|rst|c|h|cpp|hpp|cu|js|ts|go|rs|java)"
 
 
 def is_secret_name(path: str) -> bool:
@@ -62,14 +57,16 @@ def is_secret_name(path: str) -> bool:
     (True, False)
     """
     *folders, name = path.strip('"').split("/")
-    return _NAMES.fullmatch(name) is not None or not _FOLDERS.isdisjoint(folders)
+    return re.fullmatch(_NAMES, name, _VERBOSE) is not None or not _FOLDERS.isdisjoint(folders)
 
 
 def is_secret_text(text: str, path: str) -> bool:
     """Whether a text, or changes of it, has keys, tokens or passwords in it."""
-    if _TEXTS.search(text) is not None:
+    if re.search(_TEXTS, text, _VERBOSE) is not None:
         return True
-    return _PROGRAM.fullmatch(path.lower()) is None and _SETTINGS.search(text) is not None
+    if re.fullmatch(_PROGRAM, path.lower()) is not None:
+        return False
+    return re.search(_SETTINGS, text, re.IGNORECASE | re.MULTILINE) is not None
 
 
 def split_diff(diff: str) -> list[str]:
