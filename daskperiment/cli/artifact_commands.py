@@ -15,6 +15,7 @@ from daskperiment.formats import format_named
 from daskperiment.formatting import plain_repr
 from daskperiment.history.artifacts import KeptArtifact, artifact_bytes, artifacts_of
 from daskperiment.history.previews import preview_text
+from daskperiment.store.protocol import Store
 
 __all__ = ["get_artifact", "list_artifacts", "print_previews", "save_artifact"]
 
@@ -33,12 +34,14 @@ def list_artifacts(
     unasked = number is not None and output.is_terminal()
     if format_ == "table" and (unasked if preview is None else preview):
         trials = None if number is None else [number]
-        print_previews(artifacts_of(store_of(backend, id), trials)[:limit])
+        print_previews(store_of(backend, id), trials, limit)
 
 
-def print_previews(kept: Sequence[KeptArtifact]) -> None:
+def print_previews(
+    store: Store, trials: Sequence[int] | None, limit: int | None = None
+) -> None:  # fmt: skip
     """Print what was told of artifacts when they were kept; nothing of them is loaded."""
-    for one in kept:
+    for one in artifacts_of(store, trials)[:limit]:
         size = f"{one.reference.size:,} bytes"
         told = f"{plain_repr(one.artifact.name)} of trial {one.trial}: {one.format}, {size}"
         output.print_text(f"\n{told}\n{indent(preview_text(one.reference), '  ')}")

@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from daskperiment.cli import output
-from daskperiment.cli.artifact_commands import print_previews
 from daskperiment.cli.exit_status import Refused
 from daskperiment.cli.lookup import find, store_of, trial_of
 from daskperiment.experiment import Experiment
 from daskperiment.history import RecordedTrial, trial_or_raise
-from daskperiment.history.artifacts import artifacts_of
 from daskperiment.history.curated import NOTHING_SAID, curated
 from daskperiment.history.stored_values import StoredObject, viewed
 from daskperiment.history.trial_records import DAMAGED, part_of, resumed_by
@@ -51,6 +49,9 @@ _FAILURE = ("type", "description", "step", "traceback")
 
 def show(backend: str | None, id: str, trial: int, format_: str) -> None:
     """Print one trial."""
+    # With pandas, which other commands of this module do without.
+    from daskperiment.cli.artifact_commands import print_previews  # noqa: PLC0415
+
     experiment, store = find(backend, id), store_of(backend, id)
     number = trial_of(experiment, trial)
     data = trial_data(experiment, store, trial_or_raise(store, number))
@@ -63,7 +64,7 @@ def show(backend: str | None, id: str, trial: int, format_: str) -> None:
         click.echo()
         steps = experiment.get_steps(number)[_STEP_COLUMNS].itertuples(index=False)
         output.print_table(["step", "status", "wall", "cpu", "reused from"], list(steps))
-    print_previews(artifacts_of(store, [number]))
+    print_previews(store, [number])
     if data["failure"]:
         click.echo()
         output.print_text(data["failure"]["traceback"].rstrip() or data["failure"]["description"])

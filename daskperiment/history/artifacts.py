@@ -140,7 +140,7 @@ def get_artifacts(store: Store, trial_id: int | None = None) -> pd.DataFrame:
         ("Added", moments([one.artifact.added for one in kept], index)),
     ]
     frame = frame_of(columns, index)
-    plain: Callable[[], str | None] = frame._repr_html_  # type: ignore[assignment]
+    plain: Callable[[], str | None] = getattr(frame, "_repr_html_")  # noqa: B009
 
     def with_previews() -> str:
         return f"{plain() or ''}{_gallery(store, kept)}"
