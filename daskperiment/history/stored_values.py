@@ -17,7 +17,15 @@ from daskperiment.secret_values import HIDDEN
 from daskperiment.store.file import FileStore
 from daskperiment.store.protocol import Buffer
 
-__all__ = ["MISSING", "MissingValue", "StoredObject", "loaded", "viewed", "viewed_all"]
+__all__ = [
+    "MISSING",
+    "MissingValue",
+    "StoredObject",
+    "as_number_held",
+    "loaded",
+    "viewed",
+    "viewed_all",
+]
 
 
 class MissingValue:
@@ -30,6 +38,7 @@ class MissingValue:
 MISSING = MissingValue()
 _AS_IS = frozenset({bool, int, float, str, type(None), MissingValue})
 """Types of recorded values that are Python values already, as most are."""
+_NUMBERS = (bool, int, float)
 
 
 class StoredObject:
@@ -95,6 +104,13 @@ class StoredObject:
         """Plain fields of a data class or named tuple by name, as far as they are recorded."""
         return {name: viewed(data, self._store) for name, data in self._ref.parts.items()}
 
+    @property
+    def number(self) -> bool | int | float | None:
+        """The one number that an array or tensor holds, as it was recorded; None for all else."""
+        number = self._ref.number
+        found = number if type(number) in _NUMBERS or number is None else _number_of(number)
+        return found if type(found) in _NUMBERS else None
+
     def load(self, signing_key: str | bytes | None = None) -> Any:
         """Load the value. This runs code of whoever wrote it: do so only if you trust the store.
 
@@ -140,7 +156,7 @@ class StoredObject:
     @property
     def _what(self) -> ObjectRef:
         """The reference without who pickled the value, and without what its bytes tell."""
-        return msgspec.structs.replace(self._ref, python=None, parts={})
+        return msgspec.structs.replace(self._ref, python=None, parts={}, number=None)
 
 
 class _ObjectSource(Protocol):
@@ -163,6 +179,19 @@ class _AbsentStore(NamedTuple):
             f"Object {digest} of {self.address} came by a pickle, which does not carry the way to "
             "a server. Ask the experiment for its history here, and load from that."
         )
+
+
+def _number_of(form: Any) -> Any:
+    try:
+        return from_plain(form)
+    except CorruptRecordError:
+        return None
+
+
+def as_number_held(value: Any) -> Any:
+    """Return the number that an object holds in its place; any other value as it is."""
+    number = value.number if isinstance(value, StoredObject) else None
+    return value if number is None else number
 
 
 def loaded(data: Any, store: _ObjectSource, signing_key: str | bytes | None = None) -> Any:
