@@ -11,6 +11,7 @@ from daskperiment.codec import from_plain, is_object, object_ref, signing_key_in
 from daskperiment.errors import CorruptRecordError, StoreError
 from daskperiment.formats import read_file
 from daskperiment.formatting import html_table, shorten
+from daskperiment.history.previews import preview_html, preview_text
 from daskperiment.records import ObjectRef
 from daskperiment.secret_values import HIDDEN
 from daskperiment.store.file import FileStore
@@ -86,6 +87,14 @@ class StoredObject:
         return self._ref.reason
 
     @property
+    def preview(self) -> str:
+        """What was told of the value when it was kept, as lines; nothing is loaded.
+
+        Of a table its head, of a text its beginning, of an array its shape and statistics.
+        """
+        return preview_text(self._ref)
+
+    @property
     def is_secret(self) -> bool:
         """Whether it is the value of a secret parameter, which no store has."""
         return self._ref.mark is not None
@@ -134,7 +143,9 @@ class StoredObject:
     def _repr_html_(self) -> str:
         kept = format_bytes(self.size) if self.reason is None else f"not kept: {self.reason}"
         rows = [["type", self.type], ["value", self.repr], ["size", kept]]
-        return html_table(["Stored object", ""], [[n, shorten(text, 100)] for n, text in rows])
+        told = "" if self._ref.preview is None else preview_html(self._ref)
+        shown = [[name, shorten(text, 100)] for name, text in rows]
+        return html_table(["Stored object", ""], shown) + told
 
     def __eq__(self, other: object) -> bool:
         return self._what == other._what if isinstance(other, StoredObject) else NotImplemented
