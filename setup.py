@@ -46,6 +46,7 @@ BENCHMARKS = ["attrs>=23", "joblib>=1.4", "pydantic>=2", "redun>=0.30", "sf-hami
 LIBRARIES = [
     "altair>=5.4",
     "attrs>=23.2",
+    "dask-jobqueue>=0.9",
     "ipython>=8.20",
     "jax>=0.4.30",
     "lightgbm>=4.3",
