@@ -47,6 +47,9 @@ LIBRARIES = [
     "altair>=5.4",
     "attrs>=23.2",
     "dask-jobqueue>=0.9",
+    # The views of a folder's database, with the extension that reads it as a package.
+    "duckdb>=1.1",
+    "duckdb-extension-sqlite-scanner>=1.1",
     "ipython>=8.20",
     "jax>=0.4.30",
     "lightgbm>=4.3",
