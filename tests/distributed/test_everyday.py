@@ -88,7 +88,7 @@ def test_a_worker_that_is_told_to_stop(ex, cluster, tmp_path):
 
 
 def test_two_experiments_at_once(client, tmp_path):
-    """Two experiments share a cluster: each has its own trials, points and outputs, and no other."""
+    """Two experiments share a cluster: each has its own trials, points and outputs."""
     made = []
     for number in (1, 2):
         ex = daskperiment.Experiment("shared", backend=tmp_path / f"store{number}", reuse=True)
