@@ -317,9 +317,8 @@ INWARD = {
     # taken, by the runs of the steps.
     "Ended.value", "Node.literals", "Node.parts", "Node.beside", "Node.ignored", "Begun.files",
     "Argument.data", "CodeInside.constants", "CodeInside.functions", "CodeInside.packages",
-    "StepCode.data", "Begun.unreached", "Argument.fingerprint", "FileState.digest", "FileState.step",
-    "FileState.relative", "FileState.left", "Curation.untags",
-    "StepCode.states",
+    "StepCode.data", "StepCode.states", "Begun.unreached", "Argument.fingerprint",
+    "FileState.digest", "FileState.step", "FileState.relative", "FileState.left", "Curation.untags",
     # What tells equal submissions and hosts, and what was signed; clocks are named in warnings.
     "Begun.submission", "Begun.code_hash", "Begun.signature", "StepRun.signature",
     "StepCode.clocks", "ObjectRef.python", "ObjectRef.mark", "StepRun.serial", "Ended.serial",
