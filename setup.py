@@ -46,6 +46,9 @@ BENCHMARKS = ["attrs>=23", "joblib>=1.4", "pydantic>=2", "redun>=0.30", "sf-hami
 LIBRARIES = [
     "altair>=5.4",
     "attrs>=23.2",
+    # The views of a folder's database, with the extension that reads it as a package.
+    "duckdb>=1.1",
+    "duckdb-extension-sqlite-scanner>=1.1",
     "ipython>=8.20",
     "jax>=0.4.30",
     "lightgbm>=4.3",

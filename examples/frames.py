@@ -61,7 +61,8 @@ def hot_days(measured: pl.DataFrame, limit: float) -> pl.DataFrame:
 def monthly(measured: pl.DataFrame) -> pd.DataFrame:
     """Return the mean of each station, with Dask."""
     frame = dd.from_pandas(measured.to_pandas(), npartitions=2)
-    return frame.groupby("station")["degrees"].mean().compute().to_frame().sort_index()
+    means: pd.Series[float] = frame.groupby("station")["degrees"].mean().compute()
+    return means.to_frame().sort_index()
 
 
 @ex.result

@@ -35,14 +35,15 @@ def load() -> list[np.ndarray]:
 def fit(data: list[np.ndarray], eta: float, depth: int, rounds: int, trial: Any) -> float:
     """Fit a model round by round, and return its last loss in the test."""
     train, test, train_labels, test_labels = data
-    held, found = xgboost.DMatrix(test, test_labels), {}
+    held = xgboost.DMatrix(test, test_labels)
+    found: dict[str, dict[str, list[float]]] = {}
     settings = {"objective": "binary:logistic", "eta": eta, "max_depth": depth, "nthread": 1}
     xgboost.train(
         settings, xgboost.DMatrix(train, train_labels), rounds, evals=[(held, "test")],
         evals_result=found, verbose_eval=False,
         callbacks=[XGBoostPruningCallback(trial, "test-logloss")],
     )  # fmt: skip
-    return float(found["test"]["logloss"][-1])
+    return found["test"]["logloss"][-1]
 
 
 def objective(trial: optuna.Trial) -> float:

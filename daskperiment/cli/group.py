@@ -166,6 +166,7 @@ def steps(**given: Any) -> None:
 @command("artifacts", trials=True)
 @experiment_argument
 @click.argument("trial", type=TRIAL, required=False)
+@click.option("--preview/--no-preview", default=None, help="Tell what each one is.")
 @limit_option
 @format_option("table", "csv", "json")
 def artifacts(**given: Any) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,7 +17,7 @@ from daskperiment.cli.lookup import find, store_of, trial_of
 from daskperiment.experiment import Experiment
 from daskperiment.history import RecordedTrial, trial_or_raise
 from daskperiment.history.curated import NOTHING_SAID, curated
-from daskperiment.history.stored_values import viewed
+from daskperiment.history.stored_values import StoredObject, viewed
 from daskperiment.history.trial_records import DAMAGED, part_of, resumed_by
 from daskperiment.records import Code
 from daskperiment.store.protocol import Store
@@ -48,6 +49,9 @@ _FAILURE = ("type", "description", "step", "traceback")
 
 def show(backend: str | None, id: str, trial: int, format_: str) -> None:
     """Print one trial."""
+    # With pandas, which other commands of this module do without.
+    from daskperiment.cli.artifact_commands import print_previews  # noqa: PLC0415
+
     experiment, store = find(backend, id), store_of(backend, id)
     number = trial_of(experiment, trial)
     data = trial_data(experiment, store, trial_or_raise(store, number))
@@ -55,13 +59,23 @@ def show(backend: str | None, id: str, trial: int, format_: str) -> None:
         click.echo(output.as_json(data))
         return
     output.print_pairs(_pairs(data))
+    _print_result(store, number)
     if data["steps"]:
         click.echo()
         steps = experiment.get_steps(number)[_STEP_COLUMNS].itertuples(index=False)
         output.print_table(["step", "status", "wall", "cpu", "reused from"], list(steps))
+    print_previews(store, [number])
     if data["failure"]:
         click.echo()
         output.print_text(data["failure"]["traceback"].rstrip() or data["failure"]["description"])
+
+
+def _print_result(store: Store, number: int) -> None:
+    """Print what was told of a result that is no plain value, when it was kept."""
+    ended = trial_or_raise(store, number).ended
+    value = None if ended is None or ended.status != "succeeded" else viewed(ended.value, store)
+    if isinstance(value, StoredObject) and value.preview != value.repr:
+        output.print_text(f"\nresult\n{indent(value.preview, '  ')}")
 
 
 def code(backend: str | None, id: str, trial: int) -> None:

@@ -23,6 +23,7 @@ import msgspec
 from dask import config
 
 from daskperiment.codec.class_values import import_named, named
+from daskperiment.codec.held_numbers import number_in_array
 from daskperiment.codec.kinds import BUILDERS, FORMS, KINDS, NotPlainError, kind_of
 from daskperiment.codec.object_format import (
     PYTHON,
@@ -294,8 +295,10 @@ def pickled(value: Any, signing_key: bytes | None = None) -> tuple[Any, Blob | N
         blob = dump_object(value, signing_key)
     except Exception as error:
         return unkept(value, error), None
-    size, digest, parts = blob.size, blob.digest, named_parts(value)
-    reference = ObjectRef(type_, text, size, digest, python=PYTHON, parts=parts)
+    reference = ObjectRef(
+        type_, text, blob.size, blob.digest, python=PYTHON, parts=named_parts(value),
+        number=to_plain(number_in_array(value)),
+    )  # fmt: skip
     return msgspec.to_builtins(reference), blob
 
 
@@ -370,6 +373,8 @@ def _short_parts(value: Any, levels: int, room: int) -> tuple[dict[str, Any], in
 
 def _part(value: Any, levels: int, room: int) -> tuple[Any, int]:
     """Return the form of one part and its bytes; without a form if it is long or not plain."""
+    number = number_in_array(value)
+    value = value if number is None else number
     if _is_short(value, room):
         try:
             form = to_plain(named(value) if isinstance(value, enum.Enum) else value)

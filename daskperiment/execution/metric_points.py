@@ -9,21 +9,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from decimal import Decimal
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
-
-import numpy as np
 
 from daskperiment.capture.signatures import check_name, unknown_keyword
 from daskperiment.codec import NotPlainError, to_plain
+from daskperiment.codec.held_numbers import element_count, held_number, is_time
 from daskperiment.formatting import shorten
 from daskperiment.records import Point
 
 __all__ = ["point_of", "points_of"]
-
-_GIVERS = ("item", "numpy", "as_py")
-"""Methods by which arrays, tensors and scalars of libraries give their one element."""
 
 _KNOWN = ("metric_key", "epoch", "value", "step")
 
@@ -87,7 +82,7 @@ def _arranged(given: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[Any, An
 def _check_order(epoch: Any, value: Any) -> None:
     """Refuse a call that has most likely the order of other trackers: the value, then the step."""
     counted = value.__class__ is int or (value.__class__ is not bool and _is_integral(value))
-    number = _number(epoch) if counted else None
+    number = held_number(epoch) if counted else None
     if isinstance(number, float) and math.isfinite(number) and number != int(number):
         raise TypeError(
             f"The epoch of a metric is {_shown(epoch)} and its value {value!r}: the epoch stands "
@@ -98,13 +93,13 @@ def _check_order(epoch: Any, value: Any) -> None:
 
 
 def _is_integral(value: Any) -> bool:
-    return isinstance(value, Integral) and not _is_time(value)
+    return isinstance(value, Integral) and not is_time(value)
 
 
 def _value(key: str, value: Any) -> Any:
     """Return a value as a record holds it."""
     try:
-        number = _number(value)
+        number = held_number(value)
     except (TypeError, ValueError, NotImplementedError, OverflowError) as error:
         raise TypeError(f"{_refusal(key, value)} It gave none: {error}") from error
     if number is None:
@@ -113,7 +108,7 @@ def _value(key: str, value: Any) -> Any:
 
 
 def _refusal(key: str, value: Any) -> str:
-    count = _count(value)
+    count = element_count(value)
     if count is not None and count != 1:
         what = f" with {count} elements"
         hint = "Say what of them is meant: value.mean(), for example."
@@ -135,7 +130,7 @@ def _epoch(key: str, epoch: Any) -> Any:
         return to_plain(epoch)
     except NotPlainError as error:
         try:
-            number = _number(epoch)
+            number = held_number(epoch)
         except (TypeError, ValueError, NotImplementedError, OverflowError):
             number = None
         if number is not None:
@@ -144,54 +139,6 @@ def _epoch(key: str, epoch: Any) -> Any:
             f"The epoch of metric {key!r} is {_shown(epoch)}; expected a number or another plain "
             "value, such as a date. Convert it, for example with int()."
         ) from error
-
-
-def _number(value: Any) -> bool | int | float | None:
-    """Return the one number that a value is or holds, None if it is no such thing."""
-    number = _python_number(value)
-    if number is not None or not _holds_one(value):
-        return number
-    for name in _GIVERS:
-        give = getattr(type(value), name, None)
-        if callable(give):
-            given = give(value)
-            return _python_number(given.item() if isinstance(given, np.ndarray) else given)
-    return float(value) if hasattr(type(value), "__float__") else None
-
-
-def _python_number(value: Any) -> bool | int | float | None:
-    """Return a number of any type as one of Python's, None if it is none."""
-    type_ = type(value)
-    if type_ is float or type_ is int or type_ is bool:
-        return value  # type: ignore[no-any-return]
-    if isinstance(value, Integral):
-        return None if _is_time(value) else int(value)
-    if isinstance(value, Real | Decimal):
-        return float(value)
-    return bool(value) if isinstance(value, np.bool_) else None
-
-
-def _is_time(value: Any) -> bool:
-    # NumPy's timedelta64 says that it is an integer, and as an element it becomes one.
-    return getattr(getattr(value, "dtype", None), "kind", "") in ("m", "M")
-
-
-def _holds_one(value: Any) -> bool:
-    """Whether a value may hold one number that is known, and is neither a time nor missing."""
-    if _count(value) not in (None, 1) or _is_time(value):
-        return False
-    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
-        return False
-    return not hasattr(type(value), "__dask_graph__") and getattr(value, "is_meta", 0) is not True
-
-
-def _count(value: Any) -> int | None:
-    """Return how many elements an array has, None for what is no array."""
-    shape = getattr(value, "shape", None)
-    try:
-        return None if shape is None or isinstance(value, type) else math.prod(shape)
-    except TypeError:  # it is not known yet, or no shape
-        return None
 
 
 def _shown(value: Any) -> str:

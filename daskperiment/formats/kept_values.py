@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from daskperiment.codec import Blob, describe, named_parts, pickled, seal, unkept
+from daskperiment.codec import Blob, describe, named_parts, pickled, seal, to_plain, unkept
+from daskperiment.codec.held_numbers import number_in_array
 from daskperiment.codec.object_format import digest_of
 from daskperiment.errors import CorruptRecordError, UnknownFormatError
 from daskperiment.formats.format import Buffer, Format, Written
@@ -65,7 +66,7 @@ def object_of(
     reference = ObjectRef(
         type_, text, size=size, digest=digest, format=name,
         preview=_preview(file.format, value), seal=seal(name, parts, signing_key),
-        parts=named_parts(value),
+        parts=named_parts(value), number=to_plain(number_in_array(value)),
     )  # fmt: skip
     return msgspec.to_builtins(reference), Blob(digest, list(parts), size)
 

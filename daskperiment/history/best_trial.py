@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any, Literal, NamedTuple
 
+from daskperiment.codec.held_numbers import held_number
 from daskperiment.errors import FilterError, TrialIDNotFoundError
 from daskperiment.formatting import listed, shorten
 from daskperiment.history.filtering.language import path_of, path_text
@@ -68,9 +69,11 @@ def scores(
     values = table.column(path_of(by, table.names)).to_list()
     succeeded = table.column(("Success",)).to_list()
     rows = zip(table.columns.trials.tolist(), values, succeeded, strict=True)
-    return [Score(trial, value) for trial, value, ended_well in rows
-            if ended_well and _is_number(value)]  # fmt: skip
+    numbers = [(trial, _number(value)) for trial, value, ended_well in rows if ended_well]
+    return [Score(trial, number) for trial, number in numbers if number is not None]
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and value == value
+def _number(value: Any) -> float | None:
+    """Return a number of any kind as Python's; None for nan, and for what is none."""
+    number = value if isinstance(value, (int, float)) else held_number(value)
+    return None if number is None or number != number else number

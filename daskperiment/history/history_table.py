@@ -15,7 +15,7 @@ from daskperiment.history.filtering import Filter
 from daskperiment.history.filtering.comparing import sorted_rows
 from daskperiment.history.filtering.language import Path, no_column, path_of, path_text
 from daskperiment.history.metrics import MetricSummary, summarize
-from daskperiment.history.stored_values import MISSING, StoredObject, viewed
+from daskperiment.history.stored_values import MISSING, StoredObject, as_number_held, viewed
 from daskperiment.history.table_columns import (
     CodedColumn,
     Column,
@@ -198,7 +198,10 @@ class HistoryTable:
             return _compacted(_coded(column, len(self)).each(self._commit))
         if name in _UNITS:
             return _in_unit(column, len(self), _UNITS[name])
-        return self._viewed(column)
+        found = self._viewed(column)
+        if name != "Result" or isinstance(found, NumberColumn):
+            return found
+        return _compacted(found.coded().each(as_number_held))
 
     def _viewed(self, column: Column | None) -> Column:
         if column is None:

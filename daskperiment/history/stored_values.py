@@ -11,12 +11,21 @@ from daskperiment.codec import from_plain, is_object, object_ref, signing_key_in
 from daskperiment.errors import CorruptRecordError, StoreError
 from daskperiment.formats import read_file
 from daskperiment.formatting import html_table, shorten
+from daskperiment.history.previews import preview_html, preview_text
 from daskperiment.records import ObjectRef
 from daskperiment.secret_values import HIDDEN
 from daskperiment.store.file import FileStore
 from daskperiment.store.protocol import Buffer
 
-__all__ = ["MISSING", "MissingValue", "StoredObject", "loaded", "viewed", "viewed_all"]
+__all__ = [
+    "MISSING",
+    "MissingValue",
+    "StoredObject",
+    "as_number_held",
+    "loaded",
+    "viewed",
+    "viewed_all",
+]
 
 
 class MissingValue:
@@ -29,6 +38,7 @@ class MissingValue:
 MISSING = MissingValue()
 _AS_IS = frozenset({bool, int, float, str, type(None), MissingValue})
 """Types of recorded values that are Python values already, as most are."""
+_NUMBERS = (bool, int, float)
 
 
 class StoredObject:
@@ -77,6 +87,14 @@ class StoredObject:
         return self._ref.reason
 
     @property
+    def preview(self) -> str:
+        """What was told of the value when it was kept, as lines; nothing is loaded.
+
+        Of a table its head, of a text its beginning, of an array its shape and statistics.
+        """
+        return preview_text(self._ref)
+
+    @property
     def is_secret(self) -> bool:
         """Whether it is the value of a secret parameter, which no store has."""
         return self._ref.mark is not None
@@ -85,6 +103,13 @@ class StoredObject:
     def parts(self) -> dict[str, Any]:
         """Plain fields of a data class or named tuple by name, as far as they are recorded."""
         return {name: viewed(data, self._store) for name, data in self._ref.parts.items()}
+
+    @property
+    def number(self) -> bool | int | float | None:
+        """The one number that an array or tensor holds, as it was recorded; None for all else."""
+        number = self._ref.number
+        found = number if type(number) in _NUMBERS or number is None else _number_of(number)
+        return found if type(found) in _NUMBERS else None
 
     def load(self, signing_key: str | bytes | None = None) -> Any:
         """Load the value. This runs code of whoever wrote it: do so only if you trust the store.
@@ -118,7 +143,9 @@ class StoredObject:
     def _repr_html_(self) -> str:
         kept = format_bytes(self.size) if self.reason is None else f"not kept: {self.reason}"
         rows = [["type", self.type], ["value", self.repr], ["size", kept]]
-        return html_table(["Stored object", ""], [[n, shorten(text, 100)] for n, text in rows])
+        told = "" if self._ref.preview is None else preview_html(self._ref)
+        shown = [[name, shorten(text, 100)] for name, text in rows]
+        return html_table(["Stored object", ""], shown) + told
 
     def __eq__(self, other: object) -> bool:
         return self._what == other._what if isinstance(other, StoredObject) else NotImplemented
@@ -129,7 +156,7 @@ class StoredObject:
     @property
     def _what(self) -> ObjectRef:
         """The reference without who pickled the value, and without what its bytes tell."""
-        return msgspec.structs.replace(self._ref, python=None, parts={})
+        return msgspec.structs.replace(self._ref, python=None, parts={}, number=None)
 
 
 class _ObjectSource(Protocol):
@@ -152,6 +179,19 @@ class _AbsentStore(NamedTuple):
             f"Object {digest} of {self.address} came by a pickle, which does not carry the way to "
             "a server. Ask the experiment for its history here, and load from that."
         )
+
+
+def _number_of(form: Any) -> Any:
+    try:
+        return from_plain(form)
+    except CorruptRecordError:
+        return None
+
+
+def as_number_held(value: Any) -> Any:
+    """Return the number that an object holds in its place; any other value as it is."""
+    number = value.number if isinstance(value, StoredObject) else None
+    return value if number is None else number
 
 
 def loaded(data: Any, store: _ObjectSource, signing_key: str | bytes | None = None) -> Any:

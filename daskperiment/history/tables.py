@@ -14,7 +14,7 @@ from daskperiment.history.columns import column, durations, frame_of, moments, o
 from daskperiment.history.curated import curated
 from daskperiment.history.history_table import SAID, HistoryTable
 from daskperiment.history.kept_columns import all_columns, latest_columns
-from daskperiment.history.stored_values import MISSING, viewed
+from daskperiment.history.stored_values import MISSING, as_number_held, viewed
 from daskperiment.history.table_columns import CodedColumn, Column, NumberColumn, absent
 from daskperiment.history.trial_columns import (
     endless_columns,
@@ -144,7 +144,7 @@ def _parameters(
 
 def _outcomes(table: HistoryTable, index: pd.Index, verbose: bool, expand: bool) -> _Columns:
     fields = table.columns.fields
-    results = _series(fields.get("result"), index, table, nullable=False)
+    results = _results(fields.get("result"), index, table)
     columns = [("Result", results), *(_expanded("Result", table, index) if expand else ())]
     if verbose:
         types = _values(fields.get("type"), table)
@@ -161,6 +161,12 @@ def _outcomes(table: HistoryTable, index: pd.Index, verbose: bool, expand: bool)
         ("Process Time", durations(_seconds(fields.get("elapsed"), len(table)), index)),
         ("Description", _series(fields.get("description"), index, table)),
     ]
+
+
+def _results(found: Column | None, index: pd.Index, table: HistoryTable) -> pd.Series:
+    if isinstance(found, NumberColumn):
+        return _series(found, index, table, nullable=False)
+    return column([as_number_held(one) for one in _values(found, table)], index, nullable=False)
 
 
 def _seconds(found: Column | None, count: int) -> Any:

@@ -97,6 +97,8 @@ class ObjectRef(Struct, frozen=True, omit_defaults=True, tag="object", tag_field
     parts: dict[str, Any] = {}
     """Plain fields of a data class or a named tuple, by name: what a table of trials can show and
     compare without unpickling the value."""
+    number: Any = None
+    """The one number that an array, a tensor or a scalar of a library holds, as a plain value."""
     format: str | None = None
     """Name of the format whose file the object is; ``None`` if it is a pickle."""
     preview: Preview | None = None

@@ -14,7 +14,17 @@ from pathlib import Path
 
 from daskperiment.errors import CorruptRecordError, StoreError, StoreUnavailableError
 
-__all__ = ["database_name", "explain", "explained", "has_no_descriptors", "is_damage"]
+__all__ = [
+    "SQLITE_ERRORS",
+    "database_name",
+    "explain",
+    "explained",
+    "has_no_descriptors",
+    "is_damage",
+]
+
+SQLITE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+"""What comes of a database: the second where it tells, in its message, of text that is none."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REMEDIES = {
@@ -39,7 +49,7 @@ def explain(error: BaseException, path: Path) -> StoreError:
         return StoreError(f"{_why_full(error, path)} ({error})")
     if has_no_descriptors(error):
         return StoreError(f"{path}: {error}{_REMEDIES[errno.EMFILE]}")
-    if isinstance(error, sqlite3.Error):
+    if isinstance(error, SQLITE_ERRORS):
         return _explain_database(error, path)
     return _explain_system(error, path)
 
@@ -49,7 +59,7 @@ def explained(path: Path) -> Iterator[None]:
     """Raise what SQLite or the system raise about a path as a store error."""
     try:
         yield
-    except (sqlite3.Error, OSError) as error:
+    except (*SQLITE_ERRORS, OSError) as error:
         raise explain(error, path) from error
 
 
@@ -82,6 +92,8 @@ def _why_full(error: BaseException, path: Path) -> str:
 
 def is_damage(error: BaseException) -> bool:
     """Return whether an error says that a database is damaged."""
+    if isinstance(error, UnicodeDecodeError):
+        return True
     name, text = database_name(error), str(error)
     if isinstance(error, sqlite3.OperationalError) and name in ("", "SQLITE_ERROR"):
         # Text that is none, and a table or column that the database of each release has.
@@ -121,7 +133,7 @@ def has_no_descriptors(error: BaseException) -> bool:
     return False
 
 
-def _explain_database(error: sqlite3.Error, path: Path) -> StoreError:
+def _explain_database(error: BaseException, path: Path) -> StoreError:
     name = database_name(error)
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return StoreUnavailableError(

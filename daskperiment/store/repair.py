@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from daskperiment.errors import DaskperimentError, StoreError
 from daskperiment.records import BEGUN
 from daskperiment.store import rights
-from daskperiment.store.faults import explain, is_damage
+from daskperiment.store.faults import SQLITE_ERRORS, explain, is_damage
 from daskperiment.store.leaf_pages import LeafPages
 from daskperiment.store.schema import with_first_page
 
@@ -96,7 +96,7 @@ def _read(
                 return last, False
             found[rowid] = tuple(row)
             last = rowid
-    except sqlite3.Error:
+    except SQLITE_ERRORS:
         return last, False
     return last, True
 
@@ -111,7 +111,7 @@ def readable(path: Path) -> sqlite3.Connection:
         if connection.execute(_SCHEMA + " AND name = 'trials'").fetchone() is not None:
             return connection
         connection.close()  # its first page leads nowhere
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         if not is_damage(error):
             raise
         mended = with_first_page(path)
@@ -132,7 +132,7 @@ def _opened(path: Path) -> sqlite3.Connection:
         connection.text_factory = _text_or_bytes
         try:
             connection.execute("SELECT 1 FROM sqlite_schema")
-        except sqlite3.Error as error:
+        except SQLITE_ERRORS as error:
             connection.close()
             if mode == modes[-1] or not isinstance(error, sqlite3.OperationalError):
                 raise
@@ -187,7 +187,7 @@ def _lost(source: sqlite3.Connection, table: str, rows: list[_Row]) -> _Lost:
         query = f'SELECT rowid, {", ".join(indexed)} FROM "{table}" INDEXED BY "{index}"'
         try:
             missing.update(source.execute(query))
-        except sqlite3.Error:
+        except SQLITE_ERRORS:
             complete = False
     if key is None:  # what was read does not tell its row ids
         there = {tuple(row[at] for at in named) for row in rows}
@@ -285,7 +285,7 @@ def repair(folder: Path) -> Path:
                 os.rename(log, f"{kept}{suffix}")
         rights.share(new)
         os.rename(new, path)
-    except (sqlite3.Error, OSError) as error:
+    except (*SQLITE_ERRORS, OSError) as error:
         new.unlink(missing_ok=True)
         raise explain(error, path) from error
     return kept

@@ -16,7 +16,7 @@ from daskperiment.history.trial_records import read_trials
 from daskperiment.store.file import FileStore
 from daskperiment.store.file import recovery as recovering
 from daskperiment.store.protocol import Record
-from daskperiment.store.repair import rebuild
+from daskperiment.store.repair import rebuild, repair
 from tests.damage.fuzz import FolderTarget, Fuzzer
 
 
@@ -155,3 +155,25 @@ def test_a_table_whose_schema_is_no_text() -> None:
     assert target.execute("SELECT * FROM trials").fetchall() == [(1, 1, "begun", "x")]
     for connection in (source, target):
         connection.close()
+
+
+@pytest.mark.filterwarnings("ignore::daskperiment.errors.StoreWarning")
+def test_names_of_tables_that_are_no_text(tmp_path: Path) -> None:
+    """Where SQLite quotes what is no text in its message, that is damage as any other."""
+    filled(tmp_path / "ex", 20)
+    file = tmp_path / "ex" / "records.sqlite"
+    data = file.read_bytes()
+    place = data.index(b"tablestepssteps") + len("tablest")
+    file.write_bytes(data[:place] + b"\xa0" + data[place + 1 :])
+    with closing(sqlite3.connect(file)) as connection, pytest.raises(UnicodeDecodeError):
+        connection.execute("SELECT count(*) FROM trials")
+    store = FileStore(tmp_path / "ex")
+    assert len(list(store.read("trials"))) == len(list(store.read("steps"))) == 20
+    with pytest.raises(CorruptRecordError, match="damaged"):
+        store.append([Record("steps", 1, "new", b'{"pad":"x"}')])
+    store.close()
+    repair(tmp_path / "ex")
+    store = FileStore(tmp_path / "ex")
+    store.append([Record("steps", 1, "new", b'{"pad":"x"}')])
+    assert len(list(store.read("steps"))) == 21
+    store.close()

@@ -121,6 +121,23 @@ def test_deleted_while_a_trial_runs(place):
     assert read_trials(again._store)[2].begun.was == 3
 
 
+def test_deleted_after_a_loss(place):
+    """What is deleted on purpose, after it was lost by other means, is told of as a deletion."""
+    _, result = experiment(place, lambda n: None)
+    result.bind(n=1).compute()
+    if place.kind == "folder":
+        shutil.rmtree(place.backend / "gone")
+    else:
+        emptied(place, "gone")
+    deleted(place, "gone")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert result.bind(n=2).compute() == "ours of 2"
+    only([str(one.message) for one in caught if "deleted by somebody" in str(one.message)])
+    assert told(caught) == []
+    check_rows(open_again("gone", place.backend), [2])
+
+
 _COLLEAGUE = (
     "import sys; from daskperiment.store.opening import open_store; from pathlib import Path\n"
     "open_store(Path(sys.argv[1]), 'gone').delete()\n"

@@ -36,7 +36,7 @@ from daskperiment.errors import (
     StoreWarning,
 )
 from daskperiment.recording.registry import close_recorders, recorder_for
-from daskperiment.store.protocol import Record
+from daskperiment.store.protocol import Owner, Record
 from daskperiment.store.redis.store import RedisStore, list_redis, open_redis
 from daskperiment.testing import StoreConformance
 from tests.store.redis_server import (
@@ -913,6 +913,29 @@ def test_numbers_that_are_none(
     with pytest.warns(StoreWarning, match="an entry 9"):
         assert [one.id for one in store.read("steps")] == ["x"]
     assert {fault.place.split("'")[1].split(":")[2] for fault in store.faults(60)} >= {"counters"}
+
+
+@pytest.mark.parametrize("value", [b"x", b"-1", b"1" * 30, b"\xff", b"1.5", b""])
+def test_counters_and_tokens_that_are_no_numbers(
+    open_store: Callable[..., RedisStore], raw: redis.Redis, value: bytes
+) -> None:
+    """Whatever a counter or a token leads to, records are read, and errors are the store's."""
+    store = open_store()
+    store.allocate("t1", b"{}")
+    store.append([Record("steps", 1, "x", b"{}")])
+    raw.hset("daskperiment:{a}:counters", "stream:steps", value)
+    raw.hset("daskperiment:{a}:counters", "stream:trials", value)
+    assert len(list(store.read("steps", range(5000)))) == 1
+    assert {fault.place.split("'")[1].split(":")[2] for fault in store.faults(60)} >= {"counters"}
+    raw.hset("daskperiment:{a}:tokens", "t1", value)
+    owner = Owner(1, "t1")
+    for write in (
+        lambda: store.append([Record("steps", 1, "y", b"{}", owner)]),
+        lambda: store.remove([Record("trials", 1, "removed", b"{}", owner)]),
+        lambda: store.allocate("t1", b"{}"),
+    ):
+        with pytest.raises(StoreError):
+            write()
 
 
 def test_lost_output(open_store: Callable[..., RedisStore], raw: redis.Redis) -> None:

@@ -26,6 +26,7 @@ import psutil
 from daskperiment.errors import CorruptRecordError, StoreError, StoreWarning
 from daskperiment.store import rights
 from daskperiment.store.faults import (
+    SQLITE_ERRORS,
     database_name,
     explain,
     explained,
@@ -182,7 +183,7 @@ class Database:
         with shared.lock:
             try:
                 yield self.open_reader(shared)
-            except (sqlite3.Error, OSError) as error:
+            except (*SQLITE_ERRORS, OSError) as error:
                 raise explain(error, self.path) from error
             finally:
                 if shared.transient:
@@ -198,7 +199,7 @@ class Database:
                 return nothing if connection is None else question(connection)
         except CorruptRecordError as error:
             cause = error.__cause__
-            if not isinstance(cause, sqlite3.Error) or not is_damage(cause):
+            if not isinstance(cause, SQLITE_ERRORS) or not is_damage(cause):
                 raise
             with explained(self.path):
                 return self._recovery.ask(question, cause)
@@ -438,7 +439,7 @@ class _Transaction:
         except BaseException as error:
             self._shared.close()
             self._shared.lock.release()
-            if isinstance(error, sqlite3.Error | OSError):
+            if isinstance(error, (*SQLITE_ERRORS, OSError)):
                 raise explain(error, self._database.path) from error
             raise
 
@@ -465,14 +466,14 @@ class _Transaction:
             if error is None and connection is not None:
                 _execute(connection, "COMMIT")
                 return
-        except (sqlite3.Error, KeyboardInterrupt) as failure:
+        except (*SQLITE_ERRORS, KeyboardInterrupt) as failure:
             error = failure
             raise
         finally:
             if error is not None:
                 self._undo()
             self._shared.lock.release()
-            if isinstance(error, sqlite3.Error | OSError):
+            if isinstance(error, (*SQLITE_ERRORS, OSError)):
                 raise explain(error, self._database.path) from error
 
     def _undo(self) -> None:
@@ -480,7 +481,7 @@ class _Transaction:
         try:
             if connection is not None and connection.in_transaction:
                 connection.rollback()
-        except sqlite3.Error:
+        except SQLITE_ERRORS:
             self._shared.close()
 
 

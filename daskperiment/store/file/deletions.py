@@ -2,7 +2,7 @@
 
 Who has the database open reads the name there, though its file is gone. Who closed it, such as for
 a fork or because it was idle, finds the name beside the folder: in ``.deleted/``, where it is left
-only if another process has a journal here, and for 30 days.
+only if another process has a journal here, or the folder was gone before, and for 30 days.
 """
 
 from __future__ import annotations
@@ -80,7 +80,12 @@ class Deletions:
         return name if len(name) == 53 and name[:20].isdigit() else ""
 
     def _is_shared(self) -> bool:
-        """Return whether another process that may still live has a journal here."""
+        """Return whether another process that may still live has a journal here, or may have had.
+
+        Of a folder that somebody removed before, nothing tells who has it open.
+        """
+        if not self._folder.exists():
+            return self._folder.parent.exists()
         with suppress(OSError):
             return any(map(_is_of_another, os.listdir(self._folder / "journal")))
         return False

@@ -17,7 +17,7 @@ from threading import RLock
 from typing import TypeVar
 
 from daskperiment.errors import StoreError, StoreWarning
-from daskperiment.store.faults import explain, is_damage
+from daskperiment.store.faults import SQLITE_ERRORS, explain, is_damage
 from daskperiment.store.repair import readable, rebuild
 
 __all__ = ["Recovery"]
@@ -54,7 +54,9 @@ class Recovery:
         self._pid = os.getpid()
         self._losses: list[str] = []
 
-    def ask(self, question: Callable[[sqlite3.Connection], T], error: sqlite3.Error) -> T:
+    def ask(
+        self, question: Callable[[sqlite3.Connection], T], error: sqlite3.Error | UnicodeDecodeError
+    ) -> T:
         """Return the answer of what could be recovered; raise the error if nothing was."""
         if self._pid != os.getpid():  # a copy does not survive a fork, and neither do its locks
             self._lock = RLock()
@@ -84,12 +86,12 @@ class Recovery:
         same_file = self._of and now and self._of[0][0] == now[0][0]
         return bool(same_file) and time.monotonic() < self._until
 
-    def _recover(self, error: sqlite3.Error) -> None:
+    def _recover(self, error: sqlite3.Error | UnicodeDecodeError) -> None:
         self.forget()
         self._of = _stamp(self._path)
         try:
             self._copy, self._losses = _recovered(self._path)
-        except (sqlite3.Error, OSError) as failure:
+        except (*SQLITE_ERRORS, OSError) as failure:
             self._failure = explain(failure if is_damage(failure) else error, self._path)
         self._until = time.monotonic() + _REST
 

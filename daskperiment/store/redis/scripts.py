@@ -62,9 +62,12 @@ local time = redis.call('TIME')
 local stands = standing(KEYS[2], ARGV[5], KEYS[4], ARGV[6])
 local known = redis.call('HGET', KEYS[2], ARGV[1])
     or redis.call('HGET', KEYS[2], 'removed:' .. ARGV[1])
-if known then return {tonumber(known) or error('not an integer'), 0, time[1], time[2], stands} end
-local latest = redis.call('HGET', KEYS[1], 'latest') or '0'
-local trial = (tonumber(latest) or error('not an integer')) + 1
+local function number_of(text)
+    local whole = #text < 16 and string.match(text, '^%d+$')
+    return whole and tonumber(text) or error('not an integer')
+end
+if known then return {number_of(known), 0, time[1], time[2], stands} end
+local trial = number_of(redis.call('HGET', KEYS[1], 'latest') or '0') + 1
 local number = math.floor((trial + width - 1) / width) - tonumber(ARGV[4])
 local index = KEYS[5 + number]
 if number < 0 or not index then return {0, trial} end

@@ -202,7 +202,7 @@ class RedisStore(ObjectMethods):
         taken, found = self._server.run(APPEND, list(keys), *arguments)
         if not taken:
             numbers = zip(found[::2], found[1::2], strict=True)
-            strangers = {owners[n]: int(now) if now else None for n, now in numbers}
+            strangers = {owners[n]: _count_or_none(now) for n, now in numbers}
             self._check_removed(strangers)
             return strangers
         return list(found)
@@ -222,7 +222,7 @@ class RedisStore(ObjectMethods):
         tokens = self._server.call("HMGET", self._tokens, *(one.token for one in owners))
         pairs = zip(owners, tokens, strict=True)
         strangers = {
-            one: int(now) if now else None for one, now in pairs if now != str(one.trial).encode()
+            one: _count_or_none(now) for one, now in pairs if now != str(one.trial).encode()
         }
         if strangers:
             self._check_removed(strangers)
@@ -243,7 +243,7 @@ class RedisStore(ObjectMethods):
         arguments = (owner.token, marker.trial, _member(marker), marker.body)
         found = self._server.run(REMOVE, keys, *arguments)
         if found != 1:
-            raise refused(self.address, {owner: int(found) if found else None})
+            raise refused(self.address, {owner: _count_or_none(found)})
 
     def read(
         self, stream: str, trials: Collection[int] | None = None, after: int = 0
@@ -370,7 +370,7 @@ class RedisStore(ObjectMethods):
     def _odd_entries(self, key: str) -> Iterator[Fault]:
         """Find entries that are no records, or stand where no counter has come to."""
         stream = key.rpartition(":")[2]
-        count = int(self._server.call("HGET", self._counters, f"stream:{stream}") or 0)
+        count = self._written(stream) or 0  # what is no number is told of where it stands
         odd, last = [], 0
         for name, member in self._members(key):
             place, _, number = name.partition(b"-")
@@ -441,13 +441,22 @@ class RedisStore(ObjectMethods):
                 yield one
                 after = one.position
 
+    def _written(self, stream: str) -> int | None:
+        """Return the position of a stream's last record, None if its counter is none or damaged."""
+        return _count_or_none(self._server.call("HGET", self._counters, f"stream:{stream}"))
+
     def _by_trials(self, stream: str, trials: list[int], after: int) -> Iterable[Stored]:
         if len(trials) <= _BATCH:
             return self._select(stream, trials, after, _END)
         # The groups are read one after the other: none may see what came after the first began.
-        upto = int(self._server.call("HGET", self._counters, f"stream:{stream}") or 0)
+        upto = self._written(stream)
         groups = partition_all(_BATCH, trials)
-        return merge(*(self._select(stream, group, after, upto) for group in groups))
+        return merge(
+            *(
+                self._select(stream, group, after, _END if upto is None else upto)
+                for group in groups
+            )
+        )
 
     def _select(
         self, stream: str, trials: Sequence[int], after: int, upto: int
@@ -527,6 +536,11 @@ def _text_of(id: bytes) -> str:
 
 def _is_count(text: bytes) -> bool:
     return text.isdigit() and len(text) < 16
+
+
+def _count_or_none(text: bytes | None) -> int | None:
+    """Return the number that a server has somewhere, None for what damage made of it."""
+    return int(text) if text and _is_count(text) else None
 
 
 def _stored(sizes: bytes, entries: bytes, address: str) -> Iterator[Stored]:
