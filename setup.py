@@ -24,7 +24,6 @@ DASHBOARD = ["bokeh>=3.6", "pygments>=2.15.1", "tornado>=6.4"]
 EXAMPLES = ["scikit-learn>=1.4", "ipykernel>=6", "ipywidgets>=8", "nbclient>=0.10", *DISTRIBUTED]
 DOCS = ["sphinx>=8", "pydata-sphinx-theme>=0.16", "numpydoc>=1.8", "pytest>=8", *DASHBOARD]
 TEST = [
-    "GitPython>=3.1.40",
     *DISTRIBUTED,
     *OPTUNA,
     *EXAMPLES,
@@ -95,6 +94,7 @@ setup(
         "click>=8.1",
         "cloudpickle>=3.0",
         "dask>=2025.1",
+        "GitPython>=3.1.40",
         "hiredis>=3.0",  # reads what Redis answers; redis takes it where it is there
         "msgspec>=0.18.6",
         "numpy>=1.26",

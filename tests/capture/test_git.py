@@ -3,7 +3,9 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
+import sys
 
+import git as git_python
 import pytest
 
 from daskperiment.capture.environment import git as git_module
@@ -189,19 +191,22 @@ def test_no_repository(git, tmp_path, kind):
 def test_no_git_program(repo, monkeypatch):
     """Without the git program there is a note."""
     monkeypatch.setenv("PATH", str(repo))
-    assert state(repo) == {"note": "the git program is not there, or does not start"}
+    missing = {"note": "the git program is not there, or does not start"}
+    assert state(repo) == missing
+    monkeypatch.setitem(sys.modules, "git", None)
+    assert state(repo) == missing
 
 
 def test_few_questions(repo, monkeypatch):
     """A clean repository costs two short processes, and one with changes a third."""
     asked = []
-    start = subprocess.Popen
+    execute = git_python.Git.execute
 
-    def noted(words, **more):
+    def noted(self, words, **more):
         asked.append(words)
-        return start(words, **more)
+        return execute(self, words, **more)
 
-    monkeypatch.setattr(git_module.subprocess, "Popen", noted)
+    monkeypatch.setattr(git_python.Git, "execute", noted)
     state(repo)
     assert len(asked) == 2
     (repo / "train.py").write_text("x = 2\n")

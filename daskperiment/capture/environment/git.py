@@ -10,14 +10,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import selectors
-import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable
+import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from daskperiment.capture.environment.secret_looks import SecretFinder
 
@@ -32,7 +29,9 @@ FILE_LIMIT = 16 * 1024 * 1024
 TIMEOUT = 20.0
 """Seconds that one git command may take."""
 
-_PART = 1 << 16
+_WORDS = 1 << 16
+"""At most so many bytes are kept of what git complains of."""
+_NO_GIT = "the git program is not there, or does not start"
 _STORE = "daskperiment_cache"
 # Looking must not write the index (diff refreshes it, whatever the locks), and must start no file
 # monitor.
@@ -99,9 +98,14 @@ def read_state(repository: Repository | None) -> dict[str, str]:
     if repository is None:
         return {"note": "not in a Git repository"}
     try:
-        return _RepositoryReader(repository.root).read()
-    except FileNotFoundError:
-        return {"note": "the git program is not there, or does not start"}
+        # Not at the top: importing GitPython starts a process, and fails without the git program.
+        import git  # noqa: PLC0415
+    except Exception:
+        return {"note": _NO_GIT}
+    try:
+        return _RepositoryReader(git.cmd, repository.root).read()
+    except git.GitCommandNotFound:
+        return {"note": _NO_GIT}
     except Exception as error:
         return {"note": f"the repository cannot be read: {_clean(str(error))}"}
 
@@ -109,17 +113,20 @@ def read_state(repository: Repository | None) -> dict[str, str]:
 class _RepositoryReader:
     """Asks git; each question is one short process, and none stays."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, git: Any, root: str) -> None:
+        self._git = git
+        """GitPython's module of commands."""
         self._root = root
         self._notes: list[str] = []
         self._secrets = SecretFinder()
 
     def read(self) -> dict[str, str]:
-        # Both begin before the first answer is waited for.
-        with _Question(self._root, _STATUS) as status, _Question(self._root, _REMOTES) as remotes:
-            found = _Status(self._text(status) or "")
-            urls = self._text(remotes) or ""
-        facts = {"commit": found.commit, "branch": _clean(found.branch), "remote": _remote(urls)}
+        found = _Status(self._ask(_STATUS) or "")
+        facts = {
+            "commit": found.commit,
+            "branch": _clean(found.branch),
+            "remote": _remote(self._ask(_REMOTES) or ""),
+        }
         if not found.commit and not self._notes:
             self._notes.append("no commit yet")
         elif found.commit and not found.branch:
@@ -132,10 +139,9 @@ class _RepositoryReader:
 
     def _changes(self) -> dict[str, str]:
         diff = _LimitedOutput(DIFF_LIMIT)
-        with _Question(self._root, _DIFF) as question:
-            if not self._answered(question, diff.write):
-                self._notes.append("the changes could not be read")
-                return {}
+        if not self._answered(_DIFF, diff):
+            self._notes.append("the changes could not be read")
+            return {}
         shown = self._secrets.without_secrets(diff.text())
         if diff.size > DIFF_LIMIT:
             # A short secret could be guessed by a digest of what is left out.
@@ -158,20 +164,45 @@ class _RepositoryReader:
             )
         return "\n".join(lines)
 
-    def _text(self, question: _Question) -> str | None:
-        parts: list[bytes] = []
-        answered = self._answered(question, parts.append)
-        return b"".join(parts).decode("utf-8", "surrogateescape") if answered else None
+    def _ask(self, command: tuple[str, ...]) -> str | None:
+        """Return what a git command answers; ``None`` if it fails, with a note why."""
+        answer = _LimitedOutput()
+        # Names of files may be of any bytes.
+        return answer.text("surrogateescape") if self._answered(command, answer) else None
 
-    def _answered(self, question: _Question, take: Callable[[bytes], object]) -> bool:
-        """Hand over what git answers; False if it does not, with a note why."""
-        status, words = question.answer(take)
+    def _answered(self, command: tuple[str, ...], answer: _LimitedOutput) -> bool:
+        # Nothing above the repository is meant, should its own folder be broken.
+        known = os.environ.get("GIT_CEILING_DIRECTORIES")
+        above = os.pathsep.join(filter(None, [os.path.dirname(self._root), known]))
+        env = {"GIT_TERMINAL_PROMPT": "0", "GIT_CEILING_DIRECTORIES": above}
+        words = _LimitedOutput(_WORDS)
+        process = self._git.Git(self._root).execute(
+            [*_READ_ONLY, *command], as_process=True, env=env
+        )
+        # Its own patience would wait for ever in some versions of GitPython.
+        patience = threading.Timer(TIMEOUT, process.proc.kill)
+        patience.daemon = True
+        patience.start()
+        try:
+            # Both at once: a git that complains at length waits until somebody listens.
+            self._git.handle_process_output(
+                process, answer.write, words.write, decode_streams=False
+            )
+            process.wait()
+        except Exception as error:
+            self._explain(error, words.text())
+            return False
+        finally:
+            patience.cancel()
+        return True
+
+    def _explain(self, error: Any, words: str) -> None:
+        status = getattr(error, "status", None)
+        words = words or f"it ended with {status}, maybe after {TIMEOUT:g} seconds"
+        note = f"git says: {_clean(words.strip())[:300]}"
         # Status 1 is an answer: there is no such thing. Others are trouble, said once.
-        if status not in (0, 1):
-            note = f"git says: {_clean(words.strip())[:300]}"
-            if note not in self._notes:
-                self._notes.append(note)
-        return status == 0
+        if status != 1 and note not in self._notes:
+            self._notes.append(note)
 
 
 _DIFF = ("diff", "--no-ext-diff", "--no-textconv", "--no-color", "--full-index", "HEAD")
@@ -204,62 +235,6 @@ class _Status:
                 self.branch = value
 
 
-class _Question:
-    """A git command that runs."""
-
-    def __init__(self, root: str, command: tuple[str, ...]) -> None:
-        # In a file: nobody reads what git complains of while its answer is read.
-        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the question
-        # Nothing above the repository is meant, should its own folder be broken.
-        above = os.pathsep.join(
-            filter(None, [os.path.dirname(root), os.environ.get("GIT_CEILING_DIRECTORIES", "")])
-        )
-        plain = {"GIT_TERMINAL_PROMPT": "0", "LANGUAGE": "C", "LC_ALL": "C"}
-        try:
-            self._process = subprocess.Popen(
-                [*_READ_ONLY, *command], cwd=root, stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE, stderr=self._complaints,
-                env={**os.environ, **plain, "GIT_CEILING_DIRECTORIES": above},
-            )  # fmt: skip
-        except BaseException:
-            self._complaints.close()
-            raise
-
-    def __enter__(self) -> _Question:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
-        self._process.wait()
-        self._complaints.close()
-
-    def answer(self, take: Callable[[bytes], object]) -> tuple[int, str]:
-        """Hand over the answer part by part, and return the status and what git complains of."""
-        output = self._process.stdout
-        assert output is not None
-        deadline = time.monotonic() + TIMEOUT
-        while self._has_more(deadline) and (part := os.read(output.fileno(), _PART)):
-            take(part)
-        status = self._process.wait()
-        self._complaints.seek(0)
-        words = self._complaints.read(_PART).decode("utf-8", "replace")
-        return status, words or f"it ended with {status}, maybe after {TIMEOUT:g} seconds"
-
-    def _has_more(self, deadline: float) -> bool:
-        """Wait for the next part, or for the end; where it comes too late, end the process."""
-        if sys.platform == "win32":  # where nothing waits for a pipe
-            return True
-        with selectors.DefaultSelector() as selector:
-            assert self._process.stdout is not None
-            selector.register(self._process.stdout, selectors.EVENT_READ)
-            if selector.select(max(0.0, deadline - time.monotonic())):
-                return True
-        self._process.kill()
-        return False
-
-
 def _remote(listed: str) -> str:
     """Return the address of ``origin``, or of the first remote, without passwords."""
     # Of several addresses of one remote the last counts.
@@ -271,7 +246,7 @@ def _remote(listed: str) -> str:
 class _LimitedOutput:
     """A stream for the output of a command, of which it keeps the beginning."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int = sys.maxsize) -> None:
         self._limit = limit
         self._kept = bytearray()
         self.size = 0
@@ -283,8 +258,8 @@ class _LimitedOutput:
         self._kept += data[: max(0, self._limit - len(self._kept))]
         return len(data)
 
-    def text(self) -> str:
-        return self._kept.decode("utf-8", "replace")
+    def text(self, errors: str = "replace") -> str:
+        return self._kept.decode("utf-8", errors)
 
 
 def _clean(text: str) -> str:
