@@ -221,6 +221,8 @@ def test_missing_libraries(tmp_path, monkeypatch, module, text):
     for name in [one for one in sys.modules if one.partition(".")[0] == module]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)
+    # What was loaded once is known to fsspec by its protocol.
+    monkeypatch.delitem(fsspec.registry._registry, "s3", raising=False)
     with pytest.raises(MissingLibraryError, match=text) as caught:
         daskperiment.Experiment("missing", backend=tmp_path, objects="s3://bucket/folder")
     assert isinstance(caught.value, ImportError)
