@@ -284,12 +284,22 @@ def _preview(value: Any) -> Preview | None:
         return _arrow_preview(value)
     if not hasattr(value, "columns") or not hasattr(value, "dtypes"):
         return None
-    names = list(value.columns)[:_WIDE]
-    columns = [[_cell(name), str(dtype)] for name, dtype in zip(names, value.dtypes, strict=False)]
-    head = value.head(_HEAD)
+    head = _with_index(value.head(_HEAD))
+    names = list(head.columns)[:_WIDE]
+    columns = [[_cell(name), str(dtype)] for name, dtype in zip(names, head.dtypes, strict=False)]
     rows = head.rows() if hasattr(head, "rows") else head.itertuples(index=False, name=None)
     cells = [[_cell(each) for each in row[:_WIDE]] for row in rows]
     return Preview("table", shape=list(value.shape), columns=columns, rows=cells)
+
+
+def _with_index(head: Any) -> Any:
+    """Return rows with their names as columns before the others, unless these are numbers alone."""
+    if not _is_pandas(head) or type(head.index).__name__ == "RangeIndex":
+        return head
+    try:
+        return head.reset_index()
+    except ValueError:  # a column has that name, too
+        return head
 
 
 def _arrow_preview(value: Any) -> Preview:
