@@ -213,12 +213,12 @@ def _candidates(value: Any) -> Iterator[Format]:
 
 
 def written_for_output(value: Any) -> Written | None:
-    """Return what a step returned as a file that gives it back exactly, and as fast as pickle.
+    """Return what a step returned as a file that gives it back exactly, and fast enough.
 
     None if no format does: then it is pickled. Formats of others count as fast enough.
     """
     for each in _candidates(value):
-        if each.swift or each.name not in _own_names():
+        if each.suits_outputs(value) or each.name not in _own_names():
             found = _exactly(each, value)
             if found is not None:
                 return found
