@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
+import tempfile
+from collections.abc import Iterator
 from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
 from daskperiment.codec import from_plain, to_plain
-from daskperiment.formats.format import Buffer, Format
+from daskperiment.formats.format import Buffer, Format, file_content
 from daskperiment.formats.trees import top_modules
 from daskperiment.formatting import one_line, shorten
 from daskperiment.records import Preview
@@ -22,6 +25,8 @@ _COLUMN = "value"
 _HEAD = 5
 _WIDE = 30
 _CELL = 40
+_NOT_LARGE = 32 << 20
+"""Bytes of a table of pandas up to which it is a Parquet file unasked: half a second, or less."""
 
 
 def _is(value: Any, library: str, *names: str) -> bool:
@@ -159,8 +164,24 @@ class ParquetFormat(Format):
     name, suffix, media = "parquet", ".parquet", "application/vnd.apache.parquet"
 
     def takes(self, value: Any) -> bool:
-        """Whether it is a table, a column or an index of pandas, and Arrow is loaded."""
-        return "pyarrow" in sys.modules and _is_pandas(value)
+        """Whether it is a table, a column or an index of pandas, and Arrow is loaded.
+
+        Not if it has what no fingerprint tells and no file keeps: a flag, or texts that are stored
+        otherwise than in tables that are read.
+        """
+        if "pyarrow" not in sys.modules or not _is_pandas(value):
+            return False
+        flags = getattr(value, "flags", None)
+        if flags is not None and not flags.allows_duplicate_labels:
+            return False
+        return not any(map(_is_stored_otherwise, _dtypes(value)))
+
+    def suits_outputs(self, value: Any) -> bool:
+        """Whether it is of pandas and not large: writing takes much longer than pickling."""
+        if not _is_pandas(value):
+            return False
+        size = value.memory_usage(index=True).sum() if hasattr(value, "columns") else value.nbytes
+        return bool(size <= _NOT_LARGE)
 
     def shows(self, value: Any) -> bool:
         """Whether it is a table or column of Dask, which is computed for it."""
@@ -182,13 +203,14 @@ class ParquetFormat(Format):
         """Return the file."""
         pa: Any = import_module("pyarrow")
         parquet: Any = import_module("pyarrow.parquet")
+        if self.shows(value) and value.npartitions > 1:
+            with suppress(pa.ArrowException, ValueError, TypeError, KeyError):
+                return _by_partitions(value)
+            # Partitions that differ in their types make one table only as a whole.
         value = value.compute() if self.shows(value) else value
         value = value if isinstance(value, _pandas_types()) else value.to_pandas()
-        frame, own = _as_frame(value)
-        table = pa.Table.from_pandas(frame)
-        metadata = {**(table.schema.metadata or {}), _OWN: json.dumps(own)}
         sink = pa.BufferOutputStream()
-        parquet.write_table(table.replace_schema_metadata(metadata), sink)
+        parquet.write_table(_as_table(value), sink)
         return memoryview(sink.getvalue())
 
     def read(self, data: Buffer) -> Any:
@@ -204,6 +226,30 @@ class ParquetFormat(Format):
     def preview(self, value: Any) -> Preview | None:
         """Return the first rows."""
         return _preview(value.head(_HEAD) if self.shows(value) else value)
+
+
+def _as_table(value: Any, schema: Any = None, index: bool | None = None) -> Any:
+    """Return a table of Arrow for a value of pandas."""
+    frame, own = _as_frame(value)
+    table = sys.modules["pyarrow"].Table.from_pandas(frame, schema=schema, preserve_index=index)
+    metadata = {**(table.schema.metadata or {}), _OWN: json.dumps(own)}
+    return table.replace_schema_metadata(metadata)
+
+
+def _by_partitions(value: Any) -> Buffer:
+    """Return the file of a table of Dask, of which one partition at a time is in memory."""
+    parquet: Any = import_module("pyarrow.parquet")
+    with tempfile.TemporaryDirectory(prefix="daskperiment-") as folder:
+        path = os.path.join(folder, "table.parquet")
+        first = _as_table(value.partitions[0].compute(), index=True)
+        with parquet.ParquetWriter(path, first.schema) as writer:
+            writer.write_table(first)
+            del first
+            for number in range(1, value.npartitions):
+                part = value.partitions[number].compute()
+                table = _as_table(part, writer.schema, index=True)
+                writer.write_table(table.replace_schema_metadata(writer.schema.metadata))
+        return file_content(path)
 
 
 def _as_frame(value: Any) -> tuple[Any, dict[str, Any]]:
@@ -270,6 +316,25 @@ def _is_pandas(value: Any) -> bool:
     return bool(types) and type(value) in types[:2]
 
 
+def _dtypes(value: Any) -> Iterator[Any]:
+    """Yield the types of a table's or column's values and labels."""
+    own = getattr(value, "dtypes", ())
+    yield from own if hasattr(value, "columns") else [] if hasattr(value, "levels") else [own]
+    for index in (getattr(value, name, None) for name in ("index", "columns")):
+        if index is not None:
+            yield from _dtypes(index)
+    for level in getattr(value, "levels", ()):
+        yield level.dtype
+
+
+def _is_stored_otherwise(dtype: Any) -> bool:
+    """Whether it is of texts that are stored in another way than pandas does unasked."""
+    categories = getattr(dtype, "categories", None)
+    inner = dtype if categories is None else categories.dtype
+    strings = sys.modules["pandas"].StringDtype
+    return isinstance(inner, strings) and bool(inner.storage != strings().storage)
+
+
 # Previews -------------------------------------------------------------------------------------
 
 
@@ -284,12 +349,22 @@ def _preview(value: Any) -> Preview | None:
         return _arrow_preview(value)
     if not hasattr(value, "columns") or not hasattr(value, "dtypes"):
         return None
-    names = list(value.columns)[:_WIDE]
-    columns = [[_cell(name), str(dtype)] for name, dtype in zip(names, value.dtypes, strict=False)]
-    head = value.head(_HEAD)
+    head = _with_index(value.head(_HEAD))
+    names = list(head.columns)[:_WIDE]
+    columns = [[_cell(name), str(dtype)] for name, dtype in zip(names, head.dtypes, strict=False)]
     rows = head.rows() if hasattr(head, "rows") else head.itertuples(index=False, name=None)
     cells = [[_cell(each) for each in row[:_WIDE]] for row in rows]
     return Preview("table", shape=list(value.shape), columns=columns, rows=cells)
+
+
+def _with_index(head: Any) -> Any:
+    """Return rows with their names as columns before the others, unless these are numbers alone."""
+    if not _is_pandas(head) or type(head.index).__name__ == "RangeIndex":
+        return head
+    try:
+        return head.reset_index()
+    except ValueError:  # a column has that name, too
+        return head
 
 
 def _arrow_preview(value: Any) -> Preview:

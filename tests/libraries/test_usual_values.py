@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import mmap
+import os
 import pickle
 import re
 from collections import defaultdict
@@ -20,6 +22,7 @@ from daskperiment.capture.fingerprint import exact_fingerprint  # noqa: E402
 from daskperiment.formats import (  # noqa: E402
     as_object,
     format_named,
+    table_formats,
     written_as,
     written_for_artifact,
     written_for_output,
@@ -72,7 +75,7 @@ def test_outputs_come_back_from_swift_formats() -> None:
         file = written_for_output(value)
         if file is not None:
             assert is_same(read_back(file), value), name
-            assert file.format.swift
+            assert file.format.suits_outputs(value)
             swift[group].add(file.format.name)
             form, blob = as_object(value, None)
             assert form["format"] == file.format.name
@@ -80,8 +83,42 @@ def test_outputs_come_back_from_swift_formats() -> None:
             assert (form["digest"], form["size"]) == (blob.digest, blob.size)
             assert "preview" in form or file.format.name == "bytes", name
     assert set.union(*swift.values()) == {
-        "json", "text", "bytes", "npy", "safetensors", "arrow", "polars",
+        "json", "text", "bytes", "npy", "safetensors", "arrow", "polars", "parquet",
     }  # fmt: skip
+
+
+def test_tables_of_pandas_are_files_unless_they_are_large() -> None:
+    """A step's table is a Parquet file, of up to 32 MB: writing takes longer than pickling."""
+    import pandas as pd
+
+    small = pd.DataFrame({"a": np.arange(1000), "b": ["x"] * 1000})
+    for value in (small, small["a"], small.set_index("b").index, small.set_index(["a", "b"])):
+        file = written_for_output(value)
+        assert file is not None
+        assert file.format.name == "parquet"
+    large = pd.DataFrame({"a": np.zeros(5 << 20)})
+    assert written_for_output(large) is None
+    assert written_for_output(large.head(1000)) is not None
+
+
+@pytest.mark.parametrize("place", ["values", "index", "levels", "categories", "columns"])
+def test_tables_that_a_file_would_change_are_pickled(place: str) -> None:
+    """Flags, and texts that are stored otherwise than in tables that are read, are not lost."""
+    import pandas as pd
+
+    other = "python" if pd.StringDtype().storage == "pyarrow" else "pyarrow"
+    texts = pd.array(["a", "b"], dtype=pd.StringDtype(other))
+    frame = {
+        "values": lambda: pd.DataFrame({"x": texts}),
+        "index": lambda: pd.DataFrame({"x": [1, 2]}, index=pd.Index(texts)),
+        "levels": lambda: pd.Series([1, 2], pd.MultiIndex.from_arrays([texts, [1, 2]])),
+        "categories": lambda: pd.DataFrame({"x": pd.Categorical(texts)}),
+        "columns": lambda: pd.DataFrame([[1, 2]], columns=pd.Index(texts)),
+    }[place]()
+    assert written_for_output(frame) is None
+    assert written_for_artifact(frame) is None
+    flagged = pd.DataFrame({"x": [1]}).set_flags(allows_duplicate_labels=False)
+    assert written_for_artifact(flagged) is None
 
 
 def test_files_are_those_of_the_libraries() -> None:
@@ -217,3 +254,57 @@ def test_arrays_in_chunks() -> None:
     assert table is not None
     assert table.format.name == "parquet"
     pd.testing.assert_frame_equal(read_back(table), frame)
+
+
+def frames_of_dask() -> dict[str, Any]:
+    """Give tables and columns of Dask by what is special of them."""
+    import pandas as pd
+
+    dd = pytest.importorskip("dask.dataframe")
+    frame = pd.DataFrame({"a": np.arange(90), "b": ["x", None, "zz"] * 30})
+    dated = frame.set_index(pd.date_range("2026", periods=90, freq="D", name="day"))
+    mixed = pd.DataFrame({"b": [None] * 45 + ["x"] * 45})
+    return {
+        "table": dd.from_pandas(frame, npartitions=3),
+        "column": dd.from_pandas(frame["a"], npartitions=3),
+        "dated": dd.from_pandas(dated, npartitions=4),
+        "one partition": dd.from_pandas(frame, npartitions=1),
+        "types that differ": dd.from_pandas(mixed, npartitions=2),
+        "an empty partition": dd.from_pandas(frame, npartitions=3).query("a > 50"),
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["table", "column", "dated", "one partition", "types that differ", "an empty partition"],
+)
+def test_tables_of_dask_are_written_by_partitions(name: str, monkeypatch: Any) -> None:
+    """One partition at a time is in memory, and what is read is what all of them make."""
+    import pandas as pd
+
+    value = frames_of_dask()[name]
+    whole = value.compute()
+    largest = []
+    as_table = table_formats._as_table
+    monkeypatch.setattr(
+        table_formats, "_as_table",
+        lambda part, *more, **named: (largest.append(len(part)), as_table(part, *more, **named))[1],
+    )  # fmt: skip
+    file = written_as("parquet", value)
+    back = file.format.read(joined(file.parts))
+    check = pd.testing.assert_series_equal if whole.ndim == 1 else pd.testing.assert_frame_equal
+    check(back, whole, check_freq=False, check_index_type=False)
+    if name in ("table", "column", "dated"):
+        assert max(largest) < len(whole)
+
+
+def test_arrays_of_dask_are_no_copy_in_memory(tmp_path: Any, monkeypatch: Any) -> None:
+    """The file of an array in chunks is mapped, and its folder is gone."""
+    import tempfile
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    array = pytest.importorskip("dask.array").ones((2000, 1000), chunks=(500, 1000))
+    file = written_as("zarr", array)
+    assert isinstance(file.parts[0], mmap.mmap)
+    assert os.listdir(tmp_path) == []
+    assert np.array_equal(file.format.read(joined(file.parts)), np.ones((2000, 1000)))
