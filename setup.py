@@ -46,6 +46,7 @@ BENCHMARKS = ["attrs>=23", "joblib>=1.4", "pydantic>=2", "redun>=0.30", "sf-hami
 LIBRARIES = [
     "altair>=5.4",
     "attrs>=23.2",
+    "dask-jobqueue>=0.9",
     # The views of a folder's database, with the extension that reads it as a package.
     "duckdb>=1.1",
     "duckdb-extension-sqlite-scanner>=1.1",

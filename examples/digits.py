@@ -48,7 +48,7 @@ def share_correct(model: Any, images: np.ndarray, labels: np.ndarray) -> float:
 def load() -> tuple[np.ndarray, np.ndarray]:
     """Return the images, one row of 64 pixels each, and their labels."""
     images, labels = load_digits(return_X_y=True)
-    return images / 16, labels
+    return np.asarray(images) / 16, np.asarray(labels)
 
 
 @ex

@@ -35,8 +35,11 @@ MODELS = {
 def load() -> dict[str, np.ndarray]:
     """Return the measurements, a third of them for the test."""
     X, y = load_breast_cancer(return_X_y=True)
-    parts = train_test_split(X, y, test_size=0.33, random_state=0)
-    return dict(zip(("train", "test", "train_labels", "test_labels"), parts, strict=True))
+    parts = map(np.asarray, train_test_split(X, y, test_size=0.33, random_state=0))
+    train, test, train_labels, test_labels = parts
+    return {
+        "train": train, "test": test, "train_labels": train_labels, "test_labels": test_labels,
+    }  # fmt: skip
 
 
 def errors_by_size(model: Any, data: dict[str, np.ndarray]) -> Figure:

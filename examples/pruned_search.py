@@ -28,7 +28,7 @@ rounds = ex.parameter("rounds", default=20)
 def load() -> list[np.ndarray]:
     """Return measurements and labels, a third of them for the test."""
     X, y = load_breast_cancer(return_X_y=True)
-    return list(train_test_split(X, y, test_size=0.33, random_state=0))
+    return [np.asarray(each) for each in train_test_split(X, y, test_size=0.33, random_state=0)]
 
 
 @ex.result

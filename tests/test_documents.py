@@ -114,17 +114,29 @@ def test_a_wrong_command_would_be_found() -> None:
             parse(["daskperiment", *line.split()])
 
 
+def script_of_the_readme() -> str:
+    """Return the script that README.rst shows."""
+    block = r"code-block:: python\n\n((?: {4}.+\n|\n)+)"
+    (found,) = re.findall(block, README.read_text(encoding="utf-8"))
+    return textwrap.dedent(found)
+
+
 def test_commands_of_the_readme_work(run: Command, tmp_path: Path) -> None:  # noqa: F811
     """The commands of README.rst do what they say, in the order in which they stand there."""
     (tmp_path / "examples").mkdir()
     script = (ROOT / "examples" / "line.py").read_text(encoding="utf-8")
     (tmp_path / "examples" / "line.py").write_text(script, encoding="utf-8")
+    (tmp_path / "moons.py").write_text(script_of_the_readme(), encoding="utf-8")
     shown = [words for words in commands(README) if words[1] != "board"]
     answers = [run(*words[1:]) for words in shown]
-    assert len(answers) == 4
-    assert [answer.status for answer in answers] == [0] * 4, answers
+    assert len(answers) == 7
+    assert [answer.status for answer in answers] == [0] * 7, answers
     assert len(answers[2].table) == 1 + 5
     assert "rate" in answers[3].out
+    assert answers[4].out.count("\n") == 1 + 10
+    told = (tmp_path / "moons.html").read_text(encoding="utf-8")
+    assert "Bends where the moons meet" in told
+    assert "confusion matrix" in told
 
 
 def literal_blocks(text: str) -> list[str]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -35,6 +36,28 @@ _WRONG_USE = (
     errors.LookupFailedError, errors.ParameterUndeclaredError, errors.ParameterUndefinedError,
     errors.TrialIDNotFoundError,
 )  # fmt: skip
+
+
+_IN_SHELL = (
+    (r"The index of get_history\(running=True\) lists", "daskperiment history --running lists"),
+    (r"The index of get_history\(\) lists", "daskperiment history lists"),
+    (r"ex\.get_history\(running=True\) tells", "daskperiment history --running tells"),
+    (r"call ex\.set_parameters\((\w+)=\.\.\.\) or bind\(\1=\.\.\.\)", r"give \1=VALUE"),
+    (r"call ex\.set_parameters\(\*\*\{'(.+?)': \.\.\.\}\) or bind\(.*?\}\)", r"give \1=VALUE"),
+    (
+        r"(If you have it, give|Give) it: bind\(.*\)\.\w+\(\d+\)(, or ex\.set_parameters\(.*\))?\.",
+        "Let the script give it a value, such as that of an environment variable.",
+    ),
+    (r"reproduce\((\d+)\) runs it again", r"daskperiment reproduce SCRIPT \1 runs it again"),
+    (r"compute\(\) is a new trial", "daskperiment run is a new trial"),
+    (r"resume\((\d+)\) goes on", r"daskperiment resume SCRIPT \1 goes on"),
+    (r"call \w+\(\d+\) of '(.*?)'", r"give --result \1"),
+    (r"ex\.save\(name, value\) saves", "daskperiment save adds"),
+    (r"ex\.flush\(\)", "daskperiment flush"),
+    (r"as prune\(\) does", "as daskperiment prune does"),
+    (r"\bforce=True", "--force"),
+)
+"""What the package's errors and warnings advise in Python -> the same in a shell."""
 
 
 class Failed(click.ClickException):
@@ -197,7 +220,10 @@ def _report(message: str, status: int) -> int:
 
 
 def _in_one_line(message: str) -> str:
-    return one_line(" ".join(message.split()))
+    text = " ".join(message.split())
+    for advice, in_shell in _IN_SHELL:
+        text = re.sub(advice, in_shell, text)
+    return one_line(text)
 
 
 @contextmanager

@@ -56,7 +56,7 @@ def remove(backend: str | None, id: str, trials: _Given, yes: bool, force: bool)
         try:
             experiment.delete_trials(ids, force=force)
         except TrialReusedError as error:
-            raise Refused(str(error).replace("force=True", "--force")) from error
+            raise Refused(str(error)) from error
     output.print_text(f"Deleted {what}.")
 
 

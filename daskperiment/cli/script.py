@@ -150,6 +150,27 @@ def _where(error: BaseException, path: Path) -> str:
     return f"{place}: {type(error).__name__}: {error}"
 
 
+def _without_result(path: Path) -> str:
+    """Say why a script has no result: there is none, or it stands in the part that is left out."""
+    tree = parse_python(path.read_bytes(), str(path))
+    lines = [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and isinstance(_WithoutMain().visit(node.test), ast.Constant)
+    ]
+    if not lines:
+        return (
+            f"{path} defines no result. Call the function that is decorated with @ex.result, as in "
+            "score = evaluate(model), outside functions."
+        )
+    return (
+        f"{path} defines no result outside of the block of line {lines[0]}, if __name__ == "
+        '"__main__", which is left out here. Put the call of the function that is decorated with '
+        "@ex.result above that block, as in score = evaluate(model); or run it as it is: "
+        f"python {path}."
+    )
+
+
 def choose(module: ModuleType, name: str | None) -> Result:
     """Return a script's result: the only one, or that of a variable or function of this name."""
     found = {key: value for key, value in vars(module).items() if isinstance(value, Result)}
@@ -157,11 +178,7 @@ def choose(module: ModuleType, name: str | None) -> Result:
     others = [each for each in results_of(module) if id(each) not in named]
     found |= {f"{each.name}[{place}]": each for place, each in enumerate(others)}
     if not found:
-        raise Refused(
-            f"Nothing was computed: {module.__file__} defines no result. Call the function that is "
-            "decorated with @ex.result, as in score = evaluate(model), outside functions and "
-            'outside if __name__ == "__main__".'
-        )
+        raise Refused(f"Nothing was computed: {_without_result(Path(str(module.__file__)))}")
     if name in found:
         return found[name]
     different = {id(each): each for each in found.values() if name in (None, each.name)}

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from daskperiment.compare.evidence import collect
 from daskperiment.formatting import listed
 from daskperiment.history.trial_records import read_trials
 from daskperiment.history.vouching import Vouching
+from daskperiment.recording.witness import latest_seen, note_seen
 from daskperiment.records import BEGUN
-from daskperiment.store.protocol import Store
+from daskperiment.store.opening import seen_file
+from daskperiment.store.protocol import Owner, Store
 
 __all__ = ["SignatureCheck", "SignatureFault"]
 
@@ -44,6 +47,7 @@ class SignatureCheck:
 
     def __init__(self, store: Store, key: bytes, late: Callable[[], bool]) -> None:
         self._store = store
+        self._key = key
         self._late = late
         self._vouching = Vouching(key, store.address)
 
@@ -53,6 +57,7 @@ class SignatureCheck:
             if one.id == BEGUN:  # it may stand behind an end of its trial
                 self._vouching.look("trials", one)
         if not self._vouching.begun:
+            yield from self._unseen()
             return
         for stream in _STREAMS:
             yield from self._faults(stream)
@@ -63,6 +68,7 @@ class SignatureCheck:
             if gap.trial not in running:
                 yield SignatureFault(f"trial {gap.trial}", str(gap), _BACKUP)
         yield from self._absent()
+        yield from self._unseen()
         yield from self._incomplete()
 
     def _faults(self, stream: str) -> Iterator[SignatureFault]:
@@ -83,6 +89,22 @@ class SignatureCheck:
             what = "not signed with this key: recorded without it, or changed since"
             remedy = "rely on what others than its holders can write no more than on them"
             yield SignatureFault(f"trials {listed(foreign, _MANY)}", what, remedy)
+
+    def _unseen(self) -> Iterator[SignatureFault]:
+        """Find that the latest trials are gone, by what this machine saw of them."""
+        look, seen = self._vouching, latest_seen(self._store, self._key)
+        tokens = {begun.token: trial for trial, begun in look.begun.items()}
+        if seen is not None and seen.trial not in look.removed and seen.token not in tokens:
+            day = datetime.fromtimestamp(seen.time, UTC).strftime("%Y-%m-%d %H:%M")
+            what = (
+                f"this machine saw trial {seen.trial} at {day} UTC, and it is not there as it was: "
+                "it was removed, or the store was deleted, emptied or put back"
+            )
+            remedy = f"{_BACKUP}, or remove {seen_file(self._store)} if it is meant to be so"
+            yield SignatureFault(f"trials up to {seen.trial}", what, remedy)
+        elif tokens:
+            token = max(tokens, key=lambda one: tokens[one])
+            note_seen(self._store, Owner(tokens[token], token), self._key)
 
     def _incomplete(self) -> Iterator[SignatureFault]:
         """Find trials that succeeded, though a step has neither a run nor a reason for none."""

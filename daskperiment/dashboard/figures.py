@@ -21,6 +21,7 @@ from bokeh.models import (
     Range1d,
     TapTool,
 )
+from bokeh.models.annotations import ColorBar
 from bokeh.palettes import Plasma256
 from bokeh.plotting import figure
 from toolz import groupby
@@ -172,7 +173,19 @@ def scatter(
     x_tip = "@x" if factors else "@x{%.6g}"
     tips = [("trial", "@trial"), ("across", x_tip), ("up", "@y{%.6g}"), ("colour", "@colour{%.6g}")]
     plot.add_tools(_hover(tips, [drawn]), TapTool(), BoxSelectTool())
+    if colour != names[1]:
+        plot.add_layout(_colour_bar(data["colour"], colour, theme), "right")
     return json_item(plot)
+
+
+def _colour_bar(values: Sequence[float], name: str, theme: Theme) -> ColorBar:
+    """Return what tells which number a colour stands for, and of what."""
+    ink = _INKS[theme]["text"]
+    return ColorBar(
+        color_mapper=_coloured(values, theme)["transform"], title=PlainText(text=name), width=14,
+        background_fill_alpha=0, title_text_color=ink, major_label_text_color=ink,
+        title_text_font=_FONT, major_label_text_font=_FONT, title_text_font_style="normal",
+    )  # fmt: skip
 
 
 def _coloured(values: Sequence[float], theme: Theme, field: str = "colour") -> dict[str, Any]:

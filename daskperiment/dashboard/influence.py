@@ -85,6 +85,7 @@ def draw_influence(
         **choices,
         **_scatter(every, known, measures, across, up, colour, options),
         "axes_left_out": len(differ) - len(axes),
+        "lines": min(len(known), _LINES),
         "lines_left_out": max(0, len(known) - _LINES),
         "parallel": _parallel(every, known, axes, measures, up, colour, options) if axes else None,
     }

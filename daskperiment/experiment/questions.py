@@ -16,6 +16,7 @@ from daskperiment.capture.environment import describe, packages_text
 from daskperiment.codec import signing_key_in_force
 from daskperiment.experiment.base import ExperimentBase, explained_methods
 from daskperiment.graph.step import StepFunction
+from daskperiment.planning.result_node import PAUSE
 from daskperiment.records import BEGUN, Code, Environment
 from daskperiment.result import Result
 
@@ -270,7 +271,8 @@ class Questions(ExperimentBase):
         """
         from daskperiment.compare import compare
 
-        return compare(self._store_to_read(), first, second)
+        with PAUSE:
+            return compare(self._store_to_read(), first, second)
 
     def get_log(self, trial_id: int, step: str | None = None) -> str:
         """Return what the steps of a trial printed, logged and warned of.
@@ -326,13 +328,15 @@ class Questions(ExperimentBase):
         from daskperiment.explain.explanation import explain_forecasts, explain_trial
 
         if isinstance(result, Result):  # which is a Delayed too
-            return explain_forecasts(result.name, *result.definition.forecasts())
+            with PAUSE:
+                return explain_forecasts(result.name, *result.definition.forecasts())
         if isinstance(result, Delayed):
             raise TypeError(
                 f"Expected a result or the id of a trial, got {result!r}. A result is made by "
                 "calling a function that is decorated with @ex.result."
             )
-        return explain_trial(self._store_to_read(), result)
+        with PAUSE:
+            return explain_trial(self._store_to_read(), result)
 
     def _environment(self, trial_id: int | None) -> Environment:
         if trial_id is None:

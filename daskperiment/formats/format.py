@@ -64,6 +64,10 @@ class Format:
         """Whether a value may come back as it was: equal, and of the same type."""
         raise NotImplementedError
 
+    def suits_outputs(self, value: Any) -> bool:
+        """Whether a step's output is kept in it unasked, as it costs little beside pickle."""
+        return self.swift
+
     def shows(self, value: Any) -> bool:
         """Whether artifacts are kept in it unasked, though the value itself does not come back."""
         return False

@@ -15,6 +15,7 @@ from daskperiment.errors import FormatError, InputFileError, StoreWarning, Unkno
 from daskperiment.formats.format import Buffer, Format, Written, joined
 from daskperiment.formats.trees import top_modules
 from daskperiment.formatting import nearest, shorten
+from daskperiment.records import Preview
 from daskperiment.warn import warn_user
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "check_format_name",
     "file_of",
     "format_named",
+    "preview_beside",
     "register",
     "written_as",
     "written_for_artifact",
@@ -211,12 +213,12 @@ def _candidates(value: Any) -> Iterator[Format]:
 
 
 def written_for_output(value: Any) -> Written | None:
-    """Return what a step returned as a file that gives it back exactly, and as fast as pickle.
+    """Return what a step returned as a file that gives it back exactly, and fast enough.
 
     None if no format does: then it is pickled. Formats of others count as fast enough.
     """
     for each in _candidates(value):
-        if each.swift or each.name not in _own_names():
+        if each.suits_outputs(value) or each.name not in _own_names():
             found = _exactly(each, value)
             if found is not None:
                 return found
@@ -244,6 +246,13 @@ def written_for_artifact(value: Any) -> Written | None:
         with suppress(Exception):  # what cannot be shown in one way may be in another
             if each.shows(value):
                 return file_of(each, value)
+    return None
+
+
+def preview_beside(value: Any) -> Preview | None:
+    """Return what is shown of a table of pandas that is pickled, as where there is no Arrow."""
+    with suppress(Exception):  # what cannot be shown is kept all the same
+        return format_named("parquet").preview(value) if "pandas" in top_modules(value) else None
     return None
 
 

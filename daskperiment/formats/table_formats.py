@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from importlib import import_module
 from typing import Any
@@ -22,6 +23,8 @@ _COLUMN = "value"
 _HEAD = 5
 _WIDE = 30
 _CELL = 40
+_NOT_LARGE = 32 << 20
+"""Bytes of a table of pandas up to which it is a Parquet file unasked: half a second, or less."""
 
 
 def _is(value: Any, library: str, *names: str) -> bool:
@@ -159,8 +162,24 @@ class ParquetFormat(Format):
     name, suffix, media = "parquet", ".parquet", "application/vnd.apache.parquet"
 
     def takes(self, value: Any) -> bool:
-        """Whether it is a table, a column or an index of pandas, and Arrow is loaded."""
-        return "pyarrow" in sys.modules and _is_pandas(value)
+        """Whether it is a table, a column or an index of pandas, and Arrow is loaded.
+
+        Not if it has what no fingerprint tells and no file keeps: a flag, or texts that are stored
+        otherwise than in tables that are read.
+        """
+        if "pyarrow" not in sys.modules or not _is_pandas(value):
+            return False
+        flags = getattr(value, "flags", None)
+        if flags is not None and not flags.allows_duplicate_labels:
+            return False
+        return not any(map(_is_stored_otherwise, _dtypes(value)))
+
+    def suits_outputs(self, value: Any) -> bool:
+        """Whether it is of pandas and not large: writing takes much longer than pickling."""
+        if not _is_pandas(value):
+            return False
+        size = value.memory_usage(index=True).sum() if hasattr(value, "columns") else value.nbytes
+        return bool(size <= _NOT_LARGE)
 
     def shows(self, value: Any) -> bool:
         """Whether it is a table or column of Dask, which is computed for it."""
@@ -270,6 +289,25 @@ def _is_pandas(value: Any) -> bool:
     return bool(types) and type(value) in types[:2]
 
 
+def _dtypes(value: Any) -> Iterator[Any]:
+    """Yield the types of a table's or column's values and labels."""
+    own = getattr(value, "dtypes", ())
+    yield from own if hasattr(value, "columns") else [] if hasattr(value, "levels") else [own]
+    for index in (getattr(value, name, None) for name in ("index", "columns")):
+        if index is not None:
+            yield from _dtypes(index)
+    for level in getattr(value, "levels", ()):
+        yield level.dtype
+
+
+def _is_stored_otherwise(dtype: Any) -> bool:
+    """Whether it is of texts that are stored in another way than pandas does unasked."""
+    categories = getattr(dtype, "categories", None)
+    inner = dtype if categories is None else categories.dtype
+    strings = sys.modules["pandas"].StringDtype
+    return isinstance(inner, strings) and bool(inner.storage != strings().storage)
+
+
 # Previews -------------------------------------------------------------------------------------
 
 
@@ -284,12 +322,22 @@ def _preview(value: Any) -> Preview | None:
         return _arrow_preview(value)
     if not hasattr(value, "columns") or not hasattr(value, "dtypes"):
         return None
-    names = list(value.columns)[:_WIDE]
-    columns = [[_cell(name), str(dtype)] for name, dtype in zip(names, value.dtypes, strict=False)]
-    head = value.head(_HEAD)
+    head = _with_index(value.head(_HEAD))
+    names = list(head.columns)[:_WIDE]
+    columns = [[_cell(name), str(dtype)] for name, dtype in zip(names, head.dtypes, strict=False)]
     rows = head.rows() if hasattr(head, "rows") else head.itertuples(index=False, name=None)
     cells = [[_cell(each) for each in row[:_WIDE]] for row in rows]
     return Preview("table", shape=list(value.shape), columns=columns, rows=cells)
+
+
+def _with_index(head: Any) -> Any:
+    """Return rows with their names as columns before the others, unless these are numbers alone."""
+    if not _is_pandas(head) or type(head.index).__name__ == "RangeIndex":
+        return head
+    try:
+        return head.reset_index()
+    except ValueError:  # a column has that name, too
+        return head
 
 
 def _arrow_preview(value: Any) -> Preview:

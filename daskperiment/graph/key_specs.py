@@ -132,7 +132,8 @@ class _Maker:
 
     def _given(self, call: Call, forms: Sequence[Any]) -> dict[str, Any]:
         """Return the keys of what a call is given and others see, by what it is called there."""
-        given = call.given
+        # As sets: a call may be given thousands of nodes in one list.
+        given = {name: frozenset(paths) for name, paths in call.given.items()}
         return {
             member_name(name, path): LiveValue(each.value) if isinstance(each, DataNode) else each
             for name, form in zip(call.names, forms, strict=True) if name in given

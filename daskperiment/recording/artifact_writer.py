@@ -17,6 +17,7 @@ from daskperiment.formats import (
     Written,
     format_named,
     object_of,
+    preview_beside,
     written_as,
     written_for_artifact,
 )
@@ -63,6 +64,8 @@ def write_artifact(
     form, blob = (
         pickled(value, signing_key) if file is None else object_of(file, value, signing_key)
     )
+    if file is None and (preview := preview_beside(value)) is not None:
+        form["preview"] = msgspec.to_builtins(preview)
     added = time.time()
     artifact = Artifact(
         name, _kept(recorder, form, blob), added, step,

@@ -28,6 +28,7 @@ from daskperiment.recording.listeners import RecorderListener
 from daskperiment.recording.outputs import DREW, ObservedOutputs, remember
 from daskperiment.recording.record_signer import RecordSigner
 from daskperiment.recording.system_metrics import SystemMetrics, WatchedTrial
+from daskperiment.recording.witness import forget_seen, note_seen
 from daskperiment.records import (
     BEGUN,
     Beat,
@@ -326,8 +327,14 @@ class Recorder:
 
     def rest(self) -> None:
         """Close the files, which are opened again when they are needed: nothing is to do."""
+        self._note_seen()
         self.delivery.rest()
         let_go(self.store)
+
+    def _note_seen(self) -> None:
+        writes = self.delivery.writes
+        if writes.key is not None and writes.known is not None and writes.known.owner is not None:
+            note_seen(self.store, writes.known.owner, writes.key)
 
     def _beat(self) -> None:
         known = self.delivery.writes.known
@@ -362,6 +369,7 @@ class Recorder:
         for listener in self.listeners:
             listener.on_forget()
         self.delivery.delete()
+        forget_seen(self.store)
         self.trials.take_dropped()
         self._begun.clear()
         self.trials.forget_ended()
@@ -377,6 +385,7 @@ class Recorder:
         self.trials.drop_all()
         self._end_dropped()
         self.delivery.close()
+        self._note_seen()
         with suppress(StoreError):
             self.store.close()
 

@@ -53,7 +53,7 @@ def resume(
     if notes:
         warn_user(ResumptionWarning(f"Trial {past.trial} is gone on with: {'; '.join(notes)}."))
     options = TrialOptions(
-        values=values, seed=past.begun.seed, resumption=resumption,
+        values=values, seed=past.begun.seed, sweep=past.begun.sweep, resumption=resumption,
         reuse=result.definition.options.reuse if reuse is None else reuse,
     )  # fmt: skip
     return result.compute_with(options, dask_keywords)

@@ -34,6 +34,7 @@ __all__ = [
     "open_store",
     "opened_object",
     "resolve",
+    "seen_file",
     "spare_folders",
 ]
 
@@ -180,6 +181,11 @@ def columns_folder(store: Store) -> Path:
     if isinstance(store, FileStore):
         return store.folder / "columns"
     return cache_folder() / "columns" / _digest(store)
+
+
+def seen_file(store: Store) -> Path:
+    """Return the file of this user that says what was seen last of a store with signed trials."""
+    return _local_root() / "seen" / f"{_digest(store)}.json"
 
 
 def spare_folders(store: Store) -> list[Path]:

@@ -169,7 +169,9 @@ def _done(result: ResultNode, record: Sweep) -> list[SweepTrial]:
                 "are left alone. Resume the sweep once more when they have ended."
             )
         )
-    return [one for one in trials if one.status in ("succeeded", "pruned", "failed", "running")]
+    done = [one for one in trials if one.status in ("succeeded", "pruned", "failed", "running")]
+    stood_for = {one.resumes for one in done}
+    return [one for one in done if one.trial not in stood_for]
 
 
 def _jobs(

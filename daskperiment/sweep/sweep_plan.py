@@ -335,6 +335,8 @@ class SweepTrial(NamedTuple):
     """Recorded form of the result."""
     token: str
     """By which whoever computed it knows it."""
+    resumes: int | None
+    """The trial that it goes on from, and stands for."""
 
 
 def keep_sweep(store: Store, sweep: Sweep) -> None:
@@ -383,5 +385,5 @@ def _sweep_trial(trial: RecordedTrial, sweep: Sweep) -> SweepTrial:
     begun = trial.begun
     return SweepTrial(
         trial.trial, trial.status, identity(forms), begun.seed, forms, value,
-        begun.token.partition("/")[0],
+        begun.token.partition("/")[0], begun.resumes,
     )  # fmt: skip

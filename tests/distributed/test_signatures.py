@@ -19,7 +19,7 @@ def lines(store):
     return [f"{one.place}: {one.what}" for one in check.run()]
 
 
-def test_whoever_computes_and_ends_a_trial_leaves_no_gap(ex, client):
+def test_whoever_computes_and_ends_a_trial_leaves_no_gap(ex, client, tmp_path):
     """Reused, shared, retried, failed, cancelled and swept trials of two workers look whole."""
     n = ex.parameter("n", default=1)
 
@@ -40,7 +40,8 @@ def test_whoever_computes_and_ends_a_trial_leaves_no_gap(ex, client):
         return sum(values)
 
     s = last([each(first(n), number) for number in range(6)], n)
-    with dask.config.set({"daskperiment.signing-key": KEY}):
+    own = {"daskperiment.signing-key": KEY, "daskperiment.journal": str(tmp_path / "journals")}
+    with dask.config.set(own):
         futures = client.compute([s, s.bind(n=2)], retries=1)
         wait(futures)
         assert s.compute() == 27

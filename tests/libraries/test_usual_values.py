@@ -72,7 +72,7 @@ def test_outputs_come_back_from_swift_formats() -> None:
         file = written_for_output(value)
         if file is not None:
             assert is_same(read_back(file), value), name
-            assert file.format.swift
+            assert file.format.suits_outputs(value)
             swift[group].add(file.format.name)
             form, blob = as_object(value, None)
             assert form["format"] == file.format.name
@@ -80,8 +80,42 @@ def test_outputs_come_back_from_swift_formats() -> None:
             assert (form["digest"], form["size"]) == (blob.digest, blob.size)
             assert "preview" in form or file.format.name == "bytes", name
     assert set.union(*swift.values()) == {
-        "json", "text", "bytes", "npy", "safetensors", "arrow", "polars",
+        "json", "text", "bytes", "npy", "safetensors", "arrow", "polars", "parquet",
     }  # fmt: skip
+
+
+def test_tables_of_pandas_are_files_unless_they_are_large() -> None:
+    """A step's table is a Parquet file, of up to 32 MB: writing takes longer than pickling."""
+    import pandas as pd
+
+    small = pd.DataFrame({"a": np.arange(1000), "b": ["x"] * 1000})
+    for value in (small, small["a"], small.set_index("b").index, small.set_index(["a", "b"])):
+        file = written_for_output(value)
+        assert file is not None
+        assert file.format.name == "parquet"
+    large = pd.DataFrame({"a": np.zeros(5 << 20)})
+    assert written_for_output(large) is None
+    assert written_for_output(large.head(1000)) is not None
+
+
+@pytest.mark.parametrize("place", ["values", "index", "levels", "categories", "columns"])
+def test_tables_that_a_file_would_change_are_pickled(place: str) -> None:
+    """Flags, and texts that are stored otherwise than in tables that are read, are not lost."""
+    import pandas as pd
+
+    other = "python" if pd.StringDtype().storage == "pyarrow" else "pyarrow"
+    texts = pd.array(["a", "b"], dtype=pd.StringDtype(other))
+    frame = {
+        "values": lambda: pd.DataFrame({"x": texts}),
+        "index": lambda: pd.DataFrame({"x": [1, 2]}, index=pd.Index(texts)),
+        "levels": lambda: pd.Series([1, 2], pd.MultiIndex.from_arrays([texts, [1, 2]])),
+        "categories": lambda: pd.DataFrame({"x": pd.Categorical(texts)}),
+        "columns": lambda: pd.DataFrame([[1, 2]], columns=pd.Index(texts)),
+    }[place]()
+    assert written_for_output(frame) is None
+    assert written_for_artifact(frame) is None
+    flagged = pd.DataFrame({"x": [1]}).set_flags(allows_duplicate_labels=False)
+    assert written_for_artifact(flagged) is None
 
 
 def test_files_are_those_of_the_libraries() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 
 import dask
@@ -11,6 +12,7 @@ import pytest
 
 import daskperiment
 from daskperiment.capture import environment
+from daskperiment.graph import compiling
 
 SIZES = (100, 400)
 WIDTH = 10
@@ -102,3 +104,35 @@ def test_linear(tmp_path, shape, monkeypatch):
     small, large = (operations(tmp_path, shape, size) for size in SIZES)
     ratios = {name: round(large[name] / small[name], 2) for name in small}
     assert max(ratios.values()) < 5, ratios
+
+
+class Paths(tuple):
+    """Paths of members that count how often they were gone through for one of them."""
+
+    __slots__ = ()
+    asked = 0
+
+    def __contains__(self, path: object) -> bool:
+        Paths.asked += 1
+        return super().__contains__(path)
+
+
+def test_a_list_of_many_nodes_is_not_gone_through_for_each(tmp_path, monkeypatch):
+    """Of the nodes in one argument each is looked up: what one call hides grows with the square."""
+    known: list[int] = []
+
+    def noted(call, **changes):
+        if "given" in changes:
+            given = {name: Paths(paths) for name, paths in changes["given"].items()}
+            known.extend(map(len, given.values()))
+            changes["given"] = given
+        return replace(call, **changes)
+
+    monkeypatch.setattr(compiling, "replace", noted)
+    ex = daskperiment.Experiment("list", backend=tmp_path)
+    start = ex.parameter("start", default=0)
+    last = ex.result(len)(spread(ex.persist(add, reuse=True), start, 50))
+    Paths.asked = 0
+    assert last.definition.template.key_specs
+    assert max(known) == 50
+    assert Paths.asked == 0

@@ -257,6 +257,42 @@ def test_a_store_that_is_away(server):  # noqa: F811
     assert ex.load("during", 1)[-1] == 6
 
 
+AWAY_AND_KILLED = """
+import os, signal, sys, warnings
+import numpy as np
+import daskperiment
+from tests.shared.outage import kill
+
+warnings.simplefilter("ignore")
+ex = daskperiment.Experiment("killed", backend=sys.argv[1])
+
+@ex.result
+def last():
+    kill(int(sys.argv[2]))
+    print("on the way")
+    ex.save("weights", np.arange(200_000))
+    ex.save("note", "small")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+last().compute()
+"""
+
+
+def test_a_store_that_is_away_and_a_process_that_is_killed(server):  # noqa: F811
+    """What was saved and said while the server was away arrives, though the process was killed."""
+    command = [sys.executable, "-c", AWAY_AND_KILLED, server.place, str(server.pid)]
+    done = subprocess.run(command, cwd=ROOT, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    server.kill()
+    server.start()
+    ex = daskperiment.Experiment("killed", backend=server.place)
+    ex.flush()
+    assert names(ex, 1) == ["weights", "note"]
+    assert ex.load("weights", 1)[-1] == 199_999
+    assert ex.load("note", 1) == "small"
+    assert "on the way" in ex.get_log(1)
+
+
 def test_what_cannot_be_saved(ex, tmp_path):
     """Bad names, formats and moments are errors that say what to do; nothing is recorded then."""
     with pytest.raises(TrialIDNotFoundError, match=r"trial_id=ex\.trial_id"):

@@ -192,7 +192,7 @@ def test_no_orphan_is_named_while_a_trial_runs(store: Any) -> None:
 
 def test_waiting_journal_is_delivered_if_asked_for(store: Any) -> None:
     """Records that wait on this machine are found, with the command that delivers them."""
-    recorder_for(store)._journal.write(Record("notes", 1, "impure-x", b'{"a":1}'))
+    recorder_for(store)._journal.write(Record("notes", 1, "other-x", b'{"a":1}'))
     (finding,) = examine(store).findings
     assert "1 records and objects wait" in str(finding)
     assert "daskperiment flush" in str(finding)
@@ -208,5 +208,5 @@ def test_no_time(store: Any) -> None:
 
 def test_a_large_object_is_no_orphan_of_itself(store: Any) -> None:
     """What a store keeps as objects of its own, such as large records, is not called an orphan."""
-    store.append([Record("notes", 1, "impure-large", b'{"text":"%b"}' % (b"x" * 2_000_000))])
+    store.append([Record("notes", 1, "other-large", b'{"text":"%b"}' % (b"x" * 2_000_000))])
     assert lines(store) == []

@@ -290,3 +290,31 @@ def test_a_trial_that_was_begun_again(place: Any) -> None:
         assert ex.get_persisted("second", 2) == 4
         define(ex).bind(n=2).compute(scheduler="synchronous")
         assert ex.get_steps(5).set_index("Step")["Reused From"]["first"] == 3
+
+
+@pytest.mark.parametrize("left", [3, 0])
+def test_the_latest_trials_that_are_gone_are_found(place: Any, left: int) -> None:
+    """What this machine saw tells of trials that were removed from the end, ids included."""
+    with dask.config.set(_SET):
+        ex = daskperiment.Experiment("trailing", backend=place.backend)
+        s = define(ex)
+        for n in range(1, 6):
+            s.bind(n=n).compute(scheduler="synchronous")
+        ex = open_again("trailing", place.backend)
+        assert found(ex._store) == []
+
+        def cut(stream: str, one: Any) -> Any:
+            return one if one.trial <= left else None
+
+        class Cut(Tampered):
+            def state(self, known: Any = None) -> Any:
+                return self._store.state(known)._replace(latest=left)
+
+        check = SignatureCheck(Cut(ex._store, cut), KEY, lambda: False)
+        lines = [f"{one.place}: {one.what}" for one in check.run()]
+        assert len(lines) == 1
+        assert "saw trial 5" in lines[0]
+        ex.delete_trials(5)
+        assert found(ex._store) == []  # it was deleted by who has the key
+        ex.delete()
+        assert found(ex._store) == []

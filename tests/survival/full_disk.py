@@ -36,6 +36,10 @@ def fill():
 def train():
     ex.save_metric("loss", 0, 0.0)
     fill()
+    if "artifacts" in how:
+        ex.save("weights", np.arange(200_000.0))
+        ex.save("report", {"accuracy": 0.5})
+        print("saved", file=sys.stderr)
     for epoch in range(1, 300):
         ex.save_metric("loss", epoch, float(epoch))
     return 42
@@ -66,6 +70,14 @@ if role == "trial":
         ex.flush()
 elif role == "look":
     print(len(ex.get_history(running=True)))
+elif role == "artifacts":
+    said = [line.partition(" stderr: ")[2] for line in ex.get_log(1).splitlines()]
+    print(
+        ex.load("weights", 1)[-1],
+        ex.load("report", 1),
+        "saved" in said,
+        len(ex.load_metric("loss", 1)),
+    )
 else:
     row = ex.get_history(verbose=True, running=True).loc[1]
     print(

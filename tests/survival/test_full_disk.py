@@ -54,6 +54,20 @@ def test_full_for_a_moment(disk, what, cause):
     assert run(disk, "ask").stdout.strip() == WHOLE
 
 
+@pytest.mark.parametrize("how", ["trial", "stay"])
+def test_artifacts_and_logs_on_a_full_disk(disk, tmp_path, monkeypatch, how):
+    """What is saved and said while the disk is full arrives when there is room.
+
+    It waits on another disk where the process has ended by then.
+    """
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    run(disk, "trial", "bytes", "artifacts", how)
+    for path in (disk / "ballast").iterdir() if how == "stay" else ():
+        path.unlink()
+    found = run(disk, "artifacts").stdout.strip()
+    assert found == "199999.0 {'accuracy': 0.5} True 300"
+
+
 @pytest.mark.parametrize("place", ["state", "temporary"])
 def test_full_at_the_end(disk, tmp_path, monkeypatch, place):
     """What a process cannot write before it ends waits on another disk, and comes from there.

@@ -74,7 +74,7 @@ export function parameters(page) {
         h("section", { class: "card" }, h("h2", {}, "All parameters that differ"),
           found.parallel ? h("div", { class: "scroll bare", tabindex: "0", role: "region", "aria-label": "Parallel axes" }, lines) : h("p", { class: "quiet" }, "No parameter differs among these trials."),
           found.axes_left_out ? h("p", { class: "quiet" }, `${plural(found.axes_left_out, "more parameter")} left out.`) : null,
-          found.lines_left_out ? h("p", { class: "quiet" }, `${best(found, 1000)}; ${count(found.lines_left_out)} are left out.`) : null,
+          found.lines_left_out ? h("p", { class: "quiet" }, `${best(found, found.lines)}; ${count(found.lines_left_out)} are left out.`) : null,
           h("p", { class: "quiet" }, "Draw a box around a part of an axis to see the trials that go through it; with Shift on a second axis, too.")),
         h("section", { class: "card importance" }, h("h2", {}, "Importance"), h("p", { class: "quiet" }, "Being evaluated …")),
       ] : nothing(found));
@@ -85,7 +85,7 @@ export function parameters(page) {
 
   function told(found, only) {
     const which = only ? "selected" : page.state.filter || page.state.status ? "found by the filter" : "in all";
-    const text = `${plural(found.trials, "trial")} ${which}, ${count(found.drawn)} with a number`;
+    const text = `${plural(found.trials, "trial")} ${which}, ${count(found.drawn + found.left_out)} with a number`;
     return found.left_out ? `${text}; ${best(found, found.drawn)}, ${count(found.left_out)} are left out` : text;
   }
 

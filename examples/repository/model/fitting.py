@@ -31,7 +31,7 @@ def ridge(rows: Array, labels: Array, penalty: float) -> Array:
     """Return the weights of a linear fit."""
     inputs = with_ones(rows)
     square = inputs.T @ inputs + penalty * np.eye(inputs.shape[1])
-    return np.asarray(np.linalg.solve(square, inputs.T @ (2 * labels - 1)))
+    return np.asarray(np.linalg.solve(square, inputs.T @ (2 * labels - 1)), dtype=np.float64)
 
 
 def share_correct(weights: Array, rows: Array, labels: Array) -> float:

@@ -1,0 +1,104 @@
+"""What recording costs, as counts that do not depend on the machine: calls, statements, bytes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import daskperiment
+from daskperiment.recording import journal as journals
+from daskperiment.recording.registry import close_recorders
+from daskperiment.store.opening import open_store
+from daskperiment.store.protocol import Store
+
+BODIES = 1750
+"""Bytes of the records of a trial of two steps, with room for longer names of hosts and people."""
+POINT_CALLS = 8
+"""Python calls of this package for one point, from `save_metric` to the system."""
+
+
+def trivial(place: Path) -> tuple[Any, Any]:
+    """Make an experiment with a result of two steps."""
+    ex = daskperiment.Experiment("costs", backend=place, seed=1)
+    a, b = ex.parameter("a", default=1), ex.parameter("b", default=2)
+    return ex, ex.result(lambda x: 2 * x)(ex(lambda a, b: a + b)(a, b))
+
+
+def sizes_of(store: Store, trial: int) -> int:
+    """Return the bytes of a trial's records, with their ids."""
+    streams = ("trials", "steps", "points", "notes", "beats", "logs")
+    return sum(len(one.body) + len(one.id) for name in streams for one in store.read(name, [trial]))
+
+
+def test_bytes_of_a_trial(tmp_path: Path) -> None:
+    """A trial whose like was recorded before adds its own records, no longer than a page."""
+    ex, result = trivial(tmp_path)
+    for _ in range(3):
+        result.compute(scheduler="synchronous")
+    close_recorders()
+    store = open_store(tmp_path, "costs")
+    objects = len(list(ex._store.digests()))
+    assert sizes_of(store, 3) <= BODIES
+    assert sizes_of(store, 3) <= sizes_of(store, 2) + 20
+    assert objects == 3  # code, environment and graph, which all trials share
+
+
+def written(node: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return the sizes of what a trial writes to its journal, write by write."""
+    found: list[int] = []
+    write = os.pwrite
+
+    def noted(file: int, data: Any, offset: int) -> int:
+        found.append(len(data))
+        return write(file, data, offset)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journals.os, "pwrite", noted)
+        node.compute(scheduler="synchronous")
+    return found
+
+
+def test_a_point_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each point of a loop costs one write of some sixty bytes, and as many points as many."""
+    ex = daskperiment.Experiment("points", backend=tmp_path)
+    count = ex.parameter("count")
+
+    @ex.result
+    def train(count: int) -> None:
+        for epoch in range(count):
+            ex.save_metric("loss", epoch, 0.123456789)
+
+    node = train(count)
+    node.bind(count=1).compute(scheduler="synchronous")
+    few, many = (written(node.bind(count=n), monkeypatch) for n in (100, 400))
+    assert len(many) - len(few) in range(300, 306)  # a delivery in between marks where it is
+    assert sum(many) - sum(few) < 300 * 75
+
+
+def test_a_point_is_few_calls(tmp_path: Path) -> None:
+    """A plain float of a counted epoch takes few calls on its way to the disk."""
+    ex = daskperiment.Experiment("calls", backend=tmp_path)
+    base = os.path.dirname(daskperiment.__file__) + os.sep
+    calls: list[str] = []
+
+    def note(frame: Any, event: str, argument: Any) -> None:
+        if event == "call" and frame.f_code.co_filename.startswith(base):
+            calls.append(frame.f_code.co_qualname)
+
+    @ex.result
+    def train() -> None:
+        ex.save_metric("loss", 0, 0.5)
+        before = sys.getprofile()
+        sys.setprofile(note)
+        try:
+            for epoch in range(100):
+                ex.save_metric("loss", epoch, 0.5)
+        finally:
+            sys.setprofile(before)
+
+    train().compute(scheduler="synchronous")
+    assert len(calls) <= 100 * POINT_CALLS + 50, calls[:POINT_CALLS]
