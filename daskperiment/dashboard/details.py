@@ -195,7 +195,10 @@ def _lane(run: StepRun) -> str:
 
 def _notes(store: Store, trial: int) -> list[dict[str, Any]]:
     notes = [one for one in store.read("notes", [trial]) if record_kind(one.id) == IMPURE]
-    return [structs.asdict(note) for _, note in undamaged(notes, Impurity)]
+    return [
+        {"key": note.key, "step": note.step, "earlier": note.earlier, "reads": note.reads}
+        for _, note in undamaged(notes, Impurity)
+    ]
 
 
 def unfinished(

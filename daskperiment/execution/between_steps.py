@@ -55,6 +55,16 @@ def run_between(
     return run_unrecorded(trial, label, function, args, kwargs)[0]
 
 
+def _note_changes(
+    trial: TrialHandle, before: dict[str, str], after: dict[str, str], values: dict[Any, Any]
+) -> None:
+    """Note what a function changed of its arguments, for the steps that get it after that."""
+    altered = [(value, "") for name, value in values.items()
+               if after.get(str(name), "") != before.get(str(name), "")]  # fmt: skip
+    if altered:
+        recorder_for(trial.store).outputs.changes_in(trial.token).altered.extend(altered)
+
+
 def run_unrecorded(
     trial: TrialHandle, label: str, function: Callable[..., Any], args: Any, kwargs: Any
 ) -> tuple[Any, RunningStep]:
@@ -72,6 +82,10 @@ def run_unrecorded(
             secrets = () if trial.secrets is None else trial.secret_values
             fail(trial, failure_of(error, label, secrets), error)
         raise
+    if given:
+        _note_changes(
+            trial, given, given_between(args, kwargs), {**dict(enumerate(args)), **kwargs}
+        )
     reads = files.reads(keys is not None) if files.noted else []
     running.reads = without_secrets(reads, trial.secret_values) if trial.secrets else reads
     if keys is not None:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from itertools import islice
-from types import FunctionType, MethodType
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 from daskperiment.capture.fingerprint import exact_fingerprint, is_array
@@ -23,6 +23,7 @@ __all__ = [
     "exact_or_none",
     "given_between",
     "given_by_others",
+    "have_parts_in_common",
     "holds_code",
     "holds_moved_code",
     "identities",
@@ -83,6 +84,20 @@ def identities(value: Any) -> set[int]:
         base = getattr(part, "base", None)  # an array whose memory it shares
         found.update((id(part), id(part if base is None else base)))
     return found
+
+
+def have_parts_in_common(value: Any, other: Any) -> bool:
+    """Whether two values hold something that may be changed in place by way of either."""
+    return not _changeable(value).isdisjoint(_changeable(other))
+
+
+def _changeable(value: Any) -> set[int]:
+    parts = [part for part in (value, *_all_parts(value)) if type(part) not in _UNCHANGING]
+    bases = (getattr(part, "base", None) for part in parts)
+    return {id(part) for part in parts} | {id(base) for base in bases if base is not None}
+
+
+_UNCHANGING = SCALARS | {type, tuple, frozenset, range, FunctionType, BuiltinFunctionType}
 
 
 def holds_code(value: Any) -> bool:

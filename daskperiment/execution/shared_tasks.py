@@ -261,7 +261,7 @@ def run_shared(
 
 def _is_private(runner: StepRunner) -> bool:
     """Whether what a step returned is no use to another trial than that in which it ran."""
-    return bool(runner.doubt) or runner.spoiled or hasattr(runner.value, "__next__")
+    return bool(runner.doubt or runner.spoiled) or hasattr(runner.value, "__next__")
 
 
 def _claim(

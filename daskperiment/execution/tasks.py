@@ -28,7 +28,11 @@ from daskperiment.cluster import worker
 from daskperiment.codec import Blob, pack
 from daskperiment.execution.calls import SCALARS, Call
 from daskperiment.execution.context import ACTIVE, CURRENT, RunningStep
-from daskperiment.execution.given_values import exact_or_none, given_by_others
+from daskperiment.execution.given_values import (
+    exact_or_none,
+    given_by_others,
+    have_parts_in_common,
+)
 from daskperiment.execution.helper_threads import run_to_end
 from daskperiment.execution.kept_files import (
     LAZY,
@@ -227,8 +231,8 @@ class StepRunner:
         """Names of the arguments that can be changed in place, and that others see."""
         self.beside = tuple(ACTIVE)
         self.changed: list[str] = []
-        self.spoiled = False
-        """Whether it got what another step had changed in place."""
+        self.spoiled: list[str] = []
+        """Names of the arguments that another step had changed in place, or a part of them."""
         self.given: dict[str, str] = {}
         """Fingerprints of what others see, too, by argument."""
         self.inputs: str | None = None
@@ -356,10 +360,13 @@ class StepRunner:
             by_right = set().union(*passed)
             changes.passing.setdefault(call.key, set()).update(by_right)
             for other, place in () if type(value) in SCALARS else changes.altered:
-                if place not in by_right and holds(value, other):
+                if place in by_right:
+                    continue
+                if place and holds(value, other):
                     found.setdefault(place, []).append(name)
+                if name not in self.spoiled and have_parts_in_common(value, other):
+                    self.spoiled.append(name)
         for place, names in found.items():
-            self.spoiled = True
             spoiled = SpoiledInput(call.key, call.step, list(dict.fromkeys(names)), place)
             self.recorder.outputs.altered(self.trial.trial, spoiled)
 
@@ -555,6 +562,7 @@ class StepRunner:
             None if self.doubt else self.kept, self.doubt, str(type(value)),
             sorted(self.running.metrics), self._all_reads(), self.written, self.before is None,
             exact=self.exact, given=self.given, artifacts=self.running.artifacts,
+            spoiled=self.spoiled,
         )  # fmt: skip
         if self.running.stochastic and self.call.given and not self.is_new:
             ids = []  # it never drew before, so nobody looked what it was made of
@@ -567,7 +575,8 @@ class StepRunner:
         assert self.keys is not None
         if self.keys.call is not None and why_not(entry) is None:
             # What the steps before it read is in its inputs.
-            own = msgspec.structs.replace(entry, reads=self.reads, partial=False)
+            # And so is what another step changed.
+            own = msgspec.structs.replace(entry, reads=self.reads, partial=False, spoiled=[])
             for known in (self.known if self.keys.call.by_nodes else None, self.known_now):
                 ids = known.ids(entry.drew) if known is not None else []
                 self.recorder.entry(ids, own, self.trial.owner, self.trial.signing_key)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import mmap
+import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from daskperiment.records import Preview
 
-__all__ = ["Buffer", "Format", "Written", "joined"]
+__all__ = ["Buffer", "Format", "Written", "file_content", "joined"]
 
 Buffer = Any
 """Something that supports the buffer protocol: bytes, memoryview, mmap."""
@@ -106,6 +108,14 @@ class Written(NamedTuple):
     format: Format
     parts: list[Buffer]
     """The file's bytes in order. They may refer to the value's own memory."""
+
+
+def file_content(path: str) -> Buffer:
+    """Return the bytes of a file that may be removed then: not in memory as a whole."""
+    with open(path, "rb") as file:
+        if os.name != "posix" or os.fstat(file.fileno()).st_size == 0:
+            return file.read()
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
 
 
 def joined(parts: Sequence[Buffer]) -> bytes:

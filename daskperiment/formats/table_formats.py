@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
 from daskperiment.codec import from_plain, to_plain
-from daskperiment.formats.format import Buffer, Format
+from daskperiment.formats.format import Buffer, Format, file_content
 from daskperiment.formats.trees import top_modules
 from daskperiment.formatting import one_line, shorten
 from daskperiment.records import Preview
@@ -201,13 +203,14 @@ class ParquetFormat(Format):
         """Return the file."""
         pa: Any = import_module("pyarrow")
         parquet: Any = import_module("pyarrow.parquet")
+        if self.shows(value) and value.npartitions > 1:
+            with suppress(pa.ArrowException, ValueError, TypeError, KeyError):
+                return _by_partitions(value)
+            # Partitions that differ in their types make one table only as a whole.
         value = value.compute() if self.shows(value) else value
         value = value if isinstance(value, _pandas_types()) else value.to_pandas()
-        frame, own = _as_frame(value)
-        table = pa.Table.from_pandas(frame)
-        metadata = {**(table.schema.metadata or {}), _OWN: json.dumps(own)}
         sink = pa.BufferOutputStream()
-        parquet.write_table(table.replace_schema_metadata(metadata), sink)
+        parquet.write_table(_as_table(value), sink)
         return memoryview(sink.getvalue())
 
     def read(self, data: Buffer) -> Any:
@@ -223,6 +226,30 @@ class ParquetFormat(Format):
     def preview(self, value: Any) -> Preview | None:
         """Return the first rows."""
         return _preview(value.head(_HEAD) if self.shows(value) else value)
+
+
+def _as_table(value: Any, schema: Any = None, index: bool | None = None) -> Any:
+    """Return a table of Arrow for a value of pandas."""
+    frame, own = _as_frame(value)
+    table = sys.modules["pyarrow"].Table.from_pandas(frame, schema=schema, preserve_index=index)
+    metadata = {**(table.schema.metadata or {}), _OWN: json.dumps(own)}
+    return table.replace_schema_metadata(metadata)
+
+
+def _by_partitions(value: Any) -> Buffer:
+    """Return the file of a table of Dask, of which one partition at a time is in memory."""
+    parquet: Any = import_module("pyarrow.parquet")
+    with tempfile.TemporaryDirectory(prefix="daskperiment-") as folder:
+        path = os.path.join(folder, "table.parquet")
+        first = _as_table(value.partitions[0].compute(), index=True)
+        with parquet.ParquetWriter(path, first.schema) as writer:
+            writer.write_table(first)
+            del first
+            for number in range(1, value.npartitions):
+                part = value.partitions[number].compute()
+                table = _as_table(part, writer.schema, index=True)
+                writer.write_table(table.replace_schema_metadata(writer.schema.metadata))
+        return file_content(path)
 
 
 def _as_frame(value: Any) -> tuple[Any, dict[str, Any]]:

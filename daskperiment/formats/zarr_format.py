@@ -8,7 +8,7 @@ import tempfile
 from importlib import import_module
 from typing import Any
 
-from daskperiment.formats.format import Buffer, Format
+from daskperiment.formats.format import Buffer, Format, file_content
 from daskperiment.formats.numpy_formats import array_preview, is_exact_array
 from daskperiment.formats.trees import top_modules
 from daskperiment.records import Preview
@@ -37,7 +37,7 @@ class ZarrFormat(Format):
         """Whether it is an array of any of these libraries."""
         return is_exact_array(value) or self.shows(value)
 
-    def write(self, value: Any) -> bytes:
+    def write(self, value: Any) -> Buffer:
         """Return the zip file."""
         zarr: Any = import_module("zarr")
         with tempfile.TemporaryDirectory(prefix="daskperiment-") as folder:
@@ -51,8 +51,7 @@ class ZarrFormat(Format):
                 _fill(target, value)
             finally:
                 store.close()
-            with open(path, "rb") as file:
-                return file.read()
+            return file_content(path)
 
     def read(self, data: Buffer) -> Any:
         """Return an array of NumPy."""

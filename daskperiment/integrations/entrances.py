@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 from daskperiment import integrations
@@ -35,12 +35,14 @@ def open_module(name: str, module: Any, done: Replacements) -> None:
     _OPENERS[name](module, done)
 
 
-def _with_callback(original: Any, args: Any, kwargs: Any, kind: type, made: Any) -> Any:
+def _with_callback(
+    original: Any, args: Any, kwargs: Any, kind: type, make: Callable[[], Any]
+) -> Any:
     """Call a function that takes callbacks with one more, unless it has one of that kind."""
     bound = inspect.signature(original).bind(*args, **kwargs)
     given = bound.arguments.get("callbacks")
     own = list(given) if isinstance(given, (list, tuple, set)) else [given] * (given is not None)
-    if made is not None and not any(isinstance(each, kind) for each in own):
+    if not any(isinstance(each, kind) for each in own) and (made := make()) is not None:
         bound.arguments["callbacks"] = [*own, made]
     return original(*bound.args, **bound.kwargs)
 
@@ -49,9 +51,13 @@ def _with_callback(original: Any, args: Any, kwargs: Any, kind: type, made: Any)
 
 
 def _boost(trainings: StepTrainings, original: Any, args: Any, kwargs: Any) -> Any:
-    prefix = trainings.prefix("lightgbm")
-    made = None if prefix is None else integrations.lightgbm.LightGBMCallback(prefix)
-    return _with_callback(original, args, kwargs, integrations.lightgbm.LightGBMCallback, made)
+    kind = integrations.lightgbm.LightGBMCallback
+
+    def make() -> Any:
+        prefix = trainings.prefix("lightgbm")
+        return None if prefix is None else kind(prefix)
+
+    return _with_callback(original, args, kwargs, kind, make)
 
 
 def _open_lightgbm(module: Any, done: Replacements) -> None:
@@ -88,11 +94,9 @@ def _xgboost_callbacks(trainings: StepTrainings, given: Any) -> Any:
 
 def _keras(anew: bool) -> Around:
     def around(trainings: StepTrainings, original: Any, args: Any, kwargs: Any) -> Any:
-        goes_on = bool(kwargs.get("initial_epoch"))
-        made = trainings.reporter(
-            "keras", args[0], integrations.keras.KerasCallback, anew and not goes_on
-        )
-        return _with_callback(original, args, kwargs, integrations.keras.KerasCallback, made)
+        kind, fresh = integrations.keras.KerasCallback, anew and not kwargs.get("initial_epoch")
+        make = partial(trainings.reporter, "keras", args[0], kind, fresh)
+        return _with_callback(original, args, kwargs, kind, make)
 
     return around
 

@@ -11,13 +11,14 @@ from sklearn import metrics
 from sklearn.base import is_classifier, is_regressor
 
 from daskperiment.integrations.step_report import StepReport, tidy
+from daskperiment.integrations.training_calls import part_of_training
 
 __all__ = ["record"]
 
-_MANY = 50
-"""Classes of which a confusion matrix can still be read."""
+_MANY = 50  # classes of which a confusion matrix can still be read
 
 
+@part_of_training()
 def record(model: Any, X: Any = None, y: Any = None, prefix: str = "") -> None:
     """Record an estimator, a search or the scores of a cross-validation; to be called in a step.
 
@@ -45,13 +46,13 @@ def record(model: Any, X: Any = None, y: Any = None, prefix: str = "") -> None:
     """
     report = StepReport(prefix)
     if isinstance(model, (Mapping, np.ndarray)):
-        return record_folds(report, model)
+        record_folds(report, model)
+        return
     record_parameters(report, model)
     if hasattr(model, "cv_results_"):
         record_search(report, model)
     if X is not None and y is not None:
         record_scores(report, model, X, y)
-    return None
 
 
 def record_parameters(report: StepReport, model: Any) -> None:
@@ -73,8 +74,7 @@ def record_search(report: StepReport, search: Any) -> None:
     """Save the candidates of a search as a table, and what the best of them scored."""
     results = {name: values for name, values in search.cv_results_.items() if name != "params"}
     report.artifact("search", tidy(results))
-    best = {"best score": search.best_score_} if hasattr(search, "best_score_") else {}
-    report.points(best, 0)
+    report.points({"best score": getattr(search, "best_score_", None)}, 0)
     if hasattr(search, "best_params_"):
         report.settings("best parameters", search.best_params_)
 

@@ -15,12 +15,25 @@ from daskperiment.execution.context import RunningStep
 from daskperiment.execution.helper_threads import running_step
 from daskperiment.warn import warn_user
 
-__all__ = ["MANY", "StepTrainings", "TrainingObserver", "trainings_for"]
+__all__ = ["MANY", "StepTrainings", "TrainingObserver", "part_of_training", "trainings_for"]
 
 MANY = 100
 """Trainings by one library that are recorded of one step."""
 
+_ALIKE = dict.fromkeys(("keras", "lightning", "transformers"), "networks")
+"""Libraries whose metrics may have equal names, such as ``val_loss``: they are counted together."""
+
 _WITHIN: ContextVar[bool] = ContextVar("daskperiment_within_training", default=False)
+
+
+@contextmanager
+def part_of_training() -> Iterator[None]:
+    """Let all that is called meanwhile in this thread be a part of what is reported already."""
+    reset = _WITHIN.set(True)
+    try:
+        yield
+    finally:
+        _WITHIN.reset(reset)
 
 
 class TrainingObserver:
@@ -78,13 +91,12 @@ class StepTrainings:
     def outermost(self) -> Iterator[None]:
         """Let all that is called meanwhile be a part of this training."""
         own = threading.get_ident() == self._thread
-        reset = _WITHIN.set(True)
         self._own_depth += own
         try:
-            yield
+            with part_of_training():
+                yield
         finally:
             self._own_depth -= own
-            _WITHIN.reset(reset)
 
     def count(self, kind: str) -> int:
         """Count something, and return how many came before it."""
@@ -97,7 +109,7 @@ class StepTrainings:
 
         Trainings of each `kind` are counted alone, where they have names of their own.
         """
-        before = self.count(f"{library} {kind}")
+        before = self.count(f"{_ALIKE.get(library, library)} {kind}")
         if before == MANY:
             warn_user(StoreWarning(
                 f"A step trains more than {MANY} times with {library}; the rest is not recorded "

@@ -352,9 +352,9 @@ class _Decision:
         """Find the outputs that were made of what the nodes before them return."""
         for key in self.before:
             found, given = self.cache_keys[key], self.specs[key].given
-            if given and isinstance(found, CacheKey):
+            if isinstance(found, CacheKey):
                 entries = self.entries.all(self._name(key))
-                if any(entry.given for entry in entries):
+                if any((given and entry.given) or entry.spoiled for entry in entries):
                     returned = {name: self._returned(each) for name, each in given.items()}
                     self.fitting[key] = [one for one in entries if not _changed(one, returned)]
 
@@ -371,6 +371,8 @@ class _Decision:
         found, spec = self.cache_keys[key], self.specs.get(key)
         if isinstance(found, NoCacheKey):
             return None
+        if spec is not None and len(spec.parts) == 1 and isinstance(spec.parts[0], LiveValue):
+            return self._returned(spec.parts[0])  # a literal that is a node
         if spec is None or spec.taken is not None:
             return {found.base}  # of a parameter it is the fingerprint of its value
         known = {entry.exact for entry in self._known(key) if entry.exact and not entry.note}
@@ -551,4 +553,10 @@ def _changed(entry: CacheEntry, returned: Mapping[str, set[str] | None]) -> str 
         known = returned.get(name)
         if known is not None and digest not in known:
             return name
-    return None
+    return next((name for name in entry.spoiled if not _is_told(name, entry, returned)), None)
+
+
+def _is_told(name: str, entry: CacheEntry, returned: Mapping[str, set[str] | None]) -> bool:
+    """Whether it is known of an argument, and of all its members, what the nodes before give."""
+    members = [each for each in entry.given if each == name or each.startswith(f"{name}[")]
+    return bool(members) and all(returned.get(each) is not None for each in members)

@@ -41,7 +41,7 @@ class ChangesInPlace:
     handing: set[str] = field(default_factory=set)
     """Places of the steps that returned what they were given."""
     altered: list[tuple[Any, str]] = field(default_factory=list)
-    """What steps changed, each with the place of the step that did."""
+    """What was changed, each with the place of the step that did it; empty if it was no step."""
     passing: dict[str, set[str]] = field(default_factory=dict)
     """Place -> places of the steps that changed what it got of them by right: they returned it."""
 

@@ -438,6 +438,8 @@ class CacheEntry(Struct, frozen=True, omit_defaults=True):
     """Fingerprint of the output, with its order within, where more than one step sees it."""
     given: dict[str, str] = {}
     """Argument, or a member of it -> its fingerprint, where others see it and may change it."""
+    spoiled: list[str] = []
+    """Names of the arguments that another step had changed in place, as far as this was seen."""
 
 
 Recipe = CacheEntry

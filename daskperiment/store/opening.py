@@ -47,8 +47,13 @@ _EXPECTED = (
 _METHODS = [name for name, method in vars(Store).items() if name[0] != "_" and callable(method)]
 _REDIS = ("redis", "rediss", "unix")
 _MONGO = ("mongodb", "mongodb+srv")
+_HOST = re.compile(r"[:@;]|^[0-9]{1,3}(\.[0-9]{1,3}){3}$")
+"""What is in the name of a host with a port or a user, in a mistyped URL, or is an address."""
 # Drivers, and what other trackers call theirs.
-_NO_FOLDERS = {*_REDIS, *_MONGO, "mongo", "pymongo", "file", "sqlite", "local", "localhost"}
+_NO_FOLDERS = {
+    *_REDIS, *_MONGO, "mongo", "pymongo", "file", "sqlite", "local", "localhost", "mysql",
+    "postgres", "postgresql",
+}  # fmt: skip
 
 
 def open_store(backend: Any, id: str) -> Store:
@@ -215,13 +220,13 @@ def _digest(store: Store) -> str:
 def _resolve_text(backend: str) -> Any:
     scheme, separator, _ = backend.partition("://")
     if not separator:
-        if not backend or _looks_like_server(backend):
+        if not backend.strip() or _looks_like_server(backend):
             shown = backend.rpartition("@")[2]
             raise ValueError(
                 f"Cannot use {shown!r} as backend. {_EXPECTED}. A folder of that name is "
                 f"pathlib.Path({shown!r})"
             )
-        return Path(os.path.abspath(backend))
+        return Path(os.path.abspath(os.path.expanduser(backend)))
     scheme = scheme.lower()
     if scheme == "file":
         return _resolve_file(backend)
@@ -242,7 +247,7 @@ def _looks_like_server(text: str) -> bool:
     """
     first = re.split(r"[/\\]", text.strip())[0].lower()
     drive = os.name == "nt" and len(first) == 2
-    return first in _NO_FOLDERS or (":" in first and not drive)
+    return first in _NO_FOLDERS or (_HOST.search(first) is not None and not drive)
 
 
 def _resolve_file(url: str) -> Path:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import tempfile
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
-__all__ = ["ARTIFACTS", "PLAIN"]
+__all__ = ["ARTIFACTS", "PLAIN", "with_callbacks"]
 
 # What a training leaves besides its metrics.
 ARTIFACTS = {
@@ -80,6 +81,26 @@ def lightgbm():
     model.fit(X, y, eval_X=(X,), eval_y=(y,))
     (found,) = model.evals_result_.values()
     return {"valid_0 binary_logloss": found["binary_logloss"]}
+
+
+def with_callbacks():
+    """Train by three libraries with what daskperiment.integrations has for them."""
+    import lightgbm
+    import xgboost
+    from sklearn.svm import SVC
+
+    from tests.libraries.small_models import boosting_data
+
+    X, y = boosting_data()
+    known = {name: importlib.import_module(f"daskperiment.integrations.{name}")
+             for name in ("sklearn", "xgboost", "lightgbm")}  # fmt: skip
+    data = xgboost.DMatrix(X, y)
+    xgboost.train({"nthread": 1}, data, 3, evals=[(data, "x")], verbose_eval=False,
+                  callbacks=[known["xgboost"].XGBoostCallback("a/")])  # fmt: skip
+    data = lightgbm.Dataset(X, y)
+    lightgbm.train({"verbose": -1, "num_threads": 1}, data, 2, valid_sets=[data],
+                   callbacks=[known["lightgbm"].LightGBMCallback("b/")])  # fmt: skip
+    known["sklearn"].record(SVC().fit(X, y), X, y, prefix="c/")
 
 
 PLAIN = {

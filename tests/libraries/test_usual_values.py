@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import mmap
+import os
 import pickle
 import re
 from collections import defaultdict
@@ -20,6 +22,7 @@ from daskperiment.capture.fingerprint import exact_fingerprint  # noqa: E402
 from daskperiment.formats import (  # noqa: E402
     as_object,
     format_named,
+    table_formats,
     written_as,
     written_for_artifact,
     written_for_output,
@@ -251,3 +254,57 @@ def test_arrays_in_chunks() -> None:
     assert table is not None
     assert table.format.name == "parquet"
     pd.testing.assert_frame_equal(read_back(table), frame)
+
+
+def frames_of_dask() -> dict[str, Any]:
+    """Give tables and columns of Dask by what is special of them."""
+    import pandas as pd
+
+    dd = pytest.importorskip("dask.dataframe")
+    frame = pd.DataFrame({"a": np.arange(90), "b": ["x", None, "zz"] * 30})
+    dated = frame.set_index(pd.date_range("2026", periods=90, freq="D", name="day"))
+    mixed = pd.DataFrame({"b": [None] * 45 + ["x"] * 45})
+    return {
+        "table": dd.from_pandas(frame, npartitions=3),
+        "column": dd.from_pandas(frame["a"], npartitions=3),
+        "dated": dd.from_pandas(dated, npartitions=4),
+        "one partition": dd.from_pandas(frame, npartitions=1),
+        "types that differ": dd.from_pandas(mixed, npartitions=2),
+        "an empty partition": dd.from_pandas(frame, npartitions=3).query("a > 50"),
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["table", "column", "dated", "one partition", "types that differ", "an empty partition"],
+)
+def test_tables_of_dask_are_written_by_partitions(name: str, monkeypatch: Any) -> None:
+    """One partition at a time is in memory, and what is read is what all of them make."""
+    import pandas as pd
+
+    value = frames_of_dask()[name]
+    whole = value.compute()
+    largest = []
+    as_table = table_formats._as_table
+    monkeypatch.setattr(
+        table_formats, "_as_table",
+        lambda part, *more, **named: (largest.append(len(part)), as_table(part, *more, **named))[1],
+    )  # fmt: skip
+    file = written_as("parquet", value)
+    back = file.format.read(joined(file.parts))
+    check = pd.testing.assert_series_equal if whole.ndim == 1 else pd.testing.assert_frame_equal
+    check(back, whole, check_freq=False, check_index_type=False)
+    if name in ("table", "column", "dated"):
+        assert max(largest) < len(whole)
+
+
+def test_arrays_of_dask_are_no_copy_in_memory(tmp_path: Any, monkeypatch: Any) -> None:
+    """The file of an array in chunks is mapped, and its folder is gone."""
+    import tempfile
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    array = pytest.importorskip("dask.array").ones((2000, 1000), chunks=(500, 1000))
+    file = written_as("zarr", array)
+    assert isinstance(file.parts[0], mmap.mmap)
+    assert os.listdir(tmp_path) == []
+    assert np.array_equal(file.format.read(joined(file.parts)), np.ones((2000, 1000)))

@@ -7,6 +7,7 @@ import warnings
 from dataclasses import dataclass
 
 import dask
+import dask.array as da
 import numpy as np
 import pandas as pd
 import pytest
@@ -121,6 +122,87 @@ def test_literals_in_two_calls(ex, form, draws):
     for number, expected in ((2, ["describe"]), (3, [])):
         assert compute(build().bind(on=False)) == clean
         assert ran(ex, number) == expected
+
+
+class _Box:
+    """Grows; other processes cannot import it, nor what it is an object of."""
+
+    def __init__(self):
+        self.rows = [1]
+
+    def __repr__(self):
+        return str(self.rows)
+
+
+_Box.__qualname__ = "made.<locals>._Box"
+
+
+def _grow(value):
+    value = getattr(value, "rows", value)
+    inner = value["a"] if isinstance(value, dict) else value
+    inner = inner[0] if isinstance(inner, list) and not isinstance(inner[0], int) else inner
+    if isinstance(inner, np.ndarray):
+        inner += 1
+    else:
+        getattr(inner, "rows", inner).append(2)
+
+
+def _itself(value):
+    return value
+
+
+NODES = {
+    "a list": (lambda: [1], dask.delayed),
+    "a list in a list": (lambda: [1], lambda value: dask.delayed([value, 5])),
+    "a list in a dict": (lambda: [1], lambda value: dask.delayed({"a": value})),
+    "an array": (lambda: np.arange(3), dask.delayed),
+    "a collection": (lambda: np.arange(3), lambda value: da.from_array(value, chunks=3)),
+    "what a function returns": (lambda: [1], dask.delayed(_itself, pure=True)),
+    "an item": (lambda: [1], lambda value: dask.delayed([value, 5], nout=2, pure=True)[0]),
+    "an object of a local class": (_Box, lambda value: value),
+    "such an object in a list": (_Box, lambda value: [value, 5]),
+    "a node of such an object": (_Box, lambda value: dask.delayed(value, pure=True)),
+}
+"""What no parameter reaches: how a value is made, and what steps take of it."""
+
+
+@pytest.mark.parametrize(
+    ("node", "changing"),
+    # Dask gives a collection to a step and to another function as two arrays.
+    [(node, changing) for node in NODES for changing in ("step", "function")
+     if (node, changing) != ("a collection", "function")],
+)  # fmt: skip
+def test_nodes_that_no_parameter_reaches(ex, node, changing):
+    """What was made of such a value after it was changed is not taken for that of the value."""
+    make, form = NODES[node]
+
+    def changer(value, on):
+        if on:
+            _grow(value)
+
+    changer = ex(changer) if changing == "step" else dask.delayed(changer)
+
+    @ex.persist(ignore=("after",))
+    def describe(value, after):
+        return repr(value)
+
+    @ex.result
+    def last(text, changed):
+        return text
+
+    on = ex.parameter("on", default=True)
+
+    def build():
+        value = form(make())
+        changed = changer(value, on)
+        return last(describe(value, changed), changed)
+
+    grown = compute(build())
+    clean = compute(build().bind(on=False))
+    assert clean != grown
+    assert ran(ex, 2) == ["describe"]
+    assert compute(build().bind(on=False)) == clean
+    assert ran(ex, 3) == []
 
 
 @pytest.mark.parametrize("scheduler", ["threads", "processes"])

@@ -218,6 +218,9 @@ def test_what_is_no_place(tmp_path, named, kind, text):
 )
 def test_missing_libraries(tmp_path, monkeypatch, module, text):
     """Without fsspec, or s3fs, the error says how to install it; it is an ImportError."""
+    # What was loaded once is known to fsspec by its protocol.
+    loaded = sys.modules["fsspec.registry"]._registry
+    monkeypatch.delitem(loaded, "s3", raising=False)
     for name in [one for one in sys.modules if one.partition(".")[0] == module]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)

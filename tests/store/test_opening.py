@@ -132,6 +132,11 @@ def test_store_is_itself(tmp_path):
         "Redis:localhost",
         "localhost:6379",
         "localhost",
+        "127.0.0.1",
+        "10.0.0.7/experiments",
+        "redis;//localhost",
+        "postgres/db",
+        " ",
         "redis",
         "mongodb:localhost/db",
         "mongodb:/localhost/db",
@@ -172,6 +177,8 @@ def test_password_without_a_scheme():
     with pytest.raises(ValueError, match=r"'localhost:6379/0' as backend") as caught:
         open_store("me:secret@localhost:6379/0", "ex")
     assert "secret" not in str(caught.value)
+    with pytest.raises(ValueError, match=r"'host/experiments' as backend"):
+        open_store("me@host/experiments", "ex")
 
 
 def test_client_without_a_database(client):
@@ -182,7 +189,15 @@ def test_client_without_a_database(client):
         open_store(client["db"]["collection"], "ex")
 
 
-@pytest.mark.parametrize("name", ["localhost:6379", "local", "redis:/a"])
+def test_home_folder(tmp_path, monkeypatch):
+    """A text that begins with ~ is in the user's home folder, as in a shell; a Path is as it is."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert resolve("~/runs") == tmp_path / "home" / "runs"
+    assert resolve(Path("~/runs")) == tmp_path / "~" / "runs"
+
+
+@pytest.mark.parametrize("name", ["localhost:6379", "local", "redis:/a", "127.0.0.1", "a@b"])
 def test_folder_of_an_odd_name(tmp_path, monkeypatch, name):
     """What looks like a server is a folder where a Path, or a text with ./, says so."""
     monkeypatch.chdir(tmp_path)

@@ -23,7 +23,7 @@ export function graph(found) {
   return h("div", { class: "scroll bare", tabindex: "0", role: "region", "aria-label": "Graph" }, picture);
 }
 
-const state = (run, found, key) => (!run ? (found.unfinished[key] ? `running since ${moment(found.unfinished[key])}` : found.status === "running" ? (key in found.unfinished ? "waiting" : "not needed") : "not run")
+const state = (run, found, key) => (!run ? (found.unfinished[key] ? `running since about ${moment(found.unfinished[key])}` : found.status === "running" ? (key in found.unfinished ? "waiting" : "not needed") : "not run")
   : run.reused ? `reused from ${run.reused}` : run.status === "succeeded" ? duration(run.wall) : `${run.status}, ${duration(run.wall)}`);
 
 function node(one, [x, y], run, found) {

@@ -111,7 +111,7 @@ export function trial(page) {
     const ones = Object.entries(found.unfinished);
     if (!ones.length) return null;
     return h("section", { class: "card unfinished" }, h("h2", {}, "Now"), h("ul", { class: "plainlist" }, ones.map(([key, since]) => h("li", { "data-since": since },
-      h("span", { class: "mono" }, key), since === null ? " waits for its inputs" : [" running since ", moment(since), ", ", h("time", when(since), ago(since))]))),
+      h("span", { class: "mono" }, key), since === null ? " waits for its inputs" : [" running since about ", moment(since), ", ", h("time", when(since), ago(since))]))),
     h("ul", { class: "plainlist lastpoints quiet", "aria-label": "Last points" }));
   }
 

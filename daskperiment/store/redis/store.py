@@ -26,7 +26,7 @@ import uuid
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from functools import cache, partial
+from functools import cache
 from heapq import merge
 from struct import Struct
 from typing import Any
@@ -48,6 +48,7 @@ from daskperiment.store.protocol import (
     removed_token,
 )
 from daskperiment.store.redis.client import RedisServer
+from daskperiment.store.redis.inspection import RedisInspection, count_or_none, is_count
 from daskperiment.store.redis.objects import RedisObjects
 from daskperiment.store.redis.scripts import (
     ALLOCATE,
@@ -82,11 +83,6 @@ _WIDTH = 16
 _BUCKETS = 4
 """Indexes of trials that are named to the server when it gives out an id."""
 _SIZES = Struct("<III")
-_KINDS = {
-    "counters": "hash", "tokens": "hash", "stream": "stream", "index": "hash", "object": "string",
-    "aside": "hash", "deleted": "string",
-}  # fmt: skip
-"""What the name of a key begins with -> the kind that Redis says it is of."""
 
 
 def open_redis(backend: Any, id: str) -> RedisStore:
@@ -123,6 +119,9 @@ class RedisStore(ObjectMethods):
         self._server = RedisServer(target, self._counters, self.address)
         self._tokens = self._prefix + "tokens"
         self._objects = RedisObjects(self._server, self._prefix, self._corrupt)
+        self._inspection = RedisInspection(
+            self._server, self._prefix, self.address, lambda stream: self._index(stream, 0)
+        )
         self._register_at = 0.0
         """When to see to the listing of experiments, by this process's clock."""
         self._next = 1
@@ -202,7 +201,7 @@ class RedisStore(ObjectMethods):
         taken, found = self._server.run(APPEND, list(keys), *arguments)
         if not taken:
             numbers = zip(found[::2], found[1::2], strict=True)
-            strangers = {owners[n]: _count_or_none(now) for n, now in numbers}
+            strangers = {owners[n]: count_or_none(now) for n, now in numbers}
             self._check_removed(strangers)
             return strangers
         return list(found)
@@ -222,7 +221,7 @@ class RedisStore(ObjectMethods):
         tokens = self._server.call("HMGET", self._tokens, *(one.token for one in owners))
         pairs = zip(owners, tokens, strict=True)
         strangers = {
-            one: _count_or_none(now) for one, now in pairs if now != str(one.trial).encode()
+            one: count_or_none(now) for one, now in pairs if now != str(one.trial).encode()
         }
         if strangers:
             self._check_removed(strangers)
@@ -243,7 +242,7 @@ class RedisStore(ObjectMethods):
         arguments = (owner.token, marker.trial, _member(marker), marker.body)
         found = self._server.run(REMOVE, keys, *arguments)
         if found != 1:
-            raise refused(self.address, {owner: _count_or_none(found)})
+            raise refused(self.address, {owner: count_or_none(found)})
 
     def read(
         self, stream: str, trials: Collection[int] | None = None, after: int = 0
@@ -277,7 +276,7 @@ class RedisStore(ObjectMethods):
         index, *witness = self._witness(known)
         keys = [self._counters, self._tokens, index]
         latest, seconds, micros, stands = self._server.run(STATE, keys, *witness)
-        if not _is_count(latest):
+        if not is_count(latest):
             raise self._corrupt(f"The field 'latest' of {self._counters!r} is no number")
         return State(int(latest), int(seconds) + int(micros) / 1e6, bool(stands))
 
@@ -306,26 +305,11 @@ class RedisStore(ObjectMethods):
 
     def faults(self, seconds: float) -> Iterator[Fault]:
         """Yield keys of another kind, counters that are none, and entries that are missing."""
-        deadline = time.monotonic() + seconds
-        for key in self._keys("*"):
-            if time.monotonic() > deadline:
-                return
-            name = key[len(self._prefix) :]
-            kind = self._server.call("TYPE", key)
-            kind = kind.decode() if isinstance(kind, bytes) else kind
-            wanted = _KINDS.get(name.partition(":")[0])
-            if kind not in ("none", wanted):
-                yield self._fault(key, f"it is of the kind {kind}, not {wanted}")
-            elif name in ("counters", "tokens"):
-                yield from self._odd_numbers(key)
-            elif name.startswith("index:"):
-                yield from self._lost_entries(key)
-            elif name.startswith("stream:"):
-                yield from self._odd_entries(key)
+        return self._inspection.faults(seconds)
 
     def digests(self) -> Iterator[str]:
         """Yield the digests of all objects."""
-        for key in self._keys("object:*"):
+        for key in self._inspection.keys("object:*"):
             digest = key[len(self._prefix) :].split(":")
             if len(digest) == 2:  # else it is a chunk
                 yield digest[1]
@@ -340,72 +324,6 @@ class RedisStore(ObjectMethods):
     def has_aside(self) -> bool:
         """Whether any record was set aside."""
         return bool(self._server.call("EXISTS", f"{self._prefix}aside"))
-
-    def _keys(self, pattern: str) -> Iterator[str]:
-        seen: set[bytes] = set()
-        for keys in self._server.scan(self._prefix + pattern):
-            fresh = [key.decode(errors="replace") for key in keys if key not in seen]
-            seen.update(keys)
-            yield from fresh
-
-    def _odd_numbers(self, key: str) -> Iterator[Fault]:
-        found = _pairs(self._server.call("HGETALL", key))
-        odd = [name for name, value in found.items() if not _is_count(value)]
-        if odd:
-            names = ", ".join(repr(name.decode(errors="replace")) for name in odd[:3])
-            yield self._fault(key, f"{len(odd)} of its fields are no numbers, such as {names}")
-
-    def _lost_entries(self, key: str) -> Iterator[Fault]:
-        stream = f"{self._prefix}stream:{key.split(':')[-2]}"
-        places = list(_pairs(self._server.call("HGETALL", key)).values())
-        lost = [
-            place
-            for place in places
-            if not _is_count(place)
-            or not self._server.call("XRANGE", stream, place + b"-0", place + b"-0")
-        ]
-        if lost:
-            yield self._fault(key, f"{len(lost)} of the {len(places)} records it names are lost")
-
-    def _odd_entries(self, key: str) -> Iterator[Fault]:
-        """Find entries that are no records, or stand where no counter has come to."""
-        stream = key.rpartition(":")[2]
-        count = self._written(stream) or 0  # what is no number is told of where it stands
-        odd, last = [], 0
-        for name, member in self._members(key):
-            place, _, number = name.partition(b"-")
-            if number != b"0" or not _is_count(member.partition(b":")[0]):
-                odd.append(name)
-            else:
-                last = max(last, int(place))
-        if odd or last > count:
-            what = f"{len(odd)} of its entries are no records, such as {odd[0]!r}" if odd else ""
-            what = what or f"its last entry is {last}, and {self._counters!r} says {count}"
-            remedy = "run `daskperiment check --repair` while nobody writes, to set that right"
-            mend = partial(self._put_right, stream, odd, max(last, count))
-            yield Fault(f"{self.address}, key {key!r}", what, remedy, mend)
-
-    def _members(self, key: str) -> Iterator[tuple[bytes, bytes]]:
-        """Yield the name of each entry of a stream, and its first field."""
-        start = "-"
-        while found := self._server.call("XRANGE", key, start, "+", "COUNT", _BATCH):
-            for name, fields in found:
-                yield name, next(iter(fields or ()), b"")
-            start = f"({found[-1][0].decode()}"
-
-    def _put_right(self, stream: str, odd: Sequence[bytes], last: int) -> None:
-        """Set entries aside, and let the next one come behind those that are left."""
-        key = self._stream(stream)
-        keys = [key, self._index(stream, 0), f"{self._prefix}aside"]
-        for name in odd:
-            self._server.run(SET_ASIDE, keys, name, stream)
-        self._server.call("HSET", self._counters, f"stream:{stream}", last)
-        # Redis itself takes no entry below one that was there.
-        self._server.call("XSETID", key, f"{last}-0")
-
-    def _fault(self, key: str, what: str) -> Fault:
-        remedy = "restore the server's data from a backup, or copy the experiment to another store"
-        return Fault(f"{self.address}, key {key!r}", what, remedy, None)
 
     def _register(self) -> None:
         self._register_at = math.inf
@@ -443,7 +361,7 @@ class RedisStore(ObjectMethods):
 
     def _written(self, stream: str) -> int | None:
         """Return the position of a stream's last record, None if its counter is none or damaged."""
-        return _count_or_none(self._server.call("HGET", self._counters, f"stream:{stream}"))
+        return count_or_none(self._server.call("HGET", self._counters, f"stream:{stream}"))
 
     def _by_trials(self, stream: str, trials: list[int], after: int) -> Iterable[Stored]:
         if len(trials) <= _BATCH:
@@ -522,25 +440,11 @@ def _member(record: Record) -> bytes:
     return f"{record.trial}:{record.id}".encode("utf-8", "surrogatepass")
 
 
-def _pairs(found: Any) -> dict[bytes, bytes]:
-    """Return a hash, which the driver gives as a dict or as a list."""
-    return found if isinstance(found, dict) else dict(zip(found[::2], found[1::2], strict=True))
-
-
 def _text_of(id: bytes) -> str:
     try:
         return id.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
         return id.decode("utf-8", "replace")
-
-
-def _is_count(text: bytes) -> bool:
-    return text.isdigit() and len(text) < 16
-
-
-def _count_or_none(text: bytes | None) -> int | None:
-    """Return the number that a server has somewhere, None for what damage made of it."""
-    return int(text) if text and _is_count(text) else None
 
 
 def _stored(sizes: bytes, entries: bytes, address: str) -> Iterator[Stored]:
@@ -550,7 +454,7 @@ def _stored(sizes: bytes, entries: bytes, address: str) -> Iterator[Stored]:
         end = after_member + body
         trial, _, id = entries[after_name:after_member].partition(b":")
         position = int(entries[place:after_name].partition(b"-")[0])
-        if _is_count(trial):
+        if is_count(trial):
             yield Stored(
                 position,
                 int(trial),
