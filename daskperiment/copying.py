@@ -6,7 +6,6 @@ there, on whichever ways it came.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
@@ -51,6 +50,7 @@ from daskperiment.records import (
 )
 from daskperiment.store.opening import open_store
 from daskperiment.store.protocol import Inspectable, Owner, Record, Store, Stored
+from daskperiment.warn import warn_user
 
 __all__ = ["copy"]
 
@@ -356,12 +356,11 @@ def _copy_object(old: Store, new: Store, digest: str) -> bool:
 
 def _warn_of_damaged(old: Store, damaged: list[str]) -> None:
     if damaged:
-        warnings.warn(
+        text = (
             f"{len(damaged)} damaged records of {old.address} were left behind: "
-            f"{listed(damaged, 3)}. All others are in the copy.",
-            StoreWarning,
-            stacklevel=4,
+            f"{listed(damaged, 3)}. All others are in the copy."
         )
+        warn_user(StoreWarning(text))
 
 
 def _warn_of_conflicts(old: Store, new: Store, conflicts: Sequence[tuple[Output, Output]]) -> None:
@@ -369,33 +368,30 @@ def _warn_of_conflicts(old: Store, new: Store, conflicts: Sequence[tuple[Output,
         f"step {ours.step!r} in trial {ours.trial} (as copied) and {theirs.trial}"
         for ours, theirs in conflicts
     ]
-    warnings.warn(
+    text = (
         f"In {old.address} steps returned another output than in {new.address}, though their code, "
         f"inputs and seeds are the same: {listed(told, 3)}. They depend on something that is not "
-        "among their inputs; their outputs are not reused there unless it is known what they read.",
-        ImpureStepWarning,
-        stacklevel=4,
+        "among their inputs; their outputs are not reused there unless it is known what they read."
     )
+    warn_user(ImpureStepWarning(text))
 
 
 def _warn_of_missing(old: Store, digests: list[str]) -> None:
     if digests:
-        warnings.warn(
+        text = (
             f"{old.address} lacks objects that its records name: {listed(digests, 3)}. "
-            "They were pruned or lost; what they held is missing in the copy too.",
-            StoreWarning,
-            stacklevel=4,
+            "They were pruned or lost; what they held is missing in the copy too."
         )
+        warn_user(StoreWarning(text))
 
 
 def _warn_of_signatures(new: Store, count: int) -> None:
-    warnings.warn(
+    text = (
         f"{count} records were signed for the ids that their trials had, and have others in "
         f"{new.address}: no signing key is configured to sign them anew. Where one is, what they "
-        "keep is refused. Make the copy with daskperiment.signing-key set to be able to load it.",
-        StoreWarning,
-        stacklevel=4,
+        "keep is refused. Make the copy with daskperiment.signing-key set to be able to load it."
     )
+    warn_user(StoreWarning(text))
 
 
 def _digests(record: Stored) -> Iterator[str]:

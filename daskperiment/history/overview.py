@@ -11,7 +11,6 @@ import hashlib
 import math
 import os
 import time
-import warnings
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -30,6 +29,7 @@ from daskperiment.store import rights
 from daskperiment.store.file import FolderState
 from daskperiment.store.opening import cache_folder, folder_state
 from daskperiment.store.protocol import Store
+from daskperiment.warn import warn_user
 
 __all__ = ["ExperimentRow", "KnownRows", "experiment_row", "experiments_frame"]
 
@@ -55,7 +55,7 @@ def experiment_row(experiment: str, store: Store) -> ExperimentRow:
 
 
 def _unreadable(experiment: str, store: Store, error: StoreError) -> ExperimentRow:
-    warnings.warn(f"Experiment {experiment!r} cannot be read: {error}", StoreWarning, stacklevel=3)
+    warn_user(StoreWarning(f"Experiment {experiment!r} cannot be read: {error}"))
     return ExperimentRow(experiment, store.address)
 
 

@@ -6,7 +6,6 @@ without an end is judged by the signs of life of its process.
 
 from __future__ import annotations
 
-import warnings
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -48,6 +47,7 @@ from daskperiment.records import (
 )
 from daskperiment.store.liveness import current_origin, heartbeat_timeout, is_gone
 from daskperiment.store.protocol import Store, Stored
+from daskperiment.warn import warn_user
 
 __all__ = [
     "DAMAGED",
@@ -393,12 +393,11 @@ def decoded(
 
 
 def _warn_of(damaged: list[str]) -> None:
-    warnings.warn(
+    text = (
         f"Damaged records are left out: {listed(damaged, 3)}. The others are not affected; restore "
-        "the store from a copy if these matter.",
-        StoreWarning,
-        stacklevel=2,
+        "the store from a copy if these matter."
     )
+    warn_user(StoreWarning(text))
 
 
 # Liveness --------------------------------------------------------------------------------------

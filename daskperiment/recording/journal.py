@@ -15,7 +15,6 @@ import os
 import re
 import time
 import uuid
-import warnings
 import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -40,6 +39,7 @@ from daskperiment.store import rights
 from daskperiment.store.faults import explain
 from daskperiment.store.liveness import current_origin
 from daskperiment.store.protocol import Owner, Record, Store
+from daskperiment.warn import warn_user
 
 __all__ = ["Journal"]
 
@@ -230,12 +230,11 @@ class Journal:
         try:
             self.flush()
         except StoreError as error:
-            warnings.warn(
+            text = (
                 f"{self.waiting} records for {self._store.address} wait in {self.folder} until "
-                f"the store can be reached ({error})",
-                StoreWarning,
-                stacklevel=2,
+                f"the store can be reached ({error})"
             )
+            warn_user(StoreWarning(text))
         with self._writing:
             self._trim(0)
             if self._file is not None and not self._file.waiting:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from daskperiment.recording.owned_writes import OwnedWrites
 from daskperiment.store.faults import explain
 from daskperiment.store.liveness import is_gone
 from daskperiment.store.protocol import Owner
+from daskperiment.warn import warn_user
 
 __all__ = ["adopt", "count_left", "left_journals"]
 
@@ -89,12 +89,11 @@ def _set_aside(path: Path, skipped: int) -> None:
         os.rename(path, aside)
     except FileNotFoundError:
         return
-    warnings.warn(
+    text = (
         f"{path} is damaged: {skipped} bytes of it cannot be read, the rest was delivered. It is "
-        f"kept as {aside.name}; delete it if you do not need it",
-        StoreWarning,
-        stacklevel=2,
+        f"kept as {aside.name}; delete it if you do not need it"
     )
+    warn_user(StoreWarning(text))
 
 
 def _remaining(

@@ -14,7 +14,6 @@ import sqlite3
 import tempfile
 import threading
 import time
-import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -38,6 +37,7 @@ from daskperiment.store.file.views import make_views
 from daskperiment.store.protocol import Fault
 from daskperiment.store.repair import repair
 from daskperiment.store.schema import Schema
+from daskperiment.warn import warn_user
 
 __all__ = ["Database"]
 
@@ -340,12 +340,11 @@ class Database:
                 if not database_name(error).startswith(_NO_ACCESS) or has_no_descriptors(error):
                     raise
         if self._has_log():
-            warnings.warn(
+            text = (
                 f"{self.path}-wal holds records that cannot be shown from a folder where this user "
-                f"may not write: copy the folder {self.path.parent} and open the copy to see them",
-                StoreWarning,
-                stacklevel=2,
+                f"may not write: copy the folder {self.path.parent} and open the copy to see them"
             )
+            warn_user(StoreWarning(text))
         return shared.open(self.path, "ro&immutable=1")
 
     def _reading_modes(self) -> tuple[str, ...]:

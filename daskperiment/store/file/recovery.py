@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from threading import RLock
@@ -19,6 +18,7 @@ from typing import TypeVar
 from daskperiment.errors import StoreError, StoreWarning
 from daskperiment.store.faults import SQLITE_ERRORS, explain, is_damage
 from daskperiment.store.repair import readable, rebuild
+from daskperiment.warn import warn_user
 
 __all__ = ["Recovery"]
 
@@ -67,12 +67,11 @@ class Recovery:
             if self._copy is None:
                 raise self._failure or explain(error, self._path)
             lost = ", ".join(map(repr, self._losses))
-            warnings.warn(
+            text = (
                 f"{explain(error, self._path)}. Until then what can be read is shown"
-                + f"; missing is a part of {lost}" * bool(lost),
-                StoreWarning,
-                stacklevel=4,
+                + f"; missing is a part of {lost}" * bool(lost)
             )
+            warn_user(StoreWarning(text))
             return question(self._copy)
 
     def __del__(self) -> None:

@@ -20,7 +20,6 @@ import re
 import shutil
 import sqlite3
 import time
-import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property, lru_cache, partial
@@ -48,6 +47,7 @@ from daskperiment.store.protocol import (
     removed_token,
 )
 from daskperiment.store.schema import IDENTITY, SCHEMA, STREAM
+from daskperiment.warn import warn_user
 
 __all__ = ["FileStore", "FolderState"]
 
@@ -245,12 +245,11 @@ class FileStore(ObjectMethods):
         ):
             return rows
         intact = [row for row in rows if all(type(row[at]) is kind for at, kind in _TYPES)]
-        warnings.warn(
+        text = (
             f"{self._database.path} has {len(rows) - len(intact)} rows in {stream!r} that are no "
-            f"records: they are left out",
-            StoreWarning,
-            stacklevel=3,
+            f"records: they are left out"
         )
+        warn_user(StoreWarning(text))
         return intact
 
     def find(self, ids: Collection[str]) -> list[Record]:

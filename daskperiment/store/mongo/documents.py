@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime
 from decimal import Decimal
@@ -27,6 +26,7 @@ from daskperiment.records import ObjectRef
 from daskperiment.store.mongo.client import Database, MongoServer
 from daskperiment.store.mongo.objects import MongoObjects
 from daskperiment.store.protocol import Record, Stored, batches
+from daskperiment.warn import warn_user
 
 __all__ = [
     "ASIDE",
@@ -157,7 +157,7 @@ class Elements:
         except _DAMAGED as error:
             found = self.damage(document, unpack, error)
         what = f"{found.what}. Restore it from a backup, or run `daskperiment check --repair` to"
-        warnings.warn(f"{what} set aside what cannot be read.", StoreWarning, stacklevel=3)
+        warn_user(StoreWarning(f"{what} set aside what cannot be read."))
         try:
             return list(unpack({**document, "records": found.records}))
         except _DAMAGED:

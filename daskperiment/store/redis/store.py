@@ -23,7 +23,6 @@ from __future__ import annotations
 import math
 import time
 import uuid
-import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache
@@ -62,6 +61,7 @@ from daskperiment.store.redis.scripts import (
     STATE,
 )
 from daskperiment.store.redis.targets import RedisTarget, redis_target
+from daskperiment.warn import warn_user
 
 __all__ = ["RedisStore", "list_redis", "open_redis"]
 
@@ -467,16 +467,15 @@ def _stored(sizes: bytes, entries: bytes, address: str) -> Iterator[Stored]:
 
 
 def _warn_of_damage(what: str) -> None:
-    warnings.warn(what, StoreWarning, stacklevel=4)
+    warn_user(StoreWarning(what))
 
 
 @cache
 def _warn_of_eviction(url: str, policy: str, limit: int) -> None:
     # Cached: once per server and process.
-    warnings.warn(
+    text = (
         f"{url} has maxmemory-policy {policy!r}: once {limit:,} bytes are full, it removes records"
         " of experiments. Expected 'noeviction' or a 'volatile-' policy; set it with CONFIG SET"
-        " maxmemory-policy noeviction.",
-        StoreWarning,
-        stacklevel=4,
+        " maxmemory-policy noeviction."
     )
+    warn_user(StoreWarning(text))
