@@ -137,7 +137,8 @@ class ObjectMethods:
         """Return all recorded places, the one in use last."""
         places = []
         one: Stored
-        for one in self._as_store.read(_STREAM, [0]):
+        # As a whole: that is one key, found also where a cluster moves keys.
+        for one in self._as_store.read(_STREAM):
             with suppress(msgspec.DecodeError):
                 places.append(msgspec.json.decode(one.body, type=RecordedPlace))
         return places

@@ -203,6 +203,8 @@ CHANGES = {
         ),
     ),
 }  # fmt: skip
+WALKED = ("a list", "a defaultdict", "a partial")
+"""Holders in which code is named by itself."""
 NAMED = {
     "function put in place": "helper",
     "base class's attribute": "Settings",
@@ -219,7 +221,9 @@ NAMED = {
     "module as a value": "held.rate",
     "global of a function in a partial": "RATE",
     "list of a function in a partial": "RATES",
-    "helper of a function in a partial": "deep",
+    "method put in place": "<lambda>",
+    **{f"helper of a function in {each}": "deep" for each in WALKED},
+    **{f"method in {each}": "<lambda>" for each in WALKED},
     "handler of singledispatch": "two",
     "handler of a singledispatchmethod": "two",
 }

@@ -232,6 +232,7 @@ def test_missing_libraries(tmp_path, monkeypatch, module, text):
 
 def test_secrets_of_places(tmp_path, monkeypatch):
     """User and password of a URL, and options, go to workers with the store, and nowhere else."""
+    pytest.importorskip("s3fs")
 
     class Refusing:
         protocol = "s3"
