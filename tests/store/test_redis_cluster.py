@@ -332,6 +332,7 @@ def test_master_is_killed_in_a_trial(tmp_path: Path, monkeypatch: pytest.MonkeyP
                 ex.save_metric("loss", epoch, a + epoch)
                 if (a, epoch) == (2, 5):
                     wait_for_replica(master)
+                    let_take_over(replica, False)
                     master.kill()
             return a
 
@@ -339,6 +340,7 @@ def test_master_is_killed_in_a_trial(tmp_path: Path, monkeypatch: pytest.MonkeyP
         result.bind(a=1).compute(scheduler="synchronous")
         with pytest.warns(StoreWarning, match="waits in"):
             assert result.bind(a=2).compute(scheduler="synchronous") == 2
+        let_take_over(replica, True)
         deadline = time.monotonic() + 60
         while True:
             try:
@@ -373,6 +375,12 @@ def follow(replica: RedisServer, master: RedisServer) -> None:
         while near.info("replication").get("master_link_status") != "up":
             assert time.monotonic() < deadline
             time.sleep(0.05)
+
+
+def let_take_over(replica: RedisServer, allowed: bool) -> None:
+    """Say whether a replica may take the place of its master once that is gone."""
+    with redis.Redis(port=replica.port, password=PASSWORD) as client:
+        client.config_set("cluster-replica-no-failover", "no" if allowed else "yes")
 
 
 def wait_for_replica(master: RedisServer) -> None:
