@@ -66,6 +66,7 @@ def run_python(tmp_path):
             capture_output=True,
             text=True,
             env=environment,
+            cwd=tmp_path,
             check=False,
         )
         assert done.returncode == 0, done.stderr
