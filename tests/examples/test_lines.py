@@ -112,6 +112,7 @@ def test_the_lines_for_code_and_commit_are_four() -> None:
 
 def test_the_whole_record_is_there(tmp_path: Path) -> None:
     """The script with daskperiment prints what the plain one prints, and has all of its record."""
+    pytest.importorskip("matplotlib")  # which draws the figure
     for name in ("plain.py", "with_daskperiment.py"):
         shutil.copy(FOLDER / name, tmp_path)
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
