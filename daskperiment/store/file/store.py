@@ -425,7 +425,9 @@ def _is_name(stream: str) -> bool:
 
 
 def _is_absent(error: sqlite3.Error) -> bool:
-    return database_name(error) == "SQLITE_ERROR" and "no such table" in str(error)
+    # Of the second kind where another process makes tables meanwhile.
+    kinds = ("SQLITE_ERROR", "SQLITE_SCHEMA")
+    return database_name(error) in kinds and "no such table" in str(error)
 
 
 def _glance(connection: sqlite3.Connection, known: Record | None) -> tuple[int, bool]:
