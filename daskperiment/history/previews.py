@@ -13,7 +13,7 @@ from html import escape
 from daskperiment.formatting import harmless, html_table, table
 from daskperiment.records import ObjectRef, Preview
 
-__all__ = ["preview_html", "preview_text"]
+__all__ = ["padded", "preview_facts", "preview_html", "preview_text"]
 
 _LINES = 12
 """Of a table or a text in a terminal."""
@@ -29,7 +29,7 @@ def preview_text(reference: ObjectRef) -> str:
         return harmless(f"not kept: {reference.reason}")
     if found is None:
         return harmless(reference.repr)
-    parts = [_facts(found)]
+    parts = [preview_facts(found)]
     if found.text and found.kind != "html":
         parts.append("\n".join(found.text.splitlines()[:_LINES]))
     if found.columns:
@@ -49,16 +49,16 @@ def _grid(found: Preview) -> str:
 
 def _heads(found: Preview) -> list[list[str]]:
     """Return the names of a table's columns, and their types."""
-    return [list(each) for each in zip(*_padded(found.columns, 2), strict=True)]
+    return [list(each) for each in zip(*padded(found.columns, 2), strict=True)]
 
 
-def _padded(rows: Sequence[Sequence[str]], width: int) -> list[list[str]]:
-    # Whoever wrote the record may have written rows of any length.
+def padded(rows: Sequence[Sequence[str]], width: int) -> list[list[str]]:
+    """Return rows of one length: whoever wrote the record may have written them of any."""
     return [[*row, *[""] * width][:width] for row in rows]
 
 
 def _cut(rows: Sequence[Sequence[str]], width: int) -> list[list[str]]:
-    return [list(map(_short, row)) for row in _padded(rows, width)]
+    return [list(map(_short, row)) for row in padded(rows, width)]
 
 
 def _short(text: str) -> str:
@@ -66,8 +66,8 @@ def _short(text: str) -> str:
     return line if len(line) <= _WIDTH else f"{line[: _WIDTH - 1]}…"
 
 
-def _facts(found: Preview) -> str:
-    """Return type, shape and statistics in one line."""
+def preview_facts(found: Preview) -> str:
+    """Return type, shape and statistics in one line; empty if none is known."""
     shape = " × ".join(map(str, found.shape))
     stats = [f"{name} {text}" for name, text in found.stats.items()]
     return ", ".join(filter(None, [found.dtype, shape, *stats]))
@@ -82,7 +82,7 @@ def preview_html(reference: ObjectRef, picture: bytes | None = None) -> str:
         return f'<img alt="" src="data:image/png;base64,{b64encode(picture).decode()}">'
     if found is None:
         return _tag("pre", reference.repr)
-    parts = [_tag("p", facts)] if (facts := _facts(found)) else []
+    parts = [_tag("p", facts)] if (facts := preview_facts(found)) else []
     if found.text and found.kind != "html":
         parts.append(_tag("pre", found.text))
     if found.columns and found.rows:

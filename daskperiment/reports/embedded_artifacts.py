@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterator
-from typing import Any
 
 from daskperiment.errors import (
     CorruptRecordError,
@@ -17,6 +16,7 @@ from daskperiment.history.artifacts import (
     artifacts_of,
     thumbnail_bytes,
 )
+from daskperiment.history.previews import padded, preview_facts
 from daskperiment.records import Preview
 from daskperiment.reports.markup import Markup, data_table, tag
 from daskperiment.store.protocol import Store
@@ -82,16 +82,15 @@ class ArtifactGallery:
 
 
 def _preview(found: Preview) -> Iterator[Markup]:
-    shape = [" × ".join(map(str, found.shape))] if found.shape else []
-    numbers = [f"{name} {text}" for name, text in found.stats.items()]
-    if told := ", ".join(filter(None, [found.dtype, *shape, *numbers])):
+    if told := preview_facts(found):
         yield tag("p", told)
     if found.text and found.kind == "html":
         yield tag("p", "A page; what stands in it is not shown here.")
     elif found.text:
         yield tag("pre", found.text, tabindex=0)
-    names: list[Any] = [name for name, *_ in found.columns]
+    columns = padded(found.columns, 2)
+    names = [name for name, _ in columns]
     if names and found.rows:
-        yield data_table("First rows", names, found.rows)
+        yield data_table("First rows", names, padded(found.rows, len(names)))
     elif names:
-        yield data_table("Parts", ["Name", "Type"], found.columns)
+        yield data_table("Parts", ["Name", "Type"], columns)

@@ -157,6 +157,23 @@ def test_planted_markup_stays_text() -> None:
     assert "Preview" in seen.words
 
 
+@pytest.mark.parametrize(
+    ("columns", "rows"),
+    [([[]], []), ([[]], [["told"]]), ([["told"]], [["x", "y"]]), ([["told", "int64"]], [[]]),
+     ([["told", "a", "b"], []], [["x"], []]), ([], [["x"]])],
+)  # fmt: skip
+def test_rows_of_any_length_are_shown(columns: list[list[str]], rows: list[list[str]]) -> None:
+    """A preview whose rows fit neither its columns nor each other costs no report."""
+    lab = Lab()
+    trial = plant_trial(lab, succeeds=True)
+    preview = Preview("table", shape=[2, 1], columns=columns, rows=rows)
+    reference = ObjectRef("t", "r", 9, "ab", format="parquet", preview=preview)
+    lab.add("notes", 1, artifact_id("odd", 1, 1), Artifact("odd", to_builtins(reference), 1.0))
+    words = harmless(html_report(lab.store, "name", [trial])).words
+    assert "2 × 1" in words
+    assert ("told" in words) == ("told" in str(columns) + str(rows))
+
+
 def test_a_report_of_every_store_reads_and_writes_nothing(folder: Path) -> None:
     """What makes a report asks the protocol's questions alone, none of which writes."""
     page = html_report(ReadOnly(open_store(folder, "demo")), "demo", [1, 2])  # type: ignore[arg-type]
