@@ -226,6 +226,7 @@ PARIS = ZoneInfo("Europe/Paris")
         (ZoneInfo("UTC"), "x == 'UTC' and startswith(x, 'U')"),
         (date(2026, 1, 2), "x == '2026-01-02' and '2026-01-01' < x and startswith(x, '2026-01')"),
         (datetime(2026, 1, 2, 3), "x > '2026-01-02' and x <= '2026-01-02T03:00'"),
+        (datetime(2026, 1, 2, 3), "contains(x, '02 03:00') and endswith(x, ':00:00')"),
         (datetime(2026, 1, 2, 0, 30, tzinfo=PARIS), "x < '2026-01-02' and x > '2026-01-01T23:00'"),
         (time(9, 30), "x < '10:00' and x == '09:30' and x in ('09:30:00',)"),
         (timedelta(minutes=2), "x > 60 and x == '2 min' and x < '1h'"),

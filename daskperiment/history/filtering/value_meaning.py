@@ -84,16 +84,15 @@ def seconds(text: str) -> float:
 
 
 def text_of(value: Any) -> str | None:
-    """Return the text of a value that may be said as one; ``None`` of all others."""
-    if isinstance(value, enum.Enum):
-        return plain_repr(value)
-    if isinstance(value, str):
+    """Return the text of a value that may be said as one, as it shows; ``None`` of all others."""
+    is_member = isinstance(value, enum.Enum)
+    if isinstance(value, str) and not is_member:
         return value
-    if isinstance(value, NamedValue) and isinstance(value.state, str):
-        return repr(value)
-    if isinstance(value, _SAID_AS_TEXT):
+    if isinstance(value, NamedValue):
+        return repr(value) if isinstance(value.state, str) else None
+    if isinstance(value, UUID | ZoneInfo):
         return str(value)
-    return value.isoformat() if isinstance(value, date | time) else None
+    return plain_repr(value) if is_member or isinstance(value, date | time | PurePath) else None
 
 
 def beside(value: Any, other: Any) -> Any:
