@@ -286,13 +286,12 @@ class _StoreCopy:
     def _write_conflicts(self, conflicts: Sequence[tuple[Output, Output]]) -> None:
         """Write down in the target which steps return now this and now that."""
         records = []
+        owners = {one.trial: one for one in self._owners.values()}
         for ours, theirs in conflicts:
             reads = changed_reads(theirs.reads, ours.reads)
             impurity = Impurity(ours.key, ours.step, theirs.trial, reads)
             if ours.trial:
-                owner = next(
-                    (one for one in self._owners.values() if one.trial == ours.trial), None
-                )
+                owner = owners.get(ours.trial)
                 if self._key is not None and owner is not None:
                     impurity = signed(impurity, self._key, self._new.address, owner.token)
                 body = encode(impurity, ours.trial)

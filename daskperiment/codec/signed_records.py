@@ -103,26 +103,29 @@ def has_piece_signature(piece: Any, key: bytes, address: str, token: str) -> boo
 
 
 def _mac(piece: Any, key: bytes, address: str, token: str) -> str:
-    if not key:
-        raise ValueError("the signing key is empty; expected a secret of some length")
-    purpose = _purpose(type(piece).__name__, address, token)
-    return hmac.digest(key, purpose + _encode(piece), "sha256")[:16].hex()
-
-
-@lru_cache(maxsize=256)
-def _purpose(kind: str, address: str, token: str) -> bytes:
-    return f"{kind}\0{_experiment(address)}\0{token}\0".encode("utf-8", "surrogatepass")
-
-
-def _experiment(address: str) -> str:
-    return re.split(r"[/#]", address)[-1]
+    purpose = _purpose_of_pieces(type(piece).__name__, address, token)
+    return hmac.digest(_usable(key), purpose + _encode(piece), "sha256")[:16].hex()
 
 
 def _signature(record: Any, key: bytes, address: str, purpose: Iterable[object]) -> str:
+    unsigned: dict[str, None] = dict.fromkeys(_UNSIGNED.intersection(record.__struct_fields__))
+    text = _purpose(type(record).__name__, address, *purpose)
+    text += encode(replace(record, **unsigned))
+    return hmac.digest(_usable(key), text, "sha256").hex()
+
+
+def _usable(key: bytes) -> bytes:
     if not key:
         raise ValueError("the signing key is empty; expected a secret of some length")
-    text = "\0".join([type(record).__name__, _experiment(address), *map(str, purpose)])
-    state = hmac.new(key, text.encode("utf-8", "surrogatepass"), "sha256")
-    unsigned: dict[str, None] = dict.fromkeys(_UNSIGNED.intersection(record.__struct_fields__))
-    state.update(b"\0" + encode(replace(record, **unsigned)))
-    return state.hexdigest()
+    return key
+
+
+def _purpose(kind: str, address: str, *purpose: object) -> bytes:
+    """Return what is signed before a record itself, so that it stands for nothing else."""
+    experiment = re.split(r"[/#]", address)[-1]
+    parts = (kind, experiment, *map(str, purpose), "")
+    return "\0".join(parts).encode("utf-8", "surrogatepass")
+
+
+_purpose_of_pieces = lru_cache(maxsize=256)(_purpose)
+"""The same for pieces, of which thousands have one purpose."""
