@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
@@ -22,7 +22,12 @@ from daskperiment.errors import CorruptRecordError
 from daskperiment.history.curated import NOTHING_SAID, curated
 from daskperiment.history.logs import get_log
 from daskperiment.history.stored_values import viewed
-from daskperiment.history.trial_records import RecordedTrial, resumed_by, trial_or_raise
+from daskperiment.history.trial_records import (
+    RecordedTrial,
+    resumed_by,
+    steps_told,
+    trial_or_raise,
+)
 from daskperiment.records import (
     IMPURE,
     Code,
@@ -47,6 +52,8 @@ _STEP_FIELDS = (
     "output", "note", "stochastic", "reused", "reason", "metrics", "changed",
 )  # fmt: skip
 """What the page shows of a step run as it is recorded."""
+_LAST_MOMENT = 8.64e12
+"""The latest moment that JavaScript has, in seconds since the Unix epoch."""
 _SHOWN_ELSEWHERE = ("requirements", "git")
 _KINDS = {
     Token.Keyword: "keyword",
@@ -70,6 +77,7 @@ def describe_trial(store: Store, trial_id: int) -> dict[str, Any]:
     problems = [f"{damaged} damaged records of step runs are left out."] if damaged else []
     begun = trial.begun
     graph = _loaded(store, begun.graph, Graph, problems)
+    told = steps_told(store, trial_id) if trial.status == "running" else {}
     code = _loaded(store, begun.code, Code, problems)
     environment = _loaded(store, begun.environment, Environment, problems)
     return {
@@ -88,7 +96,7 @@ def describe_trial(store: Store, trial_id: int) -> dict[str, Any]:
         "parameters": [{"name": n, **_value(f, store)} for n, f in trial.parameters.items()],
         "steps": [_step(run, store, trial_id) for run in runs[:_STEPS]],
         "artifacts": describe_artifacts(store, trial_id),
-        "unfinished": unfinished(graph.nodes if graph else (), runs, trial),
+        "unfinished": unfinished(graph.nodes if graph else (), runs, trial, told),
         "lines": _lines(store, trial, runs),
         "steps_left_out": max(0, len(runs) - _STEPS),
         "log": _log(store, trial_id),
@@ -152,7 +160,7 @@ def _elapsed(trial: RecordedTrial) -> float | None:
 
 
 def _finite(number: float) -> float | None:
-    return number if abs(number) < 1e15 else None
+    return number if abs(number) <= _LAST_MOMENT else None
 
 
 def _failure(failure: Failure | None) -> dict[str, Any] | None:
@@ -202,12 +210,17 @@ def _notes(store: Store, trial: int) -> list[dict[str, Any]]:
 
 
 def unfinished(
-    nodes: Sequence[Node], runs: Sequence[StepRun], trial: RecordedTrial
-) -> dict[str, float | None]:
-    """Return the steps that a running trial has not ended: since when each can run, or None.
+    nodes: Sequence[Node],
+    runs: Sequence[StepRun],
+    trial: RecordedTrial,
+    told: Mapping[str, float],
+) -> dict[str, dict[str, Any]]:
+    """Return the steps that a running trial has not ended: the state of each, and since when.
 
-    No record says when a step begins: it may from the moment when the last of its inputs ended. A
-    step whose output nobody waits for, because what comes behind it is there, is left out.
+    ``running`` is one that the process which runs it told of: it does so of those that take a
+    second or longer. ``ready`` is one whose inputs are there, since the last of them ended;
+    ``waiting`` one that lacks some. A step whose output nobody waits for, because what comes
+    behind it is there, is left out.
     """
     if trial.status != "running":
         return {}
@@ -216,13 +229,18 @@ def unfinished(
     inputs = {node.key: node.steps for node in nodes}
     used = {key for keys in inputs.values() for key in keys}
     waiting = [key for key in inputs if key not in used and key not in done]
-    found: dict[str, float | None] = {}
+    found = {
+        key: {"state": "running", "since": since}
+        for key, since in told.items()
+        if key in inputs and key not in done and _finite(since) is not None
+    }
     while waiting:
         key = waiting.pop()
         rest = [each for each in inputs[key] if each not in ended]
-        since = [trial.begun.started, *(ended[one] for one in inputs[key] if one in ended)]
-        found[key] = None if rest else max(since)
-        waiting += [each for each in rest if each in inputs and each not in {*done, *found}]
+        since = max([trial.begun.started, *(ended[one] for one in inputs[key] if one in ended)])
+        if key not in found:
+            found[key] = {"state": "waiting" if rest else "ready", "since": None if rest else since}
+            waiting += [each for each in rest if each in inputs and each not in {*done, *found}]
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -14,8 +15,9 @@ import numpy as np
 from daskperiment.errors import StepEndedError
 from daskperiment.execution.trial import TrialHandle
 from daskperiment.records import Artifact, FileState
+from daskperiment.store.protocol import Owner
 
-__all__ = ["ACTIVE", "CURRENT", "TURN", "RunningStep", "halt_steps"]
+__all__ = ["ACTIVE", "CURRENT", "TURN", "RunningStep", "halt_steps", "steps_here"]
 
 Halt = Literal["ended", "interrupted", "forked"]
 """Why a step can do no more: it returned, its trial was interrupted, or this is a forked child."""
@@ -49,6 +51,8 @@ class RunningStep:
     """Whether threads of the step drew from its generator in an order that timing decided."""
     halted: Halt | None = None
     """Why it can draw and save points no more, None while it can."""
+    since: float = field(default_factory=time.time)
+    """When it began to take its inputs, in seconds since the Unix epoch."""
     thread: int = field(default_factory=threading.get_ident)
     """The thread in which the step itself runs."""
     submitted: int = 0
@@ -151,6 +155,15 @@ ACTIVE: list[RunningStep] = []
 
 Whoever seeds the global random state for steps sees to it, under a lock of its own.
 """
+
+
+def steps_here() -> dict[Owner, dict[str, float]]:
+    """Return for each trial the steps of it that run in this process, and since when."""
+    found: dict[Owner, dict[str, float]] = {}
+    for step in list(ACTIVE):
+        if step.trial is not None:
+            found.setdefault(step.trial.owner, {})[step.key] = step.since
+    return found
 
 
 def halt_steps(token: str) -> None:

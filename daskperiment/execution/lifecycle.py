@@ -21,7 +21,7 @@ from daskperiment.errors import (
     StoreUnavailableError,
     StoreWarning,
 )
-from daskperiment.execution.context import ACTIVE, halt_steps
+from daskperiment.execution.context import ACTIVE, halt_steps, steps_here
 from daskperiment.execution.purity import report_conflicts
 from daskperiment.execution.termination import is_termination
 from daskperiment.execution.trial import RequestSource, TrialHandle, TrialRequest, TrialSetup
@@ -94,6 +94,7 @@ def begin(source: RequestSource) -> TrialHandle:
     trial = _handle(request, begun)
     if trial.at_home:
         handle = None if trial.followed else trial
+        recorder.steps_here = steps_here
         recorder.begin(trial.owner, trial.token, handle, trial.signing_key, trial.looked_at)
     return trial
 
@@ -373,7 +374,8 @@ class InterruptionWatch(RecorderListener):
 
 
 def watch_for_interruption(recorder: Recorder) -> None:
-    """Let a process that only runs steps of a trial see that the trial was interrupted."""
+    """Let a process that only runs steps of a trial tell of them, and see its interruption."""
+    recorder.steps_here = steps_here
     if not any(isinstance(each, InterruptionWatch) for each in recorder.listeners):
         recorder.listeners.append(InterruptionWatch(recorder))
 

@@ -68,6 +68,7 @@ __all__ = [
     "remembered_elsewhere",
     "require_trial",
     "resumed_by",
+    "steps_told",
     "trial_or_raise",
 ]
 
@@ -410,7 +411,9 @@ def _why_lost(store: Store, pending: dict[int, Begun], clock: float | None) -> d
     elsewhere = {trial: b for trial, b in pending.items() if gone[b.origin] is None}
     if elsewhere:
         now = store.state().clock if clock is None else clock
-        lost.update(_silent(elsewhere, _latest_beats(store, elsewhere), now))
+        beats = _latest_beats(store, elsewhere)
+        times = {trial: [beat.time for beat in sent] for trial, sent in beats.items()}
+        lost.update(_silent(elsewhere, times, now))
     return lost
 
 
@@ -427,18 +430,33 @@ def _silent(pending: dict[int, Begun], beats: dict[int, list[float]], now: float
     return lost
 
 
-def _latest_beats(store: Store, trials: Collection[int]) -> dict[int, list[float]]:
-    """Return for each trial the times of the last beats, one of each process that sent any.
+def _latest_beats(store: Store, trials: Collection[int]) -> dict[int, list[Beat]]:
+    """Return for each trial the last beats, one of each process that sent any.
 
     The last is the one that was written last: the clock may have been set meanwhile.
     """
-    latest: dict[int, dict[str, float]] = {}
+    latest: dict[int, dict[str, Beat]] = {}
     for piece in partition_all(PIECE, store.read("beats", trials)):
         pairs, damaged = decoded(piece, Beat)
         good = (one for one in piece if one not in damaged) if damaged else piece
         for one, (trial, beat) in zip(good, pairs, strict=True):
-            latest.setdefault(trial, {})[beat_sender(one.id)] = beat.time
-    return {trial: list(times.values()) for trial, times in latest.items()}
+            latest.setdefault(trial, {})[beat_sender(one.id)] = beat
+    return {trial: list(sent.values()) for trial, sent in latest.items()}
+
+
+def steps_told(store: Store, trial: int) -> dict[str, float]:
+    """Return which steps of a trial the processes that run it told of last: since when each ran.
+
+    Some may have ended since: their records say so.
+    """
+    found: dict[str, float] = {}
+    beats = _latest_beats(store, [trial]).get(trial, [])
+    # A worker that died among others that go on told of its steps, too.
+    alive = max((beat.time for beat in beats), default=0.0) - heartbeat_timeout()
+    for beat in [beat for beat in beats if beat.time >= alive]:
+        for key, since in beat.steps.items():
+            found[key] = max(since, found.get(key, since))
+    return found
 
 
 def remembered_elsewhere(store: Store) -> bool:

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from daskperiment.errors import StoreError
 
-__all__ = ["Heartbeat"]
+__all__ = ["TICK", "Heartbeat"]
 
 TICK = 1.0
 IDLE_TICKS = 5

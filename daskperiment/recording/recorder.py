@@ -13,7 +13,7 @@ import time
 import uuid
 import weakref
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ from msgspec import Struct
 from daskperiment.codec import encode, sealed, signed
 from daskperiment.errors import StoreError, StoreUnavailableError, StoreWarning
 from daskperiment.recording.delivery import Delivery
-from daskperiment.recording.heartbeat import Heartbeat
+from daskperiment.recording.heartbeat import TICK, Heartbeat
 from daskperiment.recording.listeners import RecorderListener
 from daskperiment.recording.outputs import DREW, ObservedOutputs, remember
 from daskperiment.recording.record_signer import RecordSigner
@@ -67,6 +67,9 @@ class Recorder:
     delivery : Delivery
         The way to the store, of records and of objects.
     listeners : list of RecorderListener
+    steps_here : callable
+        Returns for each trial the steps of it that run in this process, and since when. Whoever
+        runs steps sets it.
     """
 
     def __init__(self, store: Store) -> None:
@@ -76,12 +79,15 @@ class Recorder:
         self.system = SystemMetrics()
         self.outputs = ObservedOutputs()
         self.listeners: list[RecorderListener] = []
+        self.steps_here: Callable[[], dict[Owner, dict[str, float]]] = dict
+        self._told: dict[Owner, dict[str, float]] = {}
         self._heartbeat = Heartbeat(self)
         self.delivery = Delivery(store, self.outputs, self.wake)
         self.delivery.on_loss = self._on_loss
         self.delivery.writes.running = lambda: self.trials.owners
         self._journal = self.delivery.journal
-        self._beaten = 0.0
+        self._beaten = self._clock = 0.0
+        """When signs of life were sent last, by the own clock and by the store's."""
         self._name = f"{self.pid}.{uuid.uuid4().hex[:8]}"
         self._beats = itertools.count()
         self._closed = False
@@ -313,6 +319,7 @@ class Recorder:
             running = self.trials or any(self.listeners)
             if running and time.monotonic() - self._beaten >= heartbeat_timeout() / 4:
                 self._beat()
+            self._tell_steps()
             for each, point in self.system.points(
                 self.trials.watched, self.delivery.writes.begun.get
             ):
@@ -342,15 +349,40 @@ class Recorder:
         clock = state.clock
         if not state.stands:
             self.delivery.went_back(state.latest, known)
-        self._beaten = time.monotonic()
+        self._beaten, self._clock = time.monotonic(), clock
         # By the store's clock: those of two hosts may differ by more than the timeout.
         elsewhere = [listener.trials_alive() for listener in self.listeners]
         here = self.trials.owners
         for listener in self.listeners:
             listener.on_beat({owner.trial for owner in here})
-        id = beat_id(clock, self._name, next(self._beats))
+        self._told = {owner: steps for owner, steps in self._long_steps().items() if owner in here}
         for owner in here.union(*elsewhere):
-            self.write("beats", owner.trial, id, Beat(clock), owner)
+            self._write_beat(owner, clock)
+
+    def _long_steps(self) -> dict[Owner, dict[str, float]]:
+        """Return which steps run here for a second or longer: of short ones nothing is told."""
+        now = time.time()
+        found = {
+            owner: {key: since for key, since in steps.items() if now - since >= TICK}
+            for owner, steps in self.steps_here().items()
+        }
+        return {owner: steps for owner, steps in found.items() if steps}
+
+    def _tell_steps(self) -> None:
+        """Tell of steps that run, besides what the regular signs of life told."""
+        new = {
+            owner: steps for owner, steps in self._long_steps().items()
+            if not steps.items() <= self._told.get(owner, {}).items()
+        }  # fmt: skip
+        here = self.trials.owners if new else set()
+        for owner in here & new.keys():
+            self._told[owner] = new[owner]
+            # What the store's clock shows, without asking for it once more.
+            self._write_beat(owner, self._clock + time.monotonic() - self._beaten)
+
+    def _write_beat(self, owner: Owner, clock: float) -> None:
+        id = beat_id(clock, self._name, next(self._beats))
+        self.write("beats", owner.trial, id, Beat(clock, self._told.get(owner, {})), owner)
 
     # The end
 

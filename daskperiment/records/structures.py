@@ -562,10 +562,13 @@ class SignedPiece(LogPiece, frozen=True, array_like=True):
     signature: str = ""
 
 
-class Beat(Struct, frozen=True):
+class Beat(Struct, frozen=True, omit_defaults=True):
     """A sign of life of a running trial, by the store's clock."""
 
     time: float
+    steps: dict[str, float] = {}
+    """Steps of the trial that run in the process that sent it, for a second or longer: since when,
+    in seconds since the Unix epoch by the clock of its host."""
 
 
 def digests_within(data: Any) -> Iterator[str]:

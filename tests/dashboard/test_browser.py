@@ -8,7 +8,7 @@ from daskperiment import dashboard
 from daskperiment.records import Node
 from tests.dashboard.plants import FIELDS
 from tests.dashboard.stores import PLANTS, Away, FolderLab
-from tests.history.lab import Lab
+from tests.history.lab import NOW, Lab
 
 
 def test_from_all_experiments_to_one_trial(site):
@@ -237,8 +237,11 @@ def test_running_trials_move(site, folder):
     lab.points(trial, ("new", 0, 7.0))
     site.until(lambda: site.texts(".charts h2") == ["loss", "new"])
     site.drawn(2)
-    site.turn("?experiment=live&tab=trial&trial=1", ".node.running")
-    table.wait_for_selector(".unfinished >> text=fit running since")
+    site.turn("?experiment=live&tab=trial&trial=1", ".node.waiting")
+    table.wait_for_selector(".unfinished >> text=fit ready to run since")
+    lab.beat(trial, NOW, fit=NOW)
+    table.wait_for_selector(".node.running")
+    table.wait_for_selector(".unfinished >> text=fit running since 14 Nov 2023")
     lab.step(trial, "fit")
     table.wait_for_selector(".node.succeeded")
     lab.succeed(trial, 3)

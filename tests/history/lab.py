@@ -17,6 +17,7 @@ from daskperiment.records import (
     Failure,
     Origin,
     StepRun,
+    beat_id,
 )
 from daskperiment.store.liveness import current_origin
 from daskperiment.store.protocol import Record
@@ -87,8 +88,9 @@ class Lab:
     def compute(self, trial: int, name: str, value: Any) -> None:
         self.add("trials", trial, f"computed-{name}", Computed(name, self.form(value)))
 
-    def beat(self, trial: int, time: float) -> None:
-        self.add("beats", trial, f"{time}", Beat(time))
+    def beat(self, trial: int, time: float, sender: str = "", **steps: float) -> None:
+        id = beat_id(time, sender, 0) if sender else f"{time}"
+        self.add("beats", trial, id, Beat(time, steps))
 
     def step(
         self, trial: int, key: str, status: str = "succeeded", signing_key: bytes | None = None,

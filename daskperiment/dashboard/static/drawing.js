@@ -23,19 +23,22 @@ export function graph(found) {
   return h("div", { class: "scroll bare", tabindex: "0", role: "region", "aria-label": "Graph" }, picture);
 }
 
-const state = (run, found, key) => (!run ? (found.unfinished[key] ? `running since about ${moment(found.unfinished[key])}` : found.status === "running" ? (key in found.unfinished ? "waiting" : "not needed") : "not run")
+/** What is known of a step that did not end: its state, and since when. */
+export const rest = ({ state, since }) => (since === null ? state : `${state} since ${moment(since)}`);
+
+const state = (run, found, key) => (!run ? (key in found.unfinished ? rest(found.unfinished[key]) : found.status === "running" ? "not needed" : "not run")
   : run.reused ? `reused from ${run.reused}` : run.status === "succeeded" ? duration(run.wall) : `${run.status}, ${duration(run.wall)}`);
 
 function node(one, [x, y], run, found) {
   const cut = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
-  const kind = run ? (run.reused ? "reused" : run.status) : found.unfinished[one.key] ? "running" : "waiting";
+  const kind = run ? (run.reused ? "reused" : run.status) : found.unfinished[one.key]?.state === "running" ? "running" : "waiting";
   const takes = one.parameters.join(", ");
   return s("g", { class: `node ${kind}`, transform: `translate(${x} ${y})` },
     s("title", {}, `${one.key}: ${state(run, found, one.key)}${takes ? `; takes ${takes}` : ""}`),
     s("rect", { width: WIDE, height: HIGH, rx: 8 }),
     s("rect", { class: "mark", width: 4, height: HIGH - 16, x: 7, y: 8, rx: 2 }),
     s("text", { x: 20, y: 24, class: "name" }, cut(one.key, 20)),
-    s("text", { x: 20, y: 43 }, cut((kind === "running" ? "running" : state(run, found, one.key)) + (takes ? ` · ${takes}` : ""), 26)));
+    s("text", { x: 20, y: 43 }, cut((run ? state(run, found, one.key) : found.unfinished[one.key]?.state ?? state(run, found, one.key)) + (takes ? ` · ${takes}` : ""), 26)));
 }
 
 export function timeline(found) {

@@ -110,8 +110,8 @@ export function trial(page) {
   function running(found) {
     const ones = Object.entries(found.unfinished);
     if (!ones.length) return null;
-    return h("section", { class: "card unfinished" }, h("h2", {}, "Now"), h("ul", { class: "plainlist" }, ones.map(([key, since]) => h("li", { "data-since": since },
-      h("span", { class: "mono" }, key), since === null ? " waits for its inputs" : [" running since about ", moment(since), ", ", h("time", when(since), ago(since))]))),
+    return h("section", { class: "card unfinished" }, h("h2", {}, "Now"), h("ul", { class: "plainlist" }, ones.map(([key, one]) => h("li", { "data-since": one.since },
+      h("span", { class: "mono" }, key), one.since === null ? " waits for its inputs" : [` ${one.state === "ready" ? "ready to run" : one.state} since ${moment(one.since)}, `, h("time", when(one.since), ago(one.since))]))),
     h("ul", { class: "plainlist lastpoints quiet", "aria-label": "Last points" }));
   }
 
