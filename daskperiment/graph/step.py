@@ -258,11 +258,21 @@ class StepFunction(Generic[P, N]):
         call_of = StepCall(self.name, key, CallGraph(key, task, nodes), self._nout)
         return self._wrap(call_of)  # type: ignore[no-any-return]  # a node stands for its value
 
+    # What takes objects and classes alike, None too, is static; a class method takes the class,
+    # a method objects of it. Only as a Callable mypy looks at the first argument.
+    @overload
+    def __get__(
+        self: Callable[Concatenate[S, Q], N], instance: S, owner: S
+    ) -> StepFunction[P, N]: ...
+    @overload
+    def __get__(
+        self: Callable[Concatenate[S, Q], N], instance: object, owner: S
+    ) -> StepFunction[Q, N]: ...
     @overload
     def __get__(self, instance: None, owner: Any = None) -> StepFunction[P, N]: ...
     @overload
     def __get__(
-        self: StepFunction[Concatenate[S, Q], N], instance: S, owner: Any = None
+        self: Callable[Concatenate[S, Q], N], instance: S, owner: Any = None
     ) -> StepFunction[Q, N]: ...
     @overload
     def __get__(self, instance: object, owner: Any = None) -> StepFunction[P, N]: ...

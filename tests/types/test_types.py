@@ -28,8 +28,11 @@ CODE = Path(__file__).with_name("users_code.py")
 
 
 def test_type_checkers_read_users_code() -> None:
-    """What mypy checks with --strict has users_code.py and the examples in it."""
-    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["mypy"]
+    """What mypy checks with --strict, and pyright, has users_code.py and the examples in it."""
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    assert set(tools["pyright"]["include"]) == {"examples/**/*.py", "tests/types/users_code.py"}
+    assert not tools["pyright"]["enableTypeIgnoreComments"]
+    settings = tools["mypy"]
     assert settings["strict"]
     assert {"examples", "tests/types/users_code.py"} <= set(settings["files"])
     assert all("examples" not in str(each["module"]) for each in settings["overrides"])

@@ -141,6 +141,46 @@ class Model:
         """Return a number."""
         return len(name) + self.depth
 
+    @classmethod
+    @ex
+    def deep(cls, depth: int) -> str:
+        """Return the name of a class and a number."""
+        return f"{cls.__name__}/{depth}"
+
+    @ex.persist(version="1")
+    @classmethod
+    async def deeper(cls, depth: int, by: int = 1) -> str:
+        """Return the name of a class and a number, after a while."""
+        return f"{cls.__name__}/{depth + by}"
+
+    @ex.result()
+    @classmethod
+    def judged(cls, name: str) -> int:
+        """Return a number."""
+        return len(name)
+
+    @ex
+    @staticmethod
+    def halved(number: int) -> float:
+        """Return a half."""
+        return number / 2
+
+    @staticmethod
+    @ex
+    def described(what: Any, times: int = 1) -> str:
+        """Return the text of anything."""
+        return str(what) * times
+
+    @staticmethod
+    @ex
+    def known(name: str | None = None) -> bool:
+        """Return whether there is a name."""
+        return name is not None
+
+
+class Special(Model):
+    """A model that takes the steps of another one along."""
+
 
 class Doubled:
     """A callable object."""
@@ -179,6 +219,19 @@ def right() -> dict[str, Any]:
     assert_type(model.refit(points, times=2), str)
     judged = assert_type(model.judge(name), Result[int])
     assert_type(Model.loaded("abc"), Floats)
+    assert_type(model.loaded("abc"), Floats)
+    assert_type(Model.fit(model, points), str)
+    assert_type(Model.deep(1), str)
+    assert_type(Special(1).deep(depth=1), str)
+    assert_type(model.deeper(1, by=2), str)
+    assert_type(Special.deeper(1), str)
+    assert_type(Special.judged(name), Result[int])
+    assert_type(Model.halved(3), float)
+    assert_type(model.halved(3), float)
+    assert_type(Model.described(model, times=2), str)
+    assert_type(model.described(None), str)
+    assert_type(Model.known("a"), bool)
+    assert_type(model.known(), bool)
     assert_type(double(3), int)
     assert_type(tripled(1), int)
     bound = assert_type(result.bind(rate=0.2), Result[float])
@@ -221,6 +274,12 @@ def wrong() -> None:
     Model(1).fit("x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     Model(1).refit(data(1), time=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     Model(1).judge(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Model(1).loaded(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Model.deep("x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Model(1).deeper()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Model.judged(Model, "x")  # type: ignore[arg-type, call-arg]  # pyright: ignore[reportCallIssue]
+    Model.halved("x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Model.described()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     Model.loaded(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     double("x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     ex(3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
