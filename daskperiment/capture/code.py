@@ -133,10 +133,11 @@ class CodeCapture:
         if last is not None and last.holds_for(steps):
             return last.code
         with self._lock:
-            last = self._last
-            if last is not None and last.holds_for(steps):
-                return last.code
-            new = _capture(dict(steps), last.code if last is not None else None)
+            made = self._last
+            # By another thread meanwhile; else it was looked at just now.
+            if made is not last and made is not None and made.holds_for(steps):
+                return made.code
+            new = _capture(dict(steps), made.code if made is not None else None)
             self._last = new
             return new.code
 

@@ -23,6 +23,7 @@ from daskperiment.capture.fingerprint import (
 )
 from daskperiment.capture.walk import Walk
 from daskperiment.codec import is_object
+from daskperiment.codec.buffer_digests import BufferDigests
 from daskperiment.records import Argument, CodeInside
 
 __all__ = [
@@ -50,13 +51,15 @@ def described(value: Any, path: Callable[[Any], str] = str) -> Argument:
 
 
 def with_code(
-    value: Any, digest: str | None, code: dict[int, KnownCode], path: Callable[[Any], str] = str
-) -> Argument:
+    value: Any, digest: str | None, code: dict[int, KnownCode], path: Callable[[Any], str] = str,
+    buffers: BufferDigests | None = None,
+) -> Argument:  # fmt: skip
     """Return what a value is whose fingerprint was made, and the code that was found then."""
     walks = [each.walk for each in code.values() if each.walk.units]
     if not walks or digest is None:
         return Argument("", digest)
-    return Argument("", digest, _inside(walks, code), fingerprint_without_code(value, path))
+    data = fingerprint_without_code(value, path, buffers)
+    return Argument("", digest, _inside(walks, code), data)
 
 
 def _inside(walks: Iterable[Walk], code: dict[int, KnownCode]) -> CodeInside:

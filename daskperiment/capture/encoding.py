@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 from xxhash import xxh3_128, xxh3_128_digest
 
+from daskperiment.codec.buffer_digests import BufferDigest, BufferDigests
+
 __all__ = [
     "BULK",
     "CyclicValueError",
@@ -69,6 +71,8 @@ def _digest(data: Any, size: int) -> bytes:
 # Values ------------------------------------------------------------------------------------------
 
 _LARGE = 1 << 20
+_TAKEN = bytes(16)
+"""Stands for a digest that is still being taken."""
 _DEPTH = 150
 _WALKS = 5000
 
@@ -107,15 +111,18 @@ class Encoder:
 
     `find` returns the handler for a type: a function of the encoder and the value. `code` holds
     digests of the code of classes and functions that are known to be unchanged, by their id.
+    `buffers` are digests of large buffers that are known to be unchanged.
     """
 
     __slots__ = (
-        *("_find", "_hash", "_inner", "_open", "_walks", "code", "coding", "exact", "out", "path"),
+        *("_buffers", "_find", "_hash", "_inner", "_open", "_taken", "_walks"),
+        *("code", "coding", "exact", "out", "path"),
     )
 
     def __init__(
         self, find: Callable[[type], Handler], code: dict[int, KnownCode] | None = None,
         exact: bool = False, path: Callable[[Any], str] = str,
+        buffers: BufferDigests | None = None,
     ) -> None:  # fmt: skip
         self.exact = exact
         """Whether values that are equal, and yet may lead to other outputs, are told apart."""
@@ -126,6 +133,9 @@ class Encoder:
         self.path = path
         """What a path stands for: its text, or what is there."""
         self._find = find
+        self._buffers = buffers
+        self._taken: list[tuple[int, BufferDigest]] = []
+        """Digests that are being taken, and where in `out` they belong."""
         self._hash: blake2b | None = None
         self._inner = 0
         self._open: set[int] = set()
@@ -137,6 +147,8 @@ class Encoder:
 
     def digest(self) -> bytes:
         """Return the digest of all that was written."""
+        if self._taken:
+            self._settle()
         if self._hash is None:
             return new_hash(self.out).digest()
         self._hash.update(self.out)
@@ -161,6 +173,25 @@ class Encoder:
         self.out += b"%x:" % size
         self.append(data if size <= BULK else _digest(data, size))
 
+    def lasting(self, data: memoryview) -> None:
+        """Write the bytes of a contiguous buffer that is a part of the value, as `raw` does.
+
+        The digest of a large one is looked up, or taken beside what is written next.
+        """
+        size = data.nbytes
+        if size < _LARGE:
+            self.raw(data)
+            return
+        self.out += b"%x:" % size
+        self._buffers = self._buffers or BufferDigests()
+        self._taken.append((len(self.out), self._buffers.get(data)))
+        self.append(_TAKEN)
+
+    def _settle(self) -> None:
+        for place, digest in self._taken:
+            self.out[place : place + len(_TAKEN)] = digest.value()
+        self._taken.clear()
+
     def append(self, data: Any) -> None:
         """Write what is encoded already."""
         self.out += data
@@ -170,6 +201,7 @@ class Encoder:
     def _flush(self) -> None:
         # What is encoded separately is wanted as a whole.
         if not self._inner:
+            self._settle()
             if self._hash is None:
                 self._hash = new_hash()
             self._hash.update(self.out)
@@ -185,12 +217,15 @@ class Encoder:
 
     def _written_by(self, write: Callable[[Any], None], argument: Any) -> bytes:
         before, self.out = self.out, bytearray()
+        taken, self._taken = self._taken, []
         self._inner += 1
         try:
             write(argument)
+            if self._taken:
+                self._settle()
             return bytes(self.out)
         finally:
-            self.out = before
+            self.out, self._taken = before, taken
             self._inner -= 1
 
     def enter(self, value: Any) -> bool:
@@ -272,10 +307,10 @@ class GraphEncoder(Encoder):
     def __init__(
         self, find: Callable[[type], Handler], plain: frozenset[type],
         code: dict[int, KnownCode] | None = None, exact: bool = False,
-        path: Callable[[Any], str] = str,
+        path: Callable[[Any], str] = str, buffers: BufferDigests | None = None,
     ) -> None:  # fmt: skip
         # What refers to nothing is written as it is.
-        super().__init__(lambda kind: self._handler(find(kind), kind), code, exact, path)
+        super().__init__(lambda kind: self._handler(find(kind), kind), code, exact, path, buffers)
         self._plain = plain
         self._known: dict[int, tuple[Any, bytes, int]] = {}
         self._levels: dict[int, int] = {}

@@ -19,7 +19,7 @@ from daskperiment.cli.exit_status import Refused
 from daskperiment.cli.lookup import ids, place
 from daskperiment.cli.signature_check import SignatureCheck
 from daskperiment.codec import decode, is_of, parsed, signing_key_in_force
-from daskperiment.codec.object_format import digest_of
+from daskperiment.codec.buffer_digests import digest_of, has_digest
 from daskperiment.errors import CorruptRecordError, StoreError, StoreWarning
 from daskperiment.history.trial_records import read_trials, remembered_elsewhere
 from daskperiment.recording.checkpoint_records import superseded_objects
@@ -266,12 +266,14 @@ class _Examination:
 
     def _damage(self, digest: str) -> str:
         try:
-            found = digest_of([self._store.get(digest)])
+            data = memoryview(self._store.get(digest))
+            if has_digest(data.cast("B") if data.nbytes else data, digest):
+                return ""
+            return f"its bytes have the digest {digest_of([data])}"
         except KeyError:
             return ""  # pruned meanwhile
         except StoreError as error:
             return str(error)
-        return "" if found == digest else f"its bytes have the digest {found}"
 
     def _orphans(self) -> Iterator[Finding]:
         """Find objects that nothing names; only where it is known what is named."""

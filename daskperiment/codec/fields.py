@@ -22,6 +22,7 @@ from typing import Any
 import msgspec
 from dask import config
 
+from daskperiment.codec.buffer_digests import BufferDigests
 from daskperiment.codec.class_values import import_named, named
 from daskperiment.codec.held_numbers import number_in_array
 from daskperiment.codec.kinds import BUILDERS, FORMS, KINDS, NotPlainError, kind_of
@@ -288,11 +289,13 @@ def object_ref(data: Any) -> ObjectRef:
         ) from error
 
 
-def pickled(value: Any, signing_key: bytes | None = None) -> tuple[Any, Blob | None]:
+def pickled(
+    value: Any, signing_key: bytes | None = None, buffers: BufferDigests | None = None
+) -> tuple[Any, Blob | None]:
     """Return the form of a value that is kept as a pickle, and the object; never raises."""
     type_, text = describe(value)
     try:
-        blob = dump_object(value, signing_key)
+        blob = dump_object(value, signing_key, buffers)
     except Exception as error:
         return unkept(value, error), None
     reference = ObjectRef(

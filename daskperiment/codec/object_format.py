@@ -1,16 +1,9 @@
 """Any value that can be pickled <-> an object: bytes that are kept under their digest.
 
-An object's bytes::
-
-    magic, version, signed or not, length of the header     16 bytes
-    header: lengths of what follows, as MessagePack
-    signature: HMAC-SHA256, 32 bytes, only if signed
-    pickle                                                   from a multiple of 64 bytes on
-    buffers of arrays, one after the other                   each from a multiple of 64 bytes on
-
-The digest is xxh3_128 of all of that. It is not cryptographic, on purpose: it runs at the speed of
-memory and finds damage, no more. Anyone can make bytes for a given digest. Trust comes from the
-signature alone, which covers every byte but its own and thereby the lengths too.
+The digest is xxh3_128 of all of its bytes, where large buffers stand for their own digests. It is
+not cryptographic, on purpose: it runs at the speed of memory and finds damage, no more. Anyone can
+make bytes for a given digest. Trust comes from the signature alone, which covers every byte but its
+own and thereby the lengths too.
 """
 
 from __future__ import annotations
@@ -26,14 +19,17 @@ import sys
 import time
 import weakref
 from collections.abc import Callable, Iterable
-from struct import Struct as Packer
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import cloudpickle
-import msgspec
-from msgspec import Meta, Struct
-from xxhash import xxh3_128
 
+from daskperiment.codec.buffer_digests import (
+    BufferDigests,
+    digest_of,
+    digest_of_object,
+    has_digest,
+)
+from daskperiment.codec.object_layout import DamageError, ObjectLayout, lay_out
 from daskperiment.codec.storages import StoragePickler
 from daskperiment.errors import (
     CorruptRecordError,
@@ -62,11 +58,6 @@ Buffer = Any
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 """The minor version of Python that runs here: pickled code is for that one alone."""
 
-_MAGIC = b"\x89daskex\n"
-_VERSION = 1
-_PREFIX = Packer("<8sBB2xI")
-_SIGNATURE_SIZE = 32
-_ALIGNMENT = 64
 _OUT_OF_BAND = 512
 """Buffers smaller than this stay in the pickle, where they cost less than a part of their own."""
 
@@ -107,7 +98,7 @@ class ObjectFile(mmap.mmap):
         """Whether the file has a digest; it is read unless that is known."""
         if self._intact.get(digest) == self._stamp:
             return True
-        if digest_of([self]) != digest:
+        if not has_digest(memoryview(self), digest):
             return False
         if max(self._stamp[:2]) + _RECENT < time.time_ns():
             self._intact[digest] = self._stamp
@@ -124,49 +115,28 @@ class Blob(NamedTuple):
     size: int
 
 
-class _ObjectHeader(Struct, frozen=True, array_like=True):
-    """What stands behind the first 16 bytes."""
-
-    sizes: list[Annotated[int, Meta(ge=0)]]
-    """Of the pickle, then of each buffer."""
-
-
-class _ObjectLayout(NamedTuple):
-    """Where the parts of an object's bytes are."""
-
-    head: int
-    """Where the signature begins, or would."""
-    signed: bool
-    contents: list[slice]
-    """The pickle, then each buffer."""
-
-    @property
-    def body(self) -> int:
-        """Where the signature ends."""
-        return self.head + _SIGNATURE_SIZE * self.signed
-
-
-class _DamageError(ValueError):
-    """Why an object is not loaded; the error that a caller sees names the remedy too."""
-
-
-def dump_object(value: Any, signing_key: bytes | None = None) -> Blob:
+def dump_object(
+    value: Any, signing_key: bytes | None = None, buffers: BufferDigests | None = None
+) -> Blob:
     """Return a value pickled into an object; large buffers are referred to, never copied.
+
+    `buffers` are digests that are known of the value's, which those found here are added to.
 
     Raises whatever pickling raises, if the value cannot be pickled.
     """
-    buffers: list[memoryview] = []
+    apart: list[memoryview] = []
 
     def keep_in_band(buffer: pickle.PickleBuffer) -> bool:
         raw = buffer.raw()
         if raw.nbytes < _OUT_OF_BAND:
             return True
-        buffers.append(raw)
+        apart.append(raw)
         return False
 
     stream = _pickled(value, keep_in_band)
-    parts = _lay_out([stream, *buffers], signing_key)
-    return Blob(digest_of(parts), parts, sum(_size(part) for part in parts))
+    parts = _laid_out([stream, *apart], signing_key)
+    size = sum(_size(part) for part in parts)
+    return Blob(digest_of_object(parts, size, buffers), parts, size)
 
 
 def _pickled(value: Any, keep_in_band: Callable[[pickle.PickleBuffer], bool]) -> bytes:
@@ -178,15 +148,9 @@ def _pickled(value: Any, keep_in_band: Callable[[pickle.PickleBuffer], bool]) ->
         return file.getvalue()
 
 
-def _lay_out(contents: list[Buffer], signing_key: bytes | None) -> list[Buffer]:
-    header = msgspec.msgpack.encode(_ObjectHeader([_size(content) for content in contents]))
-    head = _PREFIX.pack(_MAGIC, _VERSION, signing_key is not None, len(header)) + header
-    position = len(head) + _SIGNATURE_SIZE * (signing_key is not None)
-    tail: list[Buffer] = []
-    for content in contents:
-        padding = -position % _ALIGNMENT
-        tail += [bytes(padding), content]
-        position += padding + _size(content)
+def _laid_out(contents: list[Buffer], signing_key: bytes | None) -> list[Buffer]:
+    head, paddings = lay_out([_size(content) for content in contents], signing_key is not None)
+    tail = [part for pair in zip(paddings, contents, strict=True) for part in pair]
     if signing_key is not None:
         head += _sign(signing_key, [head, *tail])
     return [head + tail[0], *(part for part in tail[1:] if _size(part))]
@@ -194,14 +158,6 @@ def _lay_out(contents: list[Buffer], signing_key: bytes | None) -> list[Buffer]:
 
 def _size(part: Buffer) -> int:
     return part.nbytes if isinstance(part, memoryview) else len(part)
-
-
-def digest_of(parts: Iterable[Buffer]) -> str:
-    """Return the digest under which a store keeps these parts of an object."""
-    state = xxh3_128()
-    for part in parts:
-        state.update(part)
-    return state.hexdigest()
 
 
 def _sign(key: bytes, parts: Iterable[Buffer]) -> bytes:
@@ -283,16 +239,16 @@ def checked_file(
             _check_seal(view, name, given, signing_key)
         if signing_key is not None or not (isinstance(data, ObjectFile) and data.has(digest)):
             _check_digest(view, digest)
-    except _DamageError as error:
+    except DamageError as error:
         raise _refusal(digest, error, signing_key) from None
     return view
 
 
 def _check_seal(view: memoryview, name: str, given: str | None, key: bytes) -> None:
     if given is None:
-        raise _DamageError("it is not signed")
+        raise DamageError("it is not signed")
     if not hmac.compare_digest(given.encode(), (seal(name, [view], key) or "").encode()):
-        raise _DamageError("its signature does not fit its content and the key")
+        raise DamageError("its signature does not fit its content and the key")
 
 
 def check_object(data: Buffer, digest: str, signing_key: bytes | None = None) -> None:
@@ -304,7 +260,7 @@ def _checked(data: Buffer, digest: str, signing_key: bytes | None) -> tuple[Buff
     view = memoryview(data)
     view = view.cast("B") if view.nbytes else view
     try:
-        layout = _read_layout(view)
+        layout = ObjectLayout.of(view)
         stream: Buffer = view[layout.contents[0]]
         if signing_key is not None:
             # What is checked must be what is unpickled, even if the file changes in between.
@@ -312,59 +268,28 @@ def _checked(data: Buffer, digest: str, signing_key: bytes | None) -> tuple[Buff
             _check_signature(view, stream, layout, signing_key)
         if signing_key is not None or not (isinstance(data, ObjectFile) and data.has(digest)):
             _check_digest(view, digest)
-    except _DamageError as error:
+    except DamageError as error:
         raise _refusal(digest, error, signing_key) from None
     return stream, _buffers(view, layout)
 
 
-def _read_layout(view: memoryview) -> _ObjectLayout:
-    if view.nbytes < _PREFIX.size:
-        raise _DamageError(f"it is cut off after {view.nbytes} bytes")
-    magic, version, signed, length = _PREFIX.unpack_from(view)
-    if magic != _MAGIC:
-        raise _DamageError(f"it begins with {magic!r}, not with {_MAGIC!r}")
-    if version != _VERSION or signed > 1:
-        raise _DamageError(f"it has the format version {version}.{signed}, not {_VERSION}")
-    head = _PREFIX.size + length
-    try:
-        header = msgspec.msgpack.decode(view[_PREFIX.size : head], type=_ObjectHeader)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise _DamageError(f"its header cannot be read ({error})") from None
-    return _layout_of(head, bool(signed), header.sizes, view.nbytes)
-
-
-def _layout_of(head: int, signed: bool, sizes: list[int], total: int) -> _ObjectLayout:
-    layout = _ObjectLayout(head, signed, [])
-    if sum(sizes) > total:
-        raise _DamageError(f"it has {total} bytes, its header tells of {sum(sizes)}")
-    position = layout.body
-    for size in sizes:
-        position += -position % _ALIGNMENT
-        layout.contents.append(slice(position, position + size))
-        position += size
-    if not sizes or position != total:
-        raise _DamageError(f"it has {total} bytes, its header tells of {position}")
-    return layout
-
-
-def _check_signature(view: memoryview, stream: bytes, layout: _ObjectLayout, key: bytes) -> None:
+def _check_signature(view: memoryview, stream: bytes, layout: ObjectLayout, key: bytes) -> None:
     if not layout.signed:
-        raise _DamageError("it is not signed")
+        raise DamageError("it is not signed")
     pickled = layout.contents[0]
     before, after = view[layout.body : pickled.start], view[pickled.stop :]
     covered = [view[: layout.head], before, stream, after]
     signature = view[layout.head : layout.body].tobytes()
     if not hmac.compare_digest(signature, _sign(key, covered)):
-        raise _DamageError("its signature does not fit its content and the key")
+        raise DamageError("its signature does not fit its content and the key")
 
 
 def _check_digest(view: memoryview, digest: str) -> None:
-    found = digest_of([view])
-    if found != digest:
-        raise _DamageError(f"its bytes have the digest {found!r}")
+    if not has_digest(view, digest):
+        raise DamageError(f"its bytes have the digest {digest_of([view])!r}")
 
 
-def _refusal(digest: str, error: _DamageError, signing_key: bytes | None) -> Exception:
+def _refusal(digest: str, error: DamageError, signing_key: bytes | None) -> Exception:
     if signing_key is None:
         return CorruptRecordError(
             f"the object {digest!r} is damaged: {error}; restore it from a backup or another "
@@ -377,7 +302,7 @@ def _refusal(digest: str, error: _DamageError, signing_key: bytes | None) -> Exc
     )
 
 
-def _buffers(view: memoryview, layout: _ObjectLayout) -> list[Buffer]:
+def _buffers(view: memoryview, layout: ObjectLayout) -> list[Buffer]:
     buffers = [view[where] for where in layout.contents[1:]]
     return [bytearray(buffer) for buffer in buffers] if view.readonly else buffers
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from daskperiment.capture.fingerprint import exact_fingerprint, is_array
 from daskperiment.capture.members import is_own_code
+from daskperiment.codec.buffer_digests import BufferDigests
 from daskperiment.execution.calls import SCALARS, Call, member_name
 from daskperiment.records import INEXACT, Argument
 
@@ -34,10 +35,11 @@ _MOST = 1000
 """How many items of a container are looked at."""
 
 
-def exact_or_none(value: Any) -> str | None:
+def exact_or_none(value: Any, buffers: BufferDigests | None = None) -> str | None:
     """Return the exact fingerprint of a value; None if it has none, or holds a path.
 
-    What a path leads to may be other files for good reason.
+    What a path leads to may be other files for good reason. `buffers` are digests of large buffers
+    that are known to be unchanged.
     """
     paths: list[Any] = []
 
@@ -46,15 +48,16 @@ def exact_or_none(value: Any) -> str | None:
         return ""
 
     try:
-        digest = exact_fingerprint(value, note)
+        digest = exact_fingerprint(value, note, None, buffers)
     except Exception:  # what has no fingerprint is not known, and the user's classes may fail
         return None
     return None if paths else digest
 
 
 def given_by_others(
-    call: Call, values: Mapping[str, Any], arguments: Mapping[str, Argument], by_content: bool
-) -> dict[str, str]:
+    call: Call, values: Mapping[str, Any], arguments: Mapping[str, Argument], by_content: bool,
+    buffers: BufferDigests | None = None,
+) -> dict[str, str]:  # fmt: skip
     """Return the fingerprints of what other nodes gave a step, and others see.
 
     Parameters
@@ -66,13 +69,15 @@ def given_by_others(
         What is recorded of the arguments.
     by_content : bool
         Whether paths stand there for what they lead to, as in cache keys.
+    buffers : BufferDigests, optional
+        Digests of large buffers that are known to be unchanged.
     """
     found: dict[str, str | None] = {}
     for name, paths in call.given.items():
         for path in () if name in call.ignore or name in call.secret else paths:
             part = _part(values[name], path)
             known = not path and (by_content or type(part) in SCALARS or is_array(part))
-            digest = arguments[name].fingerprint if known else exact_or_none(part)
+            digest = arguments[name].fingerprint if known else exact_or_none(part, buffers)
             found[member_name(name, path)] = digest
     return {name: each for name, each in found.items() if each and not each.startswith(INEXACT)}
 

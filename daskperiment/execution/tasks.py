@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import CoroutineType
 from typing import Any
@@ -26,6 +27,7 @@ from daskperiment.capture.fingerprint import (
 from daskperiment.capture.signatures import DEFAULT, defaults_of
 from daskperiment.cluster import worker
 from daskperiment.codec import Blob, pack
+from daskperiment.codec.buffer_digests import BufferDigests
 from daskperiment.execution.calls import SCALARS, Call
 from daskperiment.execution.context import ACTIVE, CURRENT, RunningStep
 from daskperiment.execution.given_values import (
@@ -323,6 +325,8 @@ class StepRunner:
         handing = changes.handing if changes is not None else None
         # Reading files is worth its time where outputs are reused.
         path = by_content if self.keys is not None and self.keys.reusable else by_stamp
+        # Where a value is looked at once more below.
+        buffers = BufferDigests() if call.given and self.is_new else None
         for name, value in zip(call.names, values, strict=True):
             if name in call.secret:
                 found[name] = self._of_secret(name, value, path)
@@ -333,7 +337,7 @@ class StepRunner:
             elif text:
                 found[name] = Argument(text, self._digest(name, value, path))
             else:
-                found[name] = self._described(name, value, path)
+                found[name] = self._described(name, value, path, buffers)
             if not text and (name in call.shared or self._is_handed_on(name, handing)):
                 self.watched.append(name)
         if call.defaulted:
@@ -344,7 +348,7 @@ class StepRunner:
             self._find_spoiled(values, changes)
         if call.given and self.is_new:
             named = dict(zip(call.names, values, strict=True))
-            self.given = given_by_others(call, named, found, path is by_content)
+            self.given = given_by_others(call, named, found, path is by_content, buffers)
 
     def _add_defaults(self, path: Callable[[Any], str]) -> None:
         for name, value in defaults_of(self.call.function.__wrapped__):
@@ -417,20 +421,23 @@ class StepRunner:
         """Whether an argument came here by a step that returned what others see, too."""
         return not (handing or set()).isdisjoint(self.call.lent.get(name, ()))
 
-    def _described(self, name: str, value: Any, path: Callable[[Any], str]) -> Argument:
+    def _described(
+        self, name: str, value: Any, path: Callable[[Any], str], buffers: BufferDigests | None
+    ) -> Argument:
         known = self.trial.untouched and self._of_untouched(name, value)
         if known:
             return Argument("", known)
         code: dict[int, KnownCode] = {}
-        digest = self._digest(name, value, path, code)
-        return with_code(value, digest, code, path) if code else Argument("", digest)
+        buffers = buffers or BufferDigests()
+        digest = self._digest(name, value, path, code, buffers)
+        return with_code(value, digest, code, path, buffers) if code else Argument("", digest)
 
     def _digest(
         self, name: str, value: Any, path: Callable[[Any], str],
-        code: dict[int, KnownCode] | None = None,
+        code: dict[int, KnownCode] | None = None, buffers: BufferDigests | None = None,
     ) -> str | None:  # fmt: skip
         with suppress(NoFingerprintError):
-            return exact_fingerprint(value, path, code)
+            return exact_fingerprint(value, path, code, buffers)
         try:
             # Not good enough for taking an output, but for telling that something changed.
             return INEXACT + fingerprint(value, path)
@@ -450,16 +457,18 @@ class StepRunner:
         first = value[0] if isinstance(value, (list, tuple)) and value else value
         if self.keys is not None and (self.written or isinstance(first, (Path, dict))):
             self._keep_files(value, usage.started)
+        # Its large arrays are read once for all that follows.
+        buffers = None if type(value) in SCALARS else BufferDigests()
         try:
-            self.output = fingerprint(value, by_content if self.call.persist else str)
+            self.output = fingerprint(value, by_content if self.call.persist else str, buffers)
         except Exception as error:  # user-defined objects may fail in any way
             self.note = self.note or f"its output has no fingerprint: {error}"
         if self.call.handed and (self.is_new or (self.ids and self.running.stochastic)):
-            self.exact = self.output if is_array(value) else exact_or_none(value)
+            self.exact = self.output if is_array(value) else exact_or_none(value, buffers)
         lazy = (self.call.persist or self.output is None) and _is_lazy(value)
         if lazy:
             self.doubt = f"its output is {LAZY}"
-        blob = self._keep(value, lazy) if self.call.persist else None
+        blob = self._keep(value, lazy, buffers) if self.call.persist else None
         self.doubt = self.doubt or doubt_of(self.running)
         self.note = self.note or self.doubt
         self._record(usage, "succeeded")
@@ -470,14 +479,14 @@ class StepRunner:
         if self.ids or self.known is not None:
             self._record_entry(value, self.ids)
 
-    def _keep(self, value: Any, lazy: bool) -> Blob | None:
+    def _keep(self, value: Any, lazy: bool, buffers: BufferDigests | None) -> Blob | None:
         """Keep what the step returned, and return the object if it has to stay for good."""
         reusable = self.keys is not None and self.keys.reusable
         name, key = self.call.format, self.trial.signing_key
         if name is None:
-            form, blob = pack(value, key, INLINE, as_object)
+            form, blob = pack(value, key, INLINE, partial(as_object, buffers=buffers))
         else:
-            form, blob = as_file(name)(value, key)
+            form, blob = as_file(name, buffers)(value, key)
         if lazy:
             form, blob = {**form, "size": 0, "digest": None, "reason": f"it is {LAZY}"}, None
         if reusable:

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from daskperiment.codec import Blob, describe, named_parts, pickled, seal, to_plain, unkept
+from daskperiment.codec.buffer_digests import BufferDigests, digest_of_object
 from daskperiment.codec.held_numbers import number_in_array
-from daskperiment.codec.object_format import digest_of
 from daskperiment.errors import CorruptRecordError, UnknownFormatError
 from daskperiment.formats.format import Buffer, Format, Written
 from daskperiment.formats.known_formats import (
@@ -25,19 +25,26 @@ from daskperiment.store.protocol import flat
 __all__ = ["as_file", "as_object", "object_of", "read_file"]
 
 
-def as_object(value: Any, signing_key: bytes | None) -> tuple[Any, Blob | None]:
+def as_object(
+    value: Any, signing_key: bytes | None, buffers: BufferDigests | None = None
+) -> tuple[Any, Blob | None]:
     """Return the form of what a step returned and its object: a file of a format, or a pickle.
 
+    `buffers` are digests that are known of the value's, which those found here are added to.
     Never raises, as :func:`daskperiment.codec.pickled`.
     """
     try:
         file = written_for_output(value)
     except Exception:  # it must not cost the value
         file = None
-    return pickled(value, signing_key) if file is None else object_of(file, value, signing_key)
+    if file is None:
+        return pickled(value, signing_key, buffers)
+    return object_of(file, value, signing_key, buffers)
 
 
-def as_file(name: str) -> Callable[[Any, bytes | None], tuple[Any, Blob | None]]:
+def as_file(
+    name: str, buffers: BufferDigests | None = None
+) -> Callable[[Any, bytes | None], tuple[Any, Blob | None]]:
     """Return what makes the form and the object of values in the format of a name.
 
     It never raises: what the format does not take is not kept, and the form says why.
@@ -45,9 +52,9 @@ def as_file(name: str) -> Callable[[Any, bytes | None], tuple[Any, Blob | None]]
 
     def packed(value: Any, signing_key: bytes | None) -> tuple[Any, Blob | None]:
         if name == PICKLE:
-            return pickled(value, signing_key)
+            return pickled(value, signing_key, buffers)
         try:
-            return object_of(written_as(name, value), value, signing_key)
+            return object_of(written_as(name, value), value, signing_key, buffers)
         except Exception as error:  # a library's, or a user's class may fail in any way
             return unkept(value, error), None
 
@@ -55,14 +62,17 @@ def as_file(name: str) -> Callable[[Any, bytes | None], tuple[Any, Blob | None]]
 
 
 def object_of(
-    file: Written, value: Any, signing_key: bytes | None
-) -> tuple[dict[str, Any], Blob]:  # fmt: skip
-    """Return the form and the object of a value that is written as a file."""
+    file: Written, value: Any, signing_key: bytes | None, buffers: BufferDigests | None = None
+) -> tuple[dict[str, Any], Blob]:
+    """Return the form and the object of a value that is written as a file.
+
+    `buffers` are digests that are known of the value's, which those found here are added to.
+    """
     type_, text = describe(value)
     parts = [flat(part) for part in file.parts if memoryview(part).nbytes]
     size = sum(part.nbytes for part in parts)
     name = file.format.name
-    digest = digest_of(parts)
+    digest = digest_of_object(parts, size, buffers)
     reference = ObjectRef(
         type_, text, size=size, digest=digest, format=name,
         preview=_preview(file.format, value), seal=seal(name, parts, signing_key),

@@ -7,9 +7,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import xxhash
 
 import daskperiment
+from daskperiment.capture import encoding
+from daskperiment.capture.fingerprint import arrays
+from daskperiment.codec import buffer_digests
 from daskperiment.recording import journal as journals
 from daskperiment.recording.registry import close_recorders
 from daskperiment.store.opening import open_store
@@ -102,3 +107,74 @@ def test_a_point_is_few_calls(tmp_path: Path) -> None:
 
     train().compute(scheduler="synchronous")
     assert len(calls) <= 100 * POINT_CALLS + 50, calls[:POINT_CALLS]
+
+
+MEGABYTES = 12
+
+
+class Pair:
+    """A value that no format keeps."""
+
+    def __init__(self, first: Any, second: Any) -> None:
+        self.first, self.second = first, second
+
+
+def _array(size: int) -> Any:
+    return np.arange(float(size * (1 << 20) // 8))
+
+
+def _tensors(size: int) -> Any:
+    torch = pytest.importorskip("torch")
+    return {n: torch.from_numpy(_array(size // 2)) for n in "ab"}
+
+
+LARGE = {
+    "an array": _array,
+    "arrays in an object": lambda size: Pair(_array(size // 2), _array(size // 2)),
+    "tensors": _tensors,
+}
+
+
+def _look(value: Any) -> int:
+    return 1
+
+
+def _look_beside(value: Any) -> int:
+    return 2
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_large_values_are_read_once(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large value is read once each where it is returned and kept, taken, watched and loaded."""
+    read: list[int] = []
+
+    class Noting:
+        def __init__(self) -> None:
+            self._state = xxhash.xxh3_128()
+            self.digest, self.hexdigest = self._state.digest, self._state.hexdigest
+
+        def update(self, data: Any) -> None:
+            read.append(memoryview(data).nbytes)
+            self._state.update(data)
+
+    for module in (encoding, arrays, buffer_digests):
+        monkeypatch.setattr(module, "xxh3_128", Noting)
+    ex = daskperiment.Experiment("large", backend=tmp_path, seed=1)
+    size = ex.parameter("size", default=MEGABYTES)
+    kept = ex.persist(LARGE[name])
+    one = ex.result(_look)(kept(size))
+    made = kept(size)
+    # What several take may be changed by one of them: each looks for it before and after.
+    several = ex(lambda a, b: a + b)(ex(_look)(made), ex(_look_beside)(made))
+
+    def passes(action: Any) -> float:
+        read.clear()
+        action()
+        return sum(read) / (MEGABYTES << 20)
+
+    assert passes(lambda: one.compute(scheduler="synchronous")) < 2.01
+    assert passes(lambda: ex.get_persisted(kept.__name__, 1)) < 1.01
+    both = ex.result(lambda total: total)(several)
+    assert passes(lambda: both.compute(scheduler="synchronous")) < 5.01

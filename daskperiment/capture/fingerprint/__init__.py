@@ -31,6 +31,7 @@ from daskperiment.capture.fingerprint.frames import table_handler
 from daskperiment.capture.fingerprint.reductions import ObjectEncoder
 from daskperiment.capture.fingerprint.tensors import tensor_handler
 from daskperiment.capture.signatures import explained
+from daskperiment.codec.buffer_digests import BufferDigests
 from daskperiment.secret_values import Secret, mark_of
 
 __all__ = [
@@ -137,6 +138,7 @@ def register_fingerprint(type: type[Any], function: Callable[[Any], Any]) -> Non
 def digest_of(
     value: Any, code: dict[int, KnownCode] | None = None, exact: bool = False,
     path: Callable[[Any], str] = str, find: Find | None = None,
+    buffers: BufferDigests | None = None,
 ) -> bytes:  # fmt: skip
     """Return the digest of a value; NoFingerprintError is raised if it has none.
 
@@ -151,13 +153,15 @@ def digest_of(
         Says what a path stands for.
     find : callable, optional
         Returns how objects of a class are written, where that is another way.
+    buffers : BufferDigests, optional
+        Digests of large buffers that are known to be unchanged; those found here are added.
     """
     find = find or _find
-    encoder = Encoder(find, code, exact, path)
+    encoder = Encoder(find, code, exact, path, buffers)
     try:
         encoder.feed(value)
     except CyclicValueError:
-        encoder = GraphEncoder(find, _PLAIN, code, exact, path)
+        encoder = GraphEncoder(find, _PLAIN, code, exact, path, buffers)
         encoder.feed(value)
     return encoder.digest()
 
@@ -165,10 +169,13 @@ def digest_of(
 _OBJECTS = ObjectEncoder(digest_of)
 
 
-def fingerprint(value: Any, path: Callable[[Any], str] = str) -> str:
+def fingerprint(
+    value: Any, path: Callable[[Any], str] = str, buffers: BufferDigests | None = None
+) -> str:
     """Return the fingerprint of a value: 32 hexadecimal digits.
 
-    `path` says what a path stands for: its text, or what is there.
+    `path` says what a path stands for: its text, or what is there. `buffers` are digests of large
+    buffers that are known to be unchanged, which those found here are added to.
 
     NoFingerprintError if it has none that would be the same in another process; it says why.
 
@@ -179,23 +186,26 @@ def fingerprint(value: Any, path: Callable[[Any], str] = str) -> str:
     >>> fingerprint(1) == fingerprint(1.0)
     False
     """
-    return _fingerprint(value, False, path)
+    return _fingerprint(value, False, path, buffers=buffers)
 
 
 def exact_fingerprint(
-    value: Any, path: Callable[[Any], str] = str, code: dict[int, KnownCode] | None = None
-) -> str:
+    value: Any, path: Callable[[Any], str] = str, code: dict[int, KnownCode] | None = None,
+    buffers: BufferDigests | None = None,
+) -> str:  # fmt: skip
     """Return a fingerprint that also differs for dicts which differ in their order.
 
     Such dicts are equal, but a function that goes through them may return something else. The code
-    that is found in the value is added to `code`.
+    that is found in the value is added to `code`, and digests of large buffers to `buffers`.
     """
-    return _fingerprint(value, True, path, code)
+    return _fingerprint(value, True, path, code, buffers=buffers)
 
 
-def fingerprint_without_code(value: Any, path: Callable[[Any], str] = str) -> str:
+def fingerprint_without_code(
+    value: Any, path: Callable[[Any], str] = str, buffers: BufferDigests | None = None
+) -> str:
     """Return an exact fingerprint in which code counts by its name alone."""
-    return _fingerprint(value, True, path, None, _find_by_name)
+    return _fingerprint(value, True, path, None, _find_by_name, buffers)
 
 
 def _find_by_name(kind: type) -> Handler:
@@ -211,10 +221,10 @@ def is_array(value: Any) -> bool:
 
 def _fingerprint(
     value: Any, exact: bool, path: Callable[[Any], str], code: dict[int, KnownCode] | None = None,
-    find: Find | None = None,
+    find: Find | None = None, buffers: BufferDigests | None = None,
 ) -> str:  # fmt: skip
     try:
-        return digest_of(value, code, exact, path, find).hex()
+        return digest_of(value, code, exact, path, find, buffers).hex()
     except NoFingerprintError:
         raise
     except RecursionError:

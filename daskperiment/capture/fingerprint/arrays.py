@@ -7,7 +7,7 @@ such value.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from xxhash import xxh3_128
@@ -21,7 +21,7 @@ from daskperiment.capture.encoding import (
 )
 from daskperiment.capture.origin import distribution
 
-__all__ = ["array_handler", "encode_byte_parts", "encode_ndarray", "write_items"]
+__all__ = ["array_handler", "encode_byte_parts", "encode_lasting", "encode_ndarray", "write_items"]
 
 _CHUNK = 1 << 20
 
@@ -46,7 +46,7 @@ def _numpy(kind: type) -> Handler | None:
         (np.random.BitGenerator, by_parts(b"bits", lambda value: [value.state])),
     )
     if kind in (np.ndarray, np.memmap, np.matrix, np.recarray):
-        return encode_ndarray
+        return encode_lasting
     return next((handler for base, handler in pairs if issubclass(kind, base)), None)
 
 
@@ -59,19 +59,31 @@ def _random_state(encoder: Encoder, value: Any) -> None:
     encoder.feed(value.get_state(legacy=False))
 
 
+def encode_lasting(encoder: Encoder, value: Any) -> None:
+    """Write an array that is there as long as what is encoded; as `encode_ndarray`."""
+    if value.nbytes <= BULK or not value.flags.c_contiguous or value.dtype.str[0] == ">":
+        encode_ndarray(encoder, value)
+    else:
+        _encode(encoder, value, encoder.lasting)
+
+
 def encode_ndarray(encoder: Encoder, value: Any) -> None:
     """Write an array: dtype, shape, and its elements in C order, whatever its layout."""
+    if value.dtype.str[0] == ">":
+        # The order of bytes may change on the way through a file, the values do not.
+        value = value.astype(value.dtype.newbyteorder("<"))
+    _encode(encoder, value, encoder.raw)
+
+
+def _encode(encoder: Encoder, value: Any, write: Callable[[memoryview], None]) -> None:
     kind = type(value).__name__
     if kind in ("matrix", "recarray"):
         # Their operators and attributes are others than those of an array.
         encoder.tag(kind.encode())
-    if value.dtype.str[0] == ">":
-        # The order of bytes may change on the way through a file, the values do not.
-        value = value.astype(value.dtype.newbyteorder("<"))
     encoder.tag(b"ndarray", value.ndim)
     _write_dtype(encoder, value.dtype)
     encoder.text(repr(value.shape))
-    _write_elements(encoder, value)
+    _write_elements(encoder, value, write)
 
 
 def encode_byte_parts(encoder: Encoder, size: int, parts: Iterable[Any]) -> None:
@@ -82,25 +94,25 @@ def encode_byte_parts(encoder: Encoder, size: int, parts: Iterable[Any]) -> None
     _write_digest(encoder, size, parts)
 
 
-def _write_elements(encoder: Encoder, value: Any) -> None:
+def _write_elements(encoder: Encoder, value: Any, write: Callable[[memoryview], None]) -> None:
     if value.dtype.names is not None:
         # Field by field: the padding between fields holds anything.
         for name in value.dtype.names:
-            _write_elements(encoder, value[name])
+            _write_elements(encoder, value[name], encoder.raw)
     elif value.dtype.hasobject or value.dtype.kind == "T":
         with encoder.within(value) as entered:
             if entered:
                 write_items(encoder, value.ravel().tolist())
     else:
-        _write_buffer(encoder, value)
+        _write_buffer(encoder, value, write)
 
 
-def _write_buffer(encoder: Encoder, value: Any) -> None:
+def _write_buffer(encoder: Encoder, value: Any, write: Callable[[memoryview], None]) -> None:
     plain = value.view(sys.modules["numpy"].ndarray)
     if plain.nbytes == 0:
         encoder.raw(b"")
     elif plain.flags.c_contiguous:
-        encoder.raw(memoryview(plain.reshape(-1).view("u1")))
+        write(memoryview(plain.reshape(-1).view("u1")))
     elif plain.nbytes <= BULK:
         encoder.raw(plain.tobytes())
     else:
@@ -167,7 +179,7 @@ def _dtype(encoder: Encoder, value: Any) -> None:
 def _scalar(encoder: Encoder, value: Any) -> None:
     encoder.tag(b"scalar")
     _write_dtype(encoder, value.dtype)
-    _write_elements(encoder, sys.modules["numpy"].asarray(value))
+    _write_elements(encoder, sys.modules["numpy"].asarray(value), encoder.raw)
 
 
 def _masked(encoder: Encoder, value: Any) -> None:

@@ -6,7 +6,11 @@ import sys
 from typing import Any
 
 from daskperiment.capture.encoding import Encoder, Handler
-from daskperiment.capture.fingerprint.arrays import encode_byte_parts, encode_ndarray
+from daskperiment.capture.fingerprint.arrays import (
+    encode_byte_parts,
+    encode_lasting,
+    encode_ndarray,
+)
 from daskperiment.capture.origin import is_own
 from daskperiment.codec.storages import as_bytes, is_large_on_gpu, parts_on_host, untyped
 
@@ -76,7 +80,8 @@ def _write_elements(encoder: Encoder, value: Any) -> None:
     if flat.stride() != (1,):  # a single element may keep the stride of what it was taken from
         flat = flat.clone(memory_format=torch.contiguous_format)
     # As bytes: NumPy does not have all of its types, such as bfloat16.
-    encode_ndarray(encoder, flat.view(torch.uint8).numpy())
+    encode = encode_lasting if flat.data_ptr() == value.data_ptr() else encode_ndarray
+    encode(encoder, flat.view(torch.uint8).numpy())
 
 
 def _write_parts(encoder: Encoder, value: Any) -> None:
