@@ -244,6 +244,24 @@ def test_pictures_are_there() -> None:
         assert text.count(".. image::") == text.count("   :alt: ")
 
 
+def test_every_view_has_its_picture() -> None:
+    """Each view of the page is shown where it is told of: docs/pictures.py makes the pictures."""
+    views = re.findall(r"^\*\*([\w ]+)\.\*\* (.*?)(?=^\*\*|\Z)", page("dashboard"), re.M | re.S)
+    shown = {
+        view: re.findall(r"^\.\. image:: _static/(\S+)\.png$", text, re.M) for view, text in views
+    }
+    assert list(shown) == [
+        "Experiments", "Trials", "Metrics", "Parameters", "Compare", "One trial", "A report",
+    ]  # fmt: skip
+    assert all(shown.values()), shown
+    script = (PAGES / "pictures.py").read_text(encoding="utf-8")
+    made = set(re.findall(r'"(dashboard[\w-]*|report)"[:)]', script))
+    assert made == {name for names in shown.values() for name in names}
+    pictures = list((PAGES / "_static").glob("*.png"))
+    assert {path.stem for path in pictures} == made
+    assert sum(path.stat().st_size for path in pictures) < 600_000
+
+
 @pytest.mark.parametrize("path", [README, ROOT / "CHANGELOG.rst"], ids=lambda path: path.name)
 def test_what_a_package_index_shows_is_plain(path: Path) -> None:
     """README.rst and CHANGELOG.rst use nothing that only Sphinx knows."""

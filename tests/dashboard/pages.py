@@ -34,6 +34,16 @@ UNNAMED = """() => [...document.querySelectorAll(
   .filter((one) => !(one.getAttribute("aria-label") || one.textContent.trim()
     || (one.labels && [...one.labels].some((label) => label.textContent.trim()))))
   .map((one) => one.outerHTML)"""
+# The head spans the window, and on a screen of a desk cuts no word of where one is.
+FRAME = """() => {
+  const [bar, tabs] = [document.querySelector("header.bar"), document.querySelector(".tabs")];
+  if (!bar) return [];
+  const wide = [bar, tabs].filter((one) => !one.hidden
+    && Math.abs(one.getBoundingClientRect().width - document.documentElement.clientWidth) > 1);
+  const cut = [...document.querySelectorAll(".crumbs li")].filter((one) => innerWidth > 1000
+    && one.textContent.length < 40 && one.scrollWidth > one.clientWidth + 1);
+  return [...wide, ...cut].map((one) => one.outerHTML.slice(0, 200));
+}"""
 
 
 def missing(what: str) -> NoReturn:
@@ -109,6 +119,7 @@ class Site:
         assert self.page.evaluate("window.ran") is None
         assert self.page.evaluate("window.violations") == []
         assert self.page.evaluate("document.querySelectorAll('script:not([src])').length") == 0
+        assert self.page.evaluate(FRAME) == []
         assert (
             self.page.locator("main img, main iframe, main [onload], main [onerror]").count() == 0
         )

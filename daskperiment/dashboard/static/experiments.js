@@ -29,7 +29,7 @@ export function experiments(page) {
 }
 
 function view(page, found) {
-  const head = h("div", { class: "heading" }, h("h1", {}, "Experiments"), h("p", { class: "quiet mono" }, found.address));
+  const head = h("div", { class: "heading" }, h("h1", {}, "Experiments"), h("p", { class: "quiet mono address" }, found.address));
   if (!found.experiments.length) {
     return [head, notice("empty", "No experiment yet",
       "Nothing was recorded in this store so far. An experiment appears here by itself as soon as its first trial begins.",

@@ -39,7 +39,7 @@ export function parameters(page) {
     put(place, h("h2", {}, "Importance"), found.ranks.length ? [
       h("p", { class: "quiet" }, `for ${found.title}, by ${found.evaluator} of Optuna, of ${plural(found.of, "trial")}`),
       table(["Parameter", "Share", ""], found.ranks.map(([name, share]) => h("tr", {}, h("th", { scope: "row", class: "mono" }, named(name)),
-        h("td", { class: "number" }, share.toFixed(3)), h("td", { class: "bar" }, h("i", { "aria-hidden": "true", style: { width: `${Math.round(100 * share)}%` } })))), { "aria-label": "Importance" })]
+        h("td", { class: "number" }, share.toFixed(3)), h("td", { class: "share" }, h("i", { "aria-hidden": "true", style: { width: `${Math.round(100 * share)}%` } })))), { "aria-label": "Importance" })]
       : h("p", { class: "quiet" }, found.why));
   }
 

@@ -90,7 +90,7 @@ export function trial(page) {
 
   function last(found) {
     const place = page.main.querySelector(".lastpoints");
-    if (place) put(place, found.charts.flatMap((one) => one.summary.map((each) => h("li", {}, h("span", { class: "mono" }, one.metric), ` ${each.last}, ${plural(each.points, "point")}`))));
+    if (place) put(place, found.charts.filter((one) => !one.system).flatMap((one) => one.summary.map((each) => h("li", {}, h("span", { class: "mono" }, one.metric), ` ${each.last}, ${plural(each.points, "point")}`))));
   }
 
   const heading = (found) => h("div", { class: "heading wide" }, h("h1", {}, `Trial ${found.trial}`), badge(found.status),
