@@ -13,6 +13,7 @@ import collections
 import dis
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -198,6 +199,8 @@ class CodeNames(NamedTuple):
     """Names of all attributes that it reads, of whatever it may be."""
     rebound: frozenset[str]
     """Globals and closure variables that the code binds anew."""
+    texts: tuple[str, ...]
+    """Names in its texts, where it finds something by a name that is text, as `eval` does."""
 
 
 _names: IdentityCache[CodeType, CodeNames] = IdentityCache()
@@ -215,7 +218,35 @@ def _find_names(code: CodeType) -> CodeNames:
     reads, cells, imports = (tuple(part) for part in found)
     rebound = frozenset(name for inner in _codes(code) for name in _rebound(inner, code))
     attributes = frozenset(name for inner in _codes(code) for name in _attributes_read(inner))
-    return CodeNames(reads, cells, imports, attributes, rebound)  # type: ignore[arg-type]  # one kind of key each
+    texts = tuple(dict.fromkeys(name for inner in _codes(code) for name in _named_by_text(inner)))
+    return CodeNames(reads, cells, imports, attributes, rebound, texts)  # type: ignore[arg-type]  # one kind of key each
+
+
+_BY_TEXT = frozenset(
+    {"globals", "locals", "vars", "eval", "exec", "modules", "import_module", "__import__"}
+)
+"""Names by which code finds something that it names by a text."""
+
+
+def _named_by_text(code: CodeType) -> Iterator[str]:
+    """Yield the names in the texts of code that looks for something by them."""
+    if _BY_TEXT.isdisjoint(code.co_names):
+        return
+    for text in _texts(code.co_consts):
+        if all(map(str.isidentifier, text.split("."))):
+            yield text
+        elif {"eval", "exec"} & set(code.co_names):
+            with suppress(Exception):
+                yield from (node.id for node in ast.walk(ast.parse(text))
+                            if isinstance(node, ast.Name))  # fmt: skip
+
+
+def _texts(constants: Iterable[object]) -> Iterator[str]:
+    for value in constants:
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, (tuple, frozenset)):
+            yield from _texts(sorted(value, key=repr) if isinstance(value, frozenset) else value)
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:
@@ -226,7 +257,9 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
 
 
 def _attributes_read(code: CodeType) -> Iterator[str]:
-    return (each.argval for each in dis.get_instructions(code) if each.opname in _ATTRIBUTES)
+    named = _texts(code.co_consts) if "getattr" in code.co_names else ()
+    yield from (text for text in named if text.isidentifier())
+    yield from (each.argval for each in dis.get_instructions(code) if each.opname in _ATTRIBUTES)
 
 
 def _rebound(code: CodeType, outer: CodeType) -> Iterator[str]:
@@ -241,14 +274,15 @@ def _scan(code: CodeType, found: list[dict[object, None]]) -> None:
     chain: list[str] = []
     into = found[0]
     constants: list[object] = [0, None]
+    last: list[str] = []
     for instruction in _reading(code):
         name, value = instruction.opname, instruction.argval
-        if chain and name in _ATTRIBUTES:
+        if chain and (name in _ATTRIBUTES or (last == ["getattr"] and _is_text(name, value))):
             chain.append(value)
             continue
         if chain:
             into[NameRead(chain[0], tuple(chain[1:]))] = None
-            chain = []
+        last, chain = chain, []
         if name in _GLOBALS or name in _CELLS:
             chain, into = [value], found[name in _CELLS]
         elif name in ("LOAD_CONST", "LOAD_SMALL_INT"):
@@ -258,6 +292,11 @@ def _scan(code: CodeType, found: list[dict[object, None]]) -> None:
             level, names = constants
             known = names if isinstance(names, tuple) else ()
             found[2][ImportStatement(value, level if isinstance(level, int) else 0, known)] = None
+
+
+def _is_text(name: str, value: object) -> bool:
+    """Whether an instruction puts a name that is text on the stack, as for ``getattr``."""
+    return name == "LOAD_CONST" and isinstance(value, str)
 
 
 def _reading(code: CodeType) -> Iterator[dis.Instruction]:

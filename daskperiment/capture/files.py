@@ -11,7 +11,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path, PurePath
@@ -20,11 +20,11 @@ from typing import Any, NamedTuple
 from xxhash import xxh3_128
 
 from daskperiment.capture.encoding import NoFingerprintError, combine
+from daskperiment.capture.members import ATOMS
 from daskperiment.errors import InputFileError
 from daskperiment.records import FileState
 
 __all__ = [
-    "HOLDING",
     "Content",
     "FileParts",
     "FileSource",
@@ -57,8 +57,6 @@ _RECENT = 2_000_000_000
 
 _CHUNK = 1 << 20
 _ESCAPED = re.compile(r"\\u(dc[89a-f][0-9a-f])")
-HOLDING = (Path, list, tuple, dict)
-"""Types of values that may have paths in them."""
 _MOST_ITEMS = 1000
 
 Stamp = tuple[int, int, int, int]
@@ -232,19 +230,30 @@ def _content_difference(state: FileState, path: str) -> str | None:
 # Paths among arguments ---------------------------------------------------------------------------
 
 
-def paths_in(value: Any) -> Iterator[Path]:
-    """Yield the paths in a value: itself, or those in lists, tuples and the values of dicts.
+def paths_in(value: Any, depth: int = 20) -> Iterator[Path]:
+    """Yield the paths in a value: itself, or those in containers and in fields of settings.
 
-    A list that begins with something else is not gone through, nor is a large dict.
+    Such are those of dataclasses, attrs and pydantic. A list that begins with something plain is
+    not gone through, nor is a large dict.
     """
+    items: Iterable[Any] = ()
     if isinstance(value, Path):
         yield value
     elif isinstance(value, dict):
-        for item in value.values() if len(value) <= _MOST_ITEMS else ():
-            yield from paths_in(item)
-    elif isinstance(value, (list, tuple)) and value and isinstance(value[0], HOLDING):
-        for item in value:
-            yield from paths_in(item)
+        items = value.values() if len(value) <= _MOST_ITEMS else ()
+    elif isinstance(value, (list, tuple)):
+        items = value if value and not isinstance(value[0], ATOMS) else ()
+    else:
+        items = [getattr(value, name, None) for name in _fields_of(type(value))]
+    for item in items if depth else ():  # something may contain itself
+        yield from paths_in(item, depth - 1)
+
+
+def _fields_of(kind: type) -> list[str]:
+    """Return the names of the fields that a class of settings declares."""
+    attributes = [each.name for each in getattr(kind, "__attrs_attrs__", ())]
+    declared = getattr(kind, "__dataclass_fields__", None) or getattr(kind, "model_fields", None)
+    return attributes or list(declared or ())
 
 
 def by_content(path: PurePath) -> str:

@@ -442,16 +442,28 @@ def file_literals(file: str) -> dict[str, Any]:
 
 
 def names_bound(file: str) -> frozenset[str]:
-    """Return the names that a module's file binds anywhere, also those that it imports."""
+    """Return the names that a module's file binds for the module, also those that it imports."""
     found: set[str] = set()
-    for node in ast.walk(_read_file(file).tree or ast.Module([], [])):
+    waiting: list[ast.AST] = [_read_file(file).tree or ast.Module([], [])]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, _SCOPES):
+            # What is bound inside is its own, unless it says otherwise.
+            found.update([getattr(node, "name", ""), *_declared_global(node)])
+            continue
         if isinstance(node, ast.alias):
             found.add(node.asname or node.name.partition(".")[0])
-        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            found.add(node.name)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             found.add(node.id)
+        waiting += ast.iter_child_nodes(node)
     return frozenset(found)
+
+
+_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+
+
+def _declared_global(node: ast.AST) -> list[str]:
+    return [name for each in ast.walk(node) if isinstance(each, ast.Global) for name in each.names]
 
 
 def _bound(node: ast.AST) -> Iterator[tuple[str, Any]]:

@@ -333,6 +333,14 @@ class Walk:
             self._visit(place, f"{prefix}({name})", f"{name_of_function(function)}({name})", value)
         for item in names.imports:
             self._late(place, prefix, item, function.__globals__.get("__package__"))
+        self._read_by_text(place, prefix, function)
+
+    def _read_by_text(self, place: int, prefix: str, function: FunctionType) -> None:
+        for text in names_of(function.__code__).texts:
+            if text in function.__globals__:
+                self._read_global(place, prefix, function, NameRead(text))
+            elif text.partition(".")[0] not in sys.stdlib_module_names:
+                self._late(place, prefix, ImportStatement(text), None)
 
     def _scan_declarations(self, place: int, name: str, cls: type) -> None:
         for key, item in class_members.declarations_of(cls):
@@ -405,7 +413,9 @@ class Walk:
 
     def _read_from(self, place: int, label: str, value: Any, attributes: tuple[str, ...]) -> None:
         """Visit attributes that users may have put on functions and on foreign modules."""
-        if isinstance(value, FunctionType) and attributes[0] in vars(value):
+        if attributes[0] == "__doc__" and members.is_own_code(value):
+            self._add_constant(place, f"{label}.__doc__", f"{label}.__doc__", value.__doc__)
+        elif isinstance(value, FunctionType) and attributes[0] in vars(value):
             key = attributes[0]
             item = self._look_up(vars(value), key)
             self._visit(place, f"{label}.{key}", f"{name_of_function(value)}.{key}", item)

@@ -26,6 +26,7 @@ from daskperiment.records import (
     Environment,
     Impurity,
     SpoiledInput,
+    StepCode,
     altered_id,
     impure_key_id,
     impure_step_id,
@@ -161,7 +162,7 @@ def _warn_altered(alteration: Alteration) -> None:
 def _warn_impure(store: Store, trial: int, impurity: Impurity) -> None:
     begun = _begun(store, impurity.earlier, trial)
     lines = _environment_changes(store, begun.get(impurity.earlier), begun.get(trial))
-    clocks = _clocks(store, begun.get(trial), impurity)
+    code = _step_code(store, begun.get(trial), impurity)
     where = "in this trial" if impurity.earlier == trial else f"in trial {impurity.earlier}"
     if impurity.reads:
         cause = (
@@ -170,10 +171,15 @@ def _warn_impure(store: Store, trial: int, impurity: Impurity) -> None:
         )
     elif lines:
         cause = f"What did change is the environment: {joined_changes(lines)}."
-    elif clocks:
+    elif code is not None and code.states:
         cause = (
-            f"Its code reads a clock: {', '.join(clocks[:MOST_LINES])}. Make the time an argument "
-            "or a parameter."
+            f"Its code changes {', '.join(code.states[:MOST_LINES])}, which it reads. Make that an "
+            "argument, or something that only the step's own call has."
+        )
+    elif code is not None and code.clocks:
+        cause = (
+            f"Its code reads a clock: {', '.join(code.clocks[:MOST_LINES])}. Make the time an "
+            "argument or a parameter."
         )
     else:
         cause = (
@@ -205,10 +211,9 @@ def _environment_changes(store: Store, first: Begun | None, second: Begun | None
     return list(changes(old, new)) if old and new else []
 
 
-def _clocks(store: Store, begun: Begun | None, impurity: Impurity) -> list[str]:
-    """Return the clocks that a step's code reads, as far as its code names them."""
+def _step_code(store: Store, begun: Begun | None, impurity: Impurity) -> StepCode | None:
+    """Return what is known of a step's code: clocks that it reads, state that it changes."""
     code = find_record(store.get, begun.code, Code) if begun is not None else None
     if code is None:
-        return []
-    step = code.steps.get(impurity.key) or code.steps.get(impurity.step)
-    return step.clocks if step is not None else []
+        return None
+    return code.steps.get(impurity.key) or code.steps.get(impurity.step)

@@ -20,8 +20,9 @@ from msgspec.structs import replace
 
 from daskperiment.capture.code import CodeCapture
 from daskperiment.capture.code_inside import described
-from daskperiment.capture.files import HOLDING, FileSource, by_content, paths_in, source_of
+from daskperiment.capture.files import FileSource, by_content, paths_in, source_of
 from daskperiment.capture.fingerprint import NoFingerprintError, combine, exact_fingerprint
+from daskperiment.capture.members import ATOMS
 from daskperiment.capture.signatures import DEFAULT
 from daskperiment.formatting import brief
 from daskperiment.records import Argument, StepCode, cache_entry_id
@@ -440,7 +441,7 @@ def _sources(inputs: Iterable[_FileInput], values: Mapping[str, Any]) -> Iterato
         if isinstance(part, LiveValue):
             yield from map(source_of, paths_in(part.value))
         elif isinstance(part, ParameterField):
-            if part.path or isinstance(values.get(part.name), HOLDING):
+            if part.path or not isinstance(values.get(part.name), ATOMS):
                 with suppress(Exception):  # the trial raises it, where the user sees it
                     yield from map(source_of, paths_in(part.taken_from(values)))
         else:

@@ -66,6 +66,9 @@ MODULES = {
         "import importlib\n"
         "def __getattr__(name):\n    return importlib.import_module('lazy_part')\n"
     ),
+    "imported": (
+        "def __getattr__(name):\n    from lazy_part import value as ASKED\n    return ASKED\n"
+    ),
 }
 
 

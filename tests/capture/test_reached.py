@@ -213,6 +213,26 @@ EDITS = {
         "MODEL = make_pipeline(FunctionTransformer(double))\n" + CALLS.format("MODEL.fit(x)"),
         "2 * x", "3 * x",
     ),
+    "universal function of one's own": (
+        "import numpy as np\ndef helper(x):\n    return x + 1\nADD = np.frompyfunc(helper, 1, 1)\n"
+        + CALLS.format("ADD(x)"),
+        "x + 1", "x + 2",
+    ),
+    # What is named by a text.
+    "item of globals": ("RATE = 1\n" + CALLS.format("globals()['RATE']"), "RATE = 1", "RATE = 2"),
+    "item of vars": ("RATE = 1\n" + CALLS.format("vars().get('RATE')"), "RATE = 1", "RATE = 2"),
+    "expression that is text": (
+        "RATE = 1\n" + CALLS.format("eval('RATE + 1')"), "RATE = 1", "RATE = 2",
+    ),
+    "statement that is text": (
+        "def helper():\n    return 1\ndef step(x):\n    exec('helper()')\n", "return 1", "return 2",
+    ),
+    "docstring that is read": (
+        "def helper():\n    'one'\n" + CALLS.format("helper.__doc__"), "'one'", "'two'",
+    ),
+    "docstring of a class that is read": (
+        "class Thing:\n    'one'\n" + CALLS.format("Thing.__doc__"), "'one'", "'two'",
+    ),
 }  # fmt: skip
 
 
@@ -232,6 +252,14 @@ OTHERS = {
     "dotted": ("import helpers as h\n" + CALLS.format("h.f(x)"), "def f(x):\n    return {}\n"),
     "by text": (
         "import helpers\n" + CALLS.format("getattr(helpers, 'f')(x)"),
+        "def f(x):\n    return {}\n",
+    ),
+    "table of modules": (
+        "import sys, helpers\n" + CALLS.format("sys.modules['helpers'].f(x)"),
+        "def f(x):\n    return {}\n",
+    ),
+    "imported by text": (
+        "import importlib\n" + CALLS.format("importlib.import_module('helpers').f(x)"),
         "def f(x):\n    return {}\n",
     ),
     "one of two": (
@@ -255,6 +283,16 @@ def test_edit_of_another_module(write, step_of, text, helpers):
         found.append(step_of(write("usercode", text).step))
     assert found[0].fingerprint != found[1].fingerprint
     assert found[0] == found[2]
+
+
+def test_other_names_are_not_reached_by_text(write, step_of):
+    """Where the text that names something is there, nothing else of a module counts."""
+    text = "import helpers\n" + CALLS.format("getattr(helpers, 'RATE')")
+    found = []
+    for value in (1, 2):
+        write("helpers", f"RATE = 1\nOTHER = {value}\n")
+        found.append(step_of(write("usercode", text).step))
+    assert found[0] == found[1]
 
 
 LATE = {

@@ -292,6 +292,24 @@ def test_no_clock_is_named_that_is_not_read(ex, read):
 
 
 COUNTER = itertools.count()
+CALLS = []
+
+
+def count_in_a_list():
+    CALLS.append(1)
+    return len(CALLS)
+
+
+@pytest.mark.parametrize(
+    ("count", "name"), [(lambda: next(COUNTER), "COUNTER"), (count_in_a_list, "CALLS")]
+)
+def test_warning_names_what_the_code_changes(ex, count, name):
+    """What a step reads and changes itself is the cause that is named."""
+    result = stamping(ex, count)
+    texts = impure_warnings(lambda: [result.compute(), result.compute()])
+    assert re.findall(r"Its code changes ([\w., ]+), which it reads", " ".join(texts)) == [
+        f"{__name__}.{name}"
+    ]
 
 
 def test_changed_file_is_named_before_a_clock(tmp_path, ex):

@@ -153,3 +153,42 @@ def test_what_counts_of_a_module(change):
     assert fingerprint(net) == fingerprint(seeded(Net))
     change(net)
     assert fingerprint(net) != fingerprint(seeded(Net))
+
+
+def hooked(by):
+    net = seeded(Net)
+    net.register_forward_hook(lambda module, given, output: output + by)
+    return net
+
+
+def masked(last):
+    mask = torch.tensor([True, False, last])
+    return torch.masked.masked_tensor(torch.arange(3.0), mask)
+
+
+def exported(width):
+    return torch.export.export(seeded(lambda: torch.nn.Linear(2, width)), (torch.ones(1, 2),))
+
+
+MADE = {
+    # What torch counts in a process, as its hooks, is no part of what they are.
+    "lazy layer": (lambda: torch.nn.LazyLinear(3), lambda: torch.nn.LazyLinear(4)),
+    "hook": (lambda: hooked(1), lambda: hooked(2)),
+    "masked tensor": (lambda: masked(True), lambda: masked(False)),
+    "compiled": (lambda: torch.compile(seeded(Net)), lambda: torch.compile(Net())),
+    "exported": (lambda: exported(2), lambda: exported(3)),
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_made_twice_in_one_process(name):
+    """What is made in the same way is the same, and what is made in another is another."""
+    make, other = MADE[name]
+    assert exact_fingerprint(make()) == exact_fingerprint(make())
+    assert exact_fingerprint(make()) != exact_fingerprint(other())
+
+
+def test_scripts_are_not_known():
+    """What torch.jit made can be neither pickled nor told apart, and that is said."""
+    with pytest.raises(NoFingerprintError):
+        exact_fingerprint(torch.jit.script(seeded(Net).inner))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import os
 import shutil
@@ -414,13 +415,22 @@ def test_a_folder_that_a_step_writes_into_in_every_store(kind, make_place, data,
     assert ran(log) == {"export": 1}
 
 
-def test_a_path_deep_in_a_parameter_is_told(ex, data):
-    """A file that a part of a parameter names is recorded, and the reason names it."""
-    config = ex.parameter("config", default={"rate": 1, "data": {"train": data / "x.csv"}})
+@dataclasses.dataclass
+class Source:
+    name: str
+    train: Path
+
+
+@pytest.mark.parametrize("kind", ["dict", "object", "argument"])
+def test_a_path_deep_in_a_value_is_told(ex, data, kind):
+    """A file that a part of a parameter or argument names is recorded, and the reason names it."""
+    source = Source("plain", data / "x.csv")
+    given = [source] if kind != "dict" else {"rate": 1, "data": dataclasses.asdict(source)}
+    config = given if kind == "argument" else ex.parameter("config", default=given)
 
     @ex.persist(reuse=True)
     def read(config):
-        return config["data"]["train"].read_text()
+        return (config["data"]["train"] if kind == "dict" else config[0].train).read_text()
 
     @ex.result
     def total(text):

@@ -19,6 +19,7 @@ from daskperiment.capture.encoding import (
     NoFingerprintError,
     by_parts,
 )
+from daskperiment.capture.members import wrapped_by
 from daskperiment.capture.origin import distribution
 
 __all__ = ["array_handler", "encode_byte_parts", "encode_lasting", "encode_ndarray", "write_items"]
@@ -197,7 +198,12 @@ def _ufunc(encoder: Encoder, value: Any) -> None:
         if getattr(sys.modules.get(module), name, None) is value:
             encoder.tag_text(b"ufunc", f"{module}.{name} {distribution(module)}")
             return
-    raise NoFingerprintError(f"{value!r} was made from a function that cannot be seen")
+    inner = wrapped_by(value)
+    if inner is None:
+        raise NoFingerprintError(f"{value!r} was made from a function that cannot be seen")
+    encoder.tag_text(b"ufunc of", f"{value.nin} {value.nout}")
+    encoder.feed(value.identity)
+    encoder.feed(inner)
 
 
 def _scipy(kind: type) -> Handler | None:

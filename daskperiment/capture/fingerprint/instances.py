@@ -338,12 +338,26 @@ def _study_trial(value: Any) -> list[Any]:
     return [value.study.study_name, value.number]
 
 
+def _compiled(value: Any) -> list[Any]:
+    # Not what the compiler made of it so far, nor the numbers by which it knows its own.
+    return [*value.children(), getattr(value.dynamo_ctx, "compiler_config", None)]
+
+
+def _exported(value: Any) -> list[Any]:
+    texts = [str(value.graph), str(value.graph_signature), str(value.range_constraints)]
+    return [*texts, value.state_dict, value.constants]
+
+
 _BY_NAME: dict[str, Handler] = {
     "_struct.Struct": by_text(b"struct", lambda value: str(value.format)),
     "typing.ForwardRef": by_text(b"forward", lambda value: str(value.__forward_arg__)),
     "torch.finfo": encode_repr,
     "torch.iinfo": encode_repr,
+    "torch._dynamo.eval_frame.OptimizedModule": by_parts(b"compiled", _compiled),
+    "torch.export.exported_program.ExportedProgram": by_parts(b"exported", _exported),
     "jaxlib._jax.Device": by_text(b"device", str),
+    # Takes a hook away that stands in the module itself.
+    "torch.utils.hooks.RemovableHandle": by_text(b"nothing", lambda value: type(value).__name__),
     # Who listens for changes, which is counted anew on every way through pickle.
     "matplotlib.cbook.CallbackRegistry": by_text(b"nothing", lambda value: type(value).__name__),
     "omegaconf.basecontainer.BaseContainer": by_parts(b"config", _config),

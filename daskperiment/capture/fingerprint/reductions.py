@@ -102,7 +102,21 @@ def open_state(kind: type, state: Any) -> Any:
         state = {**(state[0] or {}), **state[1]} if isinstance(state[0], dict | None) else state
     if type(state) is not dict or not set(map(type, state)) <= {str}:
         return state
-    return {name: item for name, item in state.items() if not _is_remembered(kind, name)}
+    found = {name: item for name, item in state.items() if not _is_remembered(kind, name)}
+    return _with_hooks_in_order(found) if hasattr(kind, "register_forward_hook") else found
+
+
+def _with_hooks_in_order(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the state of a torch module with hooks by order: torch counts all of a process."""
+    hooks = {name: item for name, item in state.items()
+             if "_hooks" in name and isinstance(item, dict)}  # fmt: skip
+    ids = sorted({id for item in hooks.values() for id in item if type(id) is int})
+    if not ids:
+        return state
+    places = {id: place for place, id in enumerate(ids)}
+    ordered = {name: [(places.get(id, id), hook) for id, hook in item.items()]
+               for name, item in hooks.items()}  # fmt: skip
+    return {**state, **ordered}
 
 
 def _is_remembered(kind: type, name: str) -> bool:

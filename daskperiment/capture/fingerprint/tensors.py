@@ -51,11 +51,24 @@ def _tensor(encoder: Encoder, value: Any) -> None:
     if is_own(kind.__module__):
         encoder.feed(kind)
     _write_attributes(encoder, value)
+    if (parts := _parts_of_wrapper(value)) is not None:
+        encoder.feed(parts)
+        return
     value = value.detach()
     if not strided:
         _write_parts(encoder, value)
     elif value.device.type != "meta":
         _write_elements(encoder, value)
+
+
+def _parts_of_wrapper(value: Any) -> list[Any] | None:
+    """Return what a tensor consists of that only wraps others; None for one of its own."""
+    if type(value).__module__.startswith("torch.masked."):
+        return [value.get_data(), value.get_mask()]
+    if value.is_nested or not hasattr(type(value), "__tensor_flatten__"):
+        return None
+    names, context = value.__tensor_flatten__()
+    return [*(getattr(value, name) for name in names), context]
 
 
 def _write_attributes(encoder: Encoder, value: Any) -> None:
