@@ -26,7 +26,7 @@ FLOORS = [
     {"cluster", "seeds", "records", "secret_values", "formatting", "spreading", "warn"},
     {"codec", "configuration"},
     {"capture", "store"},
-    {"formats"},
+    {"formats", "vouching"},
     {"recording"},
     {"reuse"},
     {"execution"},

@@ -46,7 +46,7 @@ def board(
         # A store that is away is reported here, and not by an empty page.
         lookup.ids(backend)
     else:
-        lookup.store_of(backend, experiment)
+        lookup.bare_store_of(backend, experiment)
     if token_file is not None:
         token = _first_line(token_file)
     dashboard = _dashboard()

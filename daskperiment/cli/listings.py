@@ -20,7 +20,6 @@ from daskperiment.errors import FilterError, MetricNotFoundError
 from daskperiment.experiment import list_experiments as experiments_of
 from daskperiment.history.metrics import load_metrics
 from daskperiment.history.tables import get_history
-from daskperiment.recording.registry import recorder_for
 from daskperiment.records import SYSTEM
 from daskperiment.store.protocol import Store
 
@@ -65,7 +64,6 @@ def list_trials(
     if format_ == "parquet":
         check_parquet(output)
     store = store_of(backend, id)
-    recorder_for(store).catch_up()
     wanted = _ListedTrials(store, where, sort, last, limit, running, archived)
     frame = wanted.frame(verbose=verbose)
     shown = _names(columns, list(frame.columns)) or list(frame.columns)
@@ -136,7 +134,6 @@ def list_metrics(
     """
     experiment, store = find(backend, id), store_of(backend, id)
     numbers = dict.fromkeys(trial_of(experiment, trial) for trial in trials or (LATEST,))
-    recorder_for(store).catch_up()
     found = [one for number in numbers for one in _metrics(store, number, names, system)]
     if format_ != "table":
         rows = [[trial, name, *point] for trial, name, series in found for point in series.items()]

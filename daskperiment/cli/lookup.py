@@ -12,14 +12,26 @@ from daskperiment.cli.exit_status import Refused
 from daskperiment.errors import DaskperimentError, FilterError
 from daskperiment.experiment import Experiment
 from daskperiment.formatting import listed
+from daskperiment.recording.registry import recorder_for
 from daskperiment.records import is_experiment_id
 from daskperiment.store.opening import list_experiments, open_store, resolve
 from daskperiment.store.protocol import Store
+from daskperiment.vouching import vouched
 
 if TYPE_CHECKING:
     from daskperiment.history.best_trial import Mode
 
-__all__ = ["checked", "find", "ids", "place", "refusing", "store_of", "trial_of", "trials_of"]
+__all__ = [
+    "bare_store_of",
+    "checked",
+    "find",
+    "ids",
+    "place",
+    "refusing",
+    "store_of",
+    "trial_of",
+    "trials_of",
+]
 
 
 _AT_ONCE = 100
@@ -61,7 +73,14 @@ def place(backend: str | None) -> str:
 
 
 def store_of(backend: str | None, id: str) -> Store:
-    """Open the store of an experiment that exists."""
+    """Open the store of an experiment that exists, to read all that is there and vouched for."""
+    store = bare_store_of(backend, id)
+    recorder_for(store).catch_up()
+    return vouched(store)
+
+
+def bare_store_of(backend: str | None, id: str) -> Store:
+    """Open the store of an experiment that exists, to deliver to it or to copy all of it."""
     checked(backend)
     # No listing, which may take long, where the id is one and the store has trials of it.
     if is_experiment_id(id) and len(id.encode("utf-8", "replace")) <= 100:
@@ -77,7 +96,7 @@ def store_of(backend: str | None, id: str) -> Store:
 
 def find(backend: str | None, id: str) -> Experiment:
     """Open an experiment that exists."""
-    store_of(backend, id)
+    bare_store_of(backend, id)
     return Experiment(id, backend=backend)
 
 

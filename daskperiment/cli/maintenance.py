@@ -16,7 +16,7 @@ from daskperiment.cli import output
 from daskperiment.cli.command_options import duration
 from daskperiment.cli.exit_status import Failed, Refused
 from daskperiment.cli.listings import print_frame, rows_of, write
-from daskperiment.cli.lookup import checked, find, ids, store_of
+from daskperiment.cli.lookup import bare_store_of, checked, find, ids, store_of
 from daskperiment.cli.trial_report import trial_data
 from daskperiment.errors import StoreError
 from daskperiment.experiment import Experiment
@@ -32,7 +32,7 @@ _MARK = "daskperiment.json"
 def copy(backend: Sequence[str], id: str, sources: Sequence[str], target: str) -> None:
     """Copy an experiment, from one store or from several."""
     given: Sequence[str | None] = [*backend, *sources] or [None]
-    stores = [store_of(each, id) for each in given]
+    stores = [bare_store_of(each, id) for each in given]
     try:
         trials = copying.copy(id, [checked(each) for each in given], checked(target))
     except ValueError as error:
@@ -70,7 +70,7 @@ def prune(
 def flush(backend: str | None, id: str | None, timeout: float | None) -> None:
     """Deliver what waits on this machine for the store."""
     for name in ids(backend) if id is None else [id]:
-        recorder = recorder_for(store_of(backend, name))
+        recorder = recorder_for(bare_store_of(backend, name))
         before = recorder.delivery.waiting
         recorder.flush(timeout)
         what = f"{before} records were delivered" if before else "nothing waited"

@@ -9,7 +9,6 @@ from daskperiment.cli.exit_status import Failed, Refused
 from daskperiment.cli.lookup import find, store_of, trials_of
 from daskperiment.formatting import one_line
 from daskperiment.history.best_trial import Mode
-from daskperiment.recording.registry import recorder_for
 from daskperiment.reports import html_report
 
 __all__ = ["write_report"]
@@ -26,7 +25,6 @@ def write_report(
     path = output or Path(f"{id}.html")
     if path.exists() and not force:
         raise Refused(f"{str(path)!r} is there already; give another file with -o, or --force.")
-    recorder_for(store).catch_up()
     numbers = trials_of(experiment, trials, by, mode)
     if len(numbers) > _MOST:
         raise Refused(f"Got {len(numbers)} trials; a report takes up to {_MOST}. Give fewer.")

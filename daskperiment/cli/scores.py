@@ -6,10 +6,8 @@ import math
 
 from daskperiment.cli import output
 from daskperiment.cli.exit_status import Refused
-from daskperiment.cli.lookup import find, refusing, trial_of
+from daskperiment.cli.lookup import find, refusing, store_of, trial_of
 from daskperiment.history.best_trial import Mode, best_of, scores
-from daskperiment.recording.registry import recorder_for
-from daskperiment.store.opening import open_store
 
 __all__ = ["best", "check_metric"]
 
@@ -27,9 +25,8 @@ def check_metric(
     """Compare a trial with the best of others; return 1 if it is worse by more than that."""
     if not (math.isfinite(tolerance) and tolerance >= 0):
         raise Refused(f"The tolerance is {tolerance}; expected a number from 0.")
-    experiment, store = find(backend, id), open_store(backend, id)
+    experiment, store = find(backend, id), store_of(backend, id)
     number = trial_of(experiment, trial)
-    recorder_for(store).catch_up()
     with refusing():
         found = scores(store, (), by)
         others = found if against == "best" else scores(store, (), by, f"{against!r} in Tags")

@@ -9,11 +9,11 @@ from typing import NamedTuple
 from daskperiment.compare.evidence import collect
 from daskperiment.formatting import listed
 from daskperiment.history.trial_records import read_trials
-from daskperiment.history.vouching import Vouching
 from daskperiment.recording.witness import latest_seen, note_seen
 from daskperiment.records import BEGUN
 from daskperiment.store.opening import seen_file
 from daskperiment.store.protocol import Owner, Store
+from daskperiment.vouching import Vouching
 
 __all__ = ["SignatureCheck", "SignatureFault"]
 

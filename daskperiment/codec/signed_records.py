@@ -32,7 +32,7 @@ __all__ = [
 R = TypeVar("R", bound=Any)
 """A record with a field ``signature``."""
 
-_UNSIGNED = frozenset({"signature", "birthplace"})
+_UNSIGNED = frozenset({"signature", "birthplace", "latest"})
 """Fields that a signature does not cover; a record without signature has None there."""
 
 _encode = msgspec.json.Encoder().encode

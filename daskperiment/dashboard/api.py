@@ -35,6 +35,7 @@ from daskperiment.records import (
 from daskperiment.store.file import FileStore
 from daskperiment.store.opening import list_experiments, open_store, resolve
 from daskperiment.store.protocol import Store, Stored
+from daskperiment.vouching import silently, vouched
 
 __all__ = ["Chosen", "DashboardAPI", "ExperimentNotFoundError", "Source", "TrialCounter"]
 
@@ -255,7 +256,8 @@ class DashboardAPI:
 
     def artifact(self, experiment: str, trial: int, name: str, use: str) -> ArtifactFile:
         """Return the file of an artifact."""
-        return file_to_send(self._source.store(experiment), trial, name, use)
+        store = vouched(self._source.store(experiment), silently)
+        return file_to_send(store, trial, name, use)
 
     def close(self) -> None:
         """Close the stores."""
@@ -265,7 +267,9 @@ class DashboardAPI:
         try:
             store = self._source.store(experiment)
             with self._lock:
-                counter = self._counters.setdefault(experiment, TrialCounter(store))
+                counter = self._counters.get(experiment)
+                if counter is None:
+                    counter = self._counters[experiment] = TrialCounter(vouched(store, silently))
             return {"experiment": experiment, **counter.count()}
         except StoreUnavailableError:
             raise
@@ -275,7 +279,7 @@ class DashboardAPI:
     def _table(self, experiment: str) -> TrialTable:
         store = self._source.store(experiment)
         with self._lock:
-            table = self._tables.pop(experiment, None) or TrialTable(store)
+            table = self._tables.pop(experiment, None) or TrialTable(vouched(store, silently))
             self._tables[experiment] = table  # behind those that were asked for before it
             while len(self._tables) > _TABLES:
                 self._tables.popitem(last=False)

@@ -40,6 +40,7 @@ from daskperiment.records import (
     record_kind,
 )
 from daskperiment.store.protocol import Store
+from daskperiment.vouching import Doubts, vouched
 
 __all__ = ["describe_trial", "highlight", "unfinished"]
 
@@ -72,6 +73,8 @@ _KINDS = {
 
 def describe_trial(store: Store, trial_id: int) -> dict[str, Any]:
     """Return all of a trial: outcome, parameters, steps, graph, code and environment."""
+    doubted: list[Doubts] = []
+    store = vouched(store, doubted.append)
     trial = trial_or_raise(store, trial_id)
     runs, damaged = _runs(store, trial_id)
     problems = [f"{damaged} damaged records of step runs are left out."] if damaged else []
@@ -80,7 +83,7 @@ def describe_trial(store: Store, trial_id: int) -> dict[str, Any]:
     told = steps_told(store, trial_id) if trial.status == "running" else {}
     code = _loaded(store, begun.code, Code, problems)
     environment = _loaded(store, begun.environment, Environment, problems)
-    return {
+    found = {
         "latest": store.state().latest,
         **_outcome(trial, store),
         "step": begun.result,
@@ -105,8 +108,20 @@ def describe_trial(store: Store, trial_id: int) -> dict[str, Any]:
         "graph": _graph(graph),
         "code": _code(code),
         "environment": _environment(environment),
-        "problems": problems,
     }
+    return {**found, "problems": [*problems, *_doubts(doubted, trial_id)]}
+
+
+def _doubts(told: Sequence[Doubts], trial: int) -> list[str]:
+    """Say what of a trial is not as a holder of the signing key wrote it; once each."""
+    faults = [text for each in told for number, text in each.faults if number == trial]
+    problems = [f"Missing or left out: {text}." for text in dict.fromkeys(faults)]
+    if any(trial in each.foreign for each in told):
+        problems.append(
+            "Nothing vouches for this trial: it was recorded without daskperiment.signing-key, or "
+            "changed since."
+        )
+    return problems
 
 
 def _outcome(trial: RecordedTrial, store: Store) -> dict[str, Any]:

@@ -38,6 +38,7 @@ from daskperiment.recording.checkpoint_records import (
 )
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import BEGUN, Begun, Checkpoint, Point, StepRun
+from daskperiment.vouching import vouched
 from daskperiment.warn import warn_user
 
 __all__ = ["checkpoints_to_keep", "restored", "save_checkpoint"]
@@ -180,7 +181,9 @@ def _records(
     trial: TrialHandle, stream: str, number: int, type_: type[T], id: str | None = None
 ) -> Iterator[T]:
     """Yield the records of another trial in a stream, or those of an id; but for damaged ones."""
-    stored = [one for one in trial.store.read(stream, [number]) if id is None or one.id == id]
+    # What somebody changed is not to become a record of this trial, signed by it.
+    store = vouched(trial.store, key=trial.signing_key)
+    stored = [one for one in store.read(stream, [number]) if id is None or one.id == id]
     for record in decode_each([one.body for one in stored], type_, [number] * len(stored)):
         if not isinstance(record, CorruptRecordError):
             yield record

@@ -14,7 +14,7 @@ import msgspec
 
 from daskperiment.capture.code_inside import with_content
 from daskperiment.cluster import retries, worker
-from daskperiment.codec import Blob, decode, decode_each, encode, pack, signed
+from daskperiment.codec import Blob, content_hash, decode, decode_each, encode, pack, signed
 from daskperiment.errors import (
     ParameterUndefinedError,
     StoreError,
@@ -224,9 +224,18 @@ def _first_record(request: TrialRequest, forms: dict[str, Any]) -> bytes:
         files=request.files and request.files.digest,
         unreached=[name for name in forms if name not in setup.parameters],
         submission=request.submission, code_hash=setup.code_hash,
+        hashes=_hashes(request) if setup.hashes else {},
         numbered=setup.signing_key is not None, vouched=setup.signing_key is not None,
     )  # fmt: skip
     return _encoded(begun, setup)
+
+
+def _hashes(request: TrialRequest) -> dict[str, str]:
+    """Return cryptographic digests of what a signed trial names."""
+    hashes, files = dict(request.setup.hashes), request.files
+    if files:
+        hashes["files"] = content_hash(files.parts)
+    return hashes
 
 
 def _encoded(begun: Begun, setup: TrialSetup) -> bytes:

@@ -56,6 +56,8 @@ class TrialSetup:
     """Step -> why its code does not tell what it returns."""
     code_hash: str | None = None
     """A cryptographic digest of the code, where there is a signing key."""
+    hashes: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The same of environment and graph, by name."""
     directory: str = ""
     """The working directory of the process that computes the trials, empty if it has none."""
     logs: bool = True

@@ -30,6 +30,7 @@ from daskperiment.store import opening
 from daskperiment.store.buckets import named_place
 from daskperiment.store.object_methods import share_place
 from daskperiment.store.protocol import Store
+from daskperiment.vouching import vouched
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -185,10 +186,12 @@ def list_experiments(backend: Any = None) -> pd.DataFrame:
     rows = []
     for id in opening.list_experiments(target):
         store = opening.open_store(target, id)
-        row = known.row(id, store) if is_caught_up(store) else None
+        reader = vouched(store)
+        # What was counted is counted anew where each record is held against its signature.
+        row = known.row(id, store) if reader is store and is_caught_up(store) else None
         if row is None:
             with visiting(store):
-                row = known.count(id, store)
+                row = known.count(id, reader)
         rows.append(row)
     known.save()
     return experiments_frame(rows)

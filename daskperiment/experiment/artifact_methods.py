@@ -86,7 +86,7 @@ class ArtifactMethods(StepMethods):
         from daskperiment.history.trial_records import trial_or_raise
 
         recorder = recorder_for(self._store)
-        trial = trial_or_raise(self._store_caught_up(), trial_id)
+        trial = trial_or_raise(self._store_to_read(), trial_id)
         owner = recorder.owner_of(trial.trial) or Owner(trial.trial, trial.begun.token)
         write_artifact(recorder, owner, name, value, wanted, signing_key=signing_key_in_force())
         recorder.settle()

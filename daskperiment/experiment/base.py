@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from daskperiment.capture.signatures import explained
-from daskperiment.codec import signing_key_in_force
 from daskperiment.graph.step import StepFunction
 from daskperiment.parameters import Parameter, Parameters
 from daskperiment.planning.planner import Planner
 from daskperiment.recording.registry import recorder_for
 from daskperiment.store.protocol import Store
+from daskperiment.vouching import vouched
 
 if TYPE_CHECKING:
     from daskperiment.dashboard import Server
@@ -64,9 +64,4 @@ class ExperimentBase:
 
     def _store_to_read(self) -> Store:
         """Return the store as `_store_caught_up`; with a signing key, what that vouches for."""
-        store = self._store_caught_up()
-        if signing_key_in_force() is None:
-            return store
-        from daskperiment.history.vouched_store import vouched  # brings pandas
-
-        return vouched(store)
+        return vouched(self._store_caught_up())

@@ -49,7 +49,7 @@ class Questions(ExperimentBase):
         list of int
             Of trials in any state. Ids of trials that were deleted are missing.
         """
-        records = self._store_caught_up().read("trials", within)
+        records = self._store_to_read().read("trials", within)
         return sorted({one.trial for one in records if one.id == BEGUN})
 
     def get_history(
@@ -192,6 +192,7 @@ class Questions(ExperimentBase):
         from daskperiment.history.steps import get_persisted
 
         name = step.name if isinstance(step, StepFunction) else step
+        # What nobody vouches for is refused with an error that says so, and not left out.
         return get_persisted(self._store_caught_up(), name, trial_id, signing_key_in_force())
 
     def load_metric(self, metric_key: str, trial_id: int | Sequence[int]) -> pd.DataFrame:
@@ -346,4 +347,5 @@ class Questions(ExperimentBase):
     def _recorded(self, trial_id: int, type_: type[P]) -> P:
         from daskperiment.history.trial_records import part_of, trial_or_raise
 
-        return part_of(self._store, trial_or_raise(self._store, trial_id), type_)
+        store = self._store_to_read()
+        return part_of(store, trial_or_raise(store, trial_id), type_)

@@ -37,10 +37,10 @@ from daskperiment.history.trial_columns import (
     fold_trials,
     settled,
 )
-from daskperiment.history.vouched_store import VouchedStore
 from daskperiment.store import rights
 from daskperiment.store.opening import columns_folder
 from daskperiment.store.protocol import Inspectable, Store, Stored
+from daskperiment.vouching import VouchedStore
 
 __all__ = ["EndedTrials", "KnownColumns", "all_columns", "keep", "latest_columns", "load_kept"]
 

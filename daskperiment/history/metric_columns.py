@@ -15,9 +15,9 @@ from daskperiment.history.kept_columns import KnownColumns, keep, load_kept
 from daskperiment.history.table_columns import NumberColumn
 from daskperiment.history.trial_columns import TrialColumns
 from daskperiment.history.trial_records import PIECE, PointBatch, decoded
-from daskperiment.history.vouched_store import VouchedStore
 from daskperiment.store.opening import columns_folder
 from daskperiment.store.protocol import Store, Stored
+from daskperiment.vouching import VouchedStore
 
 __all__ = ["MetricPoints", "metric_points", "thinned"]
 

@@ -12,6 +12,7 @@ from daskperiment.execution.lifecycle import latest_trials
 from daskperiment.execution.purity import joined_changes
 from daskperiment.records import Code, Environment, Function, StepCode
 from daskperiment.store.protocol import Store
+from daskperiment.vouching import silently, vouched
 from daskperiment.warn import warn_user
 
 __all__ = ["LOOK_BACK", "ChangeWarner"]
@@ -59,11 +60,10 @@ class ChangeWarner:
     def _known(self) -> dict[str, tuple[int, Code]]:
         if self._codes is None:
             # A trial that was run again may have run the code of long ago.
-            latest = latest_trials(self._store, LOOK_BACK)
+            store = vouched(self._store, silently)
+            latest = latest_trials(store, LOOK_BACK)
             trials = [(number, begun) for number, begun in latest if begun.source is None]
-            objects = {
-                begun.code: find_record(self._store.get, begun.code, Code) for _, begun in trials
-            }
+            objects = {begun.code: find_record(store.get, begun.code, Code) for _, begun in trials}
             self._codes = {
                 step: (number, code)
                 for number, begun in trials
@@ -72,7 +72,7 @@ class ChangeWarner:
             }
             if trials:
                 number, begun = trials[-1]
-                environment = find_record(self._store.get, begun.environment, Environment)
+                environment = find_record(store.get, begun.environment, Environment)
                 self._environment = (number, environment) if environment else None
         return self._codes
 

@@ -29,6 +29,7 @@ from daskperiment.records import (
 )
 from daskperiment.reuse.reuse_plan import NEVER_RUN
 from daskperiment.store.protocol import Store
+from daskperiment.vouching import silently, vouched
 
 __all__ = ["PastTrials", "TrialMakeup", "contents_with_code", "written"]
 
@@ -108,9 +109,8 @@ class PastTrials:
 
     def _known(self) -> dict[str, TrialMakeup]:
         if self._latest is None:
-            self._latest = {
-                node.key: past for past in _read(self._store) for node in past.graph.nodes
-            }
+            store = vouched(self._store, silently)
+            self._latest = {node.key: past for past in _read(store) for node in past.graph.nodes}
         return self._latest
 
 

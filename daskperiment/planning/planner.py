@@ -203,6 +203,10 @@ class _Setups:
                 doubts={step: _doubt(unknown) for step, each in code.steps.items()
                         if (unknown := unknown_constants(each))},
                 code_hash=None if key is None else content_hash(code_blob.parts),
+                hashes={} if key is None else {
+                    "environment": content_hash(environment.parts),
+                    "graph": content_hash(graph.parts),
+                },
                 directory=directory, logs=_checked_switch(_LOGS, logs), observers=observers,
                 looked_at=_checked_pause(_SYSTEM, looks),
             )  # fmt: skip

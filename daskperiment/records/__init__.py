@@ -90,6 +90,7 @@ from daskperiment.records.structures import (
     digests_within,
     record_type,
 )
+from daskperiment.records.sweep_record import Sweep
 
 __all__ = [
     "ALTERED",
@@ -144,6 +145,7 @@ __all__ = [
     "SpoiledInput",
     "StepCode",
     "StepRun",
+    "Sweep",
     "TrialStatus",
     "altered_id",
     "artifact_id",

@@ -18,9 +18,11 @@ from daskperiment.records.record_ids import (
     IMPURE,
     REMOVED,
     SPOILED,
+    SWEEP,
     cache_entry_id,
     record_kind,
 )
+from daskperiment.records.sweep_record import Sweep
 
 __all__ = [
     "Alteration",
@@ -289,6 +291,8 @@ class Begun(Struct, frozen=True, omit_defaults=True):
     """Whether its points, logs and notes are signed, too, and those that may be are numbered."""
     code_hash: str | None = None
     """SHA-256 of the object :attr:`code`, where the record is signed."""
+    hashes: dict[str, str] = {}
+    """The same of the objects :attr:`environment`, :attr:`graph` and :attr:`files`, by name."""
     birthplace: Birthplace | None = None
     """Where it was recorded; ``None`` where that is here. No signature covers it, so that whoever
     has no key can copy a signed trial."""
@@ -600,7 +604,7 @@ def record_type(stream: str, id: str) -> type[Struct] | None:
     if stream == "notes":
         told: dict[str, type[Struct]] = {
             ARTIFACT: Artifact, CURATED: Curation, CHECKPOINT: Checkpoint, IMPURE: Impurity,
-            ALTERED: Alteration, SPOILED: SpoiledInput,
+            ALTERED: Alteration, SPOILED: SpoiledInput, SWEEP: Sweep,
         }  # fmt: skip
         return told.get(record_kind(id))
     kinds: dict[str, type[Struct]] = {

@@ -26,6 +26,7 @@ from daskperiment.reproduce.past_trial import REPRODUCING, past_trial, recorded_
 from daskperiment.reproduce.rebuild import RebuiltSteps, rebuild
 from daskperiment.reuse.cache_keys import UsedFunction
 from daskperiment.store.protocol import Store
+from daskperiment.vouching import silently, vouched
 
 __all__ = ["CODES", "reproduce"]
 
@@ -49,7 +50,8 @@ def reproduce(
     _check_arguments(code, keywords)
     store = result.definition.planner.store
     recorder_for(store).catch_up()
-    past = past_trial(store, trial_id, result.name, REPRODUCING)
+    # Comparing it tells of what nobody vouches for; its code is refused.
+    past = past_trial(vouched(store, silently), trial_id, result.name, REPRODUCING)
     values, notes = recorded_values(store, past, result, REPRODUCING)
     steps = _rebuilt(store, past, result) if code == "recorded" else RebuiltSteps()
     options = TrialOptions(values=values, seed=past.begun.seed, reuse=False, source=past.trial)
@@ -96,7 +98,7 @@ def _compared(
             f"Trial {past.trial} was run again, but the new trial is not in {store.address}. "
             "Was the experiment deleted meanwhile?"
         )
-    comparison = compare(store, past.trial, new.trial)
+    comparison = compare(vouched(store), past.trial, new.trial)
     return replace(comparison, notes=tuple(dict.fromkeys(notes)))
 
 

@@ -26,6 +26,7 @@ from daskperiment.records import CacheEntry, Code, StepRun
 from daskperiment.reproduce.past_trial import RESUMING, past_trial, recorded_values
 from daskperiment.reuse.cache_entries import Hit
 from daskperiment.store.protocol import Store
+from daskperiment.vouching import vouched
 from daskperiment.warn import warn_user
 
 __all__ = ["resume"]
@@ -45,11 +46,12 @@ def resume(
     _check_arguments(reuse, dask_keywords)
     store = result.definition.planner.store
     recorder_for(store).catch_up()
-    past = _unfinished_trial(store, trial_id, result.name)
+    reader = vouched(store)
+    past = _unfinished_trial(reader, trial_id, result.name)
     values, notes = recorded_values(store, past, result, RESUMING)
-    line = _line(store, past)
+    line = _line(reader, past)
     resumption = Resumption(past.trial, _checkpoints(store, line), _outputs(store, line))
-    notes += [*_changes(store, past, result), *_later(store, past)]
+    notes += [*_changes(reader, past, result), *_later(reader, past)]
     if notes:
         warn_user(ResumptionWarning(f"Trial {past.trial} is gone on with: {'; '.join(notes)}."))
     options = TrialOptions(

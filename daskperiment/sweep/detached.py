@@ -8,9 +8,10 @@ from typing import Any
 
 from distributed import Client, Future, worker_client
 
+from daskperiment.records import Sweep
 from daskperiment.store.protocol import Store
 from daskperiment.sweep.jobs import SweepBar
-from daskperiment.sweep.sweep_plan import Sweep, trials_of
+from daskperiment.sweep.sweep_plan import trials_of
 
 __all__ = ["conductor_of", "detach", "follow"]
 

@@ -17,12 +17,12 @@ from daskperiment.planning.planner import patience
 from daskperiment.planning.result_node import ResultNode
 from daskperiment.recording.patience import patiently
 from daskperiment.recording.registry import recorder_for
+from daskperiment.records import Sweep
 from daskperiment.sweep.cluster_jobs import ClusterJobs, client_for
 from daskperiment.sweep.jobs import SweepBar, SweepJobs
 from daskperiment.sweep.samplers import make_sampler
 from daskperiment.sweep.sweep_plan import (
     NAMED_SAMPLERS,
-    Sweep,
     SweepPlan,
     SweepRequest,
     SweepTrial,
@@ -32,6 +32,7 @@ from daskperiment.sweep.sweep_plan import (
     resumed_plan,
     trials_of,
 )
+from daskperiment.vouching import vouched
 from daskperiment.warn import warn_user
 
 if TYPE_CHECKING:
@@ -239,7 +240,7 @@ def _table(
     recorder_for(planner.store).catch_up()
     ids = range(record.latest + 1, planner.store.state().latest + 1)
     names = planner.parameters.names
-    frame = get_history(planner.store, names, trials=ids, sweep=record.id)
+    frame = get_history(vouched(planner.store), names, trials=ids, sweep=record.id)
     unrecorded = 0 if jobs is None else before + jobs.ended - len(frame)
     if jobs is not None and unrecorded > 0 and jobs.failure is not None:
         warn_user(

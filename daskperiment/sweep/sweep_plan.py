@@ -14,15 +14,26 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import msgspec
-from msgspec import Struct
 
-from daskperiment.codec import NotPlainError, decode, encode, from_plain, is_object, named, to_plain
+from daskperiment.codec import (
+    NotPlainError,
+    decode,
+    encode,
+    from_plain,
+    has_signature,
+    is_object,
+    named,
+    signed,
+    signing_key_in_force,
+    to_plain,
+)
+from daskperiment.errors import UntrustedObjectError
 from daskperiment.execution.lifecycle import undefined
 from daskperiment.formatting import shorten
 from daskperiment.history import RecordedTrial, read_trials
 from daskperiment.parameters import Parameters
 from daskperiment.planning.result_node import ResultNode
-from daskperiment.records import SWEEP, TrialStatus, record_kind, sweep_id
+from daskperiment.records import SWEEP, Sweep, TrialStatus, record_kind, sweep_id
 from daskperiment.secret_values import may_differ
 from daskperiment.seeds import check_seed, fresh_seed
 from daskperiment.store.protocol import Record, Store
@@ -34,10 +45,10 @@ from daskperiment.sweep.space import (
     listed_secrets,
     make_space,
 )
+from daskperiment.vouching import vouched
 
 __all__ = [
     "NAMED_SAMPLERS",
-    "Sweep",
     "SweepPlan",
     "SweepRequest",
     "SweepTrial",
@@ -299,28 +310,6 @@ def _recorded_dimension(record: Sweep, name: str, form: Mapping[str, Any]) -> An
 # In the store ------------------------------------------------------------------------------------
 
 
-class Sweep(Struct, frozen=True, omit_defaults=True):
-    """The record of a sweep: all that is needed to resume it."""
-
-    id: str
-    result: str
-    """Name of the step whose call is the result."""
-    started: float
-    latest: int
-    """The highest trial id before the sweep: its trials are above."""
-    space: dict[str, Any]
-    """Parameter -> its recorded dimension."""
-    sampler: str
-    entropy: int
-    """Seed of the random order and draws."""
-    n_trials: int | None = None
-    seed: int | None = None
-    """The seed that was given: the trials' seeds are derived from it."""
-    direction: str | None = None
-    others: dict[str, Any] = {}
-    """Plain values of the other parameters."""
-
-
 class SweepTrial(NamedTuple):
     """A trial that a sweep has run, or that still runs."""
 
@@ -341,6 +330,8 @@ class SweepTrial(NamedTuple):
 
 def keep_sweep(store: Store, sweep: Sweep) -> None:
     """Write a sweep's record; StoreUnavailableError if the store is away: nothing is run then."""
+    if key := signing_key_in_force():
+        sweep = signed(sweep, key, store.address)
     store.append([Record("notes", 0, sweep_id(sweep.id), encode(sweep))])
 
 
@@ -350,7 +341,10 @@ def known_sweeps(store: Store) -> list[str]:
 
 
 def find_sweep(store: Store, id: str) -> Sweep:
-    """Return a sweep's record; ValueError, which lists the sweeps that there are, if it is none."""
+    """Return a sweep's record; ValueError, which lists the sweeps that there are, if it is none.
+
+    UntrustedObjectError if there is a signing key, and the record is not signed with it.
+    """
     bodies = _bodies(store)
     if id not in bodies:
         known = ", ".join(map(repr, bodies)) or "none yet"
@@ -358,7 +352,15 @@ def find_sweep(store: Store, id: str) -> Sweep:
             f"There is no sweep {id!r} in {store.address}. Sweeps of this experiment: {known}. "
             "Give one of these, or leave resume out to begin a new sweep."
         )
-    return decode(bodies[id], Sweep)
+    sweep = decode(bodies[id], Sweep)
+    key = signing_key_in_force()
+    if key is not None and not has_signature(sweep, key, store.address):
+        raise UntrustedObjectError(
+            f"The record of sweep {id!r} is refused: it was changed, or written without "
+            "daskperiment.signing-key, which is configured. Leave resume out to begin a new sweep, "
+            "or, if you trust all who could write to the store, resume it with the key unset."
+        )
+    return sweep
 
 
 def _bodies(store: Store) -> dict[str, bytes]:
@@ -375,7 +377,7 @@ def trials_of(store: Store, sweep: Sweep) -> list[SweepTrial]:
     ids = range(sweep.latest + 1, store.state().latest + 1)
     if not ids:
         return []
-    trials = read_trials(store, ids).values()
+    trials = read_trials(vouched(store), ids).values()
     return [_sweep_trial(trial, sweep) for trial in trials if trial.begun.sweep == sweep.id]
 
 

@@ -323,7 +323,7 @@ INWARD = {
     "StepCode.data", "StepCode.states", "Begun.unreached", "Argument.fingerprint",
     "FileState.digest", "FileState.step", "FileState.relative", "FileState.left", "Curation.untags",
     # What tells equal submissions and hosts, and what was signed; clocks are named in warnings.
-    "Begun.submission", "Begun.code_hash", "Begun.signature", "StepRun.signature",
+    "Begun.submission", "Begun.code_hash", "Begun.hashes", "Begun.signature", "StepRun.signature",
     "StepCode.clocks", "ObjectRef.python", "ObjectRef.mark", "StepRun.serial", "Ended.serial",
     "Artifact.signature", "Artifact.serial", "Curation.signature", "Curation.serial",
     "Impurity.signature", "Impurity.serial", "ObjectRef.format",

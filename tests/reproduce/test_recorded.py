@@ -16,7 +16,12 @@ import daskperiment
 from daskperiment import experiment
 from daskperiment.codec import decode
 from daskperiment.compare import Comparison
-from daskperiment.errors import CodeChangedWarning, ReproductionError, UntrustedObjectError
+from daskperiment.errors import (
+    CodeChangedWarning,
+    ReproductionError,
+    StoreWarning,
+    UntrustedObjectError,
+)
 from daskperiment.history.trial_records import trial_or_raise
 from daskperiment.recording.registry import close_recorders
 from daskperiment.records import Begun
@@ -415,7 +420,8 @@ def test_unsigned_code_is_not_run_with_a_signing_key(project: Project) -> None:
     """Code that anyone may have put in the store is refused where only what is signed counts."""
     module = write(project, SCALE, PLAIN)
     with dask.config.set({"daskperiment.signing-key": "secret"}):
-        assert run_anew(module.result).identical
+        with pytest.warns(StoreWarning, match="Nothing vouches for trials 1:"):
+            assert run_anew(module.result).identical
         edited = project.edit("x * 2", "x * 3")
         with pytest.raises(UntrustedObjectError, match=r"'prepare' in trial 1 .* not signed"):
             run_anew(edited.result)

@@ -25,7 +25,7 @@ from daskperiment.history.logs import get_log
 from daskperiment.history.metrics import load_metric
 from daskperiment.history.steps import get_steps
 from daskperiment.history.tables import get_history
-from daskperiment.history.vouched_store import VouchedStore
+from daskperiment.vouching import VouchedStore
 from tests.shared.conftest import open_again
 from tests.shared.test_signature_check import KEY, Tampered, define, filled
 

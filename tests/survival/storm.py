@@ -164,14 +164,20 @@ class Storm:
         blowing = threading.Event()
         with ExitStack() as stack:
             self._pids = [self._start(place, role) for role in _ROLES]
-            for helper in (self._blow, self._visit):
-                thread = threading.Thread(target=helper, args=(blowing,))
+            helpers = [
+                threading.Thread(target=helper, args=(blowing,))
+                for helper in (self._blow, self._visit)
+            ]
+            for thread in helpers:
                 thread.start()
                 stack.callback(thread.join)
             stack.callback(blowing.set)
             self._kill(place, seconds, kills)
             self._wait_for_all()
             blowing.set()
+            # On a slow machine one of them still fills the disk, which is to stay empty now.
+            for thread in helpers:
+                thread.join()
             self._weather.clear()
             self._logbook.end()
             self._join(place)

@@ -13,7 +13,14 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from daskperiment.codec import PointRun, decode, has_piece_signature, has_signature, sealed
+from daskperiment.codec import (
+    PointRun,
+    content_hash,
+    decode,
+    has_piece_signature,
+    has_signature,
+    sealed,
+)
 from daskperiment.errors import CorruptRecordError
 from daskperiment.records import (
     Begun,
@@ -22,14 +29,16 @@ from daskperiment.records import (
     SignedPiece,
     SignedPoint,
     StepRun,
+    Sweep,
     record_type,
 )
-from daskperiment.store.protocol import Stored
+from daskperiment.store.protocol import Buffer, Stored
 
 __all__ = ["MissingRecords", "Vouching"]
 
 _CHANGED = "its signature does not fit: it was changed, or belongs to another trial"
 _UNSIGNED = "it is not signed, though its trial is"
+_SWEEP = "it is not signed: recorded without this key, or changed since"
 _TWICE = "it stands there twice"
 _WORDS = {"steps": "step runs", "points": "points", "logs": "pieces of the log", "notes": "notes"}
 
@@ -124,6 +133,7 @@ class Vouching:
         self._key = key
         self._address = address
         self._numbers: dict[tuple[int, str, str], _Numbers] = {}
+        self._hashes: dict[str, str] = {}
 
     def knows(self, trial: int) -> bool:
         """Whether it was seen how a trial began, or that it was deleted."""
@@ -153,7 +163,18 @@ class Vouching:
         """Return another one that knows the same trials, and counts anew what it reads."""
         other = Vouching(self._key, self._address)
         other.begun, other.foreign, other.removed = self.begun, self.foreign, self.removed
+        other._hashes = self._hashes
         return other
+
+    def object_fault(self, digest: str, data: Buffer) -> str:
+        """Return what is wrong with an object of which a signed trial tells what it is."""
+        wanted = self._hashes.get(digest)
+        if wanted is None or content_hash([data]) == wanted:
+            return ""
+        return (
+            f"the object {digest!r} is not the one that was signed: it was changed; restore it "
+            "from a backup, or rely on it no more than on whoever can write to the store"
+        )
 
     def _fault(self, stream: str, one: Stored) -> str:
         kind = record_type(stream, one.id)
@@ -161,6 +182,8 @@ class Vouching:
             return self._first(one, kind)
         if kind is CacheEntry:
             return self._entry(one)
+        if kind is Sweep:
+            return self._signature_fault(decode(one.body, Sweep))
         begun = self.begun.get(one.trial)
         if kind is not None and one.id.startswith("ended"):
             self.ended.add(one.trial)
@@ -178,7 +201,9 @@ class Vouching:
             if has_signature(begun, self._key, self._address):
                 self.begun[one.trial] = begun
                 self.foreign.discard(one.trial)
+                self._hashes.update(_hashes(begun))
             else:
+                self.begun.pop(one.trial, None)
                 self.foreign.add(one.trial)
         elif kind is Removed:
             removed = decode(one.body, Removed)
@@ -196,7 +221,9 @@ class Vouching:
     def _signature_fault(self, record: Any, *purpose: object) -> str:
         if has_signature(record, self._key, self._address, *purpose):
             return ""
-        return _CHANGED if record.signature else _UNSIGNED
+        if record.signature:
+            return _CHANGED
+        return _SWEEP if isinstance(record, Sweep) else _UNSIGNED
 
     def _numbered(self, stream: str, trial: int, record: Any) -> str:
         """Note the number of a record, and those that it tells of others."""
@@ -249,6 +276,15 @@ def _is_signed(begun: Begun, stream: str) -> bool:
     Earlier versions signed less.
     """
     return stream == "steps" or (begun.vouched if stream == "notes" else begun.numbered)
+
+
+def _hashes(begun: Begun) -> Iterator[tuple[str, str]]:
+    """Yield the digests of objects that a trial names, and what else is known of their bytes."""
+    if begun.code_hash:
+        yield begun.code, begun.code_hash
+    for name, known in begun.hashes.items():
+        if digest := getattr(begun, name, None):
+            yield digest, known
 
 
 def _split(serial: str | None) -> tuple[str, int]:
