@@ -90,7 +90,7 @@ class Parameters:
     def declare_tree(self, tree: ConfigTree) -> None:
         """Declare the leaves of a configuration."""
         for name, leaf in tree.leaves.items():
-            self.declare(name, leaf.default)
+            self.declare(name, leaf.default, name in tree.secrets)
         self._trees = (tree, *self._trees)
 
     def declare_computed(self, name: str, inputs: tuple[str, ...], secret: bool = False) -> None:

@@ -160,8 +160,8 @@ class Result(ResultNode[T_co]):
         Warns
         -----
         ResumptionWarning
-            If code changed since, if a checkpoint cannot be loaded, or if another trial went on
-            from it already.
+            If code changed since, if a checkpoint cannot be loaded, if the result is bound to other
+            values, or if another trial went on from it already.
         """
         from daskperiment.reproduce import resume  # noqa: PLC0415  # as above
 

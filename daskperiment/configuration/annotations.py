@@ -8,10 +8,14 @@ annotation of an unknown kind means is left to the class that has it.
 from __future__ import annotations
 
 import ast
+import decimal
 import enum
+import fractions
 import types
 import typing
+import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from numbers import Number
 from pathlib import Path, PurePath
@@ -19,7 +23,7 @@ from typing import Any, Literal, Union
 
 from daskperiment.formatting import nearest
 
-__all__ = ["ANY", "converted", "described", "parsed"]
+__all__ = ["ANY", "converted", "described", "is_secret", "parsed"]
 
 ANY: Any = typing.Any
 """The annotation of what has none."""
@@ -103,8 +107,8 @@ def _of_class(value: Any, kind: type) -> Any:
         raise _misfit(value, kind)
     if isinstance(value, kind):
         return value
-    if kind is float and type(value) is int:
-        return float(value)
+    if (kind is float and type(value) is int) or (kind is complex and type(value) in (int, float)):
+        return kind(value)
     if issubclass(kind, enum.Enum):
         return _of_enum(value, kind)
     if is_dataclass(kind) and isinstance(value, Mapping):
@@ -116,17 +120,22 @@ def _of_class(value: Any, kind: type) -> Any:
 
 def _made(value: Any, kind: type) -> Any:
     """Return what a class makes of the text or the number that stands for its objects."""
-    if isinstance(value, str) and issubclass(kind, PurePath):
+    if isinstance(value, str) and (issubclass(kind, PurePath) or is_secret(kind, None)):
         return kind(value)
     if isinstance(value, str) and hasattr(kind, "fromisoformat"):
         return kind.fromisoformat(value)
     if isinstance(value, Number) and kind.__module__ == "numpy":
         return kind(value)
+    if isinstance(value, str) and kind in _WRITTEN:
+        with suppress(ValueError, ArithmeticError):
+            return kind(value)
     if kind in _CHECKED or not _is_open(kind):
         raise _misfit(value, kind)
     return value
 
 
+_WRITTEN = (decimal.Decimal, fractions.Fraction, uuid.UUID)
+"""Classes that take the text of a value, which YAML and JSON cannot hold otherwise."""
 _CHECKED = frozenset({
     bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset, type(None), type,
 })  # fmt: skip
@@ -205,4 +214,13 @@ def _takes_text_first(hint: Any) -> bool:
     if typing.get_origin(hint) in _UNIONS:
         others = [each for each in map(_bare, typing.get_args(hint)) if each is not type(None)]
         return others == [Path]
-    return hint is str or (isinstance(hint, type) and issubclass(hint, PurePath))
+    return hint is str or hint in _WRITTEN or (
+        isinstance(hint, type) and issubclass(hint, PurePath)
+    )  # fmt: skip
+
+
+def is_secret(hint: Any, value: Any) -> bool:
+    """Whether what takes this value is meant to be shown nowhere, as pydantic's SecretStr is."""
+    hint = _bare(hint)
+    kinds = typing.get_args(hint) if typing.get_origin(hint) in _UNIONS else (hint,)
+    return any(hasattr(each, "get_secret_value") for each in (value, *map(_bare, kinds)))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from daskperiment.configuration.annotations import ANY, converted, parsed
+from daskperiment.configuration.annotations import ANY, converted, is_secret, parsed
 from daskperiment.configuration.sections import (
+    AT,
     NO_VALUE,
     ConfigSection,
     Leaf,
@@ -20,7 +22,8 @@ from daskperiment.configuration.sections import (
     read_tree,
 )
 from daskperiment.errors import ConfigurationError, InputFileError
-from daskperiment.formatting import nearest, plain_repr, shorten
+from daskperiment.formatting import listed, nearest, plain_repr, shorten
+from daskperiment.secret_values import concealed, revealed
 
 __all__ = ["ConfigTree"]
 
@@ -41,6 +44,8 @@ class ConfigTree:
         All of it.
     leaves : dict of str to Leaf
         By dotted names.
+    secrets : frozenset of str
+        Names of those whose values are shown nowhere.
     """
 
     def __init__(self, source: Any, variants: Mapping[str, Any] | None = None) -> None:
@@ -50,6 +55,8 @@ class ConfigTree:
         for path, choices in (variants or {}).items():
             self.section = _with_variants(self.section, path.split("."), path, choices)
         self.leaves: dict[str, Leaf] = dict(self.section.leaves())
+        self.secrets = frozenset(n for n, leaf in self.leaves.items()
+                                 if is_secret(leaf.hint, leaf.default))  # fmt: skip
         self._groups = dict(_groups(self.section))
         for name, leaf in self.leaves.items():
             if leaf.default is not NO_VALUE:
@@ -68,17 +75,29 @@ class ConfigTree:
         return found  # type: ignore[no-any-return]
 
     def spread(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return values with those of whole sections as those of their leaves."""
+        """Return values with those of whole sections as those of their leaves.
+
+        Raises
+        ------
+        ConfigurationError
+            If a section is given something without names in it.
+        """
         if all(name in self.leaves or not self.part(name) for name in values):
             return values
         found: dict[str, Any] = {}
         for name, value in values.items():
-            part = self.part(name)
-            if isinstance(part, ConfigSection) and is_section(value):
+            part = self.part(name) if name else None
+            if not isinstance(part, ConfigSection):
+                found[name] = value
+            elif is_section(value):
                 given = read_tree(value, name)
                 found.update({n: leaf.default for n, leaf in given.leaves(f"{name}.")})
             else:
-                found[name] = value
+                kind = "a dict" if part.kind is dict else part.kind.__qualname__
+                leaves = listed([leaf for leaf, _ in part.leaves(f"{name}.")], 4)
+                raise _misfit(name, value, ValueError(
+                    f"expected {kind} or values of its own: {leaves}"
+                ))  # fmt: skip
         return found
 
     def fitted(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -114,7 +133,8 @@ class ConfigTree:
         try:
             return converted(value, self.leaves[name].hint)
         except (ValueError, TypeError) as error:
-            raise _misfit(name, value, error) from None
+            shown = "<secret>" if name in self.secrets else value
+            raise _misfit(name, shown, error) from None
 
     def dependent(self, explicit: Mapping[str, Any]) -> dict[str, Any]:
         """Return the defaults that follow from values that were given.
@@ -168,10 +188,14 @@ class ConfigTree:
             _check_chosen(path, group, values, given)
         if any(values.get(name, NO_VALUE) is NO_VALUE for name in self.leaves):
             return
+        secrets = [values[name] for name in self.secrets]
         try:
-            build(self.section, values)
+            build(self.section, {name: revealed(value) for name, value in values.items()})
         except Exception as error:
-            raise ConfigurationError(_told(error, given)) from error
+            shown = {name: "<secret>" if name in self.secrets else value
+                     for name, value in given.items()}  # fmt: skip
+            told = concealed(_told(error, shown, not secrets), secrets)
+            raise ConfigurationError(told) from (None if secrets else error)
 
     def check_space(self, space: Mapping[str, Iterable[Any]], values: Mapping[str, Any]) -> None:
         """Refuse a space with leaves that a variant lacks which the space or a value chooses."""
@@ -184,7 +208,40 @@ class ConfigTree:
 
 
 def _yaml(text: str) -> Any:
-    return import_module("yaml").safe_load(text)  # it comes with Dask
+    yaml = import_module("yaml")  # it comes with Dask
+
+    class YamlLoader(yaml.SafeLoader):  # type: ignore[misc,name-defined]  # it is loaded when needed
+        """Reads 1e-3 as a number, as YAML 1.2 does, and refuses a name that stands there twice."""
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            names = [f"{key.value}" for key, _ in node.value if key.tag in _YAML_NAMES]
+            _refuse_repeated(names, node.start_mark.line + 1)
+            return super().construct_mapping(node, deep)
+
+    YamlLoader.add_implicit_resolver("tag:yaml.org,2002:float", _YAML_FLOAT, list("-+0123456789."))
+    return yaml.load(text, YamlLoader)  # a SafeLoader
+
+
+_YAML_NAMES = ("tag:yaml.org,2002:str",)
+"""What is looked at for repetitions: neither ``<<`` nor what is no text."""
+_YAML_FLOAT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
+"""Numbers that YAML 1.1 takes for text."""
+
+
+def _json(text: str) -> Any:
+    def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
+        _refuse_repeated([name for name, _ in found])
+        return dict(found)
+
+    return json.loads(text, object_pairs_hook=pairs)
+
+
+def _refuse_repeated(names: list[str], line: int | None = None) -> None:
+    """Refuse names of which one hides the other."""
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        where = f" in what begins in line {line}" if line else ""
+        raise ValueError(f"{twice!r} stands there twice{where}")
 
 
 def _toml(text: str) -> Any:
@@ -192,7 +249,7 @@ def _toml(text: str) -> Any:
 
 
 _READERS: dict[str, Callable[[str], Any]] = {
-    ".yaml": _yaml, ".yml": _yaml, ".toml": _toml, ".json": json.loads,
+    ".yaml": _yaml, ".yml": _yaml, ".toml": _toml, ".json": _json,
 }  # fmt: skip
 
 
@@ -221,7 +278,7 @@ def _read_file(path: Path) -> Mapping[str, Any]:
     except Exception as error:  # each reader has errors of its own
         text = " ".join(str(error).split())
         raise ConfigurationError(
-            f"The configuration file {str(path)!r} is no {path.suffix[1:].upper()}: {text}"
+            f"The configuration file {str(path)!r} is no {reader.__name__[1:].upper()}: {text}"
         ) from error
     if not isinstance(tree, Mapping):
         raise ConfigurationError(
@@ -316,17 +373,24 @@ def _misfit(name: str, value: Any, error: Exception) -> ConfigurationError:
     )
 
 
-def _told(error: Exception, given: Mapping[str, Any]) -> str:
+def _told(error: Exception, given: Mapping[str, Any], with_inputs: bool) -> str:
     listed = ", ".join(f"{name}={shorten(plain_repr(each), 40)}" for name, each in given.items())
     details = getattr(error, "errors", None)
     if callable(details):  # pydantic's, which has the path of each value
-        told = "; ".join(
-            f"{'.'.join(map(str, each['loc']))} is {shorten(plain_repr(each['input']), 40)}: "
-            f"{each['msg']}" for each in details()
-        )  # fmt: skip
+        notes = getattr(error, "__notes__", [])
+        path = "".join(f"{each.removeprefix(AT)}." for each in notes if each.startswith(AT))
+        told = "; ".join(_detail(path, each, with_inputs) for each in details())
     else:
         told = f"{type(error).__name__}: {error}"
     return f"The configuration does not take {listed or 'its own defaults'}: {told}"
+
+
+def _detail(path: str, detail: Mapping[str, Any], with_input: bool) -> str:
+    place, what = path + ".".join(map(str, detail["loc"])), detail["msg"]
+    if not detail["loc"]:  # of the section as a whole
+        return f"{path[:-1]}: {what}" if path else what
+    value = f" is {shorten(plain_repr(detail['input']), 40)}" if with_input else ""
+    return f"{place}{value}: {what}"
 
 
 def _names(parts: Mapping[str, Any]) -> str:

@@ -18,7 +18,20 @@ import msgspec
 from daskperiment.configuration.annotations import ANY
 from daskperiment.formatting import shorten
 
-__all__ = ["NO_VALUE", "Leaf", "ConfigSection", "Variants", "build", "is_section", "read_tree"]
+__all__ = [
+    "AT",
+    "NO_VALUE",
+    "Leaf",
+    "ConfigSection",
+    "Variants",
+    "build",
+    "is_section",
+    "read_tree",
+]
+
+
+AT: Final = "in the section "
+"""What a note begins with that says where in a configuration an exception was raised."""
 
 
 class _NoValue:
@@ -160,6 +173,9 @@ def _members(source: Any, path: str) -> Iterator[_Member]:
         for name, default in _declared(kind, path):
             value = default() if source is kind else getattr(source, name)
             yield _Member(name, _hints(kind).get(name, ANY), value)
+        if source is not kind:  # what a pydantic model was given beside its fields
+            extra = getattr(source, "model_extra", None) or {}
+            yield from (_Member(name, ANY, value) for name, value in extra.items())
     else:
         at = f" at {path}" if path else ""
         raise TypeError(
@@ -196,8 +212,8 @@ def _declared(kind: type, path: str) -> Iterator[tuple[str, Any]]:
     """Yield each field of a class, and a function that makes its default."""
     if hasattr(kind, "model_fields"):
         for name, each in kind.model_fields.items():
-            required = each.is_required()
-            yield name, (lambda: NO_VALUE) if required else _default_of(each)
+            open = each.is_required() or getattr(each, "default_factory_takes_validated_data", None)
+            yield name, (lambda: NO_VALUE) if open else _default_of(each)
     elif hasattr(kind, "__attrs_attrs__"):
         for each in kind.__attrs_attrs__:
             if each.init:
@@ -263,7 +279,12 @@ def build(section: ConfigSection, values: Mapping[str, Any], prefix: str = "") -
     if kind is dict:
         return parts
     if hasattr(kind, "model_validate"):
-        return kind.model_validate(_by_alias(kind, parts))
+        try:
+            return kind.model_validate(_by_alias(kind, parts))
+        except Exception as error:
+            if prefix:  # its own text begins at this section
+                error.add_note(f"{AT}{prefix[:-1]}")
+            raise
     if kind.__module__.startswith("omegaconf"):
         return import_module("omegaconf").OmegaConf.create(parts, flags={"allow_objects": True})
     if hasattr(kind, "__attrs_attrs__"):
@@ -278,6 +299,8 @@ def _by_alias(kind: Any, parts: Mapping[str, Any]) -> dict[str, Any]:
         return dict(parts)
     named = {}
     for name, value in parts.items():
-        alias = kind.model_fields[name].validation_alias
-        named[alias if isinstance(alias, str) else name] = value
+        field = kind.model_fields.get(name)  # what a model takes besides has none
+        alias = None if field is None else field.validation_alias
+        first, *_ = getattr(alias, "choices", [alias])  # any of them does
+        named[first if isinstance(first, str) else name] = value
     return named

@@ -198,13 +198,13 @@ class _EarlierPoints(PointRecord[Point], gc=False):
 
 def _take_over(running: RunningStep, trial: TrialHandle, kept: KeptCheckpoint) -> None:
     """Make points of this trial of those that the step had saved by a checkpoint of another one."""
-    own = kept.trial == trial.trial
+    own, again = kept.trial == trial.trial, running.restored is kept
     running.restored, one = kept, kept.checkpoint
     if (one.code, one.inputs) != running.made_of:
         running.doubted_origin = (
             f"it went on from a checkpoint of trial {kept.trial}, of other code or arguments"
         )
-    if own:
+    if own or again:
         running.metrics.update(one.metrics)
         return
     recorder = recorder_for(trial.store)

@@ -65,7 +65,8 @@ class CheckpointMethods(StepMethods):
 
         In a trial that :meth:`Result.resume` runs, it is that of the same step in the trial that it
         goes on from. Random generators are brought to where they were at the checkpoint: call it
-        last before the loop, so that what is drawn to set up the model does not move them. The
+        last before the loop, a second time if need be, so that what is drawn to set up the model
+        does not move them. The
         points of metrics that had been saved by then are points of this trial from now on. Where a
         cluster runs a step again because its worker died, it goes on from its own checkpoint.
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from daskperiment.capture.code_changes import changed_functions
+from daskperiment.capture.fingerprint import NoFingerprintError, fingerprint
 from daskperiment.codec import check_signature, is_object, signing_key_in_force
-from daskperiment.errors import CorruptRecordError, ResumptionError, ResumptionWarning
+from daskperiment.errors import (
+    CorruptRecordError,
+    ResumptionError,
+    ResumptionWarning,
+)
 from daskperiment.execution.trial import Resumption
 from daskperiment.formatting import listed
 from daskperiment.graph.keywords import check_keywords
@@ -51,7 +57,7 @@ def resume(
     values, notes = recorded_values(store, past, result, RESUMING)
     line = _line(reader, past)
     resumption = Resumption(past.trial, _checkpoints(store, line), _outputs(store, line))
-    notes += [*_changes(reader, past, result), *_later(reader, past)]
+    notes += [*_bound(result, values), *_changes(reader, past, result), *_later(reader, past)]
     if notes:
         warn_user(ResumptionWarning(f"Trial {past.trial} is gone on with: {'; '.join(notes)}."))
     options = TrialOptions(
@@ -140,6 +146,14 @@ def _entry(run: StepRun, trial: int) -> CacheEntry:
 
 
 # What the user has to know -----------------------------------------------------------------------
+
+
+def _bound(result: ResultNode, values: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a note on each parameter that the result is bound to another value of."""
+    for name, bound in result.definition.options.values.items():
+        with suppress(NoFingerprintError):  # nobody can tell
+            if name in values and fingerprint(bound) != fingerprint(values[name]):
+                yield f"parameter {name!r} is bound to another value, and the trial's is used"
 
 
 def _changes(store: Store, past: RecordedTrial, result: ResultNode) -> Iterator[str]:

@@ -6,8 +6,11 @@ import datetime
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal, NewType
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -42,7 +45,9 @@ FITS = [
     ({"width": 2}, Layer, Layer(2)), (Layer(3), Layer, Layer(3)),
     ([{"width": 2, "rate": 1}], list[Layer], [Layer(2, 1.0)]), ("2024-01-02", datetime.date, DAY),
     (1, Annotated[float, "positive"], 1.0), (1, Rate, 1.0),
-    (np.float32(1), np.float64, np.float64(1)),
+    (np.float32(1), np.float64, np.float64(1)), (2, complex, 2 + 0j), (0.5, complex, 0.5 + 0j),
+    ("0.10", Decimal, Decimal("0.10")), ("1/3", Fraction, Fraction(1, 3)),
+    (str(UUID(int=7)), UUID | None, UUID(int=7)),
 ]  # fmt: skip
 
 
@@ -56,6 +61,8 @@ def test_fits(value, hint, expected):
 
 
 MISFITS = [
+    ("much", Decimal, "expected Decimal"), ("7", UUID, "expected UUID"),
+    (True, complex, "expected complex"),
     ("a", float, "expected float"), (1.5, int, "expected int"), (True, int, "expected int"),
     (True, float, "expected float"), (1, bool, "expected bool"), (1, str, "expected text"),
     ("a", float | None, "expected float or None"), (None, int, "expected int"),
@@ -78,6 +85,7 @@ def test_does_not_fit(value, hint, told):
 
 
 TEXTS = [
+    ("0.10", Decimal, Decimal("0.10")), ("7", Fraction, Fraction(7)), ("1", complex, 1 + 0j),
     ("1", float, 1.0), ("1e-3", float, 0.001), ("1", int, 1), ("1", str, "1"), ("x=y", str, "x=y"),
     ("true", bool, True), ("False", bool, False), ("none", float | None, None),
     ("null", int | None, None), ("[1, 2]", list[float], [1.0, 2.0]), ("SGD", str, "SGD"),

@@ -59,6 +59,8 @@ def test_values_of_sections():
     tree = ConfigTree(Config())
     assert tree.spread({"opt": {"lr": 1}, "epochs": 3}) == {"opt.lr": 1, "epochs": 3}
     assert tree.spread({"opt": Opt(2.0)}) == {"opt.lr": 2.0, "opt.kind": Kind.ADAM}
+    with pytest.raises(ConfigurationError, match=r"opt is None .*Opt or values .*opt\.lr, "):
+        tree.spread({"epochs": 3, "opt": None})
 
 
 FILES = {
@@ -86,6 +88,10 @@ def test_files(tmp_path, name):
         ("a.ini", "", "expected one of .yaml"), ("a.yaml", "- 1", "expected names and values"),
         ("a.yaml", "", "expected names and values"), ("a.yaml", "a.b: 1", "without a dot"),
         ("a.yaml", "1: {a: 2}", "expected text"),
+        ("a.yml", "a: 1\nb: {c: 1, d: 2,\n  c: 3}", "'c' stands there twice in .* line 2"),
+        ("a.json", '{"a": {"b": 1, "b": 2}}', "is no JSON: 'b' stands there twice"),
+        ("a.toml", "a = 1\na = 2", "is no TOML"), ("a.yml", "a: 1\n---\nb: 2", "is no YAML"),
+        ("a.yaml", "a: !!python/object/apply:os.getcwd []", "is no YAML"),
     ],
 )  # fmt: skip
 def test_wrong_files(tmp_path, name, text, told):
@@ -93,6 +99,17 @@ def test_wrong_files(tmp_path, name, text, told):
     (tmp_path / name).write_text(text)
     with pytest.raises((ConfigurationError, TypeError), match=told):
         ConfigTree(tmp_path / name)
+
+
+def test_numbers_and_anchors_of_yaml(tmp_path):
+    """Numbers are those of YAML 1.2; what is merged by an anchor may be given another value."""
+    text = "a: &a {lr: 1e-3, b: -2.E+4, c: .5e2, d: 1e, e: e3}\nf: {<<: *a, lr: 5, g: '1e-3'}"
+    (tmp_path / "a.yaml").write_text(text)
+    same = {"b": -2e4, "c": 50.0, "d": "1e", "e": "e3"}
+    tree = ConfigTree(tmp_path / "a.yaml")
+    assert build(tree.section, values_of(tree)) == {
+        "a": {"lr": 0.001, **same}, "f": {"lr": 5, **same, "g": "1e-3"},
+    }  # fmt: skip
 
 
 def test_missing_file(tmp_path):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import traceback
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from daskperiment.configuration import ConfigTree, build
+from daskperiment.configuration import NO_VALUE, ConfigTree, build
 from daskperiment.errors import ConfigurationError, ParameterUndefinedError
 
 attrs = pytest.importorskip("attrs")
@@ -77,6 +78,64 @@ def test_pydantic_class(ex):
     with pytest.raises(ParameterUndefinedError, match="name"):
         result.compute()
     assert result.bind(name="a").compute() == Config(name="a")
+
+
+class Given(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="allow")
+    lr: float = pydantic.Field(1.0, validation_alias=pydantic.AliasChoices("rate", "l"), ge=0)
+    twice: float = pydantic.Field(default_factory=lambda given: 2 * given["lr"])
+
+    @pydantic.model_validator(mode="after")
+    def small(self):
+        assert self.lr + self.twice < 99, "too much"
+        return self
+
+
+def test_pydantic_in_full(ex):
+    """Any alias, fields beside those declared, and defaults that follow from others are kept."""
+    given = Given(rate=3.0, more="x")
+    result = ex.result(lambda config: config)(ex.config({"deep": given}))
+    assert result.compute() == {"deep": given}
+    assert result.bind({"deep.more": "y"}).compute()["deep"] == Given(rate=3.0, more="y")
+    assert ConfigTree(Given).leaves["twice"].default is NO_VALUE
+    with pytest.raises(ConfigurationError, match=r": deep\.rate is -1\.0: .*greater"):
+        result.bind({"deep.lr": -1})
+    with pytest.raises(ConfigurationError, match=r": deep: .*too much"):
+        result.bind({"deep.lr": 99})
+
+
+class Database(pydantic.BaseModel):
+    password: pydantic.SecretStr = pydantic.SecretStr("Zq9 hunter of words")
+
+    @pydantic.field_validator("password")
+    @classmethod
+    def long(cls, value):
+        assert len(value.get_secret_value()) > 9, f"too short: {value.get_secret_value()}"
+        return value
+
+
+@dataclass
+class Login:
+    password: pydantic.SecretStr | None = None
+
+
+@pytest.mark.parametrize("kind", [Database, Login])
+def test_secrets_of_a_configuration(ex, tmp_path, kind):
+    """What is declared as a SecretStr is a secret parameter, and stands nowhere."""
+    cfg = ex.config({"db": kind(), "n": 1})
+    result = ex.result(lambda config: len(config["db"].password.get_secret_value()))(cfg)
+    assert result.bind({"db.password": "Yw8 gatherer of words", "n": 2}).compute() == 21
+    result.bind({"db.password": pydantic.SecretStr("Yw8 gatherer of words")}).compute()
+    shown = f"{cfg!r}{ex.get_parameters(1)}{ex.get_history(verbose=True).to_dict()}{result!r}"
+    if kind is Database:
+        assert result.compute() == 19
+        with pytest.raises(ConfigurationError, match=r"db\.password.*too short: <secret>") as told:
+            result.bind({"db.password": " ".join(["Xv7", "words"])})
+        shown += "".join(traceback.format_exception(told.value))
+    kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    for text in ("hunter of", "gatherer of", "Xv7 words"):
+        assert text not in shown
+        assert text.encode() not in kept
 
 
 TREE = {"opt": {"lr": 0.1, "half": "${opt.lr}"}, "names": ["a", "${opt.lr}"], "all": "${opt}"}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import datetime
+import math
 import os
 import threading
 
@@ -135,6 +137,83 @@ def test_gone_on_with_twice(ex, broken):
     broken.resume(1, scheduler="synchronous")
     with pytest.warns(ResumptionWarning, match="trial 2 .succeeded. went on from it already"):
         broken.resume(1, scheduler="synchronous")
+
+
+def test_bound_to_other_values(ex):
+    """The trial's parameters are taken; who binds the result to others is told."""
+    a = ex.parameter("a", default=1)
+    fails = [True]
+
+    @ex.result
+    def train(a):
+        if fails and fails.pop():
+            raise RuntimeError("broken")
+        return a
+
+    result = train(a).bind(a=2)
+    with pytest.raises(RuntimeError):
+        result.compute()
+    trial = ex.trial_id
+    with pytest.warns(ResumptionWarning, match="parameter 'a' is bound to another value, and the"):
+        assert result.bind(a=3).resume(trial) == 2
+    with pytest.warns(ResumptionWarning) as told:  # that it was gone on with
+        assert result.resume(trial) == 2
+    assert "bound" not in str(told[0].message)
+
+
+def test_restored_twice(ex):
+    """A second restore() brings back state and generators once more, and no point twice."""
+    fails = [False]
+
+    @ex.result
+    def train():
+        found = ex.restore()
+        np.random.rand(3), ex.rng.random()  # as a model that is set up
+        drawn, last = ex.restore(default=([], 0))
+        assert found is None or found == (drawn, last)
+        for epoch in range(last + 1, 5):
+            drawn = [*drawn, ex.rng.random(), np.random.rand()]
+            ex.save_metric("loss", epoch, epoch)
+            ex.checkpoint(drawn, epoch)
+            if epoch == 2 and fails and fails.pop():
+                raise RuntimeError("broken")
+        return drawn
+
+    expected = train().compute(seed=3)
+    fails.append(True)
+    with pytest.raises(RuntimeError):
+        train().compute(seed=3)
+    assert train().resume(2) == expected
+    assert sum(one.body.count(b'"loss"') for one in ex._store.read("points", [3])) == 4
+
+
+EPOCHS_OF_ALL_KINDS = {
+    "halves": [0.5, 1.0], "negative": [-2, -1], "the same": [1, 1], "backwards": [3, 1],
+    "texts": ["a", "b"], "dates": [datetime.date(2024, 1, n) for n in (1, 2)],
+    "pairs": [(0, 1), (1, 0)], "nan": [math.nan, math.nan], "none": [None, None],
+    "large": [10**30, 10**31], "mixed": [True, "b"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", EPOCHS_OF_ALL_KINDS)
+def test_epochs_of_all_kinds(ex, kind):
+    """Whatever epochs are, the last checkpoint that was kept is the one that comes back."""
+    epochs = EPOCHS_OF_ALL_KINDS[kind]
+
+    @ex.result
+    def train():
+        found = ex.restore()
+        if found is not None:
+            return found
+        for number, epoch in enumerate(epochs):
+            ex.checkpoint(number, epoch)
+        raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError):
+        train().compute()
+    state, epoch = train().resume(1)
+    assert state == 1
+    assert (type(epoch), repr(epoch)) == (type(epochs[1]), repr(epochs[1]))
 
 
 def test_other_code(ex, tmp_path, again):
