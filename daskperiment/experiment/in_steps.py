@@ -24,7 +24,9 @@ Q = ParamSpec("Q")
 R = TypeVar("R")
 
 _INF = float("inf")
+_LEAST = -_INF
 _INT64 = 2**63
+_LEAST_INT = -_INT64
 
 
 @explained_methods
@@ -180,8 +182,8 @@ class StepMethods(ExperimentBase):
         # A plain float for a counted epoch is a point as it stands, and takes no more than that.
         epoch, value = point if len(point) == 2 and not named else (None, None)
         if (
-            value.__class__ is float and -_INF < value < _INF
-            and epoch.__class__ is int and -_INT64 <= epoch < _INT64
+            value.__class__ is float and _LEAST < value < _INF
+            and epoch.__class__ is int and _LEAST_INT <= epoch < _INT64
             and metric_key.__class__ is str and metric_key
         ):  # fmt: skip
             new = Point(metric_key, epoch, value, time.time())
@@ -189,9 +191,9 @@ class StepMethods(ExperimentBase):
             new = point_of(metric_key, point, named)
         if running.halted is not None:  # a call less for each point
             running.check_goes_on("save points")
-        if running.trial is not None:
+        trial = running.trial
+        if trial is not None:
             running.metrics.add(metric_key)
-            trial = running.trial
             recorder_for(trial.store).point(trial.owner, new, trial.signing_key)
 
     @overload

@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
+from zlib import crc32
 
 import msgspec
 
@@ -50,6 +51,7 @@ _KEPT = 32 << 20
 """Bytes of files that are kept though they are delivered: the store may go back."""
 
 _encode_point = msgspec.json.Encoder().encode
+_pack, _MAGIC, _POINT = frames.FRAME.pack, frames.MAGIC, frames.POINT
 _JOURNALS: weakref.WeakSet[Journal] = weakref.WeakSet()
 
 
@@ -105,12 +107,31 @@ class Journal:
         encoded = _encode_point(point)
         with self._writing:
             file = self._file or self._create()
-            number = file.numbers.get(owner)
-            if number is None and owner is not None:
-                number = file.introduce(owner, self._writes.begun.get(owner, b""))
-            place = trial | (number or 0) << frames.OWNERS
-            file.add(frames.encode_frame(frames.POINT, place, encoded), 1)
+            place, seed = file.places.get(owner) or self._place(file, trial, owner)
+            # A frame, written as `add` does, without calls: there may be 300,000 in a second.
+            checksum = crc32(encoded, seed)
+            data = _pack(_MAGIC, _POINT, len(encoded), checksum, place) + encoded
+            try:
+                written = os.pwrite(file.handle, data, file.size)
+                if written < len(data):
+                    _write_rest(file.handle, data, file.size, written)
+            except OSError as error:
+                raise explain(error, file.path) from error
+            file.size += len(data)
+            file.waiting += 1
+            file.count += 1
             file.loose = True
+
+    def _place(self, file: _JournalFile, trial: int, owner: Owner | None) -> tuple[int, int]:
+        """Return the number in all frames of an owner's points, and where checksums start."""
+        number = file.numbers.get(owner)
+        if number is None and owner is not None:
+            number = file.introduce(owner, self._writes.begun.get(owner, b""))
+        place = trial | (number or 0) << frames.OWNERS
+        found = place, frames.checksum_start(frames.POINT, place)
+        if owner is not None:
+            file.places[owner] = found
+        return found
 
     def pieces(
         self, trial: int, pieces: Sequence[LogPiece], owner: Owner, patience: float
@@ -333,7 +354,8 @@ class Journal:
 class _JournalFile:
     """The journal file of this process. Whoever writes to it holds the journal's lock."""
 
-    _handle = -1
+    handle = -1
+    """The open file; negative while it is closed."""
     _inode = 0
     """Which file it was that was closed."""
 
@@ -347,8 +369,11 @@ class _JournalFile:
         """Whether points were written since the last cut."""
         self.numbers: dict[Owner | None, int] = {None: 0}
         """The numbers that owners have in this file."""
+        self.places: dict[Owner | None, tuple[int, int]] = {}
+        """What the frames of their points begin with."""
         self._owners: dict[int, Owner] = {}
-        self._frames = 0
+        self.count = 0
+        """How many records and points it has."""
         header = frames.encode_header(frames.JournalHeader(self.name, origin))
         self.size = self.delivered = self._first = len(header)
         # Under its final name only when it says whose it is.
@@ -356,9 +381,9 @@ class _JournalFile:
         try:
             rights.make_folder(folder, rights.PRIVATE_FOLDER)
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            self._handle = os.open(temporary, flags, rights.PRIVATE_FILE)
+            self.handle = os.open(temporary, flags, rights.PRIVATE_FILE)
             rights.share(temporary)
-            _write_rest(self._handle, header, 0, 0)
+            _write_rest(self.handle, header, 0, 0)
             os.rename(temporary, self.path)
         except OSError as error:
             with suppress(OSError):
@@ -368,18 +393,18 @@ class _JournalFile:
     @property
     def is_closed(self) -> bool:
         """Whether the file rests, and is small enough to be written on."""
-        return self._handle < 0 and self.size <= _ROTATE
+        return self.handle < 0 and self.size <= _ROTATE
 
     def release(self) -> None:
         """Close the file."""
-        if self._handle >= 0:
-            self._inode = os.fstat(self._handle).st_ino
-            os.close(self._handle)
-            self._handle = -1
+        if self.handle >= 0:
+            self._inode = os.fstat(self.handle).st_ino
+            os.close(self.handle)
+            self.handle = -1
 
     def opened(self) -> bool:
         """Open the file if it was closed; False if it is no longer there."""
-        if self._handle >= 0:
+        if self.handle >= 0:
             return True
         try:
             handle = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
@@ -388,21 +413,21 @@ class _JournalFile:
         if os.fstat(handle).st_ino != self._inode:
             os.close(handle)
             return False
-        self._handle = handle
+        self.handle = handle
         return True
 
     def add(self, data: bytes, count: int) -> None:
         """Write behind all that is there."""
         try:
             # Not in append mode: what failed half-way is written over.
-            written = os.pwrite(self._handle, data, self.size)
+            written = os.pwrite(self.handle, data, self.size)
             if written < len(data):
-                _write_rest(self._handle, data, self.size, written)
+                _write_rest(self.handle, data, self.size, written)
         except OSError as error:
             raise explain(error, self.path) from error
         self.size += len(data)
         self.waiting += count
-        self._frames += count
+        self.count += count
 
     def introduce(self, owner: Owner, begun: bytes) -> int:
         """Say who an owner is, and return its number in this file."""
@@ -413,11 +438,11 @@ class _JournalFile:
 
     def rewind(self) -> None:
         """Count nothing as delivered."""
-        self.delivered, self.waiting = self._first, self._frames
+        self.delivered, self.waiting = self._first, self.count
 
     def first_records(self) -> dict[Owner, bytes]:
         """Return the first records of the owners' trials."""
-        return {owner: begun for _, owner, begun in frames.read_owners(self._handle, self.size)}
+        return {owner: begun for _, owner, begun in frames.read_owners(self.handle, self.size)}
 
     def cut(self) -> int:
         """End the groups of points here, and give the offset up to which all is whole."""
@@ -428,18 +453,18 @@ class _JournalFile:
 
     def sections(self, end: int) -> Iterator[frames.JournalSection]:
         """Read what is not delivered yet."""
-        return frames.sections(self._handle, self.name, self._owners, self.delivered, end)
+        return frames.sections(self.handle, self.name, self._owners, self.delivered, end)
 
     def mark(self) -> None:
         """Note in the file what is delivered, so that nobody reads it again in vain."""
         try:
-            os.pwrite(self._handle, frames.encode_mark(self.delivered), 0)
+            os.pwrite(self.handle, frames.encode_mark(self.delivered), 0)
         except OSError:
             pass  # delivering again changes nothing
 
     def is_spent(self) -> bool:
         """Return whether the file is large, or was deleted by somebody else."""
-        return self.size > _ROTATE or os.fstat(self._handle).st_nlink == 0
+        return self.size > _ROTATE or os.fstat(self.handle).st_nlink == 0
 
     def remove(self) -> None:
         """Delete the file."""
@@ -450,8 +475,8 @@ class _JournalFile:
 
     def __del__(self) -> None:
         # When the interpreter ends, a module's names are None.
-        if self._handle >= 0 and os is not None:
-            os.close(self._handle)
+        if self.handle >= 0 and os is not None:
+            os.close(self.handle)
 
 
 def _write_rest(file: int, data: bytes, offset: int, written: int) -> None:

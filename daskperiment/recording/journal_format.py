@@ -35,7 +35,9 @@ from daskperiment.store.protocol import Owner, Record
 
 __all__ = [
     "CUT",
+    "FRAME",
     "LOG",
+    "MAGIC",
     "OWNER",
     "OWNERS",
     "POINT",
@@ -44,6 +46,7 @@ __all__ = [
     "JournalHeader",
     "JournalSection",
     "batches",
+    "checksum_start",
     "encode_frame",
     "encode_header",
     "encode_mark",
@@ -60,9 +63,9 @@ START = 24
 """Offset of the first frame."""
 
 _TEXT = b"dpjrnl1\n"
-_MAGIC = 0xFEFF
-_MAGIC_BYTES = _MAGIC.to_bytes(2, "little")
-_FRAME = Struct("<HBxIIQ")
+MAGIC = 0xFEFF
+_MAGIC_BYTES = MAGIC.to_bytes(2, "little")
+FRAME = Struct("<HBxIIQ")
 _MARK = Struct("<QI")
 _NAMES = Struct("<BH")
 _TOKEN = Struct("<H")
@@ -77,7 +80,7 @@ _LONGEST = 1 << 31
 _GROUPED = {POINT: ("points", b'{"points":[%b]}'), LOG: ("logs", b'{"lines":[%b]}')}
 """What is delivered in groups: kind -> the stream, and the body of a group's record."""
 
-_pack = _FRAME.pack
+_pack = FRAME.pack
 
 
 _Groups = dict[tuple[int, int], tuple[int, list[bytes]]]
@@ -104,10 +107,15 @@ class JournalSection(NamedTuple):
     """Damaged bytes that were passed over; a torn end does not count."""
 
 
+def checksum_start(kind: int, trial: int) -> int:
+    """Return what the checksum of a frame starts from."""
+    return (trial << 2 | kind) + (trial >> 32) & 0xFFFFFFFF
+
+
 def encode_frame(kind: int, trial: int, data: bytes) -> bytes:
     """Return the bytes of a frame."""
     crc = crc32(data, (trial << 2 | kind) + (trial >> 32) & 0xFFFFFFFF)
-    return _pack(_MAGIC, kind, len(data), crc, trial) + data
+    return _pack(MAGIC, kind, len(data), crc, trial) + data
 
 
 def encode_record(record: Record, owner: int = 0) -> bytes:
@@ -116,7 +124,7 @@ def encode_record(record: Record, owner: int = 0) -> bytes:
     data = b"".join((_NAMES.pack(len(stream), len(id)), stream, id, record.body))
     # Not by the function above: this is called for each record.
     crc = crc32(data, (trial << 2 | RECORD) + (trial >> 32) & 0xFFFFFFFF)
-    return _pack(_MAGIC, RECORD, len(data), crc, trial) + data
+    return _pack(MAGIC, RECORD, len(data), crc, trial) + data
 
 
 def encode_owner(owner: Owner, number: int, begun: bytes) -> bytes:
@@ -170,7 +178,7 @@ def read_owners(file: int, end: int) -> Iterator[tuple[int, Owner, bytes]]:
             middle = _TOKEN.size + _TOKEN.unpack_from(data)[0]
             token = data[_TOKEN.size : middle].decode(errors="replace")
             yield trial >> OWNERS, Owner(trial & _TRIALS, token), data[middle:]
-        offset += _FRAME.size + len(data)
+        offset += FRAME.size + len(data)
 
 
 def sections(
@@ -239,7 +247,7 @@ def _read_section(
         elif kind == CUT:
             closed += _close(groups, journal, owners)
             groups = {}
-        offset += _FRAME.size + len(data)
+        offset += FRAME.size + len(data)
     # Points go first: who sees that a trial has ended sees its points too.
     closed += _close(groups, journal, owners)
     return JournalSection(closed + records, offset, frames, skipped)
@@ -247,12 +255,12 @@ def _read_section(
 
 def _frame_at(window: bytes, place: int, end: int) -> tuple[int, int, bytes] | None:
     """Decode a frame within a window, if it is there and whole."""
-    begin = place + _FRAME.size
+    begin = place + FRAME.size
     if begin > len(window):
         return None
-    magic, kind, length, crc, trial = _FRAME.unpack_from(window, place)
+    magic, kind, length, crc, trial = FRAME.unpack_from(window, place)
     stop = begin + length
-    if magic != _MAGIC or stop > len(window) or stop > end:
+    if magic != MAGIC or stop > len(window) or stop > end:
         return None
     data = window[begin:stop]
     if crc32(data, (trial << 2 | kind) + (trial >> 32) & 0xFFFFFFFF) != crc:
@@ -262,12 +270,12 @@ def _frame_at(window: bytes, place: int, end: int) -> tuple[int, int, bytes] | N
 
 def _frame_in(file: int, offset: int, end: int) -> tuple[int, int, bytes] | None:
     """Decode a frame that is longer than the window, if it is there and whole."""
-    head = os.pread(file, _FRAME.size, offset)
-    if len(head) < _FRAME.size:
+    head = os.pread(file, FRAME.size, offset)
+    if len(head) < FRAME.size:
         return None
-    magic, _, length, _, _ = _FRAME.unpack(head)
-    size = _FRAME.size + length
-    if magic != _MAGIC or offset + size > end or length > _LONGEST:
+    magic, _, length, _, _ = FRAME.unpack(head)
+    size = FRAME.size + length
+    if magic != MAGIC or offset + size > end or length > _LONGEST:
         return None
     return _frame_at(_read(file, offset, size), 0, size)
 

@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from weakref import WeakKeyDictionary
+from weakref import ref
 
 from daskperiment.recording.recorder import Recorder
 from daskperiment.store.buckets import BucketPlace
@@ -31,7 +31,8 @@ class _Registry:
 
     def __init__(self) -> None:
         self._recorders: dict[str, Recorder] = {}
-        self.admitted: WeakKeyDictionary[Store, Recorder] = WeakKeyDictionary()
+        self.admitted: dict[int, tuple[ref[Store], Recorder]] = {}
+        """By the ids of stores, for as long as these are there: it is looked up for each point."""
         self._lock = threading.Lock()
 
     def admit(self, store: Store) -> Recorder:
@@ -49,8 +50,14 @@ class _Registry:
             atexit.register(close_recorders)
         # What one of them knows of where large objects are, the other needs.
         share_place(store, recorder.store)
-        self.admitted[store] = recorder
+        key, admitted = id(store), self.admitted
+        admitted[key] = ref(store, lambda _: admitted.pop(key, None)), recorder
         return recorder
+
+    def leave_parent(self) -> None:
+        """Admit all stores anew in a forked child: the recorders are its parent's."""
+        self._lock = threading.Lock()  # which a thread of the parent may have held
+        self.admitted.clear()
 
     def known(self, store: Store) -> Recorder | None:
         """Return the recorder that this process has for a store, if any."""
@@ -83,10 +90,13 @@ def recorder_for(store: Store) -> Recorder:
         If the store is a folder that other processes see and this one does not, or if it comes
         from a machine where another folder has this name.
     """
-    recorder = _REGISTRY.admitted.get(store)
-    if recorder is None or recorder.pid != os.getpid():
-        return _REGISTRY.admit(store)
-    return recorder
+    known = _REGISTRY.admitted.get(id(store))
+    return _REGISTRY.admit(store) if known is None else known[1]
+
+
+if hasattr(os, "register_at_fork"):
+    # To ask at each point which process this is would be felt.
+    os.register_at_fork(after_in_child=_REGISTRY.leave_parent)
 
 
 def keep_large_objects(store: Store, place: BucketPlace) -> None:
