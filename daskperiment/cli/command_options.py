@@ -249,7 +249,7 @@ def _format_option(*formats: str) -> Callable[[F], F]:
     return click.option(
         "--format", "format_", type=click.Choice(formats), default=formats[0], show_default=True,
         help="A table is laid out for a terminal, and has tabs between its columns in a pipe."
-        if formats[0] == "table" else "How to print it.",
+        if formats[0] == "table" else "How to write it.",
     )  # fmt: skip
 
 

@@ -223,9 +223,12 @@ def as_trial_id(store: Store, trial_id: Any) -> int:
             raise TypeError
         trial = index(trial_id)
     except TypeError:
+        words = "As words for trials, which commands take, there are ex.best(by) and ex.trial_id, "
+        words += "the latest; for '1,3-7' give [1, *range(3, 8)]. "
         raise TrialIDNotFoundError(
             f"A trial id is an integer from 1, not {shorten(repr(trial_id), 60)} "
-            f"({type(trial_id).__name__}). The index of get_history() lists the ids."
+            f"({type(trial_id).__name__}). {words if isinstance(trial_id, str) else ''}"
+            "The index of get_history() lists the ids."
         ) from None
     if not 1 <= trial <= _LARGEST:
         raise TrialIDNotFoundError(_not_found(store, trial))

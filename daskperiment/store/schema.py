@@ -9,10 +9,11 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from daskperiment.codec.sql_views import VIEWS
 from daskperiment.records import BEGUN, LATER_STREAMS, STREAMS
 from daskperiment.store.leaf_pages import PAGE
 
-__all__ = ["IDENTITY", "OBJECTS", "SCHEMA", "STREAM", "Schema", "with_first_page"]
+__all__ = ["IDENTITY", "OBJECTS", "SCHEMA", "STREAM", "Schema", "make_views", "with_first_page"]
 
 OBJECTS = "CREATE TABLE IF NOT EXISTS _objects (digest TEXT PRIMARY KEY, body BLOB NOT NULL)"
 """Makes the table of small objects."""
@@ -30,6 +31,7 @@ IDENTITY = (
 )
 """Statements that give a database a random identity, unless it has one."""
 _STREAMS = [STREAM.format(each) for each in STREAMS if each not in LATER_STREAMS]
+_VIEWS = {name: f"CREATE VIEW {name} AS {query}" for name, query in VIEWS.items()}
 _TOKENS = "CREATE TABLE IF NOT EXISTS _tokens (trial INTEGER PRIMARY KEY, token TEXT UNIQUE)"
 
 
@@ -51,6 +53,27 @@ SCHEMA = Schema(
 )
 _EARLIER = SCHEMA._replace(tables=";".join([_TOKENS, OBJECTS, *_STREAMS]))
 """Of databases from before there were identities: their tables begin at other pages."""
+
+
+def make_views(connection: sqlite3.Connection) -> None:
+    """Make the views that a database lacks or has from another version, if it can be written.
+
+    Nothing of our own reads them, so that nothing fails for want of one.
+    """
+    with suppress(sqlite3.Error):
+        query = "SELECT name, sql FROM sqlite_schema WHERE type = 'view'"
+        there = dict(connection.execute(query).fetchall())
+        if all(there.get(name) == text for name, text in _VIEWS.items()):
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for name, text in _VIEWS.items():
+                connection.execute(f"DROP VIEW IF EXISTS {name}")
+                connection.execute(text)
+            connection.execute("COMMIT")
+        finally:
+            if connection.in_transaction:
+                connection.rollback()
 
 
 def with_first_page(path: Path) -> sqlite3.Connection | None:

@@ -15,6 +15,16 @@ COMMANDS = [
     ["ls"], ["history", "pairs", "--where", "Success"], ["history", "pairs", "--verbose"],
     ["show", "pairs", "1"], ["steps", "pairs"], ["metrics", "pairs", "1"], ["code", "pairs"],
     ["env", "pairs"], ["compare", "pairs", "1", "2"], ["explain", "pairs", "1"],
+    ["best", "pairs", "--by", "a"],
+    ["save", "pairs", "words", "beside.py", "1"], ["artifacts", "pairs"],
+    ["get", "pairs", "words", "1", "-o", "words.py"],
+    ["check-metric", "pairs", "--by", "a", "--against", "best"],
+    ["tag", "pairs", "1,latest", "seen"], ["untag", "pairs", "2", "seen"],
+    ["note", "pairs", "1-2", "a note"], ["rename", "pairs", "1", "first"],
+    ["archive", "pairs", "2"], ["unarchive", "pairs", "2"],
+    ["history", "pairs", "--where", '"seen" in tags and Name == "first"'],
+    ["report", "pairs", "--trials", "1,2", "-o", "said.html", "--force"],
+    ["export", "pairs", "--format", "parquet", "-o", "tables"],
 ]  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from daskperiment.codec import encode
 from daskperiment.errors import StoreWarning, TrialIDNotFoundError
 from daskperiment.history import read_trials, trial_or_raise
-from daskperiment.history.trial_records import DAMAGED
+from daskperiment.history.trial_records import DAMAGED, as_trial_id
 from daskperiment.records import Beat, Begun, Computed, Ended, beat_id
 from daskperiment.store.liveness import current_origin
 from daskperiment.store.protocol import Record
@@ -267,6 +267,15 @@ def test_damaged_trial_by_id(lab):
         pytest.raises(TrialIDNotFoundError, match="memory://lab, or is damaged"),
     ):
         trial_or_raise(lab.store, 1)
+
+
+@pytest.mark.parametrize("given", ["best", "latest", "1,3-7", "1", b"1", 1.5, None, True])
+def test_what_is_no_id(lab, given):
+    """What is no id is named with its type; for words of commands there are calls."""
+    with pytest.raises(TrialIDNotFoundError) as told:
+        as_trial_id(lab.store, given)
+    assert f"{given!r} ({type(given).__name__})" in str(told.value)
+    assert ("ex.best(by)" in str(told.value)) is isinstance(given, str)
 
 
 def sent(lab, trial, time, sender="7.abc"):

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 import daskperiment
+from daskperiment.codec.sql_views import VIEWS
 from daskperiment.recording.registry import close_recorders, recorder_for
 from daskperiment.records import OUTCOMES, Ended, ended_id, outweighs
-from daskperiment.store.file.views import VIEWS
 from daskperiment.store.opening import open_store
 from tests.shared.conftest import open_again
 

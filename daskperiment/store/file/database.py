@@ -33,10 +33,9 @@ from daskperiment.store.faults import (
     is_damage,
 )
 from daskperiment.store.file.recovery import Recovery
-from daskperiment.store.file.views import make_views
 from daskperiment.store.protocol import Fault
 from daskperiment.store.repair import repair
-from daskperiment.store.schema import Schema
+from daskperiment.store.schema import Schema, make_views
 from daskperiment.warn import warn_user
 
 __all__ = ["Database"]

@@ -1,17 +1,14 @@
-"""Views of an experiment's records for other programs: SQLite, DuckDB and what builds on them.
+"""Views of an experiment's records in SQL, for other programs such as SQLite and DuckDB.
 
 Each cell of a view is a plain number or text; nothing has to be decoded. DuckDB reads their SQL
-itself, so they are written in what both have. They belong to the format
-of a folder, see the page ``sql`` of the documentation, and read whatever the streams hold at that
-moment. A database from before there were views gets them when it is opened for writing.
+itself, so they are written in what both have. A store that keeps each stream in a table of its
+name may have them; they read whatever the tables hold at that moment, and belong to its format:
+see the page ``sql`` of the documentation.
 """
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import suppress
-
-__all__ = ["VIEWS", "make_views"]
+__all__ = ["VIEWS"]
 
 
 def _json(source: str, path: str) -> str:
@@ -150,25 +147,3 @@ VIEWS = {
     FROM notes b WHERE b.id >= 'curated-' AND b.id < 'curated.' AND json_valid(b.body)""",
 }
 """Name of a view -> what it selects, in SQL that SQLite and DuckDB both have."""
-_STATEMENTS = {name: f"CREATE VIEW {name} AS {query}" for name, query in VIEWS.items()}
-
-
-def make_views(connection: sqlite3.Connection) -> None:
-    """Make the views that a database lacks or has from another version, if it can be written.
-
-    Nothing of our own reads them, so that nothing fails for want of one.
-    """
-    with suppress(sqlite3.Error):
-        query = "SELECT name, sql FROM sqlite_schema WHERE type = 'view'"
-        there = dict(connection.execute(query).fetchall())
-        if all(there.get(name) == text for name, text in _STATEMENTS.items()):
-            return
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            for name, text in _STATEMENTS.items():
-                connection.execute(f"DROP VIEW IF EXISTS {name}")
-                connection.execute(text)
-            connection.execute("COMMIT")
-        finally:
-            if connection.in_transaction:
-                connection.rollback()
