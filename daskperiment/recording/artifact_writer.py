@@ -21,6 +21,7 @@ from daskperiment.formats import (
     written_as,
     written_for_artifact,
 )
+from daskperiment.recording.delivery import warn_in_memory
 from daskperiment.recording.recorder import Recorder
 from daskperiment.records import Artifact, ObjectRef, artifact_id
 from daskperiment.store.protocol import Owner
@@ -37,7 +38,7 @@ def write_artifact(
 ) -> Artifact:  # fmt: skip
     """Keep a value as an artifact of a trial, and return its record.
 
-    When this returns, value and record survive the end of this process.
+    When this returns, value and record survive the end of this process; else a warning says so.
 
     Parameters
     ----------
@@ -67,12 +68,15 @@ def write_artifact(
     if file is None and (preview := preview_beside(value)) is not None:
         form["preview"] = msgspec.to_builtins(preview)
     added = time.time()
+    lasting, form = _kept(recorder, form, blob)
     artifact = Artifact(
-        name, _kept(recorder, form, blob), added, step,
+        name, form, added, step,
         "" if file is None else file.format.file_name(value), _thumbnail(recorder, file, value),
     )  # fmt: skip
     id = artifact_id(name, added, os.getpid())
-    recorder.write_signed("notes", owner.trial, id, artifact, owner, signing_key)
+    lasting &= recorder.write_signed("notes", owner.trial, id, artifact, owner, signing_key)
+    if not lasting:
+        warn_in_memory(f"Artifact {name!r} of trial {owner.trial}")
     return artifact
 
 
@@ -80,14 +84,16 @@ def _written(wanted: str, value: Any) -> Written | None:
     return None if wanted == PICKLE else written_as(wanted, value)
 
 
-def _kept(recorder: Recorder, form: dict[str, Any], blob: Blob | None) -> dict[str, Any]:
+def _kept(
+    recorder: Recorder, form: dict[str, Any], blob: Blob | None
+) -> tuple[bool, dict[str, Any]]:  # fmt: skip
+    """Keep an object; return whether it survives this process, and its form."""
     if blob is None:
-        return form
+        return True, form
     try:
-        recorder.delivery.keep(blob)
+        return recorder.delivery.keep(blob), form
     except StoreError as error:  # a warning told it, and the step goes on
-        return {**form, "digest": None, "reason": f"{type(error).__name__}: {error}"}
-    return form
+        return True, {**form, "digest": None, "reason": f"{type(error).__name__}: {error}"}
 
 
 def _thumbnail(recorder: Recorder, file: Written | None, value: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from daskperiment.codec import Blob, decode_each
 from daskperiment.errors import CorruptRecordError, StoreError
+from daskperiment.recording.delivery import warn_in_memory
 from daskperiment.recording.recorder import Recorder
 from daskperiment.records import (
     CHECKPOINT,
@@ -44,14 +45,16 @@ def write_checkpoint(
 ) -> bool:
     """Keep a checkpoint, its object first; return whether that was possible.
 
-    When this returns True, it survives the end of this process. Else a warning said so.
+    When this returns it survives the end of this process. Else a warning said so.
     """
     try:
-        recorder.delivery.keep(blob)
+        lasting = recorder.delivery.keep(blob)
     except StoreError:
         return False
     id = checkpoint_id(checkpoint.step, checkpoint.saved, os.getpid())
-    recorder.write_signed("notes", owner.trial, id, checkpoint, owner, key)
+    lasting &= recorder.write_signed("notes", owner.trial, id, checkpoint, owner, key)
+    if not lasting:
+        warn_in_memory(f"A checkpoint of step {checkpoint.step!r} of trial {owner.trial}")
     return True
 
 

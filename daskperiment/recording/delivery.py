@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from daskperiment.store.opening import journal_folder
 from daskperiment.store.protocol import Record, Store
 from daskperiment.warn import warn_user
 
-__all__ = ["Delivery"]
+__all__ = ["Delivery", "warn_in_memory"]
 
 _HELD_AT_ONCE = 1000
 _SMALL = 1 << 20
@@ -75,6 +75,8 @@ class Delivery:
         """Whether it was looked for what killed processes began to write here."""
         self._told = False
         """Whether it was said that something waits, since all was delivered."""
+        self._told_of_memory = False
+        """Whether it was said that some of it waits in memory alone."""
         self.stuck = False
         """Whether a record waits in memory: looked at before each write."""
 
@@ -87,7 +89,7 @@ class Delivery:
     @property
     def holds(self) -> bool:
         """Whether something waits beside the journal: in memory, or objects on this machine."""
-        return bool(self._held) or self._pending.expected
+        return bool(self._held) or self._pending.expected or self._spare.holds
 
     # Objects
 
@@ -104,8 +106,10 @@ class Delivery:
                 self._store.put(blob.digest, blob.parts)
                 remember(self._kept, blob.digest, _to_keep(blob))
 
-    def keep(self, blob: Blob) -> None:
+    def keep(self, blob: Blob) -> bool:
         """Keep an object, on this machine if the store is away.
+
+        Return whether it survives SIGKILL of this process: not if it waits in memory.
 
         Raises
         ------
@@ -113,8 +117,7 @@ class Delivery:
             If it could be kept neither in the store nor here.
         """
         if self.away or self._bucket_away:
-            self._keep_here(blob)
-            return
+            return self._keep_here(blob)
         try:
             # Not by memory, as in `put`: another process may have pruned it since.
             self._store.put(blob.digest, blob.parts)
@@ -122,19 +125,22 @@ class Delivery:
         except StoreError as error:
             # Away, or full: either may be over in a moment.
             self._bucket_away |= isinstance(error, ObjectsUnavailableError)
-            self._keep_here(blob)
+            lasting = self._keep_here(blob)
             with suppress(StoreWarning):  # made an error, it must not cost the value
                 self.lost_contact(error)
+            return lasting
+        return True
 
-    def _keep_here(self, blob: Blob) -> None:
+    def _keep_here(self, blob: Blob) -> bool:
         try:
-            self._pending.keep(blob.digest, blob.parts)
+            lasting = self._pending.keep(blob.digest, blob.parts, self._spare.keep)
         except StoreError as error:
             text = f"A value of {blob.size:,} bytes is lost: the store does not take it, and here "
             warn_user(StoreWarning(f"{text}it cannot wait: {error}"))
             raise
         self.values.add_small(blob)  # the store may lose it when it has it
         self._wake()
+        return lasting
 
     def forget_object(self, digest: str) -> None:
         """Remember no longer that the store has an object."""
@@ -151,18 +157,21 @@ class Delivery:
 
     # Records
 
-    def hold(self, record: Record, error: StoreError) -> None:
-        """Keep a record in memory that the journal does not take, and warn once.
+    def hold(self, record: Record, error: StoreError) -> bool:
+        """Keep a record elsewhere that the journal does not take, and warn once.
 
-        A full disk, or one that cannot be written for a moment, costs no record then.
+        A full disk, or one that cannot be written for a moment, costs no record then. Return
+        whether it survives SIGKILL of this process: not if it waits in memory.
         """
-        taken = self._held.add(record)
-        self.stuck = True
         self._make_room()
+        lasting = self._spare.write(record)
+        taken = lasting or self._held.add(record)
+        self.stuck |= not lasting
         self._wake()
-        if not taken or not self._told:
-            self._told = True
-            fate = "waits in memory until it can be written" if taken else "is lost"
+        if not taken or not self._told or (not lasting and not self._told_of_memory):
+            self._told, self._told_of_memory = True, not lasting
+            place = str(self._spare.used[0]) if lasting and self._spare.used else "memory"
+            fate = f"waits in {place} until it can be written" if taken else "is lost"
             with suppress(StoreWarning):  # made an error, it must not end what saves a point
                 warn_user(
                     StoreWarning(
@@ -170,6 +179,11 @@ class Delivery:
                         f"{str(error).rstrip('.')}. It {fate}, as do those that follow."
                     )
                 )
+        return lasting
+
+    def spare_journals(self) -> Iterator[Journal]:
+        """Yield journals on other disks, in order, for who has one of its own."""
+        return self._spare.new_journals()
 
     def _make_room(self) -> None:
         """Remove from this disk what is there only because the store may lose it."""
@@ -204,6 +218,8 @@ class Delivery:
             if self._held:
                 existing += self._held.place(self.journal, self.writes)
                 self.stuck = bool(self._held)
+            if self._spare.holds:
+                existing += self._spare.flush(timeout)
             existing += self.journal.flush(timeout)
             if self.writes.loss is not None:
                 existing += self._restore(timeout)
@@ -265,7 +281,7 @@ class Delivery:
             self._store.state()
         try:
             # Before the records that name them.
-            self._pending.deliver(self._store, self.values.take)
+            self._deliver_objects()
             self._bucket_away = False
         finally:
             # A store that is full for an object may have room for records.
@@ -277,7 +293,12 @@ class Delivery:
             clear_unfinished(self.folder, self.folder / "spool")
         if self.writes.loss is not None:  # noticed by what a dead process left
             self.deliver(timeout)
-        self.away = self._told = False
+        self.away = self._told = self._told_of_memory = False
+
+    def _deliver_objects(self) -> None:
+        self._pending.deliver(self._store, self.values.take)
+        if self._spare.holds:
+            self._spare.deliver_objects()
 
     def lost_contact(self, error: Exception) -> None:
         """Note that the store did not take something: say so once, and try again later."""
@@ -296,7 +317,8 @@ class Delivery:
             for blob in filter(None, list(self._kept.values())):
                 self.values.add_small(blob)
             self.forget()
-        place = "in memory" if self._pending.in_memory else f"in {str(self.folder)!r}"
+        places = " and ".join(repr(str(place)) for place in (self.folder, *self._spare.used))
+        place = f"in {'memory' if self._pending.in_memory else places}"
         warn_user(
             StoreWarning(
                 f"{str(error).rstrip('.')}. What is recorded meanwhile waits {place} and is "
@@ -365,7 +387,7 @@ class Delivery:
         """Deliver all, and return why the store does not take it."""
         try:
             try:
-                self._pending.deliver(self._store, self.values.take)
+                self._deliver_objects()
             finally:
                 self.deliver()
         except StoreError as error:
@@ -378,8 +400,18 @@ class Delivery:
             self._held.write_down(self.journal)
         self._pending.write_down()
         if self._held or self._pending.in_memory:
-            return self._spare.take(self._held.write_down, self._pending)
-        return []
+            self._spare.take(self._held.write_down, self._pending)
+        return self._spare.used
+
+
+def warn_in_memory(what: str) -> None:
+    """Say of something that should survive this process that it waits in memory alone."""
+    warn_user(
+        StoreWarning(
+            f"{what} waits in memory alone: neither its store nor a disk of this machine takes it. "
+            "It is written when there is room; should this process be killed before, it is lost."
+        )
+    )
 
 
 def _to_keep(blob: Blob) -> Blob | None:

@@ -256,6 +256,10 @@ class Journal:
                 f"the store can be reached ({error})"
             )
             warn_user(StoreWarning(text))
+        self.remove_delivered()
+
+    def remove_delivered(self) -> None:
+        """Remove the files of which all is delivered."""
         with self._writing:
             self._trim(0)
             if self._file is not None and not self._file.waiting:

@@ -195,14 +195,23 @@ class _LogTail:
         if self._written > TAIL:
             self._journals.append(self._journal())
             self._written = 0
-            if len(self._journals) > 2:
+            while len(self._journals) > 2:
                 self._journals.pop(0).drop()
         self._written += size
         if self._key is not None:  # without numbers: of these most are left out in the end
             signer = self._recorder.signer
             pieces = signer.pieces(self._owner, pieces, self._key, numbered=False)
-        with suppress(StoreError):  # a full disk: they are in memory still
-            self._journals[-1].pieces(self._owner.trial, pieces, self._owner, _PATIENCE)
+        for journal in self._places():
+            with suppress(StoreError):  # a full disk
+                journal.pieces(self._owner.trial, pieces, self._owner, _PATIENCE)
+                if journal is not self._journals[-1]:
+                    self._journals.append(journal)
+                return
+
+    def _places(self) -> Iterator[Journal]:
+        """Yield the journals that may take pieces; if none does, they are in memory still."""
+        yield self._journals[-1]
+        yield from self._recorder.delivery.spare_journals()
 
     def drop(self) -> None:
         """Remove what stands on disk."""

@@ -76,7 +76,7 @@ class ObservedOutputs:
         """Return whether this process wrote that a step drew, under its cache key without seeds."""
         return self._known.get(id) == DREW
 
-    def add(self, id: str, output: Output, write: Callable[[], None]) -> None:
+    def add(self, id: str, output: Output, write: Callable[[], object]) -> None:
         """Write an output down, and hold it against earlier ones when it is delivered."""
         with self._lock:  # whoever delivers meanwhile finds both, or neither
             self._waiting.setdefault(id, []).append(output)

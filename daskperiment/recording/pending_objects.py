@@ -52,24 +52,44 @@ class PendingObjects:
         return len(self._memory) + sum(1 for _ in self._files())
 
     @property
+    def size(self) -> int:
+        """Bytes of those in the folder."""
+        return sum(map(_size, self._files()))
+
+    @property
     def in_memory(self) -> int:
         """How many wait in memory."""
         return len(self._memory)
 
-    def keep(self, digest: str, parts: Sequence[Buffer]) -> None:
-        """Keep an object, whole or not at all.
+    def keep(
+        self, digest: str, parts: Sequence[Buffer],
+        elsewhere: Callable[[str, Sequence[Buffer]], bool] = lambda digest, parts: False,
+    ) -> bool:  # fmt: skip
+        """Keep an object, whole or not at all; return whether it survives SIGKILL of this process.
+
+        Parameters
+        ----------
+        digest : str
+        parts : sequence of buffers
+        elsewhere : callable
+            Keeps it in another place than this folder, and says whether that was possible.
 
         Raises
         ------
         StoreError
             If it cannot be written, and is too large to wait in memory.
         """
+        lasting = True
         try:
             self._write(digest, parts)
         except StoreError:
+            if elsewhere(digest, parts):
+                return True
+            lasting = False
             if not self._hold(digest, parts):
                 raise
         self.expected = True
+        return lasting
 
     def deliver(self, store: Store, done: Callable[[Path], object] = os.unlink) -> int:
         """Hand every object to the store, and return how many there were.

@@ -98,26 +98,29 @@ class Recorder:
 
     def write(
         self, stream: str, trial: int, id: str, record: Struct, owner: Owner | None = None
-    ) -> None:
-        """Write a record down. Never raises: what cannot be recorded is said in a warning."""
+    ) -> bool:
+        """Write a record down. Never raises: what cannot be recorded is said in a warning.
+
+        Return whether it survives SIGKILL of this process: not if it waits in memory.
+        """
         written = Record(stream, trial, id, encode(record, trial), owner)
         if self.delivery.stuck:
             self.delivery.write_held()
         try:
             self._journal.write(written)
         except StoreError as error:
-            self.delivery.hold(written, error)
+            return self.delivery.hold(written, error)
+        return True
 
     def write_signed(
         self, stream: str, trial: int, id: str, record: Any, owner: Owner, key: bytes | None
-    ) -> None:
+    ) -> bool:
         """Write a record of a trial down, with its number and signature if there is a key."""
         if key is None:
-            self.write(stream, trial, id, record, owner)
-            return
+            return self.write(stream, trial, id, record, owner)
         self.delivery.writes.key = key
         with self.signer.lock:
-            self.write(stream, trial, id, self.signer.record(record, owner, key), owner)
+            return self.write(stream, trial, id, self.signer.record(record, owner, key), owner)
 
     def write_note(self, trial: int, id: str, record: Any) -> None:
         """Write a note on a trial of this process, signed if its records are."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import tempfile
 import warnings
@@ -42,6 +44,11 @@ def train():
         print("saved", file=sys.stderr)
     for epoch in range(1, 300):
         ex.save_metric("loss", epoch, float(epoch))
+    if "much" in how:
+        for number in range(4000):
+            print("line", number, "x" * 40, file=sys.stderr)
+    if "killed" in how:
+        os.kill(os.getpid(), signal.SIGKILL)
     return 42
 
 
@@ -77,6 +84,7 @@ elif role == "artifacts":
         ex.load("report", 1),
         "saved" in said,
         len(ex.load_metric("loss", 1)),
+        *(["line 3999" in ex.get_log(1)] if "much" in how else ()),
     )
 else:
     row = ex.get_history(verbose=True, running=True).loc[1]

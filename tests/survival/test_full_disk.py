@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -32,7 +33,8 @@ def run(disk, *arguments):
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     order = [sys.executable, str(PROGRAM), str(disk), *arguments]
     found = subprocess.run(order, env=env, capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stderr
+    expected = -signal.SIGKILL if "killed" in arguments else 0
+    assert found.returncode == expected, found.stderr
     return found
 
 
@@ -54,16 +56,27 @@ def test_full_for_a_moment(disk, what, cause):
     assert run(disk, "ask").stdout.strip() == WHOLE
 
 
-@pytest.mark.parametrize("how", ["trial", "stay"])
+@pytest.mark.parametrize("how", ["trial", "stay", "killed"])
 def test_artifacts_and_logs_on_a_full_disk(disk, tmp_path, monkeypatch, how):
     """What is saved and said while the disk is full arrives when there is room.
 
-    It waits on another disk where the process has ended by then.
+    It waits on another disk meanwhile, though the process is killed.
     """
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    run(disk, "trial", "bytes", "artifacts", how)
-    for path in (disk / "ballast").iterdir() if how == "stay" else ():
+    run(disk, "trial", "bytes", "artifacts", "much", how)
+    for path in (disk / "ballast").iterdir() if how != "trial" else ():
         path.unlink()
+    found = run(disk, "artifacts", "much").stdout.strip()
+    assert found == "199999.0 {'accuracy': 0.5} True 300 True"
+    assert [path for path in (tmp_path / "state").rglob("*") if path.is_file()] == []
+
+
+def test_artifacts_that_no_disk_takes(disk, monkeypatch):
+    """Where no disk takes what is saved, it is said of each that it waits in memory alone."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(disk / "state"))
+    said = run(disk, "trial", "bytes", "artifacts", "nowhere").stderr
+    for name in ("weights", "report"):
+        assert f"Artifact {name!r} of trial 1 waits in memory alone" in said
     found = run(disk, "artifacts").stdout.strip()
     assert found == "199999.0 {'accuracy': 0.5} True 300"
 
