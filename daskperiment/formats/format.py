@@ -66,6 +66,10 @@ class Format:
         """Whether a value may come back as it was: equal, and of the same type."""
         raise NotImplementedError
 
+    def is_exact(self, value: Any) -> bool:
+        """Whether a value that it takes is known to come back as it was; else it is read back."""
+        return self.exact
+
     def suits_outputs(self, value: Any) -> bool:
         """Whether a step's output is kept in it unasked, as it costs little beside pickle."""
         return self.swift

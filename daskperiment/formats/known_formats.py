@@ -273,7 +273,7 @@ def _exactly(format: Format, value: Any) -> Written | None:
         if not format.takes(value):
             return None
         found = file_of(format, value)
-        return found if format.exact or _comes_back(found, value) else None
+        return found if format.is_exact(value) or _comes_back(found, value) else None
     except Exception:  # a value of whatever class: pickle may do
         return None
 

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import Any
 
 from daskperiment.codec import from_plain, to_plain
+from daskperiment.formats.exact_tables import comes_back_exactly
 from daskperiment.formats.format import Buffer, Format, file_content
 from daskperiment.formats.trees import top_modules
 from daskperiment.formatting import one_line, shorten
@@ -26,7 +27,7 @@ _HEAD = 5
 _WIDE = 30
 _CELL = 40
 _NOT_LARGE = 32 << 20
-"""Bytes of a table of pandas up to which it is a Parquet file unasked: half a second, or less."""
+"""Bytes of a table of pandas up to which it may be read back to see whether it is the same."""
 
 
 def _is(value: Any, library: str, *names: str) -> bool:
@@ -177,11 +178,12 @@ class ParquetFormat(Format):
         return not any(map(_is_stored_otherwise, _dtypes(value)))
 
     def suits_outputs(self, value: Any) -> bool:
-        """Whether it is of pandas and not large: writing takes much longer than pickling."""
-        if not _is_pandas(value):
-            return False
-        size = value.memory_usage(index=True).sum() if hasattr(value, "columns") else value.nbytes
-        return bool(size <= _NOT_LARGE)
+        """Whether it is of pandas, and small enough to be read back if that is necessary."""
+        return _is_pandas(value) and (not _is_large(value) or self.is_exact(value))
+
+    def is_exact(self, value: Any) -> bool:
+        """Whether its types are among those that come back bit by bit."""
+        return comes_back_exactly(value, _COLUMN)
 
     def shows(self, value: Any) -> bool:
         """Whether it is a table or column of Dask, which is computed for it."""
@@ -209,6 +211,8 @@ class ParquetFormat(Format):
             # Partitions that differ in their types make one table only as a whole.
         value = value.compute() if self.shows(value) else value
         value = value if isinstance(value, _pandas_types()) else value.to_pandas()
+        if _is_large(value):
+            return _in_parts(value)
         sink = pa.BufferOutputStream()
         parquet.write_table(_as_table(value), sink)
         return memoryview(sink.getvalue())
@@ -234,6 +238,21 @@ def _as_table(value: Any, schema: Any = None, index: bool | None = None) -> Any:
     table = sys.modules["pyarrow"].Table.from_pandas(frame, schema=schema, preserve_index=index)
     metadata = {**(table.schema.metadata or {}), _OWN: json.dumps(own)}
     return table.replace_schema_metadata(metadata)
+
+
+def _is_large(value: Any) -> bool:
+    size = value.memory_usage(index=True).sum() if hasattr(value, "columns") else value.nbytes
+    return bool(size > _NOT_LARGE)
+
+
+def _in_parts(value: Any) -> Buffer:
+    """Return the file of a large table, which is not in memory beside the table."""
+    parquet: Any = import_module("pyarrow.parquet")
+    with tempfile.TemporaryDirectory(prefix="daskperiment-") as folder:
+        path = os.path.join(folder, "table.parquet")
+        # To look for equal values first takes longer than to write them, and rarely pays.
+        parquet.write_table(_as_table(value), path, use_dictionary=False)
+        return file_content(path)
 
 
 def _by_partitions(value: Any) -> Buffer:

@@ -87,8 +87,8 @@ def test_outputs_come_back_from_swift_formats() -> None:
     }  # fmt: skip
 
 
-def test_tables_of_pandas_are_files_unless_they_are_large() -> None:
-    """A step's table is a Parquet file, of up to 32 MB: writing takes longer than pickling."""
+def test_tables_of_pandas_are_files_unless_they_are_large_and_odd() -> None:
+    """A step's table is a Parquet file; of more than 32 MB if its types are known to come back."""
     import pandas as pd
 
     small = pd.DataFrame({"a": np.arange(1000), "b": ["x"] * 1000})
@@ -97,6 +97,8 @@ def test_tables_of_pandas_are_files_unless_they_are_large() -> None:
         assert file is not None
         assert file.format.name == "parquet"
     large = pd.DataFrame({"a": np.zeros(5 << 20)})
+    assert written_for_output(large) is not None
+    large.attrs["source"] = "a.csv"
     assert written_for_output(large) is None
     assert written_for_output(large.head(1000)) is not None
 
