@@ -13,8 +13,8 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Iterator
-from types import FunctionType
+from collections.abc import Iterator, Mapping
+from types import FunctionType, ModuleType
 from typing import Any
 
 from daskperiment.capture.code_objects import fingerprint_code
@@ -29,6 +29,7 @@ __all__ = [
     "class_without_source",
     "declarations_of",
     "functions_behind",
+    "libraries_named",
     "makes_classes",
     "members_of",
     "own_subclasses",
@@ -254,6 +255,16 @@ def parts_of_annotation(form: Any, depth: int = 20) -> Iterator[Any]:
             yield from parts_of_annotation(item, depth - 1)
     else:
         yield from _leaf_of_annotation(form, depth)
+
+
+def libraries_named(part: Any, variables: Mapping[str, Any]) -> dict[str, None]:
+    """Return the libraries whose classes a part of an annotation names, itself or in its text."""
+    named: list[Any] = [part]
+    if isinstance(part, NameOf):
+        named = [variables.get(name) for name in re.findall(r"[^\W\d]\w*", part)]
+    found = [each.__name__ for each in named if isinstance(each, ModuleType)]
+    found += [each.__module__ for each in named if isinstance(each, type)]
+    return {name.partition(".")[0]: None for name in found}
 
 
 def _leaf_of_annotation(form: Any, depth: int) -> Iterator[Any]:

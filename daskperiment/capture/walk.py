@@ -355,10 +355,11 @@ class Walk:
                     self._visit_declared(place, f"{key}: {number}", f"{name}.{key}", part)
 
     def _scan_annotations(self, place: int, prefix: str, function: FunctionType) -> None:
-        # Classes that are named there do nothing by that, and the source shows the text.
+        # Classes that are named there only say what comes, and the source shows the text.
         for key, form in class_members.annotations_of(function).items():
             label, name = f"{prefix}({key}: ", f"{name_of_function(function)}({key})"
             for number, part in enumerate(class_members.parts_of_annotation(form)):
+                self._libraries |= class_members.libraries_named(part, function.__globals__)
                 if not isinstance(part, (NameOf, type)):
                     self._visit_declared(place, f"{label}{number}", name, part)
 

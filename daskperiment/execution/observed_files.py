@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from inspect import currentframe
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 from msgspec.structs import replace
@@ -50,8 +50,10 @@ _SMALL = 1 << 20
 """Bytes of a file that is read where its time alone would not tell whether it changed."""
 
 _NOT_FILES = ("/dev/", "/proc/", "/sys/")
-_NOT_READERS = ("importlib", "linecache", "distributed", "zict", __name__.partition(".")[0])
-"""Modules that read source code, and what a cluster and we ourselves keep in files."""
+_NOT_READERS = ("distributed", "zict", __name__.partition(".")[0])
+"""Packages that read what a cluster and we ourselves keep in files."""
+_FOR_SOURCES = ("importlib", "linecache", "pkgutil")
+"""Modules that read source code, and data for those who ask."""
 
 
 @dataclass(slots=True, eq=False)
@@ -166,7 +168,7 @@ class ObservedFiles:
             return None
         text = os.fsdecode(path)
         name = os.path.abspath(text)
-        if name.startswith(_NOT_FILES) or not _is_users(name):
+        if f"{name}/".startswith(_NOT_FILES) or not _is_users(name):
             return None
         relative = (
             not os.path.isabs(text) and self.directory and self.directory == current_directory()
@@ -328,9 +330,8 @@ def _is_of_interest(frame: FrameType | None) -> bool:
     """Whether it is not we who read, nor Python on its way to the source of code."""
     frame = frame and frame.f_back
     while frame is not None:
-        name = str(frame.f_globals.get("__name__", ""))
-        top = name.partition(".")[0]
-        if top in _NOT_READERS:
+        top = _top(frame)
+        if top in _NOT_READERS or (top in _FOR_SOURCES and not _gives_data(frame)):
             return False
         if top not in sys.stdlib_module_names:
             return True
@@ -338,10 +339,29 @@ def _is_of_interest(frame: FrameType | None) -> bool:
     return True
 
 
+_DATA = ("importlib.resources.", "pkgutil.get_data", "linecache.getline")
+
+
+def _gives_data(frame: FrameType) -> bool:
+    """Whether what reads source code for Python was asked for data, by the user's code."""
+    asked, caller = "", cast("FrameType | None", frame)
+    while caller is not None and _top(caller) in _FOR_SOURCES:
+        function = caller.f_code.co_name
+        if function in ("_find_and_load", "get_code"):  # an import
+            return False
+        asked, caller = f"{caller.f_globals['__name__']}.{function}", caller.f_back
+    by_user = caller is not None and _is_users(caller.f_code.co_filename)
+    return by_user and asked.startswith(_DATA)
+
+
+def _top(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
+
+
 def _is_by_library(frame: FrameType | None) -> bool:
     """Whether the first code that is not Python's own belongs to an installed package."""
     while frame is not None:
-        top = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        top = _top(frame)
         if top not in sys.stdlib_module_names and top not in _NOT_READERS:
             return not _is_users(frame.f_code.co_filename)
         frame = frame.f_back

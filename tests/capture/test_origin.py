@@ -81,6 +81,38 @@ def test_metadata_beside_a_package(folder):
     assert step_of(folder).packages == {"used-lib": "1.6"}
 
 
+def calls_of(act):
+    """Count the Python functions that are called while something is done."""
+    count = 0
+
+    def note(frame, event, argument):
+        nonlocal count
+        count += event == "call"
+
+    sys.setprofile(note)
+    try:
+        act()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def test_size_of_a_package_beside(folder):
+    """Of a package that was put into a folder nothing is read, however large it is."""
+    found = {}
+    for size in (3, 300):
+        name = f"usedlib{size}"
+        files = [f"{name}/__init__.py", *(f"{name}/part{number}.py" for number in range(size))]
+        (folder / name).mkdir(parents=True)
+        for file in files:
+            (folder / file).write_text(CODE)
+        install(folder, f"used-lib-{size}", "1", *files)
+        step_of(folder, f"import {name}\ndef step(x):\n    return {name}.helper(x)\n")
+        step = sys.modules["usercode"].step
+        found[size] = calls_of(lambda step=step: CodeCapture().capture({"step": step}))
+    assert found[300] < 2 * found[3]
+
+
 @pytest.mark.parametrize("place", ["packages", "site-packages", "dist-packages"])
 def test_no_metadata(folder, monkeypatch, place):
     """A module that no distribution owns is the user's, even among installed ones."""

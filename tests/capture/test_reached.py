@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
 
 import pandas as pd  # noqa: F401  # what the modules below import is loaded only once
@@ -283,6 +284,19 @@ def test_edit_of_another_module(write, step_of, text, helpers):
         found.append(step_of(write("usercode", text).step))
     assert found[0].fingerprint != found[1].fingerprint
     assert found[0] == found[2]
+
+
+def test_order_of_imports(write, step_of):
+    """Which of the modules was imported first says nothing of the code."""
+    found = []
+    for order in (("first", "second"), ("second", "first")):
+        for name in ("first", "second", "usercode"):
+            sys.modules.pop(name, None)
+        for name in order:
+            write(name, f"RATE = 1\ndef {name}(x):\n    return x + RATE\n")
+        lines = "".join(f"from {name} import {name}\n" for name in order)
+        found.append(step_of(write("usercode", lines + CALLS.format("first(second(x))")).step))
+    assert found[0] == found[1]
 
 
 def test_other_names_are_not_reached_by_text(write, step_of):

@@ -71,6 +71,12 @@ def test_a_class_that_comes_later(write):
 SETTINGS = {
     "decimal": ("import decimal\ndef step():\n    return decimal.Decimal(1) / 3\n", "prec"),
     "numpy": ("import numpy as np\ndef step():\n    return np.ones(1) / 0\n", "divide"),
+    "annotation": ("import decimal\ndef step(x: decimal.Decimal):\n    return x / 3\n", "prec"),
+    "annotation as text": (
+        "from __future__ import annotations\nimport numpy as np\n"
+        "def step(x: list[np.ndarray]):\n    return x[0] / 0\n",
+        "divide",
+    ),
     "late import": ("def step():\n    import decimal\n    return decimal.Decimal(1) / 3\n", "prec"),
 }
 SET_THERE = {

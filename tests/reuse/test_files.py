@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import importlib.resources
+import linecache
 import os
+import pkgutil
 import shutil
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import pytest
@@ -239,6 +243,84 @@ def test_a_step_that_goes_elsewhere_itself(ex, tmp_path, log, monkeypatch):
         monkeypatch.chdir(place)
         found.append((result.compute(scheduler="synchronous"), ran(log).get("load", 0)))
     assert found == [("1", 1), ("1", 0), ("1", 0)]
+
+
+READERS = {
+    "linecache": lambda folder: linecache.getline(os.path.join(folder, "odd.txt"), 1).strip(),
+    "pkgutil": lambda folder: pkgutil.get_data("odd", "odd.txt").decode(),
+    "resources": lambda folder: importlib.resources.files("odd").joinpath("odd.txt").read_text(),
+}
+
+
+@pytest.mark.parametrize("way", READERS)
+def test_a_file_that_is_read_by_what_reads_sources(ex, data, monkeypatch, way):
+    """What Python has to read modules reads data as well; what it reads by itself is none."""
+    folder = data / "odd"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(data))
+    monkeypatch.delitem(sys.modules, "odd", raising=False)
+    (folder / "__init__.py").write_text("")
+    (folder / "odd.txt").write_text("1")
+
+    @ex.persist(reuse=True)
+    def read(folder):
+        traceback.format_stack()
+        return READERS[way](folder)
+
+    @ex.result
+    def total(text):
+        return text
+
+    result = total(read(str(folder)))
+    assert result.compute() == "1"
+    (folder / "__init__.py").write_text("# changed\n")
+    assert ex.explain(result)["read"].verdict == "hit"
+    (folder / "odd.txt").write_text("2")
+    assert ex.explain(result)["read"].reason == "file odd.txt changed since read read it"
+
+
+@pytest.mark.parametrize("kind", ["link to itself", "file for a folder", "folder", "nothing"])
+def test_a_file_that_cannot_be_read(ex, data, kind):
+    """That a file could not be read is known as well: the step runs once it can be."""
+    path = data / "odd" / "x.csv" if kind == "file for a folder" else data / "odd"
+    (data / "odd").unlink(missing_ok=True)
+    if kind == "link to itself":
+        path.symlink_to(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "file for a folder":
+        path.parent.write_text("")
+
+    @ex.persist(reuse=True)
+    def read():
+        try:
+            with open(path) as file:
+                return file.read()
+        except OSError as error:
+            return type(error).__name__
+
+    @ex.result
+    def total(text):
+        return text
+
+    result = total(read())
+    before = result.compute()
+    assert before.endswith("Error")
+    assert ex.explain(result)["read"].verdict == "hit"
+    shutil.rmtree(path) if kind == "folder" else (data / "odd").unlink(missing_ok=True)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("1")
+    assert "file" in ex.explain(result)["read"].reason
+    assert result.compute() == "1"
+
+
+@pytest.mark.parametrize("folder", ["/proc", "/dev", "/sys", "/proc/self"])
+def test_what_the_system_tells_is_no_file(folder):
+    """What stands there is another at every moment: which processes run, and what they use."""
+    files = ObservedFiles()
+    files.listed(folder)
+    files.opened(os.path.join(folder, "stat"), os.O_RDONLY)
+    assert files.reads(digests=True) == []
 
 
 @pytest.mark.parametrize("kind", KINDS)
