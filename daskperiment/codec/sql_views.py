@@ -49,13 +49,13 @@ def _both(json: str, name: str) -> str:
 
 
 _KIND = '$.value."$"'
-_BEGUN = "(SELECT trial, body FROM trials WHERE id = 'begun' AND json_valid(body)) b"
+_BEGUN = "(SELECT trial, body FROM <trials> t WHERE id = 'begun') b"
 # Of several ends of a trial success outweighs the others, then the first holds.
 _ENDED = """(SELECT trial, body, row_number() OVER (PARTITION BY trial ORDER BY
     CASE body ->> '$.status'
     WHEN 'succeeded' THEN 0 WHEN 'pruned' THEN 1 WHEN 'failed' THEN 2 ELSE 3 END,
     CAST(body ->> '$.finished' AS DOUBLE)) AS place
-    FROM trials WHERE id >= 'ended-' AND id < 'ended.' AND json_valid(body)) e"""
+    FROM <trials> t WHERE id >= 'ended-' AND id < 'ended.') e"""
 
 # Runs of points, as `PointRun` has them, are of numbers alone.
 _EPOCH = (
@@ -98,7 +98,7 @@ VIEWS = {
     FROM {_BEGUN}, json_each(b.body, '$.parameters') p WHERE instr(p.key, '"') = 0
     UNION ALL SELECT e.trial, {_plain("e.body", "$.name")},
     {_both(_json("e.body", "$.value"), "value")}
-    FROM trials e WHERE e.id >= 'computed-' AND e.id < 'computed.' AND json_valid(e.body)""",
+    FROM <trials> e WHERE e.id >= 'computed-' AND e.id < 'computed.'""",
     "v_metrics": f"""SELECT b.trial AS trial, {_plain("p.value", "$[0]")} AS metric,
     {_both(_json("p.value", "$[1]"), "epoch")}, {_both(_json("p.value", "$[2]"), "value")},
     {_plain("p.value", "$[3]", "DOUBLE")} AS time
@@ -121,7 +121,7 @@ VIEWS = {
             host="host",
             reused_from="reused BIGINT",
         )
-    } FROM steps b WHERE json_valid(b.body)""",
+    } FROM <steps> b""",
     "v_artifacts": f"""SELECT b.trial AS trial, {
         _columns(
             "b.body",
@@ -132,7 +132,7 @@ VIEWS = {
             digest="value.digest",
             added="added DOUBLE",
         )
-    } FROM notes b WHERE b.id >= 'artifact-' AND b.id < 'artifact.' AND json_valid(b.body)""",
+    } FROM <notes> b WHERE b.id >= 'artifact-' AND b.id < 'artifact.'""",
     "v_remarks": f"""SELECT b.trial AS trial, {
         _columns(
             "b.body",
@@ -144,6 +144,10 @@ VIEWS = {
             name="name",
         )
     }, CAST({_number(_json("b.body", "$.archived"))} AS INTEGER) AS archived
-    FROM notes b WHERE b.id >= 'curated-' AND b.id < 'curated.' AND json_valid(b.body)""",
+    FROM <notes> b WHERE b.id >= 'curated-' AND b.id < 'curated.'""",
 }
-"""Name of a view -> what it selects, in SQL that SQLite and DuckDB both have."""
+"""Name of a view -> what it selects, in SQL that SQLite and DuckDB both have.
+
+In the place of ``<trials>`` a store puts what selects the columns ``trial``, ``id`` and ``body`` of
+that stream, without bodies that are no JSON.
+"""

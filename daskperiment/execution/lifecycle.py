@@ -8,6 +8,7 @@ import traceback
 import weakref
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from itertools import filterfalse
 from typing import Any
 
 import msgspec
@@ -222,12 +223,12 @@ def _first_record(request: TrialRequest, forms: dict[str, Any]) -> bytes:
         sweep=request.sweep, source=request.source,
         resumes=None if request.resumption is None else request.resumption.trial,
         files=request.files and request.files.digest,
-        unreached=[name for name in forms if name not in setup.parameters],
+        unreached=[*filterfalse(setup.parameters.__contains__, forms)],
         submission=request.submission, code_hash=setup.code_hash,
         hashes=_hashes(request) if setup.hashes else {},
         numbered=setup.signing_key is not None, vouched=setup.signing_key is not None,
     )  # fmt: skip
-    return _encoded(begun, setup)
+    return encode(begun) if setup.signing_key is None else _encoded(begun, setup)
 
 
 def _hashes(request: TrialRequest) -> dict[str, str]:
@@ -415,7 +416,7 @@ def elapsed(trial: TrialHandle) -> float:
     """Return the seconds since the trial began."""
     origin = current_origin()
     if trial.began_on == (origin.host, origin.boot):
-        return time.monotonic() - trial.monotonic
+        return round(time.monotonic() - trial.monotonic, 9)
     # Another machine, whose own clocks say nothing about the beginning.
     try:
         now = trial.store.state().clock

@@ -67,8 +67,9 @@ class Stopwatch:
         """Return what was used since the start."""
         return Usage(
             self._started,
-            time.perf_counter() - self._wall,
-            time.thread_time() - self._cpu,
+            # Clocks tell no more than nanoseconds; all digits behind would be kept for ever.
+            round(time.perf_counter() - self._wall, 9),
+            round(time.thread_time() - self._cpu, 9),
             peak_memory(),
             threading.current_thread().name,
         )

@@ -202,7 +202,8 @@ class ResultDefinition:
         if tasks is None or not tasks.fits(trial):
             with self._putting_together():
                 tasks = self.template.begun(plan.source, plan.reuse, trial)
-        others = {name: value for name, value in keywords.items() if name != "scheduler"}
+        others = dict(keywords)
+        others.pop("scheduler", None)
         with self._watching(tasks.names), shorten_traceback():
             return tasks.run(get, trial, **others)
 

@@ -20,6 +20,13 @@ from daskperiment.records import BEGUN
 from daskperiment.store import rights
 from daskperiment.store.faults import SQLITE_ERRORS, explain, is_damage
 from daskperiment.store.leaf_pages import LeafPages
+from daskperiment.store.outlines import (
+    OUTLINED,
+    OUTLINES,
+    insert_outlines,
+    intact_outlines,
+    outline_of,
+)
 from daskperiment.store.schema import with_first_page
 
 __all__ = ["main", "readable", "rebuild", "repair", "salvage"]
@@ -254,6 +261,7 @@ def rebuild(
         rows, complete = salvage(source, table, largest, max(deadline - time.monotonic(), 0.1))
         _insert(target, table, rows)
         losses += [] if complete else [table]
+    _save_outlines(source, target, path)
     # A trial whose token was lost keeps its id all the same.
     target.execute(
         "INSERT INTO _tokens (trial) SELECT DISTINCT trial FROM trials WHERE id = ? "
@@ -262,6 +270,34 @@ def rebuild(
     )
     target.execute("COMMIT")
     return losses
+
+
+def _save_outlines(
+    source: sqlite3.Connection, target: sqlite3.Connection, path: Path | None
+) -> None:
+    """Take each outline from where it is whole: a table, its index, or a page without a tree."""
+    found: dict[int, tuple[str, str]] = {}
+    with suppress(*SQLITE_ERRORS):
+        found = {number: (kind, text) for number, kind, text in intact_outlines(source)}
+    if path is not None and _filled(target) - found.keys():
+        for number, values in LeafPages(path).rows(4):
+            outline = outline_of(values)
+            if outline is not None:
+                found.setdefault(number, outline)
+    target.execute(OUTLINES)
+    target.execute("DELETE FROM _outlines")
+    insert_outlines(target, found)
+
+
+def _filled(target: sqlite3.Connection) -> set[int]:
+    """Return the numbers of the outlines that rows of a database fill."""
+    number = "CAST(substr(body, 2, 20) AS INTEGER)"
+    found: set[int] = set()
+    for stream in OUTLINED:
+        with suppress(sqlite3.OperationalError):  # there is no such table
+            query = f"SELECT DISTINCT {number} FROM {stream} WHERE substr(body, 1, 1) = '['"
+            found.update(each for (each,) in target.execute(query))
+    return found
 
 
 def repair(folder: Path) -> Path:

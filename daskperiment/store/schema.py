@@ -12,6 +12,7 @@ from typing import NamedTuple
 from daskperiment.codec.sql_views import VIEWS
 from daskperiment.records import BEGUN, LATER_STREAMS, STREAMS
 from daskperiment.store.leaf_pages import PAGE
+from daskperiment.store.outlines import OUTLINED, OUTLINES, VERSION, whole_rows
 
 __all__ = ["IDENTITY", "OBJECTS", "SCHEMA", "STREAM", "Schema", "make_views", "with_first_page"]
 
@@ -31,7 +32,6 @@ IDENTITY = (
 )
 """Statements that give a database a random identity, unless it has one."""
 _STREAMS = [STREAM.format(each) for each in STREAMS if each not in LATER_STREAMS]
-_VIEWS = {name: f"CREATE VIEW {name} AS {query}" for name, query in VIEWS.items()}
 _TOKENS = "CREATE TABLE IF NOT EXISTS _tokens (trial INTEGER PRIMARY KEY, token TEXT UNIQUE)"
 
 
@@ -48,11 +48,18 @@ class Schema(NamedTuple):
 
 SCHEMA = Schema(
     application=0x64706572,
-    version=1,
-    tables=";".join([_TOKENS, OBJECTS, *IDENTITY, *_STREAMS]),
+    version=VERSION,
+    tables=";".join([_TOKENS, OBJECTS, *IDENTITY, *_STREAMS, OUTLINES]),
 )
-_EARLIER = SCHEMA._replace(tables=";".join([_TOKENS, OBJECTS, *_STREAMS]))
+_EARLIER = SCHEMA._replace(tables=";".join([_TOKENS, OBJECTS, *_STREAMS, OUTLINES]))
 """Of databases from before there were identities: their tables begin at other pages."""
+
+
+def _view(name: str) -> str:
+    query = VIEWS[name]
+    for stream in OUTLINED:
+        query = query.replace(f"<{stream}>", whole_rows(stream))
+    return f"CREATE VIEW {name} AS {query}"
 
 
 def make_views(connection: sqlite3.Connection) -> None:
@@ -63,11 +70,13 @@ def make_views(connection: sqlite3.Connection) -> None:
     with suppress(sqlite3.Error):
         query = "SELECT name, sql FROM sqlite_schema WHERE type = 'view'"
         there = dict(connection.execute(query).fetchall())
-        if all(there.get(name) == text for name, text in _VIEWS.items()):
+        views = {name: _view(name) for name in VIEWS}
+        if all(there.get(name) == text for name, text in views.items()):
             return
         connection.execute("BEGIN IMMEDIATE")
         try:
-            for name, text in _VIEWS.items():
+            connection.execute(OUTLINES)
+            for name, text in views.items():
                 connection.execute(f"DROP VIEW IF EXISTS {name}")
                 connection.execute(text)
             connection.execute("COMMIT")

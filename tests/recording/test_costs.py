@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import sys
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,26 @@ def trivial(place: Path) -> tuple[Any, Any]:
     ex = daskperiment.Experiment("costs", backend=place, seed=1)
     a, b = ex.parameter("a", default=1), ex.parameter("b", default=2)
     return ex, ex.result(lambda x: 2 * x)(ex(lambda a, b: a + b)(a, b))
+
+
+def pages_of(place: Path) -> int:
+    """Return the bytes of an experiment's database."""
+    with closing(sqlite3.connect(place / "costs" / "records.sqlite")) as connection:
+        count: int = connection.execute("PRAGMA page_count").fetchone()[0]
+        return 4096 * count
+
+
+@pytest.mark.parametrize(("values", "limit"), [((1,), 850), (range(200), 1900)])
+def test_bytes_on_disk_of_a_trial(tmp_path: Path, values: Sequence[int], limit: int) -> None:
+    """A trial adds few bytes to the folder, and more where its arguments and outputs are new."""
+    _, result = trivial(tmp_path)
+    sizes = []
+    for number in range(200):
+        if number in (50, 199):
+            close_recorders()
+            sizes.append(pages_of(tmp_path))
+        result.bind(a=values[number % len(values)]).compute(scheduler="synchronous")
+    assert sizes[1] - sizes[0] < 149 * limit
 
 
 def sizes_of(store: Store, trial: int) -> int:

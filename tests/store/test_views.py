@@ -138,6 +138,38 @@ def test_steps_artifacts_and_remarks(ask: Ask) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("program", [by_sqlite, by_duckdb])
+def test_bodies_that_are_kept_in_short(tmp_path: Path, program: Callable[[Path], Ask]) -> None:
+    """Trials that share most of their text with others are shown like those that do not."""
+    ex = daskperiment.Experiment("short", backend=tmp_path)
+    a, b = ex.parameter("a"), ex.parameter("b")
+    node = ex.result(lambda x, b: {"sum": x, "text": b})(ex(lambda a: a + 0.5)(a), b)
+    texts = ['"', "a, b", "\\u0001", "é%s"]
+    for number in range(20):
+        node.bind(a=number, b=texts[number % 4]).compute(scheduler="synchronous")
+    ex.note(list(range(1, 14)), "all the same, a note")
+    close_recorders()
+    path = tmp_path / "short" / "records.sqlite"
+    query = "SELECT count(*) FROM {} WHERE substr(body, 1, 1) = '['"
+    counts = [by_sqlite(path)(query.format(name))[0][0] for name in ("trials", "steps", "notes")]
+    assert counts == [22, 22, 4]
+    ask = program(path)
+    rows = ask("SELECT trial, status, step, seconds > 0, host FROM v_history ORDER BY trial")
+    assert {row[1:4] for row in rows} == {("succeeded", "<lambda>", True)}
+    assert [row[0] for row in rows] == list(range(1, 21))
+    assert {row[4] for row in rows} == {rows[0][4]} != {None}
+    rows = ask("SELECT name, value, text FROM v_parameters ORDER BY trial, name")
+    assert rows == [row for n in range(20) for row in [("a", n, str(n)), ("b", None, texts[n % 4])]]
+    rows = ask("SELECT name, value, text FROM v_results ORDER BY trial, name")
+    assert rows == [
+        row for n in range(20)
+        for row in [("sum", n + 0.5, str(n + 0.5)), ("text", None, texts[n % 4])]
+    ]  # fmt: skip
+    (row,) = ask("SELECT count(*), count(status), count(started), count(peak_bytes) FROM v_steps")
+    assert row == (40, 40, 40, 40)
+    assert ask("SELECT DISTINCT note FROM v_remarks") == [("all the same, a note",)]
+
+
 def test_older_databases_get_them(database: Path, tmp_path: Path) -> None:
     """A folder without views, or with other ones of these names, gets them at the next write."""
     with sqlite3.connect(database) as connection:

@@ -18,7 +18,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import psutil
 
@@ -421,45 +421,42 @@ class Database:
         _execute(connection, "COMMIT")
 
 
-class _Transaction:
+class _Transaction(NamedTuple):
     """``BEGIN IMMEDIATE`` … ``COMMIT``, or a rollback if an exception passes."""
 
-    __slots__ = ("_database", "_shared")
-
-    def __init__(self, database: Database, shared: SharedConnection) -> None:
-        self._database = database
-        self._shared = shared
+    database: Database
+    shared: SharedConnection
 
     def __enter__(self) -> sqlite3.Connection:
-        self._shared.lock.acquire()
+        self.shared.lock.acquire()
         try:
             return self._begin()
         except BaseException as error:
-            self._shared.close()
-            self._shared.lock.release()
+            self.shared.close()
+            self.shared.lock.release()
             if isinstance(error, (*SQLITE_ERRORS, OSError)):
-                raise explain(error, self._database.path) from error
+                raise explain(error, self.database.path) from error
             raise
 
     def _begin(self) -> sqlite3.Connection:
-        shared, path = self._shared, self._database.path
+        shared, path = self.shared, self.database.path
         for last in (False,) * 20 + (True,):
             try:
                 # Whether its file is still there is asked below, under the lock.
-                connection = shared.connection or self._database.open_writer(shared)
+                connection = shared.connection or self.database.open_writer(shared)
                 if connection.in_transaction:  # an interrupt came at a bad moment
                     connection.rollback()
                 _execute(connection, "BEGIN IMMEDIATE")
                 if shared.is_at(path):
                     return connection
             except (sqlite3.OperationalError, FileNotFoundError, FileExistsError):
-                if last or (shared.is_at(path) and not self._database.clear_way()):
+                if last or (shared.is_at(path) and not self.database.clear_way()):
                     raise
-            self._database.leave(shared)  # the file was deleted meanwhile: begin with a new one
+            self.database.leave(shared)  # the file was deleted meanwhile: begin with a new one
         raise StoreError(f"{path} vanishes as soon as it is created: see who deletes it")
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        connection = self._shared.connection
+        connection = self.shared.connection
         try:
             if error is None and connection is not None:
                 _execute(connection, "COMMIT")
@@ -470,17 +467,17 @@ class _Transaction:
         finally:
             if error is not None:
                 self._undo()
-            self._shared.lock.release()
+            self.shared.lock.release()
             if isinstance(error, (*SQLITE_ERRORS, OSError)):
-                raise explain(error, self._database.path) from error
+                raise explain(error, self.database.path) from error
 
     def _undo(self) -> None:
-        connection = self._shared.connection
+        connection = self.shared.connection
         try:
             if connection is not None and connection.in_transaction:
                 connection.rollback()
         except SQLITE_ERRORS:
-            self._shared.close()
+            self.shared.close()
 
 
 def _hide_from_git(folder: Path) -> None:

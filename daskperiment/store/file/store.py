@@ -36,6 +36,7 @@ from daskperiment.store.file.database import Database
 from daskperiment.store.file.deletions import Deletions
 from daskperiment.store.file.objects import FileObjects, select_in
 from daskperiment.store.object_methods import ObjectMethods
+from daskperiment.store.outlines import AFTER, OUTLINED, Outlines, holds
 from daskperiment.store.protocol import (
     Allocation,
     Fault,
@@ -77,9 +78,13 @@ _ALWAYS = frozenset(STREAMS) - frozenset(LATER_STREAMS)
 
 _owner_of = attrgetter("owner")
 _row_of = itemgetter(1, 2, 3)
+_body_of = itemgetter(3)
+_FILLS = re.compile(rb"\[").match
+"""Whether a body is what fills an outline."""
 _TYPES = ((1, int), (2, str), (3, bytes))
 """Place in a row, and the type that is there unless SQLite's own bookkeeping is damaged."""
 
+_Row = tuple[int, str, bytes]
 # Makes a Stored of a row without a Python call.
 _as_stored: Any = partial(tuple.__new__, Stored)
 
@@ -106,6 +111,9 @@ class FileStore(ObjectMethods):
         self._objects = FileObjects(self.folder / "objects", self._database)
         self._clock = _FolderClock(self.folder / "clock")
         self._deletions = Deletions(self.folder)
+        self._written = Outlines()
+        """As the connection sees them that writes."""
+        self._seen = Outlines()
         self._identity = identity
 
     def __repr__(self) -> str:
@@ -146,16 +154,22 @@ class FileStore(ObjectMethods):
 
     def allocate(self, token: str, body: bytes, known: Record | None = None) -> Allocation:
         """Allocate the token's trial id, in one transaction with its first record."""
-        with self._database.writing() as connection:
-            execute = connection.execute
-            added = execute(_GIVE_ID, (token, token))
-            if new := added.rowcount == 1:
-                trial = added.lastrowid or 0
-                execute(_insert("trials"), (trial, BEGUN, body))
-            else:
-                query = "SELECT trial FROM _tokens WHERE token IN (?, ?)"
-                (trial,) = execute(query, (token, removed_token(token))).fetchone()
-            stands = known is None or _stands(connection, known)
+        try:
+            with self._database.writing() as connection:
+                execute = connection.execute
+                added = execute(_GIVE_ID, (token, token))
+                if new := added.rowcount == 1:
+                    trial = added.lastrowid or 0
+                    first = [Record("trials", trial, BEGUN, body)]
+                    rows = _rows(connection, "trials", first, self._written)
+                    execute(_insert("trials"), rows[0])
+                else:
+                    query = "SELECT trial FROM _tokens WHERE token IN (?, ?)"
+                    (trial,) = execute(query, (token, removed_token(token))).fetchone()
+                stands = known is None or _stands(connection, known)
+        except BaseException:
+            self._written.forget()  # outlines that were made were rolled back
+            raise
         return Allocation(trial, self._clock.read(), new, stands)
 
     def append(self, records: Sequence[Record]) -> list[Record]:
@@ -164,15 +178,23 @@ class FileStore(ObjectMethods):
             return []
         standing: list[Record] = []
         owners = {*map(_owner_of, records)} - {None}
-        with self._database.writing() as connection:
-            if owners and (strangers := _strangers(connection, owners)):
-                self._check_removed(connection, strangers)
-                records = [one for one in records if one.owner not in strangers]
-            for stream, batch in groupby(records, attrgetter("stream")):
-                if stream == "outputs":
-                    standing += _add_outputs(connection, batch)
-                else:
-                    _add(connection, stream, list(batch))
+        try:
+            with self._database.writing() as connection:
+                if owners and (strangers := _strangers(connection, owners)):
+                    self._check_removed(connection, strangers)
+                    records = [one for one in records if one.owner not in strangers]
+                for stream, batch in groupby(records, attrgetter("stream")):
+                    if stream not in OUTLINED:
+                        _add(connection, stream, [*map(_row_of, batch)])
+                        continue
+                    rows = _rows(connection, stream, batch, self._written)
+                    if stream == "outputs":
+                        standing += _standing_outputs(connection, rows, self._written)
+                    else:
+                        _add(connection, stream, rows)
+        except BaseException:
+            self._written.forget()
+            raise
         return standing
 
     def _check_removed(
@@ -226,7 +248,10 @@ class FileStore(ObjectMethods):
 
         def select(connection: sqlite3.Connection) -> list[Stored]:
             try:
-                return _select(connection, query, trials, after)
+                rows = _select(connection, query, trials, after)
+                # Asked without a call of ours, as most questions find no such row.
+                short = any(map(_FILLS, filter(None, map(_body_of, rows))))
+                return self._seen.whole(connection, rows) if short else rows
             except sqlite3.OperationalError as error:
                 # Of a stream that each database has it would be damage.
                 if _is_absent(error) and stream not in _ALWAYS:
@@ -255,9 +280,21 @@ class FileStore(ObjectMethods):
     def find(self, ids: Collection[str]) -> list[Record]:
         """Find outputs by the index of the table's identities."""
         query = "SELECT id, CAST(body AS BLOB) FROM outputs WHERE trial = 0 AND id IN"
-        nothing: list[Any] = []
-        rows = self._database.ask(lambda found: list(select_in(found, query, ids)), nothing)
-        return [Record("outputs", 0, id, body) for id, body in rows if type(body) is bytes]
+
+        def select(connection: sqlite3.Connection) -> list[Record]:
+            return [
+                Record(
+                    "outputs",
+                    0,
+                    id,
+                    self._seen.body(connection, 0, body) if body[:1] == b"[" else body,
+                )
+                for id, body in list(select_in(connection, query, ids))
+                if type(body) is bytes
+            ]
+
+        nothing: list[Record] = []
+        return self._database.ask(select, nothing)
 
     def state(self, known: Record | None = None) -> State:
         """Return the highest trial id and the file system's clock."""
@@ -500,23 +537,62 @@ def _move_aside(
     connection.execute(f"DELETE FROM {rows}", values)
 
 
-def _add(connection: sqlite3.Connection, stream: str, batch: list[Record]) -> None:
+def _rows(
+    connection: sqlite3.Connection, stream: str, batch: Iterable[Record], outlines: Outlines
+) -> list[_Row]:
+    """Return trial, id and body of records, in short where the body fills an outline.
+
+    All in one function: each call is felt in a trial.
+    """
+    if connection is not outlines.connection:
+        outlines.load(connection)
+    rows: list[_Row] = []
+    for _, trial, id, body, _ in batch:
+        rows.append((trial, id, body))
+        # A few calls of one step are kinds of their own, and many are one.
+        name, _, call = id.partition("-")[0].partition("#")
+        kind = f"{stream} {name}" if len(call) > 1 else f"{stream} {name}{call}"
+        for one in outlines.by_kind.get(kind, ()):
+            found = one.match(body)
+            if found is None:
+                continue
+            values = [*found.groups()]
+            if one.trial is not None and values.pop(one.trial) != b'"%010x"' % trial:
+                continue
+            short = b"%b%b]" % (one.start, b",".join(values))
+            if short.count(b",") == one.size - 1 or holds(short, values):
+                rows[-1] = (trial, id, short)
+                break
+        else:
+            before = outlines.before[kind]
+            if len(before) < AFTER and kind not in outlines.by_kind:
+                before.append((body, trial))  # most kinds have few
+            else:
+                outlines.learn(connection, kind, trial, body)
+    return rows
+
+
+def _add(connection: sqlite3.Connection, stream: str, rows: list[_Row]) -> None:
     try:
-        connection.executemany(_insert(stream), map(_row_of, batch))
+        connection.executemany(_insert(stream), rows)
     except sqlite3.OperationalError as error:
         if not _is_absent(error) or not _is_name(stream):
             raise
         connection.execute(STREAM.format(f'"{stream}"'))
-        connection.executemany(_insert(stream), map(_row_of, batch))
+        connection.executemany(_insert(stream), rows)
 
 
-def _add_outputs(connection: sqlite3.Connection, batch: Iterable[Record]) -> list[Record]:
+def _standing_outputs(
+    connection: sqlite3.Connection, rows: list[_Row], outlines: Outlines
+) -> list[Record]:
+    """Write outputs, and return those that stand in the place of some."""
     standing = []
     query = "SELECT CAST(body AS BLOB) FROM outputs WHERE trial = ? AND id = ?"
-    for record in batch:
-        if not connection.execute(_insert("outputs"), record[1:4]).rowcount:
-            body = connection.execute(query, (record.trial, record.id)).fetchone()[0]
-            standing.append(Record(*record[:3], body))
+    for row in rows:
+        if not connection.execute(_insert("outputs"), row).rowcount:
+            trial, id, _ = row
+            body = connection.execute(query, (trial, id)).fetchone()[0]
+            standing.append(Record("outputs", trial, id, outlines.body(connection, trial, body)))
     return standing
 
 

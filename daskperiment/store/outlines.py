@@ -1,0 +1,353 @@
+"""What the bodies of one kind have in common, kept once: outlines, which rows fill in.
+
+Trials of one experiment say much the same: the same code and process, and of a step the same name.
+Where bodies of one kind come again and again, the database keeps their outline, a body with gaps,
+and a row only the values in them: a JSON array that begins with the number of the outline. The body
+that a reader gets is the one that was written, to the byte.
+
+A gap is a character that no JSON has: the first has the first of :data:`GAPS`, and :data:`TRIAL`
+is the trial in which the row stands, as ten digits. Many rows need their outline. So it has a
+checksum, and stands in the database twice: in the table, and in the table's index.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+from xxhash import xxh3_64_hexdigest
+
+from daskperiment.store.protocol import Stored
+
+__all__ = [
+    "AFTER",
+    "GAPS",
+    "OUTLINED",
+    "OUTLINES",
+    "TRIAL",
+    "VERSION",
+    "Outlines",
+    "insert_outlines",
+    "intact_outlines",
+    "outline_of",
+    "whole_rows",
+]
+
+OUTLINED = frozenset({"trials", "steps", "outputs", "notes"})
+"""Streams whose bodies may stand as what fills an outline."""
+OUTLINES = """CREATE TABLE IF NOT EXISTS _outlines (
+    id INTEGER PRIMARY KEY,
+    kind TEXT,
+    body TEXT,
+    checksum TEXT,
+    UNIQUE (kind, body, checksum)
+)"""
+"""Makes the table of what bodies of one kind have in common."""
+VERSION = 2
+"""Of the schema that has outlines: earlier ones would take what fills one for damage."""
+GAPS = "\x01\x02\x03\x04\x05\x06\x07\x08\x0b\x0c\x0e\x0f\x10\x11\x12\x13"
+"""One character for each gap, in their order: no JSON has any of them."""
+TRIAL = "\x1f"
+"""Stands in an outline for the trial, as bodies name it."""
+
+AFTER = 8
+"""Bodies of one kind before those that get an outline."""
+_WORTH = 40
+"""Bytes that an outline has to spare each row."""
+_LONGEST = 20_000
+"""Bytes of a body that is looked at."""
+_MANY = 16
+"""Outlines of one kind."""
+_INSERT = "INSERT OR IGNORE INTO _outlines (kind, body, checksum) VALUES (?, ?, ?)"
+_NUMBER = "SELECT id FROM _outlines WHERE kind = ? AND body = ? AND checksum = ?"
+_KINDS = 1_000
+"""Kinds of which the first bodies are remembered."""
+
+_Fields = dict[str, bytes]
+
+_fields_of: Callable[[bytes], dict[str, msgspec.Raw]] = msgspec.json.Decoder(
+    dict[str, msgspec.Raw]
+).decode
+_items_of: Callable[[bytes], list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_CONTROL = re.compile(rb"[\x00-\x1f]")
+_MARKS = re.compile(f"[{GAPS}{TRIAL}]".encode())
+_VALUE = (
+    rb'("[^"\\\x00-\x1f]*(?:\\.[^"\\\x00-\x1f]*)*"'  # a text
+    rb'|[^",:\[\]{}\x00-\x20]+'  # a number, true, false or null
+    rb"|[\[{][^\x00-\x1f]*[\]}])"  # what is nested
+)
+
+
+class Outline(NamedTuple):
+    """What bodies of one kind have in common."""
+
+    format: bytes
+    """With ``%b`` in the place of each gap, the trial's included."""
+    start: bytes
+    """What a row that fills it begins with."""
+    size: int
+    """Items of such a row."""
+    trial: int | None
+    """Place of the trial among the values, if it is one."""
+    match: Callable[[bytes], re.Match[bytes] | None]
+    """Finds the values in a body, if it is one that fills it."""
+    fields: _Fields
+    """Those of its bodies; nothing for one that is a gap."""
+
+
+class Outlines:
+    """The outlines of one database, as one connection sees them."""
+
+    def __init__(self) -> None:
+        self.connection: sqlite3.Connection | None = None
+        """Whose database has them; those of another are still to be loaded."""
+        self._by_number: dict[bytes, Outline] = {}
+        self.by_kind: dict[str, list[Outline]] = {}
+        """Kind -> its outlines: the kind of a record is its stream and what its id begins with."""
+        self.before: defaultdict[str, list[tuple[bytes, int]]] = defaultdict(list)
+        """Kind -> the first bodies of it that fill none, and their trials."""
+
+    def forget(self) -> None:
+        """Forget all, as when a transaction did not come to its end."""
+        self.connection = None
+
+    # Writing --------------------------------------------------------------------------------------
+
+    def load(self, connection: sqlite3.Connection) -> None:
+        """Know the outlines that a connection sees, and none of another database."""
+        self.connection, self._by_number, self.by_kind = connection, {}, {}
+        self.before.clear()
+        for number, kind, text in intact_outlines(connection):
+            self._take(number, kind, text)
+
+    def learn(self, connection: sqlite3.Connection, kind: str, trial: int, body: bytes) -> None:
+        """Perhaps make an outline for the bodies that follow one of a kind that fills none."""
+        fields = _parted(body, trial) if len(body) <= _LONGEST else None
+        known = self.by_kind.get(kind, ())
+        if fields is None or len(known) >= _MANY:
+            return
+        common = _nearest(known, fields)
+        if common is None:
+            common = self._shared_with_others(kind, fields)
+            if len(self.before) > _KINDS:
+                self.before.clear()
+            self.before[kind] = [(body, trial)]
+        if _size(common) >= _WORTH:
+            self._add(connection, kind, fields, common)
+
+    def _shared_with_others(self, kind: str, fields: _Fields) -> _Fields:
+        """Return what a body has in common with all those before that have the same fields."""
+        common: _Fields | None = None
+        for one in self.before[kind]:
+            other = _parted(*one)
+            if other is not None and [*other] == [*fields]:
+                common = _shared(common or fields, other)
+        return common or {}
+
+    def _add(
+        self, connection: sqlite3.Connection, kind: str, fields: _Fields, common: _Fields
+    ) -> None:
+        text = _text_of(fields, common)
+        if text is None:
+            return
+        connection.execute(OUTLINES)
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+        row = (kind, text, _checksum(kind, text))
+        connection.execute(_INSERT, row)
+        (number,) = connection.execute(_NUMBER, row).fetchone()
+        self._take(number, kind, text)
+
+    # Reading --------------------------------------------------------------------------------------
+
+    def whole(self, connection: sqlite3.Connection, rows: list[Stored]) -> list[Stored]:
+        """Put the bodies as they were written in the place of what fills an outline."""
+        known = self._by_number if connection is self.connection else {}
+        for at, (position, trial, id, body) in enumerate(rows):
+            if type(body) is not bytes or body[:1] != b"[":
+                continue
+            # As `body` does it: a call for each of a million records is felt.
+            items: list[Any] = body[1:-1].split(b",")
+            one = known.get(items[0])
+            if one is None or len(items) != one.size or type(trial) is not int:
+                body = self.body(connection, trial, body)
+                known = self._by_number
+            else:
+                del items[0]
+                if one.trial is not None:
+                    items.insert(one.trial, b'"%010x"' % trial)
+                body = one.format % tuple(items)
+            rows[at] = Stored(position, trial, id, body)
+        return rows
+
+    def body(self, connection: sqlite3.Connection, trial: int, short: bytes) -> bytes:
+        """Return the body that a row stands for; what fills no outline that is known stays."""
+        if short[:1] != b"[":
+            return short
+        items: list[Any] = short[1:-1].split(b",")
+        if connection is not self.connection or items[0] not in self._by_number:
+            self.load(connection)
+        one = self._by_number.get(items[0])
+        if one is None:
+            return short
+        if len(items) != one.size:  # commas in texts or in what is nested
+            try:
+                items = [bytes(item) for item in _items_of(short)]
+            except msgspec.MsgspecError:
+                return short
+            if len(items) != one.size:
+                return short
+        del items[0]
+        if one.trial is not None:
+            items.insert(one.trial, b'"%010x"' % trial if type(trial) is int else b"")
+        return one.format % tuple(items)
+
+    def _take(self, number: int, kind: str, text: str) -> None:
+        outline = _outline(number, text.encode())
+        self._by_number[b"%d" % number] = outline
+        # The latest first: it is likely to fit what comes next.
+        self.by_kind.setdefault(kind, []).insert(0, outline)
+
+
+def whole_rows(stream: str) -> str:
+    """Return the SQL of a stream's rows, with each outline filled by what a row has.
+
+    It is of what SQLite and DuckDB both have, and leaves out bodies that are no JSON.
+    """
+    body = f"replace(o.body, '{TRIAL}', '0')"
+    for place, gap in enumerate(GAPS, start=1):
+        value = f"CAST(r.body -> '$[{place}]' AS TEXT)"
+        body = f"replace({body}, '{gap}', coalesce({value}, ''))"
+    number = "CASE WHEN substr(r.body, 1, 1) = '[' THEN CAST(r.body ->> '$[0]' AS BIGINT) END"
+    return f"""(SELECT r.trial AS trial, r.id AS id,
+    CASE WHEN o.id IS NULL THEN r.body ELSE {body} END AS body
+    FROM (SELECT trial, id, body FROM {stream} WHERE json_valid(body)) r
+    LEFT JOIN _outlines o ON o.id = {number})"""
+
+
+def intact_outlines(connection: sqlite3.Connection) -> list[tuple[int, str, str]]:
+    """Return number, kind and text of the outlines in a database that are whole.
+
+    What is damaged in the table is taken from its index.
+    """
+    found: dict[int, tuple[int, str, str]] = {}
+    for place in ("", " INDEXED BY sqlite_autoindex__outlines_1"):
+        whole, query = True, f"SELECT id, kind, body, checksum FROM _outlines{place}"
+        try:
+            for number, kind, text, checksum in connection.execute(query):
+                if type(text) is str and checksum == _checksum(kind, text):
+                    found.setdefault(number, (number, kind, text))
+                else:
+                    whole = False
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            if isinstance(error, sqlite3.OperationalError) and "no such" in str(error):
+                break
+            if place:
+                raise
+            whole = False
+        if whole:
+            break
+    return [found[number] for number in sorted(found)]
+
+
+def insert_outlines(
+    connection: sqlite3.Connection, outlines: Mapping[int, tuple[str, str]]
+) -> None:
+    """Write outlines, number -> kind and text, to a database that has none."""
+    rows = [(number, *one, _checksum(*one)) for number, one in sorted(outlines.items())]
+    connection.executemany("INSERT INTO _outlines VALUES (?, ?, ?, ?)", rows)
+
+
+def outline_of(values: Sequence[Any]) -> tuple[str, str] | None:
+    """Return kind and text of an outline, if these are the values of an intact row of one."""
+    if len(values) != 4 or not all(type(each) is str for each in values[1:]):
+        return None
+    _, kind, text, checksum = values
+    return (kind, text) if checksum == _checksum(kind, text) else None
+
+
+# Outlines of bodies -------------------------------------------------------------------------------
+
+
+def _checksum(kind: Any, text: str) -> str:
+    return xxh3_64_hexdigest(f"{kind}\n{text}".encode())
+
+
+def holds(short: bytes, values: list[bytes]) -> bool:
+    """Whether a row has these values, though there are commas in them."""
+    try:
+        return [bytes(item) for item in _items_of(short)[1:]] == values
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+
+
+def _parted(body: bytes, trial: int) -> _Fields | None:
+    """Return the fields of a body, with a mark where the trial stands; ``None`` if it is other."""
+    if _CONTROL.search(body):
+        return None
+    try:
+        found = _fields_of(body)
+        fields = {name: bytes(value) for name, value in found.items()}
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    parts = [b'"%b":%b' % (name.encode(), value) for name, value in fields.items()]
+    if b"{%b}" % b",".join(parts) != body:
+        return None  # blanks, escapes, or a name twice
+    mark, of = TRIAL.encode(), b'"%010x"' % trial
+    return {name: mark if value == of else value for name, value in fields.items()}
+
+
+def _shared(first: Mapping[str, bytes], second: Mapping[str, bytes]) -> _Fields:
+    return {name: value for name, value in first.items() if second.get(name) == value}
+
+
+def _size(fields: Mapping[str, bytes]) -> int:
+    return sum(len(name) + len(value) + 4 for name, value in fields.items() if value)
+
+
+def _nearest(known: Sequence[Outline], fields: _Fields) -> _Fields | None:
+    """Return what a body has in common with the nearest outline of the same fields.
+
+    ``None`` if none is near, and nothing if it must do without one.
+    """
+    names, nearest = [*fields], None
+    for one in known:
+        if [*one.fields] == names:
+            common = _shared(one.fields, fields)
+            if _size(common) == _size(one.fields):
+                return {}  # it should fit, but its values do not stand in a row
+            if _size(common) >= max(_WORTH, _size(nearest or {}) + 1):
+                nearest = common
+    return nearest
+
+
+def _text_of(fields: Mapping[str, bytes], common: Mapping[str, bytes]) -> str | None:
+    """Return the outline of bodies with these fields; ``None`` if it has too many gaps."""
+    gaps = iter(GAPS)
+    parts = []
+    for name in fields:
+        value = common[name].decode() if name in common else next(gaps, None)
+        if value is None:
+            return None
+        parts.append(f'"{name}":{value}')
+    return "{" + ",".join(parts) + "}"
+
+
+def _outline(number: int, text: bytes) -> Outline:
+    literals, marks = _MARKS.split(text), _MARKS.findall(text)
+    mark, gap = TRIAL.encode(), b'"\\u0000"'
+    trial = marks.index(mark) if mark in marks else None
+    fields = {}
+    for name, value in _fields_of(_MARKS.sub(lambda found: gap, text)).items():
+        fields[name] = bytes(value)
+    places = [name for name, value in fields.items() if value == gap]
+    for name, found in zip(places, marks, strict=False):
+        fields[name] = mark if found == mark else b""
+    pattern = _VALUE.join(map(re.escape, literals))
+    return Outline(
+        b"%b".join(one.replace(b"%", b"%%") for one in literals), b"[%d," % number,
+        1 + len(marks) - (trial is not None), trial, re.compile(pattern).fullmatch, fields,
+    )  # fmt: skip
