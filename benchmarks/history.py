@@ -18,6 +18,7 @@ from daskperiment.history import overview
 from daskperiment.history.tables import get_history
 from daskperiment.recording.registry import close_recorders
 from daskperiment.store.opening import columns_folder, open_store
+from daskperiment.store.protocol import Store
 
 __all__ = ["run"]
 
@@ -43,7 +44,7 @@ def run(folder: Path, sizes: tuple[int, ...] = SIZES) -> Iterator[Figure]:
 def _of_size(folder: Path, size: int) -> Iterator[Figure]:
     store = open_store(folder, f"history{size}")
     fill(store, size)
-    connection = sqlite3.connect(folder / f"history{size}" / "records.sqlite")
+    connection = _plain(folder / f"plain{size}.db", store)
 
     def ask(**asked: Any) -> pd.DataFrame:
         return get_history(store, _NAMES, **asked)
@@ -71,6 +72,18 @@ def _of_size(folder: Path, size: int) -> Iterator[Figure]:
     store.close()
     yield Figure(f"{label}: bytes a trial, written straight", size_of(folder / f"history{size}")
                  / size, 900, "B", 1)  # fmt: skip
+
+
+def _plain(path: Path, store: Store) -> sqlite3.Connection:
+    """Return a database in which each record stands as JSON, for SQL to look into."""
+    connection = sqlite3.connect(path)
+    connection.execute(
+        "CREATE TABLE trials (position INTEGER PRIMARY KEY, trial, id, body, UNIQUE (trial, id))"
+    )
+    insert = "INSERT INTO trials VALUES (?, ?, ?, CAST(? AS TEXT))"
+    connection.executemany(insert, store.read("trials"))
+    connection.commit()
+    return connection
 
 
 _MEASURE = """

@@ -16,6 +16,7 @@ import re
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -82,6 +83,10 @@ _VALUE = (
 )
 
 
+# Makes a Stored of a row without a Python call.
+_as_stored: Any = partial(tuple.__new__, Stored)
+
+
 class Outline(NamedTuple):
     """What bodies of one kind have in common."""
 
@@ -106,6 +111,8 @@ class Outlines:
         self.connection: sqlite3.Connection | None = None
         """Whose database has them; those of another are still to be loaded."""
         self._by_number: dict[bytes, Outline] = {}
+        self._missing: set[bytes] = set()
+        """Numbers that rows have and no outline: they are looked for once."""
         self.by_kind: dict[str, list[Outline]] = {}
         """Kind -> its outlines: the kind of a record is its stream and what its id begins with."""
         self.before: defaultdict[str, list[tuple[bytes, int]]] = defaultdict(list)
@@ -119,10 +126,9 @@ class Outlines:
 
     def load(self, connection: sqlite3.Connection) -> None:
         """Know the outlines that a connection sees, and none of another database."""
-        self.connection, self._by_number, self.by_kind = connection, {}, {}
+        self.connection, self._missing = connection, set()
         self.before.clear()
-        for number, kind, text in intact_outlines(connection):
-            self._take(number, kind, text)
+        self._load_again(connection)
 
     def learn(self, connection: sqlite3.Connection, kind: str, trial: int, body: bytes) -> None:
         """Perhaps make an outline for the bodies that follow one of a kind that fills none."""
@@ -171,16 +177,18 @@ class Outlines:
                 continue
             # As `body` does it: a call for each of a million records is felt.
             items: list[Any] = body[1:-1].split(b",")
-            one = known.get(items[0])
-            if one is None or len(items) != one.size or type(trial) is not int:
-                body = self.body(connection, trial, body)
-                known = self._by_number
-            else:
+            one: Any = known.get(items[0])
+            try:
+                if len(items) != one.size:
+                    items = _items_of(body)
                 del items[0]
                 if one.trial is not None:
                     items.insert(one.trial, b'"%010x"' % trial)
                 body = one.format % tuple(items)
-            rows[at] = Stored(position, trial, id, body)
+            except (AttributeError, TypeError, msgspec.MsgspecError):
+                body = self.body(connection, trial, body)
+                known = self._by_number
+            rows[at] = _as_stored((position, trial, id, body))
         return rows
 
     def body(self, connection: sqlite3.Connection, trial: int, short: bytes) -> bytes:
@@ -188,14 +196,19 @@ class Outlines:
         if short[:1] != b"[":
             return short
         items: list[Any] = short[1:-1].split(b",")
-        if connection is not self.connection or items[0] not in self._by_number:
+        if connection is not self.connection:
             self.load(connection)
+        if items[0] not in self._by_number:
+            if items[0] in self._missing:
+                return short
+            self._missing.add(items[0])
+            self._load_again(connection)
         one = self._by_number.get(items[0])
         if one is None:
             return short
         if len(items) != one.size:  # commas in texts or in what is nested
             try:
-                items = [bytes(item) for item in _items_of(short)]
+                items = _items_of(short)
             except msgspec.MsgspecError:
                 return short
             if len(items) != one.size:
@@ -204,6 +217,11 @@ class Outlines:
         if one.trial is not None:
             items.insert(one.trial, b'"%010x"' % trial if type(trial) is int else b"")
         return one.format % tuple(items)
+
+    def _load_again(self, connection: sqlite3.Connection) -> None:
+        self._by_number, self.by_kind = {}, {}
+        for number, kind, text in intact_outlines(connection):
+            self._take(number, kind, text)
 
     def _take(self, number: int, kind: str, text: str) -> None:
         outline = _outline(number, text.encode())
