@@ -59,7 +59,7 @@ class ArtifactGallery:
             source = f"data:{media};base64,{b64encode(data).decode()}"
             yield tag("img", src=source, alt=one.artifact.name)
         elif reference.preview is not None:
-            yield from _preview(reference.preview)
+            yield from _preview(reference.preview, f"{one.artifact.name}, trial {one.trial}")
         else:
             yield tag("pre", reference.repr, tabindex=0)
         if picture is None and one.is_picture:
@@ -81,7 +81,7 @@ class ArtifactGallery:
         return media, data
 
 
-def _preview(found: Preview) -> Iterator[Markup]:
+def _preview(found: Preview, of: str) -> Iterator[Markup]:
     if told := preview_facts(found):
         yield tag("p", told)
     if found.text and found.kind == "html":
@@ -91,6 +91,6 @@ def _preview(found: Preview) -> Iterator[Markup]:
     columns = padded(found.columns, 2)
     names = [name for name, _ in columns]
     if names and found.rows:
-        yield data_table("First rows", names, padded(found.rows, len(names)))
+        yield data_table(f"First rows of {of}", names, padded(found.rows, len(names)))
     elif names:
-        yield data_table("Parts", ["Name", "Type"], columns)
+        yield data_table(f"Parts of {of}", ["Name", "Type"], columns)

@@ -15,7 +15,7 @@ from daskperiment.records import Origin
 from tests.dashboard.pages import FLAGS, PATIENCE, WATCH, Site, missing
 from tests.dashboard.plants import plant_trial
 from tests.dashboard.stores import FolderLab
-from tests.dashboard.studies import hostile, study, wide
+from tests.dashboard.studies import figures, hostile, study, wide
 from tests.history.lab import Lab
 
 
@@ -52,6 +52,7 @@ def folder(tmp_path_factory) -> Path:
     """Make a folder of experiments: a study that really ran, and others written by hand."""
     root = tmp_path_factory.mktemp("store")
     study(root)
+    figures(root)
     hostile(FolderLab(root / "hostile"))
     wide(FolderLab(root / "wide"))
     planted = FolderLab(root / "planted")

@@ -53,6 +53,12 @@ def missing(what: str) -> NoReturn:
     pytest.skip(f"{what} is missing")
 
 
+# Each part that has a name has its own.
+REPEATED = """() => [...document.querySelectorAll("[role=region], nav")]
+  .filter((one) => one.checkVisibility()).map((one) => one.getAttribute("aria-label"))
+  .filter((name, at, all) => all.indexOf(name) !== at)"""
+
+
 class Site:
     """A page of the browser, and what happened in it."""
 
@@ -124,6 +130,7 @@ class Site:
             self.page.locator("main img, main iframe, main [onload], main [onerror]").count() == 0
         )
         assert self.page.evaluate(UNNAMED) == []
+        assert self.page.evaluate(REPEATED) == []
         away = [u for u in self.requests if not re.match(r"http://127\.0\.0\.1:|data:|blob:", u)]
         assert away == []
         assert self.trouble == []

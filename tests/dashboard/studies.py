@@ -6,13 +6,14 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 import daskperiment
 from daskperiment.records import Curation, Node, Origin, curation_id
 from tests.dashboard.stores import PLANTS, FolderLab
 from tests.history.lab import NOW
 
-__all__ = ["hostile", "study", "wide"]
+__all__ = ["figures", "hostile", "study", "wide"]
 
 
 def study(root: Path, backend: object = None) -> None:
@@ -50,6 +51,35 @@ def study(root: Path, backend: object = None) -> None:
         except ValueError:
             pass
     ex.flush()
+
+
+def figures(root: Path) -> None:
+    """Run two trials with artifacts of every kind, a log, and what they used of the machine."""
+    ex = daskperiment.Experiment("figures", backend=root)
+
+    @ex.result
+    def score(a: int) -> float:
+        ex.save("picture", np.full((8, 8, 3), 99 * a, "u1"), format="png")
+        ex.save("page", f"<h1>page {a}</h1>", format="html")
+        ex.save("drawing", "<svg xmlns='http://www.w3.org/2000/svg'><circle r='9'/></svg>", "svg")
+        ex.save("table", pd.DataFrame({"moon": ["a", "b"], "share": [a / 2, 1.0]}))
+        ex.save("words", f"a = {a}")
+        ex.save("weights", np.arange(6.0).reshape(2, 3) * a)
+        ex.save("settings", {"a": a, "path": Path("x")})
+        ex.save_metric("loss", 0, 1 / a)
+        ex.save_metric("loss", 1, 0.5 / a)
+        print("it went well")
+        return a / 2
+
+    node = score(ex.parameter("a"))
+    for a in (1, 2):
+        node.bind(a=a).compute()
+    ex.flush()
+    lab = FolderLab(root / "figures")
+    used = [(f"system/{name}", 5 * i, 9.0) for name in ("cpu_percent", "memory_mb") for i in (1, 2)]
+    for trial in (1, 2):
+        lab.points(trial, *used)
+    lab.store.close()
 
 
 def wide(lab: FolderLab) -> None:

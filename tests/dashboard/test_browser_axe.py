@@ -18,6 +18,12 @@ VIEWS = {
     "compare": ("?experiment=wide&tab=compare&trials=1-3", ".lead"),
     "compare two": ("?experiment=study&tab=compare&trials=3,28", ".origin"),
     "trial": ("?experiment=study&tab=trial&trial=28", ".traceback"),
+    "running": ("?experiment=wide&tab=trial&trial=60", ".unfinished"),
+    "artifacts": ("?experiment=figures&tab=trial&trial=2", ".artifact >> text=words"),
+    "artifacts compared": ("?experiment=figures&tab=compare&trials=1,2", "iframe"),
+    "machine": ("?experiment=figures&tab=metrics&trials=1,2", ".system .plot canvas"),
+    "nothing found": ("?experiment=wide&filter=lr>9&archived=1", "text=No trial fits"),
+    "no such trial": ("?experiment=wide&tab=trial&trial=999", "text=No such trial"),
 }
 SCREENS = [(width, scheme) for scheme in ("light", "dark") for width in (1280, 375)]
 # In the dark only the contrast can be another one.

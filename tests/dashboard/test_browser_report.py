@@ -49,7 +49,8 @@ def report(browser: Any, folder: Path, tmp_path: Path) -> Iterator[ReportPage]:
 
 
 @pytest.mark.parametrize(
-    ("experiment", "trials"), [("study", [3, 28, 4]), ("planted", [1, 2]), ("hostile", [1, 2, 3])]
+    ("experiment", "trials"),
+    [("study", [3, 28, 4]), ("figures", [1, 2]), ("planted", [1, 2]), ("hostile", [1, 2, 3])],
 )
 def test_reports_in_a_browser(
     report: ReportPage, axe: str, experiment: str, trials: list[int]

@@ -8,7 +8,7 @@ const fileOf = (experiment, trial, name, use) =>
   `api/${of(experiment, `trials/${trial}/artifact`)}?${new URLSearchParams({ name, use })}`;
 
 /** A table's head, an array's numbers, the beginning of a text: made when the value was kept. */
-export function preview(found) {
+export function preview(found, of) {
   if (!found) return null;
   const facts = [found.dtype, found.shape?.length ? found.shape.join(" × ") : "",
     ...Object.entries(found.stats ?? {}).map(([name, text]) => `${name} ${text}`)].filter(Boolean);
@@ -19,8 +19,8 @@ export function preview(found) {
     found.text && found.kind !== "html" ? h("pre", { tabindex: "0" }, found.text) : null,
     columns.length && rows.length ? table(columns.map(([name]) => name), [
       h("tr", {}, columns.map(([, type]) => h("td", { class: "quiet" }, type))),
-      ...rows.map((cells) => h("tr", {}, cells.map((one) => h("td", { class: "value" }, one))))], { "aria-label": "First rows" }) : null,
-    columns.length && !rows.length ? table(["Name", "Type"], columns.map(([name, type]) => h("tr", {}, h("th", { scope: "row", class: "mono" }, name), h("td", {}, type))), { "aria-label": "Parts" }) : null,
+      ...rows.map((cells) => h("tr", {}, cells.map((one) => h("td", { class: "value" }, one))))], { "aria-label": `First rows of ${of}` }) : null,
+    columns.length && !rows.length ? table(["Name", "Type"], columns.map(([name, type]) => h("tr", {}, h("th", { scope: "row", class: "mono" }, name), h("td", {}, type))), { "aria-label": `Parts of ${of}` }) : null,
   ];
 }
 
@@ -42,7 +42,7 @@ function shown(experiment, trial, one) {
   }
   return [
     one.thumbnail ? h("img", { class: "artifact", alt: one.name, loading: "lazy", src: fileOf(experiment, trial, one.name, "thumbnail") }) : null,
-    one.preview ? preview(one.preview) : h("p", { class: "value quiet" }, one.text),
+    one.preview ? preview(one.preview, `${one.name}, trial ${trial}`) : h("p", { class: "value quiet" }, one.text),
   ];
 }
 

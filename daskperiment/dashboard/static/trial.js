@@ -183,7 +183,7 @@ export function trial(page) {
     return card("Persisted values", values.length ? table(["Step", "Type", "Size", "Digest", "Value"], values.map(({ key, kept: one }) =>
       h("tr", {}, h("th", { scope: "row", class: "mono" }, key), h("td", {}, one.type), h("td", { class: "nowrap" }, one.plain ? "plain" : size(one.size)),
         h("td", { class: "mono", title: one.digest }, one.digest ? one.digest.slice(0, 16) : one.reason ? `not kept: ${one.reason}` : "—"),
-        h("td", { class: "roomy" }, one.preview ? preview(one.preview) : foldable(one.text), one.load ? h("code", { class: "mono quiet" }, one.load) : null))), { "aria-label": "Persisted values" }) : h("p", { class: "quiet" }, "No step of this trial kept its value."));
+        h("td", { class: "roomy" }, one.preview ? preview(one.preview, key) : foldable(one.text), one.load ? h("code", { class: "mono quiet" }, one.load) : null))), { "aria-label": "Persisted values" }) : h("p", { class: "quiet" }, "No step of this trial kept its value."));
   }
 
   function code(found) {
