@@ -139,6 +139,7 @@ class Guesses:
 
     def turn(self, address: str) -> float | None:
         """Return in how many seconds a token of an address is looked at; None if it has to go."""
+        address = _guesser(address)
         now = self._clock()
         at = max(now, self._next.get(address, now))
         if at - now > _PATIENCE:
@@ -150,6 +151,7 @@ class Guesses:
 
     def note(self, address: str, right: bool) -> None:
         """Note whether a token of an address was right."""
+        address = _guesser(address)
         if right:
             self._forget(address)
             return
@@ -167,6 +169,19 @@ class Guesses:
     def _forget(self, address: str) -> None:
         self._wrong.pop(address, None)
         self._next.pop(address, None)
+
+
+def _guesser(address: str) -> str:
+    """Return what one machine shares of its addresses: of IPv6 it has 2**64 to guess from."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address  # of a socket that is no network's
+    if isinstance(found, ipaddress.IPv4Address):
+        return address
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.IPv6Address(int(found) >> 64 << 64))
 
 
 def _bytes(text: str) -> bytes:

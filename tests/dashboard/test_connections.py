@@ -92,6 +92,25 @@ def test_guesses_are_slowed():
     assert guesses.turn("a") == 0
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "is_one"),
+    [
+        ("2001:db8::1", "2001:db8::ffff:2", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("::ffff:10.0.0.1", "10.0.0.1", True),
+        ("10.0.0.1", "10.0.0.2", False),
+        ("fe80::1%eth0", "fe80::2%eth0", True),
+    ],
+)
+def test_other_addresses_of_one_machine_are_no_way_around(first, second, is_one):
+    """Who has a whole network of IPv6 to guess from is slowed as one."""
+    guesses = Guesses(lambda: 0.0)
+    for _ in range(8):
+        guesses.note(first, right=False)
+    seconds = guesses.turn(second)
+    assert bool(seconds) is is_one
+
+
 def test_few_addresses_are_remembered(monkeypatch):
     """Wrong tokens from ever new addresses take no ever growing memory."""
     monkeypatch.setattr(guard, "_ADDRESSES", 10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import os
@@ -13,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar, copy_context
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -31,6 +33,8 @@ from pymongo.errors import DuplicateKeyError, OperationFailure, WriteError
 from daskperiment import codec, records
 from daskperiment.errors import CorruptRecordError, StoreError, StoreUnavailableError, StoreWarning
 from daskperiment.store.mongo import trials as mongo_trials
+from daskperiment.store.mongo.client import MongoServer as Connected
+from daskperiment.store.mongo.client import mongo_target
 from daskperiment.store.mongo.store import MongoStore, list_mongo, open_mongo
 from daskperiment.store.protocol import Record
 from daskperiment.testing import StoreConformance
@@ -971,3 +975,23 @@ def test_clock_is_the_servers(store: MongoStore, client: Client) -> None:
     assert clocks[0] >= told
     later = client.admin.command("hello")["localTime"].replace(tzinfo=UTC).timestamp()
     assert clocks[-1] <= later
+
+
+def test_a_forgotten_store_leaves_context_variables_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the garbage collector closes, in the middle of anything, sets no variable there."""
+    var, closed = ContextVar("var", default=0), list[Any]()
+
+    def close(client: Any) -> None:
+        var.set(1)  # as the driver does, for the time that it takes at most
+        closed.append(client)
+
+    monkeypatch.setattr(pymongo.MongoClient, "close", close)
+    server = Connected(mongo_target("mongodb://127.0.0.1:1/nowhere"), "here")
+    server._connected()
+    vars(server)["itself"] = server
+    del server
+    before = copy_context()
+    gc.collect()
+    assert len(closed) == 1
+    assert var.get() == 0
+    assert dict(copy_context().items()) == dict(before.items())

@@ -708,6 +708,12 @@ def test_large_values_of_a_full_server(
         assert recorder.delivery._pending.in_memory == 0
         chunks = sum(len(key.split(b":")[-1]) < 32 for key in client.scan_iter("*object:*"))
         assert chunks == 3 * (6 - len(recorder.delivery._pending))  # none of what did not fit
+        # Tried again each second, it sends no piece: records of others have all the room.
+        client.config_resetstat()
+        with pytest.raises(StoreError, match="no room for 12"):
+            recorder.delivery._pending.deliver(ex._store)
+        written = client.info("commandstats").get("cmdstat_set", {"calls": 0})
+        assert written["calls"] == 0
         client.config_set("maxmemory", 0)
         ex.flush()
         for number in range(3):

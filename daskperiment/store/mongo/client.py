@@ -8,6 +8,7 @@ import re
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from contextvars import Context
 from threading import Lock
 from typing import Any, NamedTuple, TypeVar, TypeVarTuple
 from urllib.parse import unquote
@@ -207,7 +208,9 @@ class MongoServer:
         if client is None or self._home != os.getpid():
             client = self._connect()
             # The client has threads, and complains if it is forgotten.
-            self._closing = weakref.finalize(self, _close, client)
+            # The garbage collector may begin while a context variable is set, before Python 3.12.
+            # Who then sets another one in the same context ends the interpreter: so not in that.
+            self._closing = weakref.finalize(self, Context().run, _close, client)
         return _configured(client, self._target.database)
 
     def _connect(self) -> Any:

@@ -11,7 +11,7 @@ from toolz import partition_all
 from daskperiment.errors import CorruptRecordError, StoreError
 from daskperiment.store.protocol import Buffer, flat
 from daskperiment.store.redis.client import RedisServer
-from daskperiment.store.redis.scripts import CHUNK, SEAL, SIZES
+from daskperiment.store.redis.scripts import CHUNK, ROOM, SEAL, SIZES
 
 __all__ = ["RedisObjects"]
 
@@ -52,7 +52,8 @@ class RedisObjects:
         if size <= _CHUNK:
             # One command: the object appears whole, and one that is there stays.
             self._server.call("SET", key, b"".join((b"=", *views)), "NX")
-        elif not self._server.call("EXISTS", key):
+        # Asked before a piece is sent: tried again each second, it would take the room of others.
+        elif not self._server.run(ROOM, [key], size):
             self._put_chunks(key, views, size)
 
     def get(self, digest: str) -> Buffer:

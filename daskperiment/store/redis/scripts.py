@@ -20,6 +20,7 @@ __all__ = [
     "FIND",
     "PAGE",
     "REMOVE",
+    "ROOM",
     "SEAL",
     "SET_ASIDE",
     "SELECT",
@@ -292,6 +293,24 @@ return 1
 """
 )
 """Object, its chunks; size, chunk size -> 0 if a chunk is missing, else the head is written."""
+
+ROOM = _script(
+    """
+if redis.call('EXISTS', KEYS[1]) == 1 then return 1 end
+local info = redis.pcall('INFO', 'memory')
+if type(info) == 'string' and string.find(info, 'maxmemory_policy:noeviction', 1, true) then
+    local most = tonumber(string.match(info, 'maxmemory:(%d+)'))
+    local used = tonumber(string.match(info, 'used_memory:(%d+)'))
+    if most and used and most > 0 and used + ARGV[1] > most then
+        return redis.error_reply("OOM no room for " .. ARGV[1] .. " bytes: 'maxmemory' is "
+            .. most .. ", used are " .. used .. ".")
+    end
+end
+return 0
+"""
+)
+"""Object; its size -> whether it is there; an error of a full server if there is no room for it.
+A user may not be allowed to ask how much there is: then its chunks find out."""
 
 STATE = _script(
     _STANDING,
