@@ -5,6 +5,10 @@ Where bodies of one kind come again and again, the database keeps their outline,
 and a row only the values in them: a JSON array that begins with the number of the outline. The body
 that a reader gets is the one that was written, to the byte.
 
+An outline's number is made of what it says, so it never stands for another one, though the database
+is put back to what it was before: who remembers an outline may be wrong about whether it is there,
+not about what it is.
+
 A gap is a character that no JSON has: the first has the first of :data:`GAPS`, and :data:`TRIAL`
 is the trial in which the row stands, as ten digits. Many rows need their outline. So it has a
 checksum, and stands in the database twice: in the table, and in the table's index.
@@ -26,6 +30,7 @@ from daskperiment.store.protocol import Stored
 
 __all__ = [
     "AFTER",
+    "CHANGED",
     "GAPS",
     "OUTLINED",
     "OUTLINES",
@@ -57,6 +62,8 @@ GAPS = "\x01\x02\x03\x04\x05\x06\x07\x08\x0b\x0c\x0e\x0f\x10\x11\x12\x13"
 TRIAL = "\x1f"
 """Stands in an outline for the trial, as bodies name it."""
 
+CHANGED = "PRAGMA data_version"
+"""Asks for a number that is another one after anybody else wrote to the database."""
 AFTER = 8
 """Bodies of one kind before those that get an outline."""
 _WORTH = 40
@@ -65,7 +72,9 @@ _LONGEST = 20_000
 """Bytes of a body that is looked at."""
 _MANY = 16
 """Outlines of one kind."""
-_INSERT = "INSERT OR IGNORE INTO _outlines (kind, body, checksum) VALUES (?, ?, ?)"
+_DIGITS = 10
+"""Of a checksum that make the number: few, as each row has it, and another outline's seldom."""
+_INSERT = "INSERT OR IGNORE INTO _outlines VALUES (?, ?, ?, ?)"
 _NUMBER = "SELECT id FROM _outlines WHERE kind = ? AND body = ? AND checksum = ?"
 _KINDS = 1_000
 """Kinds of which the first bodies are remembered."""
@@ -113,8 +122,10 @@ class Outlines:
         self.connection: sqlite3.Connection | None = None
         """Whose database has them; those of another are still to be loaded."""
         self._by_number: dict[bytes, Outline] = {}
+        self.version = 0
+        """Of the database when it was last known which are there, as :data:`CHANGED` tells."""
         self._missing: set[bytes] = set()
-        """Numbers that rows have and no outline: they are looked for once."""
+        """Numbers that rows have and no outline: they are looked for once in each version."""
         self.by_kind: dict[str, list[Outline]] = {}
         """Kind -> its outlines: the kind of a record is its stream and what its id begins with."""
         self.before: defaultdict[str, list[tuple[bytes, int]]] = defaultdict(list)
@@ -128,9 +139,22 @@ class Outlines:
 
     def load(self, connection: sqlite3.Connection) -> None:
         """Know the outlines that a connection sees, and none of another database."""
-        self.connection, self._missing = connection, set()
+        self.connection, self.version = connection, _version(connection)
+        self._missing.clear()
         self.before.clear()
         self._load_again(connection)
+
+    def look_again(self, connection: sqlite3.Connection) -> None:
+        """See that those that are known are there, so that rows may fill them.
+
+        Whoever else wrote may have put the database back to what it was before them.
+        """
+        if connection is self.connection:
+            self.version = _version(connection)
+            there = {b"%d" % number for number, *_ in intact_outlines(connection)}
+            if self._by_number.keys() <= there:
+                return
+        self.load(connection)
 
     def learn(self, connection: sqlite3.Connection, kind: str, trial: int, body: bytes) -> None:
         """Perhaps make an outline for the bodies that follow one of a kind that fills none."""
@@ -164,10 +188,11 @@ class Outlines:
             return
         connection.execute(OUTLINES)
         connection.execute(f"PRAGMA user_version = {VERSION}")
-        row = (kind, text, _checksum(kind, text))
-        connection.execute(_INSERT, row)
-        (number,) = connection.execute(_NUMBER, row).fetchone()
-        self._take(number, kind, text)
+        checksum = _checksum(kind, text)
+        connection.execute(_INSERT, (int(checksum[:_DIGITS], 16), kind, text, checksum))
+        # None if another one has its number.
+        for (number,) in connection.execute(_NUMBER, (kind, text, checksum)).fetchall():
+            self._take(number, kind, text)
 
     # Reading --------------------------------------------------------------------------------------
 
@@ -200,12 +225,7 @@ class Outlines:
         items: list[Any] = short[1:-1].split(b",")
         if connection is not self.connection:
             self.load(connection)
-        if items[0] not in self._by_number:
-            if items[0] in self._missing:
-                return short
-            self._missing.add(items[0])
-            self._load_again(connection)
-        one = self._by_number.get(items[0])
+        one = self._by_number.get(items[0]) or self._find_again(connection, items[0])
         if one is None:
             return short
         if len(items) != one.size:  # commas in texts or in what is nested
@@ -219,6 +239,17 @@ class Outlines:
         if one.trial is not None:
             items.insert(one.trial, b'"%010x"' % trial if type(trial) is int else b"")
         return one.format % tuple(items)
+
+    def _find_again(self, connection: sqlite3.Connection, number: bytes) -> Outline | None:
+        """Look for an outline that came since, or that was missing before somebody else wrote."""
+        version = _version(connection)
+        if version != self.version:
+            self.version, self._missing = version, set()
+        elif number in self._missing:
+            return None
+        self._missing.add(number)
+        self._load_again(connection)
+        return self._by_number.get(number)
 
     def _load_again(self, connection: sqlite3.Connection) -> None:
         self._by_number, self.by_kind = {}, {}
@@ -290,6 +321,10 @@ def outline_of(values: Sequence[Any]) -> tuple[str, str] | None:
 
 
 # Outlines of bodies -------------------------------------------------------------------------------
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute(CHANGED).fetchone()[0])
 
 
 def _checksum(kind: Any, text: str) -> str:

@@ -126,6 +126,54 @@ def test_a_database_that_was_made_anew(tmp_path: Path) -> None:
         each.close()
 
 
+def put_back(file: Path, backup: Path) -> None:
+    """Put a database back to what a backup has, without another file in its place."""
+    with closing(sqlite3.connect(backup)) as source, closing(sqlite3.connect(file)) as target:
+        source.backup(target)
+
+
+def test_a_database_that_was_put_back(tmp_path: Path) -> None:
+    """Who has it open fills no outline that went, and takes none for another that came since."""
+    file, backup = tmp_path / "ex" / "records.sqlite", tmp_path / "backup"
+    store, before = filled(tmp_path / "ex", 15)
+    put_back(backup, file)
+    for name in "cd":  # each time, outlines are made that the backup does not have
+        records = [
+            Record("steps", n, f"{name}-{n}", plain(n).replace(b"common", name.encode() * 6))
+            for n in range(1, 30)
+        ]
+        store.append(records[:20])
+        assert bodies(store, "trials", "steps") == before | {r[:3]: r.body for r in records[:20]}
+        put_back(file, backup)
+        other = FileStore(tmp_path / "ex")
+        more = [Record("steps", n, f"e-{n}", plain(n).replace(b"nobody", b"no one"))
+                for n in range(1, 30)]  # fmt: skip
+        other.append(more)
+        other.close()
+        store.append(records[20:])
+        written = before | {r[:3]: r.body for r in [*records[20:], *more]}
+        assert bodies(store, "trials", "steps") == written
+        fresh = FileStore(tmp_path / "ex")
+        assert bodies(fresh, "trials", "steps") == written
+        fresh.close()
+        put_back(file, backup)
+    store.close()
+
+
+def test_outlines_that_come_back(tmp_path: Path) -> None:
+    """Outlines that were missing when a reader looked for them are found once they are there."""
+    store, written = filled(tmp_path / "ex", 15)
+    with closing(sqlite3.connect(tmp_path / "ex" / "records.sqlite")) as connection:
+        rows = connection.execute("SELECT * FROM _outlines").fetchall()
+        with connection:
+            connection.execute("DELETE FROM _outlines")
+        assert bodies(store, "trials", "steps") != written
+        with connection:
+            connection.executemany("INSERT INTO _outlines VALUES (?, ?, ?, ?)", rows)
+    assert bodies(store, "trials", "steps") == written
+    store.close()
+
+
 def pages(file: Path) -> dict[str, list[int]]:
     with closing(sqlite3.connect(file)) as connection:
         query = "SELECT name, pageno FROM dbstat WHERE name LIKE '%outlines%'"

@@ -36,7 +36,7 @@ from daskperiment.store.file.database import Database
 from daskperiment.store.file.deletions import Deletions
 from daskperiment.store.file.objects import FileObjects, select_in
 from daskperiment.store.object_methods import ObjectMethods
-from daskperiment.store.outlines import AFTER, OUTLINED, Outlines, holds
+from daskperiment.store.outlines import AFTER, CHANGED, OUTLINED, Outlines, holds
 from daskperiment.store.protocol import (
     Allocation,
     Fault,
@@ -544,8 +544,9 @@ def _rows(
 
     All in one function: each call is felt in a trial.
     """
-    if connection is not outlines.connection:
-        outlines.load(connection)
+    version = connection.execute(CHANGED).fetchone()[0]
+    if connection is not outlines.connection or version != outlines.version:
+        outlines.look_again(connection)
     rows: list[_Row] = []
     for _, trial, id, body, _ in batch:
         rows.append((trial, id, body))
