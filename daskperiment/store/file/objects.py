@@ -166,12 +166,12 @@ _KEEP_SIZE = 1
 @cache
 def _fallocate() -> Callable[[int, int, int, int], int] | None:
     """Return the system's function that reserves room for a file, None if it has none."""
-    import ctypes  # noqa: PLC0415  # of use for large objects alone
-
     try:
+        import ctypes  # noqa: PLC0415  # of use for large objects alone
+
         function: Any = ctypes.CDLL(None).fallocate64
-    except (AttributeError, OSError, TypeError):  # no Linux, or another C library
-        return None
+    except (ImportError, AttributeError, OSError, TypeError):
+        return None  # no Linux, another C library, or a Python whose files are out of reach by now
     function.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
     found: Callable[[int, int, int, int], int] = function
     return found
