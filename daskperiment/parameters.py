@@ -79,7 +79,7 @@ class Parameters:
 
     def declare(self, name: str, default: Any = NO_VALUE, secret: bool = False) -> None:
         """Declare a parameter, or give it another default."""
-        check_name(name, "parameter")
+        check_name(name, "A parameter")
         check_values({name: default})
         with self._lock:
             self._defaults[name] = default
@@ -240,7 +240,7 @@ def all_named(method: str, values: Any, named: Mapping[str, Any]) -> Mapping[str
             f"values, such as {method}({{'opt.lr': 0.1}}), or keywords."
         )
     for name in values:
-        check_name(name, "parameter")
+        check_name(name, "A parameter")
         if name in named:
             raise TypeError(f"{method}() got parameter {name!r} twice; give it once")
     return {**values, **named}

@@ -33,7 +33,7 @@ _OPEN = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 
 def check_name(name: Any, what: str) -> None:
-    """Refuse what is no name.
+    """Refuse what is no name of what such as ``"A metric"``.
 
     Raises
     ------
@@ -41,9 +41,9 @@ def check_name(name: Any, what: str) -> None:
         If it is not text, or empty.
     """
     if not isinstance(name, str):
-        raise TypeError(f"A {what}'s name is text, got {name!r} ({type(name).__name__})")
+        raise TypeError(f"{what}'s name is text, got {name!r} ({type(name).__name__})")
     if not name:
-        raise ValueError(f"A {what}'s name is empty; give it at least one character")
+        raise ValueError(f"{what}'s name is empty; give it at least one character")
 
 
 def argument_names(

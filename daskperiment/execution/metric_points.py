@@ -37,7 +37,7 @@ def point_of(key: Any, given: tuple[Any, ...], named: Mapping[str, Any]) -> Poin
     else:
         epoch, value = given
         _check_order(epoch, value)
-    check_name(key, "metric")
+    check_name(key, "A metric")
     return Point(key, _epoch(key, epoch), _value(key, value), time.time())
 
 

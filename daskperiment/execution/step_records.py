@@ -82,10 +82,15 @@ def check_artifact_name(name: Any) -> None:
     Raises
     ------
     TypeError, ValueError
-        If it is no text, empty or too long.
+        If it is no text, empty, too long, or has halves of characters, which no store takes.
     """
-    check_name(name, "artifact")
+    check_name(name, "An artifact")
     if len(name) > _LONGEST:
         raise ValueError(
             f"An artifact's name has at most {_LONGEST} characters; {name[:40]!r}… has {len(name)}."
+        )
+    if any("\ud800" <= each <= "\udfff" for each in name):
+        raise ValueError(
+            f"An artifact's name is {name!r}, which has halves of characters and cannot be "
+            "written; name.encode(errors='replace').decode() can be."
         )

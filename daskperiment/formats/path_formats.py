@@ -10,14 +10,18 @@ import os
 import shutil
 import tempfile
 import zipfile
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path, PurePath
 from typing import Any
 
-from daskperiment.formats.format import Buffer, Format
+from daskperiment.errors import StoreWarning
+from daskperiment.formats.format import Buffer, Format, file_content
 from daskperiment.formats.image_formats import picture_thumbnail
 from daskperiment.formats.plain_formats import text_preview
+from daskperiment.formatting import shorten
 from daskperiment.records import Preview
+from daskperiment.warn import warn_user
 
 __all__ = ["FORMATS", "media_of", "unpacked"]
 
@@ -27,6 +31,8 @@ _TEXTS = frozenset({
 })  # fmt: skip
 _LARGEST = 20_000_000
 _MOST = 1000
+_SMALL = 64 << 20
+"""Bytes of a file up to which it is read into memory."""
 
 
 def media_of(name: str) -> str:
@@ -55,10 +61,15 @@ class FileFormat(Format):
         return isinstance(value, str | os.PathLike) and os.path.isfile(value)
 
     def write(self, value: Any) -> Buffer:
-        """Return the file, mapped into memory rather than read."""
+        """Return the file as it is now, whoever writes to it or cuts it meanwhile."""
         with open(value, "rb") as file:
-            empty = os.fstat(file.fileno()).st_size == 0  # which cannot be mapped
-            return b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            # Of some no size is told, as of those by which a kernel tells something.
+            if os.fstat(file.fileno()).st_size <= _SMALL:
+                return file.read()
+            with suppress(OSError), tempfile.TemporaryDirectory(prefix="daskperiment-") as folder:
+                return file_content(shutil.copyfile(value, os.path.join(folder, "copy")))
+            # There is no room for a copy.
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
 
     def read(self, data: Buffer) -> bytes:
         """Return the bytes."""
@@ -101,20 +112,28 @@ class FolderFormat(Format):
         """Whether it is the path of a folder that is there, as a path or as text."""
         return isinstance(value, str | os.PathLike) and os.path.isdir(value)
 
-    def write(self, value: Any) -> bytes:
-        """Return the archive, which is the same for equal names and contents."""
-        target = io.BytesIO()
-        with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name in _names(Path(value)):
-                path = Path(value, name)
-                if name.endswith("/"):
-                    archive.writestr(zipfile.ZipInfo(name), b"")
-                    continue
-                entry = zipfile.ZipInfo(name)
-                entry.compress_type = zipfile.ZIP_DEFLATED
-                with archive.open(entry, "w", force_zip64=True) as file, open(path, "rb") as source:
-                    shutil.copyfileobj(source, file)
-        return target.getvalue()
+    def write(self, value: Any) -> Buffer:
+        """Return the archive, which is the same for equal names and contents.
+
+        What is no file and no folder is left out, and a warning says so.
+        """
+        names, left_out = _names(Path(value))
+        with tempfile.TemporaryDirectory(prefix="daskperiment-") as folder:
+            place = os.path.join(folder, "archive.zip")
+            with zipfile.ZipFile(place, "w", zipfile.ZIP_DEFLATED) as archive:
+                for name in names:
+                    _add(archive, name, Path(value, name))
+            small = os.path.getsize(place) <= _SMALL
+            data = Path(place).read_bytes() if small else file_content(place)
+        if left_out:
+            warn_user(
+                StoreWarning(
+                    f"Of folder {str(value)!r} is not kept: {shorten(', '.join(left_out), 200)}. "
+                    "Links to folders, links that lead nowhere, pipes and sockets are left out; "
+                    "copy what is to be kept into the folder."
+                )
+            )
+        return data
 
     def read(self, data: Buffer) -> bytes:
         """Return the bytes of the archive."""
@@ -126,20 +145,38 @@ class FolderFormat(Format):
 
     def preview(self, value: Any) -> Preview:
         """Return the names in the folder."""
-        names = _names(Path(value))
+        names, _ = _names(Path(value))
         more = f"\n… {len(names) - _MOST} more" if len(names) > _MOST else ""
         return text_preview("\n".join(names[:_MOST]) + more)
 
 
-def _names(folder: Path) -> list[str]:
-    """Return the names of all files below a folder, and of the folders that are empty."""
-    found = []
+def _add(archive: zipfile.ZipFile, name: str, path: Path) -> None:
+    if name.endswith("/"):
+        archive.writestr(zipfile.ZipInfo(name), b"")
+        return
+    entry = zipfile.ZipInfo(name)
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    with archive.open(entry, "w", force_zip64=True) as file, open(path, "rb") as source:
+        shutil.copyfileobj(source, file)
+
+
+def _names(folder: Path) -> tuple[list[str], list[str]]:
+    """Return the names of all files and empty folders below a folder, and of what is neither.
+
+    Links to folders are neither: they may lead anywhere, and back.
+    """
+    found: list[Path] = []
+    others: list[Path] = []
     for parent, folders, files in os.walk(folder):
         place = Path(parent).relative_to(folder)
-        found += [(place / name).as_posix() for name in files]
+        others += [place / name for name in folders if Path(parent, name).is_symlink()]
+        for name in files:
+            (found if Path(parent, name).is_file() else others).append(place / name)
         if not folders and not files and place.parts:
-            found.append(f"{place.as_posix()}/")
-    return sorted(found)
+            found.append(place)
+    names = [f"{one.as_posix()}/" if Path(folder, one).is_dir() else one.as_posix()
+             for one in found]  # fmt: skip
+    return sorted(names), sorted(one.as_posix() for one in others)
 
 
 def unpacked(data: Buffer, name: str, is_folder: bool) -> Path:

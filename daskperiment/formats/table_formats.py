@@ -175,6 +175,9 @@ class ParquetFormat(Format):
         flags = getattr(value, "flags", None)
         if flags is not None and not flags.allows_duplicate_labels:
             return False
+        # Arrow would warn of these, and make texts of them.
+        if "mixed" in getattr(getattr(value, "columns", None), "inferred_type", ""):
+            return False
         return not any(map(_is_stored_otherwise, _dtypes(value)))
 
     def suits_outputs(self, value: Any) -> bool:

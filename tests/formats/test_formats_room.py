@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
+import subprocess
+import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -233,6 +236,81 @@ def _load(point: EntryPoint) -> Any:
     if point.name == "broken":
         raise ModuleNotFoundError("no_such_module")
     return PointFormat
+
+
+MODULE = """
+import daskperiment.formats
+
+class Point:
+    def __init__(self, x, y):
+        self.x, self.y = x, y
+
+class PointFormat(daskperiment.formats.Format):
+    name, suffix = "point", ".point"
+
+    def takes(self, value):
+        return type(value) is Point
+
+    def write(self, value):
+        return f"{value.x} {value.y}".encode()
+
+    def read(self, data):
+        return Point(*map(int, data.split()))
+
+    def preview(self, value):
+        return daskperiment.formats.Preview("text", f"at {value.x}")
+"""
+USER = """
+import sys
+import daskperiment
+import point_package
+ex = daskperiment.Experiment("points", backend="file://" + sys.argv[1])
+
+@ex.persist
+def make(x):
+    ex.save("corner", point_package.Point(x, 5))
+    return point_package.Point(x, 4)
+
+@ex.result
+def last(point):
+    return point.x
+
+if __name__ == "__main__":
+    last(make(3)).compute(scheduler="processes", num_workers=1)
+"""
+
+
+def test_an_installed_package_brings_its_format(tmp_path: Path) -> None:
+    """As pip leaves it, a package's format is used by workers, and by who only loads."""
+    site = tmp_path / "site"
+    (site / "point_package").mkdir(parents=True)
+    (site / "point_package" / "__init__.py").write_text(MODULE)
+    (info := site / "point_package-1.0.dist-info").mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: point-package\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[daskperiment.formats]\npoint = point_package:PointFormat\n"
+    )
+    (tmp_path / "user.py").write_text(USER)
+    load = (
+        "import sys, daskperiment; "
+        "ex = daskperiment.Experiment('points', backend='file://' + sys.argv[1]); "
+        "print(ex.get_persisted('make', 1).y, ex.load('corner', 1).y, "
+        "ex.get_artifacts(1)['Format'][0], 'at 3' in ex.get_artifacts(1)._repr_html_())"
+    )
+    path = os.pathsep.join([str(site), str(Path(daskperiment.__file__).parents[1])])
+    told = [
+        subprocess.run(
+            [sys.executable, *words, str(tmp_path / "store")],
+            env={**os.environ, "PYTHONPATH": path},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        for words in (["user.py"], ["-c", load])
+    ]
+    assert [one.returncode for one in told] == [0, 0], [one.stderr for one in told]
+    assert told[1].stdout == "4 5 point True\n"
 
 
 # What somebody planted --------------------------------------------------------------------------

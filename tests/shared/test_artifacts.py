@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from dask import config
 
 import daskperiment
+from daskperiment import formats
 from daskperiment.cli.checkup import examine
 from daskperiment.errors import (
     ArtifactNotFoundError,
@@ -23,6 +25,7 @@ from daskperiment.errors import (
     UnknownFormatError,
     UntrustedObjectError,
 )
+from daskperiment.formats import path_formats
 from daskperiment.recording.registry import recorder_for
 from daskperiment.store.protocol import Record
 from tests.shared.conftest import open_again
@@ -298,8 +301,10 @@ def test_what_cannot_be_saved(ex, tmp_path):
     with pytest.raises(TrialIDNotFoundError, match=r"trial_id=ex\.trial_id"):
         ex.save("x", 1)
     define(ex).compute()
-    for name, error in ((3, TypeError), ("", ValueError), ("x" * 201, ValueError)):
-        with pytest.raises(error, match="name"):
+    for name, error in (
+        (3, TypeError), ("", ValueError), ("x" * 201, ValueError), ("a\ud800", ValueError),
+    ):  # fmt: skip
+        with pytest.raises(error, match="An artifact's name"):
             ex.save(name, 1, trial_id=1)
     with pytest.raises(UnknownFormatError, match="did you mean 'npz'"):
         ex.save("x", 1, format="npi", trial_id=1)
@@ -381,3 +386,39 @@ def test_files_and_folders(ex, tmp_path):
     assert (ex.load("run", 1) / "a.csv").read_text() == "a,b\n1,2\n"
     assert ex.load("text", 1) == str(tmp_path / "run" / "a.csv")
     assert Path(ex.load("run", 1)).name == "run"
+
+
+def test_whatever_lies_in_a_folder(ex, tmp_path):
+    """Links to files are followed; what is no file and no folder is left out, and that is said."""
+    place = tmp_path / "odd"
+    (place / "below" / "empty").mkdir(parents=True)
+    (place / "below" / "a.txt").write_text("a")
+    (place / "link.txt").symlink_to(place / "below" / "a.txt")
+    (place / "loop").symlink_to(place)
+    (place / "dead").symlink_to("nowhere")
+    os.mkfifo(place / "below" / "pipe")
+
+    @ex.result
+    def last():
+        ex.save("odd", place)
+        ex.save("told by the kernel", Path("/proc/version"))
+        return 1
+
+    with pytest.warns(StoreWarning, match="is not kept: below/pipe, dead, loop"):
+        last().compute(scheduler="synchronous")
+    back = ex.load("odd", 1)
+    found = sorted(path.relative_to(back).as_posix() for path in back.rglob("*"))
+    assert found == ["below", "below/a.txt", "below/empty", "link.txt"]
+    assert (back / "link.txt").read_text() == "a"
+    assert ex.load("told by the kernel", 1).read_bytes() == Path("/proc/version").read_bytes()
+
+
+def test_a_file_that_is_cut_while_it_is_kept(ex, tmp_path, monkeypatch):
+    """What is kept is the file as it was, of whatever size, though it is written to meanwhile."""
+    path = tmp_path / "model.bin"
+    monkeypatch.setattr(path_formats, "_SMALL", 1000)
+    for size in (500, 50_000):
+        path.write_bytes(b"x" * size)
+        file = formats.written_as("file", path)
+        path.write_bytes(b"")
+        assert bytes(file.parts[0]) == b"x" * size
