@@ -52,6 +52,14 @@ def _measured(trainings: StepTrainings, name: str, given: Given, value: Any) -> 
         StepReport(trainings.lead).points({name: value}, trainings.count(f"metric {name}"))
 
 
+def _judged(trainings: StepTrainings, name: str, given: Given, value: Any) -> None:
+    """Record what a scorer's own function returned: a scorer negates what is best if small."""
+    scorer = given["self"]
+    function, sign = getattr(scorer, "_score_func", None), getattr(scorer, "_sign", 1)
+    name = getattr(function, "__name__", "score").strip("<>")
+    _measured(trainings, name, given, sign * value if isinstance(value, Real) else value)
+
+
 def _validated(trainings: StepTrainings, name: str, given: Given, value: Any) -> None:
     """Record the scores of a cross-validation."""
     prefix = trainings.prefix("sklearn", "cross validation")
@@ -124,6 +132,10 @@ def open_metrics(module: Any, done: Replacements) -> None:
         number = name.endswith(("_score", "_loss", "_error", "_corrcoef"))
         if number and inspect.isfunction(function):
             done.replace_code(function, "sklearn", _recorded(_measured))
+    # Scorers have no class of a public name; what they call is told with the arguments of theirs.
+    for cls in type(module.make_scorer(len)).__mro__:
+        if inspect.isfunction(call := vars(cls).get("__call__")):
+            done.replace(cls, "__call__", reporting("sklearn", _recorded(_judged), call))
 
 
 def open_validation(module: Any, done: Replacements) -> None:

@@ -125,7 +125,7 @@ def tidy(columns: Any) -> pd.DataFrame:
     import pandas as pd  # noqa: PLC0415  # for those who have tables
 
     table = pd.DataFrame(columns)
-    for name in table.select_dtypes(object).columns:
+    for name in [each for each in table if table[each].dtype == object]:
         values = [each if each is None else plain(each) for each in table[name]]
         mixed = len({type(each) for each in values if each is not None}) > 1
         table[name] = [repr(each) for each in values] if mixed else values

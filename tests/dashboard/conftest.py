@@ -63,6 +63,7 @@ def folder(tmp_path_factory) -> Path:
     lost = FolderLab(root / "lost")
     trial = lost.open({"a": 1}, origin=Origin("host-long-gone", "boot", 1, 1.0, "someone"))
     lost.beat(trial, 1.0)
+    lost.succeed(lost.open({"a": 1}, resumes=trial), 2)
     return root
 
 

@@ -51,6 +51,7 @@ class FolderLab(Lab):
         environment: dict[str, dict[str, str]] | None = None,
         result: str = "score",
         sweep: str | None = None,
+        resumes: int | None = None,
     ) -> int:
         """Write how a trial begins."""
         functions = {n: Function(n, f"f-{s}", s, f"{n}.py") for n, s in (sources or {}).items()}
@@ -64,6 +65,7 @@ class FolderLab(Lab):
         begun = Begun(
             token, result, NOW, 7, forms, *(blob.digest for blob in blobs),
             origin=origin or current_origin(), sweep=sweep,
+            resumes=resumes,
         )  # fmt: skip
         return int(self.store.allocate(token, encode(begun)).trial)
 

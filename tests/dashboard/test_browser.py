@@ -355,6 +355,17 @@ def test_every_text_of_every_record(site):
     assert {field for field in INWARD if f"{field} <script>" in content} == set()
 
 
+def test_from_a_lost_trial_to_what_went_on_from_it_and_back(site):
+    """A trial that went on from another one and that one are one click from each other."""
+    page = site.open("?experiment=lost&tab=trial&trial=1", "text=no sign of life")
+    page.click("dt:has-text('Gone on with') + dd a")
+    site.until(lambda: page.title() == "Trial 2 · lost · daskperiment")
+    site.address("trial=2")
+    page.click("dt:has-text('Goes on from') + dd a")
+    site.until(lambda: page.title() == "Trial 1 · lost · daskperiment")
+    page.wait_for_selector(".badge.lost")
+
+
 def test_what_is_lost_and_what_is_not_there(site):
     """A lost trial, an unknown experiment and an unknown trial are told in words."""
     page = site.open("?experiment=lost&tab=trial&trial=1", "text=no sign of life")

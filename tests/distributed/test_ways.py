@@ -13,7 +13,9 @@ import pytest
 from distributed import Client, as_completed
 
 import daskperiment
+from daskperiment.client.tracker import tracker_of
 from daskperiment.errors import ImpureStepWarning, RandomStateWarning
+from daskperiment.recording.registry import recorder_for
 
 
 @pytest.fixture
@@ -69,9 +71,10 @@ def test_hundred_at_once(ex, squares, client, way):
     else:
         values = client.gather(client.compute(results))
     assert list(values) == [i * i for i in range(100)]
-    history = ex.get_history(verbose=True)
-    assert len(history) == 100
+    history = ex.get_history(verbose=True, running=True)
+    assert list(history.index) == list(range(1, 101))
     assert (history["Status"] == "succeeded").all()
+    assert not tracker_of(recorder_for(ex._store))  # nobody is followed any more
     assert (history["Result"] == history["a"] ** 2).all()
     assert sorted(history["a"]) == list(range(100))
 

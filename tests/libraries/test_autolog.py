@@ -38,11 +38,15 @@ def library(request):
 def as_before():
     """See that whatever a test turned on is off in the end, and all functions are the old ones."""
     from sklearn.base import BaseEstimator
+    from sklearn.metrics import make_scorer
     from sklearn.svm import SVC
 
-    before = SVC.fit, BaseEstimator.__init_subclass__.__func__
+    def now():
+        return SVC.fit, BaseEstimator.__init_subclass__.__func__, type(make_scorer(len)).__call__
+
+    before = now()
     yield
-    assert (SVC.fit, BaseEstimator.__init_subclass__.__func__) == before
+    assert now() == before
     assert not [each for each in sys.meta_path if type(each).__name__ == "_ImportWatcher"]
 
 
@@ -271,10 +275,14 @@ def test_a_search_is_one_training(ex, jobs):
     }  # fmt: skip
 
 
+def half(y, predicted):
+    return 0.5
+
+
 def test_scikit_learn_in_full(ex):
     """Each model has its parameters, scores and metrics are curves, folds are a table."""
     from sklearn.linear_model import SGDClassifier
-    from sklearn.metrics import accuracy_score, confusion_matrix
+    from sklearn.metrics import accuracy_score, confusion_matrix, make_scorer
     from sklearn.model_selection import cross_val_score
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -291,11 +299,15 @@ def test_scikit_learn_in_full(ex):
             model.partial_fit(X, y, classes=[0, 1])
             found.append(accuracy_score(y, model.predict(X)))
         confusion_matrix(y, model.predict(X))
+        for better in (True, False):  # negated for those who look for the largest
+            made = make_scorer(half, greater_is_better=better)(model, X, y)
+            assert made == (0.5 if better else -0.5)
         return found, list(folds), [model.score(X, y) for _ in range(2)]
 
     with ex.autolog("sklearn"):
         found, folds, scores = compute(ex, train)
     assert points(ex, "accuracy_score") == found
+    assert points(ex, "half") == [0.5, 0.5]
     assert points(ex, "test_score") == folds
     assert points(ex, "accuracy") == scores
     assert ex.load("Pipeline parameters", 1)["svc__C"] == 2
