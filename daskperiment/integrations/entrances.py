@@ -11,11 +11,9 @@ from functools import partial, wraps
 from typing import Any
 
 from daskperiment import integrations
-from daskperiment.errors import StoreWarning
 from daskperiment.integrations.replacements import Around, Replacements, open_methods
 from daskperiment.integrations.sklearn_calls import open_estimators, open_metrics, open_validation
 from daskperiment.integrations.training_calls import StepTrainings, trainings_for
-from daskperiment.warn import warn_user
 
 __all__ = ["AWAITED", "open_module"]
 
@@ -146,14 +144,7 @@ def _lightning(trainings: StepTrainings, original: Any, args: Any, kwargs: Any) 
 
 
 def _may_log(trainer: Any) -> bool:
-    """Whether a trainer logs at all, and does it in this process."""
-    launcher = type(getattr(trainer.strategy, "launcher", None)).__name__
-    if launcher == "_MultiProcessingLauncher":
-        warn_user(StoreWarning(
-            "Lightning trains in processes of its own, which no step runs in: autolog records "
-            "nothing of it. With strategy 'ddp' or one device it does."
-        ))  # fmt: skip
-        return False
+    """Whether a trainer logs at all."""
     return not (trainer.barebones or trainer.fast_dev_run)
 
 

@@ -43,13 +43,12 @@ class LightningLogger(Logger):  # type: ignore[misc]
     @property
     def name(self) -> str:
         """Of the folder in which Lightning keeps checkpoints: it is one for each step."""
-        return str(self._report.step.key)
+        return str(self._report.place[0])
 
     @property
     def version(self) -> str:
         """Of that folder: it is one for each trial."""
-        trial = self._report.step.trial
-        return f"trial_{trial.trial if trial is not None else 0}"
+        return f"trial_{self._report.place[1]}"
 
     @property
     def experiment(self) -> StepReport:

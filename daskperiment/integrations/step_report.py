@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+import os
+import pickle
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from daskperiment.errors import TrialIDNotFoundError
+from daskperiment.errors import TrialIDNotFoundError, UncertainStepError
 from daskperiment.execution.context import RunningStep
 from daskperiment.execution.helper_threads import running_step
 from daskperiment.execution.metric_points import point_of
@@ -47,6 +50,36 @@ class StepReport:
                 "names of metrics, such as 'teacher/'."
             )
         self.prefix = prefix
+        self._relay: Relay | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # It goes to a process that the step starts, or is copied.
+        running = _certain_step()
+        if self._relay is None and running is not None and running.trial is not None:
+            self._relay = Relay(running.key, running.trial.trial)
+            running.at_end.append(self._take_in)
+        return {"prefix": self.prefix, "_relay": self._relay}
+
+    @property
+    def _there(self) -> Relay | None:
+        """By which the step is told, in a process that it started."""
+        return self._relay if _certain_step() is None else None
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Key of the step, and number of its trial; 0 without one."""
+        if self._there is not None:
+            return self._there.step, self._there.trial
+        trial = self.step.trial
+        return self.step.key, trial.trial if trial is not None else 0
+
+    def _take_in(self) -> None:
+        """Save what another process told this step of."""
+        for points, artifact in self._relay.told() if self._relay is not None else ():
+            if artifact is None:
+                save_points(self.step, points)
+            else:
+                self.artifact(*artifact)
 
     @property
     def step(self) -> RunningStep:
@@ -68,7 +101,11 @@ class StepReport:
 
     def points(self, metrics: Mapping[str, Any], epoch: Any) -> None:
         """Save a point of each metric; what is not one number is left out."""
-        save_points(self.step, _points(self.prefix, metrics, epoch))
+        points = _points(self.prefix, metrics, epoch)
+        if self._there is not None:
+            self._there.tell(points, None)
+        else:
+            save_points(self.step, points)
 
     def series(self, name: str, measured: Iterable[tuple[Any, Any, float]]) -> None:
         """Save points of a metric: the epoch, value and time of each."""
@@ -82,6 +119,9 @@ class StepReport:
 
     def artifact(self, name: str, value: Any, wanted: str | None = None) -> None:
         """Save a value as an artifact."""
+        if self._there is not None:
+            self._there.tell([], (name, value, wanted))
+            return
         check_artifact_name(self.prefix + name)
         save_artifact(self.step, self.prefix + name, value, wanted)
 
@@ -92,6 +132,47 @@ class StepReport:
     def at_end(self, act: Callable[[], None]) -> None:
         """Let something be written down when the function of the step has returned."""
         self.step.at_end.append(act)
+
+
+class Relay:
+    """A file by which a process that a step started tells it of points and artifacts.
+
+    Parameters
+    ----------
+    step : str
+        Key of the step.
+    trial : int
+        Number of its trial.
+    """
+
+    def __init__(self, step: str, trial: int) -> None:
+        self.step, self.trial = step, trial
+        descriptor, self._path = tempfile.mkstemp(prefix="daskperiment-")  # for its owner alone
+        os.close(descriptor)
+
+    def tell(self, points: Sequence[Point], artifact: tuple[Any, ...] | None) -> None:
+        """Write down points, or what an artifact is made of; both survive the process."""
+        with open(self._path, "ab") as file:
+            file.write(pickle.dumps((points, artifact)))
+
+    def told(self) -> Iterator[tuple[Sequence[Point], tuple[Any, ...] | None]]:
+        """Yield all that was written down, and remove it."""
+        try:
+            with open(self._path, "rb") as file:
+                while True:
+                    yield pickle.load(file)
+        except (EOFError, pickle.UnpicklingError, FileNotFoundError):
+            pass  # the end, or what was cut by the end of that process
+        finally:
+            if os.path.exists(self._path):
+                os.unlink(self._path)
+
+
+def _certain_step() -> RunningStep | None:
+    try:
+        return running_step()
+    except UncertainStepError:
+        return None
 
 
 def _points(prefix: str, metrics: Mapping[str, Any], epoch: Any) -> list[Point]:

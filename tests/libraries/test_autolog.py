@@ -204,6 +204,25 @@ def test_own_loggers_are_kept(ex, tmp_path):
     assert len(points(ex, "train_loss")) == 4
 
 
+def test_processes_that_train(ex, tmp_path):
+    """What Lightning trains in a process of its own comes to the step that waits for it."""
+    pytest.importorskip("lightning")
+    from tests.libraries.spawned import SpawnedLine
+
+    def train():
+        options = {"strategy": "ddp_spawn", "devices": 1}
+        trainer, _, data = lightning_parts(False, tmp_path, **options)
+        trainer.fit(SpawnedLine(), data)
+        return float(trainer.callback_metrics["train_loss"])
+
+    with ex.autolog("lightning"):
+        last = compute(ex, train)
+    found = points(ex, "train_loss")
+    assert len(found) == 4
+    assert found[-1] == pytest.approx(last)
+    assert ex.load("hyperparameters", 1) == {"rate": 0.1}
+
+
 def test_trainings_are_kept_apart(ex):
     """The second training of a step, and one of another step, have names of their own."""
     xgboost = pytest.importorskip("xgboost")
