@@ -114,6 +114,12 @@ def export(backend: str | None, id: str, folder: Path) -> None:
     for number, trial in trials.items():
         data = {**trial_data(experiment, store, trial), **_code_and_packages(experiment, number)}
         code = data.pop("code")
+        data["system_metrics"] = output.plain_json(
+            {
+                name: list(experiment.load_metric(name, number)[number].items())
+                for name in experiment.get_metrics(number, system=True)
+            }
+        )
         write(folder / "trials" / f"{number:06}.json", _json(data))
         write(folder / "code" / f"{number:06}.py", code)
         if log := experiment.get_log(number):

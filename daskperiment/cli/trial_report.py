@@ -16,6 +16,7 @@ from daskperiment.cli.exit_status import Refused
 from daskperiment.cli.lookup import find, store_of, trial_of
 from daskperiment.experiment import Experiment
 from daskperiment.history import RecordedTrial, trial_or_raise
+from daskperiment.history.artifacts import KeptArtifact, artifacts_of
 from daskperiment.history.curated import NOTHING_SAID, curated
 from daskperiment.history.stored_values import StoredObject, viewed
 from daskperiment.history.trial_records import DAMAGED, part_of, resumed_by
@@ -193,10 +194,22 @@ def trial_data(experiment: Experiment, store: Store, trial: RecordedTrial) -> di
             name: list(experiment.load_metric(name, number)[number].items())
             for name in experiment.get_metrics(number)
         },
+        "artifacts": [_artifact(one) for one in artifacts_of(store, [number])],
         "steps": steps.to_dict("records"),
     }
     plain: dict[str, Any] = output.plain_json(data)
     return plain
+
+
+def _artifact(one: KeptArtifact) -> dict[str, Any]:
+    return {
+        "name": one.artifact.name,
+        "step": one.artifact.step,
+        "format": one.format,
+        "size": one.reference.size,
+        "digest": one.reference.digest,
+        "added": _time(one.artifact.added),
+    }
 
 
 def _time(seconds: float) -> datetime | None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import dask
 import pytest
+from click.testing import CliRunner
 from dask.multiprocessing import get as get_in_processes
 
 import daskperiment
+from daskperiment.cli import cli
 from daskperiment.compare import compare
+from daskperiment.copying import copy
 from daskperiment.recording.registry import recorder_for
 from tests.shared.conftest import open_again
 
@@ -49,6 +53,27 @@ def test_recorded_and_kept_apart(place):
         names = each.get_history(metrics=True, verbose=True).columns
         assert [name for name in names if "metrics." in name] == ["metrics.loss"]
     assert not [name for name in map(str, compare(ex._store, 1, 2).metrics) if "system" in name]
+
+
+def test_copied_exported_and_deleted(place, tmp_path):
+    """Copies and exports have them, with the artifacts; a deletion leaves none."""
+    ex = daskperiment.Experiment("busy", backend=place.backend)
+    long_trial(ex).compute()
+    ex.save("report", {"accuracy": 0.5}, trial_id=1)
+    copy("busy", place.backend, tmp_path / "copy")
+    copied = daskperiment.Experiment("busy", backend=tmp_path / "copy")
+    memory = ex.load_metric("system/memory_mb", 1)
+    assert copied.load_metric("system/memory_mb", 1).equals(memory)
+    words = ["export", "busy", str(tmp_path / "out"), "--backend", str(tmp_path / "copy")]
+    assert CliRunner().invoke(cli, words).exit_code == 0
+    told = json.loads((tmp_path / "out" / "trials" / "000001.json").read_text(encoding="utf-8"))
+    assert told["system_metrics"]["system/memory_mb"] == [[5, memory[1][5]], [10, memory[1][10]]]
+    (artifact,) = told["artifacts"]
+    assert (artifact["name"], artifact["format"], artifact["step"]) == ("report", "json", None)
+    assert artifact["digest"] == ex.get_artifacts(1)["Digest"][0]
+    ex.delete_trials(1)
+    assert ex.get_metrics(system=True) == []
+    assert len(ex.get_artifacts()) == 0
 
 
 @pytest.mark.parametrize("said", [False, 3])
