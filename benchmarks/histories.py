@@ -20,8 +20,11 @@ def fill(store: Store, count: int) -> None:
         store.put(blob.digest, blob.parts)
     code, environment, graph = (blob.digest for blob in blobs)
     origin, now = current_origin(), time.time()
-    ended = []
+    ended: list[Record] = []
     for i in range(count):
+        if len(ended) == 1_000:  # as trials do, which end before many others begin
+            store.append(ended)
+            ended.clear()
         begun = Begun(
             token=f"token{i}", result="score", started=now + i, seed=i,
             parameters={"lr": i / 7, "depth": i % 10, "kind": "rbf"}, code=code,
@@ -29,8 +32,7 @@ def fill(store: Store, count: int) -> None:
         )  # fmt: skip
         trial = store.allocate(begun.token, encode(begun)).trial
         ended.append(Record("trials", trial, "ended", encode(_end(i, now))))
-    for start in range(0, count, 5_000):
-        store.append(ended[start : start + 5_000])
+    store.append(ended)
 
 
 def _end(i: int, now: float) -> Ended:

@@ -29,7 +29,16 @@ import pandas as pd
 from daskperiment.formatting import harmless, plain_repr, shorten
 from daskperiment.history.stored_values import MISSING, MissingValue
 
-__all__ = ["HarmlessFrame", "column", "durations", "frame_of", "moments", "objects"]
+__all__ = [
+    "HarmlessFrame",
+    "column",
+    "durations",
+    "frame_of",
+    "moments",
+    "numbers",
+    "objects",
+    "texts",
+]
 
 T = TypeVar("T")
 
@@ -111,6 +120,41 @@ def column(values: Sequence[Any], index: pd.Index, nullable: bool = True) -> pd.
         return objects(values, index)
 
 
+def numbers(
+    values: np.ndarray[Any, Any], present: np.ndarray[Any, Any] | None, index: pd.Index,
+    nullable: bool = True,
+) -> pd.Series | None:  # fmt: skip
+    """Return the column that `column` makes of numbers of one kind; ``None`` if they would change.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        Of dtype int64, float64 or bool.
+    present : numpy.ndarray or None
+        Where there is a value; ``None`` if there is one everywhere.
+    """
+    if present is None:
+        return pd.Series(values, index=index)
+    if not present.any():
+        return None
+    if values.dtype.kind == "f":
+        return pd.Series(np.where(present, values, np.nan), index=index)
+    if nullable:
+        kind = pd.arrays.BooleanArray if values.dtype.kind == "b" else pd.arrays.IntegerArray
+        return pd.Series(kind(values.copy(), ~present), index=index)
+    return None
+
+
+def texts(values: Sequence[str], codes: np.ndarray[Any, Any], index: pd.Index) -> pd.Series:
+    """Return the column that `column` makes of texts, of which each stands once.
+
+    `codes` are their places in each row, -1 where there is none.
+    """
+    each = [*values, MISSING] if (codes < 0).any() else list(values)
+    few = column(each, pd.RangeIndex(len(each)))
+    return pd.Series(few.array.take(np.where(codes < 0, len(values), codes)), index=index)
+
+
 def objects(values: Sequence[Any], index: pd.Index) -> pd.Series:
     """Return a column that holds the values themselves, each in one cell."""
     array = np.fromiter(_filled(values), dtype=object, count=len(values))
@@ -181,7 +225,11 @@ def _filled(values: Sequence[Any]) -> list[Any]:
 
 
 def _nanoseconds(seconds: Sequence[float], unit: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    array = np.array(seconds, dtype="float64")
-    known = np.abs(array) < 9.2e9
-    units = np.rint(np.where(known, array, 0.0) * (1e9 / unit)).astype("int64")
-    return np.where(known, units * unit, np.iinfo("int64").min)
+    array = np.array(seconds, dtype="float64")  # a copy, of which all else is made in place
+    unknown = ~((array > -9.2e9) & (array < 9.2e9))
+    array[unknown] = 0.0
+    array *= 1e9 / unit
+    units: np.ndarray[Any, np.dtype[np.int64]] = np.rint(array, out=array).astype("int64")
+    units *= unit
+    units[unknown] = np.iinfo("int64").min
+    return units

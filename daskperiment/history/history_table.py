@@ -109,6 +109,14 @@ class HistoryTable:
             self._read_metrics,
         )  # fmt: skip
 
+    def with_fields(self, names: Collection[str]) -> HistoryTable:
+        """Return the same rows without other fields, which are read from no column then."""
+        fields = {name: one for name, one in self.columns.fields.items() if name in names}
+        return HistoryTable(
+            self.columns._replace(fields=fields), self.store, self._declared, self._read_said,
+            self._read_metrics,
+        )  # fmt: skip
+
     def select(
         self, where: str | None, sort: str | Sequence[str] | None, limit: int | None = None,
         last: int | None = None,

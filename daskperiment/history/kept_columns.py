@@ -22,7 +22,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import msgspec
 import numpy as np
@@ -46,7 +46,7 @@ __all__ = ["EndedTrials", "KnownColumns", "all_columns", "keep", "latest_columns
 
 WORTH = 1_000
 """Trials that ended since, from which on their columns are kept for the next reader."""
-_VERSION = 2
+_VERSION = 3
 _LEFT = 600.0
 """Seconds after which a file that no index names is removed: somebody may still read it."""
 _FAILURES = (OSError, ValueError, KeyError, IndexError, TypeError, msgspec.MsgspecError)
@@ -71,6 +71,8 @@ class _KeptColumn(Struct, array_like=True, frozen=True):
     values: _Bytes | None = None
     count: int = 0
     """Of the values."""
+    same: bool = False
+    """Whether one code stands for all rows."""
 
 
 class _Header(Struct, frozen=True):
@@ -176,6 +178,8 @@ class EndedTrials:
         if known is not None and found.removed:
             known, found = None, self._from_the_beginning()
         count = sum(len(one.trials) for one in found.parts)
+        # Once, so that what is kept and what is shown are not two copies.
+        found = found._replace(parts=[TrialColumns.stacked(found.parts)] if count else [])
         if found.last and not found.damaged and count >= WORTH:
             keep(folder, known, found.parts, found.last, sorted(found.pending))
         self._add(found)
@@ -187,7 +191,7 @@ class EndedTrials:
             while self.parts and len(self.parts[-1].trials) < 2 * len(part.trials):
                 part = TrialColumns.stacked([self.parts.pop(), part])
             self.parts = [*self.parts, part]
-        self.pending = found.pending.keys()
+        self.pending = found.pending
         self.damaged += found.damaged
         if found.last is not None:
             self._position = found.last.position
@@ -203,7 +207,7 @@ def latest_columns(store: Store, count: int, running: bool) -> TrialColumns:
     while high > 0 and sum(len(part.trials) for part in parts) < count:
         low = max(0, high - size)
         found = fold_trials(store, store.read("trials", range(low + 1, high + 1)), ())
-        parts += [*found.parts, endless_columns(store, found.pending.keys(), running)]
+        parts += [*found.parts, endless_columns(store, found.pending, running)]
         high, size = low, 4 * size
     return settled(parts)
 
@@ -226,37 +230,43 @@ def load_kept(folder: Path) -> KnownColumns | None:
 
 
 def _read_part(path: Path) -> TrialColumns:
-    data = path.read_bytes()
-    size = int.from_bytes(data[:8], "little")
-    if xxh3_128_hexdigest(data[8 : 8 + size]) != path.stem:
-        raise ValueError(f"{path} is damaged")
-    header = msgspec.json.decode(data[8 : 8 + size], type=_Header)
-    view = memoryview(data)[8 + size :]
-    ids = _read_column(header.trials, view, header.rows)
-    if not isinstance(ids, NumberColumn):
-        raise ValueError(f"{path} has no ids")
+    with open(path, "rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        if size > os.fstat(file.fileno()).st_size:
+            raise ValueError(f"{path} is damaged")
+        data = file.read(size)
+        if xxh3_128_hexdigest(data) != path.stem:
+            raise ValueError(f"{path} is damaged")
+        header = msgspec.json.decode(data, type=_Header)
+        checked = partial(_checked, file, 8 + size)
 
-    def read(columns: dict[str, _KeptColumn]) -> dict[str, Column]:
-        return {name: _read_column(each, view, header.rows) for name, each in columns.items()}
+        def read(columns: dict[str, _KeptColumn]) -> dict[str, Column]:
+            found = columns.items()
+            return {name: _read_column(each, checked, header.rows) for name, each in found}
 
-    return TrialColumns(ids.values, read(header.fields), read(header.parameters))
+        ids = _read_column(header.trials, checked, header.rows)
+        if not isinstance(ids, NumberColumn):
+            raise ValueError(f"{path} has no ids")
+        return TrialColumns(ids.values, read(header.fields), read(header.parameters))
 
 
-def _read_column(kept: _KeptColumn, view: memoryview, rows: int) -> Column:
-    cells = np.frombuffer(_checked(view, kept.cells), kept.dtype or "int32")
+def _read_column(kept: _KeptColumn, checked: Callable[[_Bytes], bytes], rows: int) -> Column:
+    """Read a column into memory of its own, so that it goes when nobody needs it any more."""
+    cells = np.frombuffer(checked(kept.cells), kept.dtype or "int32")
+    if kept.same and len(cells) == 1:
+        cells = np.broadcast_to(cells, rows)  # takes no memory
     if len(cells) != rows:
         raise ValueError("a column has another number of rows")
     if kept.dtype:
         mask = kept.present
-        return NumberColumn(
-            cells, None if mask is None else np.frombuffer(_checked(view, mask), bool)
-        )
-    values = _checked(view, kept.values) if kept.values else memoryview(b"[]")
+        return NumberColumn(cells, None if mask is None else np.frombuffer(checked(mask), bool))
+    values = checked(kept.values) if kept.values else b"[]"
     return CodedColumn(cells, partial(msgspec.json.decode, values), kept.count)
 
 
-def _checked(view: memoryview, where: _Bytes) -> memoryview:
-    found = view[where.start : where.start + where.size]
+def _checked(file: BinaryIO, offset: int, where: _Bytes) -> bytes:
+    file.seek(offset + where.start)
+    found = file.read(where.size)
     if xxh3_128_hexdigest(found) != where.digest:
         raise ValueError("a column is damaged")
     return found
@@ -337,5 +347,7 @@ def _pack_column(column: Column, place: Callable[[Any], _Bytes]) -> _KeptColumn:
         cells = place(np.ascontiguousarray(column.values))
         return _KeptColumn(column.values.dtype.str, cells, mask)
     values = column.values
-    cells = place(np.ascontiguousarray(column.codes, "int32"))
-    return _KeptColumn("", cells, None, place(msgspec.json.encode(values)), len(values))
+    codes = column.codes
+    same = len(codes) > 1 and bool((codes == codes[0]).all())
+    cells = place(np.ascontiguousarray(codes[:1] if same else codes, "int32"))
+    return _KeptColumn("", cells, None, place(msgspec.json.encode(values)), len(values), same)

@@ -10,7 +10,15 @@ import numpy as np
 import pandas as pd
 
 from daskperiment.errors import FilterError
-from daskperiment.history.columns import column, durations, frame_of, moments, objects
+from daskperiment.history.columns import (
+    column,
+    durations,
+    frame_of,
+    moments,
+    numbers,
+    objects,
+    texts,
+)
 from daskperiment.history.curated import curated
 from daskperiment.history.history_table import SAID, HistoryTable
 from daskperiment.history.kept_columns import all_columns, latest_columns
@@ -28,6 +36,8 @@ from daskperiment.store.protocol import Store
 __all__ = ["get_history", "get_parameters", "read_table"]
 
 _Columns = list[tuple[str, pd.Series]]
+_SHOWN = ("result", "status", "finished", "elapsed", "description")
+"""Fields that a table shows which is not verbose: the others are not held while it is made."""
 _NEWEST_FIRST = ("-Trial ID", "-`Trial ID`")
 
 
@@ -68,6 +78,7 @@ def get_history(
     # All of a million rows are not copied once more.
     whole = all(one is None for one in (where, sort, limit, last))
     table = table if whole else table.take(rows)
+    table = table if verbose else table.with_fields(_SHOWN)
     index = pd.Index(table.columns.trials, dtype="int64", name="Trial ID")
     columns = [
         *_parameters(table, order, index, expand),
@@ -89,7 +100,7 @@ def read_table(
     """
     if trials is not None:
         found = fold_trials(store, store.read("trials", trials), ())
-        columns = settled([*found.parts, endless_columns(store, found.pending.keys(), running)])
+        columns = settled([*found.parts, endless_columns(store, found.pending, running)])
     elif latest is not None and sweep is None:
         columns = latest_columns(store, latest, running)
     else:
@@ -115,8 +126,14 @@ def _checked(limit: Any) -> int | None:
 def _series(
     found: Column | None, index: pd.Index, table: HistoryTable, nullable: bool = True
 ) -> pd.Series:
-    if isinstance(found, NumberColumn) and found.present is None:
-        return pd.Series(found.values, index=index)
+    if isinstance(found, NumberColumn):
+        series = numbers(found.values, found.present, index, nullable)
+        if series is not None:
+            return series
+    if isinstance(found, CodedColumn) and len(found) > found.count:
+        values = found.values
+        if set(map(type, values)) == {str} and bool((found.codes >= 0).any()):
+            return texts(values, found.codes, index)
     return column(_values(found, table), index, nullable)
 
 
@@ -215,7 +232,9 @@ def _birthplaces(table: HistoryTable, index: pd.Index) -> _Columns:
 
 def _remarks(table: HistoryTable, index: pd.Index) -> _Columns:
     """What people said of the trials: a column for each thing that was said of any of them."""
-    said = [table.said[one] for one in table.said.keys() & set(table.columns.trials.tolist())]
+    # No set of all trials: nothing was said of most.
+    here = np.isin([*table.said], table.columns.trials) if table.said else ()
+    said = [one for one, shown in zip(table.said.values(), here, strict=True) if shown]
     shown = [name for name, read in SAID.items() if any(read(one) not in _NOTHING for one in said)]
     values = {name: _values(table.column((name,)), table) for name in shown}
     # A tuple of tags is one value, and not several.

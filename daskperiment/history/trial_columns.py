@@ -29,8 +29,10 @@ from daskperiment.store.protocol import Store, Stored
 
 __all__ = ["FoldedTrials", "TrialColumns", "endless_columns", "fold_trials", "settled"]
 
-_AT_ONCE = 50_000
+_AT_ONCE = 4_000
 """Trials that ended, beyond which they become columns before more is read."""
+_WAITING = 20_000
+"""Trials without an end of which more is remembered than that they are there."""
 
 
 class _StartOrigin(Struct, gc=False):
@@ -126,7 +128,7 @@ class FoldedTrials(NamedTuple):
 
     parts: list[TrialColumns]
     """Those that ended; what stands later holds."""
-    pending: dict[int, Any]
+    pending: set[int]
     """The ids of those without an end."""
     last: Stored | None
     """The last record that was read."""
@@ -154,21 +156,37 @@ def fold_trials(
     """
     found: Fold[_TrialStart, _TrialEnd] = Fold.of_nothing()
     parts: list[TrialColumns] = []
+    forgotten: set[int] = set()
     last, damaged = None, 0
     for piece in partition_all(PIECE, records):
         damaged += fold_piece(found, piece, _TrialStart, _TrialEnd, _ShortFailure, warn)
         last = piece[-1]
         if len(found.ended) >= _AT_ONCE:
+            _fold_again(store, found, found.ended.keys() & forgotten, warn)
+            forgotten -= found.ended.keys()
             parts.append(_take_ended(found))
+        if len(found.begun) > _WAITING:
+            drop_impossible(found.begun)
+            forgotten.update(found.begun)
+            found.begun.clear()
+    parts.append(_take_ended(found))
     # What began before these records, or is told more of than was known when it became columns.
     late = {*found.ended, *found.computed, *pending} - found.begun.keys()
-    if late:
+    for ids in partition_all(_AT_ONCE, sorted(late)):
+        _fold_again(store, found, ids, warn)
         parts.append(_take_ended(found))
-        for piece in partition_all(PIECE, store.read("trials", late)):
-            fold_piece(found, piece, _TrialStart, _TrialEnd, _ShortFailure, warn)
-    parts.append(_take_ended(found))
+    forgotten -= late
+    waiting = {*found.begun, *forgotten}
     parts = [part for part in parts if len(part.trials)]
-    return FoldedTrials(parts, found.begun, last, damaged, found.removed)
+    return FoldedTrials(parts, waiting, last, damaged, found.removed)
+
+
+def _fold_again(
+    store: Store, found: Fold[_TrialStart, _TrialEnd], trials: Collection[int], warn: bool
+) -> None:
+    """Read all records of some trials."""
+    for piece in partition_all(PIECE, store.read("trials", trials) if trials else ()):
+        fold_piece(found, piece, _TrialStart, _TrialEnd, _ShortFailure, warn)
 
 
 def _take_ended(found: Fold[_TrialStart, _TrialEnd]) -> TrialColumns:

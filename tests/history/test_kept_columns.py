@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
+import shutil
 import sqlite3
 import threading
+import tracemalloc
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -19,7 +22,7 @@ from hypothesis import strategies as st
 
 from daskperiment.codec import encode
 from daskperiment.errors import StoreWarning
-from daskperiment.history import kept_columns
+from daskperiment.history import kept_columns, trial_columns
 from daskperiment.history.kept_columns import all_columns, latest_columns
 from daskperiment.history.overview import experiment_row
 from daskperiment.history.tables import get_history
@@ -104,6 +107,57 @@ def kept_of(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> Counting:
     folder = store.folder / "columns"
     monkeypatch.setattr(kept_columns, "columns_folder", lambda _: folder)
     return counting
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_records_in_any_order(store: FileStore, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """Trials that end long after others began are in the table, however few are remembered."""
+    rng = random.Random(seed)
+    ids = [begin(store, number / 3 if number % 2 else "text") for number in range(60)]
+    later = [*ids, *rng.sample(ids, 20)]
+    rng.shuffle(later)
+    for number, trial in enumerate(later):
+        if rng.random() < 0.3:
+            value = encode(Computed("made", number), trial)
+            store.append([Record("trials", trial, computed_id("made"), value)])
+        if trial % 5:
+            end(store, trial, number, rng.choice(["succeeded", "failed", "interrupted"]))
+        if rng.random() < 0.3:
+            later.append(begin(store))
+    expected = plainly(store)
+    for waiting, at_once in ((5, 3), (1, 1), (20_000, 4)):
+        monkeypatch.setattr(trial_columns, "_WAITING", waiting)
+        monkeypatch.setattr(trial_columns, "_AT_ONCE", at_once)
+        monkeypatch.setattr(trial_columns, "PIECE", 4)
+        monkeypatch.setattr(kept_columns, "columns_folder", lambda _: store.folder / "none")
+        pd.testing.assert_frame_equal(asked(store), expected)
+        shutil.rmtree(store.folder / "none", ignore_errors=True)
+
+
+def test_a_long_history_takes_little_memory(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who reads a history takes a few times what the table takes, and no Python object a row."""
+    count = 4_500
+    ends = []
+    for number in range(1, count + 1):
+        trial = begin(store, number / 3)
+        record = Ended("succeeded", NOW, 1.0, "<class 'float'>", number / 7)
+        ends.append(Record("trials", trial, ended_id("succeeded"), encode(record, trial)))
+        if len(ends) == 500:
+            store.append(ends)
+            ends.clear()
+    counting: Any = kept_of(store, monkeypatch)
+    get_history(store, (), last=1)
+    # Who reads the records first has some thousands in memory, and who comes next none.
+    for records in (8_000_000, 0):
+        tracemalloc.start()
+        frame = get_history(counting._store, ("lr",))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        own = frame.memory_usage(deep=True).sum()
+        assert len(frame) == count
+        assert peak <= records + 4 * own
 
 
 def test_next_reader_reads_what_is_new(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,7 +273,7 @@ def newer(folder: Path) -> None:
 
     path = folder / "index.json"
     text = path.read_bytes()
-    body = text[text.index(b'"index":') + 8 : -1].replace(b'"version":2', b'"version":9')
+    body = text[text.index(b'"index":') + 8 : -1].replace(b'"version":3', b'"version":9')
     path.write_bytes(b'{"digest":"%b","index":%b}' % (xxh3_128_hexdigest(body).encode(), body))
 
 

@@ -71,7 +71,7 @@ _ODD = "typeof(trial) != 'integer' OR typeof(id) != 'text' OR typeof(body) = 'nu
 _COLUMNS = "position, trial, id, CAST(body AS BLOB)"
 
 # So many records at once: a long history is never in memory as a whole.
-_PAGE = 10_000
+_PAGE = 2_000
 
 _ALWAYS = frozenset(STREAMS) - frozenset(LATER_STREAMS)
 """Streams that each database has."""
