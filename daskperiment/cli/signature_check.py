@@ -63,6 +63,7 @@ class SignatureCheck:
             yield from self._faults(stream)
             if self._late():
                 return
+        self._expect_notes()
         running = {n for n, trial in read_trials(self._store).items() if trial.status == "running"}
         for gap in self._vouching.missing():
             if gap.trial not in running:
@@ -90,11 +91,21 @@ class SignatureCheck:
             remedy = "rely on what others than its holders can write no more than on them"
             yield SignatureFault(f"trials {listed(foreign, _MANY)}", what, remedy)
 
+    def _expect_notes(self) -> None:
+        """Count on the notes that this machine saw written: nothing else tells of the latest."""
+        seen = latest_seen(self._store, self._key)
+        trials = {begun.token: trial for trial, begun in self._vouching.begun.items()}
+        for name, number in seen.notes.items() if seen is not None else ():
+            token, _, writer = name.partition(" ")
+            if token in trials:
+                self._vouching.expect(trials[token], "notes", writer, number)
+
     def _unseen(self) -> Iterator[SignatureFault]:
         """Find that the latest trials are gone, by what this machine saw of them."""
         look, seen = self._vouching, latest_seen(self._store, self._key)
         tokens = {begun.token: trial for trial, begun in look.begun.items()}
-        if seen is not None and seen.trial not in look.removed and seen.token not in tokens:
+        there = seen is None or not seen.trial or seen.token in tokens
+        if seen is not None and not there and seen.trial not in look.removed:
             day = datetime.fromtimestamp(seen.time, UTC).strftime("%Y-%m-%d %H:%M")
             what = (
                 f"this machine saw trial {seen.trial} at {day} UTC, and it is not there as it was: "

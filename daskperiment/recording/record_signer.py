@@ -100,6 +100,14 @@ class RecordSigner:
         """Count pieces as not written."""
         self._counted(owner).of["logs"] -= pieces
 
+    def notes(self) -> dict[str, int]:
+        """Return how many notes were written here of trials: by the token, a blank, the writer."""
+        found = list(self._counts.items())
+        return {
+            f"{owner.token} {each.writer}": each.of["notes"]
+            for owner, each in found if each.of.get("notes")
+        }  # fmt: skip
+
     def _serial(self, owner: Owner, kind: str, more: int = 1) -> str:
         counts = self._counted(owner)
         counts.of[kind] = number = counts.of.get(kind, 0) + more

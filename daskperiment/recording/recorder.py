@@ -343,8 +343,9 @@ class Recorder:
 
     def _note_seen(self) -> None:
         writes = self.delivery.writes
-        if writes.key is not None and writes.known is not None and writes.known.owner is not None:
-            note_seen(self.store, writes.known.owner, writes.key)
+        if writes.key is not None and not self.delivery.waiting:
+            owner = None if writes.known is None else writes.known.owner
+            note_seen(self.store, owner, writes.key, self.signer.notes())
 
     def _beat(self) -> None:
         known = self.delivery.writes.known

@@ -159,6 +159,11 @@ class Vouching:
             if kind in kinds and (gone := numbers.missing()):
                 yield MissingRecords(trial, kind, writer, gone)
 
+    def expect(self, trial: int, kind: str, writer: str, number: int) -> None:
+        """Count on what somebody is known to have written of a trial, up to a number."""
+        numbers = self._of(trial, kind, writer)
+        numbers.told = max(numbers.told, number)
+
     def anew(self) -> Vouching:
         """Return another one that knows the same trials, and counts anew what it reads."""
         other = Vouching(self._key, self._address)

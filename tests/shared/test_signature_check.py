@@ -318,3 +318,27 @@ def test_the_latest_trials_that_are_gone_are_found(place: Any, left: int) -> Non
         assert found(ex._store) == []  # it was deleted by who has the key
         ex.delete()
         assert found(ex._store) == []
+
+
+def test_the_latest_notes_that_are_gone_are_found(place: Any) -> None:
+    """What this machine saw tells of tags and artifacts that were removed from the end."""
+    with dask.config.set(_SET):
+        ex = daskperiment.Experiment("noted", backend=place.backend)
+        s = define(ex)
+        for n in (1, 2):
+            s.bind(n=n).compute(scheduler="synchronous")
+        ex = open_again("noted", place.backend)
+        ex.tag([1, 2], "last")  # in another process, long after the trials ended
+        ex.save("late", [1], trial_id=2)
+        ex = open_again("noted", place.backend)
+        assert found(ex._store) == []
+        for name, trials in (("curated", {1, 2}), ("artifact-late", {2})):
+
+            def cut(stream: str, one: Any, name: str = name) -> Any:
+                return None if stream == "notes" and one.id.startswith(name) else one
+
+            lines = found(ex._store, cut)
+            assert {int(line[6]) for line in lines if "notes that" in line} == trials, lines
+        ex.delete_trials(2)
+        ex = open_again("noted", place.backend)
+        assert found(ex._store) == []
