@@ -16,7 +16,7 @@ def _json(source: str, path: str) -> str:
 
 
 def _member(source: str, path: str, key: str) -> str:
-    return f"""CAST({source} -> ('$.{path}."' || {key} || '"') AS TEXT)"""
+    return f"""CAST({source} -> ('${path}."' || {key} || '"') AS TEXT)"""
 
 
 def _plain(source: str, path: str, type_: str = "TEXT") -> str:
@@ -48,10 +48,10 @@ def _both(json: str, name: str) -> str:
     return f"{_number(json)} AS {number}, {_text(json)} AS {text}"
 
 
-_KIND = '$.value."$"'
 _BEGUN = "(SELECT trial, body FROM <trials> t WHERE id = 'begun') b"
 # Of several ends of a trial success outweighs the others, then the first holds.
-_ENDED = """(SELECT trial, body, row_number() OVER (PARTITION BY trial ORDER BY
+_ENDED = """(SELECT trial, body, CAST(body -> '$.value' AS TEXT) AS v,
+    row_number() OVER (PARTITION BY trial ORDER BY
     CASE body ->> '$.status'
     WHEN 'succeeded' THEN 0 WHEN 'pruned' THEN 1 WHEN 'failed' THEN 2 ELSE 3 END,
     CAST(body ->> '$.finished' AS DOUBLE)) AS place
@@ -76,7 +76,7 @@ def _columns(source: str, **columns: str) -> str:
 VIEWS = {
     "v_history": f"""SELECT b.trial AS trial, {_columns("b.body", step="result")},
     coalesce({_plain("e.body", "$.status")}, 'unfinished') AS status,
-    {_both(_json("e.body", "$.value"), "result")},
+    {_both("e.v", "result")},
     {_columns("b.body", started="started DOUBLE")},
     {
         _columns(
@@ -88,21 +88,22 @@ VIEWS = {
     },
     {_columns("b.body", seed="seed", sweep="sweep", host="origin.host", username="origin.user")}
     FROM {_BEGUN} LEFT JOIN {_ENDED} ON e.trial = b.trial AND e.place = 1""",
-    "v_results": f"""SELECT e.trial AS trial, CAST(r.key AS TEXT) AS name,
-    {_both(_member("e.body", "value", "r.key"), "value")}
+    "v_results": f"""SELECT trial, name, {_both("v", "value")} FROM (
+    SELECT e.trial AS trial, CAST(r.key AS TEXT) AS name, {_member("e.v", "", "r.key")} AS v
     FROM {_ENDED}, json_each(e.body, '$.value') r
-    WHERE e.place = 1 AND substr({_json("e.body", "$.value")}, 1, 1) = '{{'
-    AND instr(r.key, '"') = 0 AND {_json("e.body", _KIND)} IS NULL""",
-    "v_parameters": f"""SELECT b.trial AS trial, CAST(p.key AS TEXT) AS name,
-    {_both(_member("b.body", "parameters", "p.key"), "value")}
+    WHERE e.place = 1 AND substr(e.v, 1, 1) = '{{'
+    AND instr(r.key, '"') = 0 AND {_json("e.v", '$."$"')} IS NULL) r""",
+    "v_parameters": f"""SELECT trial, name, {_both("v", "value")} FROM (
+    SELECT b.trial AS trial, CAST(p.key AS TEXT) AS name,
+    {_member("b.body", ".parameters", "p.key")} AS v
     FROM {_BEGUN}, json_each(b.body, '$.parameters') p WHERE instr(p.key, '"') = 0
-    UNION ALL SELECT e.trial, {_plain("e.body", "$.name")},
-    {_both(_json("e.body", "$.value"), "value")}
-    FROM <trials> e WHERE e.id >= 'computed-' AND e.id < 'computed.'""",
-    "v_metrics": f"""SELECT b.trial AS trial, {_plain("p.value", "$[0]")} AS metric,
-    {_both(_json("p.value", "$[1]"), "epoch")}, {_both(_json("p.value", "$[2]"), "value")},
+    UNION ALL SELECT e.trial, {_plain("e.body", "$.name")}, {_json("e.body", "$.value")}
+    FROM <trials> e WHERE e.id >= 'computed-' AND e.id < 'computed.') p""",
+    "v_metrics": f"""SELECT trial, metric, {_both("e", "epoch")}, {_both("v", "value")}, time FROM (
+    SELECT b.trial AS trial, {_plain("p.value", "$[0]")} AS metric,
+    {_json("p.value", "$[1]")} AS e, {_json("p.value", "$[2]")} AS v,
     {_plain("p.value", "$[3]", "DOUBLE")} AS time
-    FROM points b, json_each(b.body, '$.points') p WHERE json_valid(b.body)
+    FROM points b, json_each(b.body, '$.points') p WHERE json_valid(b.body)) p
     UNION ALL SELECT b.trial, {_plain("r.value", "$[0]")},
     CAST({_EPOCH} AS DOUBLE), CAST({_EPOCH} AS TEXT),
     CAST(p.value AS DOUBLE), CAST(p.value AS TEXT), {_plain("r.value", "$[3]", "DOUBLE")}
@@ -148,6 +149,6 @@ VIEWS = {
 }
 """Name of a view -> what it selects, in SQL that SQLite and DuckDB both have.
 
-In the place of ``<trials>`` a store puts what selects the columns ``trial``, ``id`` and ``body`` of
+In the place of ``<trials>`` a store puts a view with the columns ``trial``, ``id`` and ``body`` of
 that stream, without bodies that are no JSON.
 """

@@ -264,7 +264,7 @@ class Outlines:
 
 
 def whole_rows(stream: str) -> str:
-    """Return the SQL of a stream's rows, with each outline filled by what a row has.
+    """Return the SQL that selects a stream's rows, with each outline filled by what a row has.
 
     It is of what SQLite and DuckDB both have, and leaves out bodies that are no JSON.
     """
@@ -273,10 +273,10 @@ def whole_rows(stream: str) -> str:
         value = f"CAST(r.body -> '$[{place}]' AS TEXT)"
         body = f"replace({body}, '{gap}', coalesce({value}, ''))"
     number = "CASE WHEN substr(r.body, 1, 1) = '[' THEN CAST(r.body ->> '$[0]' AS BIGINT) END"
-    return f"""(SELECT r.trial AS trial, r.id AS id,
+    return f"""SELECT r.trial AS trial, r.id AS id,
     CASE WHEN o.id IS NULL THEN r.body ELSE {body} END AS body
     FROM (SELECT trial, id, body FROM {stream} WHERE json_valid(body)) r
-    LEFT JOIN _outlines o ON o.id = {number})"""
+    LEFT JOIN _outlines o ON o.id = {number}"""
 
 
 def intact_outlines(connection: sqlite3.Connection) -> list[tuple[int, str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -55,11 +56,15 @@ _EARLIER = SCHEMA._replace(tables=";".join([_TOKENS, OBJECTS, *_STREAMS, OUTLINE
 """Of databases from before there were identities: their tables begin at other pages."""
 
 
-def _view(name: str) -> str:
-    query = VIEWS[name]
-    for stream in OUTLINED:
-        query = query.replace(f"<{stream}>", whole_rows(stream))
-    return f"CREATE VIEW {name} AS {query}"
+def _views() -> dict[str, str]:
+    """Return the statements that make the views, by name.
+
+    Whoever opens a database parses them: what fills outlines stands in them once for each stream.
+    """
+    views = {f"_whole_{stream}": whole_rows(stream) for stream in sorted(OUTLINED - {"outputs"})}
+    for name, query in VIEWS.items():
+        views[name] = re.sub("<([a-z]+)>", r"_whole_\1", query)
+    return {name: f"CREATE VIEW {name} AS {query}" for name, query in views.items()}
 
 
 def make_views(connection: sqlite3.Connection) -> None:
@@ -70,7 +75,7 @@ def make_views(connection: sqlite3.Connection) -> None:
     with suppress(sqlite3.Error):
         query = "SELECT name, sql FROM sqlite_schema WHERE type = 'view'"
         there = dict(connection.execute(query).fetchall())
-        views = {name: _view(name) for name in VIEWS}
+        views = _views()
         if all(there.get(name) == text for name, text in views.items()):
             return
         connection.execute("BEGIN IMMEDIATE")

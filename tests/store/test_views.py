@@ -178,10 +178,13 @@ def test_older_databases_get_them(database: Path, tmp_path: Path) -> None:
         connection.execute("CREATE VIEW v_history AS SELECT 1")
     connection.close()
     assert list(open_again("seen", tmp_path).get_history(archived=True).index) == [1, 2, 3]
-    assert by_sqlite(database)("SELECT count(*) FROM sqlite_schema WHERE type = 'view'") == [(1,)]
+    assert by_sqlite(database)("SELECT name FROM sqlite_schema WHERE name GLOB 'v_*'") == [
+        ("v_history",)
+    ]
     open_again("seen", tmp_path).tag(1, "again")
     names = by_sqlite(database)("SELECT name FROM sqlite_schema WHERE type = 'view' ORDER BY name")
-    assert [name for (name,) in names] == sorted(VIEWS)
+    own = {name for (name,) in names if not name.startswith("_")}
+    assert own == VIEWS.keys()
     assert len(by_sqlite(database)("SELECT * FROM v_history")) == 3
 
 
