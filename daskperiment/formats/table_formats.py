@@ -163,6 +163,7 @@ class ParquetFormat(Format):
     """Tables, columns and indexes of pandas, and tables of Dask, as a Parquet file."""
 
     name, suffix, media = "parquet", ".parquet", "application/vnd.apache.parquet"
+    mapped = True
 
     def takes(self, value: Any) -> bool:
         """Whether it is a table, a column or an index of pandas, and Arrow is loaded.
@@ -175,8 +176,9 @@ class ParquetFormat(Format):
         flags = getattr(value, "flags", None)
         if flags is not None and not flags.allows_duplicate_labels:
             return False
-        # Arrow would warn of these, and make texts of them.
-        if "mixed" in getattr(getattr(value, "columns", None), "inferred_type", ""):
+        # Arrow would warn of labels of several types, and make texts of them.
+        labels = getattr(value, "columns", None)
+        if "mixed" in getattr(labels, "inferred_type", "") and not hasattr(labels, "levels"):
             return False
         return not any(map(_is_stored_otherwise, _dtypes(value)))
 

@@ -24,6 +24,7 @@ class ZarrFormat(Format):
     """An array in compressed chunks, of which readers load what they need."""
 
     name, suffix, media = "zarr", ".zarr.zip", "application/zip"
+    mapped = True
 
     def takes(self, value: Any) -> bool:
         """Whether it is an array of zarr, or of NumPy: these come back as arrays of NumPy."""

@@ -7,6 +7,7 @@ import mmap
 import os
 import pickle
 import re
+import warnings
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,9 @@ def test_tables_of_pandas_are_files_unless_they_are_large_and_odd() -> None:
     large.attrs["source"] = "a.csv"
     assert written_for_output(large) is None
     assert written_for_output(large.head(1000)) is not None
+    with warnings.catch_warnings(record=True, action="always") as caught:
+        assert written_for_output(pd.DataFrame([[1, 2]], columns=["a", 1])) is None
+    assert caught == []
 
 
 @pytest.mark.parametrize("place", ["values", "index", "levels", "categories", "columns"])
