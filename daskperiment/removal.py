@@ -15,10 +15,12 @@ from msgspec import Struct
 from toolz import partition_all
 
 from daskperiment.codec import decode, encode, parsed, signed, signing_key_in_force
+from daskperiment.codec.point_runs import PointRecord
 from daskperiment.curation import owners_of
 from daskperiment.errors import CorruptRecordError, StoreWarning, TrialReusedError
 from daskperiment.formatting import listed
-from daskperiment.history.trial_records import remembered_elsewhere
+from daskperiment.history.metrics import reused_metrics
+from daskperiment.history.trial_records import intact, remembered_elsewhere
 from daskperiment.recording.recorder import Recorder
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import (
@@ -27,12 +29,14 @@ from daskperiment.records import (
     STREAMS,
     Begun,
     Origin,
+    Point,
     Removed,
     digests_within,
 )
 from daskperiment.store.liveness import current_origin
 from daskperiment.store.opening import columns_folder
 from daskperiment.store.protocol import Inspectable, Owner, Record, Store, Stored
+from daskperiment.vouching import vouched
 
 __all__ = ["delete_trials"]
 
@@ -78,6 +82,8 @@ def delete_trials(store: Store, trials: int | Iterable[int], force: bool = False
     if survey.reusing and not force:
         raise TrialReusedError(_in_use(survey.reusing))
     clock, user, key = store.state().clock, current_origin().user, signing_key_in_force()
+    if survey.reusing:
+        _hand_on_metrics(store, recorder, survey, key)
     markers = []
     for owner in owners:
         removed = Removed(clock, user, owner.token, survey.origins.get(owner.trial))
@@ -105,6 +111,49 @@ def _in_use(reusing: Mapping[int, Mapping[int, str]]) -> str:
         "Delete those that reuse it too, or give force=True: what they reuse stays then, and only "
         "says no more where it comes from."
     )
+
+
+# Metrics -----------------------------------------------------------------------------------------
+
+
+def _hand_on_metrics(
+    store: Store, recorder: Recorder, survey: _UseSurvey, key: bytes | None
+) -> None:
+    """Give trials that stay the points that came with outputs of those that go.
+
+    Points that they have already are passed over: a deletion that was cut short is done again.
+    """
+    reader = vouched(store)
+    staying = sorted({trial for reusing in survey.reusing.values() for trial in reusing})
+    wanted: dict[int, dict[str, int]] = {}
+    for trial, source, names in reused_metrics(reader, staying):
+        if source in survey.reusing:
+            wanted.setdefault(trial, {}).update(dict.fromkeys(names, source))
+    for owner in owners_of(store, wanted) if wanted else ():
+        sources = wanted[owner.trial]
+        own = set(map(_mark, _points(reader, owner.trial, sources)))
+        for source in sorted(set(sources.values())):
+            given = [name for name, each in sources.items() if each == source]
+            found = _points(reader, source, given)
+            known = set(map(_mark, found))
+            # Of what it saved itself, a trial shows nothing else.
+            apart = {metric for metric, _ in own - known}
+            for point in found:
+                if _mark(point) not in own and point.metric not in apart:
+                    recorder.point(owner, point, key)
+    recorder.flush()
+
+
+def _points(store: Store, trial: int, metrics: Collection[str]) -> list[Point]:
+    batches = intact(store.read("points", [trial]), PointRecord[Point])
+    every = (point for _, batch in batches for point in batch.each())
+    return [Point(one.metric, one.epoch, one.value, one.time) for one in every
+            if one.metric in metrics]  # fmt: skip
+
+
+def _mark(point: Point) -> tuple[str, bytes]:
+    """Return what tells a point from all others of a trial."""
+    return point.metric, encode(point)
 
 
 # Objects -----------------------------------------------------------------------------------------

@@ -141,7 +141,7 @@ class CuratingMethods(ExperimentBase):
             Ids of trials.
         force : bool
             Whether to delete trials, too, of which others reuse what they kept. What others reuse
-            stays, but for the metrics that came with it.
+            stays, with the metrics that came with it.
 
         Raises
         ------

@@ -8,6 +8,7 @@ import sys
 import msgspec
 import numpy as np
 import pytest
+from pandas.testing import assert_frame_equal
 
 import daskperiment
 from daskperiment import copying
@@ -125,6 +126,39 @@ def test_reused_trials_are_refused(ex, place):
     assert len(again.get_steps(4)) == 2
     assert findings(place) == []
     again.delete_trials([4, 5])
+    assert findings(place) == []
+
+
+def test_metrics_of_what_is_reused_stay(place):
+    """Points that came with a reused output are the reusing trials' own when their source goes."""
+    ex = daskperiment.Experiment("deleting", backend=place.backend)
+    p, q = ex.parameter("p", default=1), ex.parameter("q")
+
+    @ex.persist(reuse=True)
+    def prepare(p):
+        for epoch in range(60):
+            ex.save_metric("loss", epoch, [0.5, float("nan"), 2**70][epoch % 3])
+        ex.save_metric("both", "first", np.float64(7))
+        return p
+
+    @ex.result
+    def train(data, q):
+        if q == 2:
+            ex.save_metric("both", 0, q)
+        return data + q
+
+    result = train(prepare(p), q)
+    for each in range(3):
+        result.bind(q=each).compute(scheduler="synchronous", reuse=True)
+    names = ["loss", "both"]
+    before = {name: ex.load_metric(name, [2, 3]) for name in names}
+    told = ex.get_history(metrics=True)
+    ex.delete_trials(1, force=True)
+    again = open_again("deleting", place.backend)
+    for name in names:
+        assert_frame_equal(again.load_metric(name, [2, 3]), before[name])
+    assert_frame_equal(again.get_history(metrics=True), told.drop(1))
+    assert again.get_metrics(2) == sorted(names)
     assert findings(place) == []
 
 
