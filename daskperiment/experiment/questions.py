@@ -49,7 +49,10 @@ class Questions(ExperimentBase):
         list of int
             Of trials in any state. Ids of trials that were deleted are missing.
         """
-        records = self._store_to_read().read("trials", within)
+        from daskperiment.history.trial_records import possible_ids
+
+        wanted = None if within is None else possible_ids(within)
+        records = self._store_to_read().read("trials", wanted)
         return sorted({one.trial for one in records if one.id == BEGUN})
 
     def get_history(

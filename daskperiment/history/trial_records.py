@@ -64,6 +64,7 @@ __all__ = [
     "fold_piece",
     "intact",
     "part_of",
+    "possible_ids",
     "read_trials",
     "remembered_elsewhere",
     "require_trial",
@@ -233,6 +234,13 @@ def as_trial_id(store: Store, trial_id: Any) -> int:
     if not 1 <= trial <= _LARGEST:
         raise TrialIDNotFoundError(_not_found(store, trial))
     return trial
+
+
+def possible_ids(ids: Collection[int]) -> Collection[int]:
+    """Return those of some integers that can be ids of trials: a store is asked for no others."""
+    if isinstance(ids, range) and (not ids or (min(ids) >= 1 and max(ids) <= _LARGEST)):
+        return ids
+    return [trial for trial in map(index, ids) if 1 <= trial <= _LARGEST]
 
 
 def _not_found(store: Store, trial: int) -> str:
