@@ -49,6 +49,7 @@ LIBRARIES = [
     # The views of a folder's database, with the extension that reads it as a package.
     "duckdb>=1.1",
     "duckdb-extension-sqlite-scanner>=1.1",
+    "hydra-core>=1.3",
     "ipython>=8.20",
     "jax>=0.4.30",
     "lightgbm>=4.3",
