@@ -19,6 +19,7 @@ from daskperiment.store.liveness import _born, current_origin
 from daskperiment.store.opening import open_store
 from tests.dashboard.pages import Site
 from tests.dashboard.stores import FolderLab
+from tests.history.lab import NOW
 from tests.store.mongo_server import running
 from tests.store.redis_server import redis_server, server_of_wheel
 
@@ -29,6 +30,12 @@ VIEWS = [
     ("?experiment=study&tab=metrics&trials=3,4", ".plot canvas"),
     ("?experiment=study&tab=parameters&up=m:loss", ".plot canvas"),
     ("?experiment=study&tab=compare&trials=3,28", ".origin"),
+    ("?experiment=study&group=kernel", "table.groups"),
+    ("?experiment=study&tab=metrics&trials=1-28&many=band", "text=The line is the mean"),
+    ("?experiment=study&tab=compare&trials=3-6", ".lead"),
+    ("?experiment=figures&tab=trial&trial=2", "figure.artifact:has-text('table') >> text=moon"),
+    ("?experiment=figures&tab=compare&trials=1,2", "iframe"),
+    ("?experiment=figures&tab=metrics&trials=1,2", ".system .plot canvas"),
     ("?experiment=study&tab=trial&trial=28", "svg.graph"),
     ("?experiment=study&tab=trial&trial=27", "[aria-label='Persisted values'] >> text=ndarray"),
 ]
@@ -55,6 +62,7 @@ def test_every_view_on_a_server(visit, folder, tmp_path, backend):
         backend(tmp_path / "server") as (server, url),
     ):
         daskperiment.copy("study", folder, url)
+        daskperiment.copy("figures", folder, url)
         with dashboard.start(url, port=0) as board:
             site = visit(board)
             for query, wait in VIEWS:
@@ -68,8 +76,10 @@ def test_every_view_on_a_server(visit, folder, tmp_path, backend):
             store = open_store(url, "study")
             lab = FolderLab(tmp_path)
             lab.store = store
-            lab.open({"lr": 0.5}, graph=[Node("fit", "fit")])
+            trial = lab.open({"lr": 0.5}, graph=[Node("fit", "fit")])
             site.page.wait_for_selector("tr[data-trial='29'] .badge.running")
+            lab.beat(trial, store.state().clock, fit=NOW)
+            site.turn("?experiment=study&tab=trial&trial=29", ".node.running")
             store.close()
             site.page.goto("about:blank")
 
