@@ -21,9 +21,9 @@ from daskperiment.codec.bodies import (
     sealed,
 )
 from daskperiment.codec.class_values import NamedValue, named
+from daskperiment.codec.descriptions import describe
 from daskperiment.codec.fields import (
     check_kept,
-    describe,
     from_plain,
     is_object,
     named_parts,

@@ -16,7 +16,6 @@ import enum
 from collections.abc import Callable
 from itertools import chain, islice
 from math import isfinite
-from reprlib import Repr
 from typing import Any
 
 import msgspec
@@ -24,6 +23,7 @@ from dask import config
 
 from daskperiment.codec.buffer_digests import BufferDigests
 from daskperiment.codec.class_values import import_named, named
+from daskperiment.codec.descriptions import describe, guarded, short_line
 from daskperiment.codec.held_numbers import number_in_array
 from daskperiment.codec.kinds import BUILDERS, FORMS, KINDS, NotPlainError, kind_of
 from daskperiment.codec.object_format import (
@@ -36,14 +36,12 @@ from daskperiment.codec.object_format import (
     load_object,
 )
 from daskperiment.errors import CorruptRecordError, PersistedResultNotFoundError
-from daskperiment.formatting import one_line, plain_repr, shorten
 from daskperiment.records import ObjectRef
 from daskperiment.secret_values import HIDDEN, Secret
 
 __all__ = [
     "MAX_DEPTH",
     "check_kept",
-    "describe",
     "from_plain",
     "is_object",
     "named_parts",
@@ -78,8 +76,6 @@ _LEFT_OUT = object()
 """Stands where a part has no form."""
 _SIZED = (str, bytes, bytearray, list, tuple, dict, set, frozenset)
 _SHORT = (type(None), bool, int, float)
-_LONGEST = 200
-"""Characters of a description."""
 
 
 # Plain values -------------------------------------------------------------------------------------
@@ -162,7 +158,8 @@ def _encode_set(value: set[Any] | frozenset[Any], tag: str, depth: int) -> dict[
 
 def _encode_kind(value: Any, type_: type, depth: int) -> dict[str, Any]:
     if type_ is Secret:
-        return _hidden(value)
+        form = ObjectRef("secret", HIDDEN, reason="secrets are not kept", mark=value.mark)
+        return dict(msgspec.to_builtins(form))
     try:
         kind = kind_of(type_)
         parts = kind.reduce(value) if kind else None
@@ -172,12 +169,6 @@ def _encode_kind(value: Any, type_: type, depth: int) -> dict[str, Any]:
     if kind is None:
         raise NotPlainError(f"a value of {type.__repr__(type_)} is not plain data")
     return _tagged(kind.tag, _encode(parts, depth))
-
-
-def _hidden(secret: Secret) -> dict[str, Any]:
-    form = ObjectRef("secret", HIDDEN, reason="secrets are not kept", mark=secret.mark)
-    data: dict[str, Any] = msgspec.to_builtins(form)
-    return data
 
 
 def from_plain(data: Any) -> Any:
@@ -244,17 +235,13 @@ def _decode_float(text: str) -> float:
     return float(text)
 
 
-def _decode_int(text: str) -> int:
-    return int(text, 16)
-
-
 def _decode_surrogates(text: str) -> str:
     raw: bytes = KINDS[bytes].build(text)
     return raw.decode("utf-8", "surrogatepass")
 
 
 _BUILDERS: dict[str, Callable[[Any], Any]] = {
-    "int": _decode_int,
+    "int": lambda text: int(text, 16),
     "float": _decode_float,
     "str": _decode_surrogates,
     "tuple": tuple,
@@ -308,8 +295,8 @@ def pickled(
 def unkept(value: Any, error: BaseException) -> dict[str, Any]:
     """Return the form of a value that cannot be kept, which says why."""
     type_, text = describe(value)
-    reason = f"{type(error).__name__}: {_guarded(str, error)}"
-    form: dict[str, Any] = msgspec.to_builtins(ObjectRef(type_, text, reason=_short_line(reason)))
+    reason = f"{type(error).__name__}: {guarded(str, error)}"
+    form: dict[str, Any] = msgspec.to_builtins(ObjectRef(type_, text, reason=short_line(reason)))
     return form
 
 
@@ -511,54 +498,3 @@ def _fetch(reference: ObjectRef, get: Callable[[str], Buffer]) -> Buffer:
             "the process that ran the trial, where ex.flush() delivers it; else run the trial "
             "again, with its parameters and seed, to have it again"
         ) from None
-
-
-# Descriptions -------------------------------------------------------------------------------------
-
-
-def describe(value: Any) -> tuple[str, str]:
-    """Return a value's type and one line of at most 200 characters, for people; never raises.
-
-    Examples
-    --------
-    >>> describe([1, 2])
-    ("<class 'list'>", '[1, 2]')
-    """
-    type_ = _guarded(lambda v: str(type(v)), value) or type.__repr__(type(value))
-    text = _guarded(_REPR.repr, value) or f"{type.__repr__(type(value))} without a readable repr"
-    return one_line(type_), _short_line(text)
-
-
-def _guarded(show: Callable[[Any], str], value: Any) -> str:
-    try:
-        return show(value)
-    except Exception:
-        return ""
-
-
-def _short_line(text: str) -> str:
-    # Cut twice: before, because a repr may have any length, and after, because escapes are long.
-    # Escaped, because lone surrogates would not fit into JSON.
-    line = one_line(" ".join(text[: 4 * _LONGEST].split()))
-    return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
-
-
-class _BoundedRepr(Repr):
-    """Writes the first elements, and the first digits."""
-
-    def repr_int(self, x: int, level: int) -> str:
-        """Return the number, by digits of base 16 where Python writes no others."""
-        return shorten(plain_repr(x), self.maxlong)
-
-
-def _bounded_repr() -> Repr:
-    bounded = _BoundedRepr()
-    bounded.maxlevel = 4
-    bounded.maxlist = bounded.maxtuple = bounded.maxset = bounded.maxfrozenset = 20
-    bounded.maxdict = bounded.maxarray = bounded.maxdeque = 20
-    bounded.maxstring = bounded.maxlong = bounded.maxother = _LONGEST
-    return bounded
-
-
-_REPR = _bounded_repr()
-"""A repr that does not first write out a list of a million elements."""

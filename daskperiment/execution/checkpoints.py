@@ -28,7 +28,13 @@ from daskperiment.errors import (
     StoreUnavailableError,
 )
 from daskperiment.execution.context import RunningStep
-from daskperiment.execution.random_state import move_to, position_of
+from daskperiment.execution.generators import (
+    move_numpy,
+    move_python,
+    numpy_position,
+    python_position,
+)
+from daskperiment.execution.random_state import global_position, move_globally
 from daskperiment.execution.trial import TrialHandle
 from daskperiment.formats import as_object, read_file
 from daskperiment.recording.checkpoint_records import (
@@ -81,7 +87,7 @@ def save_checkpoint(running: RunningStep, state: Any, epoch: Any, keep: int) -> 
     # Its own content, whatever the state is: nothing else in the store is this object, so that it
     # can be dropped.
     content = {
-        "state": state, "random": position_of(running),
+        "state": state, "random": _position_of(running),
         "of": f"{trial.owner.token} {running.key} {saved!r}",
     }  # fmt: skip
     form, blob = as_object(content, trial.signing_key)
@@ -125,7 +131,7 @@ def restored(running: RunningStep) -> tuple[Any, Any] | None:
         content = _loaded(trial, kept)
         if content is not None:
             _take_over(running, trial, kept)
-            move_to(running, content["random"])
+            _move_to(running, content["random"])
             return content["state"], from_plain(kept.checkpoint.epoch)
     return None
 
@@ -237,3 +243,28 @@ def _came_before(point: Point, one: Checkpoint) -> bool:
         return bool(from_plain(point.epoch) <= from_plain(one.epoch))
     except Exception:  # epochs of kinds that cannot be compared
         return False
+
+
+def _position_of(step: RunningStep) -> dict[str, Any]:
+    """Return where all generators are that a step draws from, as arrays and plain values."""
+    rng, entropy = step.generators()
+    return {
+        "drew": step.stochastic,
+        "global": global_position(step),
+        "entropy": None if entropy is None else python_position(entropy),
+        "rng": None if rng is None else numpy_position(rng),
+    }
+
+
+def _move_to(step: RunningStep, position: dict[str, Any]) -> None:
+    """Bring all generators that a step draws from to a position: draws go on from there."""
+    step.stochastic = step.stochastic or position["drew"]
+    if position["rng"] is not None:
+        move_numpy(step.rng, position["rng"])
+    if position["entropy"] is not None:
+        step.entropy(1)  # so that there is one
+        _, entropy = step.generators()
+        assert entropy is not None
+        move_python(entropy, position["entropy"])
+    if position["global"] is not None:
+        move_globally(step, position["global"])

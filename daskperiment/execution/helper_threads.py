@@ -8,7 +8,9 @@ too: it works for that step where no other runs in this process. All else is ref
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
@@ -16,12 +18,13 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial, wraps
 from inspect import iscoroutinefunction
 from multiprocessing.pool import ThreadPool
+from types import FrameType
 from typing import Any
 
 from daskperiment.errors import UncertainStepError
 from daskperiment.execution.context import ACTIVE, CURRENT, TURN, RunningStep
 
-__all__ = ["bound", "carry_steps", "run_to_end", "running_step", "speaking_step"]
+__all__ = ["bound", "carry_steps", "run_to_end", "running_step", "speaking_step", "waits_for"]
 
 _ORIGIN = "_daskperiment_origin"
 """Attribute of a thread that a step started: the step, and the turn of the thread."""
@@ -187,3 +190,28 @@ def _after_fork() -> None:
         step.halted = "forked"
         step.log = None  # its lock may be held by a thread that is not here
     ACTIVE.clear()
+
+
+def waits_for(outer: RunningStep, step: RunningStep) -> bool:
+    """Whether a step waits in Dask for another one to run."""
+    if outer.thread == step.thread:
+        return True
+    frame = _frames().get(outer.thread)
+    while frame is not None and frame.f_globals.get("__name__") != "dask.local":
+        frame = frame.f_back
+    return frame is not None
+
+
+def _frames() -> dict[int, FrameType]:
+    """Return what each thread runs.
+
+    Should the collector begin its work within the call, Python 3.11 waits for itself for ever.
+    """
+    works = gc.isenabled()
+    gc.disable()
+    try:
+        found: dict[int, FrameType] = getattr(sys, "_current_frames")()  # noqa: B009
+        return found
+    finally:
+        if works:
+            gc.enable()

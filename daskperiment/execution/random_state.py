@@ -13,7 +13,6 @@ too, on a worker's event loop, when it estimates the size of a message: that is 
 from __future__ import annotations
 
 import ctypes
-import gc
 import os
 import random
 import sys
@@ -23,7 +22,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
 from importlib import import_module
-from types import FrameType, ModuleType
+from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -37,12 +36,10 @@ from daskperiment.execution.generators import (
     GeneratorFamily,
     families_of,
     imported_families,
-    move_numpy,
     move_python,
-    numpy_position,
     python_position,
 )
-from daskperiment.execution.helper_threads import carry_steps
+from daskperiment.execution.helper_threads import carry_steps, waits_for
 from daskperiment.execution.system_entropy import ISOLATED_PACKAGES, SystemDraws, seed_unseeded
 from daskperiment.execution.unseen_draws import notice_states
 from daskperiment.warn import warn_user
@@ -50,14 +47,12 @@ from daskperiment.warn import warn_user
 __all__ = [
     "IsolatedLibraries",
     "doubt_of",
-    "move_to",
-    "position_of",
+    "global_position",
+    "move_globally",
     "release_step",
     "seed_step",
     "steps_in_turn",
 ]
-
-_ISOLATED_MODULES = frozenset({"dask.sizeof"})
 
 
 class IsolatedLibraries:
@@ -87,7 +82,7 @@ class IsolatedLibraries:
         self._count = len(sys.modules)
         for name in sys.modules.keys() - self._seen:
             self._seen.add(name)
-            if name in _ISOLATED_MODULES or name.partition(".")[0] in ISOLATED_PACKAGES:
+            if name == "dask.sizeof" or name.partition(".")[0] in ISOLATED_PACKAGES:
                 self._replace(sys.modules.get(name))
         return True
 
@@ -223,31 +218,6 @@ class _WaitingStep(NamedTuple):
     families: list[GeneratorFamily]
 
 
-def _waits(outer: RunningStep, step: RunningStep) -> bool:
-    """Whether a step waits in Dask for another one to run."""
-    if outer.thread == step.thread:
-        return True
-    frame = _frames().get(outer.thread)
-    while frame is not None and frame.f_globals.get("__name__") != "dask.local":
-        frame = frame.f_back
-    return frame is not None
-
-
-def _frames() -> dict[int, FrameType]:
-    """Return what each thread runs.
-
-    Should the collector begin its work within the call, Python 3.11 waits for itself for ever.
-    """
-    works = gc.isenabled()
-    gc.disable()
-    try:
-        found: dict[int, FrameType] = getattr(sys, "_current_frames")()  # noqa: B009
-        return found
-    finally:
-        if works:
-            gc.enable()
-
-
 class _GlobalRandomState:
     """Seeds the process's global random state for steps, and tells which of them drew from it.
 
@@ -280,7 +250,8 @@ class _GlobalRandomState:
 
     def enter(self, step: RunningStep, outer: object) -> None:
         with self._lock:
-            if self._levels and not self._expects(outer):
+            # A step comes from the one that waits, or from the only one that draws.
+            if self._levels and not (outer is self._levels[-1].step or self._alone(outer)):
                 self._join_levels()
             if ACTIVE:
                 self._enter_beside(step, outer)
@@ -317,15 +288,11 @@ class _GlobalRandomState:
             if not self._holders and not ACTIVE and self._outside is not None:
                 self._restore()
 
-    def _expects(self, outer: object) -> bool:
-        """Whether a step comes from the one that waits, or from the only one that draws."""
-        return outer is self._levels[-1].step or self._alone(outer)
-
     def _alone(self, step: object) -> bool:
         return len(self._steps) == 1 and self._steps[0] is step
 
     def _enter_beside(self, step: RunningStep, outer: object) -> None:
-        waits = self._alone(outer) and _waits(self._steps[0], step)
+        waits = self._alone(outer) and waits_for(self._steps[0], step)
         # Before a look, which may take a draw away.
         state = (random.getstate(), self._bits.state) if waits else (None, None)
         self._note_draws()
@@ -381,7 +348,6 @@ class _GlobalRandomState:
             self._steps += steps
 
     def position(self, step: RunningStep) -> dict[str, Any] | None:
-        """Return where the generators are; None if others draw from them besides the step."""
         with self._lock:
             if not self._alone(step):
                 return None
@@ -393,7 +359,6 @@ class _GlobalRandomState:
             return found
 
     def move(self, step: RunningStep, position: dict[str, Any]) -> None:
-        """Bring the generators to a position, unless others draw from them besides the step."""
         for package in PACKAGES & position.keys():  # before the lock, which `arrived` takes
             import_module(package)
         with self._lock:
@@ -460,7 +425,7 @@ class _GlobalRandomState:
             self._reseed(self._seed)
 
 
-# The global random state is the process's, and so is its keeper.
+# It is the process's, and so is its keeper.
 _STATE = _GlobalRandomState()
 
 
@@ -472,29 +437,14 @@ def seed_step(step: RunningStep, outer: object = None) -> None:
     _STATE.enter(step, outer)
 
 
-def position_of(step: RunningStep) -> dict[str, Any]:
-    """Return where all generators are that a step draws from, as arrays and plain values."""
-    rng, entropy = step.generators()
-    return {
-        "drew": step.stochastic,
-        "global": _STATE.position(step),
-        "entropy": None if entropy is None else python_position(entropy),
-        "rng": None if rng is None else numpy_position(rng),
-    }
+def global_position(step: RunningStep) -> dict[str, Any] | None:
+    """Return where the global generators are; None if others draw from them besides the step."""
+    return _STATE.position(step)
 
 
-def move_to(step: RunningStep, position: dict[str, Any]) -> None:
-    """Bring all generators that a step draws from to a position: draws go on from there."""
-    step.stochastic = step.stochastic or position["drew"]
-    if position["rng"] is not None:
-        move_numpy(step.rng, position["rng"])
-    if position["entropy"] is not None:
-        step.entropy(1)  # so that there is one
-        _, entropy = step.generators()
-        assert entropy is not None
-        move_python(entropy, position["entropy"])
-    if position["global"] is not None:
-        _STATE.move(step, position["global"])
+def move_globally(step: RunningStep, position: dict[str, Any]) -> None:
+    """Bring the global generators to a position, unless others draw from them besides the step."""
+    _STATE.move(step, position)
 
 
 def steps_in_turn() -> AbstractContextManager[None]:

@@ -27,12 +27,12 @@ from daskperiment.graph.dask_tasks import (
     references,
 )
 from daskperiment.records import Argument
-from daskperiment.reuse.cache_keys import (
+from daskperiment.reuse.cache_keys import KeySpecs
+from daskperiment.reuse.key_parts import (
     DefaultValue,
     FileContent,
     KeyOf,
     KeySpec,
-    KeySpecs,
     LiveValue,
     UsedFunction,
 )

@@ -14,7 +14,7 @@ from daskperiment.planning.reasons import Reason, ReasonFinder
 from daskperiment.planning.reuse_planner import ReusePlanner
 from daskperiment.records import CacheEntry
 from daskperiment.reuse.cache_entries import Hit
-from daskperiment.reuse.cache_keys import KeySpec
+from daskperiment.reuse.key_parts import KeySpec
 from daskperiment.reuse.reuse_plan import NEVER_RUN, ReusePlan
 from daskperiment.store.protocol import Store
 

@@ -19,12 +19,14 @@ from daskperiment.reuse.cache_entries import CacheEntries, Hit, latest, outdated
 from daskperiment.reuse.cache_keys import (
     CacheKey,
     CallKey,
-    KeySpec,
     KeySpecs,
-    LiveValue,
     NoCacheKey,
     StepKeys,
     first_ids,
+)
+from daskperiment.reuse.key_parts import (
+    KeySpec,
+    LiveValue,
 )
 from daskperiment.reuse.reuse_plan import NEVER_RUN, ReusePlan, with_cure
 from daskperiment.store.protocol import Store

@@ -24,7 +24,7 @@ from daskperiment.recording.registry import recorder_for
 from daskperiment.records import Code, Graph, Node
 from daskperiment.reproduce.past_trial import REPRODUCING, past_trial, recorded_values
 from daskperiment.reproduce.rebuild import RebuiltSteps, rebuild
-from daskperiment.reuse.cache_keys import UsedFunction
+from daskperiment.reuse.key_parts import UsedFunction
 from daskperiment.store.protocol import Store
 from daskperiment.vouching import silently, vouched
 

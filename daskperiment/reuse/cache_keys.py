@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -27,6 +26,17 @@ from daskperiment.capture.signatures import DEFAULT
 from daskperiment.formatting import brief
 from daskperiment.records import Argument, StepCode, cache_entry_id
 from daskperiment.reuse.cache_entries import CHANGED, UNKNOWN
+from daskperiment.reuse.key_parts import (
+    DefaultValue,
+    FileContent,
+    FileInput,
+    Key,
+    KeyOf,
+    KeySpec,
+    LiveValue,
+    Part,
+    UsedFunction,
+)
 from daskperiment.reuse.parameter_fields import ParameterField, source_in
 from daskperiment.reuse.unordered import SET, in_any_order
 from daskperiment.secret_values import Secret, concealed
@@ -35,15 +45,9 @@ from daskperiment.seeds import step_seed
 __all__ = [
     "CacheKey",
     "CallKey",
-    "DefaultValue",
-    "FileContent",
-    "KeyOf",
-    "KeySpec",
     "KeySpecs",
-    "LiveValue",
     "NoCacheKey",
     "StepKeys",
-    "UsedFunction",
     "first_ids",
     "keys_without_reuse",
     "series_of",
@@ -52,98 +56,10 @@ __all__ = [
 SCHEME = "recipe 2"
 """To be raised when cache keys are made in another way; stores are full of keys of this one."""
 
-Key = Hashable
-
 
 def series_of(version: str) -> str:
     """Return the part of Python's version that outputs may depend on, as ``sum`` of floats does."""
     return ".".join(version.split(".")[:2])
-
-
-# How the cache key of a node is made --------------------------------------------------------------
-
-
-class KeyOf(NamedTuple):
-    """Stands for another node, or for a parameter."""
-
-    key: Key
-
-
-class LiveValue(NamedTuple):
-    """Stands for an argument that may change in place: fingerprinted for every trial."""
-
-    value: Any
-
-
-class DefaultValue(NamedTuple):
-    """Stands for the default of an argument that the call leaves out.
-
-    Unlike an argument it may have no fingerprint: the step's code tells which it is.
-    """
-
-    value: Any
-
-
-class UsedFunction(NamedTuple):
-    """Stands for a function that is no step."""
-
-    function: str
-    """Its label in :attr:`KeySpecs.functions`."""
-
-
-class FileContent(NamedTuple):
-    """Stands for what the files of an ``ex.file`` hold when the trial is planned."""
-
-    source: FileSource | ParameterField
-    """Or the parameter, or its part, that names them, of an empty name if only a step tells."""
-
-
-_FileInput = FileContent | LiveValue | ParameterField
-"""What may name files; a value, or a parameter or a part of one, does if it is a path."""
-
-Part = str | KeyOf | LiveValue | DefaultValue | UsedFunction | FileContent
-
-
-@dataclass(frozen=True, slots=True)
-class KeySpec:
-    """How the cache key of one node is made."""
-
-    key: Key
-    parts: tuple[Part, ...]
-    place: str = ""
-    """The node's place in the trial's graph; empty for what runs no code of the user."""
-    step: str = ""
-    """The step's name; empty if it is none."""
-    parameter: str = ""
-    """Name of the parameter that it computes; empty if it is none."""
-    version: str = ""
-    persist: bool = False
-    reuse: bool | None = None
-    """Whether the step's output may be reused; None leaves it to the experiment."""
-    taken: ParameterField | None = None
-    """The part of a parameter that it takes, if it does nothing else."""
-    arguments: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)
-    """The parts that each argument of a step contributes."""
-    ignored: tuple[str, ...] = ()
-    """Names of the arguments that are no part of the cache key."""
-    beside: tuple[Key, ...] = ()
-    """Keys of what the node takes for these."""
-    turned: tuple[str, ...] = ()
-    """Names of its arguments in their order, where that counts."""
-    given: Mapping[str, Key | LiveValue] = field(default_factory=dict)
-    """Argument, or a member of it -> key of what gives it, where others see that, too; or what
-    stands in the call itself."""
-    counting: tuple[Key, ...] = field(init=False)
-    """Keys of what the node takes and its output depends on."""
-
-    def __post_init__(self) -> None:
-        counting = tuple(part.key for part in self.parts if isinstance(part, KeyOf))
-        object.__setattr__(self, "counting", counting)
-
-    @property
-    def inputs(self) -> tuple[Key, ...]:
-        """Keys of all that the node takes."""
-        return (*self.counting, *self.beside) if self.beside else self.counting
 
 
 class CacheKey(NamedTuple):
@@ -342,14 +258,14 @@ class KeySpecs:
         return found
 
     @cached_property
-    def _file_inputs(self) -> dict[str, list[_FileInput]]:
+    def _file_inputs(self) -> dict[str, list[FileInput]]:
         """What may name files of those that stand before each step, without another between."""
-        before: dict[Key, list[_FileInput]] = {
+        before: dict[Key, list[FileInput]] = {
             key: [ParameterField(name, ())] for key, name in self._parameters.items()
         }
         found = {}
         for spec in self.specs:
-            inputs: list[_FileInput] = [spec.taken] if spec.taken is not None else []
+            inputs: list[FileInput] = [spec.taken] if spec.taken is not None else []
             for part in () if inputs else spec.parts:
                 if isinstance(part, KeyOf):
                     inputs += before.get(part.key, [])
@@ -436,7 +352,7 @@ def _is_file(spec: KeySpec) -> bool:
     return bool(spec.parts) and all(isinstance(part, FileContent) for part in spec.parts)
 
 
-def _sources(inputs: Iterable[_FileInput], values: Mapping[str, Any]) -> Iterator[FileSource]:
+def _sources(inputs: Iterable[FileInput], values: Mapping[str, Any]) -> Iterator[FileSource]:
     for part in inputs:
         if isinstance(part, LiveValue):
             yield from map(source_of, paths_in(part.value))
@@ -534,16 +450,10 @@ def _of_part(values: Mapping[str, Any], part: ParameterField) -> CacheKey | NoCa
     except NoFingerprintError as error:
         return NoCacheKey(f"{part} {UNKNOWN}: {error}")
     except Exception as error:  # the trial raises it, where the user sees it
-        text = concealed(str(error), [values[part.name]]) if _is_secret(values, part) else error
+        whole = values.get(part.name)
+        text = concealed(str(error), [whole]) if type(whole) is Secret else error
         return NoCacheKey(f"{part} cannot be taken: {type(error).__name__}: {text}")
     return CacheKey(known, known)
-
-
-def _is_secret(values: Mapping[str, Any], part: ParameterField) -> bool:
-    return type(values.get(part.name)) is Secret
-
-
-# What a trial has of them --------------------------------------------------------------------
 
 
 class StepKeys(NamedTuple):
