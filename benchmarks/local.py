@@ -172,7 +172,7 @@ def history(folder: Path, count: int) -> Iterator[Figure]:
 def _peak_of_history(folder: Path) -> float:
     code = (
         "import sys, pathlib, daskperiment, daskperiment.history\n"
-        "from daskperiment.execution.usage import peak_memory\n"
+        "from daskperiment.execution.running import peak_memory\n"
         "ex = daskperiment.Experiment('long', backend=pathlib.Path(sys.argv[1]))\n"
         "before = peak_memory()\n"
         "ex.get_history()\n"

@@ -15,7 +15,8 @@ from daskperiment.execution.given_values import exact_or_none, given_between
 from daskperiment.execution.lifecycle import fail, failure_of, keep_or_explain
 from daskperiment.execution.observed_files import HIDDEN_NAME, without_secrets
 from daskperiment.execution.random_state import doubt_of
-from daskperiment.execution.tasks import deliver_visit, run_alone, run_seeded, watched
+from daskperiment.execution.running import run_alone, run_seeded, watched
+from daskperiment.execution.tasks import deliver_visit
 from daskperiment.execution.trial import TrialHandle
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import CacheEntry, Computed, computed_id

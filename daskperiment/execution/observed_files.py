@@ -197,6 +197,17 @@ class ObservedFiles:
                 return name
         return None
 
+    def told(
+        self, digests: bool, secrets: Sequence[Secret]
+    ) -> tuple[list[FileState], list[FileState], str | None]:
+        """Return what was read and written, and why what was made of it is not to be trusted."""
+        changed = self.changed_meanwhile()
+        doubt = None if changed is None else f"file {changed} changed while it ran"
+        found = self.reads(digests), self.written(digests)
+        reads, written = (without_secrets(each, secrets) if secrets else each for each in found)
+        hidden = len(reads) + len(written) < sum(map(len, found))
+        return reads, written, HIDDEN_NAME if hidden else doubt
+
     def folders_changed(self) -> bool:
         """Return whether folders among the arguments hold something else now, by the step alone."""
         changed: set[str] = set()

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from typing import Any
-
-import numpy as np
+from collections.abc import Collection
 
 from daskperiment.capture.environment import changes
 from daskperiment.capture.files import changed_reads
 from daskperiment.codec import decode, find_record
 from daskperiment.errors import ImpureStepWarning
-from daskperiment.execution.calls import SCALARS
-from daskperiment.execution.given_values import exact_or_none, parts_of
 from daskperiment.recording.recorder import Recorder
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import (
@@ -37,9 +32,6 @@ from daskperiment.store.protocol import Store
 from daskperiment.warn import warn_user
 
 __all__ = [
-    "hands_on",
-    "holds",
-    "is_changed",
     "joined_changes",
     "report_conflicts",
     "report_impurities",
@@ -54,39 +46,6 @@ def joined_changes(lines: list[str]) -> str:
     with_options = sorted(lines, key=lambda line: " -> " not in line)
     rest = len(with_options) - MOST_LINES
     return "; ".join(with_options[:MOST_LINES]) + (f"; and {rest} more" if rest > 0 else "")
-
-
-def hands_on(value: Any, given: Iterable[Any]) -> bool:
-    """Whether a step returns what it was given, or holds it: what is done to the one is to both.
-
-    Looked at are the items of containers, the attributes of objects, and the memory of arrays.
-    """
-    if type(value) in SCALARS:
-        return False
-    before = {id(part): part for each in given for part in parts_of(each)}
-    after = list(parts_of(value))
-    arrays = [part for part in before.values() if isinstance(part, np.ndarray)]
-    return any(id(part) in before for part in after) or any(
-        np.may_share_memory(part, each)
-        for part in after if isinstance(part, np.ndarray) for each in arrays
-    )  # fmt: skip
-
-
-def holds(value: Any, other: Any) -> bool:
-    """Whether a value is another one, has it among its items, or shares its memory as an array."""
-    arrays = (np.ndarray, np.generic)
-    return any(
-        part is other
-        or (isinstance(part, arrays) and isinstance(other, arrays)
-            and np.may_share_memory(part, other))
-        for part in parts_of(value)
-    )  # fmt: skip
-
-
-def is_changed(before: str | None, value: Any) -> bool:
-    """Whether a value that had a fingerprint has another now, and holds no path."""
-    after = None if before is None else exact_or_none(value)
-    return after is not None and after != before
 
 
 def report_conflicts(recorder: Recorder, quietly: bool = False) -> None:

@@ -28,9 +28,9 @@ from daskperiment.execution.helper_threads import speaking_step
 from daskperiment.execution.kept_files import restore_files
 from daskperiment.execution.known_outputs import distrust
 from daskperiment.execution.lifecycle import end, join
+from daskperiment.execution.running import Stopwatch
 from daskperiment.execution.tasks import StepRunner, deliver_visit, run_recorded
 from daskperiment.execution.trial import RequestSource, TrialHandle, TrialRequest
-from daskperiment.execution.usage import Stopwatch
 from daskperiment.formats import read_file
 from daskperiment.recording.claims import claimed
 from daskperiment.recording.recorder import Recorder

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from types import CoroutineType
 from typing import Any
 
 import msgspec
-from dask.base import is_dask_collection
-from dask.delayed import Delayed
 
 from daskperiment.capture.code_inside import with_code
 from daskperiment.capture.encoding import KnownCode
@@ -29,13 +25,9 @@ from daskperiment.cluster import worker
 from daskperiment.codec import Blob, pack
 from daskperiment.codec.buffer_digests import BufferDigests
 from daskperiment.execution.calls import SCALARS, Call
-from daskperiment.execution.context import ACTIVE, CURRENT, RunningStep
-from daskperiment.execution.given_values import (
-    exact_or_none,
-    given_by_others,
-    have_parts_in_common,
-)
-from daskperiment.execution.helper_threads import run_to_end
+from daskperiment.execution.changed_arguments import changed_arguments, spoiled_arguments
+from daskperiment.execution.context import ACTIVE, RunningStep
+from daskperiment.execution.given_values import exact_or_none, given_by_others
 from daskperiment.execution.kept_files import (
     LAZY,
     files_returned,
@@ -52,21 +44,20 @@ from daskperiment.execution.lifecycle import (
     status_of,
     watch_for_interruption,
 )
-from daskperiment.execution.observed_files import (
-    HIDDEN_NAME,
-    ObservedFiles,
-    watch_files,
-    without_secrets,
+from daskperiment.execution.observed_files import ObservedFiles
+from daskperiment.execution.purity import report_conflicts
+from daskperiment.execution.random_state import doubt_of
+from daskperiment.execution.running import (
+    Stopwatch,
+    Usage,
+    is_lazy,
+    refuse_node,
+    run_alone,
+    run_call,
+    watched,
 )
-from daskperiment.execution.overheard import HEARD, listen
-from daskperiment.execution.purity import hands_on, holds, is_changed, report_conflicts
-from daskperiment.execution.random_state import doubt_of, release_step, seed_step
-from daskperiment.execution.step_records import finish
 from daskperiment.execution.trial import TrialHandle
-from daskperiment.execution.usage import Stopwatch, Usage
 from daskperiment.formats import as_file, as_object
-from daskperiment.formatting import shorten
-from daskperiment.recording.outputs import ChangesInPlace
 from daskperiment.recording.recorder import Recorder
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import (
@@ -78,7 +69,6 @@ from daskperiment.records import (
     Failure,
     FileState,
     Output,
-    SpoiledInput,
     StepRun,
     is_replacement_id,
     reused_run_id,
@@ -86,20 +76,16 @@ from daskperiment.records import (
 )
 from daskperiment.reuse.cache_entries import reads_with, why_not, worth_writing
 from daskperiment.reuse.cache_keys import StepKeys
-from daskperiment.seeds import fresh_seed, step_seed
+from daskperiment.seeds import step_seed
 from daskperiment.store.liveness import current_origin
 
 __all__ = [
     "StepRunner",
     "deliver_visit",
     "inputs_of",
-    "run_alone",
-    "run_call",
     "run_recorded",
     "run_result",
-    "run_seeded",
     "run_step",
-    "watched",
 ]
 
 INLINE = 1000
@@ -148,59 +134,6 @@ def deliver_visit(trial: TrialHandle, recorder: Recorder) -> None:
         recorder.settle()
         if recorder.outputs.found_conflicts:
             report_conflicts(recorder, quietly=trial.followed)
-
-
-def run_call(running: RunningStep, call: Call, values: Sequence[Any]) -> Any:
-    """Run the function of a call with the values of its arguments."""
-    count = len(values) - len(call.keywords)
-    named = dict(zip(call.keywords, values[count:], strict=True))
-    return run_seeded(running, call.function.__wrapped__, values[:count], named)
-
-
-def run_alone(call: Call, values: Sequence[Any]) -> Any:
-    """Run the function of a call in no trial."""
-    seed = fresh_seed() if call.seed is None else call.seed
-    return run_call(RunningStep(call.step, step_seed(seed, call.step), None), call, values)
-
-
-def watched(
-    running: RunningStep, values: Sequence[Any], directory: str, folders: bool = False
-) -> ObservedFiles:
-    """Return what will be known of the files that a function opens, besides those it is given.
-
-    Of folders that it is given also who changes what is in them, if that is asked for.
-    `directory` is the working directory where the trial was planned.
-    """
-    watch_files()
-    files = running.files = ObservedFiles(directory)
-    for value in values:
-        several = isinstance(value, (list, tuple)) and value
-        if isinstance(value[0] if several else value, (Path, dict)):
-            files.give(value, folders)
-    return files
-
-
-def run_seeded(running: RunningStep, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    """Call a function with the global random state seeded for it; a coroutine is run to its end."""
-    trial, heard = running.trial, HEARD
-    if (sys.stdout is not heard.stdout or sys.stderr is not heard.stderr) and trial and trial.logs:
-        listen()
-    if trial and trial.observers:
-        for observe in trial.observers:
-            observe(running)
-    reset = CURRENT.set(running)
-    seed_step(running, reset.old_value)
-    try:
-        value = function(*args, **kwargs)
-        value = run_to_end(value) if type(value) is CoroutineType else value
-        if running.at_end:
-            finish(running)
-        return value
-    finally:
-        release_step(running)
-        CURRENT.reset(reset)
-        if running.log is not None:
-            running.log.close()
 
 
 class StepRunner:
@@ -270,7 +203,7 @@ class StepRunner:
         watch = Stopwatch()
         try:
             self.value = run_call(self.running, self.call, values)
-            _refuse_node(self.call.step, self.value)
+            refuse_node(self.call.step, self.value)
         except BaseException as error:
             with suppress(Warning):  # made an error by a filter, it must not hide the user's
                 self._failed(error, watch.read(), values)
@@ -295,17 +228,9 @@ class StepRunner:
     def _note_files(self, files: ObservedFiles) -> None:
         # Reading files once more is worth its time where outputs are reused.
         digests = self.keys is not None and self.keys.reusable
-        changed = files.changed_meanwhile()
-        self.reads, self.written = files.reads(digests), files.written(digests)
-        if changed is not None:
-            self.doubt = f"file {changed} changed while it ran"
-        if self.trial.secrets is not None:
-            noted = [*self.reads, *self.written]
-            secrets = self.trial.secret_values
-            self.reads = without_secrets(self.reads, secrets)
-            self.written = without_secrets(self.written, secrets)
-            if len(self.reads) + len(self.written) < len(noted):
-                self.doubt = HIDDEN_NAME
+        secrets = () if self.trial.secrets is None else self.trial.secret_values
+        self.reads, self.written, doubt = files.told(digests, secrets)
+        self.doubt = doubt or self.doubt
 
     def _note_inputs_now(self, values: Sequence[Any]) -> None:
         """Note what the step would get now, which it made of a folder that it was given."""
@@ -345,7 +270,9 @@ class StepRunner:
         self.inputs = inputs_of(found, call)
         self.running.made_of = self.code, self.inputs
         if changes is not None and changes.altered:
-            self._find_spoiled(values, changes)
+            self.spoiled, noted = spoiled_arguments(call, values, changes)
+            for each in noted:
+                self.recorder.outputs.altered(self.trial.trial, each)
         if call.given and self.is_new:
             named = dict(zip(call.names, values, strict=True))
             self.given = given_by_others(call, named, found, path is by_content, buffers)
@@ -355,44 +282,19 @@ class StepRunner:
             if name not in self.arguments and name not in self.call.ignore:
                 self.arguments[name] = _default(value, path)
 
-    def _find_spoiled(self, values: Sequence[Any], changes: ChangesInPlace) -> None:
-        """Note the arguments that other steps had changed, but for what these returned."""
-        call = self.call
-        found: dict[str, list[str]] = {}
-        for name, value in zip(call.names, values, strict=True):
-            passed = [changes.passing.get(place, set()) for place in call.lent.get(name, ())]
-            by_right = set().union(*passed)
-            changes.passing.setdefault(call.key, set()).update(by_right)
-            for other, place in () if type(value) in SCALARS else changes.altered:
-                if place in by_right:
-                    continue
-                if place and holds(value, other):
-                    found.setdefault(place, []).append(name)
-                if name not in self.spoiled and have_parts_in_common(value, other):
-                    self.spoiled.append(name)
-        for place, names in found.items():
-            spoiled = SpoiledInput(call.key, call.step, list(dict.fromkeys(names)), place)
-            self.recorder.outputs.altered(self.trial.trial, spoiled)
-
     def _find_changed(self, values: Sequence[Any]) -> None:
         """Note the arguments that are other ones than before the function ran."""
         # What ran meanwhile may have done it: then nobody can tell which of them did.
         beside = {*self.running.beside, *(step.key for step in (*self.beside, *ACTIVE))}
-        given = {name: value for name, value in zip(self.call.names, values, strict=True)
-                 if name in self.watched}  # fmt: skip
+        before = {name: self.arguments[name].fingerprint for name in self.watched}
         changes = self.recorder.outputs.changes_in(self.trial.token)
-        if hands_on(self.value, given.values()):
-            changes.handing.add(self.call.key)
-        self.changed = [name for name, value in given.items()
-                        if is_changed(self.arguments[name].fingerprint, value)]  # fmt: skip
-        if self.changed:
-            call, others = self.call, sorted(beside - {self.call.key})
-            found = Alteration(call.key, call.step, self.changed, others)
-            self.recorder.outputs.altered(self.trial.trial, found)
-            changes.altered.extend((given[name], call.key) for name in self.changed)
-            changes.passing.setdefault(call.key, set()).add(call.key)
+        found = changed_arguments(self.call, before, values, self.value, changes)
+        if found:
+            self.changed, others = found, sorted(beside - {self.call.key})
+            noted = Alteration(self.call.key, self.call.step, found, others)
+            self.recorder.outputs.altered(self.trial.trial, noted)
             if others:
-                self.doubt = f"argument {self.changed[0]} was changed while it ran"
+                self.doubt = f"argument {found[0]} was changed while it ran"
 
     def _of_secret(self, name: str, value: Any, path: Callable[[Any], str]) -> Argument:
         """Return what is recorded of an argument that is a secret, or holds one: its mark."""
@@ -465,7 +367,7 @@ class StepRunner:
             self.note = self.note or f"its output has no fingerprint: {error}"
         if self.call.handed and (self.is_new or (self.ids and self.running.stochastic)):
             self.exact = self.output if is_array(value) else exact_or_none(value, buffers)
-        lazy = (self.call.persist or self.output is None) and _is_lazy(value)
+        lazy = (self.call.persist or self.output is None) and is_lazy(value)
         if lazy:
             self.doubt = f"its output is {LAZY}"
         blob = self._keep(value, lazy, buffers) if self.call.persist else None
@@ -589,36 +491,6 @@ class StepRunner:
             for known in (self.known if self.keys.call.by_nodes else None, self.known_now):
                 ids = known.ids(entry.drew) if known is not None else []
                 self.recorder.entry(ids, own, self.trial.owner, self.trial.signing_key)
-
-
-def _refuse_node(step: str, value: Any) -> None:
-    """Refuse what a step returns, if it is a node or a container of nodes: nobody computes them."""
-    if type(value) not in SCALARS and _holds_node(value):
-        raise TypeError(
-            f"Step {step!r} returned {shorten(repr(value), 60)}, which is not computed. Call "
-            "its compute() in the step and return that, or make the node outside and pass it to "
-            "the step as an argument."
-        )
-
-
-def _holds_node(value: Any) -> bool:
-    if type(value) not in (list, tuple, set, frozenset, dict):
-        return isinstance(value, Delayed)
-    items = value.values() if type(value) is dict else value
-    if set(map(type, items)) <= SCALARS:
-        return False
-    with suppress(RecursionError):  # a list that contains itself
-        return any(map(_holds_node, items))
-    return False
-
-
-def _is_lazy(value: Any) -> bool:
-    """Whether a value, or an item of it, is a Dask collection."""
-    if isinstance(value, (list, tuple)):
-        return any(map(is_dask_collection, value[:100]))
-    if type(value) is dict:
-        return any(map(is_dask_collection, value.values()))
-    return bool(is_dask_collection(value))
 
 
 def _default(value: Any, path: Callable[[Any], str]) -> Argument:

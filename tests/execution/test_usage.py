@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from daskperiment.execution.usage import Stopwatch, peak_memory
+from daskperiment.execution.running import Stopwatch, peak_memory
 
 
 def test_stopwatch_measures_wall_and_processor_time():
@@ -34,7 +34,7 @@ def test_peak_of_a_large_process_is_not_its_childs():
     """A small process that a large one started tells its own peak."""
     data = bytearray(300_000_000)
     data[::4096] = b"x" * len(data[::4096])
-    code = "from daskperiment.execution.usage import peak_memory; print(peak_memory())"
+    code = "from daskperiment.execution.running import peak_memory; print(peak_memory())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 250_000_000
     assert peak_memory() > 300_000_000
