@@ -30,16 +30,16 @@ class Fragment:
 
 FORMS = {
     "body": ("number", "operator", "statement", "lambda", "comprehension"),
-    "helper": ("import", "attribute", "partial", "function inside"),
+    "helper": ("import", "attribute", "partial", "function inside", "generator"),
     "constant": ("int", "float", "list", "dict", "nested", "tuple", "frozenset", "text", "bytes",
                  "array", "decimal", "date", "range", "complex", "regex"),
     "default": ("step", "helper", "keyword", "lambda"),
-    "closure": ("function", "lambda", "twice", "partial", "list"),
+    "closure": ("function", "lambda", "twice", "partial", "list", "loop"),
     "decorator": ("argument", "body", "class", "of the step"),
     "config": ("dataclass", "field", "factory", "frozen", "inherited", "named tuple", "enum",
                "pydantic", "attrs"),
     "class": ("method", "base", "attribute", "property", "static", "class method", "call",
-              "instance"),
+              "instance", "metaclass", "descriptor", "hook"),
     "package": ("version",),
     "argument": ("int", "float", "text", "list", "dict", "tuple", "array", "keyword"),
     "field": ("plain", "nested"),
@@ -96,6 +96,12 @@ def _helper(form, name, n):
                 f"    return {name}_inner(x)\n"
             )
             files["code/steps.py"] = f"from outer import {name}_outer\n"
+        case "generator":
+            files["code/deep.py"] = f"def {name}_core(x):\n    yield x\n    yield {n}\n"
+            files["code/middle.py"] = (
+                f"def {name}_middle(x):\n    return sum(deep.{name}_core(x)) * 2\n"
+            )
+            files["code/steps.py"] = f"from outer import {name}_outer\n"
         case _:
             return Fragment(f"outer.{name}_outer(x)", files, helper=f"outer.{name}_outer")
     return Fragment(f"{name}_outer(x)", files, helper=f"{name}_outer")
@@ -142,6 +148,16 @@ def _default(form, name, n):
 
 
 _CLOSURES = {
+    "loop": """
+        def _{k}_make():
+            found = []
+            for {k}_by in range({n}):
+                found.append(lambda x: x + {k}_by)
+            return found
+
+
+        _{k} = _{k}_make()[0]
+        """,
     "lambda": """
         def _{k}_make({k}_by):
             return lambda x: x + {k}_by
@@ -271,18 +287,27 @@ _CLASSES = {
     "call": ("    def __call__(self, x):\n        return x + {n}\n", "{c}()(x)"),
     "instance": ("    def __init__(self):\n        self.width = {n}\n", "{name}_made.width"),
     "base": ("    pass\n", "{c}().width()"),
+    "metaclass": ("    pass\n", "{c}.width()"),
+    "descriptor": ("    width = {name}_Base()\n", "{c}().width"),
+    "hook": ("    pass\n", "{c}.width"),
 }
+
+_BASES = {
+    "base": ("", "def width(self):\n        return {n}", "({name}_Base)"),
+    "metaclass": ("(type)", "def width(cls):\n        return {n}", "(metaclass={name}_Base)"),
+    "descriptor": ("", "def __get__(self, owner, kind=None):\n        return {n}", ""),
+    "hook": ("", "def __init_subclass__(cls):\n        cls.width = {n}", "({name}_Base)"),
+}
+"""What stands before such a class: of which class, with which method; and how it is taken up."""
 
 
 def _class(form, name, n):
     body, use = _CLASSES[form]
-    base = (
-        f"class {name}_Base:\n    def width(self):\n        return {n}\n\n\n"
-        if form == "base"
-        else ""
-    )
-    heir = f"({name}_Base)" if form == "base" else ""
-    text = f"{base}class {name}_Model{heir}:\n{body.format(n=n)}"
+    base = heir = ""
+    if form in _BASES:
+        of, method, heir = _BASES[form]
+        base = f"class {name}_Base{of}:\n    {method.format(n=n)}\n\n\n"
+    text = f"{base}class {name}_Model{heir.format(name=name)}:\n{body.format(n=n, name=name)}"
     if form == "instance":
         text += f"\n\n{name}_made = {name}_Model()\n"
     return Fragment(use.format(c=f"{name}_Model", name=name), _steps(text))

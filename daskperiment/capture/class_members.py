@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from types import FunctionType, ModuleType
 from typing import Any
 
-from daskperiment.capture.code_objects import fingerprint_code
+from daskperiment.capture.code_objects import defaults_in, fingerprint_code
 from daskperiment.capture.encoding import combine
 from daskperiment.capture.members import ATOMS, is_absent, is_own_class, state_of, wrapped_by
 from daskperiment.capture.origin import is_own, origin_of
@@ -29,9 +29,11 @@ __all__ = [
     "class_without_source",
     "declarations_of",
     "functions_behind",
+    "has_fields",
     "libraries_named",
     "makes_classes",
     "members_of",
+    "other_defaults",
     "own_subclasses",
     "parts_of_annotation",
 ]
@@ -134,6 +136,34 @@ def makes_classes(cls: type, key: str) -> bool:
     """Whether a method runs when a class is made, and not when it is used."""
     of_metaclass = issubclass(cls, type) and key in ("__new__", "__init__", "__prepare__")
     return of_metaclass or key in ("__init_subclass__", "__set_name__")
+
+
+_WITH_FIELDS = ("_field_defaults", "__dataclass_fields__", "__attrs_attrs__")
+
+
+def has_fields(cls: type) -> bool:
+    """Whether a library wrote the constructor of a class from its fields."""
+    return not vars(cls).keys().isdisjoint(_WITH_FIELDS)
+
+
+def other_defaults(cls: type) -> list[tuple[str, Any]]:
+    """Return the defaults of such a constructor that were set to others than the fields say."""
+    declared = dict(vars(cls).get("_field_defaults", {}))
+    fields = vars(cls).get("__dataclass_fields__", {})
+    declared |= {name: field.default for name, field in fields.items()}
+    declared |= {each.alias: each.default for each in vars(cls).get("__attrs_attrs__", ())}
+    pairs = [(key, function) for key in ("__new__", "__init__")
+             for function in functions_behind(vars(cls).get(key))]  # fmt: skip
+    return [
+        (f"{key}({name})", value)
+        for key, function in pairs if _is_generated_function(key, function)
+        for name, value in defaults_in(function)
+        if value is not declared.get(name, _ABSENT)
+        and type(value).__name__ not in ("_HAS_DEFAULT_FACTORY_CLASS", "_Nothing")
+    ]  # fmt: skip
+
+
+_ABSENT = object()
 
 
 def own_subclasses(cls: type) -> list[tuple[str, type]]:

@@ -31,6 +31,7 @@ __all__ = [
     "cell_value",
     "cells_of",
     "code_digest",
+    "defaults_in",
     "fingerprint_code",
     "fingerprint_tree",
     "imports_of_tree",
@@ -366,6 +367,15 @@ def name_of_function(function: FunctionType) -> str:
     """Return the full name under which a function was written."""
     # Not __module__ and __qualname__, which a decorator copies from the function that it wraps.
     return f"{function.__globals__.get('__name__', '?')}.{function.__code__.co_qualname}"
+
+
+def defaults_in(function: FunctionType) -> Iterator[tuple[str, Any]]:
+    """Yield name and value of the defaults of a function's arguments."""
+    code = function.__code__
+    values = function.__defaults__ or ()
+    names = code.co_varnames[: code.co_argcount]
+    yield from zip(names[len(names) - len(values) :], values, strict=True)
+    yield from (function.__kwdefaults__ or {}).items()
 
 
 def cells_of(function: FunctionType) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from daskperiment.capture.code_objects import (
     NameRead,
     cell_value,
     cells_of,
+    defaults_in,
     name_of_function,
     names_of,
 )
@@ -329,7 +330,7 @@ class Walk:
             self._look_up(vars(cls), key)
             label = f"{cls.__name__}.{key}"
             self._visit(place, f"{prefix}.{label}", label, item)
-        for name, value in _defaults(function):
+        for name, value in defaults_in(function):
             self._visit(place, f"{prefix}({name})", f"{name_of_function(function)}({name})", value)
         for item in names.imports:
             self._late(place, prefix, item, function.__globals__.get("__package__"))
@@ -345,6 +346,11 @@ class Walk:
     def _scan_declarations(self, place: int, name: str, cls: type) -> None:
         for key, item in class_members.declarations_of(cls):
             self._visit_declared(place, key, f"{name}.{key}", item)
+        if class_members.has_fields(cls):
+            others = class_members.other_defaults(cls)
+            self.lookups.parts.append((cls, class_members.other_defaults, others))
+            for key, item in others:
+                self._visit(place, key, f"{name}.{key}", item)
         forms = list(class_members.annotations_of(cls).items())
         forms += [("base", form) for form in vars(cls).get("__orig_bases__", ())]
         for key, form in forms:
@@ -391,7 +397,8 @@ class Walk:
         self, place: int, label: str, name: str, value: Any, attributes: tuple[str, ...]
     ) -> None:
         for done, attribute in enumerate(attributes):
-            if not isinstance(value, ModuleType) or not is_own(value.__name__):
+            own = isinstance(value, ModuleType) and is_own(value.__name__)
+            if not own or attribute == "__dict__":
                 self._read_from(place, label, value, attributes[done:])
                 break
             name, label = f"{value.__name__}.{attribute}", f"{label}.{attribute}"
@@ -489,11 +496,3 @@ def _root_name(root: Any) -> str:
     if isinstance(root, type) or hasattr(root, "__qualname__") or not is_own_class(type(root)):
         return module_of(root) or ""
     return f"{type(root).__module__}.{type(root).__qualname__}"
-
-
-def _defaults(function: FunctionType) -> Iterator[tuple[str, Any]]:
-    code = function.__code__
-    values = function.__defaults__ or ()
-    names = code.co_varnames[: code.co_argcount]
-    yield from zip(names[len(names) - len(values) :], values, strict=True)
-    yield from (function.__kwdefaults__ or {}).items()

@@ -219,6 +219,18 @@ EDITS = {
         + CALLS.format("ADD(x)"),
         "x + 1", "x + 2",
     ),
+    "defaults set on a named tuple": (
+        "import collections\nThing = collections.namedtuple('Thing', 'a b')\n"
+        "Thing.__new__.__defaults__ = (1, 5)\n" + CALLS.format("Thing().a"),
+        "(1, 5)", "(2, 5)",
+    ),
+    "defaults set on a dataclass": (
+        "import dataclasses\n@dataclasses.dataclass\nclass Thing:\n    a: int = 3\n"
+        "    b: list = dataclasses.field(default_factory=list)\n"
+        "Thing.__init__.__defaults__ = (1, *Thing.__init__.__defaults__[1:])\n"
+        + CALLS.format("Thing().a"),
+        "= (1,", "= (2,",
+    ),
     # What is named by a text.
     "item of globals": ("RATE = 1\n" + CALLS.format("globals()['RATE']"), "RATE = 1", "RATE = 2"),
     "item of vars": ("RATE = 1\n" + CALLS.format("vars().get('RATE')"), "RATE = 1", "RATE = 2"),
@@ -257,6 +269,10 @@ OTHERS = {
     ),
     "table of modules": (
         "import sys, helpers\n" + CALLS.format("sys.modules['helpers'].f(x)"),
+        "def f(x):\n    return {}\n",
+    ),
+    "dict of a module": (
+        "import helpers\n" + CALLS.format("helpers.__dict__['f'](x)"),
         "def f(x):\n    return {}\n",
     ),
     "imported by text": (
@@ -365,6 +381,8 @@ def test_function_set_from_outside(write, step_of):
          "TABLE['a'] = TABLE.pop('a')"),
         ("def helper():\n    return helper.value\nhelper.value = 0\n" + CALLS.format("helper()"),
          "helper.value = 1"),
+        ("import dataclasses\n@dataclasses.dataclass\nclass Thing:\n    a: int = 1\n"
+         + CALLS.format("Thing().a"), "Thing.__init__.__defaults__ = (2,)"),
     ],
 )  # fmt: skip
 def test_changes_between_trials(write, text, change):
