@@ -365,13 +365,14 @@ class _GlobalRandomState:
             if not self._alone(step):
                 return
             move_python(_SHARED, position["python"])
-            getattr(np.random.set_state, "__wrapped__", np.random.set_state)(position["numpy"])
-            counts: Counter[str] = Counter()
+            drew, counts = step.stochastic, Counter[str]()  # setting a state is noticed as a draw
+            np.random.set_state(position["numpy"])
             for family in self._families:
                 states = position.get(family.package, [])[counts[family.package] :]
                 counts[family.package] += 1
                 if states and states[0] is not None:
                     self._try(partial(family.move, states[0]))
+            step.stochastic = drew
 
     def _restore(self) -> None:
         python, bits = self._outside
@@ -425,7 +426,6 @@ class _GlobalRandomState:
             self._reseed(self._seed)
 
 
-# It is the process's, and so is its keeper.
 _STATE = _GlobalRandomState()
 
 

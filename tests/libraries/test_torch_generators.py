@@ -218,6 +218,26 @@ def test_processor(ex, results):
     assert [*found, torch.rand(1).item()] == expected
 
 
+def test_going_on_is_no_draw(ex):
+    """A step that goes on from a checkpoint, where torch is imported, draws nothing by that."""
+    gone = []
+
+    @ex.result
+    def train():
+        last, _ = ex.restore(default=(0, 0))
+        ex.checkpoint(last + 1, last)
+        if not gone:
+            gone.append(1)
+            raise RuntimeError("broken")
+        return last
+
+    result = train()
+    with pytest.raises(RuntimeError):
+        result.compute(scheduler="synchronous")
+    assert result.resume(1, scheduler="synchronous") == 1
+    assert not ex.get_steps(2)["Stochastic"].any()
+
+
 def test_step_that_imports_torch_itself(tmp_path):
     """In a fresh process the first step that imports torch draws by its seed already."""
     program = """
