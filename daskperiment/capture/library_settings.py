@@ -28,9 +28,9 @@ def _of_decimal(decimal: Any) -> _Settings:
 
 
 def _of_numpy(numpy: Any) -> _Settings:
-    for name, value in numpy.geterr().items():
-        # Whether something is raised counts; whether it is said does not.
-        yield f"numpy.geterr()[{name!r}]", value if value in ("raise", "call") else "", ""
+    # Whether something is raised counts; whether it is said does not.
+    return [(f"numpy.geterr()[{name!r}]", value if value in ("raise", "call") else "", "")
+            for name, value in numpy.geterr().items()]  # fmt: skip
 
 
 def _of_torch(torch: Any) -> _Settings:

@@ -169,7 +169,7 @@ def has_digest(view: memoryview, digest: str) -> bool:
 
     Objects of earlier versions, and those that do not say where their buffers are, have the latter.
     """
-    large = large_buffers(view, view.nbytes, LARGE)
+    large = large_buffers(view, view.nbytes, LARGE) if view.nbytes > LARGE else []
     if not large:
         return digest_of([view]) == digest
     cuts = [0, *(cut for place in large for cut in (place.start, place.stop)), view.nbytes]

@@ -155,6 +155,12 @@ def _of(home: _FormatModule) -> Iterator[Format]:
     return (each for each in formats if each.name in home.names)
 
 
+@lru_cache(maxsize=64)
+def _own(name: str) -> Format | None:
+    home = next((home for home in _HOMES if name in home.names), None)
+    return None if home is None else next(each for each in _of(home) if each.name == name)
+
+
 def format_named(name: str) -> Format:
     """Return the format of a name.
 
@@ -163,12 +169,7 @@ def format_named(name: str) -> Format:
     UnknownFormatError
         If there is none; pickle is no format.
     """
-    found = _REGISTERED.get(name)
-    if found is None:
-        home = next((home for home in _HOMES if name in home.names), None)
-        if home is not None:
-            return next(each for each in _of(home) if each.name == name)
-        found = _brought_along().get(name)
+    found = _REGISTERED.get(name) or _own(name) or _brought_along().get(name)
     if found is None:
         raise UnknownFormatError(
             f"There is no format {name!r}{nearest(name, known_names())}; there are "

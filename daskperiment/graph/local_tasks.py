@@ -209,6 +209,8 @@ def _turn(key: Key, task: GraphNode, done: tuple[Key, ...]) -> _Turn:
         return _Turn(key, task, [], (), False, done)
     taken = tuple((place, each.key) for place, each in enumerate(task.args)
                   if type(each) is TaskRef)  # fmt: skip
-    plain = not any(isinstance(each, (GraphNode, TaskRef)) and type(each) is not TaskRef
-                    for each in task.args)  # fmt: skip
+    plain = True
+    for each in task.args:
+        if type(each) is not TaskRef and isinstance(each, (GraphNode, TaskRef)):
+            plain = False
     return _Turn(key, task, list(task.args), taken, plain, done)

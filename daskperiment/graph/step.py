@@ -9,7 +9,8 @@ from dataclasses import replace
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, overload
 
-from dask.base import tokenize
+from dask import config
+from dask.base import get_annotations, tokenize
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.utils import funcname
 
@@ -45,6 +46,9 @@ Q = ParamSpec("Q")
 S = TypeVar("S")
 
 
+_TRIAL = TaskRef(TRIAL)
+
+
 class StepCall(NamedTuple):
     """The call of a step, as it stands in the graph that a user built."""
 
@@ -67,14 +71,23 @@ class CallGraph:
     Most calls are taken by others, and nobody asks: a graph for each would hold all before it.
     """
 
-    __slots__ = ("_graph", "_key", "_layer", "_nodes")
+    __slots__ = ("_graph", "_key", "_made_layer", "_nodes", "_task")
 
     def __init__(self, key: str, task: Task, nodes: list[Any]) -> None:
-        self._key = key
-        # It takes the annotations in force at this moment.
-        self._layer = MaterializedLayer({key: task})
-        self._nodes = nodes
+        self._key, self._task, self._nodes = key, task, nodes
         self._graph: HighLevelGraph | None = None
+        self._made_layer: MaterializedLayer | None = None
+        # A layer takes the annotations in force at this moment. Where there are none it is made
+        # later: of thousands of calls, each object counts for the garbage collector.
+        if get_annotations() or config.get("collection_annotations", None):
+            self._made_layer = MaterializedLayer({key: task})
+
+    @property
+    def _layer(self) -> MaterializedLayer:
+        if self._made_layer is None:
+            self._made_layer = layer = MaterializedLayer({self._key: self._task})
+            layer.annotations = layer.collection_annotations = None
+        return self._made_layer
 
     def graph(self) -> HighLevelGraph:
         """Return the graph."""
@@ -212,6 +225,7 @@ class StepFunction(Generic[P, N]):
         _check_function(function)
         functools.update_wrapper(self, function, updated=())
         self.__wrapped__ = function
+        self._function = UserFunction(function)
         self.name: str = getattr(function, "__name__", None) or _name_of(function)
         self.__name__ = self.name
         self.persist = persist
@@ -224,11 +238,13 @@ class StepFunction(Generic[P, N]):
         self._format = _check_format(format, persist)
 
     def __getstate__(self) -> Any:
-        return travelling_sources([self.__wrapped__]), self.__dict__
+        state = {name: each for name, each in self.__dict__.items() if name != "_function"}
+        return travelling_sources([self.__wrapped__]), state
 
     def __setstate__(self, state: Any) -> None:
         register_travelled(state[0])
         self.__dict__.update(state[1])
+        self._function = UserFunction(self.__wrapped__)
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> N:
         """Return the node of this call; in a running step, what the function returns.
@@ -241,7 +257,9 @@ class StepFunction(Generic[P, N]):
         if CURRENT.get() is not None:
             return self.__wrapped__(*args, **kwargs)  # type: ignore[no-any-return]
         names = argument_names(self.__wrapped__, args, kwargs)
-        function = UserFunction(self.__wrapped__)
+        function = self._function
+        if function.__wrapped__ is not self.__wrapped__:
+            function = self._function = UserFunction(self.__wrapped__)
         call = Call(
             self.name, function, self.persist, self._seed, self._reuse, self._version,
             names=names, keywords=tuple(kwargs), ignore=self._ignore,
@@ -254,7 +272,7 @@ class StepFunction(Generic[P, N]):
         own = args[0] if args and getattr(type(args[0]), self.name, None) is self else None
         values = (*args, *kwargs.values())
         forms = unpack_arguments(self.name, names, values, nodes, own)
-        task = Task(key, run_step, TaskRef(TRIAL), call, *forms)
+        task = Task(key, run_step, _TRIAL, call, *forms)
         call_of = StepCall(self.name, key, CallGraph(key, task, nodes), self._nout)
         return self._wrap(call_of)  # type: ignore[no-any-return]  # a node stands for its value
 

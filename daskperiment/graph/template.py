@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Any, NamedTuple
 
 from dask.delayed import Delayed
@@ -259,7 +260,7 @@ class _Copying:
 
     def _nested(self, tasks: dict[Key, GraphNode]) -> dict[Key, GraphNode]:
         """Put what is loaded for one task alone into that task: Dask's scheduling takes longer."""
-        uses = Counter(key for task in tasks.values() for key in task.dependencies)
+        uses = Counter(chain.from_iterable([task.dependencies for task in tasks.values()]))
         loads: dict[Any, Any] = {
             key: node.task for key, node in self.made.items() if node.loads and uses[key] == 1
         }

@@ -243,8 +243,11 @@ class _Passed(NamedTuple):
     """Whether all of them were of one template."""
 
 
-def _makeup(template: Template, request: TrialRequest, code: Code, graph: Graph) -> TrialMakeup:
-    files = template.key_specs.files(request.values)
+def _makeup(
+    template: Template, request: TrialRequest, code: Code, graph: Graph,
+    files: Mapping[str, dict[str, dict[str, str]]] | None = None,
+) -> TrialMakeup:  # fmt: skip
+    files = template.key_specs.files(request.values) if files is None else files
     objects = {name: value for name, value in request.values.items() if type(value) not in SCALARS}
     contents = contents_with_code(objects) if objects else {}
     return TrialMakeup(request.values, code, graph, platform.python_version(), files, contents)
@@ -341,7 +344,7 @@ class Planner:
             # A store that is away offers nothing; the trial's first task says that it is away.
             try:
                 self._note_passed()
-                makeup = _makeup(template, request, code, graph)
+                makeup = _makeup(template, request, code, graph, files)
                 plan = self._plan_of_reuse(template, reusable, request, makeup, outputs)
                 return replace(request, step_keys=plan.step_keys), plan
             except StoreUnavailableError:

@@ -92,6 +92,10 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=PAUSE.reset)
 
 
+def _putting_together(template: Template) -> AbstractContextManager[None]:
+    return PAUSE if len(template.tasks) > _LARGE else nullcontext()
+
+
 class _Compiled:
     """The template of one call, made once: what its graph holds stays as it is."""
 
@@ -151,18 +155,16 @@ class ResultDefinition:
 
     def trial_graph(self, later: bool = False, watched: bool = False) -> TrialGraph:
         """Return the graph of a new trial; see :meth:`Planner.plan`."""
-        with self._putting_together():
+        template = self.template
+        with _putting_together(template):
             plan = self.plan(later, watched)
-            return self.template.instantiate(plan.token, plan.source, plan.reuse)
-
-    def _putting_together(self) -> AbstractContextManager[None]:
-        large = len(self.template.tasks) > _LARGE
-        return PAUSE if large else nullcontext()
+            return template.instantiate(plan.token, plan.source, plan.reuse)
 
     def plan(self, later: bool = False, watched: bool = False) -> TrialPlan:
         """Return the plan of a new trial; see :meth:`Planner.plan`."""
-        with self._putting_together():
-            return self.planner.plan(self.template, self.options, later, watched)
+        template = self.template
+        with _putting_together(template):
+            return self.planner.plan(template, self.options, later, watched)
 
     def compute(self, plan: TrialPlan, keywords: Mapping[str, Any]) -> Any:
         """Run a trial in the way that Dask computes, and return its result.
@@ -198,10 +200,11 @@ class ResultDefinition:
     def _here(self, plan: TrialPlan, get: Callable[..., Any], keywords: Mapping[str, Any]) -> Any:
         """Begin a trial, and give its tasks to a scheduler in this process."""
         trial = begin(plan.source)
-        tasks = self.template.usual if plan.reuse is None else None
+        template = self.template
+        tasks = template.usual if plan.reuse is None else None
         if tasks is None or not tasks.fits(trial):
-            with self._putting_together():
-                tasks = self.template.begun(plan.source, plan.reuse, trial)
+            with _putting_together(template):
+                tasks = template.begun(plan.source, plan.reuse, trial)
         others = dict(keywords)
         others.pop("scheduler", None)
         with self._watching(tasks.names), shorten_traceback():
@@ -224,8 +227,9 @@ class ResultDefinition:
 
         Where none may, it is told what would become of them with ``reuse=True``.
         """
-        with self._putting_together():
-            return self.planner.forecasts(self.template, self.options)
+        template = self.template
+        with _putting_together(template):
+            return self.planner.forecasts(template, self.options)
 
 
 class _ThreadGraphs(threading.local):
