@@ -7,6 +7,7 @@ import threading
 
 import dask
 import pytest
+from hypothesis import settings
 
 import daskperiment
 from daskperiment import experiment
@@ -17,6 +18,9 @@ def pytest_configure():
     """Hear Ctrl-C, as the programs that tests start shall: a shell's background jobs ignore it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # How long an example takes says nothing on a machine that has other work.
+    settings.register_profile("daskperiment", deadline=None)
+    settings.load_profile("daskperiment")
 
 
 @pytest.fixture(autouse=True)
