@@ -24,7 +24,15 @@ def pytest_configure():
 
 
 @pytest.fixture(autouse=True)
-def _fresh_process_state(tmp_path_factory):
+def _state_elsewhere(tmp_path_factory):
+    """Let nothing of the tests wait among the files of whoever runs them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _fresh_process_state(_state_elsewhere, tmp_path_factory):
     """Leave no recorder, thread, experiment or setting of one test to the next."""
     # No test makes the key of whoever runs it, or files among theirs.
     cache = str(tmp_path_factory.getbasetemp() / "cache")

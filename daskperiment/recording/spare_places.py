@@ -63,10 +63,14 @@ class SparePlaces:
         It survives SIGKILL of this process then.
         """
         for folder in self._usable():
-            with suppress(StoreError):
-                self._journal(folder).write(record)
-                self.holds = True
-                return True
+            journal = self._journal(folder)
+            try:
+                journal.write(record)
+            except StoreError:
+                journal.remove_delivered()  # a file that was begun in vain
+                continue
+            self.holds = True
+            return True
         return False
 
     def keep(self, digest: str, parts: Sequence[Buffer]) -> bool:

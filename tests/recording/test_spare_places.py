@@ -9,7 +9,9 @@ import dask
 import pytest
 from msgspec.structs import replace
 
+from daskperiment.errors import StoreError
 from daskperiment.recording import journal as journals
+from daskperiment.recording import spare_places
 from daskperiment.recording.journal import Journal
 from daskperiment.recording.owned_writes import OwnedWrites
 from daskperiment.recording.pending_objects import PendingObjects
@@ -55,6 +57,41 @@ def test_delivered_from_there(store, tmp_path, monkeypatch):
     assert bytes(store.get("ab")) == b"value"
     assert places.waiting == 0
     assert not used[0].exists()
+
+
+def test_no_file_is_left_of_what_could_not_be_written(store, monkeypatch):
+    """A place that refuses a record is left as it was, and the next one has it, once delivered."""
+    first, second = spare_folders(store)
+    add, refused = journals._JournalFile.add, []
+
+    def refuse(file, data, count):
+        if file.path.parent == first:
+            refused.append(file.path)
+            raise StoreError("no space left")
+        add(file, data, count)
+
+    monkeypatch.setattr(journals._JournalFile, "add", refuse)
+    places = SparePlaces(store, OwnedWrites(store))
+    assert places.write(Record("steps", 0, "left", b"{}"))
+    assert (len(refused), places.used, places.waiting) == (1, [second], 1)
+    assert not list(first.glob("*.journal"))
+    places.flush()
+    places.deliver()
+    assert [one.id for one in store.read("steps")] == ["left"]
+    assert (places.used, places.holds, second.exists()) == ([], False, False)
+
+
+def test_objects_have_their_share_of_a_place(store, monkeypatch):
+    """Objects wait in another place up to a limit of bytes in all, for the next process too."""
+    monkeypatch.setattr(spare_places, "_ROOM", 10)
+    places = SparePlaces(store, OwnedWrites(store))
+    assert [places.keep(digest, [b"12345678"]) for digest in ("aa", "bb", "cc")] == [
+        True, True, False,
+    ]  # fmt: skip
+    assert (places.holds, places.waiting, len(places.used)) == (True, 2, 2)
+    SparePlaces(store, OwnedWrites(store)).deliver()  # as the next process does
+    assert bytes(store.get("aa")) == bytes(store.get("bb")) == b"12345678"
+    assert places.waiting == 0
 
 
 def test_deleted_with_the_experiment(store, tmp_path, monkeypatch):
