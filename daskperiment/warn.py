@@ -8,7 +8,9 @@ from typing import Any
 
 __all__ = ["warn_user"]
 
-_BETWEEN = {"daskperiment", "dask", "distributed", "concurrent", "contextlib", "threading"}
+_BETWEEN = {
+    "daskperiment", "dask", "distributed", "toolz", "concurrent", "contextlib", "threading",
+}  # fmt: skip
 
 
 def warn_user(warning: Warning) -> None:

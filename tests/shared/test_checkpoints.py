@@ -119,8 +119,13 @@ def test_signed(folder, monkeypatch):
             define(ex).compute(scheduler="synchronous")
     monkeypatch.delenv(BREAK)
     with config.set({"daskperiment.signing-key": "k"}):
-        assert len(define(ex).resume(1, scheduler="synchronous")) == EPOCHS
-        with pytest.raises(UntrustedObjectError, match="signing key"):
+        with pytest.warns(StoreWarning, match="Nothing vouches for trials 2:") as told:
+            assert len(define(ex).resume(1, scheduler="synchronous")) == EPOCHS
+        assert {one.filename for one in told} == {__file__}
+        with (
+            pytest.warns(StoreWarning, match="Nothing vouches for trials 2:"),
+            pytest.raises(UntrustedObjectError, match="signing key"),
+        ):
             define(ex).resume(2, scheduler="synchronous")
 
 
