@@ -253,6 +253,18 @@ def test_running_trials_move(site, folder):
     table.wait_for_selector("pre.result:has-text('3')")
 
 
+def test_names_of_running_steps_are_text(site, folder):
+    """What a process tells of the steps that it runs stands there as it is, markup or not."""
+    lab = FolderLab(folder / "telling")
+    trial = lab.open({}, graph=[Node(PLANTS, "fit"), Node("مرحبا 🚀", "fit", [PLANTS])])
+    lab.beat(trial, NOW, "7.x", **{PLANTS: NOW, "مرحبا 🚀": 1e300, "x" * 300: NOW})
+    page = site.open("?experiment=telling&tab=trial&trial=1", ".node.running")
+    now = page.locator(".unfinished").text_content()
+    assert f"{PLANTS} running since 14 Nov 2023" in now
+    assert "مرحبا 🚀 waits for its inputs" in now
+    assert "xxx" not in now
+
+
 def test_a_new_experiment_appears(site, folder):
     """The list of experiments and a table without trials fill by themselves."""
     page = site.open("", ".list")
