@@ -189,7 +189,8 @@ _PIECE = re.compile(rf"({_TRIAL.pattern})(?:-({_TRIAL.pattern}))?", re.ASCII)
 
 def _number(text: str) -> int:
     named = {"latest": LATEST, "best": BEST}
-    return named[text] if text in named else int(text[:19])
+    # Of more digits than any id Python might read none.
+    return named[text] if text in named else int(text[:200])
 
 
 class _ExperimentOrScript(_ExperimentId):

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import daskperiment
+from daskperiment.cli.command_options import TRIALS
 from daskperiment.errors import TrialIDNotFoundError
 
 METHODS: dict[str, Any] = {
@@ -70,3 +71,11 @@ def test_ids_that_no_trial_has(place: Any) -> None:
     assert table.index.tolist() == [1]
     assert {"Tags", "Notes", "Name", "Archived"}.isdisjoint(table.columns)
     assert ex.get_artifacts()["Name"].tolist() == ["kept"]
+
+
+@pytest.mark.parametrize("text", ["1".zfill(25), "9" * 20, "-" + "9" * 20, "7-" + "9" * 20])
+def test_a_command_takes_an_id_as_it_is_written(text: str) -> None:
+    """Digits are neither cut, so that another trial is meant, nor too many to be told of."""
+    first, _, last = text.partition("-") if text[0] != "-" else (text, "", "")
+    assert TRIALS.convert(text, None, None) == [(int(first), int(last or first))]
+    assert TRIALS.convert("9" * 5000, None, None)[0][0] > 10**100
