@@ -171,13 +171,15 @@ def history(folder: Path, count: int) -> Iterator[Figure]:
 
 def _peak_of_history(folder: Path) -> float:
     code = (
-        "import sys, pathlib, daskperiment\n"
-        "from daskperiment.execution.usage import peak_memory\n"
+        "import re, sys, pathlib, daskperiment\n"
+        "def peak():\n"
+        "    status = pathlib.Path('/proc/self/status').read_text()\n"
+        "    return int(re.search(r'VmHWM:\\s+(\\d+)', status)[1]) * 1024\n"
         "ex = daskperiment.Experiment('long', backend=pathlib.Path(sys.argv[1]))\n"
         "ex.get_history(sort='-Trial ID', limit=20)\n"  # so that pandas is there
-        "before = peak_memory()\n"
+        "before = peak()\n"
         "ex.get_history()\n"
-        "print(peak_memory() - before)\n"
+        "print(peak() - before)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(folder)], check=True, capture_output=True, text=True

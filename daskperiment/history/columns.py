@@ -134,7 +134,8 @@ def numbers(
         Where there is a value; ``None`` if there is one everywhere.
     """
     if present is None:
-        return pd.Series(values, index=index)
+        # A copy of its own, that may be written to: what was kept may not.
+        return pd.Series(values.copy(), index=index)
     if not present.any():
         return None
     if values.dtype.kind == "f":
@@ -176,7 +177,8 @@ def durations(seconds: Sequence[float], index: pd.Index) -> pd.Series:
 def frame_of(columns: Iterable[tuple[str, pd.Series]], index: pd.Index) -> pd.DataFrame:
     """Return columns as a frame; two may have the same name, as a parameter called Result."""
     named = list(columns)
-    frame = HarmlessFrame(dict(enumerate(series for _, series in named)), index=index)
+    # Not copied: each column was made for this frame.
+    frame = HarmlessFrame(dict(enumerate(series for _, series in named)), index=index, copy=False)
     frame.columns = pd.Index([name for name, _ in named], dtype=object if not named else None)
     return frame
 

@@ -74,10 +74,9 @@ def get_history(
         every, table = table, table.listed()
         if latest is not None and len(table) < min(latest, len(every)):
             table = read_table(store, order, running, trials, sweep).listed()
-    rows = table.select(where, sort, _checked(limit), last)
     # All of a million rows are not copied once more.
-    whole = all(one is None for one in (where, sort, limit, last))
-    table = table if whole else table.take(rows)
+    if any(one is not None for one in (where, sort, limit, last)):
+        table = table.take(table.select(where, sort, _checked(limit), last))
     table = table if verbose else table.with_fields(_SHOWN)
     index = pd.Index(table.columns.trials, dtype="int64", name="Trial ID")
     columns = [
@@ -173,7 +172,10 @@ def _outcomes(table: HistoryTable, index: pd.Index, verbose: bool, expand: bool)
         ]
     return [
         *columns,
-        ("Success", pd.Series(table.column(("Success",)).values, index=index, dtype="bool")),
+        (
+            "Success",
+            pd.Series(table.column(("Success",)).values, index=index, dtype="bool", copy=True),
+        ),
         ("Finished", moments(_seconds(fields.get("finished"), len(table)), index)),
         ("Process Time", durations(_seconds(fields.get("elapsed"), len(table)), index)),
         ("Description", _series(fields.get("description"), index, table)),
