@@ -244,7 +244,7 @@ def torch_state(folder: Path) -> Iterator[Figure]:
         return vars(sys.modules["benchmarks.local"])["STATE"]
 
     node = ex.result(len)(train(number))
-    path, numbers = folder / "plain.safetensors", iter(range(1, 10))
+    numbers, others = iter(range(1, 10)), iter(range(1, 10))
 
     def ours():
         trial = next(numbers)
@@ -254,7 +254,8 @@ def torch_state(folder: Path) -> Iterator[Figure]:
         ex.get_persisted("train", trial)
 
     def floor():
-        path.unlink(missing_ok=True)
+        # As above, to a file of its own.
+        path = folder / f"plain{next(others)}.safetensors"
         files.save_file(state, path)
         files.load_file(path)
 
