@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from daskperiment.records.structures import Argument
+from daskperiment.records.record_parts import Argument
 
 __all__ = [
     "Code",
