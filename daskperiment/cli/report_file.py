@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from daskperiment.cli import output as out
+from daskperiment.cli.command_options import BEST
 from daskperiment.cli.exit_status import Failed, Refused
 from daskperiment.cli.lookup import find, store_of, trials_of
 from daskperiment.formatting import one_line
@@ -25,6 +26,8 @@ def write_report(
     path = output or Path(f"{id}.html")
     if path.exists() and not force:
         raise Refused(f"{str(path)!r} is there already; give another file with -o, or --force.")
+    if (by, mode) != ("Result", "max") and not any(BEST in piece for piece in trials):
+        raise Refused("--by and --mode say which trial is 'best'; give it: --trials best,latest")
     numbers = trials_of(experiment, trials, by, mode)
     if len(numbers) > _MOST:
         raise Refused(f"Got {len(numbers)} trials; a report takes up to {_MOST}. Give fewer.")

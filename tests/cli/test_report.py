@@ -39,6 +39,8 @@ def test_best_is_by_what_was_asked(trials: Command, folder: Path) -> None:
         (("--trials", "99"), 2, "There are no trials 99-99"),
         (("--trials", "best", "--by", "nothing"), 2, "nothing"),
         (("--trials", "x"), 2, "names no trials"),
+        (("--trials", "1-2", "--by", "a"), 2, "give it: --trials best"),
+        (("--mode", "min"), 2, "give it: --trials best"),
     ],
 )
 def test_reports_that_are_refused(

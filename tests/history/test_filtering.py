@@ -343,5 +343,6 @@ def test_paths() -> None:
     assert path_of("Result.f1", ()) == ("Result", "f1")
     assert path_of("opt.lr", ("opt.lr",)) == ("opt.lr",)
     assert path_of("metrics.`val/loss.x`.min", ()) == ("metrics", "val/loss.x", "min")
-    with pytest.raises(FilterError, match="Expected the name of a column"):
-        path_of("", ())
+    for text in ("", "  ", ".", "Result.", ".f1", "Result..f1", "Result. .f1", "a`b`", "`a``b`"):
+        with pytest.raises(FilterError, match="Expected the name of a column"):
+            path_of(text, ())

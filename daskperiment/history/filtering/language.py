@@ -33,6 +33,8 @@ _Question = Callable[["Table"], Mask]
 _LONGEST = 2000
 _DEEPEST = 50
 _QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|`([^`]+)`""")
+_NAME = re.compile(r"`([^`]+)`|([^.`]+)")
+_NAMES = re.compile(rf"\s*(?:{_NAME.pattern})(?:\.(?:{_NAME.pattern}))*\s*")
 _EXAMPLES = "\"lr > 0.1 and kind == 'rbf'\" or \"`Process Time` > 2 or not startswith(kind, 'r')\""
 _MIRRORED: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.Gt, ast.LtE: ast.GtE, ast.Gt: ast.Lt, ast.GtE: ast.LtE,
@@ -229,10 +231,11 @@ def path_of(text: str, names: Collection[str]) -> Path:
     """
     if text in names:
         return (text,)
-    parts = re.findall(r"`([^`]+)`|([^.`]+)", text)
-    path = tuple(quoted or plain.strip() for quoted, plain in parts)
-    if not path:
-        raise FilterError(f"Expected the name of a column, such as 'Result'; got {text!r}.")
+    path = tuple(quoted or plain.strip() for quoted, plain in _NAME.findall(text))
+    if not _NAMES.fullmatch(text) or not all(path):
+        raise FilterError(
+            f"Expected the name of a column, such as 'Result' or 'Result.f1'; got {text!r}."
+        )
     return path
 
 
