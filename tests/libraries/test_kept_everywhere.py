@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import dask
+import numpy as np
 import pytest
 
 for _library in ("fiftyone", "matplotlib", "moto", "plotly", "PIL", "polars"):
@@ -104,3 +105,27 @@ def test_kept(
         assert digest in {path.rpartition("/")[2] for path in found}
         later.delete()
         assert places["s3"].files().find(url.removeprefix("s3://")) == []
+
+
+def test_workers_take_what_is_kept_in_a_bucket(places: Any, schedulers: Any) -> None:
+    """A worker that knows nothing of it yet loads an output from the bucket, and runs nothing."""
+    client = schedulers["cluster"]["scheduler"].__self__
+    with dask.config.set({"daskperiment.objects-options": {"endpoint_url": places["s3"].endpoint}}):
+        ex = daskperiment.Experiment("taken", backend=places["folder"], objects="s3://kept/taken")
+        scale = ex.parameter("scale", default=1)
+
+        @ex.persist(reuse=True)
+        def large() -> Any:
+            return np.arange(1_000_000)
+
+        @ex.result
+        def total(values: Any, scale: int) -> int:
+            return int(values.sum()) * scale
+
+        s = total(large(), scale)
+        assert s.compute(scheduler=client.get) == 499_999_500_000
+        client.restart()
+        assert s.bind(scale=2).compute(scheduler=client.get) == 999_999_000_000
+        steps = ex.get_steps(2).set_index("Step")
+        assert steps.loc["large", "Reused From"] == 1
+        ex.delete()
