@@ -71,6 +71,9 @@ EDITS = {
     "helper by its module": (
         SCALE, "@ex.persist()\ndef prepare(a):\n    return helpers.scale(a)\n", "x * 2", "x * 3",
     ),
+    "helper by getattr": (
+        SCALE, "@ex\ndef prepare(a):\n    return getattr(helpers, 'scale')(a)\n", "x * 2", "x * 3",
+    ),
     "the step itself": (SCALE, "@ex\ndef prepare(a):\n    return scale(a) + 1\n", "+ 1\n", "+ 2\n"),
     "recursion": (
         "def scale(x):\n    return x if x < 1 else 2 + scale(x - 1)\n",
@@ -301,7 +304,7 @@ REFUSED = {
         "x * 2", "x * 3", "reproduced_helpers",
     ),
     "module as a whole": (
-        SCALE, "@ex\ndef prepare(a):\n    return getattr(helpers, 'scale')(a)\n",
+        SCALE, "@ex\ndef prepare(a):\n    return vars(helpers)['scale'](a)\n",
         "x * 2", "x * 3", "module reproduced_helpers is used as a whole",
     ),
     "object as a step": (
