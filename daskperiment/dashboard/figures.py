@@ -5,8 +5,13 @@ Figures come out as plain data for BokehJS. No text of a store is read as markup
 
 from __future__ import annotations
 
+import json
+import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from secrets import token_hex
 from typing import Any, Literal, NamedTuple
 
 from bokeh.core.properties import value
@@ -75,21 +80,46 @@ def curve_figure(
     drawn: Sequence[Curve], theme: Theme, *, x_label: str, log_x: bool, log_y: bool, smooth: bool
 ) -> Any:
     """Return a metric's curves; each trial's data is a source named by ``trial`` and its id."""
+    looks = tuple((one.trial, one.color, one.dash, len(one.data["x"]) <= 30) for one in drawn)
+    empty = _curves_without_data(looks, theme, x_label, log_x, log_y, smooth)
+    # No two figures of a page may have models of the same id.
+    item = json.loads(_MODEL.sub(rf'"\g<1>{token_hex(4)}"', empty))
+    data: dict[str, Mapping[str, Sequence[Any]]] = {}
+    for one in drawn:
+        data[f"trial{one.trial}"] = {**one.data, "trial": [one.trial] * len(one.data["x"])}
+        data[f"odd{one.trial}"] = one.odd
+    _fill(item, data)
+    return item
+
+
+_MODEL = re.compile(r'"(p\d+)"')
+"""The id of a model, in the JSON of a figure."""
+_Looks = tuple[tuple[int, str, str, bool], ...]
+"""Of each curve its trial, colour and dash, and whether its points are marked."""
+
+
+# The charts of a page differ in their data alone, and making a figure takes fifty milliseconds.
+@lru_cache(maxsize=16)
+def _curves_without_data(
+    looks: _Looks, theme: Theme, x_label: str, log_x: bool, log_y: bool, smooth: bool
+) -> str:
+    """Return the JSON of a chart of curves whose sources are empty."""
     plot = _figure(theme, x_label, log_x=log_x, log_y=log_y)
     lines, marks = [], []
-    for curve in drawn:
-        source = ColumnDataSource(dict(curve.data), name=f"trial{curve.trial}")
-        source.data["trial"] = [curve.trial] * len(curve.data["x"])
-        style: dict[str, Any] = {"color": curve.color, "line_dash": curve.dash}
+    for trial, color, dash, is_short in looks:
+        columns: dict[str, Any] = {"x": [], "y": [], "raw": [], "trial": []}
+        source = ColumnDataSource(columns, name=f"trial{trial}")
+        style: dict[str, Any] = {"color": color, "line_dash": dash}
         if smooth:
             plot.line("x", "raw", source=source, line_width=1, alpha=0.35, **style)
         lines.append(plot.line("x", "y", source=source, line_width=2, **style))
         # A curve of a single point is no line.
-        if len(curve.data["x"]) <= 30:
-            plot.scatter("x", "y", source=source, size=5, color=curve.color)
-        odd = ColumnDataSource(dict(curve.odd), name=f"odd{curve.trial}")
+        if is_short:
+            plot.scatter("x", "y", source=source, size=5, color=color)
+        columns = {"x": [], "y": [], "what": [], "sign": [], "trial": []}
+        odd = ColumnDataSource(columns, name=f"odd{trial}")
         marks.append(plot.scatter(
-            "x", "y", source=odd, marker={"field": "sign"}, size=10, color=curve.color,
+            "x", "y", source=odd, marker={"field": "sign"}, size=10, color=color,
             line_width=2, fill_alpha=0,
         ))  # fmt: skip
     tips = [("trial", "@trial"), (x_label, "@x{%.6g}"), ("value", "@raw{%.6g}")]
@@ -97,7 +127,29 @@ def curve_figure(
         tips.append(("smoothed", "@y{%.6g}"))
     plot.add_tools(_hover(tips, lines))
     plot.add_tools(_hover([("trial", "@trial"), (x_label, "@x{%.6g}"), ("value", "@what")], marks))
-    return json_item(plot)
+    return json.dumps(json_item(plot))
+
+
+def _fill(part: Any, data: Mapping[str, Mapping[str, Sequence[Any]]]) -> None:
+    """Put data into the sources of a figure, which is JSON, by their names."""
+    if isinstance(part, list):
+        for one in part:
+            _fill(one, data)
+    elif isinstance(part, dict):
+        if part.get("name") == "ColumnDataSource" and "attributes" in part:
+            columns = data[part["attributes"]["name"]]
+            entries = [[name, list(map(_number, values))] for name, values in columns.items()]
+            part["attributes"]["data"] = {"type": "map", "entries": entries}
+            return
+        for one in part.values():
+            _fill(one, data)
+
+
+def _number(value: Any) -> Any:
+    """Return a value as the JSON of figures has it."""
+    if not isinstance(value, float) or math.isfinite(value):
+        return value
+    return {"type": "number", "value": "nan" if value != value else "+inf" if value > 0 else "-inf"}
 
 
 def _hover(tips: list[tuple[str, str]], renderers: list[Any]) -> HoverTool:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import pytest
+from bokeh.document import Document
 
+from daskperiment.dashboard import figures
 from daskperiment.dashboard.charts import CurveStyle, curve_columns, draw_metrics
 from daskperiment.dashboard.figures import COLORS, layout_graph
 from daskperiment.dashboard.influence import InfluenceOptions, draw_influence
@@ -48,6 +51,34 @@ def test_curves(lab):
     assert loss["item"] is not None
     assert [c["metric"] for c in draw(lab, [first], ["acc"])["charts"]] == ["acc"]
     assert draw(lab, [first], figures=False)["charts"][0]["item"] is None
+
+
+def test_charts_of_one_kind_are_made_once(lab, monkeypatch):
+    """Making a figure takes longest: of ten metrics one is made, and none again."""
+    made = []
+    figure = figures.figure
+    monkeypatch.setattr(figures, "figure", lambda **given: made.append(1) or figure(**given))
+    figures._curves_without_data.cache_clear()
+    trials = [lab.begin(), lab.begin()]
+    values = (1.0, math.nan, math.inf, -math.inf, 0.5)
+    for number in range(10):
+        for trial in trials:
+            lab.points(trial, *((f"m{number}", i, v) for i, v in enumerate(values)))
+    charts = [one for _ in range(2) for one in draw(lab, trials)["charts"]]
+    assert len(made) == 1
+    ids: list[str] = []
+    for one in charts:
+        ids += set(re.findall(r'"(p\d\w*)"', json.dumps(one["item"])))
+        document = Document.from_json(one["item"]["doc"])
+        for name, columns in one["data"].items():
+            source = document.get_model_by_name(name).data
+            drawn = {key: [None if v != v or abs(v) == math.inf else v for v in source[key]]
+                     for key in columns.keys() - {"what", "sign"}}  # fmt: skip
+            assert drawn == {key: columns[key] for key in drawn}
+        odd = document.get_model_by_name(f"odd{trials[1]}").data
+        assert odd["what"] == ["nan", "inf", "-inf"]
+        assert document.get_model_by_name(f"trial{trials[1]}").data["raw"][2] == math.inf
+    assert len(ids) == len(set(ids))
 
 
 def test_use_of_the_machine_stands_apart(lab):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import http.client
 import json
+import re
 import socket
 import sys
 import threading
@@ -18,6 +19,7 @@ from daskperiment.dashboard.guard import Guard
 from tests.dashboard.stores import Away, FolderLab
 from tests.history.lab import Lab
 
+STATIC = Path(dashboard.__file__).parent / "static"
 TOKEN = "a-token-of-the-tests"
 
 
@@ -60,6 +62,9 @@ def test_page_and_answers(server):
     status, headers, body = get(server)
     assert status == 200
     assert b"static/app.js" in body
+    # All at once, and not one after the other as they import each other.
+    scripts = sorted(path.name for path in STATIC.glob("*.js") if path.name != "app.js")
+    assert re.findall(r'modulepreload" href="static/(.*?)"', body.decode()) == scripts
     assert "script-src 'self'" in headers["Content-Security-Policy"]
     assert "unsafe-eval" not in headers["Content-Security-Policy"]
     assert headers["X-Content-Type-Options"] == "nosniff"

@@ -4,6 +4,7 @@ import { Charts, shapeOf, swatch } from "./curves.js";
 import { h, notice, put } from "./dom.js";
 import { ask, chosen, of } from "./state.js";
 import { count, named, plural } from "./format.js";
+import { load } from "./bokeh.js";
 
 export function metrics(page) {
   let asked = "";
@@ -33,6 +34,7 @@ export function metrics(page) {
           ids.length ? h("a", { class: "button", ...page.to({ trials: ids }) }, `Take the latest ${ids.length}`) : null)));
       return;
     }
+    load().catch(() => {});  // while the figures are made; whoever draws is told why it fails
     const query = question();
     const mark = JSON.stringify(query);
     if (mark === asked && !running && !missing) return false;

@@ -3,7 +3,7 @@
 import { h, notice, put, table } from "./dom.js";
 import { ask, chosen, look, of, ranges } from "./state.js";
 import { count, named, plural } from "./format.js";
-import { draw } from "./bokeh.js";
+import { draw, load } from "./bokeh.js";
 
 export function parameters(page) {
   let asked = "";
@@ -13,6 +13,7 @@ export function parameters(page) {
 
   async function refresh(fresh) {
     const { state } = page;
+    load().catch(() => {});  // while the figures are made; whoever draws is told why it fails
     const only = state.only === "1" && state.trials.length > 0 && state.found !== "1";
     const news = await ask(of(state.experiment, "trials"), { ...look(state), size: 1, seen: fresh ? "" : version }, page.signal());
     const query = { ...look(state), ...(only ? chosen(state) : {}), across: state.across, up: state.up, colour: state.colour,

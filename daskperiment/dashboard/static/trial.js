@@ -3,6 +3,7 @@
 import { artifact, preview } from "./artifacts.js";
 import { Charts, shapeOf } from "./curves.js";
 import { badge, diff, foldable, h, notice, put, row, table } from "./dom.js";
+import { load } from "./bokeh.js";
 import { ask, of } from "./state.js";
 import { ago, duration, moment, plural, size, when } from "./format.js";
 import { graph, timeline } from "./drawing.js";
@@ -28,6 +29,9 @@ export function trial(page) {
       drawn = "";
       return;
     }
+    // Nobody waits for both, one after the other: what draws the curves is on its way meanwhile.
+    const drawing = askCurves();
+    drawing.then((told) => told.charts.length && load()).catch(() => {});
     const found = await ask(of(state.experiment, `trials/${state.trial}`), {}, page.signal());
     const text = JSON.stringify({ ...found, elapsed: 0 });
     if (text === drawn) {
@@ -40,7 +44,7 @@ export function trial(page) {
     }
     const clock = page.main.querySelector(".elapsed");
     if (clock) clock.textContent = duration(found.elapsed);
-    await curves();
+    await curves(await drawing);
     if (found.status !== "running") ended = mark;
   }
 
@@ -72,14 +76,17 @@ export function trial(page) {
     if (key !== undefined && !main.contains(document.activeElement)) [...main.querySelectorAll("[data-key]")].find((one) => one.dataset.key === key)?.focus({ preventScroll: true });
   }
 
-  /** The curves of the trial; of one that runs they grow, with the last points beside them. */
-  async function curves() {
-    const { state } = page;
-    const query = { trials: state.trial, theme: page.theme() };
-    const found = await ask(of(state.experiment, "metrics"), shape ? { ...query, data: "1" } : query, page.signal());
-    const now = shapeOf(found) + query.theme;
+  /** The curves of the trial, without the figures of those that are drawn already. */
+  function askCurves(again = shape && shownTrial === `${page.state.experiment} ${page.state.trial}`) {
+    const query = { trials: page.state.trial, theme: page.theme(), ...(again ? { data: "1" } : {}) };
+    return ask(of(page.state.experiment, "metrics"), query, page.signal());
+  }
+
+  /** Draw the curves; of a trial that runs they grow, with the last points beside them. */
+  async function curves(found) {
+    const now = shapeOf(found) + page.theme();
     if (shape === now) { charts.update(found); last(found); return; }
-    const full = shape ? await ask(of(state.experiment, "metrics"), query, page.signal()) : found;
+    const full = found.charts.every((one) => one.item) ? found : await askCurves(false);
     shape = now;
     place.hidden = !full.charts.length;
     const grid = h("div", { class: "charts" });
