@@ -145,6 +145,6 @@ class ArtifactMethods(StepMethods):
         TrialIDNotFoundError
             If there is no such trial.
         """
-        from daskperiment.history.artifacts import get_artifacts
+        from daskperiment.history.artifact_table import get_artifacts
 
         return get_artifacts(self._store_to_read(), trial_id)

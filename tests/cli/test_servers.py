@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ COMMANDS = [
     ["archive", "pairs", "2"], ["unarchive", "pairs", "2"],
     ["history", "pairs", "--where", '"seen" in tags and Name == "first"'],
     ["report", "pairs", "--trials", "1,2", "-o", "said.html", "--force"],
-    ["export", "pairs", "--format", "parquet", "-o", "tables"],
 ]  # fmt: skip
+if find_spec("pyarrow"):
+    COMMANDS.append(["export", "pairs", "--format", "parquet", "-o", "tables"])
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import daskperiment
 from daskperiment.cli.signature_check import SignatureCheck
 from daskperiment.codec import sealed
 from daskperiment.errors import MetricNotFoundError, StoreWarning
-from daskperiment.history.artifacts import get_artifacts
+from daskperiment.history.artifact_table import get_artifacts
 from daskperiment.history.curated import curated
 from daskperiment.history.logs import get_log
 from daskperiment.history.metrics import load_metric

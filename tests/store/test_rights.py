@@ -127,13 +127,19 @@ def give(folder: Path, mode: int, owner: int = 0) -> None:
     os.chmod(folder, mode)
 
 
+def _environment() -> dict[str, str]:
+    """Of users without a home, who share no folder of the tests' own."""
+    own = {name: value for name, value in os.environ.items() if name != "XDG_STATE_HOME"}
+    return own | {"PYTHONPATH": str(ROOT), "HOME": "/nonexistent"}
+
+
 def play(folder: Path, *actions: tuple[int, str], umask: str = "022") -> list[object]:
     """Let users act one after another, and return what each got."""
     arguments = [str(folder), umask, str(GROUP), json.dumps(actions)]
     ran = subprocess.run(
         [sys.executable, "-c", PLAY, *arguments],
         cwd="/",
-        env=os.environ | {"PYTHONPATH": str(ROOT), "HOME": "/nonexistent"},
+        env=_environment(),
         capture_output=True,
         text=True,
         timeout=120,
