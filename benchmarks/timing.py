@@ -26,7 +26,9 @@ class Figure(NamedTuple):
     @property
     def met(self) -> bool | None:
         """Whether the ratio is within the budget; None if there is none."""
-        return None if self.budget is None or self.ratio is None else self.ratio <= self.budget
+        if self.budget is None or self.ratio is None:
+            return None
+        return bool(self.ratio <= self.budget)  # no bool of NumPy, which JSON does not take
 
 
 def best(function: Callable[[], object], rounds: int = 5) -> float:
