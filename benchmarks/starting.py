@@ -62,7 +62,7 @@ def run(folder: Path) -> Iterator[Figure]:
     script = folder / "group.py"
     script.write_text(CLICK)
     command = ["-c", "from daskperiment.cli import main; main()", "--help"]
-    yield _compared("daskperiment --help / click with as many commands",
+    yield _compared("help of the command / click with as many commands",
                     command, [str(script), "--help"], 1.5)  # fmt: skip
     yield _first_trial(folder)
 
