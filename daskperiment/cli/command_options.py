@@ -189,7 +189,7 @@ _PIECE = re.compile(rf"({_TRIAL.pattern})(?:-({_TRIAL.pattern}))?", re.ASCII)
 
 def _number(text: str) -> int:
     named = {"latest": LATEST, "best": BEST}
-    # Of more digits than any id Python might read none.
+    # No id has so many digits, and Python refuses to read thousands of them.
     return named[text] if text in named else int(text[:200])
 
 

@@ -96,11 +96,10 @@ class Journal:
         """
         with self._writing:
             file = self._file or self._create()
-            owner = record.owner
-            number = file.numbers.get(owner)
-            if number is None and owner is not None:
-                number = file.introduce(owner, self._writes.begun.get(owner, b""))
-            file.add(frames.encode_record(record, number or 0), 1)
+            number = file.numbers.get(record.owner)
+            if number is None:  # asked here, as each call is felt in a trial
+                number = self._number(file, record.owner)
+            file.add(frames.encode_record(record, number), 1)
 
     def point(self, trial: int, point: Point, owner: Owner | None = None) -> None:
         """Write a point of a metric; as `write`, and as fast as can be."""
@@ -122,12 +121,16 @@ class Journal:
             file.count += 1
             file.loose = True
 
-    def _place(self, file: _JournalFile, trial: int, owner: Owner | None) -> tuple[int, int]:
-        """Return the number in all frames of an owner's points, and where checksums start."""
+    def _number(self, file: _JournalFile, owner: Owner | None) -> int:
+        """Return the number of an owner in a file, which is told of it if it was not yet."""
         number = file.numbers.get(owner)
         if number is None and owner is not None:
             number = file.introduce(owner, self._writes.begun.get(owner, b""))
-        place = trial | (number or 0) << frames.OWNERS
+        return number or 0
+
+    def _place(self, file: _JournalFile, trial: int, owner: Owner | None) -> tuple[int, int]:
+        """Return the number in all frames of an owner's points, and where checksums start."""
+        place = trial | self._number(file, owner) << frames.OWNERS
         found = place, frames.checksum_start(frames.POINT, place)
         if owner is not None:
             file.places[owner] = found
@@ -146,10 +149,7 @@ class Journal:
             return False
         try:
             file = self._file or self._create()
-            number = file.numbers.get(owner)
-            if number is None:
-                number = file.introduce(owner, self._writes.begun.get(owner, b""))
-            place = trial | number << frames.OWNERS
+            place = trial | self._number(file, owner) << frames.OWNERS
             found = b"".join([frames.encode_frame(frames.LOG, place, each) for each in encoded])
             file.add(found, len(encoded))
             file.loose = True

@@ -151,8 +151,7 @@ class Outlines:
         """
         if connection is self.connection:
             self.version = _version(connection)
-            there = {b"%d" % number for number, *_ in intact_outlines(connection)}
-            if self._by_number.keys() <= there:
+            if self._by_number.keys() <= _numbers(connection):
                 return
         self.load(connection)
 
@@ -321,6 +320,14 @@ def outline_of(values: Sequence[Any]) -> tuple[str, str] | None:
 
 
 # Outlines of bodies -------------------------------------------------------------------------------
+
+
+def _numbers(connection: sqlite3.Connection) -> set[bytes]:
+    """Return the numbers of the outlines that are there: asked where several processes write."""
+    try:
+        return {b"%d" % number for (number,) in connection.execute("SELECT id FROM _outlines")}
+    except sqlite3.OperationalError:  # there is no such table
+        return set()
 
 
 def _version(connection: sqlite3.Connection) -> int:
