@@ -6,7 +6,7 @@ import sys
 import time
 import traceback
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import filterfalse
 from typing import Any
@@ -35,17 +35,19 @@ from daskperiment.records import (
     BEGUN,
     DESERTED,
     ENDED,
+    REACHED,
     REMOVED,
     Begun,
     Ended,
     EndStatus,
     Failure,
+    Reached,
     ended_id,
     record_kind,
 )
 from daskperiment.secret_values import concealed, revealed
 from daskperiment.store.liveness import current_origin
-from daskperiment.store.protocol import Owner, Store
+from daskperiment.store.protocol import Owner, Store, Stored
 
 __all__ = [
     "InterruptionWatch",
@@ -93,7 +95,7 @@ def begin(source: RequestSource) -> TrialHandle:
     except StoreUnavailableError as error:
         begun = _begun_late(request, recorder, _allocate, error)
     trial = _handle(request, begun)
-    if trial.at_home:
+    if trial.at_home and not begun.over:
         handle = None if trial.followed else trial
         recorder.steps_here = steps_here
         recorder.begin(trial.owner, trial.token, handle, trial.signing_key, trial.looked_at)
@@ -247,6 +249,7 @@ def _encoded(begun: Begun, setup: TrialSetup) -> bytes:
 
 def _allocate_once(request: TrialRequest, recorder: Recorder, body: bytes) -> BegunTrial:
     known = recorder.delivery.writes.known
+    body = _encoded(msgspec.structs.replace(decode(body, Begun), joined=True), request.setup)
     allocation = recorder.store.allocate(request.token, body, known)
     return BegunTrial(allocation, Owner(allocation.trial, request.token), body)
 
@@ -258,28 +261,50 @@ def _allocate(request: TrialRequest, recorder: Recorder, body: bytes) -> BegunTr
     while True:
         allocation = store.allocate(token, body, recorder.delivery.writes.known)
         begun = BegunTrial(allocation, Owner(allocation.trial, token), body)
-        if allocation.new or not has_ended(store, allocation.trial):
-            # Not new and not ended: the same task, tried again.
+        if allocation.new:
             return begun
-        if request.submission and _is_repeated(store, allocation.trial, request.submission):
+        if not has_ended(store, allocation.trial):
+            # The same task, tried again, or a task that trials share was here before.
+            _note_arrival(request, recorder, begun.owner)
+            return begun
+        past = list(store.read("trials", [allocation.trial]))
+        if request.submission and _is_repeated(past, request.submission):
             # What it had made was lost with a worker: the cluster runs all of it again.
             return begun
+        if _is_late(past):
+            _note_arrival(request, recorder, begun.owner)
+            return begun._replace(over=True)
         # The same graph computed once more, as when it is part of another Delayed.
         attempt += 1
         token = f"{request.token}/{attempt}"
         body = _encoded(msgspec.structs.replace(decode(body, Begun), token=token), request.setup)
 
 
-def _is_repeated(store: Store, trial: int, submission: str) -> bool:
+def _note_arrival(request: TrialRequest, recorder: Recorder, owner: Owner) -> None:
+    """Write down that a trial's first task came, so that a further time is another try."""
+    arrival, key = Reached(time.time()), request.setup.signing_key
+    recorder.write_signed("trials", owner.trial, REACHED, arrival, owner, key)
+
+
+def _is_repeated(records: Sequence[Stored], submission: str) -> bool:
     """Whether a cluster computes again what a trial made that began by this submission.
 
     What failed it leaves alone: then somebody asked for another try.
     """
-    records = list(store.read("trials", [trial]))
     if any(record.id.startswith(ended_id("failed")) for record in records):
         return False
-    begun = decode_each([record.body for record in records if record.id == BEGUN], Begun)
-    return any(isinstance(each, Begun) and each.submission == submission for each in begun)
+    return any(begun.submission == submission for begun in _beginnings(records))
+
+
+def _is_late(records: Sequence[Stored]) -> bool:
+    """Whether a trial ended in a task that trials share before its own first task came at all."""
+    came = any(record.id == REACHED for record in records)
+    return not came and any(begun.joined for begun in _beginnings(records))
+
+
+def _beginnings(records: Sequence[Stored]) -> list[Begun]:
+    found = decode_each([record.body for record in records if record.id == BEGUN], Begun)
+    return [each for each in found if isinstance(each, Begun)]
 
 
 def has_ended(store: Store, trial: int) -> bool:

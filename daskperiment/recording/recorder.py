@@ -432,6 +432,8 @@ class BegunTrial(NamedTuple):
     allocation: Allocation
     owner: Owner
     first_record: bytes
+    over: bool = False
+    """Whether it ended before its own first task came."""
 
 
 class RunningTrial(NamedTuple):

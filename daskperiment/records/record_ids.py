@@ -16,6 +16,7 @@ __all__ = [
     "IMPURE",
     "LATER_STREAMS",
     "OUTCOMES",
+    "REACHED",
     "REMOVED",
     "SPOILED",
     "STREAMS",
@@ -52,7 +53,7 @@ STREAMS = ("trials", "steps", "points", "outputs", "notes", "beats", *LATER_STRE
 
 BEGUN, COMPUTED, ENDED, IMPURE, SWEEP = "begun", "computed", "ended", "impure", "sweep"
 ALTERED, ARTIFACT, CURATED, REMOVED = "altered", "artifact", "curated", "removed"
-CHECKPOINT, SPOILED = "checkpoint", "spoiled"
+CHECKPOINT, REACHED, SPOILED = "checkpoint", "reached", "spoiled"
 """What the ids of records begin with, by kind; a trial has one record with the id ``begun``."""
 
 SYSTEM = "system/"

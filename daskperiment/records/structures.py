@@ -16,6 +16,7 @@ from daskperiment.records.record_ids import (
     CURATED,
     ENDED,
     IMPURE,
+    REACHED,
     REMOVED,
     SPOILED,
     SWEEP,
@@ -40,6 +41,7 @@ __all__ = [
     "LogPiece",
     "Output",
     "Point",
+    "Reached",
     "Recipe",
     "Removed",
     "SignedPiece",
@@ -134,6 +136,8 @@ class Begun(Struct, frozen=True, omit_defaults=True):
     """The id that the trial had before its store lost it, and it was begun again."""
     submission: str | None = None
     """By which it came to another process; None if it began in the one that planned it."""
+    joined: bool = False
+    """Whether a task that trials share began it, before its own first task came."""
     numbered: bool = False
     """Whether all other records of the trial's steps and ends are signed and numbered."""
     vouched: bool = False
@@ -145,6 +149,14 @@ class Begun(Struct, frozen=True, omit_defaults=True):
     birthplace: Birthplace | None = None
     """Where it was recorded; ``None`` where that is here. No signature covers it, so that whoever
     has no key can copy a signed trial."""
+    signature: str | None = None
+    """Of the record and what it is for, with the signing key; ``None`` where there was none."""
+
+
+class Reached(Struct, frozen=True, omit_defaults=True):
+    """That the first task of a trial came which a task that trials share had begun."""
+
+    time: float
     signature: str | None = None
     """Of the record and what it is for, with the signing key; ``None`` where there was none."""
 
@@ -457,6 +469,6 @@ def record_type(stream: str, id: str) -> type[Struct] | None:
         }  # fmt: skip
         return told.get(record_kind(id))
     kinds: dict[str, type[Struct]] = {
-        BEGUN: Begun, ENDED: Ended, COMPUTED: Computed, REMOVED: Removed,
+        BEGUN: Begun, ENDED: Ended, COMPUTED: Computed, REACHED: Reached, REMOVED: Removed,
     }  # fmt: skip
     return kinds.get(record_kind(id)) if stream == "trials" else None
