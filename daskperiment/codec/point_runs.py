@@ -1,10 +1,14 @@
-"""The body of a record of points: point by point, or in runs where many came at once.
+"""The body of a record of points: point by point, or in runs where many came together.
 
-What a loop saves within five milliseconds at epochs that are evenly apart is a *run*: the metric,
-its first epoch, the distance of its epochs and the time are written once, and then the values
-alone. So a point of a long loop takes little more than the digits of its value. It stays JSON,
-which the views of a folder read as they read points. All points of a run have the time of its
-first.
+Points of one metric at epochs that are evenly apart are a *run*: the metric, its first epoch, the
+distance of its epochs and its first time are written once, and then the values alone, with the
+milliseconds since the first time where they took five or more. What a loop saves within less has
+the time of its first point.
+
+Floats are whole multiples of a power of two. Where it takes fewer digits, the values of a run are
+written as such multiples: a number that comes from 32 bits has 17 digits as a double, and at most
+nine so. All of it stays JSON, which the views of a folder read as they read points, and all numbers
+come back bit by bit.
 """
 
 from __future__ import annotations
@@ -27,7 +31,12 @@ _SHORT = 4
 """Points that a run must have on average, to take less than the points themselves."""
 _NUMBERS = (float, int)
 _MOMENT = 0.005
-"""Seconds that the points of a run are apart at most."""
+"""Seconds of a run whose points have the time of its first."""
+_LATEST = 2.0**32
+"""Seconds since the Unix epoch up to which times are counted in microseconds."""
+_BITS = 62
+"""Of a divisor: a 64-bit integer holds it."""
+_NO_MULTIPLES = (1, 1)
 
 P = TypeVar("P")
 
@@ -57,6 +66,23 @@ class PointRun(Struct, array_like=True, gc=False):
     time: float
     """Of the first point."""
     values: list[int | float]
+    """The numbers as they were saved; in a record each is a multiple of the divisors."""
+    divisors: tuple[int, int] = _NO_MULTIPLES
+    """Powers of two, by which values are divided as they are read."""
+    after: list[int] = []
+    """Milliseconds from the first point to each; empty if all have the time of the first."""
+
+    def __post_init__(self) -> None:
+        one, other = self.divisors
+        if one < 1 or other < 1 or (self.after and len(self.after) != len(self.values)):
+            raise ValueError("this is no run of points")
+        if one > 1:
+            import numpy as np  # noqa: PLC0415  # most commands do without
+
+            try:
+                self.values = (np.array(self.values, "float64") / one / other).tolist()
+            except OverflowError as error:  # nobody wrote such numbers
+                raise ValueError("these are no multiples") from error
 
     @property
     def epochs(self) -> Sequence[int]:
@@ -66,9 +92,18 @@ class PointRun(Struct, array_like=True, gc=False):
             return [self.first] * count
         return range(self.first, self.first + count * self.step, self.step)
 
+    @property
+    def times(self) -> Iterable[float]:
+        """One for each value, in seconds since the Unix epoch."""
+        if not self.after:
+            return repeat(self.time, len(self.values))
+        # Counted in whole numbers, so that points that are copied keep their times.
+        start = round(self.time * 1e6)
+        return [(start + 1000 * each) / 1e6 for each in self.after]
+
     def points(self) -> Iterator[Point]:
-        """Yield each point, with the time of the first."""
-        return map(Point, repeat(self.metric), self.epochs, self.values, repeat(self.time))
+        """Yield each point, with its time as far as it was kept."""
+        return map(Point, repeat(self.metric), self.epochs, self.values, self.times)
 
 
 class PointRecord(Struct, Generic[P], gc=False):
@@ -95,7 +130,8 @@ def points_body(points: list[bytes], trial: int) -> bytes:
         # The points of a metric stay together, so that their order is known.
         pairs = zip(points, decoded, strict=True)
         others = b",".join([point for point, each in pairs if each.metric in odd])
-        return sealed(b'{"points":[%b],"runs":%b}' % (others, _encode(runs)), trial)
+        written = b",".join([run.encoded() for run in runs])
+        return sealed(b'{"points":[%b],"runs":[%b]}' % (others, written), trial)
     return sealed(b'{"points":[%b]}' % joined, trial)
 
 
@@ -111,25 +147,80 @@ def _may_run(point: _GivenPoint) -> bool:
     return not point.serial and type(point.epoch) is int and type(point.value) in _NUMBERS
 
 
-def _runs_of(points: Iterable[_GivenPoint]) -> list[PointRun]:
+class _GrowingRun:
+    """A run to which points are added."""
+
+    __slots__ = ("first", "metric", "next", "step", "times", "values")
+
+    def __init__(self, point: _GivenPoint) -> None:
+        self.metric = point.metric
+        self.first = self.next = point.epoch
+        self.step = 0
+        self.values = [point.value]
+        self.times = [point.time]
+
+    def take(self, point: _GivenPoint) -> bool:
+        """Add a point if it is the next one; the second one decides how far they are apart."""
+        if not self.times[-1] <= point.time < _LATEST:
+            return False
+        if len(self.values) >= MANY and point.time - self.times[0] >= _MOMENT > self._taken():
+            return False  # of a quick loop, whose points need no times of their own
+        if len(self.values) == 1:
+            self.step = point.epoch - self.first
+        elif point.epoch != self.next:
+            return False
+        self.next = point.epoch + self.step
+        self.values.append(point.value)
+        self.times.append(point.time)
+        return True
+
+    def _taken(self) -> float:
+        return self.times[-1] - self.times[0]
+
+    def encoded(self) -> bytes:
+        """Return the run as JSON."""
+        time, after = self.times[0], b"[]"
+        if self._taken() >= _MOMENT:
+            counted = [round(each * 1e6) for each in self.times]
+            time = counted[0] / 1e6
+            after = _encode([(each - counted[0]) // 1000 for each in counted])
+        values, divisors = _encode(self.values), _NO_MULTIPLES
+        found = _multiples(self.values) if set(map(type, self.values)) == {float} else None
+        if found is not None and len(found[0]) < len(values):
+            values, divisors = found
+        head = _encode([self.metric, self.first, self.step, time])
+        return b"%b,%b,%b,%b]" % (head[:-1], values, _encode(divisors), after)
+
+
+def _runs_of(points: Iterable[_GivenPoint]) -> list[_GrowingRun]:
     """Return points as runs, those of each metric in their order."""
-    latest: dict[str, PointRun] = {}
-    found: list[PointRun] = []
+    latest: dict[str, _GrowingRun] = {}
+    found: list[_GrowingRun] = []
     for point in points:
         run = latest.get(point.metric)
-        if run is None or not _goes_on(run, point):
-            run = PointRun(point.metric, point.epoch, 0, point.time, [])
-            latest[point.metric] = run
+        if run is None or not run.take(point):
+            run = latest[point.metric] = _GrowingRun(point)
             found.append(run)
-        run.values.append(point.value)
     return found
 
 
-def _goes_on(run: PointRun, point: _GivenPoint) -> bool:
-    """Whether a point is the next one of a run, whose distance the second point decides."""
-    if not 0 <= point.time - run.time < _MOMENT:
-        return False
-    count = len(run.values)
-    if count == 1:
-        run.step = point.epoch - run.first
-    return bool(point.epoch == run.first + count * run.step)
+def _multiples(values: Sequence[float]) -> tuple[bytes, tuple[int, int]] | None:
+    """Return floats as integers in JSON, and two powers of two that divide them.
+
+    None if 64 bits do not hold one of them, or if a zero has a sign.
+    """
+    import numpy as np  # noqa: PLC0415  # as above
+
+    floats = np.array(values)
+    parts, exponents = np.frexp(floats)
+    used = floats != 0
+    if not used.any() or np.signbit(floats[~used]).any():
+        return None
+    bits = np.ldexp(parts[used], 53).astype("int64")
+    lowest = exponents[used] - 54 + np.frexp((bits & -bits).astype("float64"))[1]
+    shift = max(1, -int(lowest.min()))
+    if shift > 2 * _BITS or shift + int(exponents[used].max()) > _BITS:
+        return None
+    whole = np.ldexp(floats, shift).astype("int64").tolist()
+    one = min(shift, _BITS)
+    return _encode(whole), (1 << one, 1 << (shift - one))

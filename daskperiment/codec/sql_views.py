@@ -64,6 +64,17 @@ _EPOCH = (
 )
 
 
+def _divisor(place: int) -> str:
+    return f"coalesce({_plain('r.value', f'$[5][{place}]', 'DOUBLE')}, 1e0)"
+
+
+_VALUE = f"CAST(p.value AS DOUBLE) / {_divisor(0)} / {_divisor(1)}"
+_VALUE_TEXT = f"""CASE WHEN {_divisor(0)} = 1e0 THEN CAST(p.value AS TEXT)
+    ELSE CAST({_VALUE} AS TEXT) END"""
+_MILLISECONDS = "CAST(r.value ->> ('$[6][' || p.key || ']') AS DOUBLE)"
+_TIME = f"({_plain('r.value', '$[3]', 'DOUBLE')} + coalesce({_MILLISECONDS}, 0e0) / 1000e0)"
+
+
 def _columns(source: str, **columns: str) -> str:
     """Return the SQL of columns that are fields, each given as its path or as path and type."""
     parts = (text.partition(" ") for text in columns.values())
@@ -106,7 +117,7 @@ VIEWS = {
     FROM points b, json_each(b.body, '$.points') p WHERE json_valid(b.body)) p
     UNION ALL SELECT b.trial, {_plain("r.value", "$[0]")},
     CAST({_EPOCH} AS DOUBLE), CAST({_EPOCH} AS TEXT),
-    CAST(p.value AS DOUBLE), CAST(p.value AS TEXT), {_plain("r.value", "$[3]", "DOUBLE")}
+    {_VALUE}, {_VALUE_TEXT}, {_TIME}
     FROM points b, json_each(b.body, '$.runs') r, json_each(r.value, '$[4]') p
     WHERE json_valid(b.body)""",
     "v_steps": f"""SELECT b.trial AS trial, {

@@ -24,7 +24,8 @@ from tests.shared.conftest import open_again
 Points = list[tuple[str, Any, Any, float]]
 
 PLAIN = st.tuples(
-    st.sampled_from("ab"), st.integers(-3, 3), st.sampled_from([0, 1, 0.5, 1e300]),
+    st.sampled_from("ab"), st.integers(-3, 3),
+    st.sampled_from([0, 1, 0.5, 1e300, -0.0, 0.1, 5e-324]),
     st.sampled_from([0.0, 0.0009, 0.004, 0.0051, 0.1]),
 )  # fmt: skip
 ODD = st.sampled_from([
@@ -58,14 +59,18 @@ def test_every_point_is_there(points: Points, times: int) -> None:
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 20_000), min_size=100, max_size=300), st.integers(-9, 9))
 def test_times_are_those_of_a_moment_before(gaps: list[int], step: int) -> None:
-    """A point of a run has a time that is at most five milliseconds before its own."""
+    """A point of a run has a time less than five milliseconds before its own; copies keep it."""
     times, now = [], 1.7e9
     for gap in gaps:
         now += gap / 1e6
         times.append(now)
     body = body_of([("a", n * step, 0.5, time) for n, time in enumerate(times)])
-    found = [each.time for each in decode(body, PointRecord[Point]).each()]
-    assert all(0 <= a - b < 0.005 for a, b in zip(times, found, strict=True))
+    points_read = list(decode(body, PointRecord[Point]).each())
+    found = [each.time for each in points_read]
+    assert all(-1e-6 <= a - b < 0.005 for a, b in zip(times, found, strict=True))
+    again = points_body([msgspec.json.encode(each) for each in points_read], 1)
+    if b'"runs"' in body:
+        assert list(decode(again, PointRecord[Point]).each()) == points_read
 
 
 @pytest.mark.parametrize(
@@ -75,7 +80,8 @@ def test_times_are_those_of_a_moment_before(gaps: list[int], step: int) -> None:
         ([("a", n, 0.5, 1.0) for n in range(63)], 0),
         ([("a", 7, n, 1.0) for n in range(64)], 1),
         ([(name, n, 0.5, 1.0) for n in range(64) for name in "abc"], 3),
-        ([("a", n, 0.5, n / 100) for n in range(64)], 0),
+        ([("a", n, 0.5, n / 100) for n in range(64)], 1),
+        ([("a", n, 0.5, 1 + n / 100_000) for n in range(1600)], 4),
         ([("a", n * n, 0.5, 1.0) for n in range(64)], 0),
         ([("a", n, True, 1.0) for n in range(64)], 0),
         ([("a", n, 0.5, 1.0) for n in range(64)] + [("b", "last", 1, 1.0)], 1),

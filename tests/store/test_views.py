@@ -9,13 +9,16 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import daskperiment
+from daskperiment.codec import points_body
 from daskperiment.codec.sql_views import VIEWS
 from daskperiment.recording.registry import close_recorders, recorder_for
-from daskperiment.records import OUTCOMES, Ended, ended_id, outweighs
+from daskperiment.records import OUTCOMES, Ended, Point, ended_id, outweighs
 from daskperiment.store.opening import open_store
+from daskperiment.store.protocol import Record
 from tests.shared.conftest import open_again
 
 Ask = Callable[[str], list[tuple[Any, ...]]]
@@ -120,6 +123,26 @@ def test_metrics(ask: Ask) -> None:
         ('lo"ss', 2.0, "2", None, "inf"), ('lo"ss', 3.0, "3", -2.0, "-2"),
         ("named", None, "last", 1.0, "True"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("by", [by_sqlite, by_duckdb])
+def test_metrics_in_runs(tmp_path: Path, by: Callable[[Path], Ask]) -> None:
+    """Values that are written as multiples are the same numbers, each at its own time."""
+    store = open_store(tmp_path, "runs")
+    values = [n / 3 for n in range(64)], [n + 2**-24 for n in range(64)], list(range(64))
+    points = [
+        Point(name, n, each[n], 1e9 + n / 100) for n in range(64)
+        for name, each in zip("abc", values, strict=True)
+    ]  # fmt: skip
+    body = points_body([msgspec.json.encode(each) for each in points], 1)
+    assert b"[16777216,1]" in body
+    store.append([Record("points", 1, "those", body)])
+    store.close()
+    ask = by(tmp_path / "runs" / "records.sqlite")
+    rows = ask("SELECT metric, epoch, value, time, text FROM v_metrics ORDER BY epoch, metric")
+    assert [row[:3] for row in rows] == [(one.metric, one.epoch, one.value) for one in points]
+    assert [row[3] for row in rows] == pytest.approx([one.time for one in points], abs=2e-3)
+    assert [float(row[4]) for row in rows] == pytest.approx([row[2] for row in rows])
 
 
 def test_steps_artifacts_and_remarks(ask: Ask) -> None:

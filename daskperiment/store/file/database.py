@@ -283,6 +283,7 @@ class Database:
         # Not synced at every commit: a killed process loses nothing, a machine without power might.
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA wal_autocheckpoint = 4000")  # 16 MB: fewer waits for the disk
+        connection.execute("PRAGMA journal_size_limit = 1000000")  # which it does not take after
         if not complete:
             self._create(connection)
             _hide_from_git(self.path.parent)
