@@ -14,6 +14,7 @@ import pandas as pd
 import daskperiment
 from benchmarks.histories import fill, size_of
 from benchmarks.timing import Figure, best, side_by_side
+from daskperiment.dashboard.api import DashboardAPI, Source
 from daskperiment.history import overview
 from daskperiment.history.tables import get_history
 from daskperiment.recording.registry import close_recorders
@@ -118,3 +119,8 @@ def _listing(folder: Path) -> Iterator[Figure]:
     yield Figure(f"list of {MANY:,} experiments, the first time", cold, 0.3, "s", 1)
     warm = best(lambda: daskperiment.list_experiments(place), 5)
     yield Figure(f"list of {MANY:,} experiments", warm, 0.3, "s", 1)
+    page = DashboardAPI(Source(place))
+    cold = best(page.experiments, 1)
+    yield Figure(f"front page of {MANY:,} experiments, the first time", cold, 0.5, "s", 1)
+    yield Figure(f"front page of {MANY:,} experiments", best(page.experiments, 5), 0.5, "s", 1)
+    page.close()

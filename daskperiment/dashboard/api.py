@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -32,8 +32,15 @@ from daskperiment.records import (
     outweighs,
     record_kind,
 )
-from daskperiment.store.file import FileStore
-from daskperiment.store.opening import list_experiments, open_store, resolve
+from daskperiment.store.file import FileStore, FolderState
+from daskperiment.store.opening import (
+    folder_state,
+    let_go,
+    list_experiments,
+    open_store,
+    read_at_rest,
+    resolve,
+)
 from daskperiment.store.protocol import Store, Stored
 from daskperiment.vouching import silently, vouched
 
@@ -80,20 +87,32 @@ class Source:
             return list(self._given)
         return [id for id in list_experiments(self._target) if is_experiment_id(id)]
 
+    def stores(self) -> list[tuple[str, Store]]:
+        """Return all experiments with their stores; they are listed once."""
+        if self._is_single:
+            return list(self._given.items())
+        return [(id, self._store(id)) for id in self.experiments()]
+
     def store(self, experiment: str) -> Store:
         """Return an experiment's store; ExperimentNotFoundError if there is none of this id."""
         with self._lock:
-            store = self._given.get(experiment) or self._opened.get(experiment)
-        if store is not None:
-            return store
+            known = experiment in self._given or experiment in self._opened
+        if known:
+            return self._store(experiment)
         # The id becomes part of a path: it is looked up, never just joined.
         if experiment not in self.experiments():
             raise ExperimentNotFoundError(
                 f"There is no experiment {shorten(repr(experiment), 80)} in {self.address}. It may "
                 "have been deleted, or it has no trial yet: go back to the list of experiments."
             )
+        return self._store(experiment)
+
+    def _store(self, experiment: str) -> Store:
         with self._lock:
-            return self._opened.setdefault(experiment, open_store(self._target, experiment))
+            store = self._given.get(experiment) or self._opened.get(experiment)
+            if store is None:
+                store = self._opened[experiment] = open_store(self._target, experiment)
+            return store
 
     def close(self) -> None:
         """Let go of connections; a store that the caller gave stays open."""
@@ -138,6 +157,9 @@ class TrialCounter:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = threading.Lock()
+        self._state: FolderState | None = None
+        """That of the folder when it was counted, if later writes show in it."""
+        self._known: dict[str, Any] = {}
         self._clear()
 
     def _clear(self) -> None:
@@ -148,19 +170,36 @@ class TrialCounter:
         self._latest: float | None = None
 
     def count(self) -> dict[str, Any]:
-        """Read what is new, and return how many trials there are, and when the latest changed."""
+        """Read what is new, and return how many trials there are, and when the latest changed.
+
+        A folder that did not change is not opened again.
+        """
         with self._lock:
-            # An experiment can be deleted and begun anew.
-            if self._first is not None and not begins_with(self._store, *self._first):
-                self._clear()
-            for chunk in partition_all(CHUNK, self._store.read("trials", after=self._position)):
-                self._position = chunk[-1].position
-                self._add(chunk)
-            pending = self._begun - self._ended.keys()
-            rest = read_trials(self._store, pending) if pending else {}
-            statuses = [*self._ended.values(), *(trial.status for trial in rest.values())]
-            counts = {status: statuses.count(status) for status in dict.fromkeys(statuses)}
-            return {"trials": len(self._begun), "counts": counts, "latest": self._latest}
+            state = folder_state(self._store)
+            if state is not None and state == self._state:
+                return self._known
+            found = self._count()
+            over = not {"running", "lost"} & found["counts"].keys()
+            settled = state is not None and state.is_settled() and over
+            self._state, self._known = state if settled else None, found
+            return found
+
+    def _count(self) -> dict[str, Any]:
+        # An experiment can be deleted and begun anew.
+        if self._first is not None and not begins_with(self._store, *self._first):
+            self._clear()
+        records: Iterable[Stored] | None
+        records = None if self._position else read_at_rest(self._store, "trials")
+        if records is None:
+            records = self._store.read("trials", after=self._position)
+        for chunk in partition_all(CHUNK, records):
+            self._position = chunk[-1].position
+            self._add(chunk)
+        pending = self._begun - self._ended.keys()
+        rest = read_trials(self._store, pending) if pending else {}
+        statuses = [*self._ended.values(), *(trial.status for trial in rest.values())]
+        counts = {status: statuses.count(status) for status in dict.fromkeys(statuses)}
+        return {"trials": len(self._begun), "counts": counts, "latest": self._latest}
 
     def _add(self, chunk: Sequence[Stored]) -> None:
         for one in chunk:
@@ -196,7 +235,7 @@ class DashboardAPI:
 
         Only if the store is away, so that nothing is known of any, StoreUnavailableError is raised.
         """
-        found = [self._counts(id) for id in self._source.experiments()]
+        found = [self._counts(id, store) for id, store in self._source.stores()]
         return {"address": self._source.address, "experiments": found}
 
     def trials(
@@ -263,9 +302,8 @@ class DashboardAPI:
         """Close the stores."""
         self._source.close()
 
-    def _counts(self, experiment: str) -> dict[str, Any]:
+    def _counts(self, experiment: str, store: Store) -> dict[str, Any]:
         try:
-            store = self._source.store(experiment)
             with self._lock:
                 counter = self._counters.get(experiment)
                 if counter is None:
@@ -275,6 +313,8 @@ class DashboardAPI:
             raise
         except StoreError as error:
             return {"experiment": experiment, "problem": str(error)}
+        finally:
+            let_go(store)  # of a thousand, all would not have enough descriptors
 
     def _table(self, experiment: str) -> TrialTable:
         store = self._source.store(experiment)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -187,10 +188,11 @@ def list_experiments(backend: Any = None) -> pd.DataFrame:
     for id in opening.list_experiments(target):
         store = opening.open_store(target, id)
         reader = vouched(store)
+        caught_up = is_caught_up(store)
         # What was counted is counted anew where each record is held against its signature.
-        row = known.row(id, store) if reader is store and is_caught_up(store) else None
+        row = known.row(id, store) if reader is store and caught_up else None
         if row is None:
-            with visiting(store):
+            with visiting(store) if not caught_up else closing(store):
                 row = known.count(id, reader)
         rows.append(row)
     known.save()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -25,9 +24,11 @@ from daskperiment.errors import StoreError, StoreWarning
 from daskperiment.history.columns import column, frame_of, moments
 from daskperiment.history.kept_columns import all_columns
 from daskperiment.history.table_columns import CodedColumn, NumberColumn, absent
+from daskperiment.history.trial_records import Fold, fold_piece
+from daskperiment.records import EndStatus
 from daskperiment.store import rights
 from daskperiment.store.file import FolderState
-from daskperiment.store.opening import cache_folder, folder_state
+from daskperiment.store.opening import cache_folder, folder_state, read_at_rest
 from daskperiment.store.protocol import Store
 from daskperiment.warn import warn_user
 
@@ -59,8 +60,45 @@ def _unreadable(experiment: str, store: Store, error: StoreError) -> ExperimentR
     return ExperimentRow(experiment, store.address)
 
 
+class _ListedStart(Struct, gc=False):
+    result: str
+    started: float
+
+
+class _ListedFailure(Struct, gc=False):
+    type: str
+    description: str
+
+
+class _ListedEnd(Struct, gc=False):
+    status: EndStatus
+    finished: float
+    elapsed: float
+    failure: _ListedFailure | None = None
+
+
 def _outline(experiment: str, store: Store) -> tuple[ExperimentRow, bool]:
     """Return the row of an experiment, and whether all of its trials have ended."""
+    row = _of_ended(experiment, store)
+    return _of_columns(experiment, store) if row is None else (row, True)
+
+
+def _of_ended(experiment: str, store: Store) -> ExperimentRow | None:
+    """Return the row of a short experiment that is over and whole; of others ``None``."""
+    records = read_at_rest(store, "trials")
+    if records is None:
+        return None
+    found: Fold[_ListedStart, _ListedEnd] = Fold.of_nothing()
+    damaged = fold_piece(found, records, _ListedStart, _ListedEnd, _ListedFailure, warn=False)
+    if damaged or not found.begun.keys() <= found.ended.keys():
+        return None
+    ends = [found.ended[trial] for trial in found.begun]
+    succeeded = sum(end.status == "succeeded" for end in ends)
+    finished = max((end.finished for end in ends), default=None)
+    return ExperimentRow(experiment, store.address, len(ends), succeeded, 0, finished)
+
+
+def _of_columns(experiment: str, store: Store) -> tuple[ExperimentRow, bool]:
     columns = all_columns(store, running=True)
     count = len(columns.trials)
     statuses = columns.fields.get("status", absent(count)).coded()
@@ -157,10 +195,8 @@ class KnownRows:
             row, complete = _outline(experiment, store)
         except StoreError as error:
             return _unreadable(experiment, store, error)
-        # Who waits is judged anew each time; and a file that changes twice within a tick of the
-        # file system's clock may look as if it had changed once.
-        settled = state is not None and state.changed < (time.time() - 2) * 1e9
-        if state is not None and settled and complete and row.trials is not None:
+        # Who waits is judged anew each time.
+        if state is not None and state.is_settled() and complete and row.trials is not None:
             noted = _Noted(state, row.trials, row.succeeded or 0, row.finished)
             self._new[experiment] = noted
         return row

@@ -13,7 +13,7 @@ from daskperiment.recording.recorder import Recorder
 from daskperiment.store.buckets import BucketPlace
 from daskperiment.store.liveness import whereabouts
 from daskperiment.store.object_methods import name_place, share_place
-from daskperiment.store.opening import check_arrival, journal_folder, spare_folders
+from daskperiment.store.opening import check_arrival, has_spare_folder, journal_folder
 from daskperiment.store.protocol import Store
 
 __all__ = [
@@ -123,13 +123,14 @@ def is_caught_up(store: Store) -> bool:
     recorder = _REGISTRY.known(store)
     if recorder is not None and recorder.busy:
         return False
-    own = f"-{os.getpid()}-"
+    # Where this process has no recorder, what bears its number is that of one before it.
+    own = f"-{os.getpid()}-" if recorder is not None else ""
     try:
         names = os.listdir(journal_folder(store))
     except OSError:
         names = []  # there is none, or it is for others to deliver
-    waiting = any(own not in name for name in names)
-    return not waiting and not any(map(os.path.isdir, spare_folders(store)))
+    waiting = any(not own or own not in name for name in names)
+    return not waiting and not has_spare_folder(store)
 
 
 @contextmanager

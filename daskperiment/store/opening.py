@@ -18,7 +18,7 @@ import dask
 
 from daskperiment.store.faults import explained
 from daskperiment.store.file import FileStore, FolderState
-from daskperiment.store.protocol import Store
+from daskperiment.store.protocol import Store, Stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,11 +28,13 @@ __all__ = [
     "check_arrival",
     "columns_folder",
     "folder_state",
+    "has_spare_folder",
     "journal_folder",
     "let_go",
     "list_experiments",
     "open_store",
     "opened_object",
+    "read_at_rest",
     "resolve",
     "seen_file",
     "spare_folders",
@@ -157,7 +159,7 @@ def journal_folder(store: Store) -> Path:
     """
     if isinstance(store, FileStore):
         return store.folder / "journal"
-    return _local_root() / _digest(store)
+    return Path(_local_root(), _digest(store))
 
 
 def cache_folder() -> Path:
@@ -178,6 +180,14 @@ def folder_state(store: Store) -> FolderState | None:
     return store.folder_state() if isinstance(store, FileStore) else None
 
 
+def read_at_rest(store: Store, stream: str) -> list[Stored] | None:
+    """Return the records of a stream of a folder, if it is short and nobody has written lately.
+
+    That is quick, and leaves nothing open. Of all else ``None``: the store is to be read.
+    """
+    return store.read_at_rest(stream) if isinstance(store, FileStore) else None
+
+
 def columns_folder(store: Store) -> Path:
     """Return the folder of the columns that histories are made of: beside a file store's records.
 
@@ -190,7 +200,7 @@ def columns_folder(store: Store) -> Path:
 
 def seen_file(store: Store) -> Path:
     """Return the file of this user that says what was seen last of a store with signed trials."""
-    return _local_root() / "seen" / f"{_digest(store)}.json"
+    return Path(_local_root(), "seen", f"{_digest(store)}.json")
 
 
 def spare_folders(store: Store) -> list[Path]:
@@ -198,19 +208,31 @@ def spare_folders(store: Store) -> list[Path]:
 
     The folder of the journals of servers, and one of this user's among the temporary files.
     """
+    return [Path(name) for name in _spare_names(store)]
+
+
+def has_spare_folder(store: Store) -> bool:
+    """Whether there is any of them."""
+    return any(map(os.path.isdir, _spare_names(store)))
+
+
+def _spare_names(store: Store) -> list[str]:
     user = os.getuid() if os.name == "posix" else "user"
-    folders = [] if not isinstance(store, FileStore) else [_local_root() / "folders"]
+    folders = [] if not isinstance(store, FileStore) else [os.path.join(_local_root(), "folders")]
     with suppress(OSError):  # there is none that can be written
-        folders.append(Path(tempfile.gettempdir()) / f"daskperiment-{user}")
-    return [folder / _digest(store) for folder in folders]
+        folders.append(os.path.join(tempfile.gettempdir(), f"daskperiment-{user}"))
+    digest = _digest(store)
+    return [os.path.join(folder, digest) for folder in folders]
 
 
-def _local_root() -> Path:
+def _local_root() -> str:
+    # Not a Path: who lists a thousand experiments asks for each.
     root = dask.config.get("daskperiment.journal", None)
     if root is None:
-        state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-        root = Path(state) / "daskperiment" / "journal"
-    return Path(os.path.abspath(root))
+        state = os.environ.get("XDG_STATE_HOME")
+        state = state or os.path.join(Path.home(), ".local", "state")
+        root = os.path.join(state, "daskperiment", "journal")
+    return os.path.abspath(str(root))
 
 
 def _digest(store: Store) -> str:

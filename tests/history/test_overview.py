@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 import warnings
 from pathlib import Path
@@ -12,8 +13,10 @@ import dask
 import pytest
 
 import daskperiment
+from daskperiment.dashboard import api
 from daskperiment.history import overview
 from daskperiment.recording.registry import close_recorders
+from daskperiment.store.file.database import Database
 from daskperiment.store.opening import open_store
 
 real = time.time
@@ -45,7 +48,7 @@ def make(folder: Path, count: int = 3) -> list[Any]:
 @pytest.fixture(autouse=True)
 def later(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let it be an hour since anything was written."""
-    monkeypatch.setattr(overview.time, "time", lambda: real() + 3600, raising=True)
+    monkeypatch.setattr(time, "time", lambda: real() + 3600, raising=True)
 
 
 @pytest.fixture
@@ -80,7 +83,7 @@ def test_counted_once(tmp_path: Path, counted: list[str]) -> None:
 def test_just_changed(tmp_path: Path, counted: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """What changed a moment ago is counted again: its files may look as if it had not."""
     make(tmp_path / "store", 1)
-    monkeypatch.setattr(overview.time, "time", real)
+    monkeypatch.setattr(time, "time", real)
     daskperiment.list_experiments(tmp_path / "store")
     daskperiment.list_experiments(tmp_path / "store")
     assert counted == ["e0", "e0"]
@@ -141,3 +144,127 @@ def test_no_descriptors_are_left(tmp_path: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     assert len(daskperiment.list_experiments(tmp_path / "store")) == 30
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return what SQLite is asked, and the databases that are opened, as it happens."""
+    seen: list[str] = []
+    connect = sqlite3.connect
+
+    class Telling(sqlite3.Connection):
+        def execute(self, sql: str, *given: Any) -> sqlite3.Cursor:
+            seen.append(sql)
+            return super().execute(sql, *given)
+
+    def opened(url: str, **given: Any) -> sqlite3.Connection:
+        seen.append(f"open {url.rpartition('?')[2]}")
+        return connect(url, factory=Telling, **given)
+
+    monkeypatch.setattr(sqlite3, "connect", opened)
+    return seen
+
+
+@pytest.mark.parametrize("count", [2, 8])
+def test_one_short_reading_each(tmp_path: Path, statements: list[str], count: int) -> None:
+    """A first list reads each experiment once, without files beside its database."""
+    make(tmp_path / "store", count)
+    statements.clear()
+    assert daskperiment.list_experiments(tmp_path / "store")["Trials"].tolist() == [1] * count
+    assert [each for each in statements if each.startswith("open")] == [
+        "open mode=ro&immutable=1"
+    ] * count
+    assert len(statements) <= 4 * count
+    statements.clear()
+    daskperiment.list_experiments(tmp_path / "store")
+    assert statements == []
+
+
+@pytest.mark.parametrize("beside", ["-wal", "-journal"])
+def test_changes_beside_the_database(
+    tmp_path: Path, statements: list[str], beside: str
+) -> None:  # fmt: skip
+    """Where a change may stand in another file, SQLite itself puts both together."""
+    make(tmp_path / "store", 1)
+    (tmp_path / "store" / "e0" / f"records.sqlite{beside}").write_bytes(b"\0" * 64)
+    statements.clear()
+    assert daskperiment.list_experiments(tmp_path / "store")["Trials"].tolist() == [1]
+    assert "open mode=rw" in statements
+    assert not any("immutable" in each for each in statements)
+
+
+def test_written_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What somebody writes during the short reading is counted."""
+    (result,) = make(tmp_path / "store", 1)
+    ask = Database.ask_at_rest
+
+    def late(database: Database, question: Any) -> Any:
+        found = ask(database, question)
+        result.compute(scheduler="synchronous")
+        close_recorders()
+        return found
+
+    monkeypatch.setattr(Database, "ask_at_rest", late)
+    assert daskperiment.list_experiments(tmp_path / "store")["Trials"].tolist() == [2]
+
+
+def test_running_and_failed(tmp_path: Path) -> None:
+    """What has no end yet, or failed, is counted by the short reading as by the long one."""
+    folder = tmp_path / "store"
+    ex = daskperiment.Experiment("ends", backend=folder)
+
+    @ex.result
+    def fail() -> None:
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        fail().compute(scheduler="synchronous")
+    close_recorders()
+    (row,) = daskperiment.list_experiments(folder).itertuples()
+    assert (row.Trials, row.Succeeded, row.Running) == (1, 0, 0)
+    store = open_store(folder, "ends")
+    begun = next(iter(store.read("trials")))
+    store.allocate("another", begun.body)
+    store.close()
+    (row,) = daskperiment.list_experiments(folder).itertuples()
+    assert (row.Trials, row.Succeeded) == (2, 0)
+
+
+@pytest.mark.parametrize("count", [2, 8])
+def test_front_page(
+    tmp_path: Path, statements: list[str], monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """The front page lists the experiments once, opens each once, and leaves none open."""
+    make(tmp_path / "store", count)
+    listed: list[Any] = []
+    monkeypatch.setattr(api, "list_experiments", lambda target: listed.append(target) or [
+        f"e{number}" for number in range(count)
+    ])  # fmt: skip
+    page = api.DashboardAPI(api.Source(tmp_path / "store"))
+    statements.clear()
+    shown = page.experiments()["experiments"]
+    assert [(each["trials"], each["counts"]) for each in shown] == [(1, {"succeeded": 1})] * count
+    assert len(listed) == 1
+    assert sum(each.startswith("open") for each in statements) == count
+    assert len(statements) <= 4 * count
+    statements.clear()
+    assert page.experiments()["experiments"] == shown
+    assert statements == []
+    page.close()
+
+
+def test_front_page_follows(tmp_path: Path) -> None:
+    """A new trial is counted, and an experiment that was deleted is gone."""
+    results = make(tmp_path / "store")
+    page = api.DashboardAPI(api.Source(tmp_path / "store"))
+
+    def trials() -> dict[str, int]:
+        return {each["experiment"]: each["trials"] for each in page.experiments()["experiments"]}
+
+    assert trials() == {"e0": 1, "e1": 1, "e2": 1}
+    results[1].compute(scheduler="synchronous")
+    assert trials() == {"e0": 1, "e1": 2, "e2": 1}
+    close_recorders()
+    open_store(tmp_path / "store", "e0").delete()
+    assert trials() == {"e1": 2, "e2": 1}
+    page.close()

@@ -275,7 +275,7 @@ OPENINGS = {
     "cli.lookup.place": "its address alone",
     "cli.maintenance.copy": "its address alone",
     "cli.maintenance.delete": "its address alone",
-    "dashboard.api.Source.store": "`DashboardAPI` holds it against the key",
+    "dashboard.api.Source._store": "`DashboardAPI` holds it against the key",
     "experiment.Experiment.__new__": "`_store_to_read` holds it against the key; others write",
     "experiment.list_experiments": "held against the key before it is counted",
 }

@@ -98,6 +98,14 @@ class FolderState(NamedTuple):
     changed: int
     """When the last of its files changed, in nanoseconds."""
 
+    def is_settled(self) -> bool:
+        """Whether a write from now on makes another state of it.
+
+        A file that changes twice within a tick of the file system's clock may look as if it had
+        changed once.
+        """
+        return self.changed < (time.time() - 2) * 1e9
+
 
 class FileStore(ObjectMethods):
     """One experiment in a folder of its own, which the first write creates.
@@ -262,6 +270,24 @@ class FileStore(ObjectMethods):
         found = self._database.ask(select, nothing)
         rows = self._intact(stream, found)
         return rows, trials is not None or len(found) < _PAGE or not rows
+
+    def read_at_rest(self, stream: str) -> list[Stored] | None:
+        """Return the records of a short stream, if nobody has written for a while; else ``None``.
+
+        It is what `read` returns, in a fraction of its time.
+        """
+        before = self.folder_state()
+        if before is None or before.log_size or not before.is_settled():
+            return None
+
+        def select(connection: sqlite3.Connection) -> list[Stored]:
+            rows = _select(connection, f'SELECT {_COLUMNS} FROM "{stream}" ', None, 0)
+            return Outlines().whole(connection, rows)
+
+        rows = self._database.ask_at_rest(select)
+        if rows is None or len(rows) == _PAGE or self.folder_state() != before:
+            return None
+        return self._intact(stream, rows)
 
     def _intact(self, stream: str, rows: list[Stored]) -> list[Stored]:
         """Leave out rows of which damage made something else, with a warning."""
