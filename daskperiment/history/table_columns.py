@@ -6,7 +6,7 @@ place in each row: what is asked of a column is asked of each different value.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -149,22 +149,21 @@ def _numbers(values: Sequence[Any], dtype: str, missing: bool) -> NumberColumn:
 
 def _coded(values: Sequence[Any], kinds: set[type]) -> CodedColumn:
     """Find the different values: what is equal and of another type is another value."""
-    keys: Iterable[Any] = values if kinds <= {str} else map(_key, values)
-    places: dict[Any, int] = {}
-    found: list[Any] = []
-    codes = np.empty(len(values), "int32")
-    for row, (key, value) in enumerate(zip(keys, values, strict=True)):
-        if value is MISSING:
-            codes[row] = -1
-            continue
-        place = places.setdefault(key, len(found))
-        if place == len(found):
-            found.append(value)
-        codes[row] = place
-    return CodedColumn(codes, found)
+    if not kinds:
+        return absent(len(values))
+    keys: Sequence[Any] = values if kinds <= {str} else [*map(_key, values)]
+    # Each step goes through all rows in C: a line of Python for each is felt in a million.
+    found = dict(zip(keys, values, strict=True))
+    found.pop(MISSING, None)
+    places = dict(zip(found, range(len(found)), strict=True))
+    places[MISSING] = -1
+    codes = np.fromiter(map(places.__getitem__, keys), "int32", len(keys))
+    return CodedColumn(codes, [*found.values()])
 
 
 def _key(value: Any) -> Any:
+    if value is MISSING:
+        return value
     if type(value) in (str, int, bool, type(None)):
         return type(value), value
     try:

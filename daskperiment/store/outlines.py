@@ -10,14 +10,17 @@ is put back to what it was before: who remembers an outline may be wrong about w
 not about what it is.
 
 A gap is a character that no JSON has: the first has the first of :data:`GAPS`, and :data:`TRIAL`
-is the trial in which the row stands, as ten digits. Many rows need their outline. So it has a
-checksum, and stands in the database twice: in the table, and in the table's index.
+is the trial in which the row stands, as ten digits. It stands for a field's value, or for one
+within it: of twenty parameters a row need not repeat those that all trials have. Many rows need
+their outline. So it has a checksum, and stands in the database twice: in the table, and in the
+table's index.
 """
 
 from __future__ import annotations
 
 import re
 import sqlite3
+from bisect import insort
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -41,6 +44,7 @@ __all__ = [
     "holds",
     "insert_outlines",
     "intact_outlines",
+    "kind_of_output",
     "outline_of",
     "whole_rows",
 ]
@@ -70,8 +74,12 @@ _WORTH = 40
 """Bytes that an outline has to spare each row."""
 _LONGEST = 20_000
 """Bytes of a body that is looked at."""
-_MANY = 16
+_MANY = 20
 """Outlines of one kind."""
+_CLOSE = 4
+"""Of those of the same fields, so many look into values: in more, what differs is one gap."""
+_LEVELS = 3
+"""How deep they look."""
 _DIGITS = 10
 """Of a checksum that make the number: few, as each row has it, and another outline's seldom."""
 _INSERT = "INSERT OR IGNORE INTO _outlines VALUES (?, ?, ?, ?)"
@@ -79,7 +87,8 @@ _NUMBER = "SELECT id FROM _outlines WHERE kind = ? AND body = ? AND checksum = ?
 _KINDS = 1_000
 """Kinds of which the first bodies are remembered."""
 
-_Fields = dict[str, bytes]
+_Fields = dict[str, Any]
+"""JSON of values by name, nothing in the place of a gap; of values with gaps such a dict."""
 
 _fields_of: Callable[[bytes], dict[str, msgspec.Raw]] = msgspec.json.Decoder(
     dict[str, msgspec.Raw]
@@ -87,6 +96,7 @@ _fields_of: Callable[[bytes], dict[str, msgspec.Raw]] = msgspec.json.Decoder(
 _items_of: Callable[[bytes], list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _CONTROL = re.compile(rb"[\x00-\x1f]")
 _MARKS = re.compile(f"[{GAPS}{TRIAL}]".encode())
+_STEP = re.compile(rb',"step":"([^"\\\x00-\x1f]*)"')
 _VALUE = (
     rb'("[^"\\\x00-\x1f]*(?:\\.[^"\\\x00-\x1f]*)*"'  # a text
     rb'|[^",:\[\]{}\x00-\x20]+'  # a number, true, false or null
@@ -112,7 +122,6 @@ class Outline(NamedTuple):
     match: Callable[[bytes], re.Match[bytes] | None]
     """Finds the values in a body, if it is one that fills it."""
     fields: _Fields
-    """Those of its bodies; nothing for one that is a gap."""
 
 
 class Outlines:
@@ -167,8 +176,9 @@ class Outlines:
             if len(self.before) > _KINDS:
                 self.before.clear()
             self.before[kind] = [(body, trial)]
-        if _size(common) >= _WORTH:
-            self._add(connection, kind, fields, common)
+        # In a gap, too, a row does not have the name.
+        if _size(common, gaps=True) >= _WORTH:
+            self._add(connection, kind, common)
 
     def _shared_with_others(self, kind: str, fields: _Fields) -> _Fields:
         """Return what a body has in common with all those before that have the same fields."""
@@ -176,15 +186,15 @@ class Outlines:
         for one in self.before[kind]:
             other = _parted(*one)
             if other is not None and [*other] == [*fields]:
-                common = _shared(common or fields, other)
+                common = _shared(common or fields, other, _LEVELS)
         return common or {}
 
-    def _add(
-        self, connection: sqlite3.Connection, kind: str, fields: _Fields, common: _Fields
-    ) -> None:
-        text = _text_of(fields, common)
-        if text is None:
-            return
+    def _add(self, connection: sqlite3.Connection, kind: str, common: _Fields) -> None:
+        while (text := _text_of(common)) is None:  # it has too many gaps
+            opened = [name for name, value in common.items() if type(value) is dict]
+            if not opened:
+                return
+            common[min(opened, key=lambda name: _size(common[name]))] = b""
         connection.execute(OUTLINES)
         connection.execute(f"PRAGMA user_version = {VERSION}")
         checksum = _checksum(kind, text)
@@ -258,8 +268,8 @@ class Outlines:
     def _take(self, number: int, kind: str, text: str) -> None:
         outline = _outline(number, text.encode())
         self._by_number[b"%d" % number] = outline
-        # The latest first: it is likely to fit what comes next.
-        self.by_kind.setdefault(kind, []).insert(0, outline)
+        # Those first of which rows have least.
+        insort(self.by_kind.setdefault(kind, []), outline, key=lambda one: -_size(one.fields))
 
 
 def whole_rows(stream: str) -> str:
@@ -319,6 +329,12 @@ def outline_of(values: Sequence[Any]) -> tuple[str, str] | None:
     return (kind, text) if checksum == _checksum(kind, text) else None
 
 
+def kind_of_output(body: bytes) -> str:
+    """Return the kind of a record of the stream ``outputs``, whose id is a digest: its step."""
+    found = _STEP.search(body)
+    return "outputs" if found is None else f"outputs {found[1].decode(errors='replace')}"
+
+
 # Outlines of bodies -------------------------------------------------------------------------------
 
 
@@ -348,26 +364,47 @@ def holds(short: bytes, values: list[bytes]) -> bool:
 
 def _parted(body: bytes, trial: int) -> _Fields | None:
     """Return the fields of a body, with a mark where the trial stands; ``None`` if it is other."""
-    if _CONTROL.search(body):
+    fields = None if _CONTROL.search(body) else _opened(body)
+    if fields is None:
         return None
-    try:
-        found = _fields_of(body)
-        fields = {name: bytes(value) for name, value in found.items()}
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
-    parts = [b'"%b":%b' % (name.encode(), value) for name, value in fields.items()]
-    if b"{%b}" % b",".join(parts) != body:
-        return None  # blanks, escapes, or a name twice
     mark, of = TRIAL.encode(), b'"%010x"' % trial
     return {name: mark if value == of else value for name, value in fields.items()}
 
 
-def _shared(first: Mapping[str, bytes], second: Mapping[str, bytes]) -> _Fields:
-    return {name: value for name, value in first.items() if second.get(name) == value}
+def _opened(value: Any) -> _Fields | None:
+    """Return the fields of a value, if they can be put together to what it is."""
+    if type(value) is dict:
+        return value
+    try:
+        found = _fields_of(value)
+        fields = {name: bytes(each) for name, each in found.items()}
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    parts = [b'"%b":%b' % (name.encode(), each) for name, each in fields.items()]
+    # Otherwise there are blanks, escapes, or a name twice.
+    return fields if b"{%b}" % b",".join(parts) == value else None
 
 
-def _size(fields: Mapping[str, bytes]) -> int:
-    return sum(len(name) + len(value) + 4 for name, value in fields.items() if value)
+def _shared(first: _Fields, second: _Fields, levels: int) -> _Fields:
+    """Return what bodies of the same fields have in common, so many levels deep."""
+    common: _Fields = {}
+    for name, value in first.items():
+        other = second[name]
+        common[name] = value if value == other else b""
+        if levels and value != other:
+            fields, others = _opened(value), _opened(other)
+            if fields and others and [*fields] == [*others]:
+                common[name] = _shared(fields, others, levels - 1)
+    return common
+
+
+def _size(fields: _Fields, gaps: bool = False) -> int:
+    """Return the bytes of what has no gap, or of what all rows lack."""
+    return sum(
+        len(name) + 4 + (_size(value, gaps) if type(value) is dict else len(value))
+        for name, value in fields.items()
+        if value or gaps
+    )
 
 
 def _nearest(known: Sequence[Outline], fields: _Fields) -> _Fields | None:
@@ -376,38 +413,52 @@ def _nearest(known: Sequence[Outline], fields: _Fields) -> _Fields | None:
     ``None`` if none is near, and nothing if it must do without one.
     """
     names, nearest = [*fields], None
-    for one in known:
-        if [*one.fields] == names:
-            common = _shared(one.fields, fields)
-            if _size(common) == _size(one.fields):
-                return {}  # it should fit, but its values do not stand in a row
-            if _size(common) >= max(_WORTH, _size(nearest or {}) + 1):
-                nearest = common
+    same = [one for one in known if [*one.fields] == names]
+    many = len(same) >= _CLOSE
+    for one in same:
+        common = _shared(one.fields, fields, 0 if many else _LEVELS)
+        if common == one.fields:
+            return {}  # it should fit, but its values do not stand in a row
+        # After many that are close, one for all the others.
+        if _size(common, gaps=many) >= _WORTH and _size(common) > _size(nearest or {}):
+            nearest = common
     return nearest
 
 
-def _text_of(fields: Mapping[str, bytes], common: Mapping[str, bytes]) -> str | None:
-    """Return the outline of bodies with these fields; ``None`` if it has too many gaps."""
+def _text_of(common: _Fields) -> str | None:
+    """Return the outline of bodies with this in common; ``None`` if it has too many gaps."""
     gaps = iter(GAPS)
-    parts = []
-    for name in fields:
-        value = common[name].decode() if name in common else next(gaps, None)
-        if value is None:
-            return None
-        parts.append(f'"{name}":{value}')
-    return "{" + ",".join(parts) + "}"
+
+    def text(fields: _Fields) -> str:
+        parts = []
+        for name, value in fields.items():
+            told = text(value) if type(value) is dict else value.decode() or next(gaps)
+            parts.append(f'"{name}":{told}')
+        return "{" + ",".join(parts) + "}"
+
+    try:
+        return text(common)
+    except StopIteration:
+        return None
 
 
 def _outline(number: int, text: bytes) -> Outline:
     literals, marks = _MARKS.split(text), _MARKS.findall(text)
     mark, gap = TRIAL.encode(), b'"\\u0000"'
     trial = marks.index(mark) if mark in marks else None
-    fields = {}
-    for name, value in _fields_of(_MARKS.sub(lambda found: gap, text)).items():
-        fields[name] = bytes(value)
-    places = [name for name, value in fields.items() if value == gap]
-    for name, found in zip(places, marks, strict=False):
-        fields[name] = mark if found == mark else b""
+    each = iter(marks)
+
+    def filled(value: bytes, levels: int) -> _Fields:
+        fields: _Fields = {}
+        for name, raw in _fields_of(value).items():
+            inner = fields[name] = bytes(raw)
+            if inner == gap:
+                fields[name] = mark if next(each, b"") == mark else b""
+            elif levels and inner[:1] == b"{" and gap in inner:
+                fields[name] = filled(inner, levels - 1)
+        return fields
+
+    fields = filled(_MARKS.sub(lambda found: gap, text), _LEVELS)
     pattern = _VALUE.join(map(re.escape, literals))
     return Outline(
         b"%b".join(one.replace(b"%", b"%%") for one in literals), b"[%d," % number,

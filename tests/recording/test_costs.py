@@ -43,7 +43,7 @@ def pages_of(place: Path) -> int:
         return 4096 * count
 
 
-@pytest.mark.parametrize(("values", "limit"), [((1,), 850), (range(200), 1900)])
+@pytest.mark.parametrize(("values", "limit"), [((1,), 850), (range(200), 1500)])
 def test_bytes_on_disk_of_a_trial(tmp_path: Path, values: Sequence[int], limit: int) -> None:
     """A trial adds few bytes to the folder, and more where its arguments and outputs are new."""
     _, result = trivial(tmp_path)

@@ -29,6 +29,8 @@ def body(rng: random.Random, kind: int, trial: int) -> bytes:
     """Return the JSON of one of several kinds of bodies, with values of any kind in some fields."""
     fields: dict[str, Any] = {"kind": "of a kind that is known by this text", "number": kind}
     fields |= {f"field {place} %b": rng.choice(VALUES) for place in range(kind + 1)}
+    fields["arguments"] = {name: {"text": str(kind), "fingerprint": rng.choice(VALUES)}
+                           for name in ("a%", 'b"', "c")}  # fmt: skip
     fields |= {"host": "some.host.of.some.length", "of": f"{trial:010x}", "checksum": rng.random()}
     if rng.random() < 0.02:
         fields["host"] = rng.choice(VALUES)
@@ -96,6 +98,54 @@ def filled(folder: Path, count: int = 40) -> tuple[FileStore, dict[Any, bytes]]:
     store.close()
     assert in_short(store, "steps") == 2 * (count - AFTER - 1)
     return store, found
+
+
+FIXED = {f"name_of_parameter_{number}": number for number in range(20)}
+DEEP = '{"a":' * 900 + "1" + "}" * 900
+
+
+@pytest.mark.parametrize(
+    ("values", "longest"),
+    [
+        (lambda n: FIXED | {"name_of_parameter_3": n}, 90),  # what none of the others repeats
+        (lambda n: FIXED | {f"name_of_parameter_{n % 20}": n}, 650),  # more than there are outlines
+        (lambda n: dict.fromkeys(FIXED, n), 650),  # more than there are gaps
+        (lambda n: {"deep": {"er": {"and": {"on": n}}}, "same": FIXED}, 90),
+        (lambda n: {"text": '"\x00', "n": n}, 90),  # what marks a gap while outlines are read
+        (lambda n: {f"n{n}": n}, 90),
+        (lambda n: json.loads(DEEP) if n % 2 else {"a": n}, 5_500),
+    ],
+)  # fmt: skip
+def test_values_within_values(tmp_path: Path, values: Any, longest: int) -> None:
+    """Rows have only what differs in a trial's parameters, and each fills an outline in the end."""
+    store = FileStore(tmp_path / "ex")
+    written = {}
+    for number in range(1, 201):
+        fields = {"text": "what all of them say", "parameters": values(number), "n": number}
+        written[number] = json.dumps(fields, separators=(",", ":")).encode()
+        store.allocate(f"token{number}", written[number])
+        if number % 50 == 0:  # outlines are read again
+            store.close()
+    assert {one.trial: one.body for one in store.read("trials")} == written
+    with closing(sqlite3.connect(tmp_path / "ex" / "records.sqlite")) as connection:
+        rows = connection.execute("SELECT body FROM trials WHERE trial > 150").fetchall()
+    store.close()
+    assert {body[0] for (body,) in rows} == {"["}
+    assert max(len(body) for (body,) in rows) < longest
+
+
+def test_outputs_of_a_step(tmp_path: Path) -> None:
+    """What is known of outputs is of one kind for each step, though the ids are digests."""
+    store = FileStore(tmp_path / "ex")
+    records = [
+        Record("outputs", 0, f"{n:032x}", b'{"trial":%d,"key":"%b","step":"%b","output":"%032x"}'
+               % (n, step, step, n)) for n in range(200) for step in (b"first", b"second")[n % 2 :]
+    ]  # fmt: skip
+    for start in range(0, len(records), 7):
+        store.append(records[start : start + 7])
+    assert in_short(store, "outputs") >= 200 - 2 * (AFTER + 1)
+    assert [one.body for one in store.find([one.id for one in records[:50]])]
+    store.close()
 
 
 def test_a_write_that_is_undone(tmp_path: Path) -> None:

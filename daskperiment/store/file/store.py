@@ -36,7 +36,7 @@ from daskperiment.store.file.database import Database
 from daskperiment.store.file.deletions import Deletions
 from daskperiment.store.file.objects import FileObjects, select_in
 from daskperiment.store.object_methods import ObjectMethods
-from daskperiment.store.outlines import AFTER, CHANGED, OUTLINED, Outlines, holds
+from daskperiment.store.outlines import AFTER, CHANGED, OUTLINED, Outlines, holds, kind_of_output
 from daskperiment.store.protocol import (
     Allocation,
     Fault,
@@ -576,9 +576,11 @@ def _rows(
     rows: list[_Row] = []
     for _, trial, id, body, _ in batch:
         rows.append((trial, id, body))
-        # A few calls of one step are kinds of their own, and many are one.
-        name, _, call = id.partition("-")[0].partition("#")
-        kind = f"{stream} {name}" if len(call) > 1 else f"{stream} {name}{call}"
+        if stream == "outputs":  # their ids are digests
+            kind = kind_of_output(body)
+        else:  # a few calls of one step are kinds of their own, and many are one
+            name, _, call = id.partition("-")[0].partition("#")
+            kind = f"{stream} {name}" if len(call) > 1 else f"{stream} {name}{call}"
         for one in outlines.by_kind.get(kind, ()):
             found = one.match(body)
             if found is None:
