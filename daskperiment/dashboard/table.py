@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -21,7 +20,7 @@ from daskperiment.history.filtering.comparing import sorted_rows
 from daskperiment.history.filtering.language import Path, path_of, path_text
 from daskperiment.history.history_table import HistoryTable
 from daskperiment.history.stored_values import MISSING
-from daskperiment.history.table_columns import Column, NumberColumn
+from daskperiment.history.table_columns import CodedColumn, Column, NumberColumn
 from daskperiment.store.protocol import Store
 
 __all__ = ["Look", "TrialTable", "differing"]
@@ -67,12 +66,6 @@ class _Selection:
         self.counts = counts
 
     @cached_property
-    def ids(self) -> list[int]:
-        """Ids of the trials, in their order."""
-        ids: list[int] = self.table.columns.trials[self.rows].tolist()
-        return ids
-
-    @cached_property
     def differing(self) -> set[str]:
         """Names of the parameters that are not the same in all of them."""
         return differing(self.table, self.rows)
@@ -104,7 +97,9 @@ class TrialTable:
 
     def found(self, look: Look) -> list[int]:
         """Return the ids of the trials that a look finds, sorted as it says."""
-        return self._selection(look).ids
+        selection = self._selection(look)
+        ids: list[int] = selection.table.columns.trials[selection.rows].tolist()
+        return ids
 
     def of(self, trials: list[int]) -> HistoryTable:
         """Return the rows of some trials, as far as they exist, in this order."""
@@ -119,7 +114,7 @@ class TrialTable:
         """Return one page of the table as plain data, or trials grouped by a column."""
         selection = self._selection(look)
         size = max(1, min(size, _MOST))
-        start = max(0, min(start, (len(selection.ids) - 1) // size * size))
+        start = max(0, min(start, (len(selection.rows) - 1) // size * size))
         shown = selection.table.take(selection.rows[start : start + size])
         columns = self._columns(selection, shown)
         cells = [_cells(shown, each) for each in columns]
@@ -138,7 +133,7 @@ class TrialTable:
         return {
             "version": selection.version,
             "total": len(self.trials.table),
-            "found": len(selection.ids),
+            "found": len(selection.rows),
             "counts": selection.counts,
             "archived": sum(one.archived for one in self.trials.table.said.values()),
             "running": self.trials.running,
@@ -172,12 +167,12 @@ class TrialTable:
         if hidden and not look.archived:
             listed = ~np.isin(table.columns.trials, hidden)
         statuses = table.column(("Status",)).coded()
-        counts = Counter(statuses.take(np.flatnonzero(listed)).to_list())
+        counts = _counts(statuses, listed)
         became, mask = find(look.filter, table)
         if look.statuses:
             mask = mask & statuses.truths(lambda one: one in look.statuses)
         rows = _sorted(table, np.flatnonzero(mask & listed), look.sort)
-        return _Selection(version, table, rows, became, dict(counts))
+        return _Selection(version, table, rows, became, counts)
 
     def _columns(self, selection: _Selection, shown: HistoryTable) -> list[dict[str, Any]]:
         table = selection.table
@@ -200,6 +195,18 @@ class TrialTable:
         for key, (title, hidden) in _FIXED.items():
             columns.append(_column(key, title, "fixed", hidden))
         return columns
+
+
+def _counts(column: CodedColumn, listed: Rows) -> dict[str, int]:
+    """Return how many of some rows have each value; they are not looked at one by one."""
+    codes = column.codes if listed.all() else column.codes[listed]
+    found: dict[str, int] = {}
+    for value, count in zip(
+        column.values, np.bincount(codes + 1, minlength=column.count + 1)[1:].tolist(), strict=True
+    ):
+        if count:  # after joining columns a value may stand twice
+            found[value] = found.get(value, 0) + count
+    return found
 
 
 def _results(shown: HistoryTable) -> list[Cell]:
@@ -234,7 +241,7 @@ def _differs(column: Column, rows: Rows) -> bool:
         if present is not None and not present.all():
             return bool(present.any())
         return bool((few.values != few.values[0]).any() and not np.isnan(few.values).all())
-    codes = np.unique(few.codes)
+    codes = np.flatnonzero(np.bincount(few.codes + 1)) - 1
     if len(codes) == 1:
         return False
     # After joining columns a value may stand twice.

@@ -72,7 +72,7 @@ class TrialIndex:
                 self.table = self._made()
                 self.version += 1
                 if self._first is None:
-                    self._first = first_token(self.store, self.ids)
+                    self._first = first_token(self.store, self.table.columns.trials[:1].tolist())
             return self.version
 
     def again(self) -> HistoryTable:

@@ -164,8 +164,11 @@ class HistoryTable:
 
     def paths(self, name: str) -> list[Path]:
         """Return the paths to the parts of a column's values, such as ``Result.f1``."""
+        column = self.column((name,))
+        if isinstance(column, NumberColumn):
+            return []  # without a look at each of them
         found: dict[Path, None] = {}
-        for value in self.column((name,)).coded().values:
+        for value in column.values:
             found.update(dict.fromkeys(_paths(value, (name,))))
         return [path for path in found if len(path) > 1]
 

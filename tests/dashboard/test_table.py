@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+import sys
+from collections import Counter
 from decimal import Decimal
 
 import pytest
 
+from benchmarks.histories import fill
 from daskperiment.dashboard.cells import cell
 from daskperiment.dashboard.table import Look, TrialTable
 from daskperiment.errors import FilterError
 from daskperiment.history.stored_values import MISSING
 from daskperiment.records import Curation, curation_id
+from daskperiment.store.file import FileStore
 from tests.dashboard.stores import FolderLab, shown
 
 
@@ -301,6 +305,32 @@ def test_more_trials_than_a_thousand(tmp_path):
     assert shown(table, "metrics.loss < 3902") == [1101, 1100]
     assert shown(table, sort="metrics.loss")[:3] == [1101, 1100, 1099]
     assert shown(table, "Result.f1 == 999") == [1000]
+
+
+def calls_for_pages(folder, count):
+    """Return how many functions are called for pages of a table of so many trials."""
+    store = FileStore(folder)
+    fill(store, count)
+    table = TrialTable(store)
+    table.refresh()
+    looks = [Look(), Look(sort="-Result"), Look(statuses=frozenset({"failed"})), Look("lr > 9")]
+    called, before = Counter(), sys.getprofile()
+    sys.setprofile(lambda _, event, what: called.update([event]))
+    try:
+        pages = [table.page(each, 0, 50) for each in looks]
+    finally:
+        sys.setprofile(before)
+    store.close()
+    failed = count // 10
+    assert [page["found"] for page in pages] == [count, count, failed, count - 64]
+    assert pages[0]["counts"] == {"succeeded": count - failed, "failed": failed}
+    return called["call"] + called["c_call"]
+
+
+def test_a_page_looks_at_no_trial_by_itself(tmp_path):
+    """The page of a table of any length takes as many calls."""
+    few, many = (calls_for_pages(tmp_path / str(count), count) for count in (500, 2_000))
+    assert many < 1.2 * few
 
 
 def test_metrics_of_reused_steps(lab):
