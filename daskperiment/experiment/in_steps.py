@@ -178,7 +178,11 @@ class StepMethods(ExperimentBase):
         --------
         daskperiment.testing.no_trial : For tests of plain functions that save metrics.
         """
-        running = self._running()
+        running = CURRENT.get()
+        trial = running.trial if running is not None else None
+        if running is None or trial is None or trial.store is not self._store:  # else a call less
+            running = self._running()
+            trial = running.trial
         # A plain float for a counted epoch is a point as it stands, and takes no more than that.
         epoch, value = point if len(point) == 2 and not named else (None, None)
         if (
@@ -191,7 +195,6 @@ class StepMethods(ExperimentBase):
             new = point_of(metric_key, point, named)
         if running.halted is not None:  # a call less for each point
             running.check_goes_on("save points")
-        trial = running.trial
         if trial is not None:
             running.metrics.add(metric_key)
             recorder_for(trial.store).point(trial.owner, new, trial.signing_key)

@@ -80,6 +80,10 @@ class _HeartbeatThread:
             self._changed.set()
             return None if self._beating else self._thread
 
+    def hasten(self) -> None:
+        """Look whose turn it is."""
+        self._changed.set()
+
     def _run(self) -> None:
         while True:
             self._changed.wait(self._until_next())
@@ -153,6 +157,11 @@ class Heartbeat:
             self._turning.release()
         if thread is not None:
             thread.join(patience)
+
+    def hasten(self) -> None:
+        """Let the next turn be now."""
+        self.due = 0.0
+        _THREAD.hasten()
 
     def turn(self) -> None:
         """Tick, in a thread of its own where that took long the last time."""

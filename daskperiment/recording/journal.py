@@ -12,12 +12,10 @@ from here, when nothing was written to them for a day.
 from __future__ import annotations
 
 import os
-import re
 import time
-import uuid
 import weakref
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
@@ -31,24 +29,20 @@ from daskperiment.errors import (
     StoreUnavailableError,
     StoreWarning,
 )
+from daskperiment.recording import journal_file
 from daskperiment.recording import journal_format as frames
+from daskperiment.recording.journal_file import JournalFile, write_rest
 from daskperiment.recording.left_journals import adopt, count_left, left_journals
 from daskperiment.recording.owned_writes import OwnedWrites
-from daskperiment.recording.unfinished import unfinished
 from daskperiment.records import LogPiece, Point
-from daskperiment.store import rights
 from daskperiment.store.faults import explain
-from daskperiment.store.liveness import current_origin
 from daskperiment.store.protocol import Owner, Record, Store
 from daskperiment.warn import warn_user
 
 __all__ = ["Journal"]
 
-_ROTATE = 1_000_000
-"""A file of more bytes than this is followed by another when all of it is delivered."""
-
-_KEPT = 32 << 20
-"""Bytes of files that are kept though they are delivered: the store may go back."""
+_KEPT = 4 << 20
+"""Bytes of packed files that are kept though they are delivered: the store may go back."""
 
 _encode_point = msgspec.json.Encoder().encode
 _pack, _MAGIC, _POINT = frames.FRAME.pack, frames.MAGIC, frames.POINT
@@ -68,10 +62,16 @@ class Journal:
         Where the records go.
     writes : OwnedWrites, optional
         Writes them, and knows the first records of the trials that they belong to.
+
+    Attributes
+    ----------
+    on_much : callable
+        Called when so much waits that it is to be delivered soon.
     """
 
     def __init__(self, folder: Path, store: Store, writes: OwnedWrites | None = None) -> None:
         self.folder = folder
+        self.on_much: Callable[[], None] = lambda: None
         self._store = store
         self._writes = writes or OwnedWrites(store)
         self.reset()
@@ -81,10 +81,11 @@ class Journal:
         """Begin anew, with a file of its own: for a forked child."""
         self._writing = Lock()
         self._flushing = Lock()
-        self._file: _JournalFile | None = None
-        self._spent: deque[_JournalFile] = deque()
-        """Files of before, delivered: what the store loses is read from them again."""
-        self._rewound = False
+        self._file: JournalFile | None = None
+        self._spent: deque[JournalFile] = deque()
+        """Files of before: what the store loses is read from them again."""
+        self._behind = False
+        """Whether something of them waits."""
 
     def write(self, record: Record) -> None:
         """Write a record; it survives SIGKILL of this process when this returns.
@@ -113,22 +114,25 @@ class Journal:
             try:
                 written = os.pwrite(file.handle, data, file.size)
                 if written < len(data):
-                    _write_rest(file.handle, data, file.size, written)
+                    write_rest(file.handle, data, file.size, written)
             except OSError as error:
                 raise explain(error, file.path) from error
             file.size += len(data)
             file.waiting += 1
             file.count += 1
             file.loose = True
+            if file.size > file.much:
+                file.hear()
+                self.on_much()
 
-    def _number(self, file: _JournalFile, owner: Owner | None) -> int:
+    def _number(self, file: JournalFile, owner: Owner | None) -> int:
         """Return the number of an owner in a file, which is told of it if it was not yet."""
         number = file.numbers.get(owner)
         if number is None and owner is not None:
             number = file.introduce(owner, self._writes.begun.get(owner, b""))
         return number or 0
 
-    def _place(self, file: _JournalFile, trial: int, owner: Owner | None) -> tuple[int, int]:
+    def _place(self, file: JournalFile, trial: int, owner: Owner | None) -> tuple[int, int]:
         """Return the number in all frames of an owner's points, and where checksums start."""
         place = trial | self._number(file, owner) << frames.OWNERS
         found = place, frames.checksum_start(frames.POINT, place)
@@ -161,11 +165,10 @@ class Journal:
         """Deliver everything again that the files have: the store may have lost it."""
         with self._flushing, self._writing:
             # One that was deleted while it rested cannot be read any more.
-            self._spent = deque(file for file in self._spent if file.opened())
-            self._rewound = bool(self._spent)
-            for file in (*self._spent, self._file):
-                if file is not None:
-                    file.rewind()
+            self._spent = deque(file for file in self._spent if file.opened() and _rewound(file))
+            self._behind = bool(self._spent)
+            if self._file is not None:
+                self._file.rewind()
 
     def rest(self) -> None:
         """Close the files that are delivered, until they are needed again."""
@@ -285,22 +288,26 @@ class Journal:
                 with suppress(OSError):  # adopted meanwhile
                     path.unlink()
 
-    def _create(self) -> _JournalFile:
+    def _create(self) -> JournalFile:
         rested = self._spent[-1] if self._spent else None
         if rested is not None and rested.is_closed and rested.opened():
             self._file = self._spent.pop()
         else:
-            self._file = _JournalFile(self.folder)
+            self._file = JournalFile(self.folder)
         return self._file
 
     def _deliver(self, deadline: float | None, timeout: float | None) -> list[Record]:
         standing: list[Record] = []
         while True:
             with self._writing:
-                file = self._next_rewound() if self._rewound else self._file
+                file = self._next_behind() if self._behind else self._file
                 if file is None or not file.waiting:
                     return standing
                 end = file.cut()
+                latest = file is self._file
+                if latest and end > journal_file.LONG:  # also while a loop goes on writing
+                    self._file, self._behind = None, True
+                    self._spent.append(file)
             try:
                 for records, done, count in frames.batches(file.sections(end)):
                     if deadline is not None and time.monotonic() >= deadline:
@@ -316,24 +323,36 @@ class Journal:
                 if spent and self._file is file:
                     self._file = None
                     self._spent.append(file)
-                    self._trim(_KEPT)
-            if not self._rewound:
+                if latest:
+                    self._behind = False
+            if spent:
+                self._put_away(file)
+            if latest:
                 return standing
 
-    def _next_rewound(self) -> _JournalFile | None:
-        """Return the next file of those that are delivered once more, this process's last."""
+    def _put_away(self, file: JournalFile) -> None:
+        """Keep a file that is delivered, as far as there is room for it."""
+        file.pack()  # while others write
+        with self._writing:
+            if file in self._spent:
+                self._trim(_KEPT)
+            else:  # room was made meanwhile
+                file.remove()
+
+    def _next_behind(self) -> JournalFile | None:
+        """Return the next file of those of before of which something waits, else the last one."""
         file = next((file for file in self._spent if file.waiting), None)
-        self._rewound = file is not None
+        self._behind = file is not None
         return file or self._file
 
     def _trim(self, limit: int) -> None:
         """Remove the oldest files that are delivered, as far as the others are within a limit."""
-        size = sum(file.size for file in self._spent)
+        size = sum(file.taken for file in self._spent)
         while self._spent and size > limit and not self._spent[0].waiting:
-            size -= self._spent[0].size
+            size -= self._spent[0].taken
             self._spent.popleft().remove()
 
-    def _append(self, records: list[Record], file: _JournalFile) -> list[Record]:
+    def _append(self, records: list[Record], file: JournalFile) -> list[Record]:
         writes = self._writes
         if not writes.alters:
             with suppress(RecordsRefusedError):  # and then as below
@@ -355,143 +374,13 @@ class Journal:
         return left_journals(self.folder, self._file.path if self._file else None)
 
 
-class _JournalFile:
-    """The journal file of this process. Whoever writes to it holds the journal's lock."""
-
-    handle = -1
-    """The open file; negative while it is closed."""
-    _inode = 0
-    """Which file it was that was closed."""
-
-    def __init__(self, folder: Path) -> None:
-        origin = current_origin()
-        host = re.sub(r"[^\w.]", "_", origin.host)[:64]
-        self.name = uuid.uuid4().hex
-        self.path = folder / f"{host}-{origin.pid}-{self.name}.journal"
-        self.waiting = 0
-        self.loose = False
-        """Whether points were written since the last cut."""
-        self.numbers: dict[Owner | None, int] = {None: 0}
-        """The numbers that owners have in this file."""
-        self.places: dict[Owner | None, tuple[int, int]] = {}
-        """What the frames of their points begin with."""
-        self._owners: dict[int, Owner] = {}
-        self.count = 0
-        """How many records and points it has."""
-        header = frames.encode_header(frames.JournalHeader(self.name, origin))
-        self.size = self.delivered = self._first = len(header)
-        # Under its final name only when it says whose it is.
-        temporary = unfinished(self.path)
-        try:
-            rights.make_folder(folder, rights.PRIVATE_FOLDER)
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            self.handle = os.open(temporary, flags, rights.PRIVATE_FILE)
-            rights.share(temporary)
-            _write_rest(self.handle, header, 0, 0)
-            os.rename(temporary, self.path)
-        except OSError as error:
-            with suppress(OSError):
-                temporary.unlink()
-            raise explain(error, self.path) from error
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether the file rests, and is small enough to be written on."""
-        return self.handle < 0 and self.size <= _ROTATE
-
-    def release(self) -> None:
-        """Close the file."""
-        if self.handle >= 0:
-            self._inode = os.fstat(self.handle).st_ino
-            os.close(self.handle)
-            self.handle = -1
-
-    def opened(self) -> bool:
-        """Open the file if it was closed; False if it is no longer there."""
-        if self.handle >= 0:
-            return True
-        try:
-            handle = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
-        except OSError:
-            return False
-        if os.fstat(handle).st_ino != self._inode:
-            os.close(handle)
-            return False
-        self.handle = handle
-        return True
-
-    def add(self, data: bytes, count: int) -> None:
-        """Write behind all that is there."""
-        try:
-            # Not in append mode: what failed half-way is written over.
-            written = os.pwrite(self.handle, data, self.size)
-            if written < len(data):
-                _write_rest(self.handle, data, self.size, written)
-        except OSError as error:
-            raise explain(error, self.path) from error
-        self.size += len(data)
-        self.waiting += count
-        self.count += count
-
-    def introduce(self, owner: Owner, begun: bytes) -> int:
-        """Say who an owner is, and return its number in this file."""
-        number = len(self.numbers)
-        self.add(frames.encode_owner(owner, number, begun), 0)
-        self.numbers[owner], self._owners[number] = number, owner
-        return number
-
-    def rewind(self) -> None:
-        """Count nothing as delivered."""
-        self.delivered, self.waiting = self._first, self.count
-
-    def first_records(self) -> dict[Owner, bytes]:
-        """Return the first records of the owners' trials."""
-        return {owner: begun for _, owner, begun in frames.read_owners(self.handle, self.size)}
-
-    def cut(self) -> int:
-        """End the groups of points here, and give the offset up to which all is whole."""
-        if self.loose:
-            self.add(frames.encode_frame(frames.CUT, 0, b""), 0)
-            self.loose = False
-        return self.size
-
-    def sections(self, end: int) -> Iterator[frames.JournalSection]:
-        """Read what is not delivered yet."""
-        return frames.sections(self.handle, self.name, self._owners, self.delivered, end)
-
-    def mark(self) -> None:
-        """Note in the file what is delivered, so that nobody reads it again in vain."""
-        try:
-            os.pwrite(self.handle, frames.encode_mark(self.delivered), 0)
-        except OSError:
-            pass  # delivering again changes nothing
-
-    def is_spent(self) -> bool:
-        """Return whether the file is large, or was deleted by somebody else."""
-        return self.size > _ROTATE or os.fstat(self.handle).st_nlink == 0
-
-    def remove(self) -> None:
-        """Delete the file."""
-        try:
-            self.path.unlink(missing_ok=True)
-        except OSError:
-            pass  # its mark says that all is delivered
-
-    def __del__(self) -> None:
-        # When the interpreter ends, a module's names are None.
-        if self.handle >= 0 and os is not None:
-            os.close(self.handle)
-
-
-def _write_rest(file: int, data: bytes, offset: int, written: int) -> None:
-    """Write what one call did not, or take back all of it."""
-    view = memoryview(data)
+def _rewound(file: JournalFile) -> bool:
+    """Count nothing of a file as delivered; False if that cannot be."""
     try:
-        while written < len(data):
-            written += os.pwrite(file, view[written:], offset + written)
+        file.rewind()
     except OSError:
-        os.ftruncate(file, offset)
-        raise
+        return False
+    return True
 
 
 def _after_fork_in_child() -> None:

@@ -86,6 +86,7 @@ class Recorder:
         self.delivery.on_loss = self._on_loss
         self.delivery.writes.running = lambda: self.trials.owners
         self._journal = self.delivery.journal
+        self._journal.on_much = self._heartbeat.hasten
         self._beaten = self._clock = 0.0
         """When signs of life were sent last, by the own clock and by the store's."""
         self._name = f"{self.pid}.{uuid.uuid4().hex[:8]}"

@@ -234,7 +234,7 @@ class TestFaults:
     @pytest.mark.parametrize("strict", [False, True])
     def test_full(self, ex, monkeypatch, strict):
         """A disk that is full lets points wait in memory, also where warnings are made errors."""
-        add = journal._JournalFile.add
+        add = journal.JournalFile.add
         full = []
 
         def refuse(file, data, count):
@@ -242,7 +242,7 @@ class TestFaults:
                 raise StoreError("no space is left")
             add(file, data, count)
 
-        monkeypatch.setattr(journal._JournalFile, "add", refuse)
+        monkeypatch.setattr(journal.JournalFile, "add", refuse)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("error" if strict else "always")
 

@@ -38,7 +38,7 @@ def leave(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list
     waiting.keep("ab", [b"value"])
     dead = replace(current_origin(), born=1.0)
     with monkeypatch.context() as patch:
-        patch.setattr(journals, "current_origin", lambda: dead)
+        patch.setattr(journals.journal_file, "current_origin", lambda: dead)
         written = Record("steps", 0, "left", b"{}")
         return SparePlaces(store, OwnedWrites(store)).take(
             lambda journal: journal.write(written), waiting
@@ -62,7 +62,7 @@ def test_delivered_from_there(store, tmp_path, monkeypatch):
 def test_no_file_is_left_of_what_could_not_be_written(store, monkeypatch):
     """A place that refuses a record is left as it was, and the next one has it, once delivered."""
     first, second = spare_folders(store)
-    add, refused = journals._JournalFile.add, []
+    add, refused = journals.JournalFile.add, []
 
     def refuse(file, data, count):
         if file.path.parent == first:
@@ -70,7 +70,7 @@ def test_no_file_is_left_of_what_could_not_be_written(store, monkeypatch):
             raise StoreError("no space left")
         add(file, data, count)
 
-    monkeypatch.setattr(journals._JournalFile, "add", refuse)
+    monkeypatch.setattr(journals.JournalFile, "add", refuse)
     places = SparePlaces(store, OwnedWrites(store))
     assert places.write(Record("steps", 0, "left", b"{}"))
     assert (len(refused), places.used, places.waiting) == (1, [second], 1)

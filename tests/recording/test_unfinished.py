@@ -24,9 +24,9 @@ def die(*args):
 """
 WRITERS = {
     "journal": {
-        "module": "journal",
+        "module": "journal_file",
         "patch": "module.os.rename = die",
-        "act": "module._JournalFile(Path(sys.argv[1]))",
+        "act": "module.JournalFile(Path(sys.argv[1]))",
     },
     "object": {
         "module": "pending_objects",
