@@ -39,7 +39,7 @@ def server(request, tmp_path):
         server = MongoServer(folder, replica_set="rs" if request.param == "mongo-set" else "")
         server.place = server.url("test")
     server.start()
-    with dask.config.set({"daskperiment.timeout": 1}):
+    with dask.config.set({"daskperiment.timeout": 2}):
         yield server
         daskperiment.recording.registry.close_recorders()
     server.kill()

@@ -48,7 +48,7 @@ def test_recorded_and_kept_apart(place):
         assert each.get_metrics(1) == each.get_metrics() == ["loss"]
         assert set(each.get_metrics(1, system=True)) >= NAMES
         memory = each.load_metric("system/memory_mb", [1, 2])
-        assert memory.index.tolist() == [5, 10]
+        assert memory.index.tolist()[:2] == [5, 10]  # more where the machine itself takes that long
         assert (memory > 10).all().all()
         names = each.get_history(metrics=True, verbose=True).columns
         assert [name for name in names if "metrics." in name] == ["metrics.loss"]
@@ -67,7 +67,9 @@ def test_copied_exported_and_deleted(place, tmp_path):
     words = ["export", "busy", str(tmp_path / "out"), "--backend", str(tmp_path / "copy")]
     assert CliRunner().invoke(cli, words).exit_code == 0
     told = json.loads((tmp_path / "out" / "trials" / "000001.json").read_text(encoding="utf-8"))
-    assert told["system_metrics"]["system/memory_mb"] == [[5, memory[1][5]], [10, memory[1][10]]]
+    points = [[second, used] for second, used in memory[1].items()]
+    assert [second for second, _ in points[:2]] == [5, 10]
+    assert told["system_metrics"]["system/memory_mb"] == points
     (artifact,) = told["artifacts"]
     assert (artifact["name"], artifact["format"], artifact["step"]) == ("report", "json", None)
     assert artifact["digest"] == ex.get_artifacts(1)["Digest"][0]
