@@ -24,6 +24,7 @@ __all__ = [
     "MISSING",
     "Assignment",
     "ChangedState",
+    "CodeNames",
     "IdentityCache",
     "ImportStatement",
     "NameRead",
@@ -276,9 +277,10 @@ def _scan(code: CodeType, found: list[dict[object, None]]) -> None:
     into = found[0]
     constants: list[object] = [0, None]
     last: list[str] = []
-    for instruction in _reading(code):
+    read = [*_reading(code)]
+    for place, instruction in enumerate(read):
         name, value = instruction.opname, instruction.argval
-        if chain and (name in _ATTRIBUTES or (last == ["getattr"] and _is_text(name, value))):
+        if chain and (name in _ATTRIBUTES or (last == ["getattr"] and _is_name(read[place:]))):
             chain.append(value)
             continue
         if chain:
@@ -295,9 +297,13 @@ def _scan(code: CodeType, found: list[dict[object, None]]) -> None:
             found[2][ImportStatement(value, level if isinstance(level, int) else 0, known)] = None
 
 
-def _is_text(name: str, value: object) -> bool:
-    """Whether an instruction puts a name that is text on the stack, as for ``getattr``."""
-    return name == "LOAD_CONST" and isinstance(value, str)
+def _is_name(rest: list[dis.Instruction]) -> bool:
+    """Whether the next instruction loads a text that is the whole name for ``getattr``."""
+    if rest[0].opname != "LOAD_CONST" or not isinstance(rest[0].argval, str):
+        return False
+    # A default may come between the name and the call; a part of a name is put together first.
+    kinds = [each.opname[:4] for each in rest[1:3]]
+    return kinds[:1] == ["CALL"] or kinds == ["LOAD", "CALL"]
 
 
 def _reading(code: CodeType) -> Iterator[dis.Instruction]:

@@ -8,6 +8,7 @@ the user's, as a decorator does.
 
 from __future__ import annotations
 
+import abc
 import datetime
 import decimal
 import fractions
@@ -27,6 +28,7 @@ from daskperiment.capture.origin import is_own, module_of, origin_of
 
 __all__ = [
     "ATOMS",
+    "changes_by_use",
     "code_held_by",
     "code_in",
     "follow_attributes",
@@ -37,10 +39,14 @@ __all__ = [
     "is_literal",
     "is_own_class",
     "is_own_code",
+    "is_plain",
+    "is_set",
     "parts_inside",
     "parts_of",
     "parts_of_callable",
+    "put_on",
     "registered",
+    "registered_with",
     "settings_of",
     "state_of",
     "wrapped_by",
@@ -51,6 +57,12 @@ ATOMS = (type(None), bool, int, float, complex, str, bytes)
 _TABLES = (dict, list, tuple, types.MappingProxyType)
 _SLOTS = (types.MemberDescriptorType, types.GetSetDescriptorType)
 _COMPILED = (types.WrapperDescriptorType, types.MethodDescriptorType)
+_ITERATING = ("builtins", "itertools")
+_COORDINATING = (
+    *("threading", "queue", "_queue"),
+    *("multiprocessing.synchronize", "multiprocessing.queues"),
+)
+"""Modules whose objects are there for threads and processes to wait for each other."""
 _DEPTH = 3
 _DEEP = 6
 _ITEMS = 256
@@ -97,6 +109,8 @@ _NO_SETTING = re.compile(
     "|^_(sigspec|has_unknown_args|original_|complete$|final$|qualifiers$|attributes_set$)"
 )
 """Attributes of libraries' objects that change by themselves or follow from the others."""
+_DRAWN = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+"""A name that was drawn at random, as that of each function that Dask delays."""
 _HEAP = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class that was written in Python
 _VALUES = (
     *(bytearray, range, slice, re.Pattern, operator.itemgetter, operator.attrgetter),
@@ -142,7 +156,8 @@ def parts_of_callable(value: Any) -> list[tuple[str, Any]]:
 def _attributes(value: Any, depth: int, within: set[int]) -> Iterator[tuple[str, Any]]:
     inner, copied = wrapped_by(value), functools.WRAPPER_ASSIGNMENTS
     for key, item in list(state_of(value).items())[:_ITEMS]:
-        if item is not inner and key not in copied and not _NO_SETTING.search(key):
+        drawn = isinstance(item, str) and _DRAWN.search(item)
+        if item is not inner and key not in copied and not (drawn or _NO_SETTING.search(key)):
             yield from ((f".{key}{rest}", found) for rest, found in _part(item, depth, within))
 
 
@@ -293,19 +308,68 @@ def registered(attributes: frozenset[str]) -> Iterator[tuple[type, str, Any]]:
                     yield cls, name, item
 
 
-def follow_attributes(
-    module: ModuleType, attributes: tuple[str, ...]
-) -> Iterator[tuple[Any, str, Any]]:
-    """Yield variables, name and value of each step through a foreign module.
+def put_on(cls: type) -> list[tuple[str, Any]]:
+    """Return the user's code that was put on a class of a library, by its names."""
+    found, own = [], {}
+    for name, value in list(vars(cls).items()):
+        inner = value.__func__ if isinstance(value, (staticmethod, classmethod)) else value
+        inner = inner.fget if isinstance(inner, property) else inner
+        if type(inner) is FunctionType:
+            module = inner.__globals__.get("__name__")
+            if module not in own:
+                own[module] = is_own(module)
+            found += [(name, inner)] if own[module] else []
+    return found
 
-    The user's code may have been put there.
+
+def changes_by_use(value: Any) -> bool:
+    """Whether it is another one after its use, or there to wait for others."""
+    module = type(value).__module__
+    # Whoever takes from an iterator changes it, and who waits for others at a barrier.
+    return module in _COORDINATING or (module in _ITERATING and isinstance(value, Iterator))
+
+
+def is_plain(module: str, name: str, value: Any) -> bool:
+    """Whether a variable of a library is a plain value that people may set, or the arguments."""
+    if module == "sys" and name == "argv":
+        return True
+    return type(value) in ATOMS and not name.startswith("_")
+
+
+def is_set(variables: dict[str, Any], name: str) -> bool:
+    """Whether the user made a name known to all modules, among those that Python gives."""
+    value = variables.get(name, MISSING)
+    return is_own_code(value) or (type(value) in ATOMS and not name.startswith("_"))
+
+
+def registered_with(cls: type) -> list[tuple[str, Any]]:
+    """Return the classes of the user's that were registered with an abstract class."""
+    if not isinstance(cls, abc.ABCMeta):
+        return []
+    # Nothing public tells them, but the dump that is made for those who look for faults.
+    held = getattr(abc, "_get_dump")(cls)[0]  # noqa: B009
+    found = [each for each in (reference() for reference in held) if isinstance(each, type)]
+    return sorted([(f"{each.__module__}.{each.__qualname__}", each) for each in found], key=str)
+
+
+def follow_attributes(
+    module: ModuleType | type, attributes: tuple[str, ...]
+) -> Iterator[tuple[Any, str, Any]]:
+    """Yield variables, name and value of each step through a foreign module or class.
+
+    The user's code, or a value of the user's, may have been put there.
     """
     value: Any = module
     for name in attributes:
-        if isinstance(value, ModuleType):
+        if isinstance(value, type):
+            holders = [vars(cls) for cls in value.__mro__ if name in vars(cls)]
+            variables: Any = holders[0] if holders else {}
+        elif isinstance(value, ModuleType):
             variables = vars(value)
-            value = variables.get(name, MISSING)
-            yield variables, name, value
+        else:
+            return
+        value = variables.get(name, MISSING)
+        yield variables, name, value
 
 
 def is_free(function: BuiltinFunctionType) -> bool:

@@ -16,17 +16,18 @@ Values are not fingerprinted here, only collected.
 
 from __future__ import annotations
 
+import builtins
 import enum
 import functools
 import logging
 import sys
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from daskperiment.capture import class_members, members, source
+from daskperiment.capture import class_members, members, source, text_names
 from daskperiment.capture.class_members import NameOf, functions_behind
 from daskperiment.capture.clocks import clocks_imported, clocks_of
 from daskperiment.capture.code_objects import (
@@ -40,7 +41,6 @@ from daskperiment.capture.code_objects import (
     name_of_function,
     names_of,
 )
-from daskperiment.capture.encoding import combine
 from daskperiment.capture.library_settings import (
     SETTING,
     has_settings,
@@ -57,17 +57,19 @@ from daskperiment.capture.origin import (
     origin_of_file,
 )
 from daskperiment.capture.source import SourceInfo, SourceMark, belongs
-from daskperiment.capture.walk_findings import CodeUnit, Constant, Lookups, ModuleFile, PartsOf
+from daskperiment.capture.walk_findings import (
+    CodeUnit,
+    Constant,
+    Lookups,
+    ModuleFile,
+    PartsOf,
+    name_of_root,
+    unit_of_foreign,
+)
 
 __all__ = ["Walk"]
 
 _LOGGERS = (logging.Logger, logging.LoggerAdapter)
-_ITERATING = ("builtins", "itertools")
-_COORDINATING = (
-    *("threading", "queue", "_queue"),
-    *("multiprocessing.synchronize", "multiprocessing.queues"),
-)
-"""Modules whose objects are there for threads and processes to wait for each other."""
 _FOLLOWED = (FunctionType, MethodType, ModuleType, type)
 
 
@@ -98,18 +100,20 @@ class Walk:
         self._attributes: set[str] = set()
         """Names of all attributes that the code reads or sets, and of what it uses."""
         self._extended: set[type] = set()
+        self._foreign: dict[type, None] = {}
+        """Classes of libraries that the code names."""
         self._making: set[FunctionType] = set()
         """Functions that run when a class is made."""
         self._places: dict[int, int] = {}
         self._files: dict[ModuleFile, ModuleFile] = {}
         self._kept: list[Any] = []
         self._waiting: deque[tuple[int, Any]] = deque()
-        self._visit(-1, "", _root_name(root), root, bare=step)
+        self._visit(-1, "", name_of_root(root), root, bare=step)
         self._look_into_all()
-        while self._asking and self._add_subclasses():
+        while self._add_what_was_put_on() or (self._asking and self._add_subclasses()):
             self._look_into_all()
         if step and not self.units:
-            self._add_root(root)
+            self.units.append(unit_of_foreign(root))
         if step:
             self._add_settings()
 
@@ -120,9 +124,7 @@ class Walk:
         return {source.source_mark(value): info for value, info in code if info.source is not None}
 
     def _is_state(self, name: str, value: Any) -> bool:
-        # Whoever takes from an iterator changes it, and who waits for others at a barrier.
-        module = type(value).__module__
-        if module in _COORDINATING or (module in _ITERATING and isinstance(value, Iterator)):
+        if members.changes_by_use(value):
             return True
         # Code that is bound anew is followed as it is now.
         return self._state.covers(name, value) and not isinstance(value, _FOLLOWED)
@@ -245,8 +247,22 @@ class Walk:
                     self._visit(place, f"subclass {name}", "", item)
         return len(self.units) > known
 
+    def _add_what_was_put_on(self) -> bool:
+        """Visit what the user put on classes of libraries; return whether there is something."""
+        known = len(self.units)
+        for named in list(self._foreign):
+            for cls in [each for each in named.__mro__[:-1] if each not in self.lookups.classes]:
+                self.lookups.classes[cls] = len(vars(cls))
+                for name, item in members.put_on(cls):
+                    label = f"{cls.__qualname__}.{name}"
+                    self._look_up(vars(cls), name)
+                    self._visit(0, label, label, item)
+        return len(self.units) > known
+
     def _add_settings(self) -> None:
         """Add what was set for the whole process, of the libraries that the code uses."""
+        if {"parse_args", "parse_known_args"} & self._attributes:
+            self._add_constant(0, "sys.argv", "sys.argv", sys.argv)
         for library in filter(has_settings, sorted(self._libraries)):
             if not is_set_by(library, self._attributes):
                 found = settings_of_library(library)
@@ -287,6 +303,8 @@ class Walk:
     def _scan_class(self, place: int, cls: type) -> None:
         for base in cls.__bases__:
             self._visit(place, f"base {base.__qualname__}", "", base)
+        for name, item in self.lookups.hold(cls, members.registered_with):
+            self._visit(place, f"registered {name}", "", item)
         if type(cls) is not type:
             self._visit(place, "metaclass", "", type(cls))
         name = f"{cls.__module__}.{cls.__qualname__}"
@@ -337,11 +355,17 @@ class Walk:
         self._read_by_text(place, prefix, function)
 
     def _read_by_text(self, place: int, prefix: str, function: FunctionType) -> None:
-        for text in names_of(function.__code__).texts:
-            if text in function.__globals__:
-                self._read_global(place, prefix, function, NameRead(text))
-            elif text.partition(".")[0] not in sys.stdlib_module_names:
-                self._late(place, prefix, ImportStatement(text), None)
+        variables = function.__globals__
+        for name in text_names.variables_named(function):
+            self._read_global(place, prefix, function, NameRead(name))
+        for name in text_names.modules_named(function):
+            if name not in variables and name.partition(".")[0] not in sys.stdlib_module_names:
+                self._late(place, prefix, ImportStatement(name), None)
+        if text_names.takes_all_variables(function):
+            found = text_names.all_variables(variables)
+            self.lookups.parts.append((variables, text_names.all_variables, found))
+            for name, _ in found:
+                self._read_global(place, prefix, function, NameRead(name))
 
     def _scan_declarations(self, place: int, name: str, cls: type) -> None:
         for key, item in class_members.declarations_of(cls):
@@ -381,6 +405,8 @@ class Walk:
     def _read_global(self, place: int, prefix: str, function: FunctionType, read: NameRead) -> None:
         variables = function.__globals__
         value = self._look_up(variables, read.name)
+        if value is MISSING and members.is_set(vars(builtins), read.name):
+            value = self._look_up(vars(builtins), read.name)
         name = f"{variables.get('__name__', '?')}.{read.name}"
         self._read(place, f"{prefix}{read.name}", name, value, read.attributes)
 
@@ -427,12 +453,16 @@ class Walk:
             key = attributes[0]
             item = self._look_up(vars(value), key)
             self._visit(place, f"{label}.{key}", f"{name_of_function(value)}.{key}", item)
-        elif isinstance(value, ModuleType):
+        elif isinstance(value, (ModuleType, type)) and not members.is_own_code(value):
             for variables, key, item in members.follow_attributes(value, attributes):
-                label = f"{label}.{key}"
+                home, label = variables.get("__name__", label), f"{label}.{key}"
                 self._look_up(variables, key)
                 if members.is_own_code(item):
                     self._visit(place, label, label, item)
+                elif isinstance(item, type):
+                    self._foreign[item] = None
+                elif members.is_plain(home, key, item):
+                    self._add_constant(place, label, f"{home}.{key}", item)
 
     # Imports that happen while a function runs.
 
@@ -477,22 +507,8 @@ class Walk:
 
     def _add_foreign(self, owner: int, label: str, value: Any, module: str | None = None) -> None:
         self.names[owner, label, members.foreign_name(value)] = None
+        if isinstance(value, type):
+            self._foreign[value] = None
         module = module or module_of(value)
         self._libraries[(module or "").partition(".")[0]] = None
         self._add_package(module)
-
-    def _add_root(self, root: Any) -> None:
-        module = module_of(root) or module_of(type(root)) or ""
-        name = getattr(root, "__qualname__", None) or type(root).__qualname__
-        found = distribution(module) if origin_of(module) == "installed" else None
-        note = "no source: part of " + (" ".join(found) if found else module or "Python")
-        fingerprint = combine("foreign", module, name, *(found or ()))
-        info = SourceInfo(fingerprint, fingerprint, note=note)
-        self.units.append(CodeUnit(f"{module}.{name}", info))
-
-
-def _root_name(root: Any) -> str:
-    """Return the module of a function, and the class of a callable object, which has no name."""
-    if isinstance(root, type) or hasattr(root, "__qualname__") or not is_own_class(type(root)):
-        return module_of(root) or ""
-    return f"{type(root).__module__}.{type(root).__qualname__}"

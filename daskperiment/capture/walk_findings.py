@@ -7,9 +7,21 @@ from dataclasses import dataclass, field
 from types import CodeType, FunctionType
 from typing import Any
 
+from daskperiment.capture.encoding import combine
+from daskperiment.capture.members import is_own_class
+from daskperiment.capture.origin import distribution, module_of, origin_of
 from daskperiment.capture.source import SourceInfo
 
-__all__ = ["CodeUnit", "Constant", "Lookups", "ModuleFile", "PartsOf", "is_same_list"]
+__all__ = [
+    "CodeUnit",
+    "Constant",
+    "Lookups",
+    "ModuleFile",
+    "PartsOf",
+    "is_same_list",
+    "name_of_root",
+    "unit_of_foreign",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,3 +113,20 @@ class Lookups:
         self.files.update(other.files)
         self.classes.update(other.classes)
         self.watched.update(other.watched)
+
+
+def unit_of_foreign(root: Any) -> CodeUnit:
+    """Return what stands for a step whose function is no code of the user's."""
+    module = module_of(root) or module_of(type(root)) or ""
+    name = getattr(root, "__qualname__", None) or type(root).__qualname__
+    found = distribution(module) if origin_of(module) == "installed" else None
+    note = "no source: part of " + (" ".join(found) if found else module or "Python")
+    fingerprint = combine("foreign", module, name, *(found or ()))
+    return CodeUnit(f"{module}.{name}", SourceInfo(fingerprint, fingerprint, note=note))
+
+
+def name_of_root(root: Any) -> str:
+    """Return the module of a function, and the class of a callable object, which has no name."""
+    if isinstance(root, type) or hasattr(root, "__qualname__") or not is_own_class(type(root)):
+        return module_of(root) or ""
+    return f"{type(root).__module__}.{type(root).__qualname__}"

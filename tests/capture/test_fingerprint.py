@@ -36,6 +36,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_iris
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -569,6 +570,16 @@ def test_generators_move_on():
         before = fingerprint(generator)
         generator.random()
         assert fingerprint(generator) != before
+    spawning = np.random.default_rng(0)
+    spawning.spawn(1)
+    assert fingerprint(spawning) != fingerprint(np.random.default_rng(0))
+
+
+def test_where_an_estimator_lay():
+    """The place of something in memory, which an estimator notes, is no part of it."""
+    one, other = (CountVectorizer().fit(["a few words"]) for _ in range(2))
+    vars(other)["_stop_words_id"] = 7
+    assert fingerprint(one) == fingerprint(other)
 
 
 def test_failing_token():

@@ -127,6 +127,14 @@ def test_types_of_the_same_bytes():
     assert len(set(found)) == len(found)
 
 
+@pytest.mark.parametrize("make", [pd.DataFrame, pd.Series])
+def test_labels_that_may_not_repeat(make):
+    """Whether labels may repeat, which pandas asks in many places, counts."""
+    value = make([1, 2])
+    other = value.set_flags(allows_duplicate_labels=False)
+    assert fingerprint(other) != fingerprint(value)
+
+
 def calls_for(width):
     """How many calls the fingerprint of a frame of so many columns takes."""
     calls, frame = Counter(), pd.DataFrame(np.zeros((3, width)))

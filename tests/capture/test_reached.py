@@ -231,7 +231,80 @@ EDITS = {
         + CALLS.format("Thing().a"),
         "= (1,", "= (2,",
     ),
+    "registered with an abstract class": (
+        "import abc\nclass Base(abc.ABC):\n    pass\n"
+        "class One:\n    pass\nclass Two(One):\n    pass\n"
+        "Base.register(One)\n" + CALLS.format("isinstance(One(), Base)"),
+        "register(One)", "register(Two)",
+    ),
+    # What users put on the classes and modules of others, and into Python's own names.
+    "method put on another's class": (
+        "import string\nstring.Template.own_one = lambda self: 1\n"
+        + CALLS.format("string.Template('').own_one()"),
+        "self: 1", "self: 2",
+    ),
+    "property put on another's class": (
+        "from string import Template\nTemplate.own_two = property(lambda self: 1)\n"
+        + CALLS.format("Template('').own_two"),
+        "self: 1", "self: 2",
+    ),
+    "method put on a base": (
+        "import string\nstring.Formatter.own_three = lambda self: 1\n"
+        "class Mine(string.Formatter):\n    pass\n" + CALLS.format("Mine().own_three()"),
+        "self: 1", "self: 2",
+    ),
+    "value put on another's class": (
+        "import string\nstring.Template.own_four = 1\n" + CALLS.format("string.Template.own_four"),
+        "= 1", "= 2",
+    ),
+    "value put on another's module": (
+        "import string\nstring.own_five = 1\n" + CALLS.format("string.own_five"), "= 1", "= 2",
+    ),
+    "function known everywhere": (
+        "import builtins\nbuiltins.own_six = lambda: 1\n" + CALLS.format("own_six()"),
+        "lambda: 1", "lambda: 2",
+    ),
+    "arguments of the script": (
+        "import sys\nsys.argv = ['a', '--rate', '1']\n" + CALLS.format("sys.argv[2]"),
+        "'1'", "'2'",
+    ),
+    "arguments that are parsed": (
+        "import argparse, sys\nsys.argv = ['a', '--rate', '1']\ndef step(x):\n"
+        "    parser = argparse.ArgumentParser()\n    parser.add_argument('--rate')\n"
+        "    return parser.parse_args().rate\n",
+        "'1'", "'2'",
+    ),
+    "delayed by Dask": (
+        "import dask\n@dask.delayed\ndef helper(x):\n    return x + 1\n"
+        + CALLS.format("helper(x)"),
+        "x + 1", "x + 2",
+    ),
     # What is named by a text.
+    "one of all variables": (
+        "def do_a():\n    return 1\n" + CALLS.format("globals()[f'do_{x}']()"),
+        "return 1", "return 2",
+    ),
+    "all variables": (
+        "def do_a():\n    return 1\n"
+        + CALLS.format("[v() for k, v in [*globals().items()] if k.startswith('do_')]"),
+        "return 1", "return 2",
+    ),
+    "variables in a text": ("RATE = 1\n" + CALLS.format("'%(RATE)s' % globals()"), "= 1", "= 2"),
+    "one of its own module": (
+        "import sys\ndef do_a():\n    return 1\n"
+        + CALLS.format("getattr(sys.modules[__name__], 'do_' + x)()"),
+        "return 1", "return 2",
+    ),
+    "expression in a variable": (
+        "TEXT = 'RATE + 1'\nRATE = 1\n" + CALLS.format("eval(TEXT)"), "RATE = 1", "RATE = 2",
+    ),
+    "variable in a query": (
+        "RATE = 1\n" + CALLS.format("x.query('a > @RATE')"), "RATE = 1", "RATE = 2",
+    ),
+    "variable in an expression of pandas": (
+        "import pandas as pd\nRATE = 1\n" + CALLS.format("pd.eval('RATE + 1')"),
+        "RATE = 1", "RATE = 2",
+    ),
     "item of globals": ("RATE = 1\n" + CALLS.format("globals()['RATE']"), "RATE = 1", "RATE = 2"),
     "item of vars": ("RATE = 1\n" + CALLS.format("vars().get('RATE')"), "RATE = 1", "RATE = 2"),
     "expression that is text": (
@@ -269,6 +342,27 @@ OTHERS = {
     ),
     "table of modules": (
         "import sys, helpers\n" + CALLS.format("sys.modules['helpers'].f(x)"),
+        "def f(x):\n    return {}\n",
+    ),
+    "by a text that is put together": (
+        "import helpers\n" + CALLS.format("getattr(helpers, f'{x}')(x)"),
+        "def f(x):\n    return {}\n",
+    ),
+    "by a part of a text": (
+        "import helpers\n" + CALLS.format("getattr(helpers, 'do_' + x)(x)"),
+        "def do_f(x):\n    return {}\n",
+    ),
+    "imported by a variable": (
+        "import importlib\nNAME = 'helpers'\n" + CALLS.format("importlib.import_module(NAME).f(x)"),
+        "def f(x):\n    return {}\n",
+    ),
+    "located by a setting": (
+        "import pydoc\nSETTINGS = {'model': {'_target_': 'helpers.f'}}\n"
+        + CALLS.format("pydoc.locate(SETTINGS['model']['_target_'])(x)"),
+        "def f(x):\n    return {}\n",
+    ),
+    "resolved": (
+        "import pkgutil\n" + CALLS.format("pkgutil.resolve_name('helpers:f')(x)"),
         "def f(x):\n    return {}\n",
     ),
     "dict of a module": (

@@ -44,11 +44,17 @@ def _numpy(kind: type) -> Handler | None:
         (np.ufunc, _ufunc),
         (np.random.Generator, by_parts(b"generator", lambda value: [value.bit_generator])),
         (np.random.RandomState, _random_state),
-        (np.random.BitGenerator, by_parts(b"bits", lambda value: [value.state])),
+        (np.random.BitGenerator, by_parts(b"bits", _bits)),
     )
     if kind in (np.ndarray, np.memmap, np.matrix, np.recarray):
         return encode_lasting
     return next((handler for base, handler in pairs if issubclass(kind, base)), None)
+
+
+def _bits(value: Any) -> list[Any]:
+    # How many were spawned of it decides which come next.
+    spawned = getattr(getattr(value, "seed_seq", None), "n_children_spawned", 0)
+    return [value.state, spawned] if spawned else [value.state]
 
 
 def _random_state(encoder: Encoder, value: Any) -> None:

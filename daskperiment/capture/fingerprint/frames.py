@@ -70,7 +70,14 @@ def _frame(encoder: Encoder, value: Any) -> None:
         encoder.tag_text(b"columns", text, len(places))
         encoder.raw(places.astype("<u4").tobytes())
         _writer_for(dtype)(encoder, value, places)
+    _write_notes(encoder, value)
+
+
+def _write_notes(encoder: Encoder, value: Any) -> None:
+    """Write what a table or column carries besides its values."""
     encoder.feed(value.attrs)
+    if not value.flags.allows_duplicate_labels:
+        encoder.tag(b"unique")
 
 
 def _columns_by_type(frame: Any) -> dict[str, tuple[Any, Any]]:
@@ -183,7 +190,7 @@ def _series(encoder: Encoder, value: Any) -> None:
     encoder.feed(value.name)
     encoder.feed(value.index)
     _column(encoder, value.array)
-    encoder.feed(value.attrs)
+    _write_notes(encoder, value)
 
 
 def _write_subclass(encoder: Encoder, value: Any, usual: str) -> None:

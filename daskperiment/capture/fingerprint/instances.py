@@ -32,7 +32,8 @@ from daskperiment.capture.walk import Walk
 
 __all__ = ["EXACT", "encode_name", "handler_for", "registered_handler"]
 
-_TIMING = re.compile(r"(^|_)(fit|score|refit)_time_?$")
+_PASSING = re.compile(r"(^|_)(fit|score|refit)_time_?$|^_stop_words_id$")
+"""Attributes of estimators that say how long something took, or where it lies in memory."""
 _LOCKS = (type(threading.Lock()), type(threading.RLock()))
 _WRAPPERS = ("_lru_cache_wrapper", "PjitFunction")
 _OPERATORS = (operator.itemgetter, operator.attrgetter, operator.methodcaller)
@@ -210,7 +211,7 @@ def _estimator(encoder: Encoder, value: Any) -> None:
         if entered:
             encoder.tag(b"estimator")
             _write_class(encoder, type(value))
-            state = {k: v for k, v in vars(value).items() if not _TIMING.search(k)}
+            state = {k: v for k, v in vars(value).items() if not _PASSING.search(k)}
             if isinstance(results := state.get("cv_results_"), dict):
                 state["cv_results_"] = {k: v for k, v in results.items() if "_time" not in k}
             write_state(encoder, state)
@@ -338,6 +339,11 @@ def _study_trial(value: Any) -> list[Any]:
     return [value.study.study_name, value.number]
 
 
+def _delayed(value: Any) -> list[Any]:
+    # Not its key, which is drawn at random: what it calls, and how.
+    return [getattr(value, name) for name in ("_obj", "_pure", "_nout")]
+
+
 def _compiled(value: Any) -> list[Any]:
     # Not what the compiler made of it so far, nor the numbers by which it knows its own.
     return [*value.children(), getattr(value.dynamo_ctx, "compiler_config", None)]
@@ -355,6 +361,7 @@ _BY_NAME: dict[str, Handler] = {
     "torch.iinfo": encode_repr,
     "torch._dynamo.eval_frame.OptimizedModule": by_parts(b"compiled", _compiled),
     "torch.export.exported_program.ExportedProgram": by_parts(b"exported", _exported),
+    "dask.delayed.DelayedLeaf": by_parts(b"delayed", _delayed),
     "jaxlib._jax.Device": by_text(b"device", str),
     # Takes a hook away that stands in the module itself.
     "torch.utils.hooks.RemovableHandle": by_text(b"nothing", lambda value: type(value).__name__),
