@@ -15,6 +15,7 @@ __all__ = [
     "Submission",
     "Worker",
     "clients",
+    "is_wanted",
     "log_event",
     "retries",
     "submission",
@@ -97,6 +98,17 @@ def retries() -> int:
         return int((task.annotations or {}).get("retries") or 0)
     except (AttributeError, KeyError, TypeError, ValueError):
         return 0  # a thread that a step made itself, or another version's layout
+
+
+def is_wanted() -> bool:
+    """Whether the task of this thread is still to be run; True where nobody can tell."""
+    found = _worker()
+    if found is None:
+        return True
+    try:
+        return bool(found.state.tasks[found.get_current_task()].state != "cancelled")
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return True  # as above
 
 
 def submission(key: Any) -> Submission | None:

@@ -30,7 +30,7 @@ class LocalRequest(RequestSource):
         request = self.request()
         setup = request.setup
         recorder = recorder_for(setup.store)
-        key = last_key(setup.result, request.token)
+        key = self.batch or last_key(setup.result, request.token)
         # First: the client knows the key already, and the tracker must not miss a short trial.
         followed = follow(
             recorder, request.token, key, self.in_flight, self.watched, request.secret_values,

@@ -290,10 +290,10 @@ class Tracker(RecorderListener):
         self, number: int, group: list[tuple[str, SubmittedTrial]], tasks: set[Any] | None
     ) -> None:
         if tasks is not None:
-            # The keys of a trial's tasks have its token in them.
+            # The keys of a trial's tasks have its token in them, but for a task that runs several.
             tokens = {part for key in tasks for part in re.split(r"\W", str(key))}
             for token, trial in group:
-                trial.note_presence(token in tokens)
+                trial.note_presence(token in tokens or trial.submission.key in tasks)
         self._asked.discard(number)
 
     def _close(self, began: Beginning, outcome: TaskOutcome) -> None:

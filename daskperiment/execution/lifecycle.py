@@ -25,7 +25,13 @@ from daskperiment.errors import (
 from daskperiment.execution.context import ACTIVE, halt_steps, steps_here
 from daskperiment.execution.purity import report_conflicts
 from daskperiment.execution.termination import is_termination
-from daskperiment.execution.trial import RequestSource, TrialHandle, TrialRequest, TrialSetup
+from daskperiment.execution.trial import (
+    RequestSource,
+    TrialHandle,
+    TrialRequest,
+    TrialSetup,
+    is_of_batch,
+)
 from daskperiment.formats import as_object
 from daskperiment.recording.listeners import RecorderListener
 from daskperiment.recording.patience import patiently
@@ -291,7 +297,8 @@ def _is_repeated(records: Sequence[Stored], submission: str) -> bool:
 
     What failed it leaves alone: then somebody asked for another try.
     """
-    if any(record.id.startswith(ended_id("failed")) for record in records):
+    failed = any(record.id.startswith(ended_id("failed")) for record in records)
+    if failed and not is_of_batch(submission):  # of which nobody can ask for one trial alone
         return False
     return any(begun.submission == submission for begun in _beginnings(records))
 

@@ -26,11 +26,13 @@ from daskperiment.store.protocol import Owner, Store
 
 __all__ = [
     "PROGRESS_TOPIC",
+    "BatchSubmissionId",
     "RequestSource",
     "Resumption",
     "TrialHandle",
     "TrialRequest",
     "TrialSetup",
+    "is_of_batch",
 ]
 
 PROGRESS_TOPIC = "daskperiment-progress"
@@ -173,6 +175,21 @@ class SubmissionId:
         return str, (uuid.uuid4().hex,)
 
 
+_IN_BATCH = "batch-"
+
+
+def is_of_batch(submission: str) -> bool:
+    """Whether a task of a cluster came by a submission that runs several trials."""
+    return submission.startswith(_IN_BATCH)
+
+
+class BatchSubmissionId(SubmissionId):
+    """The same for trials of which one task runs several."""
+
+    def __reduce__(self) -> Any:
+        return str, (f"{_IN_BATCH}{uuid.uuid4().hex}",)
+
+
 class RequestSource:
     """What stands in a trial's first task, and gives the request when the trial begins.
 
@@ -194,6 +211,13 @@ class RequestSource:
         self.in_flight = in_flight
         self.watched = watched
         self.submission: Any = SubmissionId()
+        self.batch: Any = None
+        """Key of the task that runs the trial with others; None for trials with tasks of their
+        own."""
+
+    def join_batch(self, key: Any, submission: BatchSubmissionId) -> None:
+        """Let a task run the trial that runs others too."""
+        self.batch, self.submission = key, submission
 
     def request(self) -> TrialRequest:
         """Return the request."""

@@ -20,7 +20,7 @@ from dask.delayed import Delayed
 from dask.order import order
 
 from daskperiment.execution.random_state import steps_in_turn
-from daskperiment.execution.trial import TrialHandle
+from daskperiment.execution.trial import TrialHandle, TrialRequest
 from daskperiment.graph.dask_tasks import DataNode, GraphNode, Task, TaskRef
 from daskperiment.graph.keywords import USUAL
 from daskperiment.secret_values import revealed
@@ -118,7 +118,11 @@ class LocalTasks:
         self._parameters = parameters or {}
         self._names = set(self._parameters.values())
 
-    def fits(self, trial: TrialHandle) -> bool:
+    def __reduce__(self) -> Any:
+        # Without what is of use where the template is.
+        return LocalTasks, (self.key, self.tasks, None, self._parameters, self._mixed)
+
+    def fits(self, trial: TrialHandle | TrialRequest) -> bool:
         """Whether a trial has a value for each parameter."""
         return self._names <= trial.values.keys()
 

@@ -171,6 +171,11 @@ class Template:
         """
         return _Copying(self, _HERE).tasks(None)
 
+    @cached_property
+    def stands_alone(self) -> bool:
+        """Whether a trial shares no task with others, and none has annotations."""
+        return not self.shared and all(layer.annotations is None for layer in self.own.values())
+
     def _copying(self, token: str, source: LocalRequest, reuse: ReusePlan | None) -> _Copying:
         # Dask takes equal keys for equal work, so each trial has keys of its own.
         copying = _Copying(self, token)

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import sys
 import time
+import uuid
+from collections.abc import Iterable, Iterator
 from concurrent.futures import CancelledError
 from itertools import islice
 from typing import Any, NamedTuple
 
-from dask.base import get_scheduler
+from dask.base import get_annotations, get_scheduler
 from dask.highlevelgraph import HighLevelGraph
+from toolz import groupby, partition_all
 
 from daskperiment.client.tracker import tracker_of
+from daskperiment.execution.trial import BatchSubmissionId
+from daskperiment.graph.dask_tasks import Task
+from daskperiment.graph.trial_batches import TrialBatch, run_batch
+from daskperiment.planning.planner import patience
+from daskperiment.recording.patience import patiently
 from daskperiment.recording.registry import recorder_for
 from daskperiment.sweep.jobs import SweepJobs, TrialJob
+from daskperiment.sweep.sweep_plan import find_sweep, trials_of
 
 __all__ = ["ClusterJobs", "client_for"]
 
@@ -28,6 +37,10 @@ _OPEN = ("pending", "lost")
 """States of a future that waits. What was lost with a worker is computed once more."""
 _REFRESH = 5.0
 """Seconds after which the cluster is asked again how many threads it has."""
+_SHORT = 0.1
+"""Seconds of a trial from which on it has tasks of its own."""
+_BATCH = 0.1
+"""Seconds that the trials of one batch take together, if they go on as before."""
 
 
 def client_for(result: Any, scheduler: Any) -> Any:
@@ -45,6 +58,8 @@ class SubmittedJob(NamedTuple):
     job: TrialJob
     token: str
     future: Any
+    """Of its last task, or of the task that runs a batch of trials."""
+    in_batch: bool = False
 
 
 class ClusterJobs:
@@ -53,12 +68,17 @@ class ClusterJobs:
     def __init__(self, jobs: SweepJobs, client: Any, keywords: dict[str, Any]) -> None:
         self._jobs = jobs
         self._coming = iter(jobs)
+        self._left: list[TrialJob] = []
+        """Trials that come before those, as a batch did not begin them."""
         self._client = client
         self._keywords = keywords
         self._recorder = recorder_for(jobs.result.definition.planner.store)
         self._submitted: list[SubmittedJob] = []
         self._asked = -_REFRESH
         self._limit = 0
+        self._threads = 1
+        self._pace = TrialPace()
+        self._may_batch = not keywords and not jobs.sampler.adaptive and not jobs.stops
 
     def run(self) -> None:
         """Submit trials, and count those that end, until all have ended; an error cancels them."""
@@ -79,17 +99,36 @@ class ClusterJobs:
         free = limit - len(self._submitted)
         if self._submitted and free < (1 if self._jobs.sampler.adaptive else limit // 4):
             return
-        jobs = list(islice(self._coming, free))
+        jobs, self._left = self._left[:free], self._left[free:]
+        jobs += islice(self._coming, free - len(jobs))
         if jobs:
-            self._submit(jobs)
+            size = self._batch_size(len(jobs))
+            if size > 1:
+                self._submit_batches(jobs, size)
+            else:
+                self._submit(jobs)
             self._jobs.bar.running(len(self._submitted))
+
+    def _batch_size(self, number: int) -> int:
+        """Return how many of so many trials one task is to run: 1 unless they are short."""
+        seconds = self._pace.take(self._threads)
+        if not self._may_batch or seconds is None or seconds > _SHORT:
+            return 1
+        definition = self._jobs.result.definition
+        planner, template = definition.planner, definition.template
+        if template.reusable(self._jobs.options.reuse, planner.reuse) or get_annotations():
+            return 1
+        if not template.stands_alone:
+            return 1
+        # Small enough for all threads to have several, as the last trials may be among them.
+        return max(1, min(int(_BATCH / seconds) + 1, number // (2 * self._threads)))
 
     def _refreshed_limit(self) -> int:
         """Return how many trials may be on the cluster at once."""
         now = time.monotonic()
         if now - self._asked > _REFRESH:
             self._asked = now
-            threads = max(1, sum(self._client.nthreads().values()))
+            self._threads = threads = max(1, sum(self._client.nthreads().values()))
             adaptive = self._jobs.sampler.adaptive
             self._limit = threads if adaptive else max(_LEAST, _AHEAD * threads)
         return self._limit
@@ -105,6 +144,31 @@ class ClusterJobs:
         for job, each, future in zip(jobs, graphs, futures, strict=True):
             self._submitted.append(SubmittedJob(job, each.token, future))
 
+    def _submit_batches(self, jobs: list[TrialJob], size: int) -> None:
+        """Submit trials of which one task runs several; those that it cannot run go alone."""
+        definition = jobs[0].result.definition
+        template = definition.template
+        definition.planner.before_submission(template, definition.options)
+        planned = [(job, job.result.definition.plan(watched=True)) for job in jobs]
+        fitting = [
+            (job, plan) for job, plan in planned
+            if plan.reuse is None and template.usual.fits(plan.source.request())
+        ]  # fmt: skip
+        if len(fitting) < len(jobs):
+            self._submit(jobs)
+            return
+        tasks: dict[Any, Any] = {}
+        for some in partition_all(size, fitting):
+            key, submission = f"{definition.name}-batch-{uuid.uuid4().hex}", BatchSubmissionId()
+            for _, plan in some:
+                plan.source.join_batch(key, submission)
+            batch = TrialBatch(template.usual, [plan.source for _, plan in some])
+            tasks[key] = Task(key, run_batch, batch)
+        graph = HighLevelGraph.from_collections("batches", tasks, dependencies=())
+        futures = self._client.get(graph, list(tasks), sync=False)
+        for some, future in zip(partition_all(size, fitting), futures, strict=True):
+            self._submitted += [SubmittedJob(job, plan.token, future, True) for job, plan in some]
+
     # Ends
 
     def _ended(self) -> list[tuple[SubmittedJob, str]]:
@@ -117,17 +181,24 @@ class ClusterJobs:
         while True:
             time.sleep(pause)
             # Read once for each: a state may change at any moment.
-            states = [(one, one.future.status) for one in self._submitted]
-            ended = [(one, status) for one, status in states if status not in _OPEN]
+            futures = {one.future.key: one.future for one in self._submitted}
+            states = {key: future.status for key, future in futures.items()}
+            found = [(one, states[one.future.key]) for one in self._submitted]
+            ended = [(one, status) for one, status in found if status not in _OPEN]
             if ended:
-                self._submitted = [one for one, status in states if status in _OPEN]
+                self._submitted = [one for one, status in found if status in _OPEN]
                 return ended
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _count(self, ended: list[tuple[SubmittedJob, str]]) -> None:
+        self._pace.count(len(ended))
+        batches = [one for one in ended if one[0].in_batch]
+        if batches:
+            self._count_batches(batches)
+            ended = [one for one in ended if not one[0].in_batch]
         values = self._values([one.future for one, status in ended if status == "finished"])
         self._note_outcomes([one for one, _ in ended])
-        for (job, _, future), status in ended:
+        for (job, _, future, _), status in ended:
             error = None if status == "finished" else _error_of(future)
             # Not left to the garbage collector: an exception may hold on to this frame.
             future.release()
@@ -135,6 +206,53 @@ class ClusterJobs:
                 self._jobs.succeeded(job, values.get(future.key))
             else:
                 self._failed(job, error)
+
+    def _count_batches(self, ended: list[tuple[SubmittedJob, str]]) -> None:
+        """Count the trials of batches; those that their batch did not begin are still to come."""
+        done = {one.future.key: one.future for one, status in ended if status == "finished"}
+        # A worker may have died with what its task had returned: then nothing comes of it.
+        raised = self._client.gather(done, errors="skip")
+        self._note_outcomes([one for one, _ in ended])
+        members = groupby(lambda one: one.future.key, [one for one, _ in ended])
+        left: list[TrialJob] = []
+        for key, some in members.items():
+            future = some[0].future
+            if key in raised:
+                errors, seconds = raised[key]
+                self._pace.note(seconds, len(errors))
+                left += [one.job for one in some[len(errors) :]]
+                counted: Iterable[tuple[SubmittedJob, Any]] = zip(some, errors, strict=False)
+            else:
+                counted = list(self._of_lost_batch(some, _error_of(future)))
+                known = {id(one) for one, _ in counted}
+                left += [one.job for one in some if id(one) not in known]
+            future.release()
+            for one, error in counted:
+                if error is None:
+                    self._jobs.succeeded(one.job)
+                else:
+                    self._failed(one.job, error)
+        if left:
+            self._may_batch = self._may_batch and len(raised) == len(members)
+            self._left += left
+
+    def _of_lost_batch(
+        self, trials: list[SubmittedJob], error: BaseException
+    ) -> Iterator[tuple[SubmittedJob, BaseException | None]]:
+        """Yield the trials of a batch whose task failed, with what they raised.
+
+        Those that had ended before are as they were. Those that had not begun are not to blame,
+        and left out: of workers that died, the one trial that ran did it.
+        """
+        store, sweep = self._jobs.result.definition.planner.store, self._jobs.options.sweep
+        known = patiently(lambda: trials_of(store, find_sweep(store, sweep or "")), patience(sweep))
+        found = {one.token: one.status for one in known}
+        for one in trials:
+            status = found.get(one.token)
+            if status == "succeeded":
+                yield one, None
+            elif status is not None or isinstance(error, CancelledError):
+                yield one, error
 
     def _values(self, futures: list[Any]) -> dict[Any, Any]:
         if not self._jobs.sampler.adaptive:
@@ -162,6 +280,37 @@ class ClusterJobs:
         for future in futures:
             future.release()
         self._submitted = []
+
+
+class TrialPace:
+    """How long trials took that ended since somebody asked last."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+        self._ended = 0
+        self._measured, self._seconds = 0, 0.0
+
+    def count(self, number: int) -> None:
+        """Count trials that ended."""
+        self._ended += number
+
+    def note(self, seconds: float, number: int) -> None:
+        """Note how long so many of them took together in their thread."""
+        self._measured += number
+        self._seconds += seconds
+
+    def take(self, threads: int) -> float | None:
+        """Return the seconds of a trial, None if none ended; and begin anew.
+
+        Where none was measured: half of what they and the cluster's own work took, which is more.
+        """
+        now = time.monotonic()
+        if self._measured:
+            found: float | None = self._seconds / self._measured
+        else:
+            found = (now - self._since) * threads / self._ended / 2 if self._ended else None
+        self._since, self._ended, self._measured, self._seconds = now, 0, 0, 0.0
+        return found
 
 
 def _error_of(future: Any) -> BaseException:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import pathlib
+import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from distributed import Client
 
 import daskperiment
+from daskperiment.sweep import cluster_jobs
 from daskperiment.sweep.cluster_jobs import ClusterJobs
 from daskperiment.sweep.sweep_plan import known_sweeps
 from tests.distributed.clusters import wait_until
@@ -83,6 +87,31 @@ def test_killed_worker(ex, cluster, place):
     assert sorted(frame["a"]) == list(range(6))
     assert runs(place)[number] == 2
     assert len(ex.get_history(verbose=True, running=True)) == 6
+
+
+def test_a_worker_dies_in_a_batch(ex, cluster, place, monkeypatch):
+    """Short trials whose task a cluster runs again are none of their own, failed ones neither."""
+    cluster.add()
+    cluster.add()
+    monkeypatch.setattr(cluster_jobs.TrialPace, "take", lambda self, threads: 0.001)
+
+    @ex.result
+    def double(a, folder):
+        if a == 4:
+            raise ZeroDivisionError("four")
+        path = pathlib.Path(folder) / "killed"
+        if a == 6 and not path.exists():
+            path.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return 2 * a
+
+    result = double(ex.parameter("a"), ex.parameter("folder", str(place)))
+    with Client(cluster.address):
+        frame = result.sweep({"a": list(range(32))}, progress=False)
+    assert (place / "killed").exists()
+    assert sorted(frame["a"]) == list(range(32))
+    assert frame.loc[~frame["Success"], "a"].tolist() == [4]
+    assert sorted(ex.get_history(verbose=True, running=True).index) == list(range(1, 33))
 
 
 def test_lost_results(ex, cluster, place, monkeypatch):

@@ -7,10 +7,13 @@ import threading
 import time
 
 import dask
+import pandas as pd
 import pytest
 from distributed import Client
 
 from daskperiment.client.tracker import tracker_of
+from daskperiment.execution.lifecycle import begin
+from daskperiment.graph import trial_batches
 from daskperiment.recording.registry import recorder_for
 from daskperiment.store.file.store import FileStore
 from daskperiment.sweep import cluster_jobs, runner
@@ -317,3 +320,155 @@ async def _until_forgotten(scheduler):
             return
         await asyncio.sleep(0.01)
     raise AssertionError(list(scheduler.tasks))
+
+
+@pytest.fixture
+def batches(monkeypatch):
+    """Let sweeps take their trials as short, and give the tasks that each submission made."""
+    made: list[set[str]] = []
+    submit = cluster_jobs.ClusterJobs._submit_batches
+
+    def noted(self, jobs, size):
+        before = len(self._submitted)
+        submit(self, jobs, size)
+        made.append({one.future.key for one in self._submitted[before:]})
+
+    monkeypatch.setattr(cluster_jobs.TrialPace, "take", lambda self, threads: 0.001)
+    monkeypatch.setattr(cluster_jobs.ClusterJobs, "_submit_batches", noted)
+    return made
+
+
+@pytest.mark.filterwarnings("ignore:Running on a single-machine scheduler:UserWarning")
+def test_short_trials_share_tasks(client, cutting, quiet, batches) -> None:
+    """One task runs several trials; each is recorded as if it had been run alone."""
+    result, hooks = cutting
+
+    def fail(a):
+        if a % 10 == 3:
+            raise ZeroDivisionError(f"of {a}")
+
+    hooks.append(fail)
+    frame = quiet(result, {"a": range(60)}, seed=1)
+    assert 0 < sum(map(len, batches)) <= 60 / 4, "at most one task for four trials"
+    alone = quiet(result, {"a": range(60)}, seed=1, scheduler="synchronous")
+    columns = ["a", "Success", "Result", "Description"]
+    for each in (frame := frame.sort_values("a")), alone:
+        each.index = range(60)
+    pd.testing.assert_frame_equal(frame[columns], alone[columns])
+    assert frame["Success"].sum() == 54
+    assert len(frame) == 60
+
+
+@pytest.mark.parametrize(
+    ("keywords", "annotations"),
+    [({"retries": 1}, {}), ({"on_error": "raise"}, {}), ({}, {"priority": 1})],
+    ids=["for Dask", "a failure ends all", "annotated"],
+)
+def test_trials_that_ask_for_something_have_their_own_tasks(
+    client, cutting, quiet, batches, keywords, annotations
+) -> None:
+    """What is asked of a task is asked for one trial."""
+    with dask.annotate(**annotations):
+        frame = quiet(cutting[0], {"a": range(16)}, **keywords)
+    assert frame["Success"].all()
+    assert len(frame) == 16
+    assert not batches
+
+
+def test_what_a_batch_has_no_time_for(client, ex, cutting, quiet, batches, monkeypatch) -> None:
+    """Trials after one that took long are left to other tasks, and run once."""
+    monkeypatch.setattr(trial_batches, "_LONGEST", -1.0)
+    seen: list[int] = []
+    cutting[1].append(seen.append)
+    frame = quiet(cutting[0], {"a": range(24)})
+    assert batches
+    assert sorted(seen) == list(range(24))
+    assert sorted(frame["a"]) == list(range(24))
+    assert len(ex.get_history(verbose=True, running=True)) == 24
+
+
+class Fussy(Exception):
+    """An exception that cannot be unpickled."""
+
+    def __init__(self, first, second) -> None:
+        super().__init__(f"{first} and {second}")
+
+
+def test_exceptions_that_cannot_travel(client, cutting, quiet, batches) -> None:
+    """They cost the other trials of their batch nothing."""
+
+    def fail(a):
+        if a == 2:
+            raise Fussy(1, 2)
+
+    cutting[1].append(fail)
+    frame = quiet(cutting[0], {"a": range(32)})
+    assert batches
+    failed = frame[~frame["Success"]]
+    assert failed["a"].tolist() == [2]
+    assert failed["Description"].tolist() == ["Fussy(1 and 2)"]
+
+
+def half_done(batch):
+    """Run two trials of a batch, begin a third, and be lost."""
+    trial_batches.run_batch(trial_batches.TrialBatch(batch.tasks, batch.sources[:2]))
+    begin(batch.sources[2])
+    raise MemoryError("no worker survives it")
+
+
+def test_the_trials_of_a_lost_batch(client, ex, cutting, quiet, batches, monkeypatch) -> None:
+    """Of those of a task that no worker survives, what had ended counts, what had not begun runs.
+
+    Only the trial that ran at that moment has failed.
+    """
+    result, hooks = cutting
+    monkeypatch.setattr(cluster_jobs, "run_batch", half_done)
+
+    def fail(a):
+        if a == 1:
+            raise ZeroDivisionError
+
+    hooks.append(fail)
+    frame = quiet(result, {"a": range(4 * 8)}).sort_values("a")
+    assert len(batches) == 1, "no further ones after that"
+    begun = set(range(2, 32, 4))
+    assert frame["a"].tolist() == list(range(32))
+    assert set(frame.loc[~frame["Success"], "a"]) == begun | {1}
+    lost = frame.loc[frame["a"].isin(begun), "Description"]
+    assert lost.str.startswith("MemoryError").all()
+
+
+def test_a_cancelled_batch_begins_no_more(client, ex, cutting, quiet, batches, monkeypatch) -> None:
+    """Of a batch whose sweep is interrupted the trial that runs is the last."""
+    result, hooks = cutting
+    all_there, go_on = threading.Barrier(5), threading.Event()
+    hooks.append(lambda a: (all_there.wait(60), go_on.wait(60)))
+
+    def waiting(jobs):
+        all_there.wait(60)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cluster_jobs.ClusterJobs, "_ended", waiting)
+        with pytest.raises(KeyboardInterrupt):
+            quiet(result, {"a": range(32)}, seed=1)
+    (id,) = known_sweeps(ex._store)
+    while not all(client.run(all_cancelled).values()):
+        pass  # until the workers have heard of it
+    hooks.clear()
+    go_on.set()
+    while any(client.run(running_tasks).values()):
+        pass
+    assert len(ex.get_history(verbose=True, running=True)) == 4
+    frame = quiet(result, resume=id)
+    assert set(frame.loc[frame["Success"], "a"]) == set(range(32))
+
+
+def all_cancelled(dask_worker):
+    """Tell whether a worker knows that nobody wants its tasks."""
+    return all(task.state == "cancelled" for task in dask_worker.state.tasks.values())
+
+
+def running_tasks(dask_worker):
+    """Name what a worker is at."""
+    return [str(task.key) for task in dask_worker.state.tasks.values()]

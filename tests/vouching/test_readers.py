@@ -295,6 +295,7 @@ BARE = {
     "reproduce.reproduction.reproduce": "held against the key; recorded code is refused",
     "reproduce.resumption.resume": "held against the key; kept outputs are refused",
     "sweep.cluster_jobs.ClusterJobs.__init__": "delivers",
+    "sweep.cluster_jobs.ClusterJobs._of_lost_batch": "`trials_of` holds it against the key",
     "sweep.runner._done": "`trials_of` holds it against the key",
     "sweep.runner._followed": "a sweep's record is refused, its trials held against the key",
     "sweep.runner._planned": "delivers",
