@@ -38,12 +38,19 @@ def check_name(name: Any, what: str) -> None:
     Raises
     ------
     TypeError, ValueError
-        If it is not text, or empty.
+        If it is not text, or empty, or has halves of characters, which no store takes.
     """
     if not isinstance(name, str):
         raise TypeError(f"{what}'s name is text, got {name!r} ({type(name).__name__})")
     if not name:
         raise ValueError(f"{what}'s name is empty; give it at least one character")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"{what}'s name is {name!r}, which has halves of characters and cannot be written; "
+            "name.encode(errors='replace').decode() can be"
+        ) from None
 
 
 def argument_names(

@@ -263,7 +263,8 @@ def check_parquet(file: Path | None) -> None:
 
 def write_parquet(frame: pd.DataFrame, names: Sequence[str], file: Path | None) -> None:
     """Write columns of a table as Parquet, to a file or to the output."""
-    plain = pd.DataFrame({name: _uniform(frame[name]) for name in names})
+    # Half a character, as of the name of a file, shows as it does in CSV: Parquet is UTF-8.
+    plain = pd.DataFrame({_whole(name): _uniform(frame[name]) for name in names})
     content = io.BytesIO()
     plain.to_parquet(content, engine="pyarrow", index=False)
     if file is None:
@@ -278,7 +279,11 @@ def _uniform(column: pd.Series) -> pd.Series:
     if column.dtype != object:
         return column
     texts = [
-        None if value is None or output.is_nothing(value) else output.exact(value)
+        None if value is None or output.is_nothing(value) else _whole(output.exact(value))
         for value in column
     ]
     return pd.Series(texts, index=column.index, dtype=object)
+
+
+def _whole(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()

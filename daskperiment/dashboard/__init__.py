@@ -7,7 +7,6 @@ line call it.
 
 from __future__ import annotations
 
-import secrets
 import sys
 import webbrowser
 from typing import TYPE_CHECKING, Any
@@ -27,7 +26,7 @@ except ImportError as error:
     ) from error
 
 from daskperiment.dashboard.api import Source
-from daskperiment.dashboard.guard import is_loopback
+from daskperiment.dashboard.guard import MadeToken, is_loopback
 
 if TYPE_CHECKING:
     from daskperiment.store.protocol import Store
@@ -105,7 +104,7 @@ def serve(
     """
     resolve(backend)
     if token is None and not is_loopback(host):
-        token = secrets.token_urlsafe()
+        token = MadeToken.new()
     server = start(backend, experiment=experiment, port=port, host=host, token=token)
     if server.port != port and port:
         print(f"Port {port} is taken; using {server.port}.")

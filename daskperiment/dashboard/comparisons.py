@@ -36,11 +36,16 @@ _EXPLAINED = 12
 
 
 def compare_trials(table: TrialTable, trials: Sequence[int]) -> dict[str, Any]:
-    """Return trials side by side: where each parts from the first, and how far numbers differ."""
+    """Return trials side by side: where each parts from the first, and how far numbers differ.
+
+    Of fewer than two it is only told which they are.
+    """
     shown = list(dict.fromkeys(trials))[:_MOST]
     for trial in shown:
         if not len(table.of([trial])):
             trial_or_raise(table.store, trial)  # says which trials there are
+    if len(shown) < 2:  # that a filter finds now: others may begin, or were there a moment ago
+        return {"trials": shown}
     few = table.of(shown)
     first, *others = shown
     found = [compare(table.store, first, other) for other in others[:_EXPLAINED]]

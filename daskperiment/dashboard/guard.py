@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import ipaddress
+import secrets
 import socket
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from functools import cached_property
 from urllib.parse import urlsplit
 
 from tornado.httputil import HTTPServerRequest
 
-__all__ = ["HEADERS", "Guard", "Guesses", "is_loopback"]
+__all__ = ["HEADERS", "Guard", "Guesses", "MadeToken", "is_loopback"]
 
 # Even if a text of the store became part of the page as markup, nothing in it could run, and
 # nothing could be sent anywhere. A notebook on this machine may show the page in a frame.
@@ -40,7 +39,6 @@ HEADERS = {
     "Cache-Control": "no-cache",
     "Server": "daskperiment",
 }
-_ROUNDS = 100_000
 _FREE = 3
 """Wrong tokens from an address before it has to wait."""
 _SLOWEST = 2.0
@@ -50,11 +48,28 @@ _ADDRESSES = 10_000
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
+class MadeToken(str):
+    """A token that this program made: nobody guesses it, however many they try."""
+
+    __slots__ = ()
+
+    @classmethod
+    def new(cls) -> MadeToken:
+        """Return one that no other server has."""
+        return cls(secrets.token_urlsafe())
+
+
 class Guard:
     """Decides about requests to a server that listens on an address.
 
     A token is what a browser must know. It may be left out on this machine's own addresses only:
     ValueError if other machines could ask without one.
+
+    Attributes
+    ----------
+    ticket : str
+        What a browser that gave the token keeps, as a cookie. It is random, and not made of the
+        token: tickets are not slowed as tokens are, so that none may be as easy to guess.
     """
 
     def __init__(self, host: str, token: str | None) -> None:
@@ -69,6 +84,7 @@ class Guard:
                 "token=secrets.token_urlsafe(), or leave the host at '127.0.0.1'."
             )
         self._token = token
+        self.ticket = secrets.token_hex(32)
         self._open = not is_loopback(host)
         self._names = {host.casefold(), *_LOCAL}
         if self._open:
@@ -107,18 +123,14 @@ class Guard:
             return True
         return hmac.compare_digest(_bytes(given or ""), _bytes(self._token))
 
-    @cached_property
-    def ticket(self) -> str:
-        """What a browser that gave the token keeps: any cookie can hold it, and it is no token.
-
-        It takes time to make, so that whoever tries tokens by their tickets is slow, too.
-        """
-        salt = b"daskperiment dashboard"
-        return hashlib.pbkdf2_hmac("sha256", _bytes(self._token or ""), salt, _ROUNDS).hex()
-
     def admits(self, ticket: str | None) -> bool:
         """Return whether a browser gave the token, taking as long for any that did not."""
         return self._token is None or hmac.compare_digest(_bytes(ticket or ""), _bytes(self.ticket))
+
+    @property
+    def fears_guesses(self) -> bool:
+        """Whether somebody could find the token by trying many."""
+        return not isinstance(self._token, MadeToken)
 
     @property
     def needs_token(self) -> bool:

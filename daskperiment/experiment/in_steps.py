@@ -46,7 +46,7 @@ class StepMethods(ExperimentBase):
 
     @property
     def trial_id(self) -> int:
-        """Id of the latest trial, 0 before the first.
+        """Id of the latest trial in the store, whoever ran it; 0 before the first.
 
         In :func:`~daskperiment.testing.no_trial` it is 0, too.
         """
@@ -188,7 +188,7 @@ class StepMethods(ExperimentBase):
         if (
             value.__class__ is float and _LEAST < value < _INF
             and epoch.__class__ is int and _LEAST_INT <= epoch < _INT64
-            and metric_key.__class__ is str and metric_key
+            and metric_key.__class__ is str and metric_key and metric_key.isascii()
         ):  # fmt: skip
             new = Point(metric_key, epoch, value, time.time())
         else:

@@ -8,6 +8,7 @@ import mimetypes
 import mmap
 import os
 import shutil
+import struct
 import tempfile
 import zipfile
 from contextlib import suppress
@@ -33,6 +34,8 @@ _LARGEST = 20_000_000
 _MOST = 1000
 _SMALL = 64 << 20
 """Bytes of a file up to which it is read into memory."""
+_RAW_NAME = 0x6B64
+"""The extra field of an archive's entry that has the name as bytes, where these are no text."""
 
 
 def media_of(name: str) -> str:
@@ -126,9 +129,10 @@ class FolderFormat(Format):
             small = os.path.getsize(place) <= _SMALL
             data = Path(place).read_bytes() if small else file_content(place)
         if left_out:
+            listed = shorten(", ".join(map(_readable, left_out)), 200)
             warn_user(
                 StoreWarning(
-                    f"Of folder {str(value)!r} is not kept: {shorten(', '.join(left_out), 200)}. "
+                    f"Of folder {str(value)!r} is not kept: {listed}. "
                     "Links to folders, links that lead nowhere, pipes and sockets are left out; "
                     "copy what is to be kept into the folder."
                 )
@@ -145,16 +149,43 @@ class FolderFormat(Format):
 
     def preview(self, value: Any) -> Preview:
         """Return the names in the folder."""
-        names, _ = _names(Path(value))
+        names = [_readable(name) for name in _names(Path(value))[0]]
         more = f"\n… {len(names) - _MOST} more" if len(names) > _MOST else ""
         return text_preview("\n".join(names[:_MOST]) + more)
 
 
+def _readable(name: str) -> str:
+    """Return a name with escapes for what is no text, as names of files may have."""
+    return os.fsencode(name).decode(errors="backslashreplace")
+
+
+def _entry_of(name: str) -> zipfile.ZipInfo:
+    """Return the entry for a name; beside one that archives can have stands one that is no text."""
+    shown = _readable(name)
+    entry = zipfile.ZipInfo(shown)
+    if shown != name:
+        raw = os.fsencode(name)
+        entry.extra = struct.pack("<HH", _RAW_NAME, len(raw)) + raw
+    return entry
+
+
+def _name_of(entry: zipfile.ZipInfo) -> str:
+    """Return the name that the file of an entry had."""
+    rest = entry.extra
+    while len(rest) >= 4:
+        kind, size = struct.unpack_from("<HH", rest)
+        raw, rest = rest[4 : 4 + size], rest[4 + size :]
+        # Whoever looks at the archive sees the same name, but for escapes.
+        if kind == _RAW_NAME and raw.decode(errors="backslashreplace") == entry.filename:
+            return os.fsdecode(raw)
+    return entry.filename
+
+
 def _add(archive: zipfile.ZipFile, name: str, path: Path) -> None:
+    entry = _entry_of(name)
     if name.endswith("/"):
-        archive.writestr(zipfile.ZipInfo(name), b"")
+        archive.writestr(entry, b"")
         return
-    entry = zipfile.ZipInfo(name)
     entry.compress_type = zipfile.ZIP_DEFLATED
     with archive.open(entry, "w", force_zip64=True) as file, open(path, "rb") as source:
         shutil.copyfileobj(source, file)
@@ -189,7 +220,9 @@ def unpacked(data: Buffer, name: str, is_folder: bool) -> Path:
         return path
     path.mkdir()
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        archive.extractall(path)  # which leads nowhere else, whatever names say
+        for entry in archive.infolist():
+            entry.filename = _name_of(entry)
+            archive.extract(entry, path)  # which leads nowhere else, whatever names say
     return path
 
 

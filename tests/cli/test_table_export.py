@@ -27,7 +27,7 @@ def trained(folder: Path) -> daskperiment.Experiment:
         ex.save("table", {"a": 1})
         return {"f1": 0.5}
 
-    for value in (1, "<script>", [1, 2]):
+    for value in (1, "<script>", [1, "\udcff"]):
         train(p).bind(p=value).compute(scheduler="synchronous")
     return ex
 
@@ -43,7 +43,7 @@ def test_tables(run: Command, folder: Path, place: list[str]) -> None:
     history = read["history"]
     assert history["Trial ID"].tolist() == [1, 2, 3]
     assert history["Result.f1"].tolist() == [0.5] * 3
-    assert history["p"].tolist() == ["1", "<script>", "[1, 2]"]
+    assert history["p"].tolist() == ["1", "<script>", r"[1, '\udcff']"]
     first = read["metrics"].query("`Trial ID` == 1")
     assert first["Metric"].tolist() == ["loss", "loss", "acc"]
     assert first["Value"].fillna(-1).tolist() == [1.5, -1, 2]

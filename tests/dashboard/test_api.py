@@ -141,6 +141,19 @@ def test_comparing(full):
     assert found["results"][1] is None
 
 
+@pytest.mark.parametrize("filter", ["", "lr == 9", "lr == 0", "Result == 5", "anywhere('x')"])
+def test_whatever_a_filter_finds_is_an_answer(full, filter):
+    """All questions about what a filter finds are answered, if it finds nothing or one, too."""
+    api, look = DashboardAPI(Source(full.store)), Look(filter)
+    found = api.found("full", look)["ids"]
+    assert api.metrics("full", look, [], CurveStyle(), True)
+    assert api.influence("full", look, InfluenceOptions())
+    assert api.importance("full", look, "")
+    answer = api.compare("full", look)
+    assert sorted(answer["trials"]) == sorted(found)
+    assert ("explanations" in answer) == (len(found) > 1)
+
+
 def test_nothing_new(full):
     """A page that has seen all is told so in a word, unless a trial runs."""
     api = DashboardAPI(Source(full.store))

@@ -12,7 +12,7 @@ import pytest
 
 from daskperiment import dashboard
 from daskperiment.dashboard import connections, guard
-from daskperiment.dashboard.guard import Guesses
+from daskperiment.dashboard.guard import Guard, Guesses, MadeToken
 
 TOKEN = "a-token-of-the-tests"
 
@@ -129,6 +129,30 @@ def test_a_right_token_after_wrong_ones(tmp_path):
         assert ask(server) == 302
         assert time.monotonic() - began > 0.1
         assert ask(server) == 302
+
+
+def test_a_made_token_never_waits(tmp_path):
+    """While somebody guesses from the same address, a token that was made opens at once."""
+    made = MadeToken.new()
+    with dashboard.start(tmp_path, port=0, token=made) as server:
+        guesses = server._context.guesses
+        for _ in range(20):
+            guesses.note("127.0.0.1", right=False)
+        while guesses.turn("127.0.0.1") is not None:
+            pass  # as many as may wait do
+        assert ask(server, "/?token=wrong-token-1") == 429
+        assert ask(server, f"/?token={made}") == 302
+        assert ask(server, "/?token=wrong-token-2") == 429
+
+
+@pytest.mark.parametrize("token", [TOKEN, MadeToken.new()])
+def test_a_ticket_says_nothing_of_the_token(token):
+    """What a browser keeps is no two servers' and cannot be made of a guessed token."""
+    first, second = Guard("127.0.0.1", token), Guard("127.0.0.1", token)
+    assert first.admits(first.ticket)
+    assert not first.admits(second.ticket)
+    assert not first.admits(token)
+    assert len({first.ticket, second.ticket, token}) == 3
 
 
 def test_a_token_is_made_where_others_can_ask(tmp_path, monkeypatch, capsys):

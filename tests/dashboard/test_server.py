@@ -191,7 +191,8 @@ def test_tokens_that_are_none(folder, token):
 def test_an_open_server_knows_its_addresses(folder):
     """A server that others can reach answers by any address, and by no other name."""
     with dashboard.start(folder, port=0, host="0.0.0.0", token=TOKEN) as server:
-        cookie = f"daskperiment_token_{server.port}={Guard('0.0.0.0', TOKEN).ticket}"
+        ticket = server._context.guard.ticket
+        cookie = f"daskperiment_token_{server.port}={ticket}"
         for host in ("192.0.2.7:80", socket.gethostname()):
             assert get(server, "/api/experiments", Host=host, Cookie=cookie)[0] == 200
         assert get(server, "/api/experiments", Host="evil.example", Cookie=cookie)[0] == 403

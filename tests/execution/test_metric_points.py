@@ -96,6 +96,25 @@ def test_no_number(value, told):
     assert "value of metric 'loss'" in str(caught.value)
 
 
+@pytest.mark.parametrize("call", ["one", "named", "several"])
+def test_names_that_no_store_takes(ex, call):
+    """A name with halves of characters is refused by whichever call, and is no metric then."""
+    calls = {
+        "one": lambda: ex.save_metric("m\ud800", 0, 1.0),
+        "named": lambda: ex.save_metric("m\ud800", value=1, step=0),
+        "several": lambda: ex.save_metrics({"loss": 1.0, "m\ud800": 1.0}, 0),
+    }
+
+    @ex.result
+    def train():
+        with pytest.raises(ValueError, match="halves of characters"):
+            calls[call]()
+        ex.save_metric("größe", 0, 2.0)
+
+    train().compute(scheduler="synchronous")
+    assert ex.get_metrics(1) == ["größe"]
+
+
 def test_nodes_are_not_computed(ex):
     """A node of a graph is no number, though Dask's arrays would compute themselves to be one."""
     da = pytest.importorskip("dask.array")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import struct
 import subprocess
 import sys
+import zipfile
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -388,6 +390,54 @@ def test_files_and_folders(tmp_path: Path) -> None:
     assert (copy / "b.txt").read_text() == "text"
     assert (copy / "empty").is_dir()
     assert unpacked(b"x", "../../evil", is_folder=False).name == "evil"
+
+
+ODD_NAMES = [
+    b"a.txt",
+    b"f\xff",
+    b"\xfe/g\xfd",
+    b"empty\xff/",
+    b"esc\\xff",
+    "größe \u202e🧪".encode(),
+    b"nl\n",
+]
+"""Names of files and folders; those of Linux are any bytes."""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are text elsewhere")
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    """Whatever bytes the names in a folder are, its copy has them, and its preview is text."""
+    source = os.fsencode(tmp_path / "source")
+    for name in ODD_NAMES:
+        place = os.path.join(source, name)
+        os.makedirs(place if name.endswith(b"/") else os.path.dirname(place), exist_ok=True)
+        if not name.endswith(b"/"):
+            Path(os.fsdecode(place)).write_bytes(name)
+    folder = formats.written_as("folder", os.fsdecode(source))
+    assert "f\\xff" in folder.format.preview(os.fsdecode(source)).text.encode().decode()
+    copy = os.fsencode(unpacked(joined(folder.parts), "a", is_folder=True))
+    for name in ODD_NAMES:
+        place = os.path.join(copy, name)
+        if name.endswith(b"/"):
+            assert os.path.isdir(place)
+        else:
+            assert Path(os.fsdecode(place)).read_bytes() == name
+
+
+@pytest.mark.parametrize("raw", [b"../../evil\xff", b"/evil\xff", b"other\xff", b"", b"\0" * 9])
+def test_a_name_as_bytes_leads_nowhere_else(tmp_path: Path, raw: bytes) -> None:
+    """An archive of a store whose names as bytes are others than those that are seen has no say."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        entry = zipfile.ZipInfo("seen")
+        entry.extra = struct.pack("<HH", 0x6B64, len(raw)) + raw
+        archive.writestr(entry, b"x")
+        entry = zipfile.ZipInfo("../../up\\xff")
+        entry.extra = struct.pack("<HH", 0x6B64, 9) + b"../../up\xff"[:9]
+        archive.writestr(entry, b"y")
+    copy = unpacked(content.getvalue(), "a", is_folder=True)
+    found = [each.relative_to(copy).as_posix() for each in copy.rglob("*")]
+    assert sorted(found) == ["seen", "up\udcff"]
 
 
 def test_a_header_is_read_once_and_a_damaged_one_refused():

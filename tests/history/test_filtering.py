@@ -40,6 +40,8 @@ ROW: dict[str, Any] = {
     "Process Time": pd.Timedelta(seconds=90),
     "Finished": pd.Timestamp("2026-03-01 12:00", tz="UTC"),
     "a b": "c d",
+    "file": "f\udcff",
+    "\udcfe": 1,
 }
 
 
@@ -74,6 +76,8 @@ def holds(text: str) -> bool:
         "0 < lr <= 0.1 < n",
         "n != -3",
         "opt == 'adam'",
+        "file == 'f\udcff' and not file == 'f\udcfe' and contains(file, '\udcff')",
+        "`\udcfe` == 1",
         'opt in ("sgd", "adam")',
         "opt not in ['sgd']",
         "'ada' in opt",
@@ -158,12 +162,28 @@ def test_condition_does_not_hold(text: str) -> None:
         "-" * 1500 + "1",
         "lr" + " " * 3000,
         "lr \x00",
+        "lr \ud800 3",
         "`lr",
     ],
 )
 def test_what_is_no_condition_is_refused(text: str) -> None:
     """Calls, attributes, arithmetic and everything else of Python is refused, not run."""
     with pytest.raises(FilterError):
+        holds(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("(" * 500 + "lr" + ")" * 500, "nested|parenthes"),
+        ("lr == " + "9" * 5000, "4300|integer|character"),
+        ("lr == 'x\x00'", "null"),
+        ("lr == \ud800", "unexpected character|syntax"),
+    ],
+)
+def test_what_cannot_be_read_says_why(text: str, told: str) -> None:
+    """The reason is the one that there is, and no other."""
+    with pytest.raises(FilterError, match=told):
         holds(text)
 
 

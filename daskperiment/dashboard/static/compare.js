@@ -31,6 +31,15 @@ export function compare(page) {
       shown = mark + error.message;
       return;
     }
+    if (found.trials.length < 2) {
+      // A filter may find more of them soon.
+      const few = found.trials.length ? `The filter finds trial ${found.trials[0]} alone.` : "The filter finds no trial.";
+      if (shown !== few) put(page.main, h("h1", {}, "Compare"), chooser(found.trials), notice("empty", "Two trials or more, please",
+        `${few} Tick trials in the table, or write their numbers above.`));
+      asked = "";
+      shown = few;
+      return;
+    }
     // Trials that still run are compared again.
     asked = found.statuses.includes("running") ? "" : mark;
     const text = JSON.stringify(found);

@@ -88,10 +88,14 @@ class Filter:
         if len(text) > _LONGEST:
             raise FilterError(f"A filter has at most {_LONGEST} characters; this has {len(text)}.")
         try:
-            tree = parse_python(_QUOTED.sub(self._unquoted, text.strip()), mode="eval").body
-            return _shallow(tree)
+            code = _QUOTED.sub(self._unquoted, text.strip())
+            # Half a character, as of the name of a file, is read where it is written as an escape.
+            code = code.encode(errors="backslashreplace").decode()
+            return _shallow(parse_python(code, mode="eval").body)
         except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
-            reason = error.msg if isinstance(error, SyntaxError) else "it is nested too deeply"
+            reason = "it is nested too deeply"
+            if isinstance(error, SyntaxError | ValueError):
+                reason = error.msg if isinstance(error, SyntaxError) else str(error)
             raise FilterError(
                 f"Cannot read the filter {text!r}: {reason}. Expected something like {_EXAMPLES}."
             ) from error
