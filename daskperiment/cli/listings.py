@@ -18,7 +18,7 @@ from daskperiment.cli.exit_status import Failed, Refused
 from daskperiment.cli.lookup import checked, find, place, refusing, store_of, trial_of
 from daskperiment.errors import FilterError, MetricNotFoundError
 from daskperiment.experiment import list_experiments as experiments_of
-from daskperiment.history.metrics import load_metrics
+from daskperiment.history.metrics import get_metrics, load_metrics
 from daskperiment.history.tables import get_history
 from daskperiment.records import SYSTEM
 from daskperiment.store.protocol import Store
@@ -150,13 +150,14 @@ def list_metrics(
 def _metrics(
     store: Store, trial: int, names: Sequence[str], system: bool
 ) -> Iterator[tuple[int, str, pd.Series]]:
-    known = load_metrics(store, trial)
+    known = load_metrics(store, trial, names or None)
     listed = [name for name in known if name.startswith(SYSTEM) is system]
     for name in dict.fromkeys(names) or listed:
         if name not in known:
+            every = [*get_metrics(store, trial), *get_metrics(store, trial, system=True)]
             raise MetricNotFoundError(
                 f"There is no metric {name!r} in trial {trial}; it has: "
-                f"{', '.join(map(repr, known)) or 'none'}."
+                f"{', '.join(map(repr, every)) or 'none'}."
             )
         yield trial, name, known[name]
 

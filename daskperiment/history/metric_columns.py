@@ -6,7 +6,7 @@ Points in runs are read about as fast from their records, which take no more byt
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,15 +14,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from toolz import partition_all
 
+from daskperiment.codec import PointRun
 from daskperiment.history.kept_columns import KnownColumns, keep, load_kept
 from daskperiment.history.table_columns import NumberColumn
 from daskperiment.history.trial_columns import TrialColumns
-from daskperiment.history.trial_records import PIECE, PointBatch, decoded
+from daskperiment.history.trial_records import PIECE, PointBatch, decoded, intact
 from daskperiment.store.opening import columns_folder
 from daskperiment.store.protocol import Store, Stored
 from daskperiment.vouching import VouchedStore
 
-__all__ = ["MetricPoints", "metric_points", "thinned"]
+__all__ = ["MetricPoints", "metric_points", "points_by_metric", "thinned"]
 
 WORTH = 50_000
 """Points in no run since, from which on they are kept for the next reader."""
@@ -67,6 +68,30 @@ def metric_points(store: Store, metric: str, trials: Sequence[int]) -> dict[int,
         if one and one.is_intact and not checked and one.alone >= WORTH:
             _keep(_place(folder, metric, trial), None, trial, points, one.last)
     return found
+
+
+def points_by_metric(
+    store: Store, trials: Sequence[int], metrics: Collection[str] | None = None
+) -> dict[int, dict[str, MetricPoints]]:
+    """Return the points of some metrics, or of all, by trial and metric; each is read once."""
+    found: dict[int, dict[str, tuple[list[Sequence[Any]], list[Any]]]]
+    found = {trial: {} for trial in trials}
+    for trial, batch in intact(store.read("points", trials), PointBatch) if trials else ():
+        series = found[trial]
+        for points in (batch.points, batch.runs):
+            for each in points:
+                if metrics is None or each.metric in metrics:
+                    epochs, values = series.setdefault(each.metric, ([], []))
+                    if isinstance(each, PointRun):
+                        epochs.append(each.epochs)
+                        values.extend(each.values)
+                    else:
+                        epochs.append((each.epoch,))
+                        values.append(each.value)
+    return {
+        trial: {name: _numbers(*each) for name, each in series.items()}
+        for trial, series in found.items()
+    }
 
 
 def _place(folder: Path, metric: str, trial: int) -> Path:
@@ -123,14 +148,18 @@ def _read(metric: str, records: Iterable[Stored]) -> dict[int, _Read]:
 
 
 def _points(read: _Read) -> MetricPoints:
+    return _numbers(read.epochs, read.values)
+
+
+def _numbers(epochs: list[Sequence[Any]], values: list[Any]) -> MetricPoints:
     """Return what was read, as arrays where it is numbers of one kind."""
     try:
-        values, epochs = _array([read.values]), _array(read.epochs)
+        numbers, places = _array([values]), _array(epochs)
     except OverflowError:  # an integer beyond 64 bit
-        values = epochs = None
-    if values is not None and epochs is not None:
-        return MetricPoints(epochs, values)
-    return MetricPoints(list(chain.from_iterable(read.epochs)), read.values)
+        numbers = places = None
+    if numbers is not None and places is not None:
+        return MetricPoints(places, numbers)
+    return MetricPoints(list(chain.from_iterable(epochs)), values)
 
 
 def _array(parts: list[Sequence[Any]]) -> np.ndarray[Any, Any] | None:

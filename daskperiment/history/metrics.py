@@ -11,16 +11,15 @@ from msgspec import Struct
 
 from daskperiment.errors import MetricNotFoundError
 from daskperiment.history.columns import column
-from daskperiment.history.metric_columns import MetricPoints, metric_points
+from daskperiment.history.metric_columns import MetricPoints, metric_points, points_by_metric
 from daskperiment.history.stored_values import MISSING, viewed, viewed_all
 from daskperiment.history.trial_records import (
     PointBatch,
-    PointValue,
     as_trial_id,
     intact,
     require_trial,
 )
-from daskperiment.records import SYSTEM, Point
+from daskperiment.records import SYSTEM
 from daskperiment.store.protocol import Store
 
 __all__ = [
@@ -128,40 +127,33 @@ def _batches(store: Store, trials: Collection[int]) -> Iterator[tuple[int, Point
     return intact(store.read("points", trials), PointBatch) if trials else iter(())
 
 
-def load_metrics(store: Store, trial_id: int) -> dict[str, pd.Series]:
-    """Return all metrics of a trial by name, each by its epochs; the points are read once.
+def load_metrics(
+    store: Store, trial_id: int, metrics: Collection[str] | None = None
+) -> dict[str, pd.Series]:
+    """Return metrics of a trial by name, each by its epochs; the points are read once.
 
-    First those that steps saved, then those of what it used of the machine.
+    Those that are asked for, or all: first those that steps saved, then those of what it used of
+    the machine.
     """
     trial = as_trial_id(store, trial_id)
-    found = _grouped(store, [trial])[trial]
-    runs = [run for run in reused_metrics(store, [trial]) if not found.keys() >= set(run[2])]
-    sources = _grouped(store, list(dict.fromkeys(source for _, source, _ in runs)))
+    found = points_by_metric(store, [trial], metrics)[trial]
+    runs = list(reused_metrics(store, [trial]))
+    missing = {name for _, _, names in runs for name in names} - found.keys()
+    if metrics is not None:
+        missing.intersection_update(metrics)
+    runs = [run for run in runs if not missing.isdisjoint(run[2])]
+    sources = list(dict.fromkeys(source for _, source, _ in runs))
+    reused = points_by_metric(store, sources, missing)
     for _, source, names in runs:
-        known = sources[source]
+        known = reused[source]
         found.update({name: known[name] for name in names if name in known and name not in found})
     if not found:
         require_trial(store, trial)
-    points = {
-        name: ([p.epoch for p in each], [p.value for p in each]) for name, each in found.items()
-    }
-    return {
-        name: _series(MetricPoints(*points[name]), store) for name in sorted(points, key=_apart)
-    }
+    return {name: _series(found[name], store) for name in sorted(found, key=_apart)}
 
 
 def _apart(name: str) -> tuple[bool, str]:
     return name.startswith(SYSTEM), name
-
-
-def _grouped(store: Store, trials: list[int]) -> dict[int, dict[str, list[PointValue | Point]]]:
-    """Return the points of trials by metric."""
-    found: dict[int, dict[str, list[PointValue | Point]]] = {trial: {} for trial in trials}
-    for trial, batch in _batches(store, trials):
-        series = found[trial]
-        for point in batch.each():
-            series.setdefault(point.metric, []).append(point)
-    return found
 
 
 def _trial_ids(store: Store, trial_id: Any) -> list[int]:

@@ -223,22 +223,27 @@ def _with_point(lab):
     return id
 
 
-def test_all_metrics_of_a_trial(lab):
-    """All metrics of a trial are what each is by itself, for one read of the points."""
+@pytest.mark.parametrize("count", [10, 40])
+def test_all_metrics_of_a_trial(lab, count):
+    """All metrics of a trial, or some, are what each is by itself, for one read of the points."""
     trial, source = lab.begin(), lab.begin()
     for epoch in range(3):
         lab.points(
-            trial, *((f"m{number:02d}", epoch, number / (epoch + 1)) for number in range(40))
+            trial, *((f"m{number:02d}", epoch, number / (epoch + 1)) for number in range(count))
         )
     lab.points(source, ("old", 0, 5.0))
     reads = []
     read = lab.store.read
     lab.store.read = lambda *given, **named: reads.append(given[0]) or read(*given, **named)
     found = load_metrics(lab.store, trial)
-    assert reads.count("points") == 1
+    assert reads == ["points", "steps"]
+    chosen = load_metrics(lab.store, trial, ["m07", "none"])
+    assert reads == ["points", "steps"] * 2
+    assert list(chosen) == ["m07"]
+    assert chosen["m07"].equals(found["m07"])
     lab.store.read = read
     assert list(found) == get_metrics(lab.store, trial)
-    assert len(found) == 40
+    assert len(found) == count
     for name, series in found.items():
         assert series.equals(load_metric(lab.store, name, trial)[trial])
     with pytest.raises(TrialIDNotFoundError):
