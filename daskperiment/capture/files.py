@@ -46,6 +46,7 @@ __all__ = [
     "stamp_of",
     "stamps_within",
     "take_file",
+    "value_of_variable",
     "variable_digest",
 ]
 
@@ -193,10 +194,28 @@ def variable_digest(value: str | None) -> str:
     return "" if value is None else combine("variable", value)
 
 
+def value_of_variable(name: str, values: Mapping[str, str] | None = None) -> str | None:
+    """Return the value of a variable, or of all whose names begin in a way: ``A_*``."""
+    values = os.environ if values is None else values
+    if not name.endswith("*"):
+        return values.get(name)
+    begin = name[:-1].lower()
+    found = {key: values[key] for key in sorted(values)
+             if key.lower().startswith(begin) and not _OF_A_TERMINAL.match(key)}  # fmt: skip
+    return repr(found)
+
+
+_OF_A_TERMINAL = re.compile(
+    "(_|SHLVL|PWD|OLDPWD|COLUMNS|LINES|WINDOWID|STY|INVOCATION_ID|JOURNAL_STREAM)$|PYTEST_CURRENT_TEST"
+    "|TERM|COLORTERM|SSH_|TMUX|XDG_SESSION|DBUS_|VSCODE_|JPY_|ITERM|KITTY_"
+)
+"""Names of variables that differ between any two terminals."""
+
+
 def difference(state: FileState) -> str | None:
     """Return in what way something is not as it was read or written; None if it is."""
     if state.kind == "variable":
-        same = variable_digest(os.environ.get(state.name)) in (state.digest, state.left)
+        same = variable_digest(value_of_variable(state.name)) in (state.digest, state.left)
         return None if same else f"environment variable {state.name} changed"
     name = os.path.basename(state.name) or state.name
     # Computed elsewhere, the step would read another file.

@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -31,10 +31,12 @@ from daskperiment.capture.files import (
     paths_in,
     stamp_of,
     stamps_within,
+    value_of_variable,
     variable_digest,
 )
 from daskperiment.capture.origin import origin_of_file
 from daskperiment.execution.context import ACTIVE, CURRENT
+from daskperiment.execution.environment_reads import variables_meant
 from daskperiment.records import FileState
 from daskperiment.secret_values import Secret, quoted
 from daskperiment.store.liveness import current_directory
@@ -159,9 +161,12 @@ class ObservedFiles:
         """Note that a library sets an environment variable, or takes it away."""
         self._left[name] = value
 
-    def gone_through(self, names: Iterable[str]) -> None:
-        """Note that the names of all variables are read."""
-        self._copied.append(set(names))
+    def gone_through(self, values: Mapping[str, str], meant: Iterable[str]) -> None:
+        """Note that all variables are gone through, of which the code means some."""
+        self._copied.append(set(values))
+        for name in meant:
+            self.noted = True
+            self.variable(name, value_of_variable(name, values))
 
     def _name(self, path: Any) -> str | None:
         if isinstance(path, int) or path is None:
@@ -314,6 +319,8 @@ def watch_files() -> None:
     # For good: an audit hook cannot be taken away.
     sys.addaudithook(notice)
     os.environ.__class__ = _WatchedEnvironment
+    if os.supports_bytes_environ:
+        os.environb.__class__ = _WatchedEnvironment
 
 
 def _notice(note: Callable[..., None], arguments: tuple[Any, ...], frame: FrameType | None) -> None:
@@ -403,10 +410,10 @@ class _WatchedEnvironment(type(os.environ)):  # type: ignore[misc]  # private to
             value = super().__getitem__(name)
             return value
         finally:
-            if isinstance(name, str) and _is_of_interest(currentframe()):
+            if isinstance(name, (str, bytes)) and _is_of_interest(currentframe()):
                 for files in _files_here():
                     files.noted = True
-                    files.variable(name, value)
+                    files.variable(os.fsdecode(name), None if value is None else os.fsdecode(value))
 
     def __setitem__(self, name: Any, value: Any) -> None:
         super().__setitem__(name, value)
@@ -425,8 +432,12 @@ class _WatchedEnvironment(type(os.environ)):  # type: ignore[misc]  # private to
 
     def __iter__(self) -> Any:
         names = list(super().__iter__())
-        for files in _files_here() if ACTIVE else ():
-            files.gone_through(names)
+        if ACTIVE and (here := _files_here()) and _is_of_interest(currentframe()):
+            get = super().__getitem__
+            values = {os.fsdecode(name): os.fsdecode(get(name)) for name in names}
+            meant = variables_meant(values, cast("FrameType", currentframe()).f_back)
+            for files in here:
+                files.gone_through(values, meant)
         return iter(names)
 
 
@@ -436,4 +447,4 @@ def without_secrets(states: Sequence[FileState], secrets: Sequence[Secret]) -> l
 
 
 def _text_of(state: FileState) -> str:
-    return os.environ.get(state.name, "") if state.kind == "variable" else state.name
+    return value_of_variable(state.name) or "" if state.kind == "variable" else state.name

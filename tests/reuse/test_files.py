@@ -9,6 +9,8 @@ import linecache
 import os
 import pkgutil
 import shutil
+import string
+import subprocess
 import sys
 import time
 import traceback
@@ -378,6 +380,56 @@ def test_an_environment_variable_that_a_step_reads(ex, log, monkeypatch):
     assert (read().compute(), read().compute(), ran(log)) == ("fast", "fast", {"read": 1})
     monkeypatch.delenv("DASKPERIMENT_TEST_MODE")
     assert (read().compute(), ran(log)) == (None, {})
+
+
+MODE, KIND = "DASKPERIMENT_TEST_MODE", "DASKPERIMENT_TEST_KIND"
+
+
+def copied():
+    return dict(os.environ)
+
+
+def handed_on():
+    return len([subprocess, {**os.environ, "OMP_NUM_THREADS": "1"}][:1])
+
+
+@pytest.mark.parametrize(("read", "other"), {
+    lambda: dict(os.environ)["DASKPERIMENT_TEST_MODE"]: "hit",
+    lambda: os.environ.copy().get(MODE): "hit",
+    lambda: {**os.environ}["DASKPERIMENT_TEST_MODE"]: "hit",
+    lambda: copied().pop("DASKPERIMENT_TEST_MODE"): "hit",
+    lambda: [os.environ[name] for name in os.environ if name.lower() == MODE.lower()]: "hit",
+    lambda: [v for k, v in os.environ.items() if k.startswith("DASKPERIMENT_TEST_MO")]: "hit",
+    lambda: [v for k, v in os.environ.items() if k.startswith("DASKPERIMENT_")]: "miss",
+    lambda: sorted(os.environ.values()): "miss",
+    lambda: os.environb[b"DASKPERIMENT_TEST_MODE"]: "hit",
+    lambda: string.Template("$DASKPERIMENT_TEST_MODE").substitute(os.environ): "hit",
+}.items())  # fmt: skip
+def test_the_environment_as_a_whole(ex, monkeypatch, read, other):
+    """Of a copy the variables count that the code means: the one it names, or all."""
+    step = ex.result(persist=True, reuse=True)(read)
+    monkeypatch.setenv(MODE, "fast")
+    monkeypatch.setenv(KIND, "one")
+    before = step().compute()
+
+    def verdict():
+        (told,) = ex.explain(step())
+        return told.verdict
+
+    assert verdict() == "hit"
+    monkeypatch.setenv(KIND, "two")
+    assert verdict() == other
+    monkeypatch.setenv(KIND, "one")
+    monkeypatch.setenv(MODE, "slow")
+    assert (verdict(), step().compute() != before) == ("miss", True)
+
+
+def test_an_environment_that_is_handed_on(ex, monkeypatch):
+    """A copy for another process says nothing of what the step takes from it."""
+    step = ex.result(persist=True, reuse=True)(handed_on)
+    step().compute()
+    monkeypatch.setenv(MODE, "slow")
+    assert [told.verdict for told in ex.explain(step())] == ["hit"]
 
 
 def test_a_file_that_a_step_wrote_must_be_there(ex, data, log):
