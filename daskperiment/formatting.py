@@ -7,11 +7,9 @@ and endless texts harmless.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import enum
 import re
 import reprlib
-import shlex
 from collections.abc import Iterable, Sequence
 from datetime import date, time
 from html import escape
@@ -173,7 +171,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     >>> nearest("schedular", ["scheduler", "seed"])
     "; did you mean 'scheduler'?"
     """
-    found = difflib.get_close_matches(name, list(known), n=1)
+    from difflib import get_close_matches  # noqa: PLC0415  # for those who mistype
+
+    found = get_close_matches(name, list(known), n=1)
     return f"; did you mean {found[0]!r}?" if found else ""
 
 
@@ -313,4 +313,6 @@ def install_command(extra: str) -> str:
         return f"pip install '.[{extra}]'"
     own = [each for each in needed if each.marker and each.marker.evaluate({"extra": extra})
            and not each.marker.evaluate({"extra": ""})]  # fmt: skip
+    import shlex  # noqa: PLC0415  # for those who lack a package
+
     return shlex.join(["pip", "install", *(f"{each.name}{each.specifier}" for each in own)])

@@ -11,7 +11,7 @@ from dask.highlevelgraph import HighLevelGraph
 
 from daskperiment.capture.secret_key import covered, secret_parameters
 from daskperiment.capture.signatures import check_name
-from daskperiment.configuration import NO_VALUE, ConfigTree
+from daskperiment.configuration import ConfigTree
 from daskperiment.errors import ParameterUndeclaredError
 from daskperiment.execution.between_steps import run_parameter
 from daskperiment.execution.calls import UserFunction
@@ -22,9 +22,10 @@ from daskperiment.graph.dask_tasks import Task, TaskRef
 from daskperiment.graph.keywords import CheckedNode
 from daskperiment.graph.local_tasks import TRIAL
 from daskperiment.graph.template import no_trial
+from daskperiment.no_value import NO_VALUE
 from daskperiment.secret_values import revealed
 
-__all__ = ["NO_VALUE", "Parameter", "Parameters", "all_named", "check_values"]
+__all__ = ["Parameter", "Parameters", "all_named", "check_values"]
 
 
 class Parameters:

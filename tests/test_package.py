@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -48,6 +49,105 @@ def import_in_new_process(module: str, folder: Path) -> dict[str, Any]:
     assert done.stderr == ""
     found: dict[str, Any] = json.loads(done.stdout)
     return found
+
+
+FIRST_USE = """
+import json, sys, threading
+import dask.delayed, numpy, sqlite3
+started = set(sys.modules)
+seen = {}
+def look(when):
+    seen[when] = sorted(set(sys.modules) - started)
+import daskperiment
+ex = daskperiment.Experiment("first", backend="store")
+look("used")
+a = ex.parameter("a", default=1)
+@ex
+def add(a, b):
+    return a + b
+@ex.result
+def double(x):
+    return 2 * x
+result = double(add(a, 2))
+look("declared")
+seen["threads"] = [each.name for each in threading.enumerate()]
+assert result.compute(scheduler="synchronous") == 6
+look("computed")
+print(json.dumps(seen))
+"""
+LATER_ROOMS = {
+    "cli", "compare", "dashboard", "explain", "history", "integrations", "reports", "reproduce",
+    "sweep", "testing", "copying", "curation", "pruning", "removal",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def first_use(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """What is loaded in a process of its own that uses an experiment for the first time."""
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_USE],
+        cwd=tmp_path_factory.mktemp("first"),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found: dict[str, list[str]] = json.loads(done.stdout)
+    return found
+
+
+def own(modules: list[str]) -> list[str]:
+    return [name for name in modules if name.partition(".")[0] == "daskperiment"]
+
+
+def test_first_use_loads_what_it_needs(first_use: dict[str, list[str]]) -> None:
+    """An experiment that only exists has loaded where its records are, and no way to run steps."""
+    used = first_use["used"]
+    assert len(own(used)) <= 51
+    assert len(used) - len(own(used)) <= 20  # msgspec, most of them
+    rooms = {name.split(".")[1] for name in own(used) if "." in name}
+    assert not rooms & {"graph", "client", "codec", "formats", "parameters", "result", "vouching"}
+    assert {"daskperiment.planning.planner", "daskperiment.recording.recorder"}.isdisjoint(used)
+
+
+def test_first_trial_loads_what_it_needs(first_use: dict[str, list[str]]) -> None:
+    """Declaring loads what runs trials, computing next to nothing more, and neither what asks."""
+    declared, computed = first_use["declared"], first_use["computed"]
+    assert len(own(declared)) <= 190
+    assert len(own(computed)) - len(own(declared)) <= 1
+    rooms = {name.split(".")[1] for name in own(computed) if "." in name}
+    assert not rooms & LATER_ROOMS
+    assert {"pandas", "distributed", "click", "git"}.isdisjoint(computed)
+
+
+def test_no_repository_no_gitpython(first_use: dict[str, list[str]]) -> None:
+    """Where there is no repository, nothing is loaded in the background to read one."""
+    assert first_use["threads"] == ["MainThread"]
+
+
+FORK = """
+import os, sys
+import daskperiment
+ex = daskperiment.Experiment("first", backend="store")
+@ex.result
+def one():
+    return 1
+child = os.fork()
+if child == 0:
+    loaded = "git" in sys.modules
+    os._exit(0 if one().compute(scheduler="synchronous") == 1 and loaded else 1)
+assert os.waitpid(child, 0)[1] == 0
+print(ex.get_environment(1, "git"))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_gitpython_is_loaded_ahead(tmp_path: Path) -> None:
+    """In a repository GitPython is loaded while steps are declared; a fork waits until it is."""
+    subprocess.run(["git", "init", "-q", "-b", "trunk"], cwd=tmp_path, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", FORK], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "branch: trunk" in done.stdout
 
 
 def public_members(owner: type) -> list[str]:

@@ -22,6 +22,7 @@ __all__ = [
     "unknown_keyword",
 ]
 
+
 DEFAULT = "default"
 """Stands for the fingerprint of a default that has none: the code tells which it is."""
 

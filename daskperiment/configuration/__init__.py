@@ -8,6 +8,6 @@ Nothing here knows of graphs or trials.
 from __future__ import annotations
 
 from daskperiment.configuration.config_tree import ConfigTree
-from daskperiment.configuration.sections import NO_VALUE, ConfigSection, Leaf, Variants, build
+from daskperiment.configuration.sections import ConfigSection, Leaf, Variants, build
 
-__all__ = ["NO_VALUE", "ConfigTree", "Leaf", "ConfigSection", "Variants", "build"]
+__all__ = ["ConfigTree", "Leaf", "ConfigSection", "Variants", "build"]

@@ -13,7 +13,6 @@ from typing import Any
 from daskperiment.configuration.annotations import ANY, converted, is_secret, parsed
 from daskperiment.configuration.sections import (
     AT,
-    NO_VALUE,
     ConfigSection,
     Leaf,
     Variants,
@@ -23,6 +22,7 @@ from daskperiment.configuration.sections import (
 )
 from daskperiment.errors import ConfigurationError, InputFileError
 from daskperiment.formatting import listed, nearest, plain_repr, shorten
+from daskperiment.no_value import NO_VALUE
 from daskperiment.secret_values import concealed, revealed
 
 __all__ = ["ConfigTree"]

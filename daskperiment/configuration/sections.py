@@ -17,10 +17,10 @@ import msgspec
 
 from daskperiment.configuration.annotations import ANY
 from daskperiment.formatting import shorten
+from daskperiment.no_value import NO_VALUE
 
 __all__ = [
     "AT",
-    "NO_VALUE",
     "Leaf",
     "ConfigSection",
     "Variants",
@@ -32,18 +32,6 @@ __all__ = [
 
 AT: Final = "in the section "
 """What a note begins with that says where in a configuration an exception was raised."""
-
-
-class _NoValue:
-    def __repr__(self) -> str:
-        return "<no value>"
-
-    def __reduce__(self) -> str:
-        return "NO_VALUE"
-
-
-NO_VALUE: Final = _NoValue()
-"""Stands for "nothing was given", since None is a value."""
 
 
 @dataclass(frozen=True)

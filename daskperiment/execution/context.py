@@ -8,14 +8,17 @@ import time
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from daskperiment.errors import StepEndedError
-from daskperiment.execution.trial import TrialHandle
-from daskperiment.records import Artifact, FileState
-from daskperiment.store.protocol import Owner
+
+if TYPE_CHECKING:
+    # Who declares an experiment needs to know which step runs, and nothing yet of what it runs in.
+    from daskperiment.execution.trial import TrialHandle
+    from daskperiment.records import Artifact, FileState
+    from daskperiment.store.protocol import Owner
 
 __all__ = ["ACTIVE", "CURRENT", "TURN", "RunningStep", "halt_steps", "steps_here"]
 

@@ -15,26 +15,25 @@ from daskperiment.capture.signatures import explained
 from daskperiment.experiment.artifact_methods import ArtifactMethods
 from daskperiment.experiment.autologging import AutologMethods
 from daskperiment.experiment.checkpointing import CheckpointMethods
-from daskperiment.experiment.configuring import ConfigurationMethods
+from daskperiment.experiment.config_methods import ConfigurationMethods
 from daskperiment.experiment.curating import CuratingMethods
 from daskperiment.experiment.declarations import Declarations
 from daskperiment.experiment.questions import Questions
 from daskperiment.experiment.upkeep import Upkeep
 from daskperiment.formatting import html_table, plain_repr, shorten, table
-from daskperiment.parameters import Parameters
-from daskperiment.planning.planner import Planner, check_reuse
+from daskperiment.planning.trial_defaults import TrialDefaults
 from daskperiment.recording.registry import is_caught_up, keep_large_objects, recorder_for, visiting
 from daskperiment.records import is_experiment_id
-from daskperiment.result import Result
 from daskperiment.seeds import check_seed
 from daskperiment.store import opening
 from daskperiment.store.buckets import named_place
 from daskperiment.store.object_methods import share_place
 from daskperiment.store.protocol import Store
-from daskperiment.vouching import vouched
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from daskperiment.result import Result
 
 __all__ = ["Experiment", "experiment_of", "list_experiments"]
 
@@ -104,7 +103,11 @@ class Experiment(
     ) -> Experiment:  # fmt: skip
         """Return the experiment of this id and backend, made where there is none."""
         check_id(id)
-        seed, reuse = check_seed(seed), check_reuse(reuse)
+        seed = check_seed(seed)
+        if reuse is not None:
+            from daskperiment.planning.planner import check_reuse
+
+            check_reuse(reuse)
         place = named_place(objects)
         store = opening.open_store(backend, id)
         with _EXPERIMENTS_LOCK:
@@ -118,23 +121,22 @@ class Experiment(
         if place is not None:
             keep_large_objects(known._store, place)
         if seed is not None:
-            known._planner.seed = seed
+            known._defaults.seed = seed
         if reuse is not None:
-            known._planner.reuse = reuse
+            known._defaults.reuse = reuse
         return known
 
     def _set_up(self, id: str, store: Store) -> None:
         self.id = id
         self._store = store
-        self._parameters = Parameters(f"{id}/{store.address}")
-        self._planner = Planner(store, self._parameters)
+        self._defaults = TrialDefaults()
         self._nodes = {}
         self._steps = {}
         self._rng = None
         self._server = None
 
     def __reduce__(self) -> Any:
-        return Experiment, (self.id, self._store, self.seed, self._planner.reuse)
+        return Experiment, (self.id, self._store, self.seed, self._defaults.reuse)
 
     def __repr__(self) -> str:
         rows = [[name, shorten(value, 50)] for name, value in self._rows()]
@@ -181,6 +183,7 @@ def list_experiments(backend: Any = None) -> pd.DataFrame:
         A row for each experiment.
     """
     from daskperiment.history.overview import KnownRows, experiments_frame
+    from daskperiment.vouching import vouched
 
     target = opening.resolve(backend)
     known = KnownRows(str(target) if isinstance(target, Path) else "")
@@ -201,7 +204,9 @@ def list_experiments(backend: Any = None) -> pd.DataFrame:
 
 def experiment_of(result: Result) -> Experiment:
     """Return the experiment of this process that a result belongs to."""
-    return next(ex for ex in _EXPERIMENTS.values() if ex._planner is result.definition.planner)
+    return next(
+        ex for ex in _EXPERIMENTS.values() if ex._defaults is result.definition.planner.defaults
+    )
 
 
 # The same id and backend give the same object, so that a notebook's cell can run again.

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from daskperiment.codec import signing_key_in_force
 from daskperiment.errors import TrialIDNotFoundError
 from daskperiment.execution.context import CURRENT
 from daskperiment.execution.helper_threads import running_step
-from daskperiment.execution.step_records import check_artifact_name, save_artifact
 from daskperiment.experiment.base import explained_methods
 from daskperiment.experiment.in_steps import StepMethods
-from daskperiment.formats import check_format_name
-from daskperiment.recording.artifact_writer import write_artifact
 from daskperiment.recording.registry import recorder_for
 from daskperiment.store.protocol import Owner
 
@@ -68,6 +64,9 @@ class ArtifactMethods(StepMethods):
         load : Get the value.
         get_artifacts : The artifacts of a trial.
         """
+        from daskperiment.execution.step_records import check_artifact_name, save_artifact
+        from daskperiment.formats import check_format_name
+
         check_artifact_name(name)
         wanted = check_format_name(format)
         current = CURRENT.get()
@@ -83,7 +82,9 @@ class ArtifactMethods(StepMethods):
 
     def _add(self, name: str, value: Any, wanted: str | None, trial_id: int) -> None:
         """Add an artifact to a trial from outside of its steps."""
+        from daskperiment.codec import signing_key_in_force
         from daskperiment.history.trial_records import trial_or_raise
+        from daskperiment.recording.artifact_writer import write_artifact
 
         recorder = recorder_for(self._store)
         trial = trial_or_raise(self._store_to_read(), trial_id)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from daskperiment.codec import NotPlainError, to_plain
-from daskperiment.execution.checkpoints import checkpoints_to_keep, restored, save_checkpoint
 from daskperiment.experiment.base import explained_methods
 from daskperiment.experiment.in_steps import StepMethods
 from daskperiment.formatting import shorten
@@ -54,6 +52,8 @@ class CheckpointMethods(StepMethods):
         restore : Get it back.
         Result.resume : Go on with a trial.
         """
+        from daskperiment.execution.checkpoints import checkpoints_to_keep, save_checkpoint
+
         running = self._running()
         count = checkpoints_to_keep(keep)
         plain = _plain_epoch(state, epoch)
@@ -118,6 +118,8 @@ class CheckpointMethods(StepMethods):
         >>> len(ex.load_metric("total", 2))
         10
         """
+        from daskperiment.execution.checkpoints import restored
+
         running = self._running()
         running.check_goes_on("restore a checkpoint")
         found = restored(running)
@@ -126,6 +128,8 @@ class CheckpointMethods(StepMethods):
 
 def _plain_epoch(state: Any, epoch: Any) -> Any:
     """Return an epoch as a plain value; a TypeError says if epoch and state are the other way."""
+    from daskperiment.codec import NotPlainError, to_plain
+
     give = getattr(type(epoch), "item", None)  # a number of NumPy, a tensor of one element
     try:
         plain = give(epoch) if callable(give) else epoch

@@ -5,14 +5,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
-from typing import Any, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
-from daskperiment.execution.lifecycle import undefined
 from daskperiment.experiment.base import ExperimentBase, explained_methods
-from daskperiment.graph.keywords import CheckedNode
-from daskperiment.graph.step import Step, StepCall, StepFunction, file_node
-from daskperiment.parameters import NO_VALUE, Parameter, all_named
-from daskperiment.result import Result
+from daskperiment.no_value import NO_VALUE
+
+if TYPE_CHECKING:
+    from daskperiment.graph.keywords import CheckedNode
+    from daskperiment.graph.step import StepCall, StepFunction
+    from daskperiment.parameters import Parameter
+    from daskperiment.result import Result
 
 __all__ = ["Declarations", "ResultDecorator", "StepDecorator"]
 
@@ -72,6 +74,9 @@ class Declarations(ExperimentBase):
         ParameterUndeclaredError
             If a function's argument names no parameter.
         """
+        from daskperiment.parameters import Parameter
+
+        _expect_trials()
         if not isinstance(secret, bool):
             raise TypeError(f"secret is {secret!r}; expected True or False")
         if callable(name):
@@ -123,9 +128,13 @@ class Declarations(ExperimentBase):
         >>> s.compute()
         15
         """
+        from daskperiment.graph.step import file_node
+
         return file_node(source)
 
     def _computed_parameter(self, function: Callable[..., Any], secret: bool) -> Parameter:
+        from daskperiment.parameters import Parameter
+
         name, arguments = function.__name__, inspect.signature(function).parameters
         # An argument with a default may name something else than a parameter.
         wanted = [n for n, a in arguments.items() if n in self._nodes or a.default is a.empty]
@@ -164,6 +173,8 @@ class Declarations(ExperimentBase):
         callable
             Its ``__wrapped__`` is the function itself.
         """
+        from daskperiment.graph.step import Step
+
         return self._decorate(function, Step, persist=False, nout=nout)
 
     @overload
@@ -222,6 +233,8 @@ class Declarations(ExperimentBase):
         get_persisted : Get such an output.
         explain : What would be reused, and what not and why.
         """
+        from daskperiment.graph.step import Step
+
         return self._decorate(
             function, Step, persist=True, nout=nout, reuse=reuse, version=version, ignore=ignore,
             format=format,
@@ -264,6 +277,8 @@ class Declarations(ExperimentBase):
         reuse, version, ignore, format
             As for :meth:`persist`; they need `persist`.
         """
+        from daskperiment.result import Result
+
         return self._decorate(
             function, partial(Result, self._planner), persist=persist, nout=nout, reuse=reuse,
             version=version, ignore=ignore, format=format,
@@ -272,6 +287,9 @@ class Declarations(ExperimentBase):
     def _decorate(self, function: Any, wrap: Callable[[StepCall], Any], **traits: Any) -> Any:
         if function is None:
             return lambda function: self._decorate(function, wrap, **traits)
+        from daskperiment.graph.step import StepFunction
+
+        _expect_trials()
         step: StepFunction = StepFunction(function, wrap, seed=self.seed, **traits)
         self._steps[step.name] = step
         return step
@@ -296,6 +314,8 @@ class Declarations(ExperimentBase):
         ConfigurationError
             If a value does not fit the configuration that it is a leaf of. Nothing is set then.
         """
+        from daskperiment.parameters import all_named
+
         self._parameters.set(all_named("set_parameters", values, named))
 
     def get_parameters(self, trial_id: int | None = None) -> dict[str, Any]:
@@ -323,4 +343,12 @@ class Declarations(ExperimentBase):
         """
         parameters = self._parameters
         if missing := parameters.missing(parameters.names, parameters.current({})):
+            from daskperiment.execution.lifecycle import undefined
+
             raise undefined(missing)
+
+
+def _expect_trials() -> None:
+    from daskperiment.capture.environment import load_ahead
+
+    load_ahead()

@@ -11,8 +11,6 @@ import numpy as np
 from daskperiment.errors import TrialIDNotFoundError
 from daskperiment.execution.context import CURRENT, RunningStep
 from daskperiment.execution.helper_threads import bound, running_step
-from daskperiment.execution.metric_points import point_of, points_of
-from daskperiment.execution.step_records import save_points
 from daskperiment.experiment.base import ExperimentBase, explained_methods
 from daskperiment.formatting import shorten
 from daskperiment.recording.registry import recorder_for
@@ -192,6 +190,8 @@ class StepMethods(ExperimentBase):
         ):  # fmt: skip
             new = Point(metric_key, epoch, value, time.time())
         else:
+            from daskperiment.execution.metric_points import point_of
+
             new = point_of(metric_key, point, named)
         if running.halted is not None:  # a call less for each point
             running.check_goes_on("save points")
@@ -232,6 +232,9 @@ class StepMethods(ExperimentBase):
         >>> ex.get_metrics(1)
         ['accuracy', 'loss']
         """
+        from daskperiment.execution.metric_points import points_of
+        from daskperiment.execution.step_records import save_points
+
         running = self._running()
         new = points_of(metrics, epoch, named)
         save_points(running, new)

@@ -9,23 +9,18 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dask.delayed import Delayed
-
-from daskperiment.capture.code_changes import source_text
-from daskperiment.capture.environment import describe, packages_text
-from daskperiment.codec import signing_key_in_force
 from daskperiment.experiment.base import ExperimentBase, explained_methods
-from daskperiment.graph.step import StepFunction
-from daskperiment.planning.result_node import PAUSE
 from daskperiment.records import BEGUN, Code, Environment
-from daskperiment.result import Result
 
 if TYPE_CHECKING:
     import pandas as pd
+    from dask.delayed import Delayed
 
     from daskperiment.compare import Comparison
     from daskperiment.explain.explanation import Explanation
+    from daskperiment.graph.step import StepFunction
     from daskperiment.history.best_trial import Mode
+    from daskperiment.result import Result
 
 __all__ = ["Questions"]
 
@@ -192,6 +187,8 @@ class Questions(ExperimentBase):
         UntrustedObjectError
             If a signing key is configured and the object is unsigned or altered.
         """
+        from daskperiment.codec import signing_key_in_force
+        from daskperiment.graph.step import StepFunction
         from daskperiment.history.steps import get_persisted
 
         name = step.name if isinstance(step, StepFunction) else step
@@ -239,6 +236,8 @@ class Questions(ExperimentBase):
         trial_id : int, optional
             As it was in that trial. Without it, as it is now.
         """
+        from daskperiment.capture.code_changes import source_text
+
         if trial_id is None:
             functions = {name: step.__wrapped__ for name, step in self._steps.items()}
             return source_text(self._planner.code(functions))
@@ -259,10 +258,14 @@ class Questions(ExperimentBase):
         ValueError
             If there is no such category.
         """
+        from daskperiment.capture.environment import describe
+
         return describe(self._environment(trial_id), category)
 
     def get_python_packages(self, trial_id: int | None = None) -> str:
         """Return a trial's installed packages, or the current ones: ``name==version`` lines."""
+        from daskperiment.capture.environment import packages_text
+
         return packages_text(self._environment(trial_id))
 
     def compare(self, first: int, second: int) -> Comparison:
@@ -274,6 +277,7 @@ class Questions(ExperimentBase):
             If there is no such trial.
         """
         from daskperiment.compare import compare
+        from daskperiment.planning.result_node import PAUSE
 
         with PAUSE:
             return compare(self._store_to_read(), first, second)
@@ -329,7 +333,11 @@ class Questions(ExperimentBase):
         TrialIDNotFoundError
             If there is no such trial.
         """
+        from dask.delayed import Delayed
+
         from daskperiment.explain.explanation import explain_forecasts, explain_trial
+        from daskperiment.planning.result_node import PAUSE
+        from daskperiment.result import Result
 
         if isinstance(result, Result):  # which is a Delayed too
             with PAUSE:

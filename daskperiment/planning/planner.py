@@ -33,6 +33,7 @@ from daskperiment.planning.forecasts import StepForecast, forecast_steps
 from daskperiment.planning.left_out import SecretSources
 from daskperiment.planning.past_trials import TrialMakeup, contents_with_code
 from daskperiment.planning.reuse_planner import ReusePlanner
+from daskperiment.planning.trial_defaults import TrialDefaults
 from daskperiment.recording.patience import patiently
 from daskperiment.records import Argument, Code, Environment, Files, Graph
 from daskperiment.reuse.cache_entries import Hit
@@ -266,22 +267,19 @@ class Planner:
         Where trials are recorded.
     parameters : Parameters
         The experiment's parameters.
+    defaults : TrialDefaults
+        What holds where neither step nor options say anything.
 
     Attributes
     ----------
-    seed : int, optional
-        The experiment's seed.
-    reuse : bool
-        Whether kept outputs are reused where neither step nor options say anything.
     observers : tuple of callable
         Called with each step of its trials before the step's function is: they can be pickled.
     """
 
-    def __init__(self, store: Store, parameters: Parameters) -> None:
+    def __init__(self, store: Store, parameters: Parameters, defaults: TrialDefaults) -> None:
         self.store = store
         self.parameters = parameters
-        self.seed: int | None = None
-        self.reuse = False
+        self.defaults = defaults
         self.observers: tuple[Callable[[Any], None], ...] = ()
         self._environment: _Snapshot[Environment] = _Snapshot(EnvironmentCapture())
         self._setups: weakref.WeakKeyDictionary[Template, _Setups] = weakref.WeakKeyDictionary()
@@ -292,8 +290,8 @@ class Planner:
         self._passed: _Passed | None = None
 
     def __reduce__(self) -> Any:
-        state = {"seed": self.seed, "reuse": self.reuse, "observers": self.observers}
-        return Planner, (self.store, self.parameters), state
+        state = {"observers": self.observers}
+        return Planner, (self.store, self.parameters, self.defaults), state
 
     def plan(
         self, template: Template, options: TrialOptions, later: bool = False,
@@ -313,7 +311,7 @@ class Planner:
         """
         token = uuid.uuid4().hex
         # Where nothing is reused the graph is the same whatever the values are.
-        if later and not template.reusable(options.reuse, self.reuse):
+        if later and not template.reusable(options.reuse, self.defaults.reuse):
             source = LocalRequest(lambda: self._request(template, token, options)[0])
             return TrialPlan(token, source, None)
         request, reuse = self._request(template, token, options)
@@ -338,7 +336,9 @@ class Planner:
             request = replace(request, files=dump_record(Files(files)))
         if not template.persisting:
             return request, None
-        reusable = [] if options.reuse is False else template.reusable(options.reuse, self.reuse)
+        reusable = (
+            [] if options.reuse is False else template.reusable(options.reuse, self.defaults.reuse)
+        )
         outputs: Mapping[str, Hit] = {} if resumption is None else resumption.outputs
         if reusable or outputs:
             # A store that is away offers nothing; the trial's first task says that it is away.
@@ -385,7 +385,7 @@ class Planner:
                 captured, values
             )
         graph, graph_blob = setups.graph()
-        chosen = self.seed if options.seed is None else options.seed
+        chosen = self.defaults.seed if options.seed is None else options.seed
         # Most trials wait for nothing: they are spared the call.
         waits = options.sweep is not None or dask.config.get(_PATIENCE, None) is not None
         request = TrialRequest(
@@ -424,7 +424,7 @@ class Planner:
         request, code, _, graph = self._snapshot(template, "", options)
         if request.missing:
             raise undefined(request.missing)
-        allowed = template.reusable(options.reuse, self.reuse)
+        allowed = template.reusable(options.reuse, self.defaults.reuse)
         reusable = allowed or template.reusable(True, True)
         makeup = _makeup(template, request, code, graph)
         self._note_passed()

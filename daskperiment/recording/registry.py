@@ -7,14 +7,17 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 from weakref import ref
 
-from daskperiment.recording.recorder import Recorder
 from daskperiment.store.buckets import BucketPlace
 from daskperiment.store.liveness import whereabouts
 from daskperiment.store.object_methods import name_place, share_place
 from daskperiment.store.opening import check_arrival, has_spare_folder, journal_folder
 from daskperiment.store.protocol import Store
+
+if TYPE_CHECKING:
+    from daskperiment.recording.recorder import Recorder
 
 __all__ = [
     "close_recorders",
@@ -45,6 +48,8 @@ class _Registry:
         check_arrival(store, whereabouts())
         recorder = self._recorders.get(store.address)
         if recorder is None or recorder.pid != os.getpid():
+            from daskperiment.recording.recorder import Recorder  # noqa: PLC0415  # once a store
+
             recorder = self._recorders[store.address] = Recorder(store)
             atexit.unregister(close_recorders)
             atexit.register(close_recorders)
@@ -139,6 +144,8 @@ def visiting(store: Store) -> Iterator[None]:
 
     Where this process uses the store besides, it stays open.
     """
+    from daskperiment.recording.recorder import Recorder  # noqa: PLC0415  # as above
+
     known = _REGISTRY.known(store)
     recorder = known or Recorder(store)
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shlex
 import shutil
 import sqlite3
 import tempfile
@@ -147,6 +146,8 @@ def _explain_database(error: BaseException, path: Path) -> StoreError:
             f"process writes to it, or put a backup copy in its place"
         )
     if is_damage(error):
+        import shlex  # noqa: PLC0415  # for the rare fault alone
+
         return CorruptRecordError(
             f"{path} is damaged ({error}). To save what can be read, run "
             f"`python -m daskperiment.store.repair {shlex.quote(str(path.parent))}` while no "

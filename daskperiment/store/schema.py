@@ -10,7 +10,6 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from daskperiment.codec.sql_views import VIEWS
 from daskperiment.records import BEGUN, LATER_STREAMS, STREAMS
 from daskperiment.store.leaf_pages import PAGE
 from daskperiment.store.outlines import OUTLINED, OUTLINES, VERSION, whole_rows
@@ -62,6 +61,8 @@ def _views() -> dict[str, str]:
     Whoever opens a database parses them: what fills outlines stands in them once for each stream.
     """
     views = {f"_whole_{stream}": whole_rows(stream) for stream in sorted(OUTLINED - {"outputs"})}
+    from daskperiment.codec.sql_views import VIEWS  # noqa: PLC0415  # for those who write
+
     for name, query in VIEWS.items():
         views[name] = re.sub("<([a-z]+)>", r"_whole_\1", query)
     return {name: f"CREATE VIEW {name} AS {query}" for name, query in views.items()}

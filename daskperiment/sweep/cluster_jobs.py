@@ -116,7 +116,7 @@ class ClusterJobs:
             return 1
         definition = self._jobs.result.definition
         planner, template = definition.planner, definition.template
-        if template.reusable(self._jobs.options.reuse, planner.reuse) or get_annotations():
+        if template.reusable(self._jobs.options.reuse, planner.defaults.reuse) or get_annotations():
             return 1
         if not template.stands_alone:
             return 1

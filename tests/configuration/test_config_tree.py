@@ -6,8 +6,9 @@ import pickle
 
 import pytest
 
-from daskperiment.configuration import NO_VALUE, ConfigTree, build
+from daskperiment.configuration import ConfigTree, build
 from daskperiment.errors import ConfigurationError, InputFileError
+from daskperiment.no_value import NO_VALUE
 from tests.configuration.settings import (
     TREES,
     Config,

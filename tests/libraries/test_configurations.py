@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from daskperiment.configuration import NO_VALUE, ConfigTree, build
+from daskperiment.configuration import ConfigTree, build
 from daskperiment.errors import ConfigurationError, ParameterUndefinedError
+from daskperiment.no_value import NO_VALUE
 
 attrs = pytest.importorskip("attrs")
 pydantic = pytest.importorskip("pydantic")

@@ -28,7 +28,7 @@ from tests.reproduce.loops import BREAK, EPOCHS, define
 @pytest.fixture
 def broken(ex, monkeypatch):
     """Make a result whose trial 1 failed at epoch 7; from now on nothing breaks."""
-    ex._planner.seed = 5
+    ex._defaults.seed = 5
     result = define(ex)
     monkeypatch.setenv(BREAK, "7")
     with pytest.raises(RuntimeError):

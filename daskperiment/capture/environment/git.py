@@ -12,13 +12,15 @@ import os
 import re
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from daskperiment.capture.environment.secret_looks import SecretFinder
 
-__all__ = ["Repository", "find_repository", "read_state", "without_credentials"]
+__all__ = ["Repository", "find_repository", "load_ahead", "read_state", "without_credentials"]
 
 DIFF_LIMIT = 2 * 1024 * 1024
 """At most so many bytes of a diff are kept."""
@@ -87,6 +89,27 @@ def _read(path: str) -> str:
             return file.read(4096)
     except OSError:
         return ""
+
+
+@cache
+def load_ahead() -> None:
+    """Begin to import GitPython in the background, which takes longer than a short trial does.
+
+    Who declares an experiment in a repository will read its state at the first trial.
+    """
+    with suppress(OSError):  # the working folder is gone
+        if "git" in sys.modules or find_repository(os.getcwd()) is None:
+            return
+        thread = threading.Thread(target=_load, name="daskperiment-git", daemon=True)
+        if hasattr(os, "register_at_fork"):
+            # A forked child would wait for ever for a module that was half imported.
+            os.register_at_fork(before=partial(thread.join, TIMEOUT))
+        thread.start()
+
+
+def _load() -> None:
+    with suppress(Exception):  # who reads the state is told
+        import git  # noqa: F401, PLC0415
 
 
 def read_state(repository: Repository | None) -> dict[str, str]:

@@ -34,7 +34,6 @@ from daskperiment.store.faults import (
 )
 from daskperiment.store.file.recovery import Recovery
 from daskperiment.store.protocol import Fault
-from daskperiment.store.repair import repair
 from daskperiment.store.schema import Schema, make_views
 from daskperiment.warn import warn_user
 
@@ -251,6 +250,8 @@ class Database:
         return Fault(str(self.path), what, remedy, self._repair)
 
     def _repair(self) -> None:
+        from daskperiment.store.repair import repair  # noqa: PLC0415  # of a damaged one alone
+
         self.close()
         repair(self.path.parent)
 

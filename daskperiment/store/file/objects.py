@@ -13,7 +13,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from daskperiment.codec import ObjectFile
 from daskperiment.errors import StoreError
 from daskperiment.store import rights
 from daskperiment.store.faults import explained
@@ -125,6 +124,8 @@ class FileObjects:
         return self._folder / place[:2] / place[2:4] / digest
 
     def _get_file(self, digest: str) -> Buffer:
+        from daskperiment.codec import ObjectFile  # noqa: PLC0415  # few have large objects
+
         path = self._file(digest)
         with explained(path), suppress(FileNotFoundError), open(path, "rb") as file:
             return ObjectFile.of(file, self._intact)
