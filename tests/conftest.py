@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import signal
 import threading
 
@@ -18,6 +19,8 @@ def pytest_configure():
     """Hear Ctrl-C, as the programs that tests start shall: a shell's background jobs ignore it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Declaring a step in a repository loads it in a thread otherwise, which a test would meet.
+    importlib.import_module("git")
     # How long an example takes says nothing on a machine that has other work.
     settings.register_profile("daskperiment", deadline=None)
     settings.load_profile("daskperiment")
