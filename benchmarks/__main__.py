@@ -14,6 +14,7 @@ from benchmarks import (
     growth,
     history,
     local,
+    million,
     shared,
     starting,
     steps,
@@ -28,12 +29,13 @@ PARTS = {
     "frames": frames,
     "growth": growth,
     "history": history,
+    "million": million,
     "shared": shared,
     "cluster": cluster,
     "validity": validity,
 }
 SPEED = ("local", "steps", "starting", "frames", "growth", "history", "shared", "cluster")
-"""What runs if nothing is named; the others need more than the extra ``test``."""
+"""What runs if nothing is named; the others take long, or more than the extra ``test``."""
 
 
 def main() -> None:

@@ -85,12 +85,13 @@ def first_table(folder: Path, count: int) -> None:
                 page = chromium.new_context().new_page()
                 start = time.perf_counter()
                 page.goto(f"{server.url}?experiment=demo", wait_until="commit")
-                page.wait_for_selector("tr[data-trial]")
+                page.wait_for_selector("tr[data-trial]", timeout=120_000)
                 seconds.append(time.perf_counter() - start)
                 megabytes = server.megabytes
                 page.close()
-        table = statistics.median(seconds)
-        print(f"first table of {count:,} trials: {table:.2f} s, server {megabytes:.0f} MB")
+        # The first server reads all records; those after it, which read nothing before, columns.
+        print(f"first table of {count:,} trials: {seconds[0]:.2f} s where no columns are kept, "
+              f"{min(seconds[1:]):.2f} s where they are, server {megabytes:.0f} MB")  # fmt: skip
 
 
 ACTIONS = {
@@ -260,9 +261,9 @@ def _paced(script: Path, store: Path, minutes: float) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def polling(folder: Path) -> None:
-    """What one look at a table of 10,000 trials costs the server when nothing is new."""
-    with board(folder / "of_10000") as server:
+def polling(folder: Path, count: int) -> None:
+    """What one look at a table of so many trials costs the server when nothing is new."""
+    with board(folder / f"of_{count}") as server:
         connection = http.client.HTTPConnection("127.0.0.1", server.port)
         path = "/api/experiments/demo/trials?seen="
         connection.request("GET", path)
@@ -282,6 +283,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--minutes", type=float, help="only follow one experiment for so long")
     parser.add_argument("--trials", type=int, default=10_000, help="in the store that is followed")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000])
     arguments = parser.parse_args()
     print(f"daskperiment {daskperiment.__version__}, Python {sys.version.split()[0]}")
     with tempfile.TemporaryDirectory() as name:
@@ -289,10 +291,10 @@ def main() -> None:
         if arguments.minutes:
             watch(folder, arguments.minutes, arguments.trials)
             return
-        for count in (10_000, 100_000):
+        for count in arguments.sizes:
             first_table(folder, count)
             using(folder, count)
-        polling(folder)
+        polling(folder, arguments.sizes[0])
         follow(folder, arguments.epochs, arguments.rounds)
 
 

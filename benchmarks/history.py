@@ -21,7 +21,7 @@ from daskperiment.recording.registry import close_recorders
 from daskperiment.store.opening import columns_folder, open_store
 from daskperiment.store.protocol import Store
 
-__all__ = ["run"]
+__all__ = ["NAMES", "PAGE", "of_size", "run"]
 
 SIZES = (10_000, 100_000)
 MANY = 1_000
@@ -31,24 +31,29 @@ _COLUMNS = """SELECT trial, b.body ->> '$.parameters.lr' lr, b.body ->> '$.param
     e.body ->> '$.failure.description' description
     FROM trials b JOIN trials e USING (trial) WHERE b.id = 'begun' AND e.id LIKE 'ended%'"""
 _COUNT = "SELECT count(*) FROM trials WHERE id = 'begun'"
-_NAMES = ("lr", "depth", "kind")
+NAMES = ("lr", "depth", "kind")
+PAGE: dict[str, Any] = {
+    "where": "lr > 3 and kind == 'rbf' and Success", "sort": "-Result", "limit": 50,
+}  # fmt: skip
+"""A filtered and sorted page."""
 
 
 def run(folder: Path, sizes: tuple[int, ...] = SIZES) -> Iterator[Figure]:
     """Measure histories of each size, and a folder of many experiments."""
     for size in sizes:
-        yield from _of_size(folder, size)
+        yield from of_size(folder, size)
     yield from _listing(folder)
     close_recorders()
 
 
-def _of_size(folder: Path, size: int) -> Iterator[Figure]:
+def of_size(folder: Path, size: int) -> Iterator[Figure]:
+    """Measure a history of so many trials in a folder."""
     store = open_store(folder, f"history{size}")
     fill(store, size)
     connection = _plain(folder / f"plain{size}.db", store)
 
     def ask(**asked: Any) -> pd.DataFrame:
-        return get_history(store, _NAMES, **asked)
+        return get_history(store, NAMES, **asked)
 
     def sql(query: str) -> pd.DataFrame:
         return pd.read_sql(query, connection)
@@ -60,8 +65,7 @@ def _of_size(folder: Path, size: int) -> Iterator[Figure]:
     ask()
     yield Figure(f"{label}: all", *side_by_side(ask, lambda: sql(_COLUMNS), rounds), "s",
                  2 if size < 500_000 else 1.2)  # fmt: skip
-    page = {"where": "lr > 3 and kind == 'rbf' and Success", "sort": "-Result", "limit": 50}
-    yield Figure(f"{label}: filtered, sorted page of 50", best(lambda: ask(**page), rounds), 0.2,
+    yield Figure(f"{label}: filtered, sorted page of 50", best(lambda: ask(**PAGE), rounds), 0.2,
                  "s", 1)  # fmt: skip
     latest = f"{_COLUMNS} ORDER BY trial DESC LIMIT 20"
     last = side_by_side(lambda: ask(last=20), lambda: sql(latest), rounds)
