@@ -422,6 +422,18 @@ def test_many_steps(store: MongoStore, database: Any) -> None:
     assert database.trials.count_documents({"part": {"$exists": True}}) > 1
 
 
+def test_notes_are_found_without_a_look_at_trials(store: MongoStore, database: Any) -> None:
+    """Who asks what was said of trials has the server look at those of which something was said."""
+    for number in range(30):
+        _trial(store, number)
+    store.append([Record("notes", 7, "n", b"{}")])
+    database.command("profile", 2)
+    assert [one.id for one in store.read("notes")] == ["n"]
+    database.command("profile", 0)
+    asked = database["system.profile"].find({"ns": f"{database.name}.trials", "op": "query"})
+    assert [each["docsExamined"] for each in asked][-1] == 1
+
+
 def test_full_document(store: MongoStore, database: Any) -> None:
     """A trial's document stays small, however many records come one by one."""
     trial = store.allocate("t", begun()).trial

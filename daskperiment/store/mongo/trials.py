@@ -61,6 +61,8 @@ __all__ = ["TRIAL_INDEXES", "TRIAL_STREAMS", "TrialDocuments"]
 
 TRIAL_STREAMS = ("trials", "steps", "notes")
 """Streams whose records are in this collection."""
+_FEW = frozenset({"notes"})
+"""Those of which most trials have no record: an index leads to the others' documents."""
 _TOGETHER = 100
 """Records that may join a trial's document in one write."""
 _TOGETHER_SIZE = 128 << 10
@@ -74,11 +76,11 @@ _TRUSTED = 60.0
 _TICKS = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
-def _index(name: str, *fields: str, **present: Any) -> IndexModel:
+def _index(name: str, *fields: str, unique: bool = True, **present: Any) -> IndexModel:
     return IndexModel(
         [(field, ASCENDING) for field in ("experiment", *fields)],
         name=f"daskperiment_{name}",
-        unique=True,
+        unique=unique,
         partialFilterExpression={**FORMAT, **present},
     )
 
@@ -87,6 +89,11 @@ TRIAL_INDEXES = (
     _index("number", "records.n"),
     _index("identity", "trial", "records.stream", "records.id"),
     _index("token", "token", token={"$exists": True}),
+    # With keys of its own, as servers before 5.0 have one partial index of any keys.
+    *(
+        _index(stream, "trial", "records.n", unique=False, **{"records.stream": stream})
+        for stream in sorted(_FEW)
+    ),
 )
 
 
@@ -154,6 +161,8 @@ class TrialDocuments:
         filter_ = numbered(self._experiment, number)
         if trials is not None:
             filter_["trial"] = {"$in": sorted(trials)}
+        if stream in _FEW:  # not of a million documents what none of them has
+            filter_["records.stream"] = stream
         projection = {"trial": 1, "records": _of_stream(stream)}
         places = range(after + 1, (last + 1) * POSITIONS)
         found: list[Stored] = []
