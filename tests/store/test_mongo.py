@@ -750,7 +750,7 @@ def test_server_lost_its_data(server: MongoServer, impatient: None) -> None:
     server.start()
     assert store.allocate("t1", begun()).trial == 1
     with Client(server.url("lab")) as client:
-        assert len(client.get_default_database().trials.index_information()) == 4
+        assert len(client.get_default_database().trials.index_information()) == 5
     store.close()
 
 
