@@ -8,11 +8,12 @@ they look at results.
 
 from __future__ import annotations
 
+import locale
 import sys
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
-__all__ = ["SETTING", "has_settings", "is_set_by", "settings_of_library"]
+__all__ = ["SETTING", "has_settings", "depends_on", "settings_of_library"]
 
 SETTING = "setting "
 """What names of settings begin with, among those of constants."""
@@ -62,14 +63,27 @@ def _of_xarray(xarray: Any) -> _Settings:
         yield f"xarray.get_options()[{name!r}]", options.get(name, default), default
 
 
+def _of_locale(_: Any) -> _Settings:
+    # What days and months are called, how numbers are written, and which text is before another.
+    for name in ("LC_TIME", "LC_NUMERIC", "LC_COLLATE"):
+        yield f"locale.{name}", locale.setlocale(getattr(locale, name)), "C"
+
+
+def _of_mpmath(mpmath: Any) -> _Settings:
+    yield "mpmath.mp.prec", mpmath.mp.prec, 53
+
+
 _READING: dict[str, Callable[[Any], _Settings]] = {
     "decimal": _of_decimal, "jax": _of_jax, "numpy": _of_numpy, "sklearn": _of_sklearn,
-    "torch": _of_torch, "xarray": _of_xarray,
+    "torch": _of_torch, "xarray": _of_xarray, "mpmath": _of_mpmath,
+    **dict.fromkeys(("locale", "calendar", "datetime", "time"), _of_locale),
 }  # fmt: skip
 _SETTING = {
     "decimal": {"setcontext", "localcontext", "prec", "rounding"},
     "jax": {"update", "enable_x64", "default_matmul_precision"},
+    "mpmath": {"dps", "prec", "workdps", "workprec"},
     "numpy": {"seterr", "errstate"},
+    **{library: {"setlocale"} for library in ("locale", "calendar", "datetime", "time")},
     "sklearn": {"set_config", "config_context", "set_output"},
     "torch": {
         *("set_default_dtype", "set_default_device", "set_default_tensor_type"),
@@ -80,14 +94,20 @@ _SETTING = {
 """By what code sets them."""
 
 
+_WITH_NAMES = ("datetime", "time")
+_NAMING = {"strftime", "strptime"}
+"""By what code asks these for names of days and months."""
+
+
 def has_settings(library: str) -> bool:
     """Whether a library has settings on which results depend, and may have been set."""
     return library in _READING and library in sys.modules
 
 
-def is_set_by(library: str, attributes: Collection[str]) -> bool:
-    """Whether code that reads some attributes sets the library's settings itself."""
-    return not _SETTING[library].isdisjoint(attributes)
+def depends_on(library: str, attributes: Collection[str]) -> bool:
+    """Whether code that reads some attributes depends on what was set, and sets it not itself."""
+    asks = library not in _WITH_NAMES or not _NAMING.isdisjoint(attributes)
+    return asks and _SETTING[library].isdisjoint(attributes)
 
 
 def settings_of_library(library: str) -> list[tuple[str, str]]:

@@ -43,8 +43,8 @@ from daskperiment.capture.code_objects import (
 )
 from daskperiment.capture.library_settings import (
     SETTING,
+    depends_on,
     has_settings,
-    is_set_by,
     settings_of_library,
 )
 from daskperiment.capture.members import ATOMS, is_own_class, wrapped_by
@@ -264,7 +264,7 @@ class Walk:
         if {"parse_args", "parse_known_args"} & self._attributes:
             self._add_constant(0, "sys.argv", "sys.argv", sys.argv)
         for library in filter(has_settings, sorted(self._libraries)):
-            if not is_set_by(library, self._attributes):
+            if depends_on(library, self._attributes):
                 found = settings_of_library(library)
                 self.lookups.parts.append((library, settings_of_library, found))
                 for name, value in found:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import decimal
 import gc
+import locale
 
 import numpy as np
 import pytest
@@ -128,6 +129,36 @@ def test_settings_that_it_sets_itself(write, step_of, set_anew, way):
     module = write("usercode", SET_THERE[way])
     before = step_of(module.step).fingerprint
     set_anew()
+    assert step_of(module.step).fingerprint == before
+
+
+LOCAL = {
+    "time": "import time\ndef step():\n    return time.strftime('%A')\n",
+    "datetime": "from datetime import date\ndef step():\n    return date.max.strftime('%A')\n",
+    "order": "import locale\ndef step():\n    return sorted('aBc', key=locale.strxfrm)\n",
+}
+
+
+@pytest.mark.parametrize("way", LOCAL)
+def test_the_language_of_the_process(write, step_of, monkeypatch, way):
+    """The names of days and the order of letters count where code asks for them."""
+    module = write("usercode", LOCAL[way])
+    before = step_of(module.step).fingerprint
+    assert step_of(module.step).fingerprint == before
+    # Not every machine has another language.
+    monkeypatch.setattr(locale, "setlocale", lambda category, value=None: "de_DE.UTF-8")
+    assert step_of(module.step).fingerprint != before
+    waiting = write("waiting", "import time\ndef step():\n    return time.monotonic()\n").step
+    assert not step_of(waiting).constants
+
+
+def test_the_precision_of_mpmath(write, step_of):
+    """So does the number of digits that mpmath computes with."""
+    mpmath = pytest.importorskip("mpmath")
+    module = write("usercode", "import mpmath\ndef step():\n    return mpmath.mpf(1) / 3\n")
+    before = step_of(module.step).fingerprint
+    with mpmath.workdps(40):
+        assert step_of(module.step).fingerprint != before
     assert step_of(module.step).fingerprint == before
 
 
