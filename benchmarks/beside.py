@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ def groups() -> dict[str, Callable[[Path], Iterator[Any]]]:
         "trial": local.trivial_trial,
         "metric": local.save_metric,
         "points": local.million_points,
+        "writers": point_writers,
         "history": lambda folder: local.history(folder, 10_000),
         "memory": lambda folder: local.history(folder, 100_000),
         "array": local.persist_and_load,
@@ -52,6 +54,64 @@ def size(folder: Path) -> Iterator[Any]:
         local.close_recorders()
         bytes_each = histories.size_of(folder / name) / ex.trial_id
         yield timing.Figure(f"bytes on disk per trial, of trials {name}", bytes_each, 0, "B")
+
+
+WRITER = """
+import sys
+import daskperiment
+ex = daskperiment.Experiment("points", backend=sys.argv[1])
+@ex.result
+def train():
+    for epoch in range(int(sys.argv[2])):
+        ex.save_metric("loss", epoch, 1 / (epoch + 1))
+node = train()
+print("ready", flush=True)
+for line in sys.stdin:
+    node.compute(scheduler="synchronous")
+    ex.flush()
+    print("done", flush=True)
+"""
+"""Saves points in a trial for each line that it reads."""
+
+
+def point_writers(folder: Path) -> Iterator[Any]:
+    """Points that eight processes save at once, until all of them are on the server."""
+    from contextlib import ExitStack
+
+    from benchmarks import timing
+    from tests.store import mongo_server, redis_server
+
+    writers, each = 8, 10_000
+    os.environ["DASK_DASKPERIMENT__JOURNAL"] = str(folder / "journal")
+    with ExitStack() as stack:
+        program = redis_server.server_of_wheel()
+        server = stack.enter_context(redis_server.redis_server(program, folder / "redis"))
+        other = stack.enter_context(mongo_server.running(folder / "mongo"))
+        for name, url in (("redis", server.url), ("mongo", other.url("bench"))):
+            seconds = min(_together(url, writers, each, 4))
+            pace = writers * each / seconds / 1e3
+            yield timing.Figure(f"{name}: points of {writers} processes", pace, 0, "k/s")
+
+
+def _together(url: str, writers: int, each: int, rounds: int) -> list[float]:
+    """Return the seconds of each round, from the first point until all are delivered."""
+    command = [sys.executable, "-c", WRITER, url, str(each)]
+    processes: list[Any] = [
+        subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        for _ in range(writers)
+    ]
+    times = []
+    for number in range(rounds + 1):  # none is timed until all are ready
+        start = time.perf_counter()
+        for process in processes if number else ():
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        if not all(process.stdout.readline() for process in processes):
+            raise RuntimeError("a writer failed")
+        times.append(time.perf_counter() - start)
+    for process in processes:
+        process.communicate()
+    return times[1:]
 
 
 def measure(name: str) -> None:
@@ -103,8 +163,8 @@ def main() -> None:
     if not 1 <= len(trees) <= 2:
         parser.error("name the tree to compare with, and perhaps another one in place of this")
     before, after = (*trees, HERE)[:2]
-    names = ("trial", "metric", "points", "history", "memory", "array", "size", "hits", "starting",
-             "growth")  # fmt: skip
+    names = ("trial", "metric", "points", "writers", "history", "memory", "array", "size", "hits",
+             "starting", "growth")  # fmt: skip
     print(f"{'what':66} {'before':>10} {'ratio':>6} {'after':>10} {'ratio':>6} unit")
     for name in arguments.only or names:
         old, new = figures_of(before, name), figures_of(after, name)
