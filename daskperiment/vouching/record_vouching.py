@@ -241,7 +241,7 @@ class Vouching:
             numbers = self._of(trial, kind, writer)
             numbers.told = max(numbers.told, count)
         if isinstance(record, StepRun) and record.reused is None:
-            self._of(trial, "steps", writer).add(number)
+            return "" if self._of(trial, "steps", writer).add(number) else _TWICE
         return ""
 
     def _pieces(self, stream: str, one: Stored) -> tuple[Stored | None, str]:

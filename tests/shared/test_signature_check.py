@@ -12,7 +12,11 @@ import daskperiment
 from daskperiment.cli.checkup import examine
 from daskperiment.cli.signature_check import SignatureCheck
 from daskperiment.codec import decode, encode, placed, signed
+from daskperiment.errors import StoreWarning
+from daskperiment.history.steps import get_steps
 from daskperiment.records import Begun, Computed, Ended, StepRun
+from daskperiment.store.protocol import Record
+from daskperiment.vouching import vouched
 from tests.shared.conftest import open_again
 from tests.shared.losses import emptied
 
@@ -198,6 +202,17 @@ def test_a_removed_step_run_is_found(store: Any) -> None:
             lines = found(store, edit)
             assert lines, (trial, name)
             assert all(line.startswith(f"trial {trial}:") for line in lines), lines
+
+
+def test_a_doubled_step_run_is_found(store: Any) -> None:
+    """A run that stands there once more under another id is told of, and shown once."""
+    one = next(iter(store.read("steps", [1])))
+    store.append([Record("steps", 1, f"{one.id}0", one.body)])
+    (line,) = found(store)
+    assert "stands there twice" in line
+    with pytest.warns(StoreWarning, match="stands there twice"):
+        steps = get_steps(vouched(store), 1)
+    assert sorted(steps["Key"]) == ["first", "last", "second"]
 
 
 def test_removed_trials_are_found(store: Any) -> None:
