@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -201,3 +202,47 @@ def test_large_values_are_read_once(
     assert passes(lambda: ex.get_persisted(kept.__name__, 1)) < 1.01
     both = ex.result(lambda total: total)(several)
     assert passes(lambda: both.compute(scheduler="synchronous")) < 5.01
+
+
+STEP_CALLS = {"kept": 190, "plain": 110}
+"""Calls of this package for one of many steps that run for the first time, with its planning."""
+
+
+@pytest.mark.parametrize("kind", STEP_CALLS)
+def test_a_step_of_many_costs_no_statement_and_no_file(kind: str, tmp_path: Path) -> None:
+    """However many steps run for the first time, they are written by the batch."""
+    ex = daskperiment.Experiment("costs", backend=tmp_path, seed=1)
+    steps = {"kept": ex.persist(_add), "plain": ex(_add)}
+    base = os.path.dirname(daskperiment.__file__) + os.sep
+    step, last, start = steps[kind], ex.result(_count), ex.parameter("start", default=0)
+    last([step(start, -1)]).compute(scheduler="synchronous")
+    found = {}
+    for size in (250, 1000):
+        node = last([step(start, 1000 * size + number) for number in range(size)])
+        assert node.definition.template.key_specs.specs  # what is done once for a graph
+        counts = found[size] = Counter[str]()
+
+        def note(frame: Any, event: str, argument: Any, counts: Counter[str] = counts) -> None:
+            if event == "call":
+                counts["calls"] += frame.f_code.co_filename.startswith(base)
+            elif event == "c_call":
+                counts[argument.__name__] += 1
+
+        before = sys.getprofile()
+        sys.setprofile(note)
+        try:
+            node.compute(scheduler="synchronous")
+        finally:
+            sys.setprofile(before)
+    for size, counts in found.items():
+        assert counts["execute"] + counts["executemany"] <= 30 + size // 10
+        assert counts["open"] <= 5
+        assert counts["calls"] <= STEP_CALLS[kind] * size
+
+
+def _add(a: int, b: int) -> int:
+    return a + b
+
+
+def _count(values: list[int]) -> int:
+    return len(values)

@@ -23,7 +23,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property, lru_cache, partial
-from itertools import chain, groupby
+from itertools import chain
 from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,6 +76,8 @@ _PAGE = 2_000
 _ALWAYS = frozenset(STREAMS) - frozenset(LATER_STREAMS)
 """Streams that each database has."""
 
+_FEW = 4
+"""Outputs that are written one by one, which tells at once what stands in their place."""
 _owner_of = attrgetter("owner")
 _row_of = itemgetter(1, 2, 3)
 _body_of = itemgetter(3)
@@ -191,7 +193,10 @@ class FileStore(ObjectMethods):
                 if owners and (strangers := _strangers(connection, owners)):
                     self._check_removed(connection, strangers)
                     records = [one for one in records if one.owner not in strangers]
-                for stream, batch in groupby(records, attrgetter("stream")):
+                streams: dict[str, list[Record]] = {}
+                for one in records:
+                    streams.setdefault(one.stream, []).append(one)
+                for stream, batch in streams.items():
                     if stream not in OUTLINED:
                         _add(connection, stream, [*map(_row_of, batch)])
                         continue
@@ -615,13 +620,22 @@ def _standing_outputs(
     connection: sqlite3.Connection, rows: list[_Row], outlines: Outlines
 ) -> list[Record]:
     """Write outputs, and return those that stand in the place of some."""
-    standing = []
-    query = "SELECT CAST(body AS BLOB) FROM outputs WHERE trial = ? AND id = ?"
-    for row in rows:
-        if not connection.execute(_insert("outputs"), row).rowcount:
-            trial, id, _ = row
-            body = connection.execute(query, (trial, id)).fetchone()[0]
-            standing.append(Record("outputs", trial, id, outlines.body(connection, trial, body)))
+    last, before, insert = None, connection.total_changes, _insert("outputs")
+    if len(rows) > _FEW:
+        last = _last(connection, "outputs")
+        connection.executemany(insert, rows)
+        if connection.total_changes - before == len(rows):
+            return []
+    standing, new = [], set()
+    query = "SELECT CAST(body AS BLOB), position FROM outputs WHERE trial = ? AND id = ?"
+    for trial, id, body in rows:
+        if last is None and connection.execute(insert, (trial, id, body)).rowcount:
+            continue
+        there, position = connection.execute(query, (trial, id)).fetchone()
+        if last is not None and position > last and id not in new:
+            new.add(id)
+            continue
+        standing.append(Record("outputs", trial, id, outlines.body(connection, trial, there)))
     return standing
 
 
