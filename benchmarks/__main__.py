@@ -14,6 +14,7 @@ from benchmarks import (
     growth,
     history,
     local,
+    many,
     million,
     shared,
     starting,
@@ -32,6 +33,7 @@ PARTS = {
     "million": million,
     "shared": shared,
     "cluster": cluster,
+    "many": many,
     "validity": validity,
 }
 SPEED = ("local", "steps", "starting", "frames", "growth", "history", "shared", "cluster")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import threading
 import time
+from collections import Counter
 
 import dask
 import pandas as pd
@@ -472,3 +474,33 @@ def all_cancelled(dask_worker):
 def running_tasks(dask_worker):
     """Name what a worker is at."""
     return [str(task.key) for task in dask_worker.state.tasks.values()]
+
+
+# What there is of one trial in the client, and while it runs. What a worker was given is not among
+# it: Dask keeps its latest thousand events, with their tasks.
+OF_ONE_TRIAL = frozenset({
+    "Future", "FutureState", "LocalRequest", "SubmittedJob", "SubmittedTrial", "SweepPoint",
+    "TaskOutcome", "TaskState", "TrialGraph", "TrialHandle", "TrialJob", "TrialPlan",
+})  # fmt: skip
+
+
+@pytest.mark.parametrize("short", [True, False], ids=["in batches", "in tasks of their own"])
+def test_nothing_is_kept_of_trials_that_ended(client, ex, adding, quiet, request, short) -> None:
+    """However many trials a sweep has, its processes do not grow with them."""
+    made = request.getfixturevalue("batches") if short else None
+    quiet(adding, {"a": range(20, 24)})
+    before = there(client, ex)
+    quiet(adding, {"a": range(20, 60)})
+    grown = there(client, ex) - before
+    assert {name: number for name, number in grown.items() if number >= 40 / 4} == {}
+    assert made is None or made
+
+
+def there(client, ex) -> Counter[str]:
+    """Count what is there of trials once all of them are seen to."""
+    ex.flush()
+    client.sync(_until_forgotten, client.cluster.scheduler)
+    gc.collect()
+    return Counter(
+        name for each in gc.get_objects() if (name := type(each).__name__) in OF_ONE_TRIAL
+    )

@@ -1,0 +1,148 @@
+"""Many trials: the memory that a long sweep leaves behind, and many processes on one folder.
+
+Each takes minutes, so that neither is among what runs if nothing is named.
+"""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import dask
+import psutil
+from dask.delayed import delayed
+from distributed import Client, LocalCluster
+
+import daskperiment
+from benchmarks.timing import Figure
+from daskperiment.recording.registry import close_recorders
+from daskperiment.sweep import sweep
+
+__all__ = ["run"]
+
+BEFORE = 2_000
+TRIALS = 10_000
+PROCESSES = 16
+EACH = 100
+
+
+def run(folder: Path) -> Iterator[Figure]:
+    """Measure everything, one figure after the other."""
+    journal = str(folder / "journal")
+    with (
+        dask.config.set({"daskperiment.journal": journal}),
+        patch.dict(os.environ, DASK_DASKPERIMENT__JOURNAL=journal),
+    ):
+        yield from memory(str(folder / "sweeps"))
+        close_recorders()
+        yield from processes(folder)
+
+
+def square(i: int) -> int:
+    """Take no time."""
+    return i * i
+
+
+def memory(backend: str) -> Iterator[Figure]:
+    """Memory when a sweep makes its last trials, against that when a part of them is done.
+
+    The scheduler of this cluster is in the process of its client.
+    """
+    ex = daskperiment.Experiment("long", backend=backend)
+    result = ex.result(square)(ex.parameter("i"))
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        taken: list[tuple[float, float]] = []
+
+        def points() -> Iterator[int]:
+            for i in range(TRIALS):
+                if i in (BEFORE, TRIALS - 1):
+                    gc.collect()
+                    client.run(gc.collect)
+                    workers = client.run(_megabytes).values()
+                    taken.append((_megabytes(), statistics.mean(workers)))
+                yield i
+
+        assert sweep(result, {"i": points()}, progress=False)["Success"].all()
+    first, second = taken
+    for place, ours, floor in zip(("client and scheduler", "a worker"), second, first, strict=True):
+        yield Figure(
+            f"memory at trial {TRIALS:,} of a sweep / at {BEFORE:,}, 2 workers: {place}",
+            ours, floor, "MB", 1.1, f"{(ours - floor) / (TRIALS - BEFORE) * 1e6:,.0f} B a trial",
+        )  # fmt: skip
+
+
+def _megabytes() -> float:
+    return float(psutil.Process().memory_info().rss / 1e6)
+
+
+# Many processes ----------------------------------------------------------------------------------
+
+
+def processes(folder: Path) -> Iterator[Figure]:
+    """Trials of many processes on one folder against what the processors of this machine allow.
+
+    That is so many times the speed of one process; plain Dask in as many processes says how much of
+    it is lost where they share nothing.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    able = min(PROCESSES, cores or 1)
+    for name, make in (("trials on one folder", _trials), ("plain Dask", _plain)):
+        alone = max(_together(make, 1, folder / f"{name}{i}") for i in range(3))
+        many = max(_together(make, PROCESSES, folder / f"{name}{i} many") for i in range(2))
+        yield Figure(
+            f"{PROCESSES} processes, {name}: time per trial / one's, of {able} processors",
+            1e3 / many, 1e3 / (alone * able), "ms", 1.11,
+            f"{many / (alone * able):.2f} of what {able} processors allow",
+        )  # fmt: skip
+
+
+def _together(make: Callable[[str], Callable[[], Any]], count: int, folder: Path) -> float:
+    """Return how many trials so many processes compute in a second, from the moment all can."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])  # else each would import all of it
+    barrier = context.Barrier(count + 1)
+    started = [
+        context.Process(target=_compute, args=(make, str(folder), barrier)) for _ in range(count)
+    ]
+    for process in started:
+        process.start()
+    barrier.wait(600)
+    start = time.perf_counter()
+    barrier.wait(600)
+    passed = time.perf_counter() - start
+    for process in started:
+        process.join()
+    if any(process.exitcode for process in started):
+        raise RuntimeError("a process failed")
+    return count * EACH / passed
+
+
+def _compute(make: Callable[[str], Callable[[], Any]], folder: str, barrier: Any) -> None:
+    compute = make(folder)
+    for _ in range(20):
+        compute()
+    barrier.wait(600)
+    for _ in range(EACH):
+        compute()
+    barrier.wait(600)
+
+
+def _trials(folder: str) -> Callable[[], Any]:
+    ex = daskperiment.Experiment("many", backend=folder)
+    result = ex.result(square)(ex.parameter("i", default=3))
+    return lambda: result.compute(scheduler="synchronous")
+
+
+def _plain(folder: str) -> Callable[[], Any]:
+    same = delayed(square)(3)
+    return lambda: same.compute(scheduler="synchronous")
