@@ -348,6 +348,7 @@ def test_folder_is_a_file(tmp_path: Path, depth: int) -> None:
 READ_AND_WRITE = """
 import os, sys
 import urllib.parse  # pathlib does so late, when the interpreter's own files may be out of reach
+import daskperiment.codec.object_format  # as a store does when it gives an object
 from pathlib import Path
 from daskperiment.errors import StoreError
 from daskperiment.store.file import FileStore
