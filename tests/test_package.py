@@ -278,14 +278,14 @@ def test_no_message_asks_the_index_for_this_package() -> None:
 
 def test_what_is_let_go_of_when_the_interpreter_ends(tmp_path, monkeypatch):
     """Journals and copies of damaged databases close quietly when modules are cleared."""
-    from daskperiment.recording import journal_file
+    from daskperiment.recording import journal
     from daskperiment.store.file import recovery
 
     ex = daskperiment.Experiment("ends", backend=tmp_path, seed=1)
     ex.result(lambda: 1)().compute(scheduler="synchronous")
     recorder = daskperiment.recording.registry.recorder_for(ex._store)
     held = [recorder._journal._file, ex._store._database._recovery]
-    for module in (journal_file, recovery):
+    for module in (journal, recovery):
         monkeypatch.setattr(module, "os", None)
     for each in held:
         each.__del__()

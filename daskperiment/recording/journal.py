@@ -12,7 +12,9 @@ from here, when nothing was written to them for a day.
 from __future__ import annotations
 
 import os
+import re
 import time
+import uuid
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -29,18 +31,24 @@ from daskperiment.errors import (
     StoreUnavailableError,
     StoreWarning,
 )
-from daskperiment.recording import journal_file
 from daskperiment.recording import journal_format as frames
-from daskperiment.recording.journal_file import JournalFile, write_rest
+from daskperiment.recording.journal_packing import pack, unpacked
 from daskperiment.recording.left_journals import adopt, count_left, left_journals
 from daskperiment.recording.owned_writes import OwnedWrites
+from daskperiment.recording.unfinished import unfinished
 from daskperiment.records import LogPiece, Point
+from daskperiment.store import rights
 from daskperiment.store.faults import explain
+from daskperiment.store.liveness import current_origin
 from daskperiment.store.protocol import Owner, Record, Store
 from daskperiment.warn import warn_user
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "JournalFile"]
 
+LONG = 1_000_000
+"""A file of more bytes than this is followed by another."""
+_MUCH = 2_000_000
+"""Bytes after which what waits is not left until the next turn of the background thread."""
 _KEPT = 4 << 20
 """Bytes of packed files that are kept though they are delivered: the store may go back."""
 
@@ -114,7 +122,7 @@ class Journal:
             try:
                 written = os.pwrite(file.handle, data, file.size)
                 if written < len(data):
-                    write_rest(file.handle, data, file.size, written)
+                    _write_rest(file.handle, data, file.size, written)
             except OSError as error:
                 raise explain(error, file.path) from error
             file.size += len(data)
@@ -305,7 +313,7 @@ class Journal:
                     return standing
                 end = file.cut()
                 latest = file is self._file
-                if latest and end > journal_file.LONG:  # also while a loop goes on writing
+                if latest and end > LONG:  # also while a loop goes on writing
                     self._file, self._behind = None, True
                     self._spent.append(file)
             try:
@@ -372,6 +380,177 @@ class Journal:
 
     def _orphans(self) -> Iterator[Path]:
         return left_journals(self.folder, self._file.path if self._file else None)
+
+
+class JournalFile:
+    """One file of the journal of this process. Whoever writes to it holds the journal's lock."""
+
+    handle = -1
+    """The open file; negative while it is closed."""
+    _inode = 0
+    """Which file it was that was closed."""
+
+    def __init__(self, folder: Path) -> None:
+        origin = current_origin()
+        host = re.sub(r"[^\w.]", "_", origin.host)[:64]
+        self.name = uuid.uuid4().hex
+        self.path = folder / f"{host}-{origin.pid}-{self.name}.journal"
+        self.waiting = 0
+        self.loose = False
+        """Whether points were written since the last cut."""
+        self.numbers: dict[Owner | None, int] = {None: 0}
+        """The numbers that owners have in this file."""
+        self.places: dict[Owner | None, tuple[int, int]] = {}
+        """What the frames of their points begin with."""
+        self._owners: dict[int, Owner] = {}
+        self.count = 0
+        """How many records and points it has."""
+        self.much = _MUCH
+        """The size beyond which what waits is to be delivered at once."""
+        self._packed = 0
+        """Bytes that it takes, if it is packed."""
+        header = frames.encode_header(frames.JournalHeader(self.name, origin))
+        self.size = self.delivered = self._first = len(header)
+        # Under its final name only when it says whose it is.
+        temporary = unfinished(self.path)
+        try:
+            rights.make_folder(folder, rights.PRIVATE_FOLDER)
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            self.handle = os.open(temporary, flags, rights.PRIVATE_FILE)
+            rights.share(temporary)
+            _write_rest(self.handle, header, 0, 0)
+            os.rename(temporary, self.path)
+        except OSError as error:
+            with suppress(OSError):
+                temporary.unlink()
+            raise explain(error, self.path) from error
+
+    @property
+    def taken(self) -> int:
+        """Bytes that it takes on the disk."""
+        return self._packed or self.size
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the file rests, and is small enough to be written on."""
+        return self.handle < 0 and self.size <= LONG
+
+    def release(self) -> None:
+        """Close the file."""
+        if self.handle >= 0:
+            self._inode = os.fstat(self.handle).st_ino
+            os.close(self.handle)
+            self.handle = -1
+
+    def opened(self) -> bool:
+        """Open the file if it was closed; False if it is no longer there."""
+        if self.handle >= 0:
+            return True
+        try:
+            handle = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return False
+        if os.fstat(handle).st_ino != self._inode:
+            os.close(handle)
+            return False
+        self.handle = handle
+        return True
+
+    def add(self, data: bytes, count: int) -> None:
+        """Write behind all that is there."""
+        try:
+            # Not in append mode: what failed half-way is written over.
+            written = os.pwrite(self.handle, data, self.size)
+            if written < len(data):
+                _write_rest(self.handle, data, self.size, written)
+        except OSError as error:
+            raise explain(error, self.path) from error
+        self.size += len(data)
+        self.waiting += count
+        self.count += count
+
+    def introduce(self, owner: Owner, begun: bytes) -> int:
+        """Say who an owner is, and return its number in this file."""
+        number = len(self.numbers)
+        self.add(frames.encode_owner(owner, number, begun), 0)
+        self.numbers[owner], self._owners[number] = number, owner
+        return number
+
+    def rewind(self) -> None:
+        """Count nothing as delivered.
+
+        Raises
+        ------
+        OSError
+            If it is packed, and there is no room to unpack it.
+        """
+        if self._packed:
+            self._take(unpacked(self.handle, self._first, self._packed), 0)
+        self.delivered, self.waiting = self._first, self.count
+
+    def pack(self) -> None:
+        """Let it take less of the disk: all of it is delivered, and hardly ever read again."""
+        if not self._packed:
+            found = pack(self.path, self.handle, self._first, self.size)
+            if found is not None:
+                self._take(*found)
+
+    def _take(self, handle: int, packed: int) -> None:
+        os.close(self.handle)
+        self.handle, self._packed = handle, packed
+
+    def first_records(self) -> dict[Owner, bytes]:
+        """Return the first records of the owners' trials."""
+        return {owner: begun for _, owner, begun in frames.read_owners(self.handle, self.size)}
+
+    def cut(self) -> int:
+        """End the groups of points here, and give the offset up to which all is whole."""
+        if self.loose:
+            self.add(frames.encode_frame(frames.CUT, 0, b""), 0)
+            self.loose = False
+        return self.size
+
+    def sections(self, end: int) -> Iterator[frames.JournalSection]:
+        """Read what is not delivered yet."""
+        return frames.sections(self.handle, self.name, self._owners, self.delivered, end)
+
+    def hear(self) -> None:
+        """Note that somebody was told how much waits."""
+        self.much = self.size + _MUCH
+
+    def mark(self) -> None:
+        """Note in the file what is delivered, so that nobody reads it again in vain."""
+        try:
+            os.pwrite(self.handle, frames.encode_mark(self.delivered), 0)
+        except OSError:
+            pass  # delivering again changes nothing
+
+    def is_spent(self) -> bool:
+        """Return whether the file is large, or was deleted by somebody else."""
+        return self.size > LONG or os.fstat(self.handle).st_nlink == 0
+
+    def remove(self) -> None:
+        """Delete the file."""
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError:
+            pass  # its mark says that all is delivered
+
+    def __del__(self) -> None:
+        # When the interpreter ends, a module's names are None.
+        if self.handle >= 0 and os is not None:
+            os.close(self.handle)
+
+
+def _write_rest(file: int, data: bytes, offset: int, written: int) -> None:
+    """Write what one call did not, or take back all of it."""
+    view = memoryview(data)
+    try:
+        while written < len(data):
+            written += os.pwrite(file, view[written:], offset + written)
+    except OSError:
+        os.ftruncate(file, offset)
+        raise
 
 
 def _rewound(file: JournalFile) -> bool:

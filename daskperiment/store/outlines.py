@@ -37,6 +37,7 @@ __all__ = [
     "GAPS",
     "OUTLINED",
     "OUTLINES",
+    "STEP_IN_OUTPUT",
     "TRIAL",
     "VERSION",
     "Outline",
@@ -44,7 +45,6 @@ __all__ = [
     "holds",
     "insert_outlines",
     "intact_outlines",
-    "kind_of_output",
     "outline_of",
     "whole_rows",
 ]
@@ -96,7 +96,8 @@ _fields_of: Callable[[bytes], dict[str, msgspec.Raw]] = msgspec.json.Decoder(
 _items_of: Callable[[bytes], list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _CONTROL = re.compile(rb"[\x00-\x1f]")
 _MARKS = re.compile(f"[{GAPS}{TRIAL}]".encode())
-_STEP = re.compile(rb',"step":"([^"\\\x00-\x1f]*)"')
+STEP_IN_OUTPUT = re.compile(rb',"step":"([^"\\\x00-\x1f]*)"')
+"""Finds the step that a record of the stream ``outputs`` is of."""
 _VALUE = (
     rb'("[^"\\\x00-\x1f]*(?:\\.[^"\\\x00-\x1f]*)*"'  # a text
     rb'|[^",:\[\]{}\x00-\x20]+'  # a number, true, false or null
@@ -327,12 +328,6 @@ def outline_of(values: Sequence[Any]) -> tuple[str, str] | None:
         return None
     _, kind, text, checksum = values
     return (kind, text) if checksum == _checksum(kind, text) else None
-
-
-def kind_of_output(body: bytes) -> str:
-    """Return the kind of a record of the stream ``outputs``, whose id is a digest: its step."""
-    found = _STEP.search(body)
-    return "outputs" if found is None else f"outputs {found[1].decode(errors='replace')}"
 
 
 # Outlines of bodies -------------------------------------------------------------------------------

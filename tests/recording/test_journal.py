@@ -132,7 +132,7 @@ def abandon(folder: Path, store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -
     """Make a journal whose process seems to have ended."""
     dead = replace(current_origin(), born=1.0)
     with monkeypatch.context() as patch:
-        patch.setattr(journals.journal_file, "current_origin", lambda: dead)
+        patch.setattr(journals, "current_origin", lambda: dead)
         journal = Journal(folder, store)
         journal.write(record("first"))
     return journal
@@ -342,7 +342,7 @@ def test_rewound_to_files_of_before(
 
     So it is when the store goes away meanwhile.
     """
-    monkeypatch.setattr(journals.journal_file, "LONG", 500)
+    monkeypatch.setattr(journals, "LONG", 500)
     for n in range(60):
         journal.point(1, point(n))
         journal.flush()
@@ -365,7 +365,7 @@ def test_files_while_a_loop_goes_on(
     folder: Path, journal: Journal, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file is followed by another though something is written to it at each delivery."""
-    monkeypatch.setattr(journals.journal_file, "LONG", 2_000)
+    monkeypatch.setattr(journals, "LONG", 2_000)
     append, count = store.append, iter(range(1_000))
 
     def append_beside_a_loop(records: Sequence[Record]) -> list[Record]:
@@ -391,9 +391,9 @@ def test_packed_files_of_a_dead_process(
     folder: Path, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever comes next sees that nothing of a packed file waits, and removes it."""
-    monkeypatch.setattr(journals.journal_file, "LONG", 2_000)
+    monkeypatch.setattr(journals, "LONG", 2_000)
     with monkeypatch.context() as patch:
-        patch.setattr(journals.journal_file, "current_origin",
+        patch.setattr(journals, "current_origin",
                       lambda: replace(current_origin(), born=1.0))  # fmt: skip
         dead = Journal(folder, store)
         for n in range(100):
@@ -577,7 +577,7 @@ def test_live_process_is_left_alone(folder: Path, store: MemoryStore) -> None:
 def test_other_host(folder: Path, store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """The journal of another host is adopted when nothing was written to it for a day."""
     elsewhere = replace(current_origin(), host="elsewhere")
-    monkeypatch.setattr(journals.journal_file, "current_origin", lambda: elsewhere)
+    monkeypatch.setattr(journals, "current_origin", lambda: elsewhere)
     Journal(folder, store).point(1, point(0))
     journal = Journal(folder, store)
     (file,) = files(folder)
@@ -761,10 +761,10 @@ def test_exactly_once(tmp_path_factory: pytest.TempPathFactory, actions: Any) ->
     journal = Journal(folder, store)
     patch = pytest.MonkeyPatch()
     dead = replace(current_origin(), born=1.0)
-    patch.setattr(journals.journal_file, "current_origin", lambda: dead)
+    patch.setattr(journals, "current_origin", lambda: dead)
     patch.setattr("daskperiment.recording.journal_format._SECTION", 300)
     patch.setattr("daskperiment.recording.journal_format._BATCH", 500)
-    patch.setattr(journals.journal_file, "LONG", 2000)
+    patch.setattr(journals, "LONG", 2000)
     try:
         for n, (action, trial) in enumerate(actions):
             if action in ("point", "points"):

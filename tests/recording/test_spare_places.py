@@ -38,7 +38,7 @@ def leave(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list
     waiting.keep("ab", [b"value"])
     dead = replace(current_origin(), born=1.0)
     with monkeypatch.context() as patch:
-        patch.setattr(journals.journal_file, "current_origin", lambda: dead)
+        patch.setattr(journals, "current_origin", lambda: dead)
         written = Record("steps", 0, "left", b"{}")
         return SparePlaces(store, OwnedWrites(store)).take(
             lambda journal: journal.write(written), waiting

@@ -24,7 +24,7 @@ def die(*args):
 """
 WRITERS = {
     "journal": {
-        "module": "journal_file",
+        "module": "journal",
         "patch": "module.os.rename = die",
         "act": "module.JournalFile(Path(sys.argv[1]))",
     },

@@ -192,7 +192,7 @@ def test_server_went_back(weather: Any, when: str, monkeypatch: pytest.MonkeyPat
     Others got some of the ids meanwhile; they keep them, and no row mixes two trials. That the
     process has begun another journal since what is lost was delivered makes no difference.
     """
-    monkeypatch.setattr("daskperiment.recording.journal_file.LONG", 5_000)
+    monkeypatch.setattr("daskperiment.recording.journal.LONG", 5_000)
     place = SimpleNamespace(backend=weather.backend)
 
     def lose() -> None:

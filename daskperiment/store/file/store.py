@@ -36,7 +36,14 @@ from daskperiment.store.file.database import Database
 from daskperiment.store.file.deletions import Deletions
 from daskperiment.store.file.objects import FileObjects, select_in
 from daskperiment.store.object_methods import ObjectMethods
-from daskperiment.store.outlines import AFTER, CHANGED, OUTLINED, Outlines, holds, kind_of_output
+from daskperiment.store.outlines import (
+    AFTER,
+    CHANGED,
+    OUTLINED,
+    STEP_IN_OUTPUT,
+    Outlines,
+    holds,
+)
 from daskperiment.store.protocol import (
     Allocation,
     Fault,
@@ -581,8 +588,9 @@ def _rows(
     rows: list[_Row] = []
     for _, trial, id, body, _ in batch:
         rows.append((trial, id, body))
-        if stream == "outputs":  # their ids are digests
-            kind = kind_of_output(body)
+        if stream == "outputs":  # their ids are digests, so the step tells; a call would be felt
+            found = STEP_IN_OUTPUT.search(body)
+            kind = stream if found is None else f"{stream} {found[1].decode(errors='replace')}"
         else:  # a few calls of one step are kinds of their own, and many are one
             name, _, call = id.partition("-")[0].partition("#")
             kind = f"{stream} {name}" if len(call) > 1 else f"{stream} {name}{call}"
