@@ -16,6 +16,7 @@ from daskperiment.errors import CorruptRecordError, StoreError, StoreWarning
 from daskperiment.execution.kept_files import restore_files
 from daskperiment.execution.trial import TrialHandle
 from daskperiment.formats import read_file
+from daskperiment.recording.outputs import ObservedOutputs
 from daskperiment.recording.recorder import Recorder
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import INEXACT, Argument, CacheEntry, cache_entry_id
@@ -65,8 +66,13 @@ class OutputsByInputs:
 
     def find(self, trial: TrialHandle, recorder: Recorder) -> KnownOutput | None:
         """Return the output of an earlier trial, loaded; None if the step has to run."""
-        if not self._keys.expected and recorder.outputs.unknown([self._hint]):
+        outputs, base = recorder.outputs, self.key.base
+        if not self._keys.expected and not (
+            outputs.has_inputs(base) if trial.at_home else self._is_hinted(outputs)
+        ):
             return None  # whoever runs for the first time need not ask for each step
+        if outputs.awaits_inputs(base):
+            recorder.settle()  # what ran a moment ago in this process counts too
         hit = self._hit(recorder, trial.signing_key)
         if hit is None:
             return None
@@ -79,6 +85,9 @@ class OutputsByInputs:
             return None
         return KnownOutput(hit.entry, value, _reason(hit.entry.trial, self._keys.reason))
 
+    def _is_hinted(self, outputs: ObservedOutputs) -> bool:
+        return not outputs.unknown([self._hint])
+
     def read(self, store: Store, signing_key: bytes | None = None) -> CacheEntries:
         """Read what is known under the key."""
         self._entries = entries = CacheEntries(store, signing_key)
@@ -87,7 +96,6 @@ class OutputsByInputs:
         return entries
 
     def _hit(self, recorder: Recorder, signing_key: bytes | None) -> Hit | None:
-        recorder.settle()  # what ran a moment ago in this process counts too
         entries = self.read(recorder.store, signing_key)
         with suppress(StoreError):  # as above
             hit = entries.hit(*self.key, drew=False)
@@ -96,15 +104,18 @@ class OutputsByInputs:
             return None if gone else hit
         return None
 
-    def ids(self, drew: bool) -> list[str]:
-        """Return the ids under which to write down what the step returned.
+    def ids(self, drew: bool, outputs: ObservedOutputs) -> list[str]:
+        """Return the ids under which to write down what the step returned, and note that they are.
 
         Parameters
         ----------
         drew : bool
             Whether it drew random numbers.
+        outputs : ObservedOutputs
+            Of the recorder that writes it down.
         """
         known, (base, seeded) = self._entries, self.key
+        outputs.note_inputs(base)
         next_id = known.next_id if known is not None else cache_entry_id
         told = drew and known is not None and known.all(base)
         found = [] if told else [next_id(base)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from daskperiment.codec import unpack
 from daskperiment.errors import StoreError
 from daskperiment.execution.between_steps import run_between, run_unrecorded
 from daskperiment.execution.calls import Call
+from daskperiment.execution.claimed_outputs import may_be_made
 from daskperiment.execution.helper_threads import speaking_step
 from daskperiment.execution.kept_files import restore_files
 from daskperiment.execution.known_outputs import distrust
@@ -32,11 +33,11 @@ from daskperiment.execution.running import Stopwatch
 from daskperiment.execution.tasks import StepRunner, deliver_visit, run_recorded
 from daskperiment.execution.trial import RequestSource, TrialHandle, TrialRequest
 from daskperiment.formats import read_file
-from daskperiment.recording.claims import claimed
 from daskperiment.recording.recorder import Recorder
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import FileState, StepRun, cache_entry_id, reused_run_id
 from daskperiment.reuse.cache_entries import Hit, look_up, reads_with
+from daskperiment.reuse.cache_keys import StepKeys
 from daskperiment.seeds import step_seed
 from daskperiment.store.liveness import current_origin
 
@@ -237,16 +238,31 @@ def run_shared(
     # An input that another trial made with seeds of its own: each trial runs the step itself then.
     if not recording.accepts(outcomes):
         return recording.void
-    claim = _claim(recording, outcomes, call)
-    with nullcontext() if claim is None else claim:
-        known = _made_meanwhile(recording, outcomes, call, claim is not None)
-        if known is not None:
-            return known
+    request = recording.source.request()
+    recorder = recorder_for(request.setup.store)
+    keys, claim = request.step_keys.get(call.key), None
+    name = _claimable(recorder, outcomes, call, keys)
+    if name is not None:
+        claim = recorder.delivery.claims.take(name, recorder.settle)
+    try:
+        if request.followed or (
+            name is not None and keys is not None
+            and may_be_made(request, recorder, keys, claim)
+        ):  # fmt: skip
+            known = _made_meanwhile(recording, outcomes, call)
+            if known is not None:
+                return known
         trial = join(recording.source)
         runner = run_recorded(trial, call, values, _reads(outcomes))
-        deliver_visit(trial, runner.recorder)
+        deliver_visit(trial, recorder)
+        if claim is not None and trial.at_home and not recorder.delivery.away:
+            made, claim = claim, None
+            # Before those that wait for it look for the output.
+            if recorder.delivery.claims.keep(made):
+                recorder.settle()
+    finally:
         if claim is not None:
-            runner.recorder.settle()  # before those that wait for it look for the output
+            recorder.delivery.claims.give_back(claim)
     assert runner.record is not None
     source = runner.record.reused or trial.trial
     outcome = recording.outcome(runner.value, outcomes, run=runner.record, trial=source)
@@ -264,26 +280,24 @@ def _is_private(runner: StepRunner) -> bool:
     return bool(runner.doubt or runner.spoiled) or hasattr(runner.value, "__next__")
 
 
-def _claim(
-    recording: RecordingTrial, outcomes: Sequence[SharedOutcome], call: Call
-) -> AbstractContextManager[None] | None:
-    """Return the claim to an output that other processes may be about to make, too."""
-    request = recording.source.request()
-    keys = request.step_keys.get(call.key)
+def _claimable(
+    recorder: Recorder, outcomes: Sequence[SharedOutcome], call: Call, keys: StepKeys | None
+) -> str | None:
+    """Return the name of an output that other processes may be about to make, too."""
     if not call.persist or keys is None or not keys.reusable or not keys.base:
         return None
     if speaking_step() is not None:
         # A trial within a step waits for no other step: that might wait for the one around it.
         return None
-    recorder = recorder_for(request.setup.store)
-    if not recorder.outputs.unknown([cache_entry_id(keys.base)]):
+    id = cache_entry_id(keys.base)
+    if not recorder.outputs.unknown([id]) and id not in keys.ids:
         return None  # it was made before, and is of no use here: with another seed it draws others
-    drew = any(outcome.drew for outcome in outcomes)
-    return claimed(recorder.delivery.folder, keys.seeded if drew else keys.base)
+    drew = any(outcome.drew for outcome in outcomes) or recorder.outputs.drew(id)
+    return keys.seeded if drew else keys.base
 
 
 def _made_meanwhile(
-    recording: RecordingTrial, outcomes: Sequence[SharedOutcome], call: Call, claimable: bool
+    recording: RecordingTrial, outcomes: Sequence[SharedOutcome], call: Call
 ) -> SharedOutcome | None:
     """Load the output of a trial that ran the step since this one was arranged.
 
@@ -293,7 +307,7 @@ def _made_meanwhile(
     """
     request, hit = recording.source.request(), None
     keys = request.step_keys.get(call.key)
-    if (request.followed or claimable) and keys is not None and keys.reusable:
+    if keys is not None and keys.reusable:
         drew = any(outcome.drew for outcome in outcomes)
         with suppress(StoreError):
             setup = request.setup

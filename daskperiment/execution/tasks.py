@@ -489,7 +489,7 @@ class StepRunner:
             # And so is what another step changed.
             own = msgspec.structs.replace(entry, reads=self.reads, partial=False, spoiled=[])
             for known in (self.known if self.keys.call.by_nodes else None, self.known_now):
-                ids = known.ids(entry.drew) if known is not None else []
+                ids = known.ids(entry.drew, self.recorder.outputs) if known is not None else []
                 self.recorder.entry(ids, own, self.trial.owner, self.trial.signing_key)
 
 

@@ -21,6 +21,7 @@ from daskperiment.errors import (
     StoreUnavailableError,
     StoreWarning,
 )
+from daskperiment.recording.claims import Claims
 from daskperiment.recording.journal import Journal
 from daskperiment.recording.latest_values import LatestValues
 from daskperiment.recording.outputs import ObservedOutputs, remember
@@ -56,6 +57,7 @@ class Delivery:
         self.folder = journal_folder(store)
         self.writes = OwnedWrites(store)
         self.journal = Journal(self.folder, store, self.writes)
+        self.claims = Claims(self.folder)
         self.on_loss: Callable[[], None] = lambda: None
         """Called when the store turns out to have lost records."""
         self.away = False
@@ -192,6 +194,7 @@ class Delivery:
 
     def rest(self) -> None:
         """Close files until they are needed again."""
+        self.claims.rest()
         self.journal.rest()
         self.values.rest()
 
@@ -215,14 +218,19 @@ class Delivery:
         """
         # One at a time, so that whoever delivers an output is the one to hold it against others.
         with self._delivering, self._outputs.compared(self._store.find) as existing:
-            if self._held:
-                existing += self._held.place(self.journal, self.writes)
-                self.stuck = bool(self._held)
-            if self._spare.holds:
-                existing += self._spare.flush(timeout)
-            existing += self.journal.flush(timeout)
-            if self.writes.loss is not None:
-                existing += self._restore(timeout)
+            made = self.claims.made and self.claims.ready()
+            try:
+                if self._held:
+                    existing += self._held.place(self.journal, self.writes)
+                    self.stuck = bool(self._held)
+                if self._spare.holds:
+                    existing += self._spare.flush(timeout)
+                existing += self.journal.flush(timeout)
+                if self.writes.loss is not None:
+                    existing += self._restore(timeout)
+            finally:
+                if made:
+                    self.claims.delivered(made)
 
     def went_back(self, latest: int, known: Record | None) -> None:
         """Note that the store lost what this process wrote, when its highest id was this one.
@@ -355,6 +363,7 @@ class Delivery:
         """Deliver what can be delivered, and say in one line what is left."""
         # A store that is away was tried a moment ago, and the process may end at once.
         reason = "it is away" if self.away else self._refusal()
+        self.claims.close()
         self.values.clear()
         if reason is None:
             self.journal.close()

@@ -18,6 +18,9 @@ __all__ = ["DREW", "ChangesInPlace", "Conflict", "ObservedOutputs", "remember"]
 
 REMEMBERED = 256
 
+_BY_INPUTS = 50_000
+"""Outputs that are remembered by their inputs, and again so many that are being forgotten."""
+
 DREW = "drew"
 """What is remembered of a cache entry whose step drew random numbers."""
 
@@ -57,6 +60,10 @@ class ObservedOutputs:
         self.changes: OrderedDict[str, ChangesInPlace] = OrderedDict()
         """What was changed in place, by the token of the trial."""
         self._told: set[tuple[str, str]] = set()
+        # Numbers in place of texts: there is one for each step of a long chain.
+        self._new_inputs: set[int] = set()
+        self._by_inputs: set[int] = set()
+        self._by_inputs_before: set[int] = set()
         self.found_conflicts = False
         self._lock = threading.RLock()
 
@@ -75,6 +82,28 @@ class ObservedOutputs:
     def drew(self, id: str) -> bool:
         """Return whether this process wrote that a step drew, under its cache key without seeds."""
         return self._known.get(id) == DREW
+
+    def note_inputs(self, cache_key: str) -> None:
+        """Note that something is written down under a cache key that is made of inputs."""
+        with self._lock:
+            self._new_inputs.add(hash(cache_key))
+
+    def awaits_inputs(self, cache_key: str) -> bool:
+        """Return whether what was written down under such a cache key is not delivered."""
+        return hash(cache_key) in self._new_inputs
+
+    def has_inputs(self, cache_key: str) -> bool:
+        """Return whether this process wrote something down under such a cache key."""
+        number = hash(cache_key)
+        known = number in self._by_inputs or number in self._by_inputs_before
+        return known or number in self._new_inputs
+
+    def _delivered_inputs(self, numbers: set[int]) -> None:
+        with self._lock:
+            if len(self._by_inputs) >= _BY_INPUTS:
+                self._by_inputs_before, self._by_inputs = self._by_inputs, set()
+            self._by_inputs |= numbers
+            self._new_inputs -= numbers
 
     def add(self, id: str, output: Output, write: Callable[[], object]) -> None:
         """Write an output down, and hold it against earlier ones when it is delivered."""
@@ -102,12 +131,15 @@ class ObservedOutputs:
         """
         with self._lock:
             waiting, self._waiting = self._waiting, {}
+            inputs = self._new_inputs and self._new_inputs.copy()
         existing: list[Record] = []
         try:
             yield existing
         except BaseException:
             self._take_back(waiting)
             raise
+        if inputs:
+            self._delivered_inputs(inputs)
         if waiting:
             self._compare(waiting, existing, find)
 

@@ -13,7 +13,7 @@ from weakref import ref
 from daskperiment.store.buckets import BucketPlace
 from daskperiment.store.liveness import whereabouts
 from daskperiment.store.object_methods import name_place, share_place
-from daskperiment.store.opening import check_arrival, has_spare_folder, journal_folder
+from daskperiment.store.opening import CLAIMS, check_arrival, has_spare_folder, journal_folder
 from daskperiment.store.protocol import Store
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ class _Registry:
         if recorder is None or recorder.pid != os.getpid():
             from daskperiment.recording.recorder import Recorder  # noqa: PLC0415  # once a store
 
+            if recorder is not None:
+                recorder.delivery.claims.close()  # the parent's, and not when it is garbage
             recorder = self._recorders[store.address] = Recorder(store)
             atexit.unregister(close_recorders)
             atexit.register(close_recorders)
@@ -134,7 +136,7 @@ def is_caught_up(store: Store) -> bool:
         names = os.listdir(journal_folder(store))
     except OSError:
         names = []  # there is none, or it is for others to deliver
-    waiting = any(not own or own not in name for name in names)
+    waiting = any(not own or own not in name for name in names if name != CLAIMS)
     return not waiting and not has_spare_folder(store)
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = [
+    "CLAIMS",
     "cache_folder",
     "check_arrival",
     "columns_folder",
@@ -39,6 +40,9 @@ __all__ = [
     "seen_file",
     "spare_folders",
 ]
+
+CLAIMS = "claims"
+"""What stands beside the journals, and waits for no store."""
 
 _FOLDER = "daskperiment_cache"
 _EXPECTED = (

@@ -19,6 +19,8 @@ import daskperiment
 from daskperiment.capture import encoding
 from daskperiment.capture.fingerprint import arrays
 from daskperiment.codec import buffer_digests
+from daskperiment.execution import claimed_outputs
+from daskperiment.recording import claims
 from daskperiment.recording import journal as journals
 from daskperiment.recording.registry import close_recorders
 from daskperiment.store.opening import open_store
@@ -204,15 +206,21 @@ def test_large_values_are_read_once(
     assert passes(lambda: both.compute(scheduler="synchronous")) < 5.01
 
 
-STEP_CALLS = {"kept": 190, "plain": 110}
+STEP_CALLS = {"reused": 400, "kept": 190, "plain": 110}
 """Calls of this package for one of many steps that run for the first time, with its planning."""
 
 
 @pytest.mark.parametrize("kind", STEP_CALLS)
-def test_a_step_of_many_costs_no_statement_and_no_file(kind: str, tmp_path: Path) -> None:
+def test_a_step_of_many_costs_no_statement_and_no_file(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """However many steps run for the first time, they are written by the batch."""
+    # What is slow, as all is on a busy machine, would be delivered at once.
+    monkeypatch.setattr(claims, "_BURST", 1e9)
+    monkeypatch.setattr(claims, "_BATCH", 1e9)
+    monkeypatch.setattr(claimed_outputs, "_SHORTEST", 1e9)
     ex = daskperiment.Experiment("costs", backend=tmp_path, seed=1)
-    steps = {"kept": ex.persist(_add), "plain": ex(_add)}
+    steps = {"reused": ex.persist(_add, reuse=True), "kept": ex.persist(_add), "plain": ex(_add)}
     base = os.path.dirname(daskperiment.__file__) + os.sep
     step, last, start = steps[kind], ex.result(_count), ex.parameter("start", default=0)
     last([step(start, -1)]).compute(scheduler="synchronous")

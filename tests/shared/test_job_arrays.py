@@ -11,7 +11,8 @@ from types import ModuleType
 import pytest
 
 import daskperiment
-from daskperiment.recording.claims import claimed
+from daskperiment.recording.claims import Claims
+from daskperiment.recording.registry import recorder_for
 from tests.survival.processes import nursery
 
 
@@ -105,41 +106,126 @@ def test_trials_within_steps_wait_for_nobody(tmp_path, monkeypatch, scheduler):
     assert values == {"a": "a", "b": "b"}
 
 
-def test_claims_leave_nothing_behind(tmp_path):
-    """Who waits goes on when the block has ended, and then there is no file."""
-    entered, leave, done = threading.Event(), threading.Event(), threading.Event()
+def no_settling() -> None:
+    """There is nothing to deliver."""
 
-    def hold() -> None:
-        with claimed(tmp_path, "a"):
-            entered.set()
-            leave.wait(30)
 
-    def follow() -> None:
-        with claimed(tmp_path, "a"):
-            done.set()
+def test_who_waits_for_a_claim_goes_on_without_it(tmp_path):
+    """Who waits delivers what others may wait for, and goes on when the claim is given back."""
+    claims, settled, done = Claims(tmp_path), threading.Event(), []
+    first = claims.take("a", no_settling)
+    thread = threading.Thread(target=lambda: done.append(claims.take("a", settled.set)))
+    thread.start()
+    assert settled.wait(30)
+    other = claims.take("b", no_settling)  # another name waits for nobody
+    claims.give_back(first)
+    thread.join(30)
+    assert done == [None]  # what was made may be there
+    again = claims.take("a", no_settling)
+    assert not first.waited
+    assert not again.waited
+    claims.rest()  # without effect while something is claimed
+    claims.give_back(other, again)
+    claims.rest()
+    assert [path.name for path in (tmp_path / "claims").iterdir()] == ["locks"]
 
-    threads = [threading.Thread(target=hold), threading.Thread(target=follow)]
-    threads[0].start()
-    assert entered.wait(30)
-    threads[1].start()
-    with claimed(tmp_path, "b"):  # another name waits for nobody
-        assert not done.wait(0.05)
-    leave.set()
-    assert done.wait(30)
-    for thread in threads:
-        thread.join()
-    assert list((tmp_path / "claims").iterdir()) == []
+
+def test_a_claim_lasts_until_its_output_is_delivered(tmp_path):
+    """What was made is held until a delivery that began afterwards has ended."""
+    claims = Claims(tmp_path)
+    made = [claims.take(name, no_settling) for name in "abc"]
+    assert claims.keep(made[0]), "the first is delivered at once"
+    ready = claims.ready()
+    claims.keep(made[1])  # while that is delivered
+    claims.delivered(ready)
+    assert claims.made == [made[1]]
+    assert claims.take("a", no_settling) is not None
+    waiting = threading.Thread(target=claims.take, args=("b", lambda: None), daemon=True)
+    waiting.start()
+    claims.delivered(claims.ready())
+    waiting.join(30)
+    assert not waiting.is_alive()
+    assert claims.made == []
+
+
+def test_who_is_alone_with_its_claims_knows_it(tmp_path, processes):
+    """Another process that comes is seen from then on; one that left is forgotten by a new look."""
+    claims = Claims(tmp_path)
+    assert not claims.is_alone(None)
+    alone = claims.arrival()
+    assert alone is not None
+    assert claims.is_alone(alone)
+    gate = tmp_path / "gate"
+    pid = processes.start("claimant", str(tmp_path), str(gate))
+    wait_for(tmp_path, "claimed", 1)
+    assert not claims.is_alone(alone)
+    assert claims.arrival() is None
+    gate.touch()
+    assert processes.join(pid) == 0
+    assert not claims.is_alone(alone)
+    assert claims.is_alone(claims.arrival())
+
+
+def test_a_closed_recorder_ends_no_claim_of_the_next(tmp_path, processes):
+    """The file is closed with its recorder: later that would end the locks of one made since."""
+    closed = Claims(tmp_path)
+    closed.give_back(closed.take("a", no_settling))
+    closed.close()
+    claims = Claims(tmp_path)
+    claims.take("a", no_settling)
+    del closed
+    gate = tmp_path / "gate"
+    gate.touch()
+    pid = processes.start("claimant", str(tmp_path), str(gate))
+    wait_for(tmp_path, "comes", 1)
+    assert not (tmp_path / "claimed").exists()
+    claims.close()
+    assert processes.join(pid) == 0
+    assert (tmp_path / "claimed").exists()
+
+
+def test_a_deleted_file_of_claims_is_made_anew(tmp_path):
+    """Who had nothing claimed when the folder was deleted is seen by those who come afterwards."""
+    claims = Claims(tmp_path)
+    claims.give_back(claims.take("a", no_settling))
+    (tmp_path / "claims" / "locks").unlink()
+    claims.give_back(claims.take("a", no_settling))
+    assert (tmp_path / "claims" / "locks").exists()
 
 
 def test_a_claim_that_is_no_file_stops_nobody(tmp_path):
     """Where the claims' folder is a file, as after a mishap, each makes the output itself."""
     (tmp_path / "claims").touch()
-    with claimed(tmp_path, "a"), claimed(tmp_path, "a"):
-        pass
+    claims = Claims(tmp_path)
+    assert claims.take("a", no_settling) is claims.take("a", no_settling) is None
+    assert claims.arrival() is None
 
 
 def test_what_raises_lets_go(tmp_path):
-    """A step that fails ends its claim."""
-    with pytest.raises(ZeroDivisionError), claimed(tmp_path, "a"):
-        raise ZeroDivisionError
-    assert list((tmp_path / "claims").iterdir()) == []
+    """A step that fails ends its claim, and so does one whose store is away when it ends."""
+    ex = daskperiment.Experiment("claims", backend=tmp_path)
+    x = ex.parameter("x", default=0)
+
+    @ex.persist(reuse=True)
+    def step(x):
+        return 1 / x
+
+    @ex.result
+    def result(value):
+        return value
+
+    node = result(step(x))
+    with pytest.raises(ZeroDivisionError):
+        node.compute(scheduler="synchronous")
+    claims = recorder_for(ex._store).delivery.claims
+    assert claims._held == set()
+    node.bind(x=1).compute(scheduler="synchronous")
+    assert claims._held == set()
+    assert claims.made == []
+    recorder_for(ex._store).delivery.away = True
+    try:
+        node.bind(x=2).compute(scheduler="synchronous")
+        assert claims._held == set()
+        assert claims.made == []
+    finally:
+        recorder_for(ex._store).delivery.away = False

@@ -14,12 +14,24 @@ import redis
 
 import daskperiment
 from daskperiment import experiment
+from daskperiment.recording.claims import Claims
 from tests.survival.forks import take_orders
 
-__all__ = ["abroad", "endless", "job", "squares", "waiting"]
+__all__ = ["abroad", "claimant", "endless", "job", "squares", "waiting"]
 
 PRELOADED = (experiment, distributed, git, pymongo, redis)
 """What the programs need sooner or later, imported before they are forked."""
+
+
+def claimant(folder, gate):
+    """Claim something beside journals, and give it back when a file is there."""
+    claims = Claims(Path(folder))
+    claim = claims.take("a", Path(folder, "comes").touch)
+    Path(folder, "claimed").touch()
+    while not os.path.exists(gate):
+        time.sleep(0.01)
+    if claim is not None:
+        claims.give_back(claim)
 
 
 def squares(backend, first, count):
