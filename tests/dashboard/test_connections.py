@@ -145,7 +145,7 @@ def test_a_made_token_never_waits(tmp_path):
         assert ask(server, "/?token=wrong-token-2") == 429
 
 
-@pytest.mark.parametrize("token", [TOKEN, MadeToken.new()])
+@pytest.mark.parametrize("token", [TOKEN, MadeToken.new()], ids=["given", "made"])
 def test_a_ticket_says_nothing_of_the_token(token):
     """What a browser keeps is no two servers' and cannot be made of a guessed token."""
     first, second = Guard("127.0.0.1", token), Guard("127.0.0.1", token)
