@@ -218,7 +218,8 @@ class Delivery:
         """
         # One at a time, so that whoever delivers an output is the one to hold it against others.
         with self._delivering, self._outputs.compared(self._store.find) as existing:
-            made = self.claims.made and self.claims.ready()
+            # A copy: what is made meanwhile belongs to the next delivery.
+            made = self.claims.ready() if self.claims.made else []
             try:
                 if self._held:
                     existing += self._held.place(self.journal, self.writes)

@@ -148,6 +148,28 @@ def test_a_claim_lasts_until_its_output_is_delivered(tmp_path):
     assert claims.made == []
 
 
+def test_what_is_made_during_a_delivery_waits_for_the_next(tmp_path, monkeypatch):
+    """It may have come too late for that one; then it is delivered, and its claim ends."""
+    ex = daskperiment.Experiment("array", backend=tmp_path)
+    recorder = recorder_for(ex._store)
+    claims, flush = recorder.delivery.claims, recorder.delivery.journal.flush
+    claim = claims.take("data", pytest.fail)
+
+    def make_meanwhile(*arguments):
+        claims.keep(claim)
+        return flush(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recorder.delivery.journal, "flush", make_meanwhile)
+        recorder.settle()
+    assert claims.made == [claim]
+    recorder.settle()
+    assert claims.made == []
+    again = claims.take("data", pytest.fail)
+    assert not again.waited
+    claims.give_back(again)
+
+
 def test_who_is_alone_with_its_claims_knows_it(tmp_path, processes):
     """Another process that comes is seen from then on; one that left is forgotten by a new look."""
     claims = Claims(tmp_path)
