@@ -19,7 +19,7 @@ import daskperiment
 from daskperiment.capture import encoding
 from daskperiment.capture.fingerprint import arrays
 from daskperiment.codec import buffer_digests
-from daskperiment.execution import claimed_outputs
+from daskperiment.execution import claimed_outputs, running
 from daskperiment.recording import claims
 from daskperiment.recording import journal as journals
 from daskperiment.recording.registry import close_recorders
@@ -219,6 +219,8 @@ def test_a_step_of_many_costs_no_statement_and_no_file(
     monkeypatch.setattr(claims, "_BURST", 1e9)
     monkeypatch.setattr(claims, "_BATCH", 1e9)
     monkeypatch.setattr(claimed_outputs, "_SHORTEST", 1e9)
+    # A process that is smaller than the one which began it reads its peak from a file.
+    monkeypatch.setattr(running, "_inherited", lambda pid: 0)
     ex = daskperiment.Experiment("costs", backend=tmp_path, seed=1)
     steps = {"reused": ex.persist(_add, reuse=True), "kept": ex.persist(_add), "plain": ex(_add)}
     base = os.path.dirname(daskperiment.__file__) + os.sep
