@@ -41,6 +41,7 @@ __all__ = [
     "is_own_code",
     "is_plain",
     "is_set",
+    "is_users_variable",
     "parts_inside",
     "parts_of",
     "parts_of_callable",
@@ -333,13 +334,21 @@ def is_plain(module: str, name: str, value: Any) -> bool:
     """Whether a variable of a library is a plain value that people may set, or the arguments."""
     if module == "sys" and name == "argv":
         return True
+    return _is_public_value(name, value)
+
+
+def is_users_variable(name: str, value: Any) -> bool:
+    """Whether a variable holds code of the user's, or a plain value under a public name."""
+    return is_own_code(value) or _is_public_value(name, value)
+
+
+def _is_public_value(name: str, value: Any) -> bool:
     return type(value) in ATOMS and not name.startswith("_")
 
 
 def is_set(variables: dict[str, Any], name: str) -> bool:
     """Whether the user made a name known to all modules, among those that Python gives."""
-    value = variables.get(name, MISSING)
-    return is_own_code(value) or (type(value) in ATOMS and not name.startswith("_"))
+    return is_users_variable(name, variables.get(name, MISSING))
 
 
 def registered_with(cls: type) -> list[tuple[str, Any]]:

@@ -22,7 +22,6 @@ __all__ = [
     "unknown_keyword",
 ]
 
-
 DEFAULT = "default"
 """Stands for the fingerprint of a default that has none: the code tells which it is."""
 

@@ -14,7 +14,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from daskperiment.capture.code_objects import CodeNames, cell_value, cells_of, names_of
-from daskperiment.capture.members import ATOMS, is_own_code
+from daskperiment.capture.members import is_users_variable
 from daskperiment.capture.origin import module_of
 
 __all__ = ["all_variables", "modules_named", "takes_all_variables", "variables_named"]
@@ -87,8 +87,7 @@ def all_variables(variables: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return [
         (name, value)
         for name, value in sorted(variables.items())
-        if not name.startswith("__")
-        and (is_own_code(value) or (type(value) in ATOMS and not name.startswith("_")))
+        if not name.startswith("__") and is_users_variable(name, value)
     ]
 
 

@@ -166,7 +166,7 @@ def _begun(
     request: TrialRequest, recorder: Recorder,
     allocate: Callable[[TrialRequest, Recorder, bytes], BegunTrial],
 ) -> BegunTrial:  # fmt: skip
-    blobs, first_record = _put_objects(request, recorder)
+    blobs, first_record = _put_objects(request, recorder, allocate is _allocate_once)
     known = recorder.delivery.writes.known
     begun = allocate(request, recorder, first_record)
     if not begun.allocation.stands:
@@ -178,7 +178,9 @@ def _begun(
     return begun
 
 
-def _put_objects(request: TrialRequest, recorder: Recorder) -> tuple[list[Blob], bytes]:
+def _put_objects(
+    request: TrialRequest, recorder: Recorder, joined: bool
+) -> tuple[list[Blob], bytes]:  # fmt: skip
     """Put what a trial begins with into the store; return it, and the trial's first record."""
     # Objects before the record that names them: whoever reads it finds them.
     forms, blobs = {}, list(request.setup.blobs)
@@ -190,7 +192,7 @@ def _put_objects(request: TrialRequest, recorder: Recorder) -> tuple[list[Blob],
     if request.files is not None:
         blobs.append(request.files)
     recorder.delivery.put(*blobs)
-    return blobs, _first_record(request, forms)
+    return blobs, _first_record(request, forms, joined)
 
 
 def _handle(request: TrialRequest, begun: BegunTrial) -> TrialHandle:
@@ -222,7 +224,7 @@ def undefined(names: tuple[str, ...]) -> ParameterUndefinedError:
     )
 
 
-def _first_record(request: TrialRequest, forms: dict[str, Any]) -> bytes:
+def _first_record(request: TrialRequest, forms: dict[str, Any], joined: bool) -> bytes:
     setup = request.setup
     begun = Begun(
         token=request.token, result=setup.result, started=time.time(), seed=request.seed,
@@ -232,7 +234,7 @@ def _first_record(request: TrialRequest, forms: dict[str, Any]) -> bytes:
         resumes=None if request.resumption is None else request.resumption.trial,
         files=request.files and request.files.digest,
         unreached=[*filterfalse(setup.parameters.__contains__, forms)],
-        submission=request.submission, code_hash=setup.code_hash,
+        submission=request.submission, joined=joined, code_hash=setup.code_hash,
         hashes=_hashes(request) if setup.hashes else {},
         numbered=setup.signing_key is not None, vouched=setup.signing_key is not None,
     )  # fmt: skip
@@ -255,7 +257,6 @@ def _encoded(begun: Begun, setup: TrialSetup) -> bytes:
 
 def _allocate_once(request: TrialRequest, recorder: Recorder, body: bytes) -> BegunTrial:
     known = recorder.delivery.writes.known
-    body = _encoded(msgspec.structs.replace(decode(body, Begun), joined=True), request.setup)
     allocation = recorder.store.allocate(request.token, body, known)
     return BegunTrial(allocation, Owner(allocation.trial, request.token), body)
 
