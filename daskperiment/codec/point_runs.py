@@ -13,9 +13,11 @@ come back bit by bit.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, repeat
-from typing import Any, Generic, TypeVar
+from itertools import chain, islice, repeat
+from operator import ne, sub
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Struct, field
@@ -29,7 +31,7 @@ MANY = 64
 """Points of a record from which on runs are looked for: of few it does not matter."""
 _SHORT = 4
 """Points that a run must have on average, to take less than the points themselves."""
-_NUMBERS = (float, int)
+_NUMBERS = {float, int}
 _MOMENT = 0.005
 """Seconds of a run whose points have the time of its first."""
 _LATEST = 2.0**32
@@ -124,12 +126,13 @@ def points_body(points: list[bytes], trial: int) -> bytes:
     """Return the body of a record of some points, each as JSON; the same for the same points."""
     joined = b",".join(points)
     decoded = _decoded(joined) if len(points) >= MANY else []
-    odd = {each.metric for each in decoded if not _may_run(each)}
-    runs = _runs_of(each for each in decoded if each.metric not in odd)
+    odd = _odd_metrics(decoded)
+    kept = [each for each in decoded if each.metric not in odd] if odd else decoded
+    runs = [run for some in _by_metric(kept) for run in _runs_of(some)]
     if runs and len(runs) * _SHORT <= len(points):
         # The points of a metric stay together, so that their order is known.
         pairs = zip(points, decoded, strict=True)
-        others = b",".join([point for point, each in pairs if each.metric in odd])
+        others = b",".join([point for point, each in pairs if each.metric in odd] if odd else [])
         written = b",".join([run.encoded() for run in runs])
         return sealed(b'{"points":[%b],"runs":[%b]}' % (others, written), trial)
     return sealed(b'{"points":[%b]}' % joined, trial)
@@ -143,44 +146,43 @@ def _decoded(joined: bytes) -> list[_GivenPoint]:
         return []
 
 
+def _odd_metrics(points: Sequence[_GivenPoint]) -> set[str]:
+    """Return the metrics of which a point has no place in a run."""
+    # Passes that make no call for a point: there may be a million of them.
+    epochs = {type(each.epoch) for each in points}
+    values = {type(each.value) for each in points}
+    if epochs <= {int} and values <= _NUMBERS and not {each.serial for each in points} - {""}:
+        return set()
+    return {each.metric for each in points if not _may_run(each)}
+
+
 def _may_run(point: _GivenPoint) -> bool:
     return not point.serial and type(point.epoch) is int and type(point.value) in _NUMBERS
 
 
-class _GrowingRun:
-    """A run to which points are added."""
+def _by_metric(points: Sequence[_GivenPoint]) -> Iterable[Sequence[_GivenPoint]]:
+    """Return the points of each metric, in their order."""
+    if len({each.metric for each in points}) < 2:
+        return [points] if points else []
+    found: dict[str, list[_GivenPoint]] = {}
+    for each in points:
+        found.setdefault(each.metric, []).append(each)
+    return found.values()
 
-    __slots__ = ("first", "metric", "next", "step", "times", "values")
 
-    def __init__(self, point: _GivenPoint) -> None:
-        self.metric = point.metric
-        self.first = self.next = point.epoch
-        self.step = 0
-        self.values = [point.value]
-        self.times = [point.time]
+class _FoundRun(NamedTuple):
+    """Points of one metric that can be written as a run."""
 
-    def take(self, point: _GivenPoint) -> bool:
-        """Add a point if it is the next one; the second one decides how far they are apart."""
-        if not self.times[-1] <= point.time < _LATEST:
-            return False
-        if len(self.values) >= MANY and point.time - self.times[0] >= _MOMENT > self._taken():
-            return False  # of a quick loop, whose points need no times of their own
-        if len(self.values) == 1:
-            self.step = point.epoch - self.first
-        elif point.epoch != self.next:
-            return False
-        self.next = point.epoch + self.step
-        self.values.append(point.value)
-        self.times.append(point.time)
-        return True
-
-    def _taken(self) -> float:
-        return self.times[-1] - self.times[0]
+    metric: str
+    first: int
+    step: int
+    values: list[int | float]
+    times: list[float]
 
     def encoded(self) -> bytes:
         """Return the run as JSON."""
         time, after = self.times[0], b"[]"
-        if self._taken() >= _MOMENT:
+        if self.times[-1] - time >= _MOMENT:
             counted = [round(each * 1e6) for each in self.times]
             time = counted[0] / 1e6
             after = _encode([(each - counted[0]) // 1000 for each in counted])
@@ -192,16 +194,31 @@ class _GrowingRun:
         return b"%b,%b,%b,%b]" % (head[:-1], values, _encode(divisors), after)
 
 
-def _runs_of(points: Iterable[_GivenPoint]) -> list[_GrowingRun]:
-    """Return points as runs, those of each metric in their order."""
-    latest: dict[str, _GrowingRun] = {}
-    found: list[_GrowingRun] = []
-    for point in points:
-        run = latest.get(point.metric)
-        if run is None or not run.take(point):
-            run = latest[point.metric] = _GrowingRun(point)
-            found.append(run)
-    return found
+def _runs_of(points: Sequence[_GivenPoint]) -> Iterator[_FoundRun]:
+    """Yield the points of one metric as runs: each is as long as it can be."""
+    epochs = [each.epoch for each in points]
+    values = [each.value for each in points]
+    times = [each.time for each in points]
+    # Where a run cannot go on is looked for by the interpreter's own loops, not point by point.
+    steps = list(map(sub, islice(epochs, 1, None), epochs))
+    turns = breaks = [False] * len(points)
+    if steps and steps.count(steps[0]) < len(steps):
+        # Before the next point but one, whether it is as far away as the next one.
+        turns = list(map(ne, islice(steps, 1, None), steps))
+    if times != sorted(times) or times[-1] >= _LATEST:
+        # Before the next point: it is not as late as this one, or later than is counted.
+        pairs = zip(times, islice(times, 1, None), strict=False)
+        breaks = [not time <= following < _LATEST for time, following in pairs]
+    turns, breaks = [*turns, True, True], [*breaks, True]
+    start, count = 0, len(points)
+    while start < count:
+        end = min(turns.index(True, start) + 2, breaks.index(True, start) + 1, count)
+        if end - start > MANY:  # of a quick loop, whose points need no times of their own
+            later = bisect_left(times, times[start] + _MOMENT, start, end)
+            end = end if later < start + MANY else later
+        step = steps[start] if end - start > 1 else 0
+        yield _FoundRun(points[0].metric, epochs[start], step, values[start:end], times[start:end])
+        start = end
 
 
 def _multiples(values: Sequence[float]) -> tuple[bytes, tuple[int, int]] | None:

@@ -23,6 +23,7 @@ from daskperiment.execution import claimed_outputs, running
 from daskperiment.recording import claims
 from daskperiment.recording import journal as journals
 from daskperiment.recording.registry import close_recorders
+from daskperiment.records import Point
 from daskperiment.store.opening import open_store
 from daskperiment.store.protocol import Store
 
@@ -133,6 +134,35 @@ def test_a_point_is_few_calls(tmp_path: Path) -> None:
 
     train().compute(scheduler="synchronous")
     assert len(calls) <= 100 * POINT_CALLS + 50, calls[:POINT_CALLS]
+
+
+def test_delivering_makes_no_call_for_a_point(tmp_path: Path) -> None:
+    """Four times the points of two metrics take hardly more calls to read, pack and deliver."""
+    base = os.path.dirname(daskperiment.__file__) + os.sep
+    store = open_store(tmp_path / "store", "delivered")
+    journal = journals.Journal(tmp_path / "journal", store)
+    calls: list[str] = []
+
+    def note(frame: Any, event: str, argument: Any) -> None:
+        if event == "call" and frame.f_code.co_filename.startswith(base):
+            calls.append(frame.f_code.co_qualname)
+
+    def delivered(count: int) -> int:
+        for epoch in range(count):
+            for metric in ("loss", "accuracy"):
+                journal.point(1, Point(metric, epoch, 0.5, 1.0))
+        calls.clear()
+        before = sys.getprofile()
+        sys.setprofile(note)
+        try:
+            journal.flush()
+        finally:
+            sys.setprofile(before)
+        return len(calls)
+
+    delivered(10)
+    few, many = delivered(500), delivered(2000)
+    assert many < few + 60, Counter(calls).most_common(5)
 
 
 MEGABYTES = 12
