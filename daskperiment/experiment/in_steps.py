@@ -13,8 +13,8 @@ from daskperiment.execution.context import CURRENT, RunningStep
 from daskperiment.execution.helper_threads import bound, running_step
 from daskperiment.experiment.base import ExperimentBase, explained_methods
 from daskperiment.formatting import shorten
-from daskperiment.recording.registry import recorder_for
-from daskperiment.records import Point
+from daskperiment.recording.registry import ADMITTED, recorder_for
+from daskperiment.records import Point, PointParts
 
 __all__ = ["StepMethods"]
 
@@ -23,8 +23,11 @@ R = TypeVar("R")
 
 _INF = float("inf")
 _LEAST = -_INF
-_INT64 = 2**63
-_LEAST_INT = -_INT64
+_USUAL = 2**30 - 1
+"""Whole numbers up to this are compared faster than longer ones."""
+_LEAST_USUAL = -_USUAL
+_NOTHING: Any = object()
+"""In the place of what a call did not give: to take it in a tuple would be felt."""
 
 
 @explained_methods
@@ -142,7 +145,10 @@ class StepMethods(ExperimentBase):
     @overload
     def save_metric(self, metric_key: str, value: Any, *, epoch: Any) -> None: ...
 
-    def save_metric(self, metric_key: str, *point: Any, **named: Any) -> None:
+    def save_metric(  # type: ignore[misc]  # by name the two come among the named
+        self, metric_key: str, _first: Any = _NOTHING, _second: Any = _NOTHING,
+        *more: Any, **named: Any,
+    ) -> None:  # fmt: skip
         """Save a point of a metric, ``(metric_key, epoch, value)``; to be called in a step.
 
         When this returns, the point survives the end of the process. In a step that is computed
@@ -182,22 +188,26 @@ class StepMethods(ExperimentBase):
             running = self._running()
             trial = running.trial
         # A plain float for a counted epoch is a point as it stands, and takes no more than that.
-        epoch, value = point if len(point) == 2 and not named else (None, None)
+        epoch, value = _first, _second
         if (
             value.__class__ is float and _LEAST < value < _INF
-            and epoch.__class__ is int and _LEAST_INT <= epoch < _INT64
+            and epoch.__class__ is int and _LEAST_USUAL < epoch < _USUAL
             and metric_key.__class__ is str and metric_key and metric_key.isascii()
+            and not (named or more)
         ):  # fmt: skip
-            new = Point(metric_key, epoch, value, time.time())
+            new: Point | PointParts = (metric_key, epoch, value, time.time())
         else:
             from daskperiment.execution.metric_points import point_of
 
-            new = point_of(metric_key, point, named)
+            given = [one for one in (_first, _second) if one is not _NOTHING]
+            new = point_of(metric_key, (*given, *more), named)
         if running.halted is not None:  # a call less for each point
             running.check_goes_on("save points")
         if trial is not None:
             running.metrics.add(metric_key)
-            recorder_for(trial.store).point(trial.owner, new, trial.signing_key)
+            known = ADMITTED.get(id(trial.store))
+            recorder = recorder_for(trial.store) if known is None else known[1]
+            recorder.point(trial.owner, new, trial.signing_key)
 
     @overload
     def save_metrics(self, metrics: Mapping[str, Any], epoch: Any) -> None: ...

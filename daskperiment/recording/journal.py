@@ -36,7 +36,7 @@ from daskperiment.recording.journal_packing import pack, unpacked
 from daskperiment.recording.left_journals import adopt, count_left, left_journals
 from daskperiment.recording.owned_writes import OwnedWrites
 from daskperiment.recording.unfinished import unfinished
-from daskperiment.records import LogPiece, Point
+from daskperiment.records import LogPiece, Point, PointParts
 from daskperiment.store import rights
 from daskperiment.store.faults import explain
 from daskperiment.store.liveness import current_origin
@@ -110,26 +110,31 @@ class Journal:
                 number = self._number(file, record.owner)
             file.add(frames.encode_record(record, number), 1)
 
-    def point(self, trial: int, point: Point, owner: Owner | None = None) -> None:
+    def point(
+        self, trial: int, point: Point | PointParts, owner: Owner | None = None
+    ) -> None:  # fmt: skip
         """Write a point of a metric; as `write`, and as fast as can be."""
         encoded = _encode_point(point)
         with self._writing:
             file = self._file or self._create()
-            place, seed = file.places.get(owner) or self._place(file, trial, owner)
+            if owner is file.latest and owner is not None:  # to hash it would be felt
+                place, seed = file.place
+            else:
+                place, seed = self._place(file, trial, owner)
             # A frame, written as `add` does, without calls: there may be 300,000 in a second.
             checksum = crc32(encoded, seed)
             data = _pack(_MAGIC, _POINT, len(encoded), checksum, place) + encoded
+            size, length = file.size, len(data)
             try:
-                written = os.pwrite(file.handle, data, file.size)
-                if written < len(data):
-                    _write_rest(file.handle, data, file.size, written)
+                written = os.pwrite(file.handle, data, size)
+                if written < length:
+                    _write_rest(file.handle, data, size, written)
             except OSError as error:
                 raise explain(error, file.path) from error
-            file.size += len(data)
-            file.waiting += 1
+            file.size = size = size + length
             file.count += 1
             file.loose = True
-            if file.size > file.much:
+            if size > file.much:
                 file.hear()
                 self.on_much()
 
@@ -142,10 +147,14 @@ class Journal:
 
     def _place(self, file: JournalFile, trial: int, owner: Owner | None) -> tuple[int, int]:
         """Return the number in all frames of an owner's points, and where checksums start."""
-        place = trial | self._number(file, owner) << frames.OWNERS
-        found = place, frames.checksum_start(frames.POINT, place)
-        if owner is not None:
+        found = file.places.get(owner)
+        if found is None:
+            place = trial | self._number(file, owner) << frames.OWNERS
+            found = place, frames.checksum_start(frames.POINT, place)
+            if owner is None:
+                return found
             file.places[owner] = found
+        file.latest, file.place = owner, found
         return found
 
     def pieces(
@@ -322,7 +331,8 @@ class Journal:
                         raise self._late(timeout)
                     standing += self._append(records, file)
                     with self._writing:
-                        file.delivered, file.waiting = done, file.waiting - count
+                        file.delivered = done
+                        file.handed_over += count
             finally:
                 file.mark()
             with self._writing:
@@ -395,18 +405,22 @@ class JournalFile:
         host = re.sub(r"[^\w.]", "_", origin.host)[:64]
         self.name = uuid.uuid4().hex
         self.path = folder / f"{host}-{origin.pid}-{self.name}.journal"
-        self.waiting = 0
         self.loose = False
         """Whether points were written since the last cut."""
         self.numbers: dict[Owner | None, int] = {None: 0}
         """The numbers that owners have in this file."""
         self.places: dict[Owner | None, tuple[int, int]] = {}
         """What the frames of their points begin with."""
+        self.latest: Owner | None = None
+        """The owner of the latest point, and its place."""
+        self.place = (0, 0)
         self._owners: dict[int, Owner] = {}
         self.count = 0
         """How many records and points it has."""
         self.much = _MUCH
         """The size beyond which what waits is to be delivered at once."""
+        self.handed_over = 0
+        """How many of them are delivered."""
         self._packed = 0
         """Bytes that it takes, if it is packed."""
         header = frames.encode_header(frames.JournalHeader(self.name, origin))
@@ -424,6 +438,11 @@ class JournalFile:
             with suppress(OSError):
                 temporary.unlink()
             raise explain(error, self.path) from error
+
+    @property
+    def waiting(self) -> int:
+        """How many records and points are not delivered yet."""
+        return self.count - self.handed_over
 
     @property
     def taken(self) -> int:
@@ -466,7 +485,6 @@ class JournalFile:
         except OSError as error:
             raise explain(error, self.path) from error
         self.size += len(data)
-        self.waiting += count
         self.count += count
 
     def introduce(self, owner: Owner, begun: bytes) -> int:
@@ -486,7 +504,7 @@ class JournalFile:
         """
         if self._packed:
             self._take(unpacked(self.handle, self._first, self._packed), 0)
-        self.delivered, self.waiting = self._first, self.count
+        self.delivered, self.handed_over = self._first, 0
 
     def pack(self) -> None:
         """Let it take less of the disk: all of it is delivered, and hardly ever read again."""

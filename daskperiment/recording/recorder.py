@@ -38,6 +38,7 @@ from daskperiment.records import (
     LogPiece,
     Output,
     Point,
+    PointParts,
     beat_id,
     ended_id,
 )
@@ -132,9 +133,10 @@ class Recorder:
         else:
             self.write_signed("notes", trial, id, record, owner, key)
 
-    def point(self, owner: Owner, point: Point, key: bytes | None = None) -> None:
+    def point(self, owner: Owner, point: Point | PointParts, key: bytes | None = None) -> None:
         """Write a metric point of a trial down. Never raises, as `write`."""
         if key is not None:
+            point = Point(*point) if isinstance(point, tuple) else point
             with self.signer.lock:
                 self.point(owner, self.signer.point(owner, point, key))
             return

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from daskperiment.recording.recorder import Recorder
 
 __all__ = [
+    "ADMITTED",
     "close_recorders",
     "has_trials",
     "is_caught_up",
@@ -86,6 +87,8 @@ class _Registry:
 
 # The process's, as its journal files are.
 _REGISTRY = _Registry()
+ADMITTED = _REGISTRY.admitted
+"""The recorders of stores that were admitted, by the ids of these: for who asks at each point."""
 
 
 def recorder_for(store: Store) -> Recorder:

@@ -29,7 +29,7 @@ from daskperiment.store.protocol import Store
 
 BODIES = 1750
 """Bytes of the records of a trial of two steps, with room for longer names of hosts and people."""
-POINT_CALLS = 5
+POINT_CALLS = 3
 """Python calls of this package for one point, from `save_metric` to the system."""
 
 
