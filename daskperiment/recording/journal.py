@@ -504,6 +504,8 @@ class JournalFile:
         """
         if self._packed:
             self._take(unpacked(self.handle, self._first, self._packed), 0)
+            found = frames.read_owners(self.handle, self.size)
+            self._owners = {number: owner for number, owner, _ in found}
         self.delivered, self.handed_over = self._first, 0
 
     def pack(self) -> None:
@@ -512,6 +514,8 @@ class JournalFile:
             found = pack(self.path, self.handle, self._first, self.size)
             if found is not None:
                 self._take(*found)
+                # Nobody writes on: it says itself whose all is, should that be read again.
+                self.numbers, self.places, self._owners = {}, {}, {}
 
     def _take(self, handle: int, packed: int) -> None:
         os.close(self.handle)

@@ -14,7 +14,7 @@ from daskperiment.store import rights
 
 __all__ = ["pack", "unpacked"]
 
-_PIECE = 1 << 20
+_PIECE = 1 << 16
 _LEVEL = 1
 """Of packing: the others take several times as long for a few percent."""
 

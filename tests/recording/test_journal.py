@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import multiprocessing
 import os
@@ -32,7 +33,7 @@ from daskperiment.recording.journal import Journal
 from daskperiment.records import Point
 from daskperiment.store.file import FileStore
 from daskperiment.store.liveness import current_origin
-from daskperiment.store.protocol import Allocation, Buffer, Record, State, Stored
+from daskperiment.store.protocol import Allocation, Buffer, Owner, Record, State, Stored
 
 ROOT = Path(daskperiment.__file__).parent.parent
 
@@ -359,6 +360,31 @@ def test_rewound_to_files_of_before(
     journal.flush()
     assert journal.waiting == 0
     assert sorted(store.points()) == [(1, "loss", n) for n in range(61)]
+
+
+def test_trials_of_files_of_before(
+    journal: Journal, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose all is stands in the files alone, however many, and comes with what is read again."""
+    monkeypatch.setattr(journals, "LONG", 2_000)
+    arrived: list[Record] = []
+    append = store.append
+    monkeypatch.setattr(store, "append", lambda some: arrived.extend(some) or append(some))
+    counts, owners = [], [Owner(n, f"token {n}") for n in range(1, 201)]
+    for trial, token in owners:
+        journal.point(trial, point(0), Owner(trial, token))
+        journal.write(record("x", trial=trial)._replace(owner=Owner(trial, token)))
+        journal.flush()
+        arrived.clear()
+        if trial in (50, 200):
+            gc.collect()
+            counts.append(sum(type(one) is Owner for one in gc.get_objects()) - len(owners))
+    assert counts[1] < counts[0] + 30
+    journal.rewind()
+    journal.flush()
+    assert Counter((one.stream, one.owner) for one in arrived) == Counter(
+        (stream, owner) for owner in owners for stream in ("points", "steps")
+    )
 
 
 def test_files_while_a_loop_goes_on(

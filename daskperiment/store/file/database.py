@@ -303,6 +303,7 @@ class Database:
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA wal_autocheckpoint = 4000")  # 16 MB: fewer waits for the disk
         connection.execute("PRAGMA journal_size_limit = 1000000")  # which it does not take after
+        connection.execute("PRAGMA cache_size = -800")  # 0.8 MB: who writes needs the last pages
         if not complete:
             self._create(connection)
             _hide_from_git(self.path.parent)
