@@ -5,10 +5,9 @@ distance of its epochs and its first time are written once, and then the values 
 milliseconds since the first time where they took five or more. What a loop saves within less has
 the time of its first point.
 
-Floats are whole multiples of a power of two. Where it takes fewer digits, the values of a run are
-written as such multiples: a number that comes from 32 bits has 17 digits as a double, and at most
-nine so. All of it stays JSON, which the views of a folder read as they read points, and all numbers
-come back bit by bit.
+Where that takes fewer characters, the values of a run are digits in texts: see
+:mod:`daskperiment.codec.packed_numbers`. All of it stays JSON, which the views of a folder read as
+they read points, and all numbers come back bit by bit.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ import msgspec
 from msgspec import Struct, field
 
 from daskperiment.codec.bodies import sealed
+from daskperiment.codec.packed_numbers import MOST_DIGITS, PackedNumbers, packed, unpacked
 from daskperiment.records import Point
 
 __all__ = ["MANY", "PointRecord", "PointRun", "points_body"]
@@ -36,8 +36,6 @@ _MOMENT = 0.005
 """Seconds of a run whose points have the time of its first."""
 _LATEST = 2.0**32
 """Seconds since the Unix epoch up to which times are counted in microseconds."""
-_BITS = 62
-"""Of a divisor: a 64-bit integer holds it."""
 _NO_MULTIPLES = (1, 1)
 
 P = TypeVar("P")
@@ -67,29 +65,60 @@ class PointRun(Struct, array_like=True, gc=False):
     """From one epoch to the next; 0 if all are the same."""
     time: float
     """Of the first point."""
-    values: list[int | float]
-    """The numbers as they were saved; in a record each is a multiple of the divisors."""
+    written: list[int | float | str]
+    """The numbers as they were saved, or multiples of the divisors, or texts of digits."""
     divisors: tuple[int, int] = _NO_MULTIPLES
-    """Powers of two, by which values are divided as they are read."""
+    """Powers of two, by which numbers are divided as they are read; once there were no digits."""
     after: list[int] = []
     """Milliseconds from the first point to each; empty if all have the time of the first."""
+    digits: int = 0
+    """Of each number in the texts; 0 where there are numbers."""
+    bits: int = -1
+    """As of `PackedNumbers`, and so is the base."""
+    base: int | float = 0
 
     def __post_init__(self) -> None:
         one, other = self.divisors
-        if one < 1 or other < 1 or (self.after and len(self.after) != len(self.values)):
+        kinds = set(map(type, self.written))
+        fits = self._texts_fit(kinds) if self.digits else str not in kinds and min(one, other) >= 1
+        if not fits or (self.after and len(self.after) != self.count):
             raise ValueError("this is no run of points")
-        if one > 1:
+        if one > 1 and not self.digits:
             import numpy as np  # noqa: PLC0415  # most commands do without
 
             try:
-                self.values = (np.array(self.values, "float64") / one / other).tolist()
+                self.written = (np.array(self.written, "float64") / one / other).tolist()
             except OverflowError as error:  # nobody wrote such numbers
                 raise ValueError("these are no multiples") from error
+
+    def _texts_fit(self, kinds: set[type]) -> bool:
+        if kinds != {str} or not 1 <= self.digits <= MOST_DIGITS or not -1 <= self.bits <= 52:
+            return False
+        whole = not any(len(text) % self.digits or not text.isascii() for text in self._texts)
+        return whole and (self.bits >= 0 or type(self.base) is int)
+
+    @property
+    def _texts(self) -> list[str]:
+        return self.written  # type: ignore[return-value]  # looked at when it was read
+
+    @property
+    def count(self) -> int:
+        """How many points it has."""
+        if not self.digits:
+            return len(self.written)
+        return sum(map(len, self._texts)) // self.digits
+
+    @property
+    def values(self) -> list[int | float]:
+        """The numbers as they were saved, read anew each time: most readers want a few runs."""
+        if not self.digits:
+            return self.written  # type: ignore[return-value]
+        return unpacked(PackedNumbers(self._texts, self.digits, self.bits, self.base))
 
     @property
     def epochs(self) -> Sequence[int]:
         """One for each value."""
-        count = len(self.values)
+        count = self.count
         if self.step == 0:
             return [self.first] * count
         return range(self.first, self.first + count * self.step, self.step)
@@ -98,7 +127,7 @@ class PointRun(Struct, array_like=True, gc=False):
     def times(self) -> Iterable[float]:
         """One for each value, in seconds since the Unix epoch."""
         if not self.after:
-            return repeat(self.time, len(self.values))
+            return repeat(self.time, self.count)
         # Counted in whole numbers, so that points that are copied keep their times.
         start = round(self.time * 1e6)
         return [(start + 1000 * each) / 1e6 for each in self.after]
@@ -186,12 +215,14 @@ class _FoundRun(NamedTuple):
             counted = [round(each * 1e6) for each in self.times]
             time = counted[0] / 1e6
             after = _encode([(each - counted[0]) // 1000 for each in counted])
-        values, divisors = _encode(self.values), _NO_MULTIPLES
-        found = _multiples(self.values) if set(map(type, self.values)) == {float} else None
-        if found is not None and len(found[0]) < len(values):
-            values, divisors = found
-        head = _encode([self.metric, self.first, self.step, time])
-        return b"%b,%b,%b,%b]" % (head[:-1], values, _encode(divisors), after)
+        head = _encode([self.metric, self.first, self.step, time])[:-1]
+        written = b"%b,%b,[1,1],%b]" % (head, _encode(self.values), after)
+        found = packed(self.values)
+        if found is None:
+            return written
+        texts, *rest = found
+        shorter = b"%b,%b,[1,1],%b,%b" % (head, _encode(texts), after, _encode(rest)[1:])
+        return min(written, shorter, key=len)
 
 
 def _runs_of(points: Sequence[_GivenPoint]) -> Iterator[_FoundRun]:
@@ -219,25 +250,3 @@ def _runs_of(points: Sequence[_GivenPoint]) -> Iterator[_FoundRun]:
         step = steps[start] if end - start > 1 else 0
         yield _FoundRun(points[0].metric, epochs[start], step, values[start:end], times[start:end])
         start = end
-
-
-def _multiples(values: Sequence[float]) -> tuple[bytes, tuple[int, int]] | None:
-    """Return floats as integers in JSON, and two powers of two that divide them.
-
-    None if 64 bits do not hold one of them, or if a zero has a sign.
-    """
-    import numpy as np  # noqa: PLC0415  # as above
-
-    floats = np.array(values)
-    parts, exponents = np.frexp(floats)
-    used = floats != 0
-    if not used.any() or np.signbit(floats[~used]).any():
-        return None
-    bits = np.ldexp(parts[used], 53).astype("int64")
-    lowest = exponents[used] - 54 + np.frexp((bits & -bits).astype("float64"))[1]
-    shift = max(1, -int(lowest.min()))
-    if shift > 2 * _BITS or shift + int(exponents[used].max()) > _BITS:
-        return None
-    whole = np.ldexp(floats, shift).astype("int64").tolist()
-    one = min(shift, _BITS)
-    return _encode(whole), (1 << one, 1 << (shift - one))

@@ -8,6 +8,8 @@ see the page ``sql`` of the documentation.
 
 from __future__ import annotations
 
+from daskperiment.codec.packed_numbers import AT_ONCE, DIGITS, MOST_DIGITS
+
 __all__ = ["VIEWS"]
 
 
@@ -57,11 +59,14 @@ _ENDED = """(SELECT trial, body, CAST(body -> '$.value' AS TEXT) AS v,
     CAST(body ->> '$.finished' AS DOUBLE)) AS place
     FROM <trials> t WHERE id >= 'ended-' AND id < 'ended.') e"""
 
+
 # Runs of points, as `PointRun` has them, are of numbers alone.
-_EPOCH = (
-    f"({_plain('r.value', '$[1]', 'BIGINT')} + "
-    f"CAST(p.key AS BIGINT) * {_plain('r.value', '$[2]', 'BIGINT')})"
-)
+def _epoch(place: str) -> str:
+    first, step = (_plain("r.value", f"$[{at}]", "BIGINT") for at in (1, 2))
+    return f"({first} + {place} * {step})"
+
+
+_EPOCH = _epoch("CAST(p.key AS BIGINT)")
 
 
 def _divisor(place: int) -> str:
@@ -71,8 +76,40 @@ def _divisor(place: int) -> str:
 _VALUE = f"CAST(p.value AS DOUBLE) / {_divisor(0)} / {_divisor(1)}"
 _VALUE_TEXT = f"""CASE WHEN {_divisor(0)} = 1e0 THEN CAST(p.value AS TEXT)
     ELSE CAST({_VALUE} AS TEXT) END"""
-_MILLISECONDS = "CAST(r.value ->> ('$[6][' || p.key || ']') AS DOUBLE)"
-_TIME = f"({_plain('r.value', '$[3]', 'DOUBLE')} + coalesce({_MILLISECONDS}, 0e0) / 1000e0)"
+
+
+def _time(place: str) -> str:
+    milliseconds = f"CAST(r.value ->> ('$[6][' || {place} || ']') AS DOUBLE)"
+    return f"({_plain('r.value', '$[3]', 'DOUBLE')} + coalesce({milliseconds}, 0e0) / 1000e0)"
+
+
+# Those of packed numbers, as `PackedNumbers` has them: a digit is looked up in the list of all.
+_PLACES = f"[{','.join(map(str, range(AT_ONCE)))}]"
+_SIZE = f"coalesce({_plain('r.value', '$[7]', 'BIGINT')}, 0)"
+_TEXT = """trim(CAST(p.value AS TEXT), '"')"""
+_PLACE = "CAST(k.key AS BIGINT)"
+_SPELLED = f"""(SELECT b.trial AS trial, r.value AS run,
+    {AT_ONCE} * CAST(p.key AS BIGINT) + {_PLACE} AS place,
+    {_plain("r.value", "$[8]", "BIGINT")} AS bits,
+    substr({_TEXT}, 1 + {_PLACE} * {_SIZE}, {_SIZE}) || '{DIGITS[0] * MOST_DIGITS}' AS spelled
+    FROM points b, json_each(b.body, '$.runs') r, json_each(r.value, '$[4]') p,
+    json_each('{_PLACES}') k
+    WHERE json_valid(b.body) AND {_SIZE} > 0 AND {_PLACE} * {_SIZE} < length({_TEXT})) s"""
+_CODE = " + ".join(
+    f"CAST(instr('{DIGITS}', substr(spelled, {place + 1}, 1)) - 1 AS BIGINT) * {90**place}"
+    for place in range(MOST_DIGITS)
+)
+_CODES = f"""(SELECT trial, run AS value, place, bits,
+    CASE WHEN bits < 0 THEN 0 ELSE bits END AS used, {_CODE} AS code FROM {_SPELLED}) c"""
+# Whole numbers are not shifted: DuckDB minds if that is by more bits than there are.
+_KINDS = f"""(SELECT trial, value, place, bits, used, code,
+    CASE WHEN bits < 0 THEN 0 ELSE code >> used END AS kind FROM {_CODES}) c"""
+_PARTS = f"""(SELECT trial, value, place, bits, code, kind,
+    CAST((CAST(1 AS BIGINT) << used) + (code & ((CAST(1 AS BIGINT) << used) - 1)) AS DOUBLE)
+    * CAST(CAST(1 AS BIGINT) << (kind >> 1) AS DOUBLE) AS size FROM {_KINDS}) r"""
+_WHOLE = f"{_plain('r.value', '$[9]', 'BIGINT')} + code"
+_UNPACKED = f"""CASE WHEN bits < 0 THEN CAST({_WHOLE} AS DOUBLE) WHEN kind < 2 THEN 0e0
+    ELSE (1 - 2 * (kind & 1)) * size * 0.5e0 * {_plain("r.value", "$[9]", "DOUBLE")} END"""
 
 
 def _columns(source: str, **columns: str) -> str:
@@ -117,9 +154,14 @@ VIEWS = {
     FROM points b, json_each(b.body, '$.points') p WHERE json_valid(b.body)) p
     UNION ALL SELECT b.trial, {_plain("r.value", "$[0]")},
     CAST({_EPOCH} AS DOUBLE), CAST({_EPOCH} AS TEXT),
-    {_VALUE}, {_VALUE_TEXT}, {_TIME}
+    {_VALUE}, {_VALUE_TEXT}, {_time("p.key")}
     FROM points b, json_each(b.body, '$.runs') r, json_each(r.value, '$[4]') p
-    WHERE json_valid(b.body)""",
+    WHERE json_valid(b.body) AND {_SIZE} = 0
+    UNION ALL SELECT trial, metric, CAST(epoch AS DOUBLE), CAST(epoch AS TEXT), number,
+    CASE WHEN bits < 0 THEN whole ELSE CAST(number AS TEXT) END, time FROM (
+    SELECT trial, {_plain("r.value", "$[0]")} AS metric, {_epoch("place")} AS epoch,
+    {_time("place")} AS time, bits, {_UNPACKED} AS number,
+    CASE WHEN bits < 0 THEN CAST({_WHOLE} AS TEXT) END AS whole FROM {_PARTS}) u""",
     "v_steps": f"""SELECT b.trial AS trial, {
         _columns(
             "b.body",

@@ -125,24 +125,42 @@ def test_metrics(ask: Ask) -> None:
     ]  # fmt: skip
 
 
+EARLIER = (
+    b'{"points":[],"runs":[["old",5,2,1e9,[8388608,25165824],[16777216,1],[0,7]],["o",0,1,9,[1]]]}'
+)
+"""As earlier versions wrote runs."""
+
+
 @pytest.mark.parametrize("by", [by_sqlite, by_duckdb])
 def test_metrics_in_runs(tmp_path: Path, by: Callable[[Path], Ask]) -> None:
-    """Values that are written as multiples are the same numbers, each at its own time."""
+    """Values that are written as digits or multiples are the same numbers, each at its own time."""
     store = open_store(tmp_path, "runs")
-    values = [n / 3 for n in range(64)], [n + 2**-24 for n in range(64)], list(range(64))
+    values = {
+        "third": [n / 3 for n in range(130)], "short": [n + 2**-24 for n in range(130)],
+        "whole": list(range(130)), "far": [2**62 + n * n for n in range(130)],
+        "sign": [(-1) ** n / (n + 1) * 0.1 for n in range(130)],
+        "tenth": [n / 10 for n in range(130)], "power": [0.0, *(2.0**-n for n in range(60))] * 3,
+    }  # fmt: skip
     points = [
-        Point(name, n, each[n], 1e9 + n / 100) for n in range(64)
-        for name, each in zip("abc", values, strict=True)
-    ]  # fmt: skip
+        Point(name, n, each[n], 1e9 + n / 100) for n in range(130) for name, each in values.items()
+    ]
     body = points_body([msgspec.json.encode(each) for each in points], 1)
-    assert b"[16777216,1]" in body
-    store.append([Record("points", 1, "those", body)])
+    assert b",9,52," in body
+    store.append([Record("points", 1, "those", body), Record("points", 2, "old", EARLIER)])
     store.close()
     ask = by(tmp_path / "runs" / "records.sqlite")
-    rows = ask("SELECT metric, epoch, value, time, text FROM v_metrics ORDER BY epoch, metric")
-    assert [row[:3] for row in rows] == [(one.metric, one.epoch, one.value) for one in points]
+    query = "SELECT metric, epoch, value, time, text FROM v_metrics WHERE trial = "
+    rows = sorted(ask(f"{query}1"))
+    points.sort(key=lambda one: (one.metric, one.epoch))
+    assert [row[:3] for row in rows] == [
+        (one.metric, one.epoch, float(one.value)) for one in points
+    ]
     assert [row[3] for row in rows] == pytest.approx([one.time for one in points], abs=2e-3)
     assert [float(row[4]) for row in rows] == pytest.approx([row[2] for row in rows])
+    assert {row[4] for row in rows if row[0] == "far"} == set(map(str, values["far"]))
+    assert [row[:4] for row in sorted(ask(f"{query}2"))] == [
+        ("o", 0, 1, 9), ("old", 5, 0.5, 1e9), ("old", 7, 1.5, 1e9 + 0.007)
+    ]  # fmt: skip
 
 
 def test_steps_artifacts_and_remarks(ask: Ask) -> None:
