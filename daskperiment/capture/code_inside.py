@@ -22,7 +22,7 @@ from daskperiment.capture.fingerprint import (
     fingerprint_without_code,
 )
 from daskperiment.capture.walk import Walk
-from daskperiment.codec import is_object
+from daskperiment.codec import is_long, is_object
 from daskperiment.codec.buffer_digests import BufferDigests
 from daskperiment.records import Argument, CodeInside
 
@@ -91,7 +91,7 @@ def with_content(form: Any, value: Any) -> Any:
         return form
     with suppress(Exception):  # without a fingerprint, or the user's own code failed
         content = described(value)
-        if is_object(form) or content.code is not None:
+        if content.code is not None or (is_object(form) and not is_long(form)):
             return {**form, "content": msgspec.to_builtins(content)}
     return form
 

@@ -25,6 +25,7 @@ from daskperiment.codec.descriptions import describe
 from daskperiment.codec.fields import (
     check_kept,
     from_plain,
+    is_long,
     is_object,
     named_parts,
     object_ref,
@@ -36,6 +37,7 @@ from daskperiment.codec.fields import (
     unpack,
 )
 from daskperiment.codec.kinds import NotPlainError
+from daskperiment.codec.long_values import LongValues, spelled_out
 from daskperiment.codec.object_format import (
     Blob,
     ObjectFile,
@@ -58,6 +60,7 @@ from daskperiment.codec.signed_records import (
 __all__ = [
     "MANY",
     "Blob",
+    "LongValues",
     "NamedValue",
     "NotPlainError",
     "ObjectFile",
@@ -83,6 +86,7 @@ __all__ = [
     "has_signature",
     "is_object",
     "is_of",
+    "is_long",
     "load_object",
     "load_record",
     "object_ref",
@@ -96,6 +100,7 @@ __all__ = [
     "signed",
     "signed_piece",
     "signing_key_in_force",
+    "spelled_out",
     "to_plain",
     "unkept",
     "unpack",

@@ -11,10 +11,7 @@ tuples and dataclasses stand in the record itself, by the names of their classes
 
 from __future__ import annotations
 
-import dataclasses
-import enum
 from collections.abc import Callable
-from itertools import chain, islice
 from math import isfinite
 from typing import Any
 
@@ -32,18 +29,27 @@ from daskperiment.codec.object_format import (
     Buffer,
     check_object,
     checked_file,
+    digest_of,
     dump_object,
     load_object,
+    seal,
 )
-from daskperiment.errors import CorruptRecordError, PersistedResultNotFoundError
+from daskperiment.codec.short_parts import short_parts
+from daskperiment.errors import (
+    CorruptRecordError,
+    PersistedResultNotFoundError,
+)
 from daskperiment.records import ObjectRef
 from daskperiment.secret_values import HIDDEN, Secret
 
 __all__ = [
+    "LONG",
     "MAX_DEPTH",
     "check_kept",
     "from_plain",
+    "is_long",
     "is_object",
+    "long_form",
     "named_parts",
     "object_ref",
     "pack",
@@ -54,11 +60,11 @@ __all__ = [
     "unpack",
 ]
 
-AsObject = Callable[[Any, bytes | None], tuple[Any, Blob | None]]
-"""Makes the form of a value that is an object, and the object, by a signing key if there is one."""
-
 ReadFile = Callable[[ObjectRef, Buffer], Any]
 """Returns the value of an object that is the file of a format."""
+
+AsObject = Callable[[Any, bytes | None], tuple[Any, Blob | None]]
+"""Makes the form of a value that is an object, and the object, by a signing key if there is one."""
 
 MAX_DEPTH = 100
 """Levels of nesting up to which a value is plain.
@@ -68,12 +74,13 @@ be read from a deep one.
 """
 
 _INT64 = 2**63
-_INLINE = 1_000_000
-"""Bytes of JSON up to which a plain value stands in the record itself."""
-_PARTS, _PART_LEVELS, _MOST_PARTS = 4_000, 3, 1_000
-"""Bytes of JSON, levels, and number of the fields that are recorded beside an object."""
-_LEFT_OUT = object()
-"""Stands where a part has no form."""
+LONG = "plain"
+"""What stands for the format where an object is the JSON of a plain value that is long."""
+_MOST = 1_000_000
+"""Bytes of JSON up to which a value is recorded as a plain one."""
+_INLINE = 10_000
+"""Bytes of JSON up to which a plain value stands in the record itself. What is longer is kept by
+its content, once for all trials that have it."""
 _SIZED = (str, bytes, bytearray, list, tuple, dict, set, frozenset)
 _SHORT = (type(None), bool, int, float)
 
@@ -301,14 +308,15 @@ def unkept(value: Any, error: BaseException) -> dict[str, Any]:
 
 
 def pack(
-    value: Any, signing_key: bytes | None = None, inline: int | None = _INLINE,
+    value: Any, signing_key: bytes | None = None, most: int | None = _MOST,
     as_object: AsObject = pickled,
 ) -> tuple[Any, Blob | None]:  # fmt: skip
     """Return the form in which a record holds a value, and the object to put beside it.
 
-    Up to `inline` bytes of JSON (None for no limit) stay in the record; `as_object` makes the form
-    and the object of what does not. Never raises, whatever the value is: one that cannot be kept
-    is described, with the reason.
+    Plain values of up to `most` bytes of JSON (None for no limit) are recorded as such: in the
+    record, or, where they are long, as an object that is their JSON. `as_object` makes the form and
+    the object of all others. Never raises, whatever the value is: one that cannot be kept is
+    described, with the reason.
 
     Examples
     --------
@@ -316,99 +324,41 @@ def pack(
     ({'$': 'tuple', 'v': [1, 2]}, None)
     """
     try:
-        return _plain_within(value, inline), None
+        form = _plain_within(value, most)
+        body = b"" if type(form) in _SHORT else msgspec.json.encode(form)
+        if most is None or len(body) <= most:
+            short = len(body) <= _INLINE
+            return (form, None) if short else _apart(body, value, signing_key)
     except Exception:
-        # Not plain, too long, or changed by another thread meanwhile.
-        return as_object(value, signing_key)
+        pass  # not plain, too long, or changed by another thread meanwhile
+    return as_object(value, signing_key)
 
 
-def _plain_within(value: Any, limit: int | None) -> Any:
-    if limit is None:  # of a parameter: it is shown, compared and swept
+def _apart(body: bytes, value: Any, signing_key: bytes | None) -> tuple[Any, Blob]:
+    """Return the form and the object of a long plain value, by its JSON."""
+    type_, text = describe(value)
+    reference = ObjectRef(
+        type_, text, len(body), digest_of([body]), parts=named_parts(value), format=LONG,
+        seal=seal(LONG, [body], signing_key),
+    )  # fmt: skip
+    return msgspec.to_builtins(reference), Blob(reference.digest or "", [body], len(body))
+
+
+def _plain_within(value: Any, most: int | None) -> Any:
+    if most is None:  # of a parameter: it is shown, compared and swept
         try:
             return to_plain(value)
         except NotPlainError:
             return to_plain(named(value))
     # Every element takes two bytes of JSON: no need to encode what is longer in any case.
-    if type(value) in _SIZED and len(value) > limit:
-        raise NotPlainError(f"longer than {limit} bytes")
-    plain = to_plain(value)
-    if type(plain) not in _SHORT and len(msgspec.json.encode(plain)) > limit:
-        raise NotPlainError(f"longer than {limit} bytes")
-    return plain
+    if type(value) in _SIZED and len(value) > most:
+        raise NotPlainError(f"longer than {most} bytes")
+    return to_plain(value)
 
 
 def named_parts(value: Any) -> dict[str, Any]:
-    """Return the fields of a value that are plain and short, by name; never raises.
-
-    What is longer is left out, wherever it stands, and so is what a dict has under other names than
-    texts.
-    """
-    try:
-        return _short_parts(value, _PART_LEVELS, _PARTS)[0]
-    except Exception:
-        return {}
-
-
-def _short_parts(value: Any, levels: int, room: int) -> tuple[dict[str, Any], int]:
-    """Return the parts of a value that fit into so many bytes, and how many these take."""
-    found: dict[str, Any] = {}
-    taken = 0
-    for name, part in _fields(value):
-        form, size = _part(part, levels, room - taken - len(name))
-        if form is not _LEFT_OUT:
-            found[name] = form
-            taken += len(name) + size
-    return found, taken
-
-
-def _part(value: Any, levels: int, room: int) -> tuple[Any, int]:
-    """Return the form of one part and its bytes; without a form if it is long or not plain."""
-    number = number_in_array(value)
-    value = value if number is None else number
-    if _is_short(value, room):
-        try:
-            form = to_plain(named(value) if isinstance(value, enum.Enum) else value)
-            size = len(msgspec.json.encode(form))
-            if size <= room:
-                return form, size
-        except NotPlainError:
-            pass
-    parts, size = _short_parts(value, levels - 1, room) if levels else ({}, 0)
-    return (parts, size) if parts else (_LEFT_OUT, 0)
-
-
-def _is_short(value: Any, room: int) -> bool:
-    """Whether a value may have so few bytes: what is long is not encoded to see that."""
-    waiting = [value]
-    while waiting and room > 0:
-        each = waiting.pop()
-        room -= 1
-        if type(each) in (str, bytes, bytearray):
-            room -= len(each)
-        elif type(each) in _SIZED:
-            room -= len(each)
-            if room > 0:
-                waiting.extend(chain(each, each.values()) if type(each) is dict else each)
-    return room > 0
-
-
-def _fields(value: Any) -> list[tuple[str, Any]]:
-    """Return names and values of the fields of what has some, but those that its repr hides."""
-    kind = type(value)
-    if isinstance(value, dict):
-        # By dict's own method: a class may compute what it gives. "$" is a mark of records.
-        items = islice(dict.items(value), _MOST_PARTS)
-        return [(name, part) for name, part in items if isinstance(name, str) and name != "$"]
-    if dataclasses.is_dataclass(kind):
-        names = [field.name for field in dataclasses.fields(kind) if field.repr]
-    elif isinstance(value, tuple) and isinstance(getattr(kind, "_fields", None), tuple):
-        names = list(kind._fields)
-    elif hasattr(kind, "__attrs_attrs__"):
-        names = [field.name for field in kind.__attrs_attrs__ if field.repr]
-    else:
-        known = getattr(kind, "model_fields", None)  # of pydantic
-        names = [name for name, field in known.items() if field.repr] if known else []
-    return [(name, getattr(value, name)) for name in names if isinstance(name, str)]
+    """Return the fields of a value that are plain and short, by name; never raises."""
+    return short_parts(value, to_plain)
 
 
 def signing_key_in_force(given: str | bytes | None = None) -> bytes | None:
@@ -451,7 +401,29 @@ def unpack(
     if reference.format is None:
         return load_object(body, reference.digest, signing_key, reference.python)
     file = _checked(reference, body, signing_key)
+    if reference.format == LONG:
+        return unpack(_parsed(file, reference.digest), get)
     return file if read is None else read(reference, file)
+
+
+def is_long(data: Any) -> bool:
+    """Return whether a record's field refers to the JSON of a plain value."""
+    return is_object(data) and data.get("format") == LONG
+
+
+def long_form(data: Any, get: Callable[[str], Buffer], signing_key: bytes | None = None) -> Any:
+    """Return the form of a value for which `is_long` holds; errors are those of `unpack`."""
+    reference = object_ref(data)
+    return _parsed(_checked(reference, _fetch(reference, get), signing_key), reference.digest)
+
+
+def _parsed(body: Buffer, digest: str | None) -> Any:
+    try:
+        return msgspec.json.decode(body)
+    except msgspec.MsgspecError as error:
+        raise CorruptRecordError(
+            f"the object {digest!r} is no plain value: {error}; restore it from a backup"
+        ) from error
 
 
 def _names_a_class(data: Any) -> bool:

@@ -140,7 +140,11 @@ VIEWS = {
     SELECT e.trial AS trial, CAST(r.key AS TEXT) AS name, {_member("e.v", "", "r.key")} AS v
     FROM {_ENDED}, json_each(e.body, '$.value') r
     WHERE e.place = 1 AND substr(e.v, 1, 1) = '{{'
-    AND instr(r.key, '"') = 0 AND {_json("e.v", '$."$"')} IS NULL) r""",
+    AND instr(r.key, '"') = 0 AND {_json("e.v", '$."$"')} IS NULL
+    UNION ALL SELECT e.trial, CAST(r.key AS TEXT), {_member("e.v", ".parts", "r.key")}
+    FROM {_ENDED}, json_each(e.body, '$.value.parts') r
+    WHERE e.place = 1 AND substr(e.v, 1, 1) = '{{'
+    AND instr(r.key, '"') = 0 AND {_plain("e.v", '$."$"')} = 'object') r""",
     "v_parameters": f"""SELECT trial, name, {_both("v", "value")} FROM (
     SELECT b.trial AS trial, CAST(p.key AS TEXT) AS name,
     {_member("b.body", ".parameters", "p.key")} AS v

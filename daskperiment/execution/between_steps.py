@@ -39,7 +39,7 @@ def run_parameter(
     value, _ = run_unrecorded(trial, f"parameter {name}", function.__wrapped__, (), inputs)
     recorder = recorder_for(trial.store)
     known = value if trial.secrets is None else covered({name: value}, trial.secrets)[name]
-    form, blob = pack(known, trial.signing_key, inline=None)
+    form, blob = pack(known, trial.signing_key, most=None)
     form = with_content(keep_or_explain(recorder, form, blob), known)
     computed = Computed(name, form)
     recorder.write_signed(

@@ -7,7 +7,16 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 from dask.utils import format_bytes
 
-from daskperiment.codec import from_plain, is_object, object_ref, signing_key_in_force, unpack
+from daskperiment.codec import (
+    LongValues,
+    from_plain,
+    is_long,
+    is_object,
+    object_ref,
+    signing_key_in_force,
+    spelled_out,
+    unpack,
+)
 from daskperiment.errors import CorruptRecordError, StoreError
 from daskperiment.formats import read_file
 from daskperiment.formatting import html_table, shorten
@@ -23,6 +32,7 @@ __all__ = [
     "StoredObject",
     "as_number_held",
     "loaded",
+    "spelled",
     "viewed",
     "viewed_all",
 ]
@@ -199,10 +209,17 @@ def loaded(data: Any, store: _ObjectSource, signing_key: str | bytes | None = No
     return unpack(data, store.get, signing_key_in_force(signing_key), read_file)
 
 
+def spelled(data: Any, store: _ObjectSource) -> Any:
+    """Return the form of a recorded value in which long plain ones stand in full."""
+    return spelled_out(data, store.get, signing_key_in_force()) if is_long(data) else data
+
+
 def viewed(data: Any, store: _ObjectSource) -> Any:
     """Return a recorded value as a Python object, or a `StoredObject` if it is not plain data."""
     if type(data) in _AS_IS:
         return data
+    if is_long(data):
+        data = spelled(data, store)
     try:
         return StoredObject(object_ref(data), store) if is_object(data) else from_plain(data)
     except CorruptRecordError as error:
@@ -213,4 +230,5 @@ def viewed_all(data: list[Any], store: _ObjectSource) -> list[Any]:
     """Return what `viewed` does of each value; the same list if all of them are as they are."""
     if _AS_IS.issuperset(map(type, data)):
         return data
-    return [viewed(value, store) for value in data]
+    long = LongValues(store.get, signing_key_in_force())
+    return [viewed(long.spelled_out(value), store) for value in data]

@@ -22,7 +22,7 @@ from daskperiment.history.columns import (
 from daskperiment.history.curated import curated
 from daskperiment.history.history_table import SAID, HistoryTable
 from daskperiment.history.kept_columns import all_columns, latest_columns
-from daskperiment.history.stored_values import MISSING, as_number_held, viewed
+from daskperiment.history.stored_values import MISSING, as_number_held, viewed, viewed_all
 from daskperiment.history.table_columns import CodedColumn, Column, NumberColumn, absent
 from daskperiment.history.trial_columns import (
     endless_columns,
@@ -144,7 +144,7 @@ def _values(found: Column | None, table: HistoryTable) -> list[Any]:
         return found.to_list()
     forms = found.to_list()
     kinds = set(map(type, forms if len(forms) < found.count else found.values))
-    return [viewed(form, table.store) for form in forms] if kinds & {dict, list} else forms
+    return viewed_all(forms, table.store) if kinds & {dict, list} else forms
 
 
 def _parameters(

@@ -14,6 +14,7 @@ from operator import attrgetter, index
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 from toolz import partition_all
 
 from daskperiment.codec import PointRecord, decode_each, is_of, load_record
@@ -25,6 +26,7 @@ from daskperiment.errors import (
     TrialIDNotFoundError,
 )
 from daskperiment.formatting import listed, shorten
+from daskperiment.history.stored_values import spelled
 from daskperiment.records import (
     BEGUN,
     COMPUTED,
@@ -106,6 +108,14 @@ class RecordedTrial(NamedTuple):
     reason: str | None = None
     """Why a trial counts as lost."""
 
+    def spelled_out(self, store: Store) -> RecordedTrial:
+        """Return the trial with the values in full that are plain but stand beside its records."""
+        parameters = {name: spelled(form, store) for name, form in self.parameters.items()}
+        ended = self.ended
+        if ended is not None:
+            ended = replace(ended, value=spelled(ended.value, store))
+        return self._replace(parameters=parameters, ended=ended)
+
 
 class Fold(NamedTuple, Generic[B, E]):
     """The records of trials, by trial."""
@@ -155,12 +165,12 @@ def _trial(trial: int, begun: Begun, found: Fold[Begun, Ended], lost: str | None
 
 
 def trial_or_raise(store: Store, trial_id: int) -> RecordedTrial:
-    """Return one trial, or raise TrialIDNotFoundError."""
+    """Return one trial, its long values spelled out, or raise TrialIDNotFoundError."""
     trial = as_trial_id(store, trial_id)
     found = read_trials(store, [trial]).get(trial)
     if found is None:
         raise TrialIDNotFoundError(_not_found(store, trial))
-    return found
+    return found.spelled_out(store)
 
 
 def find_trial(store: Store, token: str | None, after: int) -> RecordedTrial | None:

@@ -10,7 +10,14 @@ from typing import Any
 
 from daskperiment.capture.code_inside import content_of, described
 from daskperiment.capture.files import FileParts
-from daskperiment.codec import decode, find_record, from_plain, is_object
+from daskperiment.codec import (
+    LongValues,
+    decode,
+    find_record,
+    from_plain,
+    is_object,
+    signing_key_in_force,
+)
 from daskperiment.errors import CorruptRecordError
 from daskperiment.execution.given_values import holds_code
 from daskperiment.planning.change_warner import LOOK_BACK
@@ -133,11 +140,12 @@ def _read(store: Store) -> Iterator[TrialMakeup]:
         each.environment: find_record(store.get, each.environment, Environment)
         for each in begun.values()
     }
+    long = LongValues(store.get, signing_key_in_force())
     for trial in sorted(begun):
         environment = environments[begun[trial].environment]
         code, graph = codes[begun[trial].code], graphs[begun[trial].graph]
         if code is not None and graph is not None:
-            forms = values[trial]
+            forms = {name: long.spelled_out(form) for name, form in values[trial].items()}
             yield TrialMakeup(
                 {name: _read_value(form) for name, form in forms.items()}, code, graph,
                 _python_of(environment), _files(store, begun[trial]),

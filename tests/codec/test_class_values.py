@@ -86,7 +86,7 @@ PLAIN = [
 @pytest.mark.parametrize("value", PLAIN, ids=range(len(PLAIN)))
 def test_survive(value):
     """They come back equal, of their class, and members as themselves; no object is kept."""
-    form, blob = pack(value, inline=None)
+    form, blob = pack(value, most=None)
     assert blob is None
     for back in (from_plain(json.loads(json.dumps(form))), unpack(form, {}.__getitem__)):
         assert back == value
@@ -126,7 +126,7 @@ def _local():
 )
 def test_others_are_objects(value):
     """What its fields do not tell, or what is found under no name, is kept as an object as ever."""
-    form, _ = pack(value, inline=None)
+    form, _ = pack(value, most=None)
     assert form["$"] == "object"
 
 

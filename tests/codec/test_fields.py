@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -13,7 +14,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daskperiment.codec import describe, is_object, object_ref, pack, unpack
+from daskperiment.codec import (
+    LongValues,
+    describe,
+    from_plain,
+    is_long,
+    is_object,
+    object_ref,
+    pack,
+    spelled_out,
+    to_plain,
+    unpack,
+)
 from daskperiment.errors import (
     CorruptRecordError,
     PersistedResultNotFoundError,
@@ -106,20 +118,86 @@ def test_plain_values_stay_in_the_record() -> None:
 @pytest.mark.parametrize(
     "value", ["x" * 200, list(range(100)), {"a": [1.5] * 50}, b"x" * 100], ids=type
 )
-def test_long_plain_values_become_objects(value: Any) -> None:
+def test_plain_values_above_the_limit_become_objects(value: Any) -> None:
     """A plain value becomes an object where its JSON is longer than the limit, and comes back."""
-    length = len(msgspec.json.encode(pack(value, inline=None)[0]))
-    assert pack(value, inline=length)[1] is None
+    length = len(msgspec.json.encode(pack(value, most=None)[0]))
+    assert pack(value, most=length)[1] is None
     store = Store()
-    data = store.keep(value, inline=length - 1)
+    data = store.keep(value, most=length - 1)
     assert is_object(data)
+    assert not is_long(data)
     assert unpack(data, store.get_object) == value
 
 
-def test_limit_can_be_taken_away() -> None:
-    """A text of 10 MB stays in the record if the caller wants it there."""
-    assert pack("x" * 10_000_000)[1] is not None
-    assert pack("x" * 10_000_000, inline=None) == ("x" * 10_000_000, None)
+LONG_VALUES = {
+    "str": "x" * 10_001, "umlauts": "ä" * 9_000, "surrogates": "\ud800" * 9_000,
+    "list": list(range(4_000)), "dict": {"a": [1.5] * 5_000, "lr": 0.5}, "bytes": b"x" * 9_000,
+    "tuple": tuple(range(4_000)), "nested": {"a": {(1, 2): {"x" * 9_999}}},
+    "set": set(range(4_000)), "int": 7**20_000, "text with a mark": {"$": "x" * 10_000},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", [None, b"key"], ids=["unsigned", "signed"])
+@pytest.mark.parametrize("value", LONG_VALUES.values(), ids=LONG_VALUES)
+@pytest.mark.parametrize("most", [None, 1_000_000], ids=["parameter", "result"])
+def test_long_values_are_kept_by_their_content(
+    value: Any, most: int | None, key: bytes | None
+) -> None:
+    """Their record is short, equal ones share an object, and they come back from it."""
+    store = Store()
+    data = store.keep(value, most=most, signing_key=key)
+    assert is_long(data)
+    assert len(msgspec.json.encode(data)) < 1_000
+    assert pack(copy.deepcopy(value), key, most)[0] == data
+    assert unpack(data, store.get_object, key) == value
+    assert spelled_out(data, store.get_object, key) == to_plain(value)
+    assert from_plain(spelled_out(data, store.get_object, key)) == value
+
+
+def test_no_long_value_is_believed_that_others_wrote() -> None:
+    """With a signing key one that is unsigned, or signed for something else, is not spelled out."""
+    store, text = Store(), "x" * 20_000
+    unsigned, other = store.keep(text), store.keep("y" * 20_000, signing_key=b"key")
+    for data in (unsigned, {**unsigned, "seal": other["seal"]}):
+        assert spelled_out(data, store.get_object, b"key") == data
+        with pytest.raises(UntrustedObjectError):
+            unpack(data, store.get_object, b"key")
+
+
+@pytest.mark.parametrize("body", [b"", b"[", b"nonsense", b"\xff" * 20])
+def test_damaged_long_values_are_objects_that_cannot_be_loaded(body: bytes) -> None:
+    """What is damaged or gone stays a reference, and says so where it is loaded."""
+    store = Store()
+    data = store.keep("x" * 20_000)
+    for blob, error in ((body, CorruptRecordError), (None, PersistedResultNotFoundError)):
+        store.pop(data["digest"], None)
+        if blob is not None:
+            store[data["digest"]] = blob
+        assert spelled_out(data, store.get_object) == data
+        with pytest.raises(error):
+            unpack(data, store.get_object)
+
+
+def test_each_content_is_read_once() -> None:
+    """Of ten records with one long value, and one without its object, two objects are asked for."""
+    store, asked = Store(), []
+
+    def get(digest: str) -> Any:
+        asked.append(digest)
+        return store.get_object(digest)
+
+    data, lost = store.keep("x" * 20_000), pack("y" * 20_000)[0]
+    values = LongValues(get)
+    found = [values.spelled_out(each) for each in [data, 1, "a"] * 10]
+    assert found == ["x" * 20_000, 1, "a"] * 10
+    assert values.spelled_out(lost) == lost
+    assert asked == [data["digest"], lost["digest"]]
+
+
+def test_a_short_value_stays_in_the_record_whatever_its_kind() -> None:
+    """Up to 10,000 bytes of JSON are in the record."""
+    for value in ("x" * 9_000, list(range(2_000)), {"a": 1}, b"x" * 7_000):
+        assert pack(value, most=None)[1] is None
 
 
 def test_objects_come_back() -> None:

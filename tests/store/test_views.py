@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 import daskperiment
@@ -209,6 +210,26 @@ def test_bodies_that_are_kept_in_short(tmp_path: Path, program: Callable[[Path],
     (row,) = ask("SELECT count(*), count(status), count(started), count(peak_bytes) FROM v_steps")
     assert row == (40, 40, 40, 40)
     assert ask("SELECT DISTINCT note FROM v_remarks") == [("all the same, a note",)]
+
+
+@pytest.mark.parametrize("program", [by_sqlite, by_duckdb])
+def test_results_with_long_parts(tmp_path: Path, program: Callable[[Path], Ask]) -> None:
+    """Numbers of a result are there beside what is too long for a record, and beside arrays."""
+    ex = daskperiment.Experiment("long", backend=tmp_path)
+    curves = [[0.5] * 5_000, np.zeros(3)]
+
+    @ex.result
+    def score(place):
+        return {"acc": place + 0.25, "name": "a", "curve": curves[place]}
+
+    for place in range(2):
+        score(ex.parameter("place")).bind(place=place).compute(scheduler="synchronous")
+    close_recorders()
+    ask = program(tmp_path / "long" / "records.sqlite")
+    rows = ask("SELECT trial, name, value, text FROM v_results ORDER BY trial, name")
+    assert rows == [row for trial in (1, 2) for row in [
+        (trial, "acc", trial - 0.75, str(trial - 0.75)), (trial, "name", None, "a"),
+    ]]  # fmt: skip
 
 
 def test_older_databases_get_them(database: Path, tmp_path: Path) -> None:
