@@ -8,6 +8,7 @@ back. Only `load_object`, and `unpack` where it needs it, unpickle. Every room a
 from __future__ import annotations
 
 from daskperiment.codec.bodies import (
+    are_intact,
     decode,
     decode_each,
     decode_many,
@@ -67,6 +68,7 @@ __all__ = [
     "PointRecord",
     "PointRun",
     "Renumbering",
+    "are_intact",
     "check_kept",
     "check_object",
     "check_signature",

@@ -20,6 +20,7 @@ from daskperiment.codec.object_format import Blob, Buffer, digest_of
 from daskperiment.errors import CorruptRecordError
 
 __all__ = [
+    "are_intact",
     "decode",
     "decode_each",
     "decode_many",
@@ -109,6 +110,22 @@ def _changed(bodies: Sequence[bytes]) -> bool:
         body[-tail:end] == _CHECKSUM and digest(body[:-tail]).encode() != body[end:-2]
         for body in bodies
     ]
+
+
+def are_intact(format: bytes, columns: Sequence[Sequence[bytes]]) -> bool:
+    """Whether all bodies that a format makes, one of each row of values, fit their checksums.
+
+    Nothing is said of bodies without one: they are not. Only what stands before it is made.
+    """
+    end = _CHECKSUM[:-1] + b"%b}"
+    if not format.endswith(end):
+        return False
+    wholes = map(format[: -len(end)].__mod__, zip(*columns[:-1], strict=True))
+    try:
+        wanted: list[str] = _list_decoder(str).decode(b"[%b]" % b",".join(columns[-1]))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+    return wanted == list(map(xxh3_64_hexdigest, wholes))
 
 
 def _encode_escaped(record: msgspec.Struct) -> bytes:

@@ -34,11 +34,12 @@ from daskperiment.history.trial_columns import (
     FoldedTrials,
     TrialColumns,
     endless_columns,
+    fold_pages,
     fold_trials,
     settled,
 )
 from daskperiment.store import rights
-from daskperiment.store.opening import columns_folder
+from daskperiment.store.opening import columns_folder, read_pages
 from daskperiment.store.protocol import Inspectable, Store, Stored
 from daskperiment.vouching import VouchedStore
 
@@ -160,7 +161,7 @@ class EndedTrials:
     def _from_the_beginning(self) -> FoldedTrials:
         """Forget what is known, for trials were deleted of which that tells, and read all."""
         self.parts, self.pending, self.damaged = [], (), 0
-        return fold_trials(self._store, self._store.read("trials"), (), self._warn)
+        return fold_pages(self._store, read_pages(self._store, "trials"), (), self._warn)
 
     def _begin(self) -> bool:
         store, folder = self._store, columns_folder(self._store)
@@ -168,14 +169,13 @@ class EndedTrials:
             self._add(self._from_the_beginning())
             return bool(self._position)
         known = load_kept(folder)
-        records = iter(store.read("trials", after=known.state.position - 1 if known else 0))
-        if known is not None and not known.fits(store, next(records, None)):
-            known, records = None, iter(store.read("trials"))
+        found = None
         if known is not None:
-            self.parts, self._position = known.parts, known.state.position
-        pending = known.state.pending if known else ()
-        found = fold_trials(store, records, pending, self._warn)
-        if known is not None and found.removed:
+            records = iter(store.read("trials", after=known.state.position - 1))
+            if known.fits(store, next(records, None)):
+                self.parts, self._position = known.parts, known.state.position
+                found = fold_trials(store, records, known.state.pending, self._warn)
+        if known is None or found is None or found.removed:
             known, found = None, self._from_the_beginning()
         count = sum(len(one.trials) for one in found.parts)
         # Once, so that what is kept and what is shown are not two copies.

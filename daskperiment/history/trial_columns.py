@@ -13,10 +13,12 @@ import numpy as np
 from msgspec import Struct
 from toolz import partition_all
 
+from daskperiment.history.filled_trials import begun_columns, ended_columns
 from daskperiment.history.stored_values import MISSING
 from daskperiment.history.table_columns import Column, NumberColumn, absent, column_of, joined
 from daskperiment.history.trial_records import (
     DAMAGED,
+    LARGEST_ID,
     PIECE,
     Fold,
     RecordedTrial,
@@ -24,10 +26,18 @@ from daskperiment.history.trial_records import (
     fold_piece,
     read_trials,
 )
-from daskperiment.records import Birthplace, EndStatus
+from daskperiment.records import BEGUN, ENDED, Birthplace, EndStatus
 from daskperiment.store.protocol import Store, Stored
+from daskperiment.store.record_pages import FilledOutline, RecordPage, pages_of
 
-__all__ = ["FoldedTrials", "TrialColumns", "endless_columns", "fold_trials", "settled"]
+__all__ = [
+    "FoldedTrials",
+    "TrialColumns",
+    "endless_columns",
+    "fold_pages",
+    "fold_trials",
+    "settled",
+]
 
 _AT_ONCE = 4_000
 """Trials that ended, beyond which they become columns before more is read."""
@@ -154,39 +164,157 @@ def fold_trials(
     warn : bool
         Whether to warn of damaged records.
     """
-    found: Fold[_TrialStart, _TrialEnd] = Fold.of_nothing()
-    parts: list[TrialColumns] = []
-    forgotten: set[int] = set()
-    last, damaged = None, 0
-    for piece in partition_all(PIECE, records):
-        damaged += fold_piece(found, piece, _TrialStart, _TrialEnd, _ShortFailure, warn)
-        last = piece[-1]
-        if len(found.ended) >= _AT_ONCE:
-            _fold_again(store, found, found.ended.keys() & forgotten, warn)
-            forgotten -= found.ended.keys()
-            parts.append(_take_ended(found))
-        if len(found.begun) > _WAITING:
-            drop_impossible(found.begun)
-            forgotten.update(found.begun)
-            found.begun.clear()
-    parts.append(_take_ended(found))
-    # What began before these records, or is told more of than was known when it became columns.
-    late = {*found.ended, *found.computed, *pending} - found.begun.keys()
-    for ids in partition_all(_AT_ONCE, sorted(late)):
-        _fold_again(store, found, ids, warn)
+    return fold_pages(store, pages_of(records, PIECE), pending, warn)
+
+
+def fold_pages(
+    store: Store, pages: Iterable[RecordPage], pending: Collection[int], warn: bool = True
+) -> FoldedTrials:
+    """Fold pages of the stream of trials, as `fold_trials` does records."""
+    folding = _TrialFolding(store, warn)
+    last = None
+    for page in pages:
+        folding.add(page)
+        last = page.last
+    return folding.finish(pending, last)
+
+
+class _TrialFolding:
+    """The trials of some pages, of which those that ended become columns now and then."""
+
+    def __init__(self, store: Store, warn: bool) -> None:
+        self._store = store
+        self._warn = warn
+        self._found: Fold[_TrialStart, _TrialEnd] = Fold.of_nothing()
+        """Of records that were read one by one."""
+        self._begun: list[TrialColumns] = []
+        self._ended: list[TrialColumns] = []
+        """Of records that filled outlines."""
+        self._forgotten: set[int] = set()
+        self._parts: list[TrialColumns] = []
+        self._damaged = 0
+        self._outlined = True
+        """Whether it pays to look at records that fill an outline together."""
+
+    def add(self, page: RecordPage) -> None:
+        """Add a page to what is known."""
+        records = [*page.records]
+        for filled in page.filled:
+            if not (self._outlined and self._add_filled(filled)):
+                records += filled.whole()
+        if len(records) > len(page.records):
+            records.sort()
+        self._read(records)
+        if max(len(self._found.ended), _count(self._ended)) >= _AT_ONCE:
+            self._settle()
+        if len(self._found.begun) + _count(self._begun) > _WAITING:
+            drop_impossible(self._found.begun)
+            self._forgotten.update(self._found.begun, _ids(self._begun))
+            self._found.begun.clear()
+            self._begun.clear()
+
+    def finish(self, pending: Collection[int], last: Stored | None) -> FoldedTrials:
+        """Return all trials, with those that began before the pages."""
+        self._settle()
+        found = self._found
+        # What began before, or is told more of than was known when it became columns.
+        known = {*found.begun, *_ids(self._begun)}
+        late = {*found.ended, *found.computed, *pending} - known
+        for ids in partition_all(_AT_ONCE, sorted(late)):
+            self._read_again(ids)
+            self._parts.append(_take_ended(found))
+        self._forgotten -= late
+        waiting = {*found.begun, *self._forgotten, *_ids(self._begun)}
+        parts = [part for part in self._parts if len(part.trials)]
+        return FoldedTrials(parts, waiting, last, self._damaged, found.removed)
+
+    def _read(self, records: Iterable[Stored]) -> None:
+        for piece in partition_all(PIECE, records):
+            types = (_TrialStart, _TrialEnd, _ShortFailure)
+            self._damaged += fold_piece(self._found, piece, *types, self._warn)
+
+    def _read_again(self, trials: Collection[int]) -> None:
+        """Read all records of some trials; of what is damaged in them it was said already."""
+        for piece in partition_all(PIECE, self._store.read("trials", trials) if trials else ()):
+            types = (_TrialStart, _TrialEnd, _ShortFailure)
+            fold_piece(self._found, piece, *types, self._warn)
+
+    def _add_filled(self, filled: FilledOutline) -> bool:
+        """Add records that fill an outline; return whether they could be read together."""
+        ids, trials = {*filled.ids}, filled.trials
+        if not 1 <= min(trials) <= max(trials) <= LARGEST_ID:
+            return False
+        if ids == {BEGUN}:
+            begun = begun_columns(filled)
+            if begun is not None:
+                self._begun.append(TrialColumns(np.array(trials, "int64"), *begun))
+            return begun is not None
+        ended = ended_columns(filled) if all(id.startswith(ENDED) for id in ids) else None
+        if ended is not None:
+            self._ended.append(TrialColumns(np.array(trials, "int64"), ended, {}))
+        return ended is not None
+
+    def _settle(self) -> None:
+        """Make columns of the trials that ended; the others wait."""
+        found, parts = self._found, []
+        again = found.ended.keys() & self._forgotten
+        if self._begun or self._ended:
+            part, mixed = self._join()
+            parts.append(part)
+            again |= mixed
+        self._read_again(again)
+        self._forgotten -= found.ended.keys()
         parts.append(_take_ended(found))
-    forgotten -= late
-    waiting = {*found.begun, *forgotten}
-    parts = [part for part in parts if len(part.trials)]
-    return FoldedTrials(parts, waiting, last, damaged, found.removed)
+        # By trial, so that who comes next need not sort copies of all columns.
+        self._parts.append(settled(parts))
+
+    def _join(self) -> tuple[TrialColumns, set[int]]:
+        """Put together how trials began and ended; return besides what is to be read again."""
+        begun, ended = TrialColumns.stacked(self._begun), TrialColumns.stacked(self._ended)
+        found = self._found
+        alone = np.array([*found.begun, *found.ended, *found.computed], "int64")
+        first, second = _sorted_rows(begun.trials), _sorted_rows(ended.trials)
+        starts, ends = begun.trials[first], ended.trials[second]
+        # Of one that ended twice it is decided which end holds.
+        clear = _are_single(ends) & np.isin(ends, alone, invert=True)
+        places = np.searchsorted(starts, ends)
+        there = starts[np.minimum(places, len(starts) - 1)] if len(starts) else ends - 1
+        clear &= there == ends
+        ids, odd = ends[clear], begun.trials[np.isin(begun.trials, alone)]
+        again = {*ends[~clear].tolist(), *odd.tolist()}
+        rows = first[places[clear]]
+        one, other = begun.take(rows), ended.take(second[clear])
+        waits = np.ones(len(starts), bool)
+        waits[rows] = False
+        waits &= np.isin(begun.trials, np.array([*again], "int64"), invert=True)
+        part = TrialColumns(ids, {**other.fields, **one.fields}, one.parameters)
+        self._begun = [begun.take(waits)] if waits.any() else []
+        self._ended = []
+        # Where most are told of in both ways, reading them again would be all that is done.
+        self._outlined = len(again) <= len(ids)
+        return part, again
 
 
-def _fold_again(
-    store: Store, found: Fold[_TrialStart, _TrialEnd], trials: Collection[int], warn: bool
-) -> None:
-    """Read all records of some trials."""
-    for piece in partition_all(PIECE, store.read("trials", trials) if trials else ()):
-        fold_piece(found, piece, _TrialStart, _TrialEnd, _ShortFailure, warn)
+def _sorted_rows(trials: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    rows: np.ndarray[Any, Any] = np.argsort(trials, kind="stable")
+    return rows
+
+
+def _are_single(ids: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return which of some sorted ids stand there once."""
+    single = np.ones(len(ids), bool)
+    same = ids[1:] == ids[:-1]
+    single[1:] &= ~same
+    single[:-1] &= ~same
+    return single
+
+
+def _count(parts: Sequence[TrialColumns]) -> int:
+    return sum(len(part.trials) for part in parts)
+
+
+def _ids(parts: Sequence[TrialColumns]) -> list[int]:
+    return [trial for part in parts for trial in part.trials.tolist()]
 
 
 def _take_ended(found: Fold[_TrialStart, _TrialEnd]) -> TrialColumns:

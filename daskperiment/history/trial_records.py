@@ -54,6 +54,7 @@ from daskperiment.warn import warn_user
 __all__ = [
     "DAMAGED",
     "Fold",
+    "LARGEST_ID",
     "PIECE",
     "PointBatch",
     "PointValue",
@@ -83,7 +84,7 @@ T = TypeVar("T", bound=Struct)
 DAMAGED = float("inf")
 """The finishing time of a trial whose last record says no more than how it ended."""
 
-_LARGEST = 2**53
+LARGEST_ID = 2**53
 """A trial id beyond which Redis' scripts, which count in floats, would take it for another one."""
 PIECE = 1000
 """Of records that are decoded at once: the bodies of all are never in memory together."""
@@ -241,16 +242,16 @@ def as_trial_id(store: Store, trial_id: Any) -> int:
             f"({type(trial_id).__name__}). {words if isinstance(trial_id, str) else ''}"
             "The index of get_history() lists the ids."
         ) from None
-    if not 1 <= trial <= _LARGEST:
+    if not 1 <= trial <= LARGEST_ID:
         raise TrialIDNotFoundError(_not_found(store, trial))
     return trial
 
 
 def possible_ids(ids: Collection[int]) -> Collection[int]:
     """Return those of some integers that can be ids of trials: a store is asked for no others."""
-    if isinstance(ids, range) and (not ids or (min(ids) >= 1 and max(ids) <= _LARGEST)):
+    if isinstance(ids, range) and (not ids or (min(ids) >= 1 and max(ids) <= LARGEST_ID)):
         return ids
-    return [trial for trial in map(index, ids) if 1 <= trial <= _LARGEST]
+    return [trial for trial in map(index, ids) if 1 <= trial <= LARGEST_ID]
 
 
 def _not_found(store: Store, trial: int) -> str:
@@ -272,7 +273,7 @@ def _not_found(store: Store, trial: int) -> str:
 
 def _removal_of(store: Store, trial: int) -> Removed | None:
     """Return who deleted a trial, and when; ``None`` if nobody did."""
-    wanted = store.read("trials", [trial]) if 1 <= trial <= _LARGEST else ()
+    wanted = store.read("trials", [trial]) if 1 <= trial <= LARGEST_ID else ()
     markers = [one for one in wanted if one.id == REMOVED]
     return next((one for _, one in decoded(markers, Removed)[0]), None)
 
@@ -325,13 +326,13 @@ def fold_piece(
 
 def drop_impossible(begun: dict[int, Any]) -> None:
     """Leave out trials of a number that none is given, with a warning."""
-    if begun and not 1 <= min(begun) <= max(begun) <= _LARGEST:
+    if begun and not 1 <= min(begun) <= max(begun) <= LARGEST_ID:
         _drop_impossible(begun)
 
 
 def _drop_impossible(begun: dict[int, B]) -> None:
     """Leave out trials of a number that none is given."""
-    odd = [trial for trial in begun if not 1 <= trial <= _LARGEST]
+    odd = [trial for trial in begun if not 1 <= trial <= LARGEST_ID]
     for trial in odd:
         del begun[trial]
     _warn_of([f"{BEGUN!r} of trial {trial} (there is none of this number)" for trial in odd])

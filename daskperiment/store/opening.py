@@ -19,6 +19,7 @@ import dask
 from daskperiment.store.faults import explained
 from daskperiment.store.file import FileStore, FolderState
 from daskperiment.store.protocol import Store, Stored
+from daskperiment.store.record_pages import RecordPage, pages_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +37,7 @@ __all__ = [
     "open_store",
     "opened_object",
     "read_at_rest",
+    "read_pages",
     "resolve",
     "seen_file",
     "spare_folders",
@@ -44,6 +46,7 @@ __all__ = [
 CLAIMS = "claims"
 """What stands beside the journals, and waits for no store."""
 
+_PAGE = 1_000
 _FOLDER = "daskperiment_cache"
 _EXPECTED = (
     "Expected None, a pathlib.Path, 'file:///path', 'redis://host', 'rediss://host', "
@@ -190,6 +193,13 @@ def read_at_rest(store: Store, stream: str) -> list[Stored] | None:
     That is quick, and leaves nothing open. Of all else ``None``: the store is to be read.
     """
     return store.read_at_rest(stream) if isinstance(store, FileStore) else None
+
+
+def read_pages(store: Store, stream: str) -> Iterator[RecordPage]:
+    """Return all records of a stream in pages, those of a folder together that fill one outline."""
+    if isinstance(store, FileStore):
+        return store.read_pages(stream)
+    return pages_of(store.read(stream), _PAGE)
 
 
 def columns_folder(store: Store) -> Path:

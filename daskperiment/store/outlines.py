@@ -45,6 +45,7 @@ __all__ = [
     "holds",
     "insert_outlines",
     "intact_outlines",
+    "items_of",
     "outline_of",
     "whole_rows",
 ]
@@ -112,6 +113,8 @@ _as_stored: Any = partial(tuple.__new__, Stored)
 class Outline(NamedTuple):
     """What bodies of one kind have in common."""
 
+    text: bytes
+    """With its gaps."""
     format: bytes
     """With ``%b`` in the place of each gap, the trial's included."""
     start: bytes
@@ -227,6 +230,12 @@ class Outlines:
                 known = self._by_number
             rows[at] = _as_stored((position, trial, id, body))
         return rows
+
+    def known(self, connection: sqlite3.Connection) -> Mapping[bytes, Outline]:
+        """Return the outlines that a connection saw last, by what rows begin with."""
+        if connection is not self.connection:
+            self.load(connection)
+        return self._by_number
 
     def body(self, connection: sqlite3.Connection, trial: int, short: bytes) -> bytes:
         """Return the body that a row stands for; what fills no outline that is known stays."""
@@ -349,6 +358,14 @@ def _checksum(kind: Any, text: str) -> str:
     return xxh3_64_hexdigest(f"{kind}\n{text}".encode())
 
 
+def items_of(short: bytes) -> list[Any]:
+    """Return the number of the outline that a row fills, and the row's values.
+
+    MsgspecError if it is no row that fills one.
+    """
+    return _items_of(short)
+
+
 def holds(short: bytes, values: list[bytes]) -> bool:
     """Whether a row has these values, though there are commas in them."""
     try:
@@ -456,6 +473,6 @@ def _outline(number: int, text: bytes) -> Outline:
     fields = filled(_MARKS.sub(lambda found: gap, text), _LEVELS)
     pattern = _VALUE.join(map(re.escape, literals))
     return Outline(
-        b"%b".join(one.replace(b"%", b"%%") for one in literals), b"[%d," % number,
+        text, b"%b".join(one.replace(b"%", b"%%") for one in literals), b"[%d," % number,
         1 + len(marks) - (trial is not None), trial, re.compile(pattern).fullmatch, fields,
     )  # fmt: skip

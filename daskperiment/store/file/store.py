@@ -54,6 +54,7 @@ from daskperiment.store.protocol import (
     refused,
     removed_token,
 )
+from daskperiment.store.record_pages import RecordPage, page_of
 from daskperiment.store.schema import IDENTITY, SCHEMA, STREAM
 from daskperiment.warn import warn_user
 
@@ -79,6 +80,9 @@ _COLUMNS = "position, trial, id, CAST(body AS BLOB)"
 
 # So many records at once: a long history is never in memory as a whole.
 _PAGE = 2_000
+_LONG_PAGE = 4_000
+"""Of those that fill outlines, which take less."""
+_AFTER = "WHERE position > ? AND (trial != ? OR id != ?) ORDER BY position"
 
 _ALWAYS = frozenset(STREAMS) - frozenset(LATER_STREAMS)
 """Streams that each database has."""
@@ -283,6 +287,27 @@ class FileStore(ObjectMethods):
         rows = self._intact(stream, found)
         return rows, trials is not None or len(found) < _PAGE or not rows
 
+    def read_pages(self, stream: str) -> Iterator[RecordPage]:
+        """Read a stream as `read` does, with the records together that fill one outline."""
+        query = f'SELECT {_COLUMNS} FROM "{stream}" {_AFTER} LIMIT {_LONG_PAGE}'
+        after, count = 0, _LONG_PAGE
+
+        def select(connection: sqlite3.Connection) -> tuple[int, RecordPage | None]:
+            rows = connection.execute(query, (after, *_HOLDER[:2])).fetchall()
+            if rows and _are_intact(rows):
+                return len(rows), page_of(connection, self._seen, rows)
+            some = self._seen.whole(connection, [Stored(*row) for row in rows])
+            intact = self._intact(stream, some)
+            return len(rows), RecordPage(intact[-1], intact) if intact else None
+
+        nothing: tuple[int, RecordPage | None] = (0, None)
+        while count == _LONG_PAGE:
+            count, page = self._database.ask(select, nothing)
+            if page is None or page.last.position <= after:
+                return  # in pages of a database that point at each other rows come again
+            after = page.last.position
+            yield page
+
     def read_at_rest(self, stream: str) -> list[Stored] | None:
         """Return the records of a short stream, if nobody has written for a while; else ``None``.
 
@@ -303,9 +328,7 @@ class FileStore(ObjectMethods):
 
     def _intact(self, stream: str, rows: list[Stored]) -> list[Stored]:
         """Leave out rows of which damage made something else, with a warning."""
-        if not rows or all(
-            set(map(type, map(itemgetter(at), rows))) == {kind} for at, kind in _TYPES
-        ):
+        if not rows or _are_intact(rows):
             return rows
         intact = [row for row in rows if all(type(row[at]) is kind for at, kind in _TYPES)]
         text = (
@@ -647,16 +670,19 @@ def _standing_outputs(
     return standing
 
 
+def _are_intact(rows: Sequence[tuple[Any, ...]]) -> bool:
+    return all({*map(type, map(itemgetter(at), rows))} == {kind} for at, kind in _TYPES)
+
+
 def _select(
     connection: sqlite3.Connection, query: str, trials: Collection[int] | None, after: int
 ) -> list[Stored]:
-    query += "WHERE position > ? "
-    arguments: tuple[Any, ...] = (after,)
+    arguments: tuple[Any, ...] = (after, *_HOLDER[:2])
     if trials is None:
-        query += "AND (trial != ? OR id != ?) "
-        query += f"ORDER BY position LIMIT {_PAGE}"
-        arguments += _HOLDER[:2]
+        query += f"{_AFTER} LIMIT {_PAGE}"
     else:
-        query += "AND trial IN (SELECT value FROM json_each(?)) ORDER BY position"
-        arguments += (json.dumps([int(trial) for trial in trials]),)
+        query += (
+            "WHERE position > ? AND trial IN (SELECT value FROM json_each(?)) ORDER BY position"
+        )
+        arguments = (after, json.dumps([int(trial) for trial in trials]))
     return list(map(_as_stored, connection.execute(query, arguments)))
