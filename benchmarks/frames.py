@@ -18,6 +18,8 @@ __all__ = ["run"]
 WIDTH = 20_000
 ROWS = 100
 BUDGET = 3.0
+KINDS = (np.arange(ROWS), np.linspace(0, 1, ROWS), np.arange(ROWS) % 2 == 0)
+SHARED = pd.CategoricalDtype(["a", "b"])
 
 
 def run(folder: Path) -> Iterator[Figure]:
@@ -44,14 +46,17 @@ def _by_column(column: Callable[[int], object]) -> pd.DataFrame:
 
 
 def _mixed() -> pd.DataFrame:
-    kinds = (np.arange(ROWS), np.linspace(0, 1, ROWS), np.arange(ROWS) % 2 == 0)
-    return _by_column(lambda n: kinds[n % len(kinds)]).copy()
+    return _by_column(lambda n: KINDS[n % len(KINDS)]).copy()
 
 
 FRAMES: dict[str, Callable[[], pd.DataFrame]] = {
     "numbers": _numbers,
     "mixed numbers": _mixed,
     "many blocks": lambda: _by_column(lambda n: pd.array(np.arange(ROWS), dtype="Int64")),
+    "a block for each column": lambda: pd.DataFrame(
+        {f"c{n}": KINDS[n % len(KINDS)].copy() for n in range(WIDTH)}, copy=False
+    ),
+    "categories": lambda: _by_column(lambda n: pd.Categorical(["a", "b"] * 50, dtype=SHARED)),
     "dates": lambda: _by_column(lambda n: pd.date_range("2020", periods=ROWS)).copy(),
     "texts": lambda: _by_column(lambda n: ["a", f"b{n}"] * (ROWS // 2)),
     "text beside numbers": lambda: _by_column(

@@ -22,7 +22,14 @@ from daskperiment.capture.encoding import (
 from daskperiment.capture.members import wrapped_by
 from daskperiment.capture.origin import distribution
 
-__all__ = ["array_handler", "encode_byte_parts", "encode_lasting", "encode_ndarray", "write_items"]
+__all__ = [
+    "array_handler",
+    "encode_byte_parts",
+    "encode_lasting",
+    "encode_ndarray",
+    "write_items",
+    "write_texts",
+]
 
 _CHUNK = 1 << 20
 
@@ -156,10 +163,14 @@ def write_items(encoder: Encoder, items: list[Any]) -> None:
     if not items or set(map(type, items)) != {str}:
         encoder.sequence(b"items", items, len(items))
         return
+    write_texts(encoder, list(map(len, items)), "".join(items).encode("utf-8", "surrogatepass"))
+
+
+def write_texts(encoder: Encoder, lengths: list[int], data: Any) -> None:
+    """Write one text or more, joined in UTF-8, with how many characters each has."""
     # The text of a list is made faster than those of its items.
-    lengths = str(list(map(len, items)))[1:-1].replace(",", "")
-    encoder.tag_text(b"texts", lengths, len(items))
-    encoder.text("".join(items))
+    encoder.tag_text(b"texts", str(lengths)[1:-1].replace(",", ""), len(lengths))
+    encoder.raw(data)
 
 
 def _write_dtype(encoder: Encoder, dtype: Any) -> None:

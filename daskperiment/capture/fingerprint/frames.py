@@ -9,7 +9,11 @@ from typing import Any
 from xxhash import xxh3_128
 
 from daskperiment.capture.encoding import Encoder, Handler, by_attributes, by_parts
-from daskperiment.capture.fingerprint.arrays import encode_ndarray, write_items
+from daskperiment.capture.fingerprint.arrays import (
+    encode_ndarray,
+    write_items,
+    write_texts,
+)
 from daskperiment.capture.fingerprint.python_values import encode_repr
 from daskperiment.capture.origin import is_own
 
@@ -18,6 +22,10 @@ __all__ = ["table_handler"]
 _WIDTHS = ("Int8", "Int16", "Int32", "Int64", "Float32", "Float64")
 # Cells of a frame that are looked at together: few enough that their copies stay small.
 _CELLS = 1 << 21
+# And columns: pandas may have made several objects for each, which shall not grow old.
+_WIDTH = 4096
+# As many types of columns are looked for one by one; of more, all places are put in order.
+_FEW = 16
 
 
 def table_handler(kind: type) -> Handler | None:
@@ -66,11 +74,19 @@ def _frame(encoder: Encoder, value: Any) -> None:
     encoder.feed(value.index)
     # Type by type: tens of thousands of columns, looked at one by one, would take seconds. Not by
     # the blocks of pandas, which depend on how the frame was made.
+    plain = _without_labels(value)
     for text, (dtype, places) in _columns_by_type(value).items():
         encoder.tag_text(b"columns", text, len(places))
         encoder.raw(places.astype("<u4").tobytes())
-        _writer_for(dtype)(encoder, value, places)
+        _writer_for(dtype)(encoder, plain, places)
     _write_notes(encoder, value)
+
+
+def _without_labels(frame: Any) -> Any:
+    """Return a frame of the same columns, named by numbers: texts take long to copy."""
+    plain = frame.copy(deep=False)
+    plain.columns = range(frame.shape[1])
+    return plain
 
 
 def _write_notes(encoder: Encoder, value: Any) -> None:
@@ -86,18 +102,23 @@ def _columns_by_type(frame: Any) -> dict[str, tuple[Any, Any]]:
     dtypes = frame.dtypes.to_numpy()
     found: dict[str, tuple[Any, list[Any]]] = {}
     # Most columns share their type, as an object: it need not be asked for its text each time.
-    ids = np.fromiter(map(id, dtypes.tolist()), "u8", len(dtypes))
-    for first, places in _alike(np, ids):
+    for first, places in _alike(np, list(map(id, dtypes.tolist()))):
         found.setdefault(str(dtypes[first]), (dtypes[first], []))[1].append(places)
-    return {text: (dtype, np.sort(np.concatenate(places)))
+    return {text: (dtype, places[0] if len(places) == 1 else np.sort(np.concatenate(places)))
             for text, (dtype, places) in found.items()}  # fmt: skip
 
 
-def _alike(np: Any, ids: Any) -> Iterator[tuple[int, Any]]:
+def _alike(np: Any, ids: list[int]) -> Iterator[tuple[int, Any]]:
     """Yield the place where a number is first, and all of its places, in their order."""
-    _, firsts, counts = np.unique(ids, return_index=True, return_counts=True)
+    kinds, numbers = dict.fromkeys(ids), np.array(ids, "u8")
+    if len(kinds) <= _FEW:
+        for kind in kinds:
+            places = np.flatnonzero(numbers == kind)
+            yield places[0], places
+        return
+    _, firsts, counts = np.unique(numbers, return_index=True, return_counts=True)
     ends = counts.cumsum()
-    ordered = np.argsort(ids, kind="stable")
+    ordered = np.argsort(numbers, kind="stable")
     for place in np.argsort(firsts):
         yield firsts[place], ordered[ends[place] - counts[place] : ends[place]]
 
@@ -109,6 +130,8 @@ def _writer_for(dtype: Any) -> Callable[[Encoder, Any, Any], None]:
             return _write_instants
         if isinstance(dtype, pd.StringDtype):
             return _write_texts
+        if isinstance(dtype, pd.CategoricalDtype):
+            return _write_categories
         return _write_nullable if _is_nullable_number(dtype) else _write_single
     if dtype.kind == "O":
         return _write_objects
@@ -140,14 +163,55 @@ def _write_nullable(encoder: Encoder, frame: Any, places: Any) -> None:
 
 
 def _write_texts(encoder: Encoder, frame: Any, places: Any) -> None:
-    _write_streams(encoder, map(_text_streams, _parts(frame, places)))
+    width = _width(len(frame))
+    parts = (places[first : first + width] for first in range(0, len(places), width))
+    _write_streams(encoder, (_text_streams(list(_columns(frame, part))) for part in parts))
 
 
-def _text_streams(part: Any) -> list[Any]:
-    missing = part.isna().to_numpy()
-    items = part.to_numpy(dtype=object).T[~missing.T].tolist()
-    lengths = sys.modules["numpy"].fromiter(map(len, items), "<u8", len(items))
-    return [_rows(missing), lengths, "".join(items).encode("utf-8", "surrogatepass")]
+def _text_streams(columns: list[Any]) -> list[Any]:
+    np: Any = sys.modules["numpy"]
+    lengths, data = _joined(columns)
+    return [np.concatenate([column.isna() for column in columns]), lengths, data]
+
+
+def _joined(columns: list[Any]) -> tuple[Any, Any]:
+    """Return the lengths of the texts of some columns that are not missing, and all in UTF-8."""
+    np: Any = sys.modules["numpy"]
+    if all(column.dtype.storage == "pyarrow" for column in columns):
+        return _arrow_joined(columns)
+    items = [item for column in columns for item in column[~column.isna()].tolist()]
+    lengths = np.fromiter(map(len, items), "<u8", len(items))
+    return lengths, "".join(items).encode("utf-8", "surrogatepass")
+
+
+def _arrow_joined(columns: list[Any]) -> tuple[Any, Any]:
+    """As `_joined`, from the memory in which Arrow keeps the texts."""
+    pa: Any = sys.modules["pyarrow"]
+    chunks = [chunk for column in columns for chunk in _chunks_of(pa, column)]
+    texts = pa.chunked_array(chunks, pa.large_string()).drop_null().combine_chunks()
+    lengths = sys.modules["pyarrow.compute"].utf8_length(texts).to_numpy(zero_copy_only=False)
+    _, offsets, data = texts.buffers()
+    if data is None or not len(texts):
+        return lengths.astype("<u8"), b""
+    ends = sys.modules["numpy"].frombuffer(offsets, "i8")[texts.offset :]
+    return lengths.astype("<u8"), memoryview(data)[ends[0] : ends[len(texts)]]
+
+
+def _chunks_of(pa: Any, column: Any) -> list[Any]:
+    found = column.__arrow_array__()
+    chunks = found.chunks if isinstance(found, pa.ChunkedArray) else [found]
+    return [chunk.cast(pa.large_string()) for chunk in chunks]
+
+
+def _write_categories(encoder: Encoder, frame: Any, places: Any) -> None:
+    # As `_column` does it, but what columns share is looked at once.
+    known: dict[int, tuple[Any, bytes]] = {}
+    for column in _columns(frame, places):
+        dtype = column.dtype
+        if id(dtype) not in known:
+            known[id(dtype)] = dtype, encoder.encode_separately(dtype)
+        encoder.append(known[id(dtype)][1])
+        encode_ndarray(encoder, column.codes)
 
 
 def _write_objects(encoder: Encoder, frame: Any, places: Any) -> None:
@@ -173,7 +237,7 @@ def _rows(cells: Any) -> Any:
 
 def _parts(frame: Any, places: Any) -> Iterator[Any]:
     """Yield some columns of a frame, as many at a time as keep copies small."""
-    width = max(1, _CELLS // max(1, len(frame)))
+    width = _width(len(frame))
     if len(places) == frame.shape[1] <= width:
         yield frame
         return
@@ -182,6 +246,16 @@ def _parts(frame: Any, places: Any) -> Iterator[Any]:
         # What stands side by side need not be copied.
         whole = some[-1] - some[0] + 1 == len(some)
         yield frame.iloc[:, some[0] : some[-1] + 1] if whole else frame.take(some, axis=1)
+
+
+def _width(rows: int) -> int:
+    return min(_WIDTH, max(1, _CELLS // max(1, rows)))
+
+
+def _columns(frame: Any, places: Any) -> Iterator[Any]:
+    """Yield the arrays of columns that pandas keeps one by one."""
+    for place in places.tolist():
+        yield frame[place].array
 
 
 def _series(encoder: Encoder, value: Any) -> None:
@@ -250,6 +324,9 @@ def _extension(encoder: Encoder, value: Any) -> None:
     encode_ndarray(encoder, missing)
     if _is_nullable_number(value.dtype):
         encode_ndarray(encoder, value.to_numpy(dtype=value.dtype.numpy_dtype, na_value=0))
+    elif getattr(value.dtype, "storage", None) == "pyarrow" and not missing.all():
+        lengths, data = _arrow_joined([value])
+        write_texts(encoder, lengths.tolist(), data)
     else:
         # Texts and what else there is, without the many forms of a missing value.
         write_items(encoder, value[~missing].to_numpy(dtype=object).tolist())
@@ -273,8 +350,55 @@ def _polars_frame(encoder: Encoder, value: Any) -> None:
     encoder.tag(b"polars", value.width)
     _write_subclass(encoder, value, "DataFrame")
     encoder.text(f"{value.height}")
-    for column in value.iter_columns():
-        _polars_series(encoder, column)
+    write_items(encoder, value.columns)
+    columns = value.get_columns()
+    found: dict[str, list[int]] = {}
+    # The text of a type has its fields, categories and zone.
+    for place, text in enumerate(map(repr, value.dtypes)):
+        found.setdefault(text, []).append(place)
+    for text, places in found.items():
+        encoder.tag_text(b"columns", text, len(places))
+        encoder.text(" ".join(map(str, places)))
+        _write_polars(encoder, [columns[place] for place in places])
+
+
+def _write_polars(encoder: Encoder, columns: list[Any]) -> None:
+    """Write columns of one type, as many at a time as keep copies small."""
+    if _streams_of(columns[0]) is None:
+        for column in columns:
+            write_items(encoder, column.to_list())
+        return
+    pl: Any = sys.modules["polars"]
+    width = _width(len(columns[0]))
+    # One behind the other, without a copy.
+    parts = (pl.concat(columns[first : first + width], rechunk=False)
+             for first in range(0, len(columns), width))  # fmt: skip
+    _write_streams(encoder, (_streams_of(part) or [] for part in parts))
+
+
+def _streams_of(cells: Any) -> list[Any] | None:
+    """Return which of some cells are missing, and what the others hold; None for rarer types."""
+    np: Any = sys.modules["numpy"]
+    pl: Any = sys.modules["polars"]
+    missing = cells.is_null().to_numpy()
+    if isinstance(cells.dtype, (pl.Categorical, pl.Enum)):
+        cells = cells.cast(pl.String)
+    if cells.dtype == pl.String:
+        items = cells.drop_nulls().to_list()
+        lengths = np.fromiter(map(len, items), "<u8", len(items))
+        return [missing, lengths, "".join(items).encode()]
+    if cells.dtype == pl.Boolean:
+        return [missing, cells.fill_null(False).to_numpy()]
+    plain = _polars_numbers(cells)
+    # What lies under a missing value is not part of the value.
+    return None if plain is None else [missing, plain.fill_null(0).to_numpy()]
+
+
+def _polars_numbers(value: Any) -> Any:
+    """Return what is kept of numbers, dates and times, as numbers; None for other values."""
+    if value.dtype.is_numeric() and repr(value.dtype).endswith(_WIDTHS):
+        return value
+    return value.to_physical() if value.dtype.is_temporal() else None
 
 
 def _polars_series(encoder: Encoder, value: Any) -> None:
@@ -283,15 +407,13 @@ def _polars_series(encoder: Encoder, value: Any) -> None:
     # The text of a type has its fields, categories and zone.
     encoder.text(value.name)
     encoder.text(repr(value.dtype))
-    if value.dtype.is_numeric() and repr(value.dtype).endswith(_WIDTHS):
+    plain = _polars_numbers(value)
+    if plain is None:
+        write_items(encoder, value.to_list())
+    else:
         # What lies under a missing value is not part of the value.
         encode_ndarray(encoder, value.is_null().to_numpy())
-        encode_ndarray(encoder, value.fill_null(0).to_numpy())
-    elif value.dtype.is_temporal():
-        encode_ndarray(encoder, value.is_null().to_numpy())
-        encode_ndarray(encoder, value.to_physical().fill_null(0).to_numpy())
-    else:
-        write_items(encoder, value.to_list())
+        encode_ndarray(encoder, plain.fill_null(0).to_numpy())
 
 
 def _arrow(kind: type) -> Handler | None:
