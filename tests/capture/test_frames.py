@@ -112,6 +112,22 @@ def test_parts(monkeypatch, kind):
         assert fingerprint(frame) == known
 
 
+@pytest.mark.parametrize("kind", ["longdouble", "clongdouble"])
+def test_between_long_floats(kind):
+    """Bytes that lie between long floats say nothing, in arrays, numbers and columns."""
+    found = set()
+    for junk in (0, 255):
+        memory = np.full(64, junk, "u1")
+        array = np.frombuffer(memory, kind)
+        array[:] = np.arange(len(array))
+        if np.finfo(kind).nmant == 63:
+            memory.reshape(-1, 16)[:, 10:] = junk
+        found.add(
+            tuple(map(fingerprint, (array, array[::-1], array[0], pd.DataFrame({"a": array}))))
+        )
+    assert len(found) == 1
+
+
 def test_where_texts_begin():
     """Texts that are cut in other places, in a row or a column, are others."""
     cells = [["ab", "c"], ["a", "bc"], ["abc", ""], ["", "abc"]]

@@ -32,6 +32,8 @@ __all__ = [
 ]
 
 _CHUNK = 1 << 20
+_EXTENDED = 63
+"""Bits after the point of floats that have ten bytes, and stand in twelve or sixteen."""
 
 
 def array_handler(kind: type) -> Handler | None:
@@ -117,8 +119,20 @@ def _write_elements(encoder: Encoder, value: Any, write: Callable[[memoryview], 
         with encoder.within(value) as entered:
             if entered:
                 write_items(encoder, value.ravel().tolist())
+    elif value.dtype.char in "gG":
+        _write_buffer(encoder, _without_padding(value), encoder.raw)
     else:
         _write_buffer(encoder, value, write)
+
+
+def _without_padding(value: Any) -> Any:
+    """Return a copy of the longest floats; the bytes between them, which hold anything, are 0."""
+    np: Any = sys.modules["numpy"]
+    kind = np.finfo(np.longdouble)
+    copy = np.array(value, order="C")
+    if kind.nmant == _EXTENDED:
+        copy.reshape(-1).view("u1").reshape(-1, kind.dtype.itemsize)[:, 10:] = 0
+    return copy
 
 
 def _write_buffer(encoder: Encoder, value: Any, write: Callable[[memoryview], None]) -> None:
