@@ -93,7 +93,7 @@ def run_unrecorded(
         hidden = HIDDEN_NAME if len(running.reads) < len(reads) else None
         entry = CacheEntry(
             trial.trial, label, "", running.stochastic, note=hidden or doubt_of(running),
-            reads=running.reads, exact=exact_or_none(value) if new else None, given=given,
+            reads=tuple(running.reads), exact=exact_or_none(value) if new else None, given=given,
         )  # fmt: skip
         recorder_for(trial.store).entry(keys.ids, entry, trial.owner, trial.signing_key)
     return value, running

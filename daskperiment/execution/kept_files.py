@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -57,7 +57,7 @@ class FilesReturned(NamedTuple):
     """What it wrote besides those that it made and returned."""
 
 
-def files_returned(value: Any, written: list[FileState], started: float) -> FilesReturned:
+def files_returned(value: Any, written: Sequence[FileState], started: float) -> FilesReturned:
     """Return the files whose paths stand in what a step returned.
 
     Parameters
@@ -65,7 +65,7 @@ def files_returned(value: Any, written: list[FileState], started: float) -> File
     value : object
         Paths are found in lists, tuples and the values of dicts; a text is one if the step wrote
         to the file of that name.
-    written : list of FileState
+    written : sequence of FileState
         Files that the step is known to have written to.
     started : float
         When it began, in seconds since the epoch.

@@ -92,13 +92,13 @@ class OutputsByInputs:
         """Read what is known under the key."""
         self._entries = entries = CacheEntries(store, signing_key)
         with suppress(StoreError):  # a store that is away knows nothing
-            entries.read(self.key)
+            entries.read([self.key.base, self.key.seeded])
         return entries
 
     def _hit(self, recorder: Recorder, signing_key: bytes | None) -> Hit | None:
         entries = self.read(recorder.store, signing_key)
         with suppress(StoreError):  # as above
-            hit = entries.hit(*self.key, drew=False)
+            hit = entries.hit(self.key.base, self.key.seeded, drew=False)
             # One that was dropped to make room is nothing to warn of.
             gone = hit is not None and hit.digest and not recorder.store.sizes([hit.digest])
             return None if gone else hit
@@ -114,7 +114,7 @@ class OutputsByInputs:
         outputs : ObservedOutputs
             Of the recorder that writes it down.
         """
-        known, (base, seeded) = self._entries, self.key
+        known, base, seeded = self._entries, self.key.base, self.key.seeded
         outputs.note_inputs(base)
         next_id = known.next_id if known is not None else cache_entry_id
         told = drew and known is not None and known.all(base)

@@ -144,8 +144,8 @@ class StepRunner:
     ) -> None:
         self.trial = trial
         self.before = before
-        self.reads: list[FileState] = []
-        self.written: list[FileState] = []
+        self.reads: tuple[FileState, ...] = ()
+        self.written: tuple[FileState, ...] = ()
         self.files: dict[str, Any] = {}
         """Those that are kept with the output."""
         self.recorder = recorder_for(trial.store)
@@ -165,8 +165,8 @@ class StepRunner:
         self.watched: list[str] = []
         """Names of the arguments that can be changed in place, and that others see."""
         self.beside = tuple(ACTIVE)
-        self.changed: list[str] = []
-        self.spoiled: list[str] = []
+        self.changed: tuple[str, ...] = ()
+        self.spoiled: tuple[str, ...] = ()
         """Names of the arguments that another step had changed in place, or a part of them."""
         self.given: dict[str, str] = {}
         """Fingerprints of what others see, too, by argument."""
@@ -220,16 +220,17 @@ class StepRunner:
     def _keep_files(self, value: Any, started: float) -> None:
         """Keep the files whose paths the step returns; whose they are not has read them."""
         made, read, besides = files_returned(value, self.written, started)
-        self.reads = [*self.reads, *read]
+        self.reads = *self.reads, *read
         if made and self.call.persist:
             self.files = {"files": keep_files(self.recorder, made, self.trial.signing_key)}
-            self.written = besides
+            self.written = tuple(besides)
 
     def _note_files(self, files: ObservedFiles) -> None:
         # Reading files once more is worth its time where outputs are reused.
         digests = self.keys is not None and self.keys.reusable
         secrets = () if self.trial.secrets is None else self.trial.secret_values
-        self.reads, self.written, doubt = files.told(digests, secrets)
+        reads, written, doubt = files.told(digests, secrets)
+        self.reads, self.written = tuple(reads), tuple(written)
         self.doubt = doubt or self.doubt
 
     def _note_inputs_now(self, values: Sequence[Any]) -> None:
@@ -270,7 +271,8 @@ class StepRunner:
         self.inputs = inputs_of(found, call)
         self.running.made_of = self.code, self.inputs
         if changes is not None and changes.altered:
-            self.spoiled, noted = spoiled_arguments(call, values, changes)
+            spoiled, noted = spoiled_arguments(call, values, changes)
+            self.spoiled = tuple(spoiled)
             for each in noted:
                 self.recorder.outputs.altered(self.trial.trial, each)
         if call.given and self.is_new:
@@ -290,7 +292,7 @@ class StepRunner:
         changes = self.recorder.outputs.changes_in(self.trial.token)
         found = changed_arguments(self.call, before, values, self.value, changes)
         if found:
-            self.changed, others = found, sorted(beside - {self.call.key})
+            self.changed, others = tuple(found), sorted(beside - {self.call.key})
             noted = Alteration(self.call.key, self.call.step, found, others)
             self.recorder.outputs.altered(self.trial.trial, noted)
             if others:
@@ -432,12 +434,12 @@ class StepRunner:
             wall=usage.wall, cpu=usage.cpu, peak=usage.peak, host=origin.host, pid=origin.pid,
             thread=usage.thread, code=self.code, inputs=self.inputs, output=self.output,
             note=self.note, stochastic=self.running.stochastic, seed=self.running.seed,
-            kept=self.kept, failure=failure, metrics=sorted(self.running.metrics),
-            artifacts=self.running.artifacts,
+            kept=self.kept, failure=failure, metrics=tuple(sorted(self.running.metrics)),
+            artifacts=tuple(self.running.artifacts),
             cache_key=(keys and keys.base) or None, reusable=keys is not None and keys.reusable,
-            reused=reused, reason=reason or (keys and keys.reason), worker=here and here.address,
-            worker_name=here and here.name, arguments=self.arguments, reads=self.reads,
-            written=self.written, changed=self.changed,
+            reused=reused, reason=reason or (keys.reason if keys is not None else None),
+            worker=here and here.address, worker_name=here and here.name,
+            arguments=self.arguments, reads=self.reads, written=self.written, changed=self.changed,
         )  # fmt: skip
         id = (step_run_id(call.key, usage.started, origin.pid) if reused is None
               else reused_run_id(call.key, reused))  # fmt: skip
@@ -463,17 +465,17 @@ class StepRunner:
         )  # fmt: skip
         self.recorder.output(id, record, self.trial.owner)
 
-    def _all_reads(self) -> list[FileState]:
-        before = self.before or []
-        return reads_with(before, self.reads) if self.reads else before
+    def _all_reads(self) -> tuple[FileState, ...]:
+        before = self.before or ()
+        return tuple(reads_with(before, self.reads) if self.reads else before)
 
     def _record_entry(self, value: Any, ids: list[str]) -> None:
         entry = CacheEntry(
             self.trial.trial, self.call.key, self.call.step, self.running.stochastic, self.output,
             None if self.doubt else self.kept, self.doubt, str(type(value)),
-            sorted(self.running.metrics), self._all_reads(), self.written, self.before is None,
-            exact=self.exact, given=self.given, artifacts=self.running.artifacts,
-            spoiled=self.spoiled,
+            tuple(sorted(self.running.metrics)), self._all_reads(), self.written,
+            self.before is None, exact=self.exact, given=self.given,
+            artifacts=tuple(self.running.artifacts), spoiled=self.spoiled,
         )  # fmt: skip
         if self.running.stochastic and self.call.given and not self.is_new:
             ids = []  # it never drew before, so nobody looked what it was made of
@@ -487,7 +489,7 @@ class StepRunner:
         if self.keys.call is not None and why_not(entry) is None:
             # What the steps before it read is in its inputs.
             # And so is what another step changed.
-            own = msgspec.structs.replace(entry, reads=self.reads, partial=False, spoiled=[])
+            own = msgspec.structs.replace(entry, reads=self.reads, partial=False, spoiled=())
             for known in (self.known if self.keys.call.by_nodes else None, self.known_now):
                 ids = known.ids(entry.drew, self.recorder.outputs) if known is not None else []
                 self.recorder.entry(ids, own, self.trial.owner, self.trial.signing_key)

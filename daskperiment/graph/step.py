@@ -47,6 +47,8 @@ S = TypeVar("S")
 
 
 _TRIAL = TaskRef(TRIAL)
+_ITS_OWN = frozenset({"_function", "_call"})
+"""What of a step function is made anew in another process."""
 
 
 class StepCall(NamedTuple):
@@ -226,6 +228,7 @@ class StepFunction(Generic[P, N]):
         functools.update_wrapper(self, function, updated=())
         self.__wrapped__ = function
         self._function = UserFunction(function)
+        self._call: Call | None = None
         self.name: str = getattr(function, "__name__", None) or _name_of(function)
         self.__name__ = self.name
         self.persist = persist
@@ -238,13 +241,13 @@ class StepFunction(Generic[P, N]):
         self._format = _check_format(format, persist)
 
     def __getstate__(self) -> Any:
-        state = {name: each for name, each in self.__dict__.items() if name != "_function"}
+        state = {name: each for name, each in self.__dict__.items() if name not in _ITS_OWN}
         return travelling_sources([self.__wrapped__]), state
 
     def __setstate__(self, state: Any) -> None:
         register_travelled(state[0])
         self.__dict__.update(state[1])
-        self._function = UserFunction(self.__wrapped__)
+        self._function, self._call = UserFunction(self.__wrapped__), None
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> N:
         """Return the node of this call; in a running step, what the function returns.
@@ -257,15 +260,13 @@ class StepFunction(Generic[P, N]):
         if CURRENT.get() is not None:
             return self.__wrapped__(*args, **kwargs)  # type: ignore[no-any-return]
         names = argument_names(self.__wrapped__, args, kwargs)
-        function = self._function
-        if function.__wrapped__ is not self.__wrapped__:
-            function = self._function = UserFunction(self.__wrapped__)
-        call = Call(
-            self.name, function, self.persist, self._seed, self._reuse, self._version,
-            names=names, keywords=tuple(kwargs), ignore=self._ignore,
-            defaulted=any(name not in names for name, _ in defaults_of(self.__wrapped__)),
-            format=self._format,
-        )  # fmt: skip
+        call, keywords = self._call, tuple(kwargs)
+        # Calls that are written alike share what says so: there may be tens of thousands.
+        if (
+            call is None or call.names != names or call.keywords != keywords
+            or call.function.__wrapped__ is not self.__wrapped__
+        ):  # fmt: skip
+            call = self._call = self._call_of(names, keywords)
         # Not a token of the arguments: two equal calls are two step runs.
         key = new_key(self.name)
         nodes: list[Any] = []
@@ -275,6 +276,17 @@ class StepFunction(Generic[P, N]):
         task = Task(key, run_step, _TRIAL, call, *forms)
         call_of = StepCall(self.name, key, CallGraph(key, task, nodes), self._nout)
         return self._wrap(call_of)  # type: ignore[no-any-return]  # a node stands for its value
+
+    def _call_of(self, names: tuple[str, ...], keywords: tuple[str, ...]) -> Call:
+        function = self._function
+        if function.__wrapped__ is not self.__wrapped__:
+            function = self._function = UserFunction(self.__wrapped__)
+        return Call(
+            self.name, function, self.persist, self._seed, self._reuse, self._version,
+            names=names, keywords=keywords, ignore=self._ignore,
+            defaulted=any(name not in names for name, _ in defaults_of(self.__wrapped__)),
+            format=self._format,
+        )  # fmt: skip
 
     # What takes objects and classes alike, None too, is static; a class method takes the class,
     # a method objects of it. Only as a Callable mypy looks at the first argument.

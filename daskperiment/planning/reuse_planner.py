@@ -433,7 +433,8 @@ class _Decision:
             entries = [entry for entry in entries if not entry.partial]
         entry = latest(entries)
         if entry is None and key in self.same_inputs:
-            name, entry = self.same_inputs[key]
+            same = self.same_inputs[key]
+            name, entry = same.cache_key, same.entry
         if entry is None:
             self.reasons[key] = NEVER_RUN
             if unfit := self._why_none(key, found, entries):

@@ -234,9 +234,9 @@ class StepRun(Struct, frozen=True, omit_defaults=True):
     """Digest of all that determines the output, but for seeds; ``None`` if that is not known."""
     reusable: bool = False
     """Whether later trials were allowed to reuse the output when it was kept."""
-    metrics: list[str] = []
+    metrics: tuple[str, ...] = ()
     """Names of the metrics that the step saved."""
-    artifacts: list[Artifact] = []
+    artifacts: tuple[Artifact, ...] = ()
     """What the step saved; a reused one has what it saved when it ran."""
     worker: str | None = None
     """Address of the cluster's worker that ran the step."""
@@ -244,11 +244,11 @@ class StepRun(Struct, frozen=True, omit_defaults=True):
     arguments: dict[str, Argument] = {}
     """Name of a parameter of the step -> what it got, defaults included; trials of earlier versions
     have none. :attr:`inputs` is of these together, without those that the step ignores."""
-    changed: list[str] = []
+    changed: tuple[str, ...] = ()
     """Names of the arguments that were other ones when the step had run: changed in place."""
-    reads: list[FileState] = []
+    reads: tuple[FileState, ...] = ()
     """What it read besides its arguments, as far as Python told."""
-    written: list[FileState] = []
+    written: tuple[FileState, ...] = ()
     serial: str | None = None
     """With a signing key: who wrote it, and how many step runs of the trial they had written by
     then, this one included and reused ones not."""
@@ -269,12 +269,12 @@ class Output(Struct, frozen=True, omit_defaults=True):
     step: str
     output: str
     cache_key: str | None = field(default=None, name="recipe")
-    reads: list[FileState] = []
+    reads: tuple[FileState, ...] = ()
     by_inputs: str | None = None
     """The cache key that is made of the inputs themselves, if the output may be found by them."""
 
 
-class CacheEntry(Struct, frozen=True, omit_defaults=True):
+class CacheEntry(Struct, frozen=True, omit_defaults=True, gc=False):
     """What is known of the output that a cache key leads to."""
 
     trial: int
@@ -289,14 +289,14 @@ class CacheEntry(Struct, frozen=True, omit_defaults=True):
     note: str | None = None
     """Why the output must not be reused; ``None`` if it may."""
     type: str = ""
-    metrics: list[str] = []
-    reads: list[FileState] = []
+    metrics: tuple[str, ...] = ()
+    reads: tuple[FileState, ...] = ()
     """What the step and those before it read besides their arguments: it must be the same."""
-    written: list[FileState] = []
+    written: tuple[FileState, ...] = ()
     """What the step wrote, but for what is kept: it must still be there."""
     partial: bool = False
     """Whether what the steps before it read is not among `reads`."""
-    artifacts: list[Artifact] = []
+    artifacts: tuple[Artifact, ...] = ()
     """What the step saved when it ran."""
     signature: str | None = None
     """Of the record and what it is for, with the signing key; ``None`` where there was none."""
@@ -304,7 +304,7 @@ class CacheEntry(Struct, frozen=True, omit_defaults=True):
     """Fingerprint of the output, with its order within, where more than one step sees it."""
     given: dict[str, str] = {}
     """Argument, or a member of it -> its fingerprint, where others see it and may change it."""
-    spoiled: list[str] = []
+    spoiled: tuple[str, ...] = ()
     """Names of the arguments that another step had changed in place, as far as this was seen."""
 
 

@@ -8,9 +8,9 @@ once led to two outputs, so that neither may be reused.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import NamedTuple
 
 import msgspec
+from msgspec import Struct
 
 from daskperiment.capture.files import difference
 from daskperiment.codec import decode, has_signature, is_object
@@ -45,7 +45,7 @@ GENERATIONS = 2
 """How many outputs of one cache key are asked for at once."""
 
 
-class Hit(NamedTuple):
+class Hit(Struct, frozen=True, gc=False):
     """An output that stands in for a step."""
 
     cache_key: str

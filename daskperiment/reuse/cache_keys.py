@@ -15,6 +15,7 @@ from contextlib import suppress
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from daskperiment.capture.code import CodeCapture
@@ -62,7 +63,11 @@ def series_of(version: str) -> str:
     return ".".join(version.split(".")[:2])
 
 
-class CacheKey(NamedTuple):
+# Of these there are as many as steps: structures of text alone, which Python's garbage collector
+# need not look at.
+
+
+class CacheKey(Struct, frozen=True, gc=False):
     """The cache key of a node in one trial."""
 
     base: str
@@ -71,7 +76,7 @@ class CacheKey(NamedTuple):
     """With the seeds of the node and of all before it."""
 
 
-class CallKey(NamedTuple):
+class CallKey(Struct, frozen=True, gc=False):
     """What determines a step's output together with what other nodes give it."""
 
     code: str
@@ -87,7 +92,7 @@ class CallKey(NamedTuple):
         return CacheKey(base, combine(base, str(seed)))
 
 
-class NoCacheKey(NamedTuple):
+class NoCacheKey(Struct, frozen=True, gc=False):
     """Why a node has no cache key."""
 
     reason: str
@@ -456,7 +461,7 @@ def _of_part(values: Mapping[str, Any], part: ParameterField) -> CacheKey | NoCa
     return CacheKey(known, known)
 
 
-class StepKeys(NamedTuple):
+class StepKeys(Struct, frozen=True, gc=False):
     """The cache keys of one step in one trial, and what its run writes down of them."""
 
     base: str
@@ -475,11 +480,11 @@ class StepKeys(NamedTuple):
 
     def because(self, reason: str) -> StepKeys:
         """Return these keys with another reason."""
-        return self._replace(reason=reason)
+        return replace(self, reason=reason)
 
     def found_by(self, call: CallKey, expected: bool) -> StepKeys:
         """Return these keys with the call by which the output is found."""
-        return self._replace(call=call, expected=expected)
+        return replace(self, call=call, expected=expected)
 
 
 def first_ids(spec: KeySpec, found: CacheKey) -> tuple[str, ...]:

@@ -6,6 +6,8 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from msgspec import Struct
+
 from daskperiment.capture.files import FileSource
 from daskperiment.reuse.parameter_fields import ParameterField
 
@@ -24,7 +26,7 @@ __all__ = [
 Key = Hashable
 
 
-class KeyOf(NamedTuple):
+class KeyOf(Struct, frozen=True, gc=False):
     """Stands for another node, or for a parameter."""
 
     key: Key
