@@ -104,12 +104,12 @@ class _Matching:
             for name, text in node.literals.items()
         ]
         if None in [known for _, known in literals] or not (
-            node.steps + node.parameters + literals
+            node.steps or node.parameters or literals
         ):
             return None
         of_second = evidence is self._second
         steps = [self._known.get(key, "") if of_second else key for key in node.steps]
-        return tuple(steps), tuple(node.parameters), tuple(sorted(literals))
+        return tuple(steps), node.parameters, tuple(sorted(literals))
 
     def _cache_key(self, evidence: Evidence, node: Node) -> Hashable | None:
         run = evidence.runs.get(node.key)

@@ -145,14 +145,21 @@ class RecomputeTasks:
     make : callable
         Returns the tasks by key, and the key of the last of them: called when they are needed,
         or leave the process.
+    *arguments
+        It is called with these.
     """
 
-    def __init__(self, make: Callable[[], tuple[Mapping[Any, RecomputeTask], Any]]) -> None:
+    __slots__ = ("_arguments", "_make")
+
+    def __init__(
+        self, make: Callable[..., tuple[Mapping[Any, RecomputeTask], Any]], *arguments: Any
+    ) -> None:
         self._make = make
+        self._arguments = arguments
 
     def run(self) -> SharedOutcome:
         """Run the tasks one after the other, here; what can be loaded before them is loaded."""
-        tasks, last = self._make()
+        tasks, last = self._make(*self._arguments)
         return _Recomputation(tasks).outcome(last)
 
     def __repr__(self) -> str:
@@ -163,7 +170,7 @@ class RecomputeTasks:
 
     def __reduce__(self) -> Any:
         # As bytes: a scheduler passes them on without looking into them.
-        return _arrived_tasks, (cloudpickle.dumps(self._make()),)
+        return _arrived_tasks, (cloudpickle.dumps(self._make(*self._arguments)),)
 
 
 def _arrived_tasks(pickled: bytes) -> RecomputeTasks:

@@ -244,7 +244,7 @@ class RequestSource:
 
 class _PartialRequest(RequestSource):
     def __init__(self, whole: RequestSource, *names: str) -> None:
-        super().__init__(whole.request)
+        super().__init__(whole._make)
         self._whole = whole
         self._names = names
         self.submission = whole.submission

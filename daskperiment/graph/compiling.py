@@ -232,6 +232,7 @@ class _Survey:
         }
         self.taken = {key: ParameterField(name) for key, name in inlined.items()}
         self._names: Counter[str] = Counter()
+        self._alike: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._prepared: dict[Key, GraphNode] = {}
         self._lending: set[str] = set()
         """Places of the steps that take what others see, or what such a step returned."""
@@ -299,9 +300,9 @@ class _Survey:
         place = self.places[key] = self._place(call.step)
         self.persisting |= call.persist
         self.nodes.append(
-            Node(place, call.step, list(sources.steps), list(sources.parameters),
+            Node(place, call.step, self._once(sources.steps), self._once(sources.parameters),
                  _parts(sources), _literals(task), fixed_arguments(call, task.args[2:]),
-                 list(call.ignore), self._beside(call, task, sources))
+                 call.ignore, tuple(self._beside(call, task, sources)))
         )  # fmt: skip
         self.parameters.update(dict.fromkeys(sources.parameters))
         function = call.function.__wrapped__
@@ -323,6 +324,10 @@ class _Survey:
         prepared = Task(key, run, trial, call, *args)
         self._prepared[key] = prepared
         return _Inputs(steps=(place,))
+
+    def _once(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the same names for all steps that have the same."""
+        return self._alike.setdefault(names, names)
 
     def _secret(self, names: Sequence[str], forms: Sequence[Any]) -> tuple[str, ...]:
         """Return the arguments that secret parameters reach; what a step returns is its own."""

@@ -102,7 +102,8 @@ class LocalTasks:
     names : mapping
         Key in the template -> key here, or the node that takes its place.
     parameters : mapping, optional
-        Key -> name, of the parameters that come with each trial, as the trial itself does then.
+        Key -> name, of the parameters that come with each trial, as the trial itself does then:
+        the tasks are common to many. None for those of one trial.
     mixed : bool
         Whether some call functions of the user's that belong to no trial.
     """
@@ -115,12 +116,14 @@ class LocalTasks:
         self.tasks = tasks
         self.names = names or {}
         self._mixed = mixed
+        self._are_common = parameters is not None
         self._parameters = parameters or {}
         self._names = set(self._parameters.values())
 
     def __reduce__(self) -> Any:
         # Without what is of use where the template is.
-        return LocalTasks, (self.key, self.tasks, None, self._parameters, self._mixed)
+        parameters = self._parameters if self._are_common else None
+        return LocalTasks, (self.key, self.tasks, None, parameters, self._mixed)
 
     def fits(self, trial: TrialHandle | TrialRequest) -> bool:
         """Whether a trial has a value for each parameter."""
@@ -153,20 +156,26 @@ class LocalTasks:
             # Not a cache that others see: these keys are not of one trial alone.
             return get({**self.tasks, **nodes}, self.key, cache={}, **keywords)
         with nullcontext() if self._mixed else steps_in_turn():
-            for turn in self._turns:
+            # What all trials have in common is kept; of one trial's own tasks thousands of turns
+            # are not, which the garbage collector would have to look at.
+            for turn in self._kept if self._are_common else self._turns():
                 turn.run(values)
         return values[self.key]
 
     @cached_property
-    def _turns(self) -> list[_Turn]:
-        """The tasks in the order in which Dask's scheduler runs them in one thread."""
+    def _kept(self) -> list[_Turn]:
+        return list(self._turns())
+
+    def _turns(self) -> Iterator[_Turn]:
+        """Yield the tasks in the order in which Dask's scheduler runs them in one thread."""
         keys = list(self._line() or self._by_scheduler())
         last = {each: key for key in keys for each in self.tasks[key].dependencies}
         done: dict[Key, list[Key]] = {}
         for each, key in last.items():
             if each in self.tasks:
                 done.setdefault(key, []).append(each)
-        return [_turn(key, self.tasks[key], tuple(done.get(key, ()))) for key in keys]
+        for key in keys:
+            yield _turn(key, self.tasks[key], tuple(done.get(key, ())))
 
     def _line(self) -> list[Key]:
         """Return the keys in order, where each takes but one other: there is nothing to decide."""

@@ -67,7 +67,7 @@ class SharedNode(NamedTuple):
     """A task that trials share."""
 
     task: Task
-    dependencies: set[str]
+    dependencies: tuple[str, ...]
     """Keys of the shared tasks that it takes."""
     source: Key
     """Key of the template's task that it was made from."""
@@ -181,9 +181,14 @@ class SharedNodes:
         key = self._keys[name]
         source = self._source.for_steps(*self._content(key).names)
         if name == self._loads.get(key):
-            again = RecomputeTasks(lambda: (self._tasks_behind(key), self._run(key)))
-            return SharedNode(self._loading(key, source, load_shared, again), set(), key, True)
-        return SharedNode(self._running(key, source), set(map(self._best, self._refs(key))), key)
+            again = RecomputeTasks(SharedNodes.again, self, key)
+            return SharedNode(self._loading(key, source, load_shared, again), (), key, True)
+        before = tuple(dict.fromkeys(map(self._best, self._refs(key))))
+        return SharedNode(self._running(key, source), before, key)
+
+    def again(self, last: Key) -> tuple[dict[Key, RecomputeTask], str]:
+        """Return the tasks that run a step with all before it, and the key of the last."""
+        return self._tasks_behind(last), self._run(last)
 
     def _loading(
         self, key: Key, source: RequestSource, load: Callable[..., Any], *again: RecomputeTasks

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MethodType
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, overload
 
 from dask import config
 from dask.base import get_annotations, tokenize
@@ -51,81 +51,94 @@ _ITS_OWN = frozenset({"_function", "_call"})
 """What of a step function is made anew in another process."""
 
 
-class StepCall(NamedTuple):
-    """The call of a step, as it stands in the graph that a user built."""
+class StepCall:
+    """The call of a step, as it stands in the graph that a user built.
 
-    step: str
-    """Name of the step."""
-    key: str
-    parts: CallGraph | HighLevelGraph
-    length: int | None
-    """Number of outputs, if it returns a sequence of known length."""
+    The graph up to it is put together once somebody asks for it. Most calls are taken by others,
+    and nobody asks: a graph for each would hold all before it.
+
+    Parameters
+    ----------
+    step : str
+        Name of the step.
+    key : str
+    length : int, optional
+        Number of outputs, if it returns a sequence of known length.
+    task : Task, optional
+    nodes : sequence
+        What it takes.
+    graph : HighLevelGraph, optional
+        In place of the task, where it is there already.
+    """
+
+    __slots__ = ("_graph", "_layer", "_nodes", "_task", "key", "length", "step")
+
+    def __init__(
+        self, step: str, key: str, length: int | None, task: Task | None,
+        nodes: Sequence[Any] = (), graph: HighLevelGraph | None = None,
+    ) -> None:  # fmt: skip
+        self.step, self.key, self.length = step, key, length
+        self._task, self._nodes, self._graph = task, nodes, graph
+        self._layer: MaterializedLayer | None = None
+        # A layer takes the annotations in force at this moment. Where there are none it is made
+        # later: of thousands of calls, each object counts for the garbage collector.
+        if task and (get_annotations() or config.get("collection_annotations", None)):
+            self._layer = MaterializedLayer({key: task})
+
+    @property
+    def is_made(self) -> bool:
+        """Whether there is a graph and no task."""
+        return self._task is None
 
     @property
     def graph(self) -> HighLevelGraph:
         """The graph up to this call."""
-        return self.parts.graph() if isinstance(self.parts, CallGraph) else self.parts
-
-
-class CallGraph:
-    """The graph up to one call, put together once somebody asks for it.
-
-    Most calls are taken by others, and nobody asks: a graph for each would hold all before it.
-    """
-
-    __slots__ = ("_graph", "_key", "_made_layer", "_nodes", "_task")
-
-    def __init__(self, key: str, task: Task, nodes: list[Any]) -> None:
-        self._key, self._task, self._nodes = key, task, nodes
-        self._graph: HighLevelGraph | None = None
-        self._made_layer: MaterializedLayer | None = None
-        # A layer takes the annotations in force at this moment. Where there are none it is made
-        # later: of thousands of calls, each object counts for the garbage collector.
-        if get_annotations() or config.get("collection_annotations", None):
-            self._made_layer = MaterializedLayer({key: task})
-
-    @property
-    def _layer(self) -> MaterializedLayer:
-        if self._made_layer is None:
-            self._made_layer = layer = MaterializedLayer({self._key: self._task})
-            layer.annotations = layer.collection_annotations = None
-        return self._made_layer
-
-    def graph(self) -> HighLevelGraph:
-        """Return the graph."""
         if self._graph is None:
-            self._graph = self._made()
+            self._graph = self.fresh_graph()
         return self._graph
 
-    def _made(self) -> HighLevelGraph:
+    def fresh_graph(self) -> HighLevelGraph:
+        """Return the graph up to this call, which nobody keeps if it was not made before."""
+        if self._graph is not None:
+            return self._graph
         layers, dependencies = _parts_of(no_trial())
         del dependencies[""]
         names: dict[int, set[str]] = {}
         waiting = [self]
         while waiting:
             call = waiting.pop()
-            if call._key in layers:
+            if call.key in layers:
                 continue
-            layers[call._key] = call._layer
-            before = dependencies[call._key] = {TRIAL}
+            layers[call.key] = call._layer or _bare_layer(call)
+            before = dependencies[call.key] = {TRIAL}
             for node in call._nodes:
-                parts = node.call_graph if isinstance(node, Step) else None
-                if parts is None and id(node) not in names:
+                known = _unmade(node)
+                if known is None and id(node) not in names:
                     found, those = _parts_of(node)
                     names[id(node)] = those.pop("")
                     layers.update(found)
                     dependencies.update(those)
-                before.update(names[id(node)] if parts is None else [parts._key])
-            waiting += [node.call_graph for node in reversed(call._nodes)
-                        if isinstance(node, Step) and node.call_graph is not None]  # fmt: skip
+                before.update(names[id(node)] if known is None else [known.key])
+            waiting += [known for node in reversed(call._nodes)
+                        if (known := _unmade(node)) is not None]  # fmt: skip
         return HighLevelGraph(layers, dependencies)
 
     def __reduce__(self) -> Any:
-        return _as_it_is, (self.graph(),)
+        return StepCall, (self.step, self.key, self.length, None, (), self.graph)
 
 
-def _as_it_is(graph: HighLevelGraph) -> HighLevelGraph:
-    return graph
+def _bare_layer(call: StepCall) -> MaterializedLayer:
+    layer = MaterializedLayer({call.key: call._task})
+    # Set afterwards: a layer that is made takes the annotations in force at that moment.
+    layer.annotations = layer.collection_annotations = None
+    return layer
+
+
+def _unmade(node: Any) -> StepCall | None:
+    """Return the call of a node whose graph is still to be put together."""
+    if not isinstance(node, Step) or node.step_call.is_made:
+        return None
+    return node.step_call
 
 
 def _parts_of(node: Any) -> tuple[dict[str, Any], dict[str, set[str]]]:
@@ -159,16 +172,15 @@ class Step(CallNode):
     _dask = dask
 
     @property
-    def call_graph(self) -> CallGraph | None:
-        """What the graph is put together from; None if it is there already."""
-        parts = self._call.parts
-        return parts if isinstance(parts, CallGraph) else None
+    def step_call(self) -> StepCall:
+        """The call that it stands for."""
+        return self._call  # type: ignore[no-any-return]  # as above
 
     def __reduce__(self) -> Any:
         return type(self), (self._call,)
 
     def __dir__(self) -> list[str]:
-        return [name for name in dir(type(self)) if name not in ("as_input", "call_graph")]
+        return [name for name in dir(type(self)) if name not in ("as_input", "step_call")]
 
     def __repr__(self) -> str:
         return f"Step({self._call.step!r})"
@@ -274,7 +286,7 @@ class StepFunction(Generic[P, N]):
         values = (*args, *kwargs.values())
         forms = unpack_arguments(self.name, names, values, nodes, own)
         task = Task(key, run_step, _TRIAL, call, *forms)
-        call_of = StepCall(self.name, key, CallGraph(key, task, nodes), self._nout)
+        call_of = StepCall(self.name, key, self._nout, task, tuple(nodes))
         return self._wrap(call_of)  # type: ignore[no-any-return]  # a node stands for its value
 
     def _call_of(self, names: tuple[str, ...], keywords: tuple[str, ...]) -> Call:
@@ -331,8 +343,8 @@ def file_node(source: Any) -> CheckedNode:
     if not isinstance(form, TaskRef):
         form = source_of(source)
     name = f"file-{tokenize(form)}"
-    graph = CallGraph(name, Task(name, take_file, form), nodes).graph()
-    return CheckedNode(name, graph)  # type: ignore[no-untyped-call]  # dask's
+    call = StepCall("", name, None, Task(name, take_file, form), nodes)
+    return CheckedNode(name, call.graph)  # type: ignore[no-untyped-call]  # dask's
 
 
 def _kind_of(function: Any) -> type | None:
@@ -419,7 +431,8 @@ def with_functions(call: StepCall, functions: Mapping[tuple[str, int], UserFunct
         Name of a step and identity of its function (two of one name may be in a graph) -> the
         function to call; other steps keep theirs.
     """
-    return StepCall(call.step, call.key, _replaced(call.graph, functions), call.length)
+    graph = _replaced(call.fresh_graph(), functions)
+    return StepCall(call.step, call.key, call.length, None, graph=graph)
 
 
 def _replaced(

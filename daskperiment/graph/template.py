@@ -321,7 +321,7 @@ class _Copying:
             layer = sources[source]
             outside = layer.dependencies & self.template.shared.keys()
             layers[key] = _layer({key: task}, layer.annotations)
-            dependencies[key] = before | outside
+            dependencies[key] = {*before, *outside}
 
     def _given(self, begins: Any) -> tuple[dict[Key, Any], dict[Key, Any]]:
         """Return what stands for the trial and its parameters, in two ways.

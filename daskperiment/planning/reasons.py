@@ -111,9 +111,9 @@ class _Changes:
             self._said[id(behind)] = said
         return said
 
-    def _nodes_before(self, place: str) -> list[str]:
+    def _nodes_before(self, place: str) -> Sequence[str]:
         node = self._now.nodes.get(place)
-        return node.wiring[0] if node is not None else []
+        return node.wiring[0] if node is not None else ()
 
     def _own(self, place: str) -> list[Item[_Change]]:
         """Return what changed of a step itself."""
@@ -262,7 +262,7 @@ def _object(name: str, old: Argument, now: Argument) -> Iterator[Item[_Change]]:
         yield Item("parameter", reason.text, _Change(reason, reason, name, change))
 
 
-def _whole(node: Node) -> list[str]:
+def _whole(node: Node) -> Sequence[str]:
     """Return the parameters that a step takes whole."""
     if not node.parts:
         return node.parameters

@@ -110,7 +110,7 @@ class _Compiled:
             self._secrets = secrets
             with PAUSE:
                 self._template = compile_template(
-                    call.step, call.key, call.graph, parameters.keys, secrets
+                    call.step, call.key, call.fresh_graph(), parameters.keys, secrets
                 )
         return self._template
 

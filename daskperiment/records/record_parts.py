@@ -95,7 +95,7 @@ class CodeInside(Struct, frozen=True, omit_defaults=True):
     """Installed packages that they use: name -> version."""
 
 
-class Argument(Struct, frozen=True, omit_defaults=True):
+class Argument(Struct, frozen=True, omit_defaults=True, gc=False):
     """What a step gets for one of its parameters."""
 
     text: str = ""

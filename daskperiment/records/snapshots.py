@@ -64,14 +64,14 @@ class Environment(Struct, frozen=True):
     categories: dict[str, dict[str, str]]
 
 
-class Node(Struct, frozen=True, omit_defaults=True):
+class Node(Struct, frozen=True, omit_defaults=True, gc=False):
     """A step's place in a trial's graph."""
 
     key: str
     step: str
-    steps: list[str] = []
+    steps: tuple[str, ...] = ()
     """Keys of the steps that it takes input from, in order."""
-    parameters: list[str] = []
+    parameters: tuple[str, ...] = ()
     """Names of the parameters that it takes, in order."""
     parts: dict[str, list[Any]] = {}
     """Of the parameters that it takes nothing else of: the part in words -> the parameter's name,
@@ -82,19 +82,20 @@ class Node(Struct, frozen=True, omit_defaults=True):
     arguments: dict[str, Argument] = {}
     """The same with what tells more: values as they were when the trial began, defaults included.
     Those that are told in full by their text have no fingerprint."""
-    ignored: list[str] = []
+    ignored: tuple[str, ...] = ()
     """Names of the arguments that its output does not depend on."""
-    beside: list[str] = []
+    beside: tuple[str, ...] = ()
     """Those of `steps` and `parameters` that it takes for these alone."""
 
     @property
-    def wiring(self) -> tuple[list[str], list[str]]:
+    def wiring(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Steps and parameters that its output depends on."""
         if not self.beside:
             return self.steps, self.parameters
         beside = set(self.beside)
-        steps = [key for key in self.steps if f"step {key}" not in beside]
-        return steps, [name for name in self.parameters if f"parameter {name}" not in beside]
+        steps = tuple([key for key in self.steps if f"step {key}" not in beside])
+        taken = [name for name in self.parameters if f"parameter {name}" not in beside]
+        return steps, tuple(taken)
 
 
 def changed_arguments(node: Node, other: Node | None) -> Iterator[tuple[str, Argument, Argument]]:
