@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 import traceback
 import uuid
@@ -330,6 +331,46 @@ def test_round_trips(server: RedisServer, open_store: Callable[..., RedisStore])
         assert count(lambda: store.put("cd", [b"x" * 1_000_000])) <= 2
         assert count(lambda: store.get("ab")) == 1
         store.close()
+
+
+def test_a_command_is_few_calls(server: RedisServer, open_store: Callable[..., RedisStore]) -> None:
+    """The driver makes few calls for a command: what it does between two is left out."""
+    store = open_store("few", f"redis://127.0.0.1:{server.port}/0")
+    store.state()
+    base = os.path.dirname(redis.__file__) + os.sep
+    calls: list[str] = []
+
+    def note(frame: Any, event: str, argument: Any) -> None:
+        if event == "call" and frame.f_code.co_filename.startswith(base):
+            calls.append(frame.f_code.co_name)
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        for _ in range(10):
+            store.state()
+    finally:
+        sys.setprofile(before)
+    assert len(calls) < 10 * 30, calls[: len(calls) // 10]
+    assert "get_connection" not in calls
+
+
+def test_an_answer_that_nobody_read(
+    server: RedisServer, open_store: Callable[..., RedisStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is interrupted between a command and its answer leaves none to the next command."""
+    store = open_store("interrupted", f"redis://127.0.0.1:{server.port}/0")
+    assert store.allocate("a", b"{}").trial == 1
+
+    def interrupt(*args: Any, **kwargs: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(redis.Connection, "read_response", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            store.allocate("b", b"{}")
+    assert store.state().latest == 2
+    assert store.allocate("a", b"{}").trial == 1
 
 
 def test_object_that_comes_and_goes_while_it_is_read(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from threading import Lock
 from typing import Any, TypeVar
@@ -24,7 +27,7 @@ __all__ = ["RedisServer"]
 
 T = TypeVar("T")
 _Client = Any
-"""A ``redis.Redis`` or a ``redis.RedisCluster``."""
+"""A ``redis.Redis``, what sends by its connections, or a ``redis.RedisCluster``."""
 
 # The driver is annotated in part only.
 _Pool: Any = redis.BlockingConnectionPool
@@ -178,6 +181,83 @@ class RedisServer:
             del failure  # Its traceback refers to this frame: no cycle with the caller's buffers.
 
 
+class KeptConnections:
+    """The connections to one server, each ready for the next command.
+
+    What the driver does between two commands (to give a connection back, to look whether it is
+    still there, to count for others) takes longer than to send one. A connection that is no longer
+    there is found out by the command that it fails, which is tried once more.
+
+    Parameters
+    ----------
+    client : redis.Redis
+    limit : int
+        How many connections its pool has.
+    """
+
+    def __init__(self, client: _Client, limit: int) -> None:
+        self._client = client
+        self._limit = limit
+        self.connection_pool = client.connection_pool
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._lock = Lock()
+        self._idle: list[Any] = []
+        self._taken = 0
+        """How many of the pool's are here, or in use."""
+
+    def execute_command(self, *command: Any) -> Any:
+        """Send a command, and return what the driver makes of the answer."""
+        connection, whole = self._take(), False
+        try:
+            try:
+                answer = self._sent(connection, command)
+            except redis.ConnectionError:
+                connection.disconnect()
+                answer = self._sent(connection, command)
+            whole = True
+            return answer
+        except redis.ResponseError:
+            whole = True
+            raise
+        finally:
+            if not whole:  # an answer that is still to come would be taken for the next one
+                connection.disconnect()
+            self._put_back(connection)
+
+    def close(self) -> None:
+        """Close the client; whoever waits for an answer fails."""
+        self._client.close()
+
+    def _sent(self, connection: Any, command: tuple[Any, ...]) -> Any:
+        connection.send_command(*command)
+        return self._client.parse_response(connection, command[0])
+
+    def _take(self) -> Any:
+        if self._pid != os.getpid():  # a forked child: the connections are its parent's
+            self._reset()
+        with suppress(IndexError):
+            return self._idle.pop()
+        # It waits where all are in use. Before 5.3 the driver had to be told what for; later it
+        # warns of that.
+        named = inspect.signature(self.connection_pool.get_connection).parameters["command_name"]
+        purpose = ("EVALSHA",) if named.default is named.empty else ()
+        connection = self.connection_pool.get_connection(*purpose)
+        with self._lock:
+            self._taken += 1
+        return connection
+
+    def _put_back(self, connection: Any) -> None:
+        if self._taken < self._limit:
+            self._idle.append(connection)
+            return
+        with self._lock:
+            self._taken -= 1
+        self.connection_pool.release(connection)  # somebody may wait for it
+
+
 class _Cluster(_RedisCluster):  # type: ignore[misc]  # annotated in part only
     """A client that is sent to nodes that have no slot yet, too: the driver knows none of these."""
 
@@ -213,7 +293,10 @@ def _connect(target: RedisTarget) -> _Client:
         retry_on_error=[redis.ConnectionError],
         **target.options,
     )
-    return redis.Redis(connection_pool=pool)
+    client = redis.Redis(connection_pool=pool)
+    if "credential_provider" in target.options:  # which the pool may ask again at any moment
+        return client
+    return KeptConnections(client, target.limit)
 
 
 def _translate(error: Exception, target: RedisTarget, address: str) -> StoreError:
