@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import importlib
+import math
 import os
+import random
 import sqlite3
 import subprocess
 import sys
@@ -124,9 +126,9 @@ def save_metric(folder: Path) -> Iterator[Figure]:
 
 
 def million_points(folder: Path) -> Iterator[Figure]:
-    """A million points in one trial, saved and loaded."""
-    ex = daskperiment.Experiment("points", backend=folder)
+    """A million points in one trial, saved and loaded; their bytes while it is open and after."""
     count = 1_000_000
+    ex = daskperiment.Experiment("points", backend=folder)
 
     @ex.result
     def train():
@@ -139,6 +141,49 @@ def million_points(folder: Path) -> Iterator[Figure]:
         "1,000,000 points: load_metric", best(lambda: ex.load_metric("loss", 1), 1), 0, "s"
     )
     yield Figure("1,000,000 points: bytes per point", size_of(folder) / count, 0, "B")
+    for kind, many, metrics, trials in (
+        ("random", count, 1, 1), ("random", count, 1, 1000), ("random", 100_000, 10, 1),
+        ("curve", 100_000, 1, 1), ("whole", 100_000, 1, 1),
+    ):  # fmt: skip
+        place = folder.parent / f"{kind}-{metrics}-{trials}"
+        yield from points_on_disk(place, kind, many, metrics, trials)
+
+
+def points_on_disk(
+    folder: Path, kind: str, count: int, metrics: int, trials: int
+) -> Iterator[Figure]:
+    """Bytes of points on disk, the most while they are saved, and when all is closed.
+
+    What is kept beside the store while they are saved takes some megabytes, however many there are.
+    """
+    draw = random.Random(1)
+    values: list[float] = {
+        "random": [draw.random() for _ in range(count)],
+        "curve": [2.3 * math.exp(-n / count) + draw.gauss(0, 0.01) for n in range(count)],
+        "whole": list(range(count)),
+    }[kind]
+    ex = daskperiment.Experiment("points", backend=folder)
+    part = ex.parameter("part", default=0)
+    names = [f"metric-{number}" for number in range(metrics)]
+    sizes: list[int] = []
+
+    @ex.result
+    def train(part):
+        start, size = part * (count // trials), count // trials
+        for place in range(size):
+            ex.save_metric(names[place % metrics], place // metrics, values[start + place])
+            if place % 50_000 == 0 and part % 20 == 0:
+                sizes.append(size_of(folder))
+
+    node = train(part)
+    for number in range(trials):
+        node.bind(part=number).compute(scheduler="synchronous")
+    sizes.append(size_of(folder))
+    close_recorders()
+    what = f"{count:,} {kind} points, {metrics} metrics, {trials} trials"
+    if count >= 1_000_000:
+        yield Figure(f"{what}: open / 20 B", max(sizes) / count, 20.0, "B", 1.0)
+    yield Figure(f"{what}: closed / 20 B", size_of(folder) / count, 20.0, "B", 1.0)
 
 
 def history(folder: Path, count: int) -> Iterator[Figure]:

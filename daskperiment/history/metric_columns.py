@@ -11,14 +11,16 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
+from msgspec import Struct
 from toolz import partition_all
 
 from daskperiment.codec import PointRun
 from daskperiment.history.kept_columns import KnownColumns, keep, load_kept
 from daskperiment.history.table_columns import NumberColumn
 from daskperiment.history.trial_columns import TrialColumns
-from daskperiment.history.trial_records import PIECE, PointBatch, decoded, intact
+from daskperiment.history.trial_records import PIECE, PointBatch, PointValue, decoded, intact
 from daskperiment.store.opening import columns_folder
 from daskperiment.store.protocol import Store, Stored
 from daskperiment.vouching import VouchedStore
@@ -35,6 +37,16 @@ class MetricPoints(NamedTuple):
 
     epochs: Sequence[Any] | np.ndarray[Any, Any]
     values: Sequence[Any] | np.ndarray[Any, Any]
+
+
+class _UndecodedRuns(Struct, gc=False):
+    """A record of points, whose runs are left as they are."""
+
+    points: list[PointValue] = []
+    runs: list[msgspec.Raw] = []
+
+
+_run_of = msgspec.json.Decoder(PointRun).decode
 
 
 class _Read(NamedTuple):
@@ -124,8 +136,9 @@ def _continued(store: Store, metric: str, trial: int, known: KnownColumns) -> Me
 
 def _read(metric: str, records: Iterable[Stored]) -> dict[int, _Read]:
     found: dict[int, _Read] = {}
+    wanted = _WantedRuns(metric)
     for piece in partition_all(PIECE, records):
-        pairs, damaged = decoded(piece, PointBatch)
+        pairs, damaged = _of_metric(piece, wanted)
         for trial, batch in pairs:
             points = [point for point in batch.points if point.metric == metric]
             one = found.get(trial)
@@ -135,9 +148,8 @@ def _read(metric: str, records: Iterable[Stored]) -> dict[int, _Read]:
             one.epochs.append([point.epoch for point in points])
             one.values.extend([point.value for point in points])
             for run in batch.runs:
-                if run.metric == metric:
-                    one.epochs.append(run.epochs)
-                    one.values.extend(run.values)
+                one.epochs.append(run.epochs)
+                one.values.extend(run.values)
         for record in piece:
             if record.trial in found:
                 found[record.trial] = found[record.trial]._replace(last=record)
@@ -145,6 +157,39 @@ def _read(metric: str, records: Iterable[Stored]) -> dict[int, _Read]:
             if record.trial in found:
                 found[record.trial] = found[record.trial]._replace(is_intact=False)
     return found
+
+
+def _of_metric(
+    piece: Sequence[Stored], wanted: _WantedRuns
+) -> tuple[list[tuple[int, PointBatch]], list[Stored]]:
+    """Return the points of some records with the runs of one metric, and damaged records."""
+    raw, damaged = decoded(piece, _UndecodedRuns)
+    try:
+        return [(trial, PointBatch(one.points, wanted.of(one.runs))) for trial, one in raw], damaged
+    except msgspec.MsgspecError:  # no runs, though no checksum tells: which record it is, all tell
+        pairs, damaged = decoded(piece, PointBatch)
+        for _, batch in pairs:
+            batch.runs = [run for run in batch.runs if run.metric == wanted.metric]
+        return pairs, damaged
+
+
+class _WantedRuns:
+    """Finds the runs of one metric among others, of which no number is decoded."""
+
+    def __init__(self, metric: str) -> None:
+        self.metric = metric
+        self._start = b"[" + msgspec.json.encode(metric)
+
+    def of(self, runs: list[msgspec.Raw]) -> list[PointRun]:
+        """Return those of the metric."""
+        start, size = self._start, len(self._start)
+        found = [run for run in map(bytes, runs) if run[:size] == start or self._may_be(run)]
+        return [run for run in map(_run_of, found) if run.metric == self.metric]
+
+    @staticmethod
+    def _may_be(run: bytes) -> bool:
+        """Whether a run may begin with any name: its JSON is not as the package writes it."""
+        return run[:2] != b'["' or b"\\" in run
 
 
 def _points(read: _Read) -> MetricPoints:

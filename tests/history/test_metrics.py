@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 from datetime import date
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from daskperiment.codec import point_runs, points_body
 from daskperiment.errors import MetricNotFoundError, StoreWarning, TrialIDNotFoundError
 from daskperiment.history import metric_columns
 from daskperiment.history.metrics import get_metrics, load_metric, load_metrics
@@ -248,6 +250,46 @@ def test_all_metrics_of_a_trial(lab, count):
         assert series.equals(load_metric(lab.store, name, trial)[trial])
     with pytest.raises(TrialIDNotFoundError):
         load_metrics(lab.store, 99)
+
+
+def body_of(metrics, count=64):
+    """Return a record of runs of some metrics, saved in turn."""
+    points = [(name, epoch, epoch / 3, 1e9) for epoch in range(count) for name in metrics]
+    return points_body([msgspec.json.encode(each) for each in points], 1)
+
+
+@pytest.mark.parametrize("others", [3, 60])
+def test_one_metric_among_others(lab, monkeypatch, others):
+    """To load one metric decodes its own points, however many the others have."""
+    trial, body = lab.begin(), body_of(["loss", *(f"loss{number}" for number in range(others))])
+    lab.store.append([Record("points", trial, f"part-{part}", body) for part in range(3)])
+    decoded = []
+    unpack = point_runs.unpacked
+    monkeypatch.setattr(
+        point_runs, "unpacked", lambda numbers: decoded.append(numbers) or unpack(numbers)
+    )
+    frame = load_metric(lab.store, "loss", trial)
+    assert frame[trial].tolist() == [epoch / 3 for epoch in range(64)]
+    assert len(decoded) == 3
+
+
+def test_a_metric_by_any_json(lab, recwarn):
+    """A name is found however a store writes its JSON anew; only damage of all is left out."""
+    names = ['é"\\', "loss"]
+    trial, written = lab.begin(), json.loads(body_of(names))
+    plain = {"runs": written["runs"]}
+    odd = {"runs": [["other", "first"], written["runs"][0]]}
+    wrong = {"runs": [["loss", "first"]]}
+    for number, part in enumerate(
+        (json.dumps(plain), json.dumps(plain, indent=2), json.dumps(odd))
+    ):
+        lab.store.append([Record("points", trial, str(number), part.encode())])
+    for name in names:
+        assert load_metric(lab.store, name, trial)[trial].tolist() == [n / 3 for n in range(64)]
+    assert not recwarn.list
+    lab.store.append([Record("points", trial, "wrong", json.dumps(wrong).encode())])
+    with pytest.warns(StoreWarning, match="wrong"):
+        assert len(load_metric(lab.store, "loss", trial)) == 64
 
 
 @pytest.fixture
