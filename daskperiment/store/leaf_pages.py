@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ["PAGE", "LeafPages"]
+__all__ = ["ODD", "PAGE", "LeafPages", "Row", "row_types", "row_values", "varint"]
 
 PAGE = 4096
 """Bytes of a page, where a database does not say otherwise."""
@@ -24,7 +24,7 @@ _LARGEST = 1 << 30
 _WAL_HEADER, _FRAME_HEADER = 32, 24
 _INTEGERS = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8}
 """Serial type of an integer -> its bytes."""
-_ODD = (IndexError, ValueError, OverflowError, UnicodeDecodeError)
+ODD = (IndexError, ValueError, OverflowError, UnicodeDecodeError)
 """What comes of bytes that are no row."""
 
 Row = tuple[int, tuple[Any, ...]]
@@ -60,22 +60,22 @@ class LeafPages:
     def _rows_of(self, page: memoryview, start: int, columns: int) -> Iterator[Row]:
         count = int.from_bytes(page[start + 3 : start + 5], "big")
         for at in range(start + 8, min(start + 8 + 2 * count, self._size), 2):
-            with suppress(*_ODD):
+            with suppress(*ODD):
                 row = self._row(page, int.from_bytes(page[at : at + 2], "big"), columns)
                 if row is not None:
                     yield row
 
     def _row(self, page: memoryview, at: int, columns: int) -> Row | None:
-        length, at = _varint(page, at)
-        rowid, at = _varint(page, at)
+        length, at = varint(page, at)
+        rowid, at = varint(page, at)
         if not 0 < length < _LARGEST:
             return None
         # The head is on the page itself: of another table's rows no more is read.
-        types = _types(page, at, columns)
+        types = row_types(page, at, columns)
         if types is None:
             return None
         body = self._payload(page, at, length)
-        return (rowid, _values(body, types)) if len(body) == length else None
+        return (rowid, row_values(body, types)) if len(body) == length else None
 
     def _payload(self, page: memoryview, at: int, length: int) -> bytes:
         """Return the bytes of a row, of which a part may be on other pages."""
@@ -119,7 +119,7 @@ def _mapped(path: Path) -> memoryview:
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
 
 
-def _varint(data: memoryview | bytes, at: int) -> tuple[int, int]:
+def varint(data: memoryview | bytes, at: int) -> tuple[int, int]:
     """Return a number of one to nine bytes, and the place behind it."""
     value = 0
     for place in range(at, at + 8):
@@ -130,18 +130,19 @@ def _varint(data: memoryview | bytes, at: int) -> tuple[int, int]:
     return value - (1 << 64) * (value >> 63), at + 9
 
 
-def _types(page: memoryview, at: int, columns: int) -> list[int] | None:
+def row_types(page: memoryview | bytes, at: int, columns: int) -> list[int] | None:
     """Return the serial types of a row; None if it has not so many columns."""
-    head, place = _varint(page, at)
+    head, place = varint(page, at)
     types: list[int] = []
     while place < at + head and len(types) <= columns:
-        kind, place = _varint(page, place)
+        kind, place = varint(page, place)
         types.append(kind)
     return types if len(types) == columns and place == at + head else None
 
 
-def _values(body: bytes, types: list[int]) -> tuple[Any, ...]:
-    at, _ = _varint(body, 0)
+def row_values(body: bytes, types: list[int]) -> tuple[Any, ...]:
+    """Return the values of a row of these types."""
+    at, _ = varint(body, 0)
     values = []
     for kind in types:
         value, at = _value(body, at, kind)

@@ -222,21 +222,25 @@ def spare_folders(store: Store) -> list[Path]:
 
     The folder of the journals of servers, and one of this user's among the temporary files.
     """
-    return [Path(name) for name in _spare_names(store)]
+    digest = _digest(store)
+    return [Path(folder, digest) for folder in _spare_roots(store)]
 
 
 def has_spare_folder(store: Store) -> bool:
     """Whether there is any of them."""
-    return any(map(os.path.isdir, _spare_names(store)))
+    folders = [folder for folder in _spare_roots(store) if os.path.isdir(folder)]
+    if not folders:
+        return False
+    digest = _digest(store)
+    return any(os.path.isdir(os.path.join(folder, digest)) for folder in folders)
 
 
-def _spare_names(store: Store) -> list[str]:
+def _spare_roots(store: Store) -> list[str]:
     user = os.getuid() if os.name == "posix" else "user"
     folders = [] if not isinstance(store, FileStore) else [os.path.join(_local_root(), "folders")]
     with suppress(OSError):  # there is none that can be written
         folders.append(os.path.join(tempfile.gettempdir(), f"daskperiment-{user}"))
-    digest = _digest(store)
-    return [os.path.join(folder, digest) for folder in folders]
+    return folders
 
 
 def _local_root() -> str:

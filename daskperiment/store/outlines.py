@@ -231,6 +231,33 @@ class Outlines:
             rows[at] = _as_stored((position, trial, id, body))
         return rows
 
+    @staticmethod
+    def fill(rows: list[Stored], outlines: Sequence[tuple[int, Sequence[Any]]]) -> list[Stored]:
+        """Return rows with their bodies as they were written, of outlines as their table has them.
+
+        ValueError if any of these is damaged, or one is missing.
+        """
+        known = {}
+        for number, values in outlines:
+            kind_and_text = outline_of(values)
+            if kind_and_text is None:
+                raise ValueError(f"outline {number} is damaged")
+            known[b"%d" % number] = _gaps_of(kind_and_text[1].encode())
+        found = []
+        for position, trial, id, body in rows:
+            if body[:1] == b"[":
+                number_, *values = _items_of(body)
+                format, place = known.get(bytes(number_), (b"", None))
+                items: list[Any] = values
+                if place is not None:
+                    items.insert(place, b'"%010x"' % trial)
+                try:
+                    body = format % tuple(items)
+                except TypeError as error:
+                    raise ValueError(f"{id!r} of trial {trial} fills no outline") from error
+            found.append(Stored(position, trial, id, body))
+        return found
+
     def known(self, connection: sqlite3.Connection) -> Mapping[bytes, Outline]:
         """Return the outlines that a connection saw last, by what rows begin with."""
         if connection is not self.connection:
@@ -454,10 +481,17 @@ def _text_of(common: _Fields) -> str | None:
         return None
 
 
+def _gaps_of(text: bytes) -> tuple[bytes, int | None]:
+    """Return the format of an outline, and which of its gaps is the trial's."""
+    format = b"%b".join(one.replace(b"%", b"%%") for one in _MARKS.split(text))
+    marks, mark = _MARKS.findall(text), TRIAL.encode()
+    return format, marks.index(mark) if mark in marks else None
+
+
 def _outline(number: int, text: bytes) -> Outline:
     literals, marks = _MARKS.split(text), _MARKS.findall(text)
     mark, gap = TRIAL.encode(), b'"\\u0000"'
-    trial = marks.index(mark) if mark in marks else None
+    format, trial = _gaps_of(text)
     each = iter(marks)
 
     def filled(value: bytes, levels: int) -> _Fields:
@@ -473,6 +507,6 @@ def _outline(number: int, text: bytes) -> Outline:
     fields = filled(_MARKS.sub(lambda found: gap, text), _LEVELS)
     pattern = _VALUE.join(map(re.escape, literals))
     return Outline(
-        text, b"%b".join(one.replace(b"%", b"%%") for one in literals), b"[%d," % number,
+        text, format, b"[%d," % number,
         1 + len(marks) - (trial is not None), trial, re.compile(pattern).fullmatch, fields,
     )  # fmt: skip

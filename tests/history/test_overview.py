@@ -16,7 +16,7 @@ import daskperiment
 from daskperiment.dashboard import api
 from daskperiment.history import overview
 from daskperiment.recording.registry import close_recorders
-from daskperiment.store.file.database import Database
+from daskperiment.store.file import store as store_module
 from daskperiment.store.opening import open_store
 
 real = time.time
@@ -165,16 +165,29 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
+@pytest.mark.parametrize("few", [400, 0])
 @pytest.mark.parametrize("count", [2, 8])
-def test_one_short_reading_each(tmp_path: Path, statements: list[str], count: int) -> None:
-    """A first list reads each experiment once, without files beside its database."""
+def test_one_short_reading_each(
+    tmp_path: Path, statements: list[str], monkeypatch: pytest.MonkeyPatch, count: int, few: int
+) -> None:
+    """A first list opens no short database, and each longer one once and without files beside."""
     make(tmp_path / "store", count)
+    reads: list[int] = []
+    read = os.read
+
+    def counted(descriptor: int, size: int) -> bytes:
+        reads.append(size)
+        return read(descriptor, size)
+
+    monkeypatch.setattr(os, "read", counted)
+    monkeypatch.setattr(store_module, "_FEW_ROWS", few)
     statements.clear()
     assert daskperiment.list_experiments(tmp_path / "store")["Trials"].tolist() == [1] * count
-    assert [each for each in statements if each.startswith("open")] == [
-        "open mode=ro&immutable=1"
-    ] * count
-    assert len(statements) <= 4 * count
+    opened = [each for each in statements if each.startswith("open")]
+    assert opened == ["open mode=ro&immutable=1"] * (0 if few else count)
+    assert len(statements) <= (0 if few else 4 * count)
+    assert len(reads) <= 10 * count
+    assert sum(reads) <= 40_960 * count
     statements.clear()
     daskperiment.list_experiments(tmp_path / "store")
     assert statements == []
@@ -196,15 +209,15 @@ def test_changes_beside_the_database(
 def test_written_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What somebody writes during the short reading is counted."""
     (result,) = make(tmp_path / "store", 1)
-    ask = Database.ask_at_rest
+    ask = store_module.tables_at_rest
 
-    def late(database: Database, question: Any) -> Any:
-        found = ask(database, question)
+    def late(*asked: Any) -> Any:
+        found = ask(*asked)
         result.compute(scheduler="synchronous")
         close_recorders()
         return found
 
-    monkeypatch.setattr(Database, "ask_at_rest", late)
+    monkeypatch.setattr(store_module, "tables_at_rest", late)
     assert daskperiment.list_experiments(tmp_path / "store")["Trials"].tolist() == [2]
 
 
@@ -234,7 +247,7 @@ def test_running_and_failed(tmp_path: Path) -> None:
 def test_front_page(
     tmp_path: Path, statements: list[str], monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    """The front page lists the experiments once, opens each once, and leaves none open."""
+    """The front page lists the experiments once, and opens none that is short and over."""
     make(tmp_path / "store", count)
     listed: list[Any] = []
     monkeypatch.setattr(api, "list_experiments", lambda target: listed.append(target) or [
@@ -245,9 +258,7 @@ def test_front_page(
     shown = page.experiments()["experiments"]
     assert [(each["trials"], each["counts"]) for each in shown] == [(1, {"succeeded": 1})] * count
     assert len(listed) == 1
-    assert sum(each.startswith("open") for each in statements) == count
-    assert len(statements) <= 4 * count
-    statements.clear()
+    assert statements == []
     assert page.experiments()["experiments"] == shown
     assert statements == []
     page.close()

@@ -36,9 +36,13 @@ class Deletions:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._place = folder.parent / ".deleted"
         self._mark = self._noticed = ""
         self._last = ""
+
+    @property
+    def _place(self) -> Path:
+        # Not kept: who lists a thousand experiments asks for none.
+        return self._folder.parent / ".deleted"
 
     def begin(self) -> str:
         """Return the name of a deletion that begins now, left for others where there are any."""

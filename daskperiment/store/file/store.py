@@ -28,6 +28,8 @@ from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from daskperiment.errors import StoreError, StoreWarning
 from daskperiment.records import BEGUN, LATER_STREAMS, REMOVED, STREAMS
 from daskperiment.store import rights
@@ -55,6 +57,7 @@ from daskperiment.store.protocol import (
     removed_token,
 )
 from daskperiment.store.record_pages import RecordPage, page_of
+from daskperiment.store.resting_tables import tables_at_rest
 from daskperiment.store.schema import IDENTITY, SCHEMA, STREAM
 from daskperiment.warn import warn_user
 
@@ -83,6 +86,9 @@ _PAGE = 2_000
 _LONG_PAGE = 4_000
 """Of those that fill outlines, which take less."""
 _AFTER = "WHERE position > ? AND (trial != ? OR id != ?) ORDER BY position"
+
+_FEW_ROWS = 400
+"""Of a database that is not opened for them; of more SQLite is quicker."""
 
 _ALWAYS = frozenset(STREAMS) - frozenset(LATER_STREAMS)
 """Streams that each database has."""
@@ -130,7 +136,7 @@ class FileStore(ObjectMethods):
         self.folder = Path(os.path.abspath(folder))
         self._database = Database(self.folder / "records.sqlite", SCHEMA)
         self._objects = FileObjects(self.folder / "objects", self._database)
-        self._clock = _FolderClock(self.folder / "clock")
+        self._clock = _FolderClock(os.path.join(self.folder, "clock"))
         self._deletions = Deletions(self.folder)
         self._written = Outlines()
         """As the connection sees them that writes."""
@@ -321,10 +327,28 @@ class FileStore(ObjectMethods):
             rows = _select(connection, f'SELECT {_COLUMNS} FROM "{stream}" ', None, 0)
             return Outlines().whole(connection, rows)
 
-        rows = self._database.ask_at_rest(select)
+        rows = self._few_at_rest(stream)
+        rows = self._database.ask_at_rest(select) if rows is None else rows
         if rows is None or len(rows) == _PAGE or self.folder_state() != before:
             return None
         return self._intact(stream, rows)
+
+    def _few_at_rest(self, stream: str) -> list[Stored] | None:
+        """Return the records of a stream that has few, read without opening the database."""
+        found = tables_at_rest(
+            str(self._database.path), SCHEMA, {stream: 4, "_outlines": 4}, _FEW_ROWS
+        )
+        if found is None or stream not in found:
+            return None
+        try:
+            rows = [
+                Stored(position, trial, id, body.encode())
+                for position, (_, trial, id, body) in found[stream]
+                if (trial, id) != _HOLDER[:2]
+            ]
+            return Outlines.fill(rows, found.get("_outlines", ()))
+        except (AttributeError, ValueError, msgspec.MsgspecError):
+            return None  # a row is no record, or fills no outline that is whole
 
     def _intact(self, stream: str, rows: list[Stored]) -> list[Stored]:
         """Leave out rows of which damage made something else, with a warning."""
@@ -469,7 +493,7 @@ class _FolderClock:
     No file is kept open for it, so that a process may have any number of experiments.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str) -> None:
         self._path = path
 
     def read(self) -> float:
@@ -478,7 +502,7 @@ class _FolderClock:
             try:
                 os.utime(self._path)
             except FileNotFoundError:
-                rights.create(self._path)
+                rights.create(Path(self._path))
                 os.utime(self._path)
             return os.stat(self._path).st_mtime
         except OSError:
