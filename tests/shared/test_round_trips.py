@@ -77,6 +77,36 @@ def test_round_trips_of_a_trial(counted, metrics, monkeypatch):
     assert max(used[1:]) <= 3 + bool(metrics)
 
 
+TRIPS = {"ordinary": (2, 3), "persisted": (2, 3), "reusable": (3, 7)}
+"""Kind of the steps -> round trips of a trial that repeats the one before, and of a new one."""
+
+
+@pytest.mark.parametrize("kind", TRIPS)
+def test_round_trips_of_steps(counted, kind, monkeypatch):
+    """A trial takes as many round trips, however many steps it has, kept or not, hit or not."""
+    monkeypatch.setattr("daskperiment.recording.heartbeat.TICK", 3600)
+    backend, count = counted
+    used = []
+    for size in (2, 8):
+        ex = daskperiment.Experiment(f"steps{size}", backend=backend, seed=0)
+        make = {"ordinary": ex, "persisted": ex.persist, "reusable": ex.persist(reuse=True)}
+        step, start = make[kind](shift), ex.parameter("start")
+        result = ex.result(_total)([step(start, number) for number in range(size)])
+        found = []
+        for value in (0, 1, 2, 3, 3, 3):  # the first ones bring scripts, indexes and code
+            before = count()
+            result.bind(start=value).compute(scheduler="synchronous")
+            found.append(count() - before)
+        # MongoDB may ask for a second try.
+        used.append((min(found[4:]), min(found[2:4])))
+    assert used[0] == used[1]
+    assert all(taken <= most for taken, most in zip(used[0], TRIPS[kind], strict=True)), used
+
+
+def _total(values):
+    return sum(values)
+
+
 def test_round_trips_of_reuse(counted):
     """Hundreds of outputs are found, and hundreds of objects are measured, in one round trip."""
     backend, count = counted
