@@ -13,7 +13,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -56,62 +55,19 @@ def size(folder: Path) -> Iterator[Any]:
         yield timing.Figure(f"bytes on disk per trial, of trials {name}", bytes_each, 0, "B")
 
 
-WRITER = """
-import sys
-import daskperiment
-ex = daskperiment.Experiment("points", backend=sys.argv[1])
-@ex.result
-def train():
-    for epoch in range(int(sys.argv[2])):
-        ex.save_metric("loss", epoch, 1 / (epoch + 1))
-node = train()
-print("ready", flush=True)
-for line in sys.stdin:
-    node.compute(scheduler="synchronous")
-    ex.flush()
-    print("done", flush=True)
-"""
-"""Saves points in a trial for each line that it reads."""
-
-
 def point_writers(folder: Path) -> Iterator[Any]:
-    """Points that eight processes save at once, until all of them are on the server."""
+    """Points that eight processes save at once, on servers of their own."""
     from contextlib import ExitStack
 
-    from benchmarks import timing
+    from benchmarks import writers
     from tests.store import mongo_server, redis_server
 
-    writers, each = 8, 10_000
     os.environ["DASK_DASKPERIMENT__JOURNAL"] = str(folder / "journal")
     with ExitStack() as stack:
         program = redis_server.server_of_wheel()
         server = stack.enter_context(redis_server.redis_server(program, folder / "redis"))
         other = stack.enter_context(mongo_server.running(folder / "mongo"))
-        for name, url in (("redis", server.url), ("mongo", other.url("bench"))):
-            seconds = min(_together(url, writers, each, 4))
-            pace = writers * each / seconds / 1e3
-            yield timing.Figure(f"{name}: points of {writers} processes", pace, 0, "k/s")
-
-
-def _together(url: str, writers: int, each: int, rounds: int) -> list[float]:
-    """Return the seconds of each round, from the first point until all are delivered."""
-    command = [sys.executable, "-c", WRITER, url, str(each)]
-    processes: list[Any] = [
-        subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        for _ in range(writers)
-    ]
-    times = []
-    for number in range(rounds + 1):  # none is timed until all are ready
-        start = time.perf_counter()
-        for process in processes if number else ():
-            process.stdin.write("go\n")
-            process.stdin.flush()
-        if not all(process.stdout.readline() for process in processes):
-            raise RuntimeError("a writer failed")
-        times.append(time.perf_counter() - start)
-    for process in processes:
-        process.communicate()
-    return times[1:]
+        yield from writers.point_writers({"redis": server.url, "mongo": other.url("bench")})
 
 
 def measure(name: str) -> None:

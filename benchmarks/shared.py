@@ -21,6 +21,7 @@ import daskperiment
 from benchmarks.histories import fill
 from benchmarks.local import plain, trivial
 from benchmarks.timing import Figure, best, per_call, side_by_side
+from benchmarks.writers import point_writers
 from daskperiment.recording.registry import close_recorders
 from tests.store import mongo_server, redis_server
 from tests.survival.processes import Nursery, nursery
@@ -60,6 +61,8 @@ def run(folder: Path) -> Iterator[Figure]:
                 yield _writers(place, processes)
         for place in places:
             yield _points(place)
+        servers = {one.name: one.backend for one in places if isinstance(one.backend, str)}
+        yield from point_writers(servers)
         for count in (1_000, 10_000):
             for place in places:
                 yield _history(place, count)
