@@ -3,7 +3,8 @@
 A number has the same count of digits as its neighbours, the lowest first, and a text has up to 64
 numbers. What they spell is a whole number above the least of all, or a float: its sign, its
 exponent above the lowest of all, and as many bits of its mantissa as any of them uses. A random
-float takes nine digits, one that comes from 32 bits five. All come back bit by bit.
+float takes nine digits, one that comes from 32 bits five. All come back bit by bit, and nan and the
+infinite ones as they are.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ _SHIFTS = 60
 """Most between two exponents: a 64-bit integer holds two to this power."""
 _LOWEST = -1022
 """Exponent of the smallest float that has all bits."""
+_SPECIAL = 0x7FF
+_NAN, _INF = 1, 2
 
 
 class PackedNumbers(NamedTuple):
@@ -90,6 +93,8 @@ def unpacked(numbers: PackedNumbers) -> list[int | float]:
     with np.errstate(all="ignore"):
         floats = np.ldexp((mantissas + (1 << bits)).astype("float64"), (kinds >> 1) - 1) * base
         floats[kinds < 2] = 0.0
+        floats[(kinds < 2) & (mantissas == _NAN)] = np.nan
+        floats[(kinds < 2) & (mantissas == _INF)] = np.inf
         floats[kinds & 1 == 1] *= -1.0
     return list(floats.tolist())
 
@@ -97,25 +102,32 @@ def unpacked(numbers: PackedNumbers) -> list[int | float]:
 def _codes_of_floats(floats: Any) -> tuple[Any, int, float] | None:
     """Return floats as whole numbers, the bits of their mantissas, and the last bit of the lowest.
 
-    Above the bits stands twice the exponent, counted from 1 for the lowest, and the sign; a zero
-    has the exponent 0.
+    Above the bits stands twice the exponent, counted from 1 for the lowest, and the sign. The
+    exponent is 0 for a zero, and for what is not finite, as the bits say then.
     """
     import numpy as np  # noqa: PLC0415  # as above
 
     raw = floats.view("int64")
     exponents = raw >> _MANTISSA & 0x7FF
     mantissas = raw & ((1 << _MANTISSA) - 1)
-    used = floats != 0
-    if not used.any() or not exponents[used].all():
-        return None  # nothing but zeros, which are short as they are; or some have fewer bits
-    lowest, highest = int(exponents[used].min()), int(exponents[used].max())
-    every = int(np.bitwise_or.reduce(mantissas))
+    special = exponents == _SPECIAL
+    usual = (floats != 0) & ~special
+    if usual.any():
+        lowest, highest = int(exponents[usual].min()), int(exponents[usual].max())
+    elif special.any():
+        lowest = highest = 1023
+    else:
+        return None  # zeros alone are short as they are
+    every = int(np.bitwise_or.reduce(mantissas[usual]))
     spare = (every & -every).bit_length() - 1 if every else _MANTISSA
-    bits = _MANTISSA - spare
-    if highest - lowest > _SHIFTS or lowest - 1023 - bits < _LOWEST or highest == 0x7FF:
+    bits = max(_MANTISSA - spare, 2 if special.any() else 0)
+    # Those with the exponent 0 have fewer bits than others.
+    if not lowest or highest - lowest > _SHIFTS or lowest - 1023 - bits < _LOWEST:
         return None
-    kinds = np.where(used, exponents - lowest + 1, 0) * 2 + (raw < 0)
-    codes = kinds << bits | np.where(used, mantissas >> spare, 0)
+    nan = np.isnan(floats)
+    kinds = np.where(usual, exponents - lowest + 1, 0) * 2 + ((raw < 0) & ~nan)
+    marks = np.where(nan, _NAN, np.where(special, _INF, 0))
+    codes = kinds << bits | np.where(usual, mantissas >> (_MANTISSA - bits), marks)
     return codes, bits, 2.0 ** (lowest - 1023 - bits)
 
 

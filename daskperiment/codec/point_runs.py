@@ -15,6 +15,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice, repeat
+from math import isfinite
 from operator import ne, sub
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -22,6 +23,7 @@ import msgspec
 from msgspec import Struct, field
 
 from daskperiment.codec.bodies import sealed
+from daskperiment.codec.fields import to_plain
 from daskperiment.codec.packed_numbers import MOST_DIGITS, PackedNumbers, packed, unpacked
 from daskperiment.records import Point
 
@@ -37,6 +39,7 @@ _MOMENT = 0.005
 _LATEST = 2.0**32
 """Seconds since the Unix epoch up to which times are counted in microseconds."""
 _NO_MULTIPLES = (1, 1)
+_NOT_FINITE = [to_plain(float(text)) for text in ("nan", "inf", "-inf")]
 
 P = TypeVar("P")
 
@@ -133,8 +136,11 @@ class PointRun(Struct, array_like=True, gc=False):
         return [(start + 1000 * each) / 1e6 for each in self.after]
 
     def points(self) -> Iterator[Point]:
-        """Yield each point, with its time as far as it was kept."""
-        return map(Point, repeat(self.metric), self.epochs, self.values, self.times)
+        """Yield each point, its value as a plain one, with its time as far as it was kept."""
+        values: list[Any] = self.values
+        if self.bits > 0 and not all(map(isfinite, values)):
+            values = list(map(to_plain, values))
+        return map(Point, repeat(self.metric), self.epochs, values, self.times)
 
 
 class PointRecord(Struct, Generic[P], gc=False):
@@ -155,9 +161,13 @@ def points_body(points: list[bytes], trial: int) -> bytes:
     """Return the body of a record of some points, each as JSON; the same for the same points."""
     joined = b",".join(points)
     decoded = _decoded(joined) if len(points) >= MANY else []
+    infinite = _with_floats(decoded)
     odd = _odd_metrics(decoded)
     kept = [each for each in decoded if each.metric not in odd] if odd else decoded
     runs = [run for some in _by_metric(kept) for run in _runs_of(some)]
+    if infinite:
+        odd |= {run.metric for run in runs if run.metric in infinite and not run.can_be_written()}
+        runs = [run for run in runs if run.metric not in odd]
     if runs and len(runs) * _SHORT <= len(points):
         # The points of a metric stay together, so that their order is known.
         pairs = zip(points, decoded, strict=True)
@@ -173,6 +183,17 @@ def _decoded(joined: bytes) -> list[_GivenPoint]:
         return _points_of(b"[%b]" % joined)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return []
+
+
+def _with_floats(points: Sequence[_GivenPoint]) -> set[str]:
+    """Put floats in the place of values that JSON has no number for; return their metrics."""
+    found: set[str] = set()
+    if dict in {type(each.value) for each in points}:
+        for each in points:
+            if each.value in _NOT_FINITE:
+                each.value = float(each.value["v"])
+                found.add(each.metric)
+    return found
 
 
 def _odd_metrics(points: Sequence[_GivenPoint]) -> set[str]:
@@ -208,6 +229,10 @@ class _FoundRun(NamedTuple):
     values: list[int | float]
     times: list[float]
 
+    def can_be_written(self) -> bool:
+        """Whether there is JSON for all its values."""
+        return all(map(isfinite, self.values)) or packed(self.values) is not None
+
     def encoded(self) -> bytes:
         """Return the run as JSON."""
         time, after = self.times[0], b"[]"
@@ -222,7 +247,8 @@ class _FoundRun(NamedTuple):
             return written
         texts, *rest = found
         shorter = b"%b,%b,[1,1],%b,%b" % (head, _encode(texts), after, _encode(rest)[1:])
-        return min(written, shorter, key=len)
+        # A sum that is too large costs some characters.
+        return min(written, shorter, key=len) if isfinite(sum(self.values)) else shorter
 
 
 def _runs_of(points: Sequence[_GivenPoint]) -> Iterator[_FoundRun]:

@@ -104,11 +104,14 @@ _CODES = f"""(SELECT trial, run AS value, place, bits,
 # Whole numbers are not shifted: DuckDB minds if that is by more bits than there are.
 _KINDS = f"""(SELECT trial, value, place, bits, used, code,
     CASE WHEN bits < 0 THEN 0 ELSE code >> used END AS kind FROM {_CODES}) c"""
+_LOW = "(code & ((CAST(1 AS BIGINT) << used) - 1))"
 _PARTS = f"""(SELECT trial, value, place, bits, code, kind,
-    CAST((CAST(1 AS BIGINT) << used) + (code & ((CAST(1 AS BIGINT) << used) - 1)) AS DOUBLE)
+    CASE WHEN kind < 2 THEN {_LOW} ELSE 0 END AS mark,
+    CAST((CAST(1 AS BIGINT) << used) + {_LOW} AS DOUBLE)
     * CAST(CAST(1 AS BIGINT) << (kind >> 1) AS DOUBLE) AS size FROM {_KINDS}) r"""
 _WHOLE = f"{_plain('r.value', '$[9]', 'BIGINT')} + code"
-_UNPACKED = f"""CASE WHEN bits < 0 THEN CAST({_WHOLE} AS DOUBLE) WHEN kind < 2 THEN 0e0
+_UNPACKED = f"""CASE WHEN bits < 0 THEN CAST({_WHOLE} AS DOUBLE)
+    WHEN mark > 0 THEN NULL WHEN kind < 2 THEN 0e0
     ELSE (1 - 2 * (kind & 1)) * size * 0.5e0 * {_plain("r.value", "$[9]", "DOUBLE")} END"""
 
 
@@ -162,9 +165,10 @@ VIEWS = {
     FROM points b, json_each(b.body, '$.runs') r, json_each(r.value, '$[4]') p
     WHERE json_valid(b.body) AND {_SIZE} = 0
     UNION ALL SELECT trial, metric, CAST(epoch AS DOUBLE), CAST(epoch AS TEXT), number,
-    CASE WHEN bits < 0 THEN whole ELSE CAST(number AS TEXT) END, time FROM (
+    CASE WHEN bits < 0 THEN whole WHEN mark = 1 THEN 'nan' WHEN mark > 0 AND kind = 1 THEN '-inf'
+    WHEN mark > 0 THEN 'inf' ELSE CAST(number AS TEXT) END, time FROM (
     SELECT trial, {_plain("r.value", "$[0]")} AS metric, {_epoch("place")} AS epoch,
-    {_time("place")} AS time, bits, {_UNPACKED} AS number,
+    {_time("place")} AS time, bits, mark, kind, {_UNPACKED} AS number,
     CASE WHEN bits < 0 THEN CAST({_WHOLE} AS TEXT) END AS whole FROM {_PARTS}) u""",
     "v_steps": f"""SELECT b.trial AS trial, {
         _columns(

@@ -16,10 +16,25 @@ from daskperiment.codec.packed_numbers import DIGITS, packed, unpacked
 from daskperiment.errors import CorruptRecordError
 from daskperiment.records import Point
 
-FLOATS = st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from(
-    [0.0, -0.0, 0.1, 1 / 3, 2.0**-1022, 2.0**-968, 5e-324, 1.7976931348623157e308, 2.0**60, 1e-9]
+NAN, INF = float("nan"), float("inf")
+FLOATS = st.floats(allow_nan=False) | st.sampled_from(
+    [
+        NAN,
+        INF,
+        -INF,
+        0.0,
+        -0.0,
+        0.1,
+        1 / 3,
+        2.0**-1022,
+        2.0**-968,
+        5e-324,
+        1.7976931348623157e308,
+        2.0**60,
+        1e-9,
+    ]
 )
-CLOSE = st.floats(1e-9, 1e9) | st.floats(-1e9, -1e-9) | st.just(0.0)
+CLOSE = st.floats(1e-9, 1e9) | st.floats(-1e9, -1e-9) | st.sampled_from([0.0, NAN, INF, -INF])
 WHOLE = st.integers(-(2**63), 2**63 - 1) | st.integers(-9, 9) | st.just(2**64 - 1)
 
 
@@ -51,6 +66,8 @@ def test_numbers_come_back(values: list[Any]) -> None:
         ([1e-9, 1e9, 1 / 3], 10),
         ([0.5] * 100, 1),
         ([0.0, -0.0, 1.0, -1.0], 1),
+        ([NAN] * 9, 1),
+        ([0.5, NAN, INF, -INF, 0.0], 1),
         (list(range(5000)), 2),
         ([2**63 - 1, 2**63 - 2], 1),
         ([-(2**63), 0], 0),

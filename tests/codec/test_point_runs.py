@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing
+from math import inf, nan
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import daskperiment
-from daskperiment.codec import PointRecord, decode, points_body
+from daskperiment.codec import PointRecord, decode, points_body, to_plain
 from daskperiment.dashboard.metric_cache import MetricCache
 from daskperiment.history.metrics import get_metrics, load_metrics, summarize
 from daskperiment.recording.registry import close_recorders
@@ -30,7 +31,8 @@ PLAIN = st.tuples(
 )  # fmt: skip
 ODD = st.sampled_from([
     ("a", 0.5, 1, 0.0), ("a", 1, True, 0.0), ("a", "last", 1.0, 0.0), ("a", True, 1, 0.0),
-    ("b", 1, {"$": "float", "v": "nan"}, 0.0), ("é\0'", -(2**63), 2**63, 9.0),
+    ("b", 1, {"$": "float", "v": "nan"}, 0.0), ("b", 2, {"$": "float", "v": "-inf"}, 0.0),
+    ("é\0'", -(2**63), 2**63, 9.0),
 ])  # fmt: skip
 
 
@@ -84,6 +86,10 @@ def test_times_are_those_of_a_moment_before(gaps: list[int], step: int) -> None:
         ([("a", n, 0.5, 1 + n / 100_000) for n in range(1600)], 4),
         ([("a", n * n, 0.5, 1.0) for n in range(64)], 0),
         ([("a", n, True, 1.0) for n in range(64)], 0),
+        ([("a", n, to_plain(float("nan")), 1.0) for n in range(64)], 1),
+        ([("a", n, to_plain(float("inf")) if n % 9 else 0.5, 1.0) for n in range(64)], 1),
+        ([("a", n, to_plain(float("inf")) if n % 9 else 7, 1.0) for n in range(64)], 0),
+        ([("a", n, to_plain(float("nan")) if n % 9 else 10.0**n, 1.0) for n in range(64)], 0),
         ([("a", n, 0.5, 1.0) for n in range(64)] + [("b", "last", 1, 1.0)], 1),
     ],
 )
@@ -170,3 +176,34 @@ def test_points_before_and_after_a_checkpoint(tmp_path: Path) -> None:
         node.compute(scheduler="synchronous")
     assert node.resume(1, scheduler="synchronous") == 3
     assert ex.load_metric("loss", 2).index.tolist() == list(range(100))
+
+
+def test_what_is_not_finite_in_runs(tmp_path: Path) -> None:
+    """A loss that is nan from some epoch on takes few bytes, and is so for every reader."""
+    ex = daskperiment.Experiment("diverged", backend=tmp_path)
+    values = [1 / (n + 1) if n < 300 else (nan, inf, -inf)[n % 3] for n in range(600)]
+
+    @ex.result
+    def train() -> int:
+        start = ex.restore(default=None)
+        if start is None:
+            for epoch, value in enumerate(values):
+                ex.save_metric("loss", epoch, value)
+            ex.checkpoint(0, 600)
+            raise RuntimeError("stop")
+        return 0
+
+    node = train()
+    with pytest.raises(RuntimeError, match="stop"):
+        node.compute(scheduler="synchronous")
+    node.resume(1, scheduler="synchronous")
+    close_recorders()
+    store = ex._store
+    assert sum(len(each.body) for each in store.read("points", [1])) < 20 * len(values)
+    for trial in (1, 2):
+        assert repr(ex.load_metric("loss", trial)[trial].tolist()) == repr(values)
+        assert repr(load_metrics(store, trial)["loss"].tolist()) == repr(values)
+        series = MetricCache(store).get([trial])[trial].series["loss"]
+        assert (repr(series.values.tolist()), series.passed_over) == (repr(values), 0)
+        summary = summarize(store, [trial])[trial]["loss"]
+        assert (summary.min, summary.max, summary.last) == (-inf, inf, -inf)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import daskperiment
-from daskperiment.codec import points_body
+from daskperiment.codec import points_body, to_plain
 from daskperiment.codec.sql_views import VIEWS
 from daskperiment.recording.registry import close_recorders, recorder_for
 from daskperiment.records import OUTCOMES, Ended, Point, ended_id, outweighs
@@ -142,22 +142,27 @@ def test_metrics_in_runs(tmp_path: Path, by: Callable[[Path], Ask]) -> None:
         "sign": [(-1) ** n / (n + 1) * 0.1 for n in range(130)],
         "tenth": [n / 10 for n in range(130)], "power": [0.0, *(2.0**-n for n in range(60))] * 3,
     }  # fmt: skip
+    odd = [0.1, float("nan"), float("inf"), float("-inf"), -0.5] * 26
     points = [
         Point(name, n, each[n], 1e9 + n / 100) for n in range(130) for name, each in values.items()
     ]
-    body = points_body([msgspec.json.encode(each) for each in points], 1)
+    others = [Point("odd", n, to_plain(each), 1e9) for n, each in enumerate(odd)]
+    body = points_body([msgspec.json.encode(each) for each in [*points, *others]], 1)
     assert b",9,52," in body
     store.append([Record("points", 1, "those", body), Record("points", 2, "old", EARLIER)])
     store.close()
     ask = by(tmp_path / "runs" / "records.sqlite")
     query = "SELECT metric, epoch, value, time, text FROM v_metrics WHERE trial = "
-    rows = sorted(ask(f"{query}1"))
+    rows = sorted(ask(f"{query}1 AND metric != 'odd'"))
     points.sort(key=lambda one: (one.metric, one.epoch))
     assert [row[:3] for row in rows] == [
         (one.metric, one.epoch, float(one.value)) for one in points
     ]
     assert [row[3] for row in rows] == pytest.approx([one.time for one in points], abs=2e-3)
     assert [float(row[4]) for row in rows] == pytest.approx([row[2] for row in rows])
+    found = sorted(ask(f"{query}1 AND metric = 'odd'"), key=lambda row: row[1])
+    assert [row[2] for row in found] == [0.1, None, None, None, -0.5] * 26
+    assert [row[4] for row in found[:5]] == ["0.1", "nan", "inf", "-inf", "-0.5"]
     assert {row[4] for row in rows if row[0] == "far"} == set(map(str, values["far"]))
     assert [row[:4] for row in sorted(ask(f"{query}2"))] == [
         ("o", 0, 1, 9), ("old", 5, 0.5, 1e9), ("old", 7, 1.5, 1e9 + 0.007)
