@@ -259,7 +259,10 @@ class _Decision:
         self.specs = {spec.key: spec for spec in specs}
         self.cache_keys = cache_keys
         self.last = specs[-1].key
-        self.reusable = set(reusable)
+        # In the order of the graph, as all that is gone through: that is how it lies in memory,
+        # and of thousands of nodes not all are near the processor.
+        wanted = set(reusable)
+        self.reusable = {spec.key: None for spec in specs if spec.key in wanted}
         self.in_flight = in_flight
         self.entries = CacheEntries(store, signing_key)
         self.before = self._ancestors(reusable)
@@ -276,10 +279,11 @@ class _Decision:
     def plan(self) -> ReusePlan:
         keys = self.cache_keys
         known = {key: found for key in self.before if isinstance(found := keys[key], CacheKey)}
-        self.entries.read({found.base for found in known.values()})
+        self.entries.read(dict.fromkeys([found.base for found in known.values()]))
         self._find_same_inputs()
         self._find_drawing()
-        self.entries.read({found.seeded for key, found in known.items() if self.drew[key]})
+        drawn = [found.seeded for key, found in known.items() if self.drew[key]]
+        self.entries.read(dict.fromkeys(drawn))
         self._find_fitting()
         self._find_suspects()
         shared = self._shared()
@@ -323,11 +327,14 @@ class _Decision:
 
     def _find_drawing(self) -> None:
         """Find out which nodes draw random numbers, or any before them; None if nobody knows."""
+        reading = self.entries.some_read
         for key in self.before:
             before = [self.drew.get(each, False) for each in self.specs[key].counting]
             before.append(self._draws(key))
             self.drew[key] = True if True in before else None if None in before else False
-            if self._reads(key) or not self.reading.isdisjoint(self.specs[key].inputs):
+            if reading and (
+                self._reads(key) or not self.reading.isdisjoint(self.specs[key].inputs)
+            ):
                 self.reading.add(key)
 
     def _draws(self, key: Key) -> bool | None:
@@ -382,6 +389,8 @@ class _Decision:
 
     def _find_suspects(self) -> None:
         """Find the nodes whose outputs cache keys do not determine, and why."""
+        if not self.entries.impure and not self.entries.some_noted:
+            return
         for key in self.before:
             why = self._suspicion(key) or self._suspicion_before(key)
             if why:
@@ -466,7 +475,7 @@ class _Decision:
     def _present(self, hits: dict[Key, Hit]) -> dict[Key, Hit]:
         """Return the hits whose outputs are still in the store."""
         digests = {key: digest for key, hit in hits.items() if (digest := hit.digest)}
-        there = self.store.sizes(set(digests.values())) if digests else {}
+        there = self.store.sizes(list(dict.fromkeys(digests.values()))) if digests else {}
         gone = [key for key, digest in digests.items() if digest not in there]
         for key in gone:
             trial = hits.pop(key).entry.trial

@@ -66,6 +66,10 @@ class CacheEntries:
         self._signing_key = signing_key
         self._entries: dict[str, list[CacheEntry]] = {}
         self.impure: set[str] = set()
+        self.some_read = False
+        """Whether what was made of files is among them."""
+        self.some_noted = False
+        """Whether one is among them that must not be reused."""
 
     def read(self, cache_keys: Collection[str]) -> None:
         """Read what is known under some cache keys, a few outputs of each."""
@@ -90,7 +94,10 @@ class CacheEntries:
         self.impure.update([impure[id] for id in bodies if id in impure])
         for id, cache_key in ids.items():
             if id in bodies:
-                found.setdefault(cache_key, []).append(self._decoded(id, bodies[id]))
+                entry = self._decoded(id, bodies[id])
+                found.setdefault(cache_key, []).append(entry)
+                self.some_read = self.some_read or bool(entry.reads)
+                self.some_noted = self.some_noted or bool(entry.note)
         return found
 
     def _decoded(self, id: str, body: bytes) -> CacheEntry:

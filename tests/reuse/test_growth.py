@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import dask
 import pytest
@@ -136,3 +138,49 @@ def test_a_list_of_many_nodes_is_not_gone_through_for_each(tmp_path, monkeypatch
     assert last.definition.template.key_specs
     assert max(known) == 50
     assert Paths.asked == 0
+
+
+def tracked(action: Callable[[], Any]) -> tuple[Any, int]:
+    """Return what an action gives, and how many objects that the garbage collector sees stay."""
+    gc.collect()
+    before = len(gc.get_objects())
+    found = action()
+    gc.collect()
+    return found, len(gc.get_objects()) - before
+
+
+OBJECTS = {
+    "build": {chain: 7, spread: 8},  # four of them, or five, are a task of Dask's
+    "compile": {chain: 5, spread: 5},
+    "plan": {chain: 0, spread: 0},
+    "graph": {chain: 0, spread: 12},
+    "change": {chain: 0, spread: 0},
+}
+"""Objects for each step that Python's garbage collector has to look at, by what was done."""
+
+
+@pytest.mark.parametrize("shape", [chain, spread])
+def test_objects(tmp_path, shape):
+    """Few objects stand for a step, as each is one more for Python's garbage collector."""
+    per_step: dict[str, list[int]] = {name: [] for name in OBJECTS}
+    for size in SIZES:
+        ex = daskperiment.Experiment("objects", backend=tmp_path / str(size), seed=0)
+        start, step = ex.parameter("start", default=0), ex.persist(add, reuse=True)
+        last = ex.result(lambda values: len(values))
+        last(shape(step, start, WIDTH)).compute(scheduler="synchronous")
+        result, built = tracked(lambda: last(shape(step, start, size)))
+        counts = {"build": built}
+        counts["compile"] = tracked(lambda: result.definition.template.key_specs)[1]
+        result.compute(scheduler="synchronous")
+        result.definition.plan()
+        changed = result.bind(start=1)
+        changed.definition.plan()
+        counts["plan"] = tracked(result.definition.plan)[1]
+        counts["graph"] = tracked(result.definition.trial_graph)[1]
+        counts["change"] = tracked(changed.definition.plan)[1]
+        for name, found in counts.items():
+            per_step[name].append(found)
+    small, large = SIZES
+    # Of what is there once a difference tells nothing.
+    slopes = {name: (b - a) / (large - small) for name, (a, b) in per_step.items()}
+    assert all(slope <= OBJECTS[name][shape] + 0.2 for name, slope in slopes.items()), slopes
