@@ -159,28 +159,29 @@ OBJECTS = {
 """Objects for each step that Python's garbage collector has to look at, by what was done."""
 
 
+def objects_of(folder, shape, size):
+    """Build, compile and plan, and return the objects of each that stay."""
+    ex = daskperiment.Experiment("objects", backend=folder / str(size), seed=0)
+    start, step = ex.parameter("start", default=0), ex.persist(add, reuse=True)
+    last = ex.result(lambda values: len(values))
+    last(shape(step, start, WIDTH)).compute(scheduler="synchronous")
+    counts = {}
+    result, counts["build"] = tracked(lambda: last(shape(step, start, size)))
+    counts["compile"] = tracked(lambda: result.definition.template.key_specs)[1]
+    result.compute(scheduler="synchronous")
+    changed = result.bind(start=1)
+    for node in (result, changed):  # what the first plan makes stays for the next ones
+        node.definition.plan()
+    counts["plan"] = tracked(result.definition.plan)[1]
+    counts["graph"] = tracked(result.definition.trial_graph)[1]
+    counts["change"] = tracked(changed.definition.plan)[1]
+    return counts
+
+
 @pytest.mark.parametrize("shape", [chain, spread])
 def test_objects(tmp_path, shape):
     """Few objects stand for a step, as each is one more for Python's garbage collector."""
-    per_step: dict[str, list[int]] = {name: [] for name in OBJECTS}
-    for size in SIZES:
-        ex = daskperiment.Experiment("objects", backend=tmp_path / str(size), seed=0)
-        start, step = ex.parameter("start", default=0), ex.persist(add, reuse=True)
-        last = ex.result(lambda values: len(values))
-        last(shape(step, start, WIDTH)).compute(scheduler="synchronous")
-        result, built = tracked(lambda: last(shape(step, start, size)))
-        counts = {"build": built}
-        counts["compile"] = tracked(lambda: result.definition.template.key_specs)[1]
-        result.compute(scheduler="synchronous")
-        result.definition.plan()
-        changed = result.bind(start=1)
-        changed.definition.plan()
-        counts["plan"] = tracked(result.definition.plan)[1]
-        counts["graph"] = tracked(result.definition.trial_graph)[1]
-        counts["change"] = tracked(changed.definition.plan)[1]
-        for name, found in counts.items():
-            per_step[name].append(found)
-    small, large = SIZES
-    # Of what is there once a difference tells nothing.
-    slopes = {name: (b - a) / (large - small) for name, (a, b) in per_step.items()}
-    assert all(slope <= OBJECTS[name][shape] + 0.2 for name, slope in slopes.items()), slopes
+    small, large = (objects_of(tmp_path, shape, size) for size in SIZES)
+    more = SIZES[1] - SIZES[0]  # of what is there once, whatever the size, it tells nothing
+    steps = {name: (large[name] - small[name]) / more for name in small}
+    assert all(count <= OBJECTS[name][shape] + 0.2 for name, count in steps.items()), steps
