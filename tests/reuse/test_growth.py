@@ -184,4 +184,8 @@ def test_objects(tmp_path, shape):
     small, large = (objects_of(tmp_path, shape, size) for size in SIZES)
     more = SIZES[1] - SIZES[0]  # of what is there once, whatever the size, it tells nothing
     steps = {name: (large[name] - small[name]) / more for name in small}
-    assert all(count <= OBJECTS[name][shape] + 0.2 for name, count in steps.items()), steps
+    most = {name: 0.2 + limits[shape] for name, limits in OBJECTS.items()}
+    if not hasattr(dask, "_expr"):  # a task of older versions of Dask is of more objects
+        most = {name: limit + 4 if name in ("build", "graph") else limit
+                for name, limit in most.items()}  # fmt: skip
+    assert all(count <= most[name] for name, count in steps.items()), steps
