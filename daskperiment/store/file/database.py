@@ -2,7 +2,7 @@
 
 There are two connections at most, one that reads and one that writes, each used by one thread at a
 time. So any number of threads costs no more files, and writers of one process queue for a lock
-instead of polling the database for it.
+instead of polling the database for it. Those of many processes take turns.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from daskperiment.store.faults import (
     is_damage,
 )
 from daskperiment.store.file.recovery import Recovery
+from daskperiment.store.file.turns import WriterTurn, is_busy
 from daskperiment.store.protocol import Fault
 from daskperiment.store.schema import Schema, make_views
 from daskperiment.warn import warn_user
@@ -61,8 +62,10 @@ _registry_lock = threading.RLock()
 class SharedConnection:
     """A connection that one thread at a time uses."""
 
-    def __init__(self) -> None:
+    def __init__(self, turn: WriterTurn | None = None) -> None:
         self.lock = threading.RLock()
+        self.turn = turn
+        """Of a connection that writes."""
         self.connection: sqlite3.Connection | None = None
         self.file: tuple[int, int] | None = None
         self.transient = False
@@ -89,6 +92,8 @@ class SharedConnection:
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.close()
+        if self.turn is not None:
+            self.turn.end()
 
 
 def _execute(connection: sqlite3.Connection, statement: str) -> Any:
@@ -101,7 +106,7 @@ def _execute(connection: sqlite3.Connection, statement: str) -> Any:
         try:
             return connection.execute(statement).fetchone()
         except sqlite3.OperationalError as error:
-            if not database_name(error).startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            if not is_busy(error):
                 raise
             deadline = deadline or time.monotonic() + _PATIENCE
             if time.monotonic() > deadline:
@@ -164,7 +169,8 @@ class Database:
         self.path = path
         self._schema = schema
         self._reader = SharedConnection()
-        self._writer = SharedConnection()
+        self.turn = WriterTurn(path)
+        self._writer = SharedConnection(self.turn)
         self._recovery = Recovery(path)
         self.deletion = ""
         """What names the last deletion that was noticed here."""
@@ -308,6 +314,8 @@ class Database:
             self._create(connection)
             _hide_from_git(self.path.parent)
         make_views(connection)
+        if _execute(connection, "PRAGMA journal_mode")[0] == "wal":
+            connection.execute("PRAGMA busy_timeout = 0")  # `WriterTurn` waits
         return connection
 
     def open_reader(self, shared: SharedConnection) -> sqlite3.Connection | None:
@@ -460,14 +468,21 @@ class _Transaction(NamedTuple):
             raise
 
     def _begin(self) -> sqlite3.Connection:
-        shared, path = self.shared, self.database.path
+        shared, path, turn = self.shared, self.database.path, self.database.turn
+        if turn.until:
+            turn.end_in_time()
         for last in (False,) * 20 + (True,):
             try:
                 # Whether its file is still there is asked below, under the lock.
                 connection = shared.connection or self.database.open_writer(shared)
                 if connection.in_transaction:  # an interrupt came at a bad moment
                     connection.rollback()
-                _execute(connection, "BEGIN IMMEDIATE")
+                try:
+                    connection.execute("BEGIN IMMEDIATE")
+                except sqlite3.OperationalError as error:
+                    if not is_busy(error):
+                        raise
+                    turn.begin(connection, _PATIENCE)
                 if shared.is_at(path):
                     return connection
             except (sqlite3.OperationalError, FileNotFoundError, FileExistsError):
