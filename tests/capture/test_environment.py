@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import types
 
 import psutil
@@ -122,6 +123,45 @@ def test_repository_is_not_read_without_reason(folder, capture, monkeypatch):
     for _ in range(5):
         capture.capture()
     assert len(asked) == 1
+
+
+def test_git_is_read_beside_the_rest(folder, capture, monkeypatch):
+    """Packages are listed while git is waited for, and both are in what is captured."""
+    both = threading.Barrier(2, timeout=60)
+
+    def meets(facts):
+        both.wait()
+        return facts
+
+    monkeypatch.setattr(environment_module, "read_state", lambda place: meets({"commit": "1"}))
+    monkeypatch.setattr(capture._packages, "_gather", lambda: meets({"one": "1"}))
+    found = capture.capture().categories
+    assert (found["git"], found["requirements"]) == ({"commit": "1"}, {"one": "1"})
+    assert "daskperiment-git" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_git_is_read_without_another_thread(folder, capture, monkeypatch):
+    """Where no thread can be started, the repository is read all the same."""
+
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(environment_module, "read_state", lambda place: {"commit": "1"})
+    monkeypatch.setattr(threading.Thread, "start", start)
+    assert capture.capture().categories["git"] == {"commit": "1"}
+
+
+def test_what_goes_wrong_beside_is_met(folder, capture, monkeypatch):
+    """An error that came while the repository was read ahead is told, and nothing half is kept."""
+
+    def read(place):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(environment_module, "read_state", read)
+    with pytest.raises(ZeroDivisionError):
+        capture.capture()
+    monkeypatch.setattr(environment_module, "read_state", lambda place: {"commit": "1"})
+    assert capture.capture().categories["git"] == {"commit": "1"}
 
 
 def test_busy_folder(folder, monkeypatch):

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from daskperiment.capture.environment.git import Repository, find_repository, load_ahead, read_state
@@ -52,15 +53,28 @@ class EnvironmentCapture:
     def capture(self) -> Environment:
         """Return the environment; the same object as the last time if nothing changed."""
         with self._lock:
+            if self._static is None:
+                self._static = self._gather()
             parts = (self._packages.get(), self._git.get())
             if self._last is None or any(map(operator.is_not, parts, self._parts)):
                 self._parts, self._last = parts, self._assemble(*parts)
             return self._last
 
+    def _gather(self) -> dict[str, dict[str, str]]:
+        """Return what never changes; git's processes, which are waited for, run beside it."""
+        reading = threading.Thread(target=self._git.get_ahead, name="daskperiment-git", daemon=True)
+        started = False
+        with suppress(RuntimeError):  # there are too many threads: it is read afterwards
+            reading.start()
+            started = True
+        self._packages.get()
+        found = {name: _safely(gather) for name, gather in CATEGORIES.items()}
+        if started:
+            reading.join()
+        return found
+
     def _assemble(self, packages: dict[str, str], git: dict[str, str]) -> Environment:
-        if self._static is None:
-            self._static = {name: _safely(gather) for name, gather in CATEGORIES.items()}
-        everything = {**self._static, "git": git, "requirements": packages}
+        everything = {**(self._static or {}), "git": git, "requirements": packages}
         new = Environment({name: facts for name, facts in everything.items() if facts})
         return self._last if self._last == new else new
 
@@ -146,6 +160,11 @@ class _GitCache:
             self._read(cwd)
         return self._facts
 
+    def get_ahead(self) -> None:
+        """Do what `get` does, for who gets it next, and meets whatever went wrong."""
+        with suppress(Exception):
+            self.get()
+
     def _is_stale(self, watched: _RepositoryStamps, cwd: str) -> bool:
         if cwd != watched.cwd or _stamps(watched.files) != watched.files:
             return True
@@ -161,7 +180,7 @@ class _GitCache:
         start = time.monotonic()
         repository = find_repository(cwd) or _repository_of_script()
         # Stamps first: what changes while git reads is seen the next time.
-        self._watched = _RepositoryStamps(
+        watched = _RepositoryStamps(
             cwd,
             repository,
             files=_stamps(repository.files() if repository is not None else ()),
@@ -169,6 +188,7 @@ class _GitCache:
             folders=_stamps([cwd] if repository is None else [cwd, repository.root]),
         )
         facts = read_state(repository)
+        self._watched = watched  # not before: what failed is tried again
         # The same object as before shows that nothing changed.
         if facts != self._facts:
             self._facts = facts

@@ -47,6 +47,8 @@ _PATIENCE = 60.0
 _BUSY = 10.0
 """Seconds of these that SQLite waits by itself at a time."""
 
+# Not at every commit: a killed process loses nothing, a machine without power might.
+_SYNCED = "PRAGMA synchronous = NORMAL"
 _DELETED = "_deleted"
 """Table that a database has when it is about to be deleted."""
 _NO_SHARED_MEMORY = "SQLITE_IOERR_SHMMAP"
@@ -304,9 +306,11 @@ class Database:
         rights.create(self.path)  # SQLite gives its log the rights of the database
         connection = self._open(shared, "rw")
         complete = self._check(connection)
-        self._set_journal_mode(connection, complete)
-        # Not synced at every commit: a killed process loses nothing, a machine without power might.
-        connection.execute("PRAGMA synchronous = NORMAL")
+        if not complete:  # what is lost with the power before anything is recorded is nobody's
+            connection.execute("PRAGMA synchronous = OFF")
+        logged = self._set_journal_mode(connection, complete) == "wal"
+        if complete or not logged:
+            connection.execute(_SYNCED)
         connection.execute("PRAGMA wal_autocheckpoint = 4000")  # 16 MB: fewer waits for the disk
         connection.execute("PRAGMA journal_size_limit = 1000000")  # which it does not take after
         connection.execute("PRAGMA cache_size = -800")  # 0.8 MB: who writes needs the last pages
@@ -314,6 +318,8 @@ class Database:
             self._create(connection)
             _hide_from_git(self.path.parent)
         make_views(connection)
+        if not complete:
+            connection.execute(_SYNCED)
         if _execute(connection, "PRAGMA journal_mode")[0] == "wal":
             connection.execute("PRAGMA busy_timeout = 0")  # `WriterTurn` waits
         return connection
@@ -429,7 +435,7 @@ class Database:
         found = connection.execute("PRAGMA application_id").fetchone()[0]
         return bool(found == self._schema.application)
 
-    def _set_journal_mode(self, connection: sqlite3.Connection, complete: bool) -> None:
+    def _set_journal_mode(self, connection: sqlite3.Connection, complete: bool) -> str:
         # Write-ahead logging needs shared memory, which network and some other file systems do not
         # have. A complete database that is in another mode may be in use from such a file system.
         mode = _execute(connection, "PRAGMA journal_mode")[0]
@@ -439,6 +445,7 @@ class Database:
         wanted = "delete" if apart else local
         if mode != wanted:
             _execute(connection, f"PRAGMA journal_mode = {wanted}")
+        return wanted
 
     def _create(self, connection: sqlite3.Connection) -> None:
         """Create the tables; harmless if another process does so at the same moment."""
