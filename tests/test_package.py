@@ -151,10 +151,11 @@ def test_gitpython_is_loaded_ahead(tmp_path: Path) -> None:
 
 
 def public_members(owner: type) -> list[str]:
-    """Names that a class of the public interface offers on its own account."""
+    """Names that a class of the public interface offers, of its own or by those it is made of."""
+    found = {name: inspect.getattr_static(owner, name) for name in dir(owner)}
     return [
         name
-        for name, value in vars(owner).items()
+        for name, value in found.items()
         if not name.startswith("_") and (callable(value) or isinstance(value, property))
     ]
 

@@ -19,6 +19,7 @@ __all__ = [
     "explain",
     "explained",
     "has_no_descriptors",
+    "is_busy",
     "is_damage",
 ]
 
@@ -103,6 +104,11 @@ def is_damage(error: BaseException) -> bool:
 def database_name(error: BaseException) -> str:
     """Return SQLite's name for an error, empty if it has none."""
     return str(getattr(error, "sqlite_errorname", None) or "")
+
+
+def is_busy(error: BaseException) -> bool:
+    """Return whether a database is locked by others."""
+    return database_name(error).startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
 
 
 def _has_no_room(error: BaseException, path: Path) -> bool:

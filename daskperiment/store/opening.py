@@ -19,10 +19,11 @@ import dask
 from daskperiment.store.faults import explained
 from daskperiment.store.file import FileStore, FolderState
 from daskperiment.store.protocol import Store, Stored
-from daskperiment.store.record_pages import RecordPage, pages_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from daskperiment.store.record_pages import RecordPage
 
 __all__ = [
     "CLAIMS",
@@ -199,6 +200,8 @@ def read_pages(store: Store, stream: str) -> Iterator[RecordPage]:
     """Return all records of a stream in pages, those of a folder together that fill one outline."""
     if isinstance(store, FileStore):
         return store.read_pages(stream)
+    from daskperiment.store.record_pages import pages_of  # noqa: PLC0415  # who records reads nothing
+
     return pages_of(store.read(stream), _PAGE)
 
 

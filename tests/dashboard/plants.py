@@ -51,6 +51,8 @@ def _grown(hint: Any, place: str) -> Any:
         return arguments[-1]
     if origin is list:
         return [_grown(arguments[0], place)]
+    if origin is tuple:
+        return (_grown(arguments[0], place),)
     if origin is dict:
         return {_grown(arguments[0], f"{place} key"): _grown(arguments[1], place)}
     if isinstance(hint, type) and issubclass(hint, msgspec.Struct):

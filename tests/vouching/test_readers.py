@@ -22,6 +22,7 @@ from daskperiment.dashboard.table import Look
 from daskperiment.errors import CorruptRecordError, StoreWarning, UntrustedObjectError
 from daskperiment.recording.registry import close_recorders
 from daskperiment.store.file import FileStore
+from daskperiment.store.record_pages import pages_of
 from daskperiment.vouching import VouchedStore, silently, vouched
 
 KEY = "a secret of the readers"
@@ -96,6 +97,7 @@ def lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         return [lied(stream, one) for one in read(self, stream, *args, **kwargs)]
 
     monkeypatch.setattr(FileStore, "read", lying)
+    monkeypatch.setattr(FileStore, "read_pages", lambda *args: pages_of(lying(*args), 100))
 
 
 def command(*words: str) -> Callable[[daskperiment.Experiment, Path], str]:

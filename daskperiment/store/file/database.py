@@ -18,7 +18,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import psutil
 
@@ -30,13 +30,16 @@ from daskperiment.store.faults import (
     explain,
     explained,
     has_no_descriptors,
+    is_busy,
     is_damage,
 )
 from daskperiment.store.file.recovery import Recovery
-from daskperiment.store.file.turns import WriterTurn, is_busy
 from daskperiment.store.protocol import Fault
 from daskperiment.store.schema import Schema, make_views
 from daskperiment.warn import warn_user
+
+if TYPE_CHECKING:
+    from daskperiment.store.file.turns import WriterTurn
 
 __all__ = ["Database"]
 
@@ -64,10 +67,10 @@ _registry_lock = threading.RLock()
 class SharedConnection:
     """A connection that one thread at a time uses."""
 
-    def __init__(self, turn: WriterTurn | None = None) -> None:
+    def __init__(self) -> None:
         self.lock = threading.RLock()
-        self.turn = turn
-        """Of a connection that writes."""
+        self.turn: WriterTurn | None = None
+        """Of a connection that writes, once it found the database busy."""
         self.connection: sqlite3.Connection | None = None
         self.file: tuple[int, int] | None = None
         self.transient = False
@@ -171,8 +174,7 @@ class Database:
         self.path = path
         self._schema = schema
         self._reader = SharedConnection()
-        self.turn = WriterTurn(path)
-        self._writer = SharedConnection(self.turn)
+        self._writer = SharedConnection()
         self._recovery = Recovery(path)
         self.deletion = ""
         """What names the last deletion that was noticed here."""
@@ -475,9 +477,9 @@ class _Transaction(NamedTuple):
             raise
 
     def _begin(self) -> sqlite3.Connection:
-        shared, path, turn = self.shared, self.database.path, self.database.turn
-        if turn.until:
-            turn.end_in_time()
+        shared, path = self.shared, self.database.path
+        if shared.turn is not None and shared.turn.until:
+            shared.turn.end_in_time()
         for last in (False,) * 20 + (True,):
             try:
                 # Whether its file is still there is asked below, under the lock.
@@ -489,7 +491,7 @@ class _Transaction(NamedTuple):
                 except sqlite3.OperationalError as error:
                     if not is_busy(error):
                         raise
-                    turn.begin(connection, _PATIENCE)
+                    self._turn().begin(connection, _PATIENCE)
                 if shared.is_at(path):
                     return connection
             except (sqlite3.OperationalError, FileNotFoundError, FileExistsError):
@@ -497,6 +499,13 @@ class _Transaction(NamedTuple):
                     raise
             self.database.leave(shared)  # the file was deleted meanwhile: begin with a new one
         raise StoreError(f"{path} vanishes as soon as it is created: see who deletes it")
+
+    def _turn(self) -> WriterTurn:
+        if self.shared.turn is None:
+            from daskperiment.store.file.turns import WriterTurn  # noqa: PLC0415  # most write alone
+
+            self.shared.turn = WriterTurn(self.database.path)
+        return self.shared.turn
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         connection = self.shared.connection

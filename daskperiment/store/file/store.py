@@ -26,7 +26,7 @@ from functools import cached_property, lru_cache, partial
 from itertools import chain
 from operator import attrgetter, itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -56,10 +56,11 @@ from daskperiment.store.protocol import (
     refused,
     removed_token,
 )
-from daskperiment.store.record_pages import RecordPage, page_of
-from daskperiment.store.resting_tables import tables_at_rest
 from daskperiment.store.schema import IDENTITY, SCHEMA, STREAM
 from daskperiment.warn import warn_user
+
+if TYPE_CHECKING:
+    from daskperiment.store.record_pages import RecordPage
 
 __all__ = ["FileStore", "FolderState"]
 
@@ -295,6 +296,8 @@ class FileStore(ObjectMethods):
 
     def read_pages(self, stream: str) -> Iterator[RecordPage]:
         """Read a stream as `read` does, with the records together that fill one outline."""
+        from daskperiment.store.record_pages import RecordPage, page_of  # noqa: PLC0415  # as below
+
         query = f'SELECT {_COLUMNS} FROM "{stream}" {_AFTER} LIMIT {_LONG_PAGE}'
         after, count = 0, _LONG_PAGE
 
@@ -335,6 +338,10 @@ class FileStore(ObjectMethods):
 
     def _few_at_rest(self, stream: str) -> list[Stored] | None:
         """Return the records of a stream that has few, read without opening the database."""
+        from daskperiment.store.resting_tables import (  # noqa: PLC0415  # who records reads nothing
+            tables_at_rest,
+        )
+
         found = tables_at_rest(
             str(self._database.path), SCHEMA, {stream: 4, "_outlines": 4}, _FEW_ROWS
         )

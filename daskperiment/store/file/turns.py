@@ -18,12 +18,12 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from daskperiment.store.faults import database_name
+from daskperiment.store.faults import is_busy
 
 with suppress(ImportError):  # not on every system
     import fcntl
 
-__all__ = ["WriterTurn", "is_busy"]
+__all__ = ["WriterTurn"]
 
 _AT_ONCE = 0.0003
 """Seconds for which it is tried again at once: most write for less, and sleeping costs as much."""
@@ -130,11 +130,6 @@ class WriterTurn:
         with suppress(OSError):
             return time.time() - os.stat(self._log).st_mtime > _LASTS
         return True
-
-
-def is_busy(error: sqlite3.Error) -> bool:
-    """Return whether a database is locked by others."""
-    return database_name(error).startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
 
 
 def _processors() -> int:
