@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import traceback
 import uuid
@@ -421,6 +422,51 @@ def test_pages(open_store: Callable[..., RedisStore]) -> None:
     wanted = [n for n in range(2007) if n % 3 != 1]
     assert [value[1] for value in bodies(store, "points", trials=[0, 2])] == wanted
     assert [len(value[0]) for value in bodies(store, "points")] == sizes
+
+
+def test_the_next_page_is_asked_for_meanwhile(
+    open_store: Callable[..., RedisStore], raw: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a page is gone through the next one comes, no sooner and no more; nothing stays."""
+    monkeypatch.setattr("daskperiment.store.redis.store._PAGE", 1_000)
+    store = open_store()
+    store.append([Record("points", 1, f"{n}", b"%d" % n) for n in range(500)])
+    asked = calls_of_scripts(raw)
+    reading = iter(store.read("points"))
+    assert json.loads(next(reading).body) == 0
+    assert calls_of_scripts(raw) == asked + 1
+    next(reading)
+    deadline = time.monotonic() + 30
+    while calls_of_scripts(raw) < asked + 2 and time.monotonic() < deadline:
+        pass
+    next(reading)
+    assert calls_of_scripts(raw) == asked + 2
+    assert [json.loads(one.body) for one in reading] == list(range(3, 500))
+    broken_off = iter(store.read("points"))
+    next(broken_off), next(broken_off)
+    broken_off.close()  # type: ignore[attr-defined]
+    assert not [one for one in threading.enumerate() if one.name.startswith("daskperiment-page")]
+    assert bodies(store, "points") == list(range(500))
+
+
+def test_a_server_that_goes_between_two_pages(
+    open_store: Callable[..., RedisStore], raw: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What came is given; then it is said that the rest did not."""
+    monkeypatch.setattr("daskperiment.store.redis.store._PAGE", 1_000)
+    store = open_store()
+    store.append([Record("points", 1, f"{n}", b"%d" % n) for n in range(500)])
+    reading = iter(store.read("points"))
+    next(reading)
+    raw.delete("daskperiment:{a}:stream:points")
+    raw.set("daskperiment:{a}:stream:points", "no stream")
+    with pytest.raises(StoreError):
+        list(reading)
+
+
+def calls_of_scripts(raw: redis.Redis) -> int:
+    stats: Any = raw.info("commandstats")
+    return int(stats.get("cmdstat_evalsha", {}).get("calls", 0))
 
 
 def test_thousands_of_trials(open_store: Callable[..., RedisStore]) -> None:

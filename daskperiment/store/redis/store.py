@@ -24,9 +24,11 @@ import math
 import time
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from heapq import merge
+from itertools import islice
 from struct import Struct
 from typing import Any
 
@@ -352,12 +354,20 @@ class RedisStore(ObjectMethods):
 
     def _page(self, stream: str, after: int) -> Iterator[Stored]:
         keys = [self._stream(stream)]
-        end = 0
-        while not end:
-            end, sizes, entries = self._server.run(PAGE, keys, after, _PAGE)
-            for one in _stored(sizes, entries, self.address):
-                yield one
-                after = one.position
+        end, sizes, entries = self._server.run(PAGE, keys, after, _PAGE)
+        if end:  # as of most streams
+            yield from _stored(sizes, entries, self.address)
+            return
+        # The server gathers a page for as long as it takes here to make something of one.
+        with ThreadPoolExecutor(1, "daskperiment-page") as ahead:
+            while not end:
+                records = _stored(sizes, entries, self.address)
+                yield from islice(records, 1)  # who wants no more causes no more work
+                last = _last_position(sizes, entries)
+                coming = ahead.submit(self._server.run, PAGE, keys, last, _PAGE)
+                yield from records
+                end, sizes, entries = coming.result()
+            yield from _stored(sizes, entries, self.address)
 
     def _written(self, stream: str) -> int | None:
         """Return the position of a stream's last record, None if its counter is none or damaged."""
@@ -445,6 +455,12 @@ def _text_of(id: bytes) -> str:
         return id.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
         return id.decode("utf-8", "replace")
+
+
+def _last_position(sizes: bytes, entries: bytes) -> int:
+    """Return the position of the last of a page's entries."""
+    lengths = _SIZES.unpack_from(sizes, len(sizes) - _SIZES.size)
+    return int(entries[len(entries) - sum(lengths) :].partition(b"-")[0])
 
 
 def _stored(sizes: bytes, entries: bytes, address: str) -> Iterator[Stored]:
