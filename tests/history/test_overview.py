@@ -16,6 +16,7 @@ import daskperiment
 from daskperiment.dashboard import api
 from daskperiment.history import overview
 from daskperiment.recording.registry import close_recorders
+from daskperiment.store import resting_tables
 from daskperiment.store.file import store as store_module
 from daskperiment.store.opening import open_store
 
@@ -209,7 +210,7 @@ def test_changes_beside_the_database(
 def test_written_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What somebody writes during the short reading is counted."""
     (result,) = make(tmp_path / "store", 1)
-    ask = store_module.tables_at_rest
+    ask = resting_tables.tables_at_rest
 
     def late(*asked: Any) -> Any:
         found = ask(*asked)
@@ -217,7 +218,7 @@ def test_written_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         close_recorders()
         return found
 
-    monkeypatch.setattr(store_module, "tables_at_rest", late)
+    monkeypatch.setattr(resting_tables, "tables_at_rest", late)
     assert daskperiment.list_experiments(tmp_path / "store")["Trials"].tolist() == [2]
 
 
