@@ -37,7 +37,7 @@ def spelled_out(
     >>> spelled_out(form, {blob.digest: blob.parts[0]}.__getitem__) == [0.5] * 5_000
     True
     """
-    return LongValues(get, signing_key).spelled_out(data) if is_long(data) else data
+    return LongValues(get, signing_key).spelled_out(data)
 
 
 class LongValues:

@@ -100,7 +100,7 @@ def compare(store: Store, first: int, second: int) -> Comparison:
 
     Nothing is unpickled. What is damaged or missing is left out and named in ``problems``.
     """
-    trials = trial_or_raise(store, first), trial_or_raise(store, second)
+    trials = [trial_or_raise(store, each).spelled_out(store) for each in (first, second)]
     found = (with_origins(store, collect(store, trial)) for trial in trials)
     old, new = comparable(*aligned(*found))
     return _ComparisonBuilder(store, old, new).comparison()

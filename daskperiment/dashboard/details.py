@@ -75,7 +75,7 @@ def describe_trial(store: Store, trial_id: int) -> dict[str, Any]:
     """Return all of a trial: outcome, parameters, steps, graph, code and environment."""
     doubted: list[Doubts] = []
     store = vouched(store, doubted.append)
-    trial = trial_or_raise(store, trial_id)
+    trial = trial_or_raise(store, trial_id).spelled_out(store)
     runs, damaged = _runs(store, trial_id)
     problems = [f"{damaged} damaged records of step runs are left out."] if damaged else []
     begun = trial.begun

@@ -38,6 +38,7 @@ from daskperiment.history.trial_columns import (
     fold_trials,
     settled,
 )
+from daskperiment.history.trial_records import PIECE
 from daskperiment.store import rights
 from daskperiment.store.opening import columns_folder, read_pages
 from daskperiment.store.protocol import Inspectable, Store, Stored
@@ -161,7 +162,7 @@ class EndedTrials:
     def _from_the_beginning(self) -> FoldedTrials:
         """Forget what is known, for trials were deleted of which that tells, and read all."""
         self.parts, self.pending, self.damaged = [], (), 0
-        return fold_pages(self._store, read_pages(self._store, "trials"), (), self._warn)
+        return fold_pages(self._store, read_pages(self._store, "trials", PIECE), (), self._warn)
 
     def _begin(self) -> bool:
         store, folder = self._store, columns_folder(self._store)

@@ -218,8 +218,7 @@ def viewed(data: Any, store: _ObjectSource) -> Any:
     """Return a recorded value as a Python object, or a `StoredObject` if it is not plain data."""
     if type(data) in _AS_IS:
         return data
-    if is_long(data):
-        data = spelled(data, store)
+    data = spelled(data, store)
     try:
         return StoredObject(object_ref(data), store) if is_object(data) else from_plain(data)
     except CorruptRecordError as error:

@@ -204,7 +204,7 @@ class _TrialFolding:
                 records += filled.whole()
         if len(records) > len(page.records):
             records.sort()
-        self._read(records)
+        self._damaged += self._read(records)
         if max(len(self._found.ended), _count(self._ended)) >= _AT_ONCE:
             self._settle()
         if len(self._found.begun) + _count(self._begun) > _WAITING:
@@ -228,16 +228,18 @@ class _TrialFolding:
         parts = [part for part in self._parts if len(part.trials)]
         return FoldedTrials(parts, waiting, last, self._damaged, found.removed)
 
-    def _read(self, records: Iterable[Stored]) -> None:
-        for piece in partition_all(PIECE, records):
-            types = (_TrialStart, _TrialEnd, _ShortFailure)
-            self._damaged += fold_piece(self._found, piece, *types, self._warn)
+    def _read(self, records: Iterable[Stored]) -> int:
+        """Add records to what is known, each by itself; return how many are damaged."""
+        types = _TrialStart, _TrialEnd, _ShortFailure
+        return sum(
+            fold_piece(self._found, piece, *types, self._warn)
+            for piece in partition_all(PIECE, records)
+        )
 
     def _read_again(self, trials: Collection[int]) -> None:
-        """Read all records of some trials; of what is damaged in them it was said already."""
-        for piece in partition_all(PIECE, self._store.read("trials", trials) if trials else ()):
-            types = (_TrialStart, _TrialEnd, _ShortFailure)
-            fold_piece(self._found, piece, *types, self._warn)
+        """Read all records of some trials; the damaged ones among them are counted already."""
+        if trials:
+            self._read(self._store.read("trials", trials))
 
     def _add_filled(self, filled: FilledOutline) -> bool:
         """Add records that fill an outline; return whether they could be read together."""

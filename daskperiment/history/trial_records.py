@@ -166,12 +166,12 @@ def _trial(trial: int, begun: Begun, found: Fold[Begun, Ended], lost: str | None
 
 
 def trial_or_raise(store: Store, trial_id: int) -> RecordedTrial:
-    """Return one trial, its long values spelled out, or raise TrialIDNotFoundError."""
+    """Return one trial, or raise TrialIDNotFoundError."""
     trial = as_trial_id(store, trial_id)
     found = read_trials(store, [trial]).get(trial)
     if found is None:
         raise TrialIDNotFoundError(_not_found(store, trial))
-    return found.spelled_out(store)
+    return found
 
 
 def find_trial(store: Store, token: str | None, after: int) -> RecordedTrial | None:

@@ -47,7 +47,6 @@ __all__ = [
 CLAIMS = "claims"
 """What stands beside the journals, and waits for no store."""
 
-_PAGE = 1_000
 _FOLDER = "daskperiment_cache"
 _EXPECTED = (
     "Expected None, a pathlib.Path, 'file:///path', 'redis://host', 'rediss://host', "
@@ -196,13 +195,16 @@ def read_at_rest(store: Store, stream: str) -> list[Stored] | None:
     return store.read_at_rest(stream) if isinstance(store, FileStore) else None
 
 
-def read_pages(store: Store, stream: str) -> Iterator[RecordPage]:
-    """Return all records of a stream in pages, those of a folder together that fill one outline."""
+def read_pages(store: Store, stream: str, size: int) -> Iterator[RecordPage]:
+    """Return all records of a stream in pages, those of a folder together that fill one outline.
+
+    `size` is how many records a page has where each stands by itself.
+    """
     if isinstance(store, FileStore):
         return store.read_pages(stream)
     from daskperiment.store.record_pages import pages_of  # noqa: PLC0415  # who records reads nothing
 
-    return pages_of(store.read(stream), _PAGE)
+    return pages_of(store.read(stream), size)
 
 
 def columns_folder(store: Store) -> Path:

@@ -94,7 +94,7 @@ _Fields = dict[str, Any]
 _fields_of: Callable[[bytes], dict[str, msgspec.Raw]] = msgspec.json.Decoder(
     dict[str, msgspec.Raw]
 ).decode
-_items_of: Callable[[bytes], list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw]).decode
+items_of: Callable[[bytes], list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _CONTROL = re.compile(rb"[\x00-\x1f]")
 _MARKS = re.compile(f"[{GAPS}{TRIAL}]".encode())
 STEP_IN_OUTPUT = re.compile(rb',"step":"([^"\\\x00-\x1f]*)"')
@@ -220,7 +220,7 @@ class Outlines:
             one: Any = known.get(items[0])
             try:
                 if len(items) != one.size:
-                    items = _items_of(body)
+                    items = items_of(body)
                 del items[0]
                 if one.trial is not None:
                     items.insert(one.trial, b'"%010x"' % trial)
@@ -246,14 +246,13 @@ class Outlines:
         found = []
         for position, trial, id, body in rows:
             if body[:1] == b"[":
-                number_, *values = _items_of(body)
-                format, place = known.get(bytes(number_), (b"", None))
-                items: list[Any] = values
-                if place is not None:
-                    items.insert(place, b'"%010x"' % trial)
+                items: list[Any] = items_of(body)
                 try:
+                    format, place = known[bytes(items.pop(0))]
+                    if place is not None:
+                        items.insert(place, b'"%010x"' % trial)
                     body = format % tuple(items)
-                except TypeError as error:
+                except (KeyError, IndexError, TypeError) as error:
                     raise ValueError(f"{id!r} of trial {trial} fills no outline") from error
             found.append(Stored(position, trial, id, body))
         return found
@@ -276,7 +275,7 @@ class Outlines:
             return short
         if len(items) != one.size:  # commas in texts or in what is nested
             try:
-                items = _items_of(short)
+                items = items_of(short)
             except msgspec.MsgspecError:
                 return short
             if len(items) != one.size:
@@ -385,18 +384,10 @@ def _checksum(kind: Any, text: str) -> str:
     return xxh3_64_hexdigest(f"{kind}\n{text}".encode())
 
 
-def items_of(short: bytes) -> list[Any]:
-    """Return the number of the outline that a row fills, and the row's values.
-
-    MsgspecError if it is no row that fills one.
-    """
-    return _items_of(short)
-
-
 def holds(short: bytes, values: list[bytes]) -> bool:
     """Whether a row has these values, though there are commas in them."""
     try:
-        return [bytes(item) for item in _items_of(short)[1:]] == values
+        return [bytes(item) for item in items_of(short)[1:]] == values
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return False
 
@@ -483,15 +474,15 @@ def _text_of(common: _Fields) -> str | None:
 
 def _gaps_of(text: bytes) -> tuple[bytes, int | None]:
     """Return the format of an outline, and which of its gaps is the trial's."""
-    format = b"%b".join(one.replace(b"%", b"%%") for one in _MARKS.split(text))
+    format = _MARKS.sub(b"%b", text.replace(b"%", b"%%"))
     marks, mark = _MARKS.findall(text), TRIAL.encode()
     return format, marks.index(mark) if mark in marks else None
 
 
 def _outline(number: int, text: bytes) -> Outline:
-    literals, marks = _MARKS.split(text), _MARKS.findall(text)
     mark, gap = TRIAL.encode(), b'"\\u0000"'
     format, trial = _gaps_of(text)
+    marks = _MARKS.findall(text)
     each = iter(marks)
 
     def filled(value: bytes, levels: int) -> _Fields:
@@ -505,7 +496,7 @@ def _outline(number: int, text: bytes) -> Outline:
         return fields
 
     fields = filled(_MARKS.sub(lambda found: gap, text), _LEVELS)
-    pattern = _VALUE.join(map(re.escape, literals))
+    pattern = _VALUE.join(map(re.escape, _MARKS.split(text)))
     return Outline(
         text, format, b"[%d," % number,
         1 + len(marks) - (trial is not None), trial, re.compile(pattern).fullmatch, fields,

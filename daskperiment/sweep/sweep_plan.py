@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from daskperiment.codec import (
+    LongValues,
     NotPlainError,
     decode,
     encode,
@@ -31,7 +32,6 @@ from daskperiment.errors import UntrustedObjectError
 from daskperiment.execution.lifecycle import undefined
 from daskperiment.formatting import shorten
 from daskperiment.history import RecordedTrial, read_trials
-from daskperiment.history.stored_values import spelled
 from daskperiment.parameters import Parameters
 from daskperiment.planning.result_node import ResultNode
 from daskperiment.records import SWEEP, Sweep, TrialStatus, record_kind, sweep_id
@@ -379,11 +379,12 @@ def trials_of(store: Store, sweep: Sweep) -> list[SweepTrial]:
     if not ids:
         return []
     trials = read_trials(vouched(store), ids).values()
-    return [_sweep_trial(trial, sweep, store) for trial in trials if trial.begun.sweep == sweep.id]
+    long = LongValues(store.get, signing_key_in_force())
+    return [_sweep_trial(trial, sweep, long) for trial in trials if trial.begun.sweep == sweep.id]
 
 
-def _sweep_trial(trial: RecordedTrial, sweep: Sweep, store: Store) -> SweepTrial:
-    forms = {name: spelled(trial.parameters.get(name), store) for name in sweep.space}
+def _sweep_trial(trial: RecordedTrial, sweep: Sweep, long: LongValues) -> SweepTrial:
+    forms = {name: long.spelled_out(trial.parameters.get(name)) for name in sweep.space}
     value = None if trial.ended is None else trial.ended.value
     begun = trial.begun
     return SweepTrial(

@@ -103,7 +103,7 @@ def shown(found: FoldedTrials) -> dict[str, Any]:
 
 def both(store: FileStore) -> tuple[dict[str, Any], dict[str, Any]]:
     """What is folded of outlines, and what of each record by itself."""
-    filled = fold_pages(store, read_pages(store, "trials"), ())
+    filled = fold_pages(store, read_pages(store, "trials", 1000), ())
     return shown(filled), shown(fold_trials(store, store.read("trials"), ()))
 
 
@@ -120,6 +120,24 @@ def test_columns_are_those_of_the_records(
         filled, plain = both(store)
         assert filled == plain
         assert len(filled["trials"]) > 250
+    store.close()
+
+
+@pytest.mark.parametrize("second", ["interrupted", "succeeded"])
+def test_ends_that_fill_outlines_twice(tmp_path: Path, second: str) -> None:
+    """Of trials with two ends that fill outlines that holds which outweighs, and each is told once.
+
+    Those of which a record by itself tells more are told with that.
+    """
+    store = FileStore(tmp_path / "demo")
+    write(store, random.Random(3), 120, alike=True)
+    store.append([ended(trial, trial / 7, second) for trial in range(1, 121, 2)])
+    for trial in (10, 20, 30):  # too few for an outline of their own
+        body = encode(Computed("made", trial), trial)
+        store.append([Record("trials", trial, computed_id("made"), body)])
+    filled, plain = both(store)
+    assert filled == plain
+    assert {*range(1, 121, 2)} <= {*filled["trials"]}
     store.close()
 
 

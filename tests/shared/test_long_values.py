@@ -184,3 +184,27 @@ def test_sweeps_go_on_over_long_values(place: Place) -> None:
     score = define(again)
     assert len(score.sweep({"text": texts}, resume=sweep)) == 2
     assert len(again.get_history()) == 2
+
+
+def test_nobody_reads_them_without_need(
+    ex: daskperiment.Experiment, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Code, environment, metrics and artifacts of a trial are told without its long values."""
+    ex.flush()
+    digest, asked = text_digest(place, 4), []
+    again = open_again("long", place.backend)
+    kind = type(open_store(place.backend, "long"))
+    get = kind.get
+
+    def counted(self: Any, wanted: str) -> Any:
+        asked.append(wanted)
+        return get(self, wanted)
+
+    monkeypatch.setattr(kind, "get", counted)
+    assert "score" in str(again.get_code(4))
+    assert len(again.get_environment(4)) > 0
+    again.get_artifacts(4)
+    assert str(again.explain(4))
+    assert digest not in asked
+    assert again.get_parameters(4)["text"] == "other " * 5_000
+    assert asked.count(digest) == 1

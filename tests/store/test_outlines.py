@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from xxhash import xxh3_64_hexdigest
 
 from daskperiment.errors import StoreError
 from daskperiment.records import BEGUN
 from daskperiment.store.file import FileStore
-from daskperiment.store.outlines import AFTER, GAPS
-from daskperiment.store.protocol import Record
+from daskperiment.store.outlines import AFTER, GAPS, Outlines
+from daskperiment.store.protocol import Record, Stored
 from daskperiment.store.repair import repair
 
 VALUES: tuple[Any, ...] = (
@@ -279,6 +280,17 @@ def test_outlines_that_are_lost(tmp_path: Path) -> None:
     assert found.keys() == {key for key in written if key[0] == "steps"}
     assert sum(found[key] == written[key] for key in found) == 2 * (AFTER + 1)
     store.close()
+
+
+@pytest.mark.parametrize("body", [b"[7]", b'[7,"a"]', b"[5]", b"[5,1,2]", b"[]"])
+def test_rows_that_fill_no_outline_are_refused(body: bytes) -> None:
+    """Read without a database, a row of an outline that is missing, or fits none, is no record."""
+    text = '{"a":\x01}'
+    outlines = [(5, (None, "begun", text, xxh3_64_hexdigest(f"begun\n{text}".encode())))]
+    row = Stored(1, 1, "begun", b"[5,1]")
+    assert Outlines.fill([row], outlines) == [row._replace(body=b'{"a":1}')]
+    with pytest.raises(ValueError, match="fills no outline"):
+        Outlines.fill([row._replace(body=body)], outlines)
 
 
 def test_gaps_are_in_no_json() -> None:

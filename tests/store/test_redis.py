@@ -424,13 +424,20 @@ def test_pages(open_store: Callable[..., RedisStore]) -> None:
     assert [len(value[0]) for value in bodies(store, "points")] == sizes
 
 
-def test_the_next_page_is_asked_for_meanwhile(
-    open_store: Callable[..., RedisStore], raw: redis.Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """While a page is gone through the next one comes, no sooner and no more; nothing stays."""
+@pytest.fixture
+def paged_store(
+    open_store: Callable[..., RedisStore], monkeypatch: pytest.MonkeyPatch
+) -> RedisStore:  # fmt: skip
+    """Open a store whose 500 points come in many pages."""
     monkeypatch.setattr("daskperiment.store.redis.store._PAGE", 1_000)
     store = open_store()
     store.append([Record("points", 1, f"{n}", b"%d" % n) for n in range(500)])
+    return store
+
+
+def test_the_next_page_is_asked_for_meanwhile(paged_store: RedisStore, raw: redis.Redis) -> None:
+    """While a page is gone through the next one comes, no sooner and no more; nothing stays."""
+    store = paged_store
     asked = calls_of_scripts(raw)
     reading = iter(store.read("points"))
     assert json.loads(next(reading).body) == 0
@@ -449,19 +456,17 @@ def test_the_next_page_is_asked_for_meanwhile(
     assert bodies(store, "points") == list(range(500))
 
 
-def test_a_server_that_goes_between_two_pages(
-    open_store: Callable[..., RedisStore], raw: redis.Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What came is given; then it is said that the rest did not."""
-    monkeypatch.setattr("daskperiment.store.redis.store._PAGE", 1_000)
-    store = open_store()
-    store.append([Record("points", 1, f"{n}", b"%d" % n) for n in range(500)])
-    reading = iter(store.read("points"))
-    next(reading)
+def test_a_stream_that_goes_between_two_pages(paged_store: RedisStore, raw: redis.Redis) -> None:
+    """What came is given in order; then it is said that the rest cannot be read."""
+    reading = iter(paged_store.read("points"))
+    given = [next(reading)]
     raw.delete("daskperiment:{a}:stream:points")
     raw.set("daskperiment:{a}:stream:points", "no stream")
     with pytest.raises(StoreError):
-        list(reading)
+        for one in reading:
+            given.append(one)  # what came before the error stays
+    assert 1 < len(given) < 500
+    assert [json.loads(one.body) for one in given] == list(range(len(given)))
 
 
 def calls_of_scripts(raw: redis.Redis) -> int:

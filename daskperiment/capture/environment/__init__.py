@@ -57,7 +57,7 @@ class EnvironmentCapture:
                 self._static = self._gather()
             parts = (self._packages.get(), self._git.get())
             if self._last is None or any(map(operator.is_not, parts, self._parts)):
-                self._parts, self._last = parts, self._assemble(*parts)
+                self._parts, self._last = parts, self._assemble(self._static, *parts)
             return self._last
 
     def _gather(self) -> dict[str, dict[str, str]]:
@@ -73,8 +73,10 @@ class EnvironmentCapture:
             reading.join()
         return found
 
-    def _assemble(self, packages: dict[str, str], git: dict[str, str]) -> Environment:
-        everything = {**(self._static or {}), "git": git, "requirements": packages}
+    def _assemble(
+        self, static: dict[str, dict[str, str]], packages: dict[str, str], git: dict[str, str]
+    ) -> Environment:
+        everything = {**static, "git": git, "requirements": packages}
         new = Environment({name: facts for name, facts in everything.items() if facts})
         return self._last if self._last == new else new
 
