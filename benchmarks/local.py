@@ -237,21 +237,21 @@ def persist_and_load(folder: Path) -> Iterator[Figure]:
     ex = daskperiment.Experiment("array", backend=folder)
     generator = np.random.default_rng(1)
     rounds = 5
-    # Where no step's code leads to them: what a function reads besides its arguments is part of
-    # its code, and would be fingerprinted with each plan.
+    # Where no step's code leads to them, as only an argument names the module: what a function
+    # reads besides its arguments is part of its code, and would be fingerprinted with each plan.
     arrays = vars(sys.modules[__name__]).setdefault("ARRAYS", [])
     arrays[:] = [generator.random(100 * MEGABYTE // 8) for _ in range(rounds)]
-    which = ex.parameter("which")
+    which, home = ex.parameter("which"), ex.parameter("home", default=__name__)
 
     @ex.persist
-    def make(which):
-        return vars(sys.modules["benchmarks.local"])["ARRAYS"][which]
+    def make(which, home):
+        return vars(sys.modules[home])["ARRAYS"][which]
 
     @ex.result
     def use(x):
         return len(x)
 
-    result = use(make(which))
+    result = use(make(which, home))
     path = folder / "plain0.npy"
     new, old = iter(range(rounds)), iter(range(rounds))
 
@@ -282,13 +282,13 @@ def torch_state(folder: Path) -> Iterator[Figure]:
     state = {f"layer{n}": torch.rand(64 * MEGABYTE // 4) for n in range(32)}
     # As above: no step's code leads to it.
     vars(sys.modules[__name__])["STATE"] = state
-    number = ex.parameter("number")
+    number, home = ex.parameter("number"), ex.parameter("home", default=__name__)
 
     @ex.persist
-    def train(number):
-        return vars(sys.modules["benchmarks.local"])["STATE"]
+    def train(number, home):
+        return vars(sys.modules[home])["STATE"]
 
-    node = ex.result(len)(train(number))
+    node = ex.result(len)(train(number, home))
     numbers, others = iter(range(1, 10)), iter(range(1, 10))
 
     def ours():
