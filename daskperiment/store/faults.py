@@ -19,6 +19,7 @@ __all__ = [
     "explain",
     "explained",
     "has_no_descriptors",
+    "is_absent",
     "is_busy",
     "is_damage",
 ]
@@ -104,6 +105,13 @@ def is_damage(error: BaseException) -> bool:
 def database_name(error: BaseException) -> str:
     """Return SQLite's name for an error, empty if it has none."""
     return str(getattr(error, "sqlite_errorname", None) or "")
+
+
+def is_absent(error: sqlite3.Error) -> bool:
+    """Whether it is a table that is missing."""
+    # Of the second kind where another process makes tables meanwhile.
+    kinds = ("SQLITE_ERROR", "SQLITE_SCHEMA")
+    return database_name(error) in kinds and "no such table" in str(error)
 
 
 def is_busy(error: BaseException) -> bool:

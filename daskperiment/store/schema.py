@@ -10,11 +10,21 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from daskperiment.records import BEGUN, LATER_STREAMS, STREAMS
+from daskperiment.records import BEGUN, LATER_STREAMS, REMOVED, STREAMS
 from daskperiment.store.leaf_pages import PAGE
 from daskperiment.store.outlines import OUTLINED, OUTLINES, VERSION, whole_rows
 
-__all__ = ["IDENTITY", "OBJECTS", "SCHEMA", "STREAM", "Schema", "make_views", "with_first_page"]
+__all__ = [
+    "HOLDER",
+    "IDENTITY",
+    "OBJECTS",
+    "SCHEMA",
+    "STREAM",
+    "Schema",
+    "is_stream",
+    "make_views",
+    "with_first_page",
+]
 
 OBJECTS = "CREATE TABLE IF NOT EXISTS _objects (digest TEXT PRIMARY KEY, body BLOB NOT NULL)"
 """Makes the table of small objects."""
@@ -25,6 +35,9 @@ STREAM = """CREATE TABLE IF NOT EXISTS {} (
     body TEXT NOT NULL,
     UNIQUE (trial, id)
 )"""
+HOLDER = (-1, REMOVED, b"{}")
+"""Trial, id and body of a row that stands where a stream ended of which the last record was
+removed; no question shows it."""
 IDENTITY = (
     "CREATE TABLE IF NOT EXISTS _identity (id TEXT NOT NULL)",
     "INSERT INTO _identity SELECT lower(hex(randomblob(16))) "
@@ -53,6 +66,11 @@ SCHEMA = Schema(
 )
 _EARLIER = SCHEMA._replace(tables=";".join([_TOKENS, OBJECTS, *_STREAMS, OUTLINES]))
 """Of databases from before there were identities: their tables begin at other pages."""
+
+
+def is_stream(name: str) -> bool:
+    """Whether a table of this name may be that of a stream."""
+    return re.fullmatch(r"[a-z][a-z0-9_]{0,60}", name) is not None and name[:7] != "sqlite_"
 
 
 def _views() -> dict[str, str]:

@@ -16,8 +16,7 @@ import daskperiment
 from daskperiment.dashboard import api
 from daskperiment.history import overview
 from daskperiment.recording.registry import close_recorders
-from daskperiment.store import resting_tables
-from daskperiment.store.file import store as store_module
+from daskperiment.store.file import stream_reader
 from daskperiment.store.opening import open_store
 
 real = time.time
@@ -181,7 +180,7 @@ def test_one_short_reading_each(
         return read(descriptor, size)
 
     monkeypatch.setattr(os, "read", counted)
-    monkeypatch.setattr(store_module, "_FEW_ROWS", few)
+    monkeypatch.setattr(stream_reader, "_FEW_ROWS", few)
     statements.clear()
     assert daskperiment.list_experiments(tmp_path / "store")["Trials"].tolist() == [1] * count
     opened = [each for each in statements if each.startswith("open")]
@@ -210,7 +209,7 @@ def test_changes_beside_the_database(
 def test_written_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What somebody writes during the short reading is counted."""
     (result,) = make(tmp_path / "store", 1)
-    ask = resting_tables.tables_at_rest
+    ask = stream_reader.tables_at_rest
 
     def late(*asked: Any) -> Any:
         found = ask(*asked)
@@ -218,7 +217,7 @@ def test_written_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         close_recorders()
         return found
 
-    monkeypatch.setattr(resting_tables, "tables_at_rest", late)
+    monkeypatch.setattr(stream_reader, "tables_at_rest", late)
     assert daskperiment.list_experiments(tmp_path / "store")["Trials"].tolist() == [2]
 
 

@@ -718,7 +718,7 @@ def test_long_stream_is_read_in_pages(
     folder: Path, store: FileStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stream of several pages is read whole and in order, what came meanwhile included."""
-    monkeypatch.setattr("daskperiment.store.file.store._PAGE", 3)
+    monkeypatch.setattr("daskperiment.store.file.stream_reader._PAGE", 3)
     store.append([Record("steps", 1, f"{i}", b"{}") for i in range(7)])
     reading = iter(store.read("steps"))
     first = next(reading)

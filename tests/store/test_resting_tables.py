@@ -54,7 +54,7 @@ def test_what_is_read_is_what_stands_there(store: FileStore, count: int) -> None
     found = tables_at_rest(path, SCHEMA, TABLES, 400)
     assert found is not None
     assert len(found["trials"]) == max(2, 2 * count)
-    few = store._few_at_rest("trials")
+    few = store._reader._few_at_rest("trials")
     assert few == list(store.read("trials"))
     assert tables_at_rest(path, SCHEMA, TABLES, len(few) - 1) is None
     store.close()
@@ -63,7 +63,7 @@ def test_what_is_read_is_what_stands_there(store: FileStore, count: int) -> None
 def test_long_rows_are_left_to_sqlite(store: FileStore) -> None:
     """A row that goes on on another page is no matter for a short reading."""
     fill(store, 2, "x" * 6_000)
-    assert store._few_at_rest("trials") is None
+    assert store._reader._few_at_rest("trials") is None
     assert store.read_at_rest("trials") == list(store.read("trials"))
     store.close()
 
@@ -75,7 +75,7 @@ def test_removed_trials(store: FileStore) -> None:
     store.remove([marker])
     store.remove([Record("trials", 2, "removed", b"{}", Owner(2, "token1"))])
     store.close()
-    assert store._few_at_rest("trials") == list(store.read("trials"))
+    assert store._reader._few_at_rest("trials") == list(store.read("trials"))
     store.close()
 
 

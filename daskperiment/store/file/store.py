@@ -16,24 +16,20 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import sqlite3
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property, lru_cache, partial
-from itertools import chain
 from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
-
-from daskperiment.errors import StoreError, StoreWarning
-from daskperiment.records import BEGUN, LATER_STREAMS, REMOVED, STREAMS
+from daskperiment.errors import StoreError
+from daskperiment.records import BEGUN, STREAMS
 from daskperiment.store import rights
-from daskperiment.store.faults import database_name, explained
+from daskperiment.store.faults import explained, is_absent
 from daskperiment.store.file.database import Database
 from daskperiment.store.file.deletions import Deletions
 from daskperiment.store.file.objects import FileObjects, select_in
@@ -56,10 +52,10 @@ from daskperiment.store.protocol import (
     refused,
     removed_token,
 )
-from daskperiment.store.schema import IDENTITY, SCHEMA, STREAM
-from daskperiment.warn import warn_user
+from daskperiment.store.schema import HOLDER, IDENTITY, SCHEMA, STREAM, is_stream
 
 if TYPE_CHECKING:
+    from daskperiment.store.file.stream_reader import StreamReader
     from daskperiment.store.record_pages import RecordPage
 
 __all__ = ["FileStore", "FolderState"]
@@ -75,38 +71,13 @@ _GIVE_ID = (
 """As `removed_token` has it; a call less for each trial."""
 _GIVE_UP = "UPDATE _tokens SET token = ? WHERE trial = ? AND token = ?"
 _INSERT_AT = 'INSERT INTO "{}" (position, trial, id, body) VALUES (?, ?, ?, CAST(? AS TEXT))'
-_HOLDER = (-1, REMOVED, b"{}")
-"""Stands where a stream ended of which the last record was removed, and no question shows it."""
 _LISTED = "(SELECT value FROM json_each(?))"
-_ODD = "typeof(trial) != 'integer' OR typeof(id) != 'text' OR typeof(body) = 'null'"
-"""Of a row that is no record."""
-_COLUMNS = "position, trial, id, CAST(body AS BLOB)"
-
-# So many records at once: a long history is never in memory as a whole.
-_PAGE = 2_000
-_LONG_PAGE = 4_000
-"""Of those that fill outlines, which take less."""
-_AFTER = "WHERE position > ? AND (trial != ? OR id != ?) ORDER BY position"
-
-_FEW_ROWS = 400
-"""Of a database that is not opened for them; of more SQLite is quicker."""
-
-_ALWAYS = frozenset(STREAMS) - frozenset(LATER_STREAMS)
-"""Streams that each database has."""
-
 _FEW = 4
 """Outputs that are written one by one, which tells at once what stands in their place."""
 _owner_of = attrgetter("owner")
 _row_of = itemgetter(1, 2, 3)
-_body_of = itemgetter(3)
-_FILLS = re.compile(rb"\[").match
-"""Whether a body is what fills an outline."""
-_TYPES = ((1, int), (2, str), (3, bytes))
-"""Place in a row, and the type that is there unless SQLite's own bookkeeping is damaged."""
 
 _Row = tuple[int, str, bytes]
-# Makes a Stored of a row without a Python call.
-_as_stored: Any = partial(tuple.__new__, Stored)
 
 
 class FolderState(NamedTuple):
@@ -253,69 +224,23 @@ class FileStore(ObjectMethods):
             for one in owners - {None}:
                 connection.execute(_GIVE_UP, (removed_token(one.token), one.trial, one.token))
 
+    @cached_property
+    def _reader(self) -> StreamReader:
+        from daskperiment.store.file.stream_reader import (  # noqa: PLC0415  # who records reads nothing
+            StreamReader,
+        )
+
+        return StreamReader(self._database, self._seen)
+
     def read(
         self, stream: str, trials: Collection[int] | None = None, after: int = 0
     ) -> Iterable[Stored]:
         """Read a stream page by page, with a warning if part of it cannot be read."""
-        if not _is_name(stream):
-            return []
-        rows, complete = self._read_page(stream, trials, after)
-        return rows if complete else chain(rows, self._read_on(stream, rows[-1].position))
-
-    def _read_on(self, stream: str, after: int) -> Iterator[Stored]:
-        complete = False
-        while not complete:
-            rows, complete = self._read_page(stream, None, after)
-            yield from rows
-            # In pages that point at each other rows come again and again.
-            complete = complete or rows[-1].position <= after
-            after = rows[-1].position if rows else after
-
-    def _read_page(
-        self, stream: str, trials: Collection[int] | None, after: int
-    ) -> tuple[list[Stored], bool]:
-        """Return some records, and whether these are the last."""
-        query = f'SELECT {_COLUMNS} FROM "{stream}" '
-
-        def select(connection: sqlite3.Connection) -> list[Stored]:
-            try:
-                rows = _select(connection, query, trials, after)
-                # Asked without a call of ours, as most questions find no such row.
-                short = any(map(_FILLS, filter(None, map(_body_of, rows))))
-                return self._seen.whole(connection, rows) if short else rows
-            except sqlite3.OperationalError as error:
-                # Of a stream that each database has it would be damage.
-                if _is_absent(error) and stream not in _ALWAYS:
-                    return []
-                raise
-
-        nothing: list[Stored] = []
-        found = self._database.ask(select, nothing)
-        rows = self._intact(stream, found)
-        return rows, trials is not None or len(found) < _PAGE or not rows
+        return self._reader.read(stream, trials, after)
 
     def read_pages(self, stream: str) -> Iterator[RecordPage]:
         """Read a stream as `read` does, with the records together that fill one outline."""
-        from daskperiment.store.record_pages import RecordPage, page_of  # noqa: PLC0415  # as below
-
-        query = f'SELECT {_COLUMNS} FROM "{stream}" {_AFTER} LIMIT {_LONG_PAGE}'
-        after, count = 0, _LONG_PAGE
-
-        def select(connection: sqlite3.Connection) -> tuple[int, RecordPage | None]:
-            rows = connection.execute(query, (after, *_HOLDER[:2])).fetchall()
-            if rows and _are_intact(rows):
-                return len(rows), page_of(connection, self._seen, rows)
-            some = self._seen.whole(connection, [Stored(*row) for row in rows])
-            intact = self._intact(stream, some)
-            return len(rows), RecordPage(intact[-1], intact) if intact else None
-
-        nothing: tuple[int, RecordPage | None] = (0, None)
-        while count == _LONG_PAGE:
-            count, page = self._database.ask(select, nothing)
-            if page is None or page.last.position <= after:
-                return  # in pages of a database that point at each other rows come again
-            after = page.last.position
-            yield page
+        return self._reader.read_pages(stream)
 
     def read_at_rest(self, stream: str) -> list[Stored] | None:
         """Return the records of a short stream, if nobody has written for a while; else ``None``.
@@ -325,49 +250,10 @@ class FileStore(ObjectMethods):
         before = self.folder_state()
         if before is None or before.log_size or not before.is_settled():
             return None
-
-        def select(connection: sqlite3.Connection) -> list[Stored]:
-            rows = _select(connection, f'SELECT {_COLUMNS} FROM "{stream}" ', None, 0)
-            return Outlines().whole(connection, rows)
-
-        rows = self._few_at_rest(stream)
-        rows = self._database.ask_at_rest(select) if rows is None else rows
-        if rows is None or len(rows) == _PAGE or self.folder_state() != before:
+        rows = self._reader.read_at_rest(stream)
+        if rows is None or self.folder_state() != before:
             return None
-        return self._intact(stream, rows)
-
-    def _few_at_rest(self, stream: str) -> list[Stored] | None:
-        """Return the records of a stream that has few, read without opening the database."""
-        from daskperiment.store.resting_tables import (  # noqa: PLC0415  # who records reads nothing
-            tables_at_rest,
-        )
-
-        found = tables_at_rest(
-            str(self._database.path), SCHEMA, {stream: 4, "_outlines": 4}, _FEW_ROWS
-        )
-        if found is None or stream not in found:
-            return None
-        try:
-            rows = [
-                Stored(position, trial, id, body.encode())
-                for position, (_, trial, id, body) in found[stream]
-                if (trial, id) != _HOLDER[:2]
-            ]
-            return Outlines.fill(rows, found.get("_outlines", ()))
-        except (AttributeError, ValueError, msgspec.MsgspecError):
-            return None  # a row is no record, or fills no outline that is whole
-
-    def _intact(self, stream: str, rows: list[Stored]) -> list[Stored]:
-        """Leave out rows of which damage made something else, with a warning."""
-        if not rows or _are_intact(rows):
-            return rows
-        intact = [row for row in rows if all(type(row[at]) is kind for at, kind in _TYPES)]
-        text = (
-            f"{self._database.path} has {len(rows) - len(intact)} rows in {stream!r} that are no "
-            f"records: they are left out"
-        )
-        warn_user(StoreWarning(text))
-        return intact
+        return self._reader.intact(stream, rows)
 
     def find(self, ids: Collection[str]) -> list[Record]:
         """Find outputs by the index of the table's identities."""
@@ -402,27 +288,18 @@ class FileStore(ObjectMethods):
         return [*found, *rows, *self._objects.faults()]
 
     def _odd_rows(self, stream: str) -> Iterator[Fault]:
-        """Find rows that are no records, which SQLite does not mind."""
-        query = f'SELECT count(*) FROM "{stream}" WHERE {_ODD}'
-
-        def counted(connection: sqlite3.Connection) -> int:
-            try:
-                return int(connection.execute(query).fetchone()[0])
-            except sqlite3.OperationalError as error:
-                if _is_absent(error) and stream not in _ALWAYS:
-                    return 0
-                raise
-
-        count = self._database.ask(counted, 0)
-        if count:
+        """Find rows that are no records."""
+        if count := self._reader.count_odd(stream):
             remedy = "run `daskperiment check --repair` to set them aside"
             what = f"{count} rows in {stream!r} are no records"
             mend = partial(self._set_odd_aside, stream)
             yield Fault(str(self._database.path), what, remedy, mend)
 
     def _set_odd_aside(self, stream: str) -> None:
+        from daskperiment.store.file.stream_reader import ODD  # noqa: PLC0415  # as in `_reader`
+
         with self._database.writing() as connection:
-            _move_aside(connection, stream, _ODD, ())
+            _move_aside(connection, stream, ODD, ())
 
     def opened_object(self, digest: str) -> int | None:
         """Return a descriptor of the file of a large object, None if it has none."""
@@ -549,16 +426,6 @@ def _read_identity(connection: sqlite3.Connection) -> str | None:
 # Statements ---------------------------------------------------------------------------------------
 
 
-def _is_name(stream: str) -> bool:
-    return re.fullmatch(r"[a-z][a-z0-9_]{0,60}", stream) is not None and stream[:7] != "sqlite_"
-
-
-def _is_absent(error: sqlite3.Error) -> bool:
-    # Of the second kind where another process makes tables meanwhile.
-    kinds = ("SQLITE_ERROR", "SQLITE_SCHEMA")
-    return database_name(error) in kinds and "no such table" in str(error)
-
-
 def _glance(connection: sqlite3.Connection, known: Record | None) -> tuple[int, bool]:
     """Return the highest trial id, and whether a record is there."""
     row = connection.execute("SELECT max(trial) FROM _tokens").fetchone()
@@ -595,7 +462,7 @@ def _strangers(
 def _streams(connection: sqlite3.Connection) -> list[str]:
     """Return the names of all tables of records."""
     found = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
-    return [name for (name,) in found if _is_name(name)]
+    return [name for (name,) in found if is_stream(name)]
 
 
 def _last(connection: sqlite3.Connection, stream: str) -> int:
@@ -607,8 +474,8 @@ def _erase(connection: sqlite3.Connection, stream: str, condition: str, value: s
     last = _last(connection, stream)
     connection.execute(f'DELETE FROM "{stream}" WHERE {condition}', (value,))
     if _last(connection, stream) < last:
-        connection.execute(f'DELETE FROM "{stream}" WHERE trial = ? AND id = ?', _HOLDER[:2])
-        connection.execute(_INSERT_AT.format(stream), (last, *_HOLDER))
+        connection.execute(f'DELETE FROM "{stream}" WHERE trial = ? AND id = ?', HOLDER[:2])
+        connection.execute(_INSERT_AT.format(stream), (last, *HOLDER))
 
 
 @lru_cache
@@ -672,7 +539,7 @@ def _add(connection: sqlite3.Connection, stream: str, rows: list[_Row]) -> None:
     try:
         connection.executemany(_insert(stream), rows)
     except sqlite3.OperationalError as error:
-        if not _is_absent(error) or not _is_name(stream):
+        if not is_absent(error) or not is_stream(stream):
             raise
         connection.execute(STREAM.format(f'"{stream}"'))
         connection.executemany(_insert(stream), rows)
@@ -699,21 +566,3 @@ def _standing_outputs(
             continue
         standing.append(Record("outputs", trial, id, outlines.body(connection, trial, there)))
     return standing
-
-
-def _are_intact(rows: Sequence[tuple[Any, ...]]) -> bool:
-    return all({*map(type, map(itemgetter(at), rows))} == {kind} for at, kind in _TYPES)
-
-
-def _select(
-    connection: sqlite3.Connection, query: str, trials: Collection[int] | None, after: int
-) -> list[Stored]:
-    arguments: tuple[Any, ...] = (after, *_HOLDER[:2])
-    if trials is None:
-        query += f"{_AFTER} LIMIT {_PAGE}"
-    else:
-        query += (
-            "WHERE position > ? AND trial IN (SELECT value FROM json_each(?)) ORDER BY position"
-        )
-        arguments = (after, json.dumps([int(trial) for trial in trials]))
-    return list(map(_as_stored, connection.execute(query, arguments)))
