@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import inspect
 import json
-import os
 import re
 import shlex
 import subprocess
 import sys
+from collections import Counter
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -71,8 +71,16 @@ def double(x):
 result = double(add(a, 2))
 look("declared")
 seen["threads"] = [each.name for each in threading.enumerate()]
+seen["done"] = done = []
+main = threading.get_ident()
+def note(event, given):
+    if threading.get_ident() == main:  # the heartbeat may have its turn meanwhile
+        done.append([event, repr(given)])
+sys.addaudithook(note)
 assert result.compute(scheduler="synchronous") == 6
+done.append(None)
 look("computed")
+assert result.compute(scheduler="synchronous") == 6
 print(json.dumps(seen))
 """
 LATER_ROOMS = {
@@ -82,7 +90,7 @@ LATER_ROOMS = {
 
 
 @pytest.fixture(scope="module")
-def first_use(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+def first_use(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What is loaded in a process of its own that uses an experiment for the first time."""
     done = subprocess.run(
         [sys.executable, "-c", FIRST_USE],
@@ -91,7 +99,7 @@ def first_use(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
         text=True,
         check=True,
     )
-    found: dict[str, list[str]] = json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
@@ -119,35 +127,26 @@ def test_first_trial_loads_what_it_needs(first_use: dict[str, list[str]]) -> Non
     assert {"pandas", "distributed", "click", "git"}.isdisjoint(computed)
 
 
-def test_no_repository_no_gitpython(first_use: dict[str, list[str]]) -> None:
-    """Where there is no repository, nothing is loaded in the background to read one."""
+def test_declaring_starts_nothing(first_use: dict[str, list[str]]) -> None:
+    """Nothing is done in the background before there is a trial."""
     assert first_use["threads"] == ["MainThread"]
 
 
-FORK = """
-import os, sys
-import daskperiment
-ex = daskperiment.Experiment("first", backend="store")
-@ex.result
-def one():
-    return 1
-child = os.fork()
-if child == 0:
-    loaded = "git" in sys.modules
-    os._exit(0 if one().compute(scheduler="synchronous") == 1 and loaded else 1)
-assert os.waitpid(child, 0)[1] == 0
-print(ex.get_environment(1, "git"))
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
-def test_gitpython_is_loaded_ahead(tmp_path: Path) -> None:
-    """In a repository GitPython is loaded while steps are declared; a fork waits until it is."""
-    subprocess.run(["git", "init", "-q", "-b", "trunk"], cwd=tmp_path, check=True)
-    done = subprocess.run(
-        [sys.executable, "-c", FORK], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    assert "branch: trunk" in done.stdout
+def test_first_trial_does_little(first_use: dict[str, Any]) -> None:
+    """It reads a line or two of each package and some forty other files, and starts no process."""
+    end = first_use["done"].index(None)
+    first, second = first_use["done"][:end], first_use["done"][end + 1 :]
+    files = [given for event, given in first if event == "open"]
+    packages = [each for each in files if re.search(r"(dist|egg)-info", each)]
+    assert len(packages) <= len([*metadata.distributions()]) + 10
+    assert len(files) - len(packages) <= 45
+    happened = Counter(event for event, _ in first)
+    assert happened["subprocess.Popen"] == 0
+    assert happened["sqlite3.connect"] <= 2
+    assert happened["import"] <= 6
+    again = Counter(event for event, _ in second)
+    assert not {"import", "subprocess.Popen", "sqlite3.connect"} & again.keys()
+    assert again["open"] <= 5
 
 
 def public_members(owner: type) -> list[str]:

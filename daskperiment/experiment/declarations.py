@@ -76,7 +76,6 @@ class Declarations(ExperimentBase):
         """
         from daskperiment.parameters import Parameter
 
-        _expect_trials()
         if not isinstance(secret, bool):
             raise TypeError(f"secret is {secret!r}; expected True or False")
         if callable(name):
@@ -289,7 +288,6 @@ class Declarations(ExperimentBase):
             return lambda function: self._decorate(function, wrap, **traits)
         from daskperiment.graph.step import StepFunction
 
-        _expect_trials()
         step: StepFunction = StepFunction(function, wrap, seed=self.seed, **traits)
         self._steps[step.name] = step
         return step
@@ -346,9 +344,3 @@ class Declarations(ExperimentBase):
             from daskperiment.execution.lifecycle import undefined
 
             raise undefined(missing)
-
-
-def _expect_trials() -> None:
-    from daskperiment.capture.environment import load_ahead
-
-    load_ahead()

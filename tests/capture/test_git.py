@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
+from contextlib import suppress
 
 import git as git_python
 import pytest
@@ -197,36 +199,95 @@ def test_no_git_program(repo, monkeypatch):
     assert state(repo) == missing
 
 
-def test_few_questions(repo, monkeypatch):
-    """A clean repository costs two short processes, and one with changes a third."""
-    asked = []
+@pytest.fixture
+def asked(monkeypatch):
+    """Return which programs are started, as it happens, and by whom git is asked."""
+    seen = []
+
+    class Noted(subprocess.Popen):
+        def __init__(self, words, **more):
+            seen.append(words[0])
+            super().__init__(words, **more)
+
     execute = git_python.Git.execute
 
-    def noted(self, words, **more):
-        asked.append(words)
+    def executed(self, words, **more):
+        seen.append("GitPython")
         return execute(self, words, **more)
 
-    monkeypatch.setattr(git_python.Git, "execute", noted)
+    monkeypatch.setattr(git_module, "Popen", Noted)
+    monkeypatch.setattr(git_python.Git, "execute", executed)
+    return seen
+
+
+def test_few_questions(repo, asked, monkeypatch):
+    """A clean repository costs two short processes, one with changes a third, and no GitPython.
+
+    A diff that is longer than what is kept is left to it.
+    """
     state(repo)
-    assert len(asked) == 2
+    assert asked == ["git"] * 2
     (repo / "train.py").write_text("x = 2\n")
     assert state(repo)["dirty"] == "yes"
-    assert len(asked) == 5
+    assert asked == ["git"] * 5
+    whole = state(repo)["diff"]
+    del asked[:]
+    monkeypatch.setattr(git_module, "DIFF_LIMIT", len(whole))
+    assert state(repo)["diff"] == whole
+    assert asked == ["git"] * 3
+    monkeypatch.setattr(git_module, "DIFF_LIMIT", len(whole) - 1)
+    assert state(repo)["diff"] == whole[:-1]
+    assert asked == ["git"] * 6 + ["GitPython"]
 
 
-def test_git_that_hangs(repo, monkeypatch, tmp_path):
-    """A git that does not answer is ended, and a note says so."""
+@pytest.mark.parametrize("told", ["in the environment", "to GitPython"])
+def test_other_program(repo, asked, monkeypatch, tmp_path_factory, told):
+    """Git is the program that GitPython was told to use, which need not be on the path."""
+    program = tmp_path_factory.mktemp("bin") / "my-git"
+    program.symlink_to(shutil.which("git"))
+    if told == "to GitPython":
+        monkeypatch.setattr(git_python.Git, "GIT_PYTHON_GIT_EXECUTABLE", str(program))
+    else:
+        monkeypatch.delitem(sys.modules, "git.cmd")
+        monkeypatch.setenv("GIT_PYTHON_GIT_EXECUTABLE", str(program))
+    assert state(repo)["branch"] == "main"
+    assert asked == [str(program)] * 2
+
+
+def test_no_program_of_the_folder(monkeypatch, tmp_path):
+    """On Windows the program is looked for on the path, and not in the working folder before it."""
+    (tmp_path / "bin").mkdir()
+    for folder in (tmp_path, tmp_path / "bin"):
+        (folder / "git.exe").write_text("")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "name", "nt")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    found = git_module._program()
+    monkeypatch.setenv("PATH", str(tmp_path / "elsewhere"))
+    with pytest.raises(FileNotFoundError):
+        git_module._program()
+    monkeypatch.undo()
+    assert found == str(tmp_path / "bin" / "git.exe")
+
+
+@pytest.mark.parametrize("waits", ["exec sleep 600", "cat pipe"])
+def test_git_that_hangs(repo, monkeypatch, tmp_path, waits):
+    """A git that does not answer is ended, as a note says, without a wait for what it started."""
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
     program = tmp_path / "bin" / "git"
     program.parent.mkdir()
-    program.write_text("#!/bin/sh\nexec sleep 600\n")
+    program.write_text(f"#!/bin/sh\n{waits}\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     monkeypatch.setattr(git_module, "TIMEOUT", 0.05)
     assert "after 0.05 seconds" in state(repo)["note"]
+    with suppress(OSError):  # it was ended before it started anything
+        os.close(os.open("pipe", os.O_WRONLY | os.O_NONBLOCK))
 
 
-def test_changes_that_git_complains_of_at_length(git, repo):
-    """Thousands of warnings do not stand in the way of the answer."""
+def test_changes_that_git_complains_of_at_length(git, repo, monkeypatch):
+    """Thousands of warnings do not stand in the way of the answer, though it is long itself."""
     git("config", "core.autocrlf", "input")
     git("config", "core.safecrlf", "warn")
     for n in range(1500):
@@ -238,6 +299,21 @@ def test_changes_that_git_complains_of_at_length(git, repo):
     found = state(repo)
     assert found["dirty"] == "yes"
     assert found["diff"].count("\n+b") == 1500
+    monkeypatch.setattr(git_module, "DIFF_LIMIT", 1000)
+    shortened = state(repo)
+    assert shortened["diff"] == found["diff"][:1000]
+    assert f"all of it: {len(found['diff'])} bytes" in shortened["note"]
+
+
+def test_changes_that_cannot_be_read(repo, git):
+    """Where git cannot tell the changes, it is said why."""
+    (repo / "train.py").write_text("x = 2\n")
+    blob = git("rev-parse", "HEAD:train.py")
+    (repo / ".git" / "objects" / blob[:2] / blob[2:]).unlink()
+    found = state(repo)
+    assert "the changes could not be read" in found["note"]
+    assert "git says: " in found["note"]
+    assert "dirty" not in found
 
 
 def test_index_is_not_written(repo):

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from daskperiment.capture.environment.git import Repository, find_repository, load_ahead, read_state
+from daskperiment.capture.environment.git import Repository, find_repository, read_state
 from daskperiment.capture.environment.machine import CATEGORIES, installed
 from daskperiment.capture.origin import origin_of_file
 from daskperiment.records import Environment
 
-__all__ = ["EnvironmentCapture", "changes", "describe", "load_ahead", "packages_text"]
+__all__ = ["EnvironmentCapture", "changes", "describe", "packages_text"]
 
 # Seconds within which most stamps are not looked at again.
 _PAUSE = 0.2

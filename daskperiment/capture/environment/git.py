@@ -10,17 +10,19 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import subprocess
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
+from typing import IO, Any, cast
 
 from daskperiment.capture.environment.secret_looks import SecretFinder
 
-__all__ = ["Repository", "find_repository", "load_ahead", "read_state", "without_credentials"]
+__all__ = ["Repository", "find_repository", "read_state", "without_credentials"]
 
 DIFF_LIMIT = 2 * 1024 * 1024
 """At most so many bytes of a diff are kept."""
@@ -38,7 +40,8 @@ _STORE = "daskperiment_cache"
 # Looking must not write the index (diff refreshes it, whatever the locks), and must start no file
 # monitor.
 _SETTINGS = ("core.fsmonitor=false", "diff.autoRefreshIndex=false")
-_READ_ONLY = ("git", "--no-optional-locks", *(word for s in _SETTINGS for word in ("-c", s)))
+_NO_WINDOW = getattr(subprocess, "CREATE_NO_WINDOW", 0)
+_READ_ONLY = ("--no-optional-locks", *(word for s in _SETTINGS for word in ("-c", s)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,27 +94,6 @@ def _read(path: str) -> str:
         return ""
 
 
-@cache
-def load_ahead() -> None:
-    """Begin to import GitPython in the background, which takes longer than a short trial does.
-
-    Who declares an experiment in a repository will read its state at the first trial.
-    """
-    with suppress(OSError):  # the working folder is gone
-        if "git" in sys.modules or find_repository(os.getcwd()) is None:
-            return
-        thread = threading.Thread(target=_load, name="daskperiment-git", daemon=True)
-        if hasattr(os, "register_at_fork"):
-            # A forked child would wait for ever for a module that was half imported.
-            os.register_at_fork(before=partial(thread.join, TIMEOUT))
-        thread.start()
-
-
-def _load() -> None:
-    with suppress(Exception):  # who reads the state is told
-        import git  # noqa: F401, PLC0415
-
-
 def read_state(repository: Repository | None) -> dict[str, str]:
     """Return a repository's state, and a ``note`` for what is missing.
 
@@ -121,13 +103,8 @@ def read_state(repository: Repository | None) -> dict[str, str]:
     if repository is None:
         return {"note": "not in a Git repository"}
     try:
-        # Not at the top: importing GitPython starts a process, and fails without the git program.
-        import git  # noqa: PLC0415
-    except Exception:
-        return {"note": _NO_GIT}
-    try:
-        return _RepositoryReader(git.cmd, repository.root).read()
-    except git.GitCommandNotFound:
+        return _RepositoryReader(repository.root).read()
+    except OSError:
         return {"note": _NO_GIT}
     except Exception as error:
         return {"note": f"the repository cannot be read: {_clean(str(error))}"}
@@ -136,20 +113,17 @@ def read_state(repository: Repository | None) -> dict[str, str]:
 class _RepositoryReader:
     """Asks git; each question is one short process, and none stays."""
 
-    def __init__(self, git: Any, root: str) -> None:
-        self._git = git
-        """GitPython's module of commands."""
+    def __init__(self, root: str) -> None:
         self._root = root
         self._notes: list[str] = []
         self._secrets = SecretFinder()
 
     def read(self) -> dict[str, str]:
-        found = _Status(self._ask(_STATUS) or "")
-        facts = {
-            "commit": found.commit,
-            "branch": _clean(found.branch),
-            "remote": _remote(self._ask(_REMOTES) or ""),
-        }
+        # Both at once: there are processors enough.
+        with self._begun(_STATUS) as status, self._begun(_REMOTES) as remotes:
+            found = _Status(self._answer(status))
+            remote = _remote(self._answer(remotes))
+        facts = {"commit": found.commit, "branch": _clean(found.branch), "remote": remote}
         if not found.commit and not self._notes:
             self._notes.append("no commit yet")
         elif found.commit and not found.branch:
@@ -161,8 +135,8 @@ class _RepositoryReader:
         return {name: text for name, text in facts.items() if text}
 
     def _changes(self) -> dict[str, str]:
-        diff = _LimitedOutput(DIFF_LIMIT)
-        if not self._answered(_DIFF, diff):
+        diff = self._short_diff() or self._long_diff()
+        if diff is None:
             self._notes.append("the changes could not be read")
             return {}
         shown = self._secrets.without_secrets(diff.text())
@@ -187,45 +161,102 @@ class _RepositoryReader:
             )
         return "\n".join(lines)
 
-    def _ask(self, command: tuple[str, ...]) -> str | None:
-        """Return what a git command answers; ``None`` if it fails, with a note why."""
-        answer = _LimitedOutput()
-        # Names of files may be of any bytes.
-        return answer.text("surrogateescape") if self._answered(command, answer) else None
+    def _begun(self, command: tuple[str, ...], complaints: int = PIPE) -> Popen[bytes]:
+        # Not by GitPython, which takes longer to import than many a trial does.
+        words = [_program(), *_READ_ONLY, "-C", self._root, *command]
+        return Popen(
+            words, stdin=DEVNULL, stdout=PIPE, stderr=complaints, creationflags=_NO_WINDOW,
+            env={**os.environ, "LANGUAGE": "C", "LC_ALL": "C", **self._variables()},
+        )  # fmt: skip
 
-    def _answered(self, command: tuple[str, ...], answer: _LimitedOutput) -> bool:
+    def _variables(self) -> dict[str, str]:
         # Nothing above the repository is meant, should its own folder be broken.
         known = os.environ.get("GIT_CEILING_DIRECTORIES")
         above = os.pathsep.join(filter(None, [os.path.dirname(self._root), known]))
-        env = {"GIT_TERMINAL_PROMPT": "0", "GIT_CEILING_DIRECTORIES": above}
-        words = _LimitedOutput(_WORDS)
-        process = self._git.Git(self._root).execute(
-            [*_READ_ONLY, *command], as_process=True, env=env
-        )
-        # Its own patience would wait for ever in some versions of GitPython.
-        patience = threading.Timer(TIMEOUT, process.proc.kill)
-        patience.daemon = True
-        patience.start()
-        try:
-            # Both at once: a git that complains at length waits until somebody listens.
-            self._git.handle_process_output(
-                process, answer.write, words.write, decode_streams=False
-            )
-            process.wait()
-        except Exception as error:
-            self._explain(error, words.text())
-            return False
-        finally:
-            patience.cancel()
-        return True
+        return {"GIT_TERMINAL_PROMPT": "0", "GIT_CEILING_DIRECTORIES": above}
 
-    def _explain(self, error: Any, words: str) -> None:
-        status = getattr(error, "status", None)
+    def _answer(self, process: Popen[bytes]) -> str:
+        """Return what a git command answers; nothing if it fails, with a note why."""
+        try:
+            answer, words = process.communicate(timeout=TIMEOUT)
+        except TimeoutExpired:
+            process.kill()
+            process.wait()
+            answer = words = b""  # what it started may hold the pipes open
+        if process.returncode:
+            self._explain(process.returncode, words[:_WORDS].decode(errors="replace"))
+            return ""
+        # Names of files may be of any bytes.
+        return answer.decode("utf-8", "surrogateescape")
+
+    def _short_diff(self) -> _LimitedOutput | None:
+        """Return the changes, unless they are long or git fails."""
+        diff = _LimitedOutput(DIFF_LIMIT)
+        with self._begun(_DIFF, complaints=DEVNULL) as process, _patience(process):
+            diff.write(cast(IO[bytes], process.stdout).read(DIFF_LIMIT + 1))
+            if diff.size > DIFF_LIMIT:
+                process.kill()
+            process.wait()
+        return diff if process.returncode == 0 and diff.size <= DIFF_LIMIT else None
+
+    def _long_diff(self) -> _LimitedOutput | None:
+        """Return the beginning of the changes, of which all is counted, by way of GitPython.
+
+        It listens to what git complains of at the same time: a git that does so at length waits
+        until somebody listens.
+        """
+        try:
+            # Not at the top: importing GitPython starts a process, and fails without the program.
+            import git  # noqa: PLC0415
+        except Exception:
+            return None
+        diff, words = _LimitedOutput(DIFF_LIMIT), _LimitedOutput(_WORDS)
+        command = ["git", *_READ_ONLY, *_DIFF]
+        # Typed for text, though it hands over what it reads as it is.
+        process: Any = git.Git(self._root).execute(command, as_process=True, env=self._variables())
+        listen: Any = git.cmd.handle_process_output
+        try:
+            # Its own patience would wait for ever in some versions of GitPython.
+            with _patience(process.proc):
+                listen(process, diff.write, words.write, decode_streams=False)
+                process.wait()
+        except git.GitCommandError as error:
+            self._explain(error.status, words.text())
+            return None
+        return diff
+
+    def _explain(self, status: Any, words: str) -> None:
         words = words or f"it ended with {status}, maybe after {TIMEOUT:g} seconds"
         note = f"git says: {_clean(words.strip())[:300]}"
         # Status 1 is an answer: there is no such thing. Others are trouble, said once.
         if status != 1 and note not in self._notes:
             self._notes.append(note)
+
+
+def _program() -> str:
+    """Return what starts git: what GitPython was told to start, if anything."""
+    told: str | None = os.environ.get("GIT_PYTHON_GIT_EXECUTABLE")
+    loaded = getattr(sys.modules.get("git.cmd"), "Git", None)  # or it is half imported
+    told = getattr(loaded, "GIT_PYTHON_GIT_EXECUTABLE", None) or told
+    if os.name != "nt" or (told and told != "git"):
+        return told or "git"
+    # The system would look into the working folder first, and anybody's program may lie there.
+    for folder in os.get_exec_path():
+        if os.path.isfile(program := os.path.join(os.path.abspath(folder), "git.exe")):
+            return program
+    raise FileNotFoundError("git")
+
+
+@contextmanager
+def _patience(process: Popen[Any]) -> Iterator[None]:
+    """End a process that takes too long."""
+    timer = threading.Timer(TIMEOUT, process.kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 _DIFF = ("diff", "--no-ext-diff", "--no-textconv", "--no-color", "--full-index", "HEAD")
