@@ -469,6 +469,48 @@ def test_a_stream_that_goes_between_two_pages(paged_store: RedisStore, raw: redi
     assert [json.loads(one.body) for one in given] == list(range(len(given)))
 
 
+READS_LATE = """
+import atexit, os, sys, threading, time
+from daskperiment.store.redis.store import open_redis
+from daskperiment.store.redis import store as module
+module._PAGE = 1_000
+store = open_redis(sys.argv[2], "a")
+
+def read(points=None):
+    print(len(list(points or store.read("points"))), flush=True)
+
+def read_after_the_main_thread():
+    threading.main_thread().join()
+    read()
+
+if sys.argv[1] == "exit":
+    atexit.register(read)
+elif sys.argv[1] == "thread":
+    threading.Thread(target=read_after_the_main_thread).start()
+else:
+    points = iter(store.read("points"))
+    next(points), next(points)  # the next page is on its way
+    child = os.fork()
+    read(points)
+    if child:
+        os.waitpid(child, 0)
+    os._exit(0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("when", "printed"), [("exit", "500"), ("thread", "500"), ("fork", "498 498")]
+)
+@pytest.mark.usefixtures("paged_store")
+def test_pages_where_no_thread_can_gather_them(
+    server: RedisServer, when: str, printed: str
+) -> None:  # fmt: skip
+    """Who reads while the interpreter ends, or reads on in a forked child, gets all pages."""
+    command = [sys.executable, "-W", "ignore", "-c", READS_LATE, when, server.url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (" ".join(done.stdout.split()), done.stderr) == (printed, "")
+
+
 def calls_of_scripts(raw: redis.Redis) -> int:
     stats: Any = raw.info("commandstats")
     return int(stats.get("cmdstat_evalsha", {}).get("calls", 0))

@@ -21,12 +21,13 @@ Besides, the set ``daskperiment:experiments`` holds the ids of all experiments o
 from __future__ import annotations
 
 import math
+import os
 import time
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from heapq import merge
 from itertools import islice
 from struct import Struct
@@ -359,15 +360,16 @@ class RedisStore(ObjectMethods):
             yield from _stored(sizes, entries, self.address)
             return
         # The server gathers a page for as long as it takes here to make something of one.
-        with ThreadPoolExecutor(1, "daskperiment-page") as ahead:
-            while not end:
-                records = _stored(sizes, entries, self.address)
-                yield from islice(records, 1)  # who wants no more causes no more work
-                last = _last_position(sizes, entries)
-                coming = ahead.submit(self._server.run, PAGE, keys, last, _PAGE)
+        while not end:
+            records = _stored(sizes, entries, self.address)
+            yield from islice(records, 1)  # who wants no more causes no more work
+            ask = partial(self._server.run, PAGE, keys, _last_position(sizes, entries), _PAGE)
+            # For one page: in a child that is forked meanwhile its thread is not there.
+            with ThreadPoolExecutor(1, "daskperiment-page") as threads:
+                answer = _ahead(threads, ask)
                 yield from records
-                end, sizes, entries = coming.result()
-            yield from _stored(sizes, entries, self.address)
+                end, sizes, entries = answer()
+        yield from _stored(sizes, entries, self.address)
 
     def _written(self, stream: str) -> int | None:
         """Return the position of a stream's last record, None if its counter is none or damaged."""
@@ -455,6 +457,16 @@ def _text_of(id: bytes) -> str:
         return id.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
         return id.decode("utf-8", "replace")
+
+
+def _ahead(threads: ThreadPoolExecutor, ask: Callable[[], Any]) -> Callable[[], Any]:
+    """Ask in a thread, if one can be had; return what waits for the answer, or asks itself."""
+    process = os.getpid()
+    try:
+        coming = threads.submit(ask)
+    except RuntimeError:  # the interpreter ends, or there are too many threads
+        return ask
+    return lambda: coming.result() if os.getpid() == process else ask()
 
 
 def _last_position(sizes: bytes, entries: bytes) -> int:
