@@ -14,6 +14,7 @@ from struct import error as struct_error
 from struct import unpack_from
 
 from daskperiment.store.leaf_pages import ODD, Row, row_types, row_values, varint
+from daskperiment.store.reading_apart import read_apart
 from daskperiment.store.schema import Schema
 
 __all__ = ["tables_at_rest"]
@@ -30,6 +31,8 @@ def tables_at_rest(
 ) -> dict[str, list[Row]] | None:
     """Return the rows of some tables that are there, if they are short and plain to read.
 
+    ``None`` also of a database that this process has open.
+
     Parameters
     ----------
     path : str
@@ -43,22 +46,19 @@ def tables_at_rest(
     """
     if os.path.exists(f"{path}-journal"):
         return None
-    try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-    except OSError:
-        return None
-    try:
-        pages = _TablePages(descriptor, schema)
-        roots = pages.roots([*tables])
+
+    def read(descriptor: int) -> dict[str, list[Row]]:
+        pages, left = _TablePages(descriptor, schema), most
         found: dict[str, list[Row]] = {}
-        for name, root in roots.items():
-            found[name] = pages.rows(root, tables[name], most)
-            most -= len(found[name])
+        for name, root in pages.roots([*tables]).items():
+            found[name] = pages.rows(root, tables[name], left)
+            left -= len(found[name])
         return found
+
+    try:
+        return read_apart(path, read)
     except (OSError, struct_error, *ODD):
         return None
-    finally:
-        os.close(descriptor)
 
 
 class _TablePages:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
 import sqlite3
+import subprocess
+import sys
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -13,9 +17,11 @@ import pytest
 
 from daskperiment.codec import encode
 from daskperiment.records import Begun, Ended, Failure, ended_id
+from daskperiment.store import reading_apart
 from daskperiment.store.file import FileStore
 from daskperiment.store.liveness import current_origin
 from daskperiment.store.protocol import Owner, Record
+from daskperiment.store.reading_apart import read_apart
 from daskperiment.store.resting_tables import tables_at_rest
 from daskperiment.store.schema import SCHEMA
 
@@ -117,3 +123,70 @@ def test_other_files(tmp_path: Path) -> None:
     store = FileStore(tmp_path / "demo")
     fill(store, 12)
     assert tables_at_rest(str(store.folder / "records.sqlite"), later, TABLES, 400) is None
+
+
+WRITE = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+connection.execute("INSERT INTO _tokens (token) VALUES ('another')")
+connection.commit()
+connection.close()
+"""
+
+
+@pytest.mark.parametrize("whose", ["of the package", "of the user"])
+def test_locks_stay(store: FileStore, whose: str) -> None:
+    """Who has the database open keeps its locks, so that another process leaves the log to it."""
+    fill(store, 2)
+    path = store.folder / "records.sqlite"
+    other = FileStore(store.folder)
+    with closing(sqlite3.connect(path)) as connection:
+        if whose == "of the package":
+            connection.close()
+            assert len(list(other.read("trials"))) == 4
+        else:
+            connection.execute("SELECT count(*) FROM trials").fetchone()
+        assert tables_at_rest(str(path), SCHEMA, TABLES, 400) is None
+        assert store.read_at_rest("trials") == list(other.read("trials"))
+        subprocess.run([sys.executable, "-c", WRITE, str(path)], check=True)
+        assert path.with_name("records.sqlite-wal").exists()
+        other.close()
+    store.close()
+    assert tables_at_rest(str(path), SCHEMA, TABLES, 400) is not None
+
+
+def test_nobody_opens_meanwhile(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who opens a connection waits for the end of a reading."""
+    fill(store, 2)
+    path = str(store.folder / "records.sqlite")
+    connect, opened = sqlite3.connect, threading.Event()
+
+    def told(*given: Any, **more: Any) -> sqlite3.Connection:
+        opened.set()
+        return connect(*given, **more)
+
+    monkeypatch.setattr(sqlite3, "connect", told)
+    reader = threading.Thread(target=lambda: list(store.read("trials")))
+
+    def read(descriptor: int) -> bool:
+        reader.start()
+        return opened.wait(0.1)
+
+    assert read_apart(path, read) is False
+    reader.join()
+    assert opened.is_set()
+    assert read_apart(path, lambda descriptor: True) is None
+    store.close()
+
+
+@pytest.mark.parametrize("system", ["nt", "posix"])
+def test_other_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str) -> None:
+    """Where locks are the descriptor's own a file is read; where it is not known, it is not."""
+    file = str(tmp_path / "file")
+    Path(file).write_bytes(b"")
+    found = os.stat(file)
+    monkeypatch.setattr(reading_apart, "_DESCRIPTORS", None)
+    monkeypatch.setattr(os, "name", system)
+    seen = reading_apart._may_be_open(found)
+    monkeypatch.undo()
+    assert seen is (system == "posix")

@@ -35,6 +35,7 @@ from daskperiment.store.faults import (
 )
 from daskperiment.store.file.recovery import Recovery
 from daskperiment.store.protocol import Fault
+from daskperiment.store.reading_apart import OPENING
 from daskperiment.store.schema import Schema, make_views
 from daskperiment.warn import warn_user
 
@@ -81,9 +82,10 @@ class SharedConnection:
     def open(self, path: Path, mode: str) -> sqlite3.Connection:
         """Open a connection, in a mode as in SQLite's file URLs."""
         url = f"{path.as_uri()}?mode={mode}"
-        self.connection = sqlite3.connect(
-            url, uri=True, isolation_level=None, timeout=_BUSY, check_same_thread=False
-        )
+        with OPENING:
+            self.connection = sqlite3.connect(
+                url, uri=True, isolation_level=None, timeout=_BUSY, check_same_thread=False
+            )
         self.transient = mode.startswith("ro&")
         self.file = _file_at(path)
         return self.connection
@@ -137,6 +139,8 @@ def _leave_log(path: Path) -> None:
 
 def _uses_log(path: Path) -> bool:
     """Return whether a database is in the mode of write-ahead logging, by its first page."""
+    if os.path.exists(f"{path}-shm"):
+        return True  # and not read: a connection of this process would lose its locks
     with open(path, "rb") as file:
         return file.read(20)[18:] == b"\x02\x02"
 
