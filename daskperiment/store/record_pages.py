@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 from toolz import partition_all
@@ -17,7 +17,7 @@ from toolz import partition_all
 from daskperiment.store.outlines import Outline, Outlines, items_of
 from daskperiment.store.protocol import Stored
 
-__all__ = ["FilledOutline", "RecordPage", "page_of", "pages_of"]
+__all__ = ["FilledOutline", "Paged", "RecordPage", "page_of", "pages_in_any_order", "pages_of"]
 
 _FEW = 20
 """Records of one outline that are rather read one by one."""
@@ -42,17 +42,35 @@ class FilledOutline(NamedTuple):
 
 
 class RecordPage(NamedTuple):
-    """Some records of a stream, in order of position but for those that fill outlines."""
+    """Some records of a stream, which may be in any order."""
 
     last: Stored
+    """That at the highest position up to here."""
     records: Sequence[Stored]
     filled: Sequence[FilledOutline] = ()
+
+
+@runtime_checkable
+class Paged(Protocol):
+    """A store that knows a quicker way to read a whole stream; others need not."""
+
+    def read_pages(self, stream: str) -> Iterator[RecordPage]:
+        """Read what `read` does of a whole stream, page by page."""
 
 
 def pages_of(records: Iterable[Stored], size: int) -> Iterator[RecordPage]:
     """Return so many records a page, each by itself."""
     for piece in partition_all(size, records):
         yield RecordPage(piece[-1], piece)
+
+
+def pages_in_any_order(parts: Iterable[Sequence[Stored]]) -> Iterator[RecordPage]:
+    """Return parts of a stream as pages, of which the last one names the last record of all."""
+    last: Stored | None = None
+    for records in parts:
+        if records:
+            last = max(records) if last is None else max(last, max(records))
+            yield RecordPage(last, records)
 
 
 def page_of(

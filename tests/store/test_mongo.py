@@ -8,6 +8,8 @@ import json
 import os
 import pickle
 import socket
+import subprocess
+import sys
 import threading
 import time
 import traceback
@@ -33,11 +35,12 @@ from pymongo.errors import DuplicateKeyError, OperationFailure, WriteError
 
 from daskperiment import codec, records
 from daskperiment.errors import CorruptRecordError, StoreError, StoreUnavailableError, StoreWarning
+from daskperiment.history.tables import get_history
 from daskperiment.store.mongo import trials as mongo_trials
 from daskperiment.store.mongo.client import MongoServer as Connected
 from daskperiment.store.mongo.client import mongo_target
 from daskperiment.store.mongo.store import MongoStore, list_mongo, open_mongo
-from daskperiment.store.protocol import Record
+from daskperiment.store.protocol import Owner, Record
 from daskperiment.testing import StoreConformance
 from tests.store.mongo_server import MongoServer, running
 
@@ -682,6 +685,95 @@ def test_odd_document_hides_no_experiment(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", StoreWarning)
         assert [each.trial for each in store.read("trials")] == [1, 2]
+
+
+# Pages -------------------------------------------------------------------------------------------
+
+
+def test_pages_hold_what_a_read_gives(store: MongoStore, database: Any) -> None:
+    """Pages have all that a read has, of documents of every kind, and name the last record."""
+    for n in range(1, 12):
+        trial = store.allocate(f"t{n}", begun(lr=n)).trial
+        store.append(
+            [*steps(trial, 3), Record("notes", trial, "nöte", b"{}"), ended(trial, "lost")]
+        )
+    # In documents of their own, as objects, of one write, removed, set aside, and without an end.
+    store.append(steps(1, 3000))
+    long = json.dumps({"note": "x" * 70_000}).encode()
+    store.append([Record("trials", 2, f"computed-{n}", long if n else b"{}") for n in range(3)])
+    store.remove([Record("trials", 3, "removed", b"{}", Owner(3, "t3"))])
+    store.set_aside("trials", next(iter(store.read("trials", [4]))))
+    store.allocate("t12", begun())
+    wide = {"$mergeObjects": ["$$this", {"n": {"$toLong": "$$this.n"}}]}
+    in_64_bit = [{"$set": {"records": {"$map": {"input": "$records", "in": wide}}}}]
+    database["trials"].update_one({"trial": 5}, in_64_bit)
+    database["trials"].update_one({"trial": 6}, {"$set": {"trial": 70}})
+    database["trials"].update_one({"trial": 8}, {"$unset": {"records.$[].body": 1}})
+    database["trials"].insert_one({"_id": 5, "experiment": "a", "mine": True})
+    for stream in ("trials", "steps", "notes", "points"):
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            expected = list(store.read(stream))
+        with warnings.catch_warnings(record=True) as told_again:
+            warnings.simplefilter("always")
+            pages = list(store.read_pages(stream))
+        assert sorted(one for page in pages for one in page.records) == expected
+        assert sorted(str(one.message) for one in told_again) == sorted(
+            str(o.message) for o in told
+        )
+        assert [page.last for page in pages][-1:] == expected[-1:]
+
+
+def test_first_reader_decodes_no_document(
+    store: MongoStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who reads a history for the first time makes no object of each document."""
+    for n in range(5):
+        _trial(store, n)
+    monkeypatch.delattr("daskperiment.store.mongo.raw_documents.decode_all")
+    monkeypatch.delattr("daskperiment.store.mongo.documents.decode_all")
+    assert len(get_history(store, ())) == 5
+
+
+def test_the_next_answer_is_asked_for_meanwhile(
+    counted: tuple[MongoStore, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While an answer is gone through the next one comes, and no more; no thread stays."""
+    monkeypatch.setattr("daskperiment.store.mongo.raw_documents._BATCH", 10)
+    store, commands = counted
+    for n in range(1, 35):
+        store.allocate(f"t{n}", begun(lr=n))
+    commands.clear()
+    pages = iter(store.read_pages("trials"))
+    first = next(pages)
+    deadline = time.monotonic() + 30
+    while len(commands) < 3 and time.monotonic() < deadline:
+        pass
+    assert commands == ["find", "find", "getMore"]
+    rest = list(pages)
+    assert commands == ["find", "find", "getMore", "getMore", "getMore"]
+    assert sum(len(page.records) for page in (first, *rest)) == 36
+    broken_off = iter(store.read_pages("trials"))
+    next(broken_off)
+    broken_off.close()  # type: ignore[attr-defined]
+    assert not [one for one in threading.enumerate() if one.name.startswith("daskperiment-page")]
+
+
+def test_pages_while_the_interpreter_ends(store: MongoStore, url: str) -> None:
+    """Who reads a history when no thread can be started any more gets all of it."""
+    for n in range(8):
+        store.allocate(f"t{n}", begun(lr=n))
+    script = (
+        "import atexit, sys\n"
+        "from daskperiment.store.mongo import raw_documents, store\n"
+        "raw_documents._BATCH = 3\n"
+        "found = store.open_mongo(sys.argv[1], 'a')\n"
+        "count = lambda: sum(len(page.records) for page in found.read_pages('trials'))\n"
+        "atexit.register(lambda: (print(count()), found.close()))\n"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", script, url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.stdout, done.stderr) == ("8\n", "")
 
 
 # Outages -----------------------------------------------------------------------------------------

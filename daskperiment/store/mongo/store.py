@@ -24,7 +24,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bson.max_key import MaxKey
 from pymongo import IndexModel
@@ -47,6 +47,9 @@ from daskperiment.store.protocol import (
     Stored,
 )
 
+if TYPE_CHECKING:
+    from daskperiment.store.record_pages import RecordPage
+
 __all__ = ["MongoStore", "list_mongo", "open_mongo"]
 
 _INDEXES: dict[str, Sequence[IndexModel]] = {TRIALS: TRIAL_INDEXES, RECORDS: RECORD_INDEXES}
@@ -61,6 +64,8 @@ _ASIDE_REMEDY = (
 _DELETIONS = "daskperiment.deletions"
 _REMEMBERED = 30 * 86_400
 """Seconds for which a deletion is known of."""
+_PAGE = 1_000
+"""Records of other streams that are gone through together."""
 _DELETED = 500
 """Documents deleted in one round trip: few enough for the time limit."""
 _INDEXING = 600.0
@@ -174,6 +179,17 @@ class MongoStore(ObjectMethods):
             return []
         part = self._trials if stream in TRIAL_STREAMS else self._batches
         return part.read(stream, trials, after)
+
+    def read_pages(self, stream: str) -> Iterator[RecordPage]:
+        """Read a stream of trials as a whole, in any order, while the server gathers what follows.
+
+        Other streams are read as `read` does.
+        """
+        from daskperiment.store.record_pages import pages_of  # noqa: PLC0415  # who records reads nothing
+
+        if stream in TRIAL_STREAMS:
+            return self._trials.pages(stream)
+        return pages_of(self.read(stream), _PAGE)
 
     def find(self, ids: Collection[str]) -> list[Record]:
         """Find outputs: one round trip for 10,000 of them."""

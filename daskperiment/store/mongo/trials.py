@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bson.objectid import ObjectId
 from pymongo import ASCENDING, IndexModel, UpdateOne
@@ -56,6 +56,9 @@ from daskperiment.store.mongo.pipelines import (
     stands,
 )
 from daskperiment.store.protocol import Allocation, Owner, Record, State, Stored, removed_token
+
+if TYPE_CHECKING:
+    from daskperiment.store.record_pages import RecordPage
 
 __all__ = ["TRIAL_INDEXES", "TRIAL_STREAMS", "TrialDocuments"]
 
@@ -170,6 +173,15 @@ class TrialDocuments:
             found += self._elements.read(document, lambda one: self._unpack(one, places))
         # A trial's document has records of many writes, between those of other trials.
         return sorted(found)
+
+    def pages(self, stream: str) -> Iterator[RecordPage]:
+        """Yield what `read` returns of a whole stream, in any order."""
+        from daskperiment.store.mongo import raw_documents  # noqa: PLC0415  # who records reads nothing
+
+        upto = (self._server.run(self._last) + 1) * POSITIONS
+        read = partial(self._elements.read, unpack=partial(self._unpack, places=range(1, upto)))
+        form = raw_documents.DocumentForm(self._experiment, stream, upto)
+        return raw_documents.pages(self._server, form, _of_stream(stream), read)
 
     def remove(self, marker: Record, owner: Owner) -> None:
         """Leave of a trial its marker, in one step, and remove its other documents."""

@@ -21,10 +21,9 @@ Besides, the set ``daskperiment:experiments`` holds the ids of all experiments o
 from __future__ import annotations
 
 import math
-import os
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache, partial
@@ -49,6 +48,7 @@ from daskperiment.store.protocol import (
     refused,
     removed_token,
 )
+from daskperiment.store.reading_ahead import ask_ahead
 from daskperiment.store.redis.client import RedisServer
 from daskperiment.store.redis.inspection import RedisInspection, count_or_none, is_count
 from daskperiment.store.redis.objects import RedisObjects
@@ -366,7 +366,7 @@ class RedisStore(ObjectMethods):
             ask = partial(self._server.run, PAGE, keys, _last_position(sizes, entries), _PAGE)
             # For one page: in a child that is forked meanwhile its thread is not there.
             with ThreadPoolExecutor(1, "daskperiment-page") as threads:
-                answer = _ahead(threads, ask)
+                answer = ask_ahead(threads, ask)
                 yield from records
                 end, sizes, entries = answer()
         yield from _stored(sizes, entries, self.address)
@@ -457,16 +457,6 @@ def _text_of(id: bytes) -> str:
         return id.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
         return id.decode("utf-8", "replace")
-
-
-def _ahead(threads: ThreadPoolExecutor, ask: Callable[[], Any]) -> Callable[[], Any]:
-    """Ask in a thread, if one can be had; return what waits for the answer, or asks itself."""
-    process = os.getpid()
-    try:
-        coming = threads.submit(ask)
-    except RuntimeError:  # the interpreter ends, or there are too many threads
-        return ask
-    return lambda: coming.result() if os.getpid() == process else ask()
 
 
 def _last_position(sizes: bytes, entries: bytes) -> int:
