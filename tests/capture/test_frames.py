@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daskperiment.capture.fingerprint import fingerprint, frames
+from daskperiment.capture.fingerprint import fingerprint, frame_columns, frames
 
 pytest.importorskip("pyarrow")
 
@@ -77,6 +77,24 @@ def test_layouts(kinds, layout):
     frame = made(kinds)
     other = LAYOUTS[layout](frame)
     assert fingerprint(other) == fingerprint(frame)
+
+
+@pytest.mark.parametrize("layout", [None, *LAYOUTS])
+def test_without_blocks(monkeypatch, layout):
+    """What pandas does not show of a frame's blocks is asked for column by column, alike."""
+    frame = made(list(COLUMNS) * 2)
+    known = fingerprint(frame)
+    monkeypatch.setattr(frame_columns, "_blocks_of", lambda frame: (None, None, None))
+    assert fingerprint(LAYOUTS[layout](frame) if layout else frame) == known
+    assert fingerprint(frame.iloc[:, ::-1]) != known
+
+
+def test_without_columns():
+    """Frames that lost all of their columns, or rows, are alike however they came to be."""
+    frame = made(["float", "Int64", "date", "text"])
+    none = [frame[[]], frame.iloc[:, :0], frame.drop(columns=list(frame)), frame[["c0"]][[]]]
+    assert len({fingerprint(one) for one in none}) == 1
+    assert fingerprint(frame[:0]) == fingerprint(one_by_one(frame)[:0]) != fingerprint(none[0])
 
 
 @settings(max_examples=15, deadline=None)
@@ -208,14 +226,22 @@ def test_polars_changes():
 
 
 SHARED = pd.CategoricalDtype(["a", "b"])
+NUMBERS = [1, 2.0, True]
+MISSING = [pd.array([1, None, 0], dtype=kind) for kind in ("Int64", "boolean", "int64[pyarrow]")]
+ZONE = [pd.date_range("2020", periods=3, tz="Europe/Berlin")]
 WIDE = {
     "numbers": (0, lambda n: pd.DataFrame(np.zeros((3, n)))),
-    "of three types": (0, lambda n: wide(n, [1, 2.0, True])),
-    "texts": (90, lambda n: wide(n, ["a"])),
-    "texts beside numbers": (50, lambda n: wide(n, ["a", 1])),
-    "categories": (120, lambda n: wide(n, [pd.Categorical(["a"] * 3, dtype=SHARED)])),
-    "missing": (100, lambda n: wide(n, [pd.array([1, None, 2], dtype="Int64")])),
-    "polars": (8, lambda n: pytest.importorskip("polars").from_pandas(wide(n, [1, 2.0, True]))),
+    "of three types": (0, lambda n: wide(n, NUMBERS)),
+    "of three types, one by one": (6, lambda n: apart(n, NUMBERS)),
+    "texts": (40, lambda n: wide(n, ["a"])),
+    "texts beside numbers": (25, lambda n: wide(n, ["a", 1])),
+    "categories": (45, lambda n: wide(n, [pd.Categorical(["a"] * 3, dtype=SHARED)])),
+    "missing": (4, lambda n: wide(n, MISSING[:1])),
+    "missing of several types": (12, lambda n: wide(n, MISSING)),
+    "zones": (12, lambda n: wide(n, ZONE)),
+    "dates": (0, lambda n: wide(n, [pd.date_range("2020", periods=3)])),
+    "dates, one by one": (12, lambda n: apart(n, [pd.date_range("2020", periods=3)])),
+    "polars": (8, lambda n: pytest.importorskip("polars").from_pandas(wide(n, NUMBERS))),
     "texts of polars": (8, lambda n: pytest.importorskip("polars").from_pandas(wide(n, ["a"]))),
 }
 
@@ -223,6 +249,13 @@ WIDE = {
 def wide(width, cells):
     columns = {f"c{n}": cells[n % len(cells)] for n in range(width)}
     return pd.DataFrame(columns, index=range(3)).copy()
+
+
+def apart(width, cells):
+    """The same with a block for each column."""
+    columns = {f"c{n}": pd.Series([cells[n % len(cells)]] * 3) if np.isscalar(cells[0])
+               else pd.Series(cells[0]) for n in range(width)}  # fmt: skip
+    return pd.DataFrame(columns, copy=False)
 
 
 def calls_for(frame):
@@ -239,7 +272,7 @@ def calls_for(frame):
 
 @pytest.mark.parametrize("kind", WIDE)
 def test_of_many_columns(kind):
-    """What a further column costs is counted: nothing where pandas keeps many in one block."""
+    """What a further column costs is counted: next to nothing for a number, in whatever block."""
     most, make = WIDE[kind]
     few, many = calls_for(make(100)), calls_for(make(400))
     assert many - few <= 20 + 300 * most

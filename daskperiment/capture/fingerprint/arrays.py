@@ -27,6 +27,7 @@ __all__ = [
     "encode_byte_parts",
     "encode_lasting",
     "encode_ndarray",
+    "spaced",
     "write_items",
     "write_texts",
 ]
@@ -177,14 +178,20 @@ def write_items(encoder: Encoder, items: list[Any]) -> None:
     if not items or set(map(type, items)) != {str}:
         encoder.sequence(b"items", items, len(items))
         return
-    write_texts(encoder, list(map(len, items)), "".join(items).encode("utf-8", "surrogatepass"))
+    lengths = spaced(list(map(len, items)))
+    write_texts(encoder, lengths, len(items), "".join(items).encode("utf-8", "surrogatepass"))
 
 
-def write_texts(encoder: Encoder, lengths: list[int], data: Any) -> None:
+def write_texts(encoder: Encoder, lengths: str, count: int, data: Any) -> None:
     """Write one text or more, joined in UTF-8, with how many characters each has."""
-    # The text of a list is made faster than those of its items.
-    encoder.tag_text(b"texts", str(lengths)[1:-1].replace(",", ""), len(lengths))
+    encoder.tag_text(b"texts", lengths, count)
     encoder.raw(data)
+
+
+def spaced(numbers: list[int]) -> str:
+    """Return the text of numbers with spaces between them."""
+    # The text of a list is made faster than those of its items.
+    return str(numbers)[1:-1].replace(",", "")
 
 
 def _write_dtype(encoder: Encoder, dtype: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from xxhash import xxh3_128
@@ -11,9 +11,11 @@ from xxhash import xxh3_128
 from daskperiment.capture.encoding import Encoder, Handler, by_attributes, by_parts
 from daskperiment.capture.fingerprint.arrays import (
     encode_ndarray,
+    spaced,
     write_items,
     write_texts,
 )
+from daskperiment.capture.fingerprint.frame_columns import FrameColumns
 from daskperiment.capture.fingerprint.python_values import encode_repr
 from daskperiment.capture.origin import is_own
 
@@ -24,8 +26,6 @@ _WIDTHS = ("Int8", "Int16", "Int32", "Int64", "Float32", "Float64")
 _CELLS = 1 << 21
 # And columns: pandas may have made several objects for each, which shall not grow old.
 _WIDTH = 4096
-# As many types of columns are looked for one by one; of more, all places are put in order.
-_FEW = 16
 
 
 def table_handler(kind: type) -> Handler | None:
@@ -74,19 +74,12 @@ def _frame(encoder: Encoder, value: Any) -> None:
     encoder.feed(value.index)
     # Type by type: tens of thousands of columns, looked at one by one, would take seconds. Not by
     # the blocks of pandas, which depend on how the frame was made.
-    plain = _without_labels(value)
-    for text, (dtype, places) in _columns_by_type(value).items():
+    columns = FrameColumns(value)
+    for text, (dtype, places) in columns.by_type().items():
         encoder.tag_text(b"columns", text, len(places))
         encoder.raw(places.astype("<u4").tobytes())
-        _writer_for(dtype)(encoder, plain, places)
+        _writer_for(dtype)(encoder, columns, _cuts(places, len(value)))
     _write_notes(encoder, value)
-
-
-def _without_labels(frame: Any) -> Any:
-    """Return a frame of the same columns, named by numbers: texts take long to copy."""
-    plain = frame.copy(deep=False)
-    plain.columns = range(frame.shape[1])
-    return plain
 
 
 def _write_notes(encoder: Encoder, value: Any) -> None:
@@ -96,38 +89,11 @@ def _write_notes(encoder: Encoder, value: Any) -> None:
         encoder.tag(b"unique")
 
 
-def _columns_by_type(frame: Any) -> dict[str, tuple[Any, Any]]:
-    """Return the types of a frame's columns by their texts, each with the places of its columns."""
-    np: Any = sys.modules["numpy"]
-    dtypes = frame.dtypes.to_numpy()
-    found: dict[str, tuple[Any, list[Any]]] = {}
-    # Most columns share their type, as an object: it need not be asked for its text each time.
-    for first, places in _alike(np, list(map(id, dtypes.tolist()))):
-        found.setdefault(str(dtypes[first]), (dtypes[first], []))[1].append(places)
-    return {text: (dtype, places[0] if len(places) == 1 else np.sort(np.concatenate(places)))
-            for text, (dtype, places) in found.items()}  # fmt: skip
-
-
-def _alike(np: Any, ids: list[int]) -> Iterator[tuple[int, Any]]:
-    """Yield the place where a number is first, and all of its places, in their order."""
-    kinds, numbers = dict.fromkeys(ids), np.array(ids, "u8")
-    if len(kinds) <= _FEW:
-        for kind in kinds:
-            places = np.flatnonzero(numbers == kind)
-            yield places[0], places
-        return
-    _, firsts, counts = np.unique(numbers, return_index=True, return_counts=True)
-    ends = counts.cumsum()
-    ordered = np.argsort(numbers, kind="stable")
-    for place in np.argsort(firsts):
-        yield firsts[place], ordered[ends[place] - counts[place] : ends[place]]
-
-
-def _writer_for(dtype: Any) -> Callable[[Encoder, Any, Any], None]:
+def _writer_for(dtype: Any) -> Callable[[Encoder, FrameColumns, list[Any]], None]:
     pd: Any = sys.modules["pandas"]
     if isinstance(dtype, pd.api.extensions.ExtensionDtype):
         if isinstance(dtype, (pd.DatetimeTZDtype, pd.PeriodDtype)):
-            return _write_instants
+            return _write_numbers
         if isinstance(dtype, pd.StringDtype):
             return _write_texts
         if isinstance(dtype, pd.CategoricalDtype):
@@ -139,33 +105,27 @@ def _writer_for(dtype: Any) -> Callable[[Encoder, Any, Any], None]:
     return _write_numbers if dtype.isnative and dtype.char not in "gG" else _write_single
 
 
-def _write_single(encoder: Encoder, frame: Any, places: Any) -> None:
-    for place in places:
-        _column(encoder, frame.iloc[:, place].array)
+def _write_single(encoder: Encoder, columns: FrameColumns, cuts: list[Any]) -> None:
+    for places in cuts:
+        for array in columns.arrays(places):
+            _column(encoder, array)
 
 
-def _write_numbers(encoder: Encoder, frame: Any, places: Any) -> None:
-    _write_streams(encoder, ([_rows(part.to_numpy())] for part in _parts(frame, places)))
+def _write_numbers(encoder: Encoder, columns: FrameColumns, cuts: list[Any]) -> None:
+    _write_streams(encoder, ([_bytes(columns.cells(places))] for places in cuts))
 
 
-def _write_instants(encoder: Encoder, frame: Any, places: Any) -> None:
-    parts = (part.astype("int64") for part in _parts(frame, places))
-    _write_streams(encoder, ([_rows(part.to_numpy())] for part in parts))
+def _write_nullable(encoder: Encoder, columns: FrameColumns, cuts: list[Any]) -> None:
+    _write_streams(encoder, (_nullable_streams(columns.joined(places)) for places in cuts))
 
 
-def _write_nullable(encoder: Encoder, frame: Any, places: Any) -> None:
-    kind = frame.dtypes.iloc[places[0]].numpy_dtype
-    _write_streams(
-        encoder,
-        ([_rows(part.isna().to_numpy()), _rows(part.to_numpy(dtype=kind, na_value=0))]
-         for part in _parts(frame, places)),
-    )  # fmt: skip
+def _nullable_streams(values: Any) -> list[Any]:
+    kind = values.dtype.numpy_dtype
+    return [_bytes(values.isna()), _bytes(values.to_numpy(dtype=kind, na_value=0))]
 
 
-def _write_texts(encoder: Encoder, frame: Any, places: Any) -> None:
-    width = _width(len(frame))
-    parts = (places[first : first + width] for first in range(0, len(places), width))
-    _write_streams(encoder, (_text_streams(list(_columns(frame, part))) for part in parts))
+def _write_texts(encoder: Encoder, columns: FrameColumns, cuts: list[Any]) -> None:
+    _write_streams(encoder, (_text_streams(columns.arrays(places)) for places in cuts))
 
 
 def _text_streams(columns: list[Any]) -> list[Any]:
@@ -203,10 +163,10 @@ def _chunks_of(pa: Any, column: Any) -> list[Any]:
     return [chunk.cast(pa.large_string()) for chunk in chunks]
 
 
-def _write_categories(encoder: Encoder, frame: Any, places: Any) -> None:
+def _write_categories(encoder: Encoder, columns: FrameColumns, cuts: list[Any]) -> None:
     # As `_column` does it, but what columns share is looked at once.
     known: dict[int, tuple[Any, bytes]] = {}
-    for column in _columns(frame, places):
+    for column in (column for places in cuts for column in columns.arrays(places)):
         dtype = column.dtype
         if id(dtype) not in known:
             known[id(dtype)] = dtype, encoder.encode_separately(dtype)
@@ -214,9 +174,9 @@ def _write_categories(encoder: Encoder, frame: Any, places: Any) -> None:
         encode_ndarray(encoder, column.codes)
 
 
-def _write_objects(encoder: Encoder, frame: Any, places: Any) -> None:
-    for part in _parts(frame, places):
-        for items in part.to_numpy().T.tolist():
+def _write_objects(encoder: Encoder, columns: FrameColumns, cuts: list[Any]) -> None:
+    for places in cuts:
+        for items in columns.cells(places).tolist():
             write_items(encoder, items)
 
 
@@ -230,32 +190,19 @@ def _write_streams(encoder: Encoder, parts: Iterable[list[Any]]) -> None:
     encoder.append(b"".join(state.digest() for state in states))
 
 
-def _rows(cells: Any) -> Any:
-    """Return the bytes of a table's cells, column by column."""
-    return sys.modules["numpy"].ascontiguousarray(cells.T).reshape(-1).view("u1")
+def _bytes(cells: Any) -> Any:
+    """Return the bytes of cells, column by column."""
+    return sys.modules["numpy"].ascontiguousarray(cells).reshape(-1).view("u1")
 
 
-def _parts(frame: Any, places: Any) -> Iterator[Any]:
-    """Yield some columns of a frame, as many at a time as keep copies small."""
-    width = _width(len(frame))
-    if len(places) == frame.shape[1] <= width:
-        yield frame
-        return
-    for first in range(0, len(places), width):
-        some = places[first : first + width]
-        # What stands side by side need not be copied.
-        whole = some[-1] - some[0] + 1 == len(some)
-        yield frame.iloc[:, some[0] : some[-1] + 1] if whole else frame.take(some, axis=1)
+def _cuts(places: Any, rows: int) -> list[Any]:
+    """Return the places of columns, as many at a time as keep copies small."""
+    width = _width(rows)
+    return [places[first : first + width] for first in range(0, len(places), width)]
 
 
 def _width(rows: int) -> int:
     return min(_WIDTH, max(1, _CELLS // max(1, rows)))
-
-
-def _columns(frame: Any, places: Any) -> Iterator[Any]:
-    """Yield the arrays of columns that pandas keeps one by one."""
-    for place in places.tolist():
-        yield frame[place].array
 
 
 def _series(encoder: Encoder, value: Any) -> None:
@@ -326,10 +273,20 @@ def _extension(encoder: Encoder, value: Any) -> None:
         encode_ndarray(encoder, value.to_numpy(dtype=value.dtype.numpy_dtype, na_value=0))
     elif getattr(value.dtype, "storage", None) == "pyarrow" and not missing.all():
         lengths, data = _arrow_joined([value])
-        write_texts(encoder, lengths.tolist(), data)
+        write_texts(encoder, _spaced(lengths), len(lengths), data)
     else:
         # Texts and what else there is, without the many forms of a missing value.
         write_items(encoder, value[~missing].to_numpy(dtype=object).tolist())
+
+
+def _spaced(lengths: Any) -> str:
+    """Return the text that `write_items` makes of lengths, for those of digits in one go."""
+    np: Any = sys.modules["numpy"]
+    if lengths.max() > 9:
+        return spaced(lengths.tolist())
+    text = np.full(2 * len(lengths) - 1, ord(" "), "u1")
+    text[::2] = lengths + ord("0")
+    return str(text.tobytes(), "ascii")
 
 
 def _is_nullable_number(dtype: Any) -> bool:
