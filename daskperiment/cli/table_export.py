@@ -45,7 +45,7 @@ def export_tables(backend: str | None, id: str, folder: Path) -> None:
     rows = []
     for name, frame in _tables(experiment, store):
         frame = frame.loc[:, ~frame.columns.duplicated(keep="last")]
-        frame.columns = [str(column) for column in frame.columns]
+        frame.columns = pd.Index([str(column) for column in frame.columns], dtype=object)
         write_parquet(frame, list(frame.columns), folder / f"{name}.parquet")
         rows.append(f"{len(frame)} {'row' if len(frame) == 1 else 'rows'} of {name}")
     output.print_text(f"{', '.join(rows)} written to {folder}.")
@@ -69,8 +69,8 @@ def _points(store: Store) -> pd.DataFrame:
         for point in batch.each()
     ]
     names = ["Trial ID", "Metric", "Epoch", "Epoch Text", "Value", "Value Text", "Time"]
-    frame = pd.DataFrame(rows, columns=names)
-    types = {"Trial ID": "int64", "Epoch": "Float64", "Value": "Float64"}
+    frame = pd.DataFrame(rows, columns=names, dtype=object)  # texts may hold half characters
+    types = {"Trial ID": "int64", "Metric": "str", "Epoch": "Float64", "Value": "Float64"}
     frame = frame.astype(types)
     frame["Time"] = pd.to_datetime(frame["Time"].astype(float), unit="s", utc=True)
     return frame

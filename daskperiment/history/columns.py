@@ -179,7 +179,11 @@ def frame_of(columns: Iterable[tuple[str, pd.Series]], index: pd.Index) -> pd.Da
     named = list(columns)
     # Not copied: each column was made for this frame.
     frame = HarmlessFrame(dict(enumerate(series for _, series in named)), index=index, copy=False)
-    frame.columns = pd.Index([name for name, _ in named], dtype=object if not named else None)
+    names = [name for name, _ in named]
+    try:
+        frame.columns = pd.Index(names, dtype=None if names else object)
+    except UnicodeEncodeError:  # half a character, in a key of a result
+        frame.columns = pd.Index(names, dtype=object)
     return frame
 
 

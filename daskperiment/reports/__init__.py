@@ -102,9 +102,11 @@ def _overview(store: Store, ids: Sequence[int], parameters: set[str]) -> Markup:
     known = [name for name in frame.columns if name in parameters]
     differ = [name for name in known if len(set(map(str, frame[name]))) > 1]
     names = list(dict.fromkeys([*said, *results, *metrics, *differ, "Process Time"]))
+    # Column by column: pandas does not look for several names of which one has half a character.
+    lines = zip(ids, *(frame[name] for name in names), strict=True)
     rows = [
         [tag("a", str(trial), href=f"#trial-{trial}"), *(_cell(value) for value in line)]
-        for trial, line in zip(ids, frame[names].itertuples(index=False, name=None), strict=True)
+        for trial, *line in lines
     ]
     table = data_table("Trials", ["Trial", *names], rows)
     return tag("section", tag("h2", "Trials"), table)

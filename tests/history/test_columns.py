@@ -83,6 +83,8 @@ def test_column_of_odd_times():
 def test_column_of_text_beyond_utf8():
     """Text that UTF-8 cannot hold is kept."""
     assert made(["\ud800", "a"]).tolist() == ["\ud800", "a"]
+    frame = frame_of([("\ud800", made([1])), ("a", made(["\ud800"]))], pd.RangeIndex(1))
+    assert [*frame.columns] == ["\ud800", "a"]
 
 
 PLAIN = st.one_of(
