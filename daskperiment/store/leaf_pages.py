@@ -135,7 +135,11 @@ def row_types(page: memoryview | bytes, at: int, columns: int) -> list[int] | No
     head, place = varint(page, at)
     types: list[int] = []
     while place < at + head and len(types) <= columns:
-        kind, place = varint(page, place)
+        kind = page[place]
+        if kind < 0x80:  # most are; a call would be felt
+            place += 1
+        else:
+            kind, place = varint(page, place)
         types.append(kind)
     return types if len(types) == columns and place == at + head else None
 

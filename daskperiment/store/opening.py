@@ -257,7 +257,8 @@ def _local_root() -> str:
     root = dask.config.get("daskperiment.journal", None)
     if root is None:
         state = os.environ.get("XDG_STATE_HOME")
-        state = state or os.path.join(Path.home(), ".local", "state")
+        home = os.path.expanduser("~")
+        state = state or os.path.join(Path.home() if home == "~" else home, ".local", "state")
         root = os.path.join(state, "daskperiment", "journal")
     return os.path.abspath(str(root))
 
@@ -371,5 +372,5 @@ def _folders(root: Path) -> Iterator[str]:
     with explained(root / "records.sqlite"), suppress(FileNotFoundError):
         for entry in os.scandir(root):
             # Not Path.exists, which raises for the private folder of somebody else.
-            if entry.is_dir() and os.path.exists(root / entry.name / "records.sqlite"):
+            if entry.is_dir() and os.path.exists(os.path.join(entry.path, "records.sqlite")):
                 yield entry.name

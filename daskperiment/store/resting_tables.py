@@ -131,11 +131,17 @@ class _TablePages:
     def _page(self, number: int) -> bytes:
         if number == 1:
             return self._first
-        os.lseek(self._descriptor, (number - 1) * self._size, os.SEEK_SET)
-        page = os.read(self._descriptor, self._size)
+        page = _read_at(self._descriptor, self._size, (number - 1) * self._size)
         if number < 1 or len(page) != self._size:
             raise ValueError("a page is missing")
         return page
+
+
+def _read_at(descriptor: int, size: int, place: int) -> bytes:
+    if hasattr(os, "pread"):  # one call of the system
+        return os.pread(descriptor, size, place)
+    os.lseek(descriptor, place, os.SEEK_SET)
+    return os.read(descriptor, size)
 
 
 def _root(page: bytes, at: int, text: bytes) -> int:
@@ -143,12 +149,10 @@ def _root(page: bytes, at: int, text: bytes) -> int:
     _, at = varint(page, at)
     _, at = varint(page, at)
     size, place = varint(page, at)
-    kinds = []
-    while place < at + size:
-        kind, place = varint(page, place)
-        kinds.append(kind)
+    kinds = row_types(page, at, 5) or []
+    place = at + size
     end = place + len(text)
-    if sum((kind - 13) // 2 for kind in kinds[:3]) != len(text) or page[place:end] != text:
+    if sum([(kind - 13) // 2 for kind in kinds[:3]]) != len(text) or page[place:end] != text:
         raise ValueError("no row of a table")
     if kinds[3] not in (1, 2, 3, 4):
         raise ValueError("no number of a page")

@@ -93,9 +93,11 @@ class FolderState(NamedTuple):
         """Whether a write from now on makes another state of it.
 
         A file that changes twice within a tick of the file system's clock may look as if it had
-        changed once.
+        changed once. There are clocks that tick every two seconds; those that tell parts of a
+        microsecond tick a hundred times a second or more.
         """
-        return self.changed < (time.time() - 2) * 1e9
+        tick = 0.1 if self.changed % 1000 else 2.0
+        return self.changed < (time.time() - tick) * 1e9
 
 
 class FileStore(ObjectMethods):
