@@ -98,6 +98,28 @@ class StatefulGenerators(GeneratorFamily):
         self._write(position)
 
 
+class WaitingSeed:
+    """What torch calls when it initialises devices: it gives them the seed of that moment.
+
+    torch keeps a text of the stack with each seed that waits, which takes longer than a small
+    step. So one call waits for all steps, and each says its seed here.
+
+    Parameters
+    ----------
+    devices : module
+    seed : int
+    """
+
+    def __init__(self, devices: Any, seed: int) -> None:
+        self._devices = devices
+        self.seed = seed
+
+    def __call__(self) -> None:
+        """Seed all devices."""
+        for place in range(self._devices.device_count()):
+            self._devices.default_generators[place].manual_seed(self.seed)
+
+
 class UntouchedDevices(GeneratorFamily):
     """Generators of devices that torch has not initialised, and that this does not initialise.
 
@@ -111,11 +133,27 @@ class UntouchedDevices(GeneratorFamily):
     def __init__(self, torch: Any, devices: Any) -> None:
         self._torch, self._devices = torch, devices
         self._seed = 0
+        self._absent = devices is torch.cuda and not torch.backends.cuda.is_built()
 
     def seed(self, seed: int) -> None:
         """Give the devices a seed for the moment in which they are initialised."""
         self._seed = seed
-        self._devices.manual_seed_all(seed)
+        self._give(seed)
+
+    def _give(self, seed: int) -> None:
+        devices = self._devices
+        if self._absent:
+            return
+        tracker = getattr(devices, "_lazy_seed_tracker", None)
+        wait = getattr(devices, "_lazy_call", None)
+        if devices.is_initialized() or tracker is None or wait is None:
+            devices.manual_seed_all(seed)
+            return
+        latest = (tracker.get_calls() or [None])[-1]
+        if latest is not None and isinstance(latest[0], WaitingSeed):
+            latest[0].seed = seed
+        else:  # the user's own code gave one
+            wait(WaitingSeed(devices, seed), seed_all=True)
 
     def drawn(self) -> bool:
         """Return whether a step initialised the devices and drew there."""
@@ -127,7 +165,7 @@ class UntouchedDevices(GeneratorFamily):
 
     def restore(self) -> None:
         """Give the devices the seed of the processor's generator: a user's seed is for both."""
-        self._devices.manual_seed_all(self._torch.initial_seed())
+        self._give(self._torch.initial_seed())
 
     def position(self) -> Any:
         """Return the state of each device, once a step has initialised them."""

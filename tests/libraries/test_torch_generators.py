@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+import traceback
 from functools import partial
 
 import pytest
@@ -12,6 +13,13 @@ import pytest
 from tests.helpers.draws import reusable
 
 torch = pytest.importorskip("torch")
+_utils = torch._utils
+
+STATES = pytest.mark.parametrize(("initialized", "waits"), [
+    pytest.param(True, True, id="used before"),
+    pytest.param(False, True, id="untouched"),
+    pytest.param(False, False, id="untouched, and torch another version"),
+])  # fmt: skip
 
 
 class Devices:
@@ -21,12 +29,21 @@ class Devices:
     would initialise.
     """
 
-    def __init__(self, monkeypatch, initialized, family=torch.cuda):
-        self.generators, self.initialized, self.waiting = [], False, None
+    def __init__(self, monkeypatch, initialized, family=torch.cuda, waits=True):
+        self.generators, self.initialized = [], False
+        self.waiting, self.stacks = _utils._LazySeedTracker(), 0
+        monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
         for name in (
-            "is_initialized", "manual_seed_all", "get_rng_state_all", "set_rng_state_all"
+            "is_initialized", "manual_seed_all", "get_rng_state_all", "set_rng_state_all",
         ):  # fmt: skip
             monkeypatch.setattr(family, name, getattr(self, name))
+        if waits:
+            monkeypatch.setattr(family, "_lazy_call", self.call)
+            monkeypatch.setattr(family, "_lazy_seed_tracker", self.waiting)
+        else:
+            monkeypatch.delattr(family, "_lazy_call")
+        monkeypatch.setattr(family, "default_generators", self.generators, raising=False)
+        monkeypatch.setattr(family, "device_count", lambda: len(self.generators))
         # Found by its name there, as a kernel would be: what steps read is no part of their code.
         monkeypatch.setattr(family, "draw", self.draw, raising=False)
         monkeypatch.setattr(family, "start", self.start, raising=False)
@@ -35,18 +52,29 @@ class Devices:
 
     def start(self):
         """Initialise the devices."""
+        self.generators += [torch.Generator(), torch.Generator()]
+        for waiting in filter(None, self.waiting.get_calls()):
+            waiting[0]()
         self.initialized = True
-        self.generators = [torch.Generator(), torch.Generator()]
-        if self.waiting is not None:
-            self.manual_seed_all(self.waiting)
+
+    def call(self, act, **kind):
+        """Do something, or have it wait for the initialisation, with a text of the stack."""
+        assert kind == {"seed_all": True}
+        if self.initialized:
+            act()
+        else:
+            self.stacks += 1
+            self.waiting.queue_seed_all(act, [])
 
     def is_initialized(self):
         return self.initialized
 
     def manual_seed_all(self, seed):
-        self.waiting = seed
-        for generator in self.generators:
-            generator.manual_seed(seed)
+        def act():
+            for generator in self.generators:
+                generator.manual_seed(seed)
+
+        self.call(act, seed_all=True)
 
     def get_rng_state_all(self):
         assert self.initialized, "a step's begin would initialise the device"
@@ -74,10 +102,10 @@ def stochastic(ex):
     return bool(ex.get_steps().query("Step == 'step'")["Stochastic"].iloc[-1])
 
 
-@pytest.mark.parametrize("initialized", [True, False], ids=["used before", "untouched"])
-def test_draws_on_a_device_follow_the_seed(ex, results, monkeypatch, initialized):
+@STATES
+def test_draws_on_a_device_follow_the_seed(ex, results, monkeypatch, initialized, waits):
     """A step that draws on a device is stochastic: three seeds give three draws, each again."""
-    Devices(monkeypatch, initialized)
+    Devices(monkeypatch, initialized, waits=waits)
     result = results(lambda: torch.cuda.draw())
     first = result.compute(seed=1, scheduler="synchronous")
     assert stochastic(ex)
@@ -87,13 +115,57 @@ def test_draws_on_a_device_follow_the_seed(ex, results, monkeypatch, initialized
     assert again == found
 
 
-@pytest.mark.parametrize("initialized", [True, False], ids=["used before", "untouched"])
-def test_step_that_draws_on_no_device(ex, results, monkeypatch, initialized):
+@STATES
+def test_step_that_draws_on_no_device(ex, results, monkeypatch, initialized, waits):
     """A step that leaves a device alone is not stochastic, and does not initialise it."""
-    devices = Devices(monkeypatch, initialized)
+    devices = Devices(monkeypatch, initialized, waits=waits)
     results(lambda: 1).compute(seed=1, scheduler="synchronous")
     assert not stochastic(ex)
     assert devices.initialized == initialized
+
+
+def test_seeds_that_wait_cost_no_stack(ex, results, monkeypatch):
+    """A seed that waits is changed, not given again, until the user's own code gives one."""
+    devices = Devices(monkeypatch, initialized=False)
+    result = results(lambda: 1)
+    for seed in range(4):
+        result.compute(seed=seed, reuse=False, scheduler="synchronous")
+    assert devices.stacks == 1
+    torch.cuda.manual_seed_all(4)
+    assert devices.stacks == 2
+    for seed in range(4):
+        result.compute(seed=seed, reuse=False, scheduler="synchronous")
+    assert devices.stacks == 3
+
+
+def test_seed_of_a_step_that_seeds_itself(results, monkeypatch):
+    """A step's own seed for a device holds, also where it is initialised only then."""
+    devices = Devices(monkeypatch, initialized=False)
+
+    def draw():
+        torch.cuda.manual_seed_all(4)
+        return torch.cuda.draw()
+
+    found = results(draw).compute(seed=1, scheduler="synchronous")
+    assert found == float(torch.rand(1, generator=torch.Generator().manual_seed(4)))
+    assert devices.initialized
+
+
+@pytest.mark.parametrize("built", [True, False])
+def test_real_seeds_that_wait(ex, results, monkeypatch, built):
+    """The real torch formats no stack for a step; without CUDA in it, not even once."""
+    if torch.cuda.is_initialized():
+        pytest.skip("something used the device before")
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: built)
+    monkeypatch.setattr(torch.cuda, "_lazy_seed_tracker", _utils._LazySeedTracker())
+    stacks = []
+    monkeypatch.setattr(traceback, "format_stack", lambda *given: stacks.append(given) or [])
+    result = results(lambda: 1)
+    for seed in range(3):
+        result.compute(seed=seed, reuse=False, scheduler="synchronous")
+    assert len(stacks) == built
+    waiting = [each[0].seed for each in torch.cuda._lazy_seed_tracker.get_calls() if each]
+    assert waiting == [torch.initial_seed()] * built
 
 
 def test_step_that_initialises_a_device_without_a_draw(ex, results, monkeypatch):
