@@ -155,11 +155,10 @@ class _Snapshot(Generic[T]):
 
 
 class _Setups:
-    """What is worked out once for each template."""
+    """What is worked out once for each template, which it does not keep alive."""
 
     def __init__(self, template: Template) -> None:
         self.code: _Snapshot[Code] = _Snapshot(CodeCapture(), template.functions)
-        self.template = template
         self._graph: tuple[Graph, Blob] | None = None
         self._arguments: dict[str, dict[str, Argument]] = {}
         self._parameters = template.reaching
@@ -167,9 +166,8 @@ class _Setups:
         self._said: tuple[Any, Any] | None = None
         """What was configured for it of logs and of looks at the machine."""
 
-    def graph(self) -> tuple[Graph, Blob]:
-        """Return the graph of this moment, and the object that keeps it."""
-        template = self.template
+    def graph(self, template: Template) -> tuple[Graph, Blob]:
+        """Return the template's graph of this moment, and the object that keeps it."""
         arguments = template.key_specs.arguments() if template.persisting else {}
         if self._graph is None or arguments != self._arguments:
             graph = template.graph_with(arguments)
@@ -384,7 +382,7 @@ class Planner:
             (code, code_blob), (environment, environment_blob) = self._sources.left_out(
                 captured, values
             )
-        graph, graph_blob = setups.graph()
+        graph, graph_blob = setups.graph(template)
         chosen = self.defaults.seed if options.seed is None else options.seed
         # Most trials wait for nothing: they are spared the call.
         waits = options.sweep is not None or dask.config.get(_PATIENCE, None) is not None
@@ -456,7 +454,7 @@ class Planner:
             captured = self._sources.left_out(captured, values)
         (code, code_blob), (environment, environment_blob) = captured
         if clients():
-            blobs = code_blob, environment_blob, setups.graph()[1]
+            blobs = code_blob, environment_blob, setups.graph(template)[1]
             prepare(self.store, blobs, patience(options.sweep))
         self._changes.check(code, environment)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
@@ -198,3 +199,42 @@ def test_objects(tmp_path, shape):
         most = {name: limit + 4 if name in ("build", "graph") else limit
                 for name, limit in most.items()}  # fmt: skip
     assert all(count <= most[name] for name, count in steps.items()), steps
+
+
+class Heavy:
+    """An argument that may be large, and may refer to the graph that it is in."""
+
+    graph: object = None
+
+    def __dask_tokenize__(self) -> str:
+        return "heavy"
+
+    def __reduce__(self) -> tuple[type[Heavy], tuple[()]]:
+        return Heavy, ()
+
+
+@pytest.mark.parametrize("reuse", [False, True])
+@pytest.mark.parametrize("scheduler", ["synchronous", "threads", None])
+def test_graphs_that_are_made_anew_go(ex, reuse, scheduler):
+    """Of graphs that are made for each trial, or explained, the last one stays at most."""
+
+    @ex.persist(reuse=reuse)
+    def take(x, heavy):
+        return x
+
+    @ex.result
+    def done(x):
+        return x
+
+    left = []
+    for number in range(6):
+        heavy = Heavy()
+        heavy.graph = result = done(take(ex.parameter("x"), heavy)).bind(x=number % 4)
+        if scheduler is None:
+            str(ex.explain(result))
+        else:
+            result.compute(scheduler=scheduler)
+        left.append(weakref.ref(heavy))
+    del heavy, result
+    gc.collect()
+    assert sum(one() is not None for one in left) <= 1
