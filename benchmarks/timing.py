@@ -42,13 +42,19 @@ def best(function: Callable[[], object], rounds: int = 5) -> float:
 
 
 def side_by_side(
-    ours: Callable[[], object], floor: Callable[[], object], rounds: int = 5
-) -> tuple[float, float]:
-    """Seconds of the fastest run of each, run in turns so that a noisy moment hits both."""
-    first, second = [], []
+    ours: Callable[[], object], floor: Callable[[], object], rounds: int = 5,
+    before: Callable[[], object] = lambda: None,
+) -> tuple[float, float]:  # fmt: skip
+    """Seconds of the fastest run of each, run in turns so that a noisy moment hits both.
+
+    `before` is called ahead of each run, and is not measured.
+    """
+    first: list[float] = []
+    second: list[float] = []
     for _ in range(rounds):
-        first.append(best(ours, 1))
-        second.append(best(floor, 1))
+        for times, function in ((first, ours), (second, floor)):
+            before()
+            times.append(best(function, 1))
     return min(first), min(second)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import sys
+import tracemalloc
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
@@ -234,6 +235,27 @@ def test_large_values_are_read_once(
     assert passes(lambda: ex.get_persisted(kept.__name__, 1)) < 1.01
     both = ex.result(lambda total: total)(several)
     assert passes(lambda: both.compute(scheduler="synchronous")) < 5.01
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_large_values_are_not_copied(name: str, tmp_path: Path) -> None:
+    """A large value is written from where it is, and loaded as a map of its file."""
+    ex = daskperiment.Experiment("copies", backend=tmp_path, seed=1)
+    kept = ex.persist(LARGE[name])
+    node = ex.result(_look)(kept(ex.parameter("size", default=2)))
+    node.compute(scheduler="synchronous")
+    ex.get_persisted(kept.__name__, 1)
+
+    def taken(action: Any) -> float:
+        tracemalloc.start()
+        try:
+            action()
+            return tracemalloc.get_traced_memory()[1] / (MEGABYTES << 20)
+        finally:
+            tracemalloc.stop()
+
+    assert taken(lambda: node.bind(size=MEGABYTES).compute(scheduler="synchronous")) < 1.2
+    assert taken(lambda: ex.get_persisted(kept.__name__, 2)) < 0.2
 
 
 STEP_CALLS = {"reused": 400, "kept": 190, "plain": 110}
