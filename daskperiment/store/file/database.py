@@ -482,14 +482,14 @@ class _Transaction(NamedTuple):
 
     def _begin(self) -> sqlite3.Connection:
         shared, path = self.shared, self.database.path
-        if shared.turn is not None and shared.turn.until:
-            shared.turn.end_in_time()
         for last in (False,) * 20 + (True,):
             try:
                 # Whether its file is still there is asked below, under the lock.
                 connection = shared.connection or self.database.open_writer(shared)
                 if connection.in_transaction:  # an interrupt came at a bad moment
                     connection.rollback()
+                if shared.turn is not None:
+                    shared.turn.prepare(connection)
                 try:
                     connection.execute("BEGIN IMMEDIATE")
                 except sqlite3.OperationalError as error:

@@ -7,7 +7,7 @@
         objects/ab/cd/…    objects above 1 MB, each a file under its digest
         columns/           what readers made of the records; may be deleted at any time
         journal/           journals of the processes that write here
-        clock              its time stamp is the file system's clock; who writes next locks it
+        clock              its time stamp is the file system's clock; in it stands who writes next
 
 Any number of processes may use a folder at once, on one machine or on several that share it.
 """
