@@ -39,6 +39,13 @@ from daskperiment.codec.fields import (
 )
 from daskperiment.codec.kinds import NotPlainError
 from daskperiment.codec.long_values import LongValues, spelled_out
+from daskperiment.codec.number_points import (
+    FLOAT_POINT,
+    MOST,
+    WHOLE_POINT,
+    NumberPoints,
+    numbers_body,
+)
 from daskperiment.codec.object_format import (
     Blob,
     ObjectFile,
@@ -59,11 +66,15 @@ from daskperiment.codec.signed_records import (
 )
 
 __all__ = [
+    "FLOAT_POINT",
     "MANY",
+    "MOST",
+    "WHOLE_POINT",
     "Blob",
     "LongValues",
     "NamedValue",
     "NotPlainError",
+    "NumberPoints",
     "ObjectFile",
     "PointRecord",
     "PointRun",
@@ -91,6 +102,7 @@ __all__ = [
     "is_long",
     "load_object",
     "load_record",
+    "numbers_body",
     "object_ref",
     "pack",
     "parsed",

@@ -9,7 +9,6 @@ infinite ones as they are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -21,6 +20,8 @@ AT_ONCE = 64
 """Numbers of one text."""
 MOST_DIGITS = 10
 _BASE = len(DIGITS)
+_IN_32 = 4
+"""Digits of which 32 bits can hold any."""
 _MANTISSA = 52
 _SHIFTS = 60
 """Most between two exponents: a 64-bit integer holds two to this power."""
@@ -42,17 +43,23 @@ class PackedNumbers(NamedTuple):
     """The least of whole numbers, or the last bit of the lowest exponent."""
 
 
-def packed(values: Sequence[Any]) -> PackedNumbers | None:
-    """Return numbers in texts; None if they are not all floats, or all whole, or too far apart."""
+def packed(values: Any) -> PackedNumbers | None:
+    """Return numbers of a list, or of an array of 64-bit integers or floats, in texts.
+
+    None if they are not all floats, or all whole, or too far apart.
+    """
     import numpy as np  # noqa: PLC0415  # most commands do without
 
-    kinds = set(map(type, values))
+    array = values if isinstance(values, np.ndarray) else None
+    kinds = set(map(type, values)) if array is None else {int if array.dtype.kind == "i" else float}
     if kinds == {int}:
-        least, bits = min(values), -1
-        if max(values) - least >= 1 << 62 or not -(1 << 63) <= least <= max(values) < 1 << 63:
+        least, most = (min(values), max(values)) if array is None else (
+            int(array.min()), int(array.max())
+        )  # fmt: skip
+        if most - least >= 1 << 62 or not -(1 << 63) <= least <= most < 1 << 63:
             return None
         base: int | float = least
-        codes = np.array(values, "int64") - least
+        codes, bits = np.array(values, "int64") - least, -1
     elif kinds == {float}:
         found = _codes_of_floats(np.array(values, "float64"))
         if found is None:
@@ -60,14 +67,20 @@ def packed(values: Sequence[Any]) -> PackedNumbers | None:
         codes, bits, base = found
     else:
         return None
-    most, digits = int(codes.max()), 1
-    while _BASE**digits <= most:
+    highest, digits = int(codes.max()), 1
+    while _BASE**digits <= highest:
         digits += 1
-    spelled = np.empty((len(values), digits), "uint8")
-    letters = np.frombuffer(DIGITS.encode(), "uint8")
-    for place in range(digits):
-        codes, rest = np.divmod(codes, _BASE)
-        spelled[:, place] = letters[rest]
+    spelled = np.empty((digits, len(values)), "uint8")
+    for start in range(0, digits, _IN_32):
+        # Short integers are divided several at once.
+        above = codes // _BASE**_IN_32
+        part = (codes - above * _BASE**_IN_32).astype("uint32")
+        for place in range(start, min(start + _IN_32, digits)):
+            tens = part // np.uint32(_BASE)
+            spelled[place] = part - tens * np.uint32(_BASE)
+            part = tens
+        codes = above
+    spelled = np.frombuffer(DIGITS.encode(), "uint8")[spelled.T]
     text, size = spelled.tobytes().decode(), digits * AT_ONCE
     texts = [text[start : start + size] for start in range(0, len(text), size)]
     return PackedNumbers(texts, digits, bits, base)

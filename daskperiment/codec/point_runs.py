@@ -27,17 +27,28 @@ from daskperiment.codec.fields import to_plain
 from daskperiment.codec.packed_numbers import MOST_DIGITS, PackedNumbers, packed, unpacked
 from daskperiment.records import Point
 
-__all__ = ["MANY", "PointRecord", "PointRun", "points_body"]
+__all__ = [
+    "LATEST",
+    "MANY",
+    "MOMENT",
+    "SHORT",
+    "FoundRun",
+    "PointRecord",
+    "PointRun",
+    "points_body",
+]
 
 MANY = 64
 """Points of a record from which on runs are looked for: of few it does not matter."""
-_SHORT = 4
+SHORT = 4
 """Points that a run must have on average, to take less than the points themselves."""
 _NUMBERS = {float, int}
-_MOMENT = 0.005
+MOMENT = 0.005
 """Seconds of a run whose points have the time of its first."""
-_LATEST = 2.0**32
+LATEST = 2.0**32
 """Seconds since the Unix epoch up to which times are counted in microseconds."""
+_SAMPLE = 64
+"""Numbers by which it is seen what is shorter, if it is much shorter."""
 _NO_MULTIPLES = (1, 1)
 _NOT_FINITE = [to_plain(float(text)) for text in ("nan", "inf", "-inf")]
 
@@ -168,7 +179,7 @@ def points_body(points: list[bytes], trial: int) -> bytes:
     if infinite:
         odd |= {run.metric for run in runs if run.metric in infinite and not run.can_be_written()}
         runs = [run for run in runs if run.metric not in odd]
-    if runs and len(runs) * _SHORT <= len(points):
+    if runs and len(runs) * SHORT <= len(points):
         # The points of a metric stay together, so that their order is known.
         pairs = zip(points, decoded, strict=True)
         others = b",".join([point for point, each in pairs if each.metric in odd] if odd else [])
@@ -220,38 +231,59 @@ def _by_metric(points: Sequence[_GivenPoint]) -> Iterable[Sequence[_GivenPoint]]
     return found.values()
 
 
-class _FoundRun(NamedTuple):
+class FoundRun(NamedTuple):
     """Points of one metric that can be written as a run."""
 
     metric: str
     first: int
     step: int
-    values: list[int | float]
+    values: Any
+    """A list of numbers, or an array of 64-bit integers or floats."""
     times: list[float]
+
+    @property
+    def is_array(self) -> bool:
+        """Whether the values are an array."""
+        return type(self.values) is not list
 
     def can_be_written(self) -> bool:
         """Whether there is JSON for all its values."""
-        return all(map(isfinite, self.values)) or packed(self.values) is not None
+        values = self.values
+        if self.is_array:
+            import numpy as np  # noqa: PLC0415  # it is there
+
+            return bool(np.isfinite(values).all()) or packed(values) is not None
+        return all(map(isfinite, values)) or packed(values) is not None
 
     def encoded(self) -> bytes:
         """Return the run as JSON."""
         time, after = self.times[0], b"[]"
-        if self.times[-1] - time >= _MOMENT:
+        if self.times[-1] - time >= MOMENT:
             counted = [round(each * 1e6) for each in self.times]
             time = counted[0] / 1e6
             after = _encode([(each - counted[0]) // 1000 for each in counted])
         head = _encode([self.metric, self.first, self.step, time])[:-1]
-        written = b"%b,%b,[1,1],%b]" % (head, _encode(self.values), after)
         found = packed(self.values)
         if found is None:
-            return written
+            return b"%b,%b,[1,1],%b]" % (head, _encode(self._listed()), after)
         texts, *rest = found
         shorter = b"%b,%b,[1,1],%b,%b" % (head, _encode(texts), after, _encode(rest)[1:])
         # A sum that is too large costs some characters.
-        return min(written, shorter, key=len) if isfinite(sum(self.values)) else shorter
+        if not isfinite(sum(self._listed(_SAMPLE))):
+            return shorter
+        sample = _encode(self._listed(_SAMPLE))
+        if len(sample) > 2 * found.digits * min(len(self.values), _SAMPLE):
+            return shorter  # most likely, and to write all as JSON would take the longest of all
+        if not isfinite(sum(self._listed())):
+            return shorter
+        return min(b"%b,%b,[1,1],%b]" % (head, _encode(self._listed()), after), shorter, key=len)
+
+    def _listed(self, most: int | None = None) -> list[int | float]:
+        values = self.values[:most]
+        return values.tolist() if self.is_array else values  # type: ignore[no-any-return]
 
 
-def _runs_of(points: Sequence[_GivenPoint]) -> Iterator[_FoundRun]:
+def _runs_of(points: Sequence[_GivenPoint]) -> Iterator[FoundRun]:
     """Yield the points of one metric as runs: each is as long as it can be."""
     epochs = [each.epoch for each in points]
     values = [each.value for each in points]
@@ -262,17 +294,17 @@ def _runs_of(points: Sequence[_GivenPoint]) -> Iterator[_FoundRun]:
     if steps and steps.count(steps[0]) < len(steps):
         # Before the next point but one, whether it is as far away as the next one.
         turns = list(map(ne, islice(steps, 1, None), steps))
-    if times != sorted(times) or times[-1] >= _LATEST:
+    if times != sorted(times) or times[-1] >= LATEST:
         # Before the next point: it is not as late as this one, or later than is counted.
         pairs = zip(times, islice(times, 1, None), strict=False)
-        breaks = [not time <= following < _LATEST for time, following in pairs]
+        breaks = [not time <= following < LATEST for time, following in pairs]
     turns, breaks = [*turns, True, True], [*breaks, True]
     start, count = 0, len(points)
     while start < count:
         end = min(turns.index(True, start) + 2, breaks.index(True, start) + 1, count)
         if end - start > MANY:  # of a quick loop, whose points need no times of their own
-            later = bisect_left(times, times[start] + _MOMENT, start, end)
+            later = bisect_left(times, times[start] + MOMENT, start, end)
             end = end if later < start + MANY else later
         step = steps[start] if end - start > 1 else 0
-        yield _FoundRun(points[0].metric, epochs[start], step, values[start:end], times[start:end])
+        yield FoundRun(points[0].metric, epochs[start], step, values[start:end], times[start:end])
         start = end

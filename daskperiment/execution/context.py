@@ -17,6 +17,7 @@ from daskperiment.errors import StepEndedError
 if TYPE_CHECKING:
     # Who declares an experiment needs to know which step runs, and nothing yet of what it runs in.
     from daskperiment.execution.trial import TrialHandle
+    from daskperiment.recording.journal import SeriesWriter
     from daskperiment.records import Artifact, FileState
     from daskperiment.store.protocol import Owner
 
@@ -68,6 +69,8 @@ class RunningStep:
     """What it says, once it has said something."""
     metrics: set[str] = field(default_factory=set)
     """Names of the metrics that the step saved."""
+    writers: dict[str, SeriesWriter] = field(default_factory=dict)
+    """What writes on with the points of some of them."""
     artifacts: list[Artifact] = field(default_factory=list)
     """What the step saved."""
     at_end: list[Callable[[], None]] = field(default_factory=list)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar, overload
 
@@ -14,7 +13,6 @@ from daskperiment.execution.helper_threads import bound, running_step
 from daskperiment.experiment.base import ExperimentBase, explained_methods
 from daskperiment.formatting import shorten
 from daskperiment.recording.registry import ADMITTED, recorder_for
-from daskperiment.records import Point, PointParts
 
 __all__ = ["StepMethods"]
 
@@ -183,31 +181,36 @@ class StepMethods(ExperimentBase):
         daskperiment.testing.no_trial : For tests of plain functions that save metrics.
         """
         running = CURRENT.get()
-        trial = running.trial if running is not None else None
-        if running is None or trial is None or trial.store is not self._store:  # else a call less
-            running = self._running()
-            trial = running.trial
         # A plain float for a counted epoch is a point as it stands, and takes no more than that.
         epoch, value = _first, _second
         if (
             value.__class__ is float and _LEAST < value < _INF
             and epoch.__class__ is int and _LEAST_USUAL < epoch < _USUAL
-            and metric_key.__class__ is str and metric_key and metric_key.isascii()
-            and not (named or more)
+            and metric_key.__class__ is str and not named and not more
+            and running is not None
         ):  # fmt: skip
-            new: Point | PointParts = (metric_key, epoch, value, time.time())
-        else:
-            from daskperiment.execution.metric_points import point_of
+            writer = running.writers.get(metric_key)
+            if (
+                writer is not None and running.halted is None
+                and writer.store is self._store and writer.add(epoch, value)
+            ):  # fmt: skip
+                return
+        self._save_point(metric_key, (_first, _second, *more), named)
 
-            given = [one for one in (_first, _second) if one is not _NOTHING]
-            new = point_of(metric_key, (*given, *more), named)
-        if running.halted is not None:  # a call less for each point
-            running.check_goes_on("save points")
+    def _save_point(self, metric: str, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        from daskperiment.execution.metric_points import point_of
+
+        running = self._running()
+        new = point_of(metric, tuple(each for each in given if each is not _NOTHING), named)
+        running.check_goes_on("save points")
+        trial = running.trial
         if trial is not None:
-            running.metrics.add(metric_key)
-            known = ADMITTED.get(id(trial.store))
+            running.metrics.add(metric)
+            known = ADMITTED.get(id(trial.store))  # a call less
             recorder = recorder_for(trial.store) if known is None else known[1]
             recorder.point(trial.owner, new, trial.signing_key)
+            if trial.signing_key is None:
+                running.writers[metric] = recorder.writer(self._store, trial.owner, metric)
 
     @overload
     def save_metrics(self, metrics: Mapping[str, Any], epoch: Any) -> None: ...

@@ -165,6 +165,7 @@ class Delivery:
         A full disk, or one that cannot be written for a moment, costs no record then. Return
         whether it survives SIGKILL of this process: not if it waits in memory.
         """
+        self.journal.slow_down()
         self._make_room()
         lasting = self._spare.write(record)
         taken = lasting or self._held.add(record)

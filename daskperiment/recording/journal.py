@@ -24,7 +24,9 @@ from threading import Lock
 from zlib import crc32
 
 import msgspec
+from msgspec.structs import astuple
 
+from daskperiment.codec import FLOAT_POINT, MOST, WHOLE_POINT
 from daskperiment.errors import (
     RecordsRefusedError,
     StoreError,
@@ -36,14 +38,14 @@ from daskperiment.recording.journal_packing import pack, unpacked
 from daskperiment.recording.left_journals import adopt, count_left, left_journals
 from daskperiment.recording.owned_writes import OwnedWrites
 from daskperiment.recording.unfinished import unfinished
-from daskperiment.records import LogPiece, Point, PointParts
+from daskperiment.records import LogPiece, Point
 from daskperiment.store import rights
 from daskperiment.store.faults import explain
 from daskperiment.store.liveness import current_origin
 from daskperiment.store.protocol import Owner, Record, Store
 from daskperiment.warn import warn_user
 
-__all__ = ["Journal", "JournalFile"]
+__all__ = ["Journal", "JournalFile", "SeriesWriter"]
 
 LONG = 1_000_000
 """A file of more bytes than this is followed by another."""
@@ -53,7 +55,9 @@ _KEPT = 4 << 20
 """Bytes of packed files that are kept though they are delivered: the store may go back."""
 
 _encode_point = msgspec.json.Encoder().encode
-_pack, _MAGIC, _POINT = frames.FRAME.pack, frames.MAGIC, frames.POINT
+_pack_frame, _pack_float, _pack_whole = frames.NUMBER_FRAME.pack, FLOAT_POINT.pack, WHOLE_POINT.pack
+_MAGIC, _FLOAT, _WHOLE = frames.MAGIC, frames.FLOAT, frames.WHOLE
+_NUMBER, _LENGTH = frames.NUMBER_FRAME.size, FLOAT_POINT.size
 _JOURNALS: weakref.WeakSet[Journal] = weakref.WeakSet()
 
 
@@ -75,7 +79,11 @@ class Journal:
     ----------
     on_much : callable
         Called when so much waits that it is to be delivered soon.
+    quick : JournalFile, optional
+        What a `SeriesWriter` may write to without asking: None until `quicken` is called.
     """
+
+    quick: JournalFile | None
 
     def __init__(self, folder: Path, store: Store, writes: OwnedWrites | None = None) -> None:
         self.folder = folder
@@ -90,6 +98,7 @@ class Journal:
         self._writing = Lock()
         self._flushing = Lock()
         self._file: JournalFile | None = None
+        self.quick = None
         self._spent: deque[JournalFile] = deque()
         """Files of before: what the store loses is read from them again."""
         self._behind = False
@@ -110,31 +119,48 @@ class Journal:
                 number = self._number(file, record.owner)
             file.add(frames.encode_record(record, number), 1)
 
-    def point(
-        self, trial: int, point: Point | PointParts, owner: Owner | None = None
-    ) -> None:  # fmt: skip
-        """Write a point of a metric; as `write`, and as fast as can be."""
+    def point(self, trial: int, point: Point, owner: Owner | None = None) -> None:
+        """Write a point of a metric; as `write`."""
+        metric, epoch, value, moment = astuple(point)[:4]
+        if not _is_of_numbers(point):
+            self._other_point(trial, point, owner)
+            return
+        is_float = value.__class__ is float
+        data = _pack_float(epoch, value, moment) if is_float else _pack_whole(epoch, value, moment)
+        with self._writing:
+            file = self._file or self._create()
+            # To hash an owner would be felt.
+            found = file.series.get(metric) if owner is file.latest and owner is not None else None
+            if found is None:
+                found = self._series(file, trial, owner, metric)
+            place, seed = found
+            kind = _FLOAT if is_float else _WHOLE
+            if not is_float:
+                seed = frames.checksum_start(_WHOLE, place)
+            file.add(_pack_frame(_MAGIC, kind, _LENGTH, crc32(data, seed), place, data), 1)
+            file.loose = True
+            if file.size > file.much:
+                file.hear()
+                self.on_much()
+
+    def quicken(self) -> None:
+        """Let writers of series write on by themselves: all is as it mostly is."""
+        with self._writing:
+            self.quick = self._file
+
+    def slow_down(self) -> None:
+        """Let each point come by whoever looks how things are."""
+        self.quick = None
+
+    def _other_point(self, trial: int, point: Point, owner: Owner | None) -> None:
+        """Write a point with a value or an epoch of another type, or a signature."""
         encoded = _encode_point(point)
         with self._writing:
             file = self._file or self._create()
-            if owner is file.latest and owner is not None:  # to hash it would be felt
-                place, seed = file.place
-            else:
-                place, seed = self._place(file, trial, owner)
-            # A frame, written as `add` does, without calls: there may be 300,000 in a second.
-            checksum = crc32(encoded, seed)
-            data = _pack(_MAGIC, _POINT, len(encoded), checksum, place) + encoded
-            size, length = file.size, len(data)
-            try:
-                written = os.pwrite(file.handle, data, size)
-                if written < length:
-                    _write_rest(file.handle, data, size, written)
-            except OSError as error:
-                raise explain(error, file.path) from error
-            file.size = size = size + length
-            file.count += 1
+            place = trial | self._number(file, owner) << frames.OWNERS
+            file.add(frames.encode_frame(frames.POINT, place, encoded), 1)
             file.loose = True
-            if size > file.much:
+            if file.size > file.much:
                 file.hear()
                 self.on_much()
 
@@ -145,16 +171,16 @@ class Journal:
             number = file.introduce(owner, self._writes.begun.get(owner, b""))
         return number or 0
 
-    def _place(self, file: JournalFile, trial: int, owner: Owner | None) -> tuple[int, int]:
-        """Return the number in all frames of an owner's points, and where checksums start."""
-        found = file.places.get(owner)
+    def _series(
+        self, file: JournalFile, trial: int, owner: Owner | None, metric: str
+    ) -> tuple[int, int]:  # fmt: skip
+        """Return the place in all frames of a series of points, and where checksums start."""
+        place = trial | self._number(file, owner) << frames.OWNERS
+        of_owner = file.every.setdefault(place, {})
+        found = of_owner.get(metric)
         if found is None:
-            place = trial | self._number(file, owner) << frames.OWNERS
-            found = place, frames.checksum_start(frames.POINT, place)
-            if owner is None:
-                return found
-            file.places[owner] = found
-        file.latest, file.place = owner, found
+            found = of_owner[metric] = file.begin_series(frames.Series(place, metric))
+        file.latest, file.series = owner, of_owner
         return found
 
     def pieces(
@@ -190,6 +216,7 @@ class Journal:
     def rest(self) -> None:
         """Close the files that are delivered, until they are needed again."""
         with self._flushing, self._writing:
+            self.quick = None
             if self._file is not None and not self._file.waiting:
                 self._spent.append(self._file)
                 self._file = None
@@ -205,7 +232,7 @@ class Journal:
         with self._flushing, self._writing:
             if self._file is not None and not self._file.waiting and self._file.is_spent():
                 self._spent.append(self._file)
-                self._file = None
+                self._file = self.quick = None
 
     def make_room(self) -> None:
         """Remove what is kept though it is delivered: room is needed for what is not."""
@@ -284,14 +311,14 @@ class Journal:
             self._trim(0)
             if self._file is not None and not self._file.waiting:
                 self._file.remove()
-                self._file = None
+                self._file = self.quick = None
 
     def drop(self) -> None:
         """Remove what this process wrote here, delivered or not: it stands elsewhere."""
         with self._writing:
             if self._file is not None:
                 self._file.remove()
-                self._file = None
+                self._file = self.quick = None
 
     def discard(self) -> None:
         """Drop what waits, of this process and of dead ones: the store was deleted."""
@@ -300,7 +327,7 @@ class Journal:
                 if file is not None:
                     file.remove()
             self._spent.clear()
-            self._file = None
+            self._file = self.quick = None
             for path in self._orphans():
                 with suppress(OSError):  # adopted meanwhile
                     path.unlink()
@@ -323,7 +350,7 @@ class Journal:
                 end = file.cut()
                 latest = file is self._file
                 if latest and end > LONG:  # also while a loop goes on writing
-                    self._file, self._behind = None, True
+                    self._file, self.quick, self._behind = None, None, True
                     self._spent.append(file)
             try:
                 for records, done, count in frames.batches(file.sections(end)):
@@ -339,7 +366,7 @@ class Journal:
                 # What a store has lost is read from the file once more, if it was removed or not.
                 spent = self._writes.loss is None and not file.waiting and file.is_spent()
                 if spent and self._file is file:
-                    self._file = None
+                    self._file = self.quick = None
                     self._spent.append(file)
                 if latest:
                     self._behind = False
@@ -392,6 +419,66 @@ class Journal:
         return left_journals(self.folder, self._file.path if self._file else None)
 
 
+class SeriesWriter:
+    """Writes points of one metric of one trial: floats at short whole numbers.
+
+    Any number of threads may use it at once.
+
+    Attributes
+    ----------
+    store : Store
+        As whoever saves the points knows it.
+    """
+
+    __slots__ = ("_file", "_journal", "_metric", "_owner", "_place", "_seed", "store")
+
+    def __init__(self, journal: Journal, store: Store, owner: Owner, metric: str) -> None:
+        self._journal, self._owner, self._metric = journal, owner, metric
+        self.store = store
+        self._file: JournalFile | None = None
+        self._place = self._seed = 0
+
+    def add(self, epoch: int, value: float) -> bool:
+        """Write a point of this moment; it survives SIGKILL of this process when this returns.
+
+        False if it was not written, as somebody is to look first how things are.
+        """
+        # Without a call more: there may be 500,000 in a second.
+        data = _pack_float(epoch, value, time.time())
+        journal = self._journal
+        with journal._writing:
+            file = journal.quick
+            if file is None or (file is not self._file and not self._begin(file)):
+                return False
+            frame = _pack_frame(
+                _MAGIC, _FLOAT, _LENGTH, crc32(data, self._seed), self._place, data
+            )  # fmt: skip
+            size = file.size
+            try:
+                written = os.pwrite(file.handle, frame, size)
+                if written < _NUMBER:
+                    _write_rest(file.handle, frame, size, written)
+            except OSError:
+                return False
+            file.size = size = size + _NUMBER
+            file.count += 1
+            file.loose = True
+            if size > file.much:
+                file.hear()
+                journal.on_much()
+        return True
+
+    def _begin(self, file: JournalFile) -> bool:
+        """Say in a file what is written to it."""
+        owner = self._owner
+        try:
+            self._place, self._seed = self._journal._series(file, owner.trial, owner, self._metric)
+        except StoreError:
+            return False
+        self._file = file
+        return True
+
+
 class JournalFile:
     """One file of the journal of this process. Whoever writes to it holds the journal's lock."""
 
@@ -409,12 +496,12 @@ class JournalFile:
         """Whether points were written since the last cut."""
         self.numbers: dict[Owner | None, int] = {None: 0}
         """The numbers that owners have in this file."""
-        self.places: dict[Owner | None, tuple[int, int]] = {}
-        """What the frames of their points begin with."""
+        self.every: dict[int, dict[str, tuple[int, int]]] = {}
+        """Place of a trial -> metric -> what the frames of its points begin with."""
         self.latest: Owner | None = None
-        """The owner of the latest point, and its place."""
-        self.place = (0, 0)
-        self._owners: dict[int, Owner] = {}
+        """The owner of the latest point, and its series."""
+        self.series: dict[str, tuple[int, int]] = {}
+        self._names = frames.JournalNames({}, {}, {})
         self.count = 0
         """How many records and points it has."""
         self.much = _MUCH
@@ -491,8 +578,16 @@ class JournalFile:
         """Say who an owner is, and return its number in this file."""
         number = len(self.numbers)
         self.add(frames.encode_owner(owner, number, begun), 0)
-        self.numbers[owner], self._owners[number] = number, owner
+        self.numbers[owner], self._names.owners[number] = number, owner
         return number
+
+    def begin_series(self, series: frames.Series) -> tuple[int, int]:
+        """Say what a series is; return the place of its points, and where checksums start."""
+        number = len(self._names.series) + 1
+        self.add(frames.encode_series(series, number), 0)
+        self._names.series[number] = series
+        place = number << frames.OWNERS | series.place & (1 << frames.OWNERS) - 1
+        return place, frames.checksum_start(frames.FLOAT, place)
 
     def rewind(self) -> None:
         """Count nothing as delivered.
@@ -504,8 +599,7 @@ class JournalFile:
         """
         if self._packed:
             self._take(unpacked(self.handle, self._first, self._packed), 0)
-            found = frames.read_owners(self.handle, self.size)
-            self._owners = {number: owner for number, owner, _ in found}
+            self._names = frames.read_names(self.handle, self.size)
         self.delivered, self.handed_over = self._first, 0
 
     def pack(self) -> None:
@@ -515,7 +609,8 @@ class JournalFile:
             if found is not None:
                 self._take(*found)
                 # Nobody writes on: it says itself whose all is, should that be read again.
-                self.numbers, self.places, self._owners = {}, {}, {}
+                self.numbers, self.every, self.series, self.latest = {}, {}, {}, None
+                self._names = frames.JournalNames({}, {}, {})
 
     def _take(self, handle: int, packed: int) -> None:
         os.close(self.handle)
@@ -523,7 +618,7 @@ class JournalFile:
 
     def first_records(self) -> dict[Owner, bytes]:
         """Return the first records of the owners' trials."""
-        return {owner: begun for _, owner, begun in frames.read_owners(self.handle, self.size)}
+        return frames.read_names(self.handle, self.size).begun
 
     def cut(self) -> int:
         """End the groups of points here, and give the offset up to which all is whole."""
@@ -534,7 +629,10 @@ class JournalFile:
 
     def sections(self, end: int) -> Iterator[frames.JournalSection]:
         """Read what is not delivered yet."""
-        return frames.sections(self.handle, self.name, self._owners, self.delivered, end)
+        names = self._names
+        return frames.sections(
+            self.handle, self.name, names.owners, self.delivered, end, names.series
+        )
 
     def hear(self) -> None:
         """Note that somebody was told how much waits."""
@@ -562,6 +660,15 @@ class JournalFile:
         # When the interpreter ends, a module's names are None.
         if self.handle >= 0 and os is not None:
             os.close(self.handle)
+
+
+def _is_of_numbers(point: Point) -> bool:
+    """Whether a point is its epoch and its value, and these are numbers that 64 bits hold."""
+    if point.__class__ is not Point or point.epoch.__class__ is not int:
+        return False
+    kind = point.value.__class__
+    whole = kind is float or (kind is int and -MOST < point.value < MOST)
+    return whole and -MOST < point.epoch < MOST
 
 
 def _write_rest(file: int, data: bytes, offset: int, written: int) -> None:

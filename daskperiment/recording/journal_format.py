@@ -14,6 +14,10 @@ The first frame is the header: JSON with the journal's name and the process that
 CRC covers the data and starts from kind and trial. The magic number of a frame is no part of any
 UTF-8 text, so that reading finds its way again behind damage.
 
+A point whose epoch and value are numbers has a frame of 44 bytes: behind its head stand epoch,
+value and time, and what it calls its trial has in the upper bits the number of a *series*, of which
+a frame before says what metric and whose it is. All other points are JSON.
+
 Points and pieces of logs are delivered in groups, one record per trial. What goes into one group
 follows from the file alone, so that reading it again gives the same records: groups end at a cut,
 at a record of the stream ``notes``, and where a section of 400 kB ends.
@@ -22,29 +26,36 @@ at a record of the stream ``notes``, and where a section of 400 kB ends.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from struct import Struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import msgspec
 
-from daskperiment.codec import MANY, points_body, sealed
+from daskperiment.codec import FLOAT_POINT, MANY, NumberPoints, numbers_body, points_body, sealed
 from daskperiment.records import Origin
 from daskperiment.store.protocol import Owner, Record
 
 __all__ = [
     "CUT",
+    "FLOAT",
     "FRAME",
     "LOG",
     "MAGIC",
+    "NUMBER_FRAME",
+    "NUMBER_HEAD",
     "OWNER",
     "OWNERS",
     "POINT",
     "RECORD",
     "START",
+    "WHOLE",
     "JournalHeader",
+    "JournalNames",
     "JournalSection",
+    "Series",
     "batches",
     "checksum_start",
     "encode_frame",
@@ -52,23 +63,31 @@ __all__ = [
     "encode_mark",
     "encode_owner",
     "encode_record",
+    "encode_series",
     "read_header",
     "read_mark",
-    "read_owners",
+    "read_names",
     "sections",
 ]
 
-HEADER, POINT, RECORD, CUT, OWNER, LOG = range(6)
+HEADER, POINT, RECORD, CUT, OWNER, LOG, SERIES, FLOAT, WHOLE = range(9)
 START = 24
 """Offset of the first frame."""
 
-_TEXT = b"dpjrnl1\n"
+_TEXT = b"dpjrnl2\n"
+_TEXTS = (_TEXT, b"dpjrnl1\n")
+"""That of now, and of before there were frames of numbers."""
 MAGIC = 0xFEFF
 _MAGIC_BYTES = MAGIC.to_bytes(2, "little")
 FRAME = Struct("<HBxIIQ")
+NUMBER_FRAME = Struct("<HBxIIQ24s")
+"""Of a point of numbers: its head, and then epoch, value and time."""
+NUMBER_HEAD = FRAME.pack(MAGIC, FLOAT, NUMBER_FRAME.size - FRAME.size, 0, 0)[:8]
+"""The first bytes of a float's."""
 _MARK = Struct("<QI")
 _NAMES = Struct("<BH")
 _TOKEN = Struct("<H")
+_OF_OWNER = Struct("<I")
 _SECTION = 400_000
 OWNERS = 40
 _TRIALS = (1 << OWNERS) - 1
@@ -77,14 +96,36 @@ _BATCH = 1_000_000
 """Bytes that are delivered in one call of the store, if no record is larger."""
 _CHUNK = 1 << 20
 _LONGEST = 1 << 31
+_NUMBERS = (FLOAT, WHOLE)
+_NAMING = (HEADER, OWNER, SERIES)
 _GROUPED = {POINT: ("points", b'{"points":[%b]}'), LOG: ("logs", b'{"lines":[%b]}')}
 """What is delivered in groups: kind -> the stream, and the body of a group's record."""
+
+_FEW = 64
+"""Frames of numbers of which it is not worth while to make arrays."""
 
 _pack = FRAME.pack
 
 
-_Groups = dict[tuple[int, int], tuple[int, list[bytes]]]
-"""Kind and trial -> the offset of the first of a group, and what is in it."""
+_Groups = dict[tuple[int, int], tuple[int, list[Any]]]
+"""Kind and trial -> the offset of the first of a group, and what is in it: JSON or numbers."""
+
+
+class Series(NamedTuple):
+    """The points of one metric of one trial in a journal."""
+
+    place: int
+    """The trial, and above it the number of its owner."""
+    metric: str
+
+
+class JournalNames(NamedTuple):
+    """What the numbers in a journal mean."""
+
+    owners: dict[int, Owner]
+    begun: dict[Owner, bytes]
+    """The first records of their trials."""
+    series: dict[int, Series]
 
 
 class JournalHeader(msgspec.Struct, frozen=True):
@@ -134,6 +175,12 @@ def encode_owner(owner: Owner, number: int, begun: bytes) -> bytes:
     return encode_frame(OWNER, owner.trial | number << OWNERS, data)
 
 
+def encode_series(series: Series, number: int) -> bytes:
+    """Return the bytes of the frame that says what the number of a series means."""
+    data = _OF_OWNER.pack(series.place >> OWNERS) + series.metric.encode()
+    return encode_frame(SERIES, series.place & _TRIALS | number << OWNERS, data)
+
+
 def encode_mark(offset: int) -> bytes:
     """Return the first bytes of a file, which say up to where it is delivered."""
     mark = offset.to_bytes(8, "little")
@@ -150,7 +197,7 @@ def read_header(file: int) -> JournalHeader | None:
     """Read the header; ``None`` if it is damaged or of another format."""
     start = os.pread(file, 4096, 0)
     frame = _frame_at(start, START, len(start))
-    if start[:8] != _TEXT or frame is None or frame[0] != HEADER:
+    if start[:8] not in _TEXTS or frame is None or frame[0] != HEADER:
         return None
     try:
         return msgspec.json.decode(frame[2], type=JournalHeader)
@@ -165,8 +212,9 @@ def read_mark(file: int) -> int:
     return max(int.from_bytes(mark[:8], "little"), START) if whole else START
 
 
-def read_owners(file: int, end: int) -> Iterator[tuple[int, Owner, bytes]]:
-    """Read the numbers and owners of a file, with the first records of their trials."""
+def read_names(file: int, end: int) -> JournalNames:
+    """Read the owners and series of a file."""
+    names = JournalNames({}, {}, {})
     offset = START
     while offset < end:
         frame = _frame_in(file, offset, end)
@@ -174,19 +222,26 @@ def read_owners(file: int, end: int) -> Iterator[tuple[int, Owner, bytes]]:
             offset = _resume(file, offset + 1, end)
             continue
         kind, trial, data = frame
+        number, trial = trial >> OWNERS, trial & _TRIALS
         if kind == OWNER and len(data) >= _TOKEN.size:
             middle = _TOKEN.size + _TOKEN.unpack_from(data)[0]
-            token = data[_TOKEN.size : middle].decode(errors="replace")
-            yield trial >> OWNERS, Owner(trial & _TRIALS, token), data[middle:]
-        offset += FRAME.size + len(data)
+            owner = Owner(trial, data[_TOKEN.size : middle].decode(errors="replace"))
+            names.owners[number], names.begun[owner] = owner, data[middle:]
+        elif kind == SERIES and len(data) >= _OF_OWNER.size:
+            place = trial | _OF_OWNER.unpack_from(data)[0] << OWNERS
+            metric = data[_OF_OWNER.size :].decode(errors="replace")
+            names.series[number] = Series(place, metric)
+        offset += FRAME.size + len(frame[2])
+    return names
 
 
 def sections(
-    file: int, journal: str, owners: Mapping[int, Owner], start: int, end: int
-) -> Iterator[JournalSection]:
+    file: int, journal: str, owners: Mapping[int, Owner], start: int, end: int,
+    series: Mapping[int, Series] | None = None,
+) -> Iterator[JournalSection]:  # fmt: skip
     """Read what lies between two offsets, of which the first is at a frame."""
     while start < end:
-        section = _read_section(file, journal, owners, start, end)
+        section = _read_section(file, journal, owners, series or {}, start, end)
         start = section.end
         yield section
 
@@ -209,8 +264,9 @@ def batches(
 
 
 def _read_section(
-    file: int, journal: str, owners: Mapping[int, Owner], start: int, end: int
-) -> JournalSection:
+    file: int, journal: str, owners: Mapping[int, Owner], series: Mapping[int, Series], start: int,
+    end: int,
+) -> JournalSection:  # fmt: skip
     limit = min((start // _SECTION + 1) * _SECTION, end)
     window = os.pread(file, min(limit + 4096, end) - start, start)
     groups: _Groups = {}
@@ -226,8 +282,17 @@ def _read_section(
             offset = found
             continue
         kind, trial, data = frame
-        if trial > _TRIALS and kind != OWNER and trial >> OWNERS not in owners:
-            skipped += len(data)  # nobody knows any more whose it is
+        if kind in _NUMBERS:
+            numbers = _numbers(window, offset - start, limit - start)
+            taken, count = _group(numbers, offset, series, owners, groups)
+            frames += count
+            skipped += taken - count * NUMBER_FRAME.size if taken else len(data)
+            offset += taken or FRAME.size + len(data)  # it may have another length
+            continue
+        if kind > WHOLE or (
+            trial > _TRIALS and kind not in _NAMING and trial >> OWNERS not in owners
+        ):
+            skipped += len(data)  # of a later version, or nobody knows any more whose it is
         elif kind in _GROUPED:
             _, items = groups.setdefault((kind, trial), (offset, []))
             items.append(data)
@@ -256,7 +321,7 @@ def _read_section(
 
 
 def _take_alike(
-    window: bytes, place: int, limit: int, kind: int, trial: int, items: list[bytes]
+    window: bytes, place: int, limit: int, kind: int, trial: int, items: list[Any]
 ) -> int:
     """Add the data of the whole frames that follow within a window, as far as they are alike.
 
@@ -277,6 +342,96 @@ def _take_alike(
         items.append(data)
         place = begin + length
     return place
+
+
+class _NumberFrames(NamedTuple):
+    """Frames of numbers that belong to one series."""
+
+    number: int
+    is_whole: bool
+    data: bytes
+    first: int
+    """Before how many others the first of them stood."""
+
+
+def _group(
+    numbers: Sequence[_NumberFrames], offset: int, series: Mapping[int, Series],
+    owners: Mapping[int, Owner], groups: _Groups,
+) -> tuple[int, int]:  # fmt: skip
+    """Add the frames that follow an offset to their groups.
+
+    Return how many bytes they are, and how many frames belong to somebody.
+    """
+    every = count = 0
+    for one in numbers:
+        frames, known = len(one.data) // FLOAT_POINT.size, series.get(one.number)
+        every += frames
+        if known is not None and (known.place <= _TRIALS or known.place >> OWNERS in owners):
+            begin = offset + one.first * NUMBER_FRAME.size
+            _, items = groups.setdefault((POINT, known.place), (begin, []))
+            items.append(NumberPoints(known.metric, one.is_whole, one.data))
+            count += frames
+    return every * NUMBER_FRAME.size, count
+
+
+def _numbers(window: bytes, place: int, limit: int) -> Sequence[_NumberFrames]:
+    """Read the whole frames of numbers that begin in a window at a place, up to what is none.
+
+    They are by their series and kinds, those of each series in their order.
+    """
+    size = NUMBER_FRAME.size
+    most = min((len(window) - place) // size, -(-(limit - place) // size))
+    if most < _FEW:
+        return _few_numbers(window, place, most)
+    import numpy as np  # noqa: PLC0415  # most processes do without
+
+    fields = [("head", "<u4"), ("length", "<u4"), ("crc", "<u4"), ("trial", "<u8"), ("data", "V24")]
+    frames = np.frombuffer(window, fields, most, place)
+    heads = [MAGIC | kind << 16 for kind in _NUMBERS]
+    is_float, is_whole = frames["head"] == heads[0], frames["head"] == heads[1]
+    fits = (is_float | is_whole) & (frames["length"] == size - FRAME.size)
+    frames = frames[: most if fits.all() else int(fits.argmin())]
+    trials, wholes = frames["trial"].copy(), is_whole[: len(frames)]
+    kinds = np.where(wholes, np.uint64(WHOLE), np.uint64(FLOAT))
+    seeds = (trials << np.uint64(2) | kinds) + (trials >> np.uint64(32)) & np.uint64(0xFFFFFFFF)
+    sums = map(crc32, frames["data"].tolist(), seeds.tolist())
+    right = np.fromiter(sums, "uint32", len(frames)) == frames["crc"]
+    count = len(frames) if right.all() else int(right.argmin())
+    if not count:  # as it is not whole by itself
+        return []
+    numbers, wholes, data = trials[:count] >> np.uint64(OWNERS), wholes[:count], frames["data"]
+    order = np.argsort(numbers, kind="stable")
+    if (order[1:] > order[:-1]).all():
+        data = data[:count]
+    else:
+        numbers, wholes, data = numbers[order], wholes[order], data[order]
+    changes = (numbers[1:] != numbers[:-1]) | (wholes[1:] != wholes[:-1])
+    starts = [0, *(np.flatnonzero(changes) + 1).tolist(), count]
+    return [
+        _NumberFrames(
+            int(numbers[begin]), bool(wholes[begin]), data[begin:end].tobytes(), int(order[begin])
+        )
+        for begin, end in pairwise(starts)
+    ]
+
+
+def _few_numbers(window: bytes, place: int, most: int) -> Sequence[_NumberFrames]:
+    found: dict[int, list[_NumberFrames]] = {}
+    for first in range(most):
+        magic, kind, length, crc, trial, data = NUMBER_FRAME.unpack_from(window, place)
+        if (
+            magic != MAGIC or kind not in _NUMBERS or length != len(data)
+            or crc32(data, checksum_start(kind, trial)) != crc
+        ):  # fmt: skip
+            break
+        one = _NumberFrames(trial >> OWNERS, kind == WHOLE, data, first)
+        some = found.setdefault(one.number, [])
+        if some and some[-1].is_whole is one.is_whole:
+            some[-1] = some[-1]._replace(data=some[-1].data + data)
+        else:
+            some.append(one)
+        place += NUMBER_FRAME.size
+    return [one for some in found.values() for one in some]
 
 
 def _frame_at(window: bytes, place: int, end: int) -> tuple[int, int, bytes] | None:
@@ -336,13 +491,23 @@ def _close(groups: _Groups, journal: str, owners: Mapping[int, Owner]) -> list[R
     for (kind, trial), (offset, items) in groups.items():
         number = trial & _TRIALS
         stream, form = _GROUPED[kind]
-        if kind == POINT and len(items) >= MANY:
-            body = points_body(items, number)
+        kinds = set(map(type, items))
+        if kinds == {NumberPoints}:
+            body = numbers_body(items, number)
         else:
-            body = sealed(form % b",".join(items), number)
+            if NumberPoints in kinds:
+                items = [piece for one in items for piece in _pieces(one)]
+            if kind == POINT and len(items) >= MANY:
+                body = points_body(items, number)
+            else:
+                body = sealed(form % b",".join(items), number)
         owner = owners.get(trial >> OWNERS)
         found.append(Record(stream, number, f"{journal}-{offset}", body, owner))
     return found
+
+
+def _pieces(one: bytes | NumberPoints) -> list[bytes]:
+    return [one] if isinstance(one, bytes) else one.pieces()
 
 
 def _decode_record(trial: int, data: bytes, owners: Mapping[int, Owner]) -> Record | None:

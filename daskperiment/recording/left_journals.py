@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from daskperiment.errors import StoreWarning
@@ -12,7 +12,6 @@ from daskperiment.recording import journal_format as frames
 from daskperiment.recording.owned_writes import OwnedWrites
 from daskperiment.store.faults import explain
 from daskperiment.store.liveness import is_gone
-from daskperiment.store.protocol import Owner
 from daskperiment.warn import warn_user
 
 __all__ = ["adopt", "count_left", "left_journals"]
@@ -65,11 +64,9 @@ def adopt(path: Path, writes: OwnedWrites) -> int:
     except OSError as error:
         raise explain(error, path) from error
     try:
-        found = list(frames.read_owners(file, os.fstat(file).st_size))
-        owners = {number: owner for number, owner, _ in found}
-        begun = {owner: body for _, owner, body in found}
-        for records, _, _ in frames.batches(watched(_remaining(file, path, owners))):
-            writes.append(records, lambda: begun)
+        names = frames.read_names(file, os.fstat(file).st_size)
+        for records, _, _ in frames.batches(watched(_remaining(file, path, names))):
+            writes.append(records, lambda: names.begun)
             delivered += len(records)
     finally:
         os.close(file)
@@ -97,12 +94,13 @@ def _set_aside(path: Path, skipped: int) -> None:
 
 
 def _remaining(
-    file: int, path: Path, owners: Mapping[int, Owner]
+    file: int, path: Path, names: frames.JournalNames
 ) -> Iterator[frames.JournalSection]:
     # The name is in the file's name too, should the header be damaged.
     header = frames.read_header(file)
     name = header.journal if header else path.stem.rpartition("-")[2]
-    return frames.sections(file, name, owners, frames.read_mark(file), os.fstat(file).st_size)
+    start, end = frames.read_mark(file), os.fstat(file).st_size
+    return frames.sections(file, name, names.owners, start, end, names.series)
 
 
 def count_left(path: Path) -> int:
@@ -113,7 +111,7 @@ def count_left(path: Path) -> int:
         return 0
     try:
         size = os.fstat(file).st_size
-        owners = {number: owner for number, owner, _ in frames.read_owners(file, size)}
-        return sum(section.frames for section in _remaining(file, path, owners))
+        names = frames.read_names(file, size)
+        return sum(section.frames for section in _remaining(file, path, names))
     finally:
         os.close(file)

@@ -24,6 +24,7 @@ from daskperiment.codec import encode, sealed, signed
 from daskperiment.errors import StoreError, StoreUnavailableError, StoreWarning
 from daskperiment.recording.delivery import Delivery
 from daskperiment.recording.heartbeat import TICK, Heartbeat
+from daskperiment.recording.journal import SeriesWriter
 from daskperiment.recording.listeners import RecorderListener
 from daskperiment.recording.outputs import DREW, ObservedOutputs, remember
 from daskperiment.recording.record_signer import RecordSigner
@@ -38,7 +39,6 @@ from daskperiment.records import (
     LogPiece,
     Output,
     Point,
-    PointParts,
     beat_id,
     ended_id,
 )
@@ -133,10 +133,9 @@ class Recorder:
         else:
             self.write_signed("notes", trial, id, record, owner, key)
 
-    def point(self, owner: Owner, point: Point | PointParts, key: bytes | None = None) -> None:
+    def point(self, owner: Owner, point: Point, key: bytes | None = None) -> None:
         """Write a metric point of a trial down. Never raises, as `write`."""
         if key is not None:
-            point = Point(*point) if isinstance(point, tuple) else point
             with self.signer.lock:
                 self.point(owner, self.signer.point(owner, point, key))
             return
@@ -150,6 +149,12 @@ class Recorder:
             self.delivery.hold(Record("points", owner.trial, id, body, owner), error)
         if not self._heartbeat.runs:
             self._heartbeat.start()
+        if self._heartbeat.runs and not self.delivery.stuck:
+            self._journal.quicken()
+
+    def writer(self, store: Store, owner: Owner, metric: str) -> SeriesWriter:
+        """Return what writes points of a metric of a trial, as long as nothing unusual happens."""
+        return SeriesWriter(self._journal, store, owner, metric)
 
     def pieces(
         self, owner: Owner, pieces: Sequence[LogPiece], patience: float, key: bytes | None = None
@@ -418,6 +423,7 @@ class Recorder:
         if self.pid != os.getpid():
             return  # a fork: all of this is the parent's
         self._closed = True
+        self._journal.slow_down()
         self._heartbeat.stop()
         for listener in self.listeners:
             listener.on_close()

@@ -41,7 +41,6 @@ __all__ = [
     "LogPiece",
     "Output",
     "Point",
-    "PointParts",
     "Reached",
     "Recipe",
     "Removed",
@@ -391,10 +390,6 @@ class Point(Struct, frozen=True, array_like=True):
     epoch: Any
     value: Any
     time: float
-
-
-PointParts = tuple[str, Any, Any, float]
-"""The fields of a point, in their order: the JSON of both is the same."""
 
 
 class SignedPoint(Point, frozen=True, array_like=True):

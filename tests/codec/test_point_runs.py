@@ -15,7 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import daskperiment
-from daskperiment.codec import PointRecord, decode, points_body, to_plain
+from daskperiment.codec import (
+    FLOAT_POINT,
+    WHOLE_POINT,
+    NumberPoints,
+    PointRecord,
+    decode,
+    numbers_body,
+    points_body,
+    to_plain,
+)
 from daskperiment.dashboard.metric_cache import MetricCache
 from daskperiment.history.metrics import get_metrics, load_metrics, summarize
 from daskperiment.recording.registry import close_recorders
@@ -207,3 +216,25 @@ def test_what_is_not_finite_in_runs(tmp_path: Path) -> None:
         assert (repr(series.values.tolist()), series.passed_over) == (repr(values), 0)
         summary = summarize(store, [trial])[trial]["loss"]
         assert (summary.min, summary.max, summary.last) == (-inf, inf, -inf)
+
+
+NUMBERS = st.tuples(
+    st.sampled_from("ab"), st.sampled_from([0, 1, 1, 2, -7]), st.booleans(),
+    st.sampled_from([0, 0.5, 1e300, -0.0, 0.1, 5e-324, 7, inf, nan, 3.25]),
+    st.sampled_from([0.0, 0.0009, 0.004, 0.0051, 0.1, -0.5, 5e9]), st.integers(1, 90),
+)  # fmt: skip
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(NUMBERS, min_size=1, max_size=12))
+def test_numbers_as_bytes_give_the_same_body(stretches: list[Any]) -> None:
+    """Points whose numbers are bytes become the record that they become as JSON, bit by bit."""
+    parts, epoch, time = [], 0, 1.7e9
+    for metric, step, whole, value, gap, count in stretches:
+        form, data = WHOLE_POINT if whole else FLOAT_POINT, b""
+        for n in range(count):
+            epoch, time = epoch + step, time + gap
+            data += form.pack(epoch, n * 3 if whole else float(value) * n, time)
+        parts.append(NumberPoints(metric, whole, data))
+    pieces = [piece for part in parts for piece in part.pieces()]
+    assert numbers_body(parts, 1) == points_body(pieces, 1)

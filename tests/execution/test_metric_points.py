@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import math
+import os
 import shutil
 import threading
 import warnings
@@ -275,6 +277,27 @@ class TestFaults:
             train().compute(scheduler="synchronous")
         assert [each.category for each in caught] == ([] if strict else [StoreWarning])
         assert ex.load_metric("loss", 1)[1].tolist() == [1.0, 2.0]
+
+    def test_full_in_a_loop(self, ex, monkeypatch):
+        """A disk that is full for a while in the middle of a loop costs no point."""
+        write, full = os.pwrite, []
+
+        def refuse(file, data, offset):
+            if full:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return write(file, data, offset)
+
+        monkeypatch.setattr(os, "pwrite", refuse)
+
+        @ex.result
+        def train():
+            for epoch in range(300):
+                full[:] = [True] if 100 <= epoch < 103 else []
+                ex.save_metric("loss", epoch, 0.5 + epoch)
+
+        with pytest.warns(StoreWarning, match="could not be written"):
+            train().compute(scheduler="synchronous")
+        assert ex.load_metric("loss", 1)[1].tolist() == [0.5 + epoch for epoch in range(300)]
 
     def test_no_thread_to_be_had(self, ex, monkeypatch):
         """Where no thread can be started points come with the trial's end."""

@@ -1,0 +1,110 @@
+"""Points whose epochs and values are numbers: 24 bytes each, and the body of a record of many.
+
+So a journal has them. They become the runs of a record (:mod:`daskperiment.codec.point_runs`)
+without a Python object for any of them.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from math import isfinite
+from struct import Struct
+from typing import Any, NamedTuple
+
+import msgspec
+
+from daskperiment.codec.bodies import sealed
+from daskperiment.codec.fields import to_plain
+from daskperiment.codec.point_runs import LATEST, MANY, MOMENT, SHORT, FoundRun, points_body
+
+__all__ = ["FLOAT_POINT", "MOST", "WHOLE_POINT", "NumberPoints", "numbers_body"]
+
+FLOAT_POINT = Struct("<qdd")
+"""Epoch, value and time."""
+WHOLE_POINT = Struct("<qqd")
+MOST = 2**62
+"""Epochs and whole numbers are below this, so that a 64-bit integer has their differences."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class NumberPoints(NamedTuple):
+    """Points of one metric, in their order: epoch, value and time of each."""
+
+    metric: str
+    is_whole: bool
+    """Whether their values are whole numbers; else all are floats."""
+    data: bytes
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+        return len(self.data) // FLOAT_POINT.size
+
+    def pieces(self) -> list[bytes]:
+        """Return each as JSON."""
+        each = (WHOLE_POINT if self.is_whole else FLOAT_POINT).iter_unpack(self.data)
+        metric = self.metric
+        return [
+            _encode((metric, epoch, value if isfinite(value) else to_plain(value), time))
+            for epoch, value, time in each
+        ]
+
+
+def numbers_body(parts: Sequence[NumberPoints], trial: int) -> bytes:
+    """Return the body of a record of some points; the same as of the same points as JSON."""
+    count = sum([part.size for part in parts])
+    runs = _runs(parts, count) if count >= MANY else None
+    if runs is None:
+        return points_body([piece for part in parts for piece in part.pieces()], trial)
+    written = b",".join([run.encoded() for run in runs])
+    return sealed(b'{"points":[],"runs":[%b]}' % written, trial)
+
+
+def _runs(parts: Sequence[NumberPoints], count: int) -> list[FoundRun] | None:
+    """Return points as runs; None where they are to be looked at one by one."""
+    import numpy as np  # noqa: PLC0415  # most processes do without
+
+    by_metric: dict[str, list[NumberPoints]] = {}
+    for part in parts:
+        by_metric.setdefault(part.metric, []).append(part)
+    found: list[FoundRun] = []
+    for metric, some in by_metric.items():
+        if len({part.is_whole for part in some}) > 1:
+            return None
+        dtype = [("epoch", "<i8"), ("value", "<i8" if some[0].is_whole else "<f8"), ("time", "<f8")]
+        points = np.frombuffer(b"".join([part.data for part in some]), dtype)
+        for run in _runs_of(metric, *(points[name].copy() for name in ("epoch", "value", "time"))):
+            found.append(run)
+            if len(found) * SHORT > count:
+                return None
+    if not all(run.can_be_written() for run in found):
+        return None
+    return found
+
+
+def _runs_of(metric: str, epochs: Any, values: Any, times: Any) -> Iterator[FoundRun]:
+    """Yield the points of one metric as runs: each is as long as it can be."""
+    import numpy as np  # noqa: PLC0415  # as above
+
+    steps = np.diff(epochs)
+    turns = np.flatnonzero(steps[1:] != steps[:-1]).tolist()
+    later = times[1:]
+    breaks = np.flatnonzero((times[:-1] > later) | (later >= LATEST)).tolist()
+    start, count = 0, len(epochs)
+    while start < count:
+        turn, end = bisect_left(turns, start), count
+        if turn < len(turns):
+            end = min(end, turns[turn] + 2)
+        gap = bisect_left(breaks, start)
+        if gap < len(breaks):
+            end = min(end, breaks[gap] + 1)
+        if end - start > MANY:  # of a quick loop, whose points need no times of their own
+            moment = start + int(np.searchsorted(times[start:end], times[start] + MOMENT))
+            end = end if moment < start + MANY else moment
+        step = int(steps[start]) if end - start > 1 else 0
+        yield FoundRun(
+            metric, int(epochs[start]), step, values[start:end], times[start:end].tolist()
+        )
+        start = end
