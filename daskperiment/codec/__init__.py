@@ -41,8 +41,6 @@ from daskperiment.codec.kinds import NotPlainError
 from daskperiment.codec.long_values import LongValues, spelled_out
 from daskperiment.codec.number_points import (
     FLOAT_POINT,
-    MOST,
-    WHOLE_POINT,
     NumberPoints,
     numbers_body,
 )
@@ -68,8 +66,6 @@ from daskperiment.codec.signed_records import (
 __all__ = [
     "FLOAT_POINT",
     "MANY",
-    "MOST",
-    "WHOLE_POINT",
     "Blob",
     "LongValues",
     "NamedValue",

@@ -16,7 +16,17 @@ import msgspec
 
 from daskperiment.codec.bodies import sealed
 from daskperiment.codec.fields import to_plain
-from daskperiment.codec.point_runs import LATEST, MANY, MOMENT, SHORT, FoundRun, points_body
+from daskperiment.codec.point_runs import (
+    LATEST,
+    MANY,
+    MOMENT,
+    SHORT,
+    FoundRun,
+    GivenPoint,
+    decoded_points,
+    may_run,
+    points_body,
+)
 
 __all__ = ["FLOAT_POINT", "MOST", "WHOLE_POINT", "NumberPoints", "numbers_body"]
 
@@ -52,14 +62,48 @@ class NumberPoints(NamedTuple):
         ]
 
 
-def numbers_body(parts: Sequence[NumberPoints], trial: int) -> bytes:
-    """Return the body of a record of some points; the same as of the same points as JSON."""
+def numbers_body(points: Sequence[NumberPoints | bytes], trial: int) -> bytes:
+    """Return the body of a record of some points, in their order; what is bytes is one as JSON.
+
+    It is the same as of the same points as JSON.
+    """
+    parts = list(_all_numbers(points))
     count = sum([part.size for part in parts])
-    runs = _runs(parts, count) if count >= MANY else None
+    runs = _runs(parts, count) if count >= MANY and parts[-1] is not _OTHER else None
     if runs is None:
-        return points_body([piece for part in parts for piece in part.pieces()], trial)
+        return points_body([piece for each in points for piece in _pieces(each)], trial)
     written = b",".join([run.encoded() for run in runs])
     return sealed(b'{"points":[],"runs":[%b]}' % written, trial)
+
+
+_OTHER = NumberPoints("", False, b"")
+"""Stands last where there are points of other kinds."""
+
+
+def _all_numbers(points: Sequence[NumberPoints | bytes]) -> Iterator[NumberPoints]:
+    """Yield points as numbers, as long as all are."""
+    pieces = [one for one in points if isinstance(one, bytes)]
+    decoded = iter(decoded_points(pieces))
+    for one in points:
+        if isinstance(one, NumberPoints):
+            yield one
+            continue
+        point = next(decoded, None)
+        if point is None or not may_run(point) or not _fits(point):
+            yield _OTHER
+            return
+        is_whole = type(point.value) is int
+        data = (WHOLE_POINT if is_whole else FLOAT_POINT).pack(point.epoch, point.value, point.time)
+        yield NumberPoints(point.metric, is_whole, data)
+
+
+def _fits(point: GivenPoint) -> bool:
+    value = 0 if type(point.value) is float else point.value
+    return -MOST < point.epoch < MOST and -MOST < value < MOST
+
+
+def _pieces(one: NumberPoints | bytes) -> list[bytes]:
+    return [one] if isinstance(one, bytes) else one.pieces()
 
 
 def _runs(parts: Sequence[NumberPoints], count: int) -> list[FoundRun] | None:

@@ -33,8 +33,11 @@ __all__ = [
     "MOMENT",
     "SHORT",
     "FoundRun",
+    "GivenPoint",
     "PointRecord",
     "PointRun",
+    "decoded_points",
+    "may_run",
     "points_body",
 ]
 
@@ -57,7 +60,9 @@ P = TypeVar("P")
 _encode = msgspec.json.Encoder().encode
 
 
-class _GivenPoint(Struct, array_like=True, gc=False):
+class GivenPoint(Struct, array_like=True, gc=False):
+    """A point as it was written down."""
+
     metric: str
     epoch: Any
     value: Any
@@ -66,7 +71,7 @@ class _GivenPoint(Struct, array_like=True, gc=False):
     """Where there is a signing key, each point has a signature of its own."""
 
 
-_points_of = msgspec.json.Decoder(list[_GivenPoint]).decode
+_points_of = msgspec.json.Decoder(list[GivenPoint]).decode
 
 
 class PointRun(Struct, array_like=True, gc=False):
@@ -171,7 +176,7 @@ class PointRecord(Struct, Generic[P], gc=False):
 def points_body(points: list[bytes], trial: int) -> bytes:
     """Return the body of a record of some points, each as JSON; the same for the same points."""
     joined = b",".join(points)
-    decoded = _decoded(joined) if len(points) >= MANY else []
+    decoded = decoded_points(points) if len(points) >= MANY else []
     infinite = _with_floats(decoded)
     odd = _odd_metrics(decoded)
     kept = [each for each in decoded if each.metric not in odd] if odd else decoded
@@ -188,15 +193,15 @@ def points_body(points: list[bytes], trial: int) -> bytes:
     return sealed(b'{"points":[%b]}' % joined, trial)
 
 
-def _decoded(joined: bytes) -> list[_GivenPoint]:
-    """Return points; none if anything else is among them."""
+def decoded_points(points: Sequence[bytes]) -> list[GivenPoint]:
+    """Return points of JSON; none if anything else is among them."""
     try:
-        return _points_of(b"[%b]" % joined)
+        return _points_of(b"[%b]" % b",".join(points))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return []
 
 
-def _with_floats(points: Sequence[_GivenPoint]) -> set[str]:
+def _with_floats(points: Sequence[GivenPoint]) -> set[str]:
     """Put floats in the place of values that JSON has no number for; return their metrics."""
     found: set[str] = set()
     if dict in {type(each.value) for each in points}:
@@ -207,25 +212,26 @@ def _with_floats(points: Sequence[_GivenPoint]) -> set[str]:
     return found
 
 
-def _odd_metrics(points: Sequence[_GivenPoint]) -> set[str]:
+def _odd_metrics(points: Sequence[GivenPoint]) -> set[str]:
     """Return the metrics of which a point has no place in a run."""
     # Passes that make no call for a point: there may be a million of them.
     epochs = {type(each.epoch) for each in points}
     values = {type(each.value) for each in points}
     if epochs <= {int} and values <= _NUMBERS and not {each.serial for each in points} - {""}:
         return set()
-    return {each.metric for each in points if not _may_run(each)}
+    return {each.metric for each in points if not may_run(each)}
 
 
-def _may_run(point: _GivenPoint) -> bool:
+def may_run(point: GivenPoint) -> bool:
+    """Whether a point has a place in a run."""
     return not point.serial and type(point.epoch) is int and type(point.value) in _NUMBERS
 
 
-def _by_metric(points: Sequence[_GivenPoint]) -> Iterable[Sequence[_GivenPoint]]:
+def _by_metric(points: Sequence[GivenPoint]) -> Iterable[Sequence[GivenPoint]]:
     """Return the points of each metric, in their order."""
     if len({each.metric for each in points}) < 2:
         return [points] if points else []
-    found: dict[str, list[_GivenPoint]] = {}
+    found: dict[str, list[GivenPoint]] = {}
     for each in points:
         found.setdefault(each.metric, []).append(each)
     return found.values()
@@ -283,7 +289,7 @@ class FoundRun(NamedTuple):
         return values.tolist() if self.is_array else values  # type: ignore[no-any-return]
 
 
-def _runs_of(points: Sequence[_GivenPoint]) -> Iterator[FoundRun]:
+def _runs_of(points: Sequence[GivenPoint]) -> Iterator[FoundRun]:
     """Yield the points of one metric as runs: each is as long as it can be."""
     epochs = [each.epoch for each in points]
     values = [each.value for each in points]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar, overload
 
@@ -13,6 +14,7 @@ from daskperiment.execution.helper_threads import bound, running_step
 from daskperiment.experiment.base import ExperimentBase, explained_methods
 from daskperiment.formatting import shorten
 from daskperiment.recording.registry import ADMITTED, recorder_for
+from daskperiment.records import Point
 
 __all__ = ["StepMethods"]
 
@@ -187,30 +189,33 @@ class StepMethods(ExperimentBase):
             value.__class__ is float and _LEAST < value < _INF
             and epoch.__class__ is int and _LEAST_USUAL < epoch < _USUAL
             and metric_key.__class__ is str and not named and not more
-            and running is not None
+            and running is not None and running.halted is None
         ):  # fmt: skip
             writer = running.writers.get(metric_key)
-            if (
-                writer is not None and running.halted is None
-                and writer.store is self._store and writer.add(epoch, value)
-            ):  # fmt: skip
+            if writer is not None and writer.store is self._store and writer.add(epoch, value):
                 return
-        self._save_point(metric_key, (_first, _second, *more), named)
-
-    def _save_point(self, metric: str, given: tuple[Any, ...], named: dict[str, Any]) -> None:
-        from daskperiment.execution.metric_points import point_of
-
+            is_plain = bool(metric_key) and metric_key.isascii()
+        else:
+            is_plain = False
         running = self._running()
-        new = point_of(metric, tuple(each for each in given if each is not _NOTHING), named)
-        running.check_goes_on("save points")
+        if is_plain:
+            new = Point(metric_key, epoch, value, time.time())
+        else:
+            from daskperiment.execution.metric_points import point_of
+
+            some = [one for one in (_first, _second) if one is not _NOTHING]
+            new = point_of(metric_key, (*some, *more), named)
+        if running.halted is not None:  # a call less for each point
+            running.check_goes_on("save points")
         trial = running.trial
         if trial is not None:
-            running.metrics.add(metric)
-            known = ADMITTED.get(id(trial.store))  # a call less
+            known = ADMITTED.get(id(trial.store))
             recorder = recorder_for(trial.store) if known is None else known[1]
             recorder.point(trial.owner, new, trial.signing_key)
-            if trial.signing_key is None:
-                running.writers[metric] = recorder.writer(self._store, trial.owner, metric)
+            if metric_key not in running.metrics:
+                running.metrics.add(metric_key)
+            elif trial.signing_key is None:  # it is a loop
+                running.writers[metric_key] = recorder.writer(self._store, trial.owner, metric_key)
 
     @overload
     def save_metrics(self, metrics: Mapping[str, Any], epoch: Any) -> None: ...

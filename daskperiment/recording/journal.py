@@ -24,9 +24,8 @@ from threading import Lock
 from zlib import crc32
 
 import msgspec
-from msgspec.structs import astuple
 
-from daskperiment.codec import FLOAT_POINT, MOST, WHOLE_POINT
+from daskperiment.codec import FLOAT_POINT
 from daskperiment.errors import (
     RecordsRefusedError,
     StoreError,
@@ -36,6 +35,7 @@ from daskperiment.errors import (
 from daskperiment.recording import journal_format as frames
 from daskperiment.recording.journal_packing import pack, unpacked
 from daskperiment.recording.left_journals import adopt, count_left, left_journals
+from daskperiment.recording.mapped_journal import MappedEnd
 from daskperiment.recording.owned_writes import OwnedWrites
 from daskperiment.recording.unfinished import unfinished
 from daskperiment.records import LogPiece, Point
@@ -51,12 +51,15 @@ LONG = 1_000_000
 """A file of more bytes than this is followed by another."""
 _MUCH = 2_000_000
 """Bytes after which what waits is not left until the next turn of the background thread."""
+_LOOP = 256
+"""Points of a file after which it is a loop that saves them."""
 _KEPT = 4 << 20
 """Bytes of packed files that are kept though they are delivered: the store may go back."""
 
 _encode_point = msgspec.json.Encoder().encode
-_pack_frame, _pack_float, _pack_whole = frames.NUMBER_FRAME.pack, FLOAT_POINT.pack, WHOLE_POINT.pack
-_MAGIC, _FLOAT, _WHOLE = frames.MAGIC, frames.FLOAT, frames.WHOLE
+_pack_frame, _store_frame = frames.NUMBER_FRAME.pack, frames.NUMBER_FRAME.pack_into
+_pack_float = FLOAT_POINT.pack
+_MAGIC, _FLOAT = frames.MAGIC, frames.FLOAT
 _NUMBER, _LENGTH = frames.NUMBER_FRAME.size, FLOAT_POINT.size
 _JOURNALS: weakref.WeakSet[Journal] = weakref.WeakSet()
 
@@ -120,24 +123,12 @@ class Journal:
             file.add(frames.encode_record(record, number), 1)
 
     def point(self, trial: int, point: Point, owner: Owner | None = None) -> None:
-        """Write a point of a metric; as `write`."""
-        metric, epoch, value, moment = astuple(point)[:4]
-        if not _is_of_numbers(point):
-            self._other_point(trial, point, owner)
-            return
-        is_float = value.__class__ is float
-        data = _pack_float(epoch, value, moment) if is_float else _pack_whole(epoch, value, moment)
+        """Write a point of a metric, of whatever kind; as `write`."""
+        encoded = _encode_point(point)
         with self._writing:
             file = self._file or self._create()
-            # To hash an owner would be felt.
-            found = file.series.get(metric) if owner is file.latest and owner is not None else None
-            if found is None:
-                found = self._series(file, trial, owner, metric)
-            place, seed = found
-            kind = _FLOAT if is_float else _WHOLE
-            if not is_float:
-                seed = frames.checksum_start(_WHOLE, place)
-            file.add(_pack_frame(_MAGIC, kind, _LENGTH, crc32(data, seed), place, data), 1)
+            place = trial | self._number(file, owner) << frames.OWNERS
+            file.add(frames.encode_frame(frames.POINT, place, encoded), 1)
             file.loose = True
             if file.size > file.much:
                 file.hear()
@@ -152,18 +143,6 @@ class Journal:
         """Let each point come by whoever looks how things are."""
         self.quick = None
 
-    def _other_point(self, trial: int, point: Point, owner: Owner | None) -> None:
-        """Write a point with a value or an epoch of another type, or a signature."""
-        encoded = _encode_point(point)
-        with self._writing:
-            file = self._file or self._create()
-            place = trial | self._number(file, owner) << frames.OWNERS
-            file.add(frames.encode_frame(frames.POINT, place, encoded), 1)
-            file.loose = True
-            if file.size > file.much:
-                file.hear()
-                self.on_much()
-
     def _number(self, file: JournalFile, owner: Owner | None) -> int:
         """Return the number of an owner in a file, which is told of it if it was not yet."""
         number = file.numbers.get(owner)
@@ -171,17 +150,11 @@ class Journal:
             number = file.introduce(owner, self._writes.begun.get(owner, b""))
         return number or 0
 
-    def _series(
-        self, file: JournalFile, trial: int, owner: Owner | None, metric: str
-    ) -> tuple[int, int]:  # fmt: skip
+    def _series(self, file: JournalFile, owner: Owner, metric: str) -> tuple[int, int]:
         """Return the place in all frames of a series of points, and where checksums start."""
-        place = trial | self._number(file, owner) << frames.OWNERS
-        of_owner = file.every.setdefault(place, {})
-        found = of_owner.get(metric)
-        if found is None:
-            found = of_owner[metric] = file.begin_series(frames.Series(place, metric))
-        file.latest, file.series = owner, of_owner
-        return found
+        place = owner.trial | self._number(file, owner) << frames.OWNERS
+        series = frames.Series(place, metric)
+        return file.series.get(series) or file.begin_series(series)
 
     def pieces(
         self, trial: int, pieces: Sequence[LogPiece], owner: Owner, patience: float
@@ -450,20 +423,24 @@ class SeriesWriter:
             file = journal.quick
             if file is None or (file is not self._file and not self._begin(file)):
                 return False
-            frame = _pack_frame(
-                _MAGIC, _FLOAT, _LENGTH, crc32(data, self._seed), self._place, data
-            )  # fmt: skip
-            size = file.size
-            try:
-                written = os.pwrite(file.handle, frame, size)
-                if written < _NUMBER:
-                    _write_rest(file.handle, frame, size, written)
-            except OSError:
-                return False
-            file.size = size = size + _NUMBER
+            size, checksum, end = file.size, crc32(data, self._seed), file.end
+            if size <= end.last or (size >= end.worthwhile and end.reserve(file.handle, size)):
+                _store_frame(
+                    end.memory, size - end.base, _MAGIC, _FLOAT, _LENGTH, checksum, self._place,
+                    data,
+                )  # fmt: skip
+            else:
+                frame = _pack_frame(_MAGIC, _FLOAT, _LENGTH, checksum, self._place, data)
+                try:  # as `add` does, and nothing is mapped
+                    written = os.pwrite(file.handle, frame, size)
+                    if written < _NUMBER:
+                        _write_rest(file.handle, frame, size, written)
+                except OSError:
+                    return False
+            file.size = size + _NUMBER
             file.count += 1
             file.loose = True
-            if size > file.much:
+            if file.size > file.much:
                 file.hear()
                 journal.on_much()
         return True
@@ -472,7 +449,7 @@ class SeriesWriter:
         """Say in a file what is written to it."""
         owner = self._owner
         try:
-            self._place, self._seed = self._journal._series(file, owner.trial, owner, self._metric)
+            self._place, self._seed = self._journal._series(file, owner, self._metric)
         except StoreError:
             return False
         self._file = file
@@ -496,11 +473,8 @@ class JournalFile:
         """Whether points were written since the last cut."""
         self.numbers: dict[Owner | None, int] = {None: 0}
         """The numbers that owners have in this file."""
-        self.every: dict[int, dict[str, tuple[int, int]]] = {}
-        """Place of a trial -> metric -> what the frames of its points begin with."""
-        self.latest: Owner | None = None
-        """The owner of the latest point, and its series."""
-        self.series: dict[str, tuple[int, int]] = {}
+        self.series: dict[frames.Series, tuple[int, int]] = {}
+        """What the frames of their points begin with."""
         self._names = frames.JournalNames({}, {}, {})
         self.count = 0
         """How many records and points it has."""
@@ -510,6 +484,7 @@ class JournalFile:
         """How many of them are delivered."""
         self._packed = 0
         """Bytes that it takes, if it is packed."""
+        self.end = MappedEnd(self.path, _LOOP * _NUMBER, _NUMBER)
         header = frames.encode_header(frames.JournalHeader(self.name, origin))
         self.size = self.delivered = self._first = len(header)
         # Under its final name only when it says whose it is.
@@ -544,6 +519,9 @@ class JournalFile:
     def release(self) -> None:
         """Close the file."""
         if self.handle >= 0:
+            if self.end.leave():
+                with suppress(OSError):  # then it keeps the room that it does not need
+                    os.ftruncate(self.handle, self.size)
             self._inode = os.fstat(self.handle).st_ino
             os.close(self.handle)
             self.handle = -1
@@ -568,6 +546,7 @@ class JournalFile:
             # Not in append mode: what failed half-way is written over.
             written = os.pwrite(self.handle, data, self.size)
             if written < len(data):
+                self.end.leave()  # as it may become shorter
                 _write_rest(self.handle, data, self.size, written)
         except OSError as error:
             raise explain(error, self.path) from error
@@ -587,7 +566,8 @@ class JournalFile:
         self.add(frames.encode_series(series, number), 0)
         self._names.series[number] = series
         place = number << frames.OWNERS | series.place & (1 << frames.OWNERS) - 1
-        return place, frames.checksum_start(frames.FLOAT, place)
+        self.series[series] = found = place, frames.checksum_start(frames.FLOAT, place)
+        return found
 
     def rewind(self) -> None:
         """Count nothing as delivered.
@@ -609,10 +589,11 @@ class JournalFile:
             if found is not None:
                 self._take(*found)
                 # Nobody writes on: it says itself whose all is, should that be read again.
-                self.numbers, self.every, self.series, self.latest = {}, {}, {}, None
+                self.numbers, self.series = {}, {}
                 self._names = frames.JournalNames({}, {}, {})
 
     def _take(self, handle: int, packed: int) -> None:
+        self.end.leave()
         os.close(self.handle)
         self.handle, self._packed = handle, packed
 
@@ -660,15 +641,6 @@ class JournalFile:
         # When the interpreter ends, a module's names are None.
         if self.handle >= 0 and os is not None:
             os.close(self.handle)
-
-
-def _is_of_numbers(point: Point) -> bool:
-    """Whether a point is its epoch and its value, and these are numbers that 64 bits hold."""
-    if point.__class__ is not Point or point.epoch.__class__ is not int:
-        return False
-    kind = point.value.__class__
-    whole = kind is float or (kind is int and -MOST < point.value < MOST)
-    return whole and -MOST < point.epoch < MOST
 
 
 def _write_rest(file: int, data: bytes, offset: int, written: int) -> None:

@@ -14,8 +14,8 @@ The first frame is the header: JSON with the journal's name and the process that
 CRC covers the data and starts from kind and trial. The magic number of a frame is no part of any
 UTF-8 text, so that reading finds its way again behind damage.
 
-A point whose epoch and value are numbers has a frame of 44 bytes: behind its head stand epoch,
-value and time, and what it calls its trial has in the upper bits the number of a *series*, of which
+A point of a loop that saves floats has a frame of 44 bytes: behind its head stand epoch, value and
+time, and what it calls its trial has in the upper bits the number of a *series*, of which
 a frame before says what metric and whose it is. All other points are JSON.
 
 Points and pieces of logs are delivered in groups, one record per trial. What goes into one group
@@ -51,7 +51,6 @@ __all__ = [
     "POINT",
     "RECORD",
     "START",
-    "WHOLE",
     "JournalHeader",
     "JournalNames",
     "JournalSection",
@@ -70,7 +69,7 @@ __all__ = [
     "sections",
 ]
 
-HEADER, POINT, RECORD, CUT, OWNER, LOG, SERIES, FLOAT, WHOLE = range(9)
+HEADER, POINT, RECORD, CUT, OWNER, LOG, SERIES, FLOAT = range(8)
 START = 24
 """Offset of the first frame."""
 
@@ -96,7 +95,6 @@ _BATCH = 1_000_000
 """Bytes that are delivered in one call of the store, if no record is larger."""
 _CHUNK = 1 << 20
 _LONGEST = 1 << 31
-_NUMBERS = (FLOAT, WHOLE)
 _NAMING = (HEADER, OWNER, SERIES)
 _GROUPED = {POINT: ("points", b'{"points":[%b]}'), LOG: ("logs", b'{"lines":[%b]}')}
 """What is delivered in groups: kind -> the stream, and the body of a group's record."""
@@ -282,14 +280,14 @@ def _read_section(
             offset = found
             continue
         kind, trial, data = frame
-        if kind in _NUMBERS:
+        if kind == FLOAT:
             numbers = _numbers(window, offset - start, limit - start)
             taken, count = _group(numbers, offset, series, owners, groups)
             frames += count
             skipped += taken - count * NUMBER_FRAME.size if taken else len(data)
             offset += taken or FRAME.size + len(data)  # it may have another length
             continue
-        if kind > WHOLE or (
+        if kind > FLOAT or (
             trial > _TRIALS and kind not in _NAMING and trial >> OWNERS not in owners
         ):
             skipped += len(data)  # of a later version, or nobody knows any more whose it is
@@ -348,7 +346,6 @@ class _NumberFrames(NamedTuple):
     """Frames of numbers that belong to one series."""
 
     number: int
-    is_whole: bool
     data: bytes
     first: int
     """Before how many others the first of them stood."""
@@ -369,7 +366,7 @@ def _group(
         if known is not None and (known.place <= _TRIALS or known.place >> OWNERS in owners):
             begin = offset + one.first * NUMBER_FRAME.size
             _, items = groups.setdefault((POINT, known.place), (begin, []))
-            items.append(NumberPoints(known.metric, one.is_whole, one.data))
+            items.append(NumberPoints(known.metric, False, one.data))
             count += frames
     return every * NUMBER_FRAME.size, count
 
@@ -377,7 +374,7 @@ def _group(
 def _numbers(window: bytes, place: int, limit: int) -> Sequence[_NumberFrames]:
     """Read the whole frames of numbers that begin in a window at a place, up to what is none.
 
-    They are by their series and kinds, those of each series in their order.
+    They are by their series, those of each in their order.
     """
     size = NUMBER_FRAME.size
     most = min((len(window) - place) // size, -(-(limit - place) // size))
@@ -387,51 +384,41 @@ def _numbers(window: bytes, place: int, limit: int) -> Sequence[_NumberFrames]:
 
     fields = [("head", "<u4"), ("length", "<u4"), ("crc", "<u4"), ("trial", "<u8"), ("data", "V24")]
     frames = np.frombuffer(window, fields, most, place)
-    heads = [MAGIC | kind << 16 for kind in _NUMBERS]
-    is_float, is_whole = frames["head"] == heads[0], frames["head"] == heads[1]
-    fits = (is_float | is_whole) & (frames["length"] == size - FRAME.size)
+    fits = (frames["head"] == MAGIC | FLOAT << 16) & (frames["length"] == size - FRAME.size)
     frames = frames[: most if fits.all() else int(fits.argmin())]
-    trials, wholes = frames["trial"].copy(), is_whole[: len(frames)]
-    kinds = np.where(wholes, np.uint64(WHOLE), np.uint64(FLOAT))
-    seeds = (trials << np.uint64(2) | kinds) + (trials >> np.uint64(32)) & np.uint64(0xFFFFFFFF)
+    trials = frames["trial"].copy()
+    seeds = (trials << np.uint64(2) | np.uint64(FLOAT)) + (trials >> np.uint64(32))
+    seeds &= np.uint64(0xFFFFFFFF)
     sums = map(crc32, frames["data"].tolist(), seeds.tolist())
     right = np.fromiter(sums, "uint32", len(frames)) == frames["crc"]
     count = len(frames) if right.all() else int(right.argmin())
     if not count:  # as it is not whole by itself
         return []
-    numbers, wholes, data = trials[:count] >> np.uint64(OWNERS), wholes[:count], frames["data"]
+    numbers, data = trials[:count] >> np.uint64(OWNERS), frames["data"][:count]
     order = np.argsort(numbers, kind="stable")
-    if (order[1:] > order[:-1]).all():
-        data = data[:count]
-    else:
-        numbers, wholes, data = numbers[order], wholes[order], data[order]
-    changes = (numbers[1:] != numbers[:-1]) | (wholes[1:] != wholes[:-1])
-    starts = [0, *(np.flatnonzero(changes) + 1).tolist(), count]
+    if (order[1:] < order[:-1]).any():
+        numbers, data = numbers[order], data[order]
+    starts = [0, *(np.flatnonzero(numbers[1:] != numbers[:-1]) + 1).tolist(), count]
     return [
-        _NumberFrames(
-            int(numbers[begin]), bool(wholes[begin]), data[begin:end].tobytes(), int(order[begin])
-        )
+        _NumberFrames(int(numbers[begin]), data[begin:end].tobytes(), int(order[begin]))
         for begin, end in pairwise(starts)
     ]
 
 
 def _few_numbers(window: bytes, place: int, most: int) -> Sequence[_NumberFrames]:
-    found: dict[int, list[_NumberFrames]] = {}
+    found: dict[int, _NumberFrames] = {}
     for first in range(most):
         magic, kind, length, crc, trial, data = NUMBER_FRAME.unpack_from(window, place)
         if (
-            magic != MAGIC or kind not in _NUMBERS or length != len(data)
+            magic != MAGIC or kind != FLOAT or length != len(data)
             or crc32(data, checksum_start(kind, trial)) != crc
         ):  # fmt: skip
             break
-        one = _NumberFrames(trial >> OWNERS, kind == WHOLE, data, first)
-        some = found.setdefault(one.number, [])
-        if some and some[-1].is_whole is one.is_whole:
-            some[-1] = some[-1]._replace(data=some[-1].data + data)
-        else:
-            some.append(one)
+        number = trial >> OWNERS
+        one = found.setdefault(number, _NumberFrames(number, b"", first))
+        found[number] = one._replace(data=one.data + data)
         place += NUMBER_FRAME.size
-    return [one for some in found.values() for one in some]
+    return list(found.values())
 
 
 def _frame_at(window: bytes, place: int, end: int) -> tuple[int, int, bytes] | None:
@@ -491,23 +478,15 @@ def _close(groups: _Groups, journal: str, owners: Mapping[int, Owner]) -> list[R
     for (kind, trial), (offset, items) in groups.items():
         number = trial & _TRIALS
         stream, form = _GROUPED[kind]
-        kinds = set(map(type, items))
-        if kinds == {NumberPoints}:
+        if NumberPoints in set(map(type, items)):
             body = numbers_body(items, number)
+        elif kind == POINT and len(items) >= MANY:
+            body = points_body(items, number)
         else:
-            if NumberPoints in kinds:
-                items = [piece for one in items for piece in _pieces(one)]
-            if kind == POINT and len(items) >= MANY:
-                body = points_body(items, number)
-            else:
-                body = sealed(form % b",".join(items), number)
+            body = sealed(form % b",".join(items), number)
         owner = owners.get(trial >> OWNERS)
         found.append(Record(stream, number, f"{journal}-{offset}", body, owner))
     return found
-
-
-def _pieces(one: bytes | NumberPoints) -> list[bytes]:
-    return [one] if isinstance(one, bytes) else one.pieces()
 
 
 def _decode_record(trial: int, data: bytes, owners: Mapping[int, Owner]) -> Record | None:

@@ -149,11 +149,11 @@ class Recorder:
             self.delivery.hold(Record("points", owner.trial, id, body, owner), error)
         if not self._heartbeat.runs:
             self._heartbeat.start()
-        if self._heartbeat.runs and not self.delivery.stuck:
-            self._journal.quicken()
 
     def writer(self, store: Store, owner: Owner, metric: str) -> SeriesWriter:
         """Return what writes points of a metric of a trial, as long as nothing unusual happens."""
+        if self._heartbeat.runs and not self.delivery.stuck and not self._closed:
+            self._journal.quicken()
         return SeriesWriter(self._journal, store, owner, metric)
 
     def pieces(

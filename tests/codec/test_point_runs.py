@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 import daskperiment
 from daskperiment.codec import (
     FLOAT_POINT,
-    WHOLE_POINT,
     NumberPoints,
     PointRecord,
     decode,
@@ -25,6 +24,7 @@ from daskperiment.codec import (
     points_body,
     to_plain,
 )
+from daskperiment.codec.number_points import WHOLE_POINT
 from daskperiment.dashboard.metric_cache import MetricCache
 from daskperiment.history.metrics import get_metrics, load_metrics, summarize
 from daskperiment.recording.registry import close_recorders
@@ -238,3 +238,5 @@ def test_numbers_as_bytes_give_the_same_body(stretches: list[Any]) -> None:
         parts.append(NumberPoints(metric, whole, data))
     pieces = [piece for part in parts for piece in part.pieces()]
     assert numbers_body(parts, 1) == points_body(pieces, 1)
+    mixed = [each for n, part in enumerate(parts) for each in ([part], part.pieces())[n % 2]]
+    assert numbers_body(mixed, 1) == points_body(pieces, 1)

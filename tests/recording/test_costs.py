@@ -95,8 +95,12 @@ def written(node: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return found
 
 
-def test_a_point_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each point of a loop costs one write of 44 bytes, and as many points as many."""
+@pytest.mark.parametrize("keeps_room", [False, True])
+def test_a_point_is_one_write_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keeps_room: bool
+) -> None:
+    """Each point of a loop costs a write of 44 bytes, and none where its file is mapped."""
+    monkeypatch.setattr("daskperiment.recording.mapped_journal._keeps_room", lambda *_: keeps_room)
     ex = daskperiment.Experiment("points", backend=tmp_path)
     count = ex.parameter("count")
 
@@ -106,10 +110,12 @@ def test_a_point_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             ex.save_metric("loss", epoch, 0.123456789)
 
     node = train(count)
-    node.bind(count=1).compute(scheduler="synchronous")
-    few, many = (written(node.bind(count=n), monkeypatch) for n in (100, 400))
-    assert len(many) - len(few) in range(300, 306)  # a delivery in between marks where it is
-    assert sum(many) - sum(few) < 300 * 46
+    node.bind(count=600).compute(scheduler="synchronous")  # from then on the file is mapped
+    few, many = (written(node.bind(count=n), monkeypatch) for n in (600, 900))
+    points = 0 if keeps_room else 300
+    # A delivery in between marks where it is.
+    assert len(many) - len(few) in range(points - 6 * keeps_room, points + 6)
+    assert sum(many) - sum(few) < points * 46 + 600
 
 
 def test_a_point_is_few_calls(tmp_path: Path) -> None:
