@@ -51,6 +51,10 @@ LONG = 1_000_000
 """A file of more bytes than this is followed by another."""
 _MUCH = 2_000_000
 """Bytes after which what waits is not left until the next turn of the background thread."""
+_PIECE = 1 << 18
+_MOMENT = 0.005
+_MOMENTS = 10
+"""So often a loop leaves so many seconds to whoever delivers, for each piece of so many bytes."""
 _LOOP = 256
 """Points of a file after which it is a loop that saves them."""
 _KEPT = 4 << 20
@@ -256,6 +260,11 @@ class Journal:
         return sum(adopt(path, self._writes) for path in self._orphans())
 
     @property
+    def is_delivering(self) -> bool:
+        """Whether somebody delivers what it has just now."""
+        return self._flushing.locked()
+
+    @property
     def waiting(self) -> int:
         """How many points and records are not delivered yet, dead processes' included."""
         with self._writing:
@@ -440,9 +449,16 @@ class SeriesWriter:
             file.size = size + _NUMBER
             file.count += 1
             file.loose = True
-            if file.size > file.much:
-                file.hear()
+            is_much = file.size > file.much
+            if is_much:
+                file.hear(_PIECE if journal.is_delivering else _MUCH)
                 journal.on_much()
+        if is_much:
+            # A loop that makes no system call leaves hardly a moment to whoever delivers.
+            for _ in range(_MOMENTS):
+                if not journal.is_delivering or file.size - file.delivered < _MUCH:
+                    break
+                time.sleep(_MOMENT)
         return True
 
     def _begin(self, file: JournalFile) -> bool:
@@ -615,9 +631,9 @@ class JournalFile:
             self.handle, self.name, names.owners, self.delivered, end, names.series
         )
 
-    def hear(self) -> None:
-        """Note that somebody was told how much waits."""
-        self.much = self.size + _MUCH
+    def hear(self, more: int = _MUCH) -> None:
+        """Note that somebody was told how much waits, until there are so many bytes more."""
+        self.much = self.size + more
 
     def mark(self) -> None:
         """Note in the file what is delivered, so that nobody reads it again in vain."""
