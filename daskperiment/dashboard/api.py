@@ -6,18 +6,16 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from msgspec import Struct
 from toolz import partition_all
 
 from daskperiment.dashboard.artifact_files import ArtifactFile, file_to_send
-from daskperiment.dashboard.charts import CurveStyle, draw_metrics
 from daskperiment.dashboard.comparisons import compare_trials
 from daskperiment.dashboard.damage import begins_with, undamaged
 from daskperiment.dashboard.details import describe_trial
-from daskperiment.dashboard.influence import InfluenceOptions, draw_influence, rank_parameters
 from daskperiment.dashboard.metric_cache import CHUNK
 from daskperiment.dashboard.table import Look, TrialTable
 from daskperiment.errors import DaskperimentError, StoreError, StoreUnavailableError
@@ -43,6 +41,10 @@ from daskperiment.store.opening import (
 )
 from daskperiment.store.protocol import Store, Stored
 from daskperiment.vouching import silently, vouched
+
+if TYPE_CHECKING:
+    from daskperiment.dashboard.charts import CurveStyle
+    from daskperiment.dashboard.influence import InfluenceOptions
 
 __all__ = ["Chosen", "DashboardAPI", "ExperimentNotFoundError", "Source", "TrialCounter"]
 
@@ -264,6 +266,8 @@ class DashboardAPI:
         with_figures: bool,
     ) -> dict[str, Any]:
         """Return the curves of trials."""
+        from daskperiment.dashboard.charts import draw_metrics  # noqa: PLC0415  # a table needs no Bokeh
+
         table, trials = self._chosen(experiment, chosen)
         return draw_metrics(table, trials, names, style, with_figures)
 
@@ -271,11 +275,15 @@ class DashboardAPI:
         self, experiment: str, chosen: Chosen, options: InfluenceOptions
     ) -> dict[str, Any]:
         """Return parameters against results."""
+        from daskperiment.dashboard.influence import draw_influence  # noqa: PLC0415  # as above
+
         table, trials = self._chosen(experiment, chosen)
         return draw_influence(table, trials, options)
 
     def importance(self, experiment: str, chosen: Chosen, up: str) -> dict[str, Any]:
         """Return how much each parameter matters for a result."""
+        from daskperiment.dashboard.influence import rank_parameters  # noqa: PLC0415  # as above
+
         table, trials = self._chosen(experiment, chosen)
         return rank_parameters(table, trials, up)
 

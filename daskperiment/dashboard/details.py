@@ -16,7 +16,7 @@ from daskperiment.codec import is_object, load_record, object_ref
 from daskperiment.dashboard.artifact_files import describe_artifacts
 from daskperiment.dashboard.cells import LONGEST, full_text, truncate
 from daskperiment.dashboard.damage import undamaged
-from daskperiment.dashboard.figures import MAX_STEPS, layout_graph
+from daskperiment.dashboard.graph_layout import MAX_STEPS, layout_graph
 from daskperiment.dashboard.metric_cache import MetricSummaries
 from daskperiment.errors import CorruptRecordError
 from daskperiment.history.curated import NOTHING_SAID, curated

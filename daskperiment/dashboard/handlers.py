@@ -21,10 +21,8 @@ import msgspec
 from tornado.web import Application, Finish, HTTPError, RequestHandler, StaticFileHandler
 
 from daskperiment.dashboard.api import Chosen, DashboardAPI, ExperimentNotFoundError
-from daskperiment.dashboard.charts import CurveStyle
 from daskperiment.dashboard.connections import Connections
 from daskperiment.dashboard.guard import HEADERS, Guard, Guesses
-from daskperiment.dashboard.influence import InfluenceOptions
 from daskperiment.dashboard.table import Look
 from daskperiment.errors import (
     CorruptRecordError,
@@ -263,6 +261,8 @@ def _found(asked: _QuestionHandler, experiment: str) -> _Answer:
 
 
 def _metrics(asked: _QuestionHandler, experiment: str) -> _Answer:
+    from daskperiment.dashboard.charts import CurveStyle  # noqa: PLC0415  # a table needs no Bokeh
+
     over = "time" if asked.text("over") == "time" else "epoch"
     many: Literal["shade", "band"] = "band" if asked.text("many") == "band" else "shade"
     smooth = asked.number("smooth", 0.0)
@@ -272,6 +272,8 @@ def _metrics(asked: _QuestionHandler, experiment: str) -> _Answer:
 
 
 def _influence(asked: _QuestionHandler, experiment: str) -> _Answer:
+    from daskperiment.dashboard.influence import InfluenceOptions  # noqa: PLC0415  # as above
+
     given: dict[str, Any] = {name: asked.text(name) for name in ("across", "up", "colour")}
     for name in ("best", "best_across"):
         given[name] = "min" if asked.text(name) == "min" else "max"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 import time
+from contextlib import suppress
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -27,6 +29,8 @@ __all__ = ["Look", "TrialTable", "differing"]
 
 _MOST = 200
 """Rows of a page at most."""
+_LONG = 20_000
+"""Trials of a table from which on the memory is given back that it took to look through them."""
 _ID = "Trial ID"
 _FIXED: dict[str, tuple[str, bool]] = {
     "Started": ("Started", False), "Process Time": ("Duration", False),
@@ -74,6 +78,12 @@ class _Selection:
     def parts(self) -> list[Path]:
         """Paths to the parts of results."""
         return self.table.paths("Result")
+
+
+def _give_back() -> None:
+    """Have the C library return what is free to the system, for a server goes on for days."""
+    with suppress(OSError, AttributeError, TypeError):  # others than GNU's have no such function
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class TrialTable:
@@ -157,6 +167,8 @@ class TrialTable:
             if selection is None or selection.version != self.trials.version or moves:
                 self._selections = {look: self._select(look, bool(moves))}
                 selection = self._selections[look]
+                if len(selection.table) >= _LONG:
+                    _give_back()
             return selection
 
     def _select(self, look: Look, again: bool) -> _Selection:

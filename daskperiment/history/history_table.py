@@ -200,8 +200,7 @@ class HistoryTable:
         if name not in FIXED and (name not in _SAID or name in self.columns.parameters):
             return self.parameter(name)
         if name in _SAID:
-            trials = self.columns.trials.tolist()
-            return column_of([_SAID[name](self.said.get(one, NOTHING_SAID)) for one in trials])
+            return self._told(_SAID[name])
         column = self.columns.fields.get(FIXED[name])
         if name == "Success":
             return NumberColumn(_coded(column, len(self)).truths(lambda one: one == "succeeded"))
@@ -213,6 +212,17 @@ class HistoryTable:
         if name != "Result" or isinstance(found, NumberColumn):
             return found
         return _compacted(found.coded().each(as_number_held))
+
+    def _told(self, part: Callable[[Curated], Any]) -> Column:
+        """Return a column of what was said; trials of which nothing was are not gone through."""
+        trials, said = self.columns.trials, self.said
+        rows = np.flatnonzero(np.isin(trials, np.array([*said], "int64")))
+        values = [part(said[trial]) for trial in trials[rows].tolist()]
+        if len(rows) == len(trials):
+            return column_of(values)
+        places = np.zeros(len(trials), "int64")
+        places[rows] = np.arange(1, len(rows) + 1)
+        return column_of([part(NOTHING_SAID), *values]).take(places)
 
     def _viewed(self, column: Column | None) -> Column:
         if column is None:

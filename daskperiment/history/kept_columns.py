@@ -180,7 +180,7 @@ class EndedTrials:
             known, found = None, self._from_the_beginning()
         count = sum(len(one.trials) for one in found.parts)
         # Once, so that what is kept and what is shown are not two copies.
-        found = found._replace(parts=[TrialColumns.stacked(found.parts)] if count else [])
+        found = found._replace(parts=[TrialColumns.stacked_up(found.parts)] if count else [])
         if found.last and not found.damaged and count >= WORTH:
             keep(folder, known, found.parts, found.last, sorted(found.pending))
         self._add(found)
@@ -291,8 +291,7 @@ def keep(
     try:
         header, buffers = _packed(new)
         files.append(f"{xxh3_128_hexdigest(header)}.part")
-        whole = b"".join([len(header).to_bytes(8, "little"), header, *buffers])
-        rights.write(folder / files[-1], whole)
+        rights.write(folder / files[-1], len(header).to_bytes(8, "little"), header, *buffers)
         index = msgspec.json.encode(
             _Index(
                 _VERSION, last.position, last.trial, last.id, xxh3_128_hexdigest(last.body),

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import pandas as pd
 from msgspec import Struct
 
 from daskperiment.errors import MetricNotFoundError
-from daskperiment.history.columns import column
 from daskperiment.history.metric_columns import MetricPoints, metric_points, points_by_metric
 from daskperiment.history.stored_values import MISSING, viewed, viewed_all
 from daskperiment.history.trial_records import (
@@ -22,6 +20,9 @@ from daskperiment.history.trial_records import (
 from daskperiment.records import SYSTEM
 from daskperiment.store.protocol import Store
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 __all__ = [
     "MetricSummary",
     "get_metrics",
@@ -31,7 +32,7 @@ __all__ = [
     "summarize",
 ]
 
-S = TypeVar("S", pd.Series, pd.DataFrame)
+S = TypeVar("S", "pd.Series", "pd.DataFrame")
 
 _EXACT = 2**53
 _SIMPLE = frozenset({int, float, str})
@@ -214,6 +215,10 @@ def _not_found(store: Store, metric: str, trials: list[int]) -> str:
 
 def _series(points: MetricPoints, store: Store) -> pd.Series:
     """Return the series of one trial: each epoch once, sorted if that is possible."""
+    import pandas as pd  # noqa: PLC0415  # large, and a summary does without
+
+    from daskperiment.history.columns import column  # noqa: PLC0415  # it needs pandas
+
     if isinstance(points.epochs, np.ndarray) and isinstance(points.values, np.ndarray):
         epochs = pd.Index(points.epochs.copy(), name="Epoch")
         series = pd.Series(points.values.copy(), index=epochs)
@@ -226,6 +231,10 @@ def _series(points: MetricPoints, store: Store) -> pd.Series:
 
 
 def _epochs(values: list[Any]) -> pd.Index:
+    import pandas as pd  # noqa: PLC0415  # as above
+
+    from daskperiment.history.columns import column  # noqa: PLC0415  # as above
+
     labels = values if _SIMPLE.issuperset(map(type, values)) else list(map(_hashable, values))
     series = column(labels, pd.RangeIndex(len(labels)))
     return pd.Index(series, dtype=series.dtype, name="Epoch", tupleize_cols=False)
@@ -247,6 +256,8 @@ def _sorted(data: S) -> S:
 
 
 def _side_by_side(series: dict[int, pd.Series]) -> pd.DataFrame:
+    import pandas as pd  # noqa: PLC0415  # as above
+
     columns = pd.Index(list(series), dtype="int64", name="Trial ID")
     if not series:
         return pd.DataFrame(index=pd.Index([], name="Epoch"), columns=columns)

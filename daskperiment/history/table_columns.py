@@ -17,6 +17,8 @@ from daskperiment.history.stored_values import MISSING, MissingValue
 __all__ = ["Column", "CodedColumn", "NumberColumn", "absent", "column_of", "joined"]
 
 _INT64 = 2**63
+_FEW = 100
+"""Values of a column, up to which each stands once also after joining it to others."""
 _DTYPES: dict[type, str] = {int: "int64", float: "float64", bool: "bool"}
 
 
@@ -181,6 +183,8 @@ def joined(parts: Sequence[Column]) -> Column:
     if len(kinds) == 1 and None not in kinds:
         return _joined_numbers(parts, kinds.pop())
     coded = [part.coded() for part in parts]
+    if all(one.count <= _FEW for one in coded):
+        return _joined_few(coded)
     codes: list[Any] = [np.empty(0, "int32")]
     count = 0
     for one in coded:
@@ -191,6 +195,25 @@ def joined(parts: Sequence[Column]) -> Column:
         return [value for one in coded for value in one.values]
 
     return CodedColumn(np.concatenate(codes), values, count)
+
+
+def _joined_few(parts: Sequence[CodedColumn]) -> CodedColumn:
+    """Return columns of few values one below the other, with each value once."""
+    places: dict[Any, int] = {}
+    values: list[Any] = []
+    codes: list[Any] = [np.empty(0, "int32")]
+    for part in parts:
+        each = []
+        for value in part.values:
+            place = places.setdefault(_key(value), len(values))
+            if place == len(values):
+                values.append(value)
+            each.append(place)
+        codes.append(np.array([*each, -1], "int32")[part.codes])  # no value has the last place
+    whole = np.concatenate(codes)
+    if len(values) < 2 and len(whole) and (whole == whole[0]).all():
+        whole = np.broadcast_to(whole[:1].copy(), len(whole))  # takes no memory
+    return CodedColumn(whole, values)
 
 
 def _joined_numbers(parts: Sequence[Column], dtype: Any) -> NumberColumn:

@@ -6,7 +6,7 @@ records of a million trials are never in memory together.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -114,14 +114,27 @@ class TrialColumns(NamedTuple):
         parts = [part for part in parts if len(part.trials)] or list(parts[:1])
         if len(parts) == 1:
             return parts[0]
+        return TrialColumns._stacked(parts, dict.get)
+
+    @staticmethod
+    def stacked_up(parts: list[TrialColumns]) -> TrialColumns:
+        """Return the same of parts that nobody needs any more: each column of them goes with it.
+
+        So they and what is made of them are never in memory together.
+        """
+        parts[:] = [part for part in parts if len(part.trials)] or parts[:1]
+        return parts[0] if len(parts) == 1 else TrialColumns._stacked(parts, dict.pop)
+
+    @staticmethod
+    def _stacked(parts: Sequence[TrialColumns], take: Callable[..., Any]) -> TrialColumns:
         sizes = [len(part.trials) for part in parts]
 
-        def stack(which: Sequence[Mapping[str, Column]]) -> dict[str, Column]:
+        def stack(which: Sequence[dict[str, Column]]) -> dict[str, Column]:
             names = dict.fromkeys(name for each in which for name in each)
+            pairs = [*zip(which, sizes, strict=True)]
             return {
                 name: joined([
-                    each[name] if name in each else absent(size)
-                    for each, size in zip(which, sizes, strict=True)
+                    take(each, name) if name in each else absent(size) for each, size in pairs
                 ])
                 for name in names
             }  # fmt: skip

@@ -12,6 +12,7 @@ import stat
 import uuid
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 __all__ = ["PRIVATE_FILE", "PRIVATE_FOLDER", "create", "make_folder", "may_write", "share", "write"]
 
@@ -42,13 +43,13 @@ def create(path: Path) -> None:
     share(path)
 
 
-def write(path: Path, data: bytes | memoryview) -> None:
-    """Write a file that appears whole or not at all, with the rights of its folder."""
+def write(path: Path, *parts: Any) -> None:
+    """Write bytes as a file that appears whole or not at all, with the rights of its folder."""
     make_folder(path.parent)
     temporary = path.with_name(f"{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.part")
     try:
         with open(temporary, "xb") as file:
-            file.write(data)
+            file.writelines(parts)
         share(temporary)
         os.replace(temporary, path)
     except BaseException:

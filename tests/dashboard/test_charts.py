@@ -11,7 +11,8 @@ from bokeh.document import Document
 
 from daskperiment.dashboard import figures
 from daskperiment.dashboard.charts import CurveStyle, curve_columns, draw_metrics
-from daskperiment.dashboard.figures import COLORS, layout_graph
+from daskperiment.dashboard.figures import COLORS
+from daskperiment.dashboard.graph_layout import layout_graph
 from daskperiment.dashboard.influence import InfluenceOptions, draw_influence
 from daskperiment.dashboard.metric_cache import MetricCache, MetricSeries
 from daskperiment.dashboard.table import TrialTable

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -104,3 +106,23 @@ def test_below_a_cell(trained, notebook, browser):
         page.close()
     finally:
         trained._server.stop()
+
+
+LOADED = """
+import sys, urllib.request
+from daskperiment import dashboard
+with dashboard.start(sys.argv[1], port=0) as server:
+    for path in ("", "api/experiments", "api/experiments/demo/trials"):
+        urllib.request.urlopen(server.url + path).read()
+    urllib.request.urlopen(server.url + "api/experiments/demo/trials/1").read()
+    print(*sorted({"pandas", "pyarrow", "bokeh.models"} & {*sys.modules}))
+    urllib.request.urlopen(server.url + "api/experiments/demo/metrics?ids=1&metric=loss").read()
+    print("bokeh.models" in sys.modules)
+"""
+
+
+def test_a_table_loads_neither_pandas_nor_bokeh(trained, tmp_path):
+    """What takes 80 MB is loaded by who looks at a curve: lists, tables and trials do without."""
+    command = [sys.executable, "-W", "ignore", "-c", LOADED, str(tmp_path / "store")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.stdout, done.stderr) == ("\nTrue\n", "")

@@ -313,7 +313,8 @@ def calls_for_pages(folder, count):
     fill(store, count)
     table = TrialTable(store)
     table.refresh()
-    looks = [Look(), Look(sort="-Result"), Look(statuses=frozenset({"failed"})), Look("lr > 9")]
+    looks = [Look(), Look(sort="-Result"), Look(statuses=frozenset({"failed"})), Look("lr > 9"),
+             Look("not Archived"), Look("'best' in tags")]  # fmt: skip
     called, before = Counter(), sys.getprofile()
     sys.setprofile(lambda _, event, what: called.update([event]))
     try:
@@ -322,7 +323,9 @@ def calls_for_pages(folder, count):
         sys.setprofile(before)
     store.close()
     failed = count // 10
-    assert [page["found"] for page in pages] == [count, count, failed, count - 64]
+    assert [page["found"] for page in pages] == [
+        count, count, failed, count - 64, count, 0,
+    ]  # fmt: skip
     assert pages[0]["counts"] == {"succeeded": count - failed, "failed": failed}
     return called["call"] + called["c_call"]
 

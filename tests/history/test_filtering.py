@@ -366,3 +366,19 @@ def test_paths() -> None:
     for text in ("", "  ", ".", "Result.", ".f1", "Result..f1", "Result. .f1", "a`b`", "`a``b`"):
         with pytest.raises(FilterError, match="Expected the name of a column"):
             path_of(text, ())
+
+
+@pytest.mark.parametrize("few", [2, 150])
+def test_joined_columns(few: int) -> None:
+    """Columns below one another have all values; where these are few, each stands once."""
+    kinds = [1, 1.0, True, "1", None, [1], {"a": 1}, MISSING]
+    parts = [[*kinds, *map(str, range(few))], ["1", MISSING, 1], [MISSING] * 3, [*kinds[::-1]]]
+    column = joined([column_of(part).coded() for part in parts])
+    every = [value for part in parts for value in part]
+    assert [(type(one), one) for one in column.to_list()] == [(type(one), one) for one in every]
+    assert isinstance(column, CodedColumn)
+    assert (column.count == len(kinds) - 1 + few - 1) is (few == 2)
+    same = joined([column_of(["a", "a"]), column_of(["a"])])
+    assert isinstance(same, CodedColumn)
+    assert (same.codes.strides, same.to_list()) == ((0,), ["a"] * 3)
+    assert joined([column_of([MISSING]), column_of([MISSING] * 2)]).to_list() == [MISSING] * 3

@@ -25,6 +25,7 @@ from daskperiment.errors import StoreWarning
 from daskperiment.history import kept_columns, trial_columns
 from daskperiment.history.kept_columns import all_columns, latest_columns
 from daskperiment.history.overview import experiment_row
+from daskperiment.history.table_columns import CodedColumn
 from daskperiment.history.tables import get_history
 from daskperiment.records import (
     BEGUN,
@@ -189,6 +190,20 @@ def test_what_is_kept_is_the_same(store: FileStore) -> None:
         pd.testing.assert_frame_equal(found, before)
         assert list(map(repr, found["Result"])) == list(map(repr, before["Result"]))
         assert list(map(type, found["late"])) == list(map(type, before["late"]))
+
+
+def test_what_all_trials_have_takes_no_memory(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A value that all have stands once, however many pieces the history was read in."""
+    monkeypatch.setattr(trial_columns, "_AT_ONCE", 4)
+    monkeypatch.setattr("daskperiment.store.file.stream_reader._LONG_PAGE", 20)
+    fill(store, 30)
+    for columns in (all_columns(store, True), all_columns(store, True)):  # folded, and kept
+        every = {**columns.fields, **columns.parameters}
+        once = {name for name, one in every.items() if isinstance(one, CodedColumn)}
+        assert {"status", "step", "host", "user", "environment", "type", "source"} <= once
+        assert all(every[name].codes.strides == (0,) for name in once)  # type: ignore[union-attr]
 
 
 def test_trial_that_ends_later(store: FileStore) -> None:
