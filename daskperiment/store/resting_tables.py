@@ -81,10 +81,14 @@ class _TablePages:
         wanted = {name: f"table{name}{name}".encode() for name in names}
         found: dict[str, int] = {}
         for page, cells in self._leaves(1, 100):
-            for cell in cells:
-                for name, text in wanted.items():
-                    if page.find(text, cell, cell + len(text) + 20) > 0:
+            for name, text in wanted.items():
+                at = page.find(text)
+                while at > 0:
+                    # Its cell begins just before it; in what is not used there may be old ones.
+                    cell = max((cell for cell in cells if cell < at), default=0)
+                    if at <= cell + 20:
                         found[name] = _root(page, cell, text)
+                    at = page.find(text, at + 1)
             if len(found) == len(wanted):
                 break  # the views come last
         return found
@@ -102,7 +106,7 @@ class _TablePages:
 
     def _row(self, page: bytes, at: int, columns: int) -> Row:
         length, at = varint(page, at)
-        rowid, at = varint(page, at)
+        rowid, at = (page[at], at + 1) if page[at] < 0x80 else varint(page, at)
         types = row_types(page, at, columns)
         # What does not fit goes on elsewhere.
         if types is None or length > self._size - 35 or at + length > self._size:
