@@ -134,6 +134,51 @@ def _until_other_rows(page: Any, act: Any) -> float:
     return time.perf_counter() - start
 
 
+CURVES = 400
+SEVERAL = """
+import sys
+import daskperiment
+ex = daskperiment.Experiment("curves", backend=sys.argv[1])
+lr = ex.parameter("lr")
+@ex.result
+def train(lr):
+    count = int(sys.argv[2]) if lr == 0 else 1
+    for epoch in range(200):
+        for number in range(count):
+            ex.save_metric(f"m{number}", epoch, (lr + number + 1) / (epoch + 1))
+score = train(lr)
+for number in range(int(sys.argv[2])):
+    ex.set_parameters(lr=float(number))
+    score.compute(scheduler="synchronous")
+"""
+
+
+def curves(folder: Path) -> None:
+    """From the question until curves are drawn: one metric of many trials, many of one trial.
+
+    The first time the server has read no point, and has not loaded Bokeh yet.
+    """
+    script = folder / "several.py"
+    script.write_text(SEVERAL, encoding="utf-8")
+    store = folder / "several"
+    subprocess.run([sys.executable, "-W", "ignore", script, store, str(CURVES)], check=True)
+    for name, asked in {
+        f"a metric of {CURVES} trials": "found=1&metric=m0", f"{CURVES} metrics": "trials=1",
+    }.items():  # fmt: skip
+        with board(store) as server, browser() as chromium:
+            seconds = []
+            for _ in range(2):
+                page = chromium.new_context().new_page()
+                start = time.perf_counter()
+                page.goto(f"{server.url}?experiment=curves&tab=metrics&{asked}")
+                page.wait_for_selector(".plot canvas", timeout=120_000)
+                seconds.append(time.perf_counter() - start)
+                drawn = page.locator(".plot").count()
+                page.close()
+            print(f"curves of {name}, {drawn} charts: {seconds[0]:.2f} s the first time, "
+                  f"{seconds[1]:.2f} s again, server {server.megabytes:.0f} MB")  # fmt: skip
+
+
 def running(folder: Path, points: int, watched: bool) -> tuple[float, list[float]]:
     """Time an experiment that saves points, and tell the server's memory meanwhile."""
     script = folder / "script.py"
@@ -294,6 +339,7 @@ def main() -> None:
         for count in arguments.sizes:
             first_table(folder, count)
             using(folder, count)
+        curves(folder)
         polling(folder, arguments.sizes[0])
         follow(folder, arguments.epochs, arguments.rounds)
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from daskperiment.dashboard.figures import (
     Curve,
@@ -218,6 +217,8 @@ def _odd(row: _DrawnTrial, series: MetricSeries, style: CurveStyle) -> dict[str,
 
 def _band(columns: Sequence[dict[str, list[float]]], style: CurveStyle) -> dict[str, list[Any]]:
     """Return the mean of curves over what they share, their deviation, lowest and highest."""
+    import pandas as pd  # noqa: PLC0415  # large, and other curves do without
+
     x = np.concatenate([np.array(one["x"], dtype="float64") for one in columns] or [np.empty(0)])
     y = np.concatenate([np.array(one["y"], dtype="float64") for one in columns] or [np.empty(0)])
     known = np.isfinite(x) & np.isfinite(y)
@@ -304,6 +305,8 @@ def _smoothed(values: Floats, factor: float) -> Floats:
     factor = min(max(factor, 0.0), 0.999)
     if not factor:
         return values
+    import pandas as pd  # noqa: PLC0415  # as above
+
     finite = np.isfinite(values)
     known = pd.Series(np.where(finite, values, np.nan))
     means = known.ewm(alpha=1 - factor, adjust=True, ignore_na=True).mean().to_numpy()
