@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from math import isfinite
 from struct import Struct
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ import msgspec
 
 from daskperiment.codec.bodies import sealed
 from daskperiment.codec.fields import to_plain
+from daskperiment.codec.packed_numbers import PackedNumbers, packed_runs
 from daskperiment.codec.point_runs import (
     LATEST,
     MANY,
@@ -72,10 +74,28 @@ def numbers_body(points: Sequence[NumberPoints | bytes], trial: int) -> bytes:
     runs = _runs(parts, count) if count >= MANY and parts[-1] is not _OTHER else None
     if runs is None:
         return points_body([piece for each in points for piece in _pieces(each)], trial)
-    written = b",".join([run.encoded() for run in runs])
+    written = b",".join(_encoded(runs))
     return sealed(b'{"points":[],"runs":[%b]}' % written, trial)
 
 
+def _encoded(runs: list[FoundRun]) -> Iterator[bytes]:
+    """Yield runs as JSON."""
+    import numpy as np  # noqa: PLC0415  # it is there
+
+    short = [run for run in runs if len(run.times) < _LONG_RUN and run.values.dtype == "float64"]
+    known: list[PackedNumbers | None] = []
+    if len(short) > 1:
+        sizes = [len(run.times) for run in short]
+        values = np.concatenate([run.values for run in short])
+        if np.isfinite(values).all():
+            known = packed_runs(values, [0, *accumulate(sizes[:-1])])
+    by_run = {id(run): one for run, one in zip(short, known, strict=False)}
+    for run in runs:
+        yield run.encoded(by_run.get(id(run)))
+
+
+_LONG_RUN = 512
+"""Points of a run that is packed by itself."""
 _OTHER = NumberPoints("", False, b"")
 """Stands last where there are points of other kinds."""
 
@@ -128,10 +148,26 @@ def _runs(parts: Sequence[NumberPoints], count: int) -> list[FoundRun] | None:
     return found
 
 
+def _short_run(metric: str, epochs: Any, values: Any, times: Any) -> FoundRun | None:
+    """Return a few points as one run, if that is what they are."""
+    places, moments = epochs.tolist(), times.tolist()
+    first, step = places[0], places[1] - places[0]
+    if moments != sorted(moments) or moments[-1] >= LATEST:
+        return None
+    if step and places != list(range(first, first + step * len(places), step)):
+        return None
+    return FoundRun(metric, first, step, values, moments) if step or len({*places}) == 1 else None
+
+
 def _runs_of(metric: str, epochs: Any, values: Any, times: Any) -> Iterator[FoundRun]:
     """Yield the points of one metric as runs: each is as long as it can be."""
     import numpy as np  # noqa: PLC0415  # as above
 
+    if 1 < len(epochs) <= MANY:
+        run = _short_run(metric, epochs, values, times)
+        if run is not None:
+            yield run
+            return
     steps = np.diff(epochs)
     turns = np.flatnonzero(steps[1:] != steps[:-1]).tolist()
     later = times[1:]

@@ -261,15 +261,15 @@ class FoundRun(NamedTuple):
             return bool(np.isfinite(values).all()) or packed(values) is not None
         return all(map(isfinite, values)) or packed(values) is not None
 
-    def encoded(self) -> bytes:
-        """Return the run as JSON."""
+    def encoded(self, known: PackedNumbers | None = None) -> bytes:
+        """Return the run as JSON; its numbers may be packed already."""
         time, after = self.times[0], b"[]"
         if self.times[-1] - time >= MOMENT:
             counted = [round(each * 1e6) for each in self.times]
             time = counted[0] / 1e6
             after = _encode([(each - counted[0]) // 1000 for each in counted])
         head = _encode([self.metric, self.first, self.step, time])[:-1]
-        found = packed(self.values)
+        found = known or packed(self.values)
         if found is None:
             return b"%b,%b,[1,1],%b]" % (head, _encode(self._listed()), after)
         texts, *rest = found

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import random
 import struct
+from itertools import accumulate, chain
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daskperiment.codec import PointRecord, decode
-from daskperiment.codec.packed_numbers import DIGITS, packed, unpacked
+from daskperiment.codec import FLOAT_POINT, NumberPoints, PointRecord, decode, numbers_body
+from daskperiment.codec.packed_numbers import DIGITS, packed, packed_runs, unpacked
 from daskperiment.errors import CorruptRecordError
 from daskperiment.records import Point
 
@@ -112,3 +114,36 @@ def test_any_digits_are_numbers() -> None:
         run = ["a", 0, 1, 9, [text], [1, 1], [], digits, bits_, base]
         record = decode(msgspec.json.encode({"runs": [run]}), PointRecord[Point])
         assert len(list(record.each())) == 2
+
+
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(FINITE | st.sampled_from([0.0, -0.0, 0.1, -3.5]), min_size=1), min_size=1))
+def test_runs_at_once_are_as_one_by_one(runs: list[list[float]]) -> None:
+    """What is packed together is what each run is by itself, where it can be packed at all."""
+    starts = [0, *accumulate(map(len, runs[:-1]))]
+    found = packed_runs(np.array(list(chain.from_iterable(runs))), starts)
+    assert [one for one in found if one] == [
+        packed(run) for run, one in zip(runs, found, strict=True) if one
+    ]
+    assert all(packed(run) is None for run, one in zip(runs, found, strict=True) if not one)
+
+
+def test_many_short_runs_are_packed_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many metrics that are saved in turn none is packed by itself."""
+    packs: list[int] = []
+    monkeypatch.setattr(
+        "daskperiment.codec.point_runs.packed", lambda values: packs.append(len(values))
+    )
+    points = [
+        NumberPoints(f"metric {n}", False, b"".join(
+            FLOAT_POINT.pack(epoch, 1 / (epoch + n + 1), 1.7e9 + epoch) for epoch in range(20)
+        )) for n in range(100)
+    ]  # fmt: skip
+    record = decode(numbers_body(points, 1), PointRecord[Point])
+    assert [run.values for run in record.runs] == [
+        [1 / (epoch + n + 1) for epoch in range(20)] for n in range(100)
+    ]
+    assert packs == []
