@@ -17,11 +17,11 @@ import pytest
 
 from daskperiment.codec import encode
 from daskperiment.records import Begun, Ended, Failure, ended_id
-from daskperiment.store import reading_apart
+from daskperiment.store import leaf_pages
 from daskperiment.store.file import FileStore
+from daskperiment.store.leaf_pages import read_apart
 from daskperiment.store.liveness import current_origin
 from daskperiment.store.protocol import Owner, Record
-from daskperiment.store.reading_apart import read_apart
 from daskperiment.store.resting_tables import tables_at_rest
 from daskperiment.store.schema import SCHEMA
 
@@ -185,8 +185,8 @@ def test_other_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: 
     file = str(tmp_path / "file")
     Path(file).write_bytes(b"")
     found = os.stat(file)
-    monkeypatch.setattr(reading_apart, "_DESCRIPTORS", None)
+    monkeypatch.setattr(leaf_pages, "_DESCRIPTORS", None)
     monkeypatch.setattr(os, "name", system)
-    seen = reading_apart._may_be_open(found)
+    seen = leaf_pages._may_be_open(found)
     monkeypatch.undo()
     assert seen is (system == "posix")

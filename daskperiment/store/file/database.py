@@ -34,8 +34,8 @@ from daskperiment.store.faults import (
     is_damage,
 )
 from daskperiment.store.file.recovery import Recovery
+from daskperiment.store.leaf_pages import OPENING
 from daskperiment.store.protocol import Fault
-from daskperiment.store.reading_apart import OPENING
 from daskperiment.store.schema import Schema, make_views
 from daskperiment.warn import warn_user
 
