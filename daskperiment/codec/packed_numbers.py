@@ -198,8 +198,8 @@ def _codes_of_floats(floats: Any) -> tuple[Any, int, float] | None:
     every = int(np.bitwise_or.reduce(mantissas[usual]))
     spare = (every & -every).bit_length() - 1 if every else _MANTISSA
     bits = max(_MANTISSA - spare, 2 if special.any() else 0)
-    # Those with the exponent 0 have fewer bits than others.
-    if not lowest or highest - lowest > _SHIFTS or lowest - 1023 - bits < _LOWEST:
+    # Those with the exponent 0 have fewer bits than others: they are below the lowest.
+    if highest - lowest > _SHIFTS or lowest - 1023 - bits < _LOWEST:
         return None
     nan = np.isnan(floats)
     kinds = np.where(usual, exponents - lowest + 1, 0) * 2 + ((raw < 0) & ~nan)

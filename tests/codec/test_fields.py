@@ -326,3 +326,15 @@ def test_any_text_can_be_described(text: str) -> None:
     """Text of any characters gives a description that JSON can hold."""
     assert msgspec.json.encode(describe(text))
     assert len(describe(text)[1]) <= 200
+
+
+@pytest.mark.parametrize("sealed_first", [True, False])
+def test_a_long_value_is_known_by_its_seal_too(sealed_first: bool) -> None:
+    """Who has a key is shown a long value where a seal vouches for it, and only there."""
+    form, blob = pack("a" * 20_000, b"key")
+    assert blob is not None
+    values = LongValues({blob.digest: b"".join(blob.parts)}.__getitem__, b"key")
+    bare = {**form, "seal": None}
+    told = {True: "a" * 20_000, False: bare}
+    for sealed in (sealed_first, not sealed_first, sealed_first):
+        assert values.spelled_out(form if sealed else bare) == told[sealed]

@@ -110,7 +110,10 @@ def test_what_is_no_run(run: list[Any]) -> None:
 
 def test_any_digits_are_numbers() -> None:
     """Texts of other characters, or of more than a number can be, end no reading."""
-    for digits, text, bits_, base in [(10, "~" * 20, 52, 1e308), (3, "abc \x7f'", -1, 2**63 - 1)]:
+    for digits, text, bits_, base in [
+        (10, "~" * 20, 52, 1e308), (3, "abc \x7f'", -1, 2**63 - 1), (10, "~" * 20, -1, -(2**63)),
+        (1, "~~", -1, 2**64 - 1),
+    ]:  # fmt: skip
         run = ["a", 0, 1, 9, [text], [1, 1], [], digits, bits_, base]
         record = decode(msgspec.json.encode({"runs": [run]}), PointRecord[Point])
         assert len(list(record.each())) == 2

@@ -84,6 +84,14 @@ def test_times_are_those_of_a_moment_before(gaps: list[int], step: int) -> None:
         assert list(decode(again, PointRecord[Point]).each()) == points_read
 
 
+@pytest.mark.parametrize("late", [2.0**32, 2.0**53, 1e304])
+def test_times_beyond_all_clocks(late: float) -> None:
+    """Times that no clock shows are those of their points, and part no others."""
+    times = [1.7e9] * 70 + [late * (1 + n) for n in range(10)]
+    body = body_of([("a", n, 0.5, time) for n, time in enumerate(times)])
+    assert [each.time for each in decode(body, PointRecord[Point]).each()] == times
+
+
 @pytest.mark.parametrize(
     ("points", "runs"),
     [

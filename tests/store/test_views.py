@@ -141,6 +141,8 @@ def test_metrics_in_runs(tmp_path: Path, by: Callable[[Path], Ask]) -> None:
         "whole": list(range(130)), "far": [2**62 + n * n for n in range(130)],
         "sign": [(-1) ** n / (n + 1) * 0.1 for n in range(130)],
         "tenth": [n / 10 for n in range(130)], "power": [0.0, *(2.0**-n for n in range(60))] * 3,
+        # Of the first two all digits are in texts, the others are too far apart for that.
+        **{f"apart{bits}": [1 / 3, 2.0**bits / 3] * 65 for bits in range(59, 64)},
     }  # fmt: skip
     odd = [0.1, float("nan"), float("inf"), float("-inf"), -0.5] * 26
     points = [
