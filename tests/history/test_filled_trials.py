@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
+import warnings
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,19 @@ def test_damage_among_records_that_are_alike(tmp_path: Path, change: str) -> Non
         filled, plain = both(store)
     assert filled == plain
     assert filled["trials"] == [one for one in whole["trials"] if one != 50]
+    store.close()
+
+
+def test_records_of_one_other_trial(tmp_path: Path) -> None:
+    """Many records that are alike and say that they are another trial's are no ends."""
+    store = FileStore(tmp_path / "demo")
+    write(store, random.Random(1), 120, alike=True)
+    strays = [ended(7, trial / 7, "pruned")._replace(trial=trial) for trial in range(20, 100)]
+    store.append(strays)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", StoreWarning)
+        filled, plain = both(store)
+    assert filled == plain
     store.close()
 
 
