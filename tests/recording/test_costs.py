@@ -25,6 +25,7 @@ from daskperiment.recording import claims
 from daskperiment.recording import journal as journals
 from daskperiment.recording.registry import close_recorders
 from daskperiment.records import Point
+from daskperiment.store.file import database
 from daskperiment.store.opening import open_store
 from daskperiment.store.protocol import Store
 
@@ -262,6 +263,58 @@ def test_large_values_are_not_copied(name: str, tmp_path: Path) -> None:
 
     assert taken(lambda: node.bind(size=MEGABYTES).compute(scheduler="synchronous")) < 1.2
     assert taken(lambda: ex.get_persisted(kept.__name__, 2)) < 0.2
+
+
+HIT_CALLS = 549
+"""Calls of this package for a trial of two steps of which one is a hit."""
+
+
+def test_a_hit_asks_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan asks for what is known and for what is there; its small output is at hand then."""
+    ex = daskperiment.Experiment("hits", backend=tmp_path)
+    make = ex.persist(lambda n: np.arange(n))
+    node = ex.result(lambda x: int(x[-1]))(make(ex.parameter("n", default=10)))
+    for _ in range(3):
+        node.compute(reuse=True, scheduler="synchronous")
+    base = os.path.dirname(daskperiment.__file__) + os.sep
+    asked: list[str] = []
+    calls: list[str] = []
+    ask = database.Database.ask
+
+    def noted(self: Any, question: Any, nothing: Any) -> Any:
+        asked.append(question.__qualname__)
+        return ask(self, question, nothing)
+
+    def note(frame: Any, event: str, argument: Any) -> None:
+        if event == "call" and frame.f_code.co_filename.startswith(base):
+            calls.append(frame.f_code.co_qualname)
+
+    monkeypatch.setattr(database.Database, "ask", noted)
+    sys.setprofile(note)
+    try:
+        assert node.compute(reuse=True, scheduler="synchronous") == 9
+    finally:
+        sys.setprofile(None)
+    assert len(asked) <= 2, asked
+    assert len(calls) <= HIT_CALLS
+    steps = ex.get_steps(4)
+    assert steps["Reused From"].notna().sum() == 1
+
+
+def test_an_output_that_is_gone_is_made_again(tmp_path: Path) -> None:
+    """What was at hand when a plan was made is not given out once it was removed."""
+    ex = daskperiment.Experiment("gone", backend=tmp_path)
+    make = ex.persist(lambda n: np.arange(n))
+    node = ex.result(lambda x: int(x[-1]))(make(ex.parameter("n", default=10)))
+    node.compute(reuse=True, scheduler="synchronous")
+    assert ex.explain(node) is not None
+    (digest,) = [one for one in ex._store.digests() if ex._store.get(one)[:6] == b"\x93NUMPY"]
+    assert ex._store.sizes([digest])
+    ex._store.discard([digest])
+    with pytest.raises(KeyError):
+        ex._store.get(digest)
+    assert node.compute(reuse=True, scheduler="synchronous") == 9
+    assert ex.get_steps(2)["Reused From"].isna().all()
 
 
 STEP_CALLS = {"reused": 400, "kept": 190, "plain": 110}

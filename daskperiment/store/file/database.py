@@ -206,9 +206,18 @@ class Database:
 
         `nothing` is the answer where nothing was ever written.
         """
+        shared = self._reader
         try:
-            with self.reading() as connection:
-                return nothing if connection is None else question(connection)
+            # As `reading` does it, whose context takes longer than a short answer.
+            with shared.lock:
+                try:
+                    connection = self.open_reader(shared)
+                    return nothing if connection is None else question(connection)
+                except (*SQLITE_ERRORS, OSError) as error:
+                    raise explain(error, self.path) from error
+                finally:
+                    if shared.transient:
+                        shared.close()
         except CorruptRecordError as error:
             cause = error.__cause__
             if not isinstance(cause, SQLITE_ERRORS) or not is_damage(cause):

@@ -27,6 +27,8 @@ _ABANDONED = 3600.0
 """Seconds after which nobody writes any more to a file that was not written to."""
 _MANY = 30_000 if sqlite3.sqlite_version_info >= (3, 32) else 900
 """Values in one statement: fewer than SQLite takes."""
+_FEW, _SMALL = 4, 4096
+"""So many objects, of so many bytes each, are kept at hand when somebody asks for their sizes."""
 
 
 class FileObjects:
@@ -36,6 +38,8 @@ class FileObjects:
         self._folder = folder
         self._database = database
         self._intact: dict[str, tuple[int, ...]] = {}
+        self._seen: dict[str, bytes] = {}
+        """Small objects whose sizes were asked for last, until somebody gets them."""
 
     def put(self, digest: str, parts: Sequence[Buffer]) -> None:
         """Keep an object unless it is there."""
@@ -55,19 +59,22 @@ class FileObjects:
         """Return an object; a large one as a private, writable memory map of its file."""
         if not _is_digest(digest):
             raise KeyError(digest)
-        body = self._get_row(digest)
+        body = self._seen.pop(digest, None)
+        if body is None:
+            body = self._get_row(digest)
         return self._get_file(digest) if body is None else body
 
     def sizes(self, digests: Collection[str]) -> dict[str, int]:
         """Return the sizes of those objects that are there."""
         valid = list(filter(_is_digest, digests))
-        found = self._sizes_of_rows(valid)
+        found = self._sizes_of_rows(valid) if len(valid) > _FEW else self._look_at(valid)
         files = {digest: self._size_of_file(digest) for digest in valid if digest not in found}
         return found | {digest: size for digest, size in files.items() if size is not None}
 
     def discard(self, digests: Collection[str]) -> None:
         """Remove objects; what is recorded later uses the space of small ones."""
         valid = list(filter(_is_digest, digests))
+        self._seen = {}
         rows = self._sizes_of_rows(valid)
         if rows:
             with self._database.writing() as connection:
@@ -106,6 +113,23 @@ class FileObjects:
         # SQLite tells the length of a blob from the head of its row.
         query = "SELECT digest, length(body) FROM _objects WHERE digest IN"
         return self._database.ask(lambda found: dict(select_in(found, query, digests)), {})
+
+    def _look_at(self, digests: Collection[str]) -> dict[str, int]:
+        """Return the sizes of a few rows; what is small is at hand for whoever gets it next.
+
+        A plan asks whether an output is still there, and the trial for its bytes: one question
+        instead of two, of which the second would take longer than all else that loading does.
+        """
+        query = (
+            "SELECT digest, length(body), CASE WHEN length(body) <= ? THEN body END "
+            "FROM _objects WHERE digest IN"
+        )
+        rows: list[Any] = []
+        rows = self._database.ask(
+            lambda found: list(select_in(found, query, digests, _SMALL)), rows
+        )
+        self._seen = {digest: body for digest, _, body in rows if isinstance(body, bytes)}
+        return {digest: size for digest, size, _ in rows}
 
     def _size_of_file(self, digest: str) -> int | None:
         path = self._file(digest)
@@ -151,14 +175,14 @@ class FileObjects:
 
 
 def select_in(
-    connection: sqlite3.Connection, query: str, values: Collection[str]
+    connection: sqlite3.Connection, query: str, values: Collection[str], *before: Any
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows of a query that ends in ``IN``, for any number of values."""
+    """Yield the rows of a query that ends in ``IN``, for any number of values behind others."""
     # Not by toolz, which lays out a whole batch even for one value.
     wanted = list(dict.fromkeys(values))
     for start in range(0, len(wanted), _MANY):
         chunk = wanted[start : start + _MANY]
-        yield from connection.execute(f"{query} ({','.join('?' * len(chunk))})", chunk)
+        yield from connection.execute(f"{query} ({','.join('?' * len(chunk))})", [*before, *chunk])
 
 
 _KEEP_SIZE = 1
