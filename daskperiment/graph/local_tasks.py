@@ -7,7 +7,7 @@ depends on the graph alone: of a graph that trials have in common it is worked o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -98,7 +98,8 @@ class LocalTasks:
     key : hashable
         Of the last one.
     tasks : mapping
-        Key -> task: those that it depends on.
+        Key -> task: those that it depends on. Of one trial alone: inputs before those who take
+        them, in the order in which they run here; each is let go of when it has run.
     names : mapping
         Key in the template -> key here, or the node that takes its place.
     parameters : mapping, optional
@@ -109,7 +110,7 @@ class LocalTasks:
     """
 
     def __init__(
-        self, key: Key, tasks: Mapping[Key, GraphNode], names: Mapping[Key, Any] | None = None,
+        self, key: Key, tasks: dict[Key, GraphNode], names: Mapping[Key, Any] | None = None,
         parameters: Mapping[Key, str] | None = None, mixed: bool = False,
     ) -> None:  # fmt: skip
         self.key = key
@@ -140,7 +141,9 @@ class LocalTasks:
     def run(self, get: Callable[..., Any], trial: TrialHandle, **keywords: Any) -> Any:
         """Run the tasks, and return what the last one gives.
 
-        Where the caller's thread runs them they run without a scheduler, in the same order.
+        Where the caller's thread runs them they run without a scheduler. Those that trials have in
+        common run in its order; those of one trial alone depth first, as working out the other
+        order takes as long as some of the steps.
 
         Parameters
         ----------
@@ -158,24 +161,27 @@ class LocalTasks:
         with nullcontext() if self._mixed else steps_in_turn():
             # What all trials have in common is kept; of one trial's own tasks thousands of turns
             # are not, which the garbage collector would have to look at.
-            for turn in self._kept if self._are_common else self._turns():
+            for turn in self._kept if self._are_common else self._passing():
                 turn.run(values)
         return values[self.key]
 
     @cached_property
     def _kept(self) -> list[_Turn]:
-        return list(self._turns())
+        """The tasks in the order in which Dask's scheduler runs them in one thread."""
+        keys = self._line() or list(self._by_scheduler())
+        last = self._last_takers(keys)
+        return [_turn(key, self.tasks[key], last) for key in keys]
 
-    def _turns(self) -> Iterator[_Turn]:
-        """Yield the tasks in the order in which Dask's scheduler runs them in one thread."""
-        keys = list(self._line() or self._by_scheduler())
-        last = {each: key for key in keys for each in self.tasks[key].dependencies}
-        done: dict[Key, list[Key]] = {}
-        for each, key in last.items():
-            if each in self.tasks:
-                done.setdefault(key, []).append(each)
-        for key in keys:
-            yield _turn(key, self.tasks[key], tuple(done.get(key, ())))
+    def _passing(self) -> Iterator[_Turn]:
+        """Yield the tasks in their order, and let go of each."""
+        last = self._last_takers(self.tasks)
+        for key in list(self.tasks):
+            yield _turn(key, self.tasks.pop(key), last)
+
+    def _last_takers(self, keys: Iterable[Key]) -> dict[Key, Key]:
+        """Return of each task the last one that takes what it gives."""
+        tasks = self.tasks
+        return {each: key for key in keys for each in tasks[key].dependencies if each in tasks}
 
     def _line(self) -> list[Key]:
         """Return the keys in order, where each takes but one other: there is nothing to decide."""
@@ -217,13 +223,15 @@ class LocalTasks:
             ready += sorted(freed, key=ranks.__getitem__, reverse=True)
 
 
-def _turn(key: Key, task: GraphNode, done: tuple[Key, ...]) -> _Turn:
-    if type(task) is not Task or task.kwargs:
-        return _Turn(key, task, [], (), False, done)
-    taken = tuple((place, each.key) for place, each in enumerate(task.args)
-                  if type(each) is TaskRef)  # fmt: skip
-    plain = True
-    for each in task.args:
-        if type(each) is not TaskRef and isinstance(each, (GraphNode, TaskRef)):
-            plain = False
-    return _Turn(key, task, list(task.args), taken, plain, done)
+def _turn(key: Key, task: Any, last: Mapping[Key, Key]) -> _Turn:
+    done, taken, plain = [], [], type(task) is Task and not task.kwargs
+    for each in task.dependencies:
+        if last.get(each) == key:
+            done.append(each)
+    if plain:
+        for place, form in enumerate(task.args):
+            if type(form) is TaskRef:
+                taken.append((place, form.key))
+            elif isinstance(form, (GraphNode, TaskRef)):
+                plain = False
+    return _Turn(key, task, list(task.args) if plain else [], tuple(taken), plain, tuple(done))

@@ -248,27 +248,53 @@ class _Copying:
         tasks: dict[Key, GraphNode] = {}
         for layer in self.own.values():
             tasks.update(_copies(layer, keys, optional))
-        outside = {TRIAL, *self.template.inlined} if begins is None else ()
-        found: dict[Key, GraphNode] = {}
-        waiting: list[Key] = [self.last]
-        while waiting:
-            key = waiting.pop()
-            if key not in found and key not in outside:
-                task = tasks.get(key)
-                found[key] = task = self._outside(key) if task is None else task
-                waiting += task.dependencies
+        outside = {TRIAL, *self.template.inlined} if begins is None else set()
+        found = self._behind_last(tasks, outside)
         others = found.keys() - tasks.keys() - self.made.keys()
         mixed = any(not isinstance(found[key], DataNode) for key in others)
         parameters = self.template.inlined if outside else None
         found = self._nested(found) if self.made else found
         return LocalTasks(self.last, found, keys, parameters, mixed)
 
+    def _behind_last(
+        self, tasks: Mapping[Key, GraphNode], outside: Collection[Key]
+    ) -> dict[Key, GraphNode]:
+        """Return the last task with all before it: inputs before those who take them.
+
+        Depth first, in the order in which the steps take them, so that what one takes is made just
+        before it.
+        """
+        found: dict[Key, GraphNode] = {}
+        waiting: list[Key] = [self.last]
+        while waiting:
+            key = waiting[-1]
+            if key in found:
+                waiting.pop()
+                continue
+            task = tasks.get(key)
+            if task is None:
+                task = self._outside(key)
+            missing: list[Key] = []
+            for each in task.dependencies:
+                if each not in found and each not in outside:
+                    missing.append(each)
+            if len(missing) > 1:
+                missing = _as_taken(missing, task)
+            if missing:
+                missing.reverse()
+                waiting += missing
+            else:
+                found[key] = task
+                waiting.pop()
+        return found
+
     def _nested(self, tasks: dict[Key, GraphNode]) -> dict[Key, GraphNode]:
         """Put what is loaded for one task alone into that task: Dask's scheduling takes longer."""
+        loads: dict[Any, Any] = {key: node.task for key, node in self.made.items() if node.loads}
+        if not loads:
+            return tasks
         uses = Counter(chain.from_iterable([task.dependencies for task in tasks.values()]))
-        loads: dict[Any, Any] = {
-            key: node.task for key, node in self.made.items() if node.loads and uses[key] == 1
-        }
+        loads = {key: task for key, task in loads.items() if uses[key] == 1}
         return {
             key: task if loads.keys().isdisjoint(task.dependencies) else _with_loads(task, loads)
             for key, task in tasks.items()
@@ -344,6 +370,13 @@ class _Copying:
             keys[key] = _rename(key, self.token, number)
         keys[self.template.key] = self.last
         return keys
+
+
+def _as_taken(keys: list[Key], task: GraphNode) -> list[Key]:
+    """Return keys in the order in which a task takes them."""
+    places = {key: place for place, key in enumerate(dict.fromkeys(references(task)))}
+    # What stands in a task of a kind that is seldom seen comes last, in an order all the same.
+    return sorted(keys, key=lambda key: (places.get(key, len(places)), str(key)))
 
 
 def _with_loads(task: Any, loads: dict[Any, Any]) -> Any:

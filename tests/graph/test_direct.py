@@ -304,6 +304,59 @@ def test_the_order_is_worked_out_once(tmp_path, monkeypatch):
     assert asked == [6]
 
 
+def test_tasks_of_one_trial_run_as_they_stand():
+    """Each value is let go of with the last task that takes it, and each task when it has run."""
+    for seed in range(20):
+        ran: list[Any] = []
+        graph = {"given": DataNode("given", 1), **grown(seed, ran)}
+        names = list(graph)
+        until = {each: place for place, name in enumerate(names)
+                 for each in graph[name].dependencies}  # fmt: skip
+        tasks = LocalTasks("last", dict(graph))
+        assert isinstance(tasks.run(dask.local.get_sync, WithParameter), Held)  # type: ignore[arg-type]
+        expected = [
+            (name, sum(until[each] >= place for each in names[:place] if each != "given"))
+            for place, name in enumerate(names) if name != "given"
+        ]  # fmt: skip
+        assert ran == expected
+        assert not tasks.tasks
+
+
+def test_a_reusing_trial_needs_no_order_of_dask(tmp_path, monkeypatch):
+    """What each step takes is made just before it, and nothing is worked out for a graph."""
+    monkeypatch.delattr(local_tasks, "order")
+    ran: list[str] = []
+    ex = Experiment("depth", backend=tmp_path)
+    seen = tasks.StepRunner.run
+
+    def noted(runner: Any, values: Any) -> None:
+        ran.append(runner.call.key)
+        seen(runner, values)
+
+    monkeypatch.setattr(tasks.StepRunner, "run", noted)
+
+    @ex.persist(reuse=True)
+    def first(a: int, b: int) -> int:
+        return a + b
+
+    @ex.persist(reuse=True)
+    def second(a: int) -> int:
+        return 2 * a
+
+    @ex.result
+    def total(values: list[int], more: int) -> int:
+        return sum(values) + more
+
+    a = ex.parameter("a", default=1)
+    firsts = [first(a, number) for number in range(3)]
+    result = total([second(each) for each in reversed(firsts)], firsts[0])
+    assert result.compute(scheduler="synchronous") == 13
+    assert ran == ["first", "second", "first#2", "second#2", "first#3", "second#3", "total"]
+    for values in ({}, {"a": 2}):
+        found = {result.bind(values).compute(scheduler=each) for each in ("threads", "sync")}
+        assert found == {13 + 7 * len(values)}
+
+
 def test_threads_and_callbacks_are_for_dask():
     """Only where the caller's thread runs the tasks and nobody looks on they run without it."""
     asked = []

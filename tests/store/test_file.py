@@ -202,6 +202,27 @@ def test_found_by_indexes(folder: Path, store: FileStore) -> None:
     assert [plan.partition(" ")[0] for plan in plans] == ["SEARCH", "SEARCH"]
 
 
+@pytest.mark.parametrize("count", [1, 3, 20, 500])
+def test_outputs_that_stand_are_told(store: FileStore, count: int) -> None:
+    """Of outputs some of which are there already, only these are asked for one by one."""
+
+    def outputs(*numbers: int) -> list[Record]:
+        return [Record("outputs", 0, f"o{n}", b'{"n": %d}' % at) for at, n in enumerate(numbers)]
+
+    store.append(outputs(-1, 0))
+    seen: list[str] = []
+    with store._database.writing() as connection:
+        connection.set_trace_callback(seen.append)
+    found = store.append(outputs(*range(count), *([count - 1] if count > 1 else [])))
+    expected = [("o0", b'{"n": 1}')]
+    if count > 1:
+        expected.append((f"o{count - 1}", b'{"n": %d}' % (count - 1)))
+    assert [(each.id, each.body) for each in found] == expected
+    assert len(store.find([f"o{number}" for number in range(-1, count)])) == count + 1
+    asked = [text for text in seen if text.startswith("SELECT") and "trial = 0 AND id = " in text]
+    assert len(asked) == len(expected)
+
+
 def test_discarded_file(folder: Path, store: FileStore) -> None:
     """Discarding a large object removes its file; a map of it from before stays readable."""
     store.put("ab", [b"x" * 2_000_000])

@@ -74,6 +74,11 @@ _INSERT_AT = 'INSERT INTO "{}" (position, trial, id, body) VALUES (?, ?, ?, CAST
 _LISTED = "(SELECT value FROM json_each(?))"
 _FEW = 4
 """Outputs that are written one by one, which tells at once what stands in their place."""
+_MANY, _ROOM = 100, "PRAGMA cache_size = -4000"
+"""Outputs of which so many at once are some of thousands, and pages that stay at hand for them.
+
+Their ids are in no order, so that a few find many pages of the index."""
+_NEWER = "SELECT trial, id FROM outputs WHERE position > ?"
 _owner_of = attrgetter("owner")
 _row_of = itemgetter(1, 2, 3)
 
@@ -551,20 +556,25 @@ def _standing_outputs(
     connection: sqlite3.Connection, rows: list[_Row], outlines: Outlines
 ) -> list[Record]:
     """Write outputs, and return those that stand in the place of some."""
-    last, before, insert = None, connection.total_changes, _insert("outputs")
+    insert, new = _insert("outputs"), None
     if len(rows) > _FEW:
-        last = _last(connection, "outputs")
+        last, before = _last(connection, "outputs"), connection.total_changes
+        if len(rows) > _MANY:
+            connection.execute(_ROOM)
         connection.executemany(insert, rows)
         if connection.total_changes - before == len(rows):
             return []
-    standing, new = [], set()
-    query = "SELECT CAST(body AS BLOB), position FROM outputs WHERE trial = ? AND id = ?"
+        # Asked together: most are new, of whatever they are a part.
+        new = set(connection.execute(_NEWER, (last,)))
+    standing = []
+    query = "SELECT CAST(body AS BLOB) FROM outputs WHERE trial = ? AND id = ?"
     for trial, id, body in rows:
-        if last is None and connection.execute(insert, (trial, id, body)).rowcount:
+        if new is None:
+            if connection.execute(insert, (trial, id, body)).rowcount:
+                continue
+        elif (trial, id) in new:
+            new.remove((trial, id))  # one more of the same id stands in its place
             continue
-        there, position = connection.execute(query, (trial, id)).fetchone()
-        if last is not None and position > last and id not in new:
-            new.add(id)
-            continue
+        (there,) = connection.execute(query, (trial, id)).fetchone()
         standing.append(Record("outputs", trial, id, outlines.body(connection, trial, there)))
     return standing
