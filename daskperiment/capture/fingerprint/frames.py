@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xxhash import xxh3_128
 
@@ -15,9 +15,11 @@ from daskperiment.capture.fingerprint.arrays import (
     write_items,
     write_texts,
 )
-from daskperiment.capture.fingerprint.frame_columns import FrameColumns
 from daskperiment.capture.fingerprint.python_values import encode_repr
 from daskperiment.capture.origin import is_own
+
+if TYPE_CHECKING:
+    from daskperiment.capture.fingerprint.frame_columns import FrameColumns
 
 __all__ = ["table_handler"]
 
@@ -74,6 +76,10 @@ def _frame(encoder: Encoder, value: Any) -> None:
     encoder.feed(value.index)
     # Type by type: tens of thousands of columns, looked at one by one, would take seconds. Not by
     # the blocks of pandas, which depend on how the frame was made.
+    from daskperiment.capture.fingerprint.frame_columns import (  # noqa: PLC0415  # few have frames
+        FrameColumns,
+    )
+
     columns = FrameColumns(value)
     for text, (dtype, places) in columns.by_type().items():
         encoder.tag_text(b"columns", text, len(places))
