@@ -34,7 +34,6 @@ _LEAF = 0x0D
 """Kind of a page with rows of a table."""
 _LARGEST = 1 << 30
 """Bytes of a row at most: SQLite takes no larger ones."""
-_WAL_HEADER, _FRAME_HEADER = 32, 24
 _INTEGERS = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8}
 """Serial type of an integer -> its bytes."""
 ODD = (IndexError, ValueError, OverflowError, UnicodeDecodeError)
@@ -45,7 +44,7 @@ Row = tuple[int, tuple[Any, ...]]
 
 
 class LeafPages:
-    """The pages of a database file, with those of its write-ahead log in their place.
+    """The pages of a database file that nobody uses and that has no log: a copy.
 
     Parameters
     ----------
@@ -56,15 +55,10 @@ class LeafPages:
         self._file = _mapped(path)
         said = int.from_bytes(self._file[16:18], "big")
         self._size = said if said in (512, 1024, 2048, 4096, 8192, 16384, 32768) else PAGE
-        self._newer: dict[int, memoryview] = {}
-        log = path.with_name(f"{path.name}-wal")
-        if log.exists():
-            self._read_log(_mapped(log))
 
     def rows(self, columns: int) -> Iterator[Row]:
         """Yield what may be rows of so many columns: from all tables, some of them twice."""
-        last = max(len(self._file) // self._size, *self._newer, 0)
-        for number in range(1, last + 1):
+        for number in range(1, len(self._file) // self._size + 1):
             page = self._page(number)
             start = 100 if number == 1 else 0
             if len(page) == self._size and page[start] == _LEAF:
@@ -108,20 +102,8 @@ class LeafPages:
         return bytes(body)
 
     def _page(self, number: int) -> memoryview:
-        found = self._newer.get(number)
         start = (number - 1) * self._size
-        return self._file[start : start + self._size] if found is None else found
-
-    def _read_log(self, log: memoryview) -> None:
-        size = int.from_bytes(log[8:12], "big")
-        salt, step = log[16:24], _FRAME_HEADER + self._size
-        if size != self._size:
-            return
-        for start in range(_WAL_HEADER, len(log) - step + 1, step):
-            if log[start + 8 : start + 16] != salt:
-                return  # what follows is left from before
-            number = int.from_bytes(log[start : start + 4], "big")
-            self._newer[number] = log[start + _FRAME_HEADER : start + step]
+        return self._file[start : start + self._size]
 
 
 def _mapped(path: Path) -> memoryview:

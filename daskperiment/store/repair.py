@@ -11,8 +11,10 @@ import sqlite3
 import sys
 import time
 from collections import deque
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from daskperiment.errors import DaskperimentError, StoreError
@@ -205,12 +207,12 @@ def _lost(source: sqlite3.Connection, table: str, rows: list[_Row]) -> _Lost:
 
 
 def _find_lost(
-    target: sqlite3.Connection, path: Path, lost: dict[str, _Lost], deadline: float
-) -> list[str]:
-    """Look for lost rows in all pages of a file; return the tables of which some are lost."""
+    pages: LeafPages, target: sqlite3.Connection, lost: dict[str, _Lost], deadline: float
+) -> None:
+    """Look for lost rows in all pages of a file, and write those that are found."""
     for width in {len(one.columns) for one in lost.values() if one.missing}:
         tables = {name: one for name, one in lost.items() if len(one.columns) == width}
-        for rowid, values in LeafPages(path).rows(width):
+        for rowid, values in pages.rows(width):
             if time.monotonic() > deadline:
                 break
             for name, one in tables.items():
@@ -225,7 +227,6 @@ def _find_lost(
         if one.key is not None and len(one.columns) == 1 + len(one.named):
             _insert(target, name, [(row[0], *row[1:]) for row in one.missing])
             one.missing.clear()
-    return [name for name, one in lost.items() if one.missing or not one.complete]
 
 
 def rebuild(
@@ -233,11 +234,10 @@ def rebuild(
     target: sqlite3.Connection,
     largest: int,
     seconds: float,
-    path: Path | None = None,
 ) -> list[str]:
     """Write to a new database what can be read of another one; return the tables with losses.
 
-    Rows to which no tree leads any more are looked for in the pages of the file at `path`.
+    Rows to which no tree leads any more are looked for in all of its pages.
     """
     deadline = time.monotonic() + seconds
     target.execute("BEGIN")
@@ -251,17 +251,19 @@ def rebuild(
     for _, sql in tables:
         target.execute(sql)
     # Most is read at once. Halving what is left takes long, and pages may have it.
-    for table in names if path is not None else ():
+    for table in names:
         rows, complete = _ends(source, table, max(deadline - time.monotonic(), 0.1))
         _insert(target, table, rows)
         if not complete:
             lost[table] = _lost(source, table, rows)
-    left = _find_lost(target, path, lost, deadline) if path is not None else names
-    for table in left:
+    if lost:
+        with _pages_of(source) as pages:
+            _find_lost(pages, target, lost, deadline)
+    for table in [name for name, one in lost.items() if one.missing or not one.complete]:
         rows, complete = salvage(source, table, largest, max(deadline - time.monotonic(), 0.1))
         _insert(target, table, rows)
         losses += [] if complete else [table]
-    _save_outlines(source, target, path)
+    _save_outlines(source, target)
     # A trial whose token was lost keeps its id all the same.
     target.execute(
         "INSERT INTO _tokens (trial) SELECT DISTINCT trial FROM trials WHERE id = ? "
@@ -272,18 +274,31 @@ def rebuild(
     return losses
 
 
-def _save_outlines(
-    source: sqlite3.Connection, target: sqlite3.Connection, path: Path | None
-) -> None:
+@contextmanager
+def _pages_of(source: sqlite3.Connection) -> Iterator[LeafPages]:
+    """Give the pages of a database, in a copy that SQLite makes of them as they are.
+
+    Not by reading its file: as soon as that is closed, the other connections of this process to it
+    have lost their locks.
+    """
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        copy = Path(folder, "pages.sqlite")
+        with closing(sqlite3.connect(copy, isolation_level=None)) as target:
+            source.backup(target)
+        yield LeafPages(copy)
+
+
+def _save_outlines(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
     """Take each outline from where it is whole: a table, its index, or a page without a tree."""
     found: dict[int, tuple[str, str]] = {}
     with suppress(*SQLITE_ERRORS):
         found = {number: (kind, text) for number, kind, text in intact_outlines(source)}
-    if path is not None and _filled(target) - found.keys():
-        for number, values in LeafPages(path).rows(4):
-            outline = outline_of(values)
-            if outline is not None:
-                found.setdefault(number, outline)
+    if _filled(target) - found.keys():
+        with _pages_of(source) as pages:
+            for number, values in pages.rows(4):
+                outline = outline_of(values)
+                if outline is not None:
+                    found.setdefault(number, outline)
     target.execute(OUTLINES)
     target.execute("DELETE FROM _outlines")
     insert_outlines(target, found)
@@ -330,7 +345,7 @@ def repair(folder: Path) -> Path:
 def _rebuild(path: Path, new: Path) -> None:
     source, target = readable(path), sqlite3.connect(new, isolation_level=None)
     try:
-        rebuild(source, target, path.stat().st_size, _PATIENCE, path)
+        rebuild(source, target, path.stat().st_size, _PATIENCE)
         for pragma in ("application_id", "user_version"):
             value = source.execute(f"PRAGMA {pragma}").fetchone()[0]
             target.execute(f"PRAGMA {pragma} = {value}")

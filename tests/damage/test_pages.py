@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import sqlite3
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from contextlib import closing
@@ -93,6 +95,30 @@ def test_first_page(how: str, tmp_path: Path) -> None:
     assert store.faults(10) == []
     assert store.allocate("token7", b"{}").trial == 7
     assert store.allocate("new", b"{}").trial == 151
+    store.close()
+
+
+WRITE = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+connection.execute("INSERT INTO _tokens (token) VALUES ('another')")
+connection.commit()
+connection.close()
+"""
+
+
+@pytest.mark.filterwarnings("ignore::daskperiment.errors.StoreWarning")
+@pytest.mark.parametrize("stream", ["steps", "outputs"])
+def test_locks_stay(stream: str, tmp_path: Path) -> None:
+    """Who reads what damage left keeps its locks, so that another process leaves the log to it."""
+    expected = filled(tmp_path / "ex")
+    file = tmp_path / "ex" / "records.sqlite"
+    overwrite(file, (roots(file)[stream] - 1) * PAGE, GARBAGE)
+    store = FileStore(tmp_path / "ex")
+    store.append([Record("trials", 1, "late", b"{}")])
+    assert [one[1:] for one in store.read(stream)] == expected[stream]
+    subprocess.run([sys.executable, "-c", WRITE, str(file)], check=True)
+    assert file.with_name("records.sqlite-wal").exists()
     store.close()
 
 

@@ -100,7 +100,7 @@ def _recovered(path: Path) -> tuple[sqlite3.Connection, list[str]]:
     copy = sqlite3.connect("", isolation_level=None, check_same_thread=False)
     try:
         source.execute("BEGIN")  # others may write meanwhile
-        losses = rebuild(source, copy, path.stat().st_size, _PATIENCE, path)
+        losses = rebuild(source, copy, path.stat().st_size, _PATIENCE)
         if losses and not copy.total_changes:
             raise sqlite3.OperationalError("nothing of it can be read")
         return copy, losses
