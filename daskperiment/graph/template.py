@@ -380,11 +380,10 @@ def _as_taken(keys: list[Key], task: GraphNode) -> list[Key]:
 
 
 def _with_loads(task: Any, loads: dict[Any, Any]) -> Any:
-    if getattr(task, "func", None) is not adopt:
-        return task.substitute(loads)
-    # What such a task takes stands at its top: it need not be made once more to be searched.
-    given = [loads.get(each.key, each) if type(each) is TaskRef else each for each in task.args]
-    return Task(task.key, adopt_untouched, *given, **task.kwargs)
+    function = getattr(task, "func", None)
+    if function is adopt:
+        task = Task(task.key, adopt_untouched, *task.args, **task.kwargs)
+    return task.substitute(loads)
 
 
 def _rename(key: Key, token: str, number: int) -> Key:
