@@ -658,6 +658,16 @@ for n in range(100_000):
 """
 
 
+def test_checkpoints_wait_for_the_disk(folder: Path) -> None:
+    """A database that is made without waiting waits as others do as soon as it has records."""
+    for _ in ("new", "opened"):
+        store = FileStore(folder)
+        store.append(steps(1))
+        with store._database.writing() as connection:
+            assert connection.execute("PRAGMA synchronous").fetchone() == (1,)
+        store.close()
+
+
 def test_killed_writers(folder: Path, store: FileStore) -> None:
     """After SIGKILL at any moment the folder opens, and all that was said to be written is there.
 
