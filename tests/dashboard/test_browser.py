@@ -118,6 +118,7 @@ def test_metrics(site):
     site.until(lambda: page.evaluate("Bokeh.documents.length") == 1)
     page.click("[aria-label='Take trial 9 away']")
     site.address("trials=5,13")
+    site.until(lambda: len(site.texts(".legend li")) == 2)  # the charts are made anew with it
     page.click("summary:has-text('Figures')")
     page.wait_for_selector("[aria-label='Figures of loss'] >> text=40")
     site.picture("metrics")
