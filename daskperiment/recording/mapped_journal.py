@@ -17,6 +17,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from daskperiment.store import rights
+
 __all__ = ["MappedEnd"]
 
 _NOWHERE = -1
@@ -81,13 +83,4 @@ class MappedEnd:
 @cache
 def _keeps_room(device: int, folder: Path) -> bool:
     """Whether room on a device, on which a folder lies, stays there once it is reserved."""
-    import psutil  # noqa: PLC0415  # only loops ask
-
-    real = os.path.realpath(folder)
-    longest, kind = "", ""
-    for mount in psutil.disk_partitions(all=True):
-        point = mount.mountpoint
-        inside = real == point or real.startswith(point.rstrip("/") + "/")
-        if inside and len(point) >= len(longest):
-            longest, kind = point, mount.fstype
-    return kind in _KEEPING
+    return rights.file_system(folder) in _KEEPING

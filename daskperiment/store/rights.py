@@ -1,4 +1,4 @@
-"""Rights of the files that are written here: those of the folder in which they stand.
+"""What a folder gives to files that are written in it: their rights, and its file system.
 
 Where a folder's group, or everybody, may write, they may write to what is made in it too, whatever
 the umask of whoever came first: otherwise the second person of a group could not record. In a
@@ -14,7 +14,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ["PRIVATE_FILE", "PRIVATE_FOLDER", "create", "make_folder", "may_write", "share", "write"]
+__all__ = [
+    "PRIVATE_FILE",
+    "PRIVATE_FOLDER",
+    "create",
+    "file_system",
+    "make_folder",
+    "may_write",
+    "share",
+    "write",
+]
 
 PRIVATE_FILE = 0o600
 """The mode of files that nobody else needs, unless the folder is shared."""
@@ -92,3 +101,17 @@ def _has_group(path: Path, found: os.stat_result, group: int) -> bool:
 def may_write(path: Path) -> bool:
     """Return whether this user may write to a file or folder."""
     return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
+def file_system(folder: Path) -> str:
+    """Return the kind of file system on which a folder lies, as the system calls it."""
+    import psutil  # noqa: PLC0415  # most ask for a new database, or in a loop
+
+    real = os.path.realpath(folder)
+    longest, kind = "", ""
+    for mount in psutil.disk_partitions(all=True):
+        point = mount.mountpoint
+        inside = real == point or real.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= len(longest):
+            longest, kind = point, mount.fstype
+    return kind

@@ -20,8 +20,6 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-import psutil
-
 from daskperiment.errors import CorruptRecordError, StoreError, StoreWarning
 from daskperiment.store import rights
 from daskperiment.store.faults import (
@@ -563,14 +561,7 @@ def _shares_memory(folder: Path) -> bool:
 
 def _on_network(folder: Path) -> bool:
     """Return whether a folder lies on a network file system."""
-    real = os.path.realpath(folder)
-    longest, kind = "", ""
-    for mount in psutil.disk_partitions(all=True):
-        point = mount.mountpoint
-        inside = real == point or real.startswith(point.rstrip("/") + "/")
-        if inside and len(point) >= len(longest):
-            longest, kind = point, mount.fstype
-    return kind.lower().startswith(_NETWORK)
+    return rights.file_system(folder).lower().startswith(_NETWORK)
 
 
 def _close(*connections: SharedConnection) -> None:
