@@ -136,9 +136,7 @@ class ResultDefinition:
 
     def with_options(self, options: TrialOptions) -> ResultDefinition:
         """Return the same result with other options."""
-        if options is self.options:
-            return self
-        return ResultDefinition(self.planner, self.call, options, self.compiled)
+        return self if options is self.options else replace(self, options=options)
 
     def with_functions(self, functions: Mapping[str, UserFunction]) -> ResultDefinition:
         """Return a result with the same graph, in which steps call other functions.

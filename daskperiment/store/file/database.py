@@ -204,18 +204,9 @@ class Database:
 
         `nothing` is the answer where nothing was ever written.
         """
-        shared = self._reader
         try:
-            # As `reading` does it, whose context takes longer than a short answer.
-            with shared.lock:
-                try:
-                    connection = self.open_reader(shared)
-                    return nothing if connection is None else question(connection)
-                except (*SQLITE_ERRORS, OSError) as error:
-                    raise explain(error, self.path) from error
-                finally:
-                    if shared.transient:
-                        shared.close()
+            with self.reading() as connection:
+                return nothing if connection is None else question(connection)
         except CorruptRecordError as error:
             cause = error.__cause__
             if not isinstance(cause, SQLITE_ERRORS) or not is_damage(cause):
