@@ -36,6 +36,11 @@ server.wait()
 """
 
 
+FIRST_TABLE = 2.0
+FIRST_OF_MILLION = 4.0
+"""Seconds, up to a hundred thousand trials and up to a million."""
+
+
 class Board(NamedTuple):
     """A dashboard in a process of its own."""
 
@@ -79,7 +84,9 @@ def first_table(folder: Path, count: int) -> None:
     """From opening the address until the first row stands, by a server that has read nothing."""
     fill(FileStore(folder / f"of_{count}" / "demo"), count)
     with browser() as chromium:
-        seconds = []
+        seconds: list[float] = []
+        wholes: list[float] = []
+        megabytes: list[float] = []
         for _ in range(3):
             with board(folder / f"of_{count}") as server:
                 page = chromium.new_context().new_page()
@@ -87,11 +94,16 @@ def first_table(folder: Path, count: int) -> None:
                 page.goto(f"{server.url}?experiment=demo", wait_until="commit")
                 page.wait_for_selector("tr[data-trial]", timeout=120_000)
                 seconds.append(time.perf_counter() - start)
-                megabytes = server.megabytes
+                page.wait_for_selector("progress", state="hidden", timeout=120_000)
+                wholes.append(time.perf_counter() - start)
+                megabytes.append(server.megabytes)
                 page.close()
         # The first server reads all records; those after it, which read nothing before, columns.
-        print(f"first table of {count:,} trials: {seconds[0]:.2f} s where no columns are kept, "
-              f"{min(seconds[1:]):.2f} s where they are, server {megabytes:.0f} MB")  # fmt: skip
+        budget = FIRST_TABLE if count <= 100_000 else FIRST_OF_MILLION
+        missed = " MISSED" if seconds[0] > budget else ""
+        print(f"first table of {count:,} trials: {seconds[0]:.2f} s ({budget:g}{missed}) where no "
+              f"columns are kept, all are read after {wholes[0]:.2f} s; {min(seconds[1:]):.2f} s "
+              f"where they are, server {max(megabytes):.0f} MB")  # fmt: skip
 
 
 ACTIONS = {

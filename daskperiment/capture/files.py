@@ -11,7 +11,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path, PurePath
@@ -59,6 +59,7 @@ _RECENT = 2_000_000_000
 _CHUNK = 1 << 20
 _ESCAPED = re.compile(r"\\u(dc[89a-f][0-9a-f])")
 _MOST_ITEMS = 1000
+_DEEPEST = 20
 
 Stamp = tuple[int, int, int, int]
 """Size, time of modification and of change in nanoseconds, inode."""
@@ -249,23 +250,29 @@ def _content_difference(state: FileState, path: str) -> str | None:
 # Paths among arguments ---------------------------------------------------------------------------
 
 
-def paths_in(value: Any, depth: int = 20) -> Iterator[Path]:
+def paths_in(value: Any) -> Iterator[Path]:
     """Yield the paths in a value: itself, or those in containers and in fields of settings.
 
     Such are those of dataclasses, attrs and pydantic. A list that begins with something plain is
     not gone through, nor is a large dict.
     """
-    items: Iterable[Any] = ()
-    if isinstance(value, Path):
-        yield value
-    elif isinstance(value, dict):
-        items = value.values() if len(value) <= _MOST_ITEMS else ()
-    elif isinstance(value, (list, tuple)):
-        items = value if value and not isinstance(value[0], ATOMS) else ()
-    else:
-        items = [getattr(value, name, None) for name in _fields_of(type(value))]
-    for item in items if depth else ():  # something may contain itself
-        yield from paths_in(item, depth - 1)
+    left = [(value, _DEEPEST)]
+    seen: dict[int, Any] = {}  # something may contain itself, or one thing many times
+    while left:
+        each, depth = left.pop()
+        if isinstance(each, Path):
+            yield each
+        elif depth and not isinstance(each, ATOMS) and id(each) not in seen:
+            seen[id(each)] = each  # held: what a property returns may go, and leave its place
+            left += [(item, depth - 1) for item in reversed(_items_of(each))]
+
+
+def _items_of(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values()) if len(value) <= _MOST_ITEMS else []
+    if isinstance(value, (list, tuple)):
+        return list(value) if value and not isinstance(value[0], ATOMS) else []
+    return [getattr(value, name, None) for name in _fields_of(type(value))]
 
 
 def _fields_of(kind: type) -> list[str]:

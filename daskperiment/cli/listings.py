@@ -6,28 +6,32 @@ import importlib.util
 import io
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
-import pandas as pd
 
 from daskperiment.cli import output
 from daskperiment.cli.command_options import LATEST
 from daskperiment.cli.exit_status import Failed, Refused
 from daskperiment.cli.lookup import checked, find, place, refusing, store_of, trial_of
 from daskperiment.errors import FilterError, MetricNotFoundError
-from daskperiment.experiment import list_experiments as experiments_of
-from daskperiment.history.metrics import get_metrics, load_metrics
-from daskperiment.history.tables import get_history
+from daskperiment.experiment import experiment_rows
+from daskperiment.history.overview import EXPERIMENT_COLUMNS
+from daskperiment.history.stored_values import FURTHEST
 from daskperiment.records import SYSTEM
 from daskperiment.store.protocol import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "list_experiments", "list_metrics", "list_steps", "list_trials", "print_frame", "rows_of",
     "sparkline", "write",
 ]  # fmt: skip
 
+_EPOCH = datetime.fromtimestamp(0, UTC)
 _BARS = "▁▂▃▄▅▆▇█"
 _STEP_COLUMNS = (
     "Trial ID", "Key", "Status", "Started", "Wall Time", "CPU Time", "Peak Memory", "Host",
@@ -39,10 +43,21 @@ def list_experiments(backend: str | None, format_: str, limit: int | None = None
     """Print the experiments of a store."""
     checked(backend)
     with refusing():
-        frame = experiments_of(backend)
-    if frame.empty and format_ == "table":
+        found = experiment_rows(backend)
+    if not found and format_ == "table":
         click.echo(f"There are no experiments in {place(backend)}.", err=True)
-    print_frame(frame[:limit], format_)
+    # Without pandas, which takes longer to load than a thousand experiments to look at.
+    rows = [(*row[:1], *row[2:5], _moment(row.finished), row.address) for row in found[:limit]]
+    missing = None if format_ == "json" else ""
+    shown = [[missing if value is None else value for value in row] for row in rows]
+    output.print_rows(EXPERIMENT_COLUMNS, shown, format_)
+
+
+def _moment(seconds: float | None) -> datetime | None:
+    """Return a time as the tables of the history have it, to microseconds."""
+    if seconds is None or not abs(seconds) < FURTHEST:
+        return None
+    return _EPOCH + timedelta(microseconds=round(seconds * 1e6))
 
 
 def list_steps(
@@ -90,6 +105,8 @@ class _ListedTrials(NamedTuple):
 
     def frame(self, verbose: bool, expand: bool = False, metrics: bool = False) -> pd.DataFrame:
         """Return the table with the trials' ids as a column, and each name once."""
+        from daskperiment.history.tables import get_history  # noqa: PLC0415  # it needs pandas
+
         try:
             frame = get_history(
                 self.store, (), verbose, self.running, where=self.where, sort=self.sort,
@@ -150,6 +167,8 @@ def list_metrics(
 def _metrics(
     store: Store, trial: int, names: Sequence[str], system: bool
 ) -> Iterator[tuple[int, str, pd.Series]]:
+    from daskperiment.history.metrics import get_metrics, load_metrics  # noqa: PLC0415  # as above
+
     known = load_metrics(store, trial, names or None)
     listed = [name for name in known if name.startswith(SYSTEM) is system]
     for name in dict.fromkeys(names) or listed:
@@ -244,6 +263,8 @@ def rows_of(frame: pd.DataFrame, names: Sequence[str] = ()) -> list[list[Any]]:
 
 
 def _blanked(name: str, frame: pd.DataFrame) -> list[Any]:
+    import pandas as pd  # noqa: PLC0415  # large, and most commands do without
+
     values: list[Any] = list(frame[name])
     if name == "Result" and "Success" in frame:
         success = frame["Success"]
@@ -264,6 +285,8 @@ def check_parquet(file: Path | None) -> None:
 
 def write_parquet(frame: pd.DataFrame, names: Sequence[str], file: Path | None) -> None:
     """Write columns of a table as Parquet, to a file or to the output."""
+    import pandas as pd  # noqa: PLC0415  # as above
+
     # Half a character, as of the name of a file, shows as it does in CSV: Parquet is UTF-8.
     plain = pd.DataFrame({_whole(name): _uniform(frame[name]) for name in names})
     content = io.BytesIO()
@@ -276,6 +299,8 @@ def write_parquet(frame: pd.DataFrame, names: Sequence[str], file: Path | None) 
 
 def _uniform(column: pd.Series) -> pd.Series:
     """Return a column of values of many kinds as one of text; others stay as they are."""
+    import pandas as pd  # noqa: PLC0415  # as above
+
     # Parquet has one type for all values of a column.
     if column.dtype != object:
         return column

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import pandas as pd
 from dask.utils import parse_bytes
 
 from daskperiment import copying
@@ -23,6 +23,9 @@ from daskperiment.experiment import Experiment
 from daskperiment.history import read_trials
 from daskperiment.recording.registry import recorder_for
 from daskperiment.store.opening import open_store
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["copy", "delete", "export", "flush", "prepare_folder", "prune"]
 
@@ -178,6 +181,9 @@ def _json(data: Any) -> str:
 
 def _unique(names: pd.Index) -> list[str]:
     """Return names that differ: a parameter may be called Result, as a column is."""
-    texts = [str(name) for name in names]
-    before = [texts[:at].count(text) for at, text in enumerate(texts)]
-    return [f"{text} ({n + 1})" if n else text for text, n in zip(texts, before, strict=True)]
+    seen: Counter[str] = Counter()
+    unique = []
+    for text in map(str, names):
+        seen[text] += 1
+        unique.append(f"{text} ({seen[text]})" if seen[text] > 1 else text)
+    return unique

@@ -16,6 +16,7 @@ from daskperiment.codec.bodies import (
     encode,
     find_record,
     is_of,
+    is_sealed,
     load_record,
     parsed,
     placed,
@@ -52,7 +53,7 @@ from daskperiment.codec.object_format import (
     load_object,
     seal,
 )
-from daskperiment.codec.point_runs import MANY, PointRecord, PointRun, points_body
+from daskperiment.codec.point_runs import MANY, PointRecord, PointRun, points_body, runs_within
 from daskperiment.codec.renumbering import Renumbering, with_trial
 from daskperiment.codec.signed_records import (
     check_signature,
@@ -95,6 +96,7 @@ __all__ = [
     "has_signature",
     "is_object",
     "is_of",
+    "is_sealed",
     "is_long",
     "load_object",
     "load_record",
@@ -105,6 +107,7 @@ __all__ = [
     "pickled",
     "placed",
     "points_body",
+    "runs_within",
     "seal",
     "sealed",
     "signed",

@@ -28,6 +28,7 @@ __all__ = [
     "encode",
     "find_record",
     "is_of",
+    "is_sealed",
     "load_record",
     "parsed",
     "placed",
@@ -86,6 +87,12 @@ def placed(body: bytes, trial: int) -> bytes:
 def is_of(body: bytes, trial: int) -> bool:
     """Whether a record is of this trial, as far as it says."""
     return not _names_trial(body) or not _misplaced([body], [trial])
+
+
+def is_sealed(body: bytes, trial: int) -> bool:
+    """Whether a record's body is as `sealed` or `encode` made it for this trial, to the byte."""
+    found = _names_trial(body) and not _misplaced([body], [trial])
+    return found and body[-_TAIL : len(_CHECKSUM) - _TAIL] == _CHECKSUM and not _changed([body])
 
 
 def _names_trial(body: bytes) -> bool:

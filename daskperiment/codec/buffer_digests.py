@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
@@ -17,7 +18,7 @@ from xxhash import xxh3_128
 
 from daskperiment.codec.object_layout import large_buffers
 
-__all__ = ["BufferDigests", "digest_of", "digest_of_object", "has_digest"]
+__all__ = ["BufferDigests", "digest_of", "digest_of_object", "has_digest", "threads_beside"]
 
 Buffer = Any
 
@@ -41,11 +42,13 @@ class BufferDigest:
         self._thread: threading.Thread | None = None
 
     def begin(self) -> None:
-        """Let a thread take it, unless it was taken."""
+        """Let a thread take it, unless it was taken; where there can be none, `value` does."""
         if self._found is not None:
             return
-        self._thread = threading.Thread(target=self._take, daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._take, name="daskperiment-digest", daemon=True)
+        with suppress(RuntimeError):
+            thread.start()
+            self._thread = thread
 
     def _take(self) -> None:
         state = xxh3_128()
@@ -74,34 +77,43 @@ class BufferDigests:
     It holds the buffers, and so their memory.
     """
 
-    _known: dict[tuple[int, int], BufferDigest] | None = None
+    known: dict[tuple[int, int], BufferDigest] | None = None
+    """Place in memory -> digest; None where no large buffer was met."""
     _next: BufferDigest | None = None
     """The latest, which waits for one more: a thread pays only where there are several."""
 
     def get(self, data: Any) -> BufferDigest:
         """Return the digest of a contiguous buffer, which is taken or being taken."""
-        if self._known is None:  # most values have no large buffers
-            self._known = {}
+        if self.known is None:  # most values have no large buffers
+            self.known = {}
         place = _place(data)
-        known = self._known.get(place)
+        known = self.known.get(place)
         if known is None:
-            known = self._known[place] = BufferDigest(data)
+            known = self.known[place] = BufferDigest(data)
             if place[1] >= _BESIDE:
-                self._begin(self._known.values())
+                self._begin(self.known.values())
                 self._next = known
         return known
+
+    def so_far(self) -> BufferDigests:
+        """Return what is known by now: what is added later is not part of it."""
+        found = BufferDigests()
+        if self.known:
+            found.known = dict(self.known)
+        return found
 
     def _begin(self, known: Iterable[BufferDigest]) -> None:
         """Have the one taken that waits: by a thread, or here where enough of them run."""
         if self._next is None:
             return
-        if sum(digest.is_running for digest in known) < _beside_this():
+        if sum(digest.is_running for digest in known) < threads_beside():
             self._next.begin()
         else:
             self._next.value()
 
 
-def _beside_this() -> int:
+def threads_beside() -> int:
+    """Return how many threads may read memory beside this one, and gain something."""
     affinity = getattr(os, "sched_getaffinity", None)
     processors = (os.cpu_count() or 1) if affinity is None else len(affinity(0))
     return min(processors, _THREADS) - 1

@@ -18,7 +18,7 @@ import re
 import sys
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import cloudpickle
@@ -109,7 +109,7 @@ class Blob(NamedTuple):
     """An object on its way into a store."""
 
     digest: str
-    parts: list[Buffer]
+    parts: Sequence[Buffer]
     """The object's bytes in order. Parts refer to the arrays themselves, which must not change
     before the object is written."""
     size: int

@@ -12,6 +12,7 @@ they read points, and all numbers come back bit by bit.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice, repeat
@@ -39,6 +40,7 @@ __all__ = [
     "decoded_points",
     "may_run",
     "points_body",
+    "runs_within",
 ]
 
 MANY = 64
@@ -53,6 +55,10 @@ LATEST = 2.0**32
 _SAMPLE = 64
 """Numbers by which it is seen what is shorter, if it is much shorter."""
 _NO_MULTIPLES = (1, 1)
+_RUNS = b'{"points":[],"runs":['
+"""What a body of runs alone begins with."""
+_NEXT, _LAST = b'],["', b']],"'
+"""Ends of a run: only a run begins with a text, and no list in one follows a list of texts so."""
 _NOT_FINITE = [to_plain(float(text)) for text in ("nan", "inf", "-inf")]
 
 P = TypeVar("P")
@@ -191,6 +197,24 @@ def points_body(points: list[bytes], trial: int) -> bytes:
         written = b",".join([run.encoded() for run in runs])
         return sealed(b'{"points":[%b],"runs":[%b]}' % (others, written), trial)
     return sealed(b'{"points":[%b]}' % joined, trial)
+
+
+def runs_within(body: bytes, metric: str) -> list[bytes] | None:
+    """Return the JSON of a metric's runs in the body of a record, of which nothing is decoded.
+
+    None where they cannot be told apart by their first characters: there are points beside them, or
+    texts with escapes. The body must be as `points_body` makes it, which its checksum tells.
+    """
+    if not body.startswith(_RUNS) or b"\\" in body:
+        return None
+    found = []
+    for hit in re.finditer(re.escape(b"[%b," % _encode(metric)), body):  # `find` takes longer
+        place = hit.start()
+        # Digits of numbers may look like a name: these lists stand behind a number.
+        if place == len(_RUNS) or body[place - 2 : place] == b"],":
+            end = body.find(_NEXT, hit.end())
+            found.append(body[place : (body.rfind(_LAST) if end < 0 else end) + 1])
+    return found
 
 
 def decoded_points(points: Sequence[bytes]) -> list[GivenPoint]:

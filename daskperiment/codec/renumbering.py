@@ -33,9 +33,11 @@ _NAMED = [b'"%b":' % name.encode() for name in (*_FIELDS, "latest")]
 _SIGNED = b'"signature":'
 _TOLD = re.compile(
     r"((?:the output that|the output of|its inputs are those of|"
-    r"another seed for random numbers than in) )trial (\d+)"
+    r"another seed for random numbers than in|had been changed by another step in|"
+    r"the steps before it read in|it went on from a checkpoint of) )trial (\d+)"
 )
 """How reasons and notes name a trial."""
+_SAID = b" trial "
 
 
 def with_trial(body: bytes, trial: int) -> bytes:
@@ -152,7 +154,7 @@ class Renumbering:
         if stream not in ("steps", "outputs", "notes"):
             return False
         signed_for_trial = _SIGNED in body and self.now(trial) != trial
-        return signed_for_trial or any(name in body for name in _NAMED)
+        return signed_for_trial or _SAID in body or any(name in body for name in _NAMED)
 
     def _told(self, match: re.Match[str]) -> str:
         now = self.now(int(match[2]))

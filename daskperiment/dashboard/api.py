@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
+from weakref import WeakSet
 
 from msgspec import Struct
 from toolz import partition_all
@@ -53,6 +55,8 @@ Chosen = Sequence[int] | Look
 
 _TABLES = 6
 """Experiments that are remembered at once: those that somebody looked at last."""
+_PATIENCE = 60.0
+"""Seconds after which nobody waits for a reading any more, if none asked how far it came."""
 
 # The experiments of a store ----------------------------------------------------------------------
 
@@ -180,18 +184,18 @@ class TrialCounter:
             state = folder_state(self._store)
             if state is not None and state == self._state:
                 return self._known
-            found = self._count()
+            found = self._count(state)
             over = not {"running", "lost"} & found["counts"].keys()
             settled = state is not None and state.is_settled() and over
             self._state, self._known = state if settled else None, found
             return found
 
-    def _count(self) -> dict[str, Any]:
+    def _count(self, state: FolderState | None) -> dict[str, Any]:
         # An experiment can be deleted and begun anew.
         if self._first is not None and not begins_with(self._store, *self._first):
             self._clear()
         records: Iterable[Stored] | None
-        records = None if self._position else read_at_rest(self._store, "trials")
+        records = None if self._position else read_at_rest(self._store, "trials", state)
         if records is None:
             records = self._store.read("trials", after=self._position)
         for chunk in partition_all(CHUNK, records):
@@ -231,6 +235,9 @@ class DashboardAPI:
         self._lock = threading.Lock()
         self._counters: dict[str, TrialCounter] = {}
         self._tables: OrderedDict[str, TrialTable] = OrderedDict()
+        self._forgotten: WeakSet[TrialTable] = WeakSet()
+        """Those that only a question that is being answered still needs."""
+        self._is_stopped = False
 
     def experiments(self) -> dict[str, Any]:
         """Return how many trials each experiment has; one that cannot be read hides no other.
@@ -245,8 +252,8 @@ class DashboardAPI:
     ) -> dict[str, Any]:
         """Return one page of the table of trials; only a word if the page has seen all of it."""
         table = self._table(experiment)
-        version = str(table.refresh())
-        if version == seen and not table.trials.running:
+        version = str(table.glance())
+        if version == seen and not table.trials.running and not table.trials.reading:
             return {"unchanged": True, "version": version}
         page = table.page(look, start, size, group)
         return {**page, "version": version, "address": table.store.address}
@@ -306,8 +313,17 @@ class DashboardAPI:
         store = vouched(self._source.store(experiment), silently)
         return file_to_send(store, trial, name, use)
 
+    def stop_reading(self) -> None:
+        """Have nobody wait any more for a long history that is read for the first time."""
+        with self._lock:
+            self._is_stopped = True
+            tables = [*self._tables.values(), *self._forgotten]
+        for table in tables:
+            table.trials.close()
+
     def close(self) -> None:
-        """Close the stores."""
+        """Close the stores, when nothing is read of them any more."""
+        self.stop_reading()
         self._source.close()
 
     def _counts(self, experiment: str, store: Store) -> dict[str, Any]:
@@ -326,9 +342,18 @@ class DashboardAPI:
 
     def _table(self, experiment: str) -> TrialTable:
         store = self._source.store(experiment)
+        forgotten = []
         with self._lock:
             table = self._tables.pop(experiment, None) or TrialTable(vouched(store, silently))
             self._tables[experiment] = table  # behind those that were asked for before it
-            while len(self._tables) > _TABLES:
-                self._tables.popitem(last=False)
-            return table
+            table.asked = time.monotonic()
+            for id in [*self._tables][:-_TABLES]:
+                if not self._tables[id].is_waited_for(table.asked - _PATIENCE):
+                    forgotten.append(self._tables.pop(id))
+            self._forgotten.update(forgotten)
+            is_stopped = self._is_stopped
+        if is_stopped:
+            table.trials.close()
+        for one in forgotten:
+            one.trials.stop()
+        return table

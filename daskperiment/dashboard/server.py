@@ -111,9 +111,11 @@ class Server:
         if self._stopped.is_set():
             return
         self._stopped.set()
+        # First, or questions that wait for a long history would be waited for, too.
+        self._api.stop_reading()
         self._loop.call_soon_threadsafe(self._ask_to_end.set)
         self._thread.join()
-        self._executor.shutdown()
+        self._executor.shutdown(cancel_futures=True)
         self._api.close()
 
     @property

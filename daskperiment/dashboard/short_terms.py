@@ -17,7 +17,7 @@ from daskperiment.history.filtering import Filter
 from daskperiment.history.filtering.language import path_of, path_text
 from daskperiment.history.history_table import HistoryTable
 
-__all__ = ["column_of_page", "find", "translated"]
+__all__ = ["column_of_page", "find", "find_assuming", "translated"]
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
@@ -46,10 +46,23 @@ def find(text: str, table: HistoryTable) -> tuple[str, Mask]:
     try:
         return text.strip(), Filter(text).rows(table)
     except FilterError:
-        if _NEW.search(re.sub(r"'[^']*'|\"[^\"]*\"", "''", text)):
+        if _is_of_language(text):
             raise
     became = translated(text, table)
     return became, Filter(became).rows(table)
+
+
+def find_assuming(text: str, table: HistoryTable) -> tuple[str, Mask]:
+    """Do the same for a table that takes any name for a column: others it knows none by.
+
+    So it cannot be seen by the columns which way of writing it is; a word is more likely a word.
+    """
+    became = text.strip() if _is_of_language(text) else translated(text, table)
+    return became, Filter(became).rows(table)
+
+
+def _is_of_language(text: str) -> bool:
+    return bool(_NEW.search(re.sub(r"'[^']*'|\"[^\"]*\"", "''", text)))
 
 
 def translated(text: str, table: HistoryTable) -> str:

@@ -14,8 +14,8 @@ import numpy as np
 from daskperiment.dashboard.cells import Cell, cell
 from daskperiment.dashboard.grouping import grouped
 from daskperiment.dashboard.metric_cache import MetricCache
-from daskperiment.dashboard.short_terms import column_of_page, find
-from daskperiment.dashboard.trial_index import TrialIndex
+from daskperiment.dashboard.short_terms import column_of_page, find, find_assuming
+from daskperiment.dashboard.trial_index import LatestTrials, TrialIndex
 from daskperiment.errors import FilterError
 from daskperiment.history.curated import NOTHING_SAID
 from daskperiment.history.filtering.comparing import sorted_rows
@@ -61,13 +61,15 @@ class _Selection:
     """The trials that a look finds, as long as nothing changed."""
 
     def __init__(
-        self, version: int, table: HistoryTable, rows: Rows, became: str, counts: dict[str, int]
-    ) -> None:
+        self, version: int, table: HistoryTable, rows: Rows, became: str,
+        counts: dict[str, int], archived: int,
+    ) -> None:  # fmt: skip
         self.version = version
         self.table = table
         self.rows = rows
         self.became = became
         self.counts = counts
+        self.archived = archived
 
     @cached_property
     def differing(self) -> set[str]:
@@ -96,10 +98,25 @@ class TrialTable:
         self._selections: dict[Look, _Selection] = {}
         self._resets = 0
         self.metrics = MetricCache(store)
+        self.asked = time.monotonic()
+        """When somebody asked for it last."""
+
+    def is_waited_for(self, since: float) -> bool:
+        """Whether all trials are just being read, and somebody asked since then.
+
+        Whoever forgets it would have that begun anew.
+        """
+        return self.trials.is_reading and self.asked >= since
 
     def refresh(self) -> int:
         """Read what is new of the trials, and return the version."""
-        version = self.trials.refresh()
+        return self._renewed(self.trials.refresh())
+
+    def glance(self) -> int:
+        """Do the same, without waiting for all trials of a long history that nobody read yet."""
+        return self._renewed(self.trials.glance())
+
+    def _renewed(self, version: int) -> int:
         if self.trials.resets != self._resets:
             self._resets = self.trials.resets
             self.metrics = MetricCache(self.store)
@@ -145,8 +162,9 @@ class TrialTable:
             "total": len(self.trials.table),
             "found": len(selection.rows),
             "counts": selection.counts,
-            "archived": sum(one.archived for one in self.trials.table.said.values()),
+            "archived": selection.archived,
             "running": self.trials.running,
+            "reading": self.trials.reading,
             "damaged": self.trials.damaged,
             "resets": self.trials.resets,
             "deleted": bool(self.trials.resets and not len(self.trials.table)),
@@ -174,17 +192,16 @@ class TrialTable:
     def _select(self, look: Look, again: bool) -> _Selection:
         version = self.trials.version
         table = self.trials.again() if again else self.trials.table
-        listed = np.ones(len(table), bool)
         hidden = [trial for trial, one in table.said.items() if one.archived]
-        if hidden and not look.archived:
-            listed = ~np.isin(table.columns.trials, hidden)
+        archived = np.isin(table.columns.trials, hidden)  # of those that were not deleted since
+        listed = np.ones(len(table), bool) if look.archived else ~archived
         statuses = table.column(("Status",)).coded()
         counts = _counts(statuses, listed)
-        became, mask = find(look.filter, table)
+        became, mask = _found(look.filter, table)
         if look.statuses:
             mask = mask & statuses.truths(lambda one: one in look.statuses)
         rows = _sorted(table, np.flatnonzero(mask & listed), look.sort)
-        return _Selection(version, table, rows, became, counts)
+        return _Selection(version, table, rows, became, counts, int(archived.sum()))
 
     def _columns(self, selection: _Selection, shown: HistoryTable) -> list[dict[str, Any]]:
         table = selection.table
@@ -207,6 +224,15 @@ class TrialTable:
         for key, (title, hidden) in _FIXED.items():
             columns.append(_column(key, title, "fixed", hidden))
         return columns
+
+
+def _found(filter: str, table: HistoryTable) -> tuple[str, Rows]:
+    if not isinstance(table, LatestTrials):
+        return find(filter, table)
+    try:
+        return find(filter, table.alone)
+    except FilterError:
+        return find_assuming(filter, table)
 
 
 def _counts(column: CodedColumn, listed: Rows) -> dict[str, int]:
@@ -232,7 +258,10 @@ def _sorted(table: HistoryTable, rows: Rows, sort: str) -> Rows:
     if path == (_ID,):
         return rows[::-1] if down else rows
     try:
-        ordered: Rows = rows[sorted_rows(table.column(path).take(rows), down)]
+        column = table.column(path)
+        if len(rows) == len(column):
+            return sorted_rows(column, down)
+        ordered: Rows = rows[sorted_rows(column.take(rows), down)]
         return ordered
     except FilterError:
         return rows  # an address may name a column that is no more

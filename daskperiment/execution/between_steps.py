@@ -71,6 +71,7 @@ def run_unrecorded(
 ) -> tuple[Any, RunningStep]:
     """Run a function that is no step, seeded by its place; record only that it fails."""
     running = RunningStep(label, step_seed(trial.seed, label), trial)
+    trial.returned.take()  # this may change it
     keys = trial.step_keys.get(label)
     # Before the function runs: it might change what it was given.
     new = keys is not None and bool(recorder_for(trial.store).outputs.unknown(keys.ids))

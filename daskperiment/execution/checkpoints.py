@@ -44,7 +44,7 @@ from daskperiment.recording.checkpoint_records import (
 )
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import BEGUN, Begun, Checkpoint, Point, StepRun
-from daskperiment.vouching import vouched
+from daskperiment.vouching import silently, vouched
 from daskperiment.warn import warn_user
 
 __all__ = ["checkpoints_to_keep", "restored", "save_checkpoint"]
@@ -98,11 +98,13 @@ def save_checkpoint(running: RunningStep, state: Any, epoch: Any, keep: int) -> 
             "model.state_dict() and optimizer.state_dict()."
         )
     code, inputs = running.made_of
+    new = running.metrics - running.named
     checkpoint = Checkpoint(
-        running.key, to_plain(epoch), form, saved, keep, code, inputs, sorted(running.metrics)
+        running.key, to_plain(epoch), form, saved, keep, code, inputs, sorted(new)
     )
     recorder = recorder_for(trial.store)
     if write_checkpoint(recorder, trial.owner, checkpoint, blob, trial.signing_key):
+        running.named |= new
         running.checkpoints.append(blob.digest)
         while len(running.checkpoints) > keep:
             recorder.delivery.drop_object(running.checkpoints.pop(0))
@@ -210,11 +212,12 @@ def _take_over(running: RunningStep, trial: TrialHandle, kept: KeptCheckpoint) -
         running.doubted_origin = (
             f"it went on from a checkpoint of trial {kept.trial}, of other code or arguments"
         )
+    names = _names(trial, kept)
     if own or again:
-        running.metrics.update(one.metrics)
+        running.metrics.update(names)
         return
     recorder = recorder_for(trial.store)
-    others = _of_other_steps(trial, kept)
+    others = _of_other_steps(trial, kept) - names
     batches = _records(trial, "points", kept.trial, _EarlierPoints)
     for point in chain.from_iterable(batch.each() for batch in batches):
         if point.metric not in others and _came_before(point, one):
@@ -222,17 +225,38 @@ def _take_over(running: RunningStep, trial: TrialHandle, kept: KeptCheckpoint) -
             recorder.point(trial.owner, point, trial.signing_key)
 
 
+def _names(trial: TrialHandle, kept: KeptCheckpoint) -> frozenset[str]:
+    """Return the names of metrics that the step had saved by a checkpoint.
+
+    Those before it are not looked at where it is loaded: with a signing key, here.
+    """
+    if trial.signing_key is None:
+        return kept.metrics
+    one = kept.checkpoint
+    same = _vouched_checkpoints(trial, kept.trial).get((kept.trial, one.step), ())
+    before = (each.metrics for each in same if each.checkpoint.saved <= one.saved)
+    return frozenset(one.metrics).union(next(before, ()))
+
+
+def _vouched_checkpoints(
+    trial: TrialHandle, number: int
+) -> dict[tuple[int, str], list[KeptCheckpoint]]:
+    # Whoever takes over points tells of what nobody vouches for.
+    store = vouched(trial.store, silently, trial.signing_key)
+    return kept_checkpoints(store, [number])
+
+
 def _of_other_steps(trial: TrialHandle, kept: KeptCheckpoint) -> set[str]:
-    """Return the names of metrics that only other steps of a trial saved."""
+    """Return the names of metrics that other steps of a trial saved."""
     number, one = kept.trial, kept.checkpoint
     names: set[str] = set()
     for run in _records(trial, "steps", number, StepRun):
         if run.key != one.step:
             names.update(run.metrics)
-    for (_, step), each in kept_checkpoints(trial.store, [number]).items():
+    for (_, step), each in _vouched_checkpoints(trial, number).items():
         if step != one.step:
-            names.update(each[0].checkpoint.metrics)
-    return names - set(one.metrics)
+            names |= each[0].metrics
+    return names
 
 
 def _came_before(point: Point, one: Checkpoint) -> bool:

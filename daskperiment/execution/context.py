@@ -10,11 +10,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 from daskperiment.errors import StepEndedError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     # Who declares an experiment needs to know which step runs, and nothing yet of what it runs in.
     from daskperiment.execution.trial import TrialHandle
     from daskperiment.recording.journal import SeriesWriter
@@ -69,6 +69,8 @@ class RunningStep:
     """What it says, once it has said something."""
     metrics: set[str] = field(default_factory=set)
     """Names of the metrics that the step saved."""
+    named: set[str] = field(default_factory=set)
+    """Those of them that its checkpoints name."""
     writers: dict[str, SeriesWriter] = field(default_factory=dict)
     """What writes on with the points of some of them."""
     artifacts: list[Artifact] = field(default_factory=list)
@@ -99,6 +101,8 @@ class RunningStep:
         if self.submitted:
             self._note_turn()
         if self._rng is None:
+            import numpy as np  # noqa: PLC0415  # who only looks at trials waits for none of it
+
             self._rng = np.random.default_rng(self.seed)
         return self._rng
 

@@ -24,10 +24,21 @@ from typing import Any
 from daskperiment.errors import UncertainStepError
 from daskperiment.execution.context import ACTIVE, CURRENT, TURN, RunningStep
 
-__all__ = ["bound", "carry_steps", "run_to_end", "running_step", "speaking_step", "waits_for"]
+__all__ = [
+    "bound",
+    "carry_steps",
+    "have_threads",
+    "run_to_end",
+    "running_step",
+    "speaking_step",
+    "waits_for",
+]
 
 _ORIGIN = "_daskperiment_origin"
 """Attribute of a thread that a step started: the step, and the turn of the thread."""
+
+_OURS = "daskperiment-"
+"""What the names of the package's own threads begin with, whoever was the first to need them."""
 
 _POOL_METHODS = ("apply_async", "_map_async", "imap", "imap_unordered")
 
@@ -52,6 +63,19 @@ def speaking_step() -> RunningStep | None:
         origin = getattr(threading.current_thread(), _ORIGIN, None)
         step = origin[0]() if origin is not None else None
     return step
+
+
+def have_threads() -> bool:
+    """Whether a thread lives besides this one that may run anything of the user's.
+
+    Whoever started it, and when: it may hold what a step returns. Nor is it this one if it is a
+    step's, whose caller goes on meanwhile.
+    """
+    here = threading.current_thread()
+    return any(
+        (each is not here or hasattr(each, _ORIGIN)) and not each.name.startswith(_OURS)
+        for each in threading.enumerate()
+    )
 
 
 def _by_origin(thread: threading.Thread) -> RunningStep | None:

@@ -24,16 +24,21 @@ from daskperiment.capture.files import content_of, file_digest, native_name, sta
 from daskperiment.codec import is_object, pack, unpack
 from daskperiment.errors import NeverReusedWarning, StoreWarning
 from daskperiment.execution.lifecycle import keep_or_explain
+from daskperiment.formats import Written, early_file
 from daskperiment.recording.recorder import Recorder
 from daskperiment.records import FileState
 from daskperiment.reuse.cache_entries import NOT_KEPT
 from daskperiment.reuse.reuse_plan import with_cure
+from daskperiment.store.file import UnnamedObject
 from daskperiment.store.protocol import Buffer
 from daskperiment.warn import warn_user
 
 __all__ = [
+    "EARLY",
     "LAZY",
+    "EarlyFile",
     "FilesReturned",
+    "begin_file",
     "files_returned",
     "keep_files",
     "restore_files",
@@ -82,6 +87,18 @@ def files_returned(value: Any, written: Sequence[FileState], started: float) -> 
 
 
 def _paths(value: Any, written: set[str]) -> Iterator[str]:
+    """Yield the paths in a value, which may contain itself, in order."""
+    left, seen = [value], set[int]()
+    while left:
+        each = left.pop()
+        if not isinstance(each, (list, tuple)) and type(each) is not dict:
+            yield from _path(each, written)
+        elif id(each) not in seen:
+            seen.add(id(each))
+            left += reversed([*each.values()] if type(each) is dict else [*each])
+
+
+def _path(value: Any, written: set[str]) -> Iterator[str]:
     if isinstance(value, Path):
         path = os.path.abspath(value)
         if os.path.exists(path):
@@ -90,11 +107,6 @@ def _paths(value: Any, written: set[str]) -> Iterator[str]:
         path = os.path.abspath(value) if value and len(value) < 4096 and "\0" not in value else ""
         if path in written or any(name.startswith(f"{path}{os.sep}") for name in written if path):
             yield path
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _paths(item, written)
-    elif type(value) is dict:
-        yield from _paths(list(value.values()), written)
 
 
 def _below(folder: str) -> list[str]:
@@ -160,6 +172,30 @@ def warn_of_lazy(step: str) -> None:
 
 
 # Keeping and bringing back ------------------------------------------------------------------------
+
+
+EARLY = 16 << 20
+"""Bytes of arrays from which on a thread that writes them pays for itself."""
+
+
+class EarlyFile(NamedTuple):
+    """An output's file that is being written while the output is looked at."""
+
+    file: Written
+    parts: UnnamedObject
+    """Those of the file, on their way to the store; to be closed."""
+
+
+def begin_file(recorder: Recorder, value: Any, name: str | None) -> EarlyFile | None:
+    """Begin to write the file of an output, which is kept as an object once its digest is known.
+
+    None if there is none, or if the store keeps it no sooner then; it is not made in vain.
+    """
+    if not recorder.delivery.begins_objects:
+        return None
+    file = early_file(value, name)
+    parts = file and recorder.delivery.begin(file.parts)
+    return EarlyFile(file, parts) if file and parts else None
 
 
 def keep_files(

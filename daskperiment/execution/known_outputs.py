@@ -59,7 +59,7 @@ class OutputsByInputs:
     def __init__(self, keys: StepKeys, inputs: str, seed: int) -> None:
         assert keys.call is not None
         self.key: CacheKey = keys.call.of_inputs(inputs, seed)
-        self._hint = cache_entry_id(keys.call.call)
+        self._hint = keys.hint
         self._by_code = cache_entry_id(keys.call.code)
         self._keys = keys
         self._entries: CacheEntries | None = None

@@ -62,6 +62,7 @@ __all__ = [
     "begin_within",
     "elapsed",
     "end",
+    "end_batch",
     "fail",
     "failure_of",
     "has_ended",
@@ -206,6 +207,9 @@ def _handle(request: TrialRequest, begun: BegunTrial) -> TrialHandle:
         secrets=request.secrets, directory=setup.directory, logs=setup.logs,
         looked_at=setup.looked_at, resumption=request.resumption, result=setup.result,
         observers=setup.observers,
+        gathered=(
+            request.submission is not None and allocation.new and is_of_batch(request.submission)
+        ),
     )  # fmt: skip
 
 
@@ -366,12 +370,24 @@ def end(trial: TrialHandle, recorder: Recorder, result: Any) -> Any:
     else:
         recorder.write_signed("trials", trial.trial, id, ended, trial.owner, key)
     recorder.end(trial.token)
-    recorder.settle()
+    if trial.gathered:
+        recorder.settle_soon()
+    else:
+        recorder.settle()
     if blob is not None:
         keep_again(recorder, blob)
     if recorder.outputs.found_conflicts:
         report_conflicts(recorder, quietly=trial.followed and not trial.at_home)
     return result
+
+
+def end_batch(trial: TrialHandle) -> None:
+    """Deliver what is left of the trials of a batch, of which this is the last one."""
+    recorder = recorder_for(trial.store)
+    with suppress(StoreWarning):  # made an error, it must not cost the trials, which have ended
+        recorder.settle_gathered()
+    if recorder.outputs.found_conflicts:
+        report_conflicts(recorder, quietly=trial.followed and not trial.at_home)
 
 
 def fail(trial: TrialHandle, failure: Failure, error: BaseException) -> None:

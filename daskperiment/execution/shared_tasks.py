@@ -46,6 +46,7 @@ __all__ = [
     "RecomputeTasks",
     "RecordingTrial",
     "SharedOutcome",
+    "StoredOutputs",
     "adopt",
     "adopt_between",
     "adopt_result",
@@ -55,6 +56,8 @@ __all__ = [
     "pass_shared",
     "run_shared",
     "share_between",
+    "take_stored",
+    "take_stored_result",
     "value_of",
 ]
 
@@ -427,6 +430,37 @@ def adopt_result(
     """Adopt a trial's last step, and end the trial."""
     recorder = recorder_for(trial.store)
     return end(trial, recorder, _adopted(trial, recorder, seeded, outcome, call, values))
+
+
+class StoredOutputs(NamedTuple):
+    """What a trial takes from the store in the process that computes it."""
+
+    source: RequestSource
+    seeded: Mapping[Any, str]
+    """Key of a step -> its cache key with the trial's seeds."""
+    again: Callable[[Any], tuple[Mapping[Any, RecomputeTask], Any]]
+    """Returns what makes the output of such a step anew, as `RecomputeTasks` has it."""
+
+    def take(self, key: Any, call: Call, hit: Hit) -> SharedOutcome:
+        """Load what a step returned; run the step if that fails."""
+        recording = RecordingTrial(self.source, self.seeded[key], ())
+        return load_shared(recording, call, hit, RecomputeTasks(self.again, key))
+
+
+def take_stored(
+    trial: TrialHandle, outputs: StoredOutputs, key: Any, call: Call, hit: Hit, /, *values: Any
+) -> Any:
+    """Load what a step returned, for this trial and one step of it, and adopt it."""
+    outcome = outputs.take(key, call, hit)
+    return adopt_untouched(trial, outputs.seeded[key], outcome, call, *values)
+
+
+def take_stored_result(
+    trial: TrialHandle, outputs: StoredOutputs, key: Any, call: Call, hit: Hit, /, *values: Any
+) -> Any:
+    """Load what the trial's last step returned, and end the trial."""
+    outcome = outputs.take(key, call, hit)
+    return adopt_result(trial, outputs.seeded[key], outcome, call, *values)
 
 
 def adopt_between(

@@ -15,6 +15,7 @@ from daskperiment.capture.encoding import KnownCode
 from daskperiment.capture.files import by_content, by_stamp, paths_in
 from daskperiment.capture.fingerprint import (
     NoFingerprintError,
+    bytes_of_arrays,
     combine,
     exact_fingerprint,
     fingerprint,
@@ -28,8 +29,12 @@ from daskperiment.execution.calls import SCALARS, Call
 from daskperiment.execution.changed_arguments import changed_arguments, spoiled_arguments
 from daskperiment.execution.context import ACTIVE, RunningStep
 from daskperiment.execution.given_values import exact_or_none, given_by_others
+from daskperiment.execution.helper_threads import have_threads
 from daskperiment.execution.kept_files import (
+    EARLY,
     LAZY,
+    EarlyFile,
+    begin_file,
     files_returned,
     keep_files,
     warn_of_unkept,
@@ -57,7 +62,7 @@ from daskperiment.execution.running import (
     watched,
 )
 from daskperiment.execution.trial import TrialHandle
-from daskperiment.formats import as_file, as_object
+from daskperiment.formats import as_file, as_object, asks_others
 from daskperiment.recording.recorder import Recorder
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import (
@@ -251,8 +256,9 @@ class StepRunner:
         handing = changes.handing if changes is not None else None
         # Reading files is worth its time where outputs are reused.
         path = by_content if self.keys is not None and self.keys.reusable else by_stamp
-        # Where a value is looked at once more below.
-        buffers = BufferDigests() if call.given and self.is_new else None
+        # What is not known is noted where a value is looked at once more below.
+        fresh = BufferDigests() if call.given and self.is_new else None
+        buffers = self.trial.returned.take() or fresh
         for name, value in zip(call.names, values, strict=True):
             if name in call.secret:
                 found[name] = self._of_secret(name, value, path)
@@ -361,18 +367,13 @@ class StepRunner:
         first = value[0] if isinstance(value, (list, tuple)) and value else value
         if self.keys is not None and (self.written or isinstance(first, (Path, dict))):
             self._keep_files(value, usage.started)
-        # Its large arrays are read once for all that follows.
-        buffers = None if type(value) in SCALARS else BufferDigests()
+        early: EarlyFile | None = None
         try:
-            self.output = fingerprint(value, by_content if self.call.persist else str, buffers)
-        except Exception as error:  # user-defined objects may fail in any way
-            self.note = self.note or f"its output has no fingerprint: {error}"
-        if self.call.handed and (self.is_new or (self.ids and self.running.stochastic)):
-            self.exact = self.output if is_array(value) else exact_or_none(value, buffers)
-        lazy = (self.call.persist or self.output is None) and is_lazy(value)
-        if lazy:
-            self.doubt = f"its output is {LAZY}"
-        blob = self._keep(value, lazy, buffers) if self.call.persist else None
+            early = self._begin_to_keep(value) if self.call.persist else None
+            blob = self._look_at_output(value, early)
+        finally:
+            if early is not None:
+                early.parts.close()
         self.doubt = self.doubt or doubt_of(self.running)
         self.note = self.note or self.doubt
         self._record(usage, "succeeded")
@@ -383,19 +384,50 @@ class StepRunner:
         if self.ids or self.known is not None:
             self._record_entry(value, self.ids)
 
-    def _keep(self, value: Any, lazy: bool, buffers: BufferDigests | None) -> Blob | None:
+    def _begin_to_keep(self, value: Any) -> EarlyFile | None:
+        """Let the file of a large output be written while that is looked at."""
+        if bytes_of_arrays(value) < EARLY:
+            return None
+        if not self.recorder.outputs.unknown([self._output_id()]):
+            return None  # as it is the same, it is there already
+        return begin_file(self.recorder, value, self.call.format)
+
+    def _look_at_output(self, value: Any, early: EarlyFile | None) -> Blob | None:
+        """Take the output's fingerprint, keep it, and return what has to stay for good."""
+        # Its large arrays are read once for all that follows.
+        buffers = None if type(value) in SCALARS else BufferDigests()
+        try:
+            self.output = fingerprint(value, by_content if self.call.persist else str, buffers)
+        except Exception as error:  # user-defined objects may fail in any way
+            self.note = self.note or f"its output has no fingerprint: {error}"
+        if buffers is not None and buffers.known and not have_threads():
+            self.trial.returned.note(buffers)
+        if self.call.handed and (self.is_new or (self.ids and self.running.stochastic)):
+            self.exact = self.output if is_array(value) else exact_or_none(value, buffers)
+        lazy = (self.call.persist or self.output is None) and is_lazy(value)
+        if lazy:
+            self.doubt = f"its output is {LAZY}"
+        return self._keep(value, lazy, buffers, early) if self.call.persist else None
+
+    def _keep(
+        self, value: Any, lazy: bool, buffers: BufferDigests | None, early: EarlyFile | None
+    ) -> Blob | None:
         """Keep what the step returned, and return the object if it has to stay for good."""
         reusable = self.keys is not None and self.keys.reusable
         name, key = self.call.format, self.trial.signing_key
+        file = early and early.file
         if name is None:
-            form, blob = pack(value, key, INLINE, partial(as_object, buffers=buffers))
+            form, blob = pack(value, key, INLINE, partial(as_object, buffers=buffers, file=file))
         else:
-            form, blob = as_file(name, buffers)(value, key)
+            form, blob = as_file(name, buffers, file)(value, key)
         if lazy:
             form, blob = {**form, "size": 0, "digest": None, "reason": f"it is {LAZY}"}, None
+        if self.trial.returned.latest is not None and asks_others(name):
+            self.trial.returned.take()  # they may have changed it
         if reusable:
             warn_of_unkept(self.call.step, form)
-        kept = keep_or_explain(self.recorder, form, blob)
+        begun = blob and early and blob._replace(parts=early.parts)
+        kept = keep_or_explain(self.recorder, form, begun or blob)
         self.kept = {"value": kept, **self.files}
         return None if reusable else blob
 
@@ -451,19 +483,23 @@ class StepRunner:
         if self.trial.progress is not None:
             self.trial.show(call.key, status)
 
-    def _record_output(self, output: str) -> None:
+    def _output_id(self) -> str:
+        """Return the id of the record of what the step returned for its code, inputs and seed."""
         seed = str(self.running.seed) if self.running.stochastic else ""
         id = combine(self.call.step, self.code, self.inputs or "", seed)
         if self.reads and self.keys is not None and self.keys.reusable:
             # A file that changed is an input that changed.
             id = combine(id, *(f"{each.kind} {each.name} {each.digest}" for each in self.reads))
+        return id
+
+    def _record_output(self, output: str) -> None:
         cache_key = (self.keys and self.keys.base) or None
         by_inputs = self.known.key.base if self.known is not None else None
         record = Output(
             self.trial.trial, self.call.key, self.call.step, output, cache_key, self.reads,
             by_inputs,
         )  # fmt: skip
-        self.recorder.output(id, record, self.trial.owner)
+        self.recorder.output(self._output_id(), record, self.trial.owner)
 
     def _all_reads(self) -> tuple[FileState, ...]:
         before = self.before or ()

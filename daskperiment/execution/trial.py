@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import pickle
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property, lru_cache
 from typing import Any
 
 import cloudpickle
 
+from daskperiment.capture.fingerprint import is_array
+from daskperiment.capture.members import ATOMS
 from daskperiment.cluster import log_event
 from daskperiment.codec import Blob
+from daskperiment.codec.buffer_digests import BufferDigests
 from daskperiment.recording.checkpoint_records import KeptCheckpoint
 from daskperiment.records import Origin
 from daskperiment.reuse.cache_entries import Hit
@@ -146,6 +149,13 @@ class TrialRequest:
     """By which it came here from another process: equal for all tasks of one submission, and
     for those of them that a cluster runs again."""
 
+    def with_step_keys(self, step_keys: Mapping[str, StepKeys]) -> TrialRequest:
+        """Return the same request with other cache keys."""
+        # As `replace` does it, which asks for each field, and takes as long as a small task.
+        found = object.__new__(TrialRequest)
+        found.__dict__.update(self.__dict__, step_keys=step_keys)
+        return found
+
     @property
     def own(self) -> tuple[Any, ...]:
         """What the request has besides its setup."""
@@ -268,6 +278,44 @@ class _ArrivedRequest(RequestSource):
         return _ArrivedRequest, self._parts
 
 
+class ReturnedBuffers:
+    """Digests of the large buffers of what a step returned, until anything of the user's runs.
+
+    Whoever takes them then is spared a second look: it is what it was.
+    """
+
+    __slots__ = ("in_turn", "latest")
+
+    def __init__(self) -> None:
+        self.latest: BufferDigests | None = None
+        """What is known; None if nothing is."""
+        self.in_turn = False
+        """Whether the trial's steps run one after the other, and nothing of the user's between."""
+
+    def note(self, buffers: BufferDigests) -> None:
+        """Note what was found of the value that a step returned."""
+        if self.in_turn:
+            self.latest = buffers.so_far()
+
+    def let_go(self, values: Iterable[Any]) -> None:
+        """Forget what is known if these values, which go, might change it by their destructors."""
+        if not all(map(_ends_quietly, values)):
+            self.latest = None
+
+    def take(self) -> BufferDigests | None:
+        """Return what is known, and forget it: the next of the user's functions is about to run."""
+        latest, self.latest = self.latest, None
+        return latest
+
+
+def _ends_quietly(value: Any) -> bool:
+    """Whether nothing of the user's runs when a value goes."""
+    if type(value) in ATOMS:
+        return True
+    # What an array is a view of may be any object.
+    return is_array(value) and getattr(value, "base", None) is None
+
+
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class TrialHandle:
     """A running trial: the first task makes it, every step gets it."""
@@ -310,14 +358,20 @@ class TrialHandle:
     """Name of the step that ends it."""
     observers: tuple[Callable[[Any], None], ...] = field(repr=False)
     """Called with each step before its function is."""
+    gathered: bool = field(default=False, repr=False)
+    """Whether its end is delivered with those of others that the same task runs. Not if it is run
+    again, as a worker may have died of one of them: then it is to be seen which had ended."""
     at_home: bool = field(init=False, repr=False)
     """Whether this is the process that computes the trial."""
+    returned: ReturnedBuffers = field(init=False, repr=False, compare=False)
+    """What is known of the value that its latest step returned here."""
     untouched: dict[int, tuple[Any, str]] = field(init=False, repr=False, compare=False)
     """Arrays that were loaded here and that no step has had yet, with their fingerprints: by the id
     of each."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "at_home", self.origin == current_origin())
+        object.__setattr__(self, "returned", ReturnedBuffers())
         object.__setattr__(self, "untouched", {})
 
     def __reduce__(self) -> Any:

@@ -33,9 +33,10 @@ from daskperiment.store.protocol import Store
 if TYPE_CHECKING:
     import pandas as pd
 
+    from daskperiment.history.overview import ExperimentRow
     from daskperiment.result import Result
 
-__all__ = ["Experiment", "experiment_of", "list_experiments"]
+__all__ = ["Experiment", "experiment_of", "experiment_rows", "list_experiments"]
 
 
 class Experiment(
@@ -182,16 +183,23 @@ def list_experiments(backend: Any = None) -> pd.DataFrame:
     pandas.DataFrame
         A row for each experiment.
     """
-    from daskperiment.history.overview import KnownRows, experiments_frame
+    from daskperiment.history.overview import experiments_frame
+
+    return experiments_frame(experiment_rows(backend))
+
+
+def experiment_rows(backend: Any = None) -> list[ExperimentRow]:
+    """Return what `list_experiments` says of each experiment of a store, without pandas."""
+    from daskperiment.history.overview import KnownRows
     from daskperiment.vouching import vouched
 
     target = opening.resolve(backend)
     known = KnownRows(str(target) if isinstance(target, Path) else "")
-    rows = []
+    rows, spare = [], opening.spare_names()
     for id in opening.list_experiments(target):
         store = opening.open_store(target, id)
         reader = vouched(store)
-        caught_up = is_caught_up(store)
+        caught_up = is_caught_up(store, spare)
         # What was counted is counted anew where each record is held against its signature.
         row = known.row(id, store) if reader is store and caught_up else None
         if row is None:
@@ -199,7 +207,7 @@ def list_experiments(backend: Any = None) -> pd.DataFrame:
                 row = known.count(id, reader)
         rows.append(row)
     known.save()
-    return experiments_frame(rows)
+    return rows
 
 
 def experiment_of(result: Result) -> Experiment:

@@ -10,14 +10,14 @@ import inspect
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
-
 from daskperiment.capture.signatures import explained
 from daskperiment.planning.trial_defaults import TrialDefaults
 from daskperiment.recording.registry import recorder_for
 from daskperiment.store.protocol import Store
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from daskperiment.dashboard import Server
     from daskperiment.graph.step import StepFunction
     from daskperiment.parameters import Parameter, Parameters

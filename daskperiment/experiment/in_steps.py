@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, ParamSpec, TypeVar, overload
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from daskperiment.errors import TrialIDNotFoundError
 from daskperiment.execution.context import CURRENT, RunningStep
@@ -15,6 +13,9 @@ from daskperiment.experiment.base import ExperimentBase, explained_methods
 from daskperiment.formatting import shorten
 from daskperiment.recording.registry import ADMITTED, recorder_for
 from daskperiment.records import Point
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["StepMethods"]
 
@@ -93,6 +94,8 @@ class StepMethods(ExperimentBase):
         if (running := CURRENT.get() or running_step()) is not None:
             return running.rng
         if self._rng is None:
+            import numpy as np
+
             self._rng = np.random.default_rng(self.seed)
         return self._rng
 

@@ -7,9 +7,16 @@ unpickling anything. A format is asked for no value of a library that is not loa
 from __future__ import annotations
 
 from daskperiment.formats.format import Format, Written
-from daskperiment.formats.kept_values import as_file, as_object, object_of, read_file
+from daskperiment.formats.kept_values import (
+    as_file,
+    as_object,
+    early_file,
+    object_of,
+    read_file,
+)
 from daskperiment.formats.known_formats import (
     PICKLE,
+    asks_others,
     check_format_name,
     format_named,
     preview_beside,
@@ -27,7 +34,9 @@ __all__ = [
     "Written",
     "as_file",
     "as_object",
+    "asks_others",
     "check_format_name",
+    "early_file",
     "format_named",
     "object_of",
     "preview_beside",

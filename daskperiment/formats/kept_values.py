@@ -9,12 +9,13 @@ from typing import Any
 import msgspec
 
 from daskperiment.codec import Blob, describe, named_parts, pickled, seal, to_plain, unkept
-from daskperiment.codec.buffer_digests import BufferDigests, digest_of_object
+from daskperiment.codec.buffer_digests import BufferDigests, digest_of_object, threads_beside
 from daskperiment.codec.held_numbers import number_in_array
 from daskperiment.errors import CorruptRecordError, UnknownFormatError
 from daskperiment.formats.format import Buffer, Format, Written
 from daskperiment.formats.known_formats import (
     PICKLE,
+    asks_others,
     format_named,
     written_as,
     written_for_output,
@@ -22,19 +23,47 @@ from daskperiment.formats.known_formats import (
 from daskperiment.records import ObjectRef, Preview
 from daskperiment.store.protocol import flat
 
-__all__ = ["as_file", "as_object", "object_of", "read_file"]
+__all__ = ["as_file", "as_object", "early_file", "object_of", "read_file"]
+
+
+def early_file(value: Any, name: str | None) -> Written | None:
+    """Return the file of a large value, to be written while its digest is taken.
+
+    None if the order might matter, as code of others has a say in what is written, or if nothing
+    is gained.
+
+    Parameters
+    ----------
+    value : object
+        What a step returned.
+    name : str, optional
+        Of the format that was asked for.
+    """
+    if not threads_beside() or name == PICKLE:
+        return None
+    with suppress(Exception):  # whoever keeps it meets the same, and says so
+        if asks_others(name):
+            return None
+        file = written_for_output(value) if name is None else written_as(name, value)
+        return file and Written(file.format, _flat(file))
+    return None
+
+
+def _flat(file: Written) -> list[Buffer]:
+    return [flat(part) for part in file.parts if memoryview(part).nbytes]
 
 
 def as_object(
-    value: Any, signing_key: bytes | None, buffers: BufferDigests | None = None
-) -> tuple[Any, Blob | None]:
+    value: Any, signing_key: bytes | None, buffers: BufferDigests | None = None,
+    file: Written | None = None,
+) -> tuple[Any, Blob | None]:  # fmt: skip
     """Return the form of what a step returned and its object: a file of a format, or a pickle.
 
-    `buffers` are digests that are known of the value's, which those found here are added to.
-    Never raises, as :func:`daskperiment.codec.pickled`.
+    `buffers` are digests that are known of the value's, which those found here are added to;
+    `file` is the file, if it is known. Never raises, as :func:`daskperiment.codec.pickled`.
     """
     try:
-        file = written_for_output(value)
+        file = file or written_for_output(value)
     except Exception:  # it must not cost the value
         file = None
     if file is None:
@@ -43,7 +72,7 @@ def as_object(
 
 
 def as_file(
-    name: str, buffers: BufferDigests | None = None
+    name: str, buffers: BufferDigests | None = None, file: Written | None = None
 ) -> Callable[[Any, bytes | None], tuple[Any, Blob | None]]:
     """Return what makes the form and the object of values in the format of a name.
 
@@ -54,7 +83,7 @@ def as_file(
         if name == PICKLE:
             return pickled(value, signing_key, buffers)
         try:
-            return object_of(written_as(name, value), value, signing_key, buffers)
+            return object_of(file or written_as(name, value), value, signing_key, buffers)
         except Exception as error:  # a library's, or a user's class may fail in any way
             return unkept(value, error), None
 
@@ -69,7 +98,7 @@ def object_of(
     `buffers` are digests that are known of the value's, which those found here are added to.
     """
     type_, text = describe(value)
-    parts = [flat(part) for part in file.parts if memoryview(part).nbytes]
+    parts = _flat(file)
     size = sum(part.nbytes for part in parts)
     name = file.format.name
     digest = digest_of_object(parts, size, buffers)
@@ -78,7 +107,7 @@ def object_of(
         preview=_preview(file.format, value), seal=seal(name, parts, signing_key),
         parts=named_parts(value), number=to_plain(number_in_array(value)),
     )  # fmt: skip
-    return msgspec.to_builtins(reference), Blob(digest, list(parts), size)
+    return msgspec.to_builtins(reference), Blob(digest, parts, size)
 
 
 def _preview(format: Format, value: Any) -> Preview | None:

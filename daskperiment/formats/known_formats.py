@@ -20,6 +20,7 @@ from daskperiment.warn import warn_user
 
 __all__ = [
     "PICKLE",
+    "asks_others",
     "check_format_name",
     "file_of",
     "format_named",
@@ -134,6 +135,13 @@ _OPTIONAL = ("shows", "writes", "preview", "thumbnail", "file_name")
 
 def _own_names() -> list[str]:
     return [name for home in _HOMES for name in home.names] + [PICKLE]
+
+
+def asks_others(name: str | None) -> bool:
+    """Whether code of other packages sees what is kept in a format, or in whichever takes it."""
+    if name is not None:
+        return name not in _own_names()
+    return bool(_REGISTERED or _brought_along())
 
 
 @lru_cache(maxsize=1)

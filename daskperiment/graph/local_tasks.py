@@ -20,15 +20,18 @@ from dask.delayed import Delayed
 from dask.order import order
 
 from daskperiment.execution.random_state import steps_in_turn
+from daskperiment.execution.shared_tasks import StoredOutputs
 from daskperiment.execution.trial import TrialHandle, TrialRequest
 from daskperiment.graph.dask_tasks import DataNode, GraphNode, Task, TaskRef
 from daskperiment.graph.keywords import USUAL
 from daskperiment.secret_values import revealed
 
-__all__ = ["TRIAL", "LocalTasks", "local_scheduler"]
+__all__ = ["OUTPUTS", "TRIAL", "LocalTasks", "local_scheduler"]
 
 TRIAL = "daskperiment-trial"
 """Key of the node that stands for the current trial in every template."""
+OUTPUTS = "daskperiment-outputs"
+"""Key of the node that stands for what the current trial takes from the store."""
 
 Key = Any
 
@@ -86,6 +89,8 @@ class _Turn(NamedTuple):
             values[key] = task.func(*arguments)
         else:
             values[key] = task({each: values[each] for each in task.dependencies})
+        if done and (returned := values[TRIAL].returned).latest is not None:
+            returned.let_go([values[each] for each in done])
         for each in done:
             del values[each]
 
@@ -107,16 +112,19 @@ class LocalTasks:
         the tasks are common to many. None for those of one trial.
     mixed : bool
         Whether some call functions of the user's that belong to no trial.
+    ordered : bool
+        Whether those that are common to many run in their order here, as those of one trial do.
     """
 
     def __init__(
         self, key: Key, tasks: dict[Key, GraphNode], names: Mapping[Key, Any] | None = None,
-        parameters: Mapping[Key, str] | None = None, mixed: bool = False,
+        parameters: Mapping[Key, str] | None = None, mixed: bool = False, ordered: bool = False,
     ) -> None:  # fmt: skip
         self.key = key
         self.tasks = tasks
         self.names = names or {}
         self._mixed = mixed
+        self._ordered = ordered
         self._are_common = parameters is not None
         self._parameters = parameters or {}
         self._names = set(self._parameters.values())
@@ -124,7 +132,7 @@ class LocalTasks:
     def __reduce__(self) -> Any:
         # Without what is of use where the template is.
         parameters = self._parameters if self._are_common else None
-        return LocalTasks, (self.key, self.tasks, None, parameters, self._mixed)
+        return LocalTasks, (self.key, self.tasks, None, parameters, self._mixed, self._ordered)
 
     def fits(self, trial: TrialHandle | TrialRequest) -> bool:
         """Whether a trial has a value for each parameter."""
@@ -138,7 +146,10 @@ class LocalTasks:
         given[TRIAL] = trial
         return given
 
-    def run(self, get: Callable[..., Any], trial: TrialHandle, **keywords: Any) -> Any:
+    def run(
+        self, get: Callable[..., Any], trial: TrialHandle, outputs: StoredOutputs | None = None,
+        **keywords: Any,
+    ) -> Any:  # fmt: skip
         """Run the tasks, and return what the last one gives.
 
         Where the caller's thread runs them they run without a scheduler. Those that trials have in
@@ -150,14 +161,19 @@ class LocalTasks:
         get : callable
             From `local_scheduler`.
         trial : TrialHandle
+        outputs : StoredOutputs, optional
+            What it takes from the store by tasks that other trials take it by, too.
         **keywords
             For the scheduler.
         """
         values = self._given(trial)
+        if outputs is not None:
+            values[OUTPUTS] = outputs
         if get is not local.get_sync or Callback.active:
             nodes = {key: DataNode(key, value) for key, value in values.items()}
             # Not a cache that others see: these keys are not of one trial alone.
             return get({**self.tasks, **nodes}, self.key, cache={}, **keywords)
+        trial.returned.in_turn = not self._mixed
         with nullcontext() if self._mixed else steps_in_turn():
             # What all trials have in common is kept; of one trial's own tasks thousands of turns
             # are not, which the garbage collector would have to look at.
@@ -167,8 +183,8 @@ class LocalTasks:
 
     @cached_property
     def _kept(self) -> list[_Turn]:
-        """The tasks in the order in which Dask's scheduler runs them in one thread."""
-        keys = self._line() or list(self._by_scheduler())
+        """The tasks in their order, or in that of Dask's scheduler for one thread."""
+        keys = list(self.tasks) if self._ordered else self._line() or list(self._by_scheduler())
         last = self._last_takers(keys)
         return [_turn(key, self.tasks[key], last) for key in keys]
 

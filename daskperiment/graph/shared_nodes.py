@@ -14,6 +14,7 @@ from daskperiment.capture.fingerprint import NoFingerprintError, combine, exact_
 from daskperiment.client.shipping import LocalRequest
 from daskperiment.execution.between_steps import run_between, run_parameter
 from daskperiment.execution.calls import Call
+from daskperiment.execution.lifecycle import join
 from daskperiment.execution.shared_tasks import (
     RecomputeTask,
     RecomputeTasks,
@@ -26,6 +27,8 @@ from daskperiment.execution.shared_tasks import (
     pass_shared,
     run_shared,
     share_between,
+    take_stored,
+    take_stored_result,
     value_of,
 )
 from daskperiment.execution.tasks import run_result, run_step
@@ -39,6 +42,7 @@ from daskperiment.graph.dask_tasks import (
     references,
     referred,
 )
+from daskperiment.graph.local_tasks import OUTPUTS, TRIAL
 from daskperiment.reuse.parameter_fields import ParameterField
 from daskperiment.reuse.reuse_plan import ReusePlan
 from daskperiment.secret_values import Secret, revealed
@@ -143,6 +147,24 @@ class SharedNodes:
             return Task(key, function, *head, arguments[0], *computed)
         return Task(key, function, *head, *arguments, **task.kwargs)
 
+    def taken(self, shared: Mapping[Key, str]) -> dict[Key, Task] | None:
+        """Return the tasks by which a trial in this process takes what it shares from the store.
+
+        They are those of any trial that takes the same: each gives them its `StoredOutputs`. None
+        where some is run, or is taken by several.
+        """
+        if len({*shared.values()}) < len(shared) or not all(
+            node.loads for node in self.made.values()
+        ):
+            return None
+        return {key: self._taking_stored(key) for key in shared}
+
+    def _taking_stored(self, key: Key) -> Task:
+        trial, call, *_ = self._tasks[key].args
+        function = take_stored_result if self._functions[key] is run_result else take_stored
+        hit, computed = self._reuse.hits[key], self._reuse.computed.get(key, ())
+        return Task(key, function, trial, TaskRef(OUTPUTS), key, call, hit, *map(TaskRef, computed))
+
     def _best(self, key: Key) -> str:
         return self._load(key) if key in self._reuse.hits else self._run(key)
 
@@ -206,11 +228,11 @@ class SharedNodes:
 
     def _tasks_behind(self, last: Key) -> dict[Key, RecomputeTask]:
         """Return the tasks that run a step, with all before it."""
-        behind = self._behind(last)
+        behind, apart = self._behind(last)
         names = [self._run(key) for key in behind]
         # One request for all, so that it is pickled once.
         source = self._source.for_steps(
-            *(each for key in behind for each in self._content(key).names)
+            *(each for key in (*behind, *apart) for each in self._content(key).names)
         )
         tasks = [self._running(key, source) for key in behind]
         found = {name: RecomputeTask(task) for name, task in zip(names, tasks, strict=True)}
@@ -218,17 +240,42 @@ class SharedNodes:
             if key in self._reuse.hits and key != last:
                 name, loading = self._load(key), self._loading(key, source, load_or_none)
                 found[name] = RecomputeTask(loading, self._runs[key])
-        return {**self._outside_of(tasks), **found}
+        own = {key: self._running_apart(key, source) for key in apart}
+        found.update((key, RecomputeTask(task)) for key, task in own.items())
+        return {**self._outside_of([*tasks, *own.values()]), **found}
 
-    def _behind(self, last: Key) -> list[Key]:
-        """Return a node and all before it, inputs first."""
+    def _behind(self, last: Key) -> tuple[list[Key], list[Key]]:
+        """Return a node and all before it that trials share, inputs first, and those they do not.
+
+        What a step ignores may have no cache key.
+        """
         found = {last}
+        apart: dict[Key, None] = {}
         waiting = [last]
         while waiting:
-            new = [ref for ref in self._refs(waiting.pop()) if ref not in found]
-            found.update(new)
-            waiting += new
-        return sorted(found, key=self._order.__getitem__)
+            key = waiting.pop()
+            for ref in self._refs(key):
+                if ref not in found:
+                    found.add(ref)
+                    waiting.append(ref)
+            for ref in references(self._tasks[key]):
+                if ref not in apart and self._is_apart(ref):
+                    apart[ref] = None
+                    waiting.append(ref)
+        return sorted(found, key=self._order.__getitem__), list(apart)
+
+    def _is_apart(self, key: Key) -> bool:
+        """Whether a node is one of the trial's own that no other trial shares."""
+        return key in self._own and key not in self._reuse.shared and self._value(key) is None
+
+    def _running_apart(self, key: Key, source: RequestSource) -> Any:
+        """Return the task that runs such a node in the trial itself."""
+        task, given = self._tasks[key], self._parameters(self._tasks[key])
+        given[TRIAL] = Task(TRIAL, join, source)
+        given.update(
+            (ref, Task(ref, value_of, TaskRef(self._best(ref)))) for ref in self._refs(key)
+        )
+        return task.substitute(given)
 
     @cached_property
     def _order(self) -> dict[Key, int]:

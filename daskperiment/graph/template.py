@@ -31,7 +31,7 @@ from daskperiment.execution.lifecycle import (
     take_optional,
     take_parameter,
 )
-from daskperiment.execution.shared_tasks import adopt, adopt_untouched
+from daskperiment.execution.shared_tasks import StoredOutputs, adopt, adopt_untouched
 from daskperiment.execution.trial import TrialHandle
 from daskperiment.graph.dask_tasks import (
     DataNode,
@@ -43,9 +43,10 @@ from daskperiment.graph.dask_tasks import (
     references,
 )
 from daskperiment.graph.key_specs import make_key_specs
-from daskperiment.graph.local_tasks import TRIAL, LocalTasks
+from daskperiment.graph.local_tasks import OUTPUTS, TRIAL, LocalTasks
 from daskperiment.graph.shared_nodes import SharedNode, SharedNodes, TemplateNodes
 from daskperiment.records import Argument, Graph
+from daskperiment.reuse.cache_entries import Hit
 from daskperiment.reuse.cache_keys import KeySpecs
 from daskperiment.reuse.parameter_fields import ParameterField
 from daskperiment.reuse.reuse_plan import ReusePlan
@@ -59,6 +60,8 @@ __all__ = [
 
 _HERE = "here"
 """Takes the place of a trial's token where no other trial's tasks are beside its own."""
+_FEW = 100
+"""Tasks of a graph that is kept for coming trials which take the same outputs."""
 
 Key = Hashable
 
@@ -87,6 +90,15 @@ class TaskLayer:
     tasks: Any
     annotations: Any
     dependencies: set[str]
+
+
+class _Taking(NamedTuple):
+    """The tasks of the trials that took outputs from the store last."""
+
+    hits: Mapping[Key, Hit]
+    """Which outputs: the same object in all their plans."""
+    tasks: LocalTasks | None
+    """None if each of them makes its own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,12 +168,47 @@ class Template:
 
     def begun(
         self, source: LocalRequest, reuse: ReusePlan | None, trial: TrialHandle
-    ) -> LocalTasks:
+    ) -> tuple[LocalTasks, StoredOutputs | None]:
         """Return the tasks of a trial that has begun in this process, for this process alone.
 
-        `source` and `reuse` are as for `instantiate`; `trial` is what the tasks get.
+        `source` and `reuse` are as for `instantiate`; `trial` is what the tasks get. Beside them
+        stands what they take from the store, if they are common to trials that take the same.
         """
-        return self._copying(_HERE, source, reuse).tasks(DataNode(None, trial))
+        if reuse is None:
+            return _Copying(self, _HERE).tasks(DataNode(None, trial)), None
+        tasks = self._taking(source, reuse)
+        if tasks is None or not tasks.fits(trial):
+            return self._copying(_HERE, source, reuse).tasks(DataNode(None, trial)), None
+        nodes = self._nodes
+        return tasks, StoredOutputs(
+            source, reuse.seeded, lambda key: SharedNodes(source, reuse, nodes).again(key)
+        )
+
+    def _taking(self, source: LocalRequest, reuse: ReusePlan) -> LocalTasks | None:
+        """Return the tasks of all trials that take these outputs from the store, and run the rest.
+
+        None where there is more to it, or where there are so many that each trial makes its own.
+        """
+        (last,) = self._last_taking
+        if last.hits is not reuse.hits:
+            last = _Taking(reuse.hits, self._made_for(source, reuse))
+            self._last_taking[:] = [last]  # both at once: other threads may compute trials too
+        return last.tasks
+
+    def _made_for(self, source: LocalRequest, reuse: ReusePlan) -> LocalTasks | None:
+        if not reuse.hits or len(reuse.needed) > _FEW:
+            return None
+        nodes = SharedNodes(source, reuse, self._nodes)
+        taken = nodes.taken(nodes.shared())
+        if taken is None:
+            return None
+        copying = _Copying(self, _HERE)
+        copying.take(taken, reuse.needed)
+        return copying.tasks(None)
+
+    @cached_property
+    def _last_taking(self) -> list[_Taking]:
+        return [_Taking({}, None)]
 
     @cached_property
     def usual(self) -> LocalTasks:
@@ -223,6 +270,8 @@ class _Copying:
         self.own = dict(template.own)
         self.made: Mapping[str, SharedNode] = {}
         self.extra: dict[str, set[str]] = {}
+        self.takes = False
+        """Whether tasks take outputs from the store, so that they run depth first."""
 
     def share(self, nodes: SharedNodes, needed: Collection[Key]) -> None:
         """Leave out what nobody needs, and take from shared tasks what can be taken."""
@@ -237,6 +286,14 @@ class _Copying:
                 del self.own[name]
         self.made = nodes.made
 
+    def take(self, taken: Mapping[Key, Task], needed: Collection[Key]) -> None:
+        """Leave out what nobody needs, and put tasks that take outputs in the place of others."""
+        self.takes = True
+        for name, layer in self.template.own.items():
+            tasks = {key: taken.get(key, task) for key, task in layer.tasks.items()
+                     if key in needed}  # fmt: skip
+            self.own[name] = TaskLayer(tasks, layer.annotations, layer.dependencies)
+
     def tasks(self, begins: Any) -> LocalTasks:
         """Return the tasks that the last one depends on.
 
@@ -248,13 +305,13 @@ class _Copying:
         tasks: dict[Key, GraphNode] = {}
         for layer in self.own.values():
             tasks.update(_copies(layer, keys, optional))
-        outside = {TRIAL, *self.template.inlined} if begins is None else set()
+        outside = {TRIAL, OUTPUTS, *self.template.inlined} if begins is None else set()
         found = self._behind_last(tasks, outside)
         others = found.keys() - tasks.keys() - self.made.keys()
         mixed = any(not isinstance(found[key], DataNode) for key in others)
         parameters = self.template.inlined if outside else None
         found = self._nested(found) if self.made else found
-        return LocalTasks(self.last, found, keys, parameters, mixed)
+        return LocalTasks(self.last, found, keys, parameters, mixed, self.takes)
 
     def _behind_last(
         self, tasks: Mapping[Key, GraphNode], outside: Collection[Key]

@@ -14,8 +14,8 @@ import cloudpickle
 from dask import local
 
 from daskperiment.cluster import is_wanted
-from daskperiment.execution.lifecycle import begin, failure_of
-from daskperiment.execution.trial import RequestSource
+from daskperiment.execution.lifecycle import begin, end_batch, failure_of
+from daskperiment.execution.trial import RequestSource, TrialHandle
 from daskperiment.graph.local_tasks import LocalTasks
 
 __all__ = ["TrialBatch", "run_batch"]
@@ -48,16 +48,27 @@ def run_batch(batch: TrialBatch) -> tuple[list[Exception | None], float]:
     """
     raised: list[Exception | None] = []
     start = time.monotonic()
-    for source in batch.sources:
-        if raised and (time.monotonic() - start > _LONGEST or not is_wanted()):
-            break
-        raised.append(_run(batch.tasks, source))
+    latest: list[TrialHandle] = []
+    try:
+        for source in batch.sources:
+            if raised and not is_wanted():
+                break
+            # Where another worker had the task and died, it may have come further than to this one.
+            was_new = not latest or latest[0].gathered
+            if raised and was_new and time.monotonic() - start > _LONGEST:
+                break
+            raised.append(_run(batch.tasks, source, latest))
+    finally:
+        for trial in latest:
+            end_batch(trial)
     return raised, time.monotonic() - start
 
 
-def _run(tasks: LocalTasks, source: RequestSource) -> Exception | None:
+def _run(tasks: LocalTasks, source: RequestSource, latest: list[TrialHandle]) -> Exception | None:
+    """Run a trial, put its handle in the place of the latest one, and return what it raised."""
     try:
-        tasks.run(local.get_sync, begin(source))
+        latest[:] = [begin(source)]
+        tasks.run(local.get_sync, latest[0])
     except Exception as error:
         if type(error).__name__ == "Reschedule":  # a word to the cluster, which runs all once more
             raise

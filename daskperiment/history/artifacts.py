@@ -14,7 +14,8 @@ from daskperiment.formats import PICKLE, format_named, read_file
 from daskperiment.formats.path_formats import media_of, unpacked
 from daskperiment.formatting import nearest
 from daskperiment.history.trial_records import as_trial_id, intact, require_trial, trial_or_raise
-from daskperiment.records import ARTIFACT, Artifact, ObjectRef, record_kind
+from daskperiment.records import ARTIFACT, Artifact, ObjectRef, artifact_ids, record_kind
+from daskperiment.store.opening import read_starting
 from daskperiment.store.protocol import Buffer, Store, Stored
 
 __all__ = [
@@ -90,6 +91,17 @@ def artifacts_of(
     return sorted(found.values(), key=lambda one: (one.trial, one.artifact.added))
 
 
+def _saved(store: Store, trial: int, name: str) -> dict[str, KeptArtifact]:
+    """Return the artifact of a name that a trial saved itself, if there is one."""
+    found: dict[tuple[int, str], KeptArtifact] = {}
+    if type(name) is str and name.isprintable():  # what cannot be one is in no index
+        for _, artifact in intact(
+            read_starting(store, "notes", trial, artifact_ids(name)), Artifact
+        ):
+            _add(found, trial, artifact, reused=False)
+    return {one.artifact.name: one for one in found.values() if one.artifact.name == name}
+
+
 def _add(
     found: dict[tuple[int, str], KeptArtifact], trial: int, artifact: Artifact, reused: bool
 ) -> None:  # fmt: skip
@@ -147,7 +159,10 @@ def thumbnail_bytes(store: Store, one: KeptArtifact) -> bytes:
 def find_artifact(store: Store, name: str, trial_id: int, key: bytes | None) -> KeptArtifact:
     """Return the artifact of a name of a trial, whose signature fits if there is a key."""
     trial = as_trial_id(store, trial_id)
-    kept = {one.artifact.name: one for one in artifacts_of(store, [trial])}
+    # Of many that are loaded one by one, not all are read each time.
+    kept = _saved(store, trial, name)
+    if name not in kept:
+        kept = {one.artifact.name: one for one in artifacts_of(store, [trial])}
     if not kept:
         require_trial(store, trial)
     if name not in kept:

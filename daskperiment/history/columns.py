@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 
 from daskperiment.formatting import harmless, plain_repr, shorten
-from daskperiment.history.stored_values import MISSING, MissingValue
+from daskperiment.history.stored_values import FURTHEST, MISSING, MissingValue
 
 __all__ = [
     "HarmlessFrame",
@@ -55,6 +55,8 @@ _KINDS: dict[type, str] = {
     MissingValue: "missing",
     type(None): "object",
 }
+_MANY = 90
+"""Columns of which pandas minds if each stands alone: from a hundred on."""
 _BASES: tuple[tuple[type | tuple[type, ...], str], ...] = (
     (np.bool_, "bool"),
     (np.integer, "int"),
@@ -180,6 +182,8 @@ def frame_of(columns: Iterable[tuple[str, pd.Series]], index: pd.Index) -> pd.Da
     # Not copied: each column was made for this frame.
     frame = HarmlessFrame(dict(enumerate(series for _, series in named)), index=index, copy=False)
     names = [name for name, _ in named]
+    if len(names) > _MANY:
+        frame = frame.copy()  # with columns of one kind together: pandas warns who adds one else
     try:
         frame.columns = pd.Index(names, dtype=None if names else object)
     except UnicodeEncodeError:  # half a character, in a key of a result
@@ -232,7 +236,7 @@ def _filled(values: Sequence[Any]) -> list[Any]:
 
 def _nanoseconds(seconds: Sequence[float], unit: int) -> np.ndarray[Any, np.dtype[np.int64]]:
     array = np.array(seconds, dtype="float64")  # a copy, of which all else is made in place
-    unknown = ~((array > -9.2e9) & (array < 9.2e9))
+    unknown = ~((array > -FURTHEST) & (array < FURTHEST))
     array[unknown] = 0.0
     array *= 1e9 / unit
     units: np.ndarray[Any, np.dtype[np.int64]] = np.rint(array, out=array).astype("int64")

@@ -16,7 +16,14 @@ from msgspec import Raw
 
 from daskperiment.codec import are_intact
 from daskperiment.history.stored_values import MISSING
-from daskperiment.history.table_columns import CodedColumn, Column, NumberColumn, absent, column_of
+from daskperiment.history.table_columns import (
+    CodedColumn,
+    Column,
+    NumberColumn,
+    absent,
+    column_of,
+    same_codes,
+)
 from daskperiment.records import Birthplace, EndStatus
 from daskperiment.store.outlines import GAPS, TRIAL
 from daskperiment.store.record_pages import FilledOutline
@@ -184,7 +191,7 @@ class _FilledRows(NamedTuple):
             return NumberColumn(np.repeat(found.values, self.size))
         if not found.count:
             return absent(self.size)
-        return CodedColumn(np.repeat(found.codes, self.size), found.values)
+        return CodedColumn(same_codes(0, self.size), found.values)
 
     def pairs(self, first: Sequence[Any], second: Sequence[Any]) -> list[tuple[Any, Any]]:
         """Return both values of each record, or those that all have."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -80,6 +80,8 @@ class HistoryTable:
         self._read_metrics = read_metrics or partial(summarize, store)
         self._declared = declared
         self._known: dict[Path, Column] = {}
+        self._parts: dict[int, tuple[Any, Mapping[str, Any]]] = {}
+        """Parts of values that are no dicts, by the ids of these."""
 
     def __len__(self) -> int:
         return len(self.columns.trials)
@@ -88,7 +90,7 @@ class HistoryTable:
     def names(self) -> Collection[str]:
         """Names of all columns, the trials' ids and parameters first."""
         names = [_ID, *self._declared, *self.columns.parameters, "Result", *FIXED, *_SAID]
-        return list(dict.fromkeys(names))
+        return dict.fromkeys(names)
 
     @property
     def said(self) -> Mapping[int, Curated]:
@@ -152,8 +154,9 @@ class HistoryTable:
         for size in range(len(path), 0, -1):
             name = ".".join(path[:size])
             if name in self.names:
-                whole = self._whole(name)
-                return whole if size == len(path) else self._part(whole, path, size)
+                if size == len(path):
+                    return self._whole(name)
+                return self._part(self.column((name,)), path, size)  # decoded once for all parts
         if path[0] == _METRICS and len(path) > 1:
             return self._metric(path[1:])
         raise no_column(path, self.names)
@@ -179,10 +182,10 @@ class HistoryTable:
         found = self._read_metrics(trials)
         return [found[trial] for trial in trials]
 
-    @property
-    def metric_names(self) -> list[str]:
+    @cached_property
+    def metric_names(self) -> Collection[str]:
         """Names of the metrics that any row has, sorted."""
-        return sorted({name for each in self.metrics for name in each})
+        return dict.fromkeys(sorted({name for each in self.metrics for name in each}))
 
     def _metric(self, path: Path) -> Column:
         names = self.metric_names
@@ -239,21 +242,38 @@ class HistoryTable:
 
     def _part(self, whole: Column, path: Path, size: int) -> Column:
         """Return a part of the values of a column, such as the ``f1`` of ``Result.f1``."""
-        known: dict[str, None] = {}
+        names = path[size:]
 
         def part(value: Any) -> Any:
-            for name in path[size:]:
-                parts = parts_of(value)
-                known.update(dict.fromkeys(parts))
-                value = parts.get(name, MISSING)
+            for name in names:
+                value = self._parts_at_hand(value).get(name, MISSING)
             return value
 
         coded = whole.coded()
         found = coded.each(part)
         if coded.values and not any(value is not MISSING for value in found.values):
-            what = f"part of {path_text(path[:size])}"
-            raise no_column(path[size:], list(known), what)
+            known = dict.fromkeys(name for value in coded.values for name in _along(value, names))
+            raise no_column(names, list(known), f"part of {path_text(path[:size])}")
         return _compacted(found)
+
+    def _parts_at_hand(self, value: Any) -> Mapping[Any, Any]:
+        """Return the parts of a value that may be asked for each of them."""
+        if type(value) is dict:
+            return value
+        known = self._parts.get(id(value))
+        if known is None:
+            known = value, parts_of(value)
+            if known[1]:
+                self._parts[id(value)] = known
+        return known[1]
+
+
+def _along(value: Any, names: Sequence[str]) -> Iterator[str]:
+    """Yield the names of the parts of a value, and of those on the way to one."""
+    for name in names:
+        parts = parts_of(value)
+        yield from parts
+        value = parts.get(name, MISSING)
 
 
 def parts_of(value: Any) -> Mapping[str, Any]:

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from functools import partial
 from itertools import chain
@@ -42,6 +43,7 @@ from daskperiment.history.trial_records import PIECE
 from daskperiment.store import rights
 from daskperiment.store.opening import columns_folder, read_pages
 from daskperiment.store.protocol import Inspectable, Store, Stored
+from daskperiment.store.record_pages import RecordPage, pages_of
 from daskperiment.vouching import VouchedStore
 
 __all__ = ["EndedTrials", "KnownColumns", "all_columns", "keep", "latest_columns", "load_kept"]
@@ -146,6 +148,13 @@ class EndedTrials:
         """Ids of the trials without an end."""
         self.damaged = 0
         """Records that could not be read and are left out."""
+        self.reached = 0
+        """The trial up to which was read, while much is read at once."""
+        self._is_stopped = False
+
+    def stop(self) -> None:
+        """Have a thread that reads for the first time raise CancelledError, and keep nothing."""
+        self._is_stopped = True
 
     def follow(self) -> bool:
         """Read what is new, and return whether there was anything."""
@@ -162,7 +171,15 @@ class EndedTrials:
     def _from_the_beginning(self) -> FoldedTrials:
         """Forget what is known, for trials were deleted of which that tells, and read all."""
         self.parts, self.pending, self.damaged = [], (), 0
-        return fold_pages(self._store, read_pages(self._store, "trials", PIECE), (), self._warn)
+        pages = self._watched(read_pages(self._store, "trials", PIECE))
+        return fold_pages(self._store, pages, (), self._warn)
+
+    def _watched(self, pages: Iterable[RecordPage]) -> Iterator[RecordPage]:
+        for page in pages:
+            if self._is_stopped:
+                raise CancelledError(f"nobody needs the trials of {self._store.address} any more")
+            self.reached = page.last.trial
+            yield page
 
     def _begin(self) -> bool:
         store, folder = self._store, columns_folder(self._store)
@@ -175,12 +192,11 @@ class EndedTrials:
             records = iter(store.read("trials", after=known.state.position - 1))
             if known.fits(store, next(records, None)):
                 self.parts, self._position = known.parts, known.state.position
-                found = fold_trials(store, records, known.state.pending, self._warn)
+                pages = self._watched(pages_of(records, PIECE))
+                found = fold_pages(store, pages, known.state.pending, self._warn)
         if known is None or found is None or found.removed:
             known, found = None, self._from_the_beginning()
         count = sum(len(one.trials) for one in found.parts)
-        # Once, so that what is kept and what is shown are not two copies.
-        found = found._replace(parts=[TrialColumns.stacked_up(found.parts)] if count else [])
         if found.last and not found.damaged and count >= WORTH:
             keep(folder, known, found.parts, found.last, sorted(found.pending))
         self._add(found)
@@ -198,16 +214,17 @@ class EndedTrials:
             self._position = found.last.position
 
 
-def latest_columns(store: Store, count: int, running: bool) -> TrialColumns:
+def latest_columns(store: Store, count: int, running: bool, warn: bool = True) -> TrialColumns:
     """Return the latest trials that a table shows, at least so many if there are.
 
     No other records are read.
     """
-    parts: list[TrialColumns] = []
+    # One part at least, which has the columns: the trials may be gone by now.
+    parts = [endless_columns(store, (), running)]
     high, size = store.state().latest, 2 * count + 20
     while high > 0 and sum(len(part.trials) for part in parts) < count:
         low = max(0, high - size)
-        found = fold_trials(store, store.read("trials", range(low + 1, high + 1)), ())
+        found = fold_trials(store, store.read("trials", range(low + 1, high + 1)), (), warn)
         parts += [*found.parts, endless_columns(store, found.pending, running)]
         high, size = low, 4 * size
     return settled(parts)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Sequence
-from itertools import chain
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ import numpy as np
 from msgspec import Struct
 from toolz import partition_all
 
-from daskperiment.codec import PointRun
+from daskperiment.codec import PointRun, is_sealed, runs_within
 from daskperiment.history.kept_columns import KnownColumns, keep, load_kept
 from daskperiment.history.table_columns import NumberColumn
 from daskperiment.history.trial_columns import TrialColumns
@@ -163,6 +163,22 @@ def _of_metric(
     piece: Sequence[Stored], wanted: _WantedRuns
 ) -> tuple[list[tuple[int, PointBatch]], list[Stored]]:
     """Return the points of some records with the runs of one metric, and damaged records."""
+    pairs: list[tuple[int, PointBatch]] = []
+    damaged: list[Stored] = []
+    found = list(map(wanted.within, piece))
+    for is_odd, some in groupby(range(len(piece)), lambda at: found[at] is None):
+        if is_odd:
+            others, wrong = _of_odd([piece[at] for at in some], wanted)
+            pairs += others
+            damaged += wrong
+        else:
+            pairs += [(piece[at].trial, PointBatch([], found[at] or [])) for at in some]
+    return pairs, damaged
+
+
+def _of_odd(
+    piece: Sequence[Stored], wanted: _WantedRuns
+) -> tuple[list[tuple[int, PointBatch]], list[Stored]]:
     raw, damaged = decoded(piece, _UndecodedRuns)
     try:
         return [(trial, PointBatch(one.points, wanted.of(one.runs))) for trial, one in raw], damaged
@@ -179,6 +195,16 @@ class _WantedRuns:
     def __init__(self, metric: str) -> None:
         self.metric = metric
         self._start = b"[" + msgspec.json.encode(metric)
+
+    def within(self, one: Stored) -> list[PointRun] | None:
+        """Return those in a record, found by their first characters; None where it is odd."""
+        runs = runs_within(one.body, self.metric)
+        if runs is None or not is_sealed(one.body, one.trial):
+            return None
+        try:
+            return list(map(_run_of, runs))
+        except msgspec.MsgspecError:  # digits that look like a run
+            return None
 
     def of(self, runs: list[msgspec.Raw]) -> list[PointRun]:
         """Return those of the metric."""

@@ -13,17 +13,12 @@ import os
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
-import numpy as np
-import pandas as pd
 from msgspec import Struct
 
 from daskperiment.errors import StoreError, StoreWarning
-from daskperiment.history.columns import column, frame_of, moments
-from daskperiment.history.kept_columns import all_columns
-from daskperiment.history.table_columns import CodedColumn, NumberColumn, absent
 from daskperiment.history.trial_records import Fold, fold_piece
 from daskperiment.records import EndStatus
 from daskperiment.store import rights
@@ -32,7 +27,24 @@ from daskperiment.store.opening import cache_folder, folder_state, read_at_rest
 from daskperiment.store.protocol import Store
 from daskperiment.warn import warn_user
 
-__all__ = ["ExperimentRow", "KnownRows", "experiment_row", "experiments_frame"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from daskperiment.history.table_columns import CodedColumn
+
+__all__ = [
+    "EXPERIMENT_COLUMNS",
+    "ExperimentRow",
+    "KnownRows",
+    "experiment_row",
+    "experiments_frame",
+]
+
+
+EXPERIMENT_COLUMNS = (
+    "Experiment", "Trials", "Succeeded", "Running", "Latest Finished", "Address",
+)  # fmt: skip
+"""Names of what a list says of each experiment."""
 
 
 class ExperimentRow(NamedTuple):
@@ -50,7 +62,7 @@ class ExperimentRow(NamedTuple):
 def experiment_row(experiment: str, store: Store) -> ExperimentRow:
     """Return the row of one experiment. One that cannot be read is warned of and hides no other."""
     try:
-        return _outline(experiment, store)[0]
+        return _outline(experiment, store, folder_state(store))[0]
     except StoreError as error:
         return _unreadable(experiment, store, error)
 
@@ -77,15 +89,17 @@ class _ListedEnd(Struct, gc=False):
     failure: _ListedFailure | None = None
 
 
-def _outline(experiment: str, store: Store) -> tuple[ExperimentRow, bool]:
+def _outline(
+    experiment: str, store: Store, state: FolderState | None
+) -> tuple[ExperimentRow, bool]:
     """Return the row of an experiment, and whether all of its trials have ended."""
-    row = _of_ended(experiment, store)
+    row = _of_ended(experiment, store, state)
     return _of_columns(experiment, store) if row is None else (row, True)
 
 
-def _of_ended(experiment: str, store: Store) -> ExperimentRow | None:
+def _of_ended(experiment: str, store: Store, state: FolderState | None) -> ExperimentRow | None:
     """Return the row of a short experiment that is over and whole; of others ``None``."""
-    records = read_at_rest(store, "trials")
+    records = read_at_rest(store, "trials", state)
     if records is None:
         return None
     found: Fold[_ListedStart, _ListedEnd] = Fold.of_nothing()
@@ -99,6 +113,10 @@ def _of_ended(experiment: str, store: Store) -> ExperimentRow | None:
 
 
 def _of_columns(experiment: str, store: Store) -> tuple[ExperimentRow, bool]:
+    # With numpy, which short experiments that are over are counted without.
+    from daskperiment.history.kept_columns import all_columns  # noqa: PLC0415
+    from daskperiment.history.table_columns import NumberColumn, absent  # noqa: PLC0415
+
     columns = all_columns(store, running=True)
     count = len(columns.trials)
     statuses = columns.fields.get("status", absent(count)).coded()
@@ -121,6 +139,8 @@ def _number(statuses: CodedColumn, status: str) -> int:
 
 
 def _latest(ends: Any) -> float | None:
+    import numpy as np  # noqa: PLC0415  # as above
+
     found = np.asarray(ends, dtype="float64")
     found = found[np.isfinite(found)]  # a damaged record does not say when
     return float(found.max()) if len(found) else None
@@ -128,6 +148,10 @@ def _latest(ends: Any) -> float | None:
 
 def experiments_frame(rows: Iterable[ExperimentRow]) -> pd.DataFrame:
     """Return a table of experiments, sorted by name and address; what is not known is missing."""
+    import pandas as pd  # noqa: PLC0415  # large, and a list in a shell does without
+
+    from daskperiment.history.columns import column, frame_of, moments  # noqa: PLC0415  # as above
+
     each = sorted(rows, key=lambda row: (row.experiment, row.address))
     index = pd.RangeIndex(len(each))
 
@@ -135,15 +159,15 @@ def experiments_frame(rows: Iterable[ExperimentRow]) -> pd.DataFrame:
         return pd.Series([getattr(row, name) for row in each], index=index, dtype="Int64")
 
     finished = [math.nan if row.finished is None else row.finished for row in each]
-    columns = [
-        ("Experiment", column([row.experiment for row in each], index)),
-        ("Trials", counts("trials")),
-        ("Succeeded", counts("succeeded")),
-        ("Running", counts("running")),
-        ("Latest Finished", moments(finished, index)),
-        ("Address", column([row.address for row in each], index)),
-    ]
-    return frame_of(columns, index)
+    columns = (
+        column([row.experiment for row in each], index),
+        counts("trials"),
+        counts("succeeded"),
+        counts("running"),
+        moments(finished, index),
+        column([row.address for row in each], index),
+    )
+    return frame_of(zip(EXPERIMENT_COLUMNS, columns, strict=True), index)
 
 
 # Rows that are known ------------------------------------------------------------------------------
@@ -192,7 +216,7 @@ class KnownRows:
         """Count an experiment's trials, and return its row; see `experiment_row`."""
         state = folder_state(store)
         try:
-            row, complete = _outline(experiment, store)
+            row, complete = _outline(experiment, store, state)
         except StoreError as error:
             return _unreadable(experiment, store, error)
         # Who waits is judged anew each time.

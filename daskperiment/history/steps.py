@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
@@ -17,8 +18,9 @@ from daskperiment.errors import (
 from daskperiment.history.columns import column, durations, frame_of, moments
 from daskperiment.history.stored_values import MISSING, loaded
 from daskperiment.history.trial_records import as_trial_id, intact, require_trial
-from daskperiment.records import EndStatus, StepRun
-from daskperiment.store.protocol import Store
+from daskperiment.records import EndStatus, StepRun, step_run_ids
+from daskperiment.store.opening import read_starting
+from daskperiment.store.protocol import Store, Stored
 
 __all__ = ["get_persisted", "get_steps"]
 
@@ -115,10 +117,12 @@ def get_persisted(
     key = signing_key_in_force(signing_key)
     if key is not None:
         _check_readable(store, trial)
-    runs = _runs(store, trial)
-    if not runs:
-        require_trial(store, trial)
-    run = _chosen(runs, step, trial)
+    run = None if key is not None else _found(store, step, trial)
+    if run is None:
+        runs = _runs(store.read("steps", [trial]))
+        if not runs:
+            require_trial(store, trial)
+        run = _chosen(runs, step, trial)
     value = loaded(run.kept["value"], store, signing_key)
     what = f"The record of step {step!r} in trial {trial}"
     check_signature(what, run, key, store.address, trial)
@@ -137,10 +141,24 @@ def _check_readable(store: Store, trial: int) -> None:
             ) from record
 
 
-def _runs(store: Store, trial: int) -> dict[str, StepRun]:
+def _found(store: Store, step: str, trial: int) -> StepRun | None:
+    """Return the run that is meant without reading all; None where that is not clear."""
+    if type(step) is not str or not step.isprintable():
+        return None
+    name, _, number = step.partition("#")
+    key = name if number == "1" else step
+    found = _runs(read_starting(store, "steps", trial, step_run_ids(key))).get(key)
+    if found is None or found.kept is None or found.step != name:
+        return None
+    # A name alone may mean any of several calls.
+    several = not number and any(read_starting(store, "steps", trial, f"{name}#"))
+    return None if several else found
+
+
+def _runs(stored: Iterable[Stored]) -> dict[str, StepRun]:
     """Return a trial's step runs by Key; of several, the last that kept its output."""
     runs: dict[str, StepRun] = {}
-    for _, run in intact(store.read("steps", [trial]), StepRun):
+    for _, run in intact(stored, StepRun):
         if run.key not in runs or run.kept is not None or runs[run.key].kept is None:
             runs[run.key] = run
     return runs

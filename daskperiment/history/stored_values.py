@@ -27,6 +27,7 @@ from daskperiment.store.file import FileStore
 from daskperiment.store.protocol import Buffer
 
 __all__ = [
+    "FURTHEST",
     "MISSING",
     "MissingValue",
     "StoredObject",
@@ -36,6 +37,9 @@ __all__ = [
     "viewed",
     "viewed_all",
 ]
+
+FURTHEST = 9.2e9
+"""Seconds before or after 1970 within which a time can be shown in a table."""
 
 
 class MissingValue:

@@ -14,10 +14,20 @@ import numpy as np
 
 from daskperiment.history.stored_values import MISSING, MissingValue
 
-__all__ = ["Column", "CodedColumn", "NumberColumn", "absent", "column_of", "joined"]
+__all__ = [
+    "FEW",
+    "CodedColumn",
+    "Column",
+    "NumberColumn",
+    "absent",
+    "column_of",
+    "joined",
+    "same_codes",
+    "value_key",
+]
 
 _INT64 = 2**63
-_FEW = 100
+FEW = 100
 """Values of a column, up to which each stands once also after joining it to others."""
 _DTYPES: dict[type, str] = {int: "int64", float: "float64", bool: "bool"}
 
@@ -58,11 +68,14 @@ class NumberColumn(NamedTuple):
 
     def coded(self) -> CodedColumn:
         """Return the same column with each different number once."""
-        uniques, codes = np.unique(self.values, return_inverse=True)
-        codes = codes.astype("int32")
+        # By their bits: the two zeros of floats are equal, and not the same.
+        bits = self.values.view("int64") if self.values.dtype == "float64" else self.values
+        _, first, found = np.unique(bits, return_index=True, return_inverse=True)
+        order = np.argsort(self.values[first], kind="stable")
+        codes = np.argsort(order, kind="stable").astype("int32")[found]
         if self.present is not None:
             codes[~self.present] = -1
-        return CodedColumn(codes, uniques.tolist())
+        return CodedColumn(codes, self.values[first][order].tolist())
 
 
 class CodedColumn:
@@ -92,7 +105,11 @@ class CodedColumn:
 
     def take(self, rows: np.ndarray[Any, Any]) -> CodedColumn:
         """Return the column of some rows."""
-        return CodedColumn(self.codes[rows], self._values, self.count)
+        codes = self.codes
+        if codes.strides == (0,) and len(codes):
+            count = int(np.count_nonzero(rows)) if rows.dtype == bool else len(rows)
+            return CodedColumn(same_codes(int(codes[0]), count), self._values, self.count)
+        return CodedColumn(codes[rows], self._values, self.count)
 
     def each(self, function: Callable[[Any], Any]) -> CodedColumn:
         """Return what a function gives for each different value that some row has."""
@@ -126,7 +143,12 @@ Column = NumberColumn | CodedColumn
 
 def absent(count: int) -> CodedColumn:
     """Return a column of so many rows in which there is nothing."""
-    return CodedColumn(np.full(count, -1, "int32"), [])
+    return CodedColumn(same_codes(-1, count), [])
+
+
+def same_codes(code: int, count: int) -> np.ndarray[Any, np.dtype[np.int32]]:
+    """Return one code for so many rows: it takes no memory, and cannot be written to."""
+    return np.broadcast_to(np.array([code], "int32"), count)
 
 
 def column_of(values: Sequence[Any]) -> Column:
@@ -153,7 +175,7 @@ def _coded(values: Sequence[Any], kinds: set[type]) -> CodedColumn:
     """Find the different values: what is equal and of another type is another value."""
     if not kinds:
         return absent(len(values))
-    keys: Sequence[Any] = values if kinds <= {str} else [*map(_key, values)]
+    keys: Sequence[Any] = values if kinds <= {str} else [*map(value_key, values)]
     # Each step goes through all rows in C: a line of Python for each is felt in a million.
     found = dict(zip(keys, values, strict=True))
     found.pop(MISSING, None)
@@ -163,7 +185,8 @@ def _coded(values: Sequence[Any], kinds: set[type]) -> CodedColumn:
     return CodedColumn(codes, [*found.values()])
 
 
-def _key(value: Any) -> Any:
+def value_key(value: Any) -> Any:
+    """Return what is equal for values that are the same, and of the same type."""
     if value is MISSING:
         return value
     if type(value) in (str, int, bool, type(None)):
@@ -183,7 +206,7 @@ def joined(parts: Sequence[Column]) -> Column:
     if len(kinds) == 1 and None not in kinds:
         return _joined_numbers(parts, kinds.pop())
     coded = [part.coded() for part in parts]
-    if all(one.count <= _FEW for one in coded):
+    if all(one.count <= FEW for one in coded):
         return _joined_few(coded)
     codes: list[Any] = [np.empty(0, "int32")]
     count = 0
@@ -205,7 +228,7 @@ def _joined_few(parts: Sequence[CodedColumn]) -> CodedColumn:
     for part in parts:
         each = []
         for value in part.values:
-            place = places.setdefault(_key(value), len(values))
+            place = places.setdefault(value_key(value), len(values))
             if place == len(values):
                 values.append(value)
             each.append(place)

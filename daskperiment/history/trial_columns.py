@@ -6,7 +6,7 @@ records of a million trials are never in memory together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from msgspec import Struct
 from toolz import partition_all
 
 from daskperiment.history.filled_trials import begun_columns, ended_columns
+from daskperiment.history.growing_columns import GrowingColumn, GrowingTable
 from daskperiment.history.stored_values import MISSING
 from daskperiment.history.table_columns import Column, NumberColumn, absent, column_of, joined
 from daskperiment.history.trial_records import (
@@ -114,19 +115,6 @@ class TrialColumns(NamedTuple):
         parts = [part for part in parts if len(part.trials)] or list(parts[:1])
         if len(parts) == 1:
             return parts[0]
-        return TrialColumns._stacked(parts, dict.get)
-
-    @staticmethod
-    def stacked_up(parts: list[TrialColumns]) -> TrialColumns:
-        """Return the same of parts that nobody needs any more: each column of them goes with it.
-
-        So they and what is made of them are never in memory together.
-        """
-        parts[:] = [part for part in parts if len(part.trials)] or parts[:1]
-        return parts[0] if len(parts) == 1 else TrialColumns._stacked(parts, dict.pop)
-
-    @staticmethod
-    def _stacked(parts: Sequence[TrialColumns], take: Callable[..., Any]) -> TrialColumns:
         sizes = [len(part.trials) for part in parts]
 
         def stack(which: Sequence[dict[str, Column]]) -> dict[str, Column]:
@@ -134,7 +122,7 @@ class TrialColumns(NamedTuple):
             pairs = [*zip(which, sizes, strict=True)]
             return {
                 name: joined([
-                    take(each, name) if name in each else absent(size) for each, size in pairs
+                    each[name] if name in each else absent(size) for each, size in pairs
                 ])
                 for name in names
             }  # fmt: skip
@@ -144,6 +132,29 @@ class TrialColumns(NamedTuple):
             stack([part.fields for part in parts]),
             stack([part.parameters for part in parts]),
         )
+
+
+class _GrowingTrials:
+    """Trials that ended, to which more are added as they are read."""
+
+    def __init__(self) -> None:
+        self._trials = GrowingColumn()
+        self._fields, self._parameters = GrowingTable(), GrowingTable()
+
+    def add(self, part: TrialColumns) -> None:
+        """Add trials, if there are any."""
+        count = len(part.trials)
+        if count:
+            self._trials.add(NumberColumn(part.trials))
+            self._fields.add(part.fields, count)
+            self._parameters.add(part.parameters, count)
+
+    def finish(self) -> list[TrialColumns]:
+        """Return them; nothing if there are none."""
+        trials = self._trials.finish()
+        if not isinstance(trials, NumberColumn):
+            return []
+        return [TrialColumns(trials.values, self._fields.finish(), self._parameters.finish())]
 
 
 class FoldedTrials(NamedTuple):
@@ -204,7 +215,7 @@ class _TrialFolding:
         self._ended: list[TrialColumns] = []
         """Of records that filled outlines."""
         self._forgotten: set[int] = set()
-        self._parts: list[TrialColumns] = []
+        self._columns = _GrowingTrials()
         self._damaged = 0
         self._outlined = True
         """Whether it pays to look at records that fill an outline together."""
@@ -235,11 +246,10 @@ class _TrialFolding:
         late = {*found.ended, *found.computed, *pending} - known
         for ids in partition_all(_AT_ONCE, sorted(late)):
             self._read_again(ids)
-            self._parts.append(_take_ended(found))
+            self._columns.add(_take_ended(found))
         self._forgotten -= late
         waiting = {*found.begun, *self._forgotten, *_ids(self._begun)}
-        parts = [part for part in self._parts if len(part.trials)]
-        return FoldedTrials(parts, waiting, last, self._damaged, found.removed)
+        return FoldedTrials(self._columns.finish(), waiting, last, self._damaged, found.removed)
 
     def _read(self, records: Iterable[Stored]) -> int:
         """Add records to what is known, each by itself; return how many are damaged."""
@@ -281,7 +291,7 @@ class _TrialFolding:
         self._forgotten -= found.ended.keys()
         parts.append(_take_ended(found))
         # By trial, so that who comes next need not sort copies of all columns.
-        self._parts.append(settled(parts))
+        self._columns.add(settled(parts))
 
     def _join(self) -> tuple[TrialColumns, set[int]]:
         """Put together how trials began and ended; return besides what is to be read again."""

@@ -398,6 +398,8 @@ def decoded(
     stored: Sequence[Stored], type_: type[T], warn: bool = True
 ) -> tuple[list[tuple[int, T]], list[Stored]]:
     """Return records of one type with their trials, and besides those that are damaged."""
+    if not stored:
+        return [], []
     records = decode_each(list(map(_body, stored)), type_, list(map(_number, stored)))
     # The types are collected in C: a call for each record is felt in a million of them.
     if CorruptRecordError not in set(map(type, records)):

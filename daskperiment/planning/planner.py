@@ -344,7 +344,7 @@ class Planner:
                 self._note_passed()
                 makeup = _makeup(template, request, code, graph, files)
                 plan = self._plan_of_reuse(template, reusable, request, makeup, outputs)
-                return replace(request, step_keys=plan.step_keys), plan
+                return request.with_step_keys(plan.step_keys), plan
             except StoreUnavailableError:
                 request = replace(request, patience=0.0)  # it was waited for as long as that
             except StoreError:
@@ -355,7 +355,7 @@ class Planner:
         number, alone = (last.number, last.alone) if last else (0, True)
         alone = alone and (last is None or last.template is template)
         self._passed = _Passed(template, request, code, graph, number + 1, alone)
-        return replace(request, step_keys=keys_without_reuse(specs.specs, cache_keys)), None
+        return request.with_step_keys(keys_without_reuse(specs.specs, cache_keys)), None
 
     def _plan_of_reuse(
         self, template: Template, reusable: list[Key], request: TrialRequest,

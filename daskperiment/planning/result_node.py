@@ -136,7 +136,9 @@ class ResultDefinition:
 
     def with_options(self, options: TrialOptions) -> ResultDefinition:
         """Return the same result with other options."""
-        return self if options is self.options else replace(self, options=options)
+        if options is self.options:
+            return self
+        return ResultDefinition(self.planner, self.call, options, self.compiled)
 
     def with_functions(self, functions: Mapping[str, UserFunction]) -> ResultDefinition:
         """Return a result with the same graph, in which steps call other functions.
@@ -201,14 +203,14 @@ class ResultDefinition:
         """Begin a trial, and give its tasks to a scheduler in this process."""
         trial = begin(plan.source)
         template = self.template
-        tasks = template.usual if plan.reuse is None else None
+        tasks, outputs = template.usual if plan.reuse is None else None, None
         if tasks is None or not tasks.fits(trial):
             with _putting_together(template):
-                tasks = template.begun(plan.source, plan.reuse, trial)
+                tasks, outputs = template.begun(plan.source, plan.reuse, trial)
         others = dict(keywords)
         others.pop("scheduler", None)
         with self._watching(tasks.names), shorten_traceback():
-            return tasks.run(get, trial, **others)
+            return tasks.run(get, trial, outputs, **others)
 
     def _by_dask(self, plan: TrialPlan, keywords: Mapping[str, Any]) -> Any:
         graph = self.template.instantiate(plan.token, plan.source, plan.reuse)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from daskperiment.client.tracker import tracker_of
 from daskperiment.execution.given_values import exact_or_none, holds_moved_code
@@ -15,7 +16,14 @@ from daskperiment.planning.past_trials import PastTrials, TrialMakeup
 from daskperiment.planning.reasons import ReasonFinder
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import CacheEntry, Code, cache_entry_id
-from daskperiment.reuse.cache_entries import CacheEntries, Hit, latest, outdated, why_not
+from daskperiment.reuse.cache_entries import (
+    Answers,
+    CacheEntries,
+    Hit,
+    latest,
+    outdated,
+    why_not,
+)
 from daskperiment.reuse.cache_keys import (
     CacheKey,
     CallKey,
@@ -31,9 +39,14 @@ from daskperiment.reuse.key_parts import (
 from daskperiment.reuse.reuse_plan import NEVER_RUN, ReusePlan, with_cure
 from daskperiment.store.protocol import Store
 
+if TYPE_CHECKING:
+    from daskperiment.planning.kept_plans import KeptPlan
+
 __all__ = ["ReusePlanner"]
 
 IMPURE = "impure"
+_MOST = 100
+"""Nodes of a graph whose plan is kept: of more, memory would hold as much as the store."""
 
 _NONE: Mapping[Any, Any] = {}
 
@@ -52,6 +65,9 @@ class ReusePlanner:
         """Place -> the latest trial of this process that has a step there."""
         self._begun = 0
         """How many trials of this process are known."""
+        self._kept: KeptPlan | None = None
+        self._latest: tuple[Any, ...] | None = None
+        """What a plan that may be kept is made of, until the next one is asked for."""
 
     def plan(
         self, template: Template, reusable: Collection[Hashable], request: TrialRequest,
@@ -112,6 +128,18 @@ class ReusePlanner:
         self._catch_up()
         return ReasonFinder(self._latest_with, self._past.unknown, now)
 
+    def _last_kept(self) -> KeptPlan | None:
+        """Return the latest plan that others may have, too."""
+        latest, self._latest = self._latest, None
+        if latest is not None:
+            # The first trial of a process keeps none.
+            from daskperiment.planning.kept_plans import KeptPlan  # noqa: PLC0415
+
+            held, *others = latest
+            if (specs := held()) is not None:
+                self._kept = KeptPlan.of(specs, *others)
+        return self._kept
+
     def decided(
         self, template: Template, reusable: Collection[Hashable], request: TrialRequest,
         code: Code, refusal: Refusal | None = None, outputs: Mapping[str, Hit] = _NONE,
@@ -126,18 +154,27 @@ class ReusePlanner:
         recorder.settle()
         tracker = tracker_of(recorder) if recorder.listeners else None
         in_flight = tracker.in_flight() if tracker is not None else frozenset()
+        key = request.setup.signing_key
+        plain = refusal is None and not outputs and not in_flight
+        kept = self._last_kept() if plain else None
+        if kept is not None and kept.holds_for(specs, reusable, cache_keys, key, self._store):
+            return kept.of_trial(specs, cache_keys)
         codes = specs.codes(code.steps)
         own = _own_hits(specs, cache_keys, outputs)
-        plan = decide_reuse(
-            self._store, specs.specs, cache_keys, {*reusable, *own}, in_flight, refusal,
-            request.setup.signing_key,
+        plan, answers = decide_reuse(
+            self._store, specs.specs, cache_keys, {*reusable, *own}, in_flight, refusal, key,
             lambda new, known: specs.bases_by_inputs(
                 new, known, cache_keys, request.values, codes
             ),
             own,
         )  # fmt: skip
         calls = _calls(specs, plan, cache_keys, request, code)
-        return _with_calls(plan, calls, self._store, request.setup.signing_key) if calls else plan
+        if calls:
+            return _with_calls(plan, calls, self._store, key)
+        if plain and plan.hits and len(specs.specs) <= _MOST:
+            # Whether it is worth it is looked at when another trial comes: most are the only one.
+            self._latest = ref(specs), reusable, cache_keys, key, answers, plan
+        return plan
 
 
 def _own_hits(
@@ -193,8 +230,9 @@ def _with_calls(
     for place, call in calls.values():
         # One that rests on files as they were counts: there may be others for the same call, and
         # a new one is to stand beside it.
-        there = bool(entries.all(call.call))
-        step_keys[place] = step_keys[place].found_by(call, there)
+        found = entries.all(call.call)
+        hint = cache_entry_id(call.call, len(found) if _are_untrusted(found) else 0)
+        step_keys[place] = step_keys[place].found_by(call, bool(found), hint)
     return replace(plan, step_keys=step_keys, known_calls=known)
 
 
@@ -206,8 +244,8 @@ def decide_reuse(
     reusable: Collection[Key], in_flight: Collection[str], refusal: Refusal | None = None,
     signing_key: bytes | None = None, by_inputs: ByInputs = lambda new, known: {},
     own: Mapping[Key, Hit] = _NONE,
-) -> ReusePlan:  # fmt: skip
-    """Decide what runs; raises StoreError if the store cannot be read.
+) -> tuple[ReusePlan, Answers]:  # fmt: skip
+    """Decide what runs, and tell by what; raises StoreError if the store cannot be read.
 
     Parameters
     ----------
@@ -232,9 +270,10 @@ def decide_reuse(
     own : mapping
         Key of a step -> the output that is taken for it, whatever else is known.
     """
-    return _Decision(
+    decision = _Decision(
         store, specs, cache_keys, reusable, in_flight, refusal, signing_key, by_inputs, own
-    ).plan()
+    )
+    return decision.plan(), decision.answers
 
 
 class _Decision:
@@ -275,6 +314,17 @@ class _Decision:
         self.reasons: dict[Key, str] = {}
         self.unfit: dict[str, str] = {}
         self.never: dict[Key, str] = {}
+        self.sizes: dict[str, int | None] = {}
+        """Of the objects of outputs that might be taken; None of those that are gone."""
+
+    @property
+    def answers(self) -> Answers:
+        """What the store said."""
+        there = {digest: size for digest, size in self.sizes.items() if size is not None}
+        entries = self.entries
+        return Answers(
+            entries.asked, entries.bodies, list(self.sizes), there, entries.some_on_files
+        )
 
     def plan(self) -> ReusePlan:
         keys = self.cache_keys
@@ -286,10 +336,10 @@ class _Decision:
         self.entries.read(dict.fromkeys(drawn))
         self._find_fitting()
         self._find_suspects()
-        shared = self._shared()
         hits = self._present({key: hit for key in self.reusable if (hit := self._hit(key))})
         computed = self._computed(hits)
         needed = self._needed(hits, computed)
+        shared = self._shared(hits)
         made = needed - hits.keys()
         return ReusePlan(
             step_keys=self._step_keys(), hits=hits, shared=shared, computed=computed,
@@ -465,6 +515,12 @@ class _Decision:
             returned = {name: self._returned(each) for name, each in self.specs[key].given.items()}
             name = _changed(entry, returned)
             return f"argument {name} had been changed by another step in trial {entry.trial}"
+        if self.drew[key] is None and self.entries.all(found.base):
+            return "it is not known whether what is before it draws random numbers"
+        known = self._known(key)
+        if known and known[-1] not in entries:
+            trial = known[-1].trial
+            return f"it is not known which files the steps before it read in trial {trial}"
         if entries:
             return why_not(entries[-1]) or outdated(entries[-1])
         with_any_seed = [entry for entry in self.entries.all(found.base) if not entry.note]
@@ -475,7 +531,9 @@ class _Decision:
     def _present(self, hits: dict[Key, Hit]) -> dict[Key, Hit]:
         """Return the hits whose outputs are still in the store."""
         digests = {key: digest for key, hit in hits.items() if (digest := hit.digest)}
-        there = self.store.sizes(list(dict.fromkeys(digests.values()))) if digests else {}
+        self.sizes.update(dict.fromkeys(digests.values()))
+        there = self.store.sizes(list(self.sizes)) if digests else {}
+        self.sizes.update(there)
         gone = [key for key, digest in digests.items() if digest not in there]
         for key in gone:
             trial = hits.pop(key).entry.trial
@@ -515,8 +573,12 @@ class _Decision:
                     waiting += self.specs[key].inputs
         return frozenset(needed)
 
-    def _shared(self) -> dict[Key, str]:
-        """Return the nodes that have a cache key, as all before them, and are not suspect."""
+    def _shared(self, hits: Collection[Key]) -> dict[Key, str]:
+        """Return the nodes that have a cache key, as all before them, and are not suspect.
+
+        What is taken from the store needs nothing before it: an argument that is ignored may be
+        anything.
+        """
         shared: dict[Key, str] = {}
         for key in self.before:
             if key in self.own:
@@ -524,7 +586,8 @@ class _Decision:
                 continue
             if isinstance(self.cache_keys[key], NoCacheKey) or key in self.suspects:
                 continue
-            inputs = () if self.specs[key].taken is not None else self.specs[key].inputs
+            free = key in hits or self.specs[key].taken is not None
+            inputs = () if free else self.specs[key].inputs
             if all(each in shared or each not in self.specs for each in inputs):
                 shared[key] = self._name(key)
         return shared
@@ -551,12 +614,21 @@ class _Decision:
         if found.base in self.entries.impure:
             return ()
         drew = self.drew[spec.key]
-        wanted = [] if drew and self.entries.all(found.base) else [found.base]
+        known = drew and not _are_untrusted(self.entries.all(found.base))
+        wanted = [] if known else [found.base]
         if spec.persist and drew is not False:
             wanted.append(found.seeded)
         counts = [(name, len(self.entries.all(name))) for name in wanted]
         again = spec.persist or self.fitting.get(spec.key) == []
-        return tuple([cache_entry_id(name, n) for name, n in counts if again or not n])
+        return tuple([
+            cache_entry_id(name, n) for name, n in counts
+            if again or not n or _are_untrusted(self.entries.all(name))
+        ])  # fmt: skip
+
+
+def _are_untrusted(entries: Sequence[CacheEntry]) -> bool:
+    """Whether nothing that is known under a cache key can be relied on: one more is to be."""
+    return all(entry.note for entry in entries)
 
 
 def _changed(entry: CacheEntry, returned: Mapping[str, set[str] | None]) -> str | None:

@@ -33,6 +33,8 @@ class KeptCheckpoint(NamedTuple):
 
     trial: int
     checkpoint: Checkpoint
+    metrics: frozenset[str] = frozenset()
+    """Names of all metrics that the step had saved by then."""
 
     @property
     def digests(self) -> list[str]:
@@ -71,6 +73,11 @@ def kept_checkpoints(
         found.setdefault((trial, one.step), []).append(KeptCheckpoint(trial, one))
     for each in found.values():
         each.sort(key=lambda kept: kept.checkpoint.saved, reverse=True)
+        names: frozenset[str] = frozenset()
+        for place in reversed(range(len(each))):
+            if not names.issuperset(new := each[place].checkpoint.metrics):
+                names = names.union(new)
+            each[place] = each[place]._replace(metrics=names)
     return found
 
 

@@ -29,8 +29,9 @@ from daskperiment.recording.owned_writes import OwnedWrites
 from daskperiment.recording.pending_objects import PendingObjects
 from daskperiment.recording.spare_places import SparePlaces
 from daskperiment.recording.unfinished import clear_unfinished
-from daskperiment.store.opening import journal_folder
-from daskperiment.store.protocol import Record, Store
+from daskperiment.store.file import UnnamedObject
+from daskperiment.store.opening import begin_object, begins_objects, journal_folder
+from daskperiment.store.protocol import Buffer, Record, Store
 from daskperiment.warn import warn_user
 
 __all__ = ["Delivery", "warn_in_memory"]
@@ -132,6 +133,18 @@ class Delivery:
                 self.lost_contact(error)
             return lasting
         return True
+
+    @property
+    def begins_objects(self) -> bool:
+        """Whether it is of use to `begin` what is kept: asked before its parts are made."""
+        return not self.away and begins_objects(self._store)
+
+    def begin(self, parts: Sequence[Buffer]) -> UnnamedObject | None:
+        """Begin to write a large object that is kept when its digest is known.
+
+        What is returned are its parts then, and to be closed at last; None if nobody can.
+        """
+        return begin_object(self._store, parts)
 
     def _keep_here(self, blob: Blob) -> bool:
         try:

@@ -398,7 +398,9 @@ class Journal:
         )
 
     def _orphans(self) -> Iterator[Path]:
-        return left_journals(self.folder, self._file.path if self._file else None)
+        # Those of before stay for a while, and who saves little asks after each record.
+        own = {file.path.name for file in (*self._spent, self._file) if file is not None}
+        return left_journals(self.folder, own)
 
 
 class SeriesWriter:
@@ -626,10 +628,7 @@ class JournalFile:
 
     def sections(self, end: int) -> Iterator[frames.JournalSection]:
         """Read what is not delivered yet."""
-        names = self._names
-        return frames.sections(
-            self.handle, self.name, names.owners, self.delivered, end, names.series
-        )
+        return frames.sections(self.handle, self.name, self._names, self.delivered, end)
 
     def hear(self, more: int = _MUCH) -> None:
         """Note that somebody was told how much waits, until there are so many bytes more."""

@@ -234,12 +234,11 @@ def read_names(file: int, end: int) -> JournalNames:
 
 
 def sections(
-    file: int, journal: str, owners: Mapping[int, Owner], start: int, end: int,
-    series: Mapping[int, Series] | None = None,
-) -> Iterator[JournalSection]:  # fmt: skip
+    file: int, journal: str, names: JournalNames, start: int, end: int
+) -> Iterator[JournalSection]:
     """Read what lies between two offsets, of which the first is at a frame."""
     while start < end:
-        section = _read_section(file, journal, owners, series or {}, start, end)
+        section = _read_section(file, journal, names, start, end)
         start = section.end
         yield section
 
@@ -262,9 +261,9 @@ def batches(
 
 
 def _read_section(
-    file: int, journal: str, owners: Mapping[int, Owner], series: Mapping[int, Series], start: int,
-    end: int,
-) -> JournalSection:  # fmt: skip
+    file: int, journal: str, names: JournalNames, start: int, end: int
+) -> JournalSection:
+    owners = names.owners
     limit = min((start // _SECTION + 1) * _SECTION, end)
     window = os.pread(file, min(limit + 4096, end) - start, start)
     groups: _Groups = {}
@@ -282,7 +281,7 @@ def _read_section(
         kind, trial, data = frame
         if kind == FLOAT:
             numbers = _numbers(window, offset - start, limit - start)
-            taken, count = _group(numbers, offset, series, owners, groups)
+            taken, count = _group(numbers, offset, names, groups)
             frames += count
             skipped += taken - count * NUMBER_FRAME.size if taken else len(data)
             offset += taken or FRAME.size + len(data)  # it may have another length
@@ -352,18 +351,17 @@ class _NumberFrames(NamedTuple):
 
 
 def _group(
-    numbers: Sequence[_NumberFrames], offset: int, series: Mapping[int, Series],
-    owners: Mapping[int, Owner], groups: _Groups,
-) -> tuple[int, int]:  # fmt: skip
+    numbers: Sequence[_NumberFrames], offset: int, names: JournalNames, groups: _Groups
+) -> tuple[int, int]:
     """Add the frames that follow an offset to their groups.
 
     Return how many bytes they are, and how many frames belong to somebody.
     """
     every = count = 0
     for one in numbers:
-        frames, known = len(one.data) // FLOAT_POINT.size, series.get(one.number)
+        frames, known = len(one.data) // FLOAT_POINT.size, names.series.get(one.number)
         every += frames
-        if known is not None and (known.place <= _TRIALS or known.place >> OWNERS in owners):
+        if known is not None and (known.place <= _TRIALS or known.place >> OWNERS in names.owners):
             begin = offset + one.first * NUMBER_FRAME.size
             _, items = groups.setdefault((POINT, known.place), (begin, []))
             items.append(NumberPoints(known.metric, False, one.data))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from daskperiment.errors import StoreWarning
@@ -20,17 +20,17 @@ _ABANDONED = 86_400.0
 """Seconds without a write after which another host's journal is adopted."""
 
 
-def left_journals(folder: Path, own: Path | None) -> Iterator[Path]:
-    """Yield the journals in a folder whose process is gone."""
+def left_journals(folder: Path, own: Collection[str]) -> Iterator[Path]:
+    """Yield the journals in a folder whose process is gone; those of some names are this one's."""
     try:
         with os.scandir(folder) as entries:
-            paths = [Path(e.path) for e in entries if e.name.endswith(".journal")]
+            names = [e.name for e in entries if e.name.endswith(".journal")]
     except (FileNotFoundError, PermissionError):
         return  # those of somebody else are theirs to deliver
     except OSError as error:
         raise explain(error, folder / "journal") from error
-    for path in paths:
-        if path != own and _is_orphan(path):
+    for name in names:
+        if name not in own and _is_orphan(path := folder / name):
             yield path
 
 
@@ -100,7 +100,7 @@ def _remaining(
     header = frames.read_header(file)
     name = header.journal if header else path.stem.rpartition("-")[2]
     start, end = frames.read_mark(file), os.fstat(file).st_size
-    return frames.sections(file, name, names.owners, start, end, names.series)
+    return frames.sections(file, name, names, start, end)
 
 
 def count_left(path: Path) -> int:

@@ -29,9 +29,9 @@ from daskperiment.codec import (
     signing_key_in_force,
     with_trial,
 )
-from daskperiment.errors import CorruptRecordError, RecordsRefusedError, StoreError
+from daskperiment.errors import CorruptRecordError, RecordsRefusedError
 from daskperiment.records import Begun, CacheEntry, StepRun, digests_within, record_type
-from daskperiment.store.protocol import Attesting, Owner, Record, Store
+from daskperiment.store.protocol import Owner, Record, Store, last_deletion
 
 __all__ = ["OwnedWrites", "StoreLoss"]
 
@@ -133,14 +133,14 @@ class OwnedWrites:
 
     def look_for_deletion(self) -> None:
         """Find out which deletion of the experiment was the last one until now."""
-        self.deletion = _last_deletion(self._store)
+        self.deletion = last_deletion(self._store)
 
     def notice(self, latest: int) -> StoreLoss:
         """Note that the store lost records, when its highest id was this one."""
         with self._lock:
             self.known = None
             if self.loss is None:
-                before, self.deletion = self.deletion, _last_deletion(self._store)
+                before, self.deletion = self.deletion, last_deletion(self._store)
                 deleted = before is not None and self.deletion not in ("", before)
                 self.loss = StoreLoss(latest, deleted)
             return self.loss
@@ -264,16 +264,6 @@ class OwnedWrites:
         if loss.deleted and self.restoring:
             return  # it is meant to be gone
         loss.dropped[owner.trial] = loss.dropped.get(owner.trial, 0) + 1
-
-
-def _last_deletion(store: Store) -> str | None:
-    """Return what names the last deletion of a store; None if that cannot be told now."""
-    if not isinstance(store, Attesting):
-        return ""
-    try:
-        return store.last_deletion()
-    except StoreError:
-        return None
 
 
 def _named(body: bytes) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """What records the trials of one store in this process.
 
 Records are delivered at the end of a trial (or of a step in a process that does not compute the
-trial), and once a second from a background thread that also sends signs of life.
+trial), and once a second from a background thread that also sends signs of life. Those of short
+trials that one task of a cluster runs are delivered together, at the end of the task at the latest.
 """
 
 from __future__ import annotations
@@ -48,6 +49,9 @@ from daskperiment.store.protocol import Allocation, Owner, Record, Store
 
 __all__ = ["BegunTrial", "Recorder", "RunningTrial", "RunningTrials"]
 
+_TOGETHER = 0.1
+"""Seconds for which the ends of a batch's trials wait for each other."""
+
 
 class Recorder:
     """Records what happens in this process's trials of one store.
@@ -90,6 +94,8 @@ class Recorder:
         self._journal.on_much = self._heartbeat.hasten
         self._beaten = self._clock = 0.0
         """When signs of life were sent last, by the own clock and by the store's."""
+        self._gathering = 0.0
+        """Since when ends wait for others, 0 if none does."""
         self._name = f"{self.pid}.{uuid.uuid4().hex[:8]}"
         self._beats = itertools.count()
         self._closed = False
@@ -264,6 +270,21 @@ class Recorder:
             delivery.deliver()
         except StoreError as error:
             delivery.lost_contact(error)
+
+    def settle_soon(self) -> None:
+        """Deliver as `settle`, but together what many short trials write one after the other.
+
+        It stands in the journal meanwhile. Outputs that others wait for do not wait.
+        """
+        now = time.monotonic()
+        self._gathering = self._gathering or now
+        if now - self._gathering > _TOGETHER or self.delivery.claims.made:
+            self.settle_gathered()
+
+    def settle_gathered(self) -> None:
+        """Deliver what waits after `settle_soon`: no more comes soon."""
+        self._gathering = 0.0
+        self.settle()
 
     def flush(self, timeout: float | None = None) -> None:
         """Deliver everything that waits, of this process and of dead ones.

@@ -128,8 +128,11 @@ def has_trials() -> bool:
     return _REGISTRY.has_trials()
 
 
-def is_caught_up(store: Store) -> bool:
-    """Whether nothing waits for a store: nothing here, and no journal of another process."""
+def is_caught_up(store: Store, spare: frozenset[str]) -> bool:
+    """Whether nothing waits for a store: nothing here, and no journal of another process.
+
+    `spare` is what `spare_names` returns: it is the same for a thousand stores.
+    """
     recorder = _REGISTRY.known(store)
     if recorder is not None and recorder.busy:
         return False
@@ -140,7 +143,7 @@ def is_caught_up(store: Store) -> bool:
     except OSError:
         names = []  # there is none, or it is for others to deliver
     waiting = any(not own or own not in name for name in names if name != CLAIMS)
-    return not waiting and not has_spare_folder(store)
+    return not waiting and not has_spare_folder(store, spare)
 
 
 @contextmanager

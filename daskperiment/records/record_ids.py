@@ -24,9 +24,11 @@ __all__ = [
     "SYSTEM",
     "altered_id",
     "artifact_id",
+    "artifact_ids",
     "beat_id",
     "beat_sender",
     "cache_entry_id",
+    "cache_key_of",
     "checkpoint_id",
     "changed_output_id",
     "computed_id",
@@ -41,6 +43,7 @@ __all__ = [
     "reused_run_id",
     "spoiled_id",
     "step_run_id",
+    "step_run_ids",
     "sweep_id",
     "tells_outcome",
 ]
@@ -102,6 +105,11 @@ def step_run_id(key: str, started: float, pid: int) -> str:
     return f"{key}-{started:.6f}-{pid}"
 
 
+def step_run_ids(key: str) -> str:
+    """Return what the ids of all runs of a step begin with, also of those that were reused."""
+    return f"{key}-"
+
+
 def reused_run_id(key: str, trial: int) -> str:
     """Return the id of the step run that stands for an output taken from another trial."""
     return f"{key}-reused-{trial}"
@@ -113,6 +121,11 @@ def cache_entry_id(cache_key: str, generation: int = 0) -> str:
     An output that takes the place of a lost one is another generation.
     """
     return f"r-{cache_key}~{generation}" if generation else f"r-{cache_key}"
+
+
+def cache_key_of(id: str) -> str:
+    """Return the cache key under which something is known by an id from `cache_entry_id`."""
+    return id.removeprefix("r-").partition("~")[0]
 
 
 def is_replacement_id(id: str) -> bool:
@@ -155,7 +168,12 @@ def curation_id(clock: float, sender: str) -> str:
 
 def artifact_id(name: str, added: float, pid: int) -> str:
     """Return the id of an artifact's record: saved again under its name, it is another one."""
-    return f"{ARTIFACT}-{name}"[:150] + f"-{added:.6f}-{pid}"
+    return f"{artifact_ids(name)}{added:.6f}-{pid}"
+
+
+def artifact_ids(name: str) -> str:
+    """Return what the ids of all artifacts of a name begin with, and maybe those of others."""
+    return f"{ARTIFACT}-{name}"[:150] + "-"
 
 
 def checkpoint_id(key: str, saved: float, pid: int) -> str:

@@ -97,7 +97,7 @@ class Checkpoint(Struct, frozen=True, omit_defaults=True):
     inputs: str | None = None
     """Fingerprint of its arguments; ``None`` if they have none."""
     metrics: list[str] = []
-    """Names of the metrics that the step had saved by then."""
+    """Names of the metrics that the step had saved by then and that no checkpoint before names."""
     serial: str | None = None
     """With a signing key: who wrote it, and how many notes of the trial they had written by then,
     this one included."""

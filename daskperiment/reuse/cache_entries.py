@@ -7,7 +7,8 @@ once led to two outputs, so that neither may be reused.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -28,6 +29,7 @@ __all__ = [
     "CHANGED",
     "NOT_KEPT",
     "UNKNOWN",
+    "Answers",
     "CacheEntries",
     "Hit",
     "latest",
@@ -58,6 +60,27 @@ class Hit(Struct, frozen=True, gc=False):
         return form["digest"] if is_object(form) else None
 
 
+class Answers(NamedTuple):
+    """What the store said when a plan was decided."""
+
+    ids: Collection[str]
+    """Those of the outputs that it was asked for."""
+    bodies: Mapping[str, bytes]
+    """Id -> record, of those that are there."""
+    digests: Collection[str]
+    """Of the objects whose sizes it was asked for."""
+    sizes: Mapping[str, int]
+    rest_on_files: bool
+    """Whether anything in the records does: files change without the store."""
+
+    def are_those_of(self, store: Store) -> bool:
+        """Whether a store says the same now; raises StoreError if it cannot be read."""
+        found = store.find(self.ids)
+        if {record.id: record.body for record in found} != self.bodies:
+            return False
+        return not self.digests or store.sizes(self.digests) == self.sizes
+
+
 class CacheEntries:
     """What a store knows under cache keys; with a signing key, what is signed with it."""
 
@@ -65,9 +88,15 @@ class CacheEntries:
         self._store = store
         self._signing_key = signing_key
         self._entries: dict[str, list[CacheEntry]] = {}
+        self.asked: dict[str, None] = {}
+        """Ids of all records that the store was asked for."""
+        self.bodies: dict[str, bytes] = {}
+        """Id -> record, of those that are there."""
         self.impure: set[str] = set()
         self.some_read = False
         """Whether what was made of files is among them."""
+        self.some_on_files = False
+        """Whether what was made of files, or left some, is among them."""
         self.some_noted = False
         """Whether one is among them that must not be reused."""
 
@@ -90,13 +119,17 @@ class CacheEntries:
         ids = {cache_entry_id(key, n): key for key in cache_keys for n in generations}
         impure = {impure_key_id(key): key for key in cache_keys}
         found: dict[str, list[CacheEntry]] = {}
-        bodies = {record.id: record.body for record in self._store.find([*ids, *impure])}
+        wanted = [*ids, *impure]
+        bodies = {record.id: record.body for record in self._store.find(wanted)}
+        self.asked.update(dict.fromkeys(wanted))
+        self.bodies.update(bodies)
         self.impure.update([impure[id] for id in bodies if id in impure])
         for id, cache_key in ids.items():
             if id in bodies:
                 entry = self._decoded(id, bodies[id])
                 found.setdefault(cache_key, []).append(entry)
                 self.some_read = self.some_read or bool(entry.reads)
+                self.some_on_files = self.some_on_files or bool(entry.reads or entry.written)
                 self.some_noted = self.some_noted or bool(entry.note)
         return found
 
@@ -138,8 +171,12 @@ class CacheEntries:
 
 
 def worth_writing(ids: Sequence[str], entry: CacheEntry) -> list[str]:
-    """Return the ids to write an entry under: another output of a key only if it can be reused."""
-    return [id for id in ids if not is_replacement_id(id) or why_not(entry) is None]
+    """Return the ids to write an entry under: another output of a key only if it is of use.
+
+    It is if it can be reused, or tells of a step that keeps none what could not be trusted before.
+    """
+    is_plain = entry.kept is None and entry.note is None
+    return [id for id in ids if is_plain or not is_replacement_id(id) or why_not(entry) is None]
 
 
 def look_up(

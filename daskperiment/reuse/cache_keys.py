@@ -108,8 +108,11 @@ class _Given(NamedTuple):
     values: tuple[tuple[Key, CacheKey | NoCacheKey], ...]
 
     def is_same(self, other: _Given) -> bool:
-        """Whether cache keys are those of another trial; code that is the same is one object."""
-        return self[1:] == other[1:] and self.steps is other.steps
+        """Whether cache keys are those of another trial but for seeds.
+
+        Code that is the same is one object.
+        """
+        return self.steps is other.steps and self.values == other.values
 
 
 class KeySpecs:
@@ -139,11 +142,13 @@ class KeySpecs:
         self._places = {spec.key: spec.place for spec in specs if spec.place}
         self._places.update((key, f"parameter {name}") for key, name in parameters.items())
         self._given = [spec for spec in specs if spec.taken is not None or spec.parameter]
-        self._is_steady = not functions and all(
+        self.is_steady = not functions and all(
             isinstance(part, (str, KeyOf)) for spec in specs for part in spec.parts
         )
         """Whether cache keys depend on nothing but what a trial is given."""
         self._last: tuple[_Given, dict[Key, CacheKey | NoCacheKey]] | None = None
+        self._known: dict[str, tuple[Any, CacheKey]] = {}
+        """Parameter -> the last of its values that cannot change, with its cache key."""
         self._outside: dict[Key, KeySpec] = {}
         """The nodes that no step, parameter or file reaches: data from outside."""
         for spec in specs:
@@ -237,20 +242,40 @@ class KeySpecs:
         seed : int
             The trial's seed.
         """
-        found = {key: _of_value(values, name) for key, name in self._parameters.items()}
+        found = {key: self._of_value(values, name) for key, name in self._parameters.items()}
         for spec in self._given:
             if (known := _of_given(spec, values)) is not None:
                 found[spec.key] = known
         given, last = _Given(steps, seed, tuple(found.items())), self._last
         if last is not None and last[0].is_same(given):
-            return last[1]
+            if last[0].seed == seed:
+                return last[1]
+            for spec in self.specs:
+                if spec.key not in found:
+                    before = last[1][spec.key]
+                    found[spec.key] = (
+                        before if isinstance(before, NoCacheKey)
+                        else _with_seeds(spec, before.base, _seeds_before(spec, found), seed)
+                    )  # fmt: skip
+            self._last = given, found
+            return found
         steps = self.codes(steps)
         series = series_of(platform.python_version())
         for spec in self.specs:
             if spec.key not in found:
                 found[spec.key] = _cache_key(spec, found, values, steps, seed, series)
-        if self._is_steady:
+        if self.is_steady:
             self._last = given, found
+        return found
+
+    def _of_value(self, values: Mapping[str, Any], name: str) -> CacheKey | NoCacheKey:
+        """Return the cache key of a parameter; of a value that cannot change it is made once."""
+        known = self._known.get(name)
+        if known is not None and values.get(name, self) is known[0]:
+            return known[1]
+        found = _of_value(values, name)
+        if isinstance(found, CacheKey) and type(values[name]) in ATOMS:
+            self._known[name] = values[name], found
         return found
 
     def files(self, values: Mapping[str, Any]) -> dict[str, dict[str, dict[str, str]]]:
@@ -374,14 +399,12 @@ def _cache_key(
     spec: KeySpec, found: Mapping[Key, CacheKey | NoCacheKey], values: Mapping[str, Any],
     codes: Mapping[str, StepCode], seed: int, series: str,
 ) -> CacheKey | NoCacheKey:  # fmt: skip
-    seeded = []
     # What takes something that has no key has none either, for the same reason.
     for key in spec.counting:
         before = found[key]
         if isinstance(before, NoCacheKey):
             return before if before.place else NoCacheKey(before.reason, spec.place)
-        if before.seeded != before.base:
-            seeded.append(before.seeded)
+    seeded = _seeds_before(spec, found)
     try:
         code = _code(codes, spec.place, spec.step) if spec.step else ""
         parts = [
@@ -394,6 +417,20 @@ def _cache_key(
     # The place in the graph is left out, so that equal calls anywhere share an output; it comes
     # in by the seed, where that counts.
     base = combine(SCHEME, series, spec.step, spec.version, code, *parts)
+    return _with_seeds(spec, base, seeded, seed)
+
+
+def _seeds_before(spec: KeySpec, found: Mapping[Key, CacheKey | NoCacheKey]) -> list[str]:
+    """Return the cache keys with seeds of those that a node takes, where these have any."""
+    seeded = []
+    for key in spec.counting:
+        before = found[key]
+        if isinstance(before, CacheKey) and before.seeded != before.base:
+            seeded.append(before.seeded)
+    return seeded
+
+
+def _with_seeds(spec: KeySpec, base: str, seeded: Sequence[str], seed: int) -> CacheKey:
     if not spec.place and not seeded:
         return CacheKey(base, base)
     own = str(step_seed(seed, spec.place)) if spec.place else ""
@@ -477,14 +514,23 @@ class StepKeys(Struct, frozen=True, gc=False):
     """By which the output is found once the inputs are there, if they are all that may differ."""
     expected: bool = False
     """Whether the store knows an output of the same call."""
+    hint: str = ""
+    """Id of the record by which it will know one."""
+
+    def seeded_as(self, seeded: str) -> StepKeys:
+        """Return these keys for a trial with other seeds; no record is named by them."""
+        return StepKeys(
+            self.base, seeded, self.ids, self.reusable, self.reason, self.call, self.expected,
+            self.hint,
+        )  # fmt: skip
 
     def because(self, reason: str) -> StepKeys:
         """Return these keys with another reason."""
         return replace(self, reason=reason)
 
-    def found_by(self, call: CallKey, expected: bool) -> StepKeys:
+    def found_by(self, call: CallKey, expected: bool, hint: str) -> StepKeys:
         """Return these keys with the call by which the output is found."""
-        return replace(self, call=call, expected=expected)
+        return replace(self, call=call, expected=expected, hint=hint)
 
 
 def first_ids(spec: KeySpec, found: CacheKey) -> tuple[str, ...]:

@@ -11,22 +11,25 @@ import re
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 from urllib.parse import unquote, urlsplit
 
 import dask
 
 from daskperiment.store.faults import explained
-from daskperiment.store.file import FileStore, FolderState
-from daskperiment.store.protocol import Store, Stored
+from daskperiment.store.file import FileStore, FolderState, UnnamedObject
+from daskperiment.store.protocol import Buffer, Store, Stored
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from daskperiment.store.record_pages import RecordPage
 
 __all__ = [
     "CLAIMS",
+    "Selective",
+    "begin_object",
+    "begins_objects",
     "cache_folder",
     "check_arrival",
     "columns_folder",
@@ -39,9 +42,11 @@ __all__ = [
     "opened_object",
     "read_at_rest",
     "read_pages",
+    "read_starting",
     "resolve",
     "seen_file",
     "spare_folders",
+    "spare_names",
 ]
 
 CLAIMS = "claims"
@@ -157,6 +162,19 @@ def opened_object(store: Store, digest: str) -> int | None:
     return store.opened_object(digest) if isinstance(store, FileStore) else None
 
 
+def begins_objects(store: Store) -> bool:
+    """Return whether large objects can be begun before their digests are known."""
+    return isinstance(store, FileStore) and store.begins_objects
+
+
+def begin_object(store: Store, parts: Sequence[Buffer]) -> UnnamedObject | None:
+    """Begin to write a large object whose digest is not known yet; None where nobody can.
+
+    What is returned are its parts for `Store.put`, and to be closed at last.
+    """
+    return store.begin_object(parts) if isinstance(store, FileStore) else None
+
+
 def journal_folder(store: Store) -> Path:
     """Return the folder of the journals of a store's writers.
 
@@ -187,12 +205,16 @@ def folder_state(store: Store) -> FolderState | None:
     return store.folder_state() if isinstance(store, FileStore) else None
 
 
-def read_at_rest(store: Store, stream: str) -> list[Stored] | None:
+def read_at_rest(store: Store, stream: str, state: FolderState | None) -> list[Stored] | None:
     """Return the records of a stream of a folder, if it is short and nobody has written lately.
 
     That is quick, and leaves nothing open. Of all else ``None``: the store is to be read.
+
+    `state` is what the folder was in a moment ago.
     """
-    return store.read_at_rest(stream) if isinstance(store, FileStore) else None
+    if state is None or not isinstance(store, FileStore):
+        return None
+    return store.read_at_rest(stream, state)
 
 
 def read_pages(store: Store, stream: str, size: int) -> Iterator[RecordPage]:
@@ -209,6 +231,24 @@ def read_pages(store: Store, stream: str, size: int) -> Iterator[RecordPage]:
     if issubclass(type(store), Paged):
         return cast(Paged, store).read_pages(stream)
     return pages_of(store.read(stream), size)
+
+
+@runtime_checkable
+class Selective(Protocol):
+    """A store that finds records of a trial by what their ids begin with; others need not."""
+
+    def read_starting(self, stream: str, trial: int, start: str) -> Iterable[Stored]:
+        """Read what `read` does of a trial whose ids begin with a text, in the same order."""
+
+
+def read_starting(store: Store, stream: str, trial: int, start: str) -> Iterable[Stored]:
+    """Return the records of a trial whose ids begin with a text, in order.
+
+    The stores of the package look for these alone; one that reads them among all others does too.
+    """
+    if issubclass(type(store), Selective):  # the class, as in `read_pages`
+        return cast(Selective, store).read_starting(stream, trial, start)
+    return [one for one in store.read(stream, [trial]) if one.id.startswith(start)]
 
 
 def columns_folder(store: Store) -> Path:
@@ -232,28 +272,33 @@ def spare_folders(store: Store) -> list[Path]:
     The folder of the journals of servers, and one of this user's among the temporary files.
     """
     digest = _digest(store)
-    return [Path(folder, digest) for folder in _spare_roots(store)]
+    # Journals of servers have their own folder on this machine.
+    return [Path(root, digest) for root in _spare_roots()[not isinstance(store, FileStore) :]]
 
 
-def has_spare_folder(store: Store) -> bool:
-    """Whether there is any of them."""
-    folders = [folder for folder in _spare_roots(store) if os.path.isdir(folder)]
-    if not folders:
-        return False
-    digest = _digest(store)
-    return any(os.path.isdir(os.path.join(folder, digest)) for folder in folders)
+def spare_names() -> frozenset[str]:
+    """Return the names of all folders, of any store, that are there for such records now."""
+    found: set[str] = set()
+    for root in _spare_roots():
+        with suppress(OSError):  # there is none, or it is somebody else's
+            found.update(os.listdir(root))
+    return frozenset(found)
 
 
-def _spare_roots(store: Store) -> list[str]:
+def has_spare_folder(store: Store, names: frozenset[str]) -> bool:
+    """Whether one of the store's is among the folders that `spare_names` found."""
+    return bool(names) and _digest(store) in names
+
+
+def _spare_roots() -> list[str]:
     user = os.getuid() if os.name == "posix" else "user"
-    folders = [] if not isinstance(store, FileStore) else [os.path.join(_local_root(), "folders")]
+    folders = [os.path.join(_local_root(), "folders")]
     with suppress(OSError):  # there is none that can be written
         folders.append(os.path.join(tempfile.gettempdir(), f"daskperiment-{user}"))
     return folders
 
 
 def _local_root() -> str:
-    # Not a Path: who lists a thousand experiments asks for each.
     root = dask.config.get("daskperiment.journal", None)
     if root is None:
         state = os.environ.get("XDG_STATE_HOME")
@@ -371,6 +416,7 @@ def _advice(backend: Any) -> str:
 def _folders(root: Path) -> Iterator[str]:
     with explained(root / "records.sqlite"), suppress(FileNotFoundError):
         for entry in os.scandir(root):
-            # Not Path.exists, which raises for the private folder of somebody else.
-            if entry.is_dir() and os.path.exists(os.path.join(entry.path, "records.sqlite")):
+            # Neither Path.exists nor entry.is_dir, which raise for what is somebody else's and
+            # private, or a link to itself: it would hide all others.
+            if os.path.exists(os.path.join(entry.path, "records.sqlite")):
                 yield entry.name

@@ -52,7 +52,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from pickle import PickleBuffer
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from daskperiment.errors import RecordsRefusedError
+from daskperiment.errors import RecordsRefusedError, StoreError
 
 __all__ = [
     "Allocation",
@@ -65,6 +65,7 @@ __all__ = [
     "State",
     "Store",
     "Stored",
+    "last_deletion",
 ]
 
 Buffer = Any
@@ -321,6 +322,16 @@ class Attesting(Protocol):
         Empty if none is known of: such as before the first, or after the store was emptied by
         other means. Each deletion has another name.
         """
+
+
+def last_deletion(store: Store) -> str | None:
+    """Return what names the last deletion of a store; None if that cannot be told now."""
+    if not isinstance(store, Attesting):
+        return ""
+    try:
+        return store.last_deletion()
+    except StoreError:
+        return None
 
 
 def refused(address: str, owners: Mapping[Owner, int | None]) -> RecordsRefusedError:

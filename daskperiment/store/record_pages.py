@@ -7,7 +7,7 @@ all right. Which stores have outlines, and where, is the stores' matter.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -17,10 +17,27 @@ from toolz import partition_all
 from daskperiment.store.outlines import Outline, Outlines, items_of
 from daskperiment.store.protocol import Stored
 
-__all__ = ["FilledOutline", "Paged", "RecordPage", "page_of", "pages_in_any_order", "pages_of"]
+__all__ = [
+    "GATHERED",
+    "ArrangedRows",
+    "FilledOutline",
+    "Paged",
+    "RecordPage",
+    "RowColumns",
+    "pages_in_any_order",
+    "pages_of",
+]
 
 _FEW = 20
 """Records of one outline that are rather read one by one."""
+GATHERED = """sum(typeof(trial) <> 'integer' OR typeof(id) <> 'text' OR body IS NULL),
+    CAST(group_concat(position) AS BLOB), CAST(group_concat(trial) AS BLOB),
+    CAST(group_concat(id, x'0a') AS BLOB), CAST(group_concat(body, x'0a') AS BLOB)"""
+"""SQL for columns of rows, each as one text: SQLite makes it in one step, in which Python goes on.
+
+No record has the character between ids and bodies; where one does, their number is another.
+"""
+_integers: Any = msgspec.json.Decoder(list[int]).decode
 _START: Any = itemgetter(slice(0, 16))
 """Of a body that fills an outline, with the number and the comma after it."""
 
@@ -73,29 +90,76 @@ def pages_in_any_order(parts: Iterable[Sequence[Stored]]) -> Iterator[RecordPage
             yield RecordPage(last, records)
 
 
-def page_of(
-    connection: sqlite3.Connection, outlines: Outlines, rows: Sequence[tuple[int, int, str, bytes]]
-) -> RecordPage:
-    """Return rows of a database, which are not none, as a page.
+class RowColumns(NamedTuple):
+    """Rows of a stream as they stand in a database, a column for each of their parts."""
+
+    positions: Sequence[int]
+    trials: Sequence[int]
+    ids: Sequence[str]
+    bodies: Sequence[bytes]
+
+    @classmethod
+    def of(cls, rows: Sequence[tuple[int, int, str, bytes]]) -> RowColumns:
+        """Return the columns of rows, of which there is one."""
+        return cls(*zip(*rows, strict=True))
+
+    @classmethod
+    def gathered(cls, odd: int | None, *columns: Any) -> RowColumns | None:
+        """Return the columns of what :data:`GATHERED` selects, unless something is odd in them."""
+        if odd is None:
+            return cls((), (), (), ())
+        try:
+            positions, trials = (_integers(b"[%b]" % each) for each in columns[:2])
+            ids, bodies = columns[2].decode().split("\n"), columns[3].split(b"\n")
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return None
+        counts = {len(positions), len(trials), len(ids), len(bodies)}
+        return None if odd or len(counts) > 1 else cls(positions, trials, ids, bodies)
+
+    def take(self, places: Sequence[int]) -> list[Stored]:
+        """Return some rows, each by itself."""
+        positions, trials, ids, bodies = self
+        return [Stored(positions[at], trials[at], ids[at], bodies[at]) for at in places]
+
+
+class ArrangedRows:
+    """Rows of a database, which are not none, by the outline that they fill.
 
     Each step goes through all rows in C: a line of Python for each is felt in a million.
     """
-    columns: list[Any] = [*zip(*rows, strict=True)]
-    known = outlines.known(connection)
-    filled: list[FilledOutline] = []
-    alone: list[int] = []
-    for start, places in _places_by_start(columns[3]).items():
-        outline = known.get(start[1:].partition(b",")[0]) if start[:1] == b"[" else None
-        one = None
-        if outline is not None and len(places) >= _FEW:
-            one = _filled(outline, *map(itemgetter(*places), columns))
-        if one is None:
-            alone += places
-        else:
-            filled.append(one)
-    some = [Stored(*rows[place]) for place in sorted(alone)]
-    last = outlines.whole(connection, [Stored(*rows[-1])])[0]
-    return RecordPage(last, outlines.whole(connection, some), filled)
+
+    def __init__(
+        self, connection: sqlite3.Connection, outlines: Outlines, rows: RowColumns
+    ) -> None:
+        self._rows = rows
+        self._filling: list[tuple[Outline, Sequence[int]]] = []
+        alone: list[int] = []
+        known = outlines.known(connection)
+        for start, places in _places_by_start(rows.bodies).items():
+            outline = known.get(start[1:].partition(b",")[0]) if start[:1] == b"[" else None
+            if outline is not None and len(places) >= _FEW:
+                self._filling.append((outline, places))
+            else:
+                alone += places
+        self._alone = outlines.whole(connection, rows.take(sorted(alone)))
+        self.last = outlines.whole(connection, rows.take([len(rows.bodies) - 1]))[0]
+
+    def page(self, whole: Callable[[list[Stored]], list[Stored]]) -> RecordPage:
+        """Return the page; `whole` is asked for bodies that do not fill their outline."""
+        filled: list[FilledOutline] = []
+        odd: list[int] = []
+        for outline, places in self._filling:
+            few = len(places) < len(self._rows.bodies)
+            columns: Any = map(itemgetter(*places), self._rows) if few else self._rows
+            one = _filled(outline, *columns)
+            if one is None:
+                odd += places
+            else:
+                filled.append(one)
+        records = self._alone
+        if odd:
+            records = sorted([*records, *whole(self._rows.take(odd))])
+        return RecordPage(self.last, records, filled)
 
 
 def _places_by_start(bodies: Sequence[bytes]) -> Mapping[bytes, list[int]]:
@@ -132,16 +196,18 @@ def _filled(
 
 def _split(outline: Outline, bodies: Sequence[bytes]) -> list[Sequence[bytes]] | None:
     """Return the values of rows in which no value has a comma, a column for each."""
+    count, start = len(bodies), outline.start
+    text = b",".join(bodies)
+    between = b"]," + start
+    if text[: len(start)] != start or text[-1:] != b"]" or text.count(between) != count - 1:
+        return None
+    # One list, and none for each row: Python looks through all that it has now and then. Between
+    # two rows stands what is no value, so that none has too many for another that has too few.
+    items = text[len(start) : -1].replace(between, b",\n,").split(b",")
     size = outline.size
-    # One list, and none for each row: Python looks through all that it has now and then.
-    items = b",".join(bodies).split(b",")
-    if len(items) != size * len(bodies) or {*items[::size]} != {outline.start[:-1]}:
+    if len(items) != size * count - 1 or {*items[size - 1 :: size]} - {b"\n"}:
         return None
-    last = items[size - 1 :: size]
-    if {one[-1:] for one in last} != {b"]"}:
-        return None
-    columns: list[Sequence[bytes]] = [items[at::size] for at in range(1, size - 1)]
-    return [*columns, [one[:-1] for one in last]]
+    return [items[at::size] for at in range(size - 1)]
 
 
 def _parsed(outline: Outline, bodies: Sequence[bytes]) -> list[Sequence[bytes]] | None:

@@ -328,14 +328,15 @@ def repair(folder: Path) -> Path:
     try:
         new.unlink(missing_ok=True)
         _rebuild(path, new)
-        # Renamed, never removed: whenever this is cut off, both are there under some name.
-        os.rename(path, kept)
-        for suffix in ("-wal", "-shm"):
-            log = Path(f"{path}{suffix}")
-            if log.exists():
-                os.rename(log, f"{kept}{suffix}")
         rights.share(new)
-        os.rename(new, path)
+        # Renamed, never removed: whenever this is cut off, both are there under some name.
+        with rights.held(folder, alone=True):  # who opens it finds files of one of them
+            os.rename(path, kept)
+            for suffix in ("-wal", "-shm"):
+                log = Path(f"{path}{suffix}")
+                if log.exists():
+                    os.rename(log, f"{kept}{suffix}")
+            os.rename(new, path)
     except (*SQLITE_ERRORS, OSError) as error:
         new.unlink(missing_ok=True)
         raise explain(error, path) from error

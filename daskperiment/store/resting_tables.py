@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from itertools import pairwise
 from struct import error as struct_error
 from struct import unpack_from
@@ -77,17 +78,10 @@ class _TablePages:
 
     def roots(self, names: list[str]) -> dict[str, int]:
         """Return the first pages of tables, those of them that are there."""
-        wanted = {name: f"table{name}{name}".encode() for name in names}
+        wanted = tuple(names)
         found: dict[str, int] = {}
         for page, cells in self._leaves(1, 100):
-            for name, text in wanted.items():
-                at = page.find(text)
-                while at > 0:
-                    # Its cell begins just before it; in what is not used there may be old ones.
-                    cell = max((cell for cell in cells if cell < at), default=0)
-                    if at <= cell + 20:
-                        found[name] = _root(page, cell, text)
-                    at = page.find(text, at + 1)
+            found |= _roots_on(page, cells, wanted)
             if len(found) == len(wanted):
                 break  # the views come last
         return found
@@ -145,6 +139,25 @@ def _read_at(descriptor: int, size: int, place: int) -> bytes:
         return os.pread(descriptor, size, place)
     os.lseek(descriptor, place, os.SEEK_SET)
     return os.read(descriptor, size)
+
+
+@lru_cache(maxsize=16)
+def _roots_on(page: bytes, cells: tuple[int, ...], names: tuple[str, ...]) -> dict[str, int]:
+    """Return which pages a page of the schema names, those of some tables.
+
+    It is the same page in each database that one version made.
+    """
+    found: dict[str, int] = {}
+    for name in names:
+        text = f"table{name}{name}".encode()
+        at = page.find(text)
+        while at > 0:
+            # Its cell begins just before it; in what is not used there may be old ones.
+            cell = max((cell for cell in cells if cell < at), default=0)
+            if at <= cell + 20:
+                found[name] = _root(page, cell, text)
+            at = page.find(text, at + 1)
+    return found
 
 
 def _root(page: bytes, at: int, text: bytes) -> int:

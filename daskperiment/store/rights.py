@@ -1,4 +1,4 @@
-"""What a folder gives to files that are written in it: their rights, and its file system.
+"""What a folder gives to files that are written in it: their rights, its lock and its file system.
 
 Where a folder's group, or everybody, may write, they may write to what is made in it too, whatever
 the umask of whoever came first: otherwise the second person of a group could not record. In a
@@ -8,17 +8,24 @@ folder with the sticky bit, such as ``/tmp``, each has files of their own.
 from __future__ import annotations
 
 import os
+import random
 import stat
+import time
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+with suppress(ImportError):  # not on every system
+    import fcntl
 
 __all__ = [
     "PRIVATE_FILE",
     "PRIVATE_FOLDER",
     "create",
     "file_system",
+    "held",
     "make_folder",
     "may_write",
     "share",
@@ -29,6 +36,8 @@ PRIVATE_FILE = 0o600
 """The mode of files that nobody else needs, unless the folder is shared."""
 PRIVATE_FOLDER = 0o700
 """The same of folders."""
+_PATIENCE = 10.0
+"""Seconds for which it is tried to hold a folder."""
 
 
 def make_folder(path: Path, mode: int = 0o777) -> None:
@@ -101,6 +110,44 @@ def _has_group(path: Path, found: os.stat_result, group: int) -> bool:
 def may_write(path: Path) -> bool:
     """Return whether this user may write to a file or folder."""
     return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
+@contextmanager
+def held(folder: Path, alone: bool = False) -> Iterator[None]:
+    """Hold a folder, alone or with others who do not; for who cannot, it is as if nobody did.
+
+    Only for what is over in a moment.
+    """
+    file = _lock(folder, alone)
+    try:
+        yield
+    finally:
+        if file is not None:
+            with suppress(OSError):  # a fork of another thread may have it, too
+                fcntl.flock(file, fcntl.LOCK_UN)
+            os.close(file)
+
+
+def _lock(folder: Path, alone: bool) -> int | None:
+    """Return what holds a folder's lock; None where there are no such locks, or somebody stays."""
+    if "fcntl" not in globals():
+        return None
+    how = (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB
+    with suppress(OSError):  # no such folder, or no such locks
+        deadline = time.monotonic() + _PATIENCE
+        while time.monotonic() < deadline:
+            file = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(file, how)
+                if os.path.samestat(os.fstat(file), os.stat(folder)):
+                    return file  # it may have been removed and made anew meanwhile
+            except BlockingIOError:
+                time.sleep(random.uniform(0.0005, 0.005))
+            except BaseException:
+                os.close(file)
+                raise
+            os.close(file)
+    return None
 
 
 def file_system(folder: Path) -> str:

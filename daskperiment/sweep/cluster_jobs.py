@@ -30,6 +30,10 @@ _AHEAD = 32
 """How many trials wait or run for each thread of the cluster, where results do not matter for what
 comes next."""
 _LEAST = 64
+_FIRST = 4
+"""The same while it is not known whether trials are short."""
+_LEARNING = 2.0
+"""Seconds after which they are long if none has ended."""
 _PAUSE = {False: 0.02, True: 0.002}
 """Seconds between looks at what has ended: short where the next point depends on it."""
 _LONGEST_PAUSE = 0.1
@@ -39,7 +43,9 @@ _REFRESH = 5.0
 """Seconds after which the cluster is asked again how many threads it has."""
 _SHORT = 0.1
 """Seconds of a trial from which on it has tasks of its own."""
-_BATCH = 0.1
+_BREATH = 1e-6
+"""Seconds between the plans of two trials, so that other threads have their turns."""
+_BATCH = 0.15
 """Seconds that the trials of one batch take together, if they go on as before."""
 
 
@@ -78,6 +84,8 @@ class ClusterJobs:
         self._limit = 0
         self._threads = 1
         self._pace = TrialPace()
+        self._learns = False
+        """Whether it is to be seen how long trials take before more of them are submitted."""
         self._may_batch = not keywords and not jobs.sampler.adaptive and not jobs.stops
 
     def run(self) -> None:
@@ -97,29 +105,29 @@ class ClusterJobs:
         """Submit trials if there are enough to submit to make a graph worth while."""
         limit = self._refreshed_limit()
         free = limit - len(self._submitted)
-        if self._submitted and free < (1 if self._jobs.sampler.adaptive else limit // 4):
+        if self._submitted and free < (1 if self._jobs.sampler.adaptive else limit // 2):
             return
         jobs, self._left = self._left[:free], self._left[free:]
         jobs += islice(self._coming, free - len(jobs))
         if jobs:
             size = self._batch_size(len(jobs))
-            if size > 1:
+            if size:
                 self._submit_batches(jobs, size)
             else:
                 self._submit(jobs)
             self._jobs.bar.running(len(self._submitted))
 
     def _batch_size(self, number: int) -> int:
-        """Return how many of so many trials one task is to run: 1 unless they are short."""
+        """Return how many of so many trials one task is to run: 0 unless they are short."""
         seconds = self._pace.take(self._threads)
         if not self._may_batch or seconds is None or seconds > _SHORT:
-            return 1
+            return 0
         definition = self._jobs.result.definition
         planner, template = definition.planner, definition.template
         if template.reusable(self._jobs.options.reuse, planner.defaults.reuse) or get_annotations():
-            return 1
+            return 0
         if not template.stands_alone:
-            return 1
+            return 0
         # Small enough for all threads to have several, as the last trials may be among them.
         return max(1, min(int(_BATCH / seconds) + 1, number // (2 * self._threads)))
 
@@ -131,7 +139,8 @@ class ClusterJobs:
             self._threads = threads = max(1, sum(self._client.nthreads().values()))
             adaptive = self._jobs.sampler.adaptive
             self._limit = threads if adaptive else max(_LEAST, _AHEAD * threads)
-        return self._limit
+        self._learns = self._may_batch and self._pace.is_unknown
+        return min(self._limit, _FIRST * self._threads) if self._learns else self._limit
 
     def _submit(self, jobs: list[TrialJob]) -> None:
         definition = jobs[0].result.definition
@@ -149,7 +158,11 @@ class ClusterJobs:
         definition = jobs[0].result.definition
         template = definition.template
         definition.planner.before_submission(template, definition.options)
-        planned = [(job, job.result.definition.plan(watched=True)) for job in jobs]
+        planned = []
+        for job in jobs:
+            planned.append((job, job.result.definition.plan(watched=True)))
+            # Else a scheduler in this process waits 5 ms whenever it has something to do.
+            time.sleep(_BREATH)
         fitting = [
             (job, plan) for job, plan in planned
             if plan.reuse is None and template.usual.fits(plan.source.request())
@@ -174,6 +187,8 @@ class ClusterJobs:
     def _ended(self) -> list[tuple[SubmittedJob, str]]:
         """Wait until trials have ended, and return them with the states of their futures.
 
+        There are none if it turns out that the first ones take long.
+
         They are looked at now and then: to be told of each one costs the client a coroutine and a
         switch of threads per trial, at the moment when the cluster waits for more.
         """
@@ -188,6 +203,8 @@ class ClusterJobs:
             if ended:
                 self._submitted = [one for one, status in found if status in _OPEN]
                 return ended
+            if self._learns and not self._pace.is_unknown:
+                return []  # they are long: a cluster that grows is to see how many there are
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _count(self, ended: list[tuple[SubmittedJob, str]]) -> None:
@@ -289,10 +306,17 @@ class TrialPace:
         self._since = time.monotonic()
         self._ended = 0
         self._measured, self._seconds = 0, 0.0
+        self._any = False
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether none has ended yet, and may still do so soon."""
+        return not self._any and time.monotonic() - self._since < _LEARNING
 
     def count(self, number: int) -> None:
         """Count trials that ended."""
         self._ended += number
+        self._any |= number > 0
 
     def note(self, seconds: float, number: int) -> None:
         """Note how long so many of them took together in their thread."""

@@ -16,6 +16,7 @@ import pytest
 
 from daskperiment.errors import RecordsRefusedError
 from daskperiment.records import BEGUN, STREAMS
+from daskperiment.store.opening import read_starting
 from daskperiment.store.protocol import Allocation, Owner, Record, Store, Stored
 
 __all__ = ["MakeStore", "RecordTests", "allocate_many", "body", "values"]
@@ -388,6 +389,15 @@ class RecordTests:
         store.append([Record("steps", n % 3, f"x{n}", body(n)) for n in range(12)])
         after = list(store.read("steps"))[5].position
         assert values(store.read("steps", trials=(0, 2), after=after)) == [6, 8, 9, 11]
+
+    @pytest.mark.parametrize("start", ["a", "a-", "a%", "a_", "aé", "a\U0010ffff", "é", "2"])
+    def test_beginnings_of_ids(self, store: Store, start: str) -> None:
+        """Records whose ids begin with a text are the same as among all of their trial."""
+        ids = ["b", "a-1", "ab-1", "A-1", "a%-1", "a_-1", "aé-1", "é", "a-2", "a\U0010ffff1", "a"]
+        store.append([Record("notes", trial, id, body(id)) for trial in (2, 22, 1) for id in ids])
+        wanted = [(2, id, [id]) for id in ids if id.startswith(start)]
+        found = read_starting(store, "notes", 2, start)
+        assert [(one.trial, one.id, values([one])) for one in found] == wanted
 
     def test_tail(self, open_store: MakeStore) -> None:
         """Who reads on from the last position, while others write, misses nothing."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -15,9 +17,11 @@ import pytest
 from rich.console import Console
 
 import daskperiment
+from daskperiment.cli import listings
 from daskperiment.cli.listings import sparkline
 from daskperiment.cli.output import print_table
 from daskperiment.formatting import width
+from daskperiment.history.overview import ExperimentRow, experiments_frame
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import Point
 from tests.cli.conftest import Answer, Command, as_new_process, in_terminal, one_line
@@ -30,6 +34,32 @@ def columns(answer: Answer, *names: str) -> list[list[str]]:
     """Give columns of a table that was printed to a pipe."""
     header, *rows = answer.table
     return [[row[header.index(name)] for name in names] for row in rows]
+
+
+FINISHED = (
+    0.0, 1.5e9, 1764324516.607154, 1764324516.6071545, 1764324516.0000005, -1.25, 9.1e9, 1e11,
+    math.inf, math.nan, None,
+)  # fmt: skip
+"""Seconds since the epoch, also those that a damaged record may have."""
+
+
+@pytest.mark.parametrize("format_", ["table", "csv", "json"])
+def test_ls_prints_the_table_of_experiments(
+    run: Command, monkeypatch: pytest.MonkeyPatch, format_: str
+) -> None:
+    """What ls prints without pandas is what the table of `list_experiments` says."""
+    rows = [
+        ExperimentRow(f"e{at:02}", f"file:///store/e{at:02}", at, 1, 0, finished)
+        for at, finished in enumerate(FINISHED)
+    ]
+    rows.append(ExperimentRow("unreadable", "file:///store/=é\x1b"))
+    monkeypatch.setattr(listings, "experiment_rows", lambda backend: rows)
+    printed = run("ls", "--format", format_).out
+    with contextlib.redirect_stdout(io.StringIO()) as wanted:
+        listings.print_frame(experiments_frame(rows), format_)
+    assert printed == wanted.getvalue()
+    first = run("ls", "--format", "csv", "-n", "1").out.splitlines()
+    assert first[1:] == ["e00,0,1,0,1970-01-01T00:00:00+00:00,file:///store/e00"]
 
 
 def test_ls_lists_experiments(trials: Command, folder: Path) -> None:

@@ -91,16 +91,21 @@ def test_help_loads_nothing_slow(arguments: list[str], folder: Path) -> None:
 
 
 def test_commands_without_tables_load_no_pandas(trials: Command, folder: Path) -> None:
-    """A script is run, and texts are printed, without waiting for pandas."""
+    """A script is run, texts are printed, and experiments listed, without waiting for pandas.
+
+    Those that show no environment wait for no numpy either.
+    """
     as_new_process()
     code = (
         "import sys; sys.argv[0] = 'daskperiment'\n"
         "from daskperiment.cli import cli\n"
-        "for command in (['code', 'pairs'], ['env', 'pairs'], ['run', 'pairs.py']):\n"
+        "for command in (['ls'], ['code', 'pairs'], ['log', 'pairs'], ['tag', 'pairs', '1', 'x'],\n"
+        "                ['flush', 'pairs'], ['env', 'pairs'], ['run', 'pairs.py']):\n"
         "    try: cli(command)\n"
         "    except SystemExit as left: assert not left.code, command\n"
         "    assert 'dask' in sys.modules\n"
         "    assert 'pandas' not in sys.modules, command\n"
+        "    assert 'numpy' not in sys.modules or command[0] in ('env', 'run'), command\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, ""), done

@@ -19,9 +19,11 @@ from daskperiment.codec import (
     FLOAT_POINT,
     NumberPoints,
     PointRecord,
+    PointRun,
     decode,
     numbers_body,
     points_body,
+    runs_within,
     to_plain,
 )
 from daskperiment.codec.number_points import WHOLE_POINT
@@ -65,6 +67,29 @@ def test_every_point_is_there(points: Points, times: int) -> None:
     saved = by_metric(Point(*each) for each in points)
     assert repr(sorted(by_metric(record.each()).items())) == repr(sorted(saved.items()))
     assert body_of(points) == body_of(points)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.sampled_from(["a", "aa", "0", "AAAAAAAA", "é", ",", "],[", '"', "\\"]), min_size=1),
+    st.lists(st.sampled_from([0, 1, 0.1, 1 / 3, 1e300, -0.0, nan, inf]), min_size=70, max_size=90),
+    st.integers(1, 3),
+)
+def test_runs_are_found_by_their_first_characters(
+    names: list[str], values: list[float], times: int
+) -> None:
+    """Whatever names and numbers look like, a metric's runs are those that decoding all gives."""
+    points = [(name, epoch, value) for epoch, value in enumerate(values) for name in names] * times
+    body = points_body([msgspec.json.encode(Point(*each, 1e9)) for each in points], 1)
+    runs = decode(body, PointRecord[Point]).runs
+    for name in {*names, "A", "b"}:
+        found = runs_within(body, name)
+        if found is None:
+            assert {'"', "\\"} & {*names} or not runs
+        else:
+            expected = [msgspec.json.encode(run) for run in runs if run.metric == name]
+            again = [msgspec.json.decode(each, type=PointRun) for each in found]
+            assert [*map(msgspec.json.encode, again)] == expected
 
 
 @settings(deadline=None)

@@ -16,6 +16,7 @@ from daskperiment.recording import journal_format as frames
 from daskperiment.records import Begun
 from daskperiment.store.protocol import Record
 
+NOBODY = frames.JournalNames({}, {}, {})
 RANGE = {"$": "range", "v": [0, 10**9, 1]}
 LARGE = [
     {"$": "numpy", "v": ["bytes_", 10**9]},
@@ -103,6 +104,6 @@ def test_a_frame_that_is_no_record(tmp_path: Any, trial: int, data: bytes) -> No
     path.write_bytes(frames.encode_mark(0) + _record_frame(trial, data) + good)
     with open(path, "rb") as file:
         end = path.stat().st_size
-        found = list(frames.sections(file.fileno(), "j", {}, frames.START, end))
+        found = list(frames.sections(file.fileno(), "j", NOBODY, frames.START, end))
     assert [record.id for section in found for record in section.records] == ["x"]
     assert sum(section.skipped for section in found) >= len(data) > -1

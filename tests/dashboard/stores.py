@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import threading
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from daskperiment.store.liveness import current_origin
 from daskperiment.store.protocol import Buffer, Record, State, Store, Stored
 from tests.history.lab import NOW, Lab
 
-__all__ = ["PLANTS", "Away", "FolderLab", "ReadOnly", "look", "shown"]
+__all__ = ["PLANTS", "Away", "FolderLab", "Held", "ReadOnly", "look", "shown"]
 
 PLANTS = (
     "<script>window.ran=1</script><img src=x onerror='window.ran=2'>\"><svg onload=window.ran=3>"
@@ -117,6 +118,41 @@ class Away(ReadOnly):
         if self.gone:
             raise StoreUnavailableError("redis://example cannot be reached. Start it, and look on.")
         return super().read(stream, trials, after)
+
+
+class Held(ReadOnly):
+    """A store that stops in the midst of giving all trials, until it is let go."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.let_go = threading.Event()
+        self.came = threading.Event()
+        self.fault: BaseException | None = None
+        self.read_by_id: list[int] = []
+        self.read_whole = 0
+        self.read_notes: list[str] = []
+        """The threads that read what was said of all trials."""
+
+    def read(
+        self, stream: str, trials: Collection[int] | None = None, after: int = 0
+    ) -> Iterable[Stored]:
+        if stream == "trials" and trials is not None:
+            self.read_by_id.append(len(trials))
+        if stream == "notes" and trials is None and not after:
+            self.read_notes.append(threading.current_thread().name)
+        if stream != "trials" or trials is not None or after:
+            return super().read(stream, trials, after)
+        self.read_whole += 1
+        return self._halting(list(super().read(stream)))
+
+    def _halting(self, found: list[Stored]) -> Iterator[Stored]:
+        for place, one in enumerate(found):
+            if place == len(found) // 2:
+                self.came.set()
+                assert self.let_go.wait(60)
+                if self.fault is not None:
+                    raise self.fault
+            yield one
 
 
 def look(lab: Lab) -> TrialIndex:

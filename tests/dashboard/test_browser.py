@@ -5,9 +5,11 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from daskperiment import dashboard
+from daskperiment.dashboard import first_reading, trial_index
+from daskperiment.errors import StoreError
 from daskperiment.records import Node
 from tests.dashboard.plants import FIELDS
-from tests.dashboard.stores import PLANTS, Away, FolderLab
+from tests.dashboard.stores import PLANTS, Away, FolderLab, Held
 from tests.history.lab import NOW, Lab
 
 
@@ -98,9 +100,15 @@ def test_keyboard(site):
 def test_metrics(site):
     """Selected trials' curves can be smoothed, put over time and on logarithmic axes."""
     page = site.open("?experiment=study", "tr[data-trial='28']")
-    for trial in (5, 9, 13):
+    for trial in (5, 9):
         page.check(f"[aria-label='Select trial {trial}']")
-    page.click(".selection a:has-text('Metrics')")
+    page.wait_for_selector(".selection a:has-text('Compare')")
+    # The link is followed before the table has heard of the third.
+    page.evaluate("""
+        document.querySelector("[aria-label='Select trial 13']").click();
+        document.querySelector(".selection a").click();
+    """)
+    site.address("tab=metrics", "trials=5,9,13")
     site.drawn(2)
     assert site.texts(".charts h2") == ["accuracy", "loss"]
     assert [text.split()[1].strip("×") for text in site.texts(".legend li")] == ["5", "9", "13"]
@@ -434,6 +442,32 @@ def test_a_store_that_goes_away(visit):
         store.gone = False
         page.wait_for_selector("tr[data-trial='1']")
         site.until(lambda: page.locator(".banner").is_hidden())
+        page.goto("about:blank")
+
+
+def test_a_long_history(visit, monkeypatch):
+    """While all trials are read the latest stand there, with a word, and then all do."""
+    monkeypatch.setattr(trial_index, "_LONG", 20)
+    monkeypatch.setattr(trial_index, "_LATEST", 2)
+    monkeypatch.setattr(first_reading, "_PAUSE", 0.0)
+    lab = Lab()
+    for number in range(40):
+        lab.run(number, a=number)
+    store = Held(lab.store)
+    with dashboard.start(store, experiment="long", port=0) as server:
+        site = visit(server)
+        page = site.open("?experiment=long&filter=a<2", "text=of 40 trials are read")
+        assert "None of the latest" in page.locator(".notice").text_content()
+        site.turn("?experiment=long", "tr[data-trial='40']")
+        site.picture("long")
+        store.fault = StoreError("the disk fails")
+        store.let_go.set()
+        page.wait_for_selector("text=Older trials cannot be read: the disk fails")
+        assert page.locator("tr[data-trial='40']").is_visible()
+        store.fault = None
+        page.wait_for_selector(".heading >> text=40 trials")
+        assert not page.locator("progress").is_visible()
+        site.turn("?experiment=long&filter=a<2", "tr[data-trial='1']")
         page.goto("about:blank")
 
 

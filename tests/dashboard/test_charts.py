@@ -9,7 +9,7 @@ import re
 import pytest
 from bokeh.document import Document
 
-from daskperiment.dashboard import figures
+from daskperiment.dashboard import figures, metric_cache
 from daskperiment.dashboard.charts import CurveStyle, curve_columns, draw_metrics
 from daskperiment.dashboard.figures import COLORS
 from daskperiment.dashboard.graph_layout import layout_graph
@@ -151,6 +151,37 @@ def test_tracks_follow(lab):
     assert found[trial].series["loss"].values.tolist() == [1.0, 0.5]
     assert found[other].size == 1
     assert cache.get([trial])[trial].size == 2
+
+
+def test_points_are_added_once(lab):
+    """Of trials that are known up to different places each new point is added once."""
+    trial, other = lab.begin(), lab.begin()
+    cache = MetricCache(lab.store)
+    lab.points(trial, ("loss", 0, 1.0))
+    seen = cache.get([trial])[trial].series
+    lab.points(other, ("loss", 0, 2.0))
+    cache.get([other])
+    lab.points(trial, ("accuracy", 0, 1.0))
+    found = cache.get([trial, other])
+    assert {name: one.values.tolist() for name, one in found[other].series.items()} == {"loss": [2]}
+    assert [*found[trial].series] == ["loss", "accuracy"]
+    assert [*seen] == ["loss"]  # somebody may go through it
+
+
+def test_trials_looked_at_longest_ago_are_forgotten(lab, monkeypatch):
+    """More points than are remembered stay only of the trials that are looked at now."""
+    monkeypatch.setattr(metric_cache, "_POINTS", 8)
+    trials = [lab.begin() for _ in range(3)]
+    for trial in trials:
+        lab.points(trial, *[("loss", epoch, 1.0) for epoch in range(4)])
+    cache = MetricCache(lab.store)
+    for trial in (1, 2, 1, 3):
+        cache.get([trial])
+    assert [*cache._known] == [1, 3]
+    assert sum(one.size for one in cache.get(trials).values()) == 12
+    assert [*cache._known] == [1, 2, 3]
+    cache.get([2])
+    assert [*cache._known] == [3, 2]
 
 
 def influences(lab, **options):

@@ -6,16 +6,20 @@ import math
 import sys
 from collections import Counter
 from decimal import Decimal
+from types import SimpleNamespace
 
 import pytest
 
 from benchmarks.histories import fill
+from daskperiment.codec import encode
+from daskperiment.dashboard import table
 from daskperiment.dashboard.cells import cell
 from daskperiment.dashboard.table import Look, TrialTable
 from daskperiment.errors import FilterError
 from daskperiment.history.stored_values import MISSING
-from daskperiment.records import Curation, curation_id
+from daskperiment.records import REMOVED, Curation, Removed, curation_id
 from daskperiment.store.file import FileStore
+from daskperiment.store.protocol import Owner, Record
 from tests.dashboard.stores import FolderLab, shown
 
 
@@ -130,6 +134,25 @@ def test_pages(lab):
     assert len(trial_table.page(Look(), -5, 10_000)["rows"]) == 25
 
 
+@pytest.mark.parametrize(("long", "times"), [(26, 0), (25, 2)])
+def test_what_is_free_is_given_back(lab, monkeypatch, long, times):
+    """After each look at a long table anew the C library gives back what it kept, if it can."""
+    asked = []
+    monkeypatch.setattr(table, "_LONG", long)
+    library = SimpleNamespace(malloc_trim=asked.append)
+    monkeypatch.setattr(table, "ctypes", SimpleNamespace(CDLL=lambda name: library))
+    for number in range(25):
+        lab.run(number)
+    trial_table = TrialTable(lab.store)
+    trial_table.refresh()
+    for look in (Look(), Look(), Look(sort="Result")):
+        trial_table.page(look, 0, 10)
+    assert asked == [0] * times
+    assert [*trial_table._selections] == [Look(sort="Result")]  # one at a time
+    del library.malloc_trim
+    assert trial_table.page(Look(sort="-Result"), 0, 10)["total"] == 25
+
+
 def keys(page):
     return [column["key"] for column in page["columns"]]
 
@@ -186,6 +209,24 @@ def test_what_people_said(lab):
     assert (page["archived"], page["counts"]) == (1, {"succeeded": 1})
     lab.add("notes", second, curation_id(3.0, "c"), Curation(3.0, "ann", archived=False))
     assert shown(table) == [second, first]
+
+
+def test_archived_trials_that_are_deleted(tmp_path):
+    """They are no longer counted among those that are archived."""
+    lab = FolderLab(tmp_path / "demo")
+    first, second = lab.open({}), lab.open({})
+    table = TrialTable(lab.store)
+    for trial in (first, second):
+        lab.succeed(trial, 1)
+        lab.add("notes", trial, curation_id(1.0, str(trial)), Curation(1.0, "ann", archived=True))
+    table.refresh()
+    assert table.page(Look(), 0, 50)["archived"] == 2
+    marker = Removed(2.0, "ann", f"token-{second}")
+    owner = Owner(second, f"token-{second}")
+    lab.store.remove([Record("trials", second, REMOVED, encode(marker, second), owner)])
+    table.refresh()
+    assert table.page(Look(), 0, 50)["archived"] == 1
+    assert shown(table, archived=True) == [first]
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,7 @@ def test_a_worker_dies_in_a_batch(ex, cluster, place, monkeypatch):
     cluster.add()
     cluster.add()
     monkeypatch.setattr(cluster_jobs.TrialPace, "take", lambda self, threads: 0.001)
+    monkeypatch.setattr(cluster_jobs.TrialPace, "is_unknown", False)
 
     @ex.result
     def double(a, folder):

@@ -17,8 +17,10 @@ import pandas as pd
 import pytest
 
 import daskperiment
+from daskperiment.capture.files import paths_in
 from daskperiment.codec import decode
 from daskperiment.records import StepRun
+from tests.helpers.calls import calls_of
 
 
 @pytest.fixture
@@ -243,3 +245,49 @@ def test_files_opened_while_the_interpreter_ends(tmp_path):
         [sys.executable, program, tmp_path / "store"], capture_output=True, text=True, check=True
     )
     assert done.stderr == ""
+
+
+def holding_itself():
+    found = {"a": 1}
+    found["self"] = found
+    return found
+
+
+def list_in_itself():
+    found = [{}]
+    found[0]["all"] = found
+    return found
+
+
+def deep():
+    found = {}
+    for _ in range(20_000):
+        found = {"in": found}
+    return found
+
+
+def tuple_in_itself():
+    inner = []
+    found = (inner,)
+    inner.append(found)
+    return found
+
+
+@pytest.mark.parametrize("make", [holding_itself, list_in_itself, deep, tuple_in_itself])
+@pytest.mark.parametrize("persist", [False, True])
+def test_paths_are_looked_for_in_what_contains_itself(ex, make, persist):
+    """However a value is nested, looking for paths in it fails no step."""
+    returned = (ex.persist(make) if persist else ex(make))()
+    node = ex.result(lambda value: len(value))(returned)
+    assert node.compute(scheduler="synchronous") == len(make())
+
+
+def test_paths_are_looked_for_once_in_what_is_there_twice(tmp_path):
+    """One thing that is in a value many times is gone through once, and its paths are found."""
+    value = inner = [[tmp_path]]
+    for _ in range(18):
+        value = [value, value]
+    found = []
+    assert calls_of(lambda: found.extend(paths_in(value))) < 1000
+    assert found == [tmp_path]
+    assert list(paths_in([inner, {"x": tmp_path / "x"}])) == [tmp_path, tmp_path / "x"]

@@ -20,6 +20,7 @@ from dask.order import order
 import daskperiment
 from daskperiment import Experiment
 from daskperiment.execution import tasks
+from daskperiment.execution.trial import ReturnedBuffers
 from daskperiment.graph import local_tasks
 from daskperiment.graph.local_tasks import LocalTasks
 
@@ -227,6 +228,7 @@ class WithParameter:
 
     values: Mapping[str, Any] = MappingProxyType({"a": 1})
     secrets = None
+    returned = ReturnedBuffers()
 
 
 def run_here(tasks: dict[Any, Any], key: Any, get: Any, **keywords: Any) -> Any:

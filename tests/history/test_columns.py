@@ -137,3 +137,11 @@ def test_frame_with_equal_names():
     frame = frame_of([("a", made([1])), ("a", made([2]))], index)
     assert frame.columns.tolist() == ["a", "a"]
     assert frame.iloc[0].tolist() == [1, 2]
+
+
+def test_a_column_can_be_added_to_many() -> None:
+    """Whoever adds a column to a wide table is not warned by pandas of how it was made."""
+    index = pd.RangeIndex(3)
+    frame = frame_of([(f"p{n}", made([n, 1, 2])) for n in range(200)], index)
+    frame["more"] = 1
+    assert frame.reset_index().shape == (3, 202)

@@ -260,7 +260,7 @@ def body_of(metrics, count=64):
 
 @pytest.mark.parametrize("others", [3, 60])
 def test_one_metric_among_others(lab, monkeypatch, others):
-    """To load one metric decodes its own points, however many the others have."""
+    """To load one metric decodes its own runs, and none of the others, however many there are."""
     trial, body = lab.begin(), body_of(["loss", *(f"loss{number}" for number in range(others))])
     lab.store.append([Record("points", trial, f"part-{part}", body) for part in range(3)])
     decoded = []
@@ -268,9 +268,12 @@ def test_one_metric_among_others(lab, monkeypatch, others):
     monkeypatch.setattr(
         point_runs, "unpacked", lambda numbers: decoded.append(numbers) or unpack(numbers)
     )
+    run_of = metric_columns._run_of
+    monkeypatch.setattr(metric_columns, "_run_of", lambda run: decoded.append(run) or run_of(run))
+    monkeypatch.setattr(metric_columns, "decoded", None)
     frame = load_metric(lab.store, "loss", trial)
     assert frame[trial].tolist() == [epoch / 3 for epoch in range(64)]
-    assert len(decoded) == 3
+    assert len(decoded) == 3 + 3
 
 
 def test_a_metric_by_any_json(lab, recwarn):
@@ -290,6 +293,22 @@ def test_a_metric_by_any_json(lab, recwarn):
     lab.store.append([Record("points", trial, "wrong", json.dumps(wrong).encode())])
     with pytest.warns(StoreWarning, match="wrong"):
         assert len(load_metric(lab.store, "loss", trial)) == 64
+
+
+def test_a_changed_run_is_left_out(lab):
+    """A run that is found without decoding others counts only where its record is as written."""
+    trial, other, body = lab.begin(), lab.begin(), body_of(["loss", "other"])
+    changed = body.replace(b'["loss",0,', b'["loss",9,')
+    assert changed != body
+    records = [(trial, "first", body), (trial, "changed", changed), (other, "moved", body)]
+    lab.store.append([Record("points", *each) for each in records])
+    with pytest.warns(StoreWarning, match="'changed' of trial 1"):
+        assert load_metric(lab.store, "loss", trial).index.tolist() == list(range(64))
+    with (
+        pytest.warns(StoreWarning, match="'moved' of trial 2"),
+        pytest.raises(MetricNotFoundError),
+    ):
+        load_metric(lab.store, "loss", other)
 
 
 @pytest.fixture

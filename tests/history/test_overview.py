@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import tempfile
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,9 @@ import daskperiment
 from daskperiment.dashboard import api
 from daskperiment.history import overview
 from daskperiment.recording.registry import close_recorders
+from daskperiment.store import resting_tables
 from daskperiment.store.file import stream_reader
-from daskperiment.store.opening import folder_state, open_store
+from daskperiment.store.opening import folder_state, open_store, spare_folders
 
 real = time.time
 
@@ -57,9 +60,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     outline = overview._outline
 
-    def counting(experiment: str, store: Any) -> Any:
+    def counting(experiment: str, *given: Any) -> Any:
         seen.append(experiment)
-        return outline(experiment, store)
+        return outline(experiment, *given)
 
     monkeypatch.setattr(overview, "_outline", counting)
     return seen
@@ -129,6 +132,22 @@ def test_damaged(tmp_path: Path, cache: Path, counted: list[str], damage: bytes 
     assert counted == ["e0", "e0"]
 
 
+@pytest.mark.parametrize("few", [400, 0], ids=["read apart", "by SQLite"])
+def test_damage_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: int) -> None:
+    """A row that is no record is left out, with one warning, though it is met by two readings."""
+    make(tmp_path, 1)
+    connection = sqlite3.connect(tmp_path / "e0" / "records.sqlite", isolation_level=None)
+    connection.execute("UPDATE trials SET trial = 'x' WHERE id LIKE 'ended%'")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    monkeypatch.setattr(stream_reader, "_FEW_ROWS", few)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        frame = daskperiment.list_experiments(tmp_path)
+    assert frame["Succeeded"].tolist() == [0]
+    assert len(told) == 1, [str(one.message) for one in told]
+
+
 def test_cache_that_cannot_be_written(tmp_path: Path, cache: Path, counted: list[str]) -> None:
     """Where nothing can be kept, the list is the same."""
     make(tmp_path / "store", 1)
@@ -138,12 +157,22 @@ def test_cache_that_cannot_be_written(tmp_path: Path, cache: Path, counted: list
     assert counted == ["e0", "e0"]
 
 
-def test_journal_of_a_dead_process(tmp_path: Path, counted: list[str]) -> None:
-    """What a process left in its journal is delivered before an experiment is listed."""
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_journal_of_a_dead_process(
+    tmp_path: Path, counted: list[str], monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    """What a process left in its journal, here or elsewhere, is delivered before a listing."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     folder = tmp_path / "store"
     make(folder, 1)
+    with dask.config.set({"daskperiment.journal": str(tmp_path / "journals")}):
+        _leave_journal(folder, counted, place)
+
+
+def _leave_journal(folder: Path, counted: list[str], place: int) -> None:
     daskperiment.list_experiments(folder)
-    journal = folder / "e0" / "journal"
+    journal = [folder / "e0" / "journal", *spare_folders(open_store(folder, "e0"))][place]
+    journal.parent.mkdir(0o700, parents=True, exist_ok=True)
     journal.mkdir(exist_ok=True)
     (journal / "host-1-0123.journal").write_bytes(b"no journal")
     with warnings.catch_warnings():
@@ -155,10 +184,19 @@ def test_journal_of_a_dead_process(tmp_path: Path, counted: list[str]) -> None:
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts descriptors by /proc")
 def test_no_descriptors_are_left(tmp_path: Path) -> None:
     """Listing many experiments opens one at a time, and leaves none open."""
+
+    def opened() -> list[str]:
+        # Not all of the process: what other tests left in threads comes and goes.
+        found = []
+        for name in os.listdir("/proc/self/fd"):
+            with suppress(FileNotFoundError):
+                found.append(os.readlink(f"/proc/self/fd/{name}"))
+        return sorted(one for one in found if one.startswith(str(tmp_path)))
+
     make(tmp_path / "store", 30)
-    before = len(os.listdir("/proc/self/fd"))
+    before = opened()
     assert len(daskperiment.list_experiments(tmp_path / "store")) == 30
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert opened() == before
 
 
 @pytest.fixture
@@ -189,7 +227,8 @@ def test_one_short_reading_each(
     make(tmp_path / "store", count)
     reads: list[int] = []
     opens: list[str] = []
-    open_file = os.open
+    looks: list[Any] = []
+    open_file, look, list_folder = os.open, os.stat, os.listdir
 
     def counting(name: str) -> Any:
         read = getattr(os, name)
@@ -204,12 +243,28 @@ def test_one_short_reading_each(
         opens.extend([str(path)] * str(path).endswith(".sqlite"))
         return open_file(path, *given, **more)
 
+    def looked(path: Any, **more: Any) -> os.stat_result:
+        looks.append(path)
+        return look(path, **more)
+
+    def listed(*path: Any) -> list[str]:
+        looks.extend(path)
+        return list_folder(*path)
+
+    monkeypatch.setattr(os, "stat", looked)
+    monkeypatch.setattr(os, "listdir", listed)
     for name in {"read", "pread"} & {*dir(os)}:
         monkeypatch.setattr(os, name, counting(name))
     monkeypatch.setattr(os, "open", opened_file)
     monkeypatch.setattr(stream_reader, "_FEW_ROWS", few)
     statements.clear()
+    known = resting_tables._roots_on.cache_info().misses
     assert daskperiment.list_experiments(tmp_path / "store")["Trials"].tolist() == [1] * count
+    # The schema is the same in each, and what waits elsewhere is looked at once for all.
+    assert resting_tables._roots_on.cache_info().misses - known <= 3
+    here = [str(path) for path in looks if str(tmp_path / "store") in str(path)]
+    assert len(here) <= (8 if few else 10) * count, here
+    assert len(looks) - len(here) <= count + 12, looks
     opened = [each for each in statements if each.startswith("open")]
     assert opened == ["open mode=ro&immutable=1"] * (0 if few else count)
     assert len(statements) <= (0 if few else 4 * count)

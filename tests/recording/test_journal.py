@@ -30,7 +30,7 @@ from daskperiment.errors import StoreError, StoreUnavailableError, StoreWarning
 from daskperiment.history.trial_records import PointBatch
 from daskperiment.recording import journal as journals
 from daskperiment.recording import journal_format as frames
-from daskperiment.recording import mapped_journal
+from daskperiment.recording import left_journals, mapped_journal
 from daskperiment.recording.journal import Journal
 from daskperiment.recording.journal_packing import pack, unpacked
 from daskperiment.records import Point
@@ -339,6 +339,19 @@ def test_files_that_go_away(
     assert files(folder) == []
 
 
+def test_own_files_of_before_are_not_opened(
+    folder: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who looks for what others left opens none of this process's files, however many stay."""
+    monkeypatch.setattr(journals, "LONG", 500)
+    for n in range(30):
+        journal.point(1, point(n))
+        journal.flush()
+    assert len(files(folder)) > 3
+    monkeypatch.setattr(left_journals, "_is_orphan", None)
+    assert journal.recover() == journal.waiting == 0
+
+
 def test_rewound_to_files_of_before(
     folder: Path, journal: Journal, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -582,6 +595,16 @@ def test_what_a_loop_saved_is_read_again(journal: Journal, store: MemoryStore, w
     assert sorted(store.points()) == [(1, "loss", n) for n in range(30_000)]
 
 
+def _check_a_loop(journal: Journal, store: MemoryStore) -> None:
+    """Save points as a loop does: all are taken, and arrive."""
+    writer = journals.SeriesWriter(journal, store, Owner(1, "a"), "loss")
+    journal.point(1, point(0), Owner(1, "a"))
+    journal.quicken()
+    assert all(writer.add(n, 0.5) for n in range(1, 300))
+    journal.flush()
+    assert store.points() == [(1, "loss", n) for n in range(300)]
+
+
 def test_no_room_to_map(
     journal: Journal, store: MemoryStore, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
@@ -593,13 +616,33 @@ def test_no_room_to_map(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(mapped_journal, "_reserve", refuse)
-    writer = journals.SeriesWriter(journal, store, Owner(1, "a"), "loss")
-    journal.point(1, point(0), Owner(1, "a"))
-    journal.quicken()
-    assert all(writer.add(n, 0.5) for n in range(1, 300))
-    journal.flush()
-    assert store.points() == [(1, "loss", n) for n in range(300)]
+    _check_a_loop(journal, store)
     assert len(asked) == (way == "mapped")
+
+
+def test_file_that_cannot_be_mapped(
+    journal: Journal, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is room, and the file is mapped for all that by no means, points are written."""
+
+    def refuse(*given: Any, **more: Any) -> None:
+        raise ValueError("mmap offset is greater than file size")
+
+    monkeypatch.setattr(mapped_journal, "_keeps_room", lambda *_: True)
+    monkeypatch.setattr(mapped_journal.mmap, "mmap", refuse)
+    _check_a_loop(journal, store)
+
+
+@pytest.mark.parametrize(("name", "kept"), [
+    ("ext4", True), ("xfs", True), ("tmpfs", True), ("btrfs", False), ("zfs", False),
+    ("nfs4", False), ("overlay", False), ("9p", False), ("", False),
+])  # fmt: skip
+def test_file_systems_that_keep_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, kept: bool
+) -> None:
+    """Those that write elsewhere than where room was reserved, or are not known, are not mapped."""
+    monkeypatch.setattr(mapped_journal.rights, "file_system", lambda folder: name)
+    assert mapped_journal._keeps_room(-1, tmp_path / name) is kept
 
 
 def test_frames_of_a_later_version(

@@ -319,6 +319,40 @@ def test_a_damaged_checkpoint(ex, monkeypatch):
     assert len([one for one in told if "cannot be loaded" in str(one.message)]) == 2
 
 
+def test_checkpoints_name_a_metric_once(ex, monkeypatch):
+    """However many there are, each name is written down once, and is known of all that follow."""
+
+    @ex
+    def before(x):
+        for number in range(30):
+            ex.save_metric(f"m{number:02}", -1, 0.0)
+        return x
+
+    @ex.result
+    def train(x):
+        start, _ = ex.restore((0, None))
+        for epoch in range(start, 6):
+            for number in range(30) if epoch < 3 else ():
+                ex.save_metric(f"m{number:02}", epoch, float(epoch))
+            ex.save_metric(f"late{epoch}", epoch, 1.0)
+            if epoch == 4 and os.environ.get(BREAK):
+                raise RuntimeError
+            ex.checkpoint(epoch + 1, epoch)
+
+    node = train(before(1))
+    monkeypatch.setenv(BREAK, "4")
+    with pytest.raises(RuntimeError):
+        node.compute(scheduler="synchronous")
+    monkeypatch.delenv(BREAK)
+    notes = b"".join(one.body for one in ex._store.read("notes") if b'"epoch"' in one.body)
+    assert [notes.count(b'"m%02d"' % number) for number in range(30)] == [1] * 30
+    assert [notes.count(b'"late%d"' % epoch) for epoch in range(5)] == [1, 1, 1, 1, 0]
+    node.resume(1, scheduler="synchronous")
+    # Of the step before, which saved them too and ran anew, they are not taken for its own.
+    assert ex.load_metric("m07", 2)[2].to_dict() == {-1: 0.0, 0: 0.0, 1: 1.0, 2: 2.0}
+    assert {*ex.get_metrics(2)} == {*ex.get_metrics(1), "late5"}
+
+
 def test_points_of_other_steps_stay_theirs(ex):
     """A step that goes on takes its own points along; those of a step that runs again are new."""
     fails = [True]

@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 
 import daskperiment
+from daskperiment.codec import decode
 from daskperiment.errors import ImpureStepWarning, TrialIDNotFoundError
+from daskperiment.records import StepRun
 from tests.reuse.work import ran, write
 
 
@@ -32,6 +34,10 @@ def fit(ex, log):
         return value
 
     return lambda *args, **kwargs: out(step(*args, **kwargs))
+
+
+def runs_of(ex, trial):
+    return [decode(one.body, StepRun) for one in ex._store.read("steps", [trial])]
 
 
 def reason(ex, result):
@@ -311,3 +317,55 @@ def test_names_that_cannot_be_ignored(ex):
     ex.persist(ignore=("anything",))(lambda **named: 1)
     with pytest.raises(TrialIDNotFoundError):
         ex.explain(99)
+
+
+@pytest.mark.parametrize("way", ["here", "in threads", "by Dask"])
+@pytest.mark.filterwarnings("ignore::daskperiment.errors.StoreWarning")
+def test_what_is_ignored_may_have_no_cache_key(ex, log, way):
+    """A hit needs nothing that it ignores; where it cannot be loaded all before it runs again."""
+    opened = []  # which code changes, so that nobody knows what the step returns next
+
+    @ex.persist(reuse=True)
+    def read(n):
+        write(log, "read")
+        return "r" * 5000
+
+    @ex
+    def connect(text):
+        opened.append(text)
+        write(log, "connect")
+        return 0
+
+    @ex.persist(reuse=True, ignore=("connection",))
+    def load(n, connection):
+        write(log, "load")
+        return "l" * (5000 + n)
+
+    n = ex.parameter("n", default=1)
+    node = ex.result(lambda value, n: len(value))(load(n, connect(read(n))), n)
+
+    def compute():
+        with dask.config.set(scheduler="threads" if way == "in threads" else "sync"):
+            if way == "by Dask":
+                (found,) = dask.compute(node)
+            else:
+                found = node.compute()
+        assert found == 5001
+        return ran(log)
+
+    def lose(*steps):
+        kept = {run.step: run.kept for run in runs_of(ex, 1) if run.kept is not None}
+        for step in steps:
+            digest = kept[step]["value"]["digest"]
+            ex._store.discard([digest])
+            ex._store.put(digest, [b"damaged"])  # which is noticed once it is loaded
+
+    assert compute() == {"read": 1, "connect": 1, "load": 1}
+    for _ in range(3):
+        assert ex.explain(node)["load"].verdict == "hit"
+        assert compute() == {}
+    lose("load")
+    assert compute() == {"connect": 1, "load": 1}
+    lose("load", "read")
+    assert compute() == {"read": 1, "connect": 1, "load": 1}
+    assert ex.get_history()["Success"].all()

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import gc
-import sys
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
-from types import SimpleNamespace
 from typing import Any
 
 import dask
 import pytest
 
 import daskperiment
-from daskperiment.capture import environment
 from daskperiment.graph import compiling
+from tests.helpers.calls import calls_of, let_surroundings_rest
 
 SIZES = (100, 400)
 WIDTH = 10
@@ -45,23 +43,6 @@ def grid(step, start, size):
     for _ in range(size // WIDTH - 1):
         row = [step(row[i], row[i - 1]) for i in range(WIDTH)]
     return row
-
-
-def calls_of(action: Callable[[], object]) -> int:
-    """Return how many functions were called, those of C included."""
-    count = 0
-
-    def note(frame, event, argument):
-        nonlocal count
-        count += event in ("call", "c_call")
-
-    before = sys.getprofile()
-    sys.setprofile(note)
-    try:
-        action()
-    finally:
-        sys.setprofile(before)
-    return count
 
 
 def operations(folder, shape, size):
@@ -103,8 +84,7 @@ def operations(folder, shape, size):
 @pytest.mark.parametrize("shape", [chain, spread, grid])
 def test_linear(tmp_path, shape, monkeypatch):
     """Whatever is done for a graph of four times the steps takes less than five times the calls."""
-    # Now and then it is looked whether sources changed that git knows of, whatever is done.
-    monkeypatch.setattr(environment, "time", SimpleNamespace(monotonic=lambda: 0.0))
+    let_surroundings_rest(monkeypatch)
     small, large = (operations(tmp_path, shape, size) for size in SIZES)
     ratios = {name: round(large[name] / small[name], 2) for name in small}
     assert max(ratios.values()) < 5, ratios

@@ -8,9 +8,13 @@ from pathlib import Path
 import dask
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 import daskperiment
+from daskperiment.codec import decode, encode
 from daskperiment.errors import ImpureStepWarning, StoreWarning
+from daskperiment.records import CacheEntry
+from daskperiment.store.protocol import Record
 from tests.reuse.work import ran, write
 
 KINDS = ["folder", "redis", "mongo"]
@@ -321,6 +325,104 @@ def test_unsigned(tmp_path, log, open_again):
             assert compute(reason) == ([0, 1, 2], {"first": 1, "second": 1})
             assert compute() == ([0, 1, 2], {})
     assert compute() == ([0, 1, 2], {})  # without a key whatever is signed will do
+
+
+UNTRUSTED = {
+    "not signed": lambda entry: entry,
+    "damaged": lambda entry: b'{"trial": 1, "key',
+    "doubtful": lambda entry: encode(replace(entry, note="its threads drew as timing had it")),
+}
+
+
+@pytest.mark.parametrize("how", UNTRUSTED)
+@pytest.mark.parametrize("drawing", ["none", "first", "plain"])
+def test_what_a_plain_step_cannot_be_trusted_of_is_replaced(
+    tmp_path, log, open_again, drawing, how
+):
+    """One record of a step that keeps nothing does not have it run for ever: a good one follows.
+
+    Nor of one that draws random numbers, or that stands behind one.
+    """
+
+    def compute(folder):
+        ex = open_again("trust", tmp_path / folder, reuse=True, seed=7)
+
+        @ex.persist
+        def first():
+            write(log, "first")
+            return [1 if drawing != "first" else ex.rng.integers(1, 2)] * 400
+
+        @ex
+        def plain(value):
+            write(log, "plain")
+            return sum(value) if drawing != "plain" else sum(value) * ex.rng.integers(1, 2)
+
+        @ex.result(persist=True)
+        def last(number, value):
+            write(log, "last")
+            return number
+
+        value = first()
+        result = last(plain(value), value)
+        told = {step.key: step.verdict for step in ex.explain(result)}
+        assert result.compute() == 400
+        return ex, told
+
+    ex, _ = compute("other")
+    entries = [one for one in ex._store.read("outputs") if b'"key":"plain"' in one.body]
+    (record,) = [one for one in entries if one.id.startswith("r-")]
+    body = UNTRUSTED[how](decode(record.body, CacheEntry))
+    key = "secret" if how == "not signed" else None
+    if key is None:
+        ex = open_again("trust", tmp_path / "store")
+        ex._store.append([Record("outputs", 0, record.id, body)])
+    else:
+        compute("store")
+    ran(log)
+    with dask.config.set({"daskperiment.signing-key": key}):
+        compute("store")
+        assert ran(log)["plain"] == 1
+        _, told = compute("store")
+        assert (told["plain"], told["last"], ran(log)) == ("not needed", "hit", {})
+        count = len(list(ex._store.read("outputs")))
+        compute("store")
+    assert len(list(ex._store.read("outputs"))) == count
+
+
+def test_what_was_read_before_is_not_known(tmp_path, log, open_again):
+    """Who ran behind what was not trusted runs once more, and no seed is blamed for it."""
+    path = tmp_path / "data"
+    path.write_text("data")
+
+    def compute():
+        ex = open_again("trust", tmp_path / "store", reuse=True)
+
+        @ex.persist
+        def reads():
+            write(log, "reads")
+            return path.read_text()
+
+        @ex.result(persist=True)
+        def last(text):
+            write(log, "last")
+            return text * 500
+
+        result = last(reads())
+        told = ex.explain(result)["last"]
+        assert result.compute() == "data" * 500
+        return told, ran(log)
+
+    compute()
+    with dask.config.set({"daskperiment.signing-key": "secret"}):
+        assert compute()[1] == {"reads": 1, "last": 1}
+        told, runs = compute()
+        assert told.reason == (
+            "it is not known which files the steps before it read in trial 2; "
+            "runs, unless its inputs are those of trial 2"
+        )
+        assert runs == {}
+        told, runs = compute()
+        assert (told.verdict, runs) == ("hit", {})
 
 
 class Fragile:

@@ -75,6 +75,31 @@ def test_saved_and_loaded(place):
         assert each.get_artifacts().equals(found)
 
 
+def test_one_of_many_is_read_alone(place, monkeypatch):
+    """To load an artifact, or what a step kept, reads its own record and none of the others."""
+    ex = daskperiment.Experiment("alone", backend=place.backend)
+
+    @ex.persist
+    def keep(number):
+        ex.save(f"a{number}", number)
+        return number
+
+    ex.result(sum)([keep(number) for number in range(5)]).compute(scheduler="synchronous")
+    asked = []
+    read_starting = type(ex._store).read_starting
+
+    def noted(store, *given):
+        found = list(read_starting(store, *given))
+        asked.append(len(found))
+        return found
+
+    monkeypatch.setattr(type(ex._store), "read_starting", noted)
+    monkeypatch.setattr(type(ex._store), "read", None)
+    assert [ex.load(f"a{number}", 1) for number in range(5)] == [0, 1, 2, 3, 4]
+    assert [ex.get_persisted(f"keep#{number}", 1) for number in range(1, 6)] == [0, 1, 2, 3, 4]
+    assert asked == [1] * 10
+
+
 def test_added_later(place, tmp_path):
     """From outside an artifact is added to a trial that is over, and listed without a step."""
     ex = daskperiment.Experiment("later", backend=place.backend)

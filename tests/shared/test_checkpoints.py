@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
+import msgspec
 import pytest
 from dask import config
 
 import daskperiment
 from daskperiment.cli.checkup import examine
+from daskperiment.codec import encode
 from daskperiment.errors import StoreWarning, TrialReusedError, UntrustedObjectError
 from daskperiment.recording.checkpoint_records import kept_checkpoints, superseded_objects
 from daskperiment.recording.registry import recorder_for
+from daskperiment.store.protocol import Record
 from tests.reproduce.loops import BREAK, EPOCHS, define
 from tests.shared.conftest import open_again
 from tests.shared.test_outage import server  # noqa: F401  # a fixture
@@ -127,6 +132,39 @@ def test_signed(folder, monkeypatch):
             pytest.raises(UntrustedObjectError, match="signing key"),
         ):
             define(ex).resume(2, scheduler="synchronous")
+
+
+def test_names_that_nobody_signed(folder):
+    """An unsigned checkpoint before it makes no point of another step one of the new trial."""
+    ex = daskperiment.Experiment("forged", backend=folder)
+    runs = itertools.count()
+
+    @ex
+    def prepare():
+        ex.save_metric("prepared", 0, next(runs))
+
+    @ex.result
+    def train(_):
+        start = ex.restore(default=None)
+        ex.save_metric("loss", 0, 0)
+        ex.checkpoint(0, 0)
+        if start is None:
+            raise RuntimeError("broken")
+
+    node = train(prepare())
+    with config.set({"daskperiment.signing-key": "k"}):
+        with pytest.raises(RuntimeError, match="broken"):
+            node.compute(scheduler="synchronous")
+        ((kept,),) = kept_checkpoints(ex._store).values()
+        forged = msgspec.structs.replace(
+            kept.checkpoint, metrics=["prepared"], saved=0.0, serial=None, signature=None
+        )
+        ex._store.append([Record("notes", 1, "checkpoint-train-0.0-1", encode(forged, 1))])
+        with warnings.catch_warnings(record=True):  # they tell of it
+            warnings.simplefilter("always")
+            node.resume(1, scheduler="synchronous")
+            assert ex.load_metric("prepared", 2)[2].tolist() == [1]
+            assert ex.load_metric("loss", 2)[2].tolist() == [0]
 
 
 def broken_trial(ex, monkeypatch, keep=2):

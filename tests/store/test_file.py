@@ -18,6 +18,7 @@ import warnings
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -32,6 +33,7 @@ from daskperiment.errors import (
 from daskperiment.store.file import FileStore
 from daskperiment.store.file import database as databases
 from daskperiment.store.protocol import Record
+from daskperiment.store.repair import repair
 from daskperiment.testing import StoreConformance
 
 ROOT = Path(daskperiment.__file__).parent.parent
@@ -185,7 +187,7 @@ def test_what_is_no_digest(store: FileStore) -> None:
 
 
 def test_found_by_indexes(folder: Path, store: FileStore) -> None:
-    """Finding outputs and the sizes of objects goes by indexes."""
+    """Outputs, sizes of objects and trials are found by indexes; no body is written out to sort."""
     store.append([Record("outputs", 0, "o", b"{}")])
     store.put("ab", [b"x"])
     seen: list[str] = []
@@ -194,12 +196,15 @@ def test_found_by_indexes(folder: Path, store: FileStore) -> None:
         connection.set_trace_callback(seen.append)
     store.find(["o", "p"])
     store.sizes(["ab", "cd"])
+    assert list(store.read("points", [1, 2], after=3)) == []
     plans = []
     with sqlite3.connect(folder / "records.sqlite") as other:
         for statement in seen:
             plans += [row[3] for row in other.execute(f"EXPLAIN QUERY PLAN {statement}")]
     other.close()
-    assert [plan.partition(" ")[0] for plan in plans] == ["SEARCH", "SEARCH"]
+    assert plans.pop() == "SCAN json_each VIRTUAL TABLE INDEX 1:"
+    wanted = ["SEARCH"] * 3 + ["LIST", "SEARCH", "LIST"]
+    assert [plan.partition(" ")[0] for plan in plans] == wanted
 
 
 @pytest.mark.parametrize("count", [1, 3, 20, 500])
@@ -344,6 +349,149 @@ def test_deleting_while_others_write(folder: Path) -> None:
     assert trials == list(range(1, len(trials) + 1))
     for store in stores:
         store.close()
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_nobody_opens_what_is_half_removed(
+    folder: Path, again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who opens a database while its files are removed gets the next one, and no log of before."""
+    store, other = FileStore(folder), FileStore(folder)
+    store.allocate("first", b"{}")
+    unlink, opened = Path.unlink, []
+
+    def open_and_write() -> None:
+        other.allocate("second", b"{}")
+        if again:
+            other.close()
+
+    def removed(path: Path, missing_ok: bool = False) -> None:
+        unlink(path, missing_ok=missing_ok)
+        if path.name.endswith("-wal") and not opened:
+            opened.append(threading.Thread(target=open_and_write))
+            opened[0].start()
+            opened[0].join(0.3)  # as long as it takes where nothing keeps it
+
+    monkeypatch.setattr(Path, "unlink", removed)
+    store.delete()
+    opened[0].join()
+    later = FileStore(folder)
+    assert later.allocate("third", b"{}").trial == 2
+    assert [record.trial for record in later.read("trials")] == [1, 2]
+    for each in (store, other, later):
+        each.close()
+
+
+@pytest.mark.parametrize("writing", [False, True])
+def test_nobody_deletes_what_is_half_open(
+    folder: Path, writing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has opened a database, and not its log yet, is waited for by who deletes it."""
+    pytest.importorskip("fcntl")
+    store, other = FileStore(folder), FileStore(folder)
+    other.allocate("first", b"{}")
+    connect, deleting = databases.SharedConnection.open, threading.Thread(target=other.delete)
+    was_waited_for = []
+
+    def connected(*args: Any) -> Any:
+        connection = connect(*args)
+        if threading.current_thread() is not deleting and deleting.ident is None:
+            deleting.start()
+            deleting.join(0.3)  # as long as it takes where nothing keeps it
+            was_waited_for.append(deleting.is_alive())
+        return connection
+
+    monkeypatch.setattr(databases.SharedConnection, "open", connected)
+    if writing:
+        store.allocate("second", b"{}")
+    else:
+        assert len(list(store.read("trials"))) < 2
+    deleting.join()
+    assert was_waited_for == [True]
+    for each in (store, other):
+        each.close()
+
+
+@pytest.mark.parametrize("writing", [False, True])
+@pytest.mark.parametrize(
+    "error",
+    [sqlite3.OperationalError("disk I/O error"), sqlite3.DatabaseError("malformed"),
+     FileNotFoundError(errno.ENOENT, "gone")],
+)  # fmt: skip
+def test_faults_of_what_was_deleted_meanwhile(
+    folder: Path, writing: bool, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What goes wrong with a database that is another by then is no fault; else it is told."""
+    store, other = FileStore(folder), FileStore(folder)
+    other.allocate("first", b"{}")
+    name = "_set_journal_mode" if writing else "_open_for_reading"
+    function, is_deleted, failed = getattr(databases.Database, name), True, []
+
+    def failing(*args: Any) -> Any:
+        if failed:
+            return function(*args)
+        failed.append(error)
+        if is_deleted:
+            os.link(folder / "records.sqlite", folder.with_name("before"))  # its inode stays taken
+            other.delete()
+            other.allocate("next", b"{}")
+        raise error
+
+    def ask() -> int:
+        return store.allocate("second", b"{}").trial if writing else len(list(store.read("trials")))
+
+    monkeypatch.setattr(databases.Database, name, failing)
+    assert ask() == (2 if writing else 1)
+    store.close()
+    failed.clear()
+    is_deleted = False
+    with pytest.raises(StoreError):
+        ask()
+    for each in (store, other):
+        each.close()
+
+
+def test_who_forks_meanwhile_holds_no_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy of what holds a folder, as a process forked by another thread has it, keeps nobody."""
+    fcntl = pytest.importorskip("fcntl")
+    flock, copies = fcntl.flock, []
+
+    def noted(file: int, how: int) -> None:
+        flock(file, how)
+        if how != fcntl.LOCK_UN:
+            copies.append(os.dup(file))
+
+    monkeypatch.setattr(fcntl, "flock", noted)
+    store = FileStore(folder)
+    store.allocate("first", b"{}")
+    assert copies
+    monkeypatch.undo()
+    file = os.open(store.folder, os.O_RDONLY)
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    for each in (file, *copies):
+        os.close(each)
+    store.close()
+
+
+def test_nobody_opens_what_is_half_repaired(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who opens a database while the repaired one takes its place gets that one."""
+    store, other = FileStore(folder), FileStore(folder)
+    store.allocate("first", b"{}")
+    store.close()
+    rename, opened = os.rename, []
+
+    def renamed(old: Any, new: Any) -> None:
+        rename(old, new)
+        if not opened:  # the damaged one was moved away
+            opened.append(threading.Thread(target=other.allocate, args=("second", b"{}")))
+            opened[0].start()
+            opened[0].join(0.3)  # as long as it takes where nothing keeps it
+
+    monkeypatch.setattr(os, "rename", renamed)
+    repair(folder)
+    opened[0].join()
+    assert [record.trial for record in other.read("trials")] == [1, 2]
+    other.close()
 
 
 # Faults --------------------------------------------------------------------------------------

@@ -8,15 +8,13 @@ import json
 import os
 import pickle
 import socket
-import subprocess
-import sys
 import threading
 import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar, copy_context
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
@@ -34,7 +32,13 @@ from pymongo import monitoring
 from pymongo.errors import DuplicateKeyError, OperationFailure, WriteError
 
 from daskperiment import codec, records
-from daskperiment.errors import CorruptRecordError, StoreError, StoreUnavailableError, StoreWarning
+from daskperiment.errors import (
+    CorruptRecordError,
+    RecordsRefusedError,
+    StoreError,
+    StoreUnavailableError,
+    StoreWarning,
+)
 from daskperiment.history.tables import get_history
 from daskperiment.store.mongo import trials as mongo_trials
 from daskperiment.store.mongo.client import MongoServer as Connected
@@ -42,6 +46,8 @@ from daskperiment.store.mongo.client import mongo_target
 from daskperiment.store.mongo.store import MongoStore, list_mongo, open_mongo
 from daskperiment.store.protocol import Owner, Record
 from daskperiment.testing import StoreConformance
+from tests.helpers.calls import calls_of
+from tests.helpers.late_reads import printed_late
 from tests.store.mongo_server import MongoServer, running
 
 T = TypeVar("T")
@@ -295,12 +301,16 @@ class _Counter(monitoring.CommandListener):
 
     def __init__(self) -> None:
         self.names: list[str] = []
+        self.sent: list[dict[str, Any]] = []
+        self.in_vain = 0
+        """How many of them wrote nothing, or not all."""
 
     def started(self, event: Any) -> None:
         self.names.append(event.command_name)
+        self.sent.append(event.command)
 
     def succeeded(self, event: Any) -> None:
-        pass
+        self.in_vain += bool(event.reply.get("writeErrors"))
 
     def failed(self, event: Any) -> None:
         pass
@@ -332,6 +342,121 @@ def test_trial_takes_three_round_trips(counted: tuple[MongoStore, list[str]]) ->
         commands.clear()
 
 
+def test_trial_is_plain_updates(url: str) -> None:
+    """Beginning and end of a trial are plain updates, on the disk of a majority, of few calls."""
+    counter = _Counter()
+    with Client(url, event_listeners=[counter]) as client:
+        store = open_mongo(client.get_default_database(), "a")
+        _end(store, store.allocate("t0", begun(lr=0)).trial)
+        counter.sent.clear()
+        _end(store, store.allocate("t1", begun(lr=1)).trial)
+        first, second = counter.sent
+    # A check that the last write is there, and an insertion; then one that is both.
+    assert [len(each["updates"]) for each in (first, second)] == [2, 1]
+    for each in (first, second):
+        assert each["writeConcern"] == {"w": "majority", "j": True}
+        assert all(isinstance(one["u"], dict) for one in each["updates"]), "no pipelines"
+
+
+def _end(store: MongoStore, trial: int) -> None:
+    store.append([*steps(trial, 2), ended(trial, "succeeded", trial)])
+
+
+def test_writes_are_few_calls_of_the_driver(store: MongoStore, database: Any) -> None:
+    """The beginning and the end of a trial make hardly more calls than two pings."""
+    base = os.path.dirname(pymongo.__file__) + os.sep
+
+    def ping() -> None:
+        with pymongo.timeout(5):
+            database.command("ping")
+
+    for n in range(2):  # the first opens connections, and asks for indexes
+        _end(store, store.allocate(f"t{n}", begun()).trial)
+        ping()
+    made = calls_of(lambda: _end(store, store.allocate("t2", begun()).trial), base)
+    assert made < 2.5 * calls_of(ping, base)
+
+
+@pytest.mark.parametrize("token", ["other", "t0"], ids=["another owner", "the owner"])
+def test_guess_names_the_owner(store: MongoStore, token: str) -> None:
+    """Records behind the last write join its trial only if that is their owner's."""
+    trial = store.allocate("t0", begun()).trial
+    records = [one._replace(owner=Owner(trial, token)) for one in steps(trial, 1)]
+    if token == "t0":
+        store.append(records)
+    else:
+        with pytest.raises(RecordsRefusedError):
+            store.append(records)
+    assert len(list(store.read("steps"))) == (token == "t0")
+
+
+_BEHIND = {
+    "a trial": lambda other: [ended(other, "succeeded", 1)],
+    "a note": lambda other: [Record("notes", other, "note", b"{}")],
+    "documents beside it": lambda other: steps(other, 3000),
+}
+"""What another writer adds to its trial, before that is removed."""
+
+
+@pytest.mark.parametrize("added", _BEHIND.values(), ids=_BEHIND)
+@pytest.mark.parametrize("first", [True, False], ids=["an older trial", "a younger trial"])
+def test_guess_behind_a_removal(store: MongoStore, url: str, added: Any, first: bool) -> None:
+    """Where a trial was removed nobody writes: who has read on would not see it."""
+    writer, other = store, open_mongo(url, "a")
+    beginners = [(other, "o"), (writer, "w")]
+    for each, token in beginners if first else beginners[::-1]:
+        each.allocate(token, begun(token=token))
+    removed, mine = (1, 2) if first else (2, 1)
+    owner = Owner(removed, "o")
+    # What nobody read yet is there to be seen, and so are the numbers of what is gone.
+    other.append([one._replace(owner=owner) for one in added(removed)])
+    other.remove([Record("trials", removed, "removed", b"{}", owner)])
+    last = list(other.read("trials"))[-1]
+    writer.append([ended(mine, "succeeded", 1)._replace(owner=Owner(mine, "w"))])
+    (new,) = other.read("trials", after=last.position)
+    assert (new.trial, new.id) == (mine, "ended")
+    other.remove([Record("trials", removed, "removed", b"{}", owner)])  # again: nothing changes
+    assert writer.allocate("x", begun()).trial == 3
+    assert [one.trial for one in other.read("trials")][-3:] == [removed, mine, 3]
+    assert not list(other.faults(10))
+    other.close()
+
+
+def test_removal_while_a_guess_is_looked_at(store: MongoStore, url: str, client: Client) -> None:
+    """Where a server has found that nobody wrote, it writes though others did, before a removal.
+
+    Between the two it may do anything else. Who has read on by then would not see it.
+    """
+    other = open_mongo(url, "a")
+    owner = Owner(store.allocate("o", begun(token="o")).trial, "o")
+    notes = [Record("notes", owner.trial, f"note{n}", b"{}", owner) for n in range(2)]
+    store.append(notes[:1])
+    point = "hangBeforeUpsertPerformsInsert"
+    entered = client.admin.command({"configureFailPoint": point, "mode": "alwaysOn"})["count"]
+    last = None
+    with ThreadPoolExecutor(2) as pool:
+        try:
+            begins = pool.submit(store.allocate, "w", begun(token="w"))
+            client.admin.command(
+                "waitForFailPoint", point, timesEntered=entered + 1, maxTimeMS=60_000
+            )
+            other.append(notes[1:])
+            removes = pool.submit(
+                other.remove, [Record("trials", owner.trial, "removed", b"{}", owner)]
+            )
+            while not removes.done() and (last is None or last.id != "removed"):
+                # Behind the marker it stops, too, before what it inserts there.
+                last = next(reversed(list(other.read("trials"))), None)
+        finally:
+            client.admin.command({"configureFailPoint": point, "mode": "off"})
+        removes.result()
+        assert begins.result().trial == 2
+    assert last is not None
+    assert last.id == "removed"
+    assert [one.trial for one in other.read("trials", after=last.position)] == [2]
+    other.close()
+
+
 def test_trial_beside_others(counted: tuple[MongoStore, list[str]], url: str) -> None:
     """After another writer's trial it takes few more, and the ids stay without gap."""
     store, commands = counted
@@ -343,6 +468,109 @@ def test_trial_beside_others(counted: tuple[MongoStore, list[str]], url: str) ->
         assert len(commands) <= 5, commands
     other.close()
     assert [r.trial for r in store.read("trials") if r.id == "begun"] == list(range(1, 10))
+
+
+_ODD_ENDS: dict[str, tuple[Callable[[list[Record]], list[Record]], list[str]]] = {
+    "none": (lambda ends: [], ["update"]),
+    "a step that is there": (lambda ends: ends[6:7], ["update", "aggregate", "find", "update"]),
+    "a stronger end": (
+        lambda ends: [ended(ends[6].trial, "succeeded", id="other")],
+        ["update", "aggregate", "find", "update"],
+    ),
+    "the last is there": (lambda ends: ends[-3:], ["update", "aggregate"]),
+}
+"""What there is already of the ends of eight trials -> the commands that write them."""
+
+
+@pytest.mark.parametrize(("before", "expected"), _ODD_ENDS.values(), ids=_ODD_ENDS)
+def test_ends_of_several_trials(
+    counted: tuple[MongoStore, list[str]], url: str, before: Any, expected: list[str]
+) -> None:
+    """Ends of many trials are one command; what is not as simple goes apart, and leaves no gap."""
+    store, commands = counted
+    trials = [store.allocate(f"o{n}", begun()).trial for n in range(8)]
+    assert commands == ["update"] * 8
+    ends = [one for trial in trials for one in [*steps(trial, 2), ended(trial, "failed")]]
+    store.append(before(ends))
+    commands.clear()
+    store.append(ends)
+    assert commands == expected
+    commands.clear()
+    store.append(ends)  # again, as after a connection that broke: nothing changes
+    found = {(r.trial, r.id) for name in ("steps", "trials") for r in store.read(name)}
+    assert {(one.trial, one.id) for one in ends} <= found
+    assert len([one for one in store.read("steps") if one.trial in trials]) == 16
+    numbers = {r.position >> 16 for name in ("steps", "trials") for r in store.read(name)}
+    assert numbers == set(range(1, max(numbers) + 1))
+
+
+@pytest.mark.parametrize("together", [2, 8])
+def test_round_trips_beside_other_writers(
+    counted: tuple[MongoStore, list[str]], url: str, together: int
+) -> None:
+    """Beside others a trial's beginning takes two round trips, and the ends of many two."""
+    store, commands = counted
+    others = [open_mongo(url, "a") for _ in range(together - 1)]
+
+    def between(n: int, k: int) -> None:
+        for m, other in enumerate(others):
+            _end(other, other.allocate(f"{m}-{n}-{k}", begun()).trial)
+
+    for n in range(5):
+        ends: list[Record] = []
+        commands.clear()
+        for k in range(8):
+            trial = store.allocate(f"{n}-{k}", begun()).trial
+            ends += [*steps(trial, 2), ended(trial, "succeeded", 1)]
+            between(n, k)
+        store.append(ends)
+    # A guess is tried now and then all the same.
+    assert len(commands) <= 2 * 9 + 1
+    assert "aggregate" not in commands
+    for other in others:
+        other.close()
+    ids = [one.trial for one in store.read("trials") if one.id == "begun"]
+    assert ids == list(range(1, 2 + 5 * 8 * together))
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_outputs_that_others_had(
+    counted: tuple[MongoStore, list[str]], url: str, there: bool
+) -> None:
+    """Who repeats what others computed looks for outputs first, until they are new."""
+    store, commands = counted
+    outputs = [[Record("outputs", 0, f"x{n}-{k}", b"{}") for k in range(3)] for n in range(4)]
+    other = open_mongo(url, "a")
+    for batch in outputs if there else outputs[:1]:
+        other.append(batch)
+    other.close()
+    store.append(outputs[0])
+    taken = []
+    for batch in outputs[1:]:
+        commands.clear()
+        assert len(store.append(batch)) == 3 * there
+        taken.append(list(commands))
+    assert taken == ([["find"]] * 3 if there else [["find", "aggregate"], *[["aggregate"]] * 2])
+
+
+def test_guesses_that_are_wrong_most_often(url: str) -> None:
+    """Beside a writer who always comes between, few writes are tried by a guess; alone, all are."""
+    counter = _Counter()
+    other = open_mongo(url, "a")
+    with Client(url, event_listeners=[counter]) as client:
+        store = open_mongo(client.get_default_database(), "a")
+        for n in range(40):
+            trial = store.allocate(f"t{n}", begun()).trial
+            _end(other, other.allocate(f"o{n}", begun()).trial)
+            _end(store, trial)
+            _end(other, other.allocate(f"p{n}", begun()).trial)
+        beside = counter.in_vain
+        for n in range(40, 60):
+            counter.names.clear()
+            _end(store, store.allocate(f"t{n}", begun()).trial)
+        assert counter.names == ["update", "update"]
+    other.close()
+    assert beside <= 40 / 4
 
 
 def test_history_takes_two_reads(counted: tuple[MongoStore, list[str]]) -> None:
@@ -763,17 +991,14 @@ def test_pages_while_the_interpreter_ends(store: MongoStore, url: str) -> None:
     """Who reads a history when no thread can be started any more gets all of it."""
     for n in range(8):
         store.allocate(f"t{n}", begun(lr=n))
-    script = (
-        "import atexit, sys\n"
+    opening = (
         "from daskperiment.store.mongo import raw_documents, store\n"
         "raw_documents._BATCH = 3\n"
-        "found = store.open_mongo(sys.argv[1], 'a')\n"
-        "count = lambda: sum(len(page.records) for page in found.read_pages('trials'))\n"
-        "atexit.register(lambda: (print(count()), found.close()))\n"
+        "opened = store.open_mongo(sys.argv[2], 'a')\n"
+        "begin, finish = lambda: opened.read_pages('trials'), opened.close\n"
+        "size_of = lambda page: len(page.records)\n"
     )
-    command = [sys.executable, "-W", "ignore", "-c", script, url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert (done.stdout, done.stderr) == ("8\n", "")
+    assert printed_late("exit", opening, url) == [8]
 
 
 # Outages -----------------------------------------------------------------------------------------
@@ -917,6 +1142,31 @@ def test_connection_breaks(request: pytest.FixtureRequest, kind: str, commands: 
     assert [r.trial for r in store.read("trials") if r.id == "begun"] == [1, 2, 3, 4]
     assert len(list(store.read("steps"))) == 8
     store.delete()
+    store.close()
+
+
+_CONCERNS: list[tuple[dict[str, Any], type[StoreError] | None]] = [
+    ({"code": 64, "errInfo": {"wtimeout": True}}, StoreUnavailableError),
+    ({"code": 91}, None),
+    ({"code": 11602}, None),
+    ({"code": 100}, StoreError),
+]
+"""What may be said of a write that took place -> what comes of it; None if it is made again."""
+
+
+@pytest.mark.parametrize(("concern", "expected"), _CONCERNS)
+def test_write_is_not_confirmed(set_url: str, concern: dict[str, Any], expected: Any) -> None:
+    """What a majority does not confirm is not taken as written, and made again costs nothing."""
+    store = open_mongo(set_url, "a")
+    for n, call in enumerate((lambda: store.allocate("t1", begun()), lambda: _end(store, 2))):
+        _end(store, store.allocate(f"t{2 * n}", begun()).trial)
+        said = {"errmsg": "not confirmed", **concern}
+        raised = pytest.raises(expected) if expected else nullcontext()
+        with _failing(set_url, {"times": 1}, ["update"], writeConcernError=said), raised:
+            call()
+        call()
+    assert [r.trial for r in store.read("trials") if r.id == "begun"] == [1, 2, 3]
+    assert [r.trial for r in store.read("steps")] == [1, 1, 3, 3, 2, 2]
     store.close()
 
 
@@ -1093,6 +1343,18 @@ def test_clock_is_the_servers(store: MongoStore, client: Client) -> None:
     assert clocks[0] >= told
     later = client.admin.command("hello")["localTime"].replace(tzinfo=UTC).timestamp()
     assert clocks[-1] <= later
+
+
+def test_clock_where_the_last_write_was_looked_for(store: MongoStore, url: str) -> None:
+    """It is never ahead of the server's, though that took its time to look for the last write."""
+    other = open_mongo(url, "a")
+    other.allocate("t0", begun())
+    store.allocate("t1", begun())
+    other.allocate("t2", begun())
+    with _failing(url, {"times": 1}, ["find"], blockConnection=True, blockTimeMS=200):
+        told = store.allocate("t3", begun()).clock
+    assert told <= store.state().clock
+    other.close()
 
 
 def test_a_forgotten_store_leaves_context_variables_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -229,6 +230,22 @@ def test_list_experiments(tmp_path):
     assert list_experiments(tmp_path.as_uri()) == ["a", "ab", "b"]
     open_store(tmp_path, "a").delete()
     assert list_experiments(tmp_path) == ["ab", "b"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_links_among_the_experiments(tmp_path):
+    """A link to an experiment is one, and one that leads nowhere hides no other."""
+    open_store(tmp_path, "a").allocate("token", b"{}")
+    for name, target in {
+        "b": "a",
+        "none": "nothing",
+        "self": "self",
+        "there": "back",
+        "back": "there",
+        "file": __file__,
+    }.items():
+        (tmp_path / name).symlink_to(target)
+    assert list_experiments(tmp_path) == ["a", "b"]
 
 
 def test_listing_a_file(tmp_path):

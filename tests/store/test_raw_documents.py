@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import random
+import re
+import struct
+from collections.abc import Iterator
+from itertools import combinations
 from typing import Any
 
 import bson
@@ -94,23 +97,66 @@ def test_odd(name: str) -> None:
     assert found == FORM.records(beside + beside, refused)
 
 
-def test_changed_bytes() -> None:
-    """Whatever byte changes, what is found is what decoding gives, or it is left to that."""
-    whole = bson.encode(USUAL["of one write"])
-    rng = random.Random(3)
-    looked = 0
+def changed(whole: bytes) -> Iterator[tuple[bytes, list[int]]]:
+    """Yield documents of which bytes are others, and at which places."""
     for place in range(4, len(whole)):
-        changed = bytearray(whole)
-        changed[place] = rng.choice([0, 1, 255, changed[place] ^ 1, changed[place] ^ 64])
-        data = bytes(changed)
+        for byte in {0, 1, 255, whole[place] ^ 1, whole[place] ^ 64} - {whole[place]}:
+            yield whole[:place] + bytes([byte]) + whole[place + 1 :], [place]
+    sizes = [
+        at for at in range(4, len(whole) - 4) if whole[at] > 1 and not any(whole[at + 1 : at + 4])
+    ]
+    for first, second in combinations(sizes, 2):
+        for by in (-2, 1):  # sizes that belong together, such as those of a text and what it is in
+            data = bytearray(whole)
+            data[first] += by
+            data[second] += by
+            yield bytes(data), [first, second]
+
+
+def test_changed_bytes() -> None:
+    """Whatever bytes change, what is found is what decoding gives, or it is left to that."""
+    whole = bson.encode(USUAL["of one write"])
+    texts = {
+        at for text in ("begun", "computed-a", "computed-b", "ended-lost", BODY)
+        for found in re.finditer(re.escape(text.encode()), whole) for at in range(*found.span())
+    }  # fmt: skip
+    looked = 0
+    for data, places in changed(whole):
         given: list[bytes] = []
         found = FORM.records(data, lambda one, to=given: to.append(one) or [])  # type: ignore[misc]
         if given:
-            assert given == [data]
+            assert b"".join(given) == data
             continue
         try:
             assert sorted(found) == sorted(decoded(data))
             looked += 1
         except BSONError:  # of a text: whose record that is sees it
             assert len(found) == 4
+            assert texts.issuperset(places), places
     assert looked > 50
+
+
+@pytest.mark.parametrize("size", [-1, 0, 4, 2**31 - 1])
+def test_sizes_that_are_none(size: int) -> None:
+    """A document that says a size that it has not is left to decoding, and its reading ends."""
+    data = struct.pack("<i", size) + bson.encode(USUAL["two"])[4:]
+    given: list[bytes] = []
+    assert FORM.records(data, lambda one: given.append(one) or []) == []  # type: ignore[func-returns-value]
+    assert b"".join(given) == data
+    assert FORM.records(data[:5], lambda one: given.append(one) or []) == []  # type: ignore[func-returns-value]
+    assert given[-1] == data[:5]
+
+
+@pytest.mark.parametrize("name", [b"id", b"body"])
+def test_text_without_its_end(name: bytes) -> None:
+    """A text of no bytes at all, of which even the null at its end is missing, is none."""
+    whole = bson.encode(document(element(id="", body="")))
+    field = b"\x02" + name + b"\0"
+    assert whole.count(field + b"\1\0\0\0\0") == 1
+    data = bytearray(whole.replace(field + b"\1\0\0\0\0", field + b"\0\0\0\0"))
+    for around in (b"", b"\x04records\0", b"\x030\0"):  # the sizes of all that it stands in
+        at = data.index(around) + len(around)
+        data[at] -= 1
+    given: list[bytes] = []
+    assert FORM.records(bytes(data), lambda one: given.append(one) or []) == []  # type: ignore[func-returns-value]
+    assert given == [data]

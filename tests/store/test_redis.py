@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
@@ -39,8 +40,10 @@ from daskperiment.errors import (
 )
 from daskperiment.recording.registry import close_recorders, recorder_for
 from daskperiment.store.protocol import Owner, Record
+from daskperiment.store.redis.client import KeptConnections
 from daskperiment.store.redis.store import RedisStore, list_redis, open_redis
 from daskperiment.testing import StoreConformance
+from tests.helpers.late_reads import WAYS, printed_late
 from tests.store.redis_server import (
     PASSWORD,
     CountingProxy,
@@ -469,46 +472,22 @@ def test_a_stream_that_goes_between_two_pages(paged_store: RedisStore, raw: redi
     assert [json.loads(one.body) for one in given] == list(range(len(given)))
 
 
-READS_LATE = """
-import atexit, os, sys, threading, time
-from daskperiment.store.redis.store import open_redis
+OPENING = """
 from daskperiment.store.redis import store as module
 module._PAGE = 1_000
-store = open_redis(sys.argv[2], "a")
-
-def read(points=None):
-    print(len(list(points or store.read("points"))), flush=True)
-
-def read_after_the_main_thread():
-    threading.main_thread().join()
-    read()
-
-if sys.argv[1] == "exit":
-    atexit.register(read)
-elif sys.argv[1] == "thread":
-    threading.Thread(target=read_after_the_main_thread).start()
-else:
-    points = iter(store.read("points"))
-    next(points), next(points)  # the next page is on its way
-    child = os.fork()
-    read(points)
-    if child:
-        os.waitpid(child, 0)
-    os._exit(0)
+store = module.open_redis(sys.argv[2], "a")
+begin = lambda: store.read("points")
+size_of = lambda point: 1
+finish = lambda: None
 """
 
 
-@pytest.mark.parametrize(
-    ("when", "printed"), [("exit", "500"), ("thread", "500"), ("fork", "498 498")]
-)
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.usefixtures("paged_store")
-def test_pages_where_no_thread_can_gather_them(
-    server: RedisServer, when: str, printed: str
-) -> None:  # fmt: skip
+def test_pages_where_no_thread_can_gather_them(server: RedisServer, way: str) -> None:
     """Who reads while the interpreter ends, or reads on in a forked child, gets all pages."""
-    command = [sys.executable, "-W", "ignore", "-c", READS_LATE, when, server.url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert (" ".join(done.stdout.split()), done.stderr) == (printed, "")
+    expected = [498, 498] if way == "fork" else [500]
+    assert printed_late(way, OPENING, server.url, before=2) == expected
 
 
 def calls_of_scripts(raw: redis.Redis) -> int:
@@ -1152,3 +1131,31 @@ def test_no_warnings_from_the_driver(open_store: Callable[..., RedisStore]) -> N
         store.allocate("one", b"{}")
         store.close()
     assert [str(one.message) for one in caught] == []
+
+
+class _Pool:
+    """A pool that makes a new connection each time."""
+
+    def __init__(self) -> None:
+        self.made: list[Any] = []
+
+    def get_connection(self, command_name: Any = None) -> Any:
+        self.made.append(SimpleNamespace(send_command=lambda *command: None))
+        return self.made[-1]
+
+
+def test_kept_connections_stay_in_their_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A forked child uses none that its parent has: each would read answers of the other."""
+    pool, used = _Pool(), []
+
+    def answer(connection: Any, command: str) -> None:
+        used.append(connection)
+
+    kept = KeptConnections(SimpleNamespace(connection_pool=pool, parse_response=answer), 5)
+    for _ in range(2):
+        kept.execute_command("PING")
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    for _ in range(2):
+        kept.execute_command("PING")
+    first, second = pool.made
+    assert used == [first, first, second, second]

@@ -21,6 +21,7 @@ from daskperiment.store import leaf_pages
 from daskperiment.store.file import FileStore
 from daskperiment.store.leaf_pages import read_apart
 from daskperiment.store.liveness import current_origin
+from daskperiment.store.opening import read_at_rest
 from daskperiment.store.protocol import Owner, Record
 from daskperiment.store.resting_tables import tables_at_rest
 from daskperiment.store.schema import SCHEMA
@@ -70,7 +71,7 @@ def test_long_rows_are_left_to_sqlite(store: FileStore) -> None:
     """A row that goes on on another page is no matter for a short reading."""
     fill(store, 2, "x" * 6_000)
     assert store._reader._few_at_rest("trials") is None
-    assert store.read_at_rest("trials") == list(store.read("trials"))
+    assert read_at_rest(store, "trials", store.folder_state()) == list(store.read("trials"))
     store.close()
 
 
@@ -106,6 +107,17 @@ def test_any_byte(store: FileStore) -> None:
             told += 1
             assert [(number, *values[1:]) for number, values in found["trials"]] == rows, place
     assert told > 200
+
+
+@pytest.mark.parametrize(("place", "bytes_"), [(20, b"\x08"), (56, b"\0\0\0\2")])
+def test_pages_of_another_layout(store: FileStore, place: int, bytes_: bytes) -> None:
+    """Pages of which the end is kept for something else, or with texts in UTF-16, are not read."""
+    fill(store, 2)
+    path = store.folder / "records.sqlite"
+    whole = path.read_bytes()
+    assert tables_at_rest(str(path), SCHEMA, TABLES, 400) is not None
+    path.write_bytes(whole[:place] + bytes_ + whole[place + len(bytes_) :])
+    assert tables_at_rest(str(path), SCHEMA, TABLES, 400) is None
 
 
 def test_other_files(tmp_path: Path) -> None:
@@ -147,7 +159,7 @@ def test_locks_stay(store: FileStore, whose: str) -> None:
         else:
             connection.execute("SELECT count(*) FROM trials").fetchone()
         assert tables_at_rest(str(path), SCHEMA, TABLES, 400) is None
-        assert store.read_at_rest("trials") == list(other.read("trials"))
+        assert read_at_rest(store, "trials", store.folder_state()) == list(other.read("trials"))
         subprocess.run([sys.executable, "-c", WRITE, str(path)], check=True)
         assert path.with_name("records.sqlite-wal").exists()
         other.close()

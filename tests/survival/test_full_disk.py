@@ -54,6 +54,8 @@ def test_full_for_a_moment(disk, what, cause):
     assert found.stderr.count("StoreWarning") == 1
     assert cause in found.stderr
     assert run(disk, "ask").stdout.strip() == WHOLE
+    # And it can be read by whoever is the first to come when the disk is full once more.
+    assert run(disk, "ask", what, "full").stdout.strip() == WHOLE
 
 
 @pytest.mark.parametrize("how", ["trial", "stay", "killed"])

@@ -14,6 +14,7 @@ import pytest
 from distributed import Client
 
 from daskperiment.client.tracker import tracker_of
+from daskperiment.errors import StoreError
 from daskperiment.execution.lifecycle import begin
 from daskperiment.graph import trial_batches
 from daskperiment.recording.registry import recorder_for
@@ -336,14 +337,16 @@ def batches(monkeypatch):
         made.append({one.future.key for one in self._submitted[before:]})
 
     monkeypatch.setattr(cluster_jobs.TrialPace, "take", lambda self, threads: 0.001)
+    monkeypatch.setattr(cluster_jobs.TrialPace, "is_unknown", False)
     monkeypatch.setattr(cluster_jobs.ClusterJobs, "_submit_batches", noted)
     return made
 
 
 @pytest.mark.filterwarnings("ignore:Running on a single-machine scheduler:UserWarning")
-def test_short_trials_share_tasks(client, cutting, quiet, batches) -> None:
+def test_short_trials_share_tasks(client, cutting, quiet, batches, monkeypatch) -> None:
     """One task runs several trials; each is recorded as if it had been run alone."""
     result, hooks = cutting
+    monkeypatch.setattr(trial_batches, "_LONGEST", 60.0)  # a busy machine makes no long trials
 
     def fail(a):
         if a % 10 == 3:
@@ -359,6 +362,119 @@ def test_short_trials_share_tasks(client, cutting, quiet, batches) -> None:
     pd.testing.assert_frame_equal(frame[columns], alone[columns])
     assert frame["Success"].sum() == 54
     assert len(frame) == 60
+
+
+def test_a_batch_whose_ends_must_wait(client, cutting, quiet, batches, monkeypatch) -> None:
+    """Where the store takes no ends for a moment, their task and trials succeed all the same."""
+    refused: list[int] = []
+    lost: list[BaseException] = []
+    append = FileStore.append
+    monkeypatch.setattr(
+        cluster_jobs.ClusterJobs,
+        "_of_lost_batch",
+        lambda self, some, error: lost.append(error) or (),
+    )
+
+    def full(store, records):
+        if not refused and any(record.id.startswith("ended") for record in records):
+            refused.append(len(records))
+            raise StoreError("no room")
+        return append(store, records)
+
+    monkeypatch.setattr("daskperiment.recording.recorder._TOGETHER", 60.0)
+    monkeypatch.setattr(FileStore, "append", full)
+    frame = quiet(cutting[0], {"a": range(32)}, seed=1)
+    assert refused
+    assert not lost
+    assert frame["Success"].all(), frame["Description"].tolist()
+    assert len(frame) == 32
+
+
+@pytest.mark.filterwarnings("ignore:Running on a single-machine scheduler:UserWarning")
+def test_few_trials_come_before_the_pace_is_known(client, cutting, quiet, monkeypatch) -> None:
+    """Some trials have tasks of their own, which tell that they are short; then tasks have some."""
+    submitted: list[tuple[str, int, int]] = []
+    for name in ("_submit", "_submit_batches"):
+        submit = getattr(cluster_jobs.ClusterJobs, name)
+
+        def noted(self, jobs, *size, submit=submit, name=name):
+            before = len(self._submitted)
+            submit(self, jobs, *size)
+            tasks = {one.future.key for one in self._submitted[before:]}
+            submitted.append((name, len(jobs), len(tasks)))
+
+        monkeypatch.setattr(cluster_jobs.ClusterJobs, name, noted)
+    monkeypatch.setattr(cluster_jobs, "_LEARNING", 1e9)
+    take = cluster_jobs.TrialPace.take
+
+    def short(pace, threads):
+        return take(pace, threads) and 0.01
+
+    monkeypatch.setattr(cluster_jobs.TrialPace, "take", short)
+    frame = quiet(cutting[0], {"a": range(300)}, seed=1)
+    assert frame["Success"].all()
+    assert len(frame) == 300
+    (name, alone, _), *rest = submitted
+    assert (name, alone) == ("_submit", 16)
+    assert {name for name, *_ in rest} == {"_submit_batches"}, rest
+    assert sum(tasks for _, _, tasks in rest) <= 284 / 5
+
+
+def test_a_cluster_sees_how_many_long_trials_wait(client, cutting, quiet, monkeypatch) -> None:
+    """Where the first trials take long, others are submitted before one has ended."""
+    go_on, submitted = threading.Event(), []
+    submit = cluster_jobs.ClusterJobs._submit
+
+    def noted(self, jobs):
+        submit(self, jobs)
+        submitted.append(len(jobs))
+        monkeypatch.setattr(cluster_jobs, "_LEARNING", 0.0)
+        if sum(submitted) == 40:
+            go_on.set()
+
+    monkeypatch.setattr(cluster_jobs, "_LEARNING", 60.0)
+    monkeypatch.setattr(cluster_jobs.ClusterJobs, "_submit", noted)
+    cutting[1].append(lambda a: go_on.wait(60))
+    assert quiet(cutting[0], {"a": range(40)})["Success"].all()
+    assert submitted == [16, 24]
+
+
+WRITTEN: list[str] = []
+"""Tokens of trials whose ends the store has."""
+
+
+def looked_at(batch):
+    """Run trials of a batch; all of them have ended then. One that begins again ends apart."""
+    raised, took = trial_batches.run_batch(batch)
+    requests = [source.request() for source in batch.sources[: len(raised)]]
+    assert {one.token for one in requests} <= set(WRITTEN)
+    again = begin(batch.sources[0])
+    recorder_for(again.store).end(again.token)
+    assert not again.gathered
+    return raised, took
+
+
+@pytest.mark.filterwarnings("ignore:Running on a single-machine scheduler:UserWarning")
+def test_ends_of_a_batch_are_written_together(client, cutting, quiet, batches, monkeypatch) -> None:
+    """Ends of short trials come in few steps, all before their task is done."""
+    sizes = []
+    append = FileStore.append
+
+    def counted(store, records):
+        ended = [one.owner.token for one in records if one.id.startswith("ended")]
+        sizes.append(len(ended))
+        found = append(store, records)
+        WRITTEN.extend(ended)
+        return found
+
+    monkeypatch.setattr(trial_batches, "_LONGEST", 60.0)
+    monkeypatch.setattr("daskperiment.recording.recorder._TOGETHER", 60.0)
+    monkeypatch.setattr(FileStore, "append", counted)
+    monkeypatch.setattr(cluster_jobs, "run_batch", looked_at)
+    frame = quiet(cutting[0], {"a": range(60)}, seed=1)
+    assert frame["Success"].all(), frame["Description"].tolist()
+    assert sum(sizes) == len(set(WRITTEN)) == 60
+    assert sum(size for size in sizes if size > 1) > 30, "most of them with others"
 
 
 @pytest.mark.parametrize(
@@ -387,6 +503,25 @@ def test_what_a_batch_has_no_time_for(client, ex, cutting, quiet, batches, monke
     assert sorted(seen) == list(range(24))
     assert sorted(frame["a"]) == list(range(24))
     assert len(ex.get_history(verbose=True, running=True)) == 24
+
+
+def run_twice(batch):
+    """Run three trials of a batch and lose what they returned, and then all that is in time."""
+    for source in batch.sources[:3]:
+        trial_batches.run_batch(trial_batches.TrialBatch(batch.tasks, [source]))
+    return trial_batches.run_batch(batch)
+
+
+def test_what_a_repeated_batch_has_no_time_for(
+    client, ex, cutting, quiet, batches, monkeypatch
+) -> None:
+    """What a batch had begun before its worker died is not left to tasks that begin it anew."""
+    monkeypatch.setattr(trial_batches, "_LONGEST", -1.0)
+    monkeypatch.setattr(cluster_jobs, "run_batch", run_twice)
+    frame = quiet(cutting[0], {"a": range(32)})
+    assert batches
+    assert sorted(frame["a"]) == list(range(32))
+    assert len(ex.get_history(verbose=True, running=True)) == 32
 
 
 class Fussy(Exception):

@@ -279,7 +279,7 @@ OPENINGS = {
     "cli.maintenance.delete": "its address alone",
     "dashboard.api.Source._store": "`DashboardAPI` holds it against the key",
     "experiment.Experiment.__new__": "`_store_to_read` holds it against the key; others write",
-    "experiment.list_experiments": "held against the key before it is counted",
+    "experiment.experiment_rows": "held against the key before it is counted",
 }
 """Every place that opens a store by its backend, and why what it reads need not be looked at."""
 BARE = {

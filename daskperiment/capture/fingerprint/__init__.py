@@ -11,8 +11,10 @@ Floats are compared by their bits, but every ``nan`` is equal to every other out
 from __future__ import annotations
 
 import inspect
+import sys
 import types
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -36,6 +38,7 @@ from daskperiment.secret_values import Secret, mark_of
 
 __all__ = [
     "NoFingerprintError",
+    "bytes_of_arrays",
     "combine",
     "digest_of",
     "exact_fingerprint",
@@ -215,8 +218,30 @@ def _find_by_name(kind: type) -> Handler:
 
 def is_array(value: Any) -> bool:
     """Whether a value has one fingerprint, that its order within does not change."""
+    if type(value).__module__ != "numpy":
+        return False  # and is asked for nothing: it may answer in any way
     dtype = getattr(value, "dtype", None)
-    return type(value).__module__ == "numpy" and dtype is not None and not dtype.hasobject
+    return dtype is not None and not dtype.hasobject
+
+
+def bytes_of_arrays(value: Any) -> int:
+    """Return the bytes of an array, or of a tensor or those in dictionaries; 0 for all else.
+
+    So for tensors that know of none: sparse ones, and some that have only a shape.
+    """
+    if type(value).__module__ == "numpy":
+        return int(value.nbytes) if hasattr(value, "nbytes") else 0
+    size, values, seen = 0, [value], set()
+    torch: Any = sys.modules.get("torch")
+    while values:
+        each = values.pop()
+        if type(each) is dict:
+            values += each.values() if id(each) not in seen else ()
+            seen.add(id(each))
+        elif torch is not None:
+            with suppress(Exception):  # nor does what stands in for something else answer always
+                size += int(each.nbytes) if isinstance(each, torch.Tensor) else 0
+    return size
 
 
 def _fingerprint(

@@ -39,8 +39,9 @@ const page = {
     history[replace ? "replaceState" : "pushState"](null, "", next);
     show();
   },
-  /** An attribute set of a link within the page. */
-  to: (changes) => ({ href: address({ ...state, ...changes }) }),
+  /** An attribute set of a link within the page, from wherever the page is when it is followed. */
+  to: (changes) => ({ href: page.link(changes),
+    onclick: (event) => event.currentTarget.setAttribute("href", page.link(changes)) }),
   theme: () => document.documentElement.dataset.theme
     || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"),
   signal: () => abort.signal,

@@ -74,7 +74,8 @@ class Table {
     parts.became.hidden = !found.became;
     put(parts.became, "Read as ", h("code", { class: "mono" }, found.became), " ",
       h("button", { type: "button", class: "plain", "data-key": "take became", onclick: () => { parts.filter.value = found.became; this.page.go({ filter: found.became }); } }, "Write it so"));
-    put(parts.summary, plural(found.total, "trial"),
+    this.drawReading(found);
+    put(parts.summary, found.reading ? `the latest ${plural(found.total, "trial")}` : plural(found.total, "trial"),
       found.damaged ? h("span", { class: "warning" }, ` · ${plural(found.damaged, "damaged record")} left out`) : "",
       h("span", { class: "mono address" }, ` · ${found.address}`));
     this.drawChips();
@@ -91,6 +92,18 @@ class Table {
     freeze(this.parts.table);
   }
 
+  /** A long history that nobody read before: what stands here is of the latest trials alone. */
+  drawReading({ reading, total }) {
+    const { parts } = this;
+    parts.reading.hidden = !reading;
+    if (!reading) return;
+    put(parts.reading, h("progress", { max: reading.of, value: reading.read, "aria-label": "Trials that are read" }), " ",
+      reading.problem
+        ? [h("span", { class: "wrong" }, `Older trials cannot be read: ${reading.problem}`), " It is tried again by itself. "]
+        : `${count(reading.read)} of ${count(reading.of)} trials are read. `,
+      `Until all are, filters, sorting and numbers know the latest ${count(total)} alone.`);
+  }
+
   nothing() {
     if (this.data.deleted) {
       return notice("empty", "The experiment was deleted", "Its trials are gone from the store. If it is begun anew, its trials appear here by themselves.",
@@ -99,7 +112,7 @@ class Table {
     if (!this.data.total) {
       return notice("empty", "No trial yet", "Compute a result of this experiment: its trial appears here while it runs.");
     }
-    return notice("empty", "No trial fits", `None of the ${plural(this.data.total, "trial")} passes the filter${this.data.archived && !this.page.state.archived ? "; what is archived is hidden" : ""}.`,
+    return notice("empty", "No trial fits", `None of the ${this.data.reading ? "latest " : ""}${plural(this.data.total, "trial")} passes the filter${this.data.archived && !this.page.state.archived ? "; what is archived is hidden" : ""}.`,
       h("p", {}, h("a", this.page.to({ filter: undefined, status: undefined, start: undefined }), "Show all trials")));
   }
 
@@ -123,6 +136,7 @@ class Table {
         onkeydown: (event) => { if (event.key === "Enter") { clearTimeout(wait); search(); } } }),
       wrong: h("p", { class: "wrong", id: "filter-wrong", role: "alert", hidden: true }),
       became: h("p", { class: "became quiet", hidden: true }),
+      reading: h("p", { class: "became quiet", hidden: true }),
       group: h("select", { id: "group", "data-key": "group", onchange: (event) => page.go({ group: event.target.value || undefined, start: undefined }) }),
       archived: h("button", { type: "button", class: "chip", "data-key": "archived",
         onclick: () => page.go({ archived: page.state.archived ? undefined : "1", start: undefined }) }),
@@ -151,7 +165,7 @@ class Table {
       h("div", { class: "tools" },
         h("div", { class: "field grow" }, h("label", { for: "filter", class: "hidden" }, "Filter trials"), parts.filter),
         parts.chips, parts.archived, parts.differ, h("label", { class: "field" }, h("span", {}, "Group by"), parts.group), menu),
-      parts.wrong, parts.became, parts.selection, parts.empty, parts.scroll, parts.pager);
+      parts.wrong, parts.became, parts.reading, parts.selection, parts.empty, parts.scroll, parts.pager);
   }
 
   drawChips() {

@@ -180,12 +180,17 @@ def sorted_rows(column: Column, descending: bool) -> np.ndarray[Any, Any]:
         known, values = column.known(), column.values
     else:
         known, values = _ranks(column)
-    rows = np.flatnonzero(known)
-    keys = values[rows]
-    # Reversed twice, so that a stable sort is one downwards, too.
-    found = np.argsort(keys[::-1], kind="stable")[::-1] if descending else None
-    by_value = rows[np.argsort(keys, kind="stable") if found is None else len(rows) - 1 - found]
-    return np.concatenate([by_value, np.flatnonzero(~known)])
+    # Of a million rows each array is felt: those that are not needed are not made.
+    rows = None if known.all() else np.flatnonzero(known)
+    keys = values if rows is None else values[rows]
+    if descending:
+        # Reversed twice, so that a stable sort is one downwards, too.
+        found = np.argsort(keys[::-1], kind="stable")[::-1]
+        found = np.subtract(len(keys) - 1, found, out=found)
+    else:
+        found = np.argsort(keys, kind="stable")
+    del keys
+    return found if rows is None else np.concatenate([rows[found], np.flatnonzero(~known)])
 
 
 def _ranks(column: CodedColumn) -> tuple[Mask, np.ndarray[Any, Any]]:

@@ -7,6 +7,7 @@ instead of polling the database for it. Those of many processes take turns.
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import random
@@ -55,6 +56,8 @@ _DELETED = "_deleted"
 """Table that a database has when it is about to be deleted."""
 _NO_SHARED_MEMORY = "SQLITE_IOERR_SHMMAP"
 _NO_ACCESS = ("SQLITE_CANTOPEN", "SQLITE_READONLY", _NO_SHARED_MEMORY)
+_NO_ROOM = "SQLITE_IOERR_SHMSIZE"
+"""On a disk that is full to the last page: whoever is the first cannot make the log's index."""
 _NETWORK = ("nfs", "cifs", "smb", "9p", "fuse.sshfs", "afs", "lustre", "gpfs", "beegfs")
 
 
@@ -292,9 +295,11 @@ class Database:
 
     def _unlink(self) -> None:
         # In this order nobody finds an old log beside a new database. A connection that is open
-        # elsewhere notices before it writes that its file is no longer here.
-        for suffix in ("-wal", "-shm", "-journal", ""):
-            Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+        # elsewhere notices before it writes that its file is no longer here; one that is being
+        # opened meanwhile would begin a log that the next database finds.
+        with rights.held(self.path.parent, alone=True):
+            for suffix in ("-wal", "-shm", "-journal", ""):
+                Path(f"{self.path}{suffix}").unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close the connections; later calls open them again."""
@@ -319,7 +324,7 @@ class Database:
         connection.execute("PRAGMA journal_size_limit = 1000000")  # which it does not take after
         connection.execute("PRAGMA cache_size = -800")  # 0.8 MB: who writes needs the last pages
         if not complete:
-            self._create(connection)
+            self._create(connection, shared)
             _hide_from_git(self.path.parent)
         make_views(connection)
         if not complete:
@@ -333,14 +338,19 @@ class Database:
         here = _file_at(self.path)
         if shared.connection is not None and shared.file == here:
             return shared.connection
-        self.leave(shared)
-        if here is None:
-            return None
-        connection = self._open_for_reading(shared)
-        if self._check(connection):
-            return connection
-        shared.close()
-        return None
+        while True:
+            self.leave(shared)
+            if here is None:
+                return None
+            try:
+                connection = self._open_for_reading(shared)
+                if self._check(connection):
+                    return connection
+                here = None
+            except (sqlite3.DatabaseError, FileNotFoundError):
+                before, here = here, _file_at(self.path)
+                if here == before:
+                    raise  # else it was deleted meanwhile, and what is there now is read
 
     def leave(self, shared: SharedConnection) -> None:
         """Close a connection whose file is elsewhere by now, and note whether it was deleted."""
@@ -353,13 +363,16 @@ class Database:
 
     def _open(self, shared: SharedConnection, mode: str) -> sqlite3.Connection:
         """Open a connection, and see that it can read."""
-        connection = shared.open(self.path, mode)
         try:
-            _execute(connection, "SELECT 1 FROM sqlite_schema")
+            # SQLite opens the files one by one, the database with the connection and its log with
+            # the first statement: nobody may remove them meanwhile, or they were of two databases.
+            with rights.held(self.path.parent):
+                connection = shared.open(self.path, mode)
+                _execute(connection, "SELECT 1 FROM sqlite_schema")
         except sqlite3.OperationalError as error:
             if database_name(error) != _NO_SHARED_MEMORY or mode != "rw":
                 raise
-            connection.close()
+            shared.close()
             _leave_log(self.path)
             return shared.open(self.path, mode)
         return connection
@@ -375,7 +388,10 @@ class Database:
             except sqlite3.OperationalError as error:
                 shared.close()
                 # Without descriptors another mode would show the database without its log.
-                if not database_name(error).startswith(_NO_ACCESS) or has_no_descriptors(error):
+                name = database_name(error)
+                # Nor is there anything to lock out where nobody has a log, or room for one.
+                may_go_on = name.startswith(_NO_ACCESS) and not has_no_descriptors(error)
+                if not may_go_on and (name != _NO_ROOM or self._has_log()):
                     raise
         if self._has_log():
             text = (
@@ -451,9 +467,11 @@ class Database:
             _execute(connection, f"PRAGMA journal_mode = {wanted}")
         return wanted
 
-    def _create(self, connection: sqlite3.Connection) -> None:
+    def _create(self, connection: sqlite3.Connection, shared: SharedConnection) -> None:
         """Create the tables; harmless if another process does so at the same moment."""
         _execute(connection, "BEGIN IMMEDIATE")
+        if not shared.is_at(self.path):  # or its log may be that of the next database
+            raise FileNotFoundError(errno.ENOENT, "deleted meanwhile", str(self.path))
         for statement in self._schema.tables.split(";"):
             connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {self._schema.application}")
@@ -496,8 +514,9 @@ class _Transaction(NamedTuple):
                     self._turn().begin(connection, _PATIENCE)
                 if shared.is_at(path):
                     return connection
-            except (sqlite3.OperationalError, FileNotFoundError, FileExistsError):
-                if last or (shared.is_at(path) and not self.database.clear_way()):
+            except (sqlite3.DatabaseError, FileNotFoundError, FileExistsError) as error:
+                may_pass = isinstance(error, (sqlite3.OperationalError, OSError))
+                if last or (shared.is_at(path) and not (may_pass and self.database.clear_way())):
                     raise
             self.database.leave(shared)  # the file was deleted meanwhile: begin with a new one
         raise StoreError(f"{path} vanishes as soon as it is created: see who deletes it")

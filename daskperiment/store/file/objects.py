@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from functools import cache
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ from daskperiment.store.faults import explained
 from daskperiment.store.file.database import Database
 from daskperiment.store.protocol import Buffer, Fault
 
-__all__ = ["FileObjects", "select_in"]
+__all__ = ["FileObjects", "UnnamedObject", "select_in"]
 
 _INLINE = 1_000_000
 """Objects of more bytes than this are files."""
@@ -27,8 +30,107 @@ _ABANDONED = 3600.0
 """Seconds after which nobody writes any more to a file that was not written to."""
 _MANY = 30_000 if sqlite3.sqlite_version_info >= (3, 32) else 900
 """Values in one statement: fewer than SQLite takes."""
+_PIECE = 4 << 20
+"""Bytes that are written at a time of what may turn out to be there already."""
 _FEW, _SMALL = 4, 4096
 """So many objects, of so many bytes each, are kept at hand when somebody asks for their sizes."""
+
+
+class UnnamedObject(Sequence[Buffer]):
+    """The parts of a large object that a thread writes while the digest is taken of them.
+
+    Whoever knows the digest gives them to `FileObjects.put`, which names the file after it. Until
+    `close` they must not change.
+
+    Parameters
+    ----------
+    parts : sequence of buffer
+    path : pathlib.Path
+        Of the file while it has no name.
+    """
+
+    def __init__(self, parts: Sequence[Buffer], path: Path) -> None:
+        self._parts = parts
+        self._path = path
+        self._is_dropped = False
+        self._piece = _PIECE
+        self._is_whole = False
+        self._thread: threading.Thread | None = None
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._parts[place]
+
+    def begin(self) -> bool:
+        """Let a thread write them; False if there can be none."""
+        thread = threading.Thread(target=self._write, name="daskperiment-object", daemon=True)
+        self._thread = thread
+        try:
+            thread.start()
+        except RuntimeError:
+            self._thread = None
+            return False
+        except BaseException:
+            self._is_dropped = True  # it may run, and stops by itself, or be over
+            self._remove()
+            raise
+        return True
+
+    def take(self, path: Path) -> bool:
+        """Give the file its name; False if that cannot be, and it shall be as any other."""
+        if self._thread is None:
+            return False
+        self._piece = sys.maxsize  # it is wanted: the rest at once
+        rights.make_folder(path.parent)
+        self._thread.join()
+        if not self._is_whole:
+            return False
+        with suppress(OSError):  # such as where somebody deleted the folder meanwhile
+            os.replace(self._path, path)
+            self._thread = None
+            return True
+        self.close()  # it takes room that is needed now
+        return False
+
+    def close(self) -> None:
+        """Write no more, and remove what nobody took."""
+        if self._thread is not None:
+            self._is_dropped = True
+            try:
+                self._thread.join()
+            finally:  # an interrupt came, and the thread removes the file
+                self._thread = None
+                self._remove()
+
+    def _write(self) -> None:
+        # Whatever is in the way: who writes it the usual way meets it, and says so.
+        with suppress(Exception):
+            self._write_file()
+            self._is_whole = not self._is_dropped
+        if not self._is_whole:
+            self._remove()
+
+    def _write_file(self) -> None:
+        parts = [memoryview(part).cast("B") for part in self._parts]
+        with self._opened() as file:
+            _reserve(file.fileno(), sum(map(len, parts)))
+            for rest in parts:
+                while rest and not self._is_dropped:
+                    rest = rest[file.write(rest[: self._piece]) :]
+        rights.share(self._path)
+
+    def _opened(self) -> FileIO:
+        try:
+            return open(self._path, "xb", buffering=0)
+        except FileNotFoundError:  # the first
+            rights.make_folder(self._path.parent)
+            return open(self._path, "xb", buffering=0)
+
+    def _remove(self) -> None:
+        with suppress(OSError):  # as if this process had been killed meanwhile
+            self._path.unlink(missing_ok=True)
 
 
 class FileObjects:
@@ -54,6 +156,11 @@ class FileObjects:
             body = b"".join(parts)
             with self._database.writing() as connection:
                 connection.execute("INSERT OR IGNORE INTO _objects VALUES (?, ?)", (digest, body))
+
+    def begin(self, parts: Sequence[Buffer]) -> UnnamedObject | None:
+        """Begin to write a large object whose digest is not known yet; None if nobody can."""
+        unnamed = UnnamedObject(parts, self._folder / "00" / "00" / f"{uuid.uuid4().hex}.tmp")
+        return unnamed if unnamed.begin() else None
 
     def get(self, digest: str) -> Buffer:
         """Return an object; a large one as a private, writable memory map of its file."""
@@ -162,6 +269,8 @@ class FileObjects:
             return
         temporary = path.with_name(f"{uuid.uuid4().hex}.tmp")
         with explained(path):
+            if isinstance(parts, UnnamedObject) and parts.take(path):
+                return
             rights.make_folder(path.parent)
             try:
                 with open(temporary, "xb") as file:

@@ -32,7 +32,7 @@ from daskperiment.store import rights
 from daskperiment.store.faults import explained, is_absent
 from daskperiment.store.file.database import Database
 from daskperiment.store.file.deletions import Deletions
-from daskperiment.store.file.objects import FileObjects, select_in
+from daskperiment.store.file.objects import FileObjects, UnnamedObject, select_in
 from daskperiment.store.object_methods import ObjectMethods
 from daskperiment.store.outlines import (
     AFTER,
@@ -44,6 +44,7 @@ from daskperiment.store.outlines import (
 )
 from daskperiment.store.protocol import (
     Allocation,
+    Buffer,
     Fault,
     Owner,
     Record,
@@ -245,22 +246,23 @@ class FileStore(ObjectMethods):
         """Read a stream page by page, with a warning if part of it cannot be read."""
         return self._reader.read(stream, trials, after)
 
+    def read_starting(self, stream: str, trial: int, start: str) -> Iterable[Stored]:
+        """Read the records of a trial whose ids begin with a text, by the index of identities."""
+        return self._reader.read_starting(stream, trial, start)
+
     def read_pages(self, stream: str) -> Iterator[RecordPage]:
         """Read a stream as `read` does, with the records together that fill one outline."""
         return self._reader.read_pages(stream)
 
-    def read_at_rest(self, stream: str) -> list[Stored] | None:
+    def read_at_rest(self, stream: str, before: FolderState) -> list[Stored] | None:
         """Return the records of a short stream, if nobody has written for a while; else ``None``.
 
-        It is what `read` returns, in a fraction of its time.
+        It is what `read` returns, in a fraction of its time. `before` is the state of a moment ago.
         """
-        before = self.folder_state()
-        if before is None or before.log_size or not before.is_settled():
+        if before.log_size or not before.is_settled():
             return None
         rows = self._reader.read_at_rest(stream)
-        if rows is None or self.folder_state() != before:
-            return None
-        return self._reader.intact(stream, rows)
+        return rows if rows is not None and self.folder_state() == before else None
 
     def find(self, ids: Collection[str]) -> list[Record]:
         """Find outputs by the index of the table's identities."""
@@ -312,6 +314,17 @@ class FileStore(ObjectMethods):
         """Return a descriptor of the file of a large object, None if it has none."""
         found: int | None = self._objects.opened(digest)
         return found
+
+    @property
+    def begins_objects(self) -> bool:
+        """Whether large objects stay here, as far as is known, so that they can be begun."""
+        # Whether others named another place is found out by `put`: meanwhile it is written.
+        return self.place is None and not self._buckets
+
+    def begin_object(self, parts: Sequence[Buffer]) -> UnnamedObject | None:
+        """Begin to write a large object whose digest is not known yet; None if nobody can."""
+        begun: UnnamedObject | None = self._objects.begin(parts)
+        return begun
 
     def digests(self) -> Iterator[str]:
         """Yield the digests of all objects."""
@@ -455,9 +468,14 @@ def _strangers(
     connection: sqlite3.Connection, owners: Collection[Owner]
 ) -> dict[Owner, int | None]:
     """Return those owners that are not there, with the ids that their tokens have."""
-    query = "SELECT token, trial FROM _tokens WHERE token IN (SELECT value FROM json_each(?))"
-    tokens = json.dumps([*map(itemgetter(1), owners)])
-    numbers: dict[str, int] = dict(connection.execute(query, (tokens,)))
+    tokens = [*map(itemgetter(1), owners)]
+    numbers: dict[str, int]
+    if len(tokens) == 1:  # as most have that come from one process
+        query = "SELECT token, trial FROM _tokens WHERE token = ?"
+        numbers = dict(connection.execute(query, tokens))
+    else:
+        query = f"SELECT token, trial FROM _tokens WHERE token IN {_LISTED}"
+        numbers = dict(connection.execute(query, (json.dumps(tokens),)))
     found = {}
     for owner in owners:
         number = numbers.get(owner.token)

@@ -63,6 +63,8 @@ class RecordBatches:
         self._address = address
         self._elements = Elements(objects, _INLINE, f"{address}, collection {RECORDS!r},")
         self._hints: set[_Identity] = set()
+        self._repeats = False
+        """Whether the latest ones were there already: so may be the next."""
 
     def append(self, stream: str, records: Sequence[Record]) -> None:
         """Write records; those that are there already are passed over."""
@@ -70,11 +72,13 @@ class RecordBatches:
 
     def append_or_get(self, stream: str, records: Sequence[Record]) -> list[Record]:
         """Write records, and return those that were there already as they stand there."""
-        # One round trip if all are new, and also if all are known to have been there.
+        # One round trip if all are new, as the latest were, and also if all have been there, and
+        # are known to, or the latest had.
         known: dict[_Identity, bytes] = {}
-        if not self._hints.isdisjoint(map(_identity_of, records)):
+        if self._repeats or not self._hints.isdisjoint(map(_identity_of, records)):
             known = self._server.run(self._find, stream, records)
         written = self._append(stream, records, known)
+        self._repeats = bool(known)
         if len(self._hints) > _HINTS:
             self._hints.clear()
         self._hints.update(map(_identity_of, records))
@@ -174,6 +178,7 @@ class RecordBatches:
     def forget(self) -> None:
         """Remember nothing of what is there."""
         self._hints.clear()
+        self._repeats = False
 
     def _append(
         self, stream: str, records: Sequence[Record], known: dict[_Identity, bytes]

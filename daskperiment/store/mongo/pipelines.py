@@ -21,21 +21,22 @@ from daskperiment.store.mongo.documents import pack_text
 from daskperiment.store.protocol import Owner, Record, refused, removed_token
 
 __all__ = [
+    "FULL",
     "FORMAT",
     "Pipeline",
     "RECORDS",
     "TRIALS",
     "add_batch",
-    "add_next_records",
     "add_records",
     "add_trial",
     "as_removed",
-    "behind",
+    "as_taken",
     "check_owners",
     "glance",
     "head",
     "head_of_stream",
     "numbered",
+    "of_record",
     "of_removed",
     "own",
     "set_fields",
@@ -47,7 +48,7 @@ RECORDS = "daskperiment.records"
 FORMAT = {"daskperiment.format": 1}
 """Marks our documents, which may live beside foreign ones."""
 
-_FULL = 256 << 10
+FULL = 256 << 10
 """Bytes of records in a trial's document beyond which further ones get documents of their own."""
 
 Pipeline = list[dict[str, Any]]
@@ -91,12 +92,20 @@ def stands(experiment: str, known: Record | None) -> Pipeline:
     """Add ``stands``, whether a record of a trial's own document is there."""
     if known is None or known.owner is None:
         return [{"$set": {"stands": True}}]
-    record = {"stream": pack_text(known.stream), "id": pack_text(known.id)}
-    filter_: dict[str, Any] = {"_id": {"experiment": experiment, "trial": known.trial}, **FORMAT}
-    there = {"token": known.owner.token, "records": {"$elemMatch": record}}
-    filter_["$or"] = [there, {"token": removed_token(known.owner.token)}]
+    filter_ = of_record(experiment, known, known.owner)
     found = _lookup("stands", [{"$match": filter_}, {"$project": {"_id": 1}}])
     return [found, {"$set": {"stands": {"$ne": ["$stands", []]}}}]
+
+
+def of_record(experiment: str, record: Record, owner: Owner) -> dict[str, Any]:
+    """Filter for the document of a trial that has a record, or had it before it was removed."""
+    element = {"stream": pack_text(record.stream), "id": pack_text(record.id)}
+    there = {"token": owner.token, "records": {"$elemMatch": element}}
+    return {
+        "_id": {"experiment": experiment, "trial": record.trial},
+        **own(experiment),
+        "$or": [there, {"token": removed_token(owner.token)}],
+    }
 
 
 def add_trial(experiment: str, document: Mapping[str, Any]) -> Pipeline:
@@ -117,23 +126,6 @@ def add_trial(experiment: str, document: Mapping[str, Any]) -> Pipeline:
     ]
 
 
-def behind(
-    head: Mapping[str, Any], token: str | None, number: int, latest: int
-) -> tuple[dict[str, Any], Pipeline]:
-    """Filter and update that fail, if upserted, unless this document is there with this number.
-
-    They change nothing: an insertion that follows them in one ordered command takes place only
-    if what the client remembers is still true.
-    """
-    place = {"_id": head, "experiment": head["experiment"]}
-    filter_ = {**place, "daskperiment.n": number, "daskperiment.latest": latest}
-    if token is not None:
-        filter_["token"] = token
-    # A document that would be inserted has no such field, and its key is no number.
-    check = {"$ifNull": ["$trial", {"$toInt": "$_id"}]}
-    return filter_, [{"$set": {"trial": check}}]
-
-
 def add_records(
     experiment: str,
     document: Mapping[str, Any],
@@ -149,7 +141,7 @@ def add_records(
     they set nothing in it, or there is none. It fails where the trial has another owner.
     """
     # Records that set fields must be where the fields are, full or not.
-    limit = 0 if own_document else float("inf") if update else _FULL
+    limit = 0 if own_document else float("inf") if update else FULL
     own_trial = owner is not None and owner.trial == document["trial"]
     joined = _join("$$new.records", "$$new.daskperiment", owner if own_trial else None)
     merged = [*joined, *update]
@@ -187,8 +179,29 @@ def as_removed(token: str) -> Pipeline:
     names = ("_id", "experiment", "trial", "daskperiment")
     kept: dict[str, Any] = {name: f"${name}" for name in names}
     kept["token"] = {"$literal": removed_token(token)}
-    kept["records"] = {"$filter": {"input": "$records", "cond": marker}}
+    markers = {"$filter": {"input": "$records", "cond": marker}}
+    kept["records"] = {"$concatArrays": [_taken_numbers(), markers]}
     return [{"$replaceWith": kept}]
+
+
+def as_taken() -> Pipeline:
+    """Update of another document of a removed trial that leaves the number it took."""
+    names = ("_id", "experiment", "trial")
+    kept: dict[str, Any] = {name: f"${name}" for name in names}
+    return [{"$replaceWith": {**kept, "daskperiment": _MARK, "records": _taken_numbers()}}]
+
+
+def _taken_numbers() -> dict[str, Any]:
+    """Return what keeps the numbers of a document's records taken, and is in no stream.
+
+    Who guesses that nobody wrote behind a number would else write there, when others have read on.
+    All of them stay: while a server looks whether the guess is right, others may write several.
+    """
+    numbers = {"$setUnion": [
+        {"$filter": {"input": "$records.n", "cond": {"$isNumber": "$$this"}}}, [],
+    ]}  # fmt: skip
+    one = {"n": "$$this", "stream": "", "id": {"$toString": "$$this"}}
+    return {"$map": {"input": numbers, "in": one}}
 
 
 def of_removed(experiment: str, owner: Owner) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -197,22 +210,7 @@ def of_removed(experiment: str, owner: Owner) -> tuple[dict[str, Any], dict[str,
     # Each document has a number of its own; this one is below all others.
     records = [{"n": -owner.trial, "stream": "", "id": REMOVED}]
     fields = {"experiment": experiment, "trial": owner.trial, "token": owner.token}
-    return key, {"$setOnInsert": {**fields, "daskperiment": {"format": 1}, "records": records}}
-
-
-def add_next_records(
-    document: Mapping[str, Any], update: Pipeline, owner: Owner | None
-) -> tuple[dict[str, Any], Pipeline]:
-    """Filter and update of a trial's document that has room, for records that have a number."""
-    marker = document["daskperiment"]
-    filter_ = {"_id": document["_id"], **own(document["experiment"])}
-    filter_["daskperiment.n"] = {"$lt": marker["n"]}
-    if not update:
-        filter_["daskperiment.size"] = {"$lt": _FULL}
-    if owner is not None:
-        filter_["token"] = owner.token
-    records = {"$literal": document["records"]}
-    return filter_, [*_join(records, {"$literal": marker}), *update]
+    return key, {"$setOnInsert": {**fields, "daskperiment": _MARK, "records": records}}
 
 
 def add_batch(
@@ -239,6 +237,8 @@ def add_batch(
     ]
 
 
+_MARK = {"format": 1}
+"""Of a document that cannot be the last write."""
 _SIZE = {"_id": 0, "size": "$daskperiment.size", "token": 1}
 
 

@@ -98,8 +98,9 @@ class DocumentForm:
         self._upto = upto
         # Fields: a byte for the type, the name and a null; before texts and lists stands their
         # size. What is left open may be anything.
+        key = b"\x02experiment\0" + _text(experiment) + b"\x10trial\0"
         self._head = _BytePattern(
-            None, b"\x03_id\0", None, b"\x02experiment\0", _text(experiment), b"\x10trial\0", None,
+            None, b"\x03_id\0" + struct.pack("<i", len(key) + 9) + key, None,
             b"\0\x10trial\0", None, b"\x04records\0", None,
         )  # fmt: skip
         self._records = [
@@ -127,10 +128,10 @@ class DocumentForm:
 
     def _usual(self, batch: bytes, starts: _Rows, ends: _Rows) -> tuple[_Rows, list[Stored]]:
         """Return which documents have the form, and their records."""
-        usual, (_, _, trials, same, size) = self._head.read(batch, starts)
+        usual, (whole, trials, same, size) = self._head.read(batch, starts)
         at = starts + self._head.size
         # A list and a document end with a null each.
-        usual &= (trials == same) & (at - 4 + size == ends - 1)
+        usual &= (whole == ends - starts) & (trials == same) & (at - 4 + size == ends - 1)
         live, parts = np.flatnonzero(usual), []
         number, place = np.full(len(starts), -1), np.zeros(len(starts), "int64")
         for form in self._records:
@@ -144,13 +145,13 @@ class DocumentForm:
             closed, _ = self._end.read(batch, body + length - 1)
             after = body + length + 1
             good &= fits & closed & (long > 0) & (length > 0)
-            usual[live] = good & (at[live] + 3 + size == after) & (after <= ends[live] - 2)
+            usual[live] = good & (at[live] + 3 + size == after)
             at[live] = after
             place[live] = np.where(numbers == number[live], place[live] + 1, 0)
             number[live] = numbers
             positions = numbers * POSITIONS + place[live]
             parts.append((live, positions, name, name + long - 1, body, body + length - 1))
-        usual &= at == ends - 2
+        usual &= (at == ends - 2) & self._end.read(batch, ends - 2)[0]
         return usual, [one for each in parts for one in self._stored(batch, usual, trials, *each)]
 
     def _stored(

@@ -180,6 +180,12 @@ class MongoStore(ObjectMethods):
         part = self._trials if stream in TRIAL_STREAMS else self._batches
         return part.read(stream, trials, after)
 
+    def read_starting(self, stream: str, trial: int, start: str) -> Iterable[Stored]:
+        """Read the records of a trial whose ids begin with a text, which the server picks out."""
+        if stream in TRIAL_STREAMS:
+            return self._trials.read(stream, [trial], 0, start)
+        return [one for one in self.read(stream, [trial]) if one.id.startswith(start)]
+
     def read_pages(self, stream: str) -> Iterator[RecordPage]:
         """Read a stream of trials as a whole, in any order, while the server gathers what follows.
 

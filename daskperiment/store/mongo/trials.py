@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from bson.objectid import ObjectId
-from pymongo import ASCENDING, IndexModel, UpdateOne
-from pymongo.errors import BulkWriteError, OperationFailure
-from pymongo.results import BulkWriteResult
-from toolz import unique
+from pymongo import ASCENDING, IndexModel
+from pymongo.errors import OperationFailure
+from toolz import partition_all, unique
 
 from daskperiment.codec.trial_view import TrialView, added_view, begun_view
 from daskperiment.records import BEGUN
@@ -37,15 +34,19 @@ from daskperiment.store.mongo.documents import (
     set_aside,
 )
 from daskperiment.store.mongo.objects import MongoObjects
+from daskperiment.store.mongo.optimistic_writer import (
+    JoiningRecords,
+    OptimisticWriter,
+    as_seconds,
+)
 from daskperiment.store.mongo.pipelines import (
     FORMAT,
     TRIALS,
     Pipeline,
-    add_next_records,
     add_records,
     add_trial,
     as_removed,
-    behind,
+    as_taken,
     check_owners,
     glance,
     head,
@@ -69,14 +70,12 @@ _FEW = frozenset({"notes"})
 _TOGETHER = 100
 """Records that may join a trial's document in one write."""
 _TOGETHER_SIZE = 128 << 10
+_TRIALS = 50
+"""Trials whose records are written by one command."""
 _INLINE = 64 << 10
 """Bytes of a record above which it becomes an object."""
 _NOTHING = {"stream": "", "id": BEGUN}
 """Takes a number, and is in no stream."""
-_TRUSTED = 60.0
-"""Seconds for which the server's clock is reckoned from what it returned before."""
-# Goes on while the machine sleeps, where there is such a clock.
-_TICKS = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def _index(name: str, *fields: str, unique: bool = True, **present: Any) -> IndexModel:
@@ -132,7 +131,7 @@ class TrialDocuments:
             "daskperiment": {**_marker(elements), "attempt": ObjectId()},
             "records": elements,
         }
-        made = self._server.run(self._optimistic.insert, document)
+        made = self._server.run(self._optimistic.insert, document, known)
         if made is None:
             # Threads that ask for one trial wait for the index that makes it one.
             with self._allocating:
@@ -143,20 +142,38 @@ class TrialDocuments:
 
     def append(self, records: Sequence[Record]) -> None:
         """Write records; those of the stream ``trials`` set fields, too."""
+        small: list[list[Record]] = []
         for _, run in groupby(records, attrgetter("trial", "owner")):
             batch = list(run)
             size = sum(len(record.body) for record in batch)
             if len(batch) <= _TOGETHER and size <= _TOGETHER_SIZE:
-                self._join(batch)
+                small.append(batch)
                 continue
+            self._join_each(small)
+            small = []
             # A document takes 16 MB at most. Those that set fields go where the fields are.
             for chunk in chunks(record for record in batch if record.stream != "trials"):
-                self._join(chunk, own_document=True)
+                self._join(self._joining(chunk), own_document=True)
             for chunk in chunks(record for record in batch if record.stream == "trials"):
-                self._join(chunk)
+                self._join_each([chunk])
+        self._join_each(small)
 
-    def read(self, stream: str, trials: Collection[int] | None, after: int) -> list[Stored]:
-        """Return the stream's records up to the last number at this moment."""
+    def _join_each(self, batches: Sequence[Sequence[Record]]) -> None:
+        """Write records of a trial each, in order, in as few commands as it goes."""
+        for some in partition_all(_TRIALS, batches):
+            left = [self._joining(batch) for batch in some]
+            while left:
+                left = left[self._server.run(self._optimistic.join, left) :]
+                if left:
+                    self._join(left.pop(0))
+
+    def read(
+        self, stream: str, trials: Collection[int] | None, after: int, start: str = ""
+    ) -> list[Stored]:
+        """Return the stream's records up to the last number at this moment.
+
+        Those whose ids begin with a text, at positions that tell no more than their order.
+        """
         number = after // POSITIONS
         last = self._server.run(self._last)
         if last < number:
@@ -166,7 +183,7 @@ class TrialDocuments:
             filter_["trial"] = {"$in": sorted(trials)}
         if stream in _FEW:  # not of a million documents what none of them has
             filter_["records.stream"] = stream
-        projection = {"trial": 1, "records": _of_stream(stream)}
+        projection = {"trial": 1, "records": _of_stream(stream, start)}
         places = range(after + 1, (last + 1) * POSITIONS)
         found: list[Stored] = []
         for document in documents(self._server, TRIALS, filter_, projection):
@@ -187,7 +204,8 @@ class TrialDocuments:
         """Leave of a trial its marker, in one step, and remove its other documents."""
         self.forget()
         trial, update = marker.trial, as_removed(owner.token)
-        self._server.run(self._write, trial, owner, [self._pack(marker)], update, False)
+        document = self._document(trial, [self._pack(marker)])
+        self._server.run(self._write, document, owner, update, False)
 
     def clear(self, owner: Owner) -> None:
         """Remove what is left of a trial beside its own document, whose marker stands."""
@@ -202,7 +220,7 @@ class TrialDocuments:
         key, fields = of_removed(self._experiment, owner)
         documents.update_one({"_id": key}, fields, upsert=True)
         parts = {**own(self._experiment), "trial": owner.trial, "_id.part": {"$type": "number"}}
-        documents.delete_many(parts)
+        documents.update_many(parts, as_taken())
 
     def _removed(self, database: Database, owners: Collection[Owner]) -> set[Owner]:
         tokens = {removed_token(one.token): one for one in owners}
@@ -254,7 +272,7 @@ class TrialDocuments:
     def state(self, known: Record | None) -> State:
         """Return the highest trial id and the server's clock."""
         found = self._server.run(self._glance, known)
-        return State(found["latest"], _seconds(found["clock"]), found["stands"])
+        return State(found["latest"], as_seconds(found["clock"]), found["stands"])
 
     def forget(self) -> None:
         """Remember nothing of the last write."""
@@ -278,7 +296,7 @@ class TrialDocuments:
             found = self._by_token(database, document["token"], known)
             if found is not None:
                 break
-        clock = _seconds(found["clock"])
+        clock = as_seconds(found["clock"])
         token = document["token"]
         if "n" not in found:  # the trial was removed
             return Allocation(found["_id"]["trial"], clock, False, found["stands"])
@@ -295,35 +313,38 @@ class TrialDocuments:
         ]
         return next(database[TRIALS].aggregate(pipeline), None)
 
-    def _join(self, records: list[Record], *, own_document: bool = False) -> None:
-        """Write records of one trial and owner."""
+    def _joining(self, records: Sequence[Record]) -> JoiningRecords:
+        """Return records of one trial and owner on their way."""
         view = added_view(one.body for one in records if one.stream == "trials")
-        update = set_fields(_in_mongo_types(view))
         # Of records with one identity the first counts.
         elements = [self._pack(one) for one in unique(records, key=attrgetter("stream", "id"))]
-        first = records[0]
-        self._server.run(self._write, first.trial, first.owner, elements, update, own_document)
+        document = self._document(records[0].trial, elements)
+        return JoiningRecords(document, _in_mongo_types(view), records[0].owner)
+
+    def _document(self, trial: int, elements: list[dict[str, Any]]) -> dict[str, Any]:
+        key = {"experiment": self._experiment, "trial": trial}
+        return {"_id": key, **key, "daskperiment": _marker(elements), "records": elements}
+
+    def _join(self, records: JoiningRecords, *, own_document: bool = False) -> None:
+        document, update = records.document, set_fields(records.view)
+        self._server.run(self._write, document, records.owner, update, own_document)
 
     def _write(
         self,
         database: Database,
-        trial: int,
+        document: dict[str, Any],
         owner: Owner | None,
-        elements: list[dict[str, Any]],
         update: Pipeline,
         own_document: bool,
     ) -> None:
-        key = {"experiment": self._experiment, "trial": trial}
+        """Write records behind the last write, whosever."""
+        trial = document["trial"]
         for _ in attempts(self._address):
-            if not elements:
+            if not document["records"]:
                 if update:
                     token = {} if owner is None else {"token": owner.token}
-                    filter_ = {"_id": key, **own(self._experiment), **token}
+                    filter_ = {"_id": document["_id"], **own(self._experiment), **token}
                     database[TRIALS].update_one(filter_, update)
-                return
-            document = {"_id": key, **key, "daskperiment": _marker(elements), "records": elements}
-            joins = not own_document and (owner is None or owner.trial == trial)
-            if joins and self._optimistic.join(database, document, update, owner):
                 return
             pipeline = add_records(
                 self._experiment, document, update, owner, own_document=own_document
@@ -332,7 +353,8 @@ class TrialDocuments:
                 database.aggregate(pipeline)
             except OperationFailure as error:
                 if clashing_index(error) == "records.id":
-                    elements = self._missing(database, trial, elements)
+                    elements = self._missing(database, trial, document["records"])
+                    document = self._document(trial, elements)
                 check_owners(database, self._experiment, owner and [owner], self._address)
             else:
                 return
@@ -381,117 +403,11 @@ def _marker(elements: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"format": 1, "size": sum(100 + len(element.get("body", "")) for element in elements)}
 
 
-def _of_stream(stream: str) -> dict[str, Any]:
-    same = {"$filter": {"input": "$records", "cond": {"$eq": ["$$this.stream", stream]}}}
+def _of_stream(stream: str, start: str = "") -> dict[str, Any]:
+    where: dict[str, Any] = {"$eq": ["$$this.stream", stream]}
+    if start:
+        text = {"$cond": [{"$eq": [{"$type": "$$this.id"}, "string"]}, "$$this.id", ""]}
+        begins = {"$eq": [{"$indexOfBytes": [text, {"$literal": start}]}, 0]}
+        where = {"$and": [where, begins]}
+    same = {"$filter": {"input": "$records", "cond": where}}
     return {"$cond": [{"$isArray": "$records"}, same, "$records"]}
-
-
-def _seconds(moment: datetime) -> float:
-    return moment.replace(tzinfo=UTC).timestamp()
-
-
-# Optimistic writes -------------------------------------------------------------------------------
-
-
-class _LastWrite(NamedTuple):
-    """The last write that is known of."""
-
-    key: Mapping[str, Any]
-    """Of the document that it went to."""
-    token: str | None
-    """The token of that document's trial, None where it is not known."""
-    number: int
-    latest: int
-    """The highest trial id with it."""
-    clock: float
-    """The server's clock when it was last asked, at `asked` of our own."""
-    asked: float
-
-    def now(self) -> float:
-        # Rounded down like the server's own, which this must not be ahead of.
-        return int((self.clock + _ticks() - self.asked) * 1000) / 1000
-
-    def followed(self, key: Mapping[str, Any], token: str | None, latest: int) -> _LastWrite:
-        """Return the write that came right behind this one."""
-        return _LastWrite(key, token, self.number + 1, latest, self.clock, self.asked)
-
-
-class OptimisticWriter:
-    """Writes behind the last write, in one round trip, on the guess that nobody else wrote.
-
-    The server checks that the last write is where it was and that there is none behind it: a
-    guess that is wrong costs a round trip and nothing else.
-    """
-
-    def __init__(self, experiment: str) -> None:
-        self._experiment = experiment
-        self._last: _LastWrite | None = None
-
-    def forget(self) -> None:
-        """Make no guess until the next write is known."""
-        self._last = None
-
-    def remember(
-        self, key: Mapping[str, Any], token: str, number: int, latest: int, clock: float
-    ) -> None:
-        """Go on from a write, with the highest trial id and the server's clock just now."""
-        self._last = _LastWrite(key, token, number, latest, clock, _ticks())
-
-    def insert(self, database: Database, document: Mapping[str, Any]) -> Allocation | None:
-        """Insert a trial's document; None if the guess was wrong or the token has one."""
-        last = self._last
-        if last is None or _ticks() - last.asked > _TRUSTED:
-            return None
-        number, trial = last.number + 1, last.latest + 1
-        key = {"experiment": self._experiment, "trial": trial}
-        fields = {**_numbered(document, number, trial), "trial": trial}
-        same = {name: fields.pop(name) for name in ("experiment", "token")}
-        insert = UpdateOne({"_id": key, **same}, {"$setOnInsert": fields}, upsert=True)
-        result = self._write(database, last, insert)
-        if result is None or 1 not in (result.upserted_ids or {}):
-            return None
-        self._last = last.followed(key, document["token"], trial)
-        return Allocation(trial, last.now(), True)
-
-    def join(
-        self,
-        database: Database,
-        document: Mapping[str, Any],
-        update: Pipeline,
-        owner: Owner | None,
-    ) -> bool:
-        """Add records to their trial's document; False if the guess was wrong or it has no room."""
-        last = self._last
-        if last is None:
-            return False
-        records = _numbered(document, last.number + 1, last.latest)
-        joining = UpdateOne(*add_next_records(records, update, owner))
-        result = self._write(database, last, joining)
-        if result is None or result.matched_count < 2:
-            return False
-        self._last = last.followed(document["_id"], owner and owner.token, last.latest)
-        return True
-
-    def _write(
-        self, database: Database, last: _LastWrite, write: UpdateOne
-    ) -> BulkWriteResult | None:
-        filter_, check = behind(last.key, last.token, last.number, last.latest)
-        try:
-            return database[TRIALS].bulk_write([UpdateOne(filter_, check, upsert=True), write])
-        except BulkWriteError as error:
-            if error.details["writeConcernErrors"]:
-                raise
-            self._last = None
-            return None
-
-
-def _numbered(document: Mapping[str, Any], number: int, latest: int) -> dict[str, Any]:
-    return {
-        **document,
-        "daskperiment": {**document["daskperiment"], "n": number, "latest": latest},
-        "records": [{"n": number, **element} for element in document["records"]],
-    }
-
-
-def _ticks() -> float:
-    return time.clock_gettime(_TICKS)

@@ -214,13 +214,15 @@ SELECT = _script(
     _ENTRIES,
     """
 local after, upto, budget = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local start = ARGV[5]
 local wanted, places = {}, {}
 for trial in string.gmatch(ARGV[1], '%d+') do wanted[trial] = true end
 for key = 2, #KEYS do
     local pairs_ = redis.call('HGETALL', KEYS[key])
     for i = 1, #pairs_, 2 do
         local place = tonumber(pairs_[i + 1])
-        if place > after and place <= upto and wanted[string.match(pairs_[i], '^%d+')] then
+        if place > after and place <= upto and wanted[string.match(pairs_[i], '^%d+')]
+            and string.sub(pairs_[i], 1, #start) == start then
             places[#places + 1] = place
         end
     end
@@ -236,7 +238,8 @@ end
 return reply(1)
 """,
 )
-"""Stream, its indexes; trials, position before the first, last position, bytes -> as ``PAGE``."""
+"""Stream, its indexes; trials, position before the first, last position, bytes, beginning of
+trial:id -> as ``PAGE``."""
 
 FIND = _script(
     _ENTRIES,

@@ -258,6 +258,10 @@ class RedisStore(ObjectMethods):
             return (one for one in self._page(stream, after) if one.trial in trials)
         return self._by_trials(stream, sorted(set(trials)), after)
 
+    def read_starting(self, stream: str, trial: int, start: str) -> Iterable[Stored]:
+        """Read the records of a trial whose ids begin with a text, which the server picks out."""
+        return self._select(stream, [trial], 0, _END, start)
+
     def find(self, ids: Collection[str]) -> list[Record]:
         """Find outputs: one round trip for 10,000 of them or 4 MB."""
         names = [id.encode("utf-8", "surrogatepass") for id in dict.fromkeys(ids)]
@@ -389,10 +393,10 @@ class RedisStore(ObjectMethods):
         )
 
     def _select(
-        self, stream: str, trials: Sequence[int], after: int, upto: int
+        self, stream: str, trials: Sequence[int], after: int, upto: int, start: str = ""
     ) -> Iterator[Stored]:
         try:
-            for one in self._by_index(stream, trials, after, upto):
+            for one in self._by_index(stream, trials, after, upto, start):
                 yield one
                 after = one.position
         except CorruptRecordError as error:
@@ -400,18 +404,20 @@ class RedisStore(ObjectMethods):
             _warn_of_damage(f"{error} What is left of the stream is read as a whole.")
             wanted = set(trials)
             for one in self._page(stream, after):
-                if one.trial in wanted and one.position <= upto:
+                if one.trial in wanted and one.position <= upto and one.id.startswith(start):
                     yield one
 
     def _by_index(
-        self, stream: str, trials: Sequence[int], after: int, upto: int
+        self, stream: str, trials: Sequence[int], after: int, upto: int, start: str
     ) -> Iterator[Stored]:
         indexes = dict.fromkeys(self._index(stream, trial) for trial in trials)
         keys = [self._stream(stream), *indexes]
         names = ",".join(map(str, trials))
+        # The beginning of an id is that of one trial alone.
+        member = f"{names}:{start}".encode("utf-8", "surrogatepass") if start else b""
         end = not trials
         while not end:
-            end, sizes, entries = self._server.run(SELECT, keys, names, after, upto, _PAGE)
+            end, sizes, entries = self._server.run(SELECT, keys, names, after, upto, _PAGE, member)
             if end < 0:
                 name = entries.decode(errors="replace")
                 raise self._corrupt(f"The entry {name} of {keys[0]!r} is missing")
