@@ -30,7 +30,8 @@ __all__ = ["run"]
 BEFORE = 2_000
 TRIALS = 10_000
 PROCESSES = 16
-EACH = 300
+EACH = 1_500
+"""Trials of each: enough that what some do while others begin or are done counts little."""
 ROUNDS = 3
 
 
