@@ -75,5 +75,8 @@ def scores(
 
 def _number(value: Any) -> float | None:
     """Return a number of any kind as Python's; None for nan, and for what is none."""
-    number = value if isinstance(value, (int, float)) else held_number(value)
+    try:
+        number = value if isinstance(value, (int, float)) else held_number(value)
+    except OverflowError:  # a fraction beyond all floats, which can be compared all the same
+        number = value
     return None if number is None or number != number else number

@@ -166,12 +166,15 @@ class HistoryTable:
         return self._viewed(self.columns.parameters.get(name))
 
     def paths(self, name: str) -> list[Path]:
-        """Return the paths to the parts of a column's values, such as ``Result.f1``."""
+        """Return the paths to the parts of the rows' values, such as ``Result.f1``, by trial."""
         column = self.column((name,))
         if isinstance(column, NumberColumn):
             return []  # without a look at each of them
+        trials = self.columns.trials
+        if bool((trials[1:] < trials[:-1]).any()):  # sorted by something else
+            column = column.take(np.argsort(trials, kind="stable"))
         found: dict[Path, None] = {}
-        for value in column.values:
+        for value in column.used():
             found.update(dict.fromkeys(_paths(value, (name,))))
         return [path for path in found if len(path) > 1]
 
@@ -251,8 +254,9 @@ class HistoryTable:
 
         coded = whole.coded()
         found = coded.each(part)
-        if coded.values and not any(value is not MISSING for value in found.values):
-            known = dict.fromkeys(name for value in coded.values for name in _along(value, names))
+        used = coded.used()
+        if used and all(value is MISSING for value in found.used()):
+            known = dict.fromkeys(name for value in used for name in _along(value, names))
             raise no_column(names, list(known), f"part of {path_text(path[:size])}")
         return _compacted(found)
 

@@ -103,6 +103,17 @@ class CodedColumn:
     def __len__(self) -> int:
         return len(self.codes)
 
+    def used(self) -> list[Any]:
+        """Return the values that some row has, in the order of the rows.
+
+        Which others there are, and where, tells how rows were read, and nothing about these.
+        """
+        values, count = self.values, len(self)
+        first = np.full(len(values) + 1, count)  # no value has the last place
+        first[self.codes[::-1]] = np.arange(count - 1, -1, -1)
+        places = np.flatnonzero(first[:-1] < count)
+        return [values[at] for at in places[np.argsort(first[places])].tolist()]
+
     def take(self, rows: np.ndarray[Any, Any]) -> CodedColumn:
         """Return the column of some rows."""
         codes = self.codes

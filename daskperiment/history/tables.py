@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from functools import cache, partial
 from typing import Any
@@ -20,6 +21,7 @@ from daskperiment.history.columns import (
     texts,
 )
 from daskperiment.history.curated import curated
+from daskperiment.history.filtering.language import path_text
 from daskperiment.history.history_table import SAID, HistoryTable
 from daskperiment.history.kept_columns import all_columns, latest_columns
 from daskperiment.history.stored_values import MISSING, as_number_held, viewed, viewed_all
@@ -251,10 +253,15 @@ _NOTHING = (MISSING, (), False)
 
 def _expanded(name: str, table: HistoryTable, index: pd.Index) -> _Columns:
     """Return a column for each part of the values of a column, such as ``Result.f1``."""
+    paths = [path for path in table.paths(name) if ".".join(path) not in table.names]
+    told = Counter(map(".".join, paths))
     return [
-        (".".join(path), _series(table.column(path), index, table, name != "Result"))
-        for path in table.paths(name)
-        if ".".join(path) not in table.names
+        (
+            # As a filter says them, where the parts of a dict are called like those in another.
+            ".".join(path) if told[".".join(path)] == 1 else path_text(path),
+            _series(table.column(path), index, table, name != "Result"),
+        )
+        for path in paths
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import pytest
 
@@ -79,3 +80,15 @@ def test_what_has_no_best(ex, arguments, kind, told):
     """No number, no such name, no such mode: the error says which."""
     with pytest.raises(kind, match=told):
         ex.best(*arguments)
+
+
+def test_fraction_that_is_no_float(tmp_path):
+    """A number beyond all floats is the highest or the lowest all the same."""
+    ex = daskperiment.Experiment("fractions", backend=tmp_path)
+    x = ex.parameter("x")
+    score = ex.result(lambda x: x)(x)
+    for value in (1.5, Fraction(10**400), -2, Fraction(-(10**400)), Fraction(10**399)):
+        score.bind(x=value).compute(scheduler="synchronous")
+    assert (ex.best("x"), ex.best("x", "min")) == (2, 4)
+    assert [*ex.get_history(sort="-x").index] == [2, 5, 1, 3, 4]
+    assert [*ex.get_history(where="x > 1.0").index] == [1, 2, 5]

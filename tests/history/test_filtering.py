@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import enum
 import math
+import operator
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -21,7 +23,7 @@ from hypothesis import strategies as st
 from daskperiment.codec.class_values import NamedValue
 from daskperiment.errors import FilterError
 from daskperiment.history.filtering import Filter
-from daskperiment.history.filtering.comparing import sorted_rows
+from daskperiment.history.filtering.comparing import Literal, of_columns, sorted_rows, with_literal
 from daskperiment.history.filtering.language import no_column, path_of
 from daskperiment.history.stored_values import MISSING
 from daskperiment.history.table_columns import CodedColumn, NumberColumn, column_of, joined
@@ -356,6 +358,61 @@ def test_sorting(values: list[Any]) -> None:
     twice = column_of([1, 1, 0, 1])
     assert sorted_rows(twice, True).tolist() == [0, 1, 3, 2]
     assert sorted_rows(CodedColumn(np.array([0, 1, 0]), ["a", "a"]), True).tolist() == [0, 1, 2]
+
+
+_NUMBERS: list[Any] = [
+    2**53 - 1, 2**53, 2**53 + 1, -(2**53) - 1, 2**60 + 1, 2**63 - 1, -(2**63), 2**63, 10**400, 0, 3,
+    2.0**53, -(2.0**53), 2.0**60, 2.0**63, 3.0, 0.5, 1e308, math.inf, True,
+]  # fmt: skip
+_OPERATIONS = {
+    ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le,
+    ast.Gt: operator.gt, ast.GtE: operator.ge,
+}  # fmt: skip
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(_NUMBERS), st.sampled_from(_NUMBERS)), min_size=1),
+    st.sampled_from([*_OPERATIONS]),
+)
+def test_numbers_are_not_rounded_to_be_compared(pairs: list[Any], op: type[ast.cmpop]) -> None:
+    """Columns and literals stand to each other as the numbers do, integers beside floats, too."""
+    one, other = ([*each] for each in zip(*pairs, strict=True))
+    for kind in (int, float, object):  # an array of numbers, and values of any kind
+        first = [number for number in one if kind is object or type(number) is kind]
+        for literal in _NUMBERS:
+            wanted = [_OPERATIONS[op](number, literal) for number in first]
+            found = with_literal(op, column_of(first), Literal(literal, repr(literal)))
+            assert found.tolist() == wanted, (first, literal)
+        second = other[: len(first)]
+        finite = [number if abs(number) < 1e308 else 0 for number in second]
+        for some in (second, [*map(int, finite)], [*map(float, finite)]):
+            wanted = [_OPERATIONS[op](one, two) for one, two in zip(first, some, strict=True)]
+            found = of_columns(op, column_of(first), column_of(some))
+            assert found.tolist() == wanted, (first, some)
+
+
+def test_numbers_that_are_no_floats() -> None:
+    """A fraction beyond all floats is compared and sorted as what it is."""
+    values: list[Any] = [
+        Fraction(10**400),
+        1.5,
+        Fraction(1, 3),
+        -math.inf,
+        Fraction(-(10**401)),
+        math.inf,
+    ]
+    column = column_of(values)
+    assert sorted_rows(column, False).tolist() == [3, 4, 2, 1, 0, 5]
+    found = with_literal(ast.Gt, column, Literal(1.0, "1.0"))
+    assert found.tolist() == [True, True, False, False, False, True]
+
+
+def test_used_values() -> None:
+    """The values that some row has are known, in the order of the rows."""
+    column = joined([column_of(["a", "b", 1]), column_of(["c", MISSING, "a"])])
+    assert column.coded().used() == ["a", "b", 1, "c"]
+    assert column.take(np.array([4, 5, 1])).coded().used() == ["a", "b"]
+    assert column.take(np.array([], int)).coded().used() == []
 
 
 def test_paths() -> None:

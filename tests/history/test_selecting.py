@@ -147,6 +147,38 @@ def test_expand(trials: daskperiment.Experiment) -> None:
     assert "hush" not in frame.to_string()
 
 
+def test_expand_shows_parts_of_the_rows_alone(ex: daskperiment.Experiment) -> None:
+    """Which parts have columns depends on the rows, and not on how these were read, or sorted."""
+    x = ex.parameter("x")
+    score = ex.result(lambda x: x)(x)
+    values: list[Any] = [1, {"b": 1}, {"a": 2}, "text", {"c": {"d": 1}}]
+    for value in values:
+        score.bind(x=value).compute(scheduler="synchronous")
+    for sort in (None, "-Trial ID", "x"):
+        found = [*ex.get_history(expand=True, sort=sort).columns]
+        assert [name for name in found if "." in name] == [
+            "x.b", "x.a", "x.c.d", "Result.b", "Result.a", "Result.c.d",
+        ]  # fmt: skip
+        some = ex.get_history(expand=True, sort=sort, where="`Trial ID` in (1, 3, 4)")
+        assert [name for name in some.columns if "." in name] == ["x.a", "Result.a"]
+    ex.archive(5)
+    with pytest.raises(FilterError, match=r"no part of Result 'c\.d'"):
+        ex.get_history(where="Result.c.d == 1")
+    assert [*ex.get_history(where="Result.c.d == 1", archived=True).index] == [5]
+
+
+def test_expand_tells_parts_apart(ex: daskperiment.Experiment) -> None:
+    """A key with a dot has a column of its own beside parts of parts that would be called so."""
+    value = {"a.b": 1, "a": {"b": 2, "b.c": 3}, "only.one": 4}
+    ex.result(lambda: value)().compute(scheduler="synchronous")
+    frame = ex.get_history(expand=True)
+    found = {name: frame[name].iloc[0] for name in frame.columns if name.startswith("Result.")}
+    assert found == {
+        "Result.`a.b`": 1, "Result.a.b": 2, "Result.a.b.c": 3, "Result.only.one": 4
+    }  # fmt: skip
+    assert [*ex.get_history(where="Result.`a.b` == 1 and Result.a.b == 2").index] == [1]
+
+
 def test_metrics(trials: daskperiment.Experiment) -> None:
     """The last values of metrics become columns; a trial without them has none."""
     frame = trials.get_history(metrics=True)

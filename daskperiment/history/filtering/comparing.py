@@ -51,6 +51,8 @@ _NUMERIC: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
 
 _NUMBER_WORDS = ("nan", "inf", "true", "false")
 _DIGIT = re.compile(r"\d")
+_EXACT = 2**53
+"""Up to here each integer is a float of its own."""
 
 
 class Literal(NamedTuple):
@@ -82,12 +84,30 @@ def with_literal(op: type[ast.cmpop], column: Column, literal: Literal) -> Mask:
         none = _is_none(column)
         return none if op is ast.Is else ~none
     if isinstance(column, NumberColumn) and type(value) in (int, float, bool) and op in _NUMERIC:
-        if abs(value) < 2**63:  # also no nan
-            found: Mask = column.known() & _NUMERIC[op](column.values, value)
+        if abs(value) < 2**63 and (same := _beside_numbers(column, value)) is not None:
+            found: Mask = column.known() & _NUMERIC[op](column.values, same)
             return found
         if value != value:
             return np.zeros(len(column), bool)
     return column.coded().truths(lambda each: holds(op, each, value))
+
+
+def _beside_numbers(column: NumberColumn, value: int | float) -> int | float | None:
+    """Return a number to compare with a column's; ``None`` if that would round what it compares.
+
+    Integers and floats are compared as floats, which do not tell all integers apart.
+    """
+    if column.values.dtype.kind == "f":
+        return value if float(value) == value else None
+    return int(value) if abs(value) >= _EXACT else value
+
+
+def _are_exact(column: NumberColumn) -> bool:
+    """Whether each number of a column is the same as a float."""
+    values = column.values
+    if values.dtype.kind != "i" or not len(values):
+        return True
+    return int(values.min()) >= -_EXACT and int(values.max()) <= _EXACT
 
 
 def _in_seconds(literal: Literal, column: Column) -> Any:
@@ -119,8 +139,10 @@ def literal_first(
 def of_columns(op: type[ast.cmpop], first: Column, second: Column) -> Mask:
     """Return for which rows one column stands to another as said."""
     if isinstance(first, NumberColumn) and isinstance(second, NumberColumn) and op in _NUMERIC:
-        known: Mask = first.known() & second.known() & _NUMERIC[op](first.values, second.values)
-        return known
+        same_kind = first.values.dtype.kind == second.values.dtype.kind
+        if same_kind or (_are_exact(first) and _are_exact(second)):
+            known: Mask = first.known() & second.known() & _NUMERIC[op](first.values, second.values)
+            return known
     pairs = zip(first.to_list(), second.to_list(), strict=True)
     return np.array([holds(op, one, two) for one, two in pairs], dtype=bool)
 

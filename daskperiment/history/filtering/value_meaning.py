@@ -112,7 +112,7 @@ def beside(value: Any, other: Any) -> Any:
     if isinstance(value, timedelta) and isinstance(other, int | float):
         return value.total_seconds()
     if isinstance(value, Decimal | Fraction) and isinstance(other, float):
-        return float(value)
+        return _as_float(value)
     if isinstance(value, float) and isinstance(other, np.floating) and other.dtype.itemsize < 8:
         return type(other)(value)  # 0.1 is the number of few digits that shows as 0.1
     return value
@@ -184,6 +184,14 @@ def _number(value: Any) -> Any:
     if isinstance(value, np.number | np.bool_) and value.dtype.kind not in "biuf":
         return None
     if isinstance(value, Real | Decimal | np.bool_):
-        number = float(value)
+        number = _as_float(value)
         return number if number == number else None
     return None
+
+
+def _as_float(value: Any) -> Any:
+    """Return a number as a float; one beyond these as it is, which can be compared, too."""
+    try:
+        return float(value)
+    except OverflowError:
+        return value
