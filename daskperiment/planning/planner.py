@@ -9,6 +9,7 @@ import uuid
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import dask
@@ -326,7 +327,7 @@ class Planner:
         # compared with its first run.
         resumption = options.resumption
         if request.setup is not self._checked and options.source is None and resumption is None:
-            self._changes.check(code, environment)
+            patiently(partial(self._changes.check, code, environment), request.patience)
             self._checked = request.setup
         if request.missing or not (template.persisting or template.takes_files):
             return request, None
@@ -453,10 +454,11 @@ class Planner:
             values = self.parameters.current(options.values)
             captured = self._sources.left_out(captured, values)
         (code, code_blob), (environment, environment_blob) = captured
+        waits = patience(options.sweep)
         if clients():
             blobs = code_blob, environment_blob, setups.graph(template)[1]
-            prepare(self.store, blobs, patience(options.sweep))
-        self._changes.check(code, environment)
+            prepare(self.store, blobs, waits)
+        patiently(partial(self._changes.check, code, environment), waits)
 
     def code(self, functions: Mapping[str, Callable[..., Any]]) -> Code:
         """Return the code of these steps, as it is now."""

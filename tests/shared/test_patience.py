@@ -8,6 +8,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import dask
@@ -110,6 +111,30 @@ def test_a_patient_trial_begins_once(
     reused = ex.get_steps(2).set_index("Step").loc["half", "Reused From"]
     assert pd.notna(reused) is reuse
     assert method != "allocate" or pauses[:2] == [0.05, 0.1]
+
+
+@pytest.mark.parametrize("way", [*WAYS, "later"])
+@pytest.mark.parametrize("known", [0, 1], ids=["of all", "of a process"])
+@pytest.mark.parametrize("method", ["put", "allocate", "state", "append", "read", "get"])
+def test_the_first_trial_is_patient_too(
+    method: str, known: int, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    pauses: list[float],
+) -> None:  # fmt: skip
+    """What a process reads once, such as the code that steps had before, is waited for as well."""
+    for _ in range(known):
+        define(daskperiment.Experiment("first", backend=tmp_path)).compute(scheduler="synchronous")
+    ex = open_again("first", tmp_path)
+    away = Away(monkeypatch, method, after=False)
+    with dask.config.set(PATIENT), warnings.catch_warnings():
+        warnings.simplefilter("ignore", StoreWarning)  # that it is away, and what waits
+        result = define(ex)
+        away.left = 3
+        if way == "later":
+            dask.compute(result, scheduler="synchronous")
+        else:
+            WAYS[way](result)
+        away.left = 0
+    assert ex.get_history(running=True)["Success"].tolist() == [True] * (known + 1)
 
 
 @pytest.mark.parametrize("given", [None, 0, "0s"])
