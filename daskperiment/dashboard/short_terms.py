@@ -158,7 +158,7 @@ def _spellings(
 ) -> list[str]:
     """Return, as literals, how the values of a column spell what was meant in any case."""
     found: dict[str, None] = {}
-    for value in table.column(path).coded().values:
+    for value in table.column(path).coded().used():
         if isinstance(value, str | bool) or value is None:
             found.update(dict.fromkeys(map(repr, spelled(value))))
         if len(found) >= _SPELLINGS:

@@ -254,8 +254,7 @@ class HistoryTable:
 
         coded = whole.coded()
         found = coded.each(part)
-        used = coded.used()
-        if used and all(value is MISSING for value in found.used()):
+        if not _has_some(found) and (used := coded.used()):
             known = dict.fromkeys(name for value in used for name in _along(value, names))
             raise no_column(names, list(known), f"part of {path_text(path[:size])}")
         return _compacted(found)
@@ -270,6 +269,12 @@ class HistoryTable:
             if known[1]:
                 self._parts[id(value)] = known
         return known[1]
+
+
+def _has_some(column: CodedColumn) -> bool:
+    """Whether any row has a value; most often one of those with the first value that there is."""
+    there = [code for code, value in enumerate(column.values) if value is not MISSING]
+    return any(bool(np.isin(column.codes, some).any()) for some in (there[:1], there[1:]) if some)
 
 
 def _along(value: Any, names: Sequence[str]) -> Iterator[str]:
