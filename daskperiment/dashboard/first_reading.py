@@ -37,10 +37,10 @@ class KnownTrials:
         new = list(self._store.read("notes", after=self._heard))
         if not new:
             return False
-        self._heard = new[-1].position
         trials = {one.trial for one in new}
         # A trial is told of anew as a whole: what was said later counts.
         self.said = {**self.said, **curated(self._store, trials)}
+        self._heard = new[-1].position
         return True
 
 

@@ -68,6 +68,8 @@ class TrialIndex:
         self._reading: FirstReading | None = None
         self._is_read = False
         """Whether all trials were read once."""
+        self._is_due = False
+        """Whether something is new that the table does not have yet."""
         self._first: tuple[int, str] | None = None
         self._deletion: str | None = None
         """What names the last deletion of the experiment before anything was read."""
@@ -201,13 +203,16 @@ class TrialIndex:
 
     def _follow(self) -> int:
         known = self._known
-        is_new = known.follow()
-        is_new |= self._judge(is_new or not self._is_read) | known.listen()
-        if is_new or not self._is_read:
+        # Each is told once, and the store may go away before the table has it.
+        self._is_due |= known.follow()
+        self._is_due |= self._judge(self._is_due or not self._is_read)
+        self._is_due |= known.listen()
+        if self._is_due or not self._is_read:
             self._is_read, self._reading, self._said = True, None, known.said
             self.table = self._made(settled([*known.ended.parts, self._endless]))
-            self.version += is_new or bool(len(self.table))
+            self.version += self._is_due or bool(len(self.table))
             self._learn_first(self.table.columns.trials[:1].tolist())
+            self._is_due = False
         return self.version
 
     def again(self) -> HistoryTable:

@@ -191,11 +191,12 @@ class EndedTrials:
         if known is not None:
             records = iter(store.read("trials", after=known.state.position - 1))
             if known.fits(store, next(records, None)):
-                self.parts, self._position = known.parts, known.state.position
                 pages = self._watched(pages_of(records, PIECE))
                 found = fold_pages(store, pages, known.state.pending, self._warn)
         if known is None or found is None or found.removed:
             known, found = None, self._from_the_beginning()
+        else:  # now that all of it was read
+            self.parts, self._position = known.parts, known.state.position
         count = sum(len(one.trials) for one in found.parts)
         if found.last and not found.damaged and count >= WORTH:
             keep(folder, known, found.parts, found.last, sorted(found.pending))

@@ -7,8 +7,11 @@ import random
 from msgspec.structs import replace
 
 from daskperiment.codec import decode, encode
+from daskperiment.curation import archive, tag
 from daskperiment.dashboard import trial_index
 from daskperiment.dashboard.api import TrialCounter
+from daskperiment.dashboard.trial_index import TrialIndex
+from daskperiment.errors import StoreUnavailableError
 from daskperiment.history.stored_values import MISSING
 from daskperiment.history.tables import read_table
 from daskperiment.records import Begun
@@ -46,6 +49,52 @@ def test_what_is_new(lab):
     assert trials.refresh() > seen
     assert not trials.running
     assert column(trials, "Status") == ["succeeded"]
+
+
+class Failing:
+    """A store that goes away at one of the next calls."""
+
+    def __init__(self, store):
+        self._store = store
+        self.left = 0
+
+    def __getattr__(self, name):
+        found = getattr(self._store, name)
+        if not callable(found):
+            return found
+
+        def ask(*arguments, **given):
+            self.left -= 1
+            if self.left == 0:
+                raise StoreUnavailableError("it is away")
+            return found(*arguments, **given)
+
+        return ask
+
+
+def test_a_store_that_goes_away_between_two_questions(lab):
+    """What one question told is in the table also where the next one had no answer."""
+    waiting = lab.begin({"a": 0}, origin=ELSEWHERE)
+    for call in range(1, 12):
+        store = Failing(lab.store)
+        trials = TrialIndex(store)
+        trials.refresh()
+        lab.run(call, a=call)
+        tag(lab.store, waiting, [f"tag{call}"])
+        archive(lab.store, lab.run(call, a=call))
+        store.left = call
+        failed = False
+        try:
+            trials.refresh()
+        except StoreUnavailableError:
+            failed = True
+        store.left = 0
+        trials.refresh()
+        fresh = look(lab)
+        assert trials.ids == fresh.ids
+        for name in ("Status", "Result", "a", "Tags", "Archived"):
+            assert column(trials, name) == column(fresh, name), (call, name)
+        assert failed or call > 4
 
 
 def test_as_the_history_has_it(lab):

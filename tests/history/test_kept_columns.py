@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import shutil
@@ -21,19 +22,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daskperiment.codec import encode
-from daskperiment.errors import StoreWarning
+from daskperiment.errors import StoreUnavailableError, StoreWarning
 from daskperiment.history import kept_columns, trial_columns
-from daskperiment.history.kept_columns import all_columns, latest_columns
+from daskperiment.history.kept_columns import EndedTrials, all_columns, latest_columns
 from daskperiment.history.overview import experiment_row
 from daskperiment.history.table_columns import CodedColumn
 from daskperiment.history.tables import get_history
+from daskperiment.history.trial_columns import settled
 from daskperiment.records import (
     BEGUN,
+    REMOVED,
     Begun,
     Computed,
     Curation,
     Ended,
     Failure,
+    Removed,
     computed_id,
     ended_id,
 )
@@ -204,6 +208,40 @@ def test_what_all_trials_have_takes_no_memory(
         once = {name for name, one in every.items() if isinstance(one, CodedColumn)}
         assert {"status", "step", "host", "user", "environment", "type", "source"} <= once
         assert all(every[name].codes.strides == (0,) for name in once)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("removed", [False, True], ids=["", "after a trial was deleted"])
+def test_a_reading_that_breaks_off(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch, removed: bool
+) -> None:
+    """Who reads on after the store was away knows all that is kept, trials without an end too."""
+    waiting = begin(store)
+    fill(store)
+    asked(store)
+    if removed:
+        store.append([Record("trials", 2, REMOVED, encode(Removed(NOW, "me", "token"), 2))])
+    fill(store)
+
+    class Away:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(store, name)
+
+        def read(self, stream: str, *arguments: Any, **given: Any) -> Any:
+            yield from itertools.islice(store.read(stream, *arguments, **given), 3)
+            raise StoreUnavailableError("it is away")
+
+    monkeypatch.setattr(kept_columns, "columns_folder", lambda _: store.folder / "columns")
+    ended = EndedTrials(Away(), warn=False)  # type: ignore[arg-type]
+    with pytest.raises(StoreUnavailableError):
+        ended.follow()
+    ended._store = store
+    ended.follow()
+    other = EndedTrials(store, warn=False)
+    monkeypatch.setattr(kept_columns, "columns_folder", lambda _: store.folder / "none")
+    other.follow()
+    assert {*ended.pending} == {*other.pending} == {waiting}
+    found, wanted = ([*settled(one.parts).trials] for one in (ended, other))
+    assert found == wanted
 
 
 def test_trial_that_ends_later(store: FileStore) -> None:
