@@ -231,7 +231,7 @@ def test_a_reading_that_breaks_off(
             raise StoreUnavailableError("it is away")
 
     monkeypatch.setattr(kept_columns, "columns_folder", lambda _: store.folder / "columns")
-    ended = EndedTrials(Away(), warn=False)  # type: ignore[arg-type]
+    ended = EndedTrials(Away(), warn=False)
     with pytest.raises(StoreUnavailableError):
         ended.follow()
     ended._store = store
