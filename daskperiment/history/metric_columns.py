@@ -20,7 +20,14 @@ from daskperiment.codec import PointRun, is_sealed, runs_within
 from daskperiment.history.kept_columns import KnownColumns, keep, load_kept
 from daskperiment.history.table_columns import NumberColumn
 from daskperiment.history.trial_columns import TrialColumns
-from daskperiment.history.trial_records import PIECE, PointBatch, PointValue, decoded, intact
+from daskperiment.history.trial_records import (
+    PIECE,
+    PointBatch,
+    PointValue,
+    decoded,
+    excerpts,
+    intact,
+)
 from daskperiment.store.opening import columns_folder
 from daskperiment.store.protocol import Store, Stored
 from daskperiment.vouching import VouchedStore
@@ -73,12 +80,15 @@ def metric_points(store: Store, metric: str, trials: Sequence[int]) -> dict[int,
             if points is not None:
                 found[trial] = points
     others = [trial for trial in trials if trial not in found]
-    read = _read(metric, store.read("points", others)) if others else {}
+    read = _read(metric, excerpts(store, "points", others, [metric])) if others else {}
     for trial in others:
         one = read.get(trial)
         points = found[trial] = _points(one) if one else MetricPoints([], [])
         if one and one.is_intact and not checked and one.alone >= WORTH:
-            _keep(_place(folder, metric, trial), None, trial, points, one.last)
+            # A server gave but an excerpt of it.
+            last = next(iter(store.read("points", [trial], one.last.position - 1)), None)
+            if last is not None and last[:3] == one.last[:3]:
+                _keep(_place(folder, metric, trial), None, trial, points, last)
     return found
 
 
@@ -88,7 +98,8 @@ def points_by_metric(
     """Return the points of some metrics, or of all, by trial and metric; each is read once."""
     found: dict[int, dict[str, tuple[list[Sequence[Any]], list[Any]]]]
     found = {trial: {} for trial in trials}
-    for trial, batch in intact(store.read("points", trials), PointBatch) if trials else ():
+    records = excerpts(store, "points", trials, metrics) if trials else ()
+    for trial, batch in intact(records, PointBatch):
         series = found[trial]
         for points in (batch.points, batch.runs):
             for each in points:

@@ -21,12 +21,13 @@ from daskperiment.store.file import FileStore, FolderState, UnnamedObject
 from daskperiment.store.protocol import Buffer, Store, Stored
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from daskperiment.store.record_pages import RecordPage
 
 __all__ = [
     "CLAIMS",
+    "Excerpting",
     "Selective",
     "begin_object",
     "begins_objects",
@@ -41,6 +42,7 @@ __all__ = [
     "open_store",
     "opened_object",
     "read_at_rest",
+    "read_excerpts",
     "read_pages",
     "read_starting",
     "resolve",
@@ -249,6 +251,34 @@ def read_starting(store: Store, stream: str, trial: int, start: str) -> Iterable
     if issubclass(type(store), Selective):  # the class, as in `read_pages`
         return cast(Selective, store).read_starting(stream, trial, start)
     return [one for one in store.read(stream, [trial]) if one.id.startswith(start)]
+
+
+@runtime_checkable
+class Excerpting(Protocol):
+    """A store that gives what it is asked for of long bodies; others need not."""
+
+    def read_excerpts(
+        self, stream: str, trials: Collection[int], after: int, texts: Collection[str], mark: str
+    ) -> Iterable[Stored]:
+        """Read what `read` does, and of a body that has marks no more than is wanted.
+
+        Each mark ends a block. Of such a body the blocks are given that have one of the texts, and
+        what stands behind the last mark. A record that has none of them may be left out, if it has
+        a mark or no backslash: a backslash may spell a text in another way.
+        """
+
+
+def read_excerpts(
+    store: Store, stream: str, trials: Collection[int], after: int, texts: Collection[str],
+    mark: str,
+) -> Iterable[Stored]:  # fmt: skip
+    """Return records in order, and of each what has one of some texts, as :class:`Excerpting`.
+
+    From a server comes no more than that; of a folder, and of other stores, all is read.
+    """
+    if issubclass(type(store), Excerpting):  # the class, as in `read_pages`
+        return cast(Excerpting, store).read_excerpts(stream, trials, after, texts, mark)
+    return store.read(stream, trials, after)
 
 
 def columns_folder(store: Store) -> Path:
