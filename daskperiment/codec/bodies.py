@@ -104,8 +104,8 @@ def blocked(
         Number of elements of an item -> what stands for those that it leaves out at its end. Behind
         an item of another number no check can stand.
     """
-    name = items[0].partition(b'",')[0] if items else b""
-    if sum(map(len, items)) < 2 * _BLOCK or all(one.startswith(name) for one in items):
+    few = sum(map(len, items)) < 2 * _BLOCK
+    if few or all(one.startswith(b'%b",' % items[0].partition(b'",')[0]) for one in items):
         return start + b",".join(items)
     whole: list[bytes] = []
     block: list[bytes] = []

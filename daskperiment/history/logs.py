@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from itertools import chain
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -17,7 +18,7 @@ from daskperiment.history.trial_records import (
     intact,
     require_trial,
 )
-from daskperiment.records import LogPiece
+from daskperiment.records import LogPiece, step_run_ids
 from daskperiment.store.opening import read_starting
 from daskperiment.store.protocol import Store, Stored
 
@@ -69,7 +70,8 @@ def get_log(store: Store, trial_id: int, step: str | None = None) -> str:
 def _keys(store: Store, trial: int, step: str) -> set[str]:
     """Return the keys of the runs of a step, which is named by its name or by its Key."""
     key = step.removesuffix("#1")
-    ran = _ran(read_starting(store, "steps", trial, key))
+    ids = (step_run_ids(key), f"{key}#")
+    ran = chain.from_iterable(_ran(read_starting(store, "steps", trial, one)) for one in ids)
     return {key, *(run.key for run in ran if run.step == step)}
 
 

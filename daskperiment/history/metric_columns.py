@@ -70,6 +70,8 @@ class _Read(NamedTuple):
 
 def metric_points(store: Store, metric: str, trials: Sequence[int]) -> dict[int, MetricPoints]:
     """Return the points of one metric, by trial."""
+    if not _can_be_written(metric):
+        return {trial: MetricPoints([], []) for trial in trials}
     folder = columns_folder(store) / "points"
     found: dict[int, MetricPoints] = {}
     checked = isinstance(store, VouchedStore)
@@ -90,6 +92,14 @@ def metric_points(store: Store, metric: str, trials: Sequence[int]) -> dict[int,
             if last is not None and last[:3] == one.last[:3]:
                 _keep(_place(folder, metric, trial), None, trial, points, last)
     return found
+
+
+def _can_be_written(metric: str) -> bool:
+    try:
+        metric.encode()
+    except UnicodeEncodeError:  # half a character: no metric is called so
+        return False
+    return True
 
 
 def points_by_metric(

@@ -49,7 +49,7 @@ from daskperiment.records import (
     outweighs,
 )
 from daskperiment.store.liveness import current_origin, heartbeat_timeout, is_gone
-from daskperiment.store.opening import read_excerpts
+from daskperiment.store.opening import Excerpting, excerpting
 from daskperiment.store.protocol import Store, Stored
 from daskperiment.warn import warn_user
 
@@ -400,20 +400,21 @@ def excerpts(
 
     Of those that a server has they may have nothing else, and records without it are left out.
     """
-    if names is None or len(names) > _MOST_NAMES:
+    server = excerpting(store)
+    if server is None or names is None or len(names) > _MOST_NAMES:
         return store.read(stream, trials)
     try:
         texts = [msgspec.json.encode(name).decode() for name in names]
     except UnicodeEncodeError:  # half a character is written in another way
         return store.read(stream, trials)
-    return _excerpts(store, stream, trials, texts)
+    return _excerpts(store, server, stream, trials, texts)
 
 
 def _excerpts(
-    store: Store, stream: str, trials: Sequence[int], texts: Sequence[str]
+    store: Store, server: Excerpting, stream: str, trials: Sequence[int], texts: Sequence[str]
 ) -> Iterator[Stored]:
     after = 0
-    for one in read_excerpts(store, stream, trials, after, texts, MARK.decode()):
+    for one in server.read_excerpts(stream, trials, after, texts, MARK.decode()):
         body = from_excerpt(one.body, one.trial)
         if body is None:  # it is damaged, or has no blocks: all of it tells which
             yield from store.read(stream, trials, after)

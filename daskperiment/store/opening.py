@@ -34,6 +34,7 @@ __all__ = [
     "cache_folder",
     "check_arrival",
     "columns_folder",
+    "excerpting",
     "folder_state",
     "has_spare_folder",
     "journal_folder",
@@ -42,7 +43,6 @@ __all__ = [
     "open_store",
     "opened_object",
     "read_at_rest",
-    "read_excerpts",
     "read_pages",
     "read_starting",
     "resolve",
@@ -268,17 +268,10 @@ class Excerpting(Protocol):
         """
 
 
-def read_excerpts(
-    store: Store, stream: str, trials: Collection[int], after: int, texts: Collection[str],
-    mark: str,
-) -> Iterable[Stored]:  # fmt: skip
-    """Return records in order, and of each what has one of some texts, as :class:`Excerpting`.
-
-    From a server comes no more than that; of a folder, and of other stores, all is read.
-    """
-    if issubclass(type(store), Excerpting):  # the class, as in `read_pages`
-        return cast(Excerpting, store).read_excerpts(stream, trials, after, texts, mark)
-    return store.read(stream, trials, after)
+def excerpting(store: Store) -> Excerpting | None:
+    """Return a store if it gives excerpts of bodies: a server, of which the rest need not come."""
+    # The class is asked, as in `read_pages`.
+    return cast(Excerpting, store) if issubclass(type(store), Excerpting) else None
 
 
 def columns_folder(store: Store) -> Path:

@@ -244,25 +244,19 @@ def excerpts(trials: Sequence[int], texts: Collection[str], mark: str) -> dict[s
     Of a body with marks only the blocks with a text, and what stands behind the last block.
     Elements of another form are given as they are.
     """
-    mine = {"$in": ["$$one.trial", list(trials)]}
-    odd = {"$or": [
-        {"$ne": [{"$type": "$$one"}, "object"]},
-        {"$not": {"$in": [{"$type": "$$one.trial"}, ["int", "long"]]}},
-    ]}  # fmt: skip
-    text = {"$eq": [{"$type": "$$one.body"}, "string"]}
     body = "$$one.body"
-    # Who looks for a backslash wants what may spell a text in another way.
-    wanted = {"$or": [
-        _has_text(body, texts),
-        {"$and": [_has(body, "\\"), {"$not": _has(body, mark)}]},
-    ]}  # fmt: skip
-    kept = {"place": "$$at", "body": _blocks(body, texts, mark)}
+    mine = {"$in": ["$$one.trial", list(trials)]}
+    odd_trial = {"$not": {"$in": [{"$type": "$$one.trial"}, ["int", "long"]]}}
+    no_text = {"$ne": [{"$type": body}, "string"]}
+    backslash = {"$and": [_has(body, "\\"), {"$not": _has(body, mark)}]}
     placed = {"$mergeObjects": ["$$one", {"place": "$$at"}]}
+    cut = {"$mergeObjects": [placed, {"body": _blocks(body, texts, mark)}]}
     element = {"$switch": {"branches": [
-        {"case": odd, "then": "$$one"},
+        {"case": {"$ne": [{"$type": "$$one"}, "object"]}, "then": "$$one"},
+        {"case": odd_trial, "then": placed},
         {"case": {"$not": mine}, "then": None},
-        {"case": {"$not": text}, "then": placed},
-        {"case": wanted, "then": {"$mergeObjects": ["$$one", kept]}},
+        {"case": no_text, "then": placed},
+        {"case": {"$or": [_has_text(body, texts), backslash]}, "then": cut},
     ], "default": None}}  # fmt: skip
     one = {"$let": {"vars": {"one": {"$arrayElemAt": ["$records", "$$at"]}}, "in": element}}
     every = {"$map": {"input": {"$range": [0, {"$size": "$records"}]}, "as": "at", "in": one}}
