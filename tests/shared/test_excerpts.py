@@ -273,6 +273,10 @@ def test_positions_and_the_rest(kind: str, make_place: Callable[[str], Place]) -
         assert [one[:3] for one in found] == [one[:3] for one in wanted]
         for one, other in zip(found, wanted, strict=True):
             assert points_named(one, "m7") == points_named(other, "m7")
+    many = server.read_excerpts("points", range(3000), 0, ['"m7"'], MARK.decode())
+    assert [one[:3] for one in many] == [
+        one[:3] for one in store.read("points") if not one.id.endswith("-1")
+    ]
     assert [*server.read_excerpts("points", [], 0, ['"m7"'], MARK.decode())] == []
     assert [*server.read_excerpts("points", [9], 0, ['"m7"'], MARK.decode())] == []
     store.close()

@@ -281,7 +281,7 @@ for i, place in ipairs(places) do
     local size = #entry[2][2]
     entry[2][2] = excerpt(entry[2][2])
     if entry[2][2] then add(entry) end
-    used = used + size / 8
+    used = used + size / 4
     if used >= budget and i < #places then
         local state = reply(0)
         state[4] = place

@@ -267,9 +267,9 @@ class RedisStore(ObjectMethods):
         self, stream: str, trials: Collection[int], after: int, texts: Collection[str], mark: str
     ) -> Iterable[Stored]:
         """Read records, and of bodies with marks the blocks that have one of some texts."""
-        if stream == "outputs" or len(set(trials)) > _BATCH:
+        if stream == "outputs":
             return self.read(stream, trials, after)
-        return self._select(stream, sorted(set(trials)), after, _END, "", (mark, *texts))
+        return self._by_trials(stream, sorted(set(trials)), after, (mark, *texts))
 
     def find(self, ids: Collection[str]) -> list[Record]:
         """Find outputs: one round trip for 10,000 of them or 4 MB."""
@@ -388,15 +388,17 @@ class RedisStore(ObjectMethods):
         """Return the position of a stream's last record, None if its counter is none or damaged."""
         return count_or_none(self._server.call("HGET", self._counters, f"stream:{stream}"))
 
-    def _by_trials(self, stream: str, trials: list[int], after: int) -> Iterable[Stored]:
+    def _by_trials(
+        self, stream: str, trials: list[int], after: int, excerpt: Sequence[str] = ()
+    ) -> Iterable[Stored]:
         if len(trials) <= _BATCH:
-            return self._select(stream, trials, after, _END)
+            return self._select(stream, trials, after, _END, "", excerpt)
         # The groups are read one after the other: none may see what came after the first began.
         upto = self._written(stream)
         groups = partition_all(_BATCH, trials)
         return merge(
             *(
-                self._select(stream, group, after, _END if upto is None else upto)
+                self._select(stream, group, after, _END if upto is None else upto, "", excerpt)
                 for group in groups
             )
         )
