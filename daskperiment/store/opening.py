@@ -248,7 +248,8 @@ def read_starting(store: Store, stream: str, trial: int, start: str) -> Iterable
 
     The stores of the package look for these alone; one that reads them among all others does too.
     """
-    if issubclass(type(store), Selective):  # the class, as in `read_pages`
+    # The class, as in `read_pages`. Half a character can be told to none of them.
+    if issubclass(type(store), Selective) and not re.search("[\ud800-\udfff]", start):
         return cast(Selective, store).read_starting(stream, trial, start)
     return [one for one in store.read(stream, [trial]) if one.id.startswith(start)]
 

@@ -16,8 +16,9 @@ import redis
 
 import daskperiment
 from daskperiment.codec import MARK, from_excerpt, points_body, sealed
-from daskperiment.errors import StoreWarning
+from daskperiment.errors import StepNotFoundError, StoreWarning
 from daskperiment.history import metric_columns
+from daskperiment.history.logs import get_log
 from daskperiment.recording.registry import close_recorders
 from daskperiment.records import Point
 from daskperiment.store.opening import excerpting, open_store
@@ -295,3 +296,43 @@ def points_named(one: Stored, name: str) -> list[Any]:
     assert body is not None
     found = json.loads(body)
     return [each[:10] for each in [*found["points"], *found.get("runs", ())] if each[0] == name]
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+def test_pages_of_what_is_left_out(
+    kind: str, make_place: Callable[[str], Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asks page by page goes on behind records that were looked at and left out."""
+    monkeypatch.setattr("daskperiment.store.redis.store._PAGE", 2_000)
+    place = make_place(kind)
+    store = open_store(place.backend, "pages")
+    others = BODIES["others in blocks"]
+    assert len(others) > 8_000
+    for n in range(6):
+        store.append([Record("points", 1, f"a{n}", others), Record("points", 1, f"b{n}", others)])
+        store.append([Record("points", 1, f"c{n}", BODIES["no blocks"])])
+    store.close()
+    with counted(place) as (backend, proxy):
+        store = open_store(backend, "pages")
+        store.state()
+        before = proxy.round_trips
+        points = metric_columns.metric_points(store, "m7", [1])[1]
+        assert len(points.values) == 6 * 3
+        assert proxy.round_trips - before <= 20
+        store.close()
+
+
+def test_equal_logs(place: Place) -> None:
+    """A step's lines are the same as among all of them, and so is what is said of others."""
+    talk(place.backend, "logs", 25)
+    store = open_store(place.backend, "logs")
+    for step in ("say", "say#1", "say#3", "say#25", "sum", "sa", "say#", "say#99", "half\ud800"):
+        found = []
+        for one in (store, Whole(store)):
+            try:
+                found.append(get_log(one, 1, step))
+            except StepNotFoundError as error:
+                found.append(str(error))
+        assert found[0] == found[1]
+    assert get_log(store, 1, "say#3").count("step 2 says") == 50
+    store.close()
