@@ -8,13 +8,16 @@ back. Only `load_object`, and `unpack` where it needs it, unpickle. Every room a
 from __future__ import annotations
 
 from daskperiment.codec.bodies import (
+    MARK,
     are_intact,
+    blocked,
     decode,
     decode_each,
     decode_many,
     dump_record,
     encode,
     find_record,
+    from_excerpt,
     is_of,
     is_sealed,
     load_record,
@@ -67,6 +70,7 @@ from daskperiment.codec.signed_records import (
 __all__ = [
     "FLOAT_POINT",
     "MANY",
+    "MARK",
     "Blob",
     "LongValues",
     "NamedValue",
@@ -77,6 +81,7 @@ __all__ = [
     "PointRun",
     "Renumbering",
     "are_intact",
+    "blocked",
     "check_kept",
     "check_object",
     "check_signature",
@@ -89,6 +94,7 @@ __all__ = [
     "dump_record",
     "encode",
     "find_record",
+    "from_excerpt",
     "from_plain",
     "named",
     "named_parts",

@@ -9,9 +9,10 @@ changed is seen as well; not in a trial's first record, which is written before 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, TypeVar
+from zlib import crc32
 
 import msgspec
 from xxhash import xxh3_64_hexdigest
@@ -20,13 +21,16 @@ from daskperiment.codec.object_format import Blob, Buffer, digest_of
 from daskperiment.errors import CorruptRecordError
 
 __all__ = [
+    "MARK",
     "are_intact",
+    "blocked",
     "decode",
     "decode_each",
     "decode_many",
     "dump_record",
     "encode",
     "find_record",
+    "from_excerpt",
     "is_of",
     "is_sealed",
     "load_record",
@@ -46,6 +50,14 @@ _TAIL = len(_CHECKSUM) + _DIGITS + len(b'"}')
 _OF = b',"of":"'
 _PLACE = _TAIL + len(_OF) + 11
 """Bytes from the end at which the trial stands, as ten hexadecimal digits."""
+MARK = b'!",-0]'
+"""End of a block of items: no encoder writes it otherwise, as a quote in a text is escaped."""
+_BLOCK = 1000
+"""Bytes of items from which on they are a block."""
+_CHECK = 8
+"""Digits of the check of a block."""
+_STARTS = {b"p": b'{"points":[', b"r": b'{"points":[],"runs":[', b"l": b'{"lines":['}
+"""The list that the last item of a block stands in -> what stands before the first item."""
 
 
 def encode(record: msgspec.Struct, trial: int | None = None) -> bytes:
@@ -69,6 +81,66 @@ def sealed(body: bytes, trial: int | None = None) -> bytes:
     """Return a body, which is a JSON object that is not empty, with its checksum, as `encode`."""
     whole = body[:-1] if trial is None else b'%b%b%010x"' % (body[:-1], _OF, trial)
     return b'%b%b%b"}' % (whole, _CHECKSUM, xxh3_64_hexdigest(whole).encode())
+
+
+def blocked(
+    start: bytes, items: Sequence[bytes], kind: bytes, filling: Mapping[int, bytes]
+) -> bytes:
+    """Return the start of a body with lists as its items, which stand in blocks if they are many.
+
+    Behind all that readers of the last item of a block know, there is a check of the block. So a
+    store may give some blocks without the others. Items that all begin with one name stay as
+    they are.
+
+    Parameters
+    ----------
+    start : bytes
+        What stands before the first item.
+    items : sequence of bytes
+        JSON of lists that begin with a name.
+    kind : bytes
+        Says what list it is that these items stand in.
+    filling : mapping
+        Number of elements of an item -> what stands for those that it leaves out at its end. Behind
+        an item of another number no check can stand.
+    """
+    few = sum(map(len, items)) < 2 * _BLOCK
+    if few or all(one.startswith(b'%b",' % items[0].partition(b'",')[0]) for one in items):
+        return start + b",".join(items)
+    whole: list[bytes] = []
+    block: list[bytes] = []
+    before, size, last = start, 0, len(items) - 1
+    for place, item in enumerate(items):
+        block.append(item)
+        size += len(item)
+        if size >= _BLOCK or place == last:
+            filled = filling.get(len(_list_decoder(msgspec.Raw).decode(item)))
+            if filled is None:
+                return start + b",".join(items)
+            text = b'%b%b%b,"%b' % (before, b",".join(block)[:-1], filled, kind)
+            whole.append(b"%b%08x%b" % (text, crc32(text), MARK))
+            before, block, size = b",", [], 0
+    return b"".join(whole)
+
+
+def from_excerpt(body: bytes, trial: int) -> bytes | None:
+    """Return what a store gave of a body as the body of a record that has no more than that.
+
+    It may be the whole body, or some of its blocks and what stands behind them. None where it is
+    neither, or damaged.
+    """
+    if body.startswith(b"{") and (MARK not in body or is_sealed(body, trial)):
+        return body
+    *blocks, _ = body.split(MARK)
+    checked = all(one[-_CHECK:] == b"%08x" % crc32(one[:-_CHECK]) for one in blocks)
+    if not blocks or not checked or not _names_trial(body) or _misplaced([body], [trial]):
+        return None
+    if not body.startswith(b"{"):
+        start = _STARTS.get(blocks[0][-_CHECK - 1 : -_CHECK])
+        if start is None:
+            return None
+        body = start + body[1:]
+    return sealed(b"%b}" % body[:-_PLACE], trial)
 
 
 def placed(body: bytes, trial: int) -> bytes:

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from daskperiment.codec.bodies import sealed
 from daskperiment.codec.fields import to_plain
 from daskperiment.codec.packed_numbers import PackedNumbers, packed_runs
 from daskperiment.codec.point_runs import (
@@ -28,6 +27,7 @@ from daskperiment.codec.point_runs import (
     decoded_points,
     may_run,
     points_body,
+    runs_body,
 )
 
 __all__ = ["FLOAT_POINT", "MOST", "WHOLE_POINT", "NumberPoints", "numbers_body"]
@@ -74,8 +74,7 @@ def numbers_body(points: Sequence[NumberPoints | bytes], trial: int) -> bytes:
     runs = _runs(parts, count) if count >= MANY and parts[-1] is not _OTHER else None
     if runs is None:
         return points_body([piece for each in points for piece in _pieces(each)], trial)
-    written = b",".join(_encoded(runs))
-    return sealed(b'{"points":[],"runs":[%b]}' % written, trial)
+    return runs_body(b"", list(_encoded(runs)), trial)
 
 
 def _encoded(runs: list[FoundRun]) -> Iterator[bytes]:

@@ -23,7 +23,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import msgspec
 from msgspec import Struct, field
 
-from daskperiment.codec.bodies import sealed
+from daskperiment.codec.bodies import blocked, sealed
 from daskperiment.codec.fields import to_plain
 from daskperiment.codec.packed_numbers import MOST_DIGITS, PackedNumbers, packed, unpacked
 from daskperiment.records import Point
@@ -40,6 +40,7 @@ __all__ = [
     "decoded_points",
     "may_run",
     "points_body",
+    "runs_body",
     "runs_within",
 ]
 
@@ -181,7 +182,6 @@ class PointRecord(Struct, Generic[P], gc=False):
 
 def points_body(points: list[bytes], trial: int) -> bytes:
     """Return the body of a record of some points, each as JSON; the same for the same points."""
-    joined = b",".join(points)
     decoded = decoded_points(points) if len(points) >= MANY else []
     infinite = _with_floats(decoded)
     odd = _odd_metrics(decoded)
@@ -194,9 +194,19 @@ def points_body(points: list[bytes], trial: int) -> bytes:
         # The points of a metric stay together, so that their order is known.
         pairs = zip(points, decoded, strict=True)
         others = b",".join([point for point, each in pairs if each.metric in odd] if odd else [])
-        written = b",".join([run.encoded() for run in runs])
-        return sealed(b'{"points":[%b],"runs":[%b]}' % (others, written), trial)
-    return sealed(b'{"points":[%b]}' % joined, trial)
+        return runs_body(others, [run.encoded() for run in runs], trial)
+    return sealed(b"%b]}" % blocked(b'{"points":[', points, b"p", _POINT_FILLING), trial)
+
+
+_POINT_FILLING = {4: b',"",""'}
+"""What a point that nobody signed leaves out of `SignedPoint`."""
+_RUN_FILLING = {7: b",0,-1,0", 10: b""}
+
+
+def runs_body(points: bytes, runs: Sequence[bytes], trial: int) -> bytes:
+    """Return the body of a record of runs, each as JSON, and of points beside them."""
+    start = b'{"points":[%b],"runs":[' % points
+    return sealed(b"%b]}" % blocked(start, runs, b"r", _RUN_FILLING), trial)
 
 
 def runs_within(body: bytes, metric: str) -> list[bytes] | None:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from itertools import chain
 from typing import NamedTuple
 
 from msgspec import Struct
 
 from daskperiment.errors import StepNotFoundError
 from daskperiment.formatting import nearest
-from daskperiment.history.trial_records import as_trial_id, decoded, intact, require_trial
-from daskperiment.records import LogPiece
-from daskperiment.store.protocol import Store
+from daskperiment.history.trial_records import (
+    as_trial_id,
+    decoded,
+    excerpts,
+    intact,
+    require_trial,
+)
+from daskperiment.records import LogPiece, step_run_ids
+from daskperiment.store.opening import read_starting
+from daskperiment.store.protocol import Store, Stored
 
 __all__ = ["get_log"]
 
@@ -45,35 +53,47 @@ def get_log(store: Store, trial_id: int, step: str | None = None) -> str:
     ran at once the lines come by their times. Raises TrialIDNotFoundError and StepNotFoundError.
     """
     trial = as_trial_id(store, trial_id)
+    keys = None if step is None else _keys(store, trial, step)
     runs: dict[tuple[str, str], dict[int, LogPiece]] = {}
-    for _, batch in intact(store.read("logs", [trial]), _LogBatch):
+    for _, batch in intact(excerpts(store, "logs", [trial], keys), _LogBatch):
         for piece in batch.lines:
             # What a killed process left may stand here twice.
-            runs.setdefault((piece.step, piece.run), {})[piece.start] = piece
-    if not runs or step is not None:
-        runs = _of_step(store, trial, step, runs)
+            if keys is None or piece.step in keys:
+                runs.setdefault((piece.step, piece.run), {})[piece.start] = piece
+    if not runs:
+        _require(store, trial, step, keys)
     lines = [line for pieces in runs.values() for line in _lines_of(pieces)]
     lines.sort(key=lambda line: line.time)
     return "".join(f"{line}\n" for line in lines)
 
 
-def _of_step(
-    store: Store, trial: int, step: str | None, runs: dict[tuple[str, str], dict[int, LogPiece]]
-) -> dict[tuple[str, str], dict[int, LogPiece]]:
-    """Return the runs of one step; raise if the trial, or the step in it, is not there."""
-    ran = [run for _, run in decoded(list(store.read("steps", [trial])), _RunOfStep, warn=False)[0]]
-    if not ran and not runs:
+def _keys(store: Store, trial: int, step: str) -> set[str]:
+    """Return the keys of the runs of a step, which is named by its name or by its Key."""
+    key = step.removesuffix("#1")
+    ids = (step_run_ids(key), f"{key}#")
+    ran = chain.from_iterable(_ran(read_starting(store, "steps", trial, one)) for one in ids)
+    return {key, *(run.key for run in ran if run.step == step)}
+
+
+def _ran(records: Iterable[Stored]) -> list[_RunOfStep]:
+    return [run for _, run in decoded(list(records), _RunOfStep, warn=False)[0]]
+
+
+def _require(store: Store, trial: int, step: str | None, keys: set[str] | None) -> None:
+    """Raise if a trial, or the step in it, is not there, and so has no lines."""
+    known = {run.key for run in _ran(store.read("steps", [trial]))}
+    if keys is not None and not keys.isdisjoint(known):
+        return
+    if keys is not None:
+        batches = intact(store.read("logs", [trial]), _LogBatch)
+        known.update(piece.step for _, batch in batches for piece in batch.lines)
+    if not known:
         require_trial(store, trial)
-    if step is None:
-        return runs
-    wanted = {step.removesuffix("#1")} | {run.key for run in ran if run.step == step}
-    known = {run.key for run in ran} | {key for key, _ in runs}
-    if not wanted & known:
+    if step is not None:
         names = ", ".join(map(repr, sorted(known))) or "none"
         raise StepNotFoundError(
             f"Trial {trial} has no step {step!r}{nearest(step, known)}. Its steps are: {names}."
         )
-    return {(key, run): found for (key, run), found in runs.items() if key in wanted}
 
 
 def _lines_of(pieces: dict[int, LogPiece]) -> Iterator[_LogLine]:

@@ -13,11 +13,12 @@ from itertools import chain
 from operator import attrgetter, index
 from typing import Any, Generic, NamedTuple, TypeVar
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 from toolz import partition_all
 
-from daskperiment.codec import PointRecord, decode_each, is_of, load_record
+from daskperiment.codec import MARK, PointRecord, decode_each, from_excerpt, is_of, load_record
 from daskperiment.errors import (
     CorruptRecordError,
     StoreError,
@@ -48,6 +49,7 @@ from daskperiment.records import (
     outweighs,
 )
 from daskperiment.store.liveness import current_origin, heartbeat_timeout, is_gone
+from daskperiment.store.opening import Excerpting, excerpting
 from daskperiment.store.protocol import Store, Stored
 from daskperiment.warn import warn_user
 
@@ -62,6 +64,7 @@ __all__ = [
     "as_trial_id",
     "decoded",
     "drop_impossible",
+    "excerpts",
     "find_trial",
     "fold",
     "fold_piece",
@@ -88,6 +91,8 @@ LARGEST_ID = 2**53
 """A trial id beyond which Redis' scripts, which count in floats, would take it for another one."""
 PIECE = 1000
 """Of records that are decoded at once: the bodies of all are never in memory together."""
+_MOST_NAMES = 20
+"""Names that are looked for in records; of more, all are read."""
 _PREFIX = 5
 """Of characters of an id that distinguish the kinds of records in the stream ``trials``."""
 _CLOCK_SKEW = 86_400.0
@@ -386,6 +391,36 @@ class PointValue(Struct, array_like=True, gc=False):
 
 class PointBatch(PointRecord[PointValue], gc=False):
     """The body of a record of the stream ``points``."""
+
+
+def excerpts(
+    store: Store, stream: str, trials: Sequence[int], names: Collection[str] | None
+) -> Iterable[Stored]:
+    """Return records of points or of logs, in order, for who wants what begins with some names.
+
+    Of those that a server has they may have nothing else, and records without it are left out.
+    """
+    server = excerpting(store)
+    if server is None or names is None or len(names) > _MOST_NAMES:
+        return store.read(stream, trials)
+    try:
+        texts = [msgspec.json.encode(name).decode() for name in names]
+    except UnicodeEncodeError:  # half a character is written in another way
+        return store.read(stream, trials)
+    return _excerpts(store, server, stream, trials, texts)
+
+
+def _excerpts(
+    store: Store, server: Excerpting, stream: str, trials: Sequence[int], texts: Sequence[str]
+) -> Iterator[Stored]:
+    after = 0
+    for one in server.read_excerpts(stream, trials, after, texts, MARK.decode()):
+        body = from_excerpt(one.body, one.trial)
+        if body is None:  # it is damaged, or has no blocks: all of it tells which
+            yield from store.read(stream, trials, after)
+            return
+        yield one._replace(body=body)
+        after = one.position
 
 
 def intact(records: Iterable[Stored], type_: type[T]) -> Iterator[tuple[int, T]]:

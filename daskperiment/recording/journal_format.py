@@ -34,7 +34,15 @@ from zlib import crc32
 
 import msgspec
 
-from daskperiment.codec import FLOAT_POINT, MANY, NumberPoints, numbers_body, points_body, sealed
+from daskperiment.codec import (
+    FLOAT_POINT,
+    MANY,
+    NumberPoints,
+    blocked,
+    numbers_body,
+    points_body,
+    sealed,
+)
 from daskperiment.records import Origin
 from daskperiment.store.protocol import Owner, Record
 
@@ -96,8 +104,10 @@ _BATCH = 1_000_000
 _CHUNK = 1 << 20
 _LONGEST = 1 << 31
 _NAMING = (HEADER, OWNER, SERIES)
-_GROUPED = {POINT: ("points", b'{"points":[%b]}'), LOG: ("logs", b'{"lines":[%b]}')}
-"""What is delivered in groups: kind -> the stream, and the body of a group's record."""
+_GROUPED = {POINT: ("points", b'{"points":['), LOG: ("logs", b'{"lines":[')}
+"""What is delivered in groups: kind -> the stream, and how the body of a group's record begins."""
+_FILLINGS: dict[int, dict[int, bytes]] = {POINT: {}, LOG: {7: b',"",""'}}
+"""What pieces of logs that nobody signed leave out; so few points are in no blocks."""
 
 _FEW = 64
 """Frames of numbers of which it is not worth while to make arrays."""
@@ -475,13 +485,13 @@ def _close(groups: _Groups, journal: str, owners: Mapping[int, Owner]) -> list[R
     found = []
     for (kind, trial), (offset, items) in groups.items():
         number = trial & _TRIALS
-        stream, form = _GROUPED[kind]
+        stream, start = _GROUPED[kind]
         if NumberPoints in set(map(type, items)):
             body = numbers_body(items, number)
         elif kind == POINT and len(items) >= MANY:
             body = points_body(items, number)
         else:
-            body = sealed(form % b",".join(items), number)
+            body = sealed(b"%b]}" % blocked(start, items, b"l", _FILLINGS[kind]), number)
         owner = owners.get(trial >> OWNERS)
         found.append(Record(stream, number, f"{journal}-{offset}", body, owner))
     return found

@@ -21,18 +21,20 @@ from daskperiment.store.file import FileStore, FolderState, UnnamedObject
 from daskperiment.store.protocol import Buffer, Store, Stored
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from daskperiment.store.record_pages import RecordPage
 
 __all__ = [
     "CLAIMS",
+    "Excerpting",
     "Selective",
     "begin_object",
     "begins_objects",
     "cache_folder",
     "check_arrival",
     "columns_folder",
+    "excerpting",
     "folder_state",
     "has_spare_folder",
     "journal_folder",
@@ -246,9 +248,31 @@ def read_starting(store: Store, stream: str, trial: int, start: str) -> Iterable
 
     The stores of the package look for these alone; one that reads them among all others does too.
     """
-    if issubclass(type(store), Selective):  # the class, as in `read_pages`
+    # The class, as in `read_pages`. Half a character can be told to none of them.
+    if issubclass(type(store), Selective) and not re.search("[\ud800-\udfff]", start):
         return cast(Selective, store).read_starting(stream, trial, start)
     return [one for one in store.read(stream, [trial]) if one.id.startswith(start)]
+
+
+@runtime_checkable
+class Excerpting(Protocol):
+    """A store that gives what it is asked for of long bodies; others need not."""
+
+    def read_excerpts(
+        self, stream: str, trials: Collection[int], after: int, texts: Collection[str], mark: str
+    ) -> Iterable[Stored]:
+        """Read what `read` does, and of a body that has marks no more than is wanted.
+
+        Each mark ends a block. Of such a body the blocks are given that have one of the texts, and
+        what stands behind the last mark. A record that has none of them may be left out, if it has
+        a mark or no backslash: a backslash may spell a text in another way.
+        """
+
+
+def excerpting(store: Store) -> Excerpting | None:
+    """Return a store if it gives excerpts of bodies: a server, of which the rest need not come."""
+    # The class is asked, as in `read_pages`.
+    return cast(Excerpting, store) if issubclass(type(store), Excerpting) else None
 
 
 def columns_folder(store: Store) -> Path:

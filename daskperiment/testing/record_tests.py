@@ -16,7 +16,7 @@ import pytest
 
 from daskperiment.errors import RecordsRefusedError
 from daskperiment.records import BEGUN, STREAMS
-from daskperiment.store.opening import read_starting
+from daskperiment.store.opening import excerpting, read_starting
 from daskperiment.store.protocol import Allocation, Owner, Record, Store, Stored
 
 __all__ = ["MakeStore", "RecordTests", "allocate_many", "body", "values"]
@@ -398,6 +398,27 @@ class RecordTests:
         wanted = [(2, id, [id]) for id in ids if id.startswith(start)]
         found = read_starting(store, "notes", 2, start)
         assert [(one.trial, one.id, values([one])) for one in found] == wanted
+
+    def test_excerpts(self, store: Store) -> None:
+        """Who gives excerpts of bodies gives the blocks with a text, where the records stand."""
+        server = excerpting(store)
+        if server is None:
+            return
+        bodies = [f'{{"a":["{n}","x!","é{n}","y!","{n % 2}","z!"]}}' for n in range(4)]
+        bodies += ['{"a":"1"}', '{"a":"2"}', '{"a":"\\\\"}']
+        ends = ['{"a":["1","x!","1","z!"]}', '"1","z!"]}']
+        given = {"r1": ends[0], "r3": ends[1], "r4": bodies[4], "r6": bodies[6]}
+        for trial in (1, 2, 3):
+            named = [(f"r{n}", one.encode()) for n, one in enumerate(bodies)]
+            store.append([Record("logs", trial, id, one) for id, one in named])
+        whole = list(store.read("logs", [1, 3]))
+        for after in (0, whole[5].position):
+            every = server.read_excerpts("logs", [1, 3], after, ['"1"'], '!",')
+            found = [one for one in every if one.id in given]  # others may be left out
+            wanted = [one for one in whole if one.id in given and one.position > after]
+            assert [one[:3] for one in found] == [one[:3] for one in wanted]
+            assert [one.body.decode() for one in found] == [given[one.id] for one in found]
+        assert list(server.read_excerpts("logs", [], 0, ['"1"'], '!",')) == []
 
     def test_tail(self, open_store: MakeStore) -> None:
         """Who reads on from the last position, while others write, misses nothing."""

@@ -172,6 +172,14 @@ def test_unknown_metric(lab):
     assert found.columns.tolist() == [first]
 
 
+def test_name_that_nobody_can_write(lab):
+    """No metric is called by half a character, and whoever asks for one is told so."""
+    first = lab.begin()
+    lab.points(first, ("loss", 1, 1))
+    with pytest.raises(MetricNotFoundError, match="trial 1 has 'loss'"):
+        load_metric(lab.store, "half\ud800", first)
+
+
 def test_metric_of_unknown_trial(lab):
     """Metrics of an unknown trial cannot be had, also among others."""
     id = lab.begin()

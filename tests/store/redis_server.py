@@ -204,13 +204,14 @@ def _is_joined(node: redis.Redis, count: int) -> bool:
 
 
 class CountingProxy:
-    """Stands before a server on this machine and counts the round trips through it."""
+    """Stands before a server on this machine; counts round trips, and bytes of its answers."""
 
     def __init__(self, port: int) -> None:
         self._server_port = port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.round_trips = 0
+        self.received = 0
         self._sockets: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
@@ -258,6 +259,7 @@ class CountingProxy:
                     self.round_trips += 1
                     waiting.set()
                 elif not is_request:
+                    self.received += len(data)
                     waiting.clear()
                 sink.sendall(data)
         with _suppressed():

@@ -29,7 +29,13 @@ from daskperiment.store.mongo.documents import (
     set_aside,
 )
 from daskperiment.store.mongo.objects import MongoObjects
-from daskperiment.store.mongo.pipelines import RECORDS, add_batch, check_owners, head_of_stream
+from daskperiment.store.mongo.pipelines import (
+    RECORDS,
+    add_batch,
+    check_owners,
+    excerpts,
+    head_of_stream,
+)
 from daskperiment.store.protocol import Record, Stored
 
 __all__ = ["RECORD_INDEXES", "RecordBatches"]
@@ -91,8 +97,13 @@ class RecordBatches:
             standing.append(Record(*record[:3], body))
         return standing
 
-    def read(self, stream: str, trials: Collection[int] | None, after: int) -> Iterator[Stored]:
-        """Yield the stream's records in order, as they arrive."""
+    def read(
+        self, stream: str, trials: Collection[int] | None, after: int, records: Any = 1
+    ) -> Iterator[Stored]:
+        """Yield the stream's records in order, as they arrive.
+
+        `records` is what is wanted of that field.
+        """
         name = pack_text(stream)
         filter_: dict[str, Any] = {}
         last = float("inf")
@@ -103,11 +114,19 @@ class RecordBatches:
             filter_["records.trial"] = {"$in": sorted(trials)}
         key = {"experiment": self._experiment, "stream": name}
         filter_["_id"] = {"$gte": {**key, "n": after // POSITIONS}, "$lte": {**key, "n": last}}
-        found = documents(self._server, RECORDS, filter_, {"records": 1}, [("_id", ASCENDING)])
+        found = documents(
+            self._server, RECORDS, filter_, {"records": records}, [("_id", ASCENDING)]
+        )
         for document in found:
             for one in self._elements.read(document, self._unpack):
                 if one.position > after and (trials is None or one.trial in trials):
                     yield one
+
+    def read_excerpts(
+        self, stream: str, trials: Collection[int], after: int, texts: Collection[str], mark: str
+    ) -> Iterator[Stored]:
+        """Yield records as `read` does, and of bodies with marks the blocks that have a text."""
+        return self.read(stream, trials, after, excerpts(sorted(trials), texts, mark))
 
     def find(self, stream: str, ids: Collection[str]) -> list[Record]:
         """Return the records of trial 0 with these ids, by the index that keeps them unique."""
@@ -171,8 +190,9 @@ class RecordBatches:
 
     def _unpack(self, document: dict[str, Any]) -> Iterator[Stored]:
         elements = elements_of(document)
-        for position, element in enumerate(elements, document["_id"]["n"] * POSITIONS):
+        for place, element in enumerate(elements):
             if ASIDE not in element:
+                position = document["_id"]["n"] * POSITIONS + element.get("place", place)
                 yield self._elements.unpack(element, element["trial"], position)
 
     def forget(self) -> None:

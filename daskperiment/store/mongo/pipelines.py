@@ -11,7 +11,7 @@ Filters name the experiment even where the key would do, for it is what one shar
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from daskperiment.codec.trial_view import TrialView
@@ -32,6 +32,7 @@ __all__ = [
     "as_removed",
     "as_taken",
     "check_owners",
+    "excerpts",
     "glance",
     "head",
     "head_of_stream",
@@ -235,6 +236,52 @@ def add_batch(
         *_with_owners(experiment, owners),
         {"$merge": {"into": RECORDS, "whenMatched": "fail"}},
     ]
+
+
+def excerpts(trials: Sequence[int], texts: Collection[str], mark: str) -> dict[str, Any]:
+    """Of a field ``records``, elements of trials: those with one of some texts, and their places.
+
+    Of a body with marks only the blocks with a text, and what stands behind the last block.
+    Elements of another form are given as they are.
+    """
+    body = "$$one.body"
+    mine = {"$in": ["$$one.trial", list(trials)]}
+    odd_trial = {"$not": {"$in": [{"$type": "$$one.trial"}, ["int", "long"]]}}
+    no_text = {"$ne": [{"$type": body}, "string"]}
+    backslash = {"$and": [_has(body, "\\"), {"$not": _has(body, mark)}]}
+    placed = {"$mergeObjects": ["$$one", {"place": "$$at"}]}
+    cut = {"$mergeObjects": [placed, {"body": _blocks(body, texts, mark)}]}
+    element = {"$switch": {"branches": [
+        {"case": {"$ne": [{"$type": "$$one"}, "object"]}, "then": "$$one"},
+        {"case": odd_trial, "then": placed},
+        {"case": {"$not": mine}, "then": None},
+        {"case": no_text, "then": placed},
+        {"case": {"$or": [_has_text(body, texts), backslash]}, "then": cut},
+    ], "default": None}}  # fmt: skip
+    one = {"$let": {"vars": {"one": {"$arrayElemAt": ["$records", "$$at"]}}, "in": element}}
+    every = {"$map": {"input": {"$range": [0, {"$size": "$records"}]}, "as": "at", "in": one}}
+    found = {"$filter": {"input": every, "cond": {"$ne": ["$$this", None]}}}
+    return {"$cond": [{"$isArray": "$records"}, found, "$records"]}
+
+
+def _blocks(body: str, texts: Collection[str], mark: str) -> dict[str, Any]:
+    """Return the wanted blocks of a body, and what follows; all where it has no marks."""
+    count = {"$subtract": [{"$size": "$$parts"}, 1]}
+    blocks = {"$slice": ["$$parts", {"$max": [1, count]}]}
+    chosen = {"$filter": {"input": blocks, "as": "part", "cond": _has_text("$$part", texts)}}
+    marked = {"$concat": ["$$value", "$$this", {"$literal": mark}]}
+    joined = {"$reduce": {"input": chosen, "initialValue": "", "in": marked}}
+    cut = {"$concat": [joined, {"$last": "$$parts"}]}
+    split = {"$split": [body, {"$literal": mark}]}
+    return {"$let": {"vars": {"parts": split}, "in": {"$cond": [{"$eq": [count, 0]}, body, cut]}}}
+
+
+def _has_text(body: str, texts: Collection[str]) -> dict[str, Any]:
+    return {"$or": [_has(body, text) for text in texts]}
+
+
+def _has(body: str, text: str) -> dict[str, Any]:
+    return {"$gte": [{"$indexOfBytes": [body, {"$literal": text}]}, 0]}
 
 
 _MARK = {"format": 1}

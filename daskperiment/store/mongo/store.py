@@ -186,6 +186,14 @@ class MongoStore(ObjectMethods):
             return self._trials.read(stream, [trial], 0, start)
         return [one for one in self.read(stream, [trial]) if one.id.startswith(start)]
 
+    def read_excerpts(
+        self, stream: str, trials: Collection[int], after: int, texts: Collection[str], mark: str
+    ) -> Iterable[Stored]:
+        """Read records, and of bodies with marks the blocks that have one of some texts."""
+        if not trials or stream in TRIAL_STREAMS:
+            return self.read(stream, trials, after)
+        return self._batches.read_excerpts(stream, trials, after, texts, mark)
+
     def read_pages(self, stream: str) -> Iterator[RecordPage]:
         """Read a stream of trials as a whole, in any order, while the server gathers what follows.
 

@@ -17,6 +17,7 @@ __all__ = [
     "APPEND",
     "CHUNK",
     "ERASE",
+    "EXCERPT",
     "FIND",
     "PAGE",
     "REMOVE",
@@ -210,9 +211,7 @@ return reply(0)
 )
 """Stream; position before the first, bytes -> whether it is the end, three sizes each, entries."""
 
-SELECT = _script(
-    _ENTRIES,
-    """
+_PLACES = """
 local after, upto, budget = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local start = ARGV[5]
 local wanted, places = {}, {}
@@ -228,6 +227,12 @@ for key = 2, #KEYS do
     end
 end
 table.sort(places)
+"""
+
+SELECT = _script(
+    _ENTRIES,
+    _PLACES,
+    """
 for i, place in ipairs(places) do
     local name = place .. '-0'
     local entry = redis.call('XRANGE', KEYS[1], name, name)[1]
@@ -240,6 +245,54 @@ return reply(1)
 )
 """Stream, its indexes; trials, position before the first, last position, bytes, beginning of
 trial:id -> as ``PAGE``."""
+
+EXCERPT = _script(
+    _ENTRIES,
+    _PLACES,
+    r"""
+local mark = ARGV[6]
+local function has_text(piece)
+    for i = 7, #ARGV do
+        if string.find(piece, ARGV[i], 1, true) then return true end
+    end
+    return false
+end
+local function excerpt(body)
+    local found = has_text(body)
+    local stop = string.find(body, mark, 1, true)
+    if not stop then
+        return (found or string.find(body, '\\', 1, true)) and body or nil
+    end
+    if not found then return nil end
+    local parts, begin = {}, 1
+    while stop do
+        local block = string.sub(body, begin, stop + #mark - 1)
+        if has_text(block) then parts[#parts + 1] = block end
+        begin = stop + #mark
+        stop = string.find(body, mark, begin, true)
+    end
+    parts[#parts + 1] = string.sub(body, begin)
+    return table.concat(parts)
+end
+for i, place in ipairs(places) do
+    local name = place .. '-0'
+    local entry = redis.call('XRANGE', KEYS[1], name, name)[1]
+    if not entry then return {-1, '', name} end
+    local size = #entry[2][2]
+    entry[2][2] = excerpt(entry[2][2])
+    if entry[2][2] then add(entry) end
+    used = used + size / 4
+    if used >= budget and i < #places then
+        local state = reply(0)
+        state[4] = place
+        return state
+    end
+end
+return reply(1)
+""",
+)
+"""As ``SELECT``, and then a mark and texts -> as ``SELECT``, and the last place that was looked at.
+Bodies are looked at in a fraction of the time that it takes to send them."""
 
 FIND = _script(
     _ENTRIES,

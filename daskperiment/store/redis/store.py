@@ -56,6 +56,7 @@ from daskperiment.store.redis.scripts import (
     ALLOCATE,
     APPEND,
     ERASE,
+    EXCERPT,
     FIND,
     PAGE,
     REMOVE,
@@ -262,6 +263,14 @@ class RedisStore(ObjectMethods):
         """Read the records of a trial whose ids begin with a text, which the server picks out."""
         return self._select(stream, [trial], 0, _END, start)
 
+    def read_excerpts(
+        self, stream: str, trials: Collection[int], after: int, texts: Collection[str], mark: str
+    ) -> Iterable[Stored]:
+        """Read records, and of bodies with marks the blocks that have one of some texts."""
+        if stream == "outputs":
+            return self.read(stream, trials, after)
+        return self._by_trials(stream, sorted(set(trials)), after, (mark, *texts))
+
     def find(self, ids: Collection[str]) -> list[Record]:
         """Find outputs: one round trip for 10,000 of them or 4 MB."""
         names = [id.encode("utf-8", "surrogatepass") for id in dict.fromkeys(ids)]
@@ -379,24 +388,27 @@ class RedisStore(ObjectMethods):
         """Return the position of a stream's last record, None if its counter is none or damaged."""
         return count_or_none(self._server.call("HGET", self._counters, f"stream:{stream}"))
 
-    def _by_trials(self, stream: str, trials: list[int], after: int) -> Iterable[Stored]:
+    def _by_trials(
+        self, stream: str, trials: list[int], after: int, excerpt: Sequence[str] = ()
+    ) -> Iterable[Stored]:
         if len(trials) <= _BATCH:
-            return self._select(stream, trials, after, _END)
+            return self._select(stream, trials, after, _END, "", excerpt)
         # The groups are read one after the other: none may see what came after the first began.
         upto = self._written(stream)
         groups = partition_all(_BATCH, trials)
         return merge(
             *(
-                self._select(stream, group, after, _END if upto is None else upto)
+                self._select(stream, group, after, _END if upto is None else upto, "", excerpt)
                 for group in groups
             )
         )
 
     def _select(
-        self, stream: str, trials: Sequence[int], after: int, upto: int, start: str = ""
-    ) -> Iterator[Stored]:
+        self, stream: str, trials: Sequence[int], after: int, upto: int, start: str = "",
+        excerpt: Sequence[str] = (),
+    ) -> Iterator[Stored]:  # fmt: skip
         try:
-            for one in self._by_index(stream, trials, after, upto, start):
+            for one in self._by_index(stream, trials, after, upto, start, excerpt):
                 yield one
                 after = one.position
         except CorruptRecordError as error:
@@ -408,22 +420,25 @@ class RedisStore(ObjectMethods):
                     yield one
 
     def _by_index(
-        self, stream: str, trials: Sequence[int], after: int, upto: int, start: str
-    ) -> Iterator[Stored]:
+        self, stream: str, trials: Sequence[int], after: int, upto: int, start: str,
+        excerpt: Sequence[str],
+    ) -> Iterator[Stored]:  # fmt: skip
         indexes = dict.fromkeys(self._index(stream, trial) for trial in trials)
         keys = [self._stream(stream), *indexes]
         names = ",".join(map(str, trials))
         # The beginning of an id is that of one trial alone.
         member = f"{names}:{start}".encode("utf-8", "surrogatepass") if start else b""
-        end = not trials
+        script, end = EXCERPT if excerpt else SELECT, not trials
         while not end:
-            end, sizes, entries = self._server.run(SELECT, keys, names, after, upto, _PAGE, member)
+            given = (names, after, upto, _PAGE, member, *excerpt)
+            end, sizes, entries, *reached = self._server.run(script, keys, *given)
             if end < 0:
                 name = entries.decode(errors="replace")
                 raise self._corrupt(f"The entry {name} of {keys[0]!r} is missing")
             for one in _stored(sizes, entries, self.address):
                 yield one
                 after = one.position
+            after = next(iter(reached), after)  # behind it others may have been left out
 
     def _first(self, record: Record, body: bytes | None) -> Record:
         if body is None:
