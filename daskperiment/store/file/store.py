@@ -321,10 +321,10 @@ class FileStore(ObjectMethods):
         # Whether others named another place is found out by `put`: meanwhile it is written.
         return self.place is None and not self._buckets
 
-    def begin_object(self, parts: Sequence[Buffer]) -> UnnamedObject | None:
-        """Begin to write a large object whose digest is not known yet; None if nobody can."""
-        begun: UnnamedObject | None = self._objects.begin(parts)
-        return begun
+    def unnamed_object(self, parts: Sequence[Buffer]) -> UnnamedObject:
+        """Return a large object that can be begun before its digest is known."""
+        found: UnnamedObject = self._objects.unnamed(parts)
+        return found
 
     def digests(self) -> Iterator[str]:
         """Yield the digests of all objects."""
