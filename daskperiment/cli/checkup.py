@@ -39,6 +39,10 @@ _ASIDE = (
     "are read without it"
 )
 _RERUN = "run the trial again, or restore the store from a backup"
+_REMOVE = (
+    "restore the store from a backup, or run `daskperiment check --repair` to remove it, and the "
+    "trial again"
+)
 
 
 class Finding(NamedTuple):
@@ -259,10 +263,16 @@ class _Examination:
             if self.late:
                 return
             self.objects += 1
-            reason = self._damage(digest)
+            place, named = f"object {digest}", _named(self._references[digest])
+            try:
+                reason = self._damage(digest)
+            except StoreError as error:  # which may be over in a moment
+                yield Finding(place, f"unreadable ({error}), {named}", _RERUN)
+                continue
             if reason:
-                what = f"damaged ({reason}), {_named(self._references[digest])}"
-                yield Finding(f"object {digest}", what, _RERUN)
+                # As long as it stands there, what the trial makes anew is not written.
+                mend = partial(self._store.discard, [digest])
+                yield Finding(place, f"damaged ({reason}), {named}", _REMOVE, mend)
 
     def _damage(self, digest: str) -> str:
         try:
@@ -272,7 +282,7 @@ class _Examination:
             return f"its bytes have the digest {digest_of([data])}"
         except KeyError:
             return ""  # pruned meanwhile
-        except StoreError as error:
+        except CorruptRecordError as error:
             return str(error)
 
     def _orphans(self) -> Iterator[Finding]:

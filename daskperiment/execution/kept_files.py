@@ -38,10 +38,10 @@ __all__ = [
     "LAZY",
     "EarlyFile",
     "FilesReturned",
-    "begin_file",
     "files_returned",
     "keep_files",
     "restore_files",
+    "unnamed_file",
     "warn_never_reused",
     "warn_of_lazy",
     "warn_of_unkept",
@@ -179,22 +179,23 @@ EARLY = 16 << 20
 
 
 class EarlyFile(NamedTuple):
-    """An output's file that is being written while the output is looked at."""
+    """An output's file that may be written while the output is looked at."""
 
     file: Written
     parts: UnnamedObject
-    """Those of the file, on their way to the store; to be closed."""
+    """Those of the file, on their way to the store; to be begun by who closes them at last."""
 
 
-def begin_file(recorder: Recorder, value: Any, name: str | None) -> EarlyFile | None:
-    """Begin to write the file of an output, which is kept as an object once its digest is known.
+def unnamed_file(recorder: Recorder, value: Any, name: str | None) -> EarlyFile | None:
+    """Return the file of an output, which is kept as an object once its digest is known.
 
-    None if there is none, or if the store keeps it no sooner then; it is not made in vain.
+    None if there is none, or if the store keeps it no sooner when it is begun before; it is not
+    made in vain.
     """
     if not recorder.delivery.begins_objects:
         return None
     file = early_file(value, name)
-    parts = file and recorder.delivery.begin(file.parts)
+    parts = file and recorder.delivery.unnamed(file.parts)
     return EarlyFile(file, parts) if file and parts else None
 
 

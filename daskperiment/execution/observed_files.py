@@ -54,8 +54,10 @@ _SMALL = 1 << 20
 _NOT_FILES = ("/dev/", "/proc/", "/sys/")
 _NOT_READERS = ("distributed", "zict", __name__.partition(".")[0])
 """Packages that read what a cluster and we ourselves keep in files."""
-_FOR_SOURCES = ("importlib", "linecache", "pkgutil")
-"""Modules that read source code, and data for those who ask."""
+_FOR_SOURCES = ("importlib", "importlib_metadata", "linecache", "pkgutil")
+"""Modules that read source code, what packages say of themselves, and data for those who ask."""
+_FOR_PYTHON = sys.stdlib_module_names | {"zipp"}
+"""Modules that read for whoever calls them: Python's own, and what stands in for a later one."""
 
 
 @dataclass(slots=True, eq=False)
@@ -351,7 +353,7 @@ def _is_of_interest(frame: FrameType | None) -> bool:
         top = _top(frame)
         if top in _NOT_READERS or (top in _FOR_SOURCES and not _gives_data(frame)):
             return False
-        if top not in sys.stdlib_module_names:
+        if top not in _FOR_PYTHON:
             return True
         frame = frame.f_back
     return True

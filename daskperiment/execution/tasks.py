@@ -34,9 +34,9 @@ from daskperiment.execution.kept_files import (
     EARLY,
     LAZY,
     EarlyFile,
-    begin_file,
     files_returned,
     keep_files,
+    unnamed_file,
     warn_of_unkept,
 )
 from daskperiment.execution.known_outputs import OutputsByInputs, are_exact
@@ -369,7 +369,10 @@ class StepRunner:
             self._keep_files(value, usage.started)
         early: EarlyFile | None = None
         try:
-            early = self._begin_to_keep(value) if self.call.persist else None
+            early = self._early_file(value) if self.call.persist else None
+            if early is not None:
+                # An interrupt may come at any moment: not before there is who closes it.
+                early.parts.begin()
             blob = self._look_at_output(value, early)
         finally:
             if early is not None:
@@ -384,13 +387,13 @@ class StepRunner:
         if self.ids or self.known is not None:
             self._record_entry(value, self.ids)
 
-    def _begin_to_keep(self, value: Any) -> EarlyFile | None:
-        """Let the file of a large output be written while that is looked at."""
+    def _early_file(self, value: Any) -> EarlyFile | None:
+        """Return the file of a large output if it can be written while that is looked at."""
         if bytes_of_arrays(value) < EARLY:
             return None
         if not self.recorder.outputs.unknown([self._output_id()]):
             return None  # as it is the same, it is there already
-        return begin_file(self.recorder, value, self.call.format)
+        return unnamed_file(self.recorder, value, self.call.format)
 
     def _look_at_output(self, value: Any, early: EarlyFile | None) -> Blob | None:
         """Take the output's fingerprint, keep it, and return what has to stay for good."""

@@ -30,7 +30,7 @@ from daskperiment.recording.pending_objects import PendingObjects
 from daskperiment.recording.spare_places import SparePlaces
 from daskperiment.recording.unfinished import clear_unfinished
 from daskperiment.store.file import UnnamedObject
-from daskperiment.store.opening import begin_object, begins_objects, journal_folder
+from daskperiment.store.opening import begins_objects, journal_folder, unnamed_object
 from daskperiment.store.protocol import Buffer, Record, Store
 from daskperiment.warn import warn_user
 
@@ -136,15 +136,15 @@ class Delivery:
 
     @property
     def begins_objects(self) -> bool:
-        """Whether it is of use to `begin` what is kept: asked before its parts are made."""
+        """Whether it is of use to begin what is kept early: asked before its parts are made."""
         return not self.away and begins_objects(self._store)
 
-    def begin(self, parts: Sequence[Buffer]) -> UnnamedObject | None:
-        """Begin to write a large object that is kept when its digest is known.
+    def unnamed(self, parts: Sequence[Buffer]) -> UnnamedObject | None:
+        """Return a large object that can be begun before its digest is known; None if none can.
 
-        What is returned are its parts then, and to be closed at last; None if nobody can.
+        It is its parts when it is kept, and to be closed at last.
         """
-        return begin_object(self._store, parts)
+        return unnamed_object(self._store, parts)
 
     def _keep_here(self, blob: Blob) -> bool:
         try:

@@ -29,7 +29,6 @@ __all__ = [
     "CLAIMS",
     "Excerpting",
     "Selective",
-    "begin_object",
     "begins_objects",
     "cache_folder",
     "check_arrival",
@@ -49,6 +48,7 @@ __all__ = [
     "seen_file",
     "spare_folders",
     "spare_names",
+    "unnamed_object",
 ]
 
 CLAIMS = "claims"
@@ -169,12 +169,12 @@ def begins_objects(store: Store) -> bool:
     return isinstance(store, FileStore) and store.begins_objects
 
 
-def begin_object(store: Store, parts: Sequence[Buffer]) -> UnnamedObject | None:
-    """Begin to write a large object whose digest is not known yet; None where nobody can.
+def unnamed_object(store: Store, parts: Sequence[Buffer]) -> UnnamedObject | None:
+    """Return a large object that can be begun before its digest is known; None where none can.
 
-    What is returned are its parts for `Store.put`, and to be closed at last.
+    It is its parts for `Store.put`, and to be closed at last.
     """
-    return store.begin_object(parts) if isinstance(store, FileStore) else None
+    return store.unnamed_object(parts) if isinstance(store, FileStore) else None
 
 
 def journal_folder(store: Store) -> Path:

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import daskperiment
+from daskperiment.cli.checkup import examine
+from daskperiment.errors import StoreError
 from tests.cli.conftest import Command, as_new_process, one_line
 
 PAGE = 4096
@@ -105,3 +108,40 @@ def test_no_time(trials: Command) -> None:
     answer = trials("check", "pairs", "--timeout", "0.1")
     if answer.status:
         assert "no time for the others" in answer.out
+
+
+def test_what_is_damaged_is_removed_and_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The remedy for damaged objects works: removed by a repair, the trial keeps them again."""
+
+    def make(count: int) -> bytes:
+        return b"large" * count
+
+    ex = daskperiment.Experiment("hurt", backend=tmp_path)
+    node = ex.result(len)(ex.persist(make)(ex.parameter("count")))
+    for count in (400_000, 400_001):
+        node.bind(count=count).compute(scheduler="synchronous")
+    hurt, other = sorted(
+        (tmp_path / "hurt/objects").glob("*/*/*"), key=lambda path: path.stat().st_size
+    )
+    hurt.write_bytes(bytes(hurt.stat().st_size))
+    (found,) = examine(ex._store).findings
+    assert "damaged" in found.what
+    assert "--repair" in found.remedy
+    with monkeypatch.context() as patched:
+        patched.setattr(type(ex._store), "get", _refuse)
+        unread = [one for one in examine(ex._store).findings if "unreadable" in one.what]
+        assert unread
+        assert all(one.mend is None for one in unread)  # it may be over in a moment
+    assert found.mend is not None
+    found.mend()
+    assert not hurt.exists()
+    assert other.exists()
+    node.bind(count=400_000).compute(scheduler="synchronous")
+    assert ex.get_persisted("make", 1) == ex.get_persisted("make", 3) == make(400_000)
+    assert examine(ex._store).findings == []
+
+
+def _refuse(*args: object) -> None:
+    raise StoreError("a bad connection")

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ import pytest
 import daskperiment
 from daskperiment.capture.files import paths_in
 from daskperiment.codec import decode
+from daskperiment.formats import known_formats
 from daskperiment.records import StepRun
 from tests.helpers.calls import calls_of
 
@@ -291,3 +293,15 @@ def test_paths_are_looked_for_once_in_what_is_there_twice(tmp_path):
     assert calls_of(lambda: found.extend(paths_in(value))) < 1000
     assert found == [tmp_path]
     assert list(paths_in([inner, {"x": tmp_path / "x"}])) == [tmp_path, tmp_path / "x"]
+
+
+def _saved(ex, base):
+    known_formats._brought_along.cache_clear()
+    ex.save("found", np.arange(3))
+
+
+@pytest.mark.parametrize("ask", [_saved, lambda ex, base: metadata.version("numpy")])
+def test_what_packages_say_of_themselves_is_no_input(ask, ex, tmp_path):
+    """Which formats packages bring along is asked in a step, and another finder may answer."""
+    pytest.importorskip("importlib_metadata")  # puts a finder of its own in front
+    assert seen(ex, lambda base: ask(ex, base), str(tmp_path)) == (set(), set())

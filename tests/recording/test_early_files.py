@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import shutil
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -20,11 +22,13 @@ from daskperiment.capture.fingerprint import bytes_of_arrays, is_array
 from daskperiment.codec import buffer_digests, decode
 from daskperiment.execution import kept_files, tasks
 from daskperiment.formats import Format, kept_values, known_formats, register
+from daskperiment.recording.delivery import Delivery
 from daskperiment.recording.registry import close_recorders
 from daskperiment.records import StepRun
-from daskperiment.store import rights
+from daskperiment.store import opening, rights
 from daskperiment.store.file import objects
 from daskperiment.store.file.objects import FileObjects, UnnamedObject
+from daskperiment.store.file.store import FileStore
 
 ROWS = 500_000
 """Of 8 bytes: more than is worth a thread here, see `threads`."""
@@ -41,15 +45,14 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> None:
 def begun(monkeypatch: pytest.MonkeyPatch) -> list[UnnamedObject]:
     """Note what is begun."""
     found: list[UnnamedObject] = []
-    begin = FileObjects.begin
+    begin = UnnamedObject.begin
 
-    def noted(self: FileObjects, parts: Any) -> UnnamedObject | None:
-        unnamed = begin(self, parts)
-        assert unnamed is not None
-        found.append(unnamed)
-        return unnamed
+    def noted(self: UnnamedObject) -> None:
+        begin(self)
+        assert self._thread is not None
+        found.append(self)
 
-    monkeypatch.setattr(FileObjects, "begin", noted)
+    monkeypatch.setattr(UnnamedObject, "begin", noted)
     return found
 
 
@@ -405,3 +408,65 @@ def test_an_interrupt_leaves_nothing(
     for each in writers:
         each.join()
     assert _files(tmp_path) == {}
+
+
+BETWEEN = [
+    tasks.StepRunner._succeeded, tasks.StepRunner._early_file, kept_files.unnamed_file,
+    Delivery.unnamed, opening.unnamed_object, FileStore.unnamed_object, FileObjects.unnamed,
+    UnnamedObject.__init__, UnnamedObject.begin, UnnamedObject.close,
+]  # fmt: skip
+"""What runs before and after an output is looked at."""
+
+
+class Interruption:
+    """Counts the lines, calls and returns of some functions, and interrupts at one of them."""
+
+    def __init__(self, place: int) -> None:
+        self.place = place
+        self.passed = 0
+        self._codes = {each.__code__ for each in BETWEEN}
+
+    def __call__(self, frame: Any, event: str, arg: Any) -> Any:
+        """Take the place of `sys.settrace`'s function."""
+        if frame.f_code not in self._codes:
+            return None
+        self.passed += 1
+        if self.passed == self.place:
+            raise KeyboardInterrupt
+        return self
+
+
+def _few(add: float) -> Any:
+    return np.arange(3.0) + add
+
+
+def _looks_interrupted(*args: Any) -> Any:
+    raise OverflowError("here nothing else is of interest")
+
+
+def test_an_interrupt_at_any_moment_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the first thought of a file until it is closed no moment is one too late."""
+    monkeypatch.setattr(tasks, "EARLY", 0)
+    monkeypatch.setattr(tasks.StepRunner, "_look_at_output", _looks_interrupted)
+    ex = daskperiment.Experiment("early", backend=tmp_path)
+    node = ex.result(type)(ex.persist(_few)(ex.parameter("add")))
+    place, interruption = 0, Interruption(1)
+    while place == 0 or interruption.passed >= place:
+        place += 1
+        interruption = Interruption(place)
+        before = sys.gettrace()
+        sys.settrace(interruption)
+        try:
+            node.bind(add=place).compute(scheduler="synchronous")
+        except (KeyboardInterrupt, OverflowError):
+            pass  # not by pytest, which would hold what raised it
+        finally:
+            sys.settrace(before)
+        for each in filter(_starts_writer, threading.enumerate()):
+            each.join()
+        if _files(tmp_path):
+            gc.collect()  # what raised the interrupt may refer to itself
+        assert _files(tmp_path) == {}, place
+    assert place > 50

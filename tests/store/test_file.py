@@ -351,6 +351,64 @@ def test_deleting_while_others_write(folder: Path) -> None:
         store.close()
 
 
+@pytest.mark.parametrize("name", ["objects", "journal", "columns"])
+def test_deleting_while_others_make_files(
+    name: str, folder: Path, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What somebody writes while its folder is removed is there then, and nobody meets an error."""
+    store.append(steps(1))
+    late = folder / name / "ab" / "late"
+    rmdir, made = os.rmdir, []
+    late.parent.mkdir(parents=True)
+
+    def removed(path: Any, **options: Any) -> None:
+        if not made:
+            made.append(path)
+            late.parent.mkdir(parents=True, exist_ok=True)
+            late.write_bytes(b"late")
+        rmdir(path, **options)
+
+    monkeypatch.setattr(os, "rmdir", removed)
+    store.delete()
+    assert late.read_bytes() == b"late"
+    assert os.listdir(folder) == [name]
+    monkeypatch.setattr(os, "rmdir", rmdir)
+    store.delete()
+    assert not folder.exists()
+
+
+def test_deleting_what_a_killed_process_left(
+    folder: Path, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of who was killed while it removed a folder the next one removes the rest."""
+    store.put("ab", [bytes(2_000_000)])
+
+    def killed(*args: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            store.delete()
+    assert [*folder.rglob("ab")]
+    store.delete()
+    assert not folder.exists()
+
+
+def test_deleting_a_folder_that_stays_in_its_place(
+    folder: Path, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that cannot be moved is removed where it stands."""
+    store.put("ab", [bytes(2_000_000)])
+
+    def refused(*args: Any) -> None:
+        raise OSError(errno.EBUSY, "a disk of its own")
+
+    monkeypatch.setattr(os, "rename", refused)
+    store.delete()
+    assert not folder.exists()
+
+
 @pytest.mark.parametrize("again", [False, True])
 def test_nobody_opens_what_is_half_removed(
     folder: Path, again: bool, monkeypatch: pytest.MonkeyPatch

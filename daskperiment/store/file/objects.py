@@ -39,8 +39,8 @@ _FEW, _SMALL = 4, 4096
 class UnnamedObject(Sequence[Buffer]):
     """The parts of a large object that a thread writes while the digest is taken of them.
 
-    Whoever knows the digest gives them to `FileObjects.put`, which names the file after it. Until
-    `close` they must not change.
+    Whoever knows the digest gives them to `FileObjects.put`, which names the file after it. From
+    `begin` on, which may be interrupted as anything else, until `close` they must not change.
 
     Parameters
     ----------
@@ -49,13 +49,14 @@ class UnnamedObject(Sequence[Buffer]):
         Of the file while it has no name.
     """
 
+    _thread: threading.Thread | None = None
+
     def __init__(self, parts: Sequence[Buffer], path: Path) -> None:
         self._parts = parts
         self._path = path
         self._is_dropped = False
         self._piece = _PIECE
         self._is_whole = False
-        self._thread: threading.Thread | None = None
 
     def __len__(self) -> int:
         return len(self._parts)
@@ -63,20 +64,18 @@ class UnnamedObject(Sequence[Buffer]):
     def __getitem__(self, place: Any) -> Any:
         return self._parts[place]
 
-    def begin(self) -> bool:
-        """Let a thread write them; False if there can be none."""
+    def begin(self) -> None:
+        """Let a thread write them, if there can be one."""
         thread = threading.Thread(target=self._write, name="daskperiment-object", daemon=True)
-        self._thread = thread
         try:
             thread.start()
+            self._thread = thread
         except RuntimeError:
-            self._thread = None
-            return False
+            pass
         except BaseException:
             self._is_dropped = True  # it may run, and stops by itself, or be over
             self._remove()
             raise
-        return True
 
     def take(self, path: Path) -> bool:
         """Give the file its name; False if that cannot be, and it shall be as any other."""
@@ -103,6 +102,11 @@ class UnnamedObject(Sequence[Buffer]):
             finally:  # an interrupt came, and the thread removes the file
                 self._thread = None
                 self._remove()
+
+    def __del__(self) -> None:
+        # An interrupt came where `close` begins. No thread writes any more: it would hold this.
+        if self._thread is not None:
+            self._remove()
 
     def _write(self) -> None:
         # Whatever is in the way: who writes it the usual way meets it, and says so.
@@ -157,10 +161,9 @@ class FileObjects:
             with self._database.writing() as connection:
                 connection.execute("INSERT OR IGNORE INTO _objects VALUES (?, ?)", (digest, body))
 
-    def begin(self, parts: Sequence[Buffer]) -> UnnamedObject | None:
-        """Begin to write a large object whose digest is not known yet; None if nobody can."""
-        unnamed = UnnamedObject(parts, self._folder / "00" / "00" / f"{uuid.uuid4().hex}.tmp")
-        return unnamed if unnamed.begin() else None
+    def unnamed(self, parts: Sequence[Buffer]) -> UnnamedObject:
+        """Return a large object that can be begun before its digest is known."""
+        return UnnamedObject(parts, self._folder / "00" / "00" / f"{uuid.uuid4().hex}.tmp")
 
     def get(self, digest: str) -> Buffer:
         """Return an object; a large one as a private, writable memory map of its file."""

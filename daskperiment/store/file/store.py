@@ -19,6 +19,7 @@ import os
 import shutil
 import sqlite3
 import time
+import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property, lru_cache, partial
@@ -321,10 +322,10 @@ class FileStore(ObjectMethods):
         # Whether others named another place is found out by `put`: meanwhile it is written.
         return self.place is None and not self._buckets
 
-    def begin_object(self, parts: Sequence[Buffer]) -> UnnamedObject | None:
-        """Begin to write a large object whose digest is not known yet; None if nobody can."""
-        begun: UnnamedObject | None = self._objects.begin(parts)
-        return begun
+    def unnamed_object(self, parts: Sequence[Buffer]) -> UnnamedObject:
+        """Return a large object that can be begun before its digest is known."""
+        found: UnnamedObject = self._objects.unnamed(parts)
+        return found
 
     def digests(self) -> Iterator[str]:
         """Yield the digests of all objects."""
@@ -360,8 +361,7 @@ class FileStore(ObjectMethods):
         self._remove_database()
         with explained(self.folder):
             for name in ("objects", "journal", "columns"):
-                if (self.folder / name).is_dir():
-                    shutil.rmtree(self.folder / name)
+                _remove_folder(self.folder / name)
             for name in ("clock", ".gitignore"):
                 (self.folder / name).unlink(missing_ok=True)
         with suppress(OSError):  # it was never made, or other files are in it
@@ -384,6 +384,19 @@ class FileStore(ObjectMethods):
     def close(self) -> None:
         """Close files and connections; a later call opens them again."""
         self._database.close()
+
+
+def _remove_folder(folder: Path) -> None:
+    """Remove a folder, though others go on to write where it stands."""
+    for left in folder.parent.glob(f".{folder.name}-*.removed"):
+        shutil.rmtree(left)  # by a process that was killed meanwhile
+    if folder.is_dir():
+        aside = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}.removed")
+        try:
+            os.rename(folder, aside)
+        except OSError:  # a disk of its own, or open on a system that minds
+            aside = folder
+        shutil.rmtree(aside)
 
 
 def _changed(found: os.stat_result) -> int:
