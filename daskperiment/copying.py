@@ -84,7 +84,7 @@ def copy(id: str, source: Any, target: Any) -> int:
     Returns
     -------
     int
-        How many trials the target has now.
+        How many trials the target has now, without those that were deleted.
 
     Raises
     ------
