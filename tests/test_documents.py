@@ -115,6 +115,12 @@ def test_a_wrong_command_would_be_found() -> None:
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_no_backtick_is_shown_that_is_not_meant(path: Path) -> None:
+    """Literals with backticks in them show these alone: three and a blank show one more."""
+    assert not re.search(r"``` | ```(?!\w)", path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_no_file_of_the_documents_hides_a_module(path: Path) -> None:
     """Who follows a page leaves no file that is imported in place of a module of Python."""
     files = re.findall(r"(?:--output|:caption:) (\w+)\.py\b", path.read_text(encoding="utf-8"))
