@@ -52,7 +52,7 @@ from daskperiment.store.opening import open_store
 from daskperiment.store.protocol import Inspectable, Owner, Record, Store, Stored
 from daskperiment.warn import warn_user
 
-__all__ = ["copy"]
+__all__ = ["copy", "count_trials"]
 
 BATCH = 500
 """Records that are copied at a time."""
@@ -84,7 +84,7 @@ def copy(id: str, source: Any, target: Any) -> int:
     Returns
     -------
     int
-        How many trials the target has now.
+        How many trials the target has now, without those that were deleted.
 
     Raises
     ------
@@ -101,7 +101,13 @@ def copy(id: str, source: Any, target: Any) -> int:
     for old in sources.values():
         recorder_for(old).catch_up()
         _StoreCopy(old, new).run()
-    return new.state().latest
+    return count_trials(new)
+
+
+def count_trials(store: Store) -> int:
+    """Count the trials of a store, those that are damaged too, but none that was deleted."""
+    deleted = {each.trial for each in store.read("trials") if each.id == REMOVED}
+    return store.state().latest - len(deleted)
 
 
 class _StoreCopy:

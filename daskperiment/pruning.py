@@ -25,7 +25,7 @@ from daskperiment.codec import decode_each
 from daskperiment.errors import CorruptRecordError, StoreWarning
 from daskperiment.history.columns import frame_of, moments
 from daskperiment.history.trial_records import read_trials
-from daskperiment.recording.checkpoint_records import superseded_objects
+from daskperiment.recording.checkpoint_records import Successes, superseded_objects
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import (
     ARTIFACT,
@@ -250,10 +250,7 @@ class _ObjectSurvey:
         self._needed: set[str] = set()
         self._begun: set[int] = set()
         self._settled: set[int] = set()
-        self._resumes: dict[int, int] = {}
-        """Trial -> the one that it went on from."""
-        self._succeeded: set[int] = set()
-        """Trials that succeeded, and those that these went on from."""
+        self._successes = Successes()
         self._checkpoints: dict[str, tuple[int, _HeldCheckpoint]] = {}
         """Digest -> trial and record."""
         self._superseded: set[str] = set()
@@ -286,7 +283,7 @@ class _ObjectSurvey:
         return {
             digest: _ObjectUse(one.saved, trial, one.step)
             for digest, (trial, one) in self._checkpoints.items()
-            if digest in self._superseded or trial in self._succeeded
+            if digest in self._superseded or trial in self._successes
         }
 
     def holds(self, digest: str) -> bool:
@@ -313,19 +310,14 @@ class _ObjectSurvey:
                 self._needed.update((first.code, first.environment, first.graph))
                 self._needed.update(digests_within(first.parameters))
                 if first.resumes is not None:
-                    self._resumes[stored.trial] = first.resumes
+                    self._successes.goes_on_from(stored.trial, first.resumes)
             rest = [one for one in chunk if one.id != BEGUN]
             for stored, record in self._decoded(rest, _HeldValue):
                 self._needed.update(digests_within(record.value))
                 if record_kind(stored.id) == ENDED:
                     self._settled.add(stored.trial)
                     if stored.id == ended_id("succeeded"):
-                        self._note_success(stored.trial)
-
-    def _note_success(self, trial: int | None) -> None:
-        while trial is not None and trial not in self._succeeded:
-            self._succeeded.add(trial)
-            trial = self._resumes.get(trial)
+                        self._successes.add(stored.trial)
 
     def _settle(self) -> None:
         """Count trials as settled that are over though they never recorded an end."""

@@ -114,6 +114,31 @@ def test_a_wrong_command_would_be_found() -> None:
             parse(["daskperiment", *line.split()])
 
 
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_no_backtick_is_shown_that_is_not_meant(path: Path) -> None:
+    """Literals with backticks in them show these alone: three and a blank show one more."""
+    assert not re.search(r"``` | ```(?!\w)", path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_no_file_of_the_documents_hides_a_module(path: Path) -> None:
+    """Who follows a page leaves no file that is imported in place of a module of Python."""
+    files = re.findall(r"(?:--output|:caption:) (\w+)\.py\b", path.read_text(encoding="utf-8"))
+    assert not set(files) & sys.stdlib_module_names
+
+
+def test_every_benchmark_is_told_of() -> None:
+    """The page about performance lists all parts, and first those that run if none is named."""
+    from benchmarks.__main__ import PARTS, SPEED
+
+    listed = re.findall(r"^    python -m benchmarks (\w+) ", page("performance"), re.MULTILINE)
+    assert tuple(listed[: len(SPEED)]) == SPEED
+    assert sorted(listed) == sorted(PARTS)
+    assert f"all of the following {('seven', 'eight', 'nine')[len(SPEED) - 7]}" in page(
+        "performance"
+    )
+
+
 def script_of_the_readme() -> str:
     """Return the script that README.rst shows."""
     block = r"code-block:: python\n\n((?: {4}.+\n|\n)+)"

@@ -22,9 +22,18 @@ from daskperiment.codec import decode, is_of, parsed, signing_key_in_force
 from daskperiment.codec.buffer_digests import digest_of, has_digest
 from daskperiment.errors import CorruptRecordError, StoreError, StoreWarning
 from daskperiment.history.trial_records import read_trials, remembered_elsewhere
-from daskperiment.recording.checkpoint_records import superseded_objects
+from daskperiment.recording.checkpoint_records import Successes, superseded_objects
 from daskperiment.recording.registry import recorder_for
-from daskperiment.records import STREAMS, Begun, digests_within, record_type, tells_outcome
+from daskperiment.records import (
+    CHECKPOINT,
+    STREAMS,
+    Begun,
+    digests_within,
+    ended_id,
+    record_kind,
+    record_type,
+    tells_outcome,
+)
 from daskperiment.store.opening import journal_folder, open_store
 from daskperiment.store.protocol import Fault, Inspectable, Store, Stored
 
@@ -145,6 +154,7 @@ class _Examination:
         self._deadline = deadline
         self._references: dict[str, _Reference] = {}
         self._superseded: set[str] = set()
+        self._successes = Successes()
         self._damaged = False
         self.records = self.objects = 0
 
@@ -217,10 +227,16 @@ class _Examination:
         kind = record_type(stream, one.id)
         record: Any = parsed(one.body) if kind is None else decode(one.body, kind)
         vital = stream in ("trials", "notes") or (stream == "steps" and not record.reusable)
+        if record_kind(one.id) == CHECKPOINT and one.trial in self._successes:
+            vital = False  # it may have been pruned: nobody goes on from there
         named = list(digests_within(parsed(one.body)) if b'"object"' in one.body else ())
         if isinstance(record, Begun):
             parts = (record.code, record.environment, record.graph, record.files)
             named += [digest for digest in parts if digest is not None]
+            if record.resumes is not None:
+                self._successes.goes_on_from(one.trial, record.resumes)
+        elif one.id == ended_id("succeeded"):
+            self._successes.add(one.trial)
         for digest in named:
             if digest in self._superseded:
                 continue  # a later checkpoint took its place: it may be gone, or be removed

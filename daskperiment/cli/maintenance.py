@@ -42,7 +42,7 @@ def copy(backend: Sequence[str], id: str, sources: Sequence[str], target: str) -
         raise Refused(str(error)) from error
     there = open_store(target, id).address
     names = ", ".join(dict.fromkeys(store.address for store in stores))
-    if len(stores) == 1 and trials == stores[0].state().latest:
+    if len(stores) == 1 and trials == copying.count_trials(stores[0]):
         output.print_text(f"{_trials(trials)} of {id} copied from {names} to {there}.")
     else:
         output.print_text(f"{there} has {_trials(trials)} of {id}, with those of {names}.")
@@ -50,8 +50,8 @@ def copy(backend: Sequence[str], id: str, sources: Sequence[str], target: str) -
 
 def delete(backend: str | None, id: str, yes: bool) -> None:
     """Remove an experiment, after a question."""
-    experiment, address = find(backend, id), open_store(backend, id).address
-    what = f"experiment {id} with {_trials(experiment.trial_id)} from {address}"
+    experiment, store = find(backend, id), open_store(backend, id)
+    what = f"experiment {id} with {_trials(copying.count_trials(store))} from {store.address}"
     if not yes and not click.confirm(output.safe(f"Delete {what}?")):
         raise Failed("Nothing was deleted.")
     experiment.delete()

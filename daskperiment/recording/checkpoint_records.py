@@ -22,6 +22,7 @@ from daskperiment.store.protocol import Owner, Store
 
 __all__ = [
     "KeptCheckpoint",
+    "Successes",
     "kept_checkpoints",
     "superseded_objects",
     "write_checkpoint",
@@ -40,6 +41,29 @@ class KeptCheckpoint(NamedTuple):
     def digests(self) -> list[str]:
         """Digests of its object."""
         return list(digests_within(self.checkpoint.value))
+
+
+class Successes:
+    """Trials that succeeded, and those that these went on from: nobody goes on from any of them."""
+
+    def __init__(self) -> None:
+        self._resumes: dict[int, int] = {}
+        """Trial -> the one that it went on from."""
+        self._trials: set[int] = set()
+
+    def __contains__(self, trial: int) -> bool:
+        return trial in self._trials
+
+    def goes_on_from(self, trial: int, other: int) -> None:
+        """Note that a trial, whose end is not noted yet, went on from another one."""
+        self._resumes[trial] = other
+
+    def add(self, trial: int) -> None:
+        """Note that a trial succeeded."""
+        one: int | None = trial
+        while one is not None and one not in self._trials:
+            self._trials.add(one)
+            one = self._resumes.get(one)
 
 
 def write_checkpoint(

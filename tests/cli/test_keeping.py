@@ -225,3 +225,13 @@ def test_prune_removes_reusable_values(run: Command, folder: Path) -> None:
     assert gone.out == shown.out
     assert run("prune", "reusing", "--max-bytes", "0").table[1:] == []
     assert len(run("history", "reusing").table) == 2
+
+
+def test_deleted_trials_are_not_counted(trials: Command) -> None:
+    """Copying and deleting an experiment tell how many trials there are, not the latest id."""
+    assert trials("rm-trials", "pairs", "2", "--yes", "--force").status == 0
+    for _ in range(2):
+        assert trials("copy", "pairs", "elsewhere").out.startswith("2 trials of pairs copied")
+    assert trials("delete", "pairs", "--yes", "--backend", "elsewhere").out.startswith(
+        "Deleted experiment pairs with 2 trials"
+    )

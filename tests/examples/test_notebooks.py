@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +72,37 @@ def test_readme_of_the_examples_names_each() -> None:
     text = (EXAMPLES / "README.rst").read_text(encoding="utf-8")
     for path in (*NOTEBOOKS, *EXAMPLES.glob("*.py")):
         assert f"``{path.name}``" in text, path.name
+
+
+COMES_ALONG = {
+    "daskperiment", "dask", "distributed", "numpy", "pandas", "scipy", "sklearn", "joblib",
+}  # fmt: skip
+"""What the package and the extra ``examples`` install."""
+
+
+def needed(path: Path) -> set[str]:
+    """Return the libraries that a script imports and the extra ``examples`` does not install."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import)
+             for name in node.names}  # fmt: skip
+    found |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    tops = {name.partition(".")[0] for name in found}
+    own = {each.stem for each in (EXAMPLES / "repository").iterdir()}
+    return tops - COMES_ALONG - own - sys.stdlib_module_names
+
+
+def test_readme_of_the_examples_names_what_they_need() -> None:
+    """Of each script it says what has to be installed besides the extra ``examples``."""
+    text = (EXAMPLES / "README.rst").read_text(encoding="utf-8")
+    entries = dict(re.findall(r"^``([\w.]+/?)``\n((?: {4}.+\n)+)", text, re.MULTILINE))
+    spoken = {name: entry.lower().replace("-", "_") for name, entry in entries.items()}
+    scripts = {path: path.name for path in EXAMPLES.glob("*.py")}
+    scripts |= dict.fromkeys((EXAMPLES / "repository").rglob("*.py"), "repository/")
+    for path, name in scripts.items():
+        for library in needed(path):
+            assert library in spoken[name], (path, library)
+    assert "matplotlib" in needed(EXAMPLES / "figures_and_notes.py")
+    assert "pytest" in spoken["repository/"]
 
 
 def test_quickstart(tmp_path: Path) -> None:

@@ -205,8 +205,20 @@ def test_looked_over_and_pruned(folder, monkeypatch):
     assert dropped["Digest"].tolist() == live[2]
     assert ex._store.sizes(live[1])
     assert not ex._store.sizes(live[2])
+    assert not examine(ex._store).findings, "what was pruned is not missed"
     define(ex).resume(1, scheduler="synchronous")
     assert set(ex.prune(max_bytes=0)["Digest"]) > set(live[1])
+    assert not examine(ex._store).findings, "nor is what a trial that succeeded went on from"
+
+
+def test_lost_states_are_missed(folder, monkeypatch):
+    """Of a trial that may be gone on with, a check misses a state that is not there."""
+    ex = daskperiment.Experiment("missed", backend=folder)
+    broken_trial(ex, monkeypatch, keep=1)
+    (kept,) = kept_checkpoints(ex._store).values()
+    ex._store.discard(kept[0].digests)
+    (finding,) = examine(ex._store).findings
+    assert finding.what.startswith("missing, named by 'checkpoint-")
 
 
 def test_left_by_a_killed_process(folder, monkeypatch):

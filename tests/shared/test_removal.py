@@ -82,6 +82,15 @@ def test_records_and_objects_go(ex, place):
             question(2)
 
 
+def test_copies_count_what_is_there(ex, place, tmp_path):
+    """Of how many trials a copy tells are those of the history, and no deleted ones."""
+    ex.delete_trials([2])
+    copied = tmp_path / "copied"
+    assert daskperiment.copy("deleting", place.backend, copied) == 2
+    assert trials(open_again("deleting", copied)) == [1, 3]
+    assert daskperiment.copy("deleting", place.backend, copied) == 2
+
+
 def test_ids_are_never_given_out_again(ex, place):
     """The next trial has the next id, also where the latest or all trials were deleted."""
     ex.delete_trials(3)
