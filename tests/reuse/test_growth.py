@@ -14,6 +14,7 @@ import pytest
 
 import daskperiment
 from daskperiment.graph import compiling
+from daskperiment.recording.registry import close_recorders
 from tests.helpers.calls import calls_of, let_surroundings_rest
 
 SIZES = (100, 400)
@@ -154,6 +155,7 @@ def objects_of(folder, shape, size):
     result, counts["build"] = tracked(lambda: last(shape(step, start, size)))
     counts["compile"] = tracked(lambda: result.definition.template.key_specs)[1]
     result.compute(scheduler="synchronous")
+    close_recorders()  # what is being delivered is of objects, too
     changed = result.bind(start=1)
     for node in (result, changed):  # what the first plan makes stays for the next ones
         node.definition.plan()

@@ -99,9 +99,9 @@ class UnnamedObject(Sequence[Buffer]):
             self._is_dropped = True
             try:
                 self._thread.join()
-            finally:  # an interrupt came, and the thread removes the file
-                self._thread = None
+            finally:  # an interrupt may come now, too: until it is removed, `__del__` does it
                 self._remove()
+                self._thread = None
 
     def __del__(self) -> None:
         # An interrupt came where `close` begins. No thread writes any more: it would hold this.
