@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -248,7 +249,7 @@ def test_only_what_is_asked_for_is_read(trials: daskperiment.Experiment) -> None
         {"opt": {"net": {"w": 3}, "lr": 1}, "opt.net.w": 2},
     ],
 )
-def test_parts_that_are_called_like_other_columns(given, tmp_path):
+def test_parts_that_are_called_like_other_columns(given: dict[str, Any], tmp_path: Path) -> None:
     """Parts of which another column has the name, such as of a later configuration, give way."""
     ex = daskperiment.Experiment("named", backend=tmp_path)
     nodes = [ex.parameter(name) for name in given]
