@@ -35,22 +35,22 @@ from daskperiment.records import (
     tells_outcome,
 )
 from daskperiment.store.opening import journal_folder, open_store
-from daskperiment.store.protocol import Fault, Inspectable, Store, Stored
+from daskperiment.store.protocol import Buffer, Fault, Inspectable, Store, Stored
 
 __all__ = ["Checkup", "Finding", "check", "examine"]
 
 _MANY = 500
 _DIGITS = 32
-"""Of a digest; a store may keep objects of its own under longer ones."""
+"""Of a digest; damaged objects that were set aside, and a store's own, stand under longer ones."""
 _BACKUP = "restore it from a backup; all others are read without it"
 _ASIDE = (
     "restore it from a backup, or run `daskperiment check --repair` to set it aside; all others "
     "are read without it"
 )
 _RERUN = "run the trial again, or restore the store from a backup"
-_REMOVE = (
-    "restore the store from a backup, or run `daskperiment check --repair` to remove it, and the "
-    "trial again"
+_AGAIN = (
+    "restore the store from a backup, or run `daskperiment check --repair` to set it aside, and "
+    "the trial again"
 )
 
 
@@ -286,20 +286,37 @@ class _Examination:
                 yield Finding(place, f"unreadable ({error}), {named}", _RERUN)
                 continue
             if reason:
-                # As long as it stands there, what the trial makes anew is not written.
-                mend = partial(self._store.discard, [digest])
-                yield Finding(place, f"damaged ({reason}), {named}", _REMOVE, mend)
+                mend = partial(self._set_object_aside, digest)
+                yield Finding(place, f"damaged ({reason}), {named}", _AGAIN, mend)
 
     def _damage(self, digest: str) -> str:
         try:
-            data = memoryview(self._store.get(digest))
-            if has_digest(data.cast("B") if data.nbytes else data, digest):
-                return ""
-            return f"its bytes have the digest {digest_of([data])}"
+            found = _other_digest(self._store.get(digest), digest)
         except KeyError:
             return ""  # pruned meanwhile
         except CorruptRecordError as error:
             return str(error)
+        return found and f"its bytes have the digest {found}"
+
+    def _set_object_aside(self, digest: str) -> None:
+        """Keep a damaged object's bytes under both digests: where it stood, a sound one can be.
+
+        As long as it stands there, what the trial makes anew is not written.
+        """
+        data: Buffer | None = None
+        try:
+            data = self._store.get(digest)
+        except KeyError:
+            return
+        except CorruptRecordError:
+            pass  # parts of it are gone, and no store gives the others
+        if data is not None:
+            found = _other_digest(data, digest)
+            if not found:
+                return  # somebody wrote it anew since it was looked at
+            self._store.put(f"{digest}{found}", [data])
+            data = None  # Windows removes no file that is mapped
+        self._store.discard([digest])
 
     def _orphans(self) -> Iterator[Finding]:
         """Find objects that nothing names; only where it is known what is named."""
@@ -319,6 +336,14 @@ class _Examination:
             what = f"{len(orphans)} objects of {size:,} bytes that no record names"
             remedy = "run `daskperiment check --repair` to remove them"
             yield Finding(self._store.address, what, remedy, lambda: self._store.discard(orphans))
+
+
+def _other_digest(data: Buffer, digest: str) -> str:
+    """Return the digest that an object's bytes have; empty if it is the one that they should."""
+    view = memoryview(data)
+    if has_digest(view.cast("B") if view.nbytes else view, digest):
+        return ""
+    return digest_of([view])
 
 
 def _named(reference: _Reference) -> str:

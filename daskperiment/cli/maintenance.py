@@ -18,11 +18,12 @@ from daskperiment.cli.exit_status import Failed, Refused
 from daskperiment.cli.listings import print_frame, rows_of, write
 from daskperiment.cli.lookup import bare_store_of, checked, find, ids, store_of
 from daskperiment.cli.trial_report import trial_data
-from daskperiment.errors import StoreError
+from daskperiment.errors import CorruptRecordError, StoreError
 from daskperiment.experiment import Experiment
 from daskperiment.history import read_trials
 from daskperiment.recording.registry import recorder_for
 from daskperiment.store.opening import open_store
+from daskperiment.store.protocol import Store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,11 +52,18 @@ def copy(backend: Sequence[str], id: str, sources: Sequence[str], target: str) -
 def delete(backend: str | None, id: str, yes: bool) -> None:
     """Remove an experiment, after a question."""
     experiment, store = find(backend, id), open_store(backend, id)
-    what = f"experiment {id} with {_trials(copying.count_trials(store))} from {store.address}"
+    what = f"experiment {id} with {_trials(_count(store))} from {store.address}"
     if not yes and not click.confirm(output.safe(f"Delete {what}?")):
         raise Failed("Nothing was deleted.")
     experiment.delete()
     output.print_text(f"Deleted {what}.")
+
+
+def _count(store: Store) -> int:
+    try:
+        return copying.count_trials(store)
+    except CorruptRecordError:  # it can be deleted all the same
+        return store.state().latest
 
 
 def prune(

@@ -151,15 +151,20 @@ class HistoryTable:
         return self._known[path]
 
     def _found(self, path: Path) -> Column:
-        for size in range(len(path), 0, -1):
-            name = ".".join(path[:size])
-            if name in self.names:
-                if size == len(path):
-                    return self._whole(name)
-                return self._part(self.column((name,)), path, size)  # decoded once for all parts
+        size = self._size_of_name(path)
+        name = ".".join(path[:size])
+        if size == len(path):
+            return self._whole(name)
+        if size:
+            return self._part(self.column((name,)), path, size)  # decoded once for all parts
         if path[0] == _METRICS and len(path) > 1:
             return self._metric(path[1:])
         raise no_column(path, self.names)
+
+    def _size_of_name(self, path: Path) -> int:
+        """Return how much of a path is the name of a column: as much as can be; 0 if nothing is."""
+        sizes = range(len(path), 0, -1)
+        return next((size for size in sizes if ".".join(path[:size]) in self.names), 0)
 
     def parameter(self, name: str) -> Column:
         """Return a parameter, also one that is called like another column."""
@@ -176,7 +181,8 @@ class HistoryTable:
         found: dict[Path, None] = {}
         for value in column.used():
             found.update(dict.fromkeys(_paths(value, (name,))))
-        return [path for path in found if len(path) > 1]
+        # A part that is called like another column, or one of its parts, cannot be asked for.
+        return [path for path in found if len(path) > 1 and self._size_of_name(path) == 1]
 
     @cached_property
     def metrics(self) -> list[dict[str, MetricSummary]]:

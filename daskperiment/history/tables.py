@@ -253,7 +253,7 @@ _NOTHING = (MISSING, (), False)
 
 def _expanded(name: str, table: HistoryTable, index: pd.Index) -> _Columns:
     """Return a column for each part of the values of a column, such as ``Result.f1``."""
-    paths = [path for path in table.paths(name) if ".".join(path) not in table.names]
+    paths = table.paths(name)
     told = Counter(map(".".join, paths))
     return [
         (

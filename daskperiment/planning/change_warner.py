@@ -64,16 +64,17 @@ class ChangeWarner:
             latest = latest_trials(store, LOOK_BACK)
             trials = [(number, begun) for number, begun in latest if begun.source is None]
             objects = {begun.code: find_record(store.get, begun.code, Code) for _, begun in trials}
+            if trials:
+                number, begun = trials[-1]
+                environment = find_record(store.get, begun.environment, Environment)
+                self._environment = (number, environment) if environment else None
+            # At last: a store that goes away between two questions is asked all of them again.
             self._codes = {
                 step: (number, code)
                 for number, begun in trials
                 if (code := objects[begun.code]) is not None
                 for step in code.steps
             }
-            if trials:
-                number, begun = trials[-1]
-                environment = find_record(store.get, begun.environment, Environment)
-                self._environment = (number, environment) if environment else None
         return self._codes
 
 

@@ -110,10 +110,10 @@ def test_no_time(trials: Command) -> None:
         assert "no time for the others" in answer.out
 
 
-def test_what_is_damaged_is_removed_and_made_anew(
+def test_what_is_damaged_is_set_aside_and_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The remedy for damaged objects works: removed by a repair, the trial keeps them again."""
+    """The remedy for damaged objects works: set aside by a repair, the trial keeps them again."""
 
     def make(count: int) -> bytes:
         return b"large" * count

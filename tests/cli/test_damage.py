@@ -163,6 +163,23 @@ def test_keys_of_another_kind(
     assert any(told) == (key != "tokens")  # only those who write need the tokens
 
 
+@pytest.mark.usefixtures("journal")
+def test_what_cannot_be_read_can_be_deleted(
+    run: Command, script: Path, make_place: Callable[[str], Any]
+) -> None:
+    """How many trials there are is said where that can be read, and is no reason to keep them."""
+    backend = make_place("redis").backend
+    assert run("run", script, "--seed", 1, "--backend", backend).status == 0
+    as_new_process()
+    with redis.Redis.from_url(backend) as client:
+        name = "daskperiment:{pairs}:stream:trials"
+        assert client.delete(name) == 1
+        client.set(name, b"other")
+        answer = run("delete", "pairs", "--yes", "--backend", backend)
+        assert answer.out.startswith("Deleted experiment pairs with 1 trial from redis://"), answer
+        assert not client.exists(name)
+
+
 @pytest.mark.parametrize("secret", ["", ":wrong-secret@", "somebody:wrong-secret@"])
 def test_wrong_password(run: Command, script: Path, locked: RedisServer, secret: str) -> None:
     """A server that refuses us is one line, which says what to check and shows no password."""

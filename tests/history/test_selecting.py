@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -237,3 +238,27 @@ def test_only_what_is_asked_for_is_read(trials: daskperiment.Experiment) -> None
     assert set(streams) == {"trials"}
     table.select("metrics.loss > 1", None)
     assert "points" in streams
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"opt": {"net": {"w": 3}, "lr": 1}, "opt.net": 5},
+        {"opt": {"net": {"w": 3}, "lr": 1}, "opt.net": {"w": 4}},
+        {"opt": {"net": {"w": 3}, "lr": 1}, "opt.net": {"v": 4}, "opt.lr": 2},
+        {"opt": {"net": {"w": 3}, "lr": 1}, "opt.net.w": 2},
+    ],
+)
+def test_parts_that_are_called_like_other_columns(given: dict[str, Any], tmp_path: Path) -> None:
+    """Parts of which another column has the name, such as of a later configuration, give way."""
+    ex = daskperiment.Experiment("named", backend=tmp_path)
+    nodes = [ex.parameter(name) for name in given]
+    ex.result(lambda *values: 1)(*nodes).bind(given).compute(scheduler="synchronous")
+    table = ex.get_history(expand=True)
+    assert table.columns.is_unique
+    for name in table.columns.difference(ex.get_history().columns):
+        column, part = name.rsplit(".", 1)
+        value = given[column] if column in given else given["opt"]["net"]
+        assert table.loc[1, name] == value[part]
+        assert ex.get_history(where=f"{name} == {value[part]}").index.tolist() == [1]
+    assert table.loc[1, "opt.lr"] == given.get("opt.lr", 1)

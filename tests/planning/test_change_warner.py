@@ -8,9 +8,16 @@ import warnings
 
 import pytest
 
-from daskperiment.errors import CodeChangedWarning, EnvironmentChangedWarning, ImpureStepWarning
+import daskperiment
+from daskperiment.codec import decode
+from daskperiment.errors import (
+    CodeChangedWarning,
+    EnvironmentChangedWarning,
+    ImpureStepWarning,
+    StoreUnavailableError,
+)
 from daskperiment.planning.change_warner import ChangeWarner
-from daskperiment.records import Code, Environment, Function, StepCode
+from daskperiment.records import Begun, Code, Environment, Function, StepCode
 from daskperiment.store.file import FileStore
 
 OLD = Environment(
@@ -160,3 +167,28 @@ def test_warning_points_at_the_users_line(ex, again):
     with pytest.warns(CodeChangedWarning) as caught:
         define(again(), 2).compute()
     assert caught[0].filename == __file__
+
+
+def test_a_store_that_goes_away_between_two_questions_is_asked_again(tmp_path, monkeypatch):
+    """Whoever tries again is told what he would have been told at once."""
+    ex = daskperiment.Experiment("away", backend=tmp_path)
+    ex.result(lambda: 1)().compute(scheduler="synchronous")
+    store = FileStore(tmp_path / "away")
+    (begun,) = [one for one in store.read("trials") if one.id == "begun"]
+    digests = decode(begun.body, Begun)
+    get = FileStore.get
+    for digest in (digests.code, digests.environment):
+        away = [digest]
+
+        def get_unless_away(store, wanted, away=away):
+            if wanted in away:
+                away.clear()
+                raise StoreUnavailableError("away")
+            return get(store, wanted)
+
+        monkeypatch.setattr(FileStore, "get", get_unless_away)
+        watch = ChangeWarner(store)
+        with pytest.raises(StoreUnavailableError):
+            watch.check(code("a"), OLD)
+        with pytest.warns(EnvironmentChangedWarning, match="differs from trial 1"):
+            watch.check(code("a"), OLD)

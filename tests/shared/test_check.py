@@ -11,6 +11,7 @@ import pytest
 import daskperiment
 from daskperiment.cli.checkup import examine
 from daskperiment.codec import decode
+from daskperiment.errors import CorruptRecordError, StoreError
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import Begun
 from daskperiment.store.opening import open_store
@@ -79,6 +80,44 @@ def test_damaged_object(store: Any, place: Place) -> None:
     (line,) = lines(store)
     assert f"object {digest}: damaged" in line
     assert "named by 'begun'" in line
+
+
+@pytest.mark.parametrize("size", [0, 11, 150_000, 6_000_000])
+def test_damaged_object_is_set_aside_if_asked_for(size: int, store: Any, place: Place) -> None:
+    """Its bytes are kept, and the sound ones can be written; what is sound by then stays."""
+    digest = begun_of(store, 1).graph
+    sound, damaged = bytes(store.get(digest)), b"x" * size
+    place.overwrite(ID, digest, damaged)
+    (finding,) = examine(store).findings
+    assert "--repair` to set it aside" in str(finding)
+    assert finding.mend is not None
+    finding.mend()
+    finding.mend()  # again, as two at once would
+    store.put(digest, [sound])
+    finding.mend()  # by somebody who looked before
+    assert bytes(store.get(digest)) == sound
+    assert examine(store).findings == [], "nor is what was set aside removed as named by nothing"
+    aside = [one for one in place.objects(ID) if one.startswith(digest) and one != digest]
+    assert [bytes(store.get(one)) for one in aside] == [damaged]
+
+
+def test_damaged_object_stays_if_it_cannot_be_set_aside(
+    store: Any, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is no room to keep its bytes it is not removed."""
+    digest = begun_of(store, 1).graph
+    place.overwrite(ID, digest, b"other bytes")
+    (finding,) = examine(store).findings
+    assert finding.mend is not None
+    with monkeypatch.context() as patched:
+        patched.setattr(type(store), "put", _refuse)
+        with pytest.raises(StoreError, match="full"):
+            finding.mend()
+    assert bytes(store.get(digest)) == b"other bytes"
+
+
+def _refuse(*args: object) -> None:
+    raise CorruptRecordError("full")
 
 
 @pytest.mark.parametrize("body", [b"{", b'{"time":1}', b"[]", b"\xff"])

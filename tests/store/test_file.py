@@ -377,10 +377,11 @@ def test_deleting_while_others_make_files(
     assert not folder.exists()
 
 
+@pytest.mark.parametrize("by_check", [False, True])
 def test_deleting_what_a_killed_process_left(
-    folder: Path, store: FileStore, monkeypatch: pytest.MonkeyPatch
+    by_check: bool, folder: Path, store: FileStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of who was killed while it removed a folder the next one removes the rest."""
+    """Of who was killed while it removed a folder the next one, or a check, removes the rest."""
     store.put("ab", [bytes(2_000_000)])
 
     def killed(*args: Any, **options: Any) -> None:
@@ -391,6 +392,45 @@ def test_deleting_what_a_killed_process_left(
         with pytest.raises(KeyboardInterrupt):
             store.delete()
     assert [*folder.rglob("ab")]
+    if by_check:
+        store.append(steps(1))
+        (fault,) = store.faults(1)
+        assert "deletion that was cut off" in fault.what
+        assert fault.mend is not None
+        fault.mend()
+        assert not [*folder.rglob("ab")]
+    store.delete()
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("name", ["unlink", "rmdir"])
+def test_deleting_what_others_delete(
+    name: str, folder: Path, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two that delete one experiment at once each passes over what the other one removed."""
+    store.put("ab", [bytes(2_000_000)])
+    remove = getattr(os, name)
+
+    def removed_by_another(path: Any, **options: Any) -> None:
+        remove(path, **options)
+        remove(path, **options)
+
+    monkeypatch.setattr(os, name, removed_by_another)
+    store.delete()
+    assert not folder.exists()
+
+
+def test_deleting_a_link(folder: Path, store: FileStore, tmp_path: Path) -> None:
+    """A link to a folder elsewhere stays, with what is there: that is told of."""
+    store.append(steps(1))
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "mine").mkdir(parents=True)
+    (folder / "objects").symlink_to(elsewhere, target_is_directory=True)
+    for _ in range(2):
+        with pytest.raises(StoreError, match="symbolic link"):
+            store.delete()
+        assert (folder / "objects" / "mine").is_dir()
+    (folder / "objects").unlink()
     store.delete()
     assert not folder.exists()
 

@@ -18,6 +18,7 @@ import json
 import os
 import shutil
 import sqlite3
+import sys
 import time
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -85,6 +86,9 @@ _owner_of = attrgetter("owner")
 _row_of = itemgetter(1, 2, 3)
 
 _Row = tuple[int, str, bytes]
+_FOLDERS = ("objects", "journal", "columns")
+_HANDLER = "onexc" if sys.version_info >= (3, 12) else "onerror"
+"""Of `shutil.rmtree`: the parameter that takes what is called for each error."""
 
 
 class FolderState(NamedTuple):
@@ -295,7 +299,7 @@ class FileStore(ObjectMethods):
         found = self._database.faults(seconds)
         # Of a damaged database it is built anew what can be read.
         rows = [] if found else [one for stream in STREAMS for one in self._odd_rows(stream)]
-        return [*found, *rows, *self._objects.faults()]
+        return [*found, *rows, *self._objects.faults(), *map(_not_removed, self._cut_off())]
 
     def _odd_rows(self, stream: str) -> Iterator[Fault]:
         """Find rows that are no records."""
@@ -360,12 +364,19 @@ class FileStore(ObjectMethods):
         self.delete_elsewhere()
         self._remove_database()
         with explained(self.folder):
-            for name in ("objects", "journal", "columns"):
+            for left in self._cut_off():
+                _remove_tree(left)
+            for name in _FOLDERS:
                 _remove_folder(self.folder / name)
             for name in ("clock", ".gitignore"):
                 (self.folder / name).unlink(missing_ok=True)
         with suppress(OSError):  # it was never made, or other files are in it
             self.folder.rmdir()
+
+    def _cut_off(self) -> Iterator[Path]:
+        """Yield folders that a deletion which was cut off moved aside."""
+        for name in _FOLDERS:
+            yield from self.folder.glob(f".{name}-*.removed")
 
     def _remove_database(self) -> None:
         name = self._deletions.begin()
@@ -387,16 +398,32 @@ class FileStore(ObjectMethods):
 
 
 def _remove_folder(folder: Path) -> None:
-    """Remove a folder, though others go on to write where it stands."""
-    for left in folder.parent.glob(f".{folder.name}-*.removed"):
-        shutil.rmtree(left)  # by a process that was killed meanwhile
-    if folder.is_dir():
+    """Remove a folder, though others go on to write where it stands, or remove it, too."""
+    aside = folder
+    if folder.is_dir() and not folder.is_symlink():  # of a link no more than the name would move
         aside = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}.removed")
         try:
             os.rename(folder, aside)
         except OSError:  # a disk of its own, or open on a system that minds
             aside = folder
-        shutil.rmtree(aside)
+    _remove_tree(aside)
+
+
+def _not_removed(folder: Path) -> Fault:
+    what = "what a deletion that was cut off left"
+    remedy = "run `daskperiment check --repair` to remove it"
+    return Fault(str(folder), what, remedy, partial(_remove_tree, folder))
+
+
+def _remove_tree(folder: Path) -> None:
+    handler: dict[str, Any] = {_HANDLER: _raise_unless_gone}
+    shutil.rmtree(folder, **handler)
+
+
+def _raise_unless_gone(_function: Any, _path: Any, told: Any) -> None:
+    error = told[1] if isinstance(told, tuple) else told
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _changed(found: os.stat_result) -> int:
