@@ -18,7 +18,7 @@ from daskperiment.records import Point
 from daskperiment.store.protocol import Stored
 
 NAMES = [
-    "m7", "m77", "7", "", " ", "\\", 'm"7', '"', '\\"', '!",-0]', "-0]", '",-0],["', ",-0],[", "],[",
+    "m7", "m77", "7", "", " ", "\\", 'm"7', '"', '\\"', '!",-0]', "-0]", '",-0],["', ",-0],[",
     "],[", "$m7", "m.7", "^m7$", "%", "\x00", "\n", "\x7f", "é", "\u2028", "\U0001f600", "points",
     "runs", '","of":"', "checksum", "0", "[1,1]", "x" * 1500,
 ]  # fmt: skip
