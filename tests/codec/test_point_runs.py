@@ -134,6 +134,8 @@ def test_times_beyond_all_clocks(late: float) -> None:
         ([("a", n, to_plain(float("inf")) if n % 9 else 7, 1.0) for n in range(64)], 0),
         ([("a", n, to_plain(float("nan")) if n % 9 else 10.0**n, 1.0) for n in range(64)], 0),
         ([("a", n, 0.5, 1.0) for n in range(64)] + [("b", "last", 1, 1.0)], 1),
+        ([(f"a{n}", n % 4 or "odd", 0.5, 1.0) for n in range(100)], 0),
+        ([("c", n, 0.5, 1.0) for n in range(3)] + [("b", str(n), 1, 1.0) for n in range(64)], 0),
     ],
 )
 def test_runs_where_they_are_short(points: Points, runs: int) -> None:
