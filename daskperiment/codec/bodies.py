@@ -9,8 +9,11 @@ changed is seen as well; not in a trial's first record, which is written before 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
+from itertools import accumulate
+from operator import methodcaller
 from typing import Any, TypeVar
 from zlib import crc32
 
@@ -104,23 +107,34 @@ def blocked(
         Number of elements of an item -> what stands for those that it leaves out at its end. Behind
         an item of another number no check can stand.
     """
-    few = sum(map(len, items)) < 2 * _BLOCK
-    if few or all(one.startswith(b'%b",' % items[0].partition(b'",')[0]) for one in items):
+    totals = [] if _of_one_name(items) else list(accumulate(map(len, items)))
+    if not totals or totals[-1] < 2 * _BLOCK:
         return start + b",".join(items)
     whole: list[bytes] = []
-    block: list[bytes] = []
-    before, size, last = start, 0, len(items) - 1
-    for place, item in enumerate(items):
-        block.append(item)
-        size += len(item)
-        if size >= _BLOCK or place == last:
-            filled = filling.get(len(_list_decoder(msgspec.Raw).decode(item)))
-            if filled is None:
-                return start + b",".join(items)
-            text = b'%b%b%b,"%b' % (before, b",".join(block)[:-1], filled, kind)
-            whole.append(b"%b%08x%b" % (text, crc32(text), MARK))
-            before, block, size = b",", [], 0
+    before, begin, done, last = start, 0, 0, len(items) - 1
+    while begin <= last:
+        end = min(bisect_left(totals, done + _BLOCK, begin), last)
+        filled = filling.get(_count_of(items[end]))
+        if filled is None:
+            return start + b",".join(items)
+        block = b",".join(items[begin : end + 1])
+        text = b'%b%b%b,"%b' % (before, block[:-1], filled, kind)
+        whole.append(b"%b%08x%b" % (text, crc32(text), MARK))
+        before, begin, done = b",", end + 1, totals[end]
     return b"".join(whole)
+
+
+def _of_one_name(items: Sequence[bytes]) -> bool:
+    start = b'%b",' % items[0].partition(b'",')[0] if items else b""
+    return all(map(methodcaller("startswith", start), items))
+
+
+def _count_of(item: bytes) -> int:
+    """Return how many elements a list has; -1 where it is none, which must cost no delivery."""
+    try:
+        return len(_list_decoder(msgspec.Raw).decode(item))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return -1
 
 
 def from_excerpt(body: bytes, trial: int) -> bytes | None:
@@ -131,9 +145,11 @@ def from_excerpt(body: bytes, trial: int) -> bytes | None:
     """
     if body.startswith(b"{") and (MARK not in body or is_sealed(body, trial)):
         return body
-    *blocks, _ = body.split(MARK)
+    *blocks, end = body.split(MARK)
     checked = all(one[-_CHECK:] == b"%08x" % crc32(one[:-_CHECK]) for one in blocks)
-    if not blocks or not checked or not _names_trial(body) or _misplaced([body], [trial]):
+    # Else a mark is damaged, and what stands there is a block that nobody has checked.
+    is_end = end[:-_PLACE] == b"]" and is_of(body, trial) and _names_trial(body)
+    if not blocks or not checked or not is_end:
         return None
     if not body.startswith(b"{"):
         start = _STARTS.get(blocks[0][-_CHECK - 1 : -_CHECK])

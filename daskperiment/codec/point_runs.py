@@ -190,7 +190,7 @@ def points_body(points: list[bytes], trial: int) -> bytes:
     if infinite:
         odd |= {run.metric for run in runs if run.metric in infinite and not run.can_be_written()}
         runs = [run for run in runs if run.metric not in odd]
-    if runs and len(runs) * SHORT <= len(points):
+    if runs and len(runs) * SHORT <= sum([len(run.times) for run in runs]):
         # The points of a metric stay together, so that their order is known.
         pairs = zip(points, decoded, strict=True)
         others = b",".join([point for point, each in pairs if each.metric in odd] if odd else [])

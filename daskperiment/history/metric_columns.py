@@ -70,8 +70,10 @@ class _Read(NamedTuple):
 
 def metric_points(store: Store, metric: str, trials: Sequence[int]) -> dict[int, MetricPoints]:
     """Return the points of one metric, by trial."""
-    if not _can_be_written(metric):
+    name = _as_written(metric)
+    if name is None:
         return {trial: MetricPoints([], []) for trial in trials}
+    metric = name
     folder = columns_folder(store) / "points"
     found: dict[int, MetricPoints] = {}
     checked = isinstance(store, VouchedStore)
@@ -94,12 +96,15 @@ def metric_points(store: Store, metric: str, trials: Sequence[int]) -> dict[int,
     return found
 
 
-def _can_be_written(metric: str) -> bool:
+def _as_written(metric: Any) -> str | None:
+    """Return a name as records have it, be it one of NumPy or of an enum; ``None`` if none can.
+
+    No metric is called what is no text, or has half a character.
+    """
     try:
-        metric.encode()
-    except UnicodeEncodeError:  # half a character: no metric is called so
-        return False
-    return True
+        return metric.encode().decode() if isinstance(metric, str) else None
+    except UnicodeEncodeError:
+        return None
 
 
 def points_by_metric(

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import daskperiment
 from daskperiment.codec import (
     FLOAT_POINT,
+    MARK,
     NumberPoints,
     PointRecord,
     PointRun,
@@ -133,6 +134,8 @@ def test_times_beyond_all_clocks(late: float) -> None:
         ([("a", n, to_plain(float("inf")) if n % 9 else 7, 1.0) for n in range(64)], 0),
         ([("a", n, to_plain(float("nan")) if n % 9 else 10.0**n, 1.0) for n in range(64)], 0),
         ([("a", n, 0.5, 1.0) for n in range(64)] + [("b", "last", 1, 1.0)], 1),
+        ([(f"a{n}", n % 4 or "odd", 0.5, 1.0) for n in range(100)], 0),
+        ([("c", n, 0.5, 1.0) for n in range(3)] + [("b", str(n), 1, 1.0) for n in range(64)], 0),
     ],
 )
 def test_runs_where_they_are_short(points: Points, runs: int) -> None:
@@ -153,9 +156,13 @@ def test_signed_points_stay_as_they_are() -> None:
 
 def test_what_is_no_point_stays_as_it_is() -> None:
     """A frame of which damage made other JSON is kept for whoever looks at it."""
-    odd = [b'{"no":"point"}'] * 100
-    assert json.loads(points_body(odd, 1))["points"][0] == {"no": "point"}
-    assert points_body([b"\xff"] * 100, 1).startswith(b'{"points":[\xff')
+    for count in (100, 10_000):  # those of the second would stand in blocks
+        odd = [b'{"no":"point"}'] * count
+        assert json.loads(points_body(odd, 1))["points"] == [{"no": "point"}] * count
+        for one in (b"\xff", b'["a",1', b"[" * 10_000, b""):
+            body = points_body([b'["b",1,1,1.0]', *[one] * count], 1)
+            assert body.startswith(b'{"points":[["b",1,1,1.0],' + one)
+            assert MARK not in body
 
 
 def test_every_reader_knows_runs(tmp_path: Path) -> None:

@@ -3,8 +3,10 @@ from __future__ import annotations
 import json
 import math
 from datetime import date
+from enum import StrEnum
 
 import msgspec
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -178,6 +180,25 @@ def test_name_that_nobody_can_write(lab):
     lab.points(first, ("loss", 1, 1))
     with pytest.raises(MetricNotFoundError, match="trial 1 has 'loss'"):
         load_metric(lab.store, "half\ud800", first)
+    for name in (3, None, b"loss", ("loss",)):
+        with pytest.raises(MetricNotFoundError, match="trial 1 has 'loss'"):
+            load_metric(lab.store, name, first)
+
+
+class Name(str):
+    pass
+
+
+@pytest.mark.parametrize(
+    "name", [np.str_("loss"), Name("loss"), StrEnum("Names", {"L": "loss"}).L], ids=repr
+)
+def test_name_of_another_type(lab, name):
+    """A name is a text of whatever class, such as one of an array of names."""
+    first = lab.begin()
+    lab.points(first, ("loss", 1, 1), *((f"m{n}", 1, n) for n in range(100)))
+    for _ in range(2):
+        lab.points(first, *(("loss", n, 1) for n in range(100)), ("other", 1, 1))
+    assert load_metric(lab.store, name, first).equals(load_metric(lab.store, "loss", first))
 
 
 def test_metric_of_unknown_trial(lab):
