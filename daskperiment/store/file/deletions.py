@@ -1,4 +1,4 @@
-"""What names the last deletion of an experiment's folder, for processes that still have it open.
+"""How an experiment's folder is deleted while others may have it open, and what names the deletion.
 
 Who has the database open reads the name there, though its file is gone. Who closed it, such as for
 a fork or because it was idle, finds the name beside the folder: in ``.deleted/``, where it is left
@@ -9,20 +9,29 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import sys
 import time
 import uuid
+from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from daskperiment.store import rights
 from daskperiment.store.liveness import current_origin
+from daskperiment.store.protocol import Fault
 
-__all__ = ["Deletions"]
+__all__ = ["Deletions", "left_folders", "remove_folders"]
 
 _KEPT = 30 * 86_400.0
 """Seconds for which a name is kept."""
+_FOLDERS = ("objects", "journal", "columns")
+_HANDLER = "onexc" if sys.version_info >= (3, 12) else "onerror"
+"""Of `shutil.rmtree`: the parameter that takes what is called for each error."""
 
 
 class Deletions:
@@ -109,3 +118,51 @@ def _is_of_another(name: str) -> bool:
         return False
     here = re.sub(r"[^\w.]", "_", current_origin().host)[:64]
     return host != here or psutil.pid_exists(int(rest))
+
+
+# The folders beside the database ------------------------------------------------------------------
+
+
+def remove_folders(folder: Path) -> None:
+    """Remove what an experiment's folder has in folders of its own, also what was left before."""
+    for left in _left(folder):
+        _remove(left)
+    for name in _FOLDERS:
+        _remove(_moved_aside(folder / name))
+
+
+def left_folders(folder: Path) -> Iterator[Fault]:
+    """Find what a deletion that was cut off left in an experiment's folder."""
+    for left in _left(folder):
+        what = "what a deletion that was cut off left"
+        remedy = "run `daskperiment check --repair` to remove it"
+        yield Fault(str(left), what, remedy, partial(_remove, left))
+
+
+def _left(folder: Path) -> Iterator[Path]:
+    for name in _FOLDERS:
+        yield from folder.glob(f".{name}-*.removed")
+
+
+def _moved_aside(folder: Path) -> Path:
+    """Rename a folder, into which others may go on to write; return where it is."""
+    if not folder.is_dir() or folder.is_symlink():  # of a link no more than the name would move
+        return folder
+    aside = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}.removed")
+    try:
+        os.rename(folder, aside)
+    except OSError:  # a disk of its own, or open on a system that minds
+        return folder
+    return aside
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, though others may remove it, too."""
+    handler: dict[str, Any] = {_HANDLER: _raise_unless_gone}
+    shutil.rmtree(folder, **handler)
+
+
+def _raise_unless_gone(_function: Any, _path: Any, told: Any) -> None:
+    error = told[1] if isinstance(told, tuple) else told
+    if not isinstance(error, FileNotFoundError):
+        raise error

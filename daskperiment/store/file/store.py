@@ -16,11 +16,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sqlite3
-import sys
 import time
-import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property, lru_cache, partial
@@ -33,7 +30,7 @@ from daskperiment.records import BEGUN, STREAMS
 from daskperiment.store import rights
 from daskperiment.store.faults import explained, is_absent
 from daskperiment.store.file.database import Database
-from daskperiment.store.file.deletions import Deletions
+from daskperiment.store.file.deletions import Deletions, left_folders, remove_folders
 from daskperiment.store.file.objects import FileObjects, UnnamedObject, select_in
 from daskperiment.store.object_methods import ObjectMethods
 from daskperiment.store.outlines import (
@@ -86,9 +83,6 @@ _owner_of = attrgetter("owner")
 _row_of = itemgetter(1, 2, 3)
 
 _Row = tuple[int, str, bytes]
-_FOLDERS = ("objects", "journal", "columns")
-_HANDLER = "onexc" if sys.version_info >= (3, 12) else "onerror"
-"""Of `shutil.rmtree`: the parameter that takes what is called for each error."""
 
 
 class FolderState(NamedTuple):
@@ -299,7 +293,7 @@ class FileStore(ObjectMethods):
         found = self._database.faults(seconds)
         # Of a damaged database it is built anew what can be read.
         rows = [] if found else [one for stream in STREAMS for one in self._odd_rows(stream)]
-        return [*found, *rows, *self._objects.faults(), *map(_not_removed, self._cut_off())]
+        return [*found, *rows, *self._objects.faults(), *left_folders(self.folder)]
 
     def _odd_rows(self, stream: str) -> Iterator[Fault]:
         """Find rows that are no records."""
@@ -364,19 +358,11 @@ class FileStore(ObjectMethods):
         self.delete_elsewhere()
         self._remove_database()
         with explained(self.folder):
-            for left in self._cut_off():
-                _remove_tree(left)
-            for name in _FOLDERS:
-                _remove_folder(self.folder / name)
+            remove_folders(self.folder)
             for name in ("clock", ".gitignore"):
                 (self.folder / name).unlink(missing_ok=True)
         with suppress(OSError):  # it was never made, or other files are in it
             self.folder.rmdir()
-
-    def _cut_off(self) -> Iterator[Path]:
-        """Yield folders that a deletion which was cut off moved aside."""
-        for name in _FOLDERS:
-            yield from self.folder.glob(f".{name}-*.removed")
 
     def _remove_database(self) -> None:
         name = self._deletions.begin()
@@ -395,35 +381,6 @@ class FileStore(ObjectMethods):
     def close(self) -> None:
         """Close files and connections; a later call opens them again."""
         self._database.close()
-
-
-def _remove_folder(folder: Path) -> None:
-    """Remove a folder, though others go on to write where it stands, or remove it, too."""
-    aside = folder
-    if folder.is_dir() and not folder.is_symlink():  # of a link no more than the name would move
-        aside = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}.removed")
-        try:
-            os.rename(folder, aside)
-        except OSError:  # a disk of its own, or open on a system that minds
-            aside = folder
-    _remove_tree(aside)
-
-
-def _not_removed(folder: Path) -> Fault:
-    what = "what a deletion that was cut off left"
-    remedy = "run `daskperiment check --repair` to remove it"
-    return Fault(str(folder), what, remedy, partial(_remove_tree, folder))
-
-
-def _remove_tree(folder: Path) -> None:
-    handler: dict[str, Any] = {_HANDLER: _raise_unless_gone}
-    shutil.rmtree(folder, **handler)
-
-
-def _raise_unless_gone(_function: Any, _path: Any, told: Any) -> None:
-    error = told[1] if isinstance(told, tuple) else told
-    if not isinstance(error, FileNotFoundError):
-        raise error
 
 
 def _changed(found: os.stat_result) -> int:
