@@ -49,6 +49,8 @@ _PATIENCE = 60.0
 """Seconds to wait for other writers before giving up."""
 _BUSY = 10.0
 """Seconds of these that SQLite waits by itself at a time."""
+_TRIES = (False,) * 20 + (True,)
+"""Of opening a database that somebody else deletes meanwhile; the last one is ``True``."""
 
 # Not at every commit: a killed process loses nothing, a machine without power might.
 _SYNCED = "PRAGMA synchronous = NORMAL"
@@ -98,6 +100,7 @@ class SharedConnection:
     def close(self) -> None:
         """Close the connection, if there is one."""
         connection, self.connection = self.connection, None
+        self.file = None  # its number may be that of the next file
         if connection is not None:
             connection.close()
         if self.turn is not None:
@@ -129,6 +132,11 @@ def _file_at(path: Path) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _was_absent(error: Exception) -> bool:
+    """Return whether an error may come of a file that was not there at that moment."""
+    return isinstance(error, FileNotFoundError) or database_name(error) == "SQLITE_CANTOPEN"
 
 
 def _leave_log(path: Path) -> None:
@@ -338,7 +346,7 @@ class Database:
         here = _file_at(self.path)
         if shared.connection is not None and shared.file == here:
             return shared.connection
-        while True:
+        for last in _TRIES:
             self.leave(shared)
             if here is None:
                 return None
@@ -347,10 +355,12 @@ class Database:
                 if self._check(connection):
                     return connection
                 here = None
-            except (sqlite3.DatabaseError, FileNotFoundError):
+            except (sqlite3.DatabaseError, FileNotFoundError) as error:
                 before, here = here, _file_at(self.path)
-                if here == before:
+                # A number alone says little of a file that was not open: the next one may have it.
+                if last or (here == before and not _was_absent(error)):
                     raise  # else it was deleted meanwhile, and what is there now is read
+        return None
 
     def leave(self, shared: SharedConnection) -> None:
         """Close a connection whose file is elsewhere by now, and note whether it was deleted."""
@@ -498,7 +508,7 @@ class _Transaction(NamedTuple):
 
     def _begin(self) -> sqlite3.Connection:
         shared, path = self.shared, self.database.path
-        for last in (False,) * 20 + (True,):
+        for last in _TRIES:
             try:
                 # Whether its file is still there is asked below, under the lock.
                 connection = shared.connection or self.database.open_writer(shared)
