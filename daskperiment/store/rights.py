@@ -113,14 +113,18 @@ def may_write(path: Path) -> bool:
 
 
 @contextmanager
-def held(folder: Path, alone: bool = False) -> Iterator[None]:
+def held(folder: Path, alone: bool = False) -> Iterator[bool]:
     """Hold a folder, alone or with others who do not; for who cannot, it is as if nobody did.
 
-    Only for what is over in a moment.
+    Only for what is over in a moment. Yields whether there is such a folder.
     """
-    file = _lock(folder, alone)
     try:
-        yield
+        file = _lock(folder, alone)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        yield True
     finally:
         if file is not None:
             with suppress(OSError):  # a fork of another thread may have it, too
@@ -129,24 +133,40 @@ def held(folder: Path, alone: bool = False) -> Iterator[None]:
 
 
 def _lock(folder: Path, alone: bool) -> int | None:
-    """Return what holds a folder's lock; None where there are no such locks, or somebody stays."""
+    """Return what holds a folder's lock; None where there are no such locks, or somebody stays.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder.
+    """
     if "fcntl" not in globals():
         return None
     how = (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB
-    with suppress(OSError):  # no such folder, or no such locks
-        deadline = time.monotonic() + _PATIENCE
-        while time.monotonic() < deadline:
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        try:
             file = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                fcntl.flock(file, how)
-                if os.path.samestat(os.fstat(file), os.stat(folder)):
-                    return file  # it may have been removed and made anew meanwhile
-            except BlockingIOError:
-                time.sleep(random.uniform(0.0005, 0.005))
-            except BaseException:
+        except FileNotFoundError:
+            raise
+        except OSError:
+            return None
+        is_held = False
+        try:
+            fcntl.flock(file, how)
+            # It may have been removed meanwhile, and made anew.
+            is_held = os.path.samestat(os.fstat(file), os.stat(folder))
+        except BlockingIOError:
+            time.sleep(random.uniform(0.0005, 0.005))
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return None
+        finally:
+            if not is_held:
                 os.close(file)
-                raise
-            os.close(file)
+        if is_held:
+            return file
     return None
 
 

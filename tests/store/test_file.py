@@ -561,6 +561,83 @@ def test_nobody_deletes_what_is_half_open(
         each.close()
 
 
+@pytest.mark.parametrize("moment", ["made", "closed"])
+def test_nobody_deletes_what_is_being(
+    moment: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who makes or closes a database, whose log has a name alone, is waited for by a deletion."""
+    pytest.importorskip("fcntl")
+    store, other = FileStore(folder), FileStore(folder)
+    deleting = threading.Thread(target=other.delete)
+    was_waited_for: list[bool] = []
+
+    def meet_a_deletion() -> None:
+        if threading.current_thread() is not deleting and deleting.ident is None:
+            deleting.start()
+            deleting.join(0.3)  # as long as it takes where nothing keeps it
+            was_waited_for.append(deleting.is_alive())
+
+    create = databases.Database._create
+
+    def created(*args: Any) -> None:
+        meet_a_deletion()
+        create(*args)
+
+    class Closing:
+        def __init__(self, connection: sqlite3.Connection) -> None:
+            self.connection = connection
+
+        def close(self) -> None:
+            meet_a_deletion()
+            self.connection.close()
+
+    if moment == "made":
+        monkeypatch.setattr(databases.Database, "_create", created)
+        store.allocate("first", b"{}")
+    else:
+        store.allocate("first", b"{}")
+        writer = store._database._writer
+        assert writer.connection is not None
+        writer.connection = Closing(writer.connection)  # type: ignore[assignment]
+        store.close()
+    deleting.join()
+    assert was_waited_for == [True]
+    assert store.allocate("second", b"{}").trial in (1, 2)  # 2 if it came first
+    for each in (store, other):
+        each.close()
+
+
+MANY = """
+import random, sys
+from pathlib import Path
+from daskperiment.store.file import FileStore
+store, name = FileStore(Path(sys.argv[1])), sys.argv[2]
+chance = random.Random(name)
+for n in range(400):
+    if name == "deleter":
+        store.delete()
+    store.allocate(f"{name}-{n}", b"{}")
+    assert all(record.body == b"{}" for record in store.read("trials"))
+    if chance.random() < 0.5:
+        store.close()
+"""
+
+
+def test_deleting_while_other_processes_write(folder: Path) -> None:
+    """Processes that make, open and close a database that is deleted again and again go on."""
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", MANY, str(folder), name],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("deleter", "first", "second")
+    ]
+    assert [process.communicate()[1] for process in running] == [""] * 3
+    assert [process.returncode for process in running] == [0] * 3
+
+
 @pytest.mark.parametrize("writing", [False, True])
 @pytest.mark.parametrize(
     "error",

@@ -17,7 +17,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -77,6 +77,9 @@ class SharedConnection:
         """Of a connection that writes, once it found the database busy."""
         self.connection: sqlite3.Connection | None = None
         self.file: tuple[int, int] | None = None
+        self.path = Path()
+        self.holds = False
+        """Whether the thread that uses it holds the folder alone."""
         self.transient = False
         """Whether it must be opened anew for each reading, because it cannot lock the file."""
         with _registry_lock:
@@ -85,12 +88,12 @@ class SharedConnection:
     def open(self, path: Path, mode: str) -> sqlite3.Connection:
         """Open a connection, in a mode as in SQLite's file URLs."""
         url = f"{path.as_uri()}?mode={mode}"
+        self.transient = mode.startswith("ro&")
         with OPENING:
             self.connection = sqlite3.connect(
                 url, uri=True, isolation_level=None, timeout=_BUSY, check_same_thread=False
             )
-        self.transient = mode.startswith("ro&")
-        self.file = _file_at(path)
+        self.path, self.file = path, _file_at(path)
         return self.connection
 
     def is_at(self, path: Path) -> bool:
@@ -102,9 +105,27 @@ class SharedConnection:
         connection, self.connection = self.connection, None
         self.file = None  # its number may be that of the next file
         if connection is not None:
-            connection.close()
+            # The last one that closes a database removes its log, by name: if somebody deleted the
+            # database meanwhile it might be that of the next one.
+            alone = self.holds or self.transient  # a transient one has no log
+            with nullcontext() if alone else rights.held(self.path.parent):
+                connection.close()
         if self.turn is not None:
             self.turn.end()
+
+    @contextmanager
+    def held(self, folder: Path) -> Iterator[None]:
+        """Keep others from deleting a folder's database.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such folder.
+        """
+        with nullcontext(True) if self.holds else rights.held(folder) as is_there:
+            if not is_there:
+                raise FileNotFoundError(errno.ENOENT, "deleted meanwhile", str(folder))
+            yield
 
 
 def _execute(connection: sqlite3.Connection, statement: str) -> Any:
@@ -290,11 +311,6 @@ class Database:
                 # Whoever has the file open reads it there when the file is gone.
                 connection.execute(f"CREATE TABLE IF NOT EXISTS {_DELETED} (name TEXT)")
                 connection.execute(f"INSERT INTO {_DELETED} VALUES (?)", (name,))
-            with self.writing():
-                self._unlink()
-        except CorruptRecordError as error:
-            if database_name(error.__cause__ or error) == "SQLITE_NOTADB":
-                raise  # it may well be somebody else's file
             self._unlink()
         except OSError as error:
             raise explain(error, self.path) from error
@@ -302,12 +318,29 @@ class Database:
             self.close()
 
     def _unlink(self) -> None:
-        # In this order nobody finds an old log beside a new database. A connection that is open
-        # elsewhere notices before it writes that its file is no longer here; one that is being
-        # opened meanwhile would begin a log that the next database finds.
-        with rights.held(self.path.parent, alone=True):
-            for suffix in ("-wal", "-shm", "-journal", ""):
-                Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+        # A connection that is open elsewhere notices before it writes that its file is no longer
+        # here. One that is being made, opened or closed meanwhile might leave a log that the next
+        # database finds, or remove that one's.
+        writer = self._writer
+        with writer.lock, rights.held(self.path.parent, alone=True) as is_there:
+            if not is_there:
+                return
+            writer.holds = True
+            try:
+                with self.writing():
+                    self._unlink_files()
+            except CorruptRecordError as error:
+                if database_name(error.__cause__ or error) == "SQLITE_NOTADB":
+                    raise  # it may well be somebody else's file
+                self._unlink_files()
+            finally:
+                writer.close()
+                writer.holds = False
+
+    def _unlink_files(self) -> None:
+        # In this order nobody finds an old log beside a new database.
+        for suffix in ("-wal", "-shm", "-journal", ""):
+            Path(f"{self.path}{suffix}").unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close the connections; later calls open them again."""
@@ -320,8 +353,14 @@ class Database:
             return shared.connection
         self.leave(shared)
         rights.make_folder(self.path.parent)
-        rights.create(self.path)  # SQLite gives its log the rights of the database
-        connection = self._open(shared, "rw")
+        with shared.held(self.path.parent):
+            rights.create(self.path)  # SQLite gives its log the rights of the database
+            connection = self._open(shared, "rw")
+            self._prepare(connection, shared)
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection, shared: SharedConnection) -> None:
+        """Set what one that writes needs, and make the tables of a database that is new."""
         complete = self._check(connection)
         if not complete:  # what is lost with the power before anything is recorded is nobody's
             connection.execute("PRAGMA synchronous = OFF")
@@ -339,7 +378,6 @@ class Database:
             connection.execute(_SYNCED)
         if _execute(connection, "PRAGMA journal_mode")[0] == "wal":
             connection.execute("PRAGMA busy_timeout = 0")  # `WriterTurn` waits
-        return connection
 
     def open_reader(self, shared: SharedConnection) -> sqlite3.Connection | None:
         """Return the open connection, ``None`` where there is no database yet."""
@@ -372,13 +410,14 @@ class Database:
         shared.close()
 
     def _open(self, shared: SharedConnection, mode: str) -> sqlite3.Connection:
-        """Open a connection, and see that it can read."""
+        """Open a connection, and see that it can read; for who holds the folder.
+
+        SQLite opens the files one by one, the database with the connection and its log with the
+        first statement: nobody may remove them meanwhile, or they were of two databases.
+        """
         try:
-            # SQLite opens the files one by one, the database with the connection and its log with
-            # the first statement: nobody may remove them meanwhile, or they were of two databases.
-            with rights.held(self.path.parent):
-                connection = shared.open(self.path, mode)
-                _execute(connection, "SELECT 1 FROM sqlite_schema")
+            connection = shared.open(self.path, mode)
+            _execute(connection, "SELECT 1 FROM sqlite_schema")
         except sqlite3.OperationalError as error:
             if database_name(error) != _NO_SHARED_MEMORY or mode != "rw":
                 raise
@@ -394,7 +433,9 @@ class Database:
         """
         for mode in self._reading_modes():
             try:
-                return self._open(shared, mode)
+                with shared.held(self.path.parent):
+                    os.stat(self.path)  # of one that is gone every mode says that it may not
+                    return self._open(shared, mode)
             except sqlite3.OperationalError as error:
                 shared.close()
                 # Without descriptors another mode would show the database without its log.
