@@ -25,6 +25,7 @@ __all__ = [
     "PRIVATE_FOLDER",
     "create",
     "file_system",
+    "found",
     "held",
     "make_folder",
     "may_write",
@@ -74,6 +75,12 @@ def write(path: Path, *parts: Any) -> None:
         with suppress(OSError):
             temporary.unlink()
         raise
+
+
+def found(folder: Path, pattern: str) -> Iterator[Path]:
+    """Yield what fits a pattern in a folder, which somebody else may remove meanwhile."""
+    with suppress(FileNotFoundError):
+        yield from folder.glob(pattern)
 
 
 def share(path: Path) -> None:

@@ -17,6 +17,7 @@ import time
 import warnings
 from collections import namedtuple
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -605,6 +606,147 @@ def test_nobody_deletes_what_is_being(
     assert store.allocate("second", b"{}").trial in (1, 2)  # 2 if it came first
     for each in (store, other):
         each.close()
+
+
+def test_who_deletes_waits_for_nobody_who_waits_for_it(
+    folder: Path, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who leaves a database that was deleted keeps nobody from writing to it while it waits."""
+    store.allocate("first", b"{}")
+    FileStore(folder).delete()
+    held, was_in_transaction = rights.held, []
+
+    def watched(*args: Any, **options: Any) -> Any:
+        with suppress(sqlite3.ProgrammingError):  # closed by now
+            was_in_transaction.append(last.in_transaction)
+        return held(*args, **options)
+
+    last = store._database._writer.connection
+    assert last is not None
+    monkeypatch.setattr(rights, "held", watched)
+    assert store.allocate("second", b"{}").trial == 1
+    assert was_in_transaction == [False]
+
+
+def test_an_interrupted_writer_waits_in_no_transaction(
+    folder: Path, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is interrupted just after a transaction began ends it before waiting for the folder."""
+    store.allocate("first", b"{}")
+    connection = store._database._writer.connection
+    assert connection is not None
+    held, was_in_transaction = rights.held, []
+
+    def watched(*args: Any, **options: Any) -> Any:
+        was_in_transaction.append(connection.in_transaction)
+        return held(*args, **options)
+
+    def interrupt(*args: Any) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rights, "held", watched)
+        patched.setattr(databases.SharedConnection, "is_at", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            store.allocate("second", b"{}")
+    assert was_in_transaction == [False]
+    assert store.allocate("third", b"{}").trial == 2
+
+
+@pytest.mark.parametrize("name", ["objects", "journal", "columns"])
+def test_deleting_leaves_the_files_of_the_next_experiment(
+    name: str, folder: Path, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What somebody writes after the database was deleted belongs to the next one, and stays."""
+    store.put("ab", [bytes(2_000_000)])
+    store.append(steps(1))
+    other, remove = FileStore(folder), databases.Database.remove
+    late = folder / name / "late"
+
+    def removed(*args: Any) -> None:
+        remove(*args)
+        other.put("cd", [bytes(2_000_000)])
+        other.append(steps(2))
+        late.parent.mkdir(parents=True, exist_ok=True)
+        late.write_bytes(b"late")
+
+    monkeypatch.setattr(databases.Database, "remove", removed)
+    store.delete()
+    assert late.read_bytes() == b"late"
+    assert numbers(other.read("steps")) == [0, 1]
+    assert other.sizes(["ab", "cd"]) == {"cd": 2_000_000}
+    assert list(other.faults(1)) == []
+    other.close()
+
+
+def test_a_deletion_names_what_it_deletes(
+    folder: Path, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has the database open that is deleted in the end learns of it."""
+    store.append(steps(1))
+    other, third = FileStore(folder), FileStore(folder)
+    held, met = rights.held, []
+
+    def meet(place: Path, alone: bool = False) -> Any:
+        if alone and not met:  # before it holds the folder, another one deletes it as well
+            met.append(place)
+            third.delete()
+            other.append(steps(2))
+        return held(place, alone)
+
+    monkeypatch.setattr(rights, "held", meet)
+    store.delete()
+    assert met
+    other.append(steps(3))
+    assert numbers(other.read("steps")) == [0, 1, 2]
+    assert other.last_deletion() != ""
+    for each in (other, third):
+        each.close()
+
+
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("moment", ["before", "behind"])
+def test_keeping_an_object_while_somebody_deletes(
+    begun: bool, moment: str, folder: Path, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large object is written again where its folder was deleted before it had its name."""
+    parts = [bytes(2_000_000)]
+    store.append(steps(1))
+    make, missed = rights.make_folder, []
+
+    def made(path: Path, *mode: int) -> None:
+        deleted = path.name == "ab" and not missed
+        if deleted:
+            missed.append(path)
+        if deleted and moment == "before":
+            raise FileNotFoundError(errno.ENOENT, "deleted meanwhile", str(path))
+        make(path, *mode)
+        if deleted:
+            shutil.rmtree(folder / "objects")
+
+    monkeypatch.setattr(rights, "make_folder", made)
+    given = store.unnamed_object(parts) if begun else parts
+    if begun:
+        given.begin()
+    store.put("abab", given)
+    assert missed
+    assert store.sizes(["abab"]) == {"abab": 2_000_000}
+    assert [path.name for path in folder.rglob("*.tmp")] == []
+
+
+def test_looking_at_a_folder_that_is_deleted(
+    folder: Path, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who looks for files while somebody deletes their folder finds none, and no error."""
+    store.put("ab", [bytes(2_000_000)])
+
+    def vanished(path: Path, pattern: str) -> Iterator[Path]:
+        raise FileNotFoundError(errno.ENOENT, "deleted meanwhile", str(path))
+
+    monkeypatch.setattr(Path, "glob", vanished)
+    assert list(store.digests()) == []
+    assert list(store.faults(1)) == []
+    store.delete()
 
 
 MANY = """

@@ -100,8 +100,13 @@ class SharedConnection:
         """Return whether the open file is still the one at this path."""
         return self.file is not None and self.file == _file_at(path)
 
+    def roll_back(self) -> None:
+        """End a transaction, if there is one, as if it had never begun."""
+        if self.connection is not None and self.connection.in_transaction:
+            self.connection.rollback()
+
     def close(self) -> None:
-        """Close the connection, if there is one."""
+        """Close the connection, if there is one, which is in no transaction."""
         connection, self.connection = self.connection, None
         self.file = None  # its number may be that of the next file
         if connection is not None:
@@ -299,43 +304,48 @@ class Database:
         self.close()
         repair(self.path.parent)
 
-    def remove(self, name: str) -> None:
+    def remove(self, name: str, also: Callable[[], object]) -> None:
         """Delete the database's files; a later write makes new ones.
 
-        `name` tells those who have it open that it was deleted.
+        `name` tells those who have it open that it was deleted. `also` removes what belongs to it,
+        before there can be a next one.
         """
+        # A connection that is open elsewhere notices before it writes that its file is no longer
+        # here. One that is being made, opened or closed meanwhile might leave a log that the next
+        # database finds, or remove that one's.
+        writer = self._writer
         try:
-            if _file_at(self.path) is None:
-                return
-            with suppress(StoreError), self.writing() as connection:
-                # Whoever has the file open reads it there when the file is gone.
-                connection.execute(f"CREATE TABLE IF NOT EXISTS {_DELETED} (name TEXT)")
-                connection.execute(f"INSERT INTO {_DELETED} VALUES (?)", (name,))
-            self._unlink()
+            with writer.lock, rights.held(self.path.parent, alone=True) as is_there:
+                if not is_there:
+                    return
+                writer.holds = True
+                try:
+                    if _file_at(self.path) is not None:
+                        self._name_deletion(name)
+                        self._unlink()
+                    also()
+                finally:
+                    writer.close()
+                    writer.holds = False
         except OSError as error:
             raise explain(error, self.path) from error
         finally:
             self.close()
 
+    def _name_deletion(self, name: str) -> None:
+        with suppress(StoreError), self.writing() as connection:
+            # Whoever has the file open reads it there when the file is gone.
+            connection.execute(f"CREATE TABLE IF NOT EXISTS {_DELETED} (name TEXT)")
+            connection.execute(f"INSERT INTO {_DELETED} VALUES (?)", (name,))
+
     def _unlink(self) -> None:
-        # A connection that is open elsewhere notices before it writes that its file is no longer
-        # here. One that is being made, opened or closed meanwhile might leave a log that the next
-        # database finds, or remove that one's.
-        writer = self._writer
-        with writer.lock, rights.held(self.path.parent, alone=True) as is_there:
-            if not is_there:
-                return
-            writer.holds = True
-            try:
-                with self.writing():
-                    self._unlink_files()
-            except CorruptRecordError as error:
-                if database_name(error.__cause__ or error) == "SQLITE_NOTADB":
-                    raise  # it may well be somebody else's file
+        try:
+            with self.writing():
                 self._unlink_files()
-            finally:
-                writer.close()
-                writer.holds = False
+        except CorruptRecordError as error:
+            if database_name(error.__cause__ or error) == "SQLITE_NOTADB":
+                raise  # it may well be somebody else's file
+            self._unlink_files()
 
     def _unlink_files(self) -> None:
         # In this order nobody finds an old log beside a new database.
@@ -404,6 +414,8 @@ class Database:
         """Close a connection whose file is elsewhere by now, and note whether it was deleted."""
         if shared.connection is not None:
             with suppress(sqlite3.Error):  # there is no such table: it was moved or removed
+                # Who deletes may wait for it, and holds the folder meanwhile.
+                shared.roll_back()
                 query = f"SELECT name FROM {_DELETED} ORDER BY rowid DESC"
                 found = shared.connection.execute(query).fetchone()
                 self.deletion = str(found[0]) if found else self.deletion
@@ -541,6 +553,7 @@ class _Transaction(NamedTuple):
         try:
             return self._begin()
         except BaseException as error:
+            self._undo()
             self.shared.close()
             self.shared.lock.release()
             if isinstance(error, (*SQLITE_ERRORS, OSError)):
@@ -553,8 +566,7 @@ class _Transaction(NamedTuple):
             try:
                 # Whether its file is still there is asked below, under the lock.
                 connection = shared.connection or self.database.open_writer(shared)
-                if connection.in_transaction:  # an interrupt came at a bad moment
-                    connection.rollback()
+                shared.roll_back()  # if an interrupt came at a bad moment
                 if shared.turn is not None:
                     shared.turn.prepare(connection)
                 try:
@@ -596,10 +608,8 @@ class _Transaction(NamedTuple):
                 raise explain(error, self.database.path) from error
 
     def _undo(self) -> None:
-        connection = self.shared.connection
         try:
-            if connection is not None and connection.in_transaction:
-                connection.rollback()
+            self.shared.roll_back()
         except SQLITE_ERRORS:
             self.shared.close()
 

@@ -13,7 +13,7 @@ import shutil
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from daskperiment.store import rights
 from daskperiment.store.liveness import current_origin
 from daskperiment.store.protocol import Fault
 
-__all__ = ["Deletions", "left_folders", "remove_folders"]
+__all__ = ["Deletions", "left_folders", "move_aside", "remove_folders"]
 
 _KEPT = 30 * 86_400.0
 """Seconds for which a name is kept."""
@@ -123,12 +123,18 @@ def _is_of_another(name: str) -> bool:
 # The folders beside the database ------------------------------------------------------------------
 
 
-def remove_folders(folder: Path) -> None:
-    """Remove what an experiment's folder has in folders of its own, also what was left before."""
-    for left in _left(folder):
+def move_aside(folder: Path) -> list[Path]:
+    """Rename what an experiment's folder has in folders of its own; return those that stay.
+
+    The next experiment has others then, which `remove_folders` leaves alone.
+    """
+    return [path for path in map(folder.joinpath, _FOLDERS) if _stays(path)]
+
+
+def remove_folders(folder: Path, staying: Collection[Path]) -> None:
+    """Remove what was moved aside, also what was left before, and what could not be moved."""
+    for left in [*_left(folder), *staying]:
         _remove(left)
-    for name in _FOLDERS:
-        _remove(_moved_aside(folder / name))
 
 
 def left_folders(folder: Path) -> Iterator[Fault]:
@@ -141,19 +147,20 @@ def left_folders(folder: Path) -> Iterator[Fault]:
 
 def _left(folder: Path) -> Iterator[Path]:
     for name in _FOLDERS:
-        yield from folder.glob(f".{name}-*.removed")
+        yield from rights.found(folder, f".{name}-*.removed")
 
 
-def _moved_aside(folder: Path) -> Path:
-    """Rename a folder, into which others may go on to write; return where it is."""
-    if not folder.is_dir() or folder.is_symlink():  # of a link no more than the name would move
-        return folder
-    aside = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}.removed")
+def _stays(folder: Path) -> bool:
+    """Rename a folder, into which others may go on to write; return whether that cannot be."""
+    if folder.is_symlink():  # no more than the name would move
+        return True
     try:
-        os.rename(folder, aside)
+        os.rename(folder, folder.with_name(f".{folder.name}-{uuid.uuid4().hex}.removed"))
+    except FileNotFoundError:
+        return False
     except OSError:  # a disk of its own, or open on a system that minds
-        return folder
-    return aside
+        return True
+    return False
 
 
 def _remove(folder: Path) -> None:

@@ -32,6 +32,8 @@ _MANY = 30_000 if sqlite3.sqlite_version_info >= (3, 32) else 900
 """Values in one statement: fewer than SQLite takes."""
 _PIECE = 4 << 20
 """Bytes that are written at a time of what may turn out to be there already."""
+_TRIES = (False,) * 20 + (True,)
+"""Of writing a file whose folder somebody else deletes meanwhile; the last one is ``True``."""
 _FEW, _SMALL = 4, 4096
 """So many objects, of so many bytes each, are kept at hand when somebody asks for their sizes."""
 
@@ -208,11 +210,12 @@ class FileObjects:
         nothing: list[Any] = []
         rows = self._database.ask(lambda found: found.execute(query).fetchall(), nothing)
         yield from (digest for (digest,) in rows if isinstance(digest, str))
-        yield from (path.name for path in self._folder.glob("*/*/*") if _is_digest(path.name))
+        names = (path.name for path in rights.found(self._folder, "*/*/*"))
+        yield from filter(_is_digest, names)
 
     def faults(self) -> list[Fault]:
         """Return what killed processes began to write and never finished."""
-        left = [path for path in self._folder.glob("*/*/*.tmp") if _is_abandoned(path)]
+        left = [*filter(_is_abandoned, rights.found(self._folder, "*/*/*.tmp"))]
         if not left:
             return []
         what = f"{len(left)} files that were never written to the end"
@@ -270,20 +273,29 @@ class FileObjects:
         # Of another size is what a power failure left: it is written again.
         if self._size_of_file(digest) == size:
             return
-        temporary = path.with_name(f"{uuid.uuid4().hex}.tmp")
         with explained(path):
-            if isinstance(parts, UnnamedObject) and parts.take(path):
-                return
-            rights.make_folder(path.parent)
-            try:
-                with open(temporary, "xb") as file:
-                    _reserve(file.fileno(), size)
-                    file.writelines(parts)
-                rights.share(temporary)
-                os.replace(temporary, path)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
+            for last in _TRIES:
+                try:
+                    if not isinstance(parts, UnnamedObject) or not parts.take(path):
+                        _write_object(path, parts, size)
+                    return
+                except FileNotFoundError:  # somebody deleted the folder meanwhile
+                    if last:
+                        raise
+
+
+def _write_object(path: Path, parts: Sequence[Buffer], size: int) -> None:
+    temporary = path.with_name(f"{uuid.uuid4().hex}.tmp")
+    rights.make_folder(path.parent)
+    try:
+        with open(temporary, "xb") as file:
+            _reserve(file.fileno(), size)
+            file.writelines(parts)
+        rights.share(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def select_in(

@@ -18,7 +18,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property, lru_cache, partial
 from operator import attrgetter, itemgetter
@@ -30,7 +30,12 @@ from daskperiment.records import BEGUN, STREAMS
 from daskperiment.store import rights
 from daskperiment.store.faults import explained, is_absent
 from daskperiment.store.file.database import Database
-from daskperiment.store.file.deletions import Deletions, left_folders, remove_folders
+from daskperiment.store.file.deletions import (
+    Deletions,
+    left_folders,
+    move_aside,
+    remove_folders,
+)
 from daskperiment.store.file.objects import FileObjects, UnnamedObject, select_in
 from daskperiment.store.object_methods import ObjectMethods
 from daskperiment.store.outlines import (
@@ -356,18 +361,19 @@ class FileStore(ObjectMethods):
     def delete(self) -> None:
         """Remove the files written here, and the folder if no other file is in it."""
         self.delete_elsewhere()
-        self._remove_database()
+        staying: list[Path] = []
+        self._remove_database(lambda: staying.extend(move_aside(self.folder)))
         with explained(self.folder):
-            remove_folders(self.folder)
+            remove_folders(self.folder, staying)
             for name in ("clock", ".gitignore"):
                 (self.folder / name).unlink(missing_ok=True)
         with suppress(OSError):  # it was never made, or other files are in it
             self.folder.rmdir()
 
-    def _remove_database(self) -> None:
+    def _remove_database(self, also: Callable[[], object]) -> None:
         name = self._deletions.begin()
         try:
-            self._database.remove(name)
+            self._database.remove(name, also)
         except BaseException:
             self._deletions.withdraw(name)
             raise
