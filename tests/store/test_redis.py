@@ -40,7 +40,11 @@ from daskperiment.errors import (
 )
 from daskperiment.recording.registry import close_recorders, recorder_for
 from daskperiment.store.protocol import Owner, Record
+from daskperiment.store.redis import scripts
+from daskperiment.store.redis import store as redis_stores
 from daskperiment.store.redis.client import KeptConnections
+from daskperiment.store.redis.client import RedisServer as RedisClient
+from daskperiment.store.redis.inspection import RedisInspection
 from daskperiment.store.redis.store import RedisStore, list_redis, open_redis
 from daskperiment.testing import StoreConformance
 from tests.helpers.late_reads import WAYS, printed_late
@@ -640,6 +644,102 @@ def test_listed_again(open_store: Callable[..., RedisStore], server: RedisServer
     assert list_redis(server.url) == []
     assert first.allocate("two", b"{}").trial == 1
     assert list_redis(server.url) == ["a"]
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_deleting_while_somebody_writes(
+    moment: str,
+    open_store: Callable[..., RedisStore],
+    raw: redis.Redis,
+    server: RedisServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What somebody writes between two steps of a deletion is deleted as a whole, or not at all."""
+    first, second = open_store(), open_store()
+    for n in range(20):
+        first.allocate(f"old {n}", b"{}")
+    first.append([Record("points", n, "x", b"{}") for n in range(1500)])
+    run, call, met = RedisClient.run, RedisClient.call, []
+
+    def write() -> None:
+        met.append(moment)
+        trial = second.allocate(f"new {len(met)}", b"{}").trial
+        second.append([Record("points", trial, "y", b"{}"), Record("later", trial, "z", b"{}")])
+
+    def running(self: RedisClient, script: Any, *args: Any) -> Any:
+        if script is scripts.DELETE and moment == "before" and not met:
+            write()
+        return run(self, script, *args)
+
+    def calling(self: RedisClient, *command: Any) -> Any:
+        if command[0] == "SREM" and moment == "after":
+            write()
+        return call(self, *command)
+
+    monkeypatch.setattr(RedisClient, "run", running)
+    monkeypatch.setattr(RedisClient, "call", calling)
+    first.delete()
+    monkeypatch.undo()
+    assert met
+    if moment == "before":
+        assert raw.keys() == [b"daskperiment:{a}:deleted"]
+        assert list_redis(server.url) == []
+        write()
+    assert [one.trial for one in first.read("trials")] == [1]
+    assert [one.id for one in first.read("points")] == ["y"]
+    assert [one.id for one in first.read("later")] == ["z"]
+    assert list_redis(server.url) == ["a"]
+    assert list(first.faults(10)) == []
+
+
+def test_deleting_what_never_rests(
+    open_store: Callable[..., RedisStore], raw: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An experiment to which somebody writes all the time is deleted after a few tries."""
+    first, second = open_store(), open_store()
+    first.allocate("old", b"{}")
+    run, met = RedisClient.run, []
+
+    def running(self: RedisClient, script: Any, *args: Any) -> Any:
+        if script is scripts.DELETE:
+            met.append(script)
+            second.append([Record("steps", 1, f"x{len(met)}", b"{}")])
+        return run(self, script, *args)
+
+    monkeypatch.setattr(RedisClient, "run", running)
+    first.delete()
+    monkeypatch.undo()
+    assert len(met) == 6
+    assert raw.keys() == [b"daskperiment:{a}:deleted"]
+
+
+def test_deleting_many_keys(
+    open_store: Callable[..., RedisStore], raw: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of more keys than a server takes at once none is left."""
+    monkeypatch.setattr(redis_stores, "_AT_ONCE", 40)
+    monkeypatch.setattr(redis_stores, "_BATCH", 30)
+    store = open_store()
+    store.allocate("one", b"{}")
+    store.append([Record("points", n, "x", b"{}") for n in range(150)])
+    store.delete()
+    assert raw.keys() == [b"daskperiment:{a}:deleted"]
+
+
+def test_looking_over_while_somebody_writes(
+    open_store: Callable[..., RedisStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written while a stream is looked over is no fault of it."""
+    first, second = open_store(), open_store()
+    first.allocate("one", b"{}")
+    members = RedisInspection._members
+
+    def meeting(self: RedisInspection, key: str) -> Any:
+        second.allocate("two", b"{}")
+        return members(self, key)
+
+    monkeypatch.setattr(RedisInspection, "_members", meeting)
+    assert list(first.faults(10)) == []
 
 
 # Servers that fail ---------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from daskperiment.errors import CorruptRecordError, StoreError, StoreUnavailable
 from daskperiment.store.redis.scripts import Script
 from daskperiment.store.redis.targets import RedisTarget
 
-__all__ = ["RedisServer"]
+__all__ = ["KeysMovingError", "RedisServer"]
 
 T = TypeVar("T")
 _Client = Any

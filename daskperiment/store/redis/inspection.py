@@ -11,7 +11,7 @@ from daskperiment.store.protocol import Fault
 from daskperiment.store.redis.client import RedisServer
 from daskperiment.store.redis.scripts import SET_ASIDE
 
-__all__ = ["RedisInspection", "count_or_none", "is_count"]
+__all__ = ["RedisInspection", "count_or_none", "is_count", "pairs"]
 
 _ENTRIES = 1000
 """Entries of a stream that are asked for at once."""
@@ -73,7 +73,7 @@ class RedisInspection:
             yield from fresh
 
     def _odd_numbers(self, key: str) -> Iterator[Fault]:
-        found = _pairs(self._server.call("HGETALL", key))
+        found = pairs(self._server.call("HGETALL", key))
         odd = [name for name, value in found.items() if not is_count(value)]
         if odd:
             names = ", ".join(repr(name.decode(errors="replace")) for name in odd[:3])
@@ -81,7 +81,7 @@ class RedisInspection:
 
     def _lost_entries(self, key: str) -> Iterator[Fault]:
         stream = f"{self._prefix}stream:{key.split(':')[-2]}"
-        places = list(_pairs(self._server.call("HGETALL", key)).values())
+        places = list(pairs(self._server.call("HGETALL", key)).values())
         lost = [
             place
             for place in places
@@ -94,9 +94,6 @@ class RedisInspection:
     def _odd_entries(self, key: str) -> Iterator[Fault]:
         """Find entries that are no records, or stand where no counter has come to."""
         stream = key.rpartition(":")[2]
-        count = (
-            count_or_none(self._server.call("HGET", self._counters, f"stream:{stream}")) or 0
-        )  # what is no number is told of where it stands
         odd, last = [], 0
         for name, member in self._members(key):
             place, _, number = name.partition(b"-")
@@ -104,6 +101,8 @@ class RedisInspection:
                 odd.append(name)
             else:
                 last = max(last, int(place))
+        # Asked last, as others may write. What is no number is told of where it stands.
+        count = count_or_none(self._server.call("HGET", self._counters, f"stream:{stream}")) or 0
         if odd or last > count:
             what = f"{len(odd)} of its entries are no records, such as {odd[0]!r}" if odd else ""
             what = what or f"its last entry is {last}, and {self._counters!r} says {count}"
@@ -144,6 +143,6 @@ def count_or_none(text: bytes | None) -> int | None:
     return int(text) if text and is_count(text) else None
 
 
-def _pairs(found: Any) -> dict[bytes, bytes]:
+def pairs(found: Any) -> dict[bytes, bytes]:
     """Return a hash, which the driver gives as a dict or as a list."""
     return found if isinstance(found, dict) else dict(zip(found[::2], found[1::2], strict=True))

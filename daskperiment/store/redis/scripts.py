@@ -16,6 +16,7 @@ __all__ = [
     "ALLOCATE",
     "APPEND",
     "CHUNK",
+    "DELETE",
     "ERASE",
     "EXCERPT",
     "FIND",
@@ -166,6 +167,25 @@ return 1
 """,
 )
 """Stream, its index; ids of records of trial 0, which are removed."""
+
+DELETE = _script(
+    """
+if ARGV[3] == '1' then
+    local there = redis.call('HGETALL', KEYS[1])
+    if #there ~= #ARGV - 3 then return 0 end
+    for i = 1, #there do
+        if there[i] ~= ARGV[i + 3] then return 0 end
+    end
+end
+for i = 3, #KEYS do redis.call('UNLINK', KEYS[i]) end
+redis.call('UNLINK', KEYS[1])
+local named = redis.pcall('SET', KEYS[2], ARGV[1], 'EX', ARGV[2])
+return named.err and 2 or 1
+""",
+)
+"""Counters, name of the last deletion, other keys; name of this one, seconds for which it stays,
+whether the counters must be as follows, their fields and values -> 0 if they are not; else all
+keys are removed, and it is 1, or 2 of a full server that does not take the name."""
 
 SET_ASIDE = _script(
     """

@@ -28,7 +28,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache, partial
 from heapq import merge
-from itertools import islice
+from itertools import chain, islice
 from struct import Struct
 from typing import Any
 
@@ -49,12 +49,13 @@ from daskperiment.store.protocol import (
     removed_token,
 )
 from daskperiment.store.reading_ahead import ask_ahead
-from daskperiment.store.redis.client import RedisServer
-from daskperiment.store.redis.inspection import RedisInspection, count_or_none, is_count
+from daskperiment.store.redis.client import KeysMovingError, RedisServer
+from daskperiment.store.redis.inspection import RedisInspection, count_or_none, is_count, pairs
 from daskperiment.store.redis.objects import RedisObjects
 from daskperiment.store.redis.scripts import (
     ALLOCATE,
     APPEND,
+    DELETE,
     ERASE,
     EXCERPT,
     FIND,
@@ -82,6 +83,12 @@ _LISTED_AGAIN = 30.0
 """Seconds until an experiment is listed that could not be."""
 _REMEMBERED = 30 * 86_400
 """Seconds for which a deletion is known of."""
+_TRIES = (False,) * 5 + (True,)
+"""Of deleting what others write to; the last one is ``True``."""
+_UNNAMED = 2
+"""What the script says that deletes, of a server that did not take the deletion's name."""
+_AT_ONCE = 100_000
+"""Keys of records that go at one moment."""
 _END = 10**14
 _WIDTH = 16
 _BUCKETS = 4
@@ -299,16 +306,58 @@ class RedisStore(ObjectMethods):
     def delete(self) -> None:
         """Remove the experiment's keys: all below its prefix, and its id from the listing.
 
-        For 30 days one stays, with a random name of this deletion.
+        For 30 days one stays, with a random name of this deletion. All records go at one moment,
+        for somebody may write on: nothing of them may be found in the next experiment, and nothing
+        of that may go.
         """
         self.delete_elsewhere()
-        mark = f"{self._prefix}deleted"
-        with suppress(StoreError):  # a server without memory for it can be emptied all the same
-            self._server.call("SET", mark, uuid.uuid4().hex, "EX", _REMEMBERED)
-        for keys in self._server.scan(self._prefix + "*"):
-            if gone := [key for key in keys if key != mark.encode()]:
-                self._server.unlink(gone)
+        for last in _TRIES:
+            if self._delete(uuid.uuid4().hex, last):
+                break
         self._server.call("SREM", _EXPERIMENTS, self._id)
+        if self._server.call("EXISTS", self._counters):
+            self._list()  # somebody began the next one, and had listed it before
+
+    def _delete(self, name: str, last: bool) -> bool:
+        """Remove all keys; False if records were written meanwhile, unless it is the last try."""
+        counted: dict[bytes, bytes] = {}
+        exact = not last
+        if exact:
+            try:
+                counted = pairs(self._server.call("HGETALL", self._counters))
+            except CorruptRecordError:  # what is in its place goes, too
+                exact = False
+        mark = f"{self._prefix}deleted"
+        keys = self._delete_most({self._counters.encode(), mark.encode()})
+        fields = chain.from_iterable(counted.items())
+        arguments = (name, _REMEMBERED, int(exact), *fields)
+        try:
+            done = self._server.run(DELETE, [self._counters, mark, *keys], *arguments)
+        except KeysMovingError:
+            # Some are gone or on another node, and there is none that has all.
+            for key in (*keys, self._counters):
+                self._server.unlink([key])
+            done = _UNNAMED
+        if done == _UNNAMED:
+            with suppress(StoreError):  # a server without memory for it can be emptied all the same
+                self._server.call("SET", mark, name, "EX", _REMEMBERED)
+        return bool(done)
+
+    def _delete_most(self, others: set[bytes]) -> list[bytes]:
+        """Remove all keys but those of records and a few others, and return those that are left."""
+        left: list[bytes] = []
+        objects = f"{self._prefix}object:".encode()
+        for keys in self._server.scan(self._prefix + "*"):
+            gone = [key for key in keys if key.startswith(objects)]
+            left += [key for key in keys if key not in others and not key.startswith(objects)]
+            if gone:
+                self._server.unlink(gone)
+        # A server takes only so many names at once. What records are found by goes before these.
+        left.sort(key=lambda key: not key.startswith(f"{self._prefix}index:".encode()))
+        while len(left) > _AT_ONCE:
+            self._server.unlink(left[:_BATCH])
+            del left[:_BATCH]
+        return left
 
     def last_deletion(self) -> str:
         """Return what names the last deletion of the experiment, for 30 days."""
