@@ -10,9 +10,11 @@ import os
 import sqlite3
 import sys
 import time
+import uuid
 from collections import deque
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -39,6 +41,9 @@ _STEPS = 1000
 """SQLite's own steps between two looks at the clock."""
 _PATIENCE = 60.0
 """Seconds that a repair takes to look for rows of each table in what is damaged."""
+
+_ABANDONED = 86_400.0
+"""Seconds after which nobody builds a database any more that has not taken its place."""
 
 _Row = tuple[Any, ...]
 
@@ -322,15 +327,22 @@ def repair(folder: Path) -> Path:
     kept. A StoreError if there is none, or it is no database of an experiment.
     """
     path = folder / "records.sqlite"
-    new, kept = (path.with_name(f"records.{name}.sqlite") for name in ("new", f"{time.time():.0f}"))
+    new = path.with_name(f"records.{uuid.uuid4().hex[:8]}.new.sqlite")
     if not path.exists():
         raise StoreError(f"{path} does not exist: give the folder of an experiment")
+    _clear(folder)
     try:
-        new.unlink(missing_ok=True)
+        before = _state(path)
         _rebuild(path, new)
         rights.share(new)
         # Renamed, never removed: whenever this is cut off, both are there under some name.
         with rights.held(folder, alone=True):  # who opens it finds files of one of them
+            if _state(path) != before:
+                raise StoreError(
+                    f"{path} is not what it was when repairing it began, as if somebody else "
+                    "repaired, deleted or wrote it: check it again while nobody does"
+                )
+            kept = _unused(path)
             os.rename(path, kept)
             for suffix in ("-wal", "-shm"):
                 log = Path(f"{path}{suffix}")
@@ -338,9 +350,36 @@ def repair(folder: Path) -> Path:
                     os.rename(log, f"{kept}{suffix}")
             os.rename(new, path)
     except (*SQLITE_ERRORS, OSError) as error:
-        new.unlink(missing_ok=True)
         raise explain(error, path) from error
+    finally:
+        new.unlink(missing_ok=True)
     return kept
+
+
+def _state(path: Path) -> list[tuple[int, ...]]:
+    """Return what is another if a database is another one, or was written to."""
+    found = []
+    for suffix in ("", "-wal"):
+        with suppress(FileNotFoundError):
+            one = os.stat(f"{path}{suffix}")
+            if one.st_size:  # who only reads makes an empty log
+                found.append((one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns))
+    return found
+
+
+def _unused(path: Path) -> Path:
+    """Return the name under which a damaged database is kept: another than of those before."""
+    moments = count(int(time.time()))
+    names = (path.with_name(f"records.{moment}.sqlite") for moment in moments)
+    return next(name for name in names if not name.exists())
+
+
+def _clear(folder: Path) -> None:
+    """Remove what was half built when somebody was killed long ago."""
+    for path in rights.found(folder, "records.*.new.sqlite"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > _ABANDONED:
+                path.unlink()
 
 
 def _rebuild(path: Path, new: Path) -> None:

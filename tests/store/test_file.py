@@ -31,6 +31,7 @@ from daskperiment.errors import (
     StoreUnavailableError,
     StoreWarning,
 )
+from daskperiment.store import repair as repairing
 from daskperiment.store import rights
 from daskperiment.store.file import FileStore
 from daskperiment.store.file import database as databases
@@ -862,6 +863,74 @@ def test_nobody_opens_what_is_half_repaired(folder: Path, monkeypatch: pytest.Mo
     opened[0].join()
     assert [record.trial for record in other.read("trials")] == [1, 2]
     other.close()
+
+
+def test_two_repairs_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one leaves alone what the first one built, and both keep what they must."""
+    store = FileStore(folder)
+    store.allocate("first", b"{}")
+    store.close()
+    build, kept = repairing._rebuild, []
+
+    def built(path: Path, new: Path) -> None:
+        if not kept:
+            kept.append(new)
+            kept[:] = [repair(folder)]
+            store.allocate("second", b"{}")
+            store.close()
+        build(path, new)
+
+    monkeypatch.setattr(repairing, "_rebuild", built)
+    with pytest.raises(StoreError, match="somebody else repaired"):
+        repair(folder)
+    assert [record.trial for record in store.read("trials")] == [1, 2]
+    assert [*folder.glob("records.*.sqlite")] == kept
+    store.close()
+
+
+@pytest.mark.parametrize("deletes", [False, True])
+def test_a_repair_loses_nothing_of_others(
+    deletes: bool, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What somebody wrote since it was read, or after a deletion, is not put away."""
+    store, other = FileStore(folder), FileStore(folder)
+    store.allocate("first", b"{}")
+    store.close()
+    build = repairing._rebuild
+
+    def built(path: Path, new: Path) -> None:
+        build(path, new)
+        if deletes:
+            other.delete()
+        other.allocate("second", b'{"a": 1}')
+
+    monkeypatch.setattr(repairing, "_rebuild", built)
+    with pytest.raises(StoreError, match="somebody else"):
+        repair(folder)
+    assert [record.body for record in store.read("trials")][-1] == b'{"a": 1}'
+    assert [*folder.glob("records.*.sqlite")] == []
+    for each in (store, other):
+        each.close()
+
+
+def test_repairs_within_one_second(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each keeps what was there before, under a name of its own; what was left long ago goes."""
+    store = FileStore(folder)
+    store.allocate("first", b"{}")
+    store.close()
+    left = folder / "records.0123abcd.new.sqlite"
+    left.write_bytes(b"half")
+    monkeypatch.setattr(time, "time", lambda: 1e9)
+    repair(folder)
+    assert left.exists()
+    os.utime(left, (1e8, 1e8))
+    repair(folder)
+    assert sorted(path.name for path in folder.glob("records.*.sqlite")) == [
+        "records.1000000000.sqlite",
+        "records.1000000001.sqlite",
+    ]
+    assert [record.trial for record in store.read("trials")] == [1]
+    store.close()
 
 
 # Faults --------------------------------------------------------------------------------------

@@ -93,7 +93,7 @@ class RedisServer:
         """Send one command."""
         return self._guard(lambda: self._connected().execute_command(*command))
 
-    def run(self, script: Script, keys: Sequence[str], *arguments: Any) -> Any:
+    def run(self, script: Script, keys: Sequence[str | bytes], *arguments: Any) -> Any:
         """Run a script, which touches these keys and no other."""
         return self._guard(lambda: self._evaluate(script, len(keys), *keys, *arguments))
 

@@ -335,7 +335,7 @@ class RedisStore(ObjectMethods):
             done = self._server.run(DELETE, [self._counters, mark, *keys], *arguments)
         except KeysMovingError:
             # Some are gone or on another node, and there is none that has all.
-            for key in (*keys, self._counters):
+            for key in (*keys, self._counters.encode()):
                 self._server.unlink([key])
             done = _UNNAMED
         if done == _UNNAMED:
