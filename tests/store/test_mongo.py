@@ -40,10 +40,11 @@ from daskperiment.errors import (
     StoreWarning,
 )
 from daskperiment.history.tables import get_history
+from daskperiment.store.mongo import store as mongo_stores
 from daskperiment.store.mongo import trials as mongo_trials
 from daskperiment.store.mongo.client import MongoServer as Connected
 from daskperiment.store.mongo.client import mongo_target
-from daskperiment.store.mongo.store import MongoStore, list_mongo, open_mongo
+from daskperiment.store.mongo.store import CHUNKS, RECORDS, MongoStore, list_mongo, open_mongo
 from daskperiment.store.protocol import Owner, Record
 from daskperiment.testing import StoreConformance
 from tests.helpers.calls import calls_of
@@ -592,6 +593,55 @@ def test_guess_after_delete_by_another(store: MongoStore, url: str) -> None:
     other.close()
     assert store.allocate("t3", begun()).trial == 1
     assert store.state().latest == 1
+
+
+@pytest.mark.parametrize("collection", [RECORDS, CHUNKS])
+def test_deleting_while_somebody_writes(
+    collection: str, store: MongoStore, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a trial that begins during a deletion nothing is there then, or all of it."""
+    other, body, run, met = open_mongo(url, "a"), bytes(2_000_000), Connected.run, []
+    store.allocate("old", begun())
+    store.append([Record("points", 1, "x", b"{}")])
+    store.put("ab", [body])
+
+    def meeting(self: Connected, work: Any, *args: Any) -> Any:
+        if work is mongo_stores._delete and args[0] == collection and not met:
+            met.append(other.allocate("new", begun()).trial)
+            other.append([Record("points", 1, "y", b"{}")])
+            other.put("ab", [body])
+        return run(self, work, *args)
+
+    monkeypatch.setattr(Connected, "run", meeting)
+    store.delete()
+    monkeypatch.undo()
+    assert met == [1]
+    assert list(other.read("trials")) == list(other.read("points")) == []
+    assert other.sizes(["ab"]) == {}
+    assert list_mongo(url) == []
+    assert other.allocate("next", begun()).trial == 1
+    other.put("ab", [body])
+    assert bytes(other.get("ab")) == body
+    assert list(other.faults(10)) == []
+    other.close()
+
+
+def test_deleting_what_never_rests(
+    store: MongoStore, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who deletes what somebody writes to all the time comes to an end."""
+    other, run, met = open_mongo(url, "a"), Connected.run, []
+
+    def meeting(self: Connected, work: Any, *args: Any) -> Any:
+        if work is mongo_stores._delete and args[0] == RECORDS:
+            met.append(other.allocate(f"t{len(met)}", begun()).trial)
+        return run(self, work, *args)
+
+    monkeypatch.setattr(Connected, "run", meeting)
+    store.allocate("old", begun())
+    store.delete()
+    assert len(met) == mongo_stores._ROUNDS
+    other.close()
 
 
 # Order -------------------------------------------------------------------------------------------

@@ -68,6 +68,8 @@ _PAGE = 1_000
 """Records of other streams that are gone through together."""
 _DELETED = 500
 """Documents deleted in one round trip: few enough for the time limit."""
+_ROUNDS = 10
+"""Times that collections are emptied at most, while others write."""
 _INDEXING = 600.0
 """Seconds that it may take to index what is in a collection already."""
 
@@ -219,17 +221,26 @@ class MongoStore(ObjectMethods):
     def delete(self) -> None:
         """Remove the experiment's documents, and no other; collections and indexes stay.
 
-        For 30 days one document stays, with a random name of this deletion.
+        For 30 days one document stays, with a random name of this deletion. Collections are emptied
+        one after the other, again until there was nothing: of a trial that somebody began meanwhile
+        a part may be gone, and then all of it goes.
         """
         self.delete_elsewhere()
         with suppress(StoreError):  # a server without room for it can be emptied all the same
             self._server.run(_note_deletion, self._id, uuid.uuid4().hex)
         self._trials.forget()
         self._batches.forget()
-        for collection, key in _KEYS.items():
-            filter_ = {key: _range(self._id), **(FORMAT if collection == TRIALS else {})}
-            while self._server.run(_delete, collection, filter_):
-                pass
+        for _ in range(_ROUNDS):
+            if not any([self._empty(collection) for collection in _KEYS]):
+                break
+
+    def _empty(self, collection: str) -> bool:
+        """Remove the experiment's documents from a collection; return whether there was one."""
+        filter_ = {_KEYS[collection]: _range(self._id), **(FORMAT if collection == TRIALS else {})}
+        count = 0
+        while self._server.run(_delete, collection, filter_):
+            count += 1
+        return count > 0
 
     def last_deletion(self) -> str:
         """Return what names the last deletion of the experiment, for 30 days."""
