@@ -742,6 +742,26 @@ def test_looking_over_while_somebody_writes(
     assert list(first.faults(10)) == []
 
 
+def test_looking_over_while_somebody_deletes(
+    open_store: Callable[..., RedisStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is deleted while an index is looked over was not lost."""
+    first, second = open_store(), open_store()
+    first.allocate("one", b"{}")
+    call, met = RedisClient.call, []
+
+    def calling(self: RedisClient, *command: Any) -> Any:
+        found = call(self, *command)
+        if command[0] == "HGETALL" and "index:" in str(command[1]) and not met:
+            met.append(command)
+            second.delete()
+        return found
+
+    monkeypatch.setattr(RedisClient, "call", calling)
+    assert list(first.faults(10)) == []
+    assert met
+
+
 # Servers that fail ---------------------------------------------------------------------------
 
 

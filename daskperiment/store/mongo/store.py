@@ -231,7 +231,7 @@ class MongoStore(ObjectMethods):
         self._trials.forget()
         self._batches.forget()
         for _ in range(_ROUNDS):
-            if not any([self._empty(collection) for collection in _KEYS]):
+            if sum(map(self._empty, _KEYS)) == 0:
                 break
 
     def _empty(self, collection: str) -> bool:

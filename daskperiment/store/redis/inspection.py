@@ -51,18 +51,22 @@ class RedisInspection:
         for key in self.keys("*"):
             if time.monotonic() > deadline:
                 return
-            name = key[len(self._prefix) :]
-            kind = self._server.call("TYPE", key)
-            kind = kind.decode() if isinstance(kind, bytes) else kind
-            wanted = _KINDS.get(name.partition(":")[0])
-            if kind not in ("none", wanted):
-                yield self._fault(key, f"it is of the kind {kind}, not {wanted}")
-            elif name in ("counters", "tokens"):
-                yield from self._odd_numbers(key)
-            elif name.startswith("index:"):
-                yield from self._lost_entries(key)
-            elif name.startswith("stream:"):
-                yield from self._odd_entries(key)
+            if any(self._faults_of(key)):  # or it was deleted between two questions
+                yield from self._faults_of(key)
+
+    def _faults_of(self, key: str) -> Iterator[Fault]:
+        name = key[len(self._prefix) :]
+        kind = self._server.call("TYPE", key)
+        kind = kind.decode() if isinstance(kind, bytes) else kind
+        wanted = _KINDS.get(name.partition(":")[0])
+        if kind not in ("none", wanted):
+            yield self._fault(key, f"it is of the kind {kind}, not {wanted}")
+        elif name in ("counters", "tokens"):
+            yield from self._odd_numbers(key)
+        elif name.startswith("index:"):
+            yield from self._lost_entries(key)
+        elif name.startswith("stream:"):
+            yield from self._odd_entries(key)
 
     def keys(self, pattern: str) -> Iterator[str]:
         """Yield the experiment's keys of a pattern, each once."""
