@@ -358,7 +358,7 @@ def repair(folder: Path) -> Path:
 
 def _state(path: Path) -> list[tuple[int, ...]]:
     """Return what is another if a database is another one, or was written to."""
-    found = []
+    found: list[tuple[int, ...]] = []
     for suffix in ("", "-wal"):
         with suppress(FileNotFoundError):
             one = os.stat(f"{path}{suffix}")
