@@ -43,6 +43,7 @@ from daskperiment.records import (
     Failure,
     Files,
     Graph,
+    Origin,
     Removed,
     TrialStatus,
     beat_sender,
@@ -68,6 +69,7 @@ __all__ = [
     "find_trial",
     "fold",
     "fold_piece",
+    "go_on_elsewhere",
     "intact",
     "part_of",
     "possible_ids",
@@ -523,7 +525,11 @@ def remembered_elsewhere(store: Store) -> bool:
 
     It believes the store to have what that trial began with, and puts it there no more.
     """
-    here = current_origin()
     markers = [one for one in store.read("trials") if one.id == REMOVED]
-    origins = {one.origin for _, one in decoded(markers, Removed)[0]} - {None, here}
-    return any(is_gone(origin) is not True for origin in origins if origin is not None)
+    return go_on_elsewhere({one.origin for _, one in decoded(markers, Removed)[0] if one.origin})
+
+
+def go_on_elsewhere(origins: Collection[Origin]) -> bool:
+    """Whether one of some processes is another one than this, and may go on."""
+    here = current_origin()
+    return any(is_gone(origin) is not True for origin in origins if origin != here)

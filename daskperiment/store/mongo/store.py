@@ -308,9 +308,10 @@ def _bodies(database: Database, experiment: str, owners: Sequence[Owner]) -> lis
     """Return the digests of the records of trials that are too large for their documents."""
     trials = [owner.trial for owner in owners]
     named: set[str] = set()
-    for collection, field in ((TRIALS, "trial"), (RECORDS, "records.trial")):
-        filter_ = {"experiment": experiment, field: {"$in": trials}}
-        named |= _named(database, collection, filter_)
+    # The index of trials is of documents with the mark alone: without it all would be looked at.
+    of = {TRIALS: {**FORMAT, "trial": {"$in": trials}}, RECORDS: {"records.trial": {"$in": trials}}}
+    for collection, filter_ in of.items():
+        named |= _named(database, collection, {"experiment": experiment, **filter_})
     return sorted(named)
 
 
