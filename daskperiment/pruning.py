@@ -292,11 +292,7 @@ class _ObjectSurvey:
 
     def droppable(self) -> Iterator[str]:
         """The digests of reusable objects that nothing else needs."""
-        return (
-            digest
-            for digest in {**self._uses, **self._past}
-            if digest not in self._needed
-        )
+        return (digest for digest in {**self._uses, **self._past} if digest not in self._needed)
 
     def _past_checkpoints(self) -> Iterator[tuple[str, _ObjectUse]]:
         """Yield the checkpoints that nobody goes on from, with when they were kept."""

@@ -76,7 +76,6 @@ __all__ = [
     "read_trials",
     "remembered_elsewhere",
     "require_trial",
-    "resumed_by",
     "steps_told",
     "trial_or_raise",
 ]
@@ -189,22 +188,6 @@ def find_trial(store: Store, token: str | None, after: int) -> RecordedTrial | N
     later = range(after + 1, store.state().latest + 1)
     trials = read_trials(store, later).values() if later and token else ()
     return next((one for one in trials if one.begun.token.partition("/")[0] == token), None)
-
-
-class _Link(Struct, gc=False):
-    """Of a trial's first record, which trial it goes on from."""
-
-    resumes: int | None = None
-
-
-def resumed_by(store: Store, trial: RecordedTrial) -> list[int]:
-    """Return the trials that went on from one; none did from one that succeeded."""
-    latest = store.state().latest
-    if trial.status in ("succeeded", "running") or latest <= trial.trial:
-        return []
-    later = store.read("trials", range(trial.trial + 1, latest + 1))
-    pairs = intact((one for one in later if one.id == BEGUN), _Link)
-    return sorted(number for number, link in pairs if link.resumes == trial.trial)
 
 
 def require_trial(store: Store, trial_id: int) -> None:

@@ -180,11 +180,12 @@ class MongoStore(ObjectMethods):
         part = self._trials if stream in TRIAL_STREAMS else self._batches
         return part.read(stream, trials, after)
 
-    def read_starting(self, stream: str, trial: int, start: str) -> Iterable[Stored]:
-        """Read the records of a trial whose ids begin with a text, which the server picks out."""
+    def read_starting(self, stream: str, trial: int | None, start: str) -> Iterable[Stored]:
+        """Read the records whose ids begin with a text, which the server picks out."""
+        trials = None if trial is None else [trial]
         if stream in TRIAL_STREAMS:
-            return self._trials.read(stream, [trial], 0, start)
-        return [one for one in self.read(stream, [trial]) if one.id.startswith(start)]
+            return self._trials.read(stream, trials, 0, start)
+        return [one for one in self.read(stream, trials) if one.id.startswith(start)]
 
     def read_excerpts(
         self, stream: str, trials: Collection[int], after: int, texts: Collection[str], mark: str
