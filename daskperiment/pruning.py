@@ -356,11 +356,11 @@ class _ObjectSurvey:
                 self._needed.update(digests_within([artifact.value, artifact.thumbnail]))
             states = [one for one in chunk if record_kind(one.id) == CHECKPOINT]
             for stored, state in self._decoded(states, _HeldCheckpoint):
-                kept = _KeptState(state.saved, state.keep, tuple(digests_within(state.value)))
+                one = _KeptState(state.saved, state.keep, tuple(digests_within(state.value)))
                 known = self._checkpoints.setdefault((stored.trial, state.step), [])
                 # Behind those that were kept at the same moment.
-                insort(known, kept, key=_age)
-                self._states.update(kept.digests)
+                insort(known, one, key=_age)
+                self._states.update(one.digests)
 
     def _note(self, digest: str, trial: int, run: _HoldingRun) -> None:
         if trial not in self._settled:

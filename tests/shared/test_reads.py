@@ -16,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import daskperiment
-from daskperiment import copying
+from daskperiment import copying, experiment
 from daskperiment.cli import cli
 from daskperiment.dashboard.api import DashboardAPI, Source
+from daskperiment.errors import FilterError
 from daskperiment.history import kept_columns, read_trials
 from daskperiment.history.curated import curated
 from daskperiment.history.kept_columns import resumed_by
@@ -321,3 +322,55 @@ def test_many_trials_are_looked_for_once(make_place: Callable[[str], Place]) -> 
     assert not [*ex._store.read_excerpts("points", range(200, 400), 0, ['"loss"'], '!",-0]')]
     every = ex._store.read_excerpts("points", range(3, 400), 0, ['"loss"'], '!",-0]')
     assert {one.trial for one in every} == set(trials[2:])
+
+
+NAMED = {
+    "best": lambda ex: ex.best("metrics.m3.min", where="metrics.m3 >= 0"),
+    "where": lambda ex: ex.get_history(where="metrics.m3 > 1").index.tolist(),
+    "of two": lambda ex: ex.get_history(where="metrics.m3 > 1", sort="-metrics.m1").index.tolist(),
+    "a name with a dot": lambda ex: ex.get_history(sort="metrics.x.min").index.tolist(),
+    "of a dot": lambda ex: ex.best("metrics.x.min.max"),
+}  # fmt: skip
+
+
+def run_loops(backend: Any, count: int) -> daskperiment.Experiment:
+    ex = daskperiment.Experiment("named", backend=backend)
+
+    @ex.result
+    def train(a: int) -> int:
+        for epoch in range(12):
+            names = [*(f"m{n}" for n in range(count)), "x.min", "x"]
+            ex.save_metrics(dict.fromkeys(names, a + epoch % 5), epoch=epoch)
+        return a
+
+    for value in range(4):
+        train(ex.parameter("a")).bind(a=value).compute(scheduler="synchronous")
+    return ex
+
+
+@pytest.mark.parametrize("kind", ["redis", "mongo"])
+def test_a_metric_that_a_table_names(
+    kind: str, make_place: Callable[[str], Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes from a server without four times as many others, and the answer is the same."""
+    sizes: dict[int, int] = {}
+    excerpted = STORES[kind].read_excerpts
+    for count in (40, 160):
+
+        def noted(*given: Any, count: int = count) -> Iterator[Any]:
+            for one in excerpted(*given):
+                sizes[count] = sizes.get(count, 0) + len(one.body)
+                yield one
+
+        ex = run_loops(make_place(kind).backend, count)
+        with monkeypatch.context() as patch:
+            patch.setattr(STORES[kind], "read_excerpts", noted)
+            found = {name: ask(ex) for name, ask in NAMED.items()}
+            with pytest.raises(FilterError, match="m1"):
+                ex.best("metrics.none")
+        with monkeypatch.context() as patch:
+            patch.setattr("daskperiment.history.history_table.excerpting", lambda store: None)
+            assert found == {name: ask(ex) for name, ask in NAMED.items()}
+        close_recorders()
+        experiment._EXPERIMENTS.clear()
+    assert sizes[160] < 1.5 * sizes[40]

@@ -310,9 +310,9 @@ def _bodies(database: Database, experiment: str, owners: Sequence[Owner]) -> lis
     trials = [owner.trial for owner in owners]
     named: set[str] = set()
     # The index of trials is of documents with the mark alone: without it all would be looked at.
-    of = {TRIALS: {**FORMAT, "trial": {"$in": trials}}, RECORDS: {"records.trial": {"$in": trials}}}
-    for collection, filter_ in of.items():
-        named |= _named(database, collection, {"experiment": experiment, **filter_})
+    for collection, field, mark in ((TRIALS, "trial", FORMAT), (RECORDS, "records.trial", {})):
+        filter_ = {"experiment": experiment, **mark, field: {"$in": trials}}
+        named |= _named(database, collection, filter_)
     return sorted(named)
 
 
