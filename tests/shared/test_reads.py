@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -374,3 +376,55 @@ def test_a_metric_that_a_table_names(
         close_recorders()
         experiment._EXPERIMENTS.clear()
     assert sizes[160] < 1.5 * sizes[40]
+
+
+@pytest.mark.parametrize("kind", STORES)
+def test_metrics_of_a_trial_are_read_once(
+    kind: str, make_place: Callable[[str], Place], reads: Counter[str]
+) -> None:
+    """Whoever shows or exports a trial reads its points as often, however many metrics it has."""
+    used = []
+    for count in (10, 40):
+        place = make_place(kind)
+        run_loops(place.backend, count)
+        close_recorders()
+        experiment._EXPERIMENTS.clear()
+        records = len([*open_store(place.backend, "named").read("points", [2])])
+        reads.clear()
+        shell(place.backend, "show", "named", 2, "--format", "json")
+        used.append(reads["points"] / records)
+    assert used == [1, 1]
+
+
+@pytest.mark.parametrize("kind", STORES)
+def test_export_of_failed_trials(
+    kind: str, make_place: Callable[[str], Place], reads: Counter[str], tmp_path: Path
+) -> None:
+    """It is not looked for each of them in all others which of these went on from it."""
+    used = []
+    for size in (SIZE, 4 * SIZE):
+        place = make_place(kind)
+        ex = daskperiment.Experiment("many", backend=place.backend)
+        node = define_failing(ex)
+        for number in range(size):
+            with pytest.raises(ValueError):
+                node.bind(a=number).compute(scheduler="synchronous")
+        with pytest.raises(ValueError):
+            node.resume(2, scheduler="synchronous")
+        open_again("many", place.backend)
+        reads.clear()
+        shell(place.backend, "export", "many", tmp_path / f"{size}")
+        used.append(reads["trials"])
+        told = [json.loads(one.read_text()) for one in (tmp_path / f"{size}").glob("trials/*")]
+        assert {one["trial"]: one["resumed_by"] for one in told} == {
+            trial: [size + 1] if trial == 2 else [] for trial in range(1, size + 2)
+        }
+    assert used[1] < 5 * used[0]
+
+
+def define_failing(ex: daskperiment.Experiment) -> Any:
+    @ex.result
+    def fail(a: int) -> None:
+        raise ValueError(a)
+
+    return fail(ex.parameter("a"))
