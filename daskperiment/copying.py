@@ -128,6 +128,8 @@ class _StoreCopy:
         self._damaged: list[str] = []
         self._conflicts: list[tuple[Output, Output]] = []
         """What steps returned in the source, and in the target for the same code and inputs."""
+        self._buried: set[str] = set()
+        """Tokens of trials that were deleted in the target."""
         self._gone: set[int] = set()
         """Trials of the source that were deleted there, or that the target had and deleted."""
         self._next = new.state().latest + 1
@@ -136,11 +138,11 @@ class _StoreCopy:
     def run(self) -> None:
         """Copy what the target lacks."""
         self._known = {token: trial for trial, token in _begun(self._new)}
-        removed = {record.token for _, record in _removed(self._new)}
+        self._buried = {record.token for _, record in _removed(self._new)}
         for trial, token in _begun(self._old):
             if token in self._known:
                 self._place(trial, self._known[token], token)
-            elif token in removed:
+            elif token in self._buried:
                 self._gone.add(trial)
         for stream in STREAMS:
             for batch in partition_all(BATCH, self._old.read(stream)):
@@ -207,12 +209,12 @@ class _StoreCopy:
         """Give the id of a deleted trial out to nobody, so that no later copy brings it back."""
         with suppress(CorruptRecordError):
             token = decode(marker.body, Removed).token
-            known = {record.token for _, record in _removed(self._new)}
-            if token in self._known or token in known:
+            if token in self._known or token in self._buried:
                 return  # what the target has is left alone
             now = self._new.allocate(token, _NOTHING).trial
             body = placed(marker.body, now)
             self._new.remove([Record("trials", now, REMOVED, body, Owner(now, token))])
+            self._buried.add(token)
             self._next = max(self._next, now + 1)
 
     def _leave_out(self, trial: int) -> None:
@@ -314,10 +316,14 @@ class _StoreCopy:
         return any(_token(each) == owner.token for each in begun)
 
     def _copy_objects(self, batch: Sequence[Stored]) -> None:
-        for each in batch:
-            for digest in _digests(each):
-                if digest not in self._objects and digest not in self._superseded:
-                    self._objects[digest] = _copy_object(self._old, self._new, digest)
+        found = dict.fromkeys(digest for each in batch for digest in _digests(each))
+        wanted = [one for one in found if one not in self._objects and one not in self._superseded]
+        # What is there as it should be is neither read nor sent again.
+        sizes = [store.sizes(wanted) if wanted else {} for store in (self._old, self._new)]
+        there = sizes[0].items() & sizes[1].items()
+        for digest in wanted:
+            is_there = (digest, sizes[0].get(digest)) in there
+            self._objects[digest] = is_there or _copy_object(self._old, self._new, digest)
 
 
 def _begun(store: Store) -> Iterator[tuple[int, str]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from bisect import insort
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -25,7 +26,7 @@ from daskperiment.codec import decode_each
 from daskperiment.errors import CorruptRecordError, StoreWarning
 from daskperiment.history.columns import frame_of, moments
 from daskperiment.history.trial_records import read_trials
-from daskperiment.recording.checkpoint_records import Successes, superseded_objects
+from daskperiment.recording.checkpoint_records import Successes
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import (
     ARTIFACT,
@@ -84,6 +85,7 @@ class _HeldCheckpoint(Struct, gc=False):
     step: str
     saved: float
     value: Any = None
+    keep: int = 1
 
 
 def _digests(kept: _HeldValue | None) -> Iterator[str]:
@@ -100,6 +102,18 @@ class _HoldingRun(Struct, gc=False):
     artifacts: list[Any] = []
     reused: int | None = None
     reusable: bool = False
+
+
+class _KeptState(NamedTuple):
+    """A checkpoint, as far as it counts."""
+
+    saved: float
+    keep: int
+    digests: tuple[str, ...]
+
+
+def _age(kept: _KeptState) -> float:
+    return -kept.saved
 
 
 class _ObjectUse(NamedTuple):
@@ -251,14 +265,18 @@ class _ObjectSurvey:
         self._begun: set[int] = set()
         self._settled: set[int] = set()
         self._successes = Successes()
-        self._checkpoints: dict[str, tuple[int, _HeldCheckpoint]] = {}
-        """Digest -> trial and record."""
-        self._superseded: set[str] = set()
+        self._checkpoints: dict[tuple[int, str], list[_KeptState]] = {}
+        """Trial and step -> those that it kept, the latest first."""
+        self._states: set[str] = set()
+        """Digests of all checkpoints."""
+        self._past: dict[str, _ObjectUse] = {}
+        """Those that nobody goes on from, with when they were kept."""
         self.busy: set[str] = set()
         """Digests of the objects that a running trial kept or reused."""
 
     def read_on(self) -> None:
         """Read the records that were written since the last time."""
+        before = dict(self._after)
         with warnings.catch_warnings():
             # The warning says that part of a stream is left out: what that needs is not known.
             warnings.simplefilter("error", StoreWarning)
@@ -269,32 +287,30 @@ class _ObjectSurvey:
                 self._read_artifacts()
             except StoreWarning as warning:
                 raise CorruptRecordError(_refusal(self._store, warning)) from warning
+        if self._after != before:
+            self._past = dict(self._past_checkpoints())
 
     def droppable(self) -> Iterator[str]:
         """The digests of reusable objects that nothing else needs."""
-        return (
-            digest
-            for digest in {**self._uses, **self._past_checkpoints()}
-            if digest not in self._needed
-        )
+        return (digest for digest in {**self._uses, **self._past} if digest not in self._needed)
 
-    def _past_checkpoints(self) -> dict[str, _ObjectUse]:
-        """Return the checkpoints that nobody goes on from, with when they were kept."""
-        return {
-            digest: _ObjectUse(one.saved, trial, one.step)
-            for digest, (trial, one) in self._checkpoints.items()
-            if digest in self._superseded or trial in self._successes
-        }
+    def _past_checkpoints(self) -> Iterator[tuple[str, _ObjectUse]]:
+        """Yield the checkpoints that nobody goes on from, with when they were kept."""
+        for (trial, step), kept in self._checkpoints.items():
+            counted = 0 if trial in self._successes else max(1, kept[0].keep)
+            for one in kept[counted:]:
+                for digest in one.digests:
+                    yield digest, _ObjectUse(one.saved, trial, step)
 
     def holds(self, digest: str) -> bool:
         """Whether something needs an object that is no reusable output, or a running trial."""
-        if digest in self._checkpoints and digest not in self._past_checkpoints():
+        if digest in self._states and digest not in self._past:
             return True
         return digest in self._needed or digest in self.busy
 
     def candidates(self, sizes: dict[str, int]) -> list[_ReusableObject]:
         """The droppable objects that are in the store, the least recently used first."""
-        uses = {**self._past_checkpoints(), **self._uses}
+        uses = {**self._past, **self._uses}
         found = [
             _ReusableObject(digest, uses[digest], sizes[digest])
             for digest in self.droppable()
@@ -340,9 +356,11 @@ class _ObjectSurvey:
                 self._needed.update(digests_within([artifact.value, artifact.thumbnail]))
             states = [one for one in chunk if record_kind(one.id) == CHECKPOINT]
             for stored, state in self._decoded(states, _HeldCheckpoint):
-                for digest in digests_within(state.value):
-                    self._checkpoints[digest] = stored.trial, state
-        self._superseded = superseded_objects(self._store) if self._checkpoints else set()
+                one = _KeptState(state.saved, state.keep, tuple(digests_within(state.value)))
+                known = self._checkpoints.setdefault((stored.trial, state.step), [])
+                # Behind those that were kept at the same moment.
+                insort(known, one, key=_age)
+                self._states.update(one.digests)
 
     def _note(self, digest: str, trial: int, run: _HoldingRun) -> None:
         if trial not in self._settled:

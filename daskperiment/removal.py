@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -20,7 +21,7 @@ from daskperiment.curation import owners_of
 from daskperiment.errors import CorruptRecordError, StoreWarning, TrialReusedError
 from daskperiment.formatting import listed
 from daskperiment.history.metrics import reused_metrics
-from daskperiment.history.trial_records import intact, remembered_elsewhere
+from daskperiment.history.trial_records import go_on_elsewhere, intact
 from daskperiment.recording.recorder import Recorder
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import (
@@ -165,10 +166,10 @@ def _discard(store: Store, recorder: Recorder, survey: _UseSurvey) -> None:
     Whoever keeps an object writes its record first, and looks for the object then. So it finds it
     gone, or the record is found here, and the object is put back.
     """
+    survey.read_on()  # its own markers, too
     gone = survey.begun_with | survey.kept
-    if remembered_elsewhere(store):
+    if go_on_elsewhere(survey.rememberers):
         gone = survey.kept - survey.begun_with
-    survey.read_on()
     for some in _batches(store.sizes(list(gone - survey.needed))):
         bodies = {digest: store.get(digest) for digest in some if digest in store.sizes([digest])}
         store.discard(list(bodies))
@@ -216,6 +217,8 @@ class _UseSurvey:
         self.reusing: dict[int, dict[int, str]] = {}
         """Trial that goes -> trials that stay and reuse what it kept, with a step of theirs."""
         self.origins: dict[int, Origin] = {}
+        self.rememberers: set[Origin] = set()
+        """Processes that ran a trial which was deleted, now or before."""
 
     def read_on(self) -> None:
         """Read the records that were written since the last time."""
@@ -236,6 +239,10 @@ class _UseSurvey:
 
     def _note(self, stream: str, one: Stored) -> None:
         trial = one.trial
+        if stream == "trials" and one.id == REMOVED:
+            with suppress(CorruptRecordError):  # it says no more than that the trial is gone
+                origin = decode(one.body, Removed).origin
+                self.rememberers |= {origin} if origin else set()
         if stream == "outputs":
             trial = decode(one.body, _Known).trial
             if trial in self._going:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +20,10 @@ from daskperiment.cli.lookup import bare_store_of, checked, find, ids, store_of
 from daskperiment.cli.trial_report import trial_data
 from daskperiment.errors import CorruptRecordError, StoreError
 from daskperiment.experiment import Experiment
-from daskperiment.history import read_trials
+from daskperiment.history import RecordedTrial, read_trials
+from daskperiment.history.metrics import load_metrics
 from daskperiment.recording.registry import recorder_for
+from daskperiment.records import SYSTEM
 from daskperiment.store.opening import open_store
 from daskperiment.store.protocol import Store
 
@@ -122,13 +124,16 @@ def export(backend: str | None, id: str, folder: Path) -> None:
     frame.columns = _unique(frame.columns)
     write(folder / "history.csv", output.as_text(list(frame.columns), rows_of(frame), "csv"))
     trials = read_trials(store)
+    resumed = _resumed(trials)
     for number, trial in trials.items():
-        data = {**trial_data(experiment, store, trial), **_code_and_packages(experiment, number)}
+        told = trial_data(experiment, store, trial, resumed.get(number, ()))
+        data = {**told, **_code_and_packages(experiment, number)}
         code = data.pop("code")
         data["system_metrics"] = output.plain_json(
             {
-                name: list(experiment.load_metric(name, number)[number].items())
-                for name in experiment.get_metrics(number, system=True)
+                name: list(one.items())
+                for name, one in load_metrics(store, number).items()
+                if name.startswith(SYSTEM)
             }
         )
         write(folder / "trials" / f"{number:06}.json", _json(data))
@@ -137,6 +142,16 @@ def export(backend: str | None, id: str, folder: Path) -> None:
             _make(folder / "logs")
             write(folder / "logs" / f"{number:06}.txt", log)
     output.print_text(f"{_trials(len(trials))} of {id} written to {folder}.")
+
+
+def _resumed(trials: Mapping[int, RecordedTrial]) -> dict[int, list[int]]:
+    """Return the trials that went on from others, by these: all are at hand, and looked at once."""
+    found: dict[int, list[int]] = {}
+    for number, trial in trials.items():
+        source = trials.get(trial.begun.resumes or 0)
+        if source is not None and source.status not in ("succeeded", "running"):
+            found.setdefault(source.trial, []).append(number)
+    return found
 
 
 def _code_and_packages(experiment: Experiment, trial: int) -> dict[str, Any]:

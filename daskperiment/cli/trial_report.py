@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,9 +18,11 @@ from daskperiment.experiment import Experiment
 from daskperiment.history import RecordedTrial, trial_or_raise
 from daskperiment.history.artifacts import KeptArtifact, artifacts_of
 from daskperiment.history.curated import NOTHING_SAID, curated
+from daskperiment.history.kept_columns import resumed_by
+from daskperiment.history.metrics import load_metrics
 from daskperiment.history.stored_values import StoredObject, viewed
-from daskperiment.history.trial_records import DAMAGED, part_of, resumed_by
-from daskperiment.records import Code
+from daskperiment.history.trial_records import DAMAGED, part_of
+from daskperiment.records import SYSTEM, Code
 from daskperiment.store.protocol import Store
 
 if TYPE_CHECKING:
@@ -159,14 +161,20 @@ def script_of(backend: str | None, id: str, trial: int) -> Path:
     return Path(file)
 
 
-def trial_data(experiment: Experiment, store: Store, trial: RecordedTrial) -> dict[str, Any]:
-    """Return all about a trial as plain data: what JSON holds, and nothing unpickled."""
+def trial_data(
+    experiment: Experiment, store: Store, trial: RecordedTrial, resumed: Sequence[int] | None = None
+) -> dict[str, Any]:  # fmt: skip
+    """Return all about a trial as plain data: what JSON holds, and nothing unpickled.
+
+    `resumed` are the trials that went on from it, where that is known.
+    """
     begun, ended, number = trial.begun, trial.ended, trial.trial
     value = None if ended is None or ended.status != "succeeded" else viewed(ended.value, store)
     failure = ended.failure if ended else None
     said = curated(store, [number]).get(number, NOTHING_SAID)
     steps = experiment.get_steps(number).drop(columns="Trial ID")
     steps.columns = steps.columns.str.lower().str.replace(" ", "_")
+    points = {name: list(one.items()) for name, one in load_metrics(store, number).items()}
     data = {
         "experiment": experiment.id,
         "trial": number,
@@ -186,14 +194,11 @@ def trial_data(experiment: Experiment, store: Store, trial: RecordedTrial) -> di
         "sweep": begun.sweep,
         "reproduces": begun.source,
         "resumes": begun.resumes,
-        "resumed_by": resumed_by(store, trial),
+        "resumed_by": resumed_by(store, trial) if resumed is None else [*resumed],
         "earlier_id": begun.was if begun.was != number else None,
         "copied_from": begun.birthplace and str(begun.birthplace),
         "failure": {name: getattr(failure, name) for name in _FAILURE} if failure else None,
-        "metrics": {
-            name: list(experiment.load_metric(name, number)[number].items())
-            for name in experiment.get_metrics(number)
-        },
+        "metrics": {name: one for name, one in points.items() if not name.startswith(SYSTEM)},
         "artifacts": [_artifact(one) for one in artifacts_of(store, [number])],
         "steps": steps.to_dict("records"),
     }

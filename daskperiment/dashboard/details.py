@@ -20,11 +20,11 @@ from daskperiment.dashboard.graph_layout import MAX_STEPS, layout_graph
 from daskperiment.dashboard.metric_cache import MetricSummaries
 from daskperiment.errors import CorruptRecordError
 from daskperiment.history.curated import NOTHING_SAID, curated
+from daskperiment.history.kept_columns import resumed_by
 from daskperiment.history.logs import get_log
 from daskperiment.history.stored_values import viewed
 from daskperiment.history.trial_records import (
     RecordedTrial,
-    resumed_by,
     steps_told,
     trial_or_raise,
 )

@@ -11,6 +11,7 @@ from typing import Any
 from daskperiment.errors import DaskperimentError
 from daskperiment.history.curated import Curated, curated
 from daskperiment.history.kept_columns import EndedTrials
+from daskperiment.records import CURATED, record_kind
 from daskperiment.store.protocol import Store
 
 __all__ = ["FirstReading", "KnownTrials"]
@@ -37,9 +38,10 @@ class KnownTrials:
         new = list(self._store.read("notes", after=self._heard))
         if not new:
             return False
-        trials = {one.trial for one in new}
+        trials = {one.trial for one in new if record_kind(one.id) == CURATED}
         # A trial is told of anew as a whole: what was said later counts.
-        self.said = {**self.said, **curated(self._store, trials)}
+        if trials:
+            self.said = {**self.said, **curated(self._store, trials)}
         self._heard = new[-1].position
         return True
 

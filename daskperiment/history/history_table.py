@@ -25,6 +25,7 @@ from daskperiment.history.table_columns import (
 )
 from daskperiment.history.trial_columns import TrialColumns
 from daskperiment.records import Environment
+from daskperiment.store.opening import excerpting
 from daskperiment.store.protocol import Store
 
 __all__ = ["FIXED", "SAID", "HistoryTable", "Metrics", "parts_of"]
@@ -77,7 +78,9 @@ class HistoryTable:
         self.columns = columns
         self.store = store
         self._read_said = read_said
-        self._read_metrics = read_metrics or partial(summarize, store)
+        self._read_metrics = read_metrics
+        self._has_asked = False
+        """Whether a metric alone was read: for another one all are."""
         self._declared = declared
         self._known: dict[Path, Column] = {}
         self._parts: dict[int, tuple[Any, Mapping[str, Any]]] = {}
@@ -188,7 +191,17 @@ class HistoryTable:
     def metrics(self) -> list[dict[str, MetricSummary]]:
         """The metrics of each row, by name."""
         trials = self.columns.trials.tolist()
-        found = self._read_metrics(trials)
+        found = (self._read_metrics or partial(summarize, self.store))(trials)
+        return [found[trial] for trial in trials]
+
+    def _metrics_named(self, names: Collection[str]) -> list[dict[str, MetricSummary]]:
+        """Return some metrics of each row, and maybe others: from a server these do not come."""
+        is_known = "metrics" in vars(self) or self._read_metrics is not None
+        if is_known or self._has_asked or excerpting(self.store) is None:
+            return self.metrics
+        self._has_asked = True
+        trials = self.columns.trials.tolist()
+        found = summarize(self.store, trials, names)
         return [found[trial] for trial in trials]
 
     @cached_property
@@ -197,13 +210,13 @@ class HistoryTable:
         return dict.fromkeys(sorted({name for each in self.metrics for name in each}))
 
     def _metric(self, path: Path) -> Column:
-        names = self.metric_names
-        name, which = ".".join(path), "last"
-        if name not in names and path[-1] in _SUMMARIES:
-            name, which = ".".join(path[:-1]), path[-1]
-        if name not in names and len(self):
-            raise no_column((name,), names, "metric")
-        found = [each.get(name) for each in self.metrics]
+        name, which, shorter = ".".join(path), "last", ".".join(path[:-1])
+        each = self._metrics_named({name, shorter} if path[-1] in _SUMMARIES else {name})
+        if path[-1] in _SUMMARIES and not any(name in one for one in each):
+            name, which = shorter, path[-1]
+        found = [one.get(name) for one in each]
+        if found and not any(found):
+            raise no_column((name,), self.metric_names, "metric")
         return column_of([MISSING if one is None else getattr(one, which) for one in found])
 
     def _whole(self, name: str) -> Column:

@@ -30,7 +30,7 @@ import numpy as np
 from msgspec import Struct
 from xxhash import xxh3_128_hexdigest
 
-from daskperiment.history.table_columns import CodedColumn, Column, NumberColumn
+from daskperiment.history.table_columns import CodedColumn, Column, NumberColumn, absent
 from daskperiment.history.trial_columns import (
     FoldedTrials,
     TrialColumns,
@@ -39,14 +39,23 @@ from daskperiment.history.trial_columns import (
     fold_trials,
     settled,
 )
-from daskperiment.history.trial_records import PIECE
+from daskperiment.history.trial_records import PIECE, RecordedTrial, intact
+from daskperiment.records import BEGUN
 from daskperiment.store import rights
 from daskperiment.store.opening import columns_folder, read_pages
 from daskperiment.store.protocol import Inspectable, Store, Stored
 from daskperiment.store.record_pages import RecordPage, pages_of
 from daskperiment.vouching import VouchedStore
 
-__all__ = ["EndedTrials", "KnownColumns", "all_columns", "keep", "latest_columns", "load_kept"]
+__all__ = [
+    "EndedTrials",
+    "KnownColumns",
+    "all_columns",
+    "keep",
+    "latest_columns",
+    "load_kept",
+    "resumed_by",
+]
 
 WORTH = 1_000
 """Trials that ended since, from which on their columns are kept for the next reader."""
@@ -229,6 +238,31 @@ def latest_columns(store: Store, count: int, running: bool, warn: bool = True) -
         parts += [*found.parts, endless_columns(store, found.pending, running)]
         high, size = low, 4 * size
     return settled(parts)
+
+
+class _Link(Struct, gc=False):
+    """Of a trial's first record, which trial it goes on from."""
+
+    resumes: int | None = None
+
+
+def resumed_by(store: Store, trial: RecordedTrial) -> list[int]:
+    """Return the trials that went on from one; none did from one that succeeded."""
+    latest = store.state().latest
+    if trial.status in ("succeeded", "running") or latest <= trial.trial:
+        return []
+    rest: Collection[int] = range(trial.trial + 1, latest + 1)
+    found: set[int] = set()
+    if len(rest) > WORTH and not isinstance(store, VouchedStore):
+        ended = EndedTrials(store)
+        ended.follow()
+        for part in ended.parts:
+            links = part.fields.get("resumes", absent(len(part.trials))).coded()
+            found.update(part.trials[links.truths(lambda one: one == trial.trial)].tolist())
+        rest = ended.pending
+    begun = (one for one in store.read("trials", rest) if one.id == BEGUN)
+    found.update(one for one, link in intact(begun, _Link) if link.resumes == trial.trial)
+    return sorted(found)
 
 
 # Reading ------------------------------------------------------------------------------------------

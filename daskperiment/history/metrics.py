@@ -14,6 +14,7 @@ from daskperiment.history.stored_values import MISSING, viewed, viewed_all
 from daskperiment.history.trial_records import (
     PointBatch,
     as_trial_id,
+    excerpts,
     intact,
     require_trial,
 )
@@ -102,16 +103,20 @@ class MetricSummary:
             self.max = value if self.max is MISSING else max(self.max, value)
 
 
-def summarize(store: Store, trials: Collection[int]) -> dict[int, dict[str, MetricSummary]]:
-    """Return the last, lowest and highest values of all metrics of some trials."""
+def summarize(
+    store: Store, trials: Collection[int], metrics: Collection[str] | None = None
+) -> dict[int, dict[str, MetricSummary]]:
+    """Return the last, lowest and highest values of some metrics, or of all, of some trials."""
     found: dict[int, dict[str, MetricSummary]] = {trial: {} for trial in trials}
     runs = list(reused_metrics(store, list(trials))) if trials else []
-    for trial, batch in _batches(store, {*found, *(source for _, source, _ in runs)}):
+    for trial, batch in _batches(store, {*found, *(source for _, source, _ in runs)}, metrics):
         summaries = found.setdefault(trial, {})
         for point in batch.each():
             summary = summaries.get(point.metric)
             if summary is None:
-                if point.metric.startswith(SYSTEM):
+                # Of metrics that nobody asked for, a part may be missing.
+                is_other = metrics is not None and point.metric not in metrics
+                if is_other or point.metric.startswith(SYSTEM):
                     continue
                 summary = summaries[point.metric] = MetricSummary()
             value = point.value
@@ -124,8 +129,11 @@ def summarize(store: Store, trials: Collection[int]) -> dict[int, dict[str, Metr
     return {trial: found[trial] for trial in trials}
 
 
-def _batches(store: Store, trials: Collection[int]) -> Iterator[tuple[int, PointBatch]]:
-    return intact(store.read("points", trials), PointBatch) if trials else iter(())
+def _batches(
+    store: Store, trials: Collection[int], metrics: Collection[str] | None
+) -> Iterator[tuple[int, PointBatch]]:
+    records = excerpts(store, "points", sorted(trials), metrics) if trials else ()
+    return intact(records, PointBatch)
 
 
 def load_metrics(

@@ -43,6 +43,7 @@ from daskperiment.records import (
     Failure,
     Files,
     Graph,
+    Origin,
     Removed,
     TrialStatus,
     beat_sender,
@@ -68,13 +69,13 @@ __all__ = [
     "find_trial",
     "fold",
     "fold_piece",
+    "go_on_elsewhere",
     "intact",
     "part_of",
     "possible_ids",
     "read_trials",
     "remembered_elsewhere",
     "require_trial",
-    "resumed_by",
     "steps_told",
     "trial_or_raise",
 ]
@@ -187,22 +188,6 @@ def find_trial(store: Store, token: str | None, after: int) -> RecordedTrial | N
     later = range(after + 1, store.state().latest + 1)
     trials = read_trials(store, later).values() if later and token else ()
     return next((one for one in trials if one.begun.token.partition("/")[0] == token), None)
-
-
-class _Link(Struct, gc=False):
-    """Of a trial's first record, which trial it goes on from."""
-
-    resumes: int | None = None
-
-
-def resumed_by(store: Store, trial: RecordedTrial) -> list[int]:
-    """Return the trials that went on from one; none did from one that succeeded."""
-    latest = store.state().latest
-    if trial.status in ("succeeded", "running") or latest <= trial.trial:
-        return []
-    later = store.read("trials", range(trial.trial + 1, latest + 1))
-    pairs = intact((one for one in later if one.id == BEGUN), _Link)
-    return sorted(number for number, link in pairs if link.resumes == trial.trial)
 
 
 def require_trial(store: Store, trial_id: int) -> None:
@@ -523,7 +508,11 @@ def remembered_elsewhere(store: Store) -> bool:
 
     It believes the store to have what that trial began with, and puts it there no more.
     """
-    here = current_origin()
     markers = [one for one in store.read("trials") if one.id == REMOVED]
-    origins = {one.origin for _, one in decoded(markers, Removed)[0]} - {None, here}
-    return any(is_gone(origin) is not True for origin in origins if origin is not None)
+    return go_on_elsewhere({one.origin for _, one in decoded(markers, Removed)[0] if one.origin})
+
+
+def go_on_elsewhere(origins: Collection[Origin]) -> bool:
+    """Whether one of some processes is another one than this, and may go on."""
+    here = current_origin()
+    return any(is_gone(origin) is not True for origin in origins if origin != here)

@@ -18,6 +18,7 @@ from daskperiment.records import (
     digests_within,
     record_kind,
 )
+from daskperiment.store.opening import read_starting
 from daskperiment.store.protocol import Owner, Store
 
 __all__ = [
@@ -106,7 +107,10 @@ def kept_checkpoints(
 
 
 def _records(store: Store, trials: list[int] | None) -> Iterator[tuple[int, Checkpoint]]:
-    stored = [one for one in store.read("notes", trials) if record_kind(one.id) == CHECKPOINT]
+    if trials is None:
+        stored = list(read_starting(store, "notes", None, f"{CHECKPOINT}-"))
+    else:
+        stored = [one for one in store.read("notes", trials) if record_kind(one.id) == CHECKPOINT]
     records = decode_each([one.body for one in stored], Checkpoint, [one.trial for one in stored])
     for one, record in zip(stored, records, strict=True):
         if not isinstance(record, CorruptRecordError):

@@ -17,12 +17,12 @@ from daskperiment.errors import (
 from daskperiment.execution.trial import Resumption
 from daskperiment.formatting import listed
 from daskperiment.graph.keywords import check_keywords
+from daskperiment.history.kept_columns import resumed_by
 from daskperiment.history.trial_records import (
     RecordedTrial,
     decoded,
     part_of,
     read_trials,
-    resumed_by,
 )
 from daskperiment.planning.planner import TrialOptions, check_reuse
 from daskperiment.planning.result_node import ResultNode

@@ -237,21 +237,22 @@ def read_pages(store: Store, stream: str, size: int) -> Iterator[RecordPage]:
 
 @runtime_checkable
 class Selective(Protocol):
-    """A store that finds records of a trial by what their ids begin with; others need not."""
+    """A store that finds records by what their ids begin with; others need not."""
 
-    def read_starting(self, stream: str, trial: int, start: str) -> Iterable[Stored]:
-        """Read what `read` does of a trial whose ids begin with a text, in the same order."""
+    def read_starting(self, stream: str, trial: int | None, start: str) -> Iterable[Stored]:
+        """Read what `read` does, of a trial or of all, whose ids begin with a text, in order."""
 
 
-def read_starting(store: Store, stream: str, trial: int, start: str) -> Iterable[Stored]:
-    """Return the records of a trial whose ids begin with a text, in order.
+def read_starting(store: Store, stream: str, trial: int | None, start: str) -> Iterable[Stored]:
+    """Return the records whose ids begin with a text, of a trial or of all, in order.
 
     The stores of the package look for these alone; one that reads them among all others does too.
     """
     # The class, as in `read_pages`. Half a character can be told to none of them.
     if issubclass(type(store), Selective) and not re.search("[\ud800-\udfff]", start):
         return cast(Selective, store).read_starting(stream, trial, start)
-    return [one for one in store.read(stream, [trial]) if one.id.startswith(start)]
+    trials = None if trial is None else [trial]
+    return [one for one in store.read(stream, trials) if one.id.startswith(start)]
 
 
 @runtime_checkable

@@ -398,6 +398,12 @@ class RecordTests:
         wanted = [(2, id, [id]) for id in ids if id.startswith(start)]
         found = read_starting(store, "notes", 2, start)
         assert [(one.trial, one.id, values([one])) for one in found] == wanted
+        every = list(read_starting(store, "notes", None, start))
+        whole = [one for one in store.read("notes") if one.id.startswith(start)]
+        assert [(one[1:3], values([one])) for one in every] == [
+            (one[1:3], values([one])) for one in whole
+        ]
+        assert sorted({one.position for one in every}) == [one.position for one in every]
 
     def test_excerpts(self, store: Store) -> None:
         """Who gives excerpts of bodies gives the blocks with a text, where the records stand."""

@@ -238,7 +238,7 @@ def test_merge_of_merges(tmp_path: Path) -> None:
 @pytest.mark.parametrize("target", KINDS)
 def test_merge_cut_off(target: str, make_place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A merge that was cut off, again and again, is complete in the end and has nothing twice."""
-    monkeypatch.setattr("daskperiment.copying.BATCH", 3)
+    monkeypatch.setattr("daskperiment.copying.BATCH", 1)
     old, new = make_place("folder").backend, make_place(target).backend
     fill(old, 1, 2, reuse=True)
     fill(new, 9)

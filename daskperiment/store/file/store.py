@@ -250,7 +250,7 @@ class FileStore(ObjectMethods):
         """Read a stream page by page, with a warning if part of it cannot be read."""
         return self._reader.read(stream, trials, after)
 
-    def read_starting(self, stream: str, trial: int, start: str) -> Iterable[Stored]:
+    def read_starting(self, stream: str, trial: int | None, start: str) -> Iterable[Stored]:
         """Read the records of a trial whose ids begin with a text, by the index of identities."""
         return self._reader.read_starting(stream, trial, start)
 

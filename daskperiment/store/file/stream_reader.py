@@ -41,6 +41,11 @@ _OF_TRIALS = (
 )
 """The numbers are put in order alone: long bodies would be written out to be sorted with them."""
 _STARTING = " AND id >= ? AND id < ?"
+_ALL_STARTING = (
+    'WHERE position IN (SELECT position FROM "{}" WHERE id >= ? AND id < ? AND trial >= 0) '
+    "ORDER BY position"
+)
+"""The index that keeps ids unique has them without the bodies between them."""
 _HIGHEST = "\U0010ffff" * 200
 """Behind the beginning of an id it is above all that begin so: none is longer."""
 
@@ -81,9 +86,10 @@ class StreamReader:
         rows, complete = self._read_page(stream, trials, after)
         return rows if complete else chain(rows, self._read_on(stream, rows[-1].position))
 
-    def read_starting(self, stream: str, trial: int, start: str) -> list[Stored]:
-        """Read the records of a trial whose ids begin with a text."""
-        return self._read_page(stream, [trial], 0, start)[0] if is_stream(stream) else []
+    def read_starting(self, stream: str, trial: int | None, start: str) -> list[Stored]:
+        """Read the records of a trial, or of all, whose ids begin with a text."""
+        trials = None if trial is None else [trial]
+        return self._read_page(stream, trials, 0, start)[0] if is_stream(stream) else []
 
     def _read_on(self, stream: str, after: int) -> Iterator[Stored]:
         complete = False
@@ -261,7 +267,10 @@ def _select(
     start: str = "",
 ) -> list[Stored]:  # fmt: skip
     query = f'SELECT {_COLUMNS} FROM "{stream}"'
-    if trials is None:
+    if trials is None and start:
+        where = _ALL_STARTING.format(stream)
+        found = connection.execute(f"{query} {where}", (start, start + _HIGHEST))
+    elif trials is None:
         found = connection.execute(f"{query} {_AFTER} LIMIT {_PAGE}", (after, *HOLDER[:2]))
     else:
         wanted = json.dumps([int(trial) for trial in trials])

@@ -53,6 +53,8 @@ _HINTS = 10_000
 """Identities remembered as being there."""
 _SOUGHT = 10_000
 """Records looked for in one round trip."""
+_FEW = 100
+"""Trials that a server picks out of its documents; of more it gives whatever stands beside them."""
 
 _Identity = tuple[int, str]
 _identity_of = attrgetter("trial", "id")
@@ -111,6 +113,7 @@ class RecordBatches:
             # Found in the order of trials: of what is written meanwhile, a part might be missed.
             last = self._server.run(_last, head_of_stream(self._experiment, name))
             filter_ = {"experiment": self._experiment, "stream": name}
+            trials = frozenset(trials)
             filter_["records.trial"] = {"$in": sorted(trials)}
         key = {"experiment": self._experiment, "stream": name}
         filter_["_id"] = {"$gte": {**key, "n": after // POSITIONS}, "$lte": {**key, "n": last}}
@@ -126,7 +129,9 @@ class RecordBatches:
         self, stream: str, trials: Collection[int], after: int, texts: Collection[str], mark: str
     ) -> Iterator[Stored]:
         """Yield records as `read` does, and of bodies with marks the blocks that have a text."""
-        return self.read(stream, trials, after, excerpts(sorted(trials), texts, mark))
+        # Of many the server would go through all for each record.
+        few = sorted(trials) if len(trials) <= _FEW else None
+        return self.read(stream, trials, after, excerpts(few, texts, mark))
 
     def find(self, stream: str, ids: Collection[str]) -> list[Record]:
         """Return the records of trial 0 with these ids, by the index that keeps them unique."""

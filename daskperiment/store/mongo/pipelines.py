@@ -238,14 +238,18 @@ def add_batch(
     ]
 
 
-def excerpts(trials: Sequence[int], texts: Collection[str], mark: str) -> dict[str, Any]:
+def excerpts(
+    trials: Sequence[int] | None, texts: Collection[str], mark: str
+) -> dict[str, Any]:  # fmt: skip
     """Of a field ``records``, elements of trials: those with one of some texts, and their places.
+
+    Without trials, of all.
 
     Of a body with marks only the blocks with a text, and what stands behind the last block.
     Elements of another form are given as they are.
     """
     body = "$$one.body"
-    mine = {"$in": ["$$one.trial", list(trials)]}
+    mine = True if trials is None else {"$in": ["$$one.trial", list(trials)]}
     odd_trial = {"$not": {"$in": [{"$type": "$$one.trial"}, ["int", "long"]]}}
     no_text = {"$ne": [{"$type": body}, "string"]}
     backslash = {"$and": [_has(body, "\\"), {"$not": _has(body, mark)}]}

@@ -182,11 +182,12 @@ class MongoStore(ObjectMethods):
         part = self._trials if stream in TRIAL_STREAMS else self._batches
         return part.read(stream, trials, after)
 
-    def read_starting(self, stream: str, trial: int, start: str) -> Iterable[Stored]:
-        """Read the records of a trial whose ids begin with a text, which the server picks out."""
+    def read_starting(self, stream: str, trial: int | None, start: str) -> Iterable[Stored]:
+        """Read the records whose ids begin with a text, which the server picks out."""
+        trials = None if trial is None else [trial]
         if stream in TRIAL_STREAMS:
-            return self._trials.read(stream, [trial], 0, start)
-        return [one for one in self.read(stream, [trial]) if one.id.startswith(start)]
+            return self._trials.read(stream, trials, 0, start)
+        return [one for one in self.read(stream, trials) if one.id.startswith(start)]
 
     def read_excerpts(
         self, stream: str, trials: Collection[int], after: int, texts: Collection[str], mark: str
@@ -319,8 +320,9 @@ def _bodies(database: Database, experiment: str, owners: Sequence[Owner]) -> lis
     """Return the digests of the records of trials that are too large for their documents."""
     trials = [owner.trial for owner in owners]
     named: set[str] = set()
-    for collection, field in ((TRIALS, "trial"), (RECORDS, "records.trial")):
-        filter_ = {"experiment": experiment, field: {"$in": trials}}
+    # The index of trials is of documents with the mark alone: without it all would be looked at.
+    for collection, field, mark in ((TRIALS, "trial", FORMAT), (RECORDS, "records.trial", {})):
+        filter_ = {"experiment": experiment, **mark, field: {"$in": trials}}
         named |= _named(database, collection, filter_)
     return sorted(named)
 

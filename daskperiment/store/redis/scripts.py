@@ -27,6 +27,7 @@ __all__ = [
     "SET_ASIDE",
     "SELECT",
     "SIZES",
+    "STARTING",
     "STATE",
     "Script",
 ]
@@ -230,6 +231,35 @@ return reply(0)
 """,
 )
 """Stream; position before the first, bytes -> whether it is the end, three sizes each, entries."""
+
+STARTING = _script(
+    _ENTRIES,
+    """
+local after, budget, start = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
+local count, seen = 16, 0
+local function reached(state)
+    local answer = reply(state)
+    answer[4] = after
+    return answer
+end
+repeat
+    local entries = redis.call('XRANGE', KEYS[1], (after + 1) .. '-0', '+', 'COUNT', count)
+    for _, entry in ipairs(entries) do
+        local member = entry[2][1]
+        local at = string.find(member, ':', 1, true)
+        used = used + #entry[2][2] / 4 + 8
+        if not at or string.sub(member, at + 1, at + #start) == start then add(entry) end
+    end
+    seen = seen + #entries
+    if #entries < count then return reached(1) end
+    after = tonumber(string.match(entries[count][1], '^%d+'))
+    count = math.max(1, math.min(512, math.floor((budget - used) * seen / used)))
+until used >= budget
+return reached(0)
+""",
+)
+"""Stream; position before the first, bytes, beginning of ids -> as ``PAGE``, and the last place
+that was looked at."""
 
 _PLACES = """
 local after, upto, budget = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])

@@ -63,6 +63,7 @@ from daskperiment.store.redis.scripts import (
     REMOVE,
     SELECT,
     SET_ASIDE,
+    STARTING,
     STATE,
 )
 from daskperiment.store.redis.targets import RedisTarget, redis_target
@@ -266,8 +267,10 @@ class RedisStore(ObjectMethods):
             return (one for one in self._page(stream, after) if one.trial in trials)
         return self._by_trials(stream, sorted(set(trials)), after)
 
-    def read_starting(self, stream: str, trial: int, start: str) -> Iterable[Stored]:
-        """Read the records of a trial whose ids begin with a text, which the server picks out."""
+    def read_starting(self, stream: str, trial: int | None, start: str) -> Iterable[Stored]:
+        """Read the records whose ids begin with a text, which the server picks out."""
+        if trial is None:
+            return self._starting(stream, start)
         return self._select(stream, [trial], 0, _END, start)
 
     def read_excerpts(
@@ -432,6 +435,13 @@ class RedisStore(ObjectMethods):
                 yield from records
                 end, sizes, entries = answer()
         yield from _stored(sizes, entries, self.address)
+
+    def _starting(self, stream: str, start: str) -> Iterator[Stored]:
+        keys, given = [self._stream(stream)], start.encode("utf-8", "surrogatepass")
+        after, end = 0, 0
+        while not end:
+            end, sizes, entries, after = self._server.run(STARTING, keys, after, _PAGE, given)
+            yield from _stored(sizes, entries, self.address)
 
     def _written(self, stream: str) -> int | None:
         """Return the position of a stream's last record, None if its counter is none or damaged."""
