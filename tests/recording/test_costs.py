@@ -435,13 +435,16 @@ def test_large_values_are_not_copied(name: str, tmp_path: Path) -> None:
 
 HIT_CALLS = 400
 """Calls of this package for a trial of two steps of which one is a hit, as before."""
+SIZES = (10, 1_000_000)
+"""Of arrays in a row of the database, and in a file."""
 
 
-def test_a_hit_asks_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A plan asks for what is known and for what is there; its small output is at hand then."""
+@pytest.mark.parametrize("size", SIZES)
+def test_a_hit_asks_twice(size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan asks for what is known and what is there; its output is at hand then, or its file."""
     ex = daskperiment.Experiment("hits", backend=tmp_path)
     make = ex.persist(lambda n: np.arange(n))
-    node = ex.result(lambda x: int(x[-1]))(make(ex.parameter("n", default=10)))
+    node = ex.result(lambda x: int(x[-1]))(make(ex.parameter("n", default=size)))
     for _ in range(3):
         node.compute(reuse=True, scheduler="synchronous")
     base = os.path.dirname(daskperiment.__file__) + os.sep
@@ -460,7 +463,7 @@ def test_a_hit_asks_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(database.Database, "ask", noted)
     sys.setprofile(note)
     try:
-        assert node.compute(reuse=True, scheduler="synchronous") == 9
+        assert node.compute(reuse=True, scheduler="synchronous") == size - 1
     finally:
         sys.setprofile(None)
     assert len(asked) <= 2, asked
@@ -469,19 +472,22 @@ def test_a_hit_asks_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert steps["Reused From"].notna().sum() == 1
 
 
-def test_an_output_that_is_gone_is_made_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", SIZES)
+def test_an_output_that_is_gone_is_made_again(size: int, tmp_path: Path) -> None:
     """What was at hand when a plan was made is not given out once it was removed."""
     ex = daskperiment.Experiment("gone", backend=tmp_path)
     make = ex.persist(lambda n: np.arange(n))
-    node = ex.result(lambda x: int(x[-1]))(make(ex.parameter("n", default=10)))
+    node = ex.result(lambda x: int(x[-1]))(make(ex.parameter("n", default=size)))
     node.compute(reuse=True, scheduler="synchronous")
     assert ex.explain(node) is not None
-    (digest,) = [one for one in ex._store.digests() if ex._store.get(one)[:6] == b"\x93NUMPY"]
+    (digest,) = [
+        one for one in ex._store.digests() if bytes(ex._store.get(one)[:6]) == b"\x93NUMPY"
+    ]
     assert ex._store.sizes([digest])
     ex._store.discard([digest])
     with pytest.raises(KeyError):
         ex._store.get(digest)
-    assert node.compute(reuse=True, scheduler="synchronous") == 9
+    assert node.compute(reuse=True, scheduler="synchronous") == size - 1
     assert ex.get_steps(2)["Reused From"].isna().all()
 
 
