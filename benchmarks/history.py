@@ -26,6 +26,8 @@ __all__ = ["NAMES", "PAGE", "of_size", "run"]
 
 SIZES = (10_000, 100_000)
 MANY = 1_000
+QUICK = 15
+"""Rounds of what takes milliseconds, which one noisy moment would double."""
 _COLUMNS = """SELECT trial, b.body ->> '$.parameters.lr' lr, b.body ->> '$.parameters.depth' depth,
     b.body ->> '$.parameters.kind' kind, e.body ->> '$.value' result, e.body ->> '$.status' status,
     e.body ->> '$.finished' finished, e.body ->> '$.elapsed' elapsed,
@@ -69,11 +71,11 @@ def of_size(folder: Path, size: int) -> Iterator[Figure]:
     yield Figure(f"{label}: filtered, sorted page of 50", best(lambda: ask(**PAGE), rounds), 0.2,
                  "s", 1)  # fmt: skip
     latest = f"{_COLUMNS} ORDER BY trial DESC LIMIT 20"
-    last = side_by_side(lambda: ask(last=20), lambda: sql(latest), rounds)
+    last = side_by_side(lambda: ask(last=20), lambda: sql(latest), QUICK)
     yield Figure(f"{label}: the last 20", *last, "s", 5)
     yield Figure(f"{label}: one line of a list",
                  *side_by_side(lambda: overview.experiment_row("x", store),
-                               lambda: sql(_COUNT), rounds), "s", 5)  # fmt: skip
+                               lambda: sql(_COUNT), QUICK), "s", 5)  # fmt: skip
     yield Figure(f"{label}: memory / the table's own", *_memory(folder, f"history{size}"), "MB", 4)
     store.close()
     yield Figure(f"{label}: bytes a trial, written straight", size_of(folder / f"history{size}")

@@ -445,8 +445,12 @@ def _with_loads(task: Any, loads: dict[Any, Any]) -> Any:
 
 def _rename(key: Key, token: str, number: int) -> Key:
     if isinstance(key, tuple):  # a chunk of an array: its place must stay readable
-        return (f"{key_split(key[0])}-{token}-{number}", *key[1:])
-    return f"{key_split(key)}-{token}-{number}"
+        return (f"{_name_in(key[0])}-{token}-{number}", *key[1:])
+    return f"{_name_in(key)}-{token}-{number}"
+
+
+# Dask's own keeps 100,000 keys, of which no graph has one of another's: no question is asked twice.
+_name_in = getattr(key_split, "__wrapped__", key_split)
 
 
 def _copies(

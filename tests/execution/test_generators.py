@@ -216,3 +216,40 @@ def test_step_imports_no_library(tmp_path):
         """
     command = [sys.executable, "-c", textwrap.dedent(program), str(tmp_path / "store")]
     subprocess.run(command, check=True, timeout=60)
+
+
+@pytest.mark.parametrize("numpy_fits", [True, False])
+def test_torch_computes_nothing_for_steps(ex, monkeypatch, numpy_fits):
+    """Whether a step drew from torch is told without a computation of torch's for each step."""
+    torch = pytest.importorskip("torch")
+    modes = pytest.importorskip("torch.utils._python_dispatch")
+    computed = []
+
+    class Counting(modes.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            computed.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    def unfit(tensor):
+        raise RuntimeError("Numpy is not available")
+
+    @ex
+    def add(a, b):
+        return a + b
+
+    @ex
+    def draw():
+        return torch.rand(()).item()
+
+    node = ex.result(lambda *values: sum(values))(draw(), *(add(1, n) for n in range(5)))
+    first = node.compute(seed=1, scheduler="synchronous")
+    if not numpy_fits:
+        monkeypatch.setattr(torch.Tensor, "numpy", unfit)
+    with Counting():
+        assert node.compute(seed=1, scheduler="synchronous") == first
+    assert node.compute(seed=2, scheduler="synchronous") != first
+    if numpy_fits:  # that of the step, and views
+        assert len({*computed} - {"aten.detach.default"}) == 2, computed
+    stochastic = ex.get_steps().groupby("Step")["Stochastic"].agg(["all", "any"])
+    assert stochastic.loc["draw", "all"]
+    assert not stochastic.drop(index="draw")["any"].any()

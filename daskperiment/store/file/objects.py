@@ -148,6 +148,8 @@ class FileObjects:
         self._intact: dict[str, tuple[int, ...]] = {}
         self._seen: dict[str, bytes] = {}
         """Small objects whose sizes were asked for last, until somebody gets them."""
+        self._filed: Collection[str] = ()
+        """The large ones among those, which the database does not have."""
 
     def put(self, digest: str, parts: Sequence[Buffer]) -> None:
         """Keep an object unless it is there."""
@@ -172,6 +174,9 @@ class FileObjects:
         if not _is_digest(digest):
             raise KeyError(digest)
         body = self._seen.pop(digest, None)
+        if body is None and digest in self._filed:
+            with suppress(KeyError):  # somebody removed it meanwhile, and may have put it in a row
+                return self._get_file(digest)
         if body is None:
             body = self._get_row(digest)
         return self._get_file(digest) if body is None else body
@@ -181,7 +186,9 @@ class FileObjects:
         valid = list(filter(_is_digest, digests))
         found = self._sizes_of_rows(valid) if len(valid) > _FEW else self._look_at(valid)
         files = {digest: self._size_of_file(digest) for digest in valid if digest not in found}
-        return found | {digest: size for digest, size in files.items() if size is not None}
+        there = {digest: size for digest, size in files.items() if size is not None}
+        self._filed = there if len(valid) <= _FEW else ()
+        return found | there
 
     def discard(self, digests: Collection[str]) -> None:
         """Remove objects; what is recorded later uses the space of small ones."""
@@ -258,7 +265,7 @@ class FileObjects:
 
     def _file(self, digest: str) -> Path:
         place = digest.ljust(4, "_")
-        return self._folder / place[:2] / place[2:4] / digest
+        return self._folder.joinpath(place[:2], place[2:4], digest)
 
     def _get_file(self, digest: str) -> Buffer:
         from daskperiment.codec import ObjectFile  # noqa: PLC0415  # few have large objects
