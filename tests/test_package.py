@@ -58,6 +58,9 @@ started = set(sys.modules)
 seen = {}
 def look(when):
     seen[when] = sorted(set(sys.modules) - started)
+import os
+# A folder of packages, as this one is, that changes is read again a second later.
+os.mkdir("store")
 import daskperiment
 ex = daskperiment.Experiment("first", backend="store")
 look("used")

@@ -71,3 +71,14 @@ def test_damage_is_told_at_the_line_that_asked(
     with pytest.warns(daskperiment.errors.StoreWarning) as caught:
         QUESTIONS[name](damaged, tmp_path)
     assert {one.filename for one in caught} == {__file__}
+
+
+def test_no_thread_of_ours_changes_the_filters_of_all() -> None:
+    """What may run in the background holds back no warning of the threads beside it."""
+    texts = {
+        path: path.read_text(encoding="utf-8")
+        for part in ("capture", "recording", "execution", "store")
+        for path in (PACKAGE / part).rglob("*.py")
+    }
+    assert len(texts) > 50
+    assert [path.name for path, text in texts.items() if "catch_warnings" in text] == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
@@ -12,6 +11,8 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 import psutil
+
+from daskperiment.warn import ignore_old_nvml
 
 __all__ = ["MachineUse", "used_between"]
 
@@ -90,8 +91,8 @@ def _gpus() -> dict[int, tuple[float, int]]:
 def _nvml(pid: int) -> Any:
     """Return the library that tells of GPUs, made ready for this process; None if it tells none."""
     # Any error: it is optional, and there may be a library without a driver.
-    with suppress(Exception), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with suppress(Exception):
+        ignore_old_nvml()
         nvml = import_module("pynvml")
         nvml.nvmlInit()
         return nvml

@@ -14,7 +14,7 @@ from daskperiment import dashboard
 
 __all__ = ["FLAGS", "PATIENCE", "WATCH", "Site", "missing"]
 
-PATIENCE = 40_000
+PATIENCE = 90_000
 FLAGS = [
     "--headless",
     "--no-sandbox",

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import dask
 import pytest
 from msgspec.structs import replace
 
@@ -57,10 +56,7 @@ def mongo_backend(folder) -> Iterator[tuple[Any, str]]:
 @pytest.mark.parametrize("backend", [redis_backend, mongo_backend])
 def test_every_view_on_a_server(visit, folder, tmp_path, backend):
     """Each view works on Redis and MongoDB, lives through the server's crash, and moves on."""
-    with (
-        dask.config.set({"daskperiment.timeout": 1}),
-        backend(tmp_path / "server") as (server, url),
-    ):
+    with backend(tmp_path / "server") as (server, url):
         daskperiment.copy("study", folder, url)
         daskperiment.copy("figures", folder, url)
         with dashboard.start(url, port=0) as board:

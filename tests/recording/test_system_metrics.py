@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import types
+import warnings
 
 import psutil
 import pytest
@@ -118,6 +119,21 @@ def test_gpus(nvml, monkeypatch, visible, numbers):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     known = {0: (40.0, 2_000_000), 1: (41.0, 4_000_000)}
     assert MachineUse.now().gpus == {number: known[number] for number in numbers}
+
+
+def test_no_warning_of_others_is_lost(nvml, monkeypatch):
+    """What another thread warns of while NVML is looked for is told, NVML's old name is not."""
+
+    def load(name):
+        warnings.warn("of another thread", UserWarning, stacklevel=1)
+        warnings.warn("The pynvml package is deprecated.", FutureWarning, stacklevel=1)
+        return nvml
+
+    machine_use._nvml.cache_clear()
+    monkeypatch.setattr(machine_use, "import_module", load)
+    with pytest.warns(UserWarning, match="of another thread") as caught:
+        assert machine_use._nvml(os.getpid()) is nvml
+    assert len(caught) == 1
 
 
 def test_no_gpus(nvml, monkeypatch):

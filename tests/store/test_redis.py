@@ -48,6 +48,7 @@ from daskperiment.store.redis.inspection import RedisInspection
 from daskperiment.store.redis.store import RedisStore, list_redis, open_redis
 from daskperiment.testing import StoreConformance
 from tests.helpers.late_reads import WAYS, printed_late
+from tests.store.patience import once_back
 from tests.store.redis_server import (
     PASSWORD,
     CountingProxy,
@@ -796,15 +797,15 @@ def test_stalled_server(open_store: Callable[..., RedisStore], server: RedisServ
     """A server that stops answering is given up after the configured time, and tried again."""
     with dask.config.set({"daskperiment.timeout": 0.3}):
         store = open_store()
-    store.allocate("one", b"{}")
+    once_back(lambda: store.allocate("one", b"{}"))
     os.kill(server.pid, signal.SIGSTOP)
     try:
         with pytest.raises(StoreUnavailableError, match="did not answer in time"):
             store.allocate("two", b"{}")
     finally:
         os.kill(server.pid, signal.SIGCONT)
-    store.append([Record("steps", 1, "x", b"{}")])
-    assert store.allocate("two", b"{}").trial == 2
+    once_back(lambda: store.append([Record("steps", 1, "x", b"{}")]))
+    assert once_back(lambda: store.allocate("two", b"{}")).trial == 2
 
 
 def test_silent_server(open_store: Callable[..., RedisStore]) -> None:

@@ -318,9 +318,7 @@ def test_master_is_killed_in_a_trial(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with (
         redis_cluster(program, tmp_path / "nodes", *options) as servers,
         add_node(program, tmp_path / "replica", servers[0], *options) as replica,
-        dask.config.set(
-            {"daskperiment.journal": str(tmp_path / "journals"), "daskperiment.timeout": 1}
-        ),
+        dask.config.set({"daskperiment.journal": str(tmp_path / "journals")}),
     ):
         master = servers[Slot(servers, SLOT).owner]
         follow(replica, master)

@@ -10,7 +10,6 @@ import os
 import platform
 import sys
 import sysconfig
-import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import metadata
@@ -19,6 +18,8 @@ from typing import Any
 
 import numpy
 import psutil
+
+from daskperiment.warn import ignore_old_nvml
 
 __all__ = ["CATEGORIES", "installed"]
 
@@ -142,12 +143,11 @@ def gpu_facts() -> Facts:
     """The graphics processors, where NVML and its Python package are there."""
     if not may_have_nvidia():
         return {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            import pynvml  # noqa: PLC0415  # an optional extra
-        except ImportError:
-            return {}
+    ignore_old_nvml()
+    try:
+        import pynvml  # noqa: PLC0415  # an optional extra
+    except ImportError:
+        return {}
     try:
         pynvml.nvmlInit()
     except Exception as error:
