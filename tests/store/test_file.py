@@ -913,6 +913,30 @@ def test_a_repair_loses_nothing_of_others(
         each.close()
 
 
+def test_repair_with_a_log_that_a_killed_process_left(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its records are kept, too: SQLite sets the owner of such a log when it is only read."""
+    store = FileStore(folder)
+    store.allocate("first", b"{}")
+    copy = folder.with_name("copy")
+    shutil.copytree(folder, copy)  # as a process leaves it that is killed
+    store.close()
+    log = copy / "records.sqlite-wal"
+    assert log.stat().st_size
+    build = repairing._rebuild
+
+    def built(path: Path, new: Path) -> None:
+        build(path, new)
+        log.chmod(log.stat().st_mode)  # as SQLite does where root reads
+
+    monkeypatch.setattr(repairing, "_rebuild", built)
+    repair(copy)
+    found = FileStore(copy)
+    assert [record.trial for record in found.read("trials")] == [1]
+    found.close()
+
+
 def test_repairs_within_one_second(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each keeps what was there before, under a name of its own; what was left long ago goes."""
     store = FileStore(folder)
