@@ -937,6 +937,15 @@ def test_repair_with_a_log_that_a_killed_process_left(
     found.close()
 
 
+@pytest.mark.parametrize("start", ["", "x"])
+def test_ids_that_begin_with_nothing(start: str, folder: Path) -> None:
+    """All of them do, of more records than are read at once, too."""
+    store = FileStore(folder)
+    store.append([Record("notes", 0, f"x{n}", b"{}") for n in range(2500)])
+    assert len(list(store.read_starting("notes", None, start))) == 2500
+    store.close()
+
+
 def test_repairs_within_one_second(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each keeps what was there before, under a name of its own; what was left long ago goes."""
     store = FileStore(folder)
