@@ -121,7 +121,7 @@ def summarize(
                 summary = summaries[point.metric] = MetricSummary()
             value = point.value
             summary.add(value if type(value) in _SIMPLE else viewed(value, store))
-    for trial, source, names in runs:
+    for trial, source, names in reversed(runs):  # of two steps with a metric the last one counts
         known = found.get(source, {})
         found[trial].update(
             {name: known[name] for name in names if name in known and name not in found[trial]}
@@ -153,7 +153,7 @@ def load_metrics(
     runs = [run for run in runs if not missing.isdisjoint(run[2])]
     sources = list(dict.fromkeys(source for _, source, _ in runs))
     reused = points_by_metric(store, sources, missing)
-    for _, source, names in runs:
+    for _, source, names in reversed(runs):  # as in `summarize`
         known = reused[source]
         found.update({name: known[name] for name in names if name in known and name not in found})
     if not found:

@@ -363,7 +363,9 @@ def _state(path: Path) -> list[tuple[int, ...]]:
         with suppress(FileNotFoundError):
             one = os.stat(f"{path}{suffix}")
             if one.st_size:  # who only reads makes an empty log
-                found.append((one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns))
+                # Not when it was changed otherwise: as root SQLite sets a log's owner at each
+                # opening.
+                found.append((one.st_ino, one.st_size, one.st_mtime_ns))
     return found
 
 

@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daskperiment.codec import point_runs, points_body
+from daskperiment.dashboard.metric_cache import MetricSummaries
 from daskperiment.errors import MetricNotFoundError, StoreWarning, TrialIDNotFoundError
 from daskperiment.history import metric_columns
-from daskperiment.history.metrics import get_metrics, load_metric, load_metrics
+from daskperiment.history.metrics import get_metrics, load_metric, load_metrics, summarize
 from daskperiment.store.file import FileStore
 from daskperiment.store.protocol import Record
 from tests.history.lab import Lab
@@ -285,6 +286,21 @@ def body_of(metrics, count=64):
     """Return a record of runs of some metrics, saved in turn."""
     points = [(name, epoch, epoch / 3, 1e9) for epoch in range(count) for name in metrics]
     return points_body([msgspec.json.encode(each) for each in points], 1)
+
+
+def test_a_metric_of_two_reused_steps(lab):
+    """Every reader gives those points that came with the last of them."""
+    sources = [lab.run(1), lab.run(1)]
+    for place, source in enumerate(sources):
+        lab.points(source, ("loss", 0, place))
+    trial = lab.run(1)
+    for source in sources:
+        lab.step(trial, f"fit#{source}", reused=source, metrics=["loss"])
+    assert load_metric(lab.store, "loss", trial)[trial].tolist() == [1]
+    assert load_metrics(lab.store, trial)["loss"].tolist() == [1]
+    for names in (None, ["loss"]):
+        assert summarize(lab.store, [trial], names)[trial]["loss"].last == 1
+    assert MetricSummaries(lab.store).get([trial])[trial]["loss"].last == 1
 
 
 @pytest.mark.parametrize("others", [3, 60])

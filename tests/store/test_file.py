@@ -35,6 +35,7 @@ from daskperiment.store import repair as repairing
 from daskperiment.store import rights
 from daskperiment.store.file import FileStore
 from daskperiment.store.file import database as databases
+from daskperiment.store.file.deletions import move_aside, remove_folders
 from daskperiment.store.protocol import Record
 from daskperiment.store.repair import repair
 from daskperiment.testing import StoreConformance
@@ -722,8 +723,8 @@ def test_keeping_an_object_while_somebody_deletes(
         if deleted and moment == "before":
             raise FileNotFoundError(errno.ENOENT, "deleted meanwhile", str(path))
         make(path, *mode)
-        if deleted:  # as a deletion does, for somebody may be writing in it
-            os.rename(folder / "objects", folder / "aside")
+        if deleted:  # as `FileStore.delete` does: a thread may be about to write into it
+            remove_folders(folder, move_aside(folder))
 
     monkeypatch.setattr(rights, "make_folder", made)
     given = store.unnamed_object(parts) if begun else parts
@@ -911,6 +912,39 @@ def test_a_repair_loses_nothing_of_others(
     assert [*folder.glob("records.*.sqlite")] == []
     for each in (store, other):
         each.close()
+
+
+def test_repair_with_a_log_that_a_killed_process_left(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its records are kept, too: SQLite sets the owner of such a log when it is only read."""
+    store = FileStore(folder)
+    store.allocate("first", b"{}")
+    copy = folder.with_name("copy")
+    shutil.copytree(folder, copy)  # as a process leaves it that is killed
+    store.close()
+    log = copy / "records.sqlite-wal"
+    assert log.stat().st_size
+    build = repairing._rebuild
+
+    def built(path: Path, new: Path) -> None:
+        build(path, new)
+        log.chmod(log.stat().st_mode)  # as SQLite does where root reads
+
+    monkeypatch.setattr(repairing, "_rebuild", built)
+    repair(copy)
+    found = FileStore(copy)
+    assert [record.trial for record in found.read("trials")] == [1]
+    found.close()
+
+
+@pytest.mark.parametrize("start", ["", "x"])
+def test_ids_that_begin_with_nothing(start: str, folder: Path) -> None:
+    """All of them do, of more records than are read at once, too."""
+    store = FileStore(folder)
+    store.append([Record("notes", 0, f"x{n}", b"{}") for n in range(2500)])
+    assert len(list(store.read_starting("notes", None, start))) == 2500
+    store.close()
 
 
 def test_repairs_within_one_second(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

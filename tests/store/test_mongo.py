@@ -40,6 +40,7 @@ from daskperiment.errors import (
     StoreWarning,
 )
 from daskperiment.history.tables import get_history
+from daskperiment.store.mongo import objects as mongo_objects
 from daskperiment.store.mongo import store as mongo_stores
 from daskperiment.store.mongo import trials as mongo_trials
 from daskperiment.store.mongo.client import MongoServer as Connected
@@ -891,6 +892,28 @@ def test_large_object(store: MongoStore) -> None:
     assert not found.readonly
     assert bytes(found[:4]) == b"head"
     assert numpy.array_equal(numpy.frombuffer(found, "f8", offset=4), array)
+
+
+def test_object_while_the_experiment_is_deleted(
+    store: MongoStore, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was sent of it before the deletion is sent again, or it would never be whole."""
+    other, reads = open_mongo(url, "a"), itertools.count()
+    read = mongo_objects._PartsReader.read
+
+    def reading(self: Any, size: int) -> bytes:
+        if next(reads) == 50:  # the driver has sent most of the others
+            other.delete()
+        return read(self, size)
+
+    monkeypatch.setattr(mongo_objects._PartsReader, "read", reading)
+    content = bytes(60 << 20)
+    store.put("aa", [content])
+    assert next(reads) > 100
+    assert store.sizes(["aa"]) == {"aa": len(content)}
+    assert bytes(store.get("aa")) == content
+    assert list(store.faults(10)) == []
+    other.close()
 
 
 # Damage ------------------------------------------------------------------------------------------

@@ -693,10 +693,17 @@ def test_deleting_while_somebody_writes(
     assert list(first.faults(10)) == []
 
 
+@pytest.mark.parametrize("begins", [False, True])
 def test_deleting_what_never_rests(
-    open_store: Callable[..., RedisStore], raw: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    begins: bool,
+    open_store: Callable[..., RedisStore],
+    raw: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """An experiment to which somebody writes all the time is deleted after a few tries."""
+    """An experiment to which somebody writes all the time is deleted after a few tries.
+
+    So are the indexes of trials that begin meanwhile: what they name is in no stream any more.
+    """
     first, second = open_store(), open_store()
     first.allocate("old", b"{}")
     run, met = RedisClient.run, []
@@ -704,7 +711,9 @@ def test_deleting_what_never_rests(
     def running(self: RedisClient, script: Any, *args: Any) -> Any:
         if script is scripts.DELETE:
             met.append(script)
-            second.append([Record("steps", 1, f"x{len(met)}", b"{}")])
+            trial = second.allocate(f"new {len(met)}", b"{}").trial if begins else 1
+            for stream in ("steps", "points") if begins else ("steps",):
+                second.append([Record(stream, trial, f"x{len(met)}", b"{}")])
         return run(self, script, *args)
 
     monkeypatch.setattr(RedisClient, "run", running)

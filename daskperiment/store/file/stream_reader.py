@@ -86,9 +86,11 @@ class StreamReader:
         rows, complete = self._read_page(stream, trials, after)
         return rows if complete else chain(rows, self._read_on(stream, rows[-1].position))
 
-    def read_starting(self, stream: str, trial: int | None, start: str) -> list[Stored]:
+    def read_starting(self, stream: str, trial: int | None, start: str) -> Iterable[Stored]:
         """Read the records of a trial, or of all, whose ids begin with a text."""
         trials = None if trial is None else [trial]
+        if not start:
+            return self.read(stream, trials, 0)
         return self._read_page(stream, trials, 0, start)[0] if is_stream(stream) else []
 
     def _read_on(self, stream: str, after: int) -> Iterator[Stored]:

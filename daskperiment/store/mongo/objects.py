@@ -14,7 +14,7 @@ from gridfs.grid_file import GridOut
 from pymongo.errors import PyMongoError
 from toolz import partition_all
 
-from daskperiment.errors import CorruptRecordError
+from daskperiment.errors import CorruptRecordError, StoreError
 from daskperiment.store.mongo.client import Database, MongoServer
 from daskperiment.store.protocol import Buffer, flat
 
@@ -24,6 +24,8 @@ _BUCKET = "daskperiment.objects"
 FILES = f"{_BUCKET}.files"
 CHUNKS = f"{_BUCKET}.chunks"
 _CHUNK = 1 << 20
+_UPLOADS = 5
+"""Times that an object is written at most, while others delete the experiment."""
 _LARGEST = 1 << 50
 """Bytes that no object has."""
 _MANY = 500
@@ -109,16 +111,20 @@ class MongoObjects:
     def _put(self, database: Database, digest: str, views: Sequence[memoryview]) -> None:
         if self._find(database, digest) is not None:
             return
-        key = {"experiment": self._experiment, "digest": digest, "upload": ObjectId()}
-        bucket = GridFSBucket(database, _BUCKET, _CHUNK)
-        stream = bucket.open_upload_stream_with_id(key, digest)
-        try:
-            stream.write(_PartsReader(views))
-            stream.close()
-        except BaseException:
-            with suppress(PyMongoError):
-                stream.abort()
-            raise
+        size = sum(map(len, views))
+        for _ in range(_UPLOADS):
+            key = {"experiment": self._experiment, "digest": digest, "upload": ObjectId()}
+            _upload(database, key, digest, views)
+            # Of one chunk the document comes at once: to ask would take as long again.
+            if size <= _CHUNK or not _lost_chunks(database, key, size):
+                return
+            # The experiment was deleted before all were there: nobody may find what is left.
+            _delete(database, FILES, "_id", [key])
+            _delete(database, CHUNKS, "files_id", [key])
+        raise StoreError(
+            f"The object {digest!r} cannot be kept, for the experiment is deleted again and again: "
+            "see who does that"
+        )
 
 
 class _PartsReader:
@@ -142,6 +148,26 @@ class _PartsReader:
             self._view = self._view[size:]
             size -= len(pieces[-1])
         return b"".join(pieces)
+
+
+def _upload(
+    database: Database, key: dict[str, Any], digest: str, views: Sequence[memoryview]
+) -> None:
+    bucket = GridFSBucket(database, _BUCKET, _CHUNK)
+    stream = bucket.open_upload_stream_with_id(key, digest)
+    try:
+        stream.write(_PartsReader(views))
+        stream.close()
+    except BaseException:
+        with suppress(PyMongoError):
+            stream.abort()
+        raise
+
+
+def _lost_chunks(database: Database, key: dict[str, Any], size: int) -> bool:
+    """Whether an upload that can be found lacks a part."""
+    count = database[CHUNKS].count_documents({"files_id": key})
+    return count * _CHUNK < size and database[FILES].find_one({"_id": key}) is not None
 
 
 def _is_intact(file: dict[str, Any]) -> bool:

@@ -35,7 +35,7 @@ from typing import Any
 from toolz import partition_all
 
 from daskperiment.errors import CorruptRecordError, StoreError, StoreUnavailableError, StoreWarning
-from daskperiment.records import is_experiment_id
+from daskperiment.records import STREAMS, is_experiment_id
 from daskperiment.store.object_methods import ObjectMethods
 from daskperiment.store.protocol import (
     Allocation,
@@ -86,6 +86,8 @@ _REMEMBERED = 30 * 86_400
 """Seconds for which a deletion is known of."""
 _TRIES = (False,) * 5 + (True,)
 """Of deleting what others write to; the last one is ``True``."""
+_YOUNG = 50
+"""Trials before and after the latest one that somebody may write to meanwhile."""
 _UNNAMED = 2
 """What the script says that deletes, of a server that did not take the deletion's name."""
 _AT_ONCE = 100_000
@@ -332,6 +334,8 @@ class RedisStore(ObjectMethods):
                 exact = False
         mark = f"{self._prefix}deleted"
         keys = self._delete_most({self._counters.encode(), mark.encode()})
+        if last:
+            keys = [*dict.fromkeys((*keys, *self._young_keys()))]
         fields = chain.from_iterable(counted.items())
         arguments = (name, _REMEMBERED, int(exact), *fields)
         try:
@@ -345,6 +349,18 @@ class RedisStore(ObjectMethods):
             with suppress(StoreError):  # a server without memory for it can be emptied all the same
                 self._server.call("SET", mark, name, "EX", _REMEMBERED)
         return bool(done)
+
+    def _young_keys(self) -> list[bytes]:
+        """Return the keys that records may have been given while the others were looked for.
+
+        An index that stays would tell of its records in the next experiment that they are there.
+        """
+        latest = 0
+        with suppress(CorruptRecordError):
+            latest = count_or_none(self._server.call("HGET", self._counters, "latest")) or 0
+        trials = (0, *range(max(1, latest - _YOUNG), latest + _YOUNG))
+        indexes = {self._index(stream, trial) for stream in STREAMS for trial in trials}
+        return [key.encode() for key in (self._tokens, *map(self._stream, STREAMS), *indexes)]
 
     def _delete_most(self, others: set[bytes]) -> list[bytes]:
         """Remove all keys but those of records and a few others, and return those that are left."""
