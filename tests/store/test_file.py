@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import importlib
+import importlib.machinery
 import json
 import os
 import random
@@ -31,6 +33,7 @@ from daskperiment.errors import (
     StoreUnavailableError,
     StoreWarning,
 )
+from daskperiment.store import file as file_package
 from daskperiment.store import repair as repairing
 from daskperiment.store import rights
 from daskperiment.store.file import FileStore
@@ -734,6 +737,34 @@ def test_keeping_an_object_while_somebody_deletes(
     assert missed
     assert store.sizes(["abab"]) == {"abab": 2_000_000}
     assert [path.name for path in (folder / "objects").rglob("*.tmp")] == []
+
+
+def test_deleting_where_a_file_has_the_name_of_a_folder(folder: Path, store: FileStore) -> None:
+    """A file of somebody else's is left where it is, and deleting goes on."""
+    for _ in range(2):
+        store.append(steps(1))
+        (folder / "objects").write_text("mine")
+        store.delete()
+        assert (folder / "objects").read_text() == "mine"
+        assert os.listdir(folder) == ["objects"]
+
+
+def test_reading_without_descriptors_for_a_module(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is imported late, and cannot be, is told of as any other file that cannot be opened."""
+    name = "daskperiment.store.file.stream_reader"
+    monkeypatch.setattr(file_package, "stream_reader", importlib.import_module(name))
+    monkeypatch.delitem(sys.modules, name)  # both are put back
+
+    def unread(_loader: object, path: str) -> bytes:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(importlib.machinery.SourceFileLoader, "get_data", unread)
+        with pytest.raises(StoreError, match=r"too many files open: raise the limit \(ulimit -n\)"):
+            list(store.read("steps"))
+    assert list(store.read("steps")) == []
 
 
 def test_looking_at_a_folder_that_is_deleted(

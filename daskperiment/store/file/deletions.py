@@ -154,6 +154,8 @@ def _stays(folder: Path) -> bool:
     """Rename a folder, into which others may go on to write; return whether that cannot be."""
     if folder.is_symlink():  # no more than the name would move
         return True
+    if folder.is_file():  # nothing of ours
+        return False
     try:
         os.rename(folder, folder.with_name(f".{folder.name}-{uuid.uuid4().hex}.removed"))
     except FileNotFoundError:

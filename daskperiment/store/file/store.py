@@ -238,9 +238,10 @@ class FileStore(ObjectMethods):
 
     @cached_property
     def _reader(self) -> StreamReader:
-        from daskperiment.store.file.stream_reader import (  # noqa: PLC0415  # who records reads nothing
-            StreamReader,
-        )
+        with explained(self.folder):  # without descriptors there is no module either
+            from daskperiment.store.file.stream_reader import (  # noqa: PLC0415  # who records reads nothing
+                StreamReader,
+            )
 
         return StreamReader(self._database, self._seen)
 
