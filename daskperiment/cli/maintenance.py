@@ -21,7 +21,6 @@ from daskperiment.cli.trial_report import trial_data
 from daskperiment.errors import CorruptRecordError, StoreError
 from daskperiment.experiment import Experiment
 from daskperiment.history import RecordedTrial, read_trials
-from daskperiment.history.metrics import load_metrics
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import SYSTEM
 from daskperiment.store.opening import open_store
@@ -116,6 +115,8 @@ def export(backend: str | None, id: str, folder: Path) -> None:
             code/000001.py       the code of its steps
             logs/000001.txt      what its steps said, if anything
     """
+    from daskperiment.history.metrics import load_metrics  # noqa: PLC0415  # NumPy, for few commands
+
     experiment, store = find(backend, id), store_of(backend, id)
     prepare_folder(folder, id)
     for each in (folder / "trials", folder / "code"):

@@ -18,8 +18,6 @@ from daskperiment.experiment import Experiment
 from daskperiment.history import RecordedTrial, trial_or_raise
 from daskperiment.history.artifacts import KeptArtifact, artifacts_of
 from daskperiment.history.curated import NOTHING_SAID, curated
-from daskperiment.history.kept_columns import resumed_by
-from daskperiment.history.metrics import load_metrics
 from daskperiment.history.stored_values import StoredObject, viewed
 from daskperiment.history.trial_records import DAMAGED, part_of
 from daskperiment.records import SYSTEM, Code
@@ -168,6 +166,9 @@ def trial_data(
 
     `resumed` are the trials that went on from it, where that is known.
     """
+    from daskperiment.history.kept_columns import resumed_by  # noqa: PLC0415  # as `load_metrics`
+    from daskperiment.history.metrics import load_metrics  # noqa: PLC0415  # NumPy, for few commands
+
     begun, ended, number = trial.begun, trial.ended, trial.trial
     value = None if ended is None or ended.status != "succeeded" else viewed(ended.value, store)
     failure = ended.failure if ended else None
