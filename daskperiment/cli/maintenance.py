@@ -17,12 +17,11 @@ from daskperiment.cli.command_options import duration
 from daskperiment.cli.exit_status import Failed, Refused
 from daskperiment.cli.listings import print_frame, rows_of, write
 from daskperiment.cli.lookup import bare_store_of, checked, find, ids, store_of
-from daskperiment.cli.trial_report import trial_data
+from daskperiment.cli.trial_report import points_of, trial_data
 from daskperiment.errors import CorruptRecordError, StoreError
 from daskperiment.experiment import Experiment
 from daskperiment.history import RecordedTrial, read_trials
 from daskperiment.recording.registry import recorder_for
-from daskperiment.records import SYSTEM
 from daskperiment.store.opening import open_store
 from daskperiment.store.protocol import Store
 
@@ -127,16 +126,11 @@ def export(backend: str | None, id: str, folder: Path) -> None:
     trials = read_trials(store)
     resumed = _resumed(trials)
     for number, trial in trials.items():
-        told = trial_data(experiment, store, trial, resumed.get(number, ()))
+        metrics = load_metrics(store, number)
+        told = trial_data(experiment, store, trial, resumed.get(number, ()), metrics)
         data = {**told, **_code_and_packages(experiment, number)}
         code = data.pop("code")
-        data["system_metrics"] = output.plain_json(
-            {
-                name: list(one.items())
-                for name, one in load_metrics(store, number).items()
-                if name.startswith(SYSTEM)
-            }
-        )
+        data["system_metrics"] = output.plain_json(points_of(metrics, system=True))
         write(folder / "trials" / f"{number:06}.json", _json(data))
         write(folder / "code" / f"{number:06}.py", code)
         if log := experiment.get_log(number):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +24,8 @@ from daskperiment.records import SYSTEM, Code
 from daskperiment.store.protocol import Store
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from daskperiment.explain.explanation import Explanation
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "environment",
     "explain",
     "log",
+    "points_of",
     "print_explanation",
     "script_of",
     "show",
@@ -52,10 +55,14 @@ def show(backend: str | None, id: str, trial: int, format_: str) -> None:
     """Print one trial."""
     # With pandas, which other commands of this module do without.
     from daskperiment.cli.artifact_commands import print_previews  # noqa: PLC0415
+    from daskperiment.history.kept_columns import resumed_by  # noqa: PLC0415
+    from daskperiment.history.metrics import load_metrics  # noqa: PLC0415
 
     experiment, store = find(backend, id), store_of(backend, id)
     number = trial_of(experiment, trial)
-    data = trial_data(experiment, store, trial_or_raise(store, number))
+    recorded = trial_or_raise(store, number)
+    resumed, metrics = resumed_by(store, recorded), load_metrics(store, number)
+    data = trial_data(experiment, store, recorded, resumed, metrics)
     if format_ == "json":
         click.echo(output.as_json(data))
         return
@@ -69,6 +76,15 @@ def show(backend: str | None, id: str, trial: int, format_: str) -> None:
     if data["failure"]:
         click.echo()
         output.print_text(data["failure"]["traceback"].rstrip() or data["failure"]["description"])
+
+
+def points_of(metrics: Mapping[str, pd.Series], system: bool) -> dict[str, list[Any]]:
+    """Return epochs and values of the metrics that steps saved, or of what was used."""
+    return {
+        name: list(one.items())
+        for name, one in metrics.items()
+        if name.startswith(SYSTEM) is system
+    }
 
 
 def _print_result(store: Store, number: int) -> None:
@@ -160,22 +176,22 @@ def script_of(backend: str | None, id: str, trial: int) -> Path:
 
 
 def trial_data(
-    experiment: Experiment, store: Store, trial: RecordedTrial, resumed: Sequence[int] | None = None
-) -> dict[str, Any]:  # fmt: skip
+    experiment: Experiment,
+    store: Store,
+    trial: RecordedTrial,
+    resumed: Sequence[int],
+    metrics: Mapping[str, pd.Series],
+) -> dict[str, Any]:
     """Return all about a trial as plain data: what JSON holds, and nothing unpickled.
 
-    `resumed` are the trials that went on from it, where that is known.
+    `resumed` are the trials that went on from it.
     """
-    from daskperiment.history.kept_columns import resumed_by  # noqa: PLC0415  # as `load_metrics`
-    from daskperiment.history.metrics import load_metrics  # noqa: PLC0415  # NumPy, for few commands
-
     begun, ended, number = trial.begun, trial.ended, trial.trial
     value = None if ended is None or ended.status != "succeeded" else viewed(ended.value, store)
     failure = ended.failure if ended else None
     said = curated(store, [number]).get(number, NOTHING_SAID)
     steps = experiment.get_steps(number).drop(columns="Trial ID")
     steps.columns = steps.columns.str.lower().str.replace(" ", "_")
-    points = {name: list(one.items()) for name, one in load_metrics(store, number).items()}
     data = {
         "experiment": experiment.id,
         "trial": number,
@@ -195,11 +211,11 @@ def trial_data(
         "sweep": begun.sweep,
         "reproduces": begun.source,
         "resumes": begun.resumes,
-        "resumed_by": resumed_by(store, trial) if resumed is None else [*resumed],
+        "resumed_by": [*resumed],
         "earlier_id": begun.was if begun.was != number else None,
         "copied_from": begun.birthplace and str(begun.birthplace),
         "failure": {name: getattr(failure, name) for name in _FAILURE} if failure else None,
-        "metrics": {name: one for name, one in points.items() if not name.startswith(SYSTEM)},
+        "metrics": points_of(metrics, system=False),
         "artifacts": [_artifact(one) for one in artifacts_of(store, [number])],
         "steps": steps.to_dict("records"),
     }

@@ -380,10 +380,10 @@ def test_a_metric_that_a_table_names(
 
 @pytest.mark.parametrize("kind", STORES)
 def test_metrics_of_a_trial_are_read_once(
-    kind: str, make_place: Callable[[str], Place], reads: Counter[str]
+    kind: str, make_place: Callable[[str], Place], reads: Counter[str], tmp_path: Path
 ) -> None:
     """Whoever shows or exports a trial reads its points as often, however many metrics it has."""
-    used = []
+    used, exported = [], []
     for count in (10, 40):
         place = make_place(kind)
         run_loops(place.backend, count)
@@ -393,7 +393,12 @@ def test_metrics_of_a_trial_are_read_once(
         reads.clear()
         shell(place.backend, "show", "named", 2, "--format", "json")
         used.append(reads["points"] / records)
+        every = len([*open_store(place.backend, "named").read("points")])
+        reads.clear()
+        shell(place.backend, "export", "named", tmp_path / f"{count}")
+        exported.append(reads["points"] / every)
     assert used == [1, 1]
+    assert exported == [1, 1]
 
 
 @pytest.mark.parametrize("kind", STORES)
