@@ -14,8 +14,8 @@ from daskperiment.formats import PICKLE, format_named, read_file
 from daskperiment.formats.path_formats import media_of, unpacked
 from daskperiment.formatting import nearest
 from daskperiment.history.trial_records import as_trial_id, intact, require_trial, trial_or_raise
-from daskperiment.records import ARTIFACT, Artifact, ObjectRef, artifact_ids, record_kind
-from daskperiment.store.opening import read_starting
+from daskperiment.records import ARTIFACT, Artifact, ObjectRef, artifact_ids
+from daskperiment.store.opening import read_notes, read_starting
 from daskperiment.store.protocol import Buffer, Store, Stored
 
 __all__ = [
@@ -84,8 +84,7 @@ def artifacts_of(
         if run.reused is not None:
             for artifact in run.artifacts:
                 _add(found, trial, artifact, reused=True)
-    notes = (one for one in store.read("notes", wanted) if record_kind(one.id) == ARTIFACT)
-    for trial, artifact in intact(notes, Artifact):
+    for trial, artifact in intact(read_notes(store, ARTIFACT, wanted), Artifact):
         # What the trial saved itself counts, though the reused one is the latest by the clock.
         _add(found, trial, artifact, reused=False)
     return sorted(found.values(), key=lambda one: (one.trial, one.artifact.added))

@@ -8,9 +8,9 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from daskperiment.history.trial_records import intact
-from daskperiment.records import CURATED, Curation, record_kind
-from daskperiment.store.opening import read_starting
-from daskperiment.store.protocol import Store, Stored
+from daskperiment.records import CURATED, Curation
+from daskperiment.store.opening import read_notes
+from daskperiment.store.protocol import Store
 
 __all__ = ["NOTHING_SAID", "Curated", "Remark", "curated"]
 
@@ -53,11 +53,7 @@ def curated(store: Store, trials: Collection[int] | None = None) -> dict[int, Cu
 
     What was written later counts, whoever wrote it.
     """
-    records: Iterable[Stored]
-    if trials is None:  # of all most have none, and other notes may be many
-        records = read_starting(store, "notes", None, f"{CURATED}-")
-    else:
-        records = (one for one in store.read("notes", trials) if record_kind(one.id) == CURATED)
+    records = read_notes(store, CURATED, trials)
     by_trial = groupby(sorted(intact(records, Curation), key=_trial), key=_trial)
     return {trial: _folded(one for _, one in said) for trial, said in by_trial}
 

@@ -16,9 +16,8 @@ from daskperiment.records import (
     Checkpoint,
     checkpoint_id,
     digests_within,
-    record_kind,
 )
-from daskperiment.store.opening import read_starting
+from daskperiment.store.opening import read_notes
 from daskperiment.store.protocol import Owner, Store
 
 __all__ = [
@@ -107,10 +106,7 @@ def kept_checkpoints(
 
 
 def _records(store: Store, trials: list[int] | None) -> Iterator[tuple[int, Checkpoint]]:
-    if trials is None:
-        stored = list(read_starting(store, "notes", None, f"{CHECKPOINT}-"))
-    else:
-        stored = [one for one in store.read("notes", trials) if record_kind(one.id) == CHECKPOINT]
+    stored = list(read_notes(store, CHECKPOINT, trials))
     records = decode_each([one.body for one in stored], Checkpoint, [one.trial for one in stored])
     for one, record in zip(stored, records, strict=True):
         if not isinstance(record, CorruptRecordError):

@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 import dask
 
+from daskperiment.records import record_kind
 from daskperiment.store.faults import explained
 from daskperiment.store.file import FileStore, FolderState, UnnamedObject
 from daskperiment.store.protocol import Buffer, Store, Stored
@@ -42,6 +43,7 @@ __all__ = [
     "open_store",
     "opened_object",
     "read_at_rest",
+    "read_notes",
     "read_pages",
     "read_starting",
     "resolve",
@@ -253,6 +255,15 @@ def read_starting(store: Store, stream: str, trial: int | None, start: str) -> I
         return cast(Selective, store).read_starting(stream, trial, start)
     trials = None if trial is None else [trial]
     return [one for one in store.read(stream, trials) if one.id.startswith(start)]
+
+
+def read_notes(
+    store: Store, kind: str, trials: Collection[int] | None = None
+) -> Iterable[Stored]:  # fmt: skip
+    """Return the notes of a kind, of some trials or of all: of all other notes may be many."""
+    if trials is None:
+        return read_starting(store, "notes", None, f"{kind}-")
+    return (one for one in store.read("notes", trials) if record_kind(one.id) == kind)
 
 
 @runtime_checkable
