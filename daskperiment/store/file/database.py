@@ -41,7 +41,7 @@ from daskperiment.warn import warn_user
 if TYPE_CHECKING:
     from daskperiment.store.file.turns import WriterTurn
 
-__all__ = ["Database"]
+__all__ = ["TRIES", "Database"]
 
 T = TypeVar("T")
 
@@ -49,8 +49,8 @@ _PATIENCE = 60.0
 """Seconds to wait for other writers before giving up."""
 _BUSY = 10.0
 """Seconds of these that SQLite waits by itself at a time."""
-_TRIES = (False,) * 20 + (True,)
-"""Of opening a database that somebody else deletes meanwhile; the last one is ``True``."""
+TRIES = (False,) * 20 + (True,)
+"""Of opening or writing a file that somebody else deletes meanwhile; the last one is ``True``."""
 
 # Not at every commit: a killed process loses nothing, a machine without power might.
 _SYNCED = "PRAGMA synchronous = NORMAL"
@@ -394,7 +394,7 @@ class Database:
         here = _file_at(self.path)
         if shared.connection is not None and shared.file == here:
             return shared.connection
-        for last in _TRIES:
+        for last in TRIES:
             self.leave(shared)
             if here is None:
                 return None
@@ -562,7 +562,7 @@ class _Transaction(NamedTuple):
 
     def _begin(self) -> sqlite3.Connection:
         shared, path = self.shared, self.database.path
-        for last in _TRIES:
+        for last in TRIES:
             try:
                 # Whether its file is still there is asked below, under the lock.
                 connection = shared.connection or self.database.open_writer(shared)

@@ -19,7 +19,7 @@ from typing import Any
 from daskperiment.errors import StoreError
 from daskperiment.store import rights
 from daskperiment.store.faults import explained
-from daskperiment.store.file.database import Database
+from daskperiment.store.file.database import TRIES, Database
 from daskperiment.store.protocol import Buffer, Fault
 
 __all__ = ["FileObjects", "UnnamedObject", "select_in"]
@@ -32,8 +32,6 @@ _MANY = 30_000 if sqlite3.sqlite_version_info >= (3, 32) else 900
 """Values in one statement: fewer than SQLite takes."""
 _PIECE = 4 << 20
 """Bytes that are written at a time of what may turn out to be there already."""
-_TRIES = (False,) * 20 + (True,)
-"""Of writing a file whose folder somebody else deletes meanwhile; the last one is ``True``."""
 _FEW, _SMALL = 4, 4096
 """So many objects, of so many bytes each, are kept at hand when somebody asks for their sizes."""
 
@@ -281,7 +279,7 @@ class FileObjects:
         if self._size_of_file(digest) == size:
             return
         with explained(path):
-            for last in _TRIES:
+            for last in TRIES:
                 try:
                     if not isinstance(parts, UnnamedObject) or not parts.take(path):
                         _write_object(path, parts, size)

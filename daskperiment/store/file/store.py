@@ -18,7 +18,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property, lru_cache, partial
 from operator import attrgetter, itemgetter
@@ -252,7 +252,7 @@ class FileStore(ObjectMethods):
         return self._reader.read(stream, trials, after)
 
     def read_starting(self, stream: str, trial: int | None, start: str) -> Iterable[Stored]:
-        """Read the records of a trial whose ids begin with a text, by the index of identities."""
+        """Read the records whose ids begin with a text, by the index of identities."""
         return self._reader.read_starting(stream, trial, start)
 
     def read_pages(self, stream: str) -> Iterator[RecordPage]:
@@ -362,8 +362,7 @@ class FileStore(ObjectMethods):
     def delete(self) -> None:
         """Remove the files written here, and the folder if no other file is in it."""
         self.delete_elsewhere()
-        staying: list[Path] = []
-        self._remove_database(lambda: staying.extend(move_aside(self.folder)))
+        staying = self._remove_database()
         with explained(self.folder):
             remove_folders(self.folder, staying)
             for name in ("clock", ".gitignore"):
@@ -371,13 +370,16 @@ class FileStore(ObjectMethods):
         with suppress(OSError):  # it was never made, or other files are in it
             self.folder.rmdir()
 
-    def _remove_database(self, also: Callable[[], object]) -> None:
+    def _remove_database(self) -> list[Path]:
+        """Remove it, and rename the folders beside it; return those that stay."""
+        staying: list[Path] = []
         name = self._deletions.begin()
         try:
-            self._database.remove(name, also)
+            self._database.remove(name, lambda: staying.extend(move_aside(self.folder)))
         except BaseException:
             self._deletions.withdraw(name)
             raise
+        return staying
 
     def last_deletion(self) -> str:
         """Return what names the last deletion, as the removed database or what it left says."""

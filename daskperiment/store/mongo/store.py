@@ -232,16 +232,17 @@ class MongoStore(ObjectMethods):
         self._trials.forget()
         self._batches.forget()
         for _ in range(_ROUNDS):
-            if sum(map(self._empty, _KEYS)) == 0:
+            found = [self._empty(collection) for collection in _KEYS]
+            if not any(found):
                 break
 
     def _empty(self, collection: str) -> bool:
         """Remove the experiment's documents from a collection; return whether there was one."""
         filter_ = {_KEYS[collection]: _range(self._id), **(FORMAT if collection == TRIALS else {})}
-        count = 0
+        was_there = False
         while self._server.run(_delete, collection, filter_):
-            count += 1
-        return count > 0
+            was_there = True
+        return was_there
 
     def last_deletion(self) -> str:
         """Return what names the last deletion of the experiment, for 30 days."""
