@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import shutil
+import sqlite3
 import warnings
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +24,8 @@ from daskperiment.dashboard.charts import CurveStyle
 from daskperiment.dashboard.table import Look
 from daskperiment.errors import CorruptRecordError, StoreWarning, UntrustedObjectError
 from daskperiment.recording.registry import close_recorders
+from daskperiment.records import STREAMS
 from daskperiment.store.file import FileStore
-from daskperiment.store.record_pages import pages_of
 from daskperiment.vouching import VouchedStore, silently, vouched
 
 KEY = "a secret of the readers"
@@ -88,16 +91,25 @@ def lied(stream: str, one: Any) -> Any:
 
 
 @pytest.fixture
-def lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Have trial 1 changed for everybody who reads the folder."""
-    monkeypatch.chdir(tmp_path)
-    read = FileStore.read
-
-    def lying(self: Any, stream: str, *args: Any, **kwargs: Any) -> Any:
-        return [lied(stream, one) for one in read(self, stream, *args, **kwargs)]
-
-    monkeypatch.setattr(FileStore, "read", lying)
-    monkeypatch.setattr(FileStore, "read_pages", lambda *args: pages_of(lying(*args), 100))
+def lies(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Make a copy of the folder in which trial 1 is changed, and work in a folder beside it."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("work"))
+    copy = tmp_path_factory.mktemp("lies")
+    shutil.copytree(folder, copy, dirs_exist_ok=True)
+    store = FileStore(copy / ID)
+    changed = [
+        (stream, told.body, one.position)
+        for stream in STREAMS
+        for one in store.read(stream, [1])
+        if (told := lied(stream, one)) is not one
+    ]
+    store.close()
+    with closing(sqlite3.connect(copy / ID / "records.sqlite")) as connection, connection:
+        for stream, *change in changed:
+            connection.execute(f"UPDATE {stream} SET body = ? WHERE position = ?", change)
+    return copy
 
 
 def command(*words: str) -> Callable[[daskperiment.Experiment, Path], str]:
@@ -160,9 +172,7 @@ QUESTIONS: dict[str, Callable[[daskperiment.Experiment, Path], Any]] = {
 
 
 @pytest.mark.parametrize("what", QUESTIONS)
-def test_no_answer_shows_what_somebody_else_wrote(
-    folder: Path, lies: None, what: str
-) -> None:  # fmt: skip
+def test_no_answer_shows_what_somebody_else_wrote(lies: Path, what: str) -> None:
     """What is changed is shown to those without the key, and to nobody who has it."""
     answers = []
     for settings in ({}, {"daskperiment.signing-key": KEY}):
@@ -171,16 +181,16 @@ def test_no_answer_shows_what_somebody_else_wrote(
             for path in Path().rglob("*"):
                 if path.is_file():
                     path.unlink()
-            ex = daskperiment.Experiment(ID, backend=folder)
-            answers.append(str(QUESTIONS[what](ex, folder)))
+            ex = daskperiment.Experiment(ID, backend=lies)
+            answers.append(str(QUESTIONS[what](ex, lies)))
     assert str(LIE) in answers[0].replace(",", "")
     assert str(LIE) not in answers[1].replace(",", "")
 
 
-def test_the_page_of_a_trial_says_what_is_left_out(folder: Path, lies: None) -> None:
+def test_the_page_of_a_trial_says_what_is_left_out(lies: Path) -> None:
     """Whoever looks at a trial in the browser is told, and nobody of a trial that is whole."""
     with dask.config.set({"daskperiment.signing-key": KEY}):
-        api = DashboardAPI(Source(folder))
+        api = DashboardAPI(Source(lies))
         problems = api.trial(ID, 1)["problems"]
         assert any("ended-succeeded" in one for one in problems), problems
         assert any("points" in one for one in problems), problems
