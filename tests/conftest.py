@@ -47,8 +47,11 @@ def _fresh_process_state(_state_elsewhere, tmp_path_factory):
         dask.config.config.pop(setting, None)
     close_recorders()
     experiment._EXPERIMENTS.clear()
-    left = [t.name for t in threading.enumerate() if t.name.startswith("daskperiment")]
-    assert not left, f"threads left behind: {left}"
+    left = [thread for thread in threading.enumerate() if thread.name.startswith("daskperiment")]
+    for thread in left:
+        thread.join(5)  # what was waited for may not have left its last line
+    running = [thread.name for thread in left if thread.is_alive()]
+    assert not running, f"threads left behind: {running}"
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 from daskperiment.cli import listings
 from daskperiment.formatting import install_command
 from tests.cli.conftest import Command, one_line
-from tests.store.redis_server import free_port
+from tests.helpers.ports import free_port
 
 QUESTIONS = [
     ["ls"], ["history", "pairs"], ["show", "pairs"], ["steps", "pairs"], ["metrics", "pairs"],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -16,6 +15,8 @@ from typing import Any
 import pymongo
 import pytest
 from pymongo.errors import PyMongoError
+
+from tests.helpers.ports import free_port
 
 __all__ = ["MongoServer", "mongod", "running"]
 
@@ -43,7 +44,7 @@ class MongoServer:
 
     def __init__(self, folder: Path, *, replica_set: str = "", auth: bool = False) -> None:
         self.folder = folder
-        self.port = _free_port()
+        self.port = free_port()
         self._replica_set = replica_set
         self._auth = auth
         self._process: subprocess.Popen[bytes] | None = None
@@ -128,9 +129,3 @@ def running(folder: Path, **options: Any) -> Iterator[MongoServer]:
         server.kill()
         # It sets aside 300 MB, and a run of all tests starts it often.
         shutil.rmtree(folder / "journal", ignore_errors=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -19,12 +19,13 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from tests.helpers.ports import free_port
+
 __all__ = [
     "PASSWORD",
     "CountingProxy",
     "RedisServer",
     "add_node",
-    "free_port",
     "missing",
     "redis_cluster",
     "redis_server",
@@ -59,13 +60,6 @@ def server_on_path() -> str:
     others = [folder for folder in folders if not os.path.realpath(folder).startswith(own)]
     program = shutil.which("redis-server", path=os.pathsep.join(others))
     return program or missing("a redis-server on the PATH")
-
-
-def free_port() -> int:
-    """Find a loopback port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class RedisServer:
@@ -169,11 +163,8 @@ def add_node(
 
 
 def _node(program: str, folder: Path, options: Sequence[str]) -> RedisServer:
-    # A node talks to the others at its port + 10000.
-    while (port := free_port()) + 10000 >= 65536:
-        pass
     cluster = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
-    return RedisServer(program, folder, *cluster, *options, port=port)
+    return RedisServer(program, folder, *cluster, *options)
 
 
 def _join(nodes: list[redis.Redis]) -> None:

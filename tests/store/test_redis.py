@@ -48,12 +48,12 @@ from daskperiment.store.redis.inspection import RedisInspection
 from daskperiment.store.redis.store import RedisStore, list_redis, open_redis
 from daskperiment.testing import StoreConformance
 from tests.helpers.late_reads import WAYS, printed_late
+from tests.helpers.ports import free_port
 from tests.store.patience import once_back
 from tests.store.redis_server import (
     PASSWORD,
     CountingProxy,
     RedisServer,
-    free_port,
     redis_cluster,
     redis_server,
     server_of_wheel,
