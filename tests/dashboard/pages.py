@@ -76,12 +76,10 @@ class Site:
     def _note(self, message: Any) -> None:
         # A question that is answered by 404 or 503 is told by the page itself, and a connection
         # that was not made yet ends with the page that is left or loaded anew. Only a server that
-        # is gone refuses one: it may end before the page does.
-        expected = (
-            "status of",
-            "closed before the connection is established",
-            "ERR_CONNECTION_REFUSED",
-        )
+        # is gone refuses one: it may end before the page does, and in the midst of an answer.
+        expected = ["status of", "closed before the connection is established"]
+        running = self.server.is_running
+        expected += ["ERR_CONNECTION_REFUSED"] if running else ["net::ERR_", "WebSocket connection"]
         if message.type in ("error", "warning") and not any(x in message.text for x in expected):
             self.trouble.append(message.text)
 
