@@ -145,9 +145,9 @@ def test_it_is_written_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     writes = threading.Event()
     reserve = objects._reserve
 
-    def noted(file: int, size: int) -> None:
+    def noted(*args: Any) -> None:
         writes.set()
-        reserve(file, size)
+        reserve(*args)
 
     class Late:
         def __init__(self) -> None:
@@ -164,6 +164,28 @@ def test_it_is_written_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ex = _computed(tmp_path, _array)
     np.testing.assert_array_equal(ex.get_persisted("_array", 1), _array(1.0))
     assert _output(ex, "_array")
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("kind", ["ext4", "xfs", "tmpfs", "ramfs"])
+def test_room_is_reserved_where_that_saves_time(
+    kind: str, at_once: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Room is reserved once for each file on a disk, and for none that is memory."""
+    sizes: list[int] = []
+    looked_up: list[Path] = []
+    monkeypatch.setattr(objects, "_fallocate", lambda: lambda *args: sizes.append(args[-1]))
+    monkeypatch.setattr(rights, "file_system", lambda folder: looked_up.append(folder) or kind)
+    monkeypatch.setattr(kept_values, "threads_beside", lambda: int(not at_once))
+    objects._is_memory.cache_clear()
+    try:
+        ex = _computed(tmp_path, _array)
+    finally:
+        objects._is_memory.cache_clear()
+    assert looked_up
+    (path,) = (tmp_path / "early/objects").glob("*/*/*")
+    assert sizes == ([] if kind in ("tmpfs", "ramfs") else [path.stat().st_size])
+    np.testing.assert_array_equal(ex.get_persisted("_array", 1), _array(1.0))
 
 
 def test_what_is_there_stays(tmp_path: Path, begun: list[UnnamedObject]) -> None:

@@ -119,7 +119,7 @@ class UnnamedObject(Sequence[Buffer]):
     def _write_file(self) -> None:
         parts = [memoryview(part).cast("B") for part in self._parts]
         with self._opened() as file:
-            _reserve(file.fileno(), sum(map(len, parts)))
+            _reserve(file.fileno(), sum(map(len, parts)), self._path.parent)
             for rest in parts:
                 while rest and not self._is_dropped:
                     rest = rest[file.write(rest[: self._piece]) :]
@@ -294,7 +294,7 @@ def _write_object(path: Path, parts: Sequence[Buffer], size: int) -> None:
     rights.make_folder(path.parent)
     try:
         with open(temporary, "xb") as file:
-            _reserve(file.fileno(), size)
+            _reserve(file.fileno(), size, path.parent)
             file.writelines(parts)
         rights.share(temporary)
         os.replace(temporary, path)
@@ -331,14 +331,21 @@ def _fallocate() -> Callable[[int, int, int, int], int] | None:
     return found
 
 
-def _reserve(file: int, size: int) -> None:
-    """Reserve room for a file: it is written in two thirds of the time then.
+def _reserve(file: int, size: int, folder: Path) -> None:
+    """Reserve room for a file in a folder: it is written in two thirds of the time then.
 
-    Where that cannot be done, nothing is: `os.posix_fallocate` would write it twice.
+    Where that cannot be done, nothing is: `os.posix_fallocate` would write it twice. Where files
+    are memory it would take longer, as all pages are looked up a second time.
     """
     reserve = _fallocate()
-    if reserve is not None:
+    if reserve is not None and not _is_memory(os.fstat(file).st_dev, folder):
         reserve(file, _KEEP_SIZE, 0, size)
+
+
+@cache
+def _is_memory(device: int, folder: Path) -> bool:
+    """Whether files on a device, on which a folder lies, are memory."""
+    return rights.file_system(folder) in ("tmpfs", "ramfs")
 
 
 def _is_abandoned(path: Path) -> bool:
