@@ -177,15 +177,39 @@ def test_room_is_reserved_where_that_saves_time(
     monkeypatch.setattr(objects, "_fallocate", lambda: lambda *args: sizes.append(args[-1]))
     monkeypatch.setattr(rights, "file_system", lambda folder: looked_up.append(folder) or kind)
     monkeypatch.setattr(kept_values, "threads_beside", lambda: int(not at_once))
-    objects._is_memory.cache_clear()
-    try:
-        ex = _computed(tmp_path, _array)
-    finally:
-        objects._is_memory.cache_clear()
+    monkeypatch.setattr(objects, "_ARE_MEMORY", {})
+    ex = _computed(tmp_path, _array)
     assert looked_up
     (path,) = (tmp_path / "early/objects").glob("*/*/*")
     assert sizes == ([] if kind in ("tmpfs", "ramfs") else [path.stat().st_size])
     np.testing.assert_array_equal(ex.get_persisted("_array", 1), _array(1.0))
+
+
+def test_a_device_is_looked_up_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is mounted is gone through once for all objects, whose folders are many."""
+    looked_up: list[Path] = []
+    monkeypatch.setattr(objects, "_ARE_MEMORY", {})
+    monkeypatch.setattr(rights, "file_system", lambda folder: looked_up.append(folder) or "ext4")
+    for number in range(8):
+        store = FileStore(tmp_path / f"store{number % 2}")
+        store.put(f"{number}{number:063}", [bytes(2 << 20)])
+    assert len({path.parent for path in tmp_path.glob("*/objects/*/*/*")}) == 8
+    assert len(looked_up) == 1
+
+
+def test_an_object_is_kept_though_nothing_tells_what_is_mounted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the system does not say what is mounted, an object is written as on a disk."""
+
+    def refuse(_: Path) -> str:
+        raise PermissionError(errno.EACCES, "no /proc here")
+
+    monkeypatch.setattr(objects, "_ARE_MEMORY", {})
+    monkeypatch.setattr(rights, "file_system", refuse)
+    FileStore(tmp_path).put("ab" * 32, [bytes(2 << 20)])
+    (path,) = tmp_path.glob("objects/*/*/*")
+    assert path.stat().st_size == 2 << 20
 
 
 def test_what_is_there_stays(tmp_path: Path, begun: list[UnnamedObject]) -> None:

@@ -315,6 +315,8 @@ def select_in(
 
 
 _KEEP_SIZE = 1
+_ARE_MEMORY: dict[int, bool] = {}
+"""Whether files on a device are memory, of those that objects were written to."""
 
 
 @cache
@@ -342,10 +344,15 @@ def _reserve(file: int, size: int, folder: Path) -> None:
         reserve(file, _KEEP_SIZE, 0, size)
 
 
-@cache
 def _is_memory(device: int, folder: Path) -> bool:
-    """Whether files on a device, on which a folder lies, are memory."""
-    return rights.file_system(folder) in ("tmpfs", "ramfs")
+    """Whether files on a device, on which a folder lies, are memory: looked up once for each.
+
+    An object has one of 65,536 folders, and to look it up goes through all that is mounted.
+    """
+    with suppress(Exception):  # whatever the system refuses: an object is written all the same
+        if device not in _ARE_MEMORY:
+            _ARE_MEMORY[device] = rights.file_system(folder) in ("tmpfs", "ramfs")
+    return _ARE_MEMORY.get(device, False)
 
 
 def _is_abandoned(path: Path) -> bool:
