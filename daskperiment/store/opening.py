@@ -152,7 +152,7 @@ def check_arrival(store: Store, place: str) -> None:
 def let_go(store: Store) -> None:
     """Close the files of a folder that nobody needs now; a later call opens them again.
 
-    Who asks a server just now would notice: its connections stay.
+    The connections to a server stay: all its experiments have them in common.
     """
     if isinstance(store, FileStore):
         store.close()

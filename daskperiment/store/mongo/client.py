@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import pickle
 import re
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from contextvars import Context
 from threading import Lock
 from typing import Any, NamedTuple, TypeVar, TypeVarTuple
 from urllib.parse import unquote
@@ -35,6 +33,7 @@ from pymongo.errors import (
 )
 
 from daskperiment.errors import CorruptRecordError, StoreError, StoreUnavailableError
+from daskperiment.store.shared_clients import SharedClient, shared_client
 
 __all__ = ["Database", "MongoServer", "MongoTarget", "mongo_target", "update_documents"]
 
@@ -143,7 +142,8 @@ class MongoServer:
         self._home = self._pid = os.getpid()
         self._lock = Lock()
         self._database: Database | None = None
-        self._closing: Callable[[], object] | None = None
+        self._shared: SharedClient | None = None
+        """The client, if it was not given."""
 
     def run(self, work: Callable[[Database, *Ts], T], *args: *Ts) -> T:
         """Return the result of some work on the database, all of it within the time limit.
@@ -163,11 +163,12 @@ class MongoServer:
         return self._run(lambda _: work(), 0, 1)
 
     def close(self) -> None:
-        """Close the client that was made here; a later call makes another one."""
+        """Let go of the client, closed if it was made here and no other store has it.
+
+        A later call makes another one.
+        """
         with self._lock:
-            closing, self._closing, self._database = self._closing, None, None
-        if closing is not None:
-            closing()
+            self._shared = self._database = None
 
     def _run(self, work: Callable[[Database], T], seconds: float, attempts: int) -> T:
         while True:
@@ -211,11 +212,9 @@ class MongoServer:
     def _open(self) -> Database:
         client = self._target.client
         if client is None or self._home != os.getpid():
-            client = self._connect()
-            # The client has threads, and complains if it is forgotten.
-            # The garbage collector may begin while a context variable is set, before Python 3.12.
-            # Who then sets another one in the same context ends the interpreter: so not in that.
-            self._closing = weakref.finalize(self, Context().run, _close, client)
+            way = (self._target.options,)
+            self._shared = shared_client(way, self._connect, _close)
+            client = self._shared.client
         return _configured(client, self._target.database)
 
     def _connect(self) -> Any:

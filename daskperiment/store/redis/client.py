@@ -22,6 +22,7 @@ from toolz import dissoc
 from daskperiment.errors import CorruptRecordError, StoreError, StoreUnavailableError
 from daskperiment.store.redis.scripts import Script
 from daskperiment.store.redis.targets import RedisTarget
+from daskperiment.store.shared_clients import SharedClient, shared_client
 
 __all__ = ["KeysMovingError", "RedisServer"]
 
@@ -86,8 +87,7 @@ class RedisServer:
         self._target = target
         self._key = key
         self._address = address
-        self._lock = Lock()
-        self._client: _Client | None = None
+        self._shared: SharedClient | None = None
 
     def call(self, *command: Any) -> Any:
         """Send one command."""
@@ -120,13 +120,8 @@ class RedisServer:
                 self.call("UNLINK", key)
 
     def close(self) -> None:
-        """Close the connections; a later call opens them again."""
-        with self._lock:
-            client, self._client = self._client, None
-        if client is not None:
-            client.close()
-            if self._target.kind is not None:
-                client.connection_pool.disconnect()
+        """Let go of the connections, closed if no other store has them; a later call opens some."""
+        self._shared = None
 
     def _evaluate(self, script: Script, *arguments: Any) -> Any:
         client = self._connected()
@@ -137,11 +132,13 @@ class RedisServer:
             return client.execute_command("EVAL", script.text, *arguments)
 
     def _connected(self) -> _Client:
-        client = self._client
-        if client is None:
-            with self._lock:
-                client = self._client = self._client or _connect(self._target)
-        return client
+        shared = self._shared
+        if shared is None:
+            target = self._target
+            way = (target.kind, target.options, target.nodes, target.limit)
+            shared = shared_client(way, partial(_connect, target), _close)
+            self._shared = shared
+        return shared.client
 
     def _node(self) -> _Client:
         client = self._connected()
@@ -274,7 +271,7 @@ class KeysMovingError(StoreUnavailableError):
 
 
 def _connect(target: RedisTarget) -> _Client:
-    """Return a client with connections of its own; nothing is opened but for a cluster's layout.
+    """Return a client with new connections; nothing is opened but for a cluster's layout.
 
     A broken connection is tried once more at once, because a server that was started again has
     closed those we hold. A timeout is not: it took its time already.
@@ -297,6 +294,14 @@ def _connect(target: RedisTarget) -> _Client:
     if "credential_provider" in target.options:  # which the pool may ask again at any moment
         return client
     return KeptConnections(client, target.limit)
+
+
+def _close(client: _Client) -> None:
+    """Close a client and its connections; whoever waits for an answer fails."""
+    with suppress(*_FAILURES):
+        client.close()
+        if not isinstance(client, _Cluster):
+            client.connection_pool.disconnect()
 
 
 def _translate(error: Exception, target: RedisTarget, address: str) -> StoreError:
