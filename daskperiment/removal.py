@@ -21,7 +21,7 @@ from daskperiment.curation import owners_of
 from daskperiment.errors import CorruptRecordError, StoreWarning, TrialReusedError
 from daskperiment.formatting import listed
 from daskperiment.history.metrics import reused_metrics
-from daskperiment.history.trial_records import go_on_elsewhere, intact
+from daskperiment.history.trial_records import excerpts, go_on_elsewhere, intact
 from daskperiment.recording.recorder import Recorder
 from daskperiment.recording.registry import recorder_for
 from daskperiment.records import (
@@ -146,7 +146,7 @@ def _hand_on_metrics(
 
 
 def _points(store: Store, trial: int, metrics: Collection[str]) -> list[Point]:
-    batches = intact(store.read("points", [trial]), PointRecord[Point])
+    batches = intact(excerpts(store, "points", [trial], metrics), PointRecord[Point])
     every = (point for _, batch in batches for point in batch.each())
     return [Point(one.metric, one.epoch, one.value, one.time) for one in every
             if one.metric in metrics]  # fmt: skip

@@ -84,11 +84,11 @@ def draw_metrics(
     ids = [row.trial for row in shown]
     sources = table.trials.latest.sources(ids)
     metrics = table.metrics.get(
-        {*ids, *(one for each in sources.values() for one in each.values())}
+        {*ids, *(one for each in sources.values() for one in each.values())}, names or None
     )
     series = [_of_trial(row.trial, metrics, sources[row.trial]) for row in shown]
     # What the trials used of the machine stands apart, behind what they saved.
-    known = sorted({name for each in series for name in each}, key=_apart)
+    known = sorted(_names(ids, metrics, sources), key=_apart)
     wanted = [name for name in known if name in names] if names else known
     is_many = len(shown) > _MOST_LINES
     draw = _chart_of_many if is_many else _chart
@@ -114,6 +114,16 @@ _Series = dict[str, MetricSeries]
 
 def _apart(name: str) -> tuple[bool, str]:
     return name.startswith(SYSTEM), name
+
+
+def _names(
+    trials: Sequence[int], metrics: dict[int, TrialMetrics], sources: dict[int, dict[str, int]]
+) -> set[str]:
+    """Return the names of the metrics of trials, and of those that came with what they reused."""
+    names = set().union(*(metrics[trial].names for trial in trials))
+    for trial in trials:
+        names.update(name for name, one in sources[trial].items() if name in metrics[one].names)
+    return names
 
 
 def _of_trial(trial: int, metrics: dict[int, TrialMetrics], sources: dict[str, int]) -> _Series:

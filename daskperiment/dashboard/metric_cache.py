@@ -6,17 +6,18 @@ import threading
 from array import array
 from collections import OrderedDict, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from sys import intern
 from typing import Any, TypeVar
 
 from msgspec import Struct
 from toolz import partition_all
 
-from daskperiment.codec import PointRecord
+from daskperiment.codec import PointRecord, PointRun
 from daskperiment.dashboard.cells import as_number
 from daskperiment.dashboard.damage import undamaged
 from daskperiment.history.metrics import MetricSummary
 from daskperiment.history.stored_values import viewed
-from daskperiment.history.trial_records import PointBatch
+from daskperiment.history.trial_records import PointBatch, excerpts
 from daskperiment.records import SYSTEM, Point
 from daskperiment.store.protocol import Store, Stored
 
@@ -86,12 +87,31 @@ class TrialMetrics:
 
     def __init__(self) -> None:
         self.position = 0
+        self.names: set[str] = set()
+        """Of all metrics that it has."""
+        self.drawn: frozenset[str] | None = frozenset()
+        """Those that somebody asked for; ``None`` for all."""
         self.series: defaultdict[str, MetricSeries] = defaultdict(MetricSeries)
+        """Of them."""
 
     @property
     def size(self) -> int:
         """Number of points."""
         return sum(len(series.values) for series in self.series.values())
+
+    @property
+    def room(self) -> int:
+        """What it takes, in points: a name takes no less."""
+        return max(self.size, len(self.names))
+
+    def add(self, batch: _PlotBatch, store: Store, some: Collection[str] | None) -> None:
+        """Add points of a record, of some metrics or of all."""
+        for each in (*batch.points, *batch.runs):
+            self.names.add(intern(each.metric))
+            if some is None or each.metric in some:
+                # The numbers of other runs are not even read.
+                for point in each.points() if isinstance(each, PointRun) else (each,):
+                    self.series[each.metric].add(point, store)
 
 
 class MetricCache:
@@ -102,26 +122,61 @@ class MetricCache:
         self._lock = threading.Lock()
         self._known: OrderedDict[int, TrialMetrics] = OrderedDict()
 
-    def get(self, trials: Iterable[int]) -> dict[int, TrialMetrics]:
-        """Read what is new of these trials, and return all of it."""
+    def get(
+        self, trials: Iterable[int], metrics: Collection[str] | None = None
+    ) -> dict[int, TrialMetrics]:
+        """Read what is new of these trials, and return all of it: names, and some or all series."""
         with self._lock:
-            wanted = {trial: self._known.setdefault(trial, TrialMetrics()) for trial in trials}
-            for trial, metrics in wanted.items():
+            wanted = {trial: self._of(trial, metrics) for trial in trials}
+            for trial, known in wanted.items():
                 self._known.move_to_end(trial)
                 # Another thread may still go through those that it was given.
-                metrics.series = metrics.series.copy()
-            positions = {trial: metrics.position for trial, metrics in wanted.items()}
+                known.series, known.names = known.series.copy(), known.names.copy()
+            if metrics is not None:
+                self._catch_up(wanted, metrics)
+            positions = {trial: known.position for trial, known in wanted.items()}
             for trial, position, batch in _new(self._store, "points", positions, _PlotBatch):
-                for point in batch.each():
-                    wanted[trial].series[point.metric].add(point, self._store)
+                if batch is not None:
+                    wanted[trial].add(batch, self._store, wanted[trial].drawn)
                 wanted[trial].position = position
             self._forget(len(wanted))
             return wanted
 
+    def _of(self, trial: int, metrics: Collection[str] | None) -> TrialMetrics:
+        """Return what is known of a trial: nothing, if all is wanted where it is but some."""
+        known = self._known.get(trial)
+        if known is None or (metrics is None and known.drawn is not None):
+            known = self._known[trial] = TrialMetrics()
+            known.drawn = None if metrics is None else frozenset()
+        return known
+
+    def _catch_up(self, wanted: Mapping[int, TrialMetrics], metrics: Collection[str]) -> None:
+        """Read those metrics that were passed over, up to where each trial is known."""
+        lacking = {
+            trial: frozenset(metrics) - known.drawn
+            for trial, known in wanted.items()
+            if known.drawn is not None
+        }
+        behind = sorted(one for one in lacking if lacking[one] & wanted[one].names)
+        names = set().union(*(lacking[trial] for trial in behind))
+        # Apart, so that nothing is there twice if the store goes away in between.
+        found = {trial: TrialMetrics() for trial in behind}
+        for some in partition_all(_TRIALS_AT_ONCE, behind):
+            for chunk in partition_all(CHUNK, excerpts(self._store, "points", some, names)):
+                old = [one for one in chunk if one.position <= wanted[one.trial].position]
+                for part in _by_size(old):
+                    for one, batch in undamaged(part, _PlotBatch):
+                        found[one.trial].add(batch, self._store, lacking[one.trial])
+        for trial, added in lacking.items():
+            known = wanted[trial]
+            known.drawn = added.union(known.drawn or ())
+            if trial in found:
+                known.series.update(found[trial].series)
+
     def _forget(self, keep: int) -> None:
-        size = sum(metrics.size for metrics in self._known.values())
+        size = sum(metrics.room for metrics in self._known.values())
         while len(self._known) > keep and size > _POINTS:
-            size -= self._known.popitem(last=False)[1].size
+            size -= self._known.popitem(last=False)[1].room
 
 
 class MetricSummaries:
@@ -146,8 +201,9 @@ class MetricSummaries:
 
     def sources(self, trials: Collection[int]) -> dict[int, dict[str, int]]:
         """Return for each of these trials which trials its reused metrics come from, by name."""
-        self.get(trials)
-        return {trial: dict(self._reused.get(trial, {})) for trial in trials}
+        with self._lock:
+            self._follow_steps(trials)
+            return {trial: dict(self._reused.get(trial, {})) for trial in trials}
 
     def _of(self, trial: int) -> dict[str, MetricSummary]:
         reused = {
@@ -163,7 +219,7 @@ class MetricSummaries:
             self._known.setdefault(trial, {})
         for trial, position, batch in _new(self._store, "points", positions, PointBatch):
             summaries = self._known[trial]
-            for point in batch.each():
+            for point in () if batch is None else batch.each():
                 if point.metric.startswith(SYSTEM):
                     continue
                 summary = summaries.setdefault(point.metric, MetricSummary())
@@ -175,7 +231,7 @@ class MetricSummaries:
         positions = {trial: self._steps.get(trial, 0) for trial in trials}
         for trial, position, run in _new(self._store, "steps", positions, _Reused):
             self._steps[trial] = position
-            if run.reused is not None and run.metrics:
+            if run is not None and run.reused is not None and run.metrics:
                 self._reused.setdefault(trial, {}).update(dict.fromkeys(run.metrics, run.reused))
 
 
@@ -186,20 +242,27 @@ class _Reused(Struct, gc=False):
 
 def _new(
     store: Store, stream: str, positions: Mapping[int, int], type_: type[T]
-) -> Iterator[tuple[int, int, T]]:
-    """Read the records of trials beyond the positions up to which each is known."""
+) -> Iterator[tuple[int, int, T | None]]:
+    """Read the records of trials beyond the positions up to which each is known.
+
+    Yields with each record how far its trial is known then. At last, with ``None``, how far those
+    are whose own records end before those of others, which are not to be read again.
+    """
     # In two readings: of those that are known, only the end of the stream is read.
     fresh = [trial for trial, position in positions.items() if not position]
     known = [trial for trial, position in positions.items() if position]
     after = min((positions[trial] for trial in known), default=0)
     for trials, start in ((fresh, 0), (known, after)):
         many = len(trials) > _MANY
-        for piece in [None] if many else partition_all(_TRIALS_AT_ONCE, trials):
-            for chunk in partition_all(CHUNK, store.read(stream, piece, start)):
+        for piece in [tuple(trials)] if many else partition_all(_TRIALS_AT_ONCE, trials):
+            last = start
+            for chunk in partition_all(CHUNK, store.read(stream, None if many else piece, start)):
+                last = chunk[-1].position
                 new = [one for one in chunk if one.position > positions.get(one.trial, _NEVER)]
                 for part in _by_size(new):
                     for one, record in undamaged(part, type_):
                         yield one.trial, one.position, record
+            yield from ((trial, last, None) for trial in piece if last > positions[trial])
 
 
 def _by_size(chunk: list[Stored]) -> Iterator[list[Stored]]:

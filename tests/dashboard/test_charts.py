@@ -14,7 +14,7 @@ from daskperiment.dashboard.charts import CurveStyle, curve_columns, draw_metric
 from daskperiment.dashboard.figures import COLORS
 from daskperiment.dashboard.graph_layout import layout_graph
 from daskperiment.dashboard.influence import InfluenceOptions, draw_influence
-from daskperiment.dashboard.metric_cache import MetricCache, MetricSeries
+from daskperiment.dashboard.metric_cache import MetricCache, MetricSeries, MetricSummaries
 from daskperiment.dashboard.table import TrialTable
 from daskperiment.records import Node, Point
 from tests.dashboard.stores import PLANTS
@@ -151,6 +151,37 @@ def test_tracks_follow(lab):
     assert found[trial].series["loss"].values.tolist() == [1.0, 0.5]
     assert found[other].size == 1
     assert cache.get([trial])[trial].size == 2
+
+
+def test_nothing_is_read_again(lab, monkeypatch):
+    """Of trials that ended one after the other nothing is read but what came since."""
+    trials = [lab.begin() for _ in range(3)]
+    for trial in trials:
+        lab.points(trial, ("loss", 0, 1.0), ("loss", 1, 0.5))
+        lab.step(trial, "train")
+    caches = MetricCache(lab.store), MetricSummaries(lab.store)
+    for cache in caches:
+        cache.get(trials)
+    given = []
+    read = lab.store.read
+
+    def noted(*asked):
+        for one in read(*asked):
+            given.append(one.id)
+            yield one
+
+    monkeypatch.setattr(lab.store, "read", noted)
+    for cache in caches:
+        cache.get(trials)
+    assert given == []
+    lab.points(1, ("loss", 2, 0.25))
+    given.clear()
+    for cache in caches:
+        cache.get(trials)
+        cache.get(trials[:2])
+    assert given == ["batch-3"] * 2
+    assert caches[0].get(trials)[1].series["loss"].values.tolist() == [1.0, 0.5, 0.25]
+    assert caches[1].get(trials)[1]["loss"].last == 0.25
 
 
 def test_points_are_added_once(lab):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import dask
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,7 +21,9 @@ from hypothesis import strategies as st
 import daskperiment
 from daskperiment import copying, experiment
 from daskperiment.cli import cli
+from daskperiment.codec import PointRun
 from daskperiment.dashboard.api import DashboardAPI, Source
+from daskperiment.dashboard.charts import CurveStyle
 from daskperiment.errors import FilterError
 from daskperiment.history import kept_columns, read_trials
 from daskperiment.history.curated import curated
@@ -33,6 +36,7 @@ from daskperiment.store.mongo.store import MongoStore
 from daskperiment.store.opening import open_store
 from daskperiment.store.redis.store import RedisStore
 from tests.helpers.shop import Shop, Value
+from tests.history.lab import Lab
 from tests.shared.conftest import open_again
 from tests.shared.places import Place
 
@@ -433,3 +437,121 @@ def define_failing(ex: daskperiment.Experiment) -> Any:
         raise ValueError(a)
 
     return fail(ex.parameter("a"))
+
+
+class Charts:
+    """The charts of some trials, as a page asks for them."""
+
+    def __init__(self, backend: Any, trials: list[int]) -> None:
+        self._api = DashboardAPI(Source(backend))
+        self._trials = trials
+
+    def __enter__(self) -> Charts:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._api.close()
+
+    def ask(self, *names: str) -> dict[str, Any]:
+        return self._api.metrics("named", self._trials, names, CurveStyle(), False)
+
+
+def run_reusing(backend: Any, count: int) -> None:
+    """Trials with some metrics; of all but the first one comes with a step that they reused."""
+    ex = daskperiment.Experiment("named", backend=backend)
+
+    @ex.persist(reuse=True)
+    def prepare() -> int:
+        for epoch in range(80):
+            ex.save_metric("prepared", epoch, epoch % 7)
+        return 1
+
+    @ex.result
+    def train(ready: int, a: int) -> int:
+        for epoch in range(12):
+            ex.save_metrics({f"m{n}": a + epoch % 5 for n in range(count)}, epoch=epoch)
+        return a
+
+    for value in range(3):
+        train(prepare(), ex.parameter("a")).bind(a=value).compute(scheduler="synchronous")
+    close_recorders()
+    experiment._EXPERIMENTS.clear()
+
+
+@pytest.mark.parametrize("key", [None, b"k" * 32])
+@pytest.mark.parametrize("kind", STORES)
+def test_charts_of_metrics_that_are_asked_for_in_turn(
+    kind: str, key: bytes | None, make_place: Callable[[str], Place]
+) -> None:
+    """They are those that a page has which asks for all: also of reused steps, and of what runs."""
+    backend = make_place(kind).backend
+    with dask.config.set({"daskperiment.signing-key": key}):
+        run_reusing(backend, 4)
+        lab = Lab()
+        lab.store = open_store(backend, "named")
+        running = lab.begin()
+        lab.add("points", 2, "damaged", b"{")
+        lab.points(1, ("system/cpu_percent", 0, 50.0))
+        trials = [1, 2, 3, running]
+        with Charts(backend, trials) as charts:
+            turns = (["m3"], ["m1", "m3"], ["prepared"], ["none"], ["late", "m3"], [])
+            for turn, names in enumerate(turns):
+                lab.points(running, ("late", turn, 1.0), ("m3", turn, turn), ("m3", "x", "none"))
+                found = charts.ask(*names)
+                with Charts(backend, trials) as others:
+                    every = others.ask()
+                wanted = [one for one in every["charts"] if not names or one["metric"] in names]
+                assert found == {**every, "charts": wanted}
+                if key is None:
+                    assert {"late", "prepared", "system/cpu_percent"} <= {*found["known"]}
+        lab.store.close()
+
+
+@pytest.mark.parametrize("kind", STORES)
+def test_charts_of_a_metric_read_no_other(
+    kind: str, make_place: Callable[[str], Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each record comes once, of other metrics for their names alone; of the next metric little."""
+    found: Counter[str] = Counter()
+    spelled = PointRun.points
+
+    def points(run: PointRun) -> Iterator[Any]:
+        found["runs"] += 1
+        return spelled(run)
+
+    def counted(name: str) -> Callable[..., Any]:
+        read = getattr(STORES[kind], name)
+
+        def noted(self: Any, stream: str, *given: Any, **named: Any) -> Iterator[Any]:
+            for one in read(self, stream, *given, **named):
+                found["records"] += stream == "points"
+                found["bytes"] += len(one.body) * (stream == "points")
+                yield one
+
+        return noted
+
+    monkeypatch.setattr(PointRun, "points", points)
+    for name in ("read", "read_excerpts"):
+        if name in vars(STORES[kind]):
+            monkeypatch.setattr(STORES[kind], name, counted(name))
+    each = []
+    for count in (40, 160):
+        backend = make_place(kind).backend
+        run_reusing(backend, count)
+        store = open_store(backend, "named")
+        there = len(list(store.read("points", [1, 2, 3])))
+        store.close()
+        with Charts(backend, [1, 2, 3]) as charts:
+            found.clear()
+            charts.ask("m3")
+            assert found["records"] == there
+            found["bytes"] = 0
+            charts.ask("m3")
+            assert not found["bytes"]
+            charts.ask("m1")
+        each.append(found.copy())
+    few, many = each
+    assert many["runs"] == few["runs"] > 0
+    if kind != "folder":
+        assert few["bytes"] > 0
+        assert many["bytes"] < 1.5 * few["bytes"]

@@ -14,7 +14,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from contextvars import ContextVar, copy_context
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
@@ -131,11 +131,12 @@ class TestStandalone(StoreConformance):
 
 
 class TestReplicaSet(StoreConformance):
-    """The contract on a replica set, where the driver repeats writes."""
+    """The contract on a replica set, where the driver repeats writes; all is found by indexes."""
 
     @pytest.fixture
-    def make_store(self, set_url: str) -> MakeStore:
-        return lambda name: open_mongo(set_url, name)
+    def make_store(self, set_url: str) -> Iterator[MakeStore]:
+        with found_by_indexes(set_url):
+            yield lambda name: open_mongo(set_url, name)
 
 
 class TestDatabase(StoreConformance):
@@ -164,6 +165,28 @@ def steps(trial: int, count: int, prefix: str = "s") -> list[Record]:
     return [
         Record("steps", trial, f"{prefix}{n}", json.dumps({"n": n}).encode()) for n in range(count)
     ]
+
+
+@contextmanager
+def found_by_indexes(url: str) -> Iterator[list[dict[str, Any]]]:
+    """Assert that no query looks through a whole collection; give what the server noted at last."""
+    noted: list[dict[str, Any]] = []
+    with Client(url) as client:
+        database = client.get_default_database()
+        # As it is made else, it forgets what is older than some hundred commands.
+        database.create_collection("system.profile", capped=True, size=64 << 20)
+        database.command("profile", 2)
+        yield noted
+        database.command("profile", 0)
+        noted += database["system.profile"].find({"ns": {"$not": {"$regex": "system"}}})
+    # The driver's GridFS looks whether there is any document, for one.
+    scans = [
+        (one["ns"], one["command"])
+        for one in noted
+        if "COLLSCAN" in one.get("planSummary", "")
+        and (one["command"].get("filter"), one["command"].get("limit")) != ({}, 1)
+    ]
+    assert not scans
 
 
 # What a person sees ------------------------------------------------------------------------------
@@ -294,6 +317,56 @@ def test_result_that_is_an_object(store: MongoStore, database: Any) -> None:
         "size": 5,
         "digest": "ab",
     }
+
+
+# Indexes -----------------------------------------------------------------------------------------
+
+
+def long_trial(store: MongoStore, n: int) -> Owner:
+    """Add a trial with bodies that are objects, and with outputs."""
+    owner = Owner(store.allocate(f"t{n}", begun(f"t{n}")).trial, f"t{n}")
+    text, long = (json.dumps([n, "x" * size]).encode() for size in (70_000, 1_100_000))
+    given = [Record(stream, owner.trial, "s", text, owner) for stream in ("steps", "notes")]
+    store.append([*given, Record("points", owner.trial, "p", long, owner)])
+    store.append([Record("outputs", 0, f"o{n}", long, owner), *steps(owner.trial, 3)])
+    return owner
+
+
+def test_nothing_of_other_experiments_is_looked_at(set_url: str) -> None:
+    """What one experiment asks grows not with what is kept of others."""
+    examined = {}
+    for others in (1, 4):
+        with found_by_indexes(set_url) as noted:
+            for name in [f"other{n}" for n in range(others)]:
+                with closing(open_mongo(set_url, name)) as other:
+                    for n in range(1, 4):
+                        long_trial(other, n)
+            store = open_mongo(set_url, "a")
+            owners = [long_trial(store, n) for n in range(1, 5)]
+            since = datetime.now(UTC).replace(tzinfo=None)
+            assert not store.has_aside()
+            store.remove([Record("trials", 2, "removed", b"{}", owners[1])], ["o2"])
+            for stream in ("trials", "points"):
+                store.set_aside(stream, next(iter(store.read(stream, [3]))))
+            assert store.has_aside()
+            for stream in records.STREAMS:
+                assert list(store.read(stream)) is not None
+                assert list(store.read_pages(stream)) is not None
+                assert list(store.read_starting(stream, None, "s")) is not None
+                assert list(store.read_excerpts(stream, [1, 3], 0, ["x"], "y")) is not None
+            assert list(store.faults(60.0)) == []
+            assert len(list(store.digests())) == 3 * 2, "bodies that are equal are kept once"
+            assert [one.id for one in store.find(["o1", "o2"])] == ["o1"]
+            with pytest.raises(RecordsRefusedError):
+                store.append([Record("points", 1, "q", b"{}", Owner(1, "t3"))])
+            assert set(list_mongo(set_url)) >= {"a", "other0"}
+            store.delete()
+            assert store.last_deletion()
+            store.close()
+        mine = [one for one in noted if one["ts"] >= since and "other" not in str(one["command"])]
+        examined[others] = sum(one.get("docsExamined", 0) for one in mine)
+        _drop(set_url)
+    assert examined[4] <= examined[1] + 2 * 3, examined
 
 
 # Round trips -------------------------------------------------------------------------------------

@@ -49,7 +49,8 @@ __all__ = [
 ASIDE = "aside"
 """Field that an element has which was set aside: the id that it had, or all of it."""
 ASIDE_DOCUMENTS = "daskperiment.aside"
-"""Collection of documents that were damaged, as they were before they were mended."""
+"""Collection of what was damaged: documents as they were before they were mended, and which records
+were set aside."""
 POSITIONS = 1 << 16
 """Positions between one write and the next: more than there are records in one."""
 _MANY = 1000
@@ -256,8 +257,7 @@ def keep_aside(
     found = database[collection].find_one({"_id": document["_id"]})
     if found is None:
         return
-    key = {"experiment": document["experiment"], "document": ObjectId()}
-    database[ASIDE_DOCUMENTS].insert_one({"_id": key, "collection": collection, "was": found})
+    _note_aside(database, document["experiment"], {"collection": collection, "was": found})
     if changes is None:
         database[collection].delete_one({"_id": document["_id"]})
     else:
@@ -269,8 +269,19 @@ def set_aside(
 ) -> None:
     """Give such an element of a document another id, and a mark by which readers pass it over."""
     changes = {"records.$.id": f"aside-{ObjectId()}", f"records.$.{ASIDE}": element["id"]}
-    found = {**filter, "records": {"$elemMatch": element}}
-    database[collection].update_one(found, {"$set": changes})
+    where = {**filter, "records": {"$elemMatch": element}}
+    found = database[collection].find_one(where, {"_id": 1})
+    if found is None:
+        return
+    # Before: to find a mark among all records would take a look at each of them.
+    noted = {"collection": collection, "in": found["_id"], "element": element}
+    _note_aside(database, filter["experiment"], noted)
+    database[collection].update_one({**where, "_id": found["_id"]}, {"$set": changes})
+
+
+def _note_aside(database: Database, experiment: str, what: dict[str, Any]) -> None:
+    key = {"experiment": experiment, "document": ObjectId()}
+    database[ASIDE_DOCUMENTS].insert_one({"_id": key, **what})
 
 
 def chunks(records: Iterable[Record]) -> Iterator[list[Record]]:

@@ -7,7 +7,7 @@ collection                            a document
 ``daskperiment.records``              some records of another stream, such as points
 ``daskperiment.objects.files``        an object (GridFS)
 ``daskperiment.objects.chunks``       a piece of an object (GridFS)
-``daskperiment.aside``                a damaged document as it was before it was mended
+``daskperiment.aside``                what was damaged: a document as it was, or a record's id
 ``daskperiment.deletions``            a random name of the last deletion, for 30 days
 ====================================  ===================================================
 
@@ -33,7 +33,7 @@ from daskperiment.errors import RecordsRefusedError, StoreError
 from daskperiment.records import STREAMS, is_experiment_id
 from daskperiment.store.mongo.batches import RECORD_INDEXES, RecordBatches
 from daskperiment.store.mongo.client import Database, MongoServer, MongoTarget, mongo_target
-from daskperiment.store.mongo.documents import ASIDE, ASIDE_DOCUMENTS
+from daskperiment.store.mongo.documents import ASIDE_DOCUMENTS
 from daskperiment.store.mongo.objects import CHUNKS, FILES, MongoObjects
 from daskperiment.store.mongo.pipelines import FORMAT, RECORDS, TRIALS, Pipeline, check_owners
 from daskperiment.store.mongo.trials import TRIAL_INDEXES, TRIAL_STREAMS, TrialDocuments
@@ -288,7 +288,7 @@ class MongoStore(ObjectMethods):
 
     def has_aside(self) -> bool:
         """Whether any record was set aside."""
-        return self._server.run_long(_INDEXING, _has_aside, self._id)
+        return self._server.run(_has_aside, self._id)
 
     def _prepare(self) -> None:
         """Make the indexes, which keep ids unique, again after the connection was lost."""
@@ -309,12 +309,7 @@ def _range(experiment: str) -> dict[str, Any]:
 
 
 def _has_aside(database: Database, experiment: str) -> bool:
-    if database[ASIDE_DOCUMENTS].find_one({"_id": _range(experiment)}, {"_id": 1}):
-        return True
-    # In the place of what was removed stands a null.
-    aside = {"$elemMatch": {ASIDE: {"$exists": True, "$ne": None}}}
-    marked = {"experiment": experiment, "records": aside}
-    return any(database[one].find_one(marked, {"_id": 1}) for one in (TRIALS, RECORDS))
+    return database[ASIDE_DOCUMENTS].find_one({"_id": _range(experiment)}, {"_id": 1}) is not None
 
 
 def _bodies(database: Database, experiment: str, owners: Sequence[Owner]) -> list[str]:
@@ -329,7 +324,11 @@ def _bodies(database: Database, experiment: str, owners: Sequence[Owner]) -> lis
 
 
 def _still_named(database: Database, experiment: str, digests: Sequence[str]) -> set[str]:
-    filter_ = {"experiment": experiment, "records.object": {"$in": list(digests)}}
+    # No index has them: all of the experiment is looked through, and nothing of others.
+    filter_ = {
+        "_id": _range(experiment), "experiment": experiment,
+        "records.object": {"$in": list(digests)},
+    }  # fmt: skip
     found: set[str] = set()
     for collection in (TRIALS, RECORDS) if digests else ():
         found |= _named(database, collection, filter_)
