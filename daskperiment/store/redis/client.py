@@ -6,6 +6,7 @@ import inspect
 import os
 import re
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -88,6 +89,7 @@ class RedisServer:
         self._address = address
         self._lock = Lock()
         self._client: _Client | None = None
+        self._dropped: weakref.finalize[[_Client], None] | None = None
 
     def call(self, *command: Any) -> Any:
         """Send one command."""
@@ -123,10 +125,10 @@ class RedisServer:
         """Close the connections; a later call opens them again."""
         with self._lock:
             client, self._client = self._client, None
+            if self._dropped is not None:
+                self._dropped.detach()
         if client is not None:
-            client.close()
-            if self._target.kind is not None:
-                client.connection_pool.disconnect()
+            _close(client)
 
     def _evaluate(self, script: Script, *arguments: Any) -> Any:
         client = self._connected()
@@ -140,7 +142,15 @@ class RedisServer:
         client = self._client
         if client is None:
             with self._lock:
-                client = self._client = self._client or _connect(self._target)
+                client = self._client = self._client or self._opened()
+        return client
+
+    def _opened(self) -> _Client:
+        client = _connect(self._target)
+        # Whoever drops it need not close it. The garbage collector, where it found a socket before
+        # its connection, would warn of it, whoever runs just then.
+        self._dropped = weakref.finalize(self, _close, client)
+        self._dropped.atexit = False
         return client
 
     def _node(self) -> _Client:
@@ -297,6 +307,12 @@ def _connect(target: RedisTarget) -> _Client:
     if "credential_provider" in target.options:  # which the pool may ask again at any moment
         return client
     return KeptConnections(client, target.limit)
+
+
+def _close(client: _Client) -> None:
+    client.close()
+    if not isinstance(client, _RedisCluster):
+        client.connection_pool.disconnect()
 
 
 def _translate(error: Exception, target: RedisTarget, address: str) -> StoreError:
