@@ -38,11 +38,13 @@ def server(request, tmp_path):
     else:
         server = MongoServer(folder, replica_set="rs" if request.param == "mongo-set" else "")
         server.place = server.url("test")
-    server.start()
-    with dask.config.set({"daskperiment.timeout": 2}):
-        yield server
-        daskperiment.recording.registry.close_recorders()
-    server.kill()
+    try:
+        server.start()
+        with dask.config.set({"daskperiment.timeout": 2}):
+            yield server
+            daskperiment.recording.registry.close_recorders()
+    finally:
+        server.kill()
 
 
 def check_complete(ex, backend):
