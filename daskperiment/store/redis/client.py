@@ -89,7 +89,7 @@ class RedisServer:
         self._address = address
         self._lock = Lock()
         self._client: _Client | None = None
-        self._dropped: weakref.finalize[[_Client], None] | None = None
+        self._dropped: weakref.finalize[[_Client], RedisServer] | None = None
 
     def call(self, *command: Any) -> Any:
         """Send one command."""
