@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 import daskperiment
+from tests.helpers.folders import remove_folder
 from tests.shared.conftest import KINDS, open_again
 
 HOUR = 3600
