@@ -49,7 +49,7 @@ def _fresh_process_state(_state_elsewhere, tmp_path_factory):
     experiment._EXPERIMENTS.clear()
     left = [thread for thread in threading.enumerate() if thread.name.startswith("daskperiment")]
     for thread in left:
-        thread.join(5)  # what was waited for may not have left its last line
+        thread.join(60)  # what was waited for may not have left its last line
     running = [thread.name for thread in left if thread.is_alive()]
     assert not running, f"threads left behind: {running}"
 

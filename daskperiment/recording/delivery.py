@@ -380,7 +380,7 @@ class Delivery:
         reason = "it is away" if self.away else self._refusal()
         self.claims.close()
         self.values.clear()
-        if reason is None:
+        if reason is None or self._lacks_nothing():
             self.journal.close()
             return
         waiting = self._known_to_wait()
@@ -399,6 +399,13 @@ class Delivery:
                 "are lost with this process."
             )
         warn_user(StoreWarning(" ".join(texts)))
+
+    def _lacks_nothing(self) -> bool:
+        """Whether nothing waits for the store, so that it matters to nobody that it is away."""
+        try:
+            return not self.waiting
+        except StoreError:
+            return False
 
     def _known_to_wait(self) -> int:
         """Return how much waits, as far as that can be told: folders cannot always be listed."""

@@ -294,13 +294,13 @@ class Fuzzer:
         self.slowest: dict[str, float] = {}
         self.report: Callable[[str], object] = lambda line: None
 
-    def run(self, mutations: int, seconds: float = float("inf")) -> Tally:
-        """Try so many mutations, or as many as fit into so many seconds."""
+    def run(self, mutations: int, seconds: float = float("inf"), least: int = 0) -> Tally:
+        """Try so many mutations, or as many as fit into so many seconds, but so many at least."""
         deadline = time.monotonic() + seconds
         asked = refused = done = 0
         faults: list[str] = []
         for number in range(mutations):
-            if time.monotonic() > deadline:
+            if number >= least and time.monotonic() > deadline:
                 break
             rng = random.Random(f"{self._seed}-{number}")
             self.target.restore()

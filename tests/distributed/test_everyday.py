@@ -123,12 +123,13 @@ def url(request, tmp_path, monkeypatch):
     if request.param == "redis":
         with redis_server(server_of_wheel(), tmp_path / "server", "--requirepass", PASSWORD) as s:
             yield f"redis://:{right}@127.0.0.1:{s.port}/0"
+            close_recorders()  # before the server ends: something may wait for it
     else:
         with mongo_server(tmp_path / "server", auth=True) as server:
             with pymongo.MongoClient(server.host) as client:
                 client.admin.command("createUser", "tester", pwd=PASSWORD, roles=["root"])
             yield f"mongodb://tester:{right}@{server.host}/test?authSource=admin"
-    close_recorders()
+            close_recorders()
 
 
 def told_by_scheduler(dask_scheduler):

@@ -6,7 +6,6 @@ import datetime
 import errno
 import math
 import os
-import shutil
 import threading
 import warnings
 from decimal import Decimal
@@ -21,6 +20,7 @@ from daskperiment.errors import StepEndedError, StoreError, StoreWarning
 from daskperiment.execution.metric_points import point_of, points_of
 from daskperiment.recording import journal
 from daskperiment.recording.heartbeat import Heartbeat
+from tests.helpers.folders import remove_folder
 
 
 class Count(IntEnum):
@@ -247,7 +247,7 @@ class TestFaults:
 
     def test_deleted(self, ex, tmp_path):
         """A folder that is deleted meanwhile is made anew, with what this process has of it."""
-        training = self.training(ex, lambda: shutil.rmtree(tmp_path / "store"))
+        training = self.training(ex, lambda: remove_folder(tmp_path / "store"))
         with pytest.warns(StoreWarning):
             training.compute(scheduler="synchronous")
         assert len(ex.load_metric("loss", ex.trial_id)) >= 3

@@ -349,3 +349,26 @@ def test_store_that_stays_away_is_said_once(ex, monkeypatch):
             recorder.delivery.lost_contact(StoreUnavailableError("not there"))
     assert len(caught) == 1
     recorder.flush()
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_store_that_is_away_at_the_end(ex, monkeypatch, waits):
+    """It is said at the end that something waits, and nothing where nothing does."""
+    monkeypatch.setattr("daskperiment.recording.heartbeat.TICK", 3600)
+    ex.result(lambda: 1)().compute()
+
+    def away(*arguments, **keywords):
+        raise StoreUnavailableError("not there")
+
+    recorder = recorder_for(ex._store)
+    with monkeypatch.context() as patch, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for name in ("state", "append", "put"):
+            patch.setattr(type(ex._store), name, away)
+        recorder.delivery.lost_contact(StoreUnavailableError("not there"))
+        if waits:
+            recorder.write("notes", 1, "impure-y", Impurity("y", "y", ""))
+        close_recorders()
+    told = [str(one.message) for one in caught]
+    assert sum("did not take all" in one for one in told) == waits
+    assert sum("1 records and objects for it wait" in one for one in told) == waits

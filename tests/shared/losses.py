@@ -19,6 +19,7 @@ from daskperiment.records import Begun, Ended, Point, ended_id
 from daskperiment.store.liveness import current_origin
 from daskperiment.store.opening import open_store
 from daskperiment.store.protocol import Owner, Record
+from tests.helpers.folders import remove_folder
 from tests.shared.places import Place
 
 __all__ = [
@@ -44,7 +45,7 @@ def deleted(place: Place, id: str) -> None:
 def emptied(place: Place, id: str) -> None:
     """All is gone at once: a removed folder, FLUSHDB, a dropped database with its indexes."""
     if place.kind == "folder":
-        shutil.rmtree(place.backend)
+        remove_folder(place.backend)
     place.clear()
 
 

@@ -29,10 +29,11 @@ class StallingProxy:
 
     def __exit__(self, *exception: object) -> None:
         self.resume()
-        for one in (self._listener, *self._sockets):
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
+        # First, so that no connection is begun which nobody ends.
+        _end(self._listener)
+        self._threads[0].join()
+        for one in self._sockets:
+            _end(one)
         for thread in self._threads:
             thread.join()
 
@@ -49,9 +50,13 @@ class StallingProxy:
         while True:
             try:
                 near, _ = self._listener.accept()
-                far = socket.create_connection(("127.0.0.1", self._server_port))
             except OSError:
                 return
+            try:
+                far = socket.create_connection(("127.0.0.1", self._server_port))
+            except OSError:  # the server is away: for its client, too
+                near.close()
+                continue
             self._sockets += [near, far]
             for source, sink in ((near, far), (far, near)):
                 pump = threading.Thread(target=self._pump, args=(source, sink))
@@ -67,3 +72,9 @@ class StallingProxy:
                 sink.sendall(data)
         with suppress(OSError):
             sink.shutdown(socket.SHUT_RDWR)
+
+
+def _end(one: socket.socket) -> None:
+    with suppress(OSError):
+        one.shutdown(socket.SHUT_RDWR)
+    one.close()

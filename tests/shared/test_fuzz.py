@@ -17,7 +17,7 @@ SECONDS = float(os.environ.get("DASKPERIMENT_FUZZ_SECONDS", "5"))
 def fuzzed(target: Any, scratch: Path) -> Tally:
     fuzzer = Fuzzer(target, scratch, int(os.environ.get("DASKPERIMENT_FUZZ_SEED", "1")))
     fuzzer.report = lambda line: print(line, flush=True)
-    tally = fuzzer.run(100_000, SECONDS)
+    tally = fuzzer.run(100_000, SECONDS, least=3)
     print(tally._replace(faults=[]), fuzzer.slowest)
     return tally
 

@@ -26,6 +26,7 @@ from daskperiment.errors import (
 from daskperiment.history import read_trials
 from daskperiment.recording.registry import close_recorders, recorder_for
 from daskperiment.store.redis.store import RedisStore
+from tests.helpers.folders import remove_folder
 from tests.shared.conftest import open_again
 from tests.shared.losses import (
     LOSSES,
@@ -126,7 +127,7 @@ def test_deleted_after_a_loss(place):
     _, result = experiment(place, lambda n: None)
     result.bind(n=1).compute()
     if place.kind == "folder":
-        shutil.rmtree(place.backend / "gone")
+        remove_folder(place.backend / "gone")
     else:
         emptied(place, "gone")
     deleted(place, "gone")

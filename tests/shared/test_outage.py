@@ -38,11 +38,19 @@ def server(request, tmp_path):
     else:
         server = MongoServer(folder, replica_set="rs" if request.param == "mongo-set" else "")
         server.place = server.url("test")
+    try:
+        server.start()
+        with dask.config.set({"daskperiment.timeout": 2}):
+            yield server
+            daskperiment.recording.registry.close_recorders()
+    finally:
+        server.kill()
+
+
+def bring_back(server):
+    """Start it again; from now on it may take its time, as on a machine with other work."""
     server.start()
-    with dask.config.set({"daskperiment.timeout": 2}):
-        yield server
-        daskperiment.recording.registry.close_recorders()
-    server.kill()
+    dask.config.set({"daskperiment.timeout": 60})  # until the end of the test
 
 
 def check_complete(ex, backend):
@@ -80,7 +88,7 @@ def test_server_comes_back(server):
             ex.flush(timeout=1)
     (warning,) = caught
     assert issubclass(warning.category, StoreWarning)
-    server.start()
+    bring_back(server)
     ex.flush(timeout=60)
     assert "waiting" not in repr(ex)
     check_complete(ex, server.place)
@@ -91,7 +99,7 @@ def test_delivered_without_being_asked(server):
     ex = daskperiment.Experiment("outage", backend=server.place)
     with pytest.warns(StoreWarning):
         assert compute_through(ex, server.kill) == 499_500
-    server.start()
+    bring_back(server)
     wait_for_delivery(ex)
     check_complete(ex, server.place)
 
@@ -120,7 +128,7 @@ def test_delivered_by_another_process(server, journal_root):
     assert len(told) <= 2, "\n".join(told)
     assert "Traceback" not in done.stderr
     assert list(journal_root.rglob("*.journal"))
-    server.start()
+    bring_back(server)
     check_complete(daskperiment.Experiment("outage", backend=server.place), server.place)
     assert not list(journal_root.rglob("*.journal"))
     assert not list(journal_root.rglob("*.object"))
@@ -129,7 +137,7 @@ def test_delivered_by_another_process(server, journal_root):
 def test_later_process_delivers_unasked(server, tmp_path):
     """A later process of the experiment, busy with trials of its own, delivers what it finds."""
     run_program(server)
-    server.start()
+    bring_back(server)
     ex = daskperiment.Experiment("outage", backend=server.place)
     assert "waiting" in repr(ex)
 
@@ -185,7 +193,7 @@ def test_outage_on_another_machine(server, monkeypatch, fails):
             travel().compute(scheduler="synchronous")
     else:
         assert travel().compute(scheduler="synchronous") == 1
-    server.start()
+    bring_back(server)
     ex.flush(timeout=60)
     history = ex.get_history()
     assert history["Success"].tolist() == [not fails]

@@ -247,10 +247,16 @@ def test_a_trial_waits_for_a_server_that_stands_still(server: Any) -> None:  # n
     os.kill(server.pid, signal.SIGSTOP)
     with pytest.raises(StoreUnavailableError):
         result.compute(scheduler="synchronous")
-    going_on = threading.Timer(1.5, os.kill, (server.pid, signal.SIGCONT))
+    goes_on: list[bool] = []
+
+    def go_on() -> None:
+        goes_on.append(True)
+        os.kill(server.pid, signal.SIGCONT)
+
+    going_on = threading.Timer(1.5, go_on)
     going_on.start()
     with dask.config.set(PATIENT):
         assert result.compute(scheduler="synchronous") == 2
-    assert not going_on.is_alive()
+    assert goes_on
     going_on.join()
     assert ex.get_history()["Success"].tolist() == [True] * 2

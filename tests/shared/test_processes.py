@@ -33,4 +33,4 @@ def test_eight_processes(kind, make_place, processes):
 def test_sigkill_at_random_moments(kind, make_place, processes, tmp_path):
     """SIGKILL at 50 random moments while others write: nothing is missing, nothing is twice."""
     args = (make_place(kind).backend, tmp_path / "logs", 50, random.Random(7), 4)
-    assert kill_at_random_moments(processes, *args) > 10
+    assert kill_at_random_moments(processes, *args, least=11) > 10

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import time
 from typing import Any
@@ -12,6 +11,7 @@ import pandas as pd
 import pytest
 
 import daskperiment
+from tests.helpers.folders import remove_folder
 from tests.shared.conftest import KINDS, open_again
 
 HOUR = 3600
@@ -81,7 +81,7 @@ def test_journals_are_deleted(kind, make_place, journal_root):
     def remove(epoch):
         if epoch in (0, 2) and folder.exists():
             removed.append(epoch)
-            shutil.rmtree(folder)
+            remove_folder(folder)
 
     result = trained(ex, remove)
     for a in (1, 2):

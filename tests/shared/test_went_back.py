@@ -35,8 +35,11 @@ class CutServer:
     def __init__(self, program: str, folder: Path) -> None:
         options = ("--appendonly", "yes", "--appendfsync", "always")
         self._server = RedisServer(program, folder, *options)
-        self._server.start()
         self.backend = self._server.url
+
+    def start(self) -> None:
+        """Start it."""
+        self._server.start()
 
     def fall_behind(self) -> None:
         """Nothing: the end of the file is what will be missing."""
@@ -59,13 +62,16 @@ class LaggingReplica:
 
     def __init__(self, program: str, folder: Path) -> None:
         self._primary = RedisServer(program, folder / "primary")
-        self._primary.start()
         self._line = CountingProxy(self._primary.port)
         place = ("--replicaof", "127.0.0.1", str(self._line.port))
         self._replica = RedisServer(program, folder / "replica", *place)
-        self._replica.start()
         self._way = CountingProxy(self._primary.port)
         self.backend = f"redis://127.0.0.1:{self._way.port}/0"
+
+    def start(self) -> None:
+        """Start both."""
+        self._primary.start()
+        self._replica.start()
 
     def fall_behind(self) -> None:
         """From now on the replica hears nothing."""
@@ -103,23 +109,29 @@ class RolledBack:
     def __init__(self, folder: Path) -> None:
         names = ("primary", "secondary", "arbiter")
         self._members = [MongoServer(folder / name, replica_set="rs") for name in names]
+        first, second, _ = self._members
+        hosts = f"{first.host},{second.host}"
+        self.backend = f"mongodb://{hosts}/weather?replicaSet=rs&w=1&serverSelectionTimeoutMS=20000"
+
+    def start(self) -> None:
+        """Start all, and make them a set."""
         for member in self._members:
             member.alone = False
             member.start()
-        first, second, _ = self._members
         configured = [
             {"_id": n, "host": member.host, "priority": (2, 1, 0)[n], "arbiterOnly": n == 2}
             for n, member in enumerate(self._members)
         ]
         config = {"_id": "rs", "members": configured, "settings": {"electionTimeoutMillis": 1000}}
-        with self._client(first) as client:
-            client.admin.command("replSetInitiate", config)
+        with self._client(self._members[0]) as client:
+            # Refused as long as one of them, which answers already, is not ready to be a member.
+            self._wait(
+                lambda: client.admin.command("replSetInitiate", config, allowable_errors=[23])
+            )
             self._wait(lambda: client.admin.command("hello")["isWritablePrimary"])
             # An arbiter counts for what is the majority, and keeps nothing.
             default = {"setDefaultRWConcern": 1, "defaultWriteConcern": {"w": 1}}
             self._wait(lambda: client.admin.command(default))
-        hosts = f"{first.host},{second.host}"
-        self.backend = f"mongodb://{hosts}/weather?replicaSet=rs&w=1&serverSelectionTimeoutMS=20000"
 
     def fall_behind(self) -> None:
         """From now on the other member hears nothing."""
@@ -170,17 +182,17 @@ CASES = [(kind, when) for kind in REDIS for when in ("between trials", "in a tri
 def weather(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     """Run a server that can lose what it took last."""
     if request.param == "rolled back":
-        rolled = RolledBack(tmp_path / "servers")
-        yield rolled
+        made: Any = RolledBack(tmp_path / "servers")
+    else:
+        program = server_on_path() if request.param == "cut-7" else server_of_wheel()
+        kind = LaggingReplica if request.param == "replica" else CutServer
+        made = kind(program, tmp_path / "server")
+    try:
+        made.start()
+        yield made
         daskperiment.recording.registry.close_recorders()
-        rolled.stop()
-        return
-    program = server_on_path() if request.param == "cut-7" else server_of_wheel()
-    kind = LaggingReplica if request.param == "replica" else CutServer
-    server = kind(program, tmp_path / "server")
-    yield server
-    daskperiment.recording.registry.close_recorders()
-    server.stop()
+    finally:
+        made.stop()
 
 
 @pytest.mark.parametrize(

@@ -215,10 +215,11 @@ class CountingProxy:
 
     def close(self) -> None:
         """Let nothing through any more."""
-        for one in (self._listener, *self._sockets):
-            with _suppressed():
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
+        # First, so that no connection is begun which nobody ends.
+        _end(self._listener)
+        self._threads[0].join()
+        for one in self._sockets:
+            _end(one)
         for thread in self._threads:
             thread.join()
 
@@ -232,7 +233,11 @@ class CountingProxy:
                 near, _ = self._listener.accept()
             except OSError:
                 return
-            far = socket.create_connection(("127.0.0.1", self._server_port))
+            try:
+                far = socket.create_connection(("127.0.0.1", self._server_port))
+            except OSError:  # the server is away: for its client, too
+                near.close()
+                continue
             self._sockets += [near, far]
             waiting = threading.Event()
             for source, sink, is_request in ((near, far, True), (far, near, False)):
@@ -255,6 +260,12 @@ class CountingProxy:
                 sink.sendall(data)
         with _suppressed():
             sink.shutdown(socket.SHUT_RDWR)
+
+
+def _end(one: socket.socket) -> None:
+    with _suppressed():
+        one.shutdown(socket.SHUT_RDWR)
+    one.close()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import os
@@ -1304,6 +1305,36 @@ def test_no_warnings_from_the_driver(open_store: Callable[..., RedisStore]) -> N
         store.allocate("one", b"{}")
         store.close()
     assert [str(one.message) for one in caught] == []
+
+
+@pytest.mark.parametrize("is_garbage", [False, True])
+def test_a_store_that_is_dropped_hangs_up(
+    is_garbage: bool, server: RedisServer, raw: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody need close it: no warning of sockets, in whichever order they are found as garbage."""
+    found: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda told: found.append(told.exc_value))
+    before = len(raw.client_list())
+    store = open_redis(server.url, "a")
+    store.state()
+    gc.disable()
+    try:
+        gc.collect(0)
+        # What is new after a collection is looked at before what is older, such as the connection
+        # which has this socket.
+        raw.client_kill_filter(_type="normal", skipme=True)
+        store.state()
+        if is_garbage:
+            store.itself = store  # type: ignore[attr-defined]
+        del store
+        gc.collect()
+    finally:
+        gc.enable()
+    assert found == []
+    deadline = time.monotonic() + 60
+    while len(raw.client_list()) > before:
+        assert time.monotonic() < deadline, "its connection is still there"
+        time.sleep(0.01)
 
 
 class _Pool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -91,8 +92,9 @@ def nursery() -> Iterator[Nursery]:
 
 
 def kill_at_random_moments(
-    place: Nursery, backend: Any, folder: Path, rounds: int, generator: random.Random, at_once: int
-) -> int:
+    place: Nursery, backend: Any, folder: Path, rounds: int, generator: random.Random,
+    at_once: int, least: int,
+) -> int:  # fmt: skip
     """Kill writing processes again and again, while others write; give how many trials they did.
 
     Parameters
@@ -109,14 +111,18 @@ def kill_at_random_moments(
         Each is killed after another while.
     at_once : int
         How many write at the same time.
+    least : int
+        Trials: where they did fewer, on a slow machine, more are killed, up to tenfold.
     """
     folder.mkdir()
     running: list[tuple[int, Path]] = []
     total = 0
-    for round_ in range(rounds + at_once):
-        if round_ < rounds:
+    for round_ in itertools.count():
+        if round_ < rounds or (total < least and round_ < 10 * rounds):
             log = folder / f"log{round_}"
             running.append((place.start("endless", backend, str(log)), log))
+        elif not running:
+            break
         if round_ >= at_once:
             pid, log = running.pop(0)
             _wait_for(log)
