@@ -6,6 +6,7 @@ import threading
 from array import array
 from collections import OrderedDict, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import chain
 from sys import intern
 from typing import Any, TypeVar
 
@@ -106,7 +107,8 @@ class TrialMetrics:
 
     def add(self, batch: _PlotBatch, store: Store, some: Collection[str] | None) -> None:
         """Add points of a record, of some metrics or of all."""
-        for each in (*batch.points, *batch.runs):
+        every: Iterable[_PlotPoint | PointRun] = chain(batch.points, batch.runs)
+        for each in every:
             self.names.add(intern(each.metric))
             if some is None or each.metric in some:
                 # The numbers of other runs are not even read.
