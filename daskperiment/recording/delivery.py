@@ -380,10 +380,11 @@ class Delivery:
         reason = "it is away" if self.away else self._refusal()
         self.claims.close()
         self.values.clear()
-        if reason is None or self._lacks_nothing():
+        if reason is None or (waiting := self._known_to_wait()) == 0:
             self.journal.close()
             return
-        waiting = self._known_to_wait()
+        if waiting is None:
+            waiting = len(self._held) + self._pending.in_memory
         elsewhere = self._write_all_down()
         lost = len(self._held) + self._pending.in_memory
         texts = [f"The store {self._store.address} did not take all: {reason.rstrip('.')}."]
@@ -400,19 +401,12 @@ class Delivery:
             )
         warn_user(StoreWarning(" ".join(texts)))
 
-    def _lacks_nothing(self) -> bool:
-        """Whether nothing waits for the store, so that it matters to nobody that it is away."""
-        try:
-            return not self.waiting
-        except StoreError:
-            return False
-
-    def _known_to_wait(self) -> int:
-        """Return how much waits, as far as that can be told: folders cannot always be listed."""
+    def _known_to_wait(self) -> int | None:
+        """Return how much waits; ``None`` where folders cannot be listed."""
         try:
             return self.waiting
         except StoreError:  # such as for want of descriptors
-            return len(self._held) + self._pending.in_memory
+            return None
 
     def _refusal(self) -> str | None:
         """Deliver all, and return why the store does not take it."""

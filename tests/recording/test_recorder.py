@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import warnings
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -326,6 +327,21 @@ def test_journal_of_a_deleted_experiment(ex):
     assert ex.get_metrics(1) == ["loss"]
 
 
+@contextmanager
+def away(ex, monkeypatch):
+    """Have the store of an experiment go away, which is said once; give what is warned of."""
+
+    def refuse(*arguments, **keywords):
+        raise StoreUnavailableError("not there")
+
+    with monkeypatch.context() as patch, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for name in ("state", "append", "put"):
+            patch.setattr(type(ex._store), name, refuse)
+        recorder_for(ex._store).delivery.lost_contact(StoreUnavailableError("not there"))
+        yield caught
+
+
 def test_store_that_stays_away_is_said_once(ex, monkeypatch):
     """As long as a store is away one warning says so, whether anything waits or not."""
 
@@ -334,16 +350,8 @@ def test_store_that_stays_away_is_said_once(ex, monkeypatch):
         return 1
 
     use().compute()
-
-    def away(*arguments, **keywords):
-        raise StoreUnavailableError("not there")
-
     recorder = recorder_for(ex._store)
-    with monkeypatch.context() as patch, warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        for name in ("state", "append", "put"):
-            patch.setattr(type(ex._store), name, away)
-        recorder.delivery.lost_contact(StoreUnavailableError("not there"))
+    with away(ex, monkeypatch) as caught:
         for _ in range(3):
             recorder.tick()
             recorder.delivery.lost_contact(StoreUnavailableError("not there"))
@@ -356,18 +364,9 @@ def test_a_store_that_is_away_at_the_end(ex, monkeypatch, waits):
     """It is said at the end that something waits, and nothing where nothing does."""
     monkeypatch.setattr("daskperiment.recording.heartbeat.TICK", 3600)
     ex.result(lambda: 1)().compute()
-
-    def away(*arguments, **keywords):
-        raise StoreUnavailableError("not there")
-
-    recorder = recorder_for(ex._store)
-    with monkeypatch.context() as patch, warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        for name in ("state", "append", "put"):
-            patch.setattr(type(ex._store), name, away)
-        recorder.delivery.lost_contact(StoreUnavailableError("not there"))
+    with away(ex, monkeypatch) as caught:
         if waits:
-            recorder.write("notes", 1, "impure-y", Impurity("y", "y", ""))
+            recorder_for(ex._store).write("notes", 1, "impure-y", Impurity("y", "y", ""))
         close_recorders()
     told = [str(one.message) for one in caught]
     assert sum("did not take all" in one for one in told) == waits
