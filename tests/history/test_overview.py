@@ -7,7 +7,6 @@ import sqlite3
 import tempfile
 import time
 import warnings
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from daskperiment.recording.registry import close_recorders
 from daskperiment.store import resting_tables
 from daskperiment.store.file import stream_reader
 from daskperiment.store.opening import folder_state, open_store, spare_folders
+from tests.helpers.folders import opened_below
 
 real = time.time
 
@@ -181,22 +181,12 @@ def _leave_journal(folder: Path, counted: list[str], place: int) -> None:
     assert counted == ["e0", "e0"]
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts descriptors by /proc")
 def test_no_descriptors_are_left(tmp_path: Path) -> None:
     """Listing many experiments opens one at a time, and leaves none open."""
-
-    def opened() -> list[str]:
-        # Not all of the process: what other tests left in threads comes and goes.
-        found = []
-        for name in os.listdir("/proc/self/fd"):
-            with suppress(FileNotFoundError):
-                found.append(os.readlink(f"/proc/self/fd/{name}"))
-        return sorted(one for one in found if one.startswith(str(tmp_path)))
-
     make(tmp_path / "store", 30)
-    before = opened()
+    before = opened_below(tmp_path)
     assert len(daskperiment.list_experiments(tmp_path / "store")) == 30
-    assert opened() == before
+    assert opened_below(tmp_path) == before
 
 
 @pytest.fixture

@@ -37,6 +37,7 @@ from daskperiment.records import Point
 from daskperiment.store.file import FileStore
 from daskperiment.store.liveness import current_origin
 from daskperiment.store.protocol import Allocation, Buffer, Owner, Record, State, Stored
+from tests.helpers.folders import opened_below
 
 ROOT = Path(daskperiment.__file__).parent.parent
 
@@ -522,11 +523,11 @@ def test_folder_is_a_file(tmp_path: Path, store: MemoryStore) -> None:
 
 def test_forgotten_journal_closes_its_file(folder: Path, store: MemoryStore) -> None:
     """A journal that is forgotten leaves no file open; what it wrote waits for recovery."""
-    before = len(os.listdir("/proc/self/fd"))
     journal = Journal(folder, store)
     journal.point(1, point(0))
+    assert opened_below(folder) != []
     del journal
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert opened_below(folder) == []
     assert len(files(folder)) == 1
 
 

@@ -18,6 +18,7 @@ from daskperiment.errors import StoreUnavailableError
 from daskperiment.recording.latest_values import LatestValues
 from daskperiment.recording.registry import recorder_for
 from daskperiment.store.opening import open_store
+from tests.helpers.folders import opened_below
 from tests.helpers.memory import MemoryStore
 from tests.shared.conftest import open_again
 from tests.shared.losses import deleted, emptied
@@ -105,15 +106,15 @@ def test_values_that_had_waited(place: Any, monkeypatch: pytest.MonkeyPatch) -> 
     check_values(place, [2, 1])
 
 
-def test_nothing_stays_of_them(place: Any, journal_root: Path) -> None:
+def test_nothing_stays_of_them(place: Any, journal_root: Path, tmp_path: Path) -> None:
     """A process that rests has no file of values open, and one that ended leaves none."""
     ex, result = define(place)
     result.compute()
     recorder = recorder_for(ex._store)
     assert len(list(recorder.delivery.values.find())) == 2
-    before = len(os.listdir("/proc/self/fd"))
+    before = opened_below(tmp_path)
     recorder.rest()
-    assert before - len(os.listdir("/proc/self/fd")) >= (2 if place.kind == "folder" else 0)
+    assert len(before) - len(opened_below(tmp_path)) >= (2 if place.kind == "folder" else 0)
     open_again("gone", place.backend)
     assert [path for path in journal_root.rglob("*") if ".copy" in path.name] == []
 

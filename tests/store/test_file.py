@@ -42,6 +42,7 @@ from daskperiment.store.file.deletions import move_aside, remove_folders
 from daskperiment.store.protocol import Record
 from daskperiment.store.repair import repair
 from daskperiment.testing import StoreConformance
+from tests.helpers.folders import opened_below
 
 ROOT = Path(daskperiment.__file__).parent.parent
 PAGE = 4096
@@ -144,8 +145,6 @@ def test_closing_leaves_one_database_file(folder: Path, store: FileStore) -> Non
 
 def test_collected_store_closes_its_files(folder: Path) -> None:
     """A store that is forgotten leaves no file open, however many threads used it."""
-    process = psutil.Process()
-    before = process.num_fds()
     store = FileStore(folder)
     threads = [threading.Thread(target=store.allocate, args=(f"t{n}", b"{}")) for n in range(50)]
     for thread in threads:
@@ -153,9 +152,9 @@ def test_collected_store_closes_its_files(folder: Path) -> None:
     for thread in threads:
         thread.join()
     assert store.state().latest == 50
-    assert process.num_fds() - before < 12
+    assert 0 < len(opened_below(folder)) < 12
     del store, threads, thread
-    assert process.num_fds() == before
+    assert opened_below(folder) == []
 
 
 def test_large_objects_are_files(folder: Path, store: FileStore) -> None:
