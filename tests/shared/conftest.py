@@ -22,11 +22,15 @@ _NUMBERS = itertools.count(1)
 
 @pytest.fixture(autouse=True)
 def journal_root(tmp_path, monkeypatch):
-    """Journals of servers' writers are in a folder of the test's own, for its processes too."""
+    """Journals of servers' writers are in a folder of the test's own, for its processes too.
+
+    A server that is there may take its time, as on a machine that stands still for a while.
+    """
     monkeypatch.chdir(tmp_path)  # not in a repository, which may change meanwhile
     root = tmp_path / "journals"
     monkeypatch.setenv("DASK_DASKPERIMENT__JOURNAL", str(root))
-    with dask.config.set({"daskperiment.journal": str(root)}):
+    monkeypatch.setenv("DASK_DASKPERIMENT__TIMEOUT", "60")
+    with dask.config.set({"daskperiment.journal": str(root), "daskperiment.timeout": 60}):
         yield root
         close_recorders()
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 
+import dask
 import numpy as np
 import psutil
 
@@ -37,10 +38,11 @@ def compute_through(ex: daskperiment.Experiment, kill: Callable[[], object]) -> 
 
 
 def kill(pid: int) -> None:
-    """Kill a process, and wait until it is gone."""
+    """Kill a process, and wait until it is gone; nobody waits long for it from now on."""
     os.kill(pid, signal.SIGKILL)
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
         time.sleep(0.01)
+    dask.config.set({"daskperiment.timeout": 5})
 
 
 if __name__ == "__main__":

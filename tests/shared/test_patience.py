@@ -232,7 +232,8 @@ def test_a_sweep_outlasts_its_server(server: Any) -> None:  # noqa: F811
             back[0].start()
         return a * a
 
-    frame = square(a).sweep({"a": range(6)}, progress=False, scheduler="synchronous")
+    with dask.config.set({"daskperiment.patience": "100s"}):
+        frame = square(a).sweep({"a": range(6)}, progress=False, scheduler="synchronous")
     back[0].join()
     assert frame["Result"].tolist() == [a * a for a in range(6)]
     assert open_again("patient", server.place).trial_id == 6
@@ -242,8 +243,9 @@ def test_a_sweep_outlasts_its_server(server: Any) -> None:  # noqa: F811
 def test_a_trial_waits_for_a_server_that_stands_still(server: Any) -> None:  # noqa: F811
     """A patient trial begins when a stopped server goes on; one without patience is refused."""
     ex = daskperiment.Experiment("patient", backend=server.place)
-    result = define(ex)
-    result.compute(scheduler="synchronous")
+    define(ex).compute(scheduler="synchronous")
+    dask.config.set({"daskperiment.timeout": 2})  # until the end of the test
+    result = define(open_again("patient", server.place))
     os.kill(server.pid, signal.SIGSTOP)
     with pytest.raises(StoreUnavailableError):
         result.compute(scheduler="synchronous")
@@ -255,8 +257,9 @@ def test_a_trial_waits_for_a_server_that_stands_still(server: Any) -> None:  # n
 
     going_on = threading.Timer(1.5, go_on)
     going_on.start()
-    with dask.config.set(PATIENT):
+    with dask.config.set({"daskperiment.patience": "100s"}):
         assert result.compute(scheduler="synchronous") == 2
     assert goes_on
     going_on.join()
-    assert ex.get_history()["Success"].tolist() == [True] * 2
+    dask.config.set({"daskperiment.timeout": 60})
+    assert open_again("patient", server.place).get_history()["Success"].tolist() == [True] * 2
