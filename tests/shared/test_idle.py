@@ -50,8 +50,9 @@ def test_experiments_that_recorded(place, monkeypatch):
         assert ex.get_history()["Result"].tolist() == [4, 4]
 
 
-def test_experiments_that_are_read(place, forget):
+def test_experiments_that_are_read(place, forget, monkeypatch):
     """Thirty that somebody looked at hold no more than the few that stay awake."""
+    monkeypatch.setattr(heartbeat, "IDLE_TICKS", 10_000)
     for number in range(MANY):
         _twice_of(f"e{number}", place.backend).compute(scheduler="synchronous")
     forget()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import daskperiment
+from tests.helpers.folders import opened_below
 from tests.survival import descriptors
 
 ROOT = Path(daskperiment.__file__).parent.parent
@@ -39,8 +40,7 @@ def test_without_descriptors(left: int, tmp_path: Path) -> None:
 def test_idle_experiments_hold_no_file_each(tmp_path: Path) -> None:
     """An experiment that was only looked at keeps no file of its own open."""
     made = [daskperiment.Experiment(f"e{n}", backend=tmp_path) for n in range(20)]
-    before = len(list(Path("/proc/self/fd").iterdir()))
     for ex in made:
         ex.get_history()
         ex._store.state()
-    assert len(list(Path("/proc/self/fd").iterdir())) - before < 10
+    assert len(opened_below(tmp_path)) < 10
