@@ -12,6 +12,7 @@ import pytest
 
 import daskperiment
 from tests.helpers.folders import remove_folder
+from tests.helpers.ports import free_port
 from tests.shared.conftest import KINDS, open_again
 
 HOUR = 3600
@@ -113,13 +114,17 @@ result = score(train(a), a)
 
 def test_kernel_is_restarted(make_place, tmp_path):
     """A notebook's kernel is restarted in a trial: it is lost, those around it are whole."""
-    manager = pytest.importorskip("jupyter_client.manager").KernelManager(kernel_name="python3")
+    made = pytest.importorskip("jupyter_client.manager").KernelManager
+    # Those that it would find by itself may be an outgoing connection's before the kernel listens.
+    ports = {f"{name}_port": free_port() for name in ("shell", "iopub", "stdin", "hb", "control")}
+    manager = made(kernel_name="python3", cache_ports=False, **ports)
     backend, marker = make_place("folder").backend, tmp_path / "marker"
     cells = KERNEL.format(backend=backend.as_uri(), marker=str(marker))
     path = os.pathsep.join(one for one in sys.path if one)
     manager.start_kernel(cwd=str(tmp_path), env={**os.environ, "PYTHONPATH": path})
     client = manager.blocking_client()
     try:
+        assert {name: getattr(manager, name) for name in ports} == ports
         client.start_channels()
         client.wait_for_ready(timeout=60)
         assert (
