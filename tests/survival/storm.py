@@ -25,6 +25,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -249,8 +250,8 @@ class Storm:
         except urllib.error.HTTPError as error:
             if error.code != 404:  # it has no trial yet
                 logbook.tell(f"fault the dashboard's answer: {error} {error.read().decode()}")
-        except OSError:
-            pass  # it was killed, or is not up yet
+        except (OSError, HTTPException):
+            pass  # it was killed, maybe in the midst of an answer, or is not up yet
 
     # Counting
 

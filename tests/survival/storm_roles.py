@@ -97,8 +97,8 @@ class Logbook:
         os.fsync(self._file)
 
     def lines(self) -> Iterator[list[str]]:
-        """Yield the words of all lines that anybody told."""
-        for file in sorted(self.folder.glob("*.told")):
+        """Yield the words of all lines that anybody told, in the order in which they began to."""
+        for file in sorted(self.folder.glob("*.told"), key=lambda file: file.stem.split("-")[1]):
             for line in file.read_text().split("\n")[:-1]:
                 yield line.split(" ", 2)
 
