@@ -26,7 +26,6 @@ def calls_of(action: Callable[[], object], folder: str = "") -> int:
         count += event in counted and frame.f_code.co_filename.startswith(folder)
 
     before, collects = sys.getprofile(), gc.isenabled()
-    gc.collect()
     gc.disable()
     sys.setprofile(note)
     try:
