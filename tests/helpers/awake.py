@@ -9,7 +9,7 @@ __all__ = ["AwakeTime"]
 
 _PAUSE = 0.01
 _STEP = 0.1
-"""Seconds that count at most from one pause to the next: if it was more, the machine stood still."""
+"""Seconds that count at most from one pause to the next: what is more, the machine stood still."""
 
 
 class AwakeTime:
