@@ -216,7 +216,7 @@ def test_parallel_steps_do_not_mix(tmp_path, scheduler):
             print(text)
 
         if meet is not None:
-            meet.wait(10)
+            meet.wait(60)
         for number in range(20):
             print(name, number)
         thread = threading.Thread(target=speak, args=("in a thread",))
@@ -225,7 +225,7 @@ def test_parallel_steps_do_not_mix(tmp_path, scheduler):
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(speak, ["in a pool"]))
         if meet is not None:
-            meet.wait(10)
+            meet.wait(60)
 
     @ex.result
     def both(a, b):

@@ -77,7 +77,7 @@ class LaggingReplica:
         """From now on the replica hears nothing."""
         with redis.Redis(port=self._primary.port) as primary, self._client() as replica:
             here, there = "master_repl_offset", "slave_repl_offset"
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 60
             while replica.info("replication").get(there) != primary.info("replication")[here]:
                 assert time.monotonic() < deadline, "the replica does not catch up"
                 time.sleep(0.01)

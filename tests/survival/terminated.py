@@ -25,7 +25,7 @@ __all__ = ["WAYS"]
 
 def _told(*_: Any) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(20)  # of the main thread, which is interrupted, or of one that ends with the process
+    time.sleep(60)  # of the main thread, which is interrupted, or of one that ends with the process
 
 
 def _result(ex: Any, then: Callable[[], None]) -> Any:
