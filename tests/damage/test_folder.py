@@ -131,7 +131,7 @@ def test_fuzzed_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fuzzer = Fuzzer(
         FolderTarget(tmp_path), tmp_path, seed=int(os.environ.get("DASKPERIMENT_FUZZ_SEED", "1"))
     )
-    tally = fuzzer.run(10_000, seconds)
+    tally = fuzzer.run(10_000, seconds, least=3)
     assert tally.mutations >= 3
     assert tally.faults == []
 

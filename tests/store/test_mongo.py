@@ -1499,6 +1499,7 @@ def test_a_forgotten_store_leaves_context_variables_alone(monkeypatch: pytest.Mo
         var.set(1)  # as the driver does, for the time that it takes at most
         closed.append(client)
 
+    gc.collect()  # what other tests left
     monkeypatch.setattr(pymongo.MongoClient, "close", close)
     server = Connected(mongo_target("mongodb://127.0.0.1:1/nowhere"), "here")
     server._connected()

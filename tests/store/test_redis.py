@@ -911,7 +911,7 @@ def test_full_server_in_a_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
         with pytest.warns(StoreWarning, match="no memory left.*Raise maxmemory") as caught:
             assert count(keep()).compute(scheduler="synchronous") == 20_000
-        assert len(caught) == 1
+        assert [one.category for one in caught].count(StoreWarning) == 1
         assert "records for the store" in repr(ex)
         client.config_set("maxmemory", 0)
         ex.flush()
@@ -1016,7 +1016,7 @@ def test_eviction(open_store: Callable[..., RedisStore], raw: redis.Redis) -> No
         raw.config_set("maxmemory-policy", "allkeys-lru")
         with pytest.warns(StoreWarning, match=r"'allkeys-lru'.*noeviction") as caught:
             open_store("b").allocate("one", b"{}")
-        assert len(caught) == 1
+        assert [one.category for one in caught].count(StoreWarning) == 1
         open_store("c").allocate("one", b"{}")
     finally:
         raw.config_set("maxmemory", 0)
