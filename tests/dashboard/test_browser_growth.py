@@ -9,18 +9,11 @@ import msgspec
 import pytest
 
 from daskperiment.records import Node
+from tests.dashboard.pages import PAUSES
 from tests.dashboard.stores import FolderLab
 
 METRICS = 8
-# What the page waits between questions, and how it comes to its answers.
-PAUSES = """
-window.pauses = [];
-const later = window.setTimeout;
-window.setTimeout = (call, wait, ...more) => {
-  if (String(call).includes("document.hidden")) window.pauses.push(wait);
-  return later(call, wait, ...more);
-};
-"""
+# How the page comes to its answers.
 BUSY = """
 const asked = window.fetch;
 window.fetch = async (...given) => {

@@ -28,8 +28,7 @@ def ask(server: dashboard.Server, path: str = f"/?token={TOKEN}") -> int:
 
 
 def answered(server: dashboard.Server) -> bool:
-    """Whether a whole request is answered within a minute; one that was late for this machine is
-    asked again."""
+    """Whether one of the requests of a minute is answered: for some this machine may be late."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         with suppress(http.client.BadStatusLine, ConnectionError):
