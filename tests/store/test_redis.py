@@ -416,6 +416,14 @@ def test_scripts_come_back(open_store: Callable[..., RedisStore], raw: redis.Red
 # Reading in pages ----------------------------------------------------------------------------
 
 
+@pytest.fixture
+def patient() -> Iterator[None]:
+    """Let a store wait long: what is large takes its time on a machine that has other work."""
+    with dask.config.set({"daskperiment.timeout": 60}):
+        yield
+
+
+@pytest.mark.usefixtures("patient")
 def test_pages(open_store: Callable[..., RedisStore]) -> None:
     """Streams longer than one answer may be come back whole and in order."""
     store = open_store()
@@ -525,6 +533,7 @@ def test_groups_see_one_moment(open_store: Callable[..., RedisStore]) -> None:
 # Objects -------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("patient")
 def test_large_array(open_store: Callable[..., RedisStore], raw: redis.Redis) -> None:
     """An array of 200 MB comes back equal and writable; no single value is above 4 MB."""
     store = open_store()
