@@ -63,6 +63,13 @@ _PASSWORD = "pass:word/of@the?tests"
 _ORIGIN = records.Origin("host", "boot", 123, 1.5, "me")
 
 
+@pytest.fixture(autouse=True)
+def _patient() -> Iterator[None]:
+    """Wait for servers as long as they take on a busy machine, where no test says how long."""
+    with dask.config.set({"daskperiment.timeout": 60}):
+        yield
+
+
 @pytest.fixture(scope="module")
 def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoServer]:
     with running(tmp_path_factory.mktemp("standalone")) as server:
@@ -274,10 +281,9 @@ def test_native_values(store: MongoStore, database: Any) -> None:
 def test_large_parameter(store: MongoStore, database: Any) -> None:
     """A parameter of 100 MB comes back; the document shows its size."""
     text = "é" * 50_000_000
-    with dask.config.set({"daskperiment.timeout": 60}):  # on a machine that has other work
-        trial = store.allocate("token", begun(text=text)).trial
-        assert "bytes" in database.trials.find_one()["parameters"]["text"]
-        (record,) = store.read("trials")
+    trial = store.allocate("token", begun(text=text)).trial
+    assert "bytes" in database.trials.find_one()["parameters"]["text"]
+    (record,) = store.read("trials")
     assert (record.trial, json.loads(record.body)["parameters"]["text"] == text) == (trial, True)
 
 
@@ -1311,9 +1317,8 @@ def test_primary_steps_down(replica_set: MongoServer, set_url: str) -> None:
     _trial(store, 0)
     with Client(replica_set.host, directConnection=True) as client:
         client.admin.command("replSetStepDown", 1, force=True)
-    with dask.config.set({"daskperiment.timeout": 60}):
-        for n in range(1, 4):
-            _trial(store, n)
+    for n in range(1, 4):
+        _trial(store, n)
     assert [r.trial for r in store.read("trials") if r.id == "begun"] == [1, 2, 3, 4]
     store.close()
 

@@ -64,6 +64,13 @@ from tests.store.redis_server import (
 PLACES = ["wheel", "path", "unix", "tls", "cluster"]
 
 
+@pytest.fixture(autouse=True)
+def _patient() -> Iterator[None]:
+    """Wait for servers as long as they take on a busy machine, where no test says how long."""
+    with dask.config.set({"daskperiment.timeout": 60}):
+        yield
+
+
 @contextmanager
 def open_place(kind: str, folder: Path) -> Iterator[Any]:
     """Run a server of the kind and give a backend for it."""
@@ -416,14 +423,6 @@ def test_scripts_come_back(open_store: Callable[..., RedisStore], raw: redis.Red
 # Reading in pages ----------------------------------------------------------------------------
 
 
-@pytest.fixture
-def patient() -> Iterator[None]:
-    """Let a store wait long: what is large takes its time on a machine that has other work."""
-    with dask.config.set({"daskperiment.timeout": 60}):
-        yield
-
-
-@pytest.mark.usefixtures("patient")
 def test_pages(open_store: Callable[..., RedisStore]) -> None:
     """Streams longer than one answer may be come back whole and in order."""
     store = open_store()
@@ -533,7 +532,6 @@ def test_groups_see_one_moment(open_store: Callable[..., RedisStore]) -> None:
 # Objects -------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("patient")
 def test_large_array(open_store: Callable[..., RedisStore], raw: redis.Redis) -> None:
     """An array of 200 MB comes back equal and writable; no single value is above 4 MB."""
     store = open_store()
