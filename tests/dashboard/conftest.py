@@ -39,7 +39,7 @@ def browser(tmp_path_factory) -> Iterator[Any]:
     with sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(
             tmp_path_factory.mktemp("profile"), executable_path=program, args=FLAGS,
-            viewport={"width": 1280, "height": 900},
+            viewport={"width": 1280, "height": 900}, timeout=PATIENCE,
         )  # fmt: skip
         context.set_default_timeout(PATIENCE)
         context.add_init_script(WATCH)

@@ -12,7 +12,7 @@ import pytest
 
 from daskperiment import dashboard
 
-__all__ = ["FLAGS", "PATIENCE", "WATCH", "Site", "missing"]
+__all__ = ["FLAGS", "PATIENCE", "PAUSES", "SWIFT", "WATCH", "Site", "missing"]
 
 PATIENCE = 90_000
 FLAGS = [
@@ -27,6 +27,25 @@ WATCH = """
 window.violations = [];
 document.addEventListener("securitypolicyviolation", (event) =>
   window.violations.push(`${event.violatedDirective} ${event.blockedURI} ${event.sample}`));
+"""
+# What the page waits between questions.
+PAUSES = """
+window.pauses = [];
+const later = window.setTimeout;
+window.setTimeout = (call, wait, ...more) => {
+  if (String(call).includes("document.hidden")) window.pauses.push(wait);
+  return later(call, wait, ...more);
+};
+"""
+# By its own account the server takes little time for each answer, however busy the machine is.
+SWIFT = """
+const asked = window.fetch;
+window.fetch = async (...given) => {
+  const answer = await asked(...given);
+  const headers = new Headers(answer.headers);
+  headers.set("Server-Timing", "answer;dur=20.0");
+  return new Response(await answer.text(), { status: answer.status, headers });
+};
 """
 UNNAMED = """() => [...document.querySelectorAll(
   "button, a[href], input, select, summary, [role=region]")]

@@ -248,7 +248,7 @@ def test_running_trials_move(site, folder):
     site.drawn(2)
     lab.points(trial, ("system/cpu_percent", 5, 50.0))
     table.wait_for_selector("section.system h2:has-text('Machine')")
-    site.until(lambda: "cpu_percent" in site.texts("section.system .card h2")[0])
+    site.until(lambda: "cpu_percent" in "".join(site.texts("section.system .card h2")[:1]))
     assert not table.query_selector(".charts:not(section.system .charts) >> text=cpu_percent")
     site.turn("?experiment=live&tab=trial&trial=1", ".node.waiting")
     table.wait_for_selector(".unfinished >> text=fit ready to run since")

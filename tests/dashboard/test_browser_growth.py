@@ -9,24 +9,17 @@ import msgspec
 import pytest
 
 from daskperiment.records import Node
+from tests.dashboard.pages import PAUSES
 from tests.dashboard.stores import FolderLab
 
 METRICS = 8
-# What the page waits between questions, and how it comes to its answers.
-PAUSES = """
-window.pauses = [];
-const later = window.setTimeout;
-window.setTimeout = (call, wait, ...more) => {
-  if (String(call).includes("document.hidden")) window.pauses.push(wait);
-  return later(call, wait, ...more);
-};
-"""
+# How the page comes to its answers.
 BUSY = """
 const asked = window.fetch;
 window.fetch = async (...given) => {
   const answer = await asked(...given);
   for (const end = performance.now() + 1200; performance.now() < end;);
-  return answer;
+  return new Response(await answer.text(), { headers: { "Server-Timing": "answer;dur=20.0" } });
 };
 """
 SLOW = """
@@ -42,6 +35,15 @@ new MutationObserver((found) => found.forEach((one) => one.addedNodes.forEach((n
   window.added.push(node.querySelector?.("h1, h2")?.textContent ?? node.className)
 ))).observe(document.querySelector("main"), { childList: true });
 """
+# Whether the browser said what is in sight, to this and to those who asked before: not the last.
+OUT_OF_SIGHT = """() => new Promise((done) => {
+  const last = [...document.querySelectorAll(".plot")].at(-1);
+  const watch = new IntersectionObserver(([one]) => {
+    watch.disconnect();
+    done(!one.isIntersecting);
+  });
+  watch.observe(last);
+})"""
 COUNT = """
 window.changes = {};
 for (const one of Bokeh.documents) {
@@ -114,7 +116,7 @@ def test_charts_out_of_sight_wait(site: Any, growing: FolderLab) -> None:
     page = site.open(view(growing, "metrics"), ".plot canvas")
     page.set_viewport_size({"width": 700, "height": 500})
     site.drawn(METRICS)
-    page.wait_for_timeout(300)  # until the browser said what is in sight
+    site.until(lambda: page.evaluate(OUT_OF_SIGHT))
     page.evaluate(COUNT)
     lab.points(1, *((f"m{i:02}", 50, 0.5) for i in range(METRICS)))
     site.until(lambda: page.evaluate("Object.values(window.changes).some((one) => one > 0)"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.dashboard.pages import PAUSES, SWIFT
 from tests.dashboard.stores import FolderLab
 
 TABLE = "?experiment=wide"
@@ -201,22 +202,29 @@ def test_back_goes_back_one_step(site):
 
 
 def test_pages_that_are_open_before_a_trial_begins(site, folder):
-    """The pages of an experiment, a trial, its metrics and a comparison fill by themselves."""
+    """The pages of an experiment, a trial, its metrics and a comparison fill by themselves.
+
+    They ask for what is to come once a second, however long it does not.
+    """
+    site.page.add_init_script(PAUSES + SWIFT)
     page = site.open("?experiment=later&tab=trial&trial=1", "text=No such experiment")
     lab = FolderLab(folder / "later")
     first = lab.open({"a": 1})
-    page.wait_for_selector("main h1:has-text('Trial 1')", timeout=3000)
+    page.wait_for_selector("main h1:has-text('Trial 1')")
     site.turn("?experiment=later&tab=metrics&trials=2", "text=There is no trial 2 yet")
     lab.points(lab.open({"a": 2}), ("loss", 0, 1.0), ("loss", 1, 0.5))
-    page.wait_for_selector(".plot canvas", timeout=3000)
+    page.wait_for_selector(".plot canvas")
     site.drawn(1)
     site.turn("?experiment=later&tab=compare&trials=1,3", "text=No such trial")
     lab.succeed(first, 1)
     lab.open({"a": 3})
-    page.wait_for_selector("main h1:has-text('Trials 1 and 3')", timeout=3000)
+    page.wait_for_selector("main h1:has-text('Trials 1 and 3')")
     site.turn("?experiment=later&tab=trial&trial=4", "text=No such trial")
     lab.open({"a": 4})
-    page.wait_for_selector("main h1:has-text('Trial 4')", timeout=3000)
+    page.wait_for_selector("main h1:has-text('Trial 4')")
+    pauses = page.evaluate("window.pauses")
+    assert len(pauses) >= 4
+    assert max(pauses) <= 1000
 
 
 def test_what_drawing_costs_is_no_reason_to_ask_later(site, folder):

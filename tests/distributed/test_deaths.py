@@ -291,7 +291,8 @@ def test_hundreds_cancelled_at_any_moment(ex, cluster):
 def test_scheduler_gone(ex, slow, cluster, tmp_path):
     """A trial whose scheduler is gone is interrupted, and says that contact was lost."""
     cluster.add()
-    with Client(cluster.address, timeout=0.5) as client:
+    with Client(cluster.address) as client:
+        client._timeout = 0.5  # for finding it again, and not for finding it
         future = client.compute(slow)
         wait_until((tmp_path / "inside").exists)
         cluster.kill()

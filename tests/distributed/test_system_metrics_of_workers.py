@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import dask
 
+from tests.distributed.clusters import wait_until
 
-def test_each_worker_has_its_own(ex, client):
+
+def test_each_worker_has_its_own(ex, client, tmp_path):
     """Each worker that runs a step for long has a series of its own, under its name."""
-    a = ex.parameter("a", default=1)
+    a, gate = ex.parameter("a", default=1), tmp_path / "gate"
 
     @ex
-    def wait(a, name):
+    def wait(a, gate):
         import time
 
-        time.sleep(3.5)
+        while not Path(gate).exists():
+            time.sleep(0.02)
         return a
 
     @ex.result
     def last(x, y):
         return x + y
 
+    def series():
+        names = ex.get_metrics(1, system=True) if len(ex.get_history(running=True)) else []
+        return [one for one in names if one.endswith("/memory_mb")]
+
+    workers = client.scheduler_info()["workers"]
+    steps = []
+    for address in workers:
+        with dask.annotate(workers=[address], allow_other_workers=False):
+            steps.append(wait(a, str(gate)))
     with dask.config.set({"daskperiment.system-metrics": 1}):
-        assert client.compute(last(wait(a, "x"), wait(a, "y"))).result() == 2
-    names = [one for one in ex.get_metrics(1, system=True) if one.endswith("/memory_mb")]
-    workers = {each["name"] for each in client.scheduler_info()["workers"].values()}
-    assert {name.split("/")[1] for name in names} == workers
-    assert all(len(ex.load_metric(name, 1)) >= 1 for name in names)
+        future = client.compute(last(*steps))
+        wait_until(lambda: len(series()) == 2)
+        gate.touch()
+        assert future.result() == 2
+    assert {name.split("/")[1] for name in series()} == {one["name"] for one in workers.values()}
+    assert all(len(ex.load_metric(name, 1)) >= 1 for name in series())

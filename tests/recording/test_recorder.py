@@ -262,7 +262,7 @@ def test_one_line_at_exit(ex, keeping, monkeypatch):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         close_recorders()
-    (text,) = [str(each.message) for each in caught]
+    (text,) = [str(each.message) for each in caught if each.category is StoreWarning]
     assert "no memory left" in text
     assert "wait in" in text
     assert "lost" not in text
@@ -355,7 +355,7 @@ def test_store_that_stays_away_is_said_once(ex, monkeypatch):
         for _ in range(3):
             recorder.tick()
             recorder.delivery.lost_contact(StoreUnavailableError("not there"))
-    assert len(caught) == 1
+    assert [one.category for one in caught].count(StoreWarning) == 1
     recorder.flush()
 
 

@@ -63,6 +63,13 @@ _PASSWORD = "pass:word/of@the?tests"
 _ORIGIN = records.Origin("host", "boot", 123, 1.5, "me")
 
 
+@pytest.fixture(autouse=True)
+def _patient() -> Iterator[None]:
+    """Wait for servers as long as they take on a busy machine, where no test says how long."""
+    with dask.config.set({"daskperiment.timeout": 60}):
+        yield
+
+
 @pytest.fixture(scope="module")
 def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoServer]:
     with running(tmp_path_factory.mktemp("standalone")) as server:
@@ -1310,9 +1317,8 @@ def test_primary_steps_down(replica_set: MongoServer, set_url: str) -> None:
     _trial(store, 0)
     with Client(replica_set.host, directConnection=True) as client:
         client.admin.command("replSetStepDown", 1, force=True)
-    with dask.config.set({"daskperiment.timeout": 60}):
-        for n in range(1, 4):
-            _trial(store, n)
+    for n in range(1, 4):
+        _trial(store, n)
     assert [r.trial for r in store.read("trials") if r.id == "begun"] == [1, 2, 3, 4]
     store.close()
 
@@ -1499,6 +1505,7 @@ def test_a_forgotten_store_leaves_context_variables_alone(monkeypatch: pytest.Mo
         var.set(1)  # as the driver does, for the time that it takes at most
         closed.append(client)
 
+    gc.collect()  # what other tests left
     monkeypatch.setattr(pymongo.MongoClient, "close", close)
     server = Connected(mongo_target("mongodb://127.0.0.1:1/nowhere"), "here")
     server._connected()

@@ -257,8 +257,11 @@ TABLE, INDEX = "_outlines", "sqlite_autoindex__outlines_1"
     [([TABLE], "text"), ([INDEX], "text"), ([TABLE], "zeros"), ([INDEX], "zeros"),
      ([], "first page")],
 )  # fmt: skip
-def test_damaged_outlines(tmp_path: Path, names: list[str], how: str) -> None:
+def test_damaged_outlines(
+    tmp_path: Path, names: list[str], how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An outline is read from its other copy, and found where no tree leads to it."""
+    monkeypatch.setattr("daskperiment.store.file.recovery._PATIENCE", 60.0)
     store, written = filled(tmp_path / "ex")
     damage(tmp_path / "ex" / "records.sqlite", names, how)
     assert bodies(store, "trials", "steps") == written

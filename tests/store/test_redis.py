@@ -64,6 +64,13 @@ from tests.store.redis_server import (
 PLACES = ["wheel", "path", "unix", "tls", "cluster"]
 
 
+@pytest.fixture(autouse=True)
+def _patient() -> Iterator[None]:
+    """Wait for servers as long as they take on a busy machine, where no test says how long."""
+    with dask.config.set({"daskperiment.timeout": 60}):
+        yield
+
+
 @contextmanager
 def open_place(kind: str, folder: Path) -> Iterator[Any]:
     """Run a server of the kind and give a backend for it."""
@@ -911,7 +918,7 @@ def test_full_server_in_a_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
         with pytest.warns(StoreWarning, match="no memory left.*Raise maxmemory") as caught:
             assert count(keep()).compute(scheduler="synchronous") == 20_000
-        assert len(caught) == 1
+        assert [one.category for one in caught].count(StoreWarning) == 1
         assert "records for the store" in repr(ex)
         client.config_set("maxmemory", 0)
         ex.flush()
@@ -1016,7 +1023,7 @@ def test_eviction(open_store: Callable[..., RedisStore], raw: redis.Redis) -> No
         raw.config_set("maxmemory-policy", "allkeys-lru")
         with pytest.warns(StoreWarning, match=r"'allkeys-lru'.*noeviction") as caught:
             open_store("b").allocate("one", b"{}")
-        assert len(caught) == 1
+        assert [one.category for one in caught].count(StoreWarning) == 1
         open_store("c").allocate("one", b"{}")
     finally:
         raw.config_set("maxmemory", 0)

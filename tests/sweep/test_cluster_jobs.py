@@ -318,7 +318,7 @@ def test_nothing_is_left_on_the_cluster(client, adding, quiet) -> None:
 async def _until_forgotten(scheduler):
     import asyncio
 
-    for _ in range(500):
+    for _ in range(6_000):
         if not scheduler.tasks:
             return
         await asyncio.sleep(0.01)
