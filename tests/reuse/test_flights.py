@@ -104,6 +104,9 @@ def test_first_owner_cancelled(ex, client, log, tmp_path, complaints, when):
     if when == "running":
         wait_for(started)
     first.cancel()
+    key = first.key
+    while client.run_on_scheduler(lambda dask_scheduler: key in dask_scheduler.tasks):
+        time.sleep(0.01)  # the word of it is on its way
     free.touch()
     go.touch()
     client.gather(busy)
