@@ -142,7 +142,6 @@ def test_git_is_read_beside_the_rest(folder, capture, monkeypatch):
 
 def test_git_is_read_without_another_thread(folder, capture, monkeypatch):
     """Where no thread can be started, the repository is read all the same."""
-
     begin = threading.Thread.start
 
     def start(thread):
