@@ -52,8 +52,19 @@ PARTS = {
                 server.kill()
     """,
 }
-MAIN = "import sys; from benchmarks import __main__ as p; p.PARTS = {'endless': 'part_endless', "
-MAIN += "'good': 'part_good'}; p.main()"
+MAIN = """
+import os, types
+from benchmarks import __main__ as program, apart
+
+def tell(process, number):
+    apart.PATIENCE = 100
+    os.kill(process, number)
+
+# A part that was not told yet goes on for ever; one that was has all the time that it needs.
+apart.PATIENCE, apart.os = {patience}, types.SimpleNamespace(kill=tell)
+program.PARTS = {{"endless": "part_endless", "good": "part_good"}}
+program.main()
+"""
 
 
 @pytest.fixture
@@ -121,7 +132,7 @@ def test_ctrl_c(parts, of_a_terminal):
     """Ctrl-C ends all, and what the part had started, whether its process is told too or not."""
     path = os.pathsep.join([str(parts), str(ROOT)])
     process = subprocess.Popen(
-        [sys.executable, "-c", f"from benchmarks import apart; apart.PATIENCE = 2; {MAIN}",
+        [sys.executable, "-c", MAIN.format(patience=100 if of_a_terminal else 0.5),
          "endless", "good", "--json", str(parts / "figures.json")],
         env={**os.environ, "PYTHONPATH": path}, start_new_session=True,
         stdout=subprocess.PIPE, text=True,
@@ -139,7 +150,7 @@ def test_ctrl_c(parts, of_a_terminal):
         process.send_signal(signal.SIGINT)
     with process.stdout:
         lines += process.stdout
-    assert process.wait(60)
+    assert process.wait(120)
     assert "".join(lines).count("first") == 1
     assert not psutil.pid_exists(int((parts / "server").read_text()))
     assert not (parts / "figures.json").exists()

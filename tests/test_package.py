@@ -83,6 +83,9 @@ sys.addaudithook(note)
 assert result.compute(scheduler="synchronous") == 6
 done.append(None)
 look("computed")
+# All packages would be read again if another process put a file among them meanwhile.
+import daskperiment.capture.environment as environment, types
+environment.time = types.SimpleNamespace(monotonic=lambda: 0.0)
 assert result.compute(scheduler="synchronous") == 6
 print(json.dumps(seen))
 """
@@ -287,6 +290,7 @@ def test_what_is_let_go_of_when_the_interpreter_ends(tmp_path, monkeypatch):
     ex = daskperiment.Experiment("ends", backend=tmp_path, seed=1)
     ex.result(lambda: 1)().compute(scheduler="synchronous")
     recorder = daskperiment.recording.registry.recorder_for(ex._store)
+    recorder._heartbeat.stop()  # its thread would meet the modules as they are then
     held = [recorder._journal._file, ex._store._database._recovery]
     for module in (journal, recovery):
         monkeypatch.setattr(module, "os", None)

@@ -12,6 +12,7 @@ import pytest
 
 from daskperiment.capture.code import CodeCapture
 from daskperiment.capture.origin import distribution, origin_of, origin_of_file
+from tests.helpers.calls import calls_of
 
 CODE = "def helper(x):\n    return x + 1\n"
 
@@ -79,22 +80,6 @@ def test_metadata_beside_a_package(folder):
     for old in folder.glob("used-lib-1.5*"):
         old.rmdir()
     assert step_of(folder).packages == {"used-lib": "1.6"}
-
-
-def calls_of(act):
-    """Count the Python functions that are called while something is done."""
-    count = 0
-
-    def note(frame, event, argument):
-        nonlocal count
-        count += event == "call"
-
-    sys.setprofile(note)
-    try:
-        act()
-    finally:
-        sys.setprofile(None)
-    return count
 
 
 def test_size_of_a_package_beside(folder):

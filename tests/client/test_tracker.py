@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import dask
 import pytest
@@ -158,6 +159,7 @@ def test_cancelled_until_the_cluster_says_so(ex, recorder, tracker, monkeypatch)
     """A trial that was cancelled is followed until its cluster has nothing of it, twice."""
     client = FakeClient()
     submit(tracker, "mine", client).status = "cancelled"
+    monkeypatch.setattr(submitted, "SETTLED", math.inf)  # however long the answers take here
     for client.states, client.stacks in [
         ({"last-mine": "waiting"}, {}),
         ({}, {"tcp://worker": {"begin-mine": ()}}),

@@ -349,7 +349,9 @@ def test_looking_at_threads_rests_the_collector(ex, monkeypatch):
     frames = sys._current_frames
 
     def look():
-        seen.append(gc.isenabled())
+        # Profilers of clusters, whose threads outlive the tests of them, look as well.
+        if sys._getframe(1).f_globals["__name__"].startswith("daskperiment"):
+            seen.append(gc.isenabled())
         return frames()
 
     monkeypatch.setattr(sys, "_current_frames", look)

@@ -16,8 +16,8 @@ from daskperiment.capture import environment
 def calls_of(action: Callable[[], object], folder: str = "") -> int:
     """Return how many functions were called, those of C included.
 
-    With a folder, how many of those that are written in Python there. What others left to the
-    garbage collector is not called meanwhile.
+    With a folder, how many of those that are written in Python there. The garbage collector rests
+    meanwhile: what it calls is of what other tests left.
     """
     count, counted = 0, ("call",) if folder else ("call", "c_call")
 

@@ -73,5 +73,5 @@ def is_alive(pid: int) -> bool:
     """Whether a process of a job is there; one that ended waits for nobody here."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter where it went as it was read
         return False

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import daskperiment
+from tests.reuse.arrivals import wait_for_arrival, wait_for_departure
 from tests.reuse.work import ONCE, VALUES, fits, ran, write
 
 
@@ -61,6 +62,7 @@ def test_shared_once(ex, client, log, tmp_path, complaints):
     started, go = tmp_path / "started", tmp_path / "go"
     result = chain(ex, log, started, go)
     futures = [client.compute(result.bind(own=own)) for own in (1, 2)]
+    wait_for_arrival(client, futures)
     wait_for(started)
     futures.append(client.compute(result.bind(own=3)))
     go.touch()
@@ -78,6 +80,7 @@ def test_shared_failure(ex, client, log, tmp_path, complaints):
     started, go = tmp_path / "started", tmp_path / "go"
     result = chain(ex, log, started, go, fail=True)
     futures = [client.compute(result.bind(own=own)) for own in (1, 2)]
+    wait_for_arrival(client, futures)
     wait_for(started)
     go.touch()
     for future in futures:
@@ -101,9 +104,11 @@ def test_first_owner_cancelled(ex, client, log, tmp_path, complaints, when):
         threads = sum(client.nthreads().values())
         busy = [client.submit(wait_for, free, pure=False) for _ in range(threads)]
     first, second = (client.compute(result.bind(own=own)) for own in (1, 2))
+    wait_for_arrival(client, [first, second])
     if when == "running":
         wait_for(started)
     first.cancel()
+    wait_for_departure(client, first)
     free.touch()
     go.touch()
     client.gather(busy)

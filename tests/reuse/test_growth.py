@@ -91,6 +91,20 @@ def test_linear(tmp_path, shape, monkeypatch):
     assert max(ratios.values()) < 5, ratios
 
 
+def test_what_others_left_is_not_counted():
+    """Calls are those of what is done, and not of garbage that is collected meanwhile."""
+
+    class Left:
+        def __del__(self):
+            return [abs(number) for number in range(10)]
+
+    for _ in range(100):
+        left = Left()
+        left.itself = left
+    del left
+    assert calls_of(lambda: [[number] for number in range(100_000)]) < 10
+
+
 class Paths(tuple):
     """Paths of members that count how often they were gone through for one of them."""
 

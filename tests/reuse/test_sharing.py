@@ -10,6 +10,7 @@ import dask
 import pytest
 
 import daskperiment
+from tests.reuse.arrivals import wait_for_arrival
 from tests.reuse.work import ONCE, VALUES, fits, ran
 
 SCHEDULERS = ["synchronous", "threads", "processes"]
@@ -65,6 +66,7 @@ def test_cluster(tmp_path, log, client, seed, kept):
     threads = sum(client.nthreads().values())
     busy = [client.submit(wait_for, tmp_path / "go", pure=False) for _ in range(threads)]
     futures = [client.compute(result) for result in fits(ex, log, kept)]
+    wait_for_arrival(client, futures)
     (tmp_path / "go").touch()
     client.gather(busy)
     assert client.gather(futures) == VALUES
