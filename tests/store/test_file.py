@@ -21,6 +21,7 @@ from collections import namedtuple
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -38,7 +39,6 @@ from daskperiment.store import repair as repairing
 from daskperiment.store import rights
 from daskperiment.store.file import FileStore
 from daskperiment.store.file import database as databases
-from daskperiment.store.file import recovery as recovering
 from daskperiment.store.file.deletions import move_aside, remove_folders
 from daskperiment.store.protocol import Record
 from daskperiment.store.repair import repair
@@ -1111,8 +1111,9 @@ def test_newer_schema(folder: Path, store: FileStore) -> None:
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let all be recovered, however little of the machine there is for it."""
-    monkeypatch.setattr(recovering, "_PATIENCE", 60.0)
+    """Let recovery work as long as ever, however little of the machine there is for it."""
+    working = SimpleNamespace(monotonic=time.process_time, time=time.time)
+    monkeypatch.setattr(repairing, "time", working)
 
 
 def damage(file: Path, pages: Iterator[int] | range) -> None:
