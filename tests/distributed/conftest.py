@@ -6,6 +6,7 @@ import pytest
 from distributed import Client
 
 from tests.distributed.clusters import cluster as make_cluster
+from tests.distributed.clusters import wait_until
 
 
 @pytest.fixture(scope="session")
@@ -17,9 +18,15 @@ def steady(tmp_path_factory):
 
 @pytest.fixture
 def client(steady):
-    """Connect to the steady cluster."""
+    """Connect to the steady cluster, of which no step of a test before takes a worker."""
     with Client(steady.address) as connected:
         yield connected
+        wait_until(lambda: not any(connected.run(_at_work).values()))
+
+
+def _at_work(dask_worker):
+    state = dask_worker.state
+    return sorted(str(task.key) for task in state.executing | state.long_running)
 
 
 @pytest.fixture

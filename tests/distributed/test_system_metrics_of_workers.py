@@ -36,8 +36,10 @@ def test_each_worker_has_its_own(ex, client, tmp_path):
             steps.append(wait(a, str(gate)))
     with dask.config.set({"daskperiment.system-metrics": 1}):
         future = client.compute(last(*steps))
-        wait_until(lambda: len(series()) == 2)
-        gate.touch()
+        try:
+            wait_until(lambda: len(series()) == 2)
+        finally:
+            gate.touch()
         assert future.result() == 2
     assert {name.split("/")[1] for name in series()} == {one["name"] for one in workers.values()}
     assert all(len(ex.load_metric(name, 1)) >= 1 for name in series())
