@@ -54,7 +54,7 @@ def nap(i: int) -> int:
 @contextmanager
 def _workers() -> Iterator[Client]:
     with (
-        LocalCluster(n_workers=4, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=4, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster) as client,
     ):
         yield client

@@ -60,7 +60,7 @@ def memory(backend: str) -> Iterator[Figure]:
     ex = daskperiment.Experiment("long", backend=backend)
     result = ex.result(square)(ex.parameter("i"))
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster) as client,
     ):
         taken: list[tuple[float, float]] = []

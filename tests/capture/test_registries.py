@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import decimal
-import gc
 import locale
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 
 from daskperiment.capture.code import CodeCapture
 from daskperiment.errors import CodeChangedWarning
+from tests.helpers.garbage import collect
 
 FOUND = {
     "of a class": "def step():\n    return [c().f() for c in Base.__subclasses__()]\n",
@@ -56,7 +56,7 @@ def test_classes_that_nobody_names(write, step_of, way):
     assert first.fingerprint == same.fingerprint != other.fingerprint
     assert "usercode.Plug" in first.functions
     assert None not in first.constants.values()  # as it would be of what the code changes
-    gc.collect()
+    collect()
 
 
 def test_a_class_that_comes_later(write):

@@ -292,7 +292,7 @@ def test_on_a_cluster(ex, cfg):
     result = ex.result(train)(cfg.opt.lr, cfg.opt, cfg)
     with (
         distributed.LocalCluster(
-            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
         ) as cluster,
         distributed.Client(cluster),
     ):

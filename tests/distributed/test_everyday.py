@@ -33,7 +33,7 @@ def test_a_cluster_that_grows_and_shrinks(ex):
     s = double(ex.parameter("a"))
     with (
         LocalCluster(
-            n_workers=0, threads_per_worker=1, processes=False, dashboard_address=None
+            n_workers=0, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
         ) as cluster,
         Client(cluster),
     ):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 import warnings
 import weakref
@@ -13,6 +12,7 @@ import pandas as pd
 import pytest
 
 from daskperiment.errors import ImpureStepWarning
+from tests.helpers.garbage import collect
 
 
 class Model:
@@ -376,5 +376,5 @@ def test_values_are_let_go(ex):
         last(change(model), look(model)).compute(scheduler="synchronous")
 
     alarms(compute)
-    gc.collect()
+    collect()
     assert [each() for each in made] == [None]

@@ -71,7 +71,7 @@ def test_draws_on_a_cluster(ex, tmp_path):
     result = reusable(ex, both_draws)
     here = result.compute(seed=1, reuse=False, scheduler="synchronous")
     with (
-        LocalCluster(1, threads_per_worker=2, dashboard_address=None) as cluster,
+        LocalCluster(1, threads_per_worker=2, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster),
     ):
         assert result.compute(seed=1, reuse=False) == here

@@ -56,7 +56,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]
 def schedulers(places: Any, tmp_path_factory: Any) -> Iterator[dict[str, Any]]:
     """Start a process of a pool and a worker of a cluster, for all tests of this file."""
     folder = tmp_path_factory.mktemp("workers")
-    options = {"dashboard_address": None, "local_directory": str(folder)}
+    options = {"dashboard_address": "127.0.0.1:0", "local_directory": str(folder)}
     with (
         ProcessPoolExecutor(1, get_context("spawn")) as pool,
         LocalCluster(n_workers=1, threads_per_worker=1, **options) as cluster,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import os
 import shutil
 import sys
@@ -29,6 +28,7 @@ from daskperiment.store import opening, rights
 from daskperiment.store.file import objects
 from daskperiment.store.file.objects import FileObjects, UnnamedObject
 from daskperiment.store.file.store import FileStore
+from tests.helpers.garbage import collect
 
 ROWS = 500_000
 """Of 8 bytes: more than is worth a thread here, see `threads`."""
@@ -513,6 +513,6 @@ def test_an_interrupt_at_any_moment_leaves_nothing(
         for each in filter(_starts_writer, threading.enumerate()):
             each.join()
         if _files(tmp_path):
-            gc.collect()  # what raised the interrupt may refer to itself
+            collect()  # what raised the interrupt may refer to itself
         assert _files(tmp_path) == {}, place
     assert place > 50

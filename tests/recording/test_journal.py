@@ -38,6 +38,7 @@ from daskperiment.store.file import FileStore
 from daskperiment.store.liveness import current_origin
 from daskperiment.store.protocol import Allocation, Buffer, Owner, Record, State, Stored
 from tests.helpers.folders import opened_below
+from tests.helpers.garbage import collect
 
 ROOT = Path(daskperiment.__file__).parent.parent
 
@@ -394,7 +395,7 @@ def test_trials_of_files_of_before(
         journal.flush()
         arrived.clear()
         if trial in (50, 200):
-            gc.collect()
+            collect()
             counts.append(sum(type(one) is Owner for one in gc.get_objects()) - len(owners))
     assert counts[1] < counts[0] + 30
     journal.rewind()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from daskperiment.recording import machine_use
 from daskperiment.recording.machine_use import MachineUse, used_between
 from daskperiment.recording.system_metrics import SystemMetrics, WatchedTrial
 from daskperiment.store.protocol import Owner
+from tests.helpers.garbage import collect
 
 
 def use(moment=0.0, processor=0.0, memory=0, traffic=None, gpus=None):
@@ -41,7 +41,7 @@ def test_what_was_used_between_two_moments():
 
 def test_children_count(monkeypatch):
     """The memory and the processor time of this process' children, and of theirs, are counted."""
-    gc.collect()  # what other tests left is not let go of meanwhile, and their children do not end
+    collect()  # what other tests left is not let go of meanwhile, and their children do not end
     found, of_others = machine_use._processes, {one.pid for one in psutil.Process().children(True)}
     monkeypatch.setattr(
         machine_use, "_processes", lambda: (one for one in found() if one.pid not in of_others)

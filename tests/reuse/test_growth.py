@@ -16,6 +16,7 @@ import daskperiment
 from daskperiment.graph import compiling
 from daskperiment.recording.registry import close_recorders
 from tests.helpers.calls import calls_of, let_surroundings_rest
+from tests.helpers.garbage import collect
 
 SIZES = (100, 400)
 WIDTH = 10
@@ -139,11 +140,11 @@ def test_a_list_of_many_nodes_is_not_gone_through_for_each(tmp_path, monkeypatch
 
 def tracked(action: Callable[[], Any]) -> tuple[Any, int]:
     """Return what an action gives, and how many of its objects stay that the collector sees."""
-    gc.collect()
+    collect()
     gc.freeze()  # what was there before is not listed, nor missed if it goes meanwhile
     try:
         found = action()
-        gc.collect()
+        collect()
         return found, len(gc.get_objects())
     finally:
         gc.unfreeze()
@@ -232,5 +233,5 @@ def test_graphs_that_are_made_anew_go(ex, reuse, scheduler):
             result.compute(scheduler=scheduler)
         left.append(weakref.ref(heavy))
     del heavy, result
-    gc.collect()
+    collect()
     assert sum(one() is not None for one in left) <= 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 import weakref
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from daskperiment.records import (
 )
 from daskperiment.seeds import step_seed
 from daskperiment.store.protocol import Record
+from tests.helpers.garbage import collect
 from tests.reuse.work import ran, write
 
 
@@ -268,5 +268,5 @@ def test_values_of_graphs_go_with_them(tmp_path: Path, where: str) -> None:
         given = [array] if where == "in a container" else array
         last(make(1), given).compute(reuse=True, scheduler="synchronous")
         del array, given
-    gc.collect()
+    collect()
     assert [each() for each in found] == [None] * 4

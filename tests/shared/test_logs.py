@@ -24,6 +24,7 @@ from daskperiment.errors import StepNotFoundError, StoreWarning, TrialIDNotFound
 from daskperiment.recording.log_writer import HEAD, TAIL
 from daskperiment.recording.registry import recorder_for
 from daskperiment.testing import no_trial
+from tests.helpers.garbage import collect, collected_by_nobody_else
 from tests.shared.conftest import open_again
 from tests.shared.test_outage import server  # noqa: F401  # a fixture
 
@@ -324,12 +325,11 @@ def test_whatever_is_said(ex, capsys):
         sys.stdout.write("\r20%\n")
         sys.stdout.write("")
         sys.stdout.writelines(["a\n", "b\n"])
-        loud = _Loud()
-        loud.itself = loud
-        del loud
-        import gc
-
-        gc.collect()
+        with collected_by_nobody_else():
+            loud = _Loud()
+            loud.itself = loud
+            del loud
+            collect()
         logging.getLogger("mine").error("%d fit", "does not")
         return 1
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import json
 import os
@@ -49,6 +48,7 @@ from daskperiment.store.mongo.store import CHUNKS, RECORDS, MongoStore, list_mon
 from daskperiment.store.protocol import Owner, Record
 from daskperiment.testing import StoreConformance
 from tests.helpers.calls import calls_of
+from tests.helpers.garbage import collect, collected_by_nobody_else
 from tests.helpers.late_reads import printed_late
 from tests.store.mongo_server import MongoServer, running
 from tests.store.patience import once_back
@@ -1505,14 +1505,15 @@ def test_a_forgotten_store_leaves_context_variables_alone(monkeypatch: pytest.Mo
         var.set(1)  # as the driver does, for the time that it takes at most
         closed.append(client)
 
-    gc.collect()  # what other tests left
+    collect()  # what other tests left
     monkeypatch.setattr(pymongo.MongoClient, "close", close)
-    server = Connected(mongo_target("mongodb://127.0.0.1:1/nowhere"), "here")
-    server._connected()
-    vars(server)["itself"] = server
-    del server
-    before = copy_context()
-    gc.collect()
+    with collected_by_nobody_else():
+        server = Connected(mongo_target("mongodb://127.0.0.1:1/nowhere"), "here")
+        server._connected()
+        vars(server)["itself"] = server
+        del server
+        before = copy_context()
+        collect()
     assert len(closed) == 1
     assert var.get() == 0
     assert dict(copy_context().items()) == dict(before.items())

@@ -48,6 +48,7 @@ from daskperiment.store.redis.client import RedisServer as RedisClient
 from daskperiment.store.redis.inspection import RedisInspection
 from daskperiment.store.redis.store import RedisStore, list_redis, open_redis
 from daskperiment.testing import StoreConformance
+from tests.helpers.garbage import collect
 from tests.helpers.late_reads import WAYS, printed_late
 from tests.helpers.ports import free_port
 from tests.store.patience import once_back
@@ -1334,7 +1335,7 @@ def test_a_store_that_is_dropped_hangs_up(
         if is_garbage:
             store.itself = store  # type: ignore[attr-defined]
         del store
-        gc.collect()
+        collect()
     finally:
         gc.enable()
     assert found == []

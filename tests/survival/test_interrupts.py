@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import subprocess
@@ -15,6 +14,7 @@ import dask
 import pytest
 
 import daskperiment
+from tests.helpers.garbage import collect
 
 PROGRAM = """
 import sys, time, pathlib, daskperiment
@@ -76,7 +76,7 @@ def test_trials_beside_a_failing_one(ex):
     statuses = {"running"}
     while "running" in statuses:  # as long as a thread of Dask's ends the step that it is in
         assert time.monotonic() < deadline
-        gc.collect()
+        collect()
         statuses = set(ex.get_history(verbose=True, running=True)["Status"])
     assert "failed" in statuses
 

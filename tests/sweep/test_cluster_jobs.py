@@ -21,6 +21,7 @@ from daskperiment.recording.registry import recorder_for
 from daskperiment.store.file.store import FileStore
 from daskperiment.sweep import cluster_jobs, runner
 from daskperiment.sweep.sweep_plan import known_sweeps
+from tests.helpers.garbage import collect
 from tests.sweep import hooks
 
 pytestmark = [
@@ -635,7 +636,7 @@ def there(client, ex) -> Counter[str]:
     """Count what is there of trials once all of them are seen to."""
     ex.flush()
     client.sync(_until_forgotten, client.cluster.scheduler)
-    gc.collect()
+    collect()
     return Counter(
         name for each in gc.get_objects() if (name := type(each).__name__) in OF_ONE_TRIAL
     )
