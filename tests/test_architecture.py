@@ -23,7 +23,17 @@ PICTURE = ROOT / "docs" / "_static" / "architecture.svg"
 # From the ground up; rooms of one floor may import one another, but not in a circle.
 FLOORS = [
     {"errors"},
-    {"cluster", "seeds", "records", "secret_values", "no_value", "formatting", "spreading", "warn"},
+    {
+        "cluster",
+        "seeds",
+        "records",
+        "secret_values",
+        "no_value",
+        "formatting",
+        "locked_files",
+        "spreading",
+        "warn",
+    },
     {"codec", "configuration"},
     {"capture", "store"},
     {"formats", "vouching"},

@@ -22,6 +22,7 @@ from xxhash import xxh3_128
 from daskperiment.capture.encoding import NoFingerprintError, combine
 from daskperiment.capture.members import ATOMS
 from daskperiment.errors import InputFileError
+from daskperiment.locked_files import reading
 from daskperiment.records import FileState
 
 __all__ = [
@@ -104,7 +105,7 @@ def _known_digest(path: str, stamp: Stamp) -> str:
 
 def _read_digest(path: str) -> str:
     found = xxh3_128()
-    with open(path, "rb") as file:
+    with reading(path) as file:
         while chunk := file.read(_CHUNK):
             found.update(chunk)
     return found.hexdigest()

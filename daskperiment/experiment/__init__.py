@@ -139,6 +139,10 @@ class Experiment(
     def __reduce__(self) -> Any:
         return Experiment, (self.id, self._store, self.seed, self._defaults.reuse)
 
+    def __dask_tokenize__(self) -> Any:
+        # What is recorded changes with each trial; a step that has it as an input stays the same.
+        return Experiment, self.id, self._store.address
+
     def __repr__(self) -> str:
         rows = [[name, shorten(value, 50)] for name, value in self._rows()]
         listed = f"\n{table([], rows, indent='  ')}" if rows else ""

@@ -21,6 +21,7 @@ from daskperiment.formats.format import Buffer, Format, file_content
 from daskperiment.formats.image_formats import picture_thumbnail
 from daskperiment.formats.plain_formats import text_preview
 from daskperiment.formatting import shorten
+from daskperiment.locked_files import may_be_locked, reading
 from daskperiment.records import Preview
 from daskperiment.warn import warn_user
 
@@ -65,13 +66,19 @@ class FileFormat(Format):
 
     def write(self, value: Any) -> Buffer:
         """Return the file as it is now, whoever writes to it or cuts it meanwhile."""
-        with open(value, "rb") as file:
+        with reading(value) as file:
             # Of some no size is told, as of those by which a kernel tells something.
             if os.fstat(file.fileno()).st_size <= _SMALL:
                 return file.read()
             with suppress(OSError), tempfile.TemporaryDirectory(prefix="daskperiment-") as folder:
-                return file_content(shutil.copyfile(value, os.path.join(folder, "copy")))
+                place = os.path.join(folder, "copy")
+                with open(place, "wb") as copy:
+                    shutil.copyfileobj(file, copy, 1 << 20)
+                return file_content(place)
             # There is no room for a copy.
+            file.seek(0)
+            if may_be_locked(value, file.fileno()):
+                return file.read()
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
 
     def read(self, data: Buffer) -> bytes:
@@ -86,8 +93,9 @@ class FileFormat(Format):
         """Return the beginning of a text, or the name."""
         path = Path(value)
         if media_of(path.name) == "text/plain":
-            with open(path, encoding="utf-8", errors="replace") as file:
-                return text_preview(file.read(2000))
+            with reading(path) as file:
+                text = io.TextIOWrapper(file, encoding="utf-8", errors="replace")
+                return text_preview(text.read(2000))
         kind = "image" if media_of(path.name).startswith("image/") else "text"
         return Preview(kind, path.name)  # type: ignore[arg-type]
 
@@ -95,7 +103,10 @@ class FileFormat(Format):
         """Return a picture, smaller."""
         path = Path(value)
         small = media_of(path.name).startswith("image/") and path.stat().st_size <= _LARGEST
-        return picture_thumbnail(path.read_bytes()) if small else None
+        if not small:
+            return None
+        with reading(path) as file:
+            return picture_thumbnail(file.read())
 
 
 class FolderFormat(Format):
@@ -187,7 +198,7 @@ def _add(archive: zipfile.ZipFile, name: str, path: Path) -> None:
         archive.writestr(entry, b"")
         return
     entry.compress_type = zipfile.ZIP_DEFLATED
-    with archive.open(entry, "w", force_zip64=True) as file, open(path, "rb") as source:
+    with archive.open(entry, "w", force_zip64=True) as file, reading(path) as source:
         shutil.copyfileobj(source, file)
 
 

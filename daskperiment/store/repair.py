@@ -17,13 +17,12 @@ from contextlib import closing, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from daskperiment.errors import DaskperimentError, StoreError
 from daskperiment.records import BEGUN
 from daskperiment.store import rights
 from daskperiment.store.faults import SQLITE_ERRORS, explain, is_damage
-from daskperiment.store.leaf_pages import LeafPages
 from daskperiment.store.outlines import (
     OUTLINED,
     OUTLINES,
@@ -32,6 +31,9 @@ from daskperiment.store.outlines import (
     outline_of,
 )
 from daskperiment.store.schema import with_first_page
+
+if TYPE_CHECKING:
+    from daskperiment.store.leaf_pages import LeafPages
 
 __all__ = ["main", "readable", "rebuild", "repair", "salvage"]
 
@@ -286,6 +288,8 @@ def _pages_of(source: sqlite3.Connection) -> Iterator[LeafPages]:
     Not by reading its file: as soon as that is closed, the other connections of this process to it
     have lost their locks.
     """
+    from daskperiment.store.leaf_pages import LeafPages  # noqa: PLC0415  # of a damaged one alone
+
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         copy = Path(folder, "pages.sqlite")
         with closing(sqlite3.connect(copy, isolation_level=None)) as target:

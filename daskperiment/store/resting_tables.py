@@ -14,7 +14,8 @@ from itertools import pairwise
 from struct import error as struct_error
 from struct import unpack_from
 
-from daskperiment.store.leaf_pages import ODD, Row, read_apart, row_types, row_values, varint
+from daskperiment.locked_files import read_apart
+from daskperiment.store.leaf_pages import ODD, Row, row_types, row_values, varint
 from daskperiment.store.schema import Schema
 
 __all__ = ["tables_at_rest"]

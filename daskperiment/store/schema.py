@@ -10,14 +10,15 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from daskperiment.locked_files import reading
 from daskperiment.records import BEGUN, LATER_STREAMS, REMOVED, STREAMS
-from daskperiment.store.leaf_pages import PAGE
 from daskperiment.store.outlines import OUTLINED, OUTLINES, VERSION, whole_rows
 
 __all__ = [
     "HOLDER",
     "IDENTITY",
     "OBJECTS",
+    "PAGE",
     "SCHEMA",
     "STREAM",
     "Schema",
@@ -26,6 +27,8 @@ __all__ = [
     "with_first_page",
 ]
 
+PAGE = 4096
+"""Bytes of a page, where a database does not say otherwise."""
 OBJECTS = "CREATE TABLE IF NOT EXISTS _objects (digest TEXT PRIMARY KEY, body BLOB NOT NULL)"
 """Makes the table of small objects."""
 STREAM = """CREATE TABLE IF NOT EXISTS {} (
@@ -135,8 +138,12 @@ def _copied(path: Path, folder: Path) -> Path:
     for suffix in ("", "-wal", "-shm"):
         Path(f"{copy}{suffix}").unlink(missing_ok=True)
     for suffix in ("", "-wal"):
-        with suppress(FileNotFoundError):
-            shutil.copyfile(f"{path}{suffix}", f"{copy}{suffix}")
+        with (
+            suppress(FileNotFoundError),
+            reading(f"{path}{suffix}") as source,
+            open(f"{copy}{suffix}", "wb") as target,
+        ):
+            shutil.copyfileobj(source, target, 1 << 20)
     return copy
 
 

@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
+from daskperiment import locked_files
 from daskperiment.codec import encode
+from daskperiment.locked_files import read_apart
 from daskperiment.records import Begun, Ended, Failure, ended_id
-from daskperiment.store import leaf_pages
 from daskperiment.store.file import FileStore
-from daskperiment.store.leaf_pages import read_apart
 from daskperiment.store.liveness import current_origin
 from daskperiment.store.opening import read_at_rest
 from daskperiment.store.protocol import Owner, Record
@@ -197,8 +197,8 @@ def test_other_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: 
     file = str(tmp_path / "file")
     Path(file).write_bytes(b"")
     found = os.stat(file)
-    monkeypatch.setattr(leaf_pages, "_DESCRIPTORS", None)
+    monkeypatch.setattr(locked_files, "_DESCRIPTORS", None)
     monkeypatch.setattr(os, "name", system)
-    seen = leaf_pages._may_be_open(found)
+    seen = locked_files._may_be_open(found)
     monkeypatch.undo()
     assert seen is (system == "posix")

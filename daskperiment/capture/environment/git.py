@@ -21,6 +21,7 @@ from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
 from typing import IO, Any, cast
 
 from daskperiment.capture.environment.secret_looks import SecretFinder
+from daskperiment.locked_files import reading
 
 __all__ = ["Repository", "find_repository", "read_state", "without_credentials"]
 
@@ -328,7 +329,7 @@ def _file_digest(path: str) -> str:
             return f"({status.st_size} bytes)"
         if os.path.islink(path):
             return hashlib.sha256(os.fsencode(os.readlink(path))).hexdigest()
-        with open(path, "rb") as file:
+        with reading(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         return f"(cannot be read: {error.strerror})"

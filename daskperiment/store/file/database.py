@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from daskperiment.errors import CorruptRecordError, StoreError, StoreWarning
+from daskperiment.locked_files import OPENING, reading
 from daskperiment.store import rights
 from daskperiment.store.faults import (
     SQLITE_ERRORS,
@@ -33,7 +34,6 @@ from daskperiment.store.faults import (
     is_damage,
 )
 from daskperiment.store.file.recovery import Recovery
-from daskperiment.store.leaf_pages import OPENING
 from daskperiment.store.protocol import Fault
 from daskperiment.store.schema import Schema, make_views
 from daskperiment.warn import warn_user
@@ -176,7 +176,7 @@ def _uses_log(path: Path) -> bool:
     """Return whether a database is in the mode of write-ahead logging, by its first page."""
     if os.path.exists(f"{path}-shm"):
         return True  # and not read: a connection of this process would lose its locks
-    with open(path, "rb") as file:
+    with reading(path) as file:
         return file.read(20)[18:] == b"\x02\x02"
 
 

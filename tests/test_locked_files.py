@@ -1,0 +1,260 @@
+"""Whatever is read of a file, this process keeps the locks that it has on it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+import daskperiment
+from daskperiment import locked_files
+from daskperiment.capture.environment import git
+from daskperiment.capture.files import content_of
+from daskperiment.formats.path_formats import FileFormat, FolderFormat
+from daskperiment.locked_files import reading
+from daskperiment.store.schema import _copied
+from tests.helpers.folders import opened_below
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="locks are the descriptor's own")
+
+# Whoever is the last to close a database removes its log; the first one there cuts the index.
+LOOK = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], timeout=0.1)
+print(connection.execute("SELECT count(*) FROM numbers").fetchone()[0])
+connection.close()
+"""
+LOCK = """
+import fcntl, sys
+with open(sys.argv[1], "r+b") as file:
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        print("free")
+    except OSError:
+        print("locked")
+"""
+
+
+def other(program: str, path: Path) -> str:
+    """Run a program in another process, and return what it prints."""
+    arguments = [sys.executable, "-c", program, str(path)]
+    return subprocess.run(arguments, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _digest_of_untracked(path: Path) -> None:
+    assert len(git._file_digest(str(path))) == 64
+
+
+def _preview(path: Path) -> None:
+    text = path.with_name("notes.txt")
+    text.unlink(missing_ok=True)
+    os.link(path, text)
+    assert FileFormat().preview(text).text
+    text.unlink()
+
+
+def _copy_of_damaged(path: Path) -> None:
+    target = path.parent.parent / "copy"
+    target.mkdir(exist_ok=True)
+    assert _copied(path, target).exists()
+
+
+# How files are read that somebody may have open, by what takes a path.
+WAYS: dict[str, Callable[[Path], object]] = {
+    "content of a file": lambda path: content_of(str(path)),
+    "content of a folder": lambda path: content_of(str(path.parent)),
+    "a kept file": lambda path: FileFormat().write(path),
+    "a kept folder": lambda path: FolderFormat().write(path.parent),
+    "a preview": _preview,
+    "what git does not track": _digest_of_untracked,
+    "the copy of a damaged database": _copy_of_damaged,
+}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Give where a database is to be, in a folder of its own."""
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data" / "numbers.db"
+
+
+@pytest.fixture
+def user(path: Path) -> Iterator[sqlite3.Connection]:
+    """Give a connection of the user's own to a database with a log."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE numbers (n)")
+        connection.execute("INSERT INTO numbers VALUES (1)")
+        yield connection
+
+
+@pytest.mark.parametrize("file", ["", "-shm"])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_database_that_is_open(path: Path, user: sqlite3.Connection, way: str, file: str) -> None:
+    """Others see that somebody has it open, so that its log and the memory they share stay."""
+    for _ in range(3):
+        WAYS[way](path.with_name(path.name + file))
+    shared = os.stat(f"{path}-shm")
+    assert other(LOOK, path) == "1"
+    assert (os.stat(f"{path}-shm").st_ino, os.stat(f"{path}-wal").st_size > 0) == (
+        shared.st_ino, True,
+    )  # fmt: skip
+    user.execute("INSERT INTO numbers VALUES (2)")
+    assert other(LOOK, path) == "2"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_transaction(path: Path, way: str) -> None:
+    """Nobody else writes while this process is in the middle of it."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE numbers (n)")
+        connection.execute("BEGIN EXCLUSIVE")
+        connection.execute("INSERT INTO numbers VALUES (1)")
+        WAYS[way](path)
+        with pytest.raises(subprocess.CalledProcessError) as caught:
+            other(LOOK, path)
+        assert "database is locked" in caught.value.stderr
+        connection.execute("COMMIT")
+    assert other(LOOK, path) == "1"
+
+
+@pytest.mark.parametrize("tells", [True, False], ids=["Linux", "elsewhere"])
+@pytest.mark.parametrize("way", ["content of a file", "a kept folder", "what git does not track"])
+def test_any_file_with_a_lock(
+    path: Path, monkeypatch: pytest.MonkeyPatch, way: str, tells: bool
+) -> None:
+    """A lock of any library counts, also where the system does not tell of it."""
+    import fcntl
+
+    if not tells:
+        monkeypatch.delattr(fcntl, "F_OFD_GETLK", raising=False)
+    path.write_bytes(b"of some other library")
+    with open(path, "r+b") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        WAYS[way](path)
+        assert other(LOCK, path) == "locked"
+    WAYS[way](path)
+    assert other(LOCK, path) == "free"
+
+
+def test_descriptors_do_not_grow(path: Path, user: sqlite3.Connection) -> None:
+    """One stays of a file that is open here, and none when it was closed."""
+    folder = path.parent
+    before = len(opened_below(folder))
+    with ThreadPoolExecutor(4) as pool:
+        found = {each.digest for each in pool.map(content_of, [str(path)] * 40) if each}
+    assert len(found) == 1
+    more = len(opened_below(folder))
+    assert before < more <= before + 4
+    for _ in range(20):
+        content_of(str(path))
+    assert len(opened_below(folder)) == more
+    user.close()
+    plain = path.with_name("plain.txt")
+    plain.write_text("plain")
+    with reading(plain) as file:
+        assert file.read() == b"plain"
+    assert opened_below(folder) == []
+    assert locked_files._kept == {}
+
+
+def test_what_is_read_by_one_that_stays(path: Path, user: sqlite3.Connection) -> None:
+    """It is read from its beginning, at any place, and as it is now."""
+    content_of(str(path))
+    assert locked_files._kept
+    for _ in range(2):
+        with reading(path) as file:
+            assert file.read(16) == b"SQLite format 3\0"
+            file.seek(-10, os.SEEK_END)
+            assert len(file.read()) == 10
+            file.seek(0)
+            file.seek(4, os.SEEK_CUR)
+            assert file.read(2) == b"te"
+    before = content_of(str(path))
+    user.execute("INSERT INTO numbers VALUES (2)")
+    user.execute("PRAGMA wal_checkpoint")
+    assert content_of(str(path)) != before
+
+
+def test_another_file_of_the_same_name(path: Path, user: sqlite3.Connection) -> None:
+    """What stayed open of one that is gone is not taken for the one that is there."""
+    content_of(str(path))
+    aside = path.with_name("aside")
+    shutil.copy(path, aside)
+    with open(aside, "r+b") as file:
+        file.truncate(10)
+    os.replace(aside, path)
+    with reading(path) as file:
+        assert file.read() == b"SQLite for"
+
+
+def test_what_is_no_file(path: Path, tmp_path: Path) -> None:
+    """A pipe is read, and a folder and nothing are told as by ``open``."""
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(b"through",))
+    writer.start()
+    with reading(tmp_path / "pipe") as file:
+        assert file.read() == b"through"
+    writer.join()
+    with pytest.raises(FileNotFoundError, match="numbers"), reading(path):
+        pass
+    with pytest.raises(IsADirectoryError), reading(tmp_path):
+        pass
+
+
+def test_an_experiment_that_reads_its_own_store(tmp_path: Path) -> None:
+    """A step may get the folder of its own experiment: its database stays whole."""
+    ex = daskperiment.Experiment("own", backend=tmp_path / "store")
+
+    @ex.result
+    def count(folder: Path, number: int) -> int:
+        return len(list(folder.rglob("*"))) > 0 and number
+
+    node = count(ex.file(tmp_path / "store"), ex.parameter("number"))
+    for number in range(3):
+        assert node.bind(number=number).compute(reuse=True) == number
+        (database,) = (tmp_path / "store").rglob("records.sqlite")
+        text = "SELECT count(*) AS numbers FROM trials"
+        look = LOOK.replace("SELECT count(*) FROM numbers", text)
+        assert int(other(look, database)) > 0
+        assert database.with_name("records.sqlite-shm").exists()
+    assert len(ex.get_history()) == 3
+
+
+@pytest.mark.parametrize("given", ["by default", "as an argument", "in a container"])
+def test_an_experiment_is_the_same_input_after_a_trial(tmp_path: Path, given: str) -> None:
+    """A step that gets an experiment, as it may to save metrics, is reused all the same."""
+    ex = daskperiment.Experiment("input", backend=tmp_path / "store", reuse=True)
+
+    @ex.persist
+    def make(number, ex=ex if given == "by default" else None):
+        return number
+
+    more = {"by default": (), "as an argument": (ex,), "in a container": ([{"ex": ex}],)}[given]
+    node = ex.result(lambda x: x)(make(ex.parameter("number"), *more))
+    for number in (1, 1, 2, 1):
+        assert node.bind(number=number).compute() == number
+    steps = ex.get_steps().query("Step == 'make'")
+    assert steps["Reused From"].fillna(0).tolist() == [0, 1, 0, 1]
+
+
+def test_experiments_are_different_inputs(tmp_path: Path) -> None:
+    """One may be asked for what is in it: another one, or one elsewhere, is another input."""
+    ex = daskperiment.Experiment("input", backend=tmp_path / "store", reuse=True)
+    others = [
+        daskperiment.Experiment(name, backend=tmp_path / place)
+        for name in ("a", "b") for place in ("here", "there")
+    ]  # fmt: skip
+    make = ex.persist(lambda other: other.id)
+    node = ex.result(lambda x: x)
+    assert [node(make(each)).compute() for each in others] == ["a", "a", "b", "b"]
+    assert ex.get_steps()["Reused From"].isna().all()
