@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -19,6 +21,7 @@ import daskperiment
 from daskperiment import locked_files
 from daskperiment.capture.environment import git
 from daskperiment.capture.files import content_of
+from daskperiment.execution import kept_files
 from daskperiment.formats.path_formats import FileFormat, FolderFormat
 from daskperiment.locked_files import reading
 from daskperiment.store.schema import _copied
@@ -68,12 +71,19 @@ def _copy_of_damaged(path: Path) -> None:
     assert _copied(path, target).exists()
 
 
+def _returned_by_a_step(path: Path) -> None:
+    with patch.object(kept_files, "keep_or_explain", lambda recorder, form, blob: form):
+        (kept,) = kept_files.keep_files(Any, [str(path)], None)  # type: ignore[arg-type]
+    assert kept["parts"][""]
+
+
 # How files are read that somebody may have open, by what takes a path.
 WAYS: dict[str, Callable[[Path], object]] = {
     "content of a file": lambda path: content_of(str(path)),
     "content of a folder": lambda path: content_of(str(path.parent)),
     "a kept file": lambda path: FileFormat().write(path),
     "a kept folder": lambda path: FolderFormat().write(path.parent),
+    "a file that a step returns": _returned_by_a_step,
     "a preview": _preview,
     "what git does not track": _digest_of_untracked,
     "the copy of a damaged database": _copy_of_damaged,
