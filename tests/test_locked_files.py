@@ -395,3 +395,16 @@ def test_experiments_are_different_inputs(tmp_path: Path) -> None:
     node = ex.result(lambda x: x)
     assert [node(make(each)).compute() for each in others] == ["a", "a", "b", "b"]
     assert ex.get_steps()["Reused From"].isna().all()
+
+
+def test_an_experiment_with_another_seed_is_another_input(tmp_path: Path) -> None:
+    """A step may ask it for its seed, as any code may."""
+    ex = daskperiment.Experiment("input", backend=tmp_path / "store", reuse=True)
+    make = ex.persist(lambda other: other.seed)
+    node = ex.result(lambda x: x)
+    found = [
+        node(make(daskperiment.Experiment("a", backend=tmp_path / "a", seed=seed))).compute()
+        for seed in (1, 2, 1)
+    ]
+    assert found == [1, 2, 1]
+    assert ex.get_steps()["Reused From"].dropna().tolist() == [1]
