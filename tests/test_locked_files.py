@@ -25,6 +25,8 @@ from daskperiment.capture.files import content_of
 from daskperiment.execution import kept_files
 from daskperiment.formats.path_formats import FileFormat, FolderFormat
 from daskperiment.locked_files import reading
+from daskperiment.store import rights
+from daskperiment.store.file.database import SharedConnection
 from daskperiment.store.schema import _copied
 from tests.helpers.folders import opened_below
 
@@ -171,6 +173,29 @@ def test_any_file_with_a_lock(
         assert other(LOCK, path) == "locked"
     WAYS[way](path)
     assert other(LOCK, path) == "free"
+
+
+def test_a_database_that_two_threads_create(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one keeps its locks when the other has made the file and closes it."""
+    shared, create, threads = SharedConnection(), os.open, list[threading.Thread]()
+
+    def begin() -> None:
+        shared.open(path, "rw").execute("BEGIN EXCLUSIVE")
+
+    def then_begin(*arguments: Any) -> int:
+        descriptor = create(*arguments)
+        threads.append(threading.Thread(target=begin))
+        threads[0].start()
+        threads[0].join(0.5)
+        return descriptor
+
+    with monkeypatch.context() as both:
+        both.setattr(os, "open", then_begin)
+        rights.create(path)
+    threads[0].join()
+    assert other(LOCK, path) == "locked"
+    shared.roll_back()
+    shared.close()
 
 
 def test_descriptors_do_not_grow(path: Path, user: sqlite3.Connection) -> None:
