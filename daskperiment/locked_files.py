@@ -19,6 +19,7 @@ import sys
 import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from typing import Any, TypeVar
 
 __all__ = ["OPENING", "may_be_locked", "read_apart", "reading"]
@@ -43,17 +44,22 @@ _SHARED_MEMORY = "-shm"
 """How the name of the file ends that the connections of a database of SQLite share."""
 _LOCK = "@hhqqi"
 """C's ``struct flock``: type, whence, start, length, pid."""
+_UNKNOWN = -1
+"""No descriptor, where it cannot be told which there are."""
+_LOOKS = 4
+"""How many files with descriptors that stay are looked after whenever a file is read."""
 
 _File = tuple[int, int]
 """Device and inode."""
 
 
 class _Kept:
-    """A descriptor that is not closed yet, and how many read by it."""
+    """A descriptor that is not closed yet, how many read by it, and another one of its file."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, other: int) -> None:
         self.descriptor = descriptor
         self.readers = 0
+        self.other = other
 
 
 _kept: dict[_File, list[_Kept]] = {}
@@ -64,9 +70,9 @@ _kept: dict[_File, list[_Kept]] = {}
 def reading(path: str | os.PathLike[str]) -> Iterator[io.BufferedReader]:
     """Open a file to read it; close it where no lock of this process is lost by that.
 
-    Elsewise its descriptor stays, one for each file, and serves whoever reads it next, until a file
-    is read when nothing else in this process has it open. What `may_be_locked` says so of is not to
-    be mapped, as a map has a descriptor of its own.
+    Elsewise its descriptor stays, one for each file, and serves whoever reads it next, until files
+    are read when nothing else in this process has it open. What `may_be_locked` says so of is not
+    to be mapped, as a map has a descriptor of its own.
 
     Raises
     ------
@@ -158,59 +164,93 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[io.BufferedReader]:
 
 def _close_or_keep(path: str | os.PathLike[str], descriptor: int) -> None:
     with OPENING:
-        found = os.fstat(descriptor)
-        others = [found]
-        with suppress(OSError):
-            # The database is opened first: a lock on what its connections share may be to come.
-            others.append(os.stat(os.fsdecode(path).removesuffix(_SHARED_MEMORY)))
-        if any(_may_be_open(other, {descriptor}) for other in others):
-            _kept.setdefault((found.st_dev, found.st_ino), []).append(_Kept(descriptor))
-        else:
+        file = _file_of(os.fstat(descriptor))
+        other = _other_of(file, {descriptor})
+        if other is None:
+            with suppress(OSError):
+                # The database is opened first: a lock on what its connections share may be to come.
+                database = os.fsdecode(path).removesuffix(_SHARED_MEMORY)
+                other = _other_of(_file_of(os.stat(database)), {descriptor})
+        if other is None:
             os.close(descriptor)
+        else:
+            _kept.setdefault(file, []).append(_Kept(descriptor, other))
 
 
 def _taken(path: str | os.PathLike[str]) -> _Kept | None:
     """Return what was kept of a file, for one reader more; close what need not be kept any more."""
-    found = os.stat(path)
+    wanted = _file_of(os.stat(path))
     with OPENING:
-        for file, several in [*_kept.items()]:
-            descriptors = {each.descriptor for each in several}
-            used = any(each.readers for each in several)
-            if not used and not _may_be_open(os.fstat(several[0].descriptor), descriptors):
-                for descriptor in descriptors:
-                    os.close(descriptor)
-                del _kept[file]
-        for kept in _kept.get((found.st_dev, found.st_ino), []):
-            kept.readers += 1
-            return kept
+        # Not all at once: there may be many, and many files to read.
+        for file in [*islice(_kept, _LOOKS)]:
+            _look_after(file)
+        for kept in _kept.get(wanted, []):
+            if _leads_to(kept.descriptor, wanted):
+                kept.readers += 1
+                return kept
         return None
+
+
+def _look_after(file: _File) -> None:
+    """Close what was kept of a file if it need not be any more; else let other files come first."""
+    # Whoever becomes a daemon closes all that is open, and the numbers are given to others.
+    several = [each for each in _kept[file] if _leads_to(each.descriptor, file)]
+    if several and (any(each.readers for each in several) or _is_open_besides(file, several)):
+        if len(_kept) > 1:  # who asks without the lock never finds none
+            del _kept[file]
+        _kept[file] = several
+        return
+    del _kept[file]  # first: what is interrupted must not close a descriptor twice
+    for each in several:
+        os.close(each.descriptor)
+
+
+def _is_open_besides(file: _File, several: list[_Kept]) -> bool:
+    first, descriptors = several[0], {each.descriptor for each in several}
+    if first.other in descriptors or not _leads_to(first.other, file):
+        other = _other_of(file, descriptors)
+        if other is None:
+            return False
+        first.other = other
+    return True
 
 
 def _is_locked(descriptor: int) -> bool:
     """Whether anybody may have a lock on a file: Linux tells also of those of this process."""
     if not hasattr(fcntl, "F_OFD_GETLK"):
-        return True
+        return _DESCRIPTORS is not None  # else all files that are read would stay open
     try:
         asked = struct.pack(_LOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
         answer: bytes = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, asked)
-    except OSError:  # of what no file is, or where the file system has no locks
-        return False
+    except OSError:  # the kernel does not know of such locks
+        return True
     kind: int = struct.unpack(_LOCK, answer)[0]
     return kind != fcntl.F_UNLCK
 
 
-def _may_be_open(file: os.stat_result, but: Collection[int] = ()) -> bool:
-    """Whether this process may have a file open, and so have locks that it would lose.
+def _may_be_open(file: os.stat_result) -> bool:
+    """Whether this process may have a file open, and so have locks that it would lose."""
+    return os.name != "nt" and _other_of(_file_of(file)) is not None
 
-    Some descriptors do not count.
-    """
-    if os.name == "nt":
-        return False  # locks are the descriptor's own
-    if _DESCRIPTORS is None:
-        return True
-    for name in os.listdir(_DESCRIPTORS):
-        with suppress(OSError):  # that of the listing itself is closed
-            found = os.fstat(int(name)) if int(name) not in but else None
-            if found and found.st_ino == file.st_ino and found.st_dev == file.st_dev:
-                return True
+
+def _other_of(file: _File, but: Collection[int] = ()) -> int | None:
+    """Return a descriptor by which this process has a file open, other than some; None if none."""
+    try:
+        names = [] if _DESCRIPTORS is None else os.listdir(_DESCRIPTORS)
+    except OSError:  # none is left to list them by
+        names = []
+    for name in names:
+        # That of the listing itself is closed.
+        if int(name) not in but and _leads_to(int(name), file):
+            return int(name)
+    return None if names else _UNKNOWN
+
+
+def _leads_to(descriptor: int, file: _File) -> bool:
+    with suppress(OSError):
+        return _file_of(os.fstat(descriptor)) == file
     return False
+
+
+def _file_of(found: os.stat_result) -> _File:
+    return found.st_dev, found.st_ino

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -12,6 +13,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -19,8 +22,11 @@ import daskperiment
 from daskperiment import locked_files
 from daskperiment.capture.environment import git
 from daskperiment.capture.files import content_of
+from daskperiment.execution import kept_files
 from daskperiment.formats.path_formats import FileFormat, FolderFormat
 from daskperiment.locked_files import reading
+from daskperiment.store import rights
+from daskperiment.store.file.database import SharedConnection
 from daskperiment.store.schema import _copied
 from tests.helpers.folders import opened_below
 
@@ -68,16 +74,33 @@ def _copy_of_damaged(path: Path) -> None:
     assert _copied(path, target).exists()
 
 
+def _returned_by_a_step(path: Path) -> None:
+    recorder: Any = None
+    with patch.object(kept_files, "keep_or_explain", lambda recorder, form, blob: form):
+        (kept,) = kept_files.keep_files(recorder, [str(path)], None)
+    assert kept["parts"][""]
+
+
 # How files are read that somebody may have open, by what takes a path.
 WAYS: dict[str, Callable[[Path], object]] = {
     "content of a file": lambda path: content_of(str(path)),
     "content of a folder": lambda path: content_of(str(path.parent)),
     "a kept file": lambda path: FileFormat().write(path),
     "a kept folder": lambda path: FolderFormat().write(path.parent),
+    "a file that a step returns": _returned_by_a_step,
     "a preview": _preview,
     "what git does not track": _digest_of_untracked,
     "the copy of a damaged database": _copy_of_damaged,
 }
+
+
+@pytest.fixture(autouse=True)
+def _of_no_other_test(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Leave what other tests had open out of account, and to the next file that is read."""
+    before = locked_files._kept
+    monkeypatch.setattr(locked_files, "_kept", {})
+    yield
+    before.update(locked_files._kept)
 
 
 @pytest.fixture
@@ -127,16 +150,22 @@ def test_a_transaction(path: Path, way: str) -> None:
     assert other(LOOK, path) == "1"
 
 
-@pytest.mark.parametrize("tells", [True, False], ids=["Linux", "elsewhere"])
+def _refused(*arguments: object) -> None:
+    raise OSError(errno.EINVAL, "Invalid argument")
+
+
+@pytest.mark.parametrize("system", ["Linux", "an early Linux", "elsewhere"])
 @pytest.mark.parametrize("way", ["content of a file", "a kept folder", "what git does not track"])
 def test_any_file_with_a_lock(
-    path: Path, monkeypatch: pytest.MonkeyPatch, way: str, tells: bool
+    path: Path, monkeypatch: pytest.MonkeyPatch, way: str, system: str
 ) -> None:
     """A lock of any library counts, also where the system does not tell of it."""
     import fcntl
 
-    if not tells:
+    if system == "elsewhere":
         monkeypatch.delattr(fcntl, "F_OFD_GETLK", raising=False)
+    elif system == "an early Linux":
+        monkeypatch.setattr(fcntl, "fcntl", _refused)
     path.write_bytes(b"of some other library")
     with open(path, "r+b") as file:
         fcntl.lockf(file, fcntl.LOCK_EX)
@@ -144,6 +173,29 @@ def test_any_file_with_a_lock(
         assert other(LOCK, path) == "locked"
     WAYS[way](path)
     assert other(LOCK, path) == "free"
+
+
+def test_a_database_that_two_threads_create(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one keeps its locks when the other has made the file and closes it."""
+    shared, create, threads = SharedConnection(), os.open, list[threading.Thread]()
+
+    def begin() -> None:
+        shared.open(path, "rw").execute("BEGIN EXCLUSIVE")
+
+    def then_begin(*arguments: Any) -> int:
+        descriptor = create(*arguments)
+        threads.append(threading.Thread(target=begin))
+        threads[0].start()
+        threads[0].join(0.5)
+        return descriptor
+
+    with monkeypatch.context() as both:
+        both.setattr(os, "open", then_begin)
+        rights.create(path)
+    threads[0].join()
+    assert other(LOCK, path) == "locked"
+    shared.roll_back()
+    shared.close()
 
 
 def test_descriptors_do_not_grow(path: Path, user: sqlite3.Connection) -> None:
@@ -165,6 +217,116 @@ def test_descriptors_do_not_grow(path: Path, user: sqlite3.Connection) -> None:
         assert file.read() == b"plain"
     assert opened_below(folder) == []
     assert locked_files._kept == {}
+
+
+def _several(folder: Path, count: int) -> list[sqlite3.Connection]:
+    """Open databases, and read them."""
+    connections = [sqlite3.connect(folder / f"{number}.db") for number in range(count)]
+    for number, connection in enumerate(connections):
+        connection.execute("CREATE TABLE numbers (n)")
+        content_of(str(folder / f"{number}.db"))
+    return connections
+
+
+@pytest.mark.parametrize("count", [2, 8, 32])
+def test_reading_beside_databases(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """It takes as long however many are open, or other files: no descriptors are gone through."""
+    connections = _several(path.parent, count)
+    (tmp_path / "plain.txt").write_text("plain")
+    asked: list[str] = []
+    with monkeypatch.context() as counted:
+        for name in ("fstat", "listdir"):
+            counted.setattr(os, name, _counted(getattr(os, name), asked))
+        for _ in range(10):
+            with reading(tmp_path / "plain.txt") as file:
+                assert file.read() == b"plain"
+    assert asked.count("listdir") == 0
+    assert asked.count("fstat") <= 120
+    for connection in connections:
+        connection.close()
+    for _ in range(count):
+        with reading(tmp_path / "plain.txt"):
+            pass
+    assert opened_below(path.parent) == []
+
+
+def _counted(function: Callable[..., Any], asked: list[str]) -> Callable[..., Any]:
+    def count(*arguments: Any) -> Any:
+        asked.append(function.__name__)
+        return function(*arguments)
+
+    return count
+
+
+def test_a_descriptor_that_somebody_else_closed(path: Path, user: sqlite3.Connection) -> None:
+    """As daemons close all that is open: its number is another file's, which is not touched."""
+    content_of(str(path))
+    ((kept,),) = locked_files._kept.values()
+    with open(path.with_name("else.txt"), "w+") as file:
+        file.write("else")
+        file.flush()
+        os.dup2(file.fileno(), kept.descriptor)
+    with reading(path) as found:
+        assert found.read(6) == b"SQLite"
+    user.close()
+    for _ in range(2):
+        content_of(str(path))
+    assert os.pread(kept.descriptor, 4, 0) == b"else"
+    os.close(kept.descriptor)
+
+
+def test_none_is_closed_twice(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even after Ctrl-C at the worst time, when its number is another file's."""
+    (connection,) = _several(path.parent, 1)
+    (descriptor,) = (each.descriptor for (each,) in locked_files._kept.values())
+    connection.close()
+    close = os.close
+
+    def interrupted(number: int) -> None:
+        close(number)
+        if number == descriptor:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as worst:
+        worst.setattr(os, "close", interrupted)
+        with pytest.raises(KeyboardInterrupt), reading(path.with_name("0.db")):
+            pass
+    assert locked_files._kept == {}
+
+
+def test_when_no_descriptor_is_left(
+    path: Path, user: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was opened by the last one is read, and that one is not forgotten."""
+    before = len(opened_below(path.parent))
+
+    def exhausted(folder: str) -> list[str]:
+        raise OSError(errno.EMFILE, "Too many open files", folder)
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "listdir", exhausted)
+        for _ in range(3):
+            with reading(path) as file:
+                assert file.read(6) == b"SQLite"
+    assert len(opened_below(path.parent)) == before + 1
+    user.close()
+    with reading(path):
+        pass
+    assert opened_below(path.parent) == []
+
+
+def test_where_no_system_tells(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither of locks nor of descriptors: those of databases stay, and not of all files."""
+    import fcntl
+
+    monkeypatch.delattr(fcntl, "F_OFD_GETLK", raising=False)
+    monkeypatch.setattr(locked_files, "_DESCRIPTORS", None)
+    for number in range(20):
+        path.with_name(f"{number}.txt").write_text("plain")
+    assert content_of(str(path.parent)) is not None
+    assert opened_below(path.parent) == []
 
 
 def test_what_is_read_by_one_that_stays(path: Path, user: sqlite3.Connection) -> None:
@@ -258,3 +420,16 @@ def test_experiments_are_different_inputs(tmp_path: Path) -> None:
     node = ex.result(lambda x: x)
     assert [node(make(each)).compute() for each in others] == ["a", "a", "b", "b"]
     assert ex.get_steps()["Reused From"].isna().all()
+
+
+def test_an_experiment_with_another_seed_is_another_input(tmp_path: Path) -> None:
+    """A step may ask it for its seed, as any code may."""
+    ex = daskperiment.Experiment("input", backend=tmp_path / "store", reuse=True)
+    make = ex.persist(lambda other: other.seed)
+    node = ex.result(lambda x: x)
+    found = [
+        node(make(daskperiment.Experiment("a", backend=tmp_path / "a", seed=seed))).compute()
+        for seed in (1, 2, 1)
+    ]
+    assert found == [1, 2, 1]
+    assert ex.get_steps()["Reused From"].dropna().tolist() == [1]

@@ -141,7 +141,7 @@ class Experiment(
 
     def __dask_tokenize__(self) -> Any:
         # What is recorded changes with each trial; a step that has it as an input stays the same.
-        return Experiment, self.id, self._store.address
+        return Experiment, self.id, self._store.address, self.seed
 
     def __repr__(self) -> str:
         rows = [[name, shorten(value, 50)] for name, value in self._rows()]

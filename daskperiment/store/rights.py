@@ -17,6 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from daskperiment.locked_files import OPENING
+
 with suppress(ImportError):  # not on every system
     import fcntl
 
@@ -55,10 +57,8 @@ def make_folder(path: Path, mode: int = 0o777) -> None:
 
 def create(path: Path) -> None:
     """Make an empty file with the rights of its folder, unless it is there."""
-    try:
+    with OPENING, suppress(FileExistsError):  # another thread may open it at once, as a database
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
-    except FileExistsError:
-        pass
     share(path)
 
 
