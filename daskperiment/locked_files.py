@@ -13,16 +13,18 @@ is opened meanwhile.
 from __future__ import annotations
 
 import io
+import mmap
 import os
 import struct
 import sys
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any, TypeVar
 
-__all__ = ["OPENING", "may_be_locked", "read_apart", "reading"]
+__all__ = ["SQLITE_MAGIC", "OPENING", "mapped", "read_apart", "reading"]
 
 with suppress(ImportError):  # on Windows, where locks are a descriptor's own
     import fcntl
@@ -39,7 +41,8 @@ if hasattr(os, "register_at_fork"):
 
 _DESCRIPTORS = {"linux": "/proc/self/fd", "darwin": "/dev/fd"}.get(sys.platform)
 """Folder of what this process has open, where there is one."""
-_MAGIC = b"SQLite format 3\0"
+SQLITE_MAGIC = b"SQLite format 3\0"
+"""How a database of SQLite begins."""
 _SHARED_MEMORY = "-shm"
 """How the name of the file ends that the connections of a database of SQLite share."""
 _LOCK = "@hhqqi"
@@ -54,15 +57,20 @@ _File = tuple[int, int]
 
 
 class _Kept:
-    """A descriptor that is not closed yet, how many read by it, and another one of its file."""
+    """A descriptor that is not closed yet, and how many read by it.
 
-    def __init__(self, descriptor: int, other: int) -> None:
+    It stays while this process has one of the files open: `other` is a descriptor of one, the last
+    that was found.
+    """
+
+    def __init__(self, descriptor: int, files: Collection[_File], other: int) -> None:
         self.descriptor = descriptor
         self.readers = 0
+        self.files = files
         self.other = other
 
 
-_kept: dict[_File, list[_Kept]] = {}
+_kept: OrderedDict[_File, list[_Kept]] = OrderedDict()
 """More than one of a file where several threads had it open for the first time."""
 
 
@@ -70,9 +78,8 @@ _kept: dict[_File, list[_Kept]] = {}
 def reading(path: str | os.PathLike[str]) -> Iterator[io.BufferedReader]:
     """Open a file to read it; close it where no lock of this process is lost by that.
 
-    Elsewise its descriptor stays, one for each file, and serves whoever reads it next, until files
-    are read when nothing else in this process has it open. What `may_be_locked` says so of is not
-    to be mapped, as a map has a descriptor of its own.
+    Otherwise its descriptor stays, one for each file, and serves whoever reads it next, until files
+    are read when nothing else in this process has it open.
 
     Raises
     ------
@@ -92,14 +99,26 @@ def reading(path: str | os.PathLike[str]) -> Iterator[io.BufferedReader]:
             kept.readers -= 1
 
 
-def may_be_locked(path: str | os.PathLike[str], descriptor: int) -> bool:
+def mapped(path: str | os.PathLike[str], file: io.BufferedReader) -> bytes | mmap.mmap:
+    """Return what a file holds that `reading` opened: not in memory as a whole, where that may be.
+
+    A map has a descriptor of its own, which closes whenever the map goes.
+    """
+    number = file.fileno()
+    if os.fstat(number).st_size == 0 or _may_be_locked(path, number):
+        file.seek(0)
+        return file.read()
+    return mmap.mmap(number, 0, access=mmap.ACCESS_COPY)
+
+
+def _may_be_locked(path: str | os.PathLike[str], descriptor: int) -> bool:
     """Whether this process may have a lock on a file that it opened for reading."""
     if os.name != "posix":
         return False  # locks are the descriptor's own
     if os.fsdecode(path).endswith(_SHARED_MEMORY) or _is_locked(descriptor):
         return True
     with suppress(OSError):  # it is a pipe, or a device
-        return os.pread(descriptor, len(_MAGIC), 0) == _MAGIC
+        return os.pread(descriptor, len(SQLITE_MAGIC), 0) == SQLITE_MAGIC
     return False
 
 
@@ -156,7 +175,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[io.BufferedReader]:
         with open(descriptor, "rb", closefd=False) as file:
             yield file
     finally:
-        if may_be_locked(path, descriptor):
+        if _may_be_locked(path, descriptor):
             _close_or_keep(path, descriptor)
         else:
             os.close(descriptor)
@@ -165,16 +184,15 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[io.BufferedReader]:
 def _close_or_keep(path: str | os.PathLike[str], descriptor: int) -> None:
     with OPENING:
         file = _file_of(os.fstat(descriptor))
-        other = _other_of(file, {descriptor})
-        if other is None:
-            with suppress(OSError):
-                # The database is opened first: a lock on what its connections share may be to come.
-                database = os.fsdecode(path).removesuffix(_SHARED_MEMORY)
-                other = _other_of(_file_of(os.stat(database)), {descriptor})
+        files = {file}
+        with suppress(OSError):
+            # The database is opened first: a lock on what its connections share may be to come.
+            files.add(_file_of(os.stat(os.fsdecode(path).removesuffix(_SHARED_MEMORY))))
+        other = _other_of(files, {descriptor})
         if other is None:
             os.close(descriptor)
         else:
-            _kept.setdefault(file, []).append(_Kept(descriptor, other))
+            _kept.setdefault(file, []).append(_Kept(descriptor, files, other))
 
 
 def _taken(path: str | os.PathLike[str]) -> _Kept | None:
@@ -185,7 +203,7 @@ def _taken(path: str | os.PathLike[str]) -> _Kept | None:
         for file in [*islice(_kept, _LOOKS)]:
             _look_after(file)
         for kept in _kept.get(wanted, []):
-            if _leads_to(kept.descriptor, wanted):
+            if _leads_to(kept.descriptor, {wanted}):
                 kept.readers += 1
                 return kept
         return None
@@ -194,21 +212,20 @@ def _taken(path: str | os.PathLike[str]) -> _Kept | None:
 def _look_after(file: _File) -> None:
     """Close what was kept of a file if it need not be any more; else let other files come first."""
     # Whoever becomes a daemon closes all that is open, and the numbers are given to others.
-    several = [each for each in _kept[file] if _leads_to(each.descriptor, file)]
-    if several and (any(each.readers for each in several) or _is_open_besides(file, several)):
-        if len(_kept) > 1:  # who asks without the lock never finds none
-            del _kept[file]
+    several = [each for each in _kept[file] if _leads_to(each.descriptor, {file})]
+    if several and (any(each.readers for each in several) or _is_open_besides(several)):
         _kept[file] = several
+        _kept.move_to_end(file)
         return
     del _kept[file]  # first: what is interrupted must not close a descriptor twice
     for each in several:
         os.close(each.descriptor)
 
 
-def _is_open_besides(file: _File, several: list[_Kept]) -> bool:
+def _is_open_besides(several: list[_Kept]) -> bool:
     first, descriptors = several[0], {each.descriptor for each in several}
-    if first.other in descriptors or not _leads_to(first.other, file):
-        other = _other_of(file, descriptors)
+    if first.other in descriptors or not _leads_to(first.other, first.files):
+        other = _other_of(first.files, descriptors)
         if other is None:
             return False
         first.other = other
@@ -230,25 +247,28 @@ def _is_locked(descriptor: int) -> bool:
 
 def _may_be_open(file: os.stat_result) -> bool:
     """Whether this process may have a file open, and so have locks that it would lose."""
-    return os.name != "nt" and _other_of(_file_of(file)) is not None
+    return os.name != "nt" and _other_of({_file_of(file)}) is not None
 
 
-def _other_of(file: _File, but: Collection[int] = ()) -> int | None:
-    """Return a descriptor by which this process has a file open, other than some; None if none."""
+def _other_of(files: Collection[_File], but: Collection[int] = ()) -> int | None:
+    """Return a descriptor by which this process has one of some files open; None if none.
+
+    Some descriptors do not count.
+    """
     try:
         names = [] if _DESCRIPTORS is None else os.listdir(_DESCRIPTORS)
     except OSError:  # none is left to list them by
         names = []
     for name in names:
         # That of the listing itself is closed.
-        if int(name) not in but and _leads_to(int(name), file):
+        if int(name) not in but and _leads_to(int(name), files):
             return int(name)
     return None if names else _UNKNOWN
 
 
-def _leads_to(descriptor: int, file: _File) -> bool:
+def _leads_to(descriptor: int, files: Collection[_File]) -> bool:
     with suppress(OSError):
-        return _file_of(os.fstat(descriptor)) == file
+        return _file_of(os.fstat(descriptor)) in files
     return False
 
 

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -26,7 +27,7 @@ from daskperiment.execution import kept_files
 from daskperiment.formats.path_formats import FileFormat, FolderFormat
 from daskperiment.locked_files import reading
 from daskperiment.store import rights
-from daskperiment.store.file.database import SharedConnection
+from daskperiment.store.file.database import SharedConnection, _uses_log
 from daskperiment.store.schema import _copied
 from tests.helpers.folders import opened_below
 
@@ -89,6 +90,7 @@ WAYS: dict[str, Callable[[Path], object]] = {
     "a kept folder": lambda path: FolderFormat().write(path.parent),
     "a file that a step returns": _returned_by_a_step,
     "a preview": _preview,
+    "whether a database has a log": _uses_log,
     "what git does not track": _digest_of_untracked,
     "the copy of a damaged database": _copy_of_damaged,
 }
@@ -98,7 +100,7 @@ WAYS: dict[str, Callable[[Path], object]] = {
 def _of_no_other_test(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Leave what other tests had open out of account, and to the next file that is read."""
     before = locked_files._kept
-    monkeypatch.setattr(locked_files, "_kept", {})
+    monkeypatch.setattr(locked_files, "_kept", OrderedDict())
     yield
     before.update(locked_files._kept)
 
@@ -216,7 +218,7 @@ def test_descriptors_do_not_grow(path: Path, user: sqlite3.Connection) -> None:
     with reading(plain) as file:
         assert file.read() == b"plain"
     assert opened_below(folder) == []
-    assert locked_files._kept == {}
+    assert not locked_files._kept
 
 
 def _several(folder: Path, count: int) -> list[sqlite3.Connection]:
@@ -293,7 +295,7 @@ def test_none_is_closed_twice(path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         worst.setattr(os, "close", interrupted)
         with pytest.raises(KeyboardInterrupt), reading(path.with_name("0.db")):
             pass
-    assert locked_files._kept == {}
+    assert not locked_files._kept
 
 
 def test_when_no_descriptor_is_left(
@@ -327,6 +329,50 @@ def test_where_no_system_tells(path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         path.with_name(f"{number}.txt").write_text("plain")
     assert content_of(str(path.parent)) is not None
     assert opened_below(path.parent) == []
+
+
+def test_what_a_database_is_about_to_share(path: Path) -> None:
+    """It is opened, and locked, after the database: its descriptor stays while that is open."""
+    shared = Path(f"{path}-shm")
+    for file in (path, shared, path.with_name("plain.txt")):
+        file.write_bytes(b"nothing yet")
+    with open(path, "rb"):
+        for _ in range(3):
+            for file in (shared, path.with_name("plain.txt")):
+                with reading(file):
+                    pass
+            assert opened_below(path.parent) == [str(path), str(shared)]
+    with reading(path.with_name("plain.txt")):
+        pass
+    assert opened_below(path.parent) == []
+
+
+def test_a_reader_goes_on(path: Path, user: sqlite3.Connection) -> None:
+    """What it reads by is not closed under it when the database is, and somebody reads a file."""
+    content_of(str(path))
+    (path.parent / "plain.txt").write_text("plain")
+    with reading(path) as file:
+        user.close()
+        content_of(str(path.parent / "plain.txt"))
+        assert file.read(6) == b"SQLite"
+    content_of(str(path.parent / "plain.txt"))
+    with reading(path.parent / "plain.txt"):
+        pass
+    assert opened_below(path.parent) == []
+
+
+def test_each_is_looked_after_in_its_turn(path: Path, tmp_path: Path) -> None:
+    """Also behind many that stay open."""
+    connections = _several(path.parent, 12)
+    (tmp_path / "plain.txt").write_text("plain")
+    for connection in connections[8:]:
+        connection.close()
+    for _ in range(12):
+        with reading(tmp_path / "plain.txt"):
+            pass
+    assert {Path(one).stem for one in opened_below(path.parent)} == set("01234567")
+    for connection in connections:
+        connection.close()
 
 
 def test_what_is_read_by_one_that_stays(path: Path, user: sqlite3.Connection) -> None:

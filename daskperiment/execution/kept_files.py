@@ -25,7 +25,7 @@ from daskperiment.codec import is_object, pack, unpack
 from daskperiment.errors import NeverReusedWarning, StoreWarning
 from daskperiment.execution.lifecycle import keep_or_explain
 from daskperiment.formats import Written, early_file
-from daskperiment.locked_files import may_be_locked, reading
+from daskperiment.locked_files import mapped, reading
 from daskperiment.recording.recorder import Recorder
 from daskperiment.records import FileState
 from daskperiment.reuse.cache_entries import NOT_KEPT
@@ -215,18 +215,10 @@ def keep_files(
 
 
 def _kept(recorder: Recorder, path: str, signing_key: bytes | None) -> Any:
-    form, blob = pack(_bytes_of(path), signing_key)
-    return keep_or_explain(recorder, form, blob)
-
-
-def _bytes_of(path: str) -> Any:
     with reading(path) as file:
-        if os.fstat(file.fileno()).st_size == 0:
-            return b""
-        if may_be_locked(path, file.fileno()):
-            return np.frombuffer(file.read(), np.uint8)
-        # Mapped, so that a large file is written to the store without being held in memory.
-        return np.asarray(np.memmap(file, np.uint8, "r"))
+        content = memoryview(mapped(path, file)).toreadonly()  # which is a part of what is kept
+    form, blob = pack(np.frombuffer(content, np.uint8) if content else b"", signing_key)
+    return keep_or_explain(recorder, form, blob)
 
 
 def restore_files(

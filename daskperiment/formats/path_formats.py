@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import io
 import mimetypes
-import mmap
 import os
 import shutil
 import struct
@@ -21,7 +20,7 @@ from daskperiment.formats.format import Buffer, Format, file_content
 from daskperiment.formats.image_formats import picture_thumbnail
 from daskperiment.formats.plain_formats import text_preview
 from daskperiment.formatting import shorten
-from daskperiment.locked_files import may_be_locked, reading
+from daskperiment.locked_files import mapped, reading
 from daskperiment.records import Preview
 from daskperiment.warn import warn_user
 
@@ -76,10 +75,7 @@ class FileFormat(Format):
                     shutil.copyfileobj(file, copy, 1 << 20)
                 return file_content(place)
             # There is no room for a copy.
-            file.seek(0)
-            if may_be_locked(value, file.fileno()):
-                return file.read()
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            return mapped(value, file)
 
     def read(self, data: Buffer) -> bytes:
         """Return the bytes."""

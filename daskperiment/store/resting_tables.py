@@ -14,13 +14,12 @@ from itertools import pairwise
 from struct import error as struct_error
 from struct import unpack_from
 
-from daskperiment.locked_files import read_apart
+from daskperiment.locked_files import SQLITE_MAGIC, read_apart
 from daskperiment.store.leaf_pages import ODD, Row, row_types, row_values, varint
 from daskperiment.store.schema import Schema
 
 __all__ = ["tables_at_rest"]
 
-_MAGIC = b"SQLite format 3\0"
 _INTERIOR, _LEAF = 0x05, 0x0D
 """Kinds of pages of a table."""
 _MANY = 100
@@ -72,7 +71,7 @@ class _TablePages:
         version, application = (int.from_bytes(first[at : at + 4], "big") for at in (60, 68))
         plain = first[20] == 0 and first[56:60] == b"\0\0\0\1"  # nothing reserved, UTF-8
         ours = application == schema.application and version <= schema.version
-        if first[:16] != _MAGIC or size != 4096 or not (plain and ours):
+        if first[:16] != SQLITE_MAGIC or size != 4096 or not (plain and ours):
             raise ValueError("not such a database")
         self._size = size
         self._first = first

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 
 from daskperiment.capture import environment
+from tests.helpers.garbage import without_collector
 
 
 def calls_of(action: Callable[[], object], folder: str = "") -> int:
@@ -25,15 +25,13 @@ def calls_of(action: Callable[[], object], folder: str = "") -> int:
         nonlocal count
         count += event in counted and frame.f_code.co_filename.startswith(folder)
 
-    before, collects = sys.getprofile(), gc.isenabled()
-    gc.disable()
-    sys.setprofile(note)
-    try:
-        action()
-    finally:
-        sys.setprofile(before)
-        if collects:
-            gc.enable()
+    before = sys.getprofile()
+    with without_collector():
+        sys.setprofile(note)
+        try:
+            action()
+        finally:
+            sys.setprofile(before)
     return count
 
 

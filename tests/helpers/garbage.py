@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["collect", "collected_by_nobody_else"]
+__all__ = ["collect", "without_collector"]
 
 
 class _Loop:
@@ -18,10 +18,10 @@ class _Loop:
 
 
 @contextmanager
-def collected_by_nobody_else() -> Iterator[None]:
-    """Leave the garbage that is made in the block to `collect`.
+def without_collector() -> Iterator[None]:
+    """Leave the garbage that is made in the block to whoever calls `collect`.
 
-    Elsewise a thread of another test, which allocates anything, may find it and run its code.
+    Otherwise a thread of another test, which allocates anything, may find it and run its code.
     """
     works = gc.isenabled()
     gc.disable()
@@ -38,7 +38,7 @@ def collect() -> None:
     ``gc.collect()`` returns at once, having done nothing, while another thread collects. What that
     one does not look at any more shows whether it was so.
     """
-    with collected_by_nobody_else():
+    with without_collector():
         loop = weakref.ref(_Loop())
         while loop() is not None:
             gc.collect()

@@ -24,7 +24,7 @@ from daskperiment.errors import StepNotFoundError, StoreWarning, TrialIDNotFound
 from daskperiment.recording.log_writer import HEAD, TAIL
 from daskperiment.recording.registry import recorder_for
 from daskperiment.testing import no_trial
-from tests.helpers.garbage import collect, collected_by_nobody_else
+from tests.helpers.garbage import collect, without_collector
 from tests.shared.conftest import open_again
 from tests.shared.test_outage import server  # noqa: F401  # a fixture
 
@@ -325,7 +325,7 @@ def test_whatever_is_said(ex, capsys):
         sys.stdout.write("\r20%\n")
         sys.stdout.write("")
         sys.stdout.writelines(["a\n", "b\n"])
-        with collected_by_nobody_else():
+        with without_collector():
             loud = _Loud()
             loud.itself = loud
             del loud

@@ -48,7 +48,7 @@ from daskperiment.store.mongo.store import CHUNKS, RECORDS, MongoStore, list_mon
 from daskperiment.store.protocol import Owner, Record
 from daskperiment.testing import StoreConformance
 from tests.helpers.calls import calls_of
-from tests.helpers.garbage import collect, collected_by_nobody_else
+from tests.helpers.garbage import collect, without_collector
 from tests.helpers.late_reads import printed_late
 from tests.store.mongo_server import MongoServer, running
 from tests.store.patience import once_back
@@ -1507,7 +1507,7 @@ def test_a_forgotten_store_leaves_context_variables_alone(monkeypatch: pytest.Mo
 
     collect()  # what other tests left
     monkeypatch.setattr(pymongo.MongoClient, "close", close)
-    with collected_by_nobody_else():
+    with without_collector():
         server = Connected(mongo_target("mongodb://127.0.0.1:1/nowhere"), "here")
         server._connected()
         vars(server)["itself"] = server

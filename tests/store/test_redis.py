@@ -48,7 +48,7 @@ from daskperiment.store.redis.client import RedisServer as RedisClient
 from daskperiment.store.redis.inspection import RedisInspection
 from daskperiment.store.redis.store import RedisStore, list_redis, open_redis
 from daskperiment.testing import StoreConformance
-from tests.helpers.garbage import collect
+from tests.helpers.garbage import collect, without_collector
 from tests.helpers.late_reads import WAYS, printed_late
 from tests.helpers.ports import free_port
 from tests.store.patience import once_back
@@ -1325,8 +1325,7 @@ def test_a_store_that_is_dropped_hangs_up(
     before = len(raw.client_list())
     store = open_redis(server.url, "a")
     store.state()
-    gc.disable()
-    try:
+    with without_collector():
         gc.collect(0)
         # What is new after a collection is looked at before what is older, such as the connection
         # which has this socket.
@@ -1336,8 +1335,6 @@ def test_a_store_that_is_dropped_hangs_up(
             store.itself = store  # type: ignore[attr-defined]
         del store
         collect()
-    finally:
-        gc.enable()
     assert found == []
     deadline = time.monotonic() + 60
     while len(raw.client_list()) > before:
